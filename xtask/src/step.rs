@@ -43,9 +43,11 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The repository.
+/// The repository that cargo was called in; a copy of this program may serve several of its worktrees.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository").to_owned()
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().expect("xtask is a folder of the repository").to_owned()
 }
 
 /// Where cargo builds the workspace.

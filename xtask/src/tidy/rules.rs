@@ -79,6 +79,9 @@ const NOT_FOR_POLICY: [&str; 6] = ["tokio", "rand", "axum", "hyper", "futures", 
 const MACHINE_FOLDERS: [&str; 4] =
     [concat!("/", "root/"), concat!("/", "home/"), concat!("/", "Users/"), concat!("/", "work/")];
 
+/// A person we made up, for tests and docs.
+const MADE_UP_FOLDER: &str = concat!("/", "home/ada");
+
 pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
     files.iter().flat_map(of_file).collect()
 }
@@ -104,7 +107,7 @@ fn of_file(file: &SourceFile) -> Vec<Finding> {
     if file.is_rust() && !file.text.starts_with("//!") {
         found(1, "each file begins with //! and says what it owns and what it never does");
     }
-    for (line, text) in numbered(&file.text) {
+    for (line, text) in numbered(&file.text.replace(MADE_UP_FOLDER, "")) {
         if MACHINE_FOLDERS.iter().any(|folder| text.contains(folder) && !is_part_of_longer_path(text, folder)) {
             found(line, "no folder of one machine is named: the source builds everywhere");
         }
@@ -223,6 +226,7 @@ mod tests {
     fn no_folder_of_one_machine_is_named() {
         let home = MACHINE_FOLDERS[1];
         assert!(breaks("docs/start.md", &format!("cd {home}me/isopod")));
+        assert!(!breaks("docs/start.md", &format!("cd {home}ada/isopod")));
         assert!(!breaks("docs/start.md", &format!("GET https://example.org{home}page")));
     }
 }
