@@ -33,6 +33,7 @@ struct Rows {
     releases: BTreeMap<(AppName, ReleaseNumber), Release>,
     activity: BTreeMap<u64, Activity>,
     last_activity: u64,
+    activity_counts: BTreeMap<Option<AppName>, u32>,
     tokens: BTreeMap<String, Token>,
 }
 
@@ -90,11 +91,14 @@ impl Rows {
         let NewActivity { app, kind, text, data, at } = new;
         let entry = Activity { id: self.last_activity, app, kind, text, data, at };
         self.activity.insert(entry.id, entry.clone());
-        let same_app: Vec<u64> =
-            self.activity.values().filter(|other| other.app == entry.app).map(|other| other.id).collect();
-        if same_app.len() >= (ACTIVITY_ENTRIES_MAX + ACTIVITY_TRIM_EVERY) as usize {
-            for id in &same_app[..same_app.len() - ACTIVITY_ENTRIES_MAX as usize] {
-                self.activity.remove(id);
+        let count = self.activity_counts.entry(entry.app.clone()).or_default();
+        *count += 1;
+        if *count >= ACTIVITY_ENTRIES_MAX + ACTIVITY_TRIM_EVERY {
+            let surplus = (*count - ACTIVITY_ENTRIES_MAX) as usize;
+            *count = ACTIVITY_ENTRIES_MAX;
+            let same_app = self.activity.values().filter(|other| other.app == entry.app);
+            for id in same_app.map(|other| other.id).take(surplus).collect::<Vec<_>>() {
+                self.activity.remove(&id);
             }
         }
         entry
@@ -132,6 +136,7 @@ impl Control for Memory {
         rows.pushes.retain(|_, row| row.push.app != *name);
         rows.releases.retain(|(app, _), _| app != name);
         rows.activity.retain(|_, entry| entry.app.as_ref() != Some(name));
+        rows.activity_counts.remove(&Some(name.clone()));
         Ok(())
     }
 
