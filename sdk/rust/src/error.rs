@@ -135,6 +135,15 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_other_kinds_become_ours() {
+        fn through(error: anyhow::Error) -> Result<()> {
+            Err(error)?
+        }
+        assert_eq!(through(anyhow::anyhow!("inner").context("outer")).unwrap_err().to_string(), "outer: inner");
+        assert_eq!(Error::from("text").to_string(), "text");
+    }
+
+    #[test]
     fn an_error_made_for_the_client_has_its_status() {
         let missing: Option<u8> = None;
         let error = missing.or_status(404, "no such note").unwrap_err();

@@ -232,3 +232,46 @@ macro_rules! __export_http_streaming {
         $crate::__private::wasip2::http::proxy::export!(App with_types_in $crate::__private::wasip2);
     };
 }
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "wasi-03")]
+macro_rules! __export_http {
+    ($handler:path) => {
+        $crate::__export_http03!(handle_whole, $handler);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "wasi-03")]
+macro_rules! __export_http_streaming {
+    ($handler:path) => {
+        $crate::__export_http03!(handle_streaming, $handler);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "wasi-03")]
+macro_rules! __export_http03 {
+    ($handle:ident, $handler:path) => {
+        #[used]
+        static LINK: fn() = $crate::__private::worlds::link;
+
+        struct App;
+
+        impl $crate::__private::wasip3::exports::http::handler::Guest for App {
+            async fn handle(
+                request: $crate::__private::wasip3::http::types::Request,
+            ) -> Result<
+                $crate::__private::wasip3::http::types::Response,
+                $crate::__private::wasip3::http::types::ErrorCode,
+            > {
+                $crate::__private::$handle(request, $handler).await
+            }
+        }
+
+        $crate::__private::wasip3::http::service::export!(App with_types_in $crate::__private::wasip3);
+    };
+}

@@ -97,6 +97,7 @@ pub(crate) enum Sink {
     /// The whole is wanted: pieces are collected.
     Collect(std::rc::Rc<std::cell::RefCell<Vec<u8>>>),
     /// Pieces leave at once.
+    #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "a test collects every body"))]
     Send(platform::BodySink),
 }
 
@@ -111,6 +112,14 @@ impl BodyWriter {
                 Ok(())
             }
             Sink::Send(sink) => sink.write(bytes.as_ref()).await,
+        }
+    }
+
+    /// Sets the fields that follow the body. They are lost where the body is collected.
+    pub fn set_trailers(&mut self, trailers: Headers) {
+        match &mut self.0 {
+            Sink::Collect(_) => {}
+            Sink::Send(sink) => sink.set_trailers(trailers),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Bodies and outgoing requests over `wasi:http` 0.2.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
@@ -8,17 +10,18 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
+use super::body::BodySink;
 use super::reactor::wait;
 use crate::http::{Body, BodyWriter, Headers, Kind, Method, Request, Response, Sink};
 use crate::{Error, Result, limits};
 
 /// A body as it arrives. The stream is dropped before the body that it belongs to.
-pub(crate) struct BodySource {
+pub(crate) struct Source {
     stream: InputStream,
     body: IncomingBody,
 }
 
-impl BodySource {
+impl Source {
     pub(super) fn new(body: IncomingBody) -> Result<Self> {
         let stream = body.stream().map_err(|()| Error::msg("the body is read already"))?;
         Ok(Self { stream, body })
@@ -49,13 +52,17 @@ impl BodySource {
     }
 }
 
-/// A body as it leaves. Dropping it without [`BodySink::finish`] tells the other side that it is cut off.
-pub(crate) struct BodySink {
+/// A body as it leaves.
+pub(crate) struct SinkStream {
     stream: OutputStream,
-    _body: std::rc::Rc<OutgoingBody>,
+    trailers: Rc<RefCell<Headers>>,
 }
 
-impl BodySink {
+impl SinkStream {
+    pub(crate) fn set_trailers(&mut self, trailers: Headers) {
+        *self.trailers.borrow_mut() = trailers;
+    }
+
     pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let room = self.room().await?;
@@ -87,8 +94,10 @@ fn stream_error(what: &str, error: StreamError) -> Error {
 /// The most that one `blocking-write-and-flush` takes.
 const ONE_WRITE_BYTES_MAX: usize = 4096;
 
-/// Sends a body to its end.
+/// Sends a body to its end. Where that fails the body is dropped unfinished, which tells the other side that it is cut
+/// off.
 pub(super) async fn send(outgoing: OutgoingBody, body: Body) -> Result<()> {
+    let mut trailers = Headers::new();
     match body.0 {
         Kind::Whole(bytes) if bytes.is_empty() => {}
         Kind::Whole(bytes) if bytes.len() <= ONE_WRITE_BYTES_MAX => {
@@ -96,29 +105,23 @@ pub(super) async fn send(outgoing: OutgoingBody, body: Body) -> Result<()> {
             stream.blocking_write_and_flush(&bytes).map_err(|error| stream_error("writing a body", error))?;
         }
         Kind::Whole(bytes) => {
-            let body = std::rc::Rc::new(outgoing);
-            BodySink { stream: open(&body)?, _body: body.clone() }.write(&bytes).await?;
-            return finish(body);
+            SinkStream { stream: open(&outgoing)?, trailers: Rc::default() }.write(&bytes).await?;
         }
         Kind::Produced(producer) => {
-            let body = std::rc::Rc::new(outgoing);
-            let sink = BodySink { stream: open(&body)?, _body: body.clone() };
-            producer(BodyWriter(Sink::Send(sink))).await?;
-            return finish(body);
+            let set = Rc::new(RefCell::new(Headers::new()));
+            let sink = SinkStream { stream: open(&outgoing)?, trailers: set.clone() };
+            producer(BodyWriter(Sink::Send(BodySink::V2(sink)))).await?;
+            trailers = Rc::try_unwrap(set)
+                .map_err(|_| Error::msg("a body's writer outlived its producer, so the body is cut off"))?
+                .into_inner();
         }
     }
-    OutgoingBody::finish(outgoing, None).map_err(|code| Error::from(code).context("ending a body"))
+    let trailers = if trailers.is_empty() { None } else { Some(fields(trailers)?) };
+    OutgoingBody::finish(outgoing, trailers).map_err(|code| Error::from(code).context("ending a body"))
 }
 
 fn open(body: &OutgoingBody) -> Result<OutputStream> {
     body.write().map_err(|()| Error::msg("the body is written already"))
-}
-
-/// Ends a body that nobody writes any more.
-fn finish(body: std::rc::Rc<OutgoingBody>) -> Result<()> {
-    let body = std::rc::Rc::try_unwrap(body)
-        .map_err(|_| Error::msg("a body's writer outlived its producer, so the body is cut off"))?;
-    OutgoingBody::finish(body, None).map_err(|code| Error::from(code).context("ending a body"))
 }
 
 /// Header fields of the host's as ours.
@@ -134,7 +137,7 @@ pub(super) fn fields(headers: Headers) -> Result<Fields> {
 }
 
 /// Sends a request; gives the answer's head, and its body to be read.
-pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
+pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
     let Request { method, headers: sent, body, scheme, authority, path_with_query, timeout, .. } = request;
     if authority.is_empty() {
         return Err(Error::msg("the request has no URL that begins with http:// or https://"));
@@ -169,7 +172,7 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
     let mut head = Response::new(incoming.status());
     head.headers = headers(&incoming.headers());
     let body = incoming.consume().map_err(|()| Error::msg("the answer's body is taken"))?;
-    Ok((head, BodySource::new(body)?))
+    Ok((head, Source::new(body)?))
 }
 
 fn wasi_method(method: Method) -> WasiMethod {

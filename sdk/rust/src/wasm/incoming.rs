@@ -7,7 +7,8 @@ use wasip2::http::types::{
     Fields, IncomingRequest, Method as WasiMethod, OutgoingResponse, ResponseOutparam, Scheme,
 };
 
-use super::http::{BodySource, fields, headers, send};
+use super::body::BodySource;
+use super::http::{Source, fields, headers, send};
 use super::reactor::{self, Stuck};
 use crate::http::{Body, IncomingBody, Kind, Method, Request, Response};
 use crate::{Error, Result, limits, logging};
@@ -79,7 +80,7 @@ fn lift(request: IncomingRequest) -> Result<(Request, impl FnOnce() -> Result<Bo
     };
     let body = move || {
         let body = request.consume().map_err(|()| Error::msg("the request's body is taken"))?;
-        BodySource::new(body)
+        Ok(BodySource::V2(Source::new(body)?))
     };
     Ok((head, body))
 }

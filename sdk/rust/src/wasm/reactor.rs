@@ -50,6 +50,15 @@ impl std::fmt::Display for Stuck {
 
 impl std::error::Error for Stuck {}
 
+/// Whether the future that asks is run by [`run`].
+#[cfg(feature = "wasi-03")]
+pub fn is_running() -> bool {
+    RUNNING.load(Ordering::Relaxed)
+}
+
+#[cfg(feature = "wasi-03")]
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
 /// Runs a future to its end.
 pub fn run<F: Future>(future: F) -> Result<F::Output, Stuck> {
     // SAFETY: the vtable's functions ignore the data pointer and touch one atomic.
@@ -58,7 +67,12 @@ pub fn run<F: Future>(future: F) -> Result<F::Output, Stuck> {
     let mut future = pin!(future);
     loop {
         WOKEN.store(false, Ordering::Relaxed);
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+        #[cfg(feature = "wasi-03")]
+        RUNNING.store(true, Ordering::Relaxed);
+        let polled = future.as_mut().poll(&mut context);
+        #[cfg(feature = "wasi-03")]
+        RUNNING.store(false, Ordering::Relaxed);
+        if let Poll::Ready(output) = polled {
             return Ok(output);
         }
         let ready = REACTOR.with_borrow(|reactor| match (WOKEN.load(Ordering::Relaxed), reactor.waiting.is_empty()) {
