@@ -1,0 +1,267 @@
+//! What an app may reach: outbound hosts, folders of its own, the key-value store. Owns how grants are written and
+//! whether a request is allowed. Everything is denied unless granted. Never resolves a name or opens a folder.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::is_public;
+
+/// The grants of an app.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grants {
+    /// Hosts that outbound HTTP requests may go to.
+    pub http: Vec<HttpGrant>,
+    /// Folders of the app's own, by name, and what it may do there.
+    pub files: BTreeMap<String, Access>,
+    /// Whether the app has its own key-value store.
+    pub keyvalue: bool,
+}
+
+/// What an app may do in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// It may list and read.
+    ReadOnly,
+    /// It may also create, change and delete.
+    ReadWrite,
+}
+
+impl FromStr for Access {
+    type Err = crate::UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, crate::UnknownWord> {
+        match text {
+            "read-only" => Ok(Self::ReadOnly),
+            "read-write" => Ok(Self::ReadWrite),
+            other => Err(crate::UnknownWord {
+                what: "access to a folder",
+                given: other.chars().take(80).collect(),
+                expected: "\"read-only\" or \"read-write\"",
+            }),
+        }
+    }
+}
+
+/// Why a folder cannot be granted by this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{given:?} cannot name a granted folder: write 1 to 64 letters, digits, '-', '_' or '.', not beginning with '.'"
+)]
+pub struct FolderError {
+    /// The name, shortened if it is very long.
+    pub given: String,
+}
+
+/// Checks the name of a granted folder: it is one plain folder below the app's own, never a path.
+pub(crate) fn check_folder_name(name: &str) -> Result<(), FolderError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(FolderError { given: name.chars().take(80).collect() })
+}
+
+/// How far an allowed request may go, judged by the address that its host resolves to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Only to public addresses, since the grant names a public host or many hosts.
+    PublicOnly,
+    /// Also to private and loopback addresses, since the grant names exactly such a host.
+    Private,
+}
+
+/// The hosts of one grant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Pattern {
+    /// `*`: every public host.
+    Any,
+    /// `*.example.org`: every host below, kept as `.example.org`.
+    Below(String),
+    /// One host by name.
+    Name(String),
+    /// One host by address.
+    Address(IpAddr),
+}
+
+/// A grant of outbound HTTP, written as `api.github.com`, `*.example.org:8443`, `127.0.0.1:9000`, `[::1]:80` or `*`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HttpGrant {
+    pattern: Pattern,
+    /// Without a port the usual two of HTTP are meant.
+    port: Option<u16>,
+}
+
+/// Why a text grants no host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is no host to grant: {why}; write one like \"api.github.com\", \"*.example.org:8443\" or \"*\"")]
+pub struct HttpGrantError {
+    /// The text, shortened if it is very long.
+    pub given: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+/// The ports of a grant that names none: those of `http://` and `https://`.
+const USUAL_PORTS: [u16; 2] = [80, 443];
+
+/// The longest name that DNS has.
+const HOST_NAME_CHARS_MAX: usize = 253;
+
+impl HttpGrant {
+    fn allows(&self, host: &Pattern, port: u16) -> Option<Reach> {
+        let port_allowed = match self.port {
+            Some(granted) => granted == port,
+            None => USUAL_PORTS.contains(&port),
+        };
+        if !port_allowed {
+            return None;
+        }
+        match (&self.pattern, host) {
+            (Pattern::Any, _) => Some(Reach::PublicOnly),
+            (Pattern::Below(suffix), Pattern::Name(name)) => {
+                (name.len() > suffix.len() && name.ends_with(suffix.as_str())).then_some(Reach::PublicOnly)
+            }
+            (Pattern::Name(granted), Pattern::Name(name)) if granted == name => {
+                // `localhost` and other plain names are machines of the network one is in; whoever grants one by its
+                // exact name means that machine.
+                Some(if name.contains('.') { Reach::PublicOnly } else { Reach::Private })
+            }
+            (Pattern::Address(granted), Pattern::Address(address)) if granted == address => {
+                Some(if is_public(*address) { Reach::PublicOnly } else { Reach::Private })
+            }
+            (Pattern::Below(_) | Pattern::Name(_) | Pattern::Address(_), _) => None,
+        }
+    }
+}
+
+impl Grants {
+    /// Whether a request to `host` may be sent, and how far. `host` is what the URL names, in any case, an IPv6
+    /// address with or without brackets. The scheme makes no difference: what a port speaks is the callee's choice.
+    pub fn allows_http(&self, host: &str, port: u16, _tls: bool) -> Option<Reach> {
+        let host = read_host(host).ok()?;
+        self.http.iter().filter_map(|grant| grant.allows(&host, port)).max()
+    }
+}
+
+/// Reads one host, a name or an address, into the form in which grants are compared.
+fn read_host(text: &str) -> Result<Pattern, &'static str> {
+    if let Some(inner) = text.strip_prefix('[') {
+        let inner = inner.strip_suffix(']').ok_or("the bracket '[' is not closed")?;
+        let address = inner.parse().map_err(|_| "what stands in brackets is no IPv6 address")?;
+        return Ok(Pattern::Address(IpAddr::V6(address)));
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Pattern::Address(address));
+    }
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    check_host_name(&name)?;
+    Ok(Pattern::Name(name))
+}
+
+fn check_host_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("the host is empty");
+    }
+    if name.len() > HOST_NAME_CHARS_MAX {
+        return Err("a host name has at most 253 characters");
+    }
+    for label in name.split('.') {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+        if label.is_empty() || label.len() > 63 {
+            return Err("every part between dots has 1 to 63 characters");
+        }
+        if !label.chars().all(allowed) {
+            return Err("a host name holds only letters, digits, '-', '_' and '.', without scheme and path");
+        }
+    }
+    // Resolvers read "127.1", "0x7f.1" and "2130706433" as addresses, so such a "name" would hide one.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if number { Err("a name cannot end in a number; write an address in full, as in 127.0.0.1") } else { Ok(()) }
+}
+
+/// Separates `host:port`; an IPv6 address with a port stands in brackets.
+fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let after_host = match text.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None if text.parse::<IpAddr>().is_ok() => text.len(),
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at(after_host);
+    match rest.strip_prefix(':') {
+        None if rest.is_empty() => Ok((host, None)),
+        None => Err("after ']' only ':' and a port may stand"),
+        Some(port) => match port.parse() {
+            Ok(port) if port != 0 && !rest.starts_with(":+") => Ok((host, Some(port))),
+            _ => Err("the port is not a number from 1 to 65535"),
+        },
+    }
+}
+
+impl FromStr for HttpGrant {
+    type Err = HttpGrantError;
+
+    fn from_str(text: &str) -> Result<Self, HttpGrantError> {
+        read_grant(text).map_err(|why| HttpGrantError { given: text.chars().take(80).collect(), why })
+    }
+}
+
+fn read_grant(text: &str) -> Result<HttpGrant, &'static str> {
+    if text.contains('/') {
+        return Err("only a host and perhaps a port can be granted, without scheme and path");
+    }
+    let (host, port) = split_port(text)?;
+    let pattern = if host == "*" {
+        Pattern::Any
+    } else if let Some(below) = host.strip_prefix("*.") {
+        match read_host(below)? {
+            Pattern::Name(name) => Pattern::Below(format!(".{name}")),
+            Pattern::Any | Pattern::Below(_) | Pattern::Address(_) => {
+                return Err("'*.' stands before a name, not before an address");
+            }
+        }
+    } else if host.contains('*') {
+        return Err("'*' stands alone or as the first part, as in \"*.example.org\"");
+    } else {
+        read_host(host)?
+    };
+    Ok(HttpGrant { pattern, port })
+}
+
+impl fmt::Display for HttpGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.pattern {
+            Pattern::Any => write!(f, "*")?,
+            Pattern::Below(suffix) => write!(f, "*{suffix}")?,
+            Pattern::Name(name) => write!(f, "{name}")?,
+            Pattern::Address(IpAddr::V4(address)) => write!(f, "{address}")?,
+            Pattern::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl TryFrom<String> for HttpGrant {
+    type Error = HttpGrantError;
+
+    fn try_from(text: String) -> Result<Self, HttpGrantError> {
+        text.parse()
+    }
+}
+
+impl From<HttpGrant> for String {
+    fn from(grant: HttpGrant) -> String {
+        grant.to_string()
+    }
+}

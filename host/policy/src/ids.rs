@@ -1,0 +1,226 @@
+//! Identifiers that Isopod makes: of pushes, instances, requests and releases. Owns how they look. Never makes
+//! randomness: whoever makes an id hands in the random bytes.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::ProcessName;
+
+/// Thirty-two characters that are not mistaken for each other when read aloud: no `i`, `l`, `o` or `u`.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// How many characters follow the `p-` of a push.
+const PUSH_CHARS: usize = 10;
+/// How many characters follow the process name of an instance.
+const INSTANCE_CHARS: usize = 5;
+/// How many characters a request id has.
+const REQUEST_CHARS: usize = 16;
+
+/// Why a text is no valid id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is no valid {what}: expected one like {example:?}")]
+pub struct IdError {
+    /// What the text should have been.
+    pub what: &'static str,
+    /// The text, shortened if it is very long.
+    pub given: String,
+    /// A valid one.
+    pub example: &'static str,
+}
+
+fn error(what: &'static str, given: &str, example: &'static str) -> IdError {
+    IdError { what, given: given.chars().take(80).collect(), example }
+}
+
+fn character(random: u8) -> u8 {
+    ALPHABET[usize::from(random) % ALPHABET.len()]
+}
+
+fn all_in_alphabet(text: &str) -> bool {
+    text.bytes().all(|byte| ALPHABET.contains(&byte))
+}
+
+macro_rules! text_id_traits {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.as_str().to_owned()
+            }
+        }
+    };
+}
+
+/// The id of a push job, such as `p-7f3k2m9q0z`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PushId(String);
+
+impl PushId {
+    /// Makes an id of ten random bytes.
+    pub fn from_random(random: [u8; PUSH_CHARS]) -> Self {
+        let mut text = String::with_capacity(2 + PUSH_CHARS);
+        text.push_str("p-");
+        text.extend(random.iter().map(|byte| char::from(character(*byte))));
+        Self(text)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PushId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match text.strip_prefix("p-") {
+            Some(rest) if rest.len() == PUSH_CHARS && all_in_alphabet(rest) => Ok(Self(text.to_owned())),
+            _ => Err(error("push id", text, "p-7f3k2m9q0z")),
+        }
+    }
+}
+
+text_id_traits!(PushId);
+
+/// The id of an instance, such as `web-7f3k2`: its process type and five random characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InstanceId(String);
+
+impl InstanceId {
+    /// Makes an id for an instance of `process` from five random bytes.
+    pub fn from_random(process: &ProcessName, random: [u8; INSTANCE_CHARS]) -> Self {
+        let mut text = format!("{process}-");
+        text.extend(random.iter().map(|byte| char::from(character(*byte))));
+        Self(text)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The process type that the instance belongs to.
+    pub fn process(&self) -> ProcessName {
+        let name = &self.0[..self.0.len() - INSTANCE_CHARS - 1];
+        name.parse().expect("an instance id begins with a valid process name, since both constructors see to it")
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let valid = text.rsplit_once('-').is_some_and(|(process, rest)| {
+            process.parse::<ProcessName>().is_ok() && rest.len() == INSTANCE_CHARS && all_in_alphabet(rest)
+        });
+        if valid { Ok(Self(text.to_owned())) } else { Err(error("instance id", text, "web-7f3k2")) }
+    }
+}
+
+text_id_traits!(InstanceId);
+
+/// The id of one request, such as `3v9k2m7f0zq1x8dn`. It is `Copy` and needs no allocation, since every request gets one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RequestId([u8; REQUEST_CHARS]);
+
+impl RequestId {
+    /// Makes an id of sixteen random bytes, of which eighty bits are kept.
+    pub fn from_random(random: [u8; REQUEST_CHARS]) -> Self {
+        Self(random.map(character))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("every byte comes from an alphabet of ASCII")
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestId({})", self.as_str())
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match <[u8; REQUEST_CHARS]>::try_from(text.as_bytes()) {
+            Ok(bytes) if all_in_alphabet(text) => Ok(Self(bytes)),
+            _ => Err(error("request id", text, "3v9k2m7f0zq1x8dn")),
+        }
+    }
+}
+
+text_id_traits!(RequestId);
+
+/// The number of a release: 1, 2, 3 and so on, shown as `v1`, `v2`, `v3`; in JSON the bare number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReleaseNumber(NonZeroU32);
+
+impl ReleaseNumber {
+    /// The number of an app's first release.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// The release with this number; there is no release 0.
+    pub fn new(number: u32) -> Option<Self> {
+        NonZeroU32::new(number).map(Self)
+    }
+
+    /// The bare number.
+    pub fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The number after this one, unless numbers have run out.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
+impl fmt::Display for ReleaseNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+impl FromStr for ReleaseNumber {
+    type Err = IdError;
+
+    /// Reads `v3` as well as `3`, as people type both.
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.strip_prefix('v').unwrap_or(text);
+        let only_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        match digits.parse() {
+            Ok(number) if only_digits => Ok(Self(number)),
+            _ => Err(error("release number", text, "v3")),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Every bound of names, manifests and bundles, and the range of every limit an app may set. Owns numbers only; each says
+//! whether reaching it waits or refuses, and why.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Refuses: a name is one DNS label, and DNS has no longer ones.
+pub const APP_NAME_CHARS_MAX: usize = 63;
+/// Refuses: `<instance-id>--<app>` must be one DNS label too, so the process name leaves room for the app's.
+pub const PROCESS_NAME_CHARS_MAX: usize = 20;
+
+/// Refuses: a manifest is written by people, so a larger one is a mistake or an attack on the parser.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
+/// Refuses: each process type costs pools and a place in every listing.
+pub const PROCESSES_MAX: usize = 32;
+/// Refuses: each outbound request walks the list of hosts.
+pub const HTTP_GRANTS_MAX: usize = 256;
+/// Refuses: each granted folder is an open handle in every instance.
+pub const FOLDER_GRANTS_MAX: usize = 32;
+/// Refuses: config vars are copied into every instance.
+pub const CONFIG_VARS_MAX: usize = 256;
+/// Refuses: as for the number of config vars.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Refuses: arguments are copied into every instance.
+pub const ARGUMENTS_MAX: usize = 64;
+/// Refuses: a key, a path, a command or an argument longer than this is a mistake.
+pub const TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// Refuses: an upload is held in memory while it is read, so its size is bounded before it is unpacked.
+pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+/// Refuses: compiling a component takes memory in proportion to its size.
+pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// Refuses: an archive that unpacks to more is a bomb; there is room for the largest component and a manifest.
+pub const UNPACKED_BYTES_MAX: usize = COMPONENT_BYTES_MAX + (1 << 20);
+/// Refuses: a bundle holds a manifest, a component and a few folders around them.
+pub const BUNDLE_ENTRIES_MAX: usize = 64;
+/// Refuses: no file of a bundle needs a longer path.
+pub const BUNDLE_PATH_BYTES_MAX: usize = 512;
+
+/// Refuses at the manifest: below, Rust's own start does not fit; above, 32-bit memory cannot address it.
+pub const MEMORY_BYTES: RangeInclusive<u64> = MIB..=4 * GIB;
+/// Refuses at the manifest: below, no guest could answer; above, a stuck request would hold its instance for hours.
+pub const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// Refuses at the manifest: a request's body is streamed, and the range keeps one caller from filling an app's memory.
+pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = KIB..=4 * GIB;
+/// Refuses at the manifest: a reply's body is streamed, and the range bounds what one request may send.
+pub const REPLY_BODY_BYTES: RangeInclusive<u64> = KIB..=16 * GIB;
+/// Refuses at the manifest: instances of all apps share one pool.
+pub const INSTANCES: RangeInclusive<u32> = 1..=1_000;
+/// Refuses at the manifest: every waiting job holds a connection and its headers.
+pub const QUEUE: RangeInclusive<u32> = 1..=100_000;
+/// Refuses at the manifest: tables of all instances share one pool.
+pub const TABLE_ELEMENTS: RangeInclusive<u32> = 100..=1_000_000;
+/// Refuses at the manifest: longer lines are cut, so that one line cannot fill the log.
+pub const LOG_LINE_BYTES: RangeInclusive<u64> = 256..=64 * KIB;

@@ -1,0 +1,243 @@
+//! The manifest of an app, `isopod.toml`, with everything resolved: what is absent in the file has its default here. Owns
+//! the types and how they are printed as TOML and JSON. Reading stands in `manifest/read.rs`.
+
+mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{AppName, AppType, Grants, Limits, ProcessName, UnknownWord};
+
+/// What `isopod.toml` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Manifest {
+    /// The app's name.
+    pub name: AppName,
+    /// The type that the app is created with.
+    #[serde(rename = "type")]
+    pub app_type: AppType,
+    /// The command that builds the component, run in the manifest's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// Where the component is after the build: a relative path that stays below the manifest's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// Whether requests share instances.
+    pub isolation: Isolation,
+    /// The process types. None: the host makes a default one from what the component exports.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub processes: BTreeMap<ProcessName, Process>,
+    /// What the app may reach; nothing unless granted.
+    pub grants: Grants,
+    /// What the app may use.
+    pub limits: Limits,
+    /// Plain config vars. Secrets are set at the host and never stand in a file.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+}
+
+/// One process type: how and when the app's component runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Which of the component's exports is called.
+    pub entry: Entry,
+    /// The path of the health check, for processes that serve HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// How many instances always run.
+    pub min: u32,
+    /// How many instances may run at most.
+    pub max: u32,
+    /// When an event of type `isopod.schedule` is delivered, as five fields of cron.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Arguments of the component.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+}
+
+impl Process {
+    /// A process type with nothing set but its entry.
+    pub fn new(entry: Entry) -> Self {
+        let max = Limits::default().instances_max;
+        Self { entry, health: None, min: 0, max, schedule: None, args: Vec::new() }
+    }
+}
+
+/// Which of a component's exports a process type calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Entry {
+    /// It answers HTTP requests.
+    Http,
+    /// It handles events.
+    Events,
+    /// It runs once, as a program does.
+    Command,
+}
+
+impl Entry {
+    /// Every entry.
+    pub const ALL: [Self; 3] = [Self::Http, Self::Events, Self::Command];
+
+    /// The word for the entry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Events => "events",
+            Self::Command => "command",
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Entry {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL.into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownWord {
+            what: "entry",
+            given: text.chars().take(80).collect(),
+            expected: "\"http\", \"events\" or \"command\"",
+        })
+    }
+}
+
+/// Whether requests share instances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// An instance serves one request after another.
+    #[default]
+    Reuse,
+    /// Every request gets an instance of its own.
+    Request,
+}
+
+impl Isolation {
+    /// The word for the isolation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reuse => "reuse",
+            Self::Request => "request",
+        }
+    }
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [Self::Reuse, Self::Request].into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownWord {
+            what: "isolation",
+            given: text.chars().take(80).collect(),
+            expected: "\"reuse\" or \"request\"",
+        })
+    }
+}
+
+impl Manifest {
+    /// A manifest that says nothing but the app's name.
+    pub fn new(name: AppName) -> Self {
+        Self {
+            name,
+            app_type: AppType::default(),
+            build: None,
+            component: None,
+            isolation: Isolation::default(),
+            processes: BTreeMap::new(),
+            grants: Grants::default(),
+            limits: Limits::default(),
+            config: BTreeMap::new(),
+        }
+    }
+
+    /// Reads `isopod.toml`.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        read::parse(text)
+    }
+
+    /// Prints the manifest as TOML with all defaults spelled out; [`Manifest::parse`] reads the same manifest back.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a manifest holds only strings, numbers, lists and tables with text keys")
+    }
+}
+
+impl<'de> Deserialize<'de> for Manifest {
+    /// From JSON or any other format by way of TOML, so that one reader holds all rules.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let table = toml::Table::deserialize(deserializer)?;
+        let text = toml::to_string(&table).map_err(D::Error::custom)?;
+        read::parse_of_any_size(&text).map_err(|error| D::Error::custom(error.problem))
+    }
+}
+
+/// What is wrong with a manifest, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestError {
+    /// The line, counted from 1, where one can be named.
+    pub line: Option<usize>,
+    /// The column in characters, counted from 1, where one can be named.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub problem: ManifestProblem,
+}
+
+impl std::error::Error for ManifestError {}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.line, self.column) {
+            (Some(line), Some(column)) => write!(f, "isopod.toml, line {line}, column {column}: {}", self.problem),
+            _ => write!(f, "isopod.toml: {}", self.problem),
+        }
+    }
+}
+
+/// What can be wrong with a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestProblem {
+    /// The file is too large to be read.
+    #[error("the manifest has {bytes} bytes, and at most {bytes_max} are read; move data into files of the app")]
+    TooLarge { bytes: usize, bytes_max: usize },
+    /// It is no TOML.
+    #[error("{message}")]
+    Syntax { message: String },
+    /// A key that means nothing here.
+    #[error("unknown key {key:?}{}", did_you_mean(nearest.as_deref(), known))]
+    UnknownKey { key: String, nearest: Option<String>, known: String },
+    /// A key that must be there.
+    #[error("{key:?} is missing; add a line like {example}")]
+    Missing { key: String, example: &'static str },
+    /// A value of another kind than expected.
+    #[error("{key:?} is {found}, but must be {expected}")]
+    WrongType { key: String, expected: &'static str, found: &'static str },
+    /// A value that is not allowed.
+    #[error("{key:?}: {why}")]
+    Invalid { key: String, why: String },
+    /// More entries than allowed.
+    #[error("{key:?} has {count} entries, and at most {max} are allowed")]
+    TooMany { key: String, count: usize, max: usize },
+}
+
+fn did_you_mean(nearest: Option<&str>, known: &str) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean {nearest:?}?"),
+        None => format!("; known here: {known}"),
+    }
+}
