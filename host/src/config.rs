@@ -159,6 +159,11 @@ pub(crate) fn default_data_dir() -> Option<PathBuf> {
     data_dir_from(|name| std::env::var_os(name))
 }
 
+/// Whether the user wants no colours anywhere (<https://no-color.org>).
+pub(crate) fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 fn data_dir_from(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let folder = |name| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));

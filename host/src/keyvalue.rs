@@ -31,7 +31,7 @@ impl KeyValue for AppKeyValue {
     }
 
     async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError> {
-        self.store.set(&self.app, bucket, key, value).await.map_err(failed)
+        self.store.set(&self.app, bucket, key, &value).await.map_err(failed)
     }
 
     async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError> {

@@ -3,6 +3,40 @@
 
 use std::time::Duration;
 
+/// Connections to the traffic address at one time. Further ones wait in the kernel's backlog.
+pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
+
+/// Connections waiting in the kernel's backlog of the traffic address. Further ones are refused by the kernel.
+pub(crate) const TRAFFIC_BACKLOG: i32 = 4_096;
+
+/// Accepted connections on their way to one I/O thread. The acceptor waits beyond it.
+pub(crate) const CONNECTIONS_HANDED_MAX: usize = 1_024;
+
+/// How long the acceptor rests after a failed accept, so that being out of file descriptors does not spin a core.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a client may take to send a request's head, or leave a connection without a word before its first one.
+/// Then the connection is closed.
+pub(crate) const TRAFFIC_HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of one request's head. More is refused with 431.
+pub(crate) const TRAFFIC_HEAD_BYTES: usize = 64 * 1024;
+
+/// Requests at one time on one HTTP/2 connection. Further ones wait at the client.
+pub(crate) const TRAFFIC_STREAMS_MAX: u32 = 128;
+
+/// How often an idle HTTP/2 connection is asked whether its client is still there.
+pub(crate) const TRAFFIC_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Bodies up to this size are read before they get an instance; larger ones stream into it.
+pub(crate) const TRAFFIC_BODY_READ_FIRST: u64 = 1024 * 1024;
+
+/// How long a body that is read first may take. Then 408.
+pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
+pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
+
 /// Connections to the admin address at one time. Further ones wait in the kernel's backlog: people retry, and a
 /// flood of half-open clients must not use up file descriptors.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
@@ -103,6 +137,9 @@ pub(crate) const LOG_QUEUE_LINES_PER_APP: usize = 1024;
 /// One log line. The rest is cut off, and the line ends with an ellipsis.
 pub(crate) const LOG_LINE_BYTES: usize = 8 * 1024;
 
+/// A request's path in a log line. The rest is cut off.
+pub(crate) const LOG_PATH_BYTES: usize = 1024;
+
 /// A segment of an app's log, unless configured. Then the next one is begun.
 pub(crate) const LOG_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -118,11 +155,15 @@ pub(crate) const LOG_FILES_OPEN: usize = 64;
 /// Lines that a follower of a log may be behind. Then it skips, and is told how many lines.
 pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
 
+/// Apps whose log and counters a serving thread keeps at hand. Beyond it all are looked up again.
+pub(crate) const ACCESS_APPS_CACHED: usize = 4096;
+
 /// How long a reader of a log waits for the writer. Then 503: the log's disk may hang, and the API must not.
 pub(crate) const LOG_READ_WAIT: Duration = Duration::from_secs(5);
 
 /// Bytes of the configuration file. Larger is refused.
 pub(crate) const CONFIG_BYTES: u64 = 256 * 1024;
 
-/// Tokens that may exist. Further ones are refused with 409: they are all held in memory.
-pub(crate) const TOKENS_MAX: usize = 1000;
+/// Lines about requests in one app's log in one second. Further requests are counted and not listed: a flood of requests
+/// must not become a flood of lines.
+pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;

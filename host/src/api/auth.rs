@@ -7,8 +7,8 @@ use std::{
 };
 
 use axum::http::{HeaderMap, Method, header};
-use isopod_policy::AppName;
-use isopod_store::{Role, Scope, TokenRow};
+use isopod_policy::{AppName, Role, Scope};
+use isopod_store::Token;
 use sha2::{Digest, Sha256};
 
 /// What a request needs.
@@ -55,23 +55,19 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
 
 /// The tokens that exist, by hash. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Tokens(Arc<RwLock<HashMap<String, TokenRow>>>);
+pub(crate) struct Tokens(Arc<RwLock<HashMap<String, Token>>>);
 
 impl Tokens {
-    pub(crate) fn new(rows: Vec<TokenRow>) -> Self {
+    pub(crate) fn new(rows: Vec<Token>) -> Self {
         Self(Arc::new(RwLock::new(rows.into_iter().map(|row| (row.hash.clone(), row)).collect())))
     }
 
-    pub(crate) fn insert(&self, row: TokenRow) {
+    pub(crate) fn insert(&self, row: Token) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(row.hash.clone(), row);
     }
 
     pub(crate) fn remove(&self, name: &str) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, row| row.name != name);
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Whether the request may pass.
@@ -84,22 +80,18 @@ impl Tokens {
         let in_scope = match &row.scope {
             Scope::All => true,
             Scope::Apps(_) if *all_apps => false,
-            Scope::Apps(apps) => app.as_ref().is_none_or(|app| apps.iter().any(|allowed| allowed.as_str() == app)),
+            Scope::Apps(apps) => app.as_ref().is_none_or(|app| apps.iter().any(|allowed| allowed.as_str() == app.as_str())),
         };
         if in_scope { Ok(()) } else { Err(Refused::OutOfScope { name: row.name }) }
     }
 
     /// Whether the caller of a request that passed may see an app in a list.
     pub(crate) fn may_see(&self, headers: &HeaderMap, app: &AppName) -> bool {
-        match self.caller(headers).map(|row| row.scope) {
-            Ok(Scope::All) => true,
-            Ok(Scope::Apps(apps)) => apps.contains(app),
-            Err(_) => false,
-        }
+        self.caller(headers).is_ok_and(|row| row.scope.includes(Some(app)))
     }
 
     /// Looked up by hash, so that comparing takes no time that depends on a token.
-    fn caller(&self, headers: &HeaderMap) -> Result<TokenRow, Refused> {
+    fn caller(&self, headers: &HeaderMap) -> Result<Token, Refused> {
         let value = headers.get(header::AUTHORIZATION).ok_or(Refused::NoToken)?;
         let value = value.to_str().map_err(|_| Refused::UnknownToken)?;
         let (scheme, token) = value.split_once(' ').ok_or(Refused::NoToken)?;
@@ -132,7 +124,7 @@ mod tests {
     }
 
     fn tokens(role: Role, scope: Scope) -> Tokens {
-        Tokens::new(vec![TokenRow {
+        Tokens::new(vec![Token {
             hash: hash("secret"),
             name: "ci".to_owned(),
             role,

@@ -11,7 +11,7 @@ use isopod_store::StoreError;
 
 use super::{auth, pushes::PushView, request::BadRequest};
 use crate::{
-    deploy::{DeployError, Failure},
+    deploy::DeployError,
     observe::logs::LogsError,
     problem::Problem,
 };
@@ -34,7 +34,7 @@ pub(crate) enum Error {
     NoSuchName { name: String, why: String },
     #[error("{0}")]
     BadName(NameError),
-    #[error("push {} failed: {}", .0.id, .0.reason.as_deref().unwrap_or("no reason is known"))]
+    #[error("push {} is {}: {}", .0.id, .0.state, .0.reason.as_deref().unwrap_or("it was taken back"))]
     PushFailed(Box<PushView>),
     #[error("{0}")]
     NotOffered(&'static str),
@@ -44,12 +44,6 @@ pub(crate) enum Error {
     NoEvents { app: String, detail: String },
     #[error(transparent)]
     Event(#[from] EventError),
-    #[error("there is a token `{0}` already")]
-    TokenExists(String),
-    #[error("there is no token `{0}`")]
-    UnknownToken(String),
-    #[error("there are as many tokens as may exist")]
-    TooManyTokens,
 }
 
 /// Why an event got no reply.
@@ -57,8 +51,8 @@ pub(crate) enum Error {
 pub(crate) enum EventError {
     #[error("`{app}` takes no events now: {detail}")]
     Unavailable { app: String, detail: String },
-    #[error("the queue of `{app}` is full")]
-    QueueFull { app: String, retry_after_s: u64 },
+    #[error("the queue of `{app}` is full: {detail}")]
+    QueueFull { app: String, detail: String, retry_after_s: u64 },
     #[error("`{app}` refused the event: {message}")]
     Refused { app: String, message: String },
     #[error("`{app}` could not handle the event now: {message}")]
@@ -131,11 +125,6 @@ impl Error {
                     .app(app)
                     .hint("export isopod:app/events@0.1.0; with the Rust SDK: `isopod_sdk::events!(handler)`")
             }
-            Self::TokenExists(_) => Problem::new(StatusCode::CONFLICT, "token-exists", "The token exists", detail)
-                .hint("choose another name, or delete that one first"),
-            Self::UnknownToken(_) => Problem::new(StatusCode::NOT_FOUND, "unknown-token", "No such token", detail),
-            Self::TooManyTokens => Problem::new(StatusCode::CONFLICT, "too-many-tokens", "Too many tokens", detail)
-                .hint("delete tokens that are not used any more"),
         }
     }
 }
@@ -229,7 +218,7 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         }
         DeployError::Unusable(failure) => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "The bundle can't be used", detail)
-                .member("reason", failure_reason(failure))
+                .member("reason", format!("{}: {failure}", failure.code()))
         }
         DeployError::Stopping => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping", detail).retry_after(5)
@@ -240,8 +229,38 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
     }
 }
 
-fn failure_reason(failure: &Failure) -> String {
-    failure.reason()
+fn store(error: &StoreError, detail: String) -> Problem {
+    use StoreError as E;
+    let problem = |status, code, title| Problem::new(status, code, title, detail.clone());
+    match error {
+        E::DiskFull { .. } => disk_full(detail),
+        E::Closed => problem(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping").retry_after(5),
+        E::AppExists { name } => problem(StatusCode::CONFLICT, "app-exists", "The app exists").app(name),
+        E::UnknownApp { name } => problem(StatusCode::NOT_FOUND, "unknown-app", "No such app").app(name),
+        E::UnknownPush { .. } => problem(StatusCode::NOT_FOUND, "unknown-push", "No such push"),
+        E::UnknownRelease { app, .. } => problem(StatusCode::NOT_FOUND, "unknown-release", "No such release").app(app),
+        E::NoMoreReleases { app } => problem(StatusCode::CONFLICT, "no-more-releases", "No more releases").app(app),
+        E::Refused(refused) => {
+            problem(StatusCode::CONFLICT, "wrong-state", "Not in this state").member("state", refused.state)
+        }
+        E::BadCursor { .. } => problem(StatusCode::BAD_REQUEST, "bad-cursor", "Not a cursor of this list"),
+        E::TokenExists { .. } => problem(StatusCode::CONFLICT, "token-exists", "The token exists"),
+        E::UnknownToken { .. } => problem(StatusCode::NOT_FOUND, "unknown-token", "No such token"),
+        E::TooManyTokens => problem(StatusCode::CONFLICT, "too-many-tokens", "Too many tokens"),
+        E::InUse { .. }
+        | E::File { .. }
+        | E::TooNew { .. }
+        | E::Database { .. }
+        | E::Damaged { .. }
+        | E::PushExists { .. }
+        | E::BadDigest { .. }
+        | E::UnknownBlob { .. }
+        | E::BadKey { .. }
+        | E::BadBucket { .. }
+        | E::ValueTooLarge { .. }
+        | E::KeyValueFull
+        | E::NotANumber { .. } => problem(StatusCode::INTERNAL_SERVER_ERROR, "store", "The store failed"),
+    }
 }
 
 fn disk_full(detail: String) -> Problem {
@@ -256,7 +275,7 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .app(app)
                 .retry_after(5)
         }
-        EventError::QueueFull { app, retry_after_s } => {
+        EventError::QueueFull { app, retry_after_s, .. } => {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail)
                 .app(app)
                 .retry_after(*retry_after_s)

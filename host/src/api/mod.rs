@@ -1,6 +1,7 @@
 //! Owns the API's routes and what its handlers share. Never does a handler's work: each resource has its own file.
 
 mod activity;
+mod admin_token;
 mod apps;
 pub(crate) mod auth;
 mod build_error;
@@ -25,13 +26,14 @@ use axum::{
     Router,
     extract::Request,
     middleware,
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 use isopod_policy::RequestId;
 use isopod_store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::admin_token::{TokenError, load as load_tokens};
 use self::error::Error;
 use crate::{
     deploy::Deployer,
@@ -87,7 +89,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/openapi.json", get(openapi::show))
         .route("/v1/status", get(status::host))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/v1/tokens/{name}", axum::routing::delete(tokens::delete))
+        .route("/v1/tokens/{name}", delete(tokens::delete))
         .route("/v1/apps", get(apps::list).post(apps::create))
         .route("/v1/apps/{app}", get(apps::show).patch(apps::change).delete(apps::delete))
         .route("/v1/apps/{app}/start", post(apps::start))

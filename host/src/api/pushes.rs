@@ -10,7 +10,7 @@ use axum::{
 };
 use futures::stream;
 use isopod_policy::{AppName, BundleKind, PushId, PushState, ReleaseNumber, limits as policy_limits};
-use isopod_store::PushRow;
+use isopod_store::{Control, Push};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use super::{
     request::{BadRequest, PageParams, Params, app_name, for_each_chunk, media_type},
     sse::{self, News},
 };
-use crate::deploy::{DeployError, Received};
+use crate::deploy::{DeployError, PushNow, Received};
 
 /// A push as the API shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -32,24 +32,29 @@ pub(crate) struct PushView {
     pub(crate) state: PushState,
     pub(crate) release: Option<ReleaseNumber>,
     pub(crate) reason: Option<String>,
+    /// The stable name of the reason, for programs.
+    pub(crate) reason_code: Option<String>,
     pub(crate) log: Vec<String>,
+    pub(crate) created_by: String,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) created_app: bool,
 }
 
-impl From<PushRow> for PushView {
-    fn from(row: PushRow) -> Self {
+impl From<PushNow> for PushView {
+    fn from(PushNow { push, log }: PushNow) -> Self {
         Self {
-            id: row.id,
-            app: row.app,
-            state: row.state,
-            release: row.release,
-            reason: row.reason,
-            log: row.log,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
+            id: push.id,
+            app: push.app,
+            state: push.state,
+            release: push.release,
+            reason: push.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.detail)),
+            reason_code: push.reason.map(|reason| reason.code),
+            log,
+            created_by: push.created_by,
+            created_at: push.created_at,
+            updated_at: push.updated_at,
             created_app: false,
         }
     }
@@ -77,21 +82,21 @@ pub(super) async fn create(
     let kind = kind_of(request.headers())?;
     let received = receive(&api, request).await?;
     let accepted = api.deployer.submit(&app, received, kind, "api").await?;
-    let mut view = PushView::from(accepted.row);
+    let mut view = PushView::from(accepted.now);
     view.created_app = accepted.created_app;
     if !params.wait {
         return Ok((StatusCode::ACCEPTED, axum::Json(view)).into_response());
     }
     let mut news = api.deployer.follow(&app, &view.id).await?;
     let ended = tokio::select! {
-        ended = news.wait_for(|row| row.state.is_final()) => ended.map(|row| row.clone()).ok(),
+        ended = news.wait_for(|now| now.push.state.is_final()) => ended.map(|now| now.clone()).ok(),
         () = api.stop.cancelled() => return Err(DeployError::Stopping.into()),
     };
-    let row = match ended {
-        Some(row) => row,
+    let now = match ended {
+        Some(now) => now,
         None => api.deployer.push(&app, &view.id).await?,
     };
-    let view = PushView { created_app: view.created_app, ..PushView::from(row) };
+    let view = PushView { created_app: view.created_app, ..PushView::from(now) };
     match view.state {
         PushState::Completed => Ok((StatusCode::OK, axum::Json(view)).into_response()),
         PushState::Queued
@@ -110,9 +115,11 @@ pub(super) async fn list(
 ) -> Result<axum::Json<Value>, Error> {
     let app = app_name(&app)?;
     api.deployer.app(&app)?;
-    let mut found = api.store.pushes(&app, page.cursor.as_deref(), page.limit()?).await?;
-    api.deployer.freshen(&mut found.items);
-    let items: Vec<PushView> = found.items.into_iter().map(PushView::from).collect();
+    let found = api.store.pushes(&app, page.page()?).await?;
+    // The log is left out here: it is asked for with the push.
+    let stored = |push: Push| PushNow { push, log: Vec::new() };
+    let newest = |push: Push| api.deployer.push_under_way(&push.id).unwrap_or_else(|| stored(push));
+    let items: Vec<PushView> = found.items.into_iter().map(|push| newest(push).into()).collect();
     Ok(axum::Json(json!({ "items": items, "next": found.next })))
 }
 
@@ -123,8 +130,8 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Error> {
     let (app, id) = (app_name(&app)?, push_id(&app, &id)?);
     if !params.follow {
-        let row = api.deployer.push(&app, &id).await?;
-        return Ok(axum::Json(PushView::from(row)).into_response());
+        let now = api.deployer.push(&app, &id).await?;
+        return Ok(axum::Json(PushView::from(now)).into_response());
     }
     let news = api.deployer.follow(&app, &id).await?;
     sse::tell(&api, stream::unfold(Some((news, true)), next_state))
@@ -140,15 +147,15 @@ pub(super) async fn cancel(
 
 /// The push as it is, then each time it has changed, until it is final.
 async fn next_state(
-    following: Option<(watch::Receiver<PushRow>, bool)>,
-) -> Option<(News<PushView>, Option<(watch::Receiver<PushRow>, bool)>)> {
+    following: Option<(watch::Receiver<PushNow>, bool)>,
+) -> Option<(News<PushView>, Option<(watch::Receiver<PushNow>, bool)>)> {
     let (mut news, first) = following?;
     if !first && news.changed().await.is_err() {
         return None;
     }
-    let row = news.borrow_and_update().clone();
-    let ended = row.state.is_final();
-    Some((News::Item(row.into()), (!ended).then_some((news, false))))
+    let now = news.borrow_and_update().clone();
+    let ended = now.push.state.is_final();
+    Some((News::Item(now.into()), (!ended).then_some((news, false))))
 }
 
 fn push_id(app: &str, id: &str) -> Result<PushId, Error> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use isopod_policy::{AppName, ReleaseNumber};
-use isopod_store::ReleaseRow;
+use isopod_policy::ReleaseNumber;
+use isopod_store::{Control, Release};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,8 +21,8 @@ pub(super) async fn list(
 ) -> Result<axum::Json<Value>, Error> {
     let app = app_name(&app)?;
     let current = api.deployer.app(&app)?.facts().release;
-    let found = api.store.releases(&app, page.cursor.as_deref(), page.limit()?).await?;
-    let items: Vec<Value> = found.items.iter().map(|row| view(row, current)).collect();
+    let found = api.store.releases(&app, page.page()?).await?;
+    let items: Vec<Value> = found.items.iter().map(|release| view(release, current)).collect();
     Ok(axum::Json(json!({ "items": items, "next": found.next })))
 }
 
@@ -32,23 +32,25 @@ pub(super) async fn show(
 ) -> Result<axum::Json<Value>, Error> {
     let app = app_name(&app)?;
     let current = api.deployer.app(&app)?.facts().release;
-    let unknown = |app: &AppName| DeployError::UnknownRelease { app: app.clone(), release: release.clone() };
-    let number: ReleaseNumber = release.parse().map_err(|_| unknown(&app))?;
-    let row = api.store.release(&app, number).await?.ok_or_else(|| unknown(&app))?;
-    Ok(axum::Json(view(&row, current)))
+    let number = release.parse::<ReleaseNumber>().ok();
+    let found = match number {
+        Some(number) => api.store.release(&app, number).await?,
+        None => None,
+    };
+    let found = found.ok_or(DeployError::UnknownRelease { app, release })?;
+    Ok(axum::Json(view(&found, current)))
 }
 
-fn view(row: &ReleaseRow, current: Option<ReleaseNumber>) -> Value {
-    let manifest: Value = serde_json::from_str(&row.manifest).unwrap_or_default();
+fn view(release: &Release, current: Option<ReleaseNumber>) -> Value {
     json!({
-        "release": row.number,
-        "name": row.number.to_string(),
-        "app": row.app,
-        "state": if current == Some(row.number) { "ready" } else { "retired" },
-        "digest": row.digest,
-        "size_bytes": row.size_bytes,
-        "manifest": manifest,
-        "created_at": row.created_at,
-        "created_by": row.created_by,
+        "release": release.number,
+        "name": release.number.to_string(),
+        "app": release.app,
+        "state": if current == Some(release.number) { "ready" } else { "retired" },
+        "bundle": release.bundle,
+        "size_bytes": release.size_bytes,
+        "manifest": release.manifest,
+        "created_at": release.created_at,
+        "created_by": release.created_by,
     })
 }

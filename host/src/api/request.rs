@@ -10,7 +10,8 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use isopod_policy::AppName;
+use isopod_policy::{AppName, NameError};
+use isopod_store::Page;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::Error;
@@ -84,6 +85,11 @@ pub(crate) struct PageParams {
 }
 
 impl PageParams {
+    /// The page as the store is asked for it.
+    pub(crate) fn page(&self) -> Result<Page, BadRequest> {
+        Ok(Page { cursor: self.cursor.clone(), limit: Some(self.limit()?) })
+    }
+
     pub(crate) fn limit(&self) -> Result<u32, BadRequest> {
         let limit = self.limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
         if (1..=limits::PAGE_ITEMS_MAX).contains(&limit) {
@@ -103,7 +109,7 @@ pub(crate) async fn segments<const N: usize>(parts: &mut Parts) -> Result<[Strin
 
 /// An app's name in a path. A text that is no name can't be an app, so it is an unknown one.
 pub(crate) fn app_name(text: &str) -> Result<AppName, Error> {
-    text.parse().map_err(|e: isopod_policy::AppNameError| Error::NoSuchName { name: text.to_owned(), why: e.to_string() })
+    text.parse().map_err(|e: NameError| Error::NoSuchName { name: text.to_owned(), why: e.to_string() })
 }
 
 /// The content type without its parameters, in small letters.

@@ -6,14 +6,13 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use isopod_policy::AppName;
-use isopod_store::{Role, Scope, TokenRow};
+use isopod_policy::{AppName, Role, Scope};
+use isopod_store::{Control, Token};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Api, auth, error::Error, request::Json};
-use crate::limits;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,16 +28,10 @@ pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
-    if api.tokens.count() >= limits::TOKENS_MAX {
-        return Err(Error::TooManyTokens);
-    }
     // Token names follow the rules of app names: they are typed in the same places.
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
-    if api.store.tokens().await?.iter().any(|row| row.name == name.as_str()) {
-        return Err(Error::TokenExists(new.name));
-    }
     let token = auth::new_token();
-    let row = TokenRow {
+    let row = Token {
         hash: auth::hash(&token),
         name: name.to_string(),
         role: new.role,
@@ -59,14 +52,12 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<axum::Json<Value
 }
 
 pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Error> {
-    if !api.store.delete_token(&name).await? {
-        return Err(Error::UnknownToken(name));
-    }
+    api.store.delete_token(&name).await?;
     api.tokens.remove(&name);
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn view(row: &TokenRow) -> Value {
+fn view(row: &Token) -> Value {
     let apps = match &row.scope {
         Scope::All => Value::Null,
         Scope::Apps(apps) => json!(apps),

@@ -48,7 +48,7 @@ impl Deployer {
         let mut env = variables.clone();
         env.push(("ISOPOD_APP".to_owned(), entry.name.to_string()));
         env.push(("ISOPOD_RELEASE".to_owned(), release.to_string()));
-        let keyvalue = manifest.grants.keyvalue.then(|| AppKeyValue::shared(&self.0.parts.keyvalue, &entry.name));
+        let keyvalue = manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.0.parts.store.kv(), &entry.name));
         let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&entry.log), release));
         let sandbox = Sandbox {
             app: entry.name.to_string(),
@@ -68,7 +68,7 @@ impl Deployer {
 
     /// The granted folders, made where they are not there yet.
     async fn folders(&self, entry: &Entry, manifest: &Manifest) -> Result<Vec<Folder>, Failure> {
-        let home = self.app_folder(entry).join("files");
+        let home = self.0.parts.store.app_folder(&entry.name).join("files");
         let folders: Vec<Folder> = manifest
             .grants
             .files
@@ -86,11 +86,6 @@ impl Deployer {
             Ok(Err(e)) => Err(Failure::Internal(format!("a granted folder can't be made: {e}"))),
             Err(e) => Err(Failure::Internal(format!("making the granted folders broke off: {e}"))),
         }
-    }
-
-    /// Where an app's own data is.
-    pub(super) fn app_folder(&self, entry: &Entry) -> PathBuf {
-        self.0.parts.data_dir.join("apps").join(entry.name.as_str())
     }
 }
 
@@ -140,25 +135,28 @@ async fn ask(instance: Instance, path: &str) -> (Result<(), String>, Option<Inst
         Ok(request) => request,
         Err(e) => return (Err(format!("`{path}` is no path for a request: {e}")), Some(instance)),
     };
-    let answer = match in_time(instance.http(request, "health")).await {
-        Ok(answer) => answer,
-        Err(fault) => return (Err(format!("GET {path}: {fault}")), None),
-    };
-    let status = answer.response.status();
-    let left = match answer.after {
-        After::Free(instance) => Some(*instance),
-        After::Spent => None,
-        After::Working(rest) => {
+    let asked = async {
+        let answer = instance.http(request, "health").await;
+        let (status, body) = match answer.response {
+            Ok(response) => (Ok(response.status()), Some(response.into_body())),
+            Err(fault) => (Err(fault), None),
+        };
+        let left = match (answer.after, body) {
+            (After::Free(instance), _) => Some(*instance),
+            (After::Spent, _) | (After::Working(_), None) => None,
             // The head is what counts: the body is read to its end for the instance's sake, not for what it says.
-            let whole = async { tokio::join!(answer.response.into_body().collect(), rest).1 };
-            let rest = tokio::time::timeout(limits::HEALTH_TIME, whole).await;
-            rest.ok().and_then(Result::ok).flatten().map(|instance| *instance)
-        }
+            (After::Working(rest), Some(body)) => {
+                let (_, rest) = tokio::join!(body.collect(), rest);
+                rest.ok().flatten().map(|instance| *instance)
+            }
+        };
+        (status, left)
     };
-    if status.is_success() {
-        (Ok(()), left)
-    } else {
-        (Err(format!("GET {path} answered {status}, and a 2xx status is wanted")), left)
+    let limit = limits::HEALTH_TIME;
+    match tokio::time::timeout(limit, asked).await.unwrap_or((Err(Fault::Timeout { limit }), None)) {
+        (Ok(status), left) if status.is_success() => (Ok(()), left),
+        (Ok(status), left) => (Err(format!("GET {path} answered {status}, and a 2xx status is wanted")), left),
+        (Err(fault), left) => (Err(format!("GET {path}: {fault}")), left),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use isopod_policy::{AppEvent, AppName, AppState, AppType, ReleaseNumber};
-use isopod_store::{AppRow, Intended};
+use isopod_store::{App, Intended};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -51,7 +51,7 @@ pub(crate) struct BuildError {
 }
 
 impl Entry {
-    pub(crate) fn new(row: AppRow, log: Arc<AppLog>, traffic: Arc<dispatch::App>) -> Self {
+    pub(crate) fn new(row: App, log: Arc<AppLog>, traffic: Arc<dispatch::App>) -> Self {
         let facts = Facts {
             app_type: row.app_type,
             state: AppState::Stopped,

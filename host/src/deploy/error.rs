@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use isopod_engine::{Fault, Rejected};
-use isopod_policy::{AppName, AppState, AppType, BundleError, ErrorCause, ReleaseNumber};
+use isopod_policy::{AppName, AppState, AppType, BundleError, ErrorCause};
 use isopod_store::StoreError;
 
 /// Why something asked of an app is not done.
@@ -57,7 +57,7 @@ pub(crate) enum Failure {
     Health { process: String, detail: String },
     #[error("the push took longer than its time limit of {} s and was given up", .0.as_secs())]
     TimeLimit(Duration),
-    #[error("host stopped: the host was stopped before the push was completed; push again")]
+    #[error("the host was stopped before the push was completed; push again")]
     HostStopped,
     #[error("the app was deleted while it was pushed to")]
     AppDeleted,
@@ -98,16 +98,5 @@ impl Failure {
             | Self::Store(_)
             | Self::Internal(_) => ErrorCause::LoadFailed,
         }
-    }
-
-    /// What is kept as the push's reason.
-    pub(crate) fn reason(&self) -> String {
-        format!("{}: {self}", self.code())
-    }
-}
-
-impl DeployError {
-    pub(crate) fn unknown_release(app: &AppName, release: ReleaseNumber) -> Self {
-        Self::UnknownRelease { app: app.clone(), release: release.to_string() }
     }
 }

@@ -10,7 +10,7 @@ use isopod_engine::{Instance, Program};
 use isopod_policy::{
     AppEvent, AppName, AppState, AppType, BundleKind, Manifest, Process, PushEvent, PushId, ReleaseNumber,
 };
-use isopod_store::{Intended, NewActivity, NewPush, NewRelease, Page, Reason};
+use isopod_store::{Control, Intended, NewActivity, NewPush, NewRelease, Page, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -65,8 +65,8 @@ impl Deployer {
         let room = Arc::clone(&self.0.room).try_acquire_owned();
         let room = room.map_err(|_| too_many(format!("{} pushes", self.0.parts.pushes.queued_max)))?;
 
-        let push = self.0.parts.control.insert_push(new_push(app, by)).await?;
-        let live = LivePush::new(entry, Arc::clone(&self.0.parts.control), push);
+        let push = self.0.parts.store.insert_push(new_push(app, by)).await?;
+        let live = LivePush::new(entry, self.0.parts.store.clone(), push);
         live.say(format!("received {} bytes", received.bytes));
         self.live_pushes().insert(live.id().clone(), Arc::clone(&live));
         let job = Job { live: Arc::clone(&live), received, kind, _room: room, _app_room: app_room };
@@ -175,7 +175,7 @@ impl Deployer {
         let app_type = entry.facts().app_type;
         let (component, bundle) = tokio::join!(
             self.compile(&verified, app_type),
-            self.0.parts.blobs.put(verified.component.clone())
+            self.0.parts.store.blobs().put(verified.component.clone())
         );
         let (component, bundle) = (component?, bundle?);
         live.say(format!("compiled in {} ms", begun.elapsed().as_millis()));
@@ -193,7 +193,7 @@ impl Deployer {
 
     /// The number that the app's next release will have; nobody else takes it while this push has the turn.
     async fn next_number(&self, entry: &Entry) -> Result<ReleaseNumber, Failure> {
-        let newest = self.0.parts.control.releases(&entry.name, Page { cursor: None, limit: Some(1) }).await?;
+        let newest = self.0.parts.store.releases(&entry.name, Page { cursor: None, limit: Some(1) }).await?;
         match newest.items.first() {
             Some(release) => {
                 let next = release.number.next();
@@ -244,7 +244,7 @@ impl Deployer {
         text: String,
         at: Timestamp,
     ) -> Result<ReleaseNumber, Failure> {
-        let (control, app) = (&self.0.parts.control, &live.entry.name);
+        let (store, app) = (&self.0.parts.store, &live.entry.name);
         let release = NewRelease {
             app: app.clone(),
             bundle: ready.bundle.clone(),
@@ -254,13 +254,13 @@ impl Deployer {
             created_at: at,
         };
         live.stored().await?;
-        let made = control.insert_release(release).await?;
+        let made = store.insert_release(release).await?;
         if made.number != ready.number {
             return Err(Failure::Internal(format!("{} was to be made, and {} was", ready.number, made.number)));
         }
         let data = json!({ "push": live.id(), "release": made.number, "size_bytes": ready.size_bytes, "by": live.created_by() });
         let activity = NewActivity { app: Some(app.clone()), kind: "app-deployed".to_owned(), text, data, at };
-        control.complete_push(live.id(), made.number, activity.clone(), at).await?;
+        store.complete_push(live.id(), made.number, activity.clone(), at).await?;
         self.tell(activity);
         Ok(made.number)
     }

@@ -20,7 +20,7 @@ use std::{
 
 use isopod_engine::Engine;
 use isopod_policy::{AppName, PushId};
-use isopod_store::{Blobs, Control, KvStore, NewActivity};
+use isopod_store::{Control, NewActivity, Store};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +29,7 @@ pub(crate) use self::{
     error::{DeployError, Failure},
     push::PushNow,
     receive::{Received, Upload},
+    restore::Restored,
 };
 use self::push::LivePush;
 use crate::{
@@ -38,15 +39,17 @@ use crate::{
 
 /// What the deployer works with.
 pub(crate) struct Parts {
-    pub(crate) control: Arc<dyn Control>,
-    pub(crate) blobs: Blobs,
-    pub(crate) keyvalue: KvStore,
+    pub(crate) store: Store,
     pub(crate) engine: Engine,
     pub(crate) directory: Arc<dispatch::Directory>,
     pub(crate) logs: Logs,
     pub(crate) metrics: Metrics,
     pub(crate) pushes: config::Pushes,
-    pub(crate) data_dir: PathBuf,
+}
+
+/// Where uploads are until their push is done.
+fn uploads_folder(store: &Store) -> PathBuf {
+    store.folder().join("tmp")
 }
 
 /// The handle: cheap to clone.
@@ -75,7 +78,7 @@ struct Shared {
 impl Deployer {
     /// Makes the deployer. Blocks a little, to prepare the folder for uploads.
     pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
-        receive::prepare(&parts.data_dir.join("tmp"))?;
+        receive::prepare(&uploads_folder(&parts.store))?;
         Ok(Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),
@@ -114,7 +117,7 @@ impl Deployer {
             what: format!("{} uploads", limits::UPLOADS_MAX),
             retry_after: Duration::from_secs(2),
         })?;
-        Upload::begin(&self.0.parts.data_dir.join("tmp"), slot)
+        Upload::begin(&uploads_folder(&self.0.parts.store), slot)
     }
 
     /// A push as it is now.
@@ -123,7 +126,7 @@ impl Deployer {
         if let Some(live) = self.live(id).filter(|live| live.entry.name == *app) {
             return Ok(live.now());
         }
-        let control = &self.0.parts.control;
+        let control = &self.0.parts.store;
         match control.push(id).await?.filter(|push| push.app == *app) {
             Some(push) => {
                 let log = control.push_log(id, 0).await?.into_iter().map(|line| line.text).collect();

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use isopod_policy::{PushEvent, PushId, PushState, Refused, ReleaseNumber};
-use isopod_store::{Control, Push, Reason, StoreError};
+use isopod_store::{Control, Push, Reason, Store, StoreError};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -38,10 +38,10 @@ enum Record {
 
 impl LivePush {
     /// Needs a runtime: the recorder is a task of its own.
-    pub(super) fn new(entry: Arc<Entry>, control: Arc<dyn Control>, push: Push) -> Arc<Self> {
+    pub(super) fn new(entry: Arc<Entry>, store: Store, push: Push) -> Arc<Self> {
         let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_WAITING);
         let id = push.id.clone();
-        tokio::spawn(record(control, id.clone(), records));
+        tokio::spawn(record(store, id.clone(), records));
         let now = watch::Sender::new(PushNow { push, log: Vec::new() });
         Arc::new(Self { entry, id, now, recorder, unsaid: Mutex::default() })
     }
@@ -127,12 +127,12 @@ impl LivePush {
     }
 }
 
-async fn record(control: Arc<dyn Control>, id: PushId, mut records: mpsc::Receiver<Record>) {
+async fn record(store: Store, id: PushId, mut records: mpsc::Receiver<Record>) {
     let mut trouble = None;
     while let Some(record) = records.recv().await {
         let stored = match record {
-            Record::Step(event, reason, at) => control.advance_push(&id, event, reason, at).await.map(drop),
-            Record::Line(text, at) => control.append_push_log(&id, &text, at).await.map(drop),
+            Record::Step(event, reason, at) => store.advance_push(&id, event, reason, at).await.map(drop),
+            Record::Line(text, at) => store.append_push_log(&id, &text, at).await.map(drop),
             Record::Done(done) => {
                 // Whoever asked may have given up waiting.
                 drop(done.send(trouble.take().map_or(Ok(()), Err)));

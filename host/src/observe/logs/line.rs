@@ -1,10 +1,13 @@
 //! Owns the shape of a log line, as stored and as shown by the API. Never does I/O.
 
-use isopod_policy::{AppName, ReleaseNumber};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use isopod_policy::{AppName, ReleaseNumber, RequestId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::limits;
+use crate::{ingress::AccessLine, limits};
 
 /// Where a line comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +51,55 @@ pub(crate) struct Access {
     pub(crate) path: String,
     pub(crate) status: u16,
     pub(crate) duration_ms: f64,
-    pub(crate) bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<String>,
+}
+
+/// An answered request on its way to the writer, which makes the line: a serving thread has better things to do.
+pub(super) struct Request {
+    time: Timestamp,
+    release: Option<ReleaseNumber>,
+    request_id: RequestId,
+    method: Method,
+    path: Box<str>,
+    status: StatusCode,
+    duration: Duration,
+    fault: Option<&'static str>,
+}
+
+impl Request {
+    pub(super) fn new(line: &AccessLine<'_>, time: Timestamp) -> Self {
+        let path = &line.path[..line.path.floor_char_boundary(limits::LOG_PATH_BYTES)];
+        Self {
+            time,
+            release: line.release,
+            request_id: line.request_id,
+            method: line.method.clone(),
+            path: path.into(),
+            status: line.status,
+            duration: line.duration,
+            fault: line.fault,
+        }
+    }
+
+    pub(super) fn into_line(self, app: &AppName) -> LogLine {
+        let duration_ms = (self.duration.as_secs_f64() * 1e6).round() / 1e3;
+        let fault = self.fault.map(|fault| format!(" ({fault})")).unwrap_or_default();
+        let message = format!("{} {} {} {duration_ms} ms{fault}", self.method, self.path, self.status.as_u16());
+        LogLine {
+            time: self.time,
+            release: self.release,
+            request_id: Some(self.request_id.to_string()),
+            access: Some(Access {
+                method: self.method.to_string(),
+                path: self.path.into(),
+                status: self.status.as_u16(),
+                duration_ms,
+                fault: self.fault.map(str::to_owned),
+            }),
+            ..LogLine::new(app, Stream::Access, message)
+        }
+    }
 }
 
 impl LogLine {
@@ -97,7 +148,7 @@ mod tests {
         let app: AppName = "hello".parse().expect("is a name");
         let mut line = LogLine::new(&app, Stream::Access, "GET / 200".to_owned());
         line.access =
-            Some(Access { method: "GET".to_owned(), path: "/".to_owned(), status: 200, duration_ms: 0.5, bytes: 2 });
+            Some(Access { method: "GET".to_owned(), path: "/".to_owned(), status: 200, duration_ms: 0.5, fault: None });
         let json = serde_json::to_value(&line).expect("serialises");
         assert_eq!(json["status"], 200);
         let back: LogLine = serde_json::from_value(json).expect("deserialises");

@@ -11,13 +11,14 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     time::Duration,
 };
 
 use isopod_policy::AppName;
+use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 
 pub(crate) use self::{
@@ -25,7 +26,8 @@ pub(crate) use self::{
     output::AppOutput,
     read::{Cursor, Page},
 };
-use crate::limits;
+use self::line::Request;
+use crate::{ingress::AccessLine, limits};
 
 /// Where logs are and how much of them is kept.
 #[derive(Debug, Clone)]
@@ -48,6 +50,7 @@ pub(crate) enum LogsError {
 
 enum Message {
     Line(Arc<AppLog>, LogLine),
+    Request(Arc<AppLog>, Request),
     /// Everything before this is written out; then the reader is told where the log ends, and gets what follows.
     Follow(AppName, oneshot::Sender<Following>),
     /// The app's files are closed and removed.
@@ -79,6 +82,8 @@ pub(crate) struct AppLog {
     /// Dropped since the last line that was written; the writer tells of them in the log itself.
     dropped: AtomicU64,
     dropped_by_all: Arc<AtomicU64>,
+    requests: Rate,
+    forgotten: AtomicBool,
 }
 
 /// The writer's thread.
@@ -120,6 +125,8 @@ impl Logs {
                 pending: AtomicUsize::new(0),
                 dropped: AtomicU64::new(0),
                 dropped_by_all: Arc::clone(&self.0.dropped),
+                requests: Rate::default(),
+                forgotten: AtomicBool::new(false),
             })
         });
         Arc::clone(log)
@@ -151,7 +158,10 @@ impl Logs {
 
     /// Removes an app's log with its files.
     pub(crate) async fn forget(&self, app: &AppName) {
-        self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        let log = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        if let Some(log) = log {
+            log.forgotten.store(true, Ordering::Release);
+        }
         let (done, when_done) = oneshot::channel();
         if self.send(Message::Forget(app.clone(), done)).await.is_ok() {
             // An answer that does not come is no reason to fail: the app's folder is removed by the caller as well.
@@ -200,13 +210,59 @@ impl AppLog {
 
     /// Puts a line into the queue. Never waits: without room the line is dropped and counted.
     pub(crate) fn write(self: &Arc<Self>, line: LogLine) {
+        self.send(Message::Line(Arc::clone(self), line));
+    }
+
+    /// Puts a line about a request into the queue, unless there were very many within this second.
+    pub(crate) fn request(self: &Arc<Self>, line: &AccessLine<'_>) {
+        let time = Timestamp::now();
+        if self.requests.allows(time.as_second()) {
+            self.send(Message::Request(Arc::clone(self), Request::new(line, time)));
+        }
+    }
+
+    /// Whether the app is deleted; what is written here then is lost.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    fn send(&self, message: Message) {
         if self.pending.fetch_add(1, Ordering::Relaxed) >= limits::LOG_QUEUE_LINES_PER_APP
-            || self.queue.try_send(Message::Line(Arc::clone(self), line)).is_err()
+            || self.queue.try_send(message).is_err()
         {
             self.pending.fetch_sub(1, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
             self.dropped_by_all.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Requests that were not listed since the last call.
+    fn take_unlisted(&self) -> u64 {
+        self.requests.passed_over.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// How many lines about requests there were in the present second. Threads may disagree by a few, which does not matter.
+#[derive(Default)]
+struct Rate {
+    second: AtomicI64,
+    lines: AtomicU32,
+    passed_over: AtomicU64,
+}
+
+impl Rate {
+    fn allows(&self, second: i64) -> bool {
+        if self.second.load(Ordering::Relaxed) != second {
+            self.second.store(second, Ordering::Relaxed);
+            self.lines.store(0, Ordering::Relaxed);
+        }
+        // Reading first keeps a flood from writing to a line of memory that all threads share.
+        let allowed = self.lines.load(Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND
+            && self.lines.fetch_add(1, Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND;
+        if !allowed {
+            self.passed_over.fetch_add(1, Ordering::Relaxed);
+        }
+        allowed
     }
 }
 
@@ -217,6 +273,15 @@ fn folder(config: &Config, app: &AppName) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_beyond_the_rate_are_counted_and_not_listed() {
+        let rate = Rate::default();
+        let listed = (0..limits::LOG_ACCESS_LINES_PER_SECOND + 5).filter(|_| rate.allows(7)).count();
+        assert_eq!(listed, limits::LOG_ACCESS_LINES_PER_SECOND as usize);
+        assert_eq!(rate.passed_over.load(Ordering::Relaxed), 5);
+        assert!(rate.allows(8));
+    }
 
     fn start(dir: &std::path::Path, segment_bytes: u64, kept_bytes: u64) -> Service {
         let config = Config {

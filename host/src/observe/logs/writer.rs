@@ -65,6 +65,10 @@ impl Writer {
             for message in first.into_iter().chain(messages.try_iter().take(BATCH)) {
                 match message {
                     Message::Line(log, line) => self.take(&log, line),
+                    Message::Request(log, request) => {
+                        let line = request.into_line(log.app());
+                        self.take(&log, line);
+                    }
                     Message::Follow(app, reply) => {
                         self.write_out();
                         // Nobody listening any more is no trouble: the reader went away.
@@ -87,9 +91,17 @@ impl Writer {
 
     fn take(&mut self, log: &Arc<AppLog>, line: LogLine) {
         log.pending.fetch_sub(1, Ordering::Relaxed);
+        if log.is_forgotten() {
+            return;
+        }
         let dropped = log.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let text = format!("{dropped} log lines were dropped here: the app logs faster than its log can be written");
+            self.append(log, LogLine::host(log.app(), text));
+        }
+        let unlisted = log.take_unlisted();
+        if unlisted > 0 {
+            let text = format!("{unlisted} more requests are not listed here: there were very many within a second");
             self.append(log, LogLine::host(log.app(), text));
         }
         self.append(log, line);
