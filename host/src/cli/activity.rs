@@ -24,10 +24,10 @@ pub(crate) struct ActivityArgs {
 
 pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     let app = args.app.resolve()?;
-    let client = Client::new(&args.host)?;
+    let client = Client::near_project(&args.host)?;
     let path = format!("/v1/apps/{app}/activity");
     if args.follow {
-        return super::logs::follow(&client, &path, args.json, line);
+        return super::logs::follow(&client, &format!("{path}?follow=true"), args.json, line);
     }
     let answer = client.get(&path)?.success()?;
     if args.json {

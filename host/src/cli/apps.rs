@@ -197,7 +197,9 @@ fn state(app: &Value) -> String {
 
 fn error(app: &Value) -> String {
     match app.get("error") {
-        Some(Value::Object(cause)) => output::first_field(&Value::Object(cause.clone()), &["detail", "cause", "code"]),
+        Some(Value::Object(cause)) => {
+            output::first_field(&Value::Object(cause.clone()), &["detail", "message", "cause"])
+        }
         _ => field(app, "error"),
     }
 }

@@ -2,7 +2,7 @@
 //! It knows no command: what to ask and how to show the answer is theirs.
 
 use std::io::Read;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,15 +22,28 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(31 * 60);
 /// The largest answer we take into memory.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Where a host listens for the API if it was not told.
+const DEFAULT_HOST: &str = "http://127.0.0.1:8081";
+/// Where `isopod dev` keeps the data of its host, below the project's folder.
+pub(crate) const DEV_DATA_DIR: &str = ".isopod";
+/// The file there that names the host's admin address.
+pub(crate) const DEV_ADDRESS: &str = "admin.address";
+
 /// Which host a command speaks to.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct HostArgs {
-    /// The admin address of the host
-    #[arg(long, value_name = "URL", env = "ISOPOD_HOST", default_value = "http://127.0.0.1:8081")]
-    pub(crate) host: String,
+    /// The admin address of the host [default: http://127.0.0.1:8081]
+    #[arg(long, value_name = "URL", env = "ISOPOD_HOST")]
+    pub(crate) host: Option<String>,
     /// The token; better given in the environment, since other users can see arguments
     #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+}
+
+impl HostArgs {
+    fn token(&self) -> Option<String> {
+        self.token.clone().filter(|token| !token.trim().is_empty())
+    }
 }
 
 /// A connection to the admin API of one host.
@@ -54,8 +67,18 @@ pub(crate) type Follow = Events<BodyReader<'static>>;
 impl Client {
     /// Speaks to the host named by the command line or the environment.
     pub(crate) fn new(args: &HostArgs) -> Result<Client, Failure> {
-        let token = args.token.clone().filter(|token| !token.trim().is_empty());
-        Client::open(&args.host, token, config::default_data_dir().as_deref())
+        let address = args.host.as_deref().unwrap_or(DEFAULT_HOST);
+        Client::open(address, args.token(), config::default_data_dir().as_deref())
+    }
+
+    /// The same, but in the folder of a project that `isopod dev` runs, its host is the default: whoever asks there for
+    /// logs means the app in front of them.
+    pub(crate) fn near_project(args: &HostArgs) -> Result<Client, Failure> {
+        let data_dir = Path::new(DEV_DATA_DIR);
+        match std::fs::read_to_string(data_dir.join(DEV_ADDRESS)) {
+            Ok(address) if args.host.is_none() && answers(&address) => Client::open(&address, None, Some(data_dir)),
+            _ => Client::new(args),
+        }
     }
 
     /// Speaks to the host at `address`; without a token, the one in `data_dir` is used if the host is this machine.
@@ -227,6 +250,12 @@ fn base_url(address: &str) -> Result<String, Failure> {
         return Ok(with_scheme);
     }
     Err(Failure::usage(format!("`{address}` is not the address of a host")).next("write it as http://127.0.0.1:8081"))
+}
+
+/// A host that was killed leaves its address behind, so that is believed only while somebody listens there.
+fn answers(address: &str) -> bool {
+    let address: Option<SocketAddr> = address.trim().parse().ok();
+    address.is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok())
 }
 
 fn is_loopback(base: &str) -> bool {

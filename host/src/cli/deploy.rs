@@ -164,6 +164,7 @@ fn follow(client: &Client, app: &AppName, push: Value) -> Result<Value, Failure>
     let path = format!("/v1/apps/{app}/pushes/{}", field(&push, "id"));
     let mut display = PushDisplay::new(&push);
     let mut last = push;
+    display.update(&last);
     if is_final(&last) {
         return Ok(last);
     }

@@ -71,13 +71,14 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
     let event = cloud_event(args, &id, data, SystemTime::now());
     let query = if args.queue == Queue::Push { "?queue=push" } else { "" };
     let path = format!("/v1/apps/{app}/events{query}");
-    let client = Client::new(&args.host)?;
+    let client = Client::near_project(&args.host)?;
     let answer = client.send_text(Method::POST, &path, "application/cloudevents+json", &event.to_string())?;
     let status = answer.status();
     let raw = answer.raw().to_owned();
     let reply = answer.success()?;
     if args.json {
-        output::json(&reply);
+        // A reply need not be JSON; then it is shown as the text it is.
+        output::json(&if reply.is_null() && !raw.is_empty() { Value::String(raw) } else { reply });
     } else if status == 202 {
         output::emit(&format!("{}\n", output::done(&format!("accepted event {id}"))));
     } else {
@@ -119,7 +120,8 @@ fn cloud_event(args: &SendArgs, id: &str, data: Option<String>, now: SystemTime)
 
 /// A reply for people: its data, as text where it is text.
 fn reply_text(reply: &Value, raw: &str) -> String {
-    let data = reply.get("data").unwrap_or(reply);
+    let is_event = reply.get("specversion").is_some();
+    let data = reply.get("data").filter(|_| is_event).unwrap_or(reply);
     match data {
         Value::Null if raw.trim().is_empty() => format!("{}\n", output::done("handled, without a reply")),
         Value::Null => format!("{}\n", raw.trim_end()),
@@ -161,6 +163,7 @@ mod tests {
     #[test]
     fn a_reply_is_shown_as_its_data() {
         assert_eq!(reply_text(&json!({"specversion": "1.0", "data": "hello"}), ""), "hello\n");
+        assert_eq!(reply_text(&json!({"data": 1}), ""), "{\n  \"data\": 1\n}\n");
         assert_eq!(reply_text(&Value::Null, "plain\n"), "plain\n");
     }
 }

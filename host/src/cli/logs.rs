@@ -27,12 +27,13 @@ pub(crate) struct LogsArgs {
 
 pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     let app = args.app.resolve()?;
-    let client = Client::new(&args.host)?;
+    let client = Client::near_project(&args.host)?;
     let path = format!("/v1/apps/{app}/logs");
+    let path = format!("{path}?limit={}", args.lines);
     if args.follow {
-        return follow(&client, &path, args.json, line);
+        return follow(&client, &format!("{path}&follow=true"), args.json, line);
     }
-    let answer = client.get(&format!("{path}?limit={}", args.lines))?.success()?;
+    let answer = client.get(&path)?.success()?;
     if args.json {
         output::json(&answer);
         return Ok(());
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
 
 /// Prints the events of a stream until it ends: lines for people, or the JSON as it came.
 pub(crate) fn follow(client: &Client, path: &str, json: bool, line: fn(&Value) -> String) -> Result<(), Failure> {
-    for event in client.follow(&format!("{path}?follow=true"))? {
+    for event in client.follow(path)? {
         let event = event.map_err(|error| {
             Failure::new("the stream from the host broke off")
                 .why(error)

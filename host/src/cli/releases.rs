@@ -20,7 +20,7 @@ pub(crate) struct ReleasesArgs {
 
 pub(crate) fn run(args: &ReleasesArgs) -> Result<(), Failure> {
     let app = args.app.resolve()?;
-    let answer = Client::new(&args.host)?.get(&format!("/v1/apps/{app}/releases"))?.success()?;
+    let answer = Client::near_project(&args.host)?.get(&format!("/v1/apps/{app}/releases"))?.success()?;
     if args.json {
         output::json(&answer);
         return Ok(());

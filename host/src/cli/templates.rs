@@ -99,8 +99,14 @@ pub(crate) fn files(template: Template, name: &AppName) -> Vec<File> {
     };
     let manifest = format!("{}{manifest}", include_str!("templates/isopod.toml.in"));
     let readme = format!("{}{readme}{}", include_str!("templates/head.md.in"), include_str!("templates/foot.md.in"));
+    // The simplest template needs nothing besides the SDK.
+    let libraries = match template {
+        Template::Http => "",
+        Template::Events | Template::Bot => "serde = { version = \"1\", features = [\"derive\"] }\n",
+    };
+    let cargo = include_str!("templates/Cargo.toml.in").replace("{{libraries}}", libraries);
     let texts = [
-        ("Cargo.toml", include_str!("templates/Cargo.toml.in")),
+        ("Cargo.toml", &*cargo),
         ("isopod.toml", &manifest),
         ("src/lib.rs", lib),
         ("README.md", &readme),

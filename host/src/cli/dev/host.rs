@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use crate::cli::client::Client;
+use crate::cli::client::{Client, DEV_ADDRESS, DEV_DATA_DIR};
 use crate::cli::failure::Failure;
 
 /// A host that is not ready by then has a problem of its own.
@@ -28,7 +28,7 @@ pub(crate) struct OwnHost {
 impl OwnHost {
     /// Starts a host for the project in `folder` and waits until it can serve.
     pub(crate) fn start(folder: &Path, listen: &str) -> Result<OwnHost, Failure> {
-        let data_dir = folder.join(".isopod");
+        let data_dir = folder.join(DEV_DATA_DIR);
         let log_path = data_dir.join("host.log");
         let cannot_start = |error: std::io::Error| Failure::new("cannot start a host for the project").why(error);
         std::fs::create_dir_all(&data_dir).map_err(cannot_start)?;
@@ -41,7 +41,11 @@ impl OwnHost {
         end_with_us(&mut command);
         let mut child = command.spawn().map_err(cannot_start)?;
         match wait_until_ready(&mut child) {
-            Some((listen, admin)) => Ok(OwnHost { child, listen, admin, data_dir }),
+            Some((listen, admin)) => {
+                // Other commands in the project's folder find the host by this; they do without if it is missing.
+                let _ = std::fs::write(data_dir.join(DEV_ADDRESS), &admin);
+                Ok(OwnHost { child, listen, admin, data_dir })
+            }
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -67,6 +71,7 @@ impl OwnHost {
     pub(crate) fn stop(&mut self) {
         // SAFETY: a signal is sent to our own child, which has not been waited for, so that its id is still its own.
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+        let _ = std::fs::remove_file(self.data_dir.join(DEV_ADDRESS));
         // The host bounds its own drain; a second Ctrl-C ends us, and the host with us.
         let _ = self.child.wait();
     }

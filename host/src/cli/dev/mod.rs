@@ -107,7 +107,7 @@ fn run_with_host(
         (_, None) => format!("on {}", client.address()),
     };
     output::emit(&format!("{name} is at {url}  (Ctrl-C stops)\n"));
-    follow_log(client, format!("/v1/apps/{name}/logs"), happenings.clone());
+    follow_log(client, format!("/v1/apps/{name}/logs?follow=true&limit=0"), happenings.clone());
     let courier = Courier::start(pusher, happenings.clone());
     Session::new(project, courier, happenings)?.run(&receiver, own_host)
 }
@@ -116,7 +116,7 @@ fn run_with_host(
 fn follow_log(client: Client, path: String, happenings: SyncSender<Happening>) {
     std::thread::spawn(move || {
         loop {
-            let Ok(events) = client.follow(&format!("{path}?follow=true")) else {
+            let Ok(events) = client.follow(&path) else {
                 std::thread::sleep(LOG_RETRY);
                 continue;
             };

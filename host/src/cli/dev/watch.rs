@@ -126,14 +126,11 @@ impl Watch {
             for entry in entries.flatten() {
                 let path = entry.path();
                 let relative = path.strip_prefix(&self.root).unwrap_or(&path);
-                match entry.file_type() {
-                    Ok(kind) if kind.is_dir() && !self.ignore.folder(relative) => waiting.push(path),
-                    Ok(kind) if kind.is_file() && !self.ignore.file(relative) => {
-                        if self.is_new_content(&path) {
-                            files.push(path);
-                        }
-                    }
-                    _ => {}
+                let Ok(kind) = entry.file_type() else { continue };
+                if kind.is_dir() && !self.ignore.folder(relative) {
+                    waiting.push(path);
+                } else if kind.is_file() && !self.ignore.file(relative) && self.is_new_content(&path) {
+                    files.push(path);
                 }
             }
         }
