@@ -3,6 +3,10 @@
 
 mod cli;
 mod config;
+mod dispatch;
+mod ingress;
+mod limits;
+mod problem;
 
 use std::process::ExitCode;
 

@@ -13,12 +13,15 @@ mod doctor;
 mod events;
 mod failure;
 mod guest;
+pub(crate) mod local;
 mod logs;
 mod new;
 mod output;
 mod progress;
 mod project;
 mod releases;
+mod run;
+mod serve;
 mod sse;
 mod templates;
 
@@ -38,6 +41,10 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Serve one component over HTTP; nothing is kept
+    Serve(serve::Args),
+    /// Run one command-line component in the sandbox
+    Run(run::Args),
     /// Write a new project that builds and tests at once
     New(new::NewArgs),
     /// Build, run, watch and hot-reload a project
@@ -72,6 +79,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Serve(args) => return Ok(serve::run(args)?),
+        Command::Run(args) => return Ok(run::run(args)?),
         Command::New(args) => new::run(&args)?,
         Command::Dev(args) => dev::run(&args)?,
         Command::Build(args) => build::run(&args)?,

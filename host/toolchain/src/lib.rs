@@ -31,3 +31,9 @@ pub const TARGET: &str = "wasm32-wasip2";
 
 /// Forces one of the roads, `rustup` or `debian`, where a machine has both: for tests, and for a broken installation.
 pub const FORCE_VARIABLE: &str = "ISOPOD_GUEST_TOOLCHAIN";
+
+/// Where `cargo xtask guests` leaves the component of one of the repository's examples, for tests, demo and benchmarks.
+/// Always below the repository, wherever cargo itself builds.
+pub fn guest_file(repository: &std::path::Path, example: &str) -> std::path::PathBuf {
+    repository.join("target").join("guests").join(format!("{example}.wasm"))
+}
