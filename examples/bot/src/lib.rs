@@ -41,9 +41,10 @@ async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
 fn answer(talk: Talk, said: &str) -> (Talk, String) {
     match talk {
         Talk::Start => (Talk::AskedName, "Hello! What is your name?".to_owned()),
-        Talk::AskedName => {
-            (Talk::AskedColour { name: said.to_owned() }, format!("Nice to meet you, {said}. What is your favourite colour?"))
-        }
+        Talk::AskedName => (
+            Talk::AskedColour { name: said.to_owned() },
+            format!("Nice to meet you, {said}. What is your favourite colour?"),
+        ),
         Talk::AskedColour { name } => {
             let text = format!("{said} is a fine choice, {name}.");
             (Talk::Friends { name, colour: said.to_owned() }, text)

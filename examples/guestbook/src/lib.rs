@@ -36,7 +36,8 @@ async fn list(_request: Request) -> Result<Response> {
 }
 
 async fn sign(request: Request) -> Result<Response> {
-    let field = |name: &str| request.form_param(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let field =
+        |name: &str| request.form_param(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let name = field("name").or_status(400, "an entry needs a name")?;
     let text = field("text").or_status(400, "an entry needs a text")?;
     let bucket = kv::open("default")?;

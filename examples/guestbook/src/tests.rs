@@ -14,7 +14,7 @@ fn what_is_signed_is_shown_newest_first() {
     assert_eq!(sign_as("Bob", "Second+%26+last").status, 303);
     let page = answer(app(Request::get("/")));
     let page = page.body_text().unwrap();
-    assert!(page.contains("2 entries"));
+    assert!(page.contains("2 entries"), "{page}");
     assert!(page.find("Second &amp; last").unwrap() < page.find("First!").unwrap());
 }
 

@@ -99,6 +99,7 @@ macro_rules! events {
 
             #[unsafe(export_name = "isopod:app/events@0.1.0#handle")]
             unsafe extern "C" fn handle(event: *mut u8) -> *const u8 {
+                // SAFETY: the host calls this with an event that it has written for this call.
                 unsafe { $crate::__private::handle_event(event, $handler) }
             }
         };
@@ -205,6 +206,7 @@ macro_rules! __export_http {
                 headers: (headers, headers_length),
                 body: (body, body_length),
             };
+            // SAFETY: the host calls this with a request that it has written for this call.
             unsafe { $crate::__private::handle_flat(words, $handler) }
         }
     };
