@@ -178,7 +178,7 @@ fn cannot_watch(folder: &Path, error: &notify::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, sync_channel};
     use std::time::Duration;
 
     struct Project {
@@ -196,7 +196,7 @@ mod tests {
             }
             std::fs::write(root.join("src/lib.rs"), "one").unwrap();
             std::fs::write(root.join(MANIFEST), "one").unwrap();
-            let (sender, events) = channel();
+            let (sender, events) = sync_channel(1024);
             let mut watch = Watch::new(&root, move |event| drop(sender.send(event))).unwrap();
             watch.component(&root.join("target/release/app.wasm")).unwrap();
             Project { folder, watch, events }
