@@ -1,11 +1,16 @@
 //! The program `isopod`: hands the command line to [`cli`] and turns its answer into an exit status.
 //! It decides nothing itself.
 
+mod api;
 mod cli;
 mod config;
+mod deploy;
 mod dispatch;
 mod ingress;
+mod keyvalue;
 mod limits;
+mod observe;
+mod platform;
 mod problem;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use isopod_toolchain::guest_file;
 
 use crate::guests::{self, Example, Linker};
 use crate::{host, setup, step};
@@ -37,16 +38,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn show(host: &RunningHost, program: &Path, examples: &[Example]) -> Result<()> {
-    for example in examples {
-        step::announce(&format!("deploying {}", example.name));
+    let (programs, apps): (Vec<&Example>, Vec<&Example>) =
+        examples.iter().partition(|example| answers::is_program(&example.name));
+    for app in &apps {
+        step::announce(&format!("deploying {}", app.name));
         let mut deploy = Command::new(program);
-        deploy.args(["deploy", "--no-build", "--wait"]).arg(&example.folder);
+        deploy.args(["deploy", "--no-build", "--wait"]).arg(&app.folder);
         deploy.envs(host.environment()?);
         step::run(&mut deploy, &format!("the host's own words are in {}", host.log().display()))?;
     }
     println!();
-    for example in examples {
-        println!("{}", answers::of(host, &example.name)?);
+    for app in &apps {
+        println!("{}", answers::of(host, &app.name)?);
+    }
+    for example in programs {
+        println!("{}", answers::of_program(program, &guest_file(&step::root(), &example.name))?);
     }
     println!("\nTo speak to this host: {}", host.exports()?);
     Ok(())

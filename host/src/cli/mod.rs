@@ -24,6 +24,7 @@ mod run;
 mod serve;
 mod sse;
 mod templates;
+mod up;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run the host: app traffic on one address, the API on another
+    Up(up::Args),
     /// Serve one component over HTTP; nothing is kept
     Serve(serve::Args),
     /// Run one command-line component in the sandbox
@@ -79,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Up(args) => return Ok(up::run(args)?),
         Command::Serve(args) => return Ok(serve::run(args)?),
         Command::Run(args) => return Ok(run::run(args)?),
         Command::New(args) => new::run(&args)?,
