@@ -12,15 +12,10 @@ use ureq::http::{Method, Request, Response, StatusCode, Uri};
 use ureq::{Agent, Body, BodyReader, SendBody};
 
 use super::failure::Failure;
+use super::limits;
 use super::sse::Events;
 use crate::config;
 
-/// How long we try to reach a host before we say that it is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer may take; a push that is waited for is the longest, so this lies above its limit of 30 minutes.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(31 * 60);
-/// The largest answer we take into memory.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Where a host listens for the API if it was not told.
 const DEFAULT_HOST: &str = "http://127.0.0.1:8081";
@@ -92,8 +87,8 @@ impl Client {
         };
         let mut settings = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_connect(Some(limits::CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(limits::ANSWER_TIMEOUT))
             .user_agent(concat!("isopod/", env!("CARGO_PKG_VERSION")));
         if local {
             settings = settings.proxy(None);
@@ -187,7 +182,7 @@ impl Client {
 
     fn finish(&self, mut response: Response<Body>) -> Result<Answer, Failure> {
         let status = response.status();
-        let raw = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
+        let raw = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
         let raw = raw.map_err(|error| self.unreachable(&error))?;
         let body = serde_json::from_str(&raw).unwrap_or(Value::Null);
         Ok(Answer { status, raw, body })

@@ -12,13 +12,12 @@ use ureq::http::Method;
 
 use super::client::{Client, HostArgs};
 use super::failure::Failure;
+use super::limits;
 use super::output::{self, field};
 use super::progress::Step;
 use super::project::AppArgs;
 use super::{apps, build};
 
-/// How long `--wait` waits for the app to run after its push has completed.
-const RUNNING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the host is asked where it offers nothing to follow.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
@@ -231,7 +230,7 @@ fn app(client: &Client, app: &AppName) -> Result<Value, Failure> {
 }
 
 fn wait_until_running(client: &Client, name: &AppName) -> Result<Value, Failure> {
-    let until = Instant::now() + RUNNING_TIMEOUT;
+    let until = Instant::now() + limits::RUNNING_TIMEOUT;
     loop {
         let app = app(client, name)?;
         let state = field(&app, "state");
@@ -244,7 +243,7 @@ fn wait_until_running(client: &Client, name: &AppName) -> Result<Value, Failure>
             }
             _ if Instant::now() > until => {
                 return Err(Failure::new(format!("{name} has its new release but does not run yet"))
-                    .why(format!("after {} s it is still {state}", RUNNING_TIMEOUT.as_secs()))
+                    .why(format!("after {} s it is still {state}", limits::RUNNING_TIMEOUT.as_secs()))
                     .next(format!("isopod activity --app {name}")));
             }
             _ => std::thread::sleep(POLL_EVERY),

@@ -10,11 +10,10 @@ use ureq::http::Method;
 
 use super::client::{Client, HostArgs};
 use super::failure::Failure;
+use super::limits;
 use super::output;
 use super::project::AppArgs;
 
-/// The largest event we read from a file or from standard input; the host's own limit is not above it.
-const DATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Args, Debug)]
 pub(crate) struct EventsArgs {
@@ -90,7 +89,7 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
 fn read_data(written: &str) -> Result<String, Failure> {
     let read = |mut reader: Box<dyn std::io::Read>| {
         let mut text = String::new();
-        reader.as_mut().take(DATA_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+        reader.as_mut().take(limits::EVENT_DATA_BYTES_MAX).read_to_string(&mut text).map(|_| text)
     };
     let text = match written {
         "-" => read(Box::new(std::io::stdin())),

@@ -10,12 +10,9 @@ use std::time::{Duration, Instant};
 use isopod_toolchain::Toolchain;
 
 use super::failure::Failure;
+use super::limits;
 use super::project::Project;
 
-/// What is kept of a build's output, its end being what says why it failed.
-const OUTPUT_BYTES_MAX: usize = 256 * 1024;
-/// A longer line is cut into several.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// A build that ended well.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +142,7 @@ fn read_output(pipe: PipeReader, on_line: &mut impl FnMut(&str)) -> String {
     let mut reader = BufReader::new(pipe);
     let mut output = String::new();
     let mut line = Vec::new();
-    while (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+    while (&mut reader).take(limits::BUILD_LINE_BYTES_MAX).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\r', '\n']);
         on_line(text);
@@ -153,8 +150,8 @@ fn read_output(pipe: PipeReader, on_line: &mut impl FnMut(&str)) -> String {
         output.push('\n');
         line.clear();
         // Cut only at twice the bound, so that a long output is not moved again for every line.
-        if output.len() > 2 * OUTPUT_BYTES_MAX {
-            let cut = output.ceil_char_boundary(output.len() - OUTPUT_BYTES_MAX);
+        if output.len() > 2 * limits::BUILD_OUTPUT_BYTES_MAX {
+            let cut = output.ceil_char_boundary(output.len() - limits::BUILD_OUTPUT_BYTES_MAX);
             output.drain(..cut);
         }
     }

@@ -13,6 +13,7 @@ mod doctor;
 mod events;
 mod failure;
 mod guest;
+mod limits;
 pub(crate) mod local;
 mod logs;
 mod new;

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-/// The longest event we take; a longer one is an error, since nothing the host sends comes near it.
-const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+use super::limits;
 
 /// The events of one open stream.
 pub(crate) struct Events<R> {
@@ -23,10 +23,10 @@ impl<R: Read> Events<R> {
         let mut total = 0;
         loop {
             line.clear();
-            let room = (EVENT_BYTES_MAX - total) as u64;
+            let room = (limits::STREAM_EVENT_BYTES_MAX - total) as u64;
             let read = (&mut self.reader).take(room).read_until(b'\n', &mut line)?;
             total += read;
-            if read == 0 && total >= EVENT_BYTES_MAX {
+            if read == 0 && total >= limits::STREAM_EVENT_BYTES_MAX {
                 return Err(std::io::Error::other("the host sent an event that is too long"));
             }
             if read == 0 {

@@ -7,10 +7,9 @@ use std::time::Instant;
 use super::Happening;
 use super::push::Pusher;
 use crate::cli::failure::Failure;
+use crate::cli::limits;
 use crate::cli::project::Project;
 
-/// What may wait for the host; more than this waits only if it has stopped answering.
-const JOBS_WAITING_MAX: usize = 16;
 
 /// What the host is to be told.
 enum Job {
@@ -27,7 +26,7 @@ pub(crate) struct Courier {
 impl Courier {
     /// Starts the thread; it ends when this handle is dropped.
     pub(crate) fn start(pusher: Pusher, happenings: SyncSender<Happening>) -> Courier {
-        let (jobs, receiver) = sync_channel(JOBS_WAITING_MAX);
+        let (jobs, receiver) = sync_channel(limits::JOBS_WAITING_MAX);
         std::thread::spawn(move || work(pusher, &receiver, &happenings));
         Courier { jobs }
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::cli::client::{Client, DEV_ADDRESS, DEV_DATA_DIR};
 use crate::cli::failure::Failure;
 
-/// A host that is not ready by then has a problem of its own.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::cli::limits;
+
 /// What of the host's own log is shown when it does not start.
 const LOG_LINES_SHOWN: usize = 15;
 
@@ -89,7 +89,7 @@ fn wait_until_ready(child: &mut Child) -> Option<(String, String)> {
             }
         }
     });
-    ready.recv_timeout(READY_TIMEOUT).ok()
+    ready.recv_timeout(limits::READY_TIMEOUT).ok()
 }
 
 fn parse_ready(line: &str) -> Option<(String, String)> {

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
+use crate::cli::limits;
+
 /// Folders that no project keeps sources in.
 const FOLDERS: [&str; 6] = ["target", ".git", ".isopod", "node_modules", ".venv", "__pycache__"];
 /// Endings of the files that editors and compilers leave beside sources.
 const ENDINGS: [&str; 6] = ["~", ".swp", ".swx", ".swo", ".tmp", ".orig"];
-/// Enough for any `.gitignore` written by hand.
-const PATTERNS_MAX: usize = 500;
 
 /// One line of a `.gitignore`.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Ignore {
 
     fn parse(text: &str) -> Ignore {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', '!']));
-        Ignore { patterns: lines.map(pattern).take(PATTERNS_MAX).collect() }
+        Ignore { patterns: lines.map(pattern).take(limits::IGNORE_PATTERNS_MAX).collect() }
     }
 
     /// Whether a folder, given relative to the project, holds no sources.

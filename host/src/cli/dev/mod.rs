@@ -31,11 +31,10 @@ use self::session::Session;
 use super::client::Client;
 use super::failure::Failure;
 use super::guest::{BuildFailed, Built};
+use super::limits;
 use super::project::Project;
 use super::{apps, logs, output};
 
-/// What has happened and was not looked at yet. Who reports more than this waits.
-const HAPPENINGS_WAITING_MAX: usize = 1024;
 /// How long to wait before the app's log is asked for again after its stream has ended.
 const LOG_RETRY: Duration = Duration::from_millis(500);
 
@@ -70,7 +69,7 @@ enum Happening {
 
 pub(crate) fn run(args: &DevArgs) -> Result<(), Failure> {
     let project = Project::open(&args.folder)?;
-    let (happenings, receiver) = sync_channel(HAPPENINGS_WAITING_MAX);
+    let (happenings, receiver) = sync_channel(limits::HAPPENINGS_WAITING_MAX);
     listen_for_signals(happenings.clone());
     let mut own_host = match args.to {
         Some(_) => None,

@@ -10,12 +10,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::ignore::Ignore;
 use crate::cli::failure::Failure;
+use crate::cli::limits;
 use crate::cli::project::MANIFEST;
 
-/// More folders than this are no sources; the rest is not watched, and the person is told.
-const FOLDERS_MAX: usize = 4_000;
-/// Larger files are not compared by content: every event about them counts as a change.
-const COMPARED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,9 +110,10 @@ impl Watch {
         let mut files = Vec::new();
         let mut waiting = vec![folder.to_owned()];
         while let Some(folder) = waiting.pop() {
-            if self.folders >= FOLDERS_MAX {
+            if self.folders >= limits::WATCHED_FOLDERS_MAX {
                 crate::cli::output::note(&format!(
-                    "! only the first {FOLDERS_MAX} folders are watched; name folders without sources in .gitignore"
+                    "! only the first {} folders are watched; name folders without sources in .gitignore",
+                    limits::WATCHED_FOLDERS_MAX
                 ));
                 break;
             }
@@ -151,7 +149,7 @@ impl Watch {
     fn is_new_content(&mut self, path: &Path) -> bool {
         let digest = match std::fs::metadata(path) {
             Err(_) => return self.seen.remove(path).is_some(),
-            Ok(file) if file.len() > COMPARED_BYTES_MAX => return true,
+            Ok(file) if file.len() > limits::COMPARED_BYTES_MAX => return true,
             Ok(_) => match std::fs::read(path) {
                 Ok(content) => digest(&content),
                 Err(_) => return false,
@@ -178,7 +176,7 @@ fn cannot_watch(folder: &Path, error: &notify::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, sync_channel};
     use std::time::Duration;
 
     struct Project {
@@ -196,7 +194,7 @@ mod tests {
             }
             std::fs::write(root.join("src/lib.rs"), "one").unwrap();
             std::fs::write(root.join(MANIFEST), "one").unwrap();
-            let (sender, events) = channel();
+            let (sender, events) = sync_channel(1024);
             let mut watch = Watch::new(&root, move |event| drop(sender.send(event))).unwrap();
             watch.component(&root.join("target/release/app.wasm")).unwrap();
             Project { folder, watch, events }
