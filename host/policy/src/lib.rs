@@ -2,6 +2,7 @@
 //! are read. Nothing here has a clock, a random source, a thread, a socket or a file: whatever a decision needs comes
 //! in as an argument, so that each one can be tested by calling it.
 
+mod access;
 pub mod address;
 mod app_limits;
 mod app_state;
@@ -14,6 +15,7 @@ mod names;
 mod push_state;
 pub mod units;
 
+pub use access::{Role, Scope};
 pub use app_limits::{LimitError, Limits};
 pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
 pub use bundle::{Bundle, BundleError, BundleKind};

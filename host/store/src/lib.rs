@@ -1,1 +1,26 @@
-//! store
+//! What Isopod remembers: apps, pushes, releases, activity and tokens in one database, bundles as content-addressed
+//! files, and a key-value database per app. Owns the data folder and its lock. Never decides anything and never stands on
+//! the way of a request, except where a guest asks for its own keys.
+
+mod blobs;
+mod control;
+mod error;
+mod files;
+mod group;
+mod kv;
+pub mod limits;
+mod lock;
+pub mod memory;
+mod model;
+mod sqlite;
+mod store;
+
+pub use blobs::{Blobs, Digest};
+pub use control::Control;
+pub use error::StoreError;
+pub use kv::KvStore;
+pub use model::{
+    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
+    Token,
+};
+pub use store::{Options, Store};

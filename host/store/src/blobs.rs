@@ -1,0 +1,216 @@
+//! Content-addressed files: bundles and components, named by the SHA-256 of what they hold. Owns the folder `blobs/`. A
+//! blob is whole or not there, whenever the machine stops; it never changes.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::StoreError;
+use crate::files::{private_file, private_folder, sync_folder};
+use crate::limits::BLOBS_PER_PAGE;
+
+/// The name of a blob: 64 hexadecimal digits of SHA-256, in small letters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let hash = Sha256::digest(bytes);
+        Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The digest as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl AsRef<str> for Digest {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Digest {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(StoreError::BadDigest { given: text.chars().take(80).collect() })
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = StoreError;
+
+    fn try_from(text: String) -> Result<Self, StoreError> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.0
+    }
+}
+
+/// The files under `blobs/`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    /// Makes the names of files that are being written distinct.
+    written: AtomicU64,
+}
+
+/// Files that are being written begin with this; what is left of them after a crash is removed.
+const UNFINISHED: &str = ".unfinished-";
+
+impl Blobs {
+    /// Opens or makes the folder, and removes what a crash left half written.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        private_folder(folder)?;
+        for name in names(folder)? {
+            if name.starts_with(UNFINISHED) {
+                let path = folder.join(name);
+                fs::remove_file(&path).map_err(|error| StoreError::file(&path, &error))?;
+            }
+        }
+        Ok(Self { inner: Arc::new(Inner { folder: folder.to_owned(), written: AtomicU64::new(0) }) })
+    }
+
+    /// Keeps the bytes and returns their name once they are on disk. Bytes that are there already are verified and kept
+    /// only once; should the file have been damaged, it is replaced.
+    pub async fn put(&self, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Digest, StoreError> {
+        let inner = self.inner.clone();
+        blocking(move || inner.put(bytes.as_ref())).await
+    }
+
+    /// Where the blob is or would be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.inner.folder.join(digest.as_str())
+    }
+
+    /// The bytes of a blob, verified.
+    pub async fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let (path, digest) = (self.path(digest), digest.clone());
+        blocking(move || {
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Err(StoreError::UnknownBlob { digest: digest.into() });
+                }
+                Err(error) => return Err(StoreError::file(&path, &error)),
+            };
+            if Digest::of(&bytes) == digest {
+                return Ok(bytes);
+            }
+            Err(StoreError::damaged(format_args!("the blob {digest} no longer holds what its name says")))
+        })
+        .await
+    }
+
+    /// Removes a blob; whether there was one is the answer.
+    pub async fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.path(digest);
+        let inner = self.inner.clone();
+        blocking(move || match fs::remove_file(&path) {
+            Ok(()) => sync_folder(&inner.folder).map(|()| true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::file(&path, &error)),
+        })
+        .await
+    }
+
+    /// The digests after the given one in order, at most `BLOBS_PER_PAGE` of them.
+    pub async fn list(&self, after: Option<&Digest>) -> Result<Vec<Digest>, StoreError> {
+        let (inner, after) = (self.inner.clone(), after.cloned());
+        blocking(move || {
+            let mut smallest = BTreeSet::new();
+            for name in names(&inner.folder)? {
+                let Ok(digest) = name.parse::<Digest>() else { continue };
+                if after.as_ref().is_none_or(|after| digest > *after) {
+                    smallest.insert(digest);
+                }
+                if smallest.len() > BLOBS_PER_PAGE {
+                    smallest.pop_last();
+                }
+            }
+            Ok(smallest.into_iter().collect())
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let path = self.folder.join(digest.as_str());
+        if holds(&path, bytes) {
+            return Ok(digest);
+        }
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.folder.join(format!("{UNFINISHED}{number}-{digest}"));
+        let written = write_whole(&unfinished, bytes).and_then(|()| {
+            fs::rename(&unfinished, &path).map_err(|error| StoreError::file(&path, &error))?;
+            sync_folder(&self.folder)
+        });
+        if written.is_err() {
+            // The room it took is needed most now; should this fail too, the next start removes the file.
+            let _ = fs::remove_file(&unfinished);
+        }
+        written.map(|()| digest)
+    }
+}
+
+/// Whether the file is there with just these bytes. The length is compared first, since most answers end there.
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let same_length = fs::metadata(path).is_ok_and(|found| usize::try_from(found.len()) == Ok(bytes.len()));
+    same_length && fs::read(path).is_ok_and(|found| found == bytes)
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut file = private_file(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|error| StoreError::file(path, &error))
+}
+
+/// The names in the folder that are text; blobs have no others.
+fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let failed = |error| StoreError::file(folder, &error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        names.extend(entry.map_err(failed)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// Runs what waits for the disk on a thread that may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+}

@@ -1,0 +1,128 @@
+//! What can go wrong in the store, as one closed enum. Owns the words, and the one place that tells a full disk from
+//! other trouble of SQLite and of the file system. Never logs: an error is logged where it is handled.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use isopod_policy::{AppName, PushId, Refused, ReleaseNumber};
+
+use crate::limits::{APP_BYTES_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX, VALUE_BYTES_MAX};
+
+/// What can go wrong in the store. It is `Clone`, since one failed commit answers several callers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another host works with the same folder.
+    #[error(
+        "the data folder {} is in use by {}; stop that one first, or choose another folder with --data",
+        folder.display(), process(*pid)
+    )]
+    InUse { folder: PathBuf, pid: Option<u32> },
+    /// A file or folder cannot be made, read or written.
+    #[error("{}: {detail}; check that it exists and belongs to the user who runs isopod", path.display())]
+    File { path: PathBuf, detail: String },
+    /// The disk has no room left. Nothing is damaged, and writing works again once there is room.
+    #[error("the disk is full, so nothing was written; free some space below {} and try again", folder.display())]
+    DiskFull { folder: PathBuf },
+    /// The folder was written by a newer version.
+    #[error("the database has format {found}, and this isopod knows up to {known}; run the newer isopod again")]
+    TooNew { found: i64, known: i64 },
+    /// SQLite reports something that should not happen.
+    #[error("the database failed: {detail}; if this repeats, restore the data folder from a backup")]
+    Database { detail: String },
+    /// Something stored cannot be read back.
+    #[error("what is stored is damaged: {detail}; restore the data folder from a backup")]
+    Damaged { detail: String },
+    /// The store has been closed.
+    #[error("the store is closed, since the host is stopping; try again when it is back")]
+    Closed,
+    /// An app of this name exists already.
+    #[error("an app called {name} exists already; choose another name, or deploy to it")]
+    AppExists { name: AppName },
+    /// There is no such app.
+    #[error("there is no app called {name}; `isopod apps` lists those there are")]
+    UnknownApp { name: AppName },
+    /// There is no such push.
+    #[error("there is no push {id}; it may have been removed together with its app")]
+    UnknownPush { id: PushId },
+    /// A push of this id exists already.
+    #[error("a push {id} exists already; make another id")]
+    PushExists { id: PushId },
+    /// There is no such release.
+    #[error("{app} has no release {number}; `isopod releases` lists those there are")]
+    UnknownRelease { app: AppName, number: ReleaseNumber },
+    /// No further release number can be given.
+    #[error("{app} has used up all release numbers; create the app anew under another name")]
+    NoMoreReleases { app: AppName },
+    /// The state machine does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A cursor that no list has given out.
+    #[error("{cursor:?} is no cursor of this list; begin again without one")]
+    BadCursor { cursor: String },
+    /// A token of this name exists already.
+    #[error("a token called {name:?} exists already; remove it first, or choose another name")]
+    TokenExists { name: String },
+    /// There is no such token.
+    #[error("there is no token called {name:?}")]
+    UnknownToken { name: String },
+    /// There are as many tokens as there may be.
+    #[error("there are {TOKENS_MAX} tokens, which is the most; remove some that are no longer used")]
+    TooManyTokens,
+    /// A text that is no digest.
+    #[error("{given:?} is no digest: expected 64 hexadecimal digits of SHA-256")]
+    BadDigest { given: String },
+    /// There is no such blob.
+    #[error("there is no blob {digest}")]
+    UnknownBlob { digest: String },
+    /// A key that is longer than allowed, or empty.
+    #[error("a key has 1 to {KEY_BYTES_MAX} bytes, and this one has {bytes}; keep long data in the value")]
+    BadKey { bytes: usize },
+    /// A bucket name that is longer than allowed.
+    #[error("a bucket's name has at most {BUCKET_BYTES_MAX} bytes, and this one has {bytes}")]
+    BadBucket { bytes: usize },
+    /// A value that is larger than allowed.
+    #[error("a value has at most {VALUE_BYTES_MAX} bytes, and this one has {bytes}; split it over several keys")]
+    ValueTooLarge { bytes: usize },
+    /// The app's key-value store is full.
+    #[error("the app's key-value store holds {APP_BYTES_MAX} bytes, which is the most; delete keys to make room")]
+    KeyValueFull,
+    /// A value that cannot be counted up.
+    #[error(
+        "the value of {key:?} is no whole number, or would leave the range of 64 bits, so it cannot be incremented"
+    )]
+    NotANumber { key: String },
+}
+
+fn process(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("another isopod (process {pid})"),
+        None => "another isopod".to_owned(),
+    }
+}
+
+impl StoreError {
+    /// What a failed call of the file system means.
+    pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() }
+            }
+            _ => Self::File { path: path.to_owned(), detail: error.to_string() },
+        }
+    }
+
+    /// What a failed call of SQLite means; `path` is the database file.
+    pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() },
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Self::Damaged { detail: format!("{}: {error}", path.display()) }
+            }
+            _ => Self::Database { detail: format!("{}: {error}", path.display()) },
+        }
+    }
+
+    pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
+        Self::Damaged { detail: what.to_string() }
+    }
+}

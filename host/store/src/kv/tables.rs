@@ -1,0 +1,115 @@
+//! The statements of one app's key-value database. Owns the count of bytes that keeps an app within its bound.
+
+use rusqlite::{Connection, params};
+
+use crate::StoreError;
+use crate::limits::{APP_BYTES_MAX, ENTRY_OVERHEAD_BYTES, KEYS_PER_PAGE};
+use crate::sqlite::{Sql, all, first};
+
+/// The format of these tables.
+const FORMAT: i64 = 1;
+
+pub(super) fn make(connection: &Connection) -> Sql<()> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        FORMAT => Ok(()),
+        0 => Ok(connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE;
+             CREATE TABLE IF NOT EXISTS entries (
+                 bucket TEXT NOT NULL,
+                 key    TEXT NOT NULL,
+                 value  BLOB NOT NULL,
+                 UNIQUE (bucket, key)
+             ) STRICT;
+             CREATE TABLE IF NOT EXISTS usage (bytes INTEGER NOT NULL) STRICT;
+             INSERT INTO usage SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM usage);
+             PRAGMA user_version = {FORMAT};
+             COMMIT"
+        ))?),
+        found => Err(StoreError::TooNew { found, known: FORMAT }.into()),
+    }
+}
+
+pub(super) fn get(connection: &Connection, bucket: &str, key: &str) -> Sql<Option<Vec<u8>>> {
+    let sql = "SELECT value FROM entries WHERE bucket = ?1 AND key = ?2";
+    first(connection, sql, [bucket, key], |row| Ok(row.get(0)?))
+}
+
+pub(super) fn exists(connection: &Connection, bucket: &str, key: &str) -> Sql<bool> {
+    let sql = "SELECT 1 FROM entries WHERE bucket = ?1 AND key = ?2";
+    Ok(first(connection, sql, [bucket, key], |_| Ok(()))?.is_some())
+}
+
+pub(super) fn keys(connection: &Connection, bucket: &str, after: Option<&str>) -> Sql<(Vec<String>, Option<String>)> {
+    // No key is empty, so all of them come after the empty text.
+    let sql = "SELECT key FROM entries WHERE bucket = ?1 AND key > ?2 ORDER BY key LIMIT ?3";
+    let limit = i64::try_from(KEYS_PER_PAGE + 1).expect("a page is small");
+    let mut keys: Vec<String> =
+        all(connection, sql, params![bucket, after.unwrap_or(""), limit], |row| Ok(row.get(0)?))?;
+    let more = keys.len() > KEYS_PER_PAGE;
+    keys.truncate(KEYS_PER_PAGE);
+    let next = if more { keys.last().cloned() } else { None };
+    Ok((keys, next))
+}
+
+/// What an entry counts towards the app's bound.
+fn counted(bucket: &str, key: &str, value_bytes: u64) -> u64 {
+    bucket.len() as u64 + key.len() as u64 + value_bytes + ENTRY_OVERHEAD_BYTES
+}
+
+fn bytes_of_entry(connection: &Connection, bucket: &str, key: &str) -> Sql<u64> {
+    let sql = "SELECT length(value) FROM entries WHERE bucket = ?1 AND key = ?2";
+    let length: Option<i64> = first(connection, sql, [bucket, key], |row| Ok(row.get(0)?))?;
+    match length {
+        None => Ok(0),
+        Some(length) => Ok(counted(bucket, key, u64::try_from(length).map_err(StoreError::damaged)?)),
+    }
+}
+
+/// Counts a change, and refuses one that grows the store beyond its bound.
+fn count_change(connection: &Connection, removed: u64, added: u64) -> Sql<()> {
+    let used: Option<i64> = first(connection, "SELECT bytes FROM usage", [], |row| Ok(row.get(0)?))?;
+    let used = u64::try_from(used.unwrap_or(0)).map_err(StoreError::damaged)?;
+    let after = (used + added).saturating_sub(removed);
+    if added > removed && after > APP_BYTES_MAX {
+        return Err(StoreError::KeyValueFull.into());
+    }
+    let after = i64::try_from(after).map_err(StoreError::damaged)?;
+    connection.prepare_cached("UPDATE usage SET bytes = ?1")?.execute([after])?;
+    Ok(())
+}
+
+pub(super) fn set(connection: &Connection, bucket: &str, key: &str, value: &[u8]) -> Sql<()> {
+    let removed = bytes_of_entry(connection, bucket, key)?;
+    count_change(connection, removed, counted(bucket, key, value.len() as u64))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO entries (bucket, key, value) VALUES (?1, ?2, ?3)
+             ON CONFLICT (bucket, key) DO UPDATE SET value = excluded.value",
+        )?
+        .execute(params![bucket, key, value])?;
+    Ok(())
+}
+
+pub(super) fn delete(connection: &Connection, bucket: &str, key: &str) -> Sql<()> {
+    let removed = bytes_of_entry(connection, bucket, key)?;
+    if removed > 0 {
+        count_change(connection, removed, 0)?;
+        connection
+            .prepare_cached("DELETE FROM entries WHERE bucket = ?1 AND key = ?2")?
+            .execute(params![bucket, key])?;
+    }
+    Ok(())
+}
+
+pub(super) fn increment(connection: &Connection, bucket: &str, key: &str, delta: i64) -> Sql<i64> {
+    let number = match get(connection, bucket, key)? {
+        None => Some(0),
+        Some(value) => std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i64>().ok()),
+    };
+    let Some(sum) = number.and_then(|number| number.checked_add(delta)) else {
+        return Err(StoreError::NotANumber { key: key.chars().take(80).collect() }.into());
+    };
+    set(connection, bucket, key, sum.to_string().as_bytes())?;
+    Ok(sum)
+}

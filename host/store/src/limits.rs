@@ -1,0 +1,47 @@
+//! Every bound of the store. Owns numbers only; each says whether reaching it waits or refuses, and why.
+
+/// Waits: whoever wants to write while this many writes are ahead is slowed down to the speed of the disk.
+pub const WRITES_WAITING_MAX: usize = 1_024;
+/// Neither: the next commit takes the rest; it bounds how long the first of a group waits for its commit.
+pub const WRITES_PER_COMMIT_MAX: usize = 256;
+/// Waits: reads are short, and each connection costs a page cache.
+pub const READERS_MAX: usize = 4;
+/// Waits: how long a connection waits for another one's lock before it reports the database as busy.
+pub const LOCK_WAIT_MS_MAX: u32 = 10_000;
+/// Neither: a journal that grew larger under load is cut back to this size.
+pub const JOURNAL_BYTES_KEPT: u32 = 16 << 20;
+
+/// Neither: a longer list continues on the next page.
+pub const PAGE_ITEMS_MAX: u32 = 1_000;
+/// Neither: how many items a page has if nobody says.
+pub const PAGE_ITEMS_DEFAULT: u32 = 100;
+/// Neither: further lines of one push's log are dropped and counted, so that a noisy build cannot fill the disk.
+pub const PUSH_LOG_LINES_MAX: u32 = 10_000;
+/// Neither: the rest of a longer line is cut off.
+pub const PUSH_LOG_LINE_BYTES_MAX: usize = 8 << 10;
+/// Neither: the oldest entries of an app's activity make room for new ones.
+pub const ACTIVITY_ENTRIES_MAX: u32 = 10_000;
+/// Neither: how many entries may be over before the oldest are removed, so that not every append has to count.
+pub const ACTIVITY_TRIM_EVERY: u32 = 256;
+/// Refuses: a token costs a look-up per request, and nobody needs more.
+pub const TOKENS_MAX: u32 = 1_000;
+
+/// Refuses: keys are names, not data.
+pub const KEY_BYTES_MAX: usize = 1 << 10;
+/// Refuses: buckets are named by the app's author.
+pub const BUCKET_BYTES_MAX: usize = 128;
+/// Refuses: a value is read and written whole, in memory.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Refuses: no app may fill the disk that all share.
+pub const APP_BYTES_MAX: u64 = 256 << 20;
+/// Counted for every key beside its own bytes, so that a flood of tiny keys is bounded as well.
+pub const ENTRY_OVERHEAD_BYTES: u64 = 64;
+/// Neither: a longer list of keys continues after the cursor.
+pub const KEYS_PER_PAGE: usize = 1_000;
+/// Neither: the app that was quiet for longest is closed and opened again when it needs it.
+pub const APPS_OPEN_MAX: usize = 64;
+/// Waits: one app's calls beyond this many wait before they are queued.
+pub const CALLS_WAITING_MAX: usize = 256;
+
+/// Neither: a longer list of blobs continues after the last digest.
+pub const BLOBS_PER_PAGE: usize = 10_000;

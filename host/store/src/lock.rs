@@ -1,0 +1,40 @@
+//! The lock that keeps two hosts from working with one data folder. Owns the file `lock`. The kernel lets go of it when the
+//! process ends, however it ends, so a crash never leaves it behind.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::StoreError;
+use crate::files::private_file;
+
+/// The data folder is ours as long as this lives.
+#[derive(Debug)]
+pub(crate) struct FolderLock {
+    /// Kept open, since closing it would unlock it.
+    _file: File,
+}
+
+impl FolderLock {
+    pub(crate) fn take(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join("lock");
+        let mut file = private_file(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse { folder: folder.to_owned(), pid: holder(&mut file) });
+            }
+            Err(TryLockError::Error(error)) => return Err(StoreError::file(&path, &error)),
+        }
+        // The number only helps people, so a full disk must not keep a host from starting.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+}
+
+/// The process that wrote its number into the lock file, if it has done so yet.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

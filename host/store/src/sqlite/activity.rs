@@ -1,0 +1,91 @@
+//! The statements for activity: what happened, in order, bounded per app.
+
+use isopod_policy::AppName;
+use rusqlite::{Connection, Row, params};
+
+use super::rows::{Sql, all, first, json, number_cursor, parsed_if_any, time, to_json};
+use crate::StoreError;
+use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
+use crate::model::{Activity, NewActivity, Page, Paged};
+
+const COLUMNS: &str = "id, app, kind, text, data, at";
+
+fn make(row: &Row<'_>) -> Sql<Activity> {
+    Ok(Activity {
+        id: u64::try_from(row.get::<_, i64>("id")?).map_err(StoreError::damaged)?,
+        app: parsed_if_any(row, "app")?,
+        kind: row.get("kind")?,
+        text: row.get("text")?,
+        data: json(row, "data")?,
+        at: time(row, "at")?,
+    })
+}
+
+pub(super) fn append(connection: &Connection, new: &NewActivity) -> Sql<Activity> {
+    let app = new.app.as_ref().map(AppName::as_str);
+    connection
+        .prepare_cached("INSERT INTO activity (app, kind, text, data, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![app, new.kind, new.text, to_json(&new.data)?, new.at.to_string()])?;
+    let id = u64::try_from(connection.last_insert_rowid()).map_err(StoreError::damaged)?;
+    make_room(connection, app)?;
+    let NewActivity { app, kind, text, data, at } = new.clone();
+    Ok(Activity { id, app, kind, text, data, at })
+}
+
+/// Counts the new entry, and removes the oldest of the same app once enough of them are beyond the bound.
+fn make_room(connection: &Connection, app: Option<&str>) -> Sql<()> {
+    let count = "INSERT INTO activity_counts VALUES (?1, 1)
+                 ON CONFLICT (app) DO UPDATE SET entries = entries + 1 RETURNING entries";
+    let entries: Option<u32> = first(connection, count, [app.unwrap_or("")], |row| Ok(row.get(0)?))?;
+    if entries.unwrap_or(0) < ACTIVITY_ENTRIES_MAX + ACTIVITY_TRIM_EVERY {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM activity WHERE app IS ?1 AND id <=
+             (SELECT id FROM activity WHERE app IS ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![app, ACTIVITY_ENTRIES_MAX])?;
+    connection
+        .prepare_cached("UPDATE activity_counts SET entries = ?2 WHERE app = ?1")?
+        .execute(params![app.unwrap_or(""), ACTIVITY_ENTRIES_MAX])?;
+    Ok(())
+}
+
+/// Forgets all that happened to an app that is being deleted.
+pub(super) fn forget(connection: &Connection, app: &AppName) -> Sql<()> {
+    for sql in ["DELETE FROM activity WHERE app = ?1", "DELETE FROM activity_counts WHERE app = ?1"] {
+        connection.prepare_cached(sql)?.execute([app.as_str()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn list(connection: &Connection, app: Option<&AppName>, page: &Page) -> Sql<Paged<Activity>> {
+    let before = number_cursor(page.cursor.as_deref(), i64::MAX)?;
+    let limit = page.items() + 1;
+    let items = match app {
+        Some(app) => {
+            let sql = format!("SELECT {COLUMNS} FROM activity WHERE app = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3");
+            all(connection, &sql, params![app.as_str(), before, limit], make)?
+        }
+        None => {
+            let sql = format!("SELECT {COLUMNS} FROM activity WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
+            all(connection, &sql, params![before, limit], make)?
+        }
+    };
+    Ok(Paged::from_one_more(items, page, |entry| entry.id.to_string()))
+}
+
+pub(super) fn after(connection: &Connection, app: Option<&AppName>, id: u64) -> Sql<Vec<Activity>> {
+    let id = i64::try_from(id).unwrap_or(i64::MAX);
+    match app {
+        Some(app) => {
+            let sql = format!("SELECT {COLUMNS} FROM activity WHERE app = ?1 AND id > ?2 ORDER BY id LIMIT ?3");
+            all(connection, &sql, params![app.as_str(), id, PAGE_ITEMS_MAX], make)
+        }
+        None => {
+            let sql = format!("SELECT {COLUMNS} FROM activity WHERE id > ?1 ORDER BY id LIMIT ?2");
+            all(connection, &sql, params![id, PAGE_ITEMS_MAX], make)
+        }
+    }
+}

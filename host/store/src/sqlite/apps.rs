@@ -1,0 +1,106 @@
+//! The statements for apps.
+
+use isopod_policy::{AppName, AppType, ReleaseNumber};
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::rows::{Sql, all, first, parsed, time};
+use super::{activity, releases};
+use crate::StoreError;
+use crate::model::{App, Intended, NewApp, Page, Paged};
+
+const COLUMNS: &str = "name, type, intended, release, created_at, updated_at";
+
+fn intended_word(intended: Intended) -> &'static str {
+    match intended {
+        Intended::Running => "running",
+        Intended::Stopped => "stopped",
+    }
+}
+
+fn make(row: &Row<'_>) -> Sql<App> {
+    let intended: String = row.get("intended")?;
+    Ok(App {
+        name: parsed(row, "name")?,
+        app_type: parsed(row, "type")?,
+        intended: match intended.as_str() {
+            "running" => Intended::Running,
+            "stopped" => Intended::Stopped,
+            other => return Err(StoreError::damaged(format_args!("intended: {other:?}")).into()),
+        },
+        release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
+    get(connection, name)?.ok_or_else(|| StoreError::UnknownApp { name: name.clone() }.into())
+}
+
+pub(super) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
+    let created = connection
+        .prepare_cached(
+            "INSERT INTO apps (name, type, intended, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
+             ON CONFLICT (name) DO NOTHING",
+        )?
+        .execute(params![
+            app.name.as_str(),
+            app.app_type.as_str(),
+            intended_word(app.intended),
+            app.created_at.to_string()
+        ])?;
+    if created == 0 {
+        return Err(StoreError::AppExists { name: app.name.clone() }.into());
+    }
+    existing(connection, &app.name)
+}
+
+pub(super) fn get(connection: &Connection, name: &AppName) -> Sql<Option<App>> {
+    first(connection, &format!("SELECT {COLUMNS} FROM apps WHERE name = ?1"), [name.as_str()], make)
+}
+
+pub(super) fn list(connection: &Connection, page: &Page) -> Sql<Paged<App>> {
+    let after = page.cursor.as_deref().unwrap_or("");
+    let sql = format!("SELECT {COLUMNS} FROM apps WHERE name > ?1 ORDER BY name LIMIT ?2");
+    let items = all(connection, &sql, params![after, page.items() + 1], make)?;
+    Ok(Paged::from_one_more(items, page, |app| app.name.to_string()))
+}
+
+pub(super) fn names(connection: &Connection) -> Sql<Vec<AppName>> {
+    all(connection, "SELECT name FROM apps", [], |row| parsed(row, "name"))
+}
+
+pub(super) fn delete(connection: &Connection, name: &AppName) -> Sql<()> {
+    let deleted = connection.prepare_cached("DELETE FROM apps WHERE name = ?1")?.execute([name.as_str()])?;
+    if deleted == 0 {
+        return Err(StoreError::UnknownApp { name: name.clone() }.into());
+    }
+    activity::forget(connection, name)
+}
+
+fn set(connection: &Connection, name: &AppName, column: &str, value: impl rusqlite::ToSql, at: Timestamp) -> Sql<App> {
+    connection
+        .prepare_cached(&format!("UPDATE apps SET {column} = ?2, updated_at = ?3 WHERE name = ?1"))?
+        .execute(params![name.as_str(), value, at.to_string()])?;
+    existing(connection, name)
+}
+
+pub(super) fn set_type(connection: &Connection, name: &AppName, app_type: AppType, at: Timestamp) -> Sql<App> {
+    set(connection, name, "type", app_type.as_str(), at)
+}
+
+pub(super) fn set_intended(connection: &Connection, name: &AppName, intended: Intended, at: Timestamp) -> Sql<App> {
+    set(connection, name, "intended", intended_word(intended), at)
+}
+
+pub(super) fn set_current_release(
+    connection: &Connection,
+    name: &AppName,
+    number: ReleaseNumber,
+    at: Timestamp,
+) -> Sql<App> {
+    existing(connection, name)?;
+    releases::must_exist(connection, name, number)?;
+    set(connection, name, "release", number.get(), at)
+}

@@ -1,0 +1,149 @@
+//! The statements for pushes and their logs. The policy's table decides which step is allowed, inside the transaction
+//! that takes it, so that a push is never cancelled and begun at once.
+
+use isopod_policy::{AppName, PushEvent, PushId, ReleaseNumber};
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::rows::{Sql, all, first, number_cursor, parsed, parsed_if_any, time};
+use super::{apps, releases};
+use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINE_BYTES_MAX, PUSH_LOG_LINES_MAX};
+use crate::model::{LogLine, NewPush, Page, Paged, Push, Reason};
+use crate::{Digest, StoreError};
+
+const COLUMNS: &str =
+    "number, id, app, state, bundle, release, reason_code, reason, created_by, created_at, updated_at";
+
+/// A push with its row's number, which is the cursor of lists.
+struct Numbered {
+    number: i64,
+    push: Push,
+}
+
+fn make(row: &Row<'_>) -> Sql<Numbered> {
+    let code: Option<String> = row.get("reason_code")?;
+    let detail: Option<String> = row.get("reason")?;
+    let push = Push {
+        id: parsed(row, "id")?,
+        app: parsed(row, "app")?,
+        state: parsed(row, "state")?,
+        bundle: parsed_if_any(row, "bundle")?,
+        release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
+        reason: code.map(|code| Reason { code, detail: detail.unwrap_or_default() }),
+        created_by: row.get("created_by")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    };
+    Ok(Numbered { number: row.get("number")?, push })
+}
+
+fn numbered(connection: &Connection, id: &PushId) -> Sql<Option<Numbered>> {
+    first(connection, &format!("SELECT {COLUMNS} FROM pushes WHERE id = ?1"), [id.as_str()], make)
+}
+
+fn existing(connection: &Connection, id: &PushId) -> Sql<Numbered> {
+    numbered(connection, id)?.ok_or_else(|| StoreError::UnknownPush { id: id.clone() }.into())
+}
+
+pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Push> {
+    if apps::get(connection, &push.app)?.is_none() {
+        return Err(StoreError::UnknownApp { name: push.app.clone() }.into());
+    }
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO pushes (id, app, state, bundle, created_by, created_at, updated_at)
+             VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?5) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            push.id.as_str(),
+            push.app.as_str(),
+            push.bundle.as_ref().map(Digest::as_str),
+            push.created_by,
+            push.created_at.to_string()
+        ])?;
+    if inserted == 0 {
+        return Err(StoreError::PushExists { id: push.id.clone() }.into());
+    }
+    Ok(existing(connection, &push.id)?.push)
+}
+
+pub(super) fn get(connection: &Connection, id: &PushId) -> Sql<Option<Push>> {
+    Ok(numbered(connection, id)?.map(|found| found.push))
+}
+
+fn page_of(items: Vec<Numbered>, page: &Page) -> Paged<Push> {
+    let paged = Paged::from_one_more(items, page, |item| item.number.to_string());
+    Paged { items: paged.items.into_iter().map(|item| item.push).collect(), next: paged.next }
+}
+
+pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<Push>> {
+    let before = number_cursor(page.cursor.as_deref(), i64::MAX)?;
+    let sql = format!("SELECT {COLUMNS} FROM pushes WHERE app = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
+    let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], make)?;
+    Ok(page_of(items, page))
+}
+
+pub(super) fn unfinished(connection: &Connection, page: &Page) -> Sql<Paged<Push>> {
+    let after = number_cursor(page.cursor.as_deref(), 0)?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM pushes WHERE state NOT IN ('completed', 'failed', 'cancelled') AND number > ?1
+         ORDER BY number LIMIT ?2"
+    );
+    let items = all(connection, &sql, params![after, page.items() + 1], make)?;
+    Ok(page_of(items, page))
+}
+
+pub(super) fn advance(
+    connection: &Connection,
+    id: &PushId,
+    event: PushEvent,
+    reason: Option<&Reason>,
+    at: Timestamp,
+) -> Sql<Push> {
+    let found = existing(connection, id)?;
+    let state = found.push.state.step(event).map_err(StoreError::from)?;
+    connection
+        .prepare_cached(
+            "UPDATE pushes SET state = ?2, reason_code = ?3, reason = ?4, updated_at = ?5 WHERE number = ?1",
+        )?
+        .execute(params![
+            found.number,
+            state.as_str(),
+            reason.map(|reason| reason.code.as_str()),
+            reason.map(|reason| reason.detail.as_str()),
+            at.to_string()
+        ])?;
+    Ok(existing(connection, id)?.push)
+}
+
+pub(super) fn complete(connection: &Connection, id: &PushId, number: ReleaseNumber, at: Timestamp) -> Sql<Push> {
+    let push = advance(connection, id, PushEvent::Complete, None, at)?;
+    releases::must_exist(connection, &push.app, number)?;
+    connection
+        .prepare_cached("UPDATE pushes SET release = ?2 WHERE id = ?1")?
+        .execute(params![id.as_str(), number.get()])?;
+    Ok(existing(connection, id)?.push)
+}
+
+pub(super) fn append_log(connection: &Connection, id: &PushId, text: &str, at: Timestamp) -> Sql<bool> {
+    let sql = "UPDATE pushes SET log_lines = log_lines + 1 WHERE id = ?1 RETURNING number, log_lines";
+    let counted = first(connection, sql, [id.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?)))?;
+    let Some((push, line)) = counted else {
+        return Err(StoreError::UnknownPush { id: id.clone() }.into());
+    };
+    if line > PUSH_LOG_LINES_MAX {
+        return Ok(false);
+    }
+    connection
+        .prepare_cached("INSERT INTO push_log (push, number, at, text) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![push, line, at.to_string(), &text[..text.floor_char_boundary(PUSH_LOG_LINE_BYTES_MAX)]])?;
+    Ok(true)
+}
+
+pub(super) fn log(connection: &Connection, id: &PushId, after: u32) -> Sql<Vec<LogLine>> {
+    let push = existing(connection, id)?.number;
+    let sql = "SELECT number, at, text FROM push_log WHERE push = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
+    all(connection, sql, params![push, after, PAGE_ITEMS_MAX], |row| {
+        Ok(LogLine { number: row.get("number")?, at: time(row, "at")?, text: row.get("text")? })
+    })
+}

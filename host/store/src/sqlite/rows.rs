@@ -1,0 +1,140 @@
+//! What all statements share: how a connection is set up, how columns become types, and how errors are told. Owns no
+//! table.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, Row};
+
+use crate::StoreError;
+use crate::files::private_file;
+use crate::limits::{JOURNAL_BYTES_KEPT, LOCK_WAIT_MS_MAX};
+
+/// What a statement makes.
+pub(crate) type Sql<T> = Result<T, SqlError>;
+
+/// An error inside a job of the database, before it is known which file it concerns.
+#[derive(Debug)]
+pub(crate) enum SqlError {
+    Sqlite(rusqlite::Error),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for SqlError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<StoreError> for SqlError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl SqlError {
+    /// The error for those outside; `path` is the database file.
+    pub(crate) fn explain(self, path: &Path) -> StoreError {
+        match self {
+            Self::Sqlite(error) => StoreError::sqlite(path, &error),
+            Self::Store(error) => error,
+        }
+    }
+}
+
+/// Opens a database so that what it has committed survives a crash of the process and of the machine.
+pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection, StoreError> {
+    // Made beforehand with our own mode, which SQLite then takes over for its journal.
+    drop(private_file(path)?);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let set_up = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MS_MAX.into()))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_KEPT)?;
+        connection.pragma_update(None, "trusted_schema", "OFF")?;
+        if let Some(pages) = pages_max {
+            // The pragma answers with the value, so it is asked for rather than executed.
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+        }
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    };
+    set_up().map_err(|error| StoreError::sqlite(path, &error))
+}
+
+/// Reads a column that holds the text of a type of our own.
+pub(crate) fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, column: &str) -> Sql<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| StoreError::damaged(format_args!("{column}: {error}")).into())
+}
+
+/// The same for a column that may be empty.
+pub(crate) fn parsed_if_any<T: FromStr<Err: Display>>(row: &Row<'_>, column: &str) -> Sql<Option<T>> {
+    match row.get::<_, Option<String>>(column)? {
+        None => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(StoreError::damaged(format_args!("{column}: {error}")).into()),
+        },
+    }
+}
+
+/// Times are kept as RFC 3339 in UTC, so that people can read them in the database.
+pub(crate) fn time(row: &Row<'_>, column: &str) -> Sql<Timestamp> {
+    parsed(row, column)
+}
+
+/// Reads a column of JSON.
+pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Sql<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| StoreError::damaged(format_args!("{column}: {error}")).into())
+}
+
+/// Prints a value as JSON for a column.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Sql<String> {
+    serde_json::to_string(value).map_err(|error| StoreError::damaged(error).into())
+}
+
+/// Runs a query and makes a value of each row.
+pub(crate) fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    make: impl Fn(&Row<'_>) -> Sql<T>,
+) -> Sql<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(make(row)?);
+    }
+    Ok(items)
+}
+
+/// Runs a query and makes a value of its first row, if it has one.
+pub(crate) fn first<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    make: impl Fn(&Row<'_>) -> Sql<T>,
+) -> Sql<Option<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    rows.next()?.map(make).transpose()
+}
+
+/// Reads a cursor that is a row's number; without one the list begins at `start`.
+pub(crate) fn number_cursor(cursor: Option<&str>, start: i64) -> Sql<i64> {
+    match cursor {
+        None => Ok(start),
+        Some(text) => {
+            text.parse().map_err(|_| StoreError::BadCursor { cursor: text.chars().take(80).collect() }.into())
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The tables of `control.db` and how an older database becomes a present one. Owns the format's number, which is SQLite's
+//! `user_version`. Never changes a migration that has been released: a new one follows it.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::rows::Sql;
+use crate::StoreError;
+
+/// The steps from an empty database to the present format; step N leads to format N + 1.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE apps (
+        name         TEXT PRIMARY KEY,
+        type         TEXT NOT NULL,
+        intended     TEXT NOT NULL,
+        release      INTEGER,
+        last_release INTEGER NOT NULL DEFAULT 0,
+        created_at   TEXT NOT NULL,
+        updated_at   TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE pushes (
+        number      INTEGER PRIMARY KEY AUTOINCREMENT,
+        id          TEXT NOT NULL UNIQUE,
+        app         TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,
+        state       TEXT NOT NULL,
+        bundle      TEXT,
+        release     INTEGER,
+        reason_code TEXT,
+        reason      TEXT,
+        log_lines   INTEGER NOT NULL DEFAULT 0,
+        created_by  TEXT NOT NULL,
+        created_at  TEXT NOT NULL,
+        updated_at  TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX pushes_of_app ON pushes (app, number);
+    CREATE INDEX pushes_unfinished ON pushes (number) WHERE state NOT IN ('completed', 'failed', 'cancelled');
+
+    CREATE TABLE push_log (
+        push   INTEGER NOT NULL REFERENCES pushes (number) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        at     TEXT NOT NULL,
+        text   TEXT NOT NULL,
+        PRIMARY KEY (push, number)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE releases (
+        app        TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,
+        number     INTEGER NOT NULL,
+        bundle     TEXT NOT NULL,
+        manifest   TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        created_by TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        PRIMARY KEY (app, number)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE activity (
+        id   INTEGER PRIMARY KEY AUTOINCREMENT,
+        app  TEXT,
+        kind TEXT NOT NULL,
+        text TEXT NOT NULL,
+        data TEXT NOT NULL,
+        at   TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX activity_of_app ON activity (app, id);
+
+    -- How many entries each app has; the platform's own are counted under the empty name.
+    CREATE TABLE activity_counts (
+        app     TEXT PRIMARY KEY,
+        entries INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE tokens (
+        name       TEXT PRIMARY KEY,
+        hash       TEXT NOT NULL UNIQUE,
+        role       TEXT NOT NULL,
+        scope      TEXT NOT NULL,
+        created_at TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// Brings the database to the present format, one step per transaction, so that a crash in between is no harm.
+pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+    loop {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found > known {
+            return Err(StoreError::TooNew { found, known }.into());
+        }
+        let Some(step) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found)) else {
+            return Ok(());
+        };
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", found + 1)?;
+        transaction.commit()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::SqlError;
+
+    #[test]
+    fn an_empty_database_is_brought_to_the_present_format_once() {
+        let mut connection = Connection::open_in_memory().expect("a database in memory opens");
+        migrate(&mut connection).expect("an empty database is migrated");
+        migrate(&mut connection).expect("a present one is left alone");
+        let version: i64 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("it has a version");
+        assert_eq!(version, i64::try_from(MIGRATIONS.len()).expect("few"));
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let mut connection = Connection::open_in_memory().expect("a database in memory opens");
+        connection.pragma_update(None, "user_version", 99).expect("the version can be set");
+        let refused = migrate(&mut connection).expect_err("99 is from the future");
+        assert!(matches!(refused, SqlError::Store(StoreError::TooNew { found: 99, .. })), "{refused:?}");
+    }
+}

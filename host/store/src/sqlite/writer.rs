@@ -1,0 +1,68 @@
+//! The one thread that writes `control.db`. Owns its connection and the bounded channel that leads to it. Nobody is
+//! answered before their work is on disk.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+
+use super::rows::Sql;
+use crate::StoreError;
+use crate::group::{self, Job};
+use crate::limits::WRITES_WAITING_MAX;
+
+/// The handle to the writing thread.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    path: PathBuf,
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(crate) fn start(path: PathBuf, connection: Connection) -> Result<Self, StoreError> {
+        let (jobs, waiting) = mpsc::channel(WRITES_WAITING_MAX);
+        let service = Service { path: path.clone(), connection, waiting };
+        let thread = std::thread::Builder::new()
+            .name("isopod-store".to_owned())
+            .spawn(move || service.run())
+            .map_err(|error| StoreError::file(&path, &error))?;
+        Ok(Self { path, jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Has the work done, and returns once it is committed.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, outcome) = group::job(&self.path, work);
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
+        jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        outcome.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Drop for Writer {
+    /// Lets the thread finish what waits, so that the folder is quiet when its lock is let go.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Service {
+    path: PathBuf,
+    connection: Connection,
+    waiting: mpsc::Receiver<Job>,
+}
+
+impl Service {
+    fn run(mut self) {
+        while let Some(first) = self.waiting.blocking_recv() {
+            group::commit_group(&self.connection, &self.path, first, || self.waiting.try_recv().ok());
+        }
+    }
+}

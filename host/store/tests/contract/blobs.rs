@@ -1,0 +1,84 @@
+//! Content-addressed files: what was put is there, whole, under its own name.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use isopod_store::{Blobs, Digest, StoreError};
+
+fn blobs() -> (tempfile::TempDir, Blobs) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let blobs = Blobs::open(&folder.path().join("blobs")).expect("the blobs open");
+    (folder, blobs)
+}
+
+#[tokio::test]
+async fn what_was_put_is_read_back_under_its_digest() {
+    let (_folder, blobs) = blobs();
+    let digest = blobs.put(b"abc".to_vec()).await.expect("it is kept");
+    assert_eq!(digest.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!(blobs.get(&digest).await.expect("it is read"), b"abc");
+    let mode = fs::metadata(blobs.path(&digest)).expect("it is a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn the_same_bytes_are_kept_once() {
+    let (_folder, blobs) = blobs();
+    let many: Vec<_> = (0..8).map(|_| blobs.put(vec![7; 100_000])).collect();
+    let digests: Vec<_> = futures::future::join_all(many).await.into_iter().map(|put| put.expect("kept")).collect();
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(blobs.list(None).await.expect("they are listed"), digests[..1]);
+    let names = fs::read_dir(blobs.path(&digests[0]).parent().expect("it is in a folder")).expect("it is read");
+    assert_eq!(names.count(), 1, "no unfinished file is left");
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_noticed_and_replaced_by_the_next_put() {
+    let (_folder, blobs) = blobs();
+    let digest = blobs.put(b"good".to_vec()).await.expect("it is kept");
+    fs::write(blobs.path(&digest), b"evil").expect("the test may write");
+    assert!(matches!(blobs.get(&digest).await, Err(StoreError::Damaged { .. })));
+    blobs.put(b"good".to_vec()).await.expect("it is kept again");
+    assert_eq!(blobs.get(&digest).await.expect("it is whole again"), b"good");
+}
+
+#[tokio::test]
+async fn a_removed_blob_is_gone() {
+    let (_folder, blobs) = blobs();
+    let digest = blobs.put(b"abc".to_vec()).await.expect("it is kept");
+    assert!(blobs.remove(&digest).await.expect("it is removed"));
+    assert!(!blobs.remove(&digest).await.expect("there is none left"));
+    assert_eq!(blobs.get(&digest).await, Err(StoreError::UnknownBlob { digest: digest.to_string() }));
+}
+
+#[tokio::test]
+async fn blobs_are_listed_in_order_after_a_digest() {
+    let (_folder, blobs) = blobs();
+    let mut digests = Vec::new();
+    for byte in 0..5u8 {
+        digests.push(blobs.put(vec![byte]).await.expect("it is kept"));
+    }
+    digests.sort();
+    assert_eq!(blobs.list(None).await.expect("they are listed"), digests);
+    assert_eq!(blobs.list(Some(&digests[1])).await.expect("they are listed"), digests[2..]);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_half_written_is_removed() {
+    let (folder, blobs) = blobs();
+    let path = folder.path().join("blobs");
+    let digest = blobs.put(b"abc".to_vec()).await.expect("it is kept");
+    fs::write(path.join(".unfinished-0-abc"), b"half").expect("the test may write");
+    let again = Blobs::open(&path).expect("the blobs open again");
+    assert_eq!(again.list(None).await.expect("they are listed"), [digest]);
+    assert!(!path.join(".unfinished-0-abc").exists());
+}
+
+#[test]
+fn only_a_digest_is_read_as_one() {
+    let digest = Digest::of(b"abc");
+    assert_eq!(digest.as_str().parse(), Ok(digest.clone()));
+    for text in ["", "abc", "../../etc/passwd", &digest.as_str().to_uppercase(), &format!("{digest}0")] {
+        assert!(matches!(text.parse::<Digest>(), Err(StoreError::BadDigest { .. })), "{text}");
+    }
+}

@@ -1,0 +1,121 @@
+//! A full disk refuses writes with a clear error, damages nothing, and is forgotten once there is room again.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use isopod_store::{Control, Options, Page, Store, StoreError};
+
+use crate::{name, new_activity, new_app};
+
+/// Writes activity until the store refuses, and returns how many entries were acknowledged and the refusal.
+async fn fill(store: &Store, app: &str) -> (usize, StoreError) {
+    let text = "x".repeat(8 << 10);
+    for kept in 0..100_000 {
+        if let Err(error) = store.append_activity(new_activity(Some(app), &text)).await {
+            return (kept, error);
+        }
+    }
+    panic!("the disk never became full");
+}
+
+async fn entries(store: &Store) -> usize {
+    let page = Page { cursor: None, limit: Some(1_000) };
+    store.activity(None, page).await.expect("reading works on a full disk").items.len()
+}
+
+#[tokio::test]
+async fn a_database_at_its_bound_refuses_and_recovers() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let options = Options { pages_max: Some(100) };
+    let store = Store::open_with(folder.path(), &options).expect("the store opens");
+    store.create_app(new_app("greedy")).await.expect("it is created");
+    store.create_app(new_app("other")).await.expect("it is created");
+    let (kept, refused) = fill(&store, "greedy").await;
+    assert_eq!(refused, StoreError::DiskFull { folder: folder.path().to_owned() });
+    assert!(refused.to_string().contains("free some space"), "{refused}");
+    assert_eq!(entries(&store).await, kept, "all that was acknowledged is there, and nothing else");
+
+    let value = vec![0; 100_000];
+    let refused = fill_keys(&store, &value).await;
+    assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
+
+    store.delete_app(&name("greedy")).await.expect("deleting works on a full disk");
+    store.append_activity(new_activity(Some("other"), "room again")).await.expect("writing works again");
+    drop(store);
+    let again = Store::open(folder.path()).expect("it opens again");
+    assert_eq!(entries(&again).await, 1);
+}
+
+async fn fill_keys(store: &Store, value: &[u8]) -> StoreError {
+    for number in 0..1_000 {
+        if let Err(error) = store.kv().set(&name("greedy"), "", &number.to_string(), value).await {
+            return error;
+        }
+    }
+    panic!("the database never became full");
+}
+
+#[tokio::test]
+async fn writes_that_come_together_on_a_full_disk_are_each_answered() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let store = Store::open_with(folder.path(), &Options { pages_max: Some(100) }).expect("the store opens");
+    let text = "x".repeat(8 << 10);
+    let many = (0..300).map(|_| store.append_activity(new_activity(None, &text)));
+    let outcomes = futures::future::join_all(many).await;
+    let acknowledged = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert!(acknowledged < outcomes.len());
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+    }
+    assert_eq!(entries(&store).await, acknowledged);
+}
+
+/// A small file system in memory, unmounted at the end of the test.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// `None` where the user of the test may not mount; the bound of the database is tested above in any case.
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self { folder })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.folder.path()).output();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_without_room_refuses_and_recovers() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("only root can mount a small disk, so only the database's own bound is tested");
+        return;
+    };
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![0; 700 << 10]).expect("the ballast fits");
+    let store = Store::open(disk.path().join("data")).expect("the store opens");
+    store.create_app(new_app("greedy")).await.expect("it is created");
+    let (kept, refused) = fill(&store, "greedy").await;
+    assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
+    let refused = store.blobs().put(vec![1; 1 << 20]).await.expect_err("a blob has no room either");
+    assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
+    assert_eq!(entries(&store).await, kept);
+
+    fs::remove_file(&ballast).expect("the ballast goes");
+    store.append_activity(new_activity(Some("greedy"), "room again")).await.expect("writing works again");
+    let digest = store.blobs().put(vec![1; 100]).await.expect("a small blob fits");
+    drop(store);
+    let again = Store::open(disk.path().join("data")).expect("it opens again");
+    assert_eq!(entries(&again).await, kept + 1);
+    assert_eq!(again.blobs().get(&digest).await.expect("it is whole"), vec![1; 100]);
+}

@@ -1,0 +1,122 @@
+//! The key-value stores of apps: each app has its own, bounded, and what was set is on disk.
+
+use isopod_store::{Control, KvStore, StoreError, limits};
+
+use crate::{name, new_app, on_disk};
+
+fn store() -> (tempfile::TempDir, KvStore) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let store = KvStore::open(folder.path()).expect("the store opens");
+    (folder, store)
+}
+
+#[tokio::test]
+async fn a_key_has_the_value_it_was_given_last() {
+    let (_folder, store) = store();
+    let app = name("greeter");
+    assert_eq!(store.get(&app, "b", "k").await, Ok(None));
+    assert_eq!(store.exists(&app, "b", "k").await, Ok(false));
+    store.set(&app, "b", "k", b"one").await.expect("it is set");
+    store.set(&app, "b", "k", b"two\0\xff").await.expect("it is set");
+    assert_eq!(store.get(&app, "b", "k").await, Ok(Some(b"two\0\xff".to_vec())));
+    assert_eq!(store.exists(&app, "b", "k").await, Ok(true));
+    store.delete(&app, "b", "k").await.expect("it is deleted");
+    store.delete(&app, "b", "k").await.expect("deleting again is fine");
+    assert_eq!(store.get(&app, "b", "k").await, Ok(None));
+}
+
+#[tokio::test]
+async fn apps_and_buckets_do_not_see_each_others_keys() {
+    let (_folder, store) = store();
+    store.set(&name("a"), "one", "k", b"a-one").await.expect("it is set");
+    store.set(&name("a"), "two", "k", b"a-two").await.expect("it is set");
+    assert_eq!(store.get(&name("a"), "one", "k").await, Ok(Some(b"a-one".to_vec())));
+    assert_eq!(store.get(&name("b"), "one", "k").await, Ok(None));
+    assert_eq!(store.list_keys(&name("a"), "two", None).await, Ok((vec!["k".to_owned()], None)));
+    assert_eq!(store.list_keys(&name("b"), "one", None).await, Ok((vec![], None)));
+}
+
+#[tokio::test]
+async fn increments_that_come_together_are_all_counted() {
+    let (_folder, store) = store();
+    let app = name("counter");
+    let many = (0..200).map(|_| store.increment(&app, "", "visits", 1));
+    let mut sums: Vec<i64> =
+        futures::future::join_all(many).await.into_iter().map(|sum| sum.expect("it counts")).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=200).collect::<Vec<_>>());
+    assert_eq!(store.increment(&app, "", "visits", -300).await, Ok(-100));
+    assert_eq!(store.get(&app, "", "visits").await, Ok(Some(b"-100".to_vec())));
+}
+
+#[tokio::test]
+async fn what_is_no_number_cannot_be_incremented() {
+    let (_folder, store) = store();
+    let app = name("counter");
+    let refused = Err(StoreError::NotANumber { key: "k".to_owned() });
+    store.set(&app, "", "k", b"many").await.expect("it is set");
+    assert_eq!(store.increment(&app, "", "k", 1).await, refused);
+    store.set(&app, "", "k", i64::MAX.to_string().as_bytes()).await.expect("it is set");
+    assert_eq!(store.increment(&app, "", "k", 1).await, refused);
+    assert_eq!(store.increment(&app, "", "k", -1).await, Ok(i64::MAX - 1));
+}
+
+#[tokio::test]
+async fn keys_are_listed_in_order_page_by_page() {
+    let (_folder, store) = store();
+    let app = name("many");
+    let keys: Vec<String> = (0..limits::KEYS_PER_PAGE + 5).map(|number| format!("key-{number:06}")).collect();
+    for set in futures::future::join_all(keys.iter().map(|key| store.set(&app, "", key, b""))).await {
+        set.expect("it is set");
+    }
+    let (first, cursor) = store.list_keys(&app, "", None).await.expect("they are listed");
+    assert_eq!(first, keys[..limits::KEYS_PER_PAGE]);
+    let (rest, end) = store.list_keys(&app, "", cursor.as_deref()).await.expect("they are listed");
+    assert_eq!((rest.as_slice(), end), (&keys[limits::KEYS_PER_PAGE..], None));
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused() {
+    let (_folder, store) = store();
+    let app = name("greedy");
+    let bytes = limits::KEY_BYTES_MAX + 1;
+    assert_eq!(store.get(&app, "", &"k".repeat(bytes)).await, Err(StoreError::BadKey { bytes }));
+    assert_eq!(store.set(&app, "", "", b"").await, Err(StoreError::BadKey { bytes: 0 }));
+    let bytes = limits::BUCKET_BYTES_MAX + 1;
+    assert_eq!(store.list_keys(&app, &"b".repeat(bytes), None).await, Err(StoreError::BadBucket { bytes }));
+    let bytes = limits::VALUE_BYTES_MAX + 1;
+    assert_eq!(store.set(&app, "", "k", &vec![0; bytes]).await, Err(StoreError::ValueTooLarge { bytes }));
+    store.set(&app, "", "k", &vec![0; limits::VALUE_BYTES_MAX]).await.expect("the largest value is kept");
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_until_keys_are_deleted_and_leaves_others_alone() {
+    let (_folder, store) = store();
+    let app = name("greedy");
+    let value = vec![1; limits::VALUE_BYTES_MAX];
+    let mut kept = 0;
+    let refused = loop {
+        match store.set(&app, "", &format!("key-{kept}"), &value).await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, StoreError::KeyValueFull);
+    assert_eq!(kept, 255, "the overhead of 255 entries takes the place of the last");
+    store.set(&app, "", "key-0", b"small").await.expect("a smaller value is always taken");
+    store.set(&app, "", "key-255", &value).await.expect("there is room again");
+    store.set(&name("neighbour"), "", "k", &value).await.expect("another app has its own room");
+}
+
+#[tokio::test]
+async fn a_deleted_app_takes_its_keys_along() {
+    let backend = on_disk();
+    let app = name("greeter");
+    backend.store.create_app(new_app("greeter")).await.expect("it is created");
+    backend.store.kv().set(&app, "", "k", b"old").await.expect("it is set");
+    assert!(backend.folder.path().join("apps/greeter/kv.db").exists());
+    backend.store.delete_app(&app).await.expect("it is deleted");
+    assert!(!backend.folder.path().join("apps/greeter").exists());
+    backend.store.create_app(new_app("greeter")).await.expect("it is created again");
+    assert_eq!(backend.store.kv().get(&app, "", "k").await, Ok(None));
+}

@@ -1,0 +1,126 @@
+//! What was acknowledged is there after the store was closed, killed, or opened by somebody else.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use isopod_store::{Control, Page, Store, StoreError};
+
+use crate::{name, new_activity, new_app, new_release, on_disk};
+
+#[tokio::test]
+async fn all_is_there_after_closing_and_opening_again() {
+    let backend = on_disk();
+    let app = backend.store.create_app(new_app("greeter")).await.expect("it is created");
+    let release = backend.store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    let digest = backend.store.blobs().put(b"component".to_vec()).await.expect("it is kept");
+    backend.store.kv().set(&app.name, "", "k", b"v").await.expect("it is set");
+    drop(backend.store);
+
+    let again = Store::open(backend.folder.path()).expect("it opens again at once");
+    assert_eq!(again.app(&app.name).await, Ok(Some(app.clone())));
+    assert_eq!(again.release(&app.name, release.number).await, Ok(Some(release)));
+    assert_eq!(again.blobs().get(&digest).await.expect("it is read"), b"component");
+    assert_eq!(again.kv().get(&app.name, "", "k").await, Ok(Some(b"v".to_vec())));
+}
+
+#[tokio::test]
+async fn a_second_opener_is_refused_and_told_who_holds_the_folder() {
+    let backend = on_disk();
+    let folder = backend.folder.path().to_owned();
+    let refused = Store::open(&folder).expect_err("the folder is in use");
+    assert_eq!(refused, StoreError::InUse { folder: folder.clone(), pid: Some(std::process::id()) });
+    assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+    backend.store.create_app(new_app("greeter")).await.expect("the first goes on as if nothing had been");
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_the_folder() {
+    let backend = on_disk();
+    backend.store.create_app(new_app("greeter")).await.expect("it is created");
+    backend.store.kv().set(&name("greeter"), "", "k", b"v").await.expect("it is set");
+    backend.store.blobs().put(b"bytes".to_vec()).await.expect("it is kept");
+    let mut folders = vec![backend.folder.path().to_owned()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in fs::read_dir(&folder).expect("it is read") {
+            let path = entry.expect("it is read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert_eq!(mode(&path), 0o600, "{}", path.display());
+                files += 1;
+            }
+        }
+    }
+    assert!(files >= 4, "lock, control.db, kv.db and a blob");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_folder_left_by_a_deleted_app_is_removed_at_the_next_start() {
+    let backend = on_disk();
+    backend.store.create_app(new_app("kept")).await.expect("it is created");
+    for app in ["kept", "gone"] {
+        backend.store.kv().set(&name(app), "", "k", b"v").await.expect("it is set");
+    }
+    drop(backend.store);
+    let again = Store::open(backend.folder.path()).expect("it opens again");
+    assert_eq!(again.kv().get(&name("kept"), "", "k").await, Ok(Some(b"v".to_vec())));
+    assert!(!backend.folder.path().join("apps/gone").exists());
+}
+
+/// The environment variable that makes this test program play the host that is going to be killed.
+const VICTIM_FOLDER: &str = "ISOPOD_TEST_VICTIM_FOLDER";
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    if let Some(folder) = std::env::var_os(VICTIM_FOLDER) {
+        return write_until_killed(Path::new(&folder)).await;
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for round in 0..3 {
+        let mut victim = Command::new(std::env::current_exe().expect("a test knows its program"))
+            .args(["--exact", "lasting::what_was_acknowledged_survives_kill_9", "--nocapture"])
+            .env(VICTIM_FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the victim starts");
+        let mut lines = BufReader::new(victim.stdout.take().expect("it is piped")).lines();
+        let acknowledged = lines.by_ref().map_while(Result::ok).filter(|line| line.starts_with("acknowledged")).nth(20);
+        victim.kill().expect("it can be killed");
+        victim.wait().expect("it ends");
+        // What it wrote between the twentieth line and its end counts as well.
+        let rest = lines.map_while(Result::ok).filter(|line| line.starts_with("acknowledged")).last();
+        let last = rest.or(acknowledged).expect("it acknowledged something");
+        let last: i64 = last.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number stands last");
+
+        let store = Store::open(folder.path()).expect("it opens after the kill, the lock is gone");
+        let entries = store.activity(None, Page { cursor: None, limit: Some(1) }).await.expect("it is read");
+        let newest: i64 = entries.items[0].text.parse().expect("the victim writes numbers");
+        assert!(newest >= last, "round {round}: {last} was acknowledged, but {newest} is the newest");
+        let counted = store.kv().get(&name("victim"), "", "count").await.expect("it is read").expect("it is there");
+        let counted: i64 = String::from_utf8_lossy(&counted).parse().expect("it is a number");
+        assert!(counted >= last, "round {round}: {last} was acknowledged, but {counted} is counted");
+    }
+}
+
+async fn write_until_killed(folder: &Path) {
+    let store = Store::open(folder).expect("the store opens");
+    let app = name("victim");
+    if store.app(&app).await.expect("it is read").is_none() {
+        store.create_app(new_app("victim")).await.expect("it is created");
+    }
+    // A victim that nobody kills would otherwise go on for ever.
+    for _ in 0..100_000 {
+        let number = store.kv().increment(&app, "", "count", 1).await.expect("it counts");
+        store.append_activity(new_activity(None, &number.to_string())).await.expect("it is recorded");
+        println!("acknowledged {number}");
+    }
+}

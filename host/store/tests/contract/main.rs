@@ -1,0 +1,65 @@
+//! What the store promises, as facts. Owns one suite that every backend of the control store passes, and suites for what
+//! only the one on disk can promise: that it lasts, survives `kill -9`, a full disk and a second opener.
+
+mod blobs;
+mod control;
+mod full_disk;
+mod key_value;
+mod lasting;
+
+use isopod_policy::{AppName, AppType, Manifest, PushId};
+use isopod_store::{Digest, Intended, NewActivity, NewApp, NewPush, NewRelease, Store};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+/// A store in a folder that goes away with the test.
+struct OnDisk {
+    store: Store,
+    folder: TempDir,
+}
+
+fn on_disk() -> OnDisk {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let store = Store::open(folder.path()).expect("the store opens");
+    OnDisk { store, folder }
+}
+
+fn name(text: &str) -> AppName {
+    text.parse().expect("the test writes valid names")
+}
+
+/// A moment that differs by its argument; tests need no other clock.
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).expect("the moment exists")
+}
+
+fn new_app(text: &str) -> NewApp {
+    NewApp { name: name(text), app_type: AppType::Dev, intended: Intended::Running, created_at: at(0) }
+}
+
+fn push_id(number: u8) -> PushId {
+    PushId::from_random([number; 10])
+}
+
+fn new_push(number: u8, app: &str) -> NewPush {
+    let bundle = Some(Digest::of(&[number]));
+    let created_by = "tester".to_owned();
+    NewPush { id: push_id(number), app: name(app), bundle, created_by, created_at: at(number.into()) }
+}
+
+fn new_release(app: &str, second: i64) -> NewRelease {
+    let text = format!("name = \"{app}\"\n[limits]\nmemory = \"32MiB\"\n[processes.web]\nhealth = \"/healthz\"");
+    NewRelease {
+        app: name(app),
+        bundle: Digest::of(app.as_bytes()),
+        manifest: Manifest::parse(&text).expect("the manifest is valid"),
+        size_bytes: 12_345,
+        created_by: "tester".to_owned(),
+        created_at: at(second),
+    }
+}
+
+fn new_activity(app: Option<&str>, text: &str) -> NewActivity {
+    let data = serde_json::json!({ "cores": 3, "why": text });
+    NewActivity { app: app.map(name), kind: "app-scaled".to_owned(), text: text.to_owned(), data, at: at(9) }
+}
