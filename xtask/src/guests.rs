@@ -46,6 +46,7 @@ pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
     for example in examples {
         let output = guest_file(&step::root(), &example.name);
         if is_up_to_date(&example, &output)? {
+            step::announce(&format!("example {} is up to date", example.name));
             built.push(example);
             continue;
         }
