@@ -1,9 +1,26 @@
-//! scratch
-mod cli { pub(crate) mod local; pub(crate) mod serve; pub(crate) mod run; }
-mod dispatch; mod ingress; mod limits; mod problem;
-use clap::Parser;
+//! The program `isopod`: hands the command line to [`cli`] and turns its answer into an exit status.
+//! It decides nothing itself.
+
+mod api;
+mod cli;
+mod config;
+mod deploy;
+mod dispatch;
+mod ingress;
+mod keyvalue;
+mod limits;
+mod observe;
+mod platform;
+mod problem;
+
+use std::process::ExitCode;
+
+/// Instances and requests are short and many; mimalloc keeps their memory per thread and so avoids a shared lock.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-#[derive(Parser)]
-enum Cli { Serve(cli::serve::Args), Run(cli::run::Args) }
-fn main() -> anyhow::Result<std::process::ExitCode> { match Cli::parse() { Cli::Serve(a) => cli::serve::run(a), Cli::Run(a) => cli::run::run(a) } }
+
+fn main() -> ExitCode {
+    // The guest toolchain links components by calling this very program under another name, so this comes first.
+    isopod_toolchain::run_as_linker_if_asked();
+    cli::main()
+}
