@@ -25,11 +25,10 @@ fn main() -> ExitCode {
             }
         }
     }
-    if arguments.iter().any(|argument| argument == "--input") {
-        if let Err(error) = std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()) {
-            eprintln!("copying the input: {error}");
-            return ExitCode::FAILURE;
-        }
+    let copies_input = arguments.iter().any(|argument| argument == "--input");
+    if copies_input && let Err(error) = std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()) {
+        eprintln!("copying the input: {error}");
+        return ExitCode::FAILURE;
     }
     match after("--exit").map(|code| code.parse::<u8>()) {
         None => ExitCode::SUCCESS,
