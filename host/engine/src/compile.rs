@@ -120,8 +120,9 @@ impl Artefact {
         runtime: &wasmtime::Engine,
         bytes: &[u8],
     ) -> Result<Component, Rejected> {
-        let code =
-            compiler.precompile_component(bytes).map_err(|error| Rejected::Compile { detail: format!("{error:#}") })?;
+        let code = compiler
+            .precompile_component(bytes)
+            .map_err(|error| Rejected::Compile { detail: format!("{error:#}") })?;
         let kept = |error: io::Error| Rejected::Cache { detail: error.to_string() };
         write_whole(&self.code, &code).map_err(kept)?;
         write_whole(&self.checksum, hex(&Sha256::digest(&code)).as_bytes()).map_err(kept)?;

@@ -110,9 +110,5 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
 }
 
 fn humantime(duration: Duration) -> String {
-    if duration.subsec_millis() == 0 {
-        format!("{} s", duration.as_secs())
-    } else {
-        format!("{} ms", duration.as_millis())
-    }
+    if duration.subsec_millis() == 0 { format!("{} s", duration.as_secs()) } else { format!("{} ms", duration.as_millis()) }
 }

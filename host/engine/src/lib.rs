@@ -106,14 +106,7 @@ impl Engine {
             .map_err(|error| EngineError::Threads(error.to_string()))?;
         let compiler = Compiler::new(&config)?;
         let forbidden = config.forbidden_addresses.into();
-        Ok(Self(Arc::new(Inner {
-            plain,
-            concurrent,
-            compiler,
-            forbidden,
-            started: AtomicU32::new(0),
-            _ticker: ticker,
-        })))
+        Ok(Self(Arc::new(Inner { plain, concurrent, compiler, forbidden, started: AtomicU32::new(0), _ticker: ticker })))
     }
 
     /// Makes machine code of a component, or takes it from the cache.

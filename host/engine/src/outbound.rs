@@ -75,8 +75,7 @@ impl Outbound {
         let answer = timeout(head_wait, self.client.request(request)).await.map_err(|_| Error::HttpResponseTimeout)?;
         let answer = answer.map_err(|error| self.gate.explain(&error))?;
         let wait = bounded(options.between_bytes_timeout);
-        let body =
-            |incoming| Timed { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _permit: permit };
+        let body = |incoming| Timed { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _permit: permit };
         Ok((answer.map(|incoming| body(incoming).boxed_unsync()), Box::new(std::future::ready(Ok(())))))
     }
 }
@@ -99,9 +98,7 @@ enum Refused {
     NoHost,
     #[error("{host}:{port} is not granted: add \"{host}\" to http under [grants] in isopod.toml")]
     NotGranted { host: String, port: u16 },
-    #[error(
-        "{host} resolves to {address}, which is not a public address: grant it by its address or as a plain name to allow it"
-    )]
+    #[error("{host} resolves to {address}, which is not a public address: grant it by its address or as a plain name to allow it")]
     NotPublic { host: String, address: IpAddr },
     #[error("{address} belongs to this host itself and is never reachable from an app")]
     Own { address: SocketAddr },
@@ -144,10 +141,7 @@ impl Gate {
     fn is_own(&self, address: SocketAddr) -> bool {
         self.forbidden.iter().any(|own| {
             own.port() == address.port()
-                && (own.ip() == address.ip()
-                    || own.ip().is_unspecified()
-                    || address.ip().is_unspecified()
-                    || both_loopback(own, &address))
+                && (own.ip() == address.ip() || own.ip().is_unspecified() || address.ip().is_unspecified() || both_loopback(own, &address))
         })
     }
 

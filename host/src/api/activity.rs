@@ -56,13 +56,7 @@ pub(super) async fn show(
     let items: Vec<ActivityView> = found
         .items
         .into_iter()
-        .map(|entry| ActivityView {
-            at: entry.at,
-            app: entry.app,
-            kind: entry.kind,
-            text: entry.text,
-            data: entry.data,
-        })
+        .map(|entry| ActivityView { at: entry.at, app: entry.app, kind: entry.kind, text: entry.text, data: entry.data })
         .collect();
     Ok(axum::Json(json!({ "items": items, "next": found.next })).into_response())
 }
@@ -74,9 +68,7 @@ async fn next_entry((app, mut news): Following) -> Option<(News<ActivityView>, F
         let piece = match news.recv().await {
             Ok(entry) if entry.app.as_ref() != Some(&app) => continue,
             Ok(NewActivity { app, kind, text, data, at }) => News::Item(ActivityView { at, app, kind, text, data }),
-            Err(RecvError::Lagged(entries)) => {
-                News::Comment(format!("{entries} entries were skipped: too slow a reader"))
-            }
+            Err(RecvError::Lagged(entries)) => News::Comment(format!("{entries} entries were skipped: too slow a reader")),
             Err(RecvError::Closed) => return None,
         };
         return Some((piece, (app, news)));

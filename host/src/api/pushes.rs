@@ -168,12 +168,8 @@ fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
     match media_type.as_deref() {
         Some("application/wasm") => Ok(BundleKind::Component),
         Some(
-            "application/gzip"
-            | "application/x-gzip"
-            | "application/x-tar"
-            | "application/x-tar+gzip"
-            | "application/x-compressed-tar"
-            | "application/octet-stream",
+            "application/gzip" | "application/x-gzip" | "application/x-tar" | "application/x-tar+gzip"
+            | "application/x-compressed-tar" | "application/octet-stream",
         ) => Ok(BundleKind::TarGz),
         Some(_) | None => Err(BadRequest::ContentType {
             got: media_type.unwrap_or_else(|| "missing".to_owned()),
@@ -186,8 +182,7 @@ fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
 async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     let limit_bytes = policy_limits::BUNDLE_BYTES_MAX as u64;
     // A body that says it is too large need not be read to be refused.
-    let declared =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limit_bytes) {
         return Err(BadRequest::TooLarge { limit_bytes }.into());
     }

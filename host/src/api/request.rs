@@ -94,8 +94,7 @@ impl PageParams {
         if (1..=limits::PAGE_ITEMS_MAX).contains(&limit) {
             return Ok(limit);
         }
-        let detail =
-            format!("`limit` is {limit}, but must be 1 to {}; `cursor` gives what follows", limits::PAGE_ITEMS_MAX);
+        let detail = format!("`limit` is {limit}, but must be 1 to {}; `cursor` gives what follows", limits::PAGE_ITEMS_MAX);
         Err(BadRequest::Query { detail })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+
 use super::limits;
 
 /// The events of one open stream.

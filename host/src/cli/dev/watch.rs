@@ -13,6 +13,7 @@ use crate::cli::failure::Failure;
 use crate::cli::limits;
 use crate::cli::project::MANIFEST;
 
+
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
