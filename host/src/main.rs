@@ -1,1 +1,26 @@
-fn main() {}
+//! The program `isopod`: hands the command line to [`cli`] and turns its answer into an exit status.
+//! It decides nothing itself.
+
+mod api;
+mod cli;
+mod config;
+mod deploy;
+mod dispatch;
+mod ingress;
+mod keyvalue;
+mod limits;
+mod observe;
+mod platform;
+mod problem;
+
+use std::process::ExitCode;
+
+/// Instances and requests are short and many; mimalloc keeps their memory per thread and so avoids a shared lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // The guest toolchain links components by calling this very program under another name, so this comes first.
+    isopod_toolchain::run_as_linker_if_asked();
+    cli::main()
+}

@@ -1,1 +1,158 @@
-//! engine
+//! Runs guests: compiles components, keeps them in their sandbox, and calls them. The only crate that names wasmtime.
+//!
+//! The way of a component: [`inspect`] says what it is, [`Engine::load`] makes machine code of it,
+//! [`Engine::program`] joins it with a [`Sandbox`], [`Program::start`] makes an [`Instance`] of it in microseconds,
+//! and the instance answers one call after another until it traps, is told to stop, or has done its share.
+//!
+//! It never decides when instances start or stop, which app a request is for, or where anything is stored.
+
+mod bindings;
+mod body;
+mod command;
+mod compile;
+mod config;
+mod events;
+mod fault;
+mod flat;
+mod inspect;
+mod instance;
+mod keyvalue;
+pub mod limits;
+mod logging;
+mod outbound;
+mod output;
+mod program;
+mod sandbox;
+mod state;
+mod streaming;
+mod ticker;
+mod wasi02;
+mod wasi03;
+
+pub use body::{BodyError, ReplyBody, RequestBody};
+pub use config::{EngineConfig, Speed};
+pub use events::{Event, EventFailure, Handled, Reply};
+pub use fault::Fault;
+pub use inspect::{ComponentInfo, Entries, HttpRoad, Rejected, inspect};
+pub use instance::{After, Answer, Instance};
+pub use program::Program;
+pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Stream};
+
+use bytes::Bytes;
+use compile::Compiler;
+use config::{Flavour, runtime_engine};
+use state::HostState;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use ticker::Ticker;
+use wasmtime::component::Linker;
+
+/// Both wasmtime engines, their compilers and what every guest can import.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    plain: Runtime,
+    concurrent: Runtime,
+    compiler: Compiler,
+    forbidden: Arc<[SocketAddr]>,
+    /// Source of small differences between instances; it need not be random, only spread.
+    started: AtomicU32,
+    _ticker: Ticker,
+}
+
+struct Runtime {
+    engine: wasmtime::Engine,
+    linker: Linker<HostState>,
+}
+
+/// Why the engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("the WebAssembly engine refused its settings: {0}")]
+    Settings(String),
+    #[error("no thread could be started: {0}")]
+    Threads(String),
+    #[error("the folder for compiled code cannot be used: {0}")]
+    Cache(#[source] io::Error),
+}
+
+/// A component in machine code, not yet given a sandbox.
+#[derive(Clone)]
+pub struct Component {
+    info: ComponentInfo,
+    flavour: Flavour,
+    code: wasmtime::component::Component,
+}
+
+impl Component {
+    /// What the component is.
+    pub fn info(&self) -> &ComponentInfo {
+        &self.info
+    }
+}
+
+impl Engine {
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let plain = Runtime::new(Flavour::Plain, &config)?;
+        let concurrent = Runtime::new(Flavour::Concurrent, &config)?;
+        let ticker = Ticker::start([plain.engine.clone(), concurrent.engine.clone()])
+            .map_err(|error| EngineError::Threads(error.to_string()))?;
+        let compiler = Compiler::new(&config)?;
+        let forbidden = config.forbidden_addresses.into();
+        Ok(Self(Arc::new(Inner { plain, concurrent, compiler, forbidden, started: AtomicU32::new(0), _ticker: ticker })))
+    }
+
+    /// Makes machine code of a component, or takes it from the cache.
+    pub async fn load(&self, bytes: Bytes, speed: Speed) -> Result<Component, Rejected> {
+        let info = inspect(&bytes)?;
+        let flavour = self.flavour_of(&info);
+        let runtime = &self.runtime(flavour).engine;
+        let code = self.0.compiler.load(runtime, flavour, bytes, &info, speed).await?;
+        Ok(Component { info, flavour, code })
+    }
+
+    /// Joins a component with what it may do.
+    pub fn program(&self, component: &Component, sandbox: Sandbox) -> Result<Program, Rejected> {
+        Program::new(self, component, sandbox)
+    }
+
+    pub(crate) fn flavour_of(&self, info: &ComponentInfo) -> Flavour {
+        if info.needs_concurrency { Flavour::Concurrent } else { Flavour::Plain }
+    }
+
+    pub(crate) fn linker(&self, flavour: Flavour) -> &Linker<HostState> {
+        &self.runtime(flavour).linker
+    }
+
+    pub(crate) fn forbidden_addresses(&self) -> Arc<[SocketAddr]> {
+        Arc::clone(&self.0.forbidden)
+    }
+
+    /// A number below `range`, another one at each call, so that instances do not grow old together.
+    pub(crate) fn spread(&self, range: u32) -> u32 {
+        let golden_ratio = 2_654_435_769_u32;
+        self.0.started.fetch_add(1, Ordering::Relaxed).wrapping_mul(golden_ratio) % range.max(1)
+    }
+
+    fn runtime(&self, flavour: Flavour) -> &Runtime {
+        match flavour {
+            Flavour::Plain => &self.0.plain,
+            Flavour::Concurrent => &self.0.concurrent,
+        }
+    }
+}
+
+impl Runtime {
+    fn new(flavour: Flavour, config: &EngineConfig) -> Result<Self, EngineError> {
+        let engine = runtime_engine(flavour, config)?;
+        let linker = program::linker(&engine, flavour).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
+        Ok(Self { engine, linker })
+    }
+}

@@ -1,1 +1,74 @@
-//! sdk
+//! Write Isopod apps in Rust: HTTP and event handlers of a few lines, async, with `?` on errors.
+//!
+//! ```
+//! use isopod_sdk::prelude::*;
+//!
+//! isopod_sdk::http!(hello);
+//!
+//! async fn hello(_request: Request) -> Result<Response> {
+//!     Ok(Response::text("Hello, world!"))
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! | to | use |
+//! | --- | --- |
+//! | answer HTTP | [`http!`], with [`routes!`] for several paths, or [`http_streaming!`] for bodies of any size |
+//! | handle events and schedules | [`events!`] |
+//! | tell the host whether all is well | [`health!`] |
+//! | read config vars | [`config`] |
+//! | keep data | [`kv`] |
+//! | ask other servers | [`http::fetch`] |
+//! | log | the crate `log`, or `tracing` with the feature of that name |
+//! | wait | [`time::sleep`] |
+//! | test without a host | the module `testing`, on the machine you develop on |
+//!
+//! Everything compiles for the machine it is developed on as well: there, storage, configuration, the clock, logs and
+//! outgoing requests are held in memory, so that handlers are tested with plain `cargo test`.
+//!
+//! # Features
+//!
+//! `log` (default) sends what the crate `log` is given to `wasi:logging`. An app that logs nothing does not import that
+//! interface. `tracing` does the same for the crate `tracing`. `wasi-03` exports HTTP as `wasi:http/handler` 0.3.
+
+pub mod config;
+mod error;
+pub mod events;
+pub mod http;
+pub mod kv;
+pub mod limits;
+mod logging;
+mod macros;
+pub mod time;
+
+#[cfg(not(target_family = "wasm"))]
+mod native;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+#[cfg(target_family = "wasm")]
+mod wasm;
+
+#[cfg(not(target_family = "wasm"))]
+use native as platform;
+#[cfg(target_family = "wasm")]
+use wasm as platform;
+
+pub use error::{Context, Error, Result};
+
+/// What most apps use.
+pub mod prelude {
+    pub use crate::events::{Event, EventError, Reply, RetryAfter};
+    pub use crate::http::{Body, BodyWriter, Headers, IncomingBody, Method, Request, Response, fetch};
+    pub use crate::time::sleep;
+    pub use crate::{Context, Error, Result, config, kv};
+}
+
+/// What the macros expand to. It is no part of the interface.
+#[doc(hidden)]
+#[cfg(target_family = "wasm")]
+pub mod __private {
+    pub use crate::wasm::exports::*;
+    pub use wasip2;
+    #[cfg(feature = "wasi-03")]
+    pub use wasip3;
+}

@@ -1,0 +1,43 @@
+//! Lists the sources of the Rust SDK so that the program carries them: `isopod new` writes them into projects, which can
+//! then be built wherever the program is. It reads files and writes one list; it changes nothing of the SDK.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What belongs to the SDK; everything else in its folder (build output, lock files) stays behind.
+const ENDINGS: [&str; 4] = ["rs", "toml", "wit", "md"];
+const FOLDERS_LEFT_OUT: [&str; 4] = ["target", "tests", "examples", "benches"];
+
+fn main() {
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/rust");
+    let sdk = sdk.canonicalize().expect("the SDK's sources stand beside the host's");
+    let mut files = Vec::new();
+    collect(&sdk, &mut files);
+    files.sort();
+    let mut list = String::from("&[\n");
+    for file in files {
+        let name = file.strip_prefix(&sdk).expect("was found below it");
+        writeln!(list, "    ({:?}, include_bytes!({:?})),", name.display().to_string(), file.display().to_string())
+            .expect("a String takes everything");
+    }
+    list.push_str("]\n");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("Cargo says where to write"));
+    std::fs::write(out.join("sdk_files.rs"), list).expect("Cargo's folder can be written");
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    // A folder is named as well as its files, so that a new file is noticed.
+    println!("cargo::rerun-if-changed={}", folder.display());
+    for entry in std::fs::read_dir(folder).expect("a folder of the SDK can be read") {
+        let path = entry.expect("a folder of the SDK can be read").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            if !FOLDERS_LEFT_OUT.contains(&&*name) && !name.starts_with('.') {
+                collect(&path, files);
+            }
+        } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
+            println!("cargo::rerun-if-changed={}", path.display());
+            files.push(path);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Code that is generated from the guest contract in `sdk/wit`.
+
+pub(crate) mod http {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit",
+        world: "isopod:app/http-app",
+        exports: { default: async },
+    });
+    pub(crate) use exports::isopod::app::http::{Request, Response};
+}
+
+pub(crate) mod events {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit",
+        world: "isopod:app/event-app",
+        exports: { default: async },
+    });
+    pub(crate) use exports::isopod::app::events::{Event, Failure, Reply};
+}
+
+pub(crate) mod health {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit",
+        world: "isopod:app/health-app",
+        exports: { default: async },
+    });
+}

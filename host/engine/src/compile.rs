@@ -1,0 +1,170 @@
+//! Turns components into machine code: on threads of its own, within limits, and once for the same bytes.
+//!
+//! Compiled code is kept in files named by the component's digest and the compiler's settings. Loading code is
+//! trusting it, so these files are written only here, readable only by their owner, and never loaded unless their
+//! checksum, kept in a file beside them, still holds.
+
+use crate::{
+    ComponentInfo, EngineConfig, EngineError, Rejected, Speed,
+    config::{Flavour, compile_engine},
+    inspect::hex,
+    limits,
+};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashMap,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::component::Component;
+
+/// The compilers, their threads and their cache.
+pub(crate) struct Compiler {
+    engines: HashMap<(Flavour, Speed), wasmtime::Engine>,
+    threads: rayon::ThreadPool,
+    turns: Arc<Semaphore>,
+    folder: PathBuf,
+    /// Removes the folder with the compiler where nobody asked to keep it.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Compiler {
+    pub(crate) fn new(config: &EngineConfig) -> Result<Self, EngineError> {
+        let mut engines = HashMap::new();
+        for flavour in [Flavour::Plain, Flavour::Concurrent] {
+            for speed in [Speed::Quick, Speed::Optimised] {
+                engines.insert((flavour, speed), compile_engine(flavour, speed)?);
+            }
+        }
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.compile_threads.max(1))
+            .thread_name(|index| format!("isopod-compile-{index}"))
+            .start_handler(|_| give_way_to_serving())
+            .build()
+            .map_err(|error| EngineError::Threads(error.to_string()))?;
+        let (folder, temporary) = match &config.cache_dir {
+            Some(folder) => (folder.clone(), None),
+            None => {
+                let temporary = tempfile::tempdir().map_err(EngineError::Cache)?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(EngineError::Cache)?;
+        let turns = Arc::new(Semaphore::new(limits::COMPILATIONS_MAX));
+        Ok(Self { engines, threads, turns, folder, _temporary: temporary })
+    }
+
+    /// Loads a component for `runtime`, from the cache or by compiling it.
+    pub(crate) async fn load(
+        &self,
+        runtime: &wasmtime::Engine,
+        flavour: Flavour,
+        bytes: Bytes,
+        info: &ComponentInfo,
+        speed: Speed,
+    ) -> Result<Component, Rejected> {
+        let artefact = Artefact::new(&self.folder, &self.engines[&(flavour, speed)], info, speed);
+        let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
+        let compiler = self.engines[&(flavour, speed)].clone();
+        let runtime = runtime.clone();
+        let (reply, answer) = oneshot::channel();
+        self.threads.spawn(move || {
+            let _turn = turn;
+            let loaded = artefact.load(&runtime).map_or_else(|| artefact.compile(&compiler, &runtime, &bytes), Ok);
+            // The caller may have given up waiting; the artefact is in the cache for the next one.
+            let _ = reply.send(loaded);
+        });
+        match tokio::time::timeout(limits::COMPILE_TIME_MAX, answer).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(_)) => Err(Rejected::Compile { detail: "the compiler panicked".into() }),
+            Err(_) => Err(Rejected::TooLong { seconds: limits::COMPILE_TIME_MAX.as_secs() }),
+        }
+    }
+}
+
+/// One file of compiled code, and the file with its checksum.
+struct Artefact {
+    code: PathBuf,
+    checksum: PathBuf,
+}
+
+impl Artefact {
+    fn new(folder: &Path, compiler: &wasmtime::Engine, info: &ComponentInfo, speed: Speed) -> Self {
+        let mut settings = DefaultHasher::new();
+        compiler.precompile_compatibility_hash().hash(&mut settings);
+        speed.hash(&mut settings);
+        let name = format!("{}-{:016x}", info.digest, settings.finish());
+        Self { code: folder.join(format!("{name}.cwasm")), checksum: folder.join(format!("{name}.sha256")) }
+    }
+
+    /// The component, if sound code for it is in the cache. Anything unsound is as good as absent: it is made anew.
+    fn load(&self, runtime: &wasmtime::Engine) -> Option<Component> {
+        let expected = fs::read_to_string(&self.checksum).ok()?;
+        let actual = hex(&Sha256::digest(fs::read(&self.code).ok()?));
+        if actual != expected {
+            tracing::warn!(file = %self.code.display(), "compiled code does not match its checksum and is made anew");
+            return None;
+        }
+        self.map(runtime).inspect_err(|error| tracing::warn!(%error, "compiled code is made anew")).ok()
+    }
+
+    fn compile(
+        &self,
+        compiler: &wasmtime::Engine,
+        runtime: &wasmtime::Engine,
+        bytes: &[u8],
+    ) -> Result<Component, Rejected> {
+        let code = compiler
+            .precompile_component(bytes)
+            .map_err(|error| Rejected::Compile { detail: format!("{error:#}") })?;
+        let kept = |error: io::Error| Rejected::Cache { detail: error.to_string() };
+        write_whole(&self.code, &code).map_err(kept)?;
+        write_whole(&self.checksum, hex(&Sha256::digest(&code)).as_bytes()).map_err(kept)?;
+        self.map(runtime).map_err(|error| Rejected::Compile { detail: format!("{error:#}") })
+    }
+
+    fn map(&self, runtime: &wasmtime::Engine) -> wasmtime::Result<Component> {
+        // SAFETY: only `write_whole` below makes these files, in a folder of mode 0700, from this compiler's own
+        // output, and the caller has just checked or written them. wasmtime checks version and settings itself.
+        unsafe { Component::deserialize_file(runtime, &self.code) }
+    }
+}
+
+/// Writes a file that is there whole or not at all, even for a reader in another process.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Compiling is heavy and may be hostile, so its threads take the processor only where serving leaves it.
+fn give_way_to_serving() {
+    // SAFETY: `setpriority` takes plain numbers; 0 is the calling thread on Linux. A refusal changes nothing.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_kept_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("code");
+        write_whole(&path, b"old").unwrap();
+        write_whole(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no half-written file stays behind");
+    }
+}

@@ -1,0 +1,97 @@
+//! Events: one CloudEvent in, a reply or a failure out.
+
+use crate::{Fault, Instance, bindings::events as wit};
+use std::time::Duration;
+
+/// A CloudEvent as a handler gets it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    pub id: String,
+    pub source: String,
+    pub event_type: String,
+    pub subject: Option<String>,
+    pub time: Option<String>,
+    pub data_content_type: Option<String>,
+    pub data_schema: Option<String>,
+    pub data: Option<Vec<u8>>,
+    pub extensions: Vec<(String, String)>,
+    /// Which delivery this is, from 1.
+    pub attempt: u32,
+}
+
+/// A handler's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub data_content_type: String,
+    pub data: Vec<u8>,
+}
+
+/// A handler's refusal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventFailure {
+    #[error("{message}")]
+    Permanent { message: String },
+    #[error("{message} (to be retried after {} ms)", .after.as_millis())]
+    Retry { message: String, after: Duration },
+}
+
+/// What became of an event.
+pub type Handled = Result<Option<Reply>, EventFailure>;
+
+impl Instance {
+    /// Delivers one event. The instance comes back if it may be used again.
+    pub async fn event(mut self, event: Event, request_id: &str) -> (Result<Handled, Fault>, Option<Box<Self>>) {
+        if self.program.exports().events.is_none() {
+            return (Err(Fault::NoSuchEntry { entry: "isopod:app/events" }), Some(Box::new(self)));
+        }
+        self.begin(request_id);
+        match self.deliver(event.into()).await {
+            Ok(handled) => (Ok(handled), self.finished()),
+            Err(error) => (Err(self.fault(&error)), None),
+        }
+    }
+
+    async fn deliver(&mut self, event: wit::Event) -> wasmtime::Result<Handled> {
+        let Self { store, ready, component, program, .. } = self;
+        if ready.events.is_none()
+            && let Some(indices) = &program.exports().events
+        {
+            ready.events = Some(indices.load(&mut *store, component)?);
+        }
+        let app = ready.events.as_ref().ok_or_else(|| wasmtime::format_err!("isopod:app/events is not exported"))?;
+        let handled = app.isopod_app_events().call_handle(store, &event).await?;
+        Ok(handled.map(|reply| reply.map(Reply::from)).map_err(EventFailure::from))
+    }
+}
+
+impl From<Event> for wit::Event {
+    fn from(event: Event) -> Self {
+        Self {
+            id: event.id,
+            source: event.source,
+            type_: event.event_type,
+            subject: event.subject,
+            time: event.time,
+            data_content_type: event.data_content_type,
+            data_schema: event.data_schema,
+            data: event.data,
+            extensions: event.extensions,
+            attempt: event.attempt,
+        }
+    }
+}
+
+impl From<wit::Reply> for Reply {
+    fn from(reply: wit::Reply) -> Self {
+        Self { data_content_type: reply.data_content_type, data: reply.data }
+    }
+}
+
+impl From<wit::Failure> for EventFailure {
+    fn from(failure: wit::Failure) -> Self {
+        match failure {
+            wit::Failure::Permanent(message) => Self::Permanent { message },
+            wit::Failure::Retry((message, after_ms)) => Self::Retry { message, after: Duration::from_millis(after_ms) },
+        }
+    }
+}

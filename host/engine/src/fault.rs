@@ -1,0 +1,114 @@
+//! What went wrong inside a guest, in words for the app's author, with the names of the guest's functions.
+
+use crate::limits;
+use std::time::Duration;
+use wasmtime::{Trap, WasmBacktrace};
+
+/// Why a call into a guest gave no answer. Only the instance that it happened in is lost.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fault {
+    /// The guest executed a trap: a panic, an access out of bounds, a stack too deep.
+    #[error("the guest trapped: {message}")]
+    Trap { message: String, backtrace: Vec<String> },
+    /// The guest asked for more memory or table space than its limit, and gave up.
+    #[error("the guest ran out of {what}, its limit is {limit}: raise it under [limits] in isopod.toml")]
+    OutOf { what: &'static str, limit: String, backtrace: Vec<String> },
+    /// The guest called `exit` in the middle of a request.
+    #[error("the guest exited with status {code} instead of answering")]
+    Exited { code: i32 },
+    /// The deadline passed.
+    #[error("the guest gave no answer within {}", humantime(*.limit))]
+    Timeout { limit: Duration },
+    /// The guest returned without an answer.
+    #[error("the guest returned without answering")]
+    NoAnswer,
+    /// The guest answered with something that is no HTTP.
+    #[error("the guest's answer cannot be sent: {detail}")]
+    BadAnswer { detail: String },
+    /// The guest reported an error of its own instead of answering.
+    #[error("the guest failed: {message}")]
+    Failed { message: String },
+    /// The client's request broke off or is over a limit.
+    #[error("the request could not be read: {detail}")]
+    BadRequest { detail: String },
+    /// The client went away before the answer was complete.
+    #[error("the client went away")]
+    ClientGone,
+    /// All instance slots of the machine are taken.
+    #[error("no room for another instance: {detail}")]
+    NoRoom { detail: String },
+    /// The component has no such entry.
+    #[error("the component does not export {entry}")]
+    NoSuchEntry { entry: &'static str },
+}
+
+impl Fault {
+    /// A stable name for metrics and the API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Trap { .. } => "trap",
+            Self::OutOf { .. } => "out-of-memory",
+            Self::Exited { .. } => "exited",
+            Self::Timeout { .. } => "timeout",
+            Self::NoAnswer => "no-answer",
+            Self::BadAnswer { .. } => "bad-answer",
+            Self::Failed { .. } => "failed",
+            Self::BadRequest { .. } => "bad-request",
+            Self::ClientGone => "client-gone",
+            Self::NoRoom { .. } => "no-room",
+            Self::NoSuchEntry { .. } => "no-such-entry",
+        }
+    }
+
+    /// The guest's functions, innermost first, where the fault has any.
+    pub fn backtrace(&self) -> &[String] {
+        match self {
+            Self::Trap { backtrace, .. } | Self::OutOf { backtrace, .. } => backtrace,
+            _ => &[],
+        }
+    }
+
+    /// Reads what wasmtime reports. `denied` is what the limiter last refused in this store.
+    pub(crate) fn from_error(error: &wasmtime::Error, denied: Option<Denied>) -> Self {
+        if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            return Self::Exited { code: exit.0 };
+        }
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return Self::NoRoom { detail: error.to_string() };
+        }
+        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        if let Some(Denied { what, limit }) = denied {
+            return Self::OutOf { what, limit, backtrace };
+        }
+        let message = match error.downcast_ref::<Trap>() {
+            Some(Trap::UnreachableCodeReached) => "it panicked or reached unreachable code".to_owned(),
+            Some(Trap::StackOverflow) => "its call stack is exhausted".to_owned(),
+            Some(trap) => trap.to_string(),
+            None => error.root_cause().to_string(),
+        };
+        Self::Trap { message, backtrace }
+    }
+}
+
+/// What a store's limiter refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Denied {
+    pub(crate) what: &'static str,
+    pub(crate) limit: String,
+}
+
+fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
+    backtrace
+        .frames()
+        .iter()
+        .take(limits::BACKTRACE_FRAMES_MAX)
+        .map(|frame| match frame.func_name() {
+            Some(name) => rustc_demangle::demangle(name).to_string(),
+            None => format!("function {} of {}", frame.func_index(), frame.module().name().unwrap_or("a module")),
+        })
+        .collect()
+}
+
+fn humantime(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 { format!("{} s", duration.as_secs()) } else { format!("{} ms", duration.as_millis()) }
+}

@@ -1,0 +1,309 @@
+//! Reads what a component is, imports, exports and needs, without compiling or running any of it.
+//!
+//! Refusals made here name what is wrong in the words of whoever built the component.
+
+use crate::limits;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+
+/// Interface families that the host implements; anything else is an unknown import.
+const OFFERED: [&str; 10] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:config/store@",
+    "wasi:filesystem/",
+    "wasi:http/",
+    "wasi:io/",
+    "wasi:keyvalue/",
+    "wasi:logging/logging@",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+
+/// What is known of a component before it is compiled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ComponentInfo {
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    pub size_bytes: u64,
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    pub entries: Entries,
+    /// Language and version of the SDK it was built with, as in `rust/0.1.0`.
+    pub sdk_version: Option<String>,
+    /// Whether it uses WASI 0.3 or the component model's async features.
+    pub needs_concurrency: bool,
+}
+
+/// How a component can be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Entries {
+    pub http: Option<HttpRoad>,
+    pub events: bool,
+    pub command: bool,
+    pub health: bool,
+}
+
+/// The best of the HTTP interfaces that a component exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HttpRoad {
+    /// `isopod:app/http`, one flat call per request.
+    Flat,
+    /// `wasi:http/incoming-handler@0.2`.
+    Wasi02,
+    /// `wasi:http/handler@0.3`.
+    Wasi03,
+}
+
+/// Why a component is refused.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Rejected {
+    #[error("this is not WebAssembly: it does not start with the bytes `\\0asm`. Upload the component that your build wrote, for Rust the .wasm file below target/wasm32-wasip2/")]
+    NotWasm,
+    #[error("this is a core module, not a component. Build for the target wasm32-wasip2, or wrap it with `wasm-tools component new`")]
+    CoreModule,
+    #[error("the component is too large: {what} is {actual}, the limit is {limit}")]
+    TooLarge { what: &'static str, actual: usize, limit: usize },
+    #[error("the component is damaged or not valid: {detail}")]
+    Malformed { detail: String },
+    #[error("the component imports `{name}`, which this host does not offer. {hint}")]
+    UnknownImport { name: String, hint: String },
+    #[error("the component exports nothing that can be run (it exports {exports}). Export one of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, isopod:app/events@0.1.0 or wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`")]
+    NothingToRun { exports: String },
+    #[error("compiling took longer than {seconds} s and was given up")]
+    TooLong { seconds: u64 },
+    #[error("the component could not be compiled: {detail}")]
+    Compile { detail: String },
+    #[error("the compiled component could not be kept: {detail}. Check that the data folder is writable and its disk is not full")]
+    Cache { detail: String },
+}
+
+impl Rejected {
+    /// A stable name, for a push job's reason and the API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotWasm | Self::CoreModule | Self::Malformed { .. } => "invalid-component",
+            Self::TooLarge { .. } => "component-too-large",
+            Self::UnknownImport { .. } => "unknown-import",
+            Self::NothingToRun { .. } => "nothing-to-run",
+            Self::TooLong { .. } => "time-limit",
+            Self::Compile { .. } => "compile-error",
+            Self::Cache { .. } => "internal",
+        }
+    }
+}
+
+/// Reads a component and says what it is, or why it can't be run here.
+pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err(Rejected::NotWasm);
+    }
+    if bytes.len() > limits::COMPONENT_BYTES_MAX {
+        return Err(too_large("the file in bytes", bytes.len(), limits::COMPONENT_BYTES_MAX));
+    }
+    let outline = Outline::read(bytes)?;
+    if let Some(name) = outline.imports.iter().find(|name| !is_offered(name)) {
+        return Err(Rejected::UnknownImport { name: name.clone(), hint: hint_for(name) });
+    }
+    let entries = entries_of(&outline.exports);
+    if entries.http.is_none() && !entries.events && !entries.command {
+        let exports = if outline.exports.is_empty() { "nothing".to_owned() } else { outline.exports.join(", ") };
+        return Err(Rejected::NothingToRun { exports });
+    }
+    let uses_wasi_03 = outline.imports.iter().chain(&outline.exports).any(|name| is_wasi_03(name));
+    Ok(ComponentInfo {
+        digest: hex(&Sha256::digest(bytes)),
+        size_bytes: bytes.len() as u64,
+        needs_concurrency: uses_wasi_03 || uses_async(bytes)?,
+        imports: outline.imports,
+        exports: outline.exports,
+        entries,
+        sdk_version: outline.sdk_version,
+    })
+}
+
+/// The names and sections of the outermost component, and the sizes of everything in it.
+#[derive(Default)]
+struct Outline {
+    imports: Vec<String>,
+    exports: Vec<String>,
+    sdk_version: Option<String>,
+    functions: usize,
+}
+
+impl Outline {
+    fn read(bytes: &[u8]) -> Result<Self, Rejected> {
+        let mut outline = Self::default();
+        let mut depth = 0_usize;
+        let mut first = true;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(malformed)? {
+                Payload::Version { encoding, .. } if first => {
+                    if encoding == Encoding::Module {
+                        return Err(Rejected::CoreModule);
+                    }
+                    first = false;
+                }
+                Payload::Version { .. } => {
+                    depth += 1;
+                    if depth > limits::NESTING_MAX {
+                        return Err(too_large("its nesting of components", depth, limits::NESTING_MAX));
+                    }
+                }
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        outline.imports.push(import.map_err(malformed)?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        outline.exports.push(export.map_err(malformed)?.name.name.to_owned());
+                    }
+                }
+                Payload::CodeSectionStart { count, .. } => outline.count_functions(count as usize)?,
+                Payload::CodeSectionEntry(body) => {
+                    let size = body.range().len();
+                    if size > limits::FUNCTION_BYTES_MAX {
+                        return Err(too_large("one of its functions in bytes", size, limits::FUNCTION_BYTES_MAX));
+                    }
+                }
+                Payload::CustomSection(section) if section.name() == "isopod-sdk" => {
+                    outline.sdk_version = std::str::from_utf8(section.data()).ok().map(str::to_owned);
+                }
+                _ => {}
+            }
+        }
+        Ok(outline)
+    }
+
+    fn count_functions(&mut self, count: usize) -> Result<(), Rejected> {
+        self.functions = self.functions.saturating_add(count);
+        if self.functions > limits::FUNCTIONS_MAX {
+            return Err(too_large("its number of functions", self.functions, limits::FUNCTIONS_MAX));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a component uses async features: whether it is valid only with them. Function bodies are left to the
+/// compiler, which validates them all the same.
+fn uses_async(bytes: &[u8]) -> Result<bool, Rejected> {
+    let all = WasmFeatures::all();
+    if validates(bytes, all.difference(async_features())).is_ok() {
+        return Ok(false);
+    }
+    validates(bytes, all).map(|()| true)
+}
+
+fn async_features() -> WasmFeatures {
+    WasmFeatures::CM_ASYNC | WasmFeatures::CM_ASYNC_STACKFUL | WasmFeatures::CM_MORE_ASYNC_BUILTINS
+}
+
+fn validates(bytes: &[u8], features: WasmFeatures) -> Result<(), Rejected> {
+    let mut validator = Validator::new_with_features(features);
+    for payload in Parser::new(0).parse_all(bytes) {
+        validator.payload(&payload.map_err(malformed)?).map_err(malformed)?;
+    }
+    Ok(())
+}
+
+fn entries_of(exports: &[String]) -> Entries {
+    let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
+    let http = if has("isopod:app/http@0.1.") {
+        Some(HttpRoad::Flat)
+    } else if has("wasi:http/handler@0.3.") {
+        Some(HttpRoad::Wasi03)
+    } else if has("wasi:http/incoming-handler@0.2.") {
+        Some(HttpRoad::Wasi02)
+    } else {
+        None
+    };
+    Entries {
+        http,
+        events: has("isopod:app/events@0.1."),
+        command: has("wasi:cli/run@0."),
+        health: has("isopod:app/health@0.1."),
+    }
+}
+
+fn is_offered(import: &str) -> bool {
+    OFFERED.iter().any(|family| import.starts_with(family)) || import.starts_with("isopod:app/")
+}
+
+fn is_wasi_03(name: &str) -> bool {
+    name.starts_with("wasi:") && name.contains("@0.3.")
+}
+
+fn hint_for(import: &str) -> String {
+    let hint = if import.starts_with("fermyon:") || import.starts_with("spin:") {
+        "It was built for Spin's own interfaces; use wasi:keyvalue, wasi:config and wasi:http in their place"
+    } else if import.starts_with("wasmcloud:") {
+        "It was built for wasmCloud's own interfaces; use the wasi: ones in their place"
+    } else if import.starts_with("wasi:messaging") || import.starts_with("wasi:blobstore") {
+        "Use wasi:keyvalue for data and isopod:app/events for events"
+    } else if import.starts_with("wasi:nn") {
+        "Machine learning interfaces are not part of the sandbox"
+    } else if import.contains("env") && !import.contains(':') {
+        "It looks like a module built for a JavaScript host; build for the target wasm32-wasip2"
+    } else {
+        "Offered are wasi:cli, clocks, config, filesystem, http, io, keyvalue, logging, random and sockets. \
+         Compose the missing interface into the component with `wac plug`, or remove what uses it"
+    };
+    hint.to_owned()
+}
+
+fn too_large(what: &'static str, actual: usize, limit: usize) -> Rejected {
+    Rejected::TooLarge { what, actual, limit }
+}
+
+fn malformed(error: wasmparser::BinaryReaderError) -> Rejected {
+    Rejected::Malformed { detail: format!("{} (at byte {:#x})", error.message(), error.offset()) }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_not_webassembly() {
+        assert!(matches!(inspect(b"hello"), Err(Rejected::NotWasm)));
+        assert!(matches!(inspect(b""), Err(Rejected::NotWasm)));
+    }
+
+    #[test]
+    fn a_core_module_is_told_from_a_component() {
+        assert!(matches!(inspect(b"\0asm\x01\0\0\0"), Err(Rejected::CoreModule)));
+    }
+
+    #[test]
+    fn an_empty_component_has_nothing_to_run() {
+        let refused = inspect(b"\0asm\x0d\0\x01\0").unwrap_err();
+        assert_eq!(refused.code(), "nothing-to-run");
+        assert!(refused.to_string().contains("exports nothing"), "{refused}");
+    }
+
+    #[test]
+    fn a_truncated_component_is_damaged() {
+        assert!(matches!(inspect(b"\0asm\x0d\0\x01\0\x01\xff"), Err(Rejected::Malformed { .. })));
+    }
+
+    #[test]
+    fn imports_of_other_platforms_get_a_hint() {
+        assert!(!is_offered("fermyon:spin/key-value@2.0.0"));
+        assert!(hint_for("fermyon:spin/key-value@2.0.0").contains("Spin"));
+        assert!(is_offered("wasi:http/types@0.2.4") && is_offered("wasi:keyvalue/store@0.2.0-draft2"));
+    }
+
+    #[test]
+    fn the_flat_interface_is_preferred() {
+        let both = ["wasi:http/incoming-handler@0.2.4".to_owned(), "isopod:app/http@0.1.0".to_owned()];
+        assert_eq!(entries_of(&both).http, Some(HttpRoad::Flat));
+    }
+}

@@ -1,0 +1,131 @@
+//! One running component: its store, and the calls that can be made on it.
+//!
+//! An instance does one thing at a time. Every call takes the instance and gives it back only when it is fit for
+//! another one, so that an instance which trapped, timed out or was left in the middle can't be used again.
+
+use crate::{
+    Fault, Program, bindings,
+    body::{ReplyBody, RequestBody},
+    flat, limits,
+    state::{HostState, on_epoch},
+    wasi02, wasi03,
+};
+use futures::future::BoxFuture;
+use http::{Request, Response, header::CONTENT_LENGTH};
+use http_body::Body;
+use wasmtime::Store;
+
+/// A started component.
+pub struct Instance {
+    pub(crate) store: Store<HostState>,
+    pub(crate) component: wasmtime::component::Instance,
+    pub(crate) program: Program,
+    pub(crate) ready: Ready,
+    calls: u32,
+    calls_max: u32,
+}
+
+/// Exports that were found in this instance, kept since looking them up costs more than calling them.
+#[derive(Default)]
+pub(crate) struct Ready {
+    pub(crate) flat: Option<bindings::http::HttpApp>,
+    pub(crate) wasi02: Option<wasmtime_wasi_http::p2::bindings::Proxy>,
+    pub(crate) wasi03: Option<wasmtime_wasi_http::p3::bindings::Service>,
+    pub(crate) events: Option<bindings::events::EventApp>,
+}
+
+/// An answer, or why there is none, and what the instance still has to do.
+pub struct Answer {
+    pub response: Result<Response<ReplyBody>, Fault>,
+    pub after: After,
+}
+
+impl Answer {
+    /// A fault that also cost the instance.
+    pub(crate) fn lost(fault: Fault) -> Self {
+        Self { response: Err(fault), after: After::Spent }
+    }
+}
+
+/// What becomes of an instance once its answer's head is known.
+pub enum After {
+    /// It can take the next call.
+    Free(Box<Instance>),
+    /// It is used up: replace it.
+    Spent,
+    /// It is still working, on the answer's body or after it. Drive this to its end.
+    Working(BoxFuture<'static, Result<Option<Box<Instance>>, Fault>>),
+}
+
+impl Instance {
+    pub(crate) async fn start(program: &Program) -> Result<Self, Fault> {
+        let state = HostState::new(program).map_err(|error| Fault::from_error(&error, None))?;
+        let mut store = Store::new(program.wasmtime_engine(), state);
+        store.limiter(|state| state);
+        store.epoch_deadline_callback(on_epoch);
+        store.set_epoch_deadline(1);
+        let started = program.pre().instantiate_async(&mut store).await;
+        let component = started.map_err(|error| Fault::from_error(&error, store.data_mut().denied.take()))?;
+        store.data_mut().end();
+        let calls_max = limits::REQUESTS_PER_INSTANCE + program.engine().spread(limits::REQUESTS_PER_INSTANCE / 2);
+        Ok(Self { store, component, program: program.clone(), ready: Ready::default(), calls: 0, calls_max })
+    }
+
+    /// Answers one HTTP request by the best road that the component and the request allow. Dropping the returned
+    /// future, or the answer's unfinished body, ends the instance.
+    pub async fn http(self, request: Request<RequestBody>, request_id: &str) -> Answer {
+        let exports = self.program.exports();
+        if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
+            return flat::answer(self, request, request_id).await;
+        }
+        if exports.wasi03.is_some() {
+            return wasi03::answer(self, request, request_id).await;
+        }
+        if exports.wasi02.is_some() {
+            return wasi02::answer(self, request, request_id).await;
+        }
+        Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(Box::new(self)).into() }
+    }
+
+    /// The app's own opinion of its health; an app without one is healthy.
+    pub async fn health(&mut self) -> Result<Result<(), String>, Fault> {
+        let program = self.program.clone();
+        let Some(indices) = &program.exports().health else { return Ok(Ok(())) };
+        self.begin("");
+        let app = indices.load(&mut self.store, &self.component).map_err(|error| self.fault(&error))?;
+        let checked = app.isopod_app_health().call_check(&mut self.store).await;
+        self.store.data_mut().end();
+        checked.map_err(|error| self.fault(&error))
+    }
+
+    pub(crate) fn begin(&mut self, request_id: &str) {
+        self.calls += 1;
+        self.store.data_mut().begin(request_id);
+        self.store.set_epoch_deadline(1);
+    }
+
+    pub(crate) fn fault(&mut self, error: &wasmtime::Error) -> Fault {
+        let state = self.store.data_mut();
+        state.end();
+        Fault::from_error(error, state.denied.take())
+    }
+
+    /// Ends a call: the instance itself while it may be used again.
+    pub(crate) fn finished(mut self) -> Option<Box<Self>> {
+        self.store.data_mut().end();
+        (self.calls < self.calls_max).then(|| Box::new(self))
+    }
+}
+
+impl From<Option<Box<Instance>>> for After {
+    fn from(instance: Option<Box<Instance>>) -> Self {
+        instance.map_or(Self::Spent, Self::Free)
+    }
+}
+
+/// Whether a request can be given to the guest in one piece: its body is absent, or small and of known length.
+fn fits_flat(request: &Request<RequestBody>) -> bool {
+    request.body().is_end_stream()
+        || request.headers().contains_key(CONTENT_LENGTH)
+            && request.body().size_hint().exact().is_some_and(|length| length <= limits::FLAT_BODY_BYTES_MAX)
+}

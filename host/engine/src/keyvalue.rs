@@ -1,0 +1,286 @@
+//! `wasi:keyvalue` for guests, in both drafts that are in use. Where the data is kept is the embedder's matter.
+
+use crate::{
+    limits,
+    sandbox::{KeyValue, KvError},
+    state::HostState,
+};
+use std::sync::Arc;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+
+/// An open bucket. Public because the generated code re-exports it.
+#[expect(unreachable_pub)]
+pub struct Bucket {
+    name: String,
+    /// Where listings can go on, for the draft whose cursors are numbers.
+    cursors: Vec<String>,
+}
+
+/// An instance's access to its app's data, if it was granted any.
+pub(crate) struct KeyValueHost(Option<Arc<dyn KeyValue>>);
+
+impl KeyValueHost {
+    pub(crate) fn new(data: Option<Arc<dyn KeyValue>>) -> Self {
+        Self(data)
+    }
+}
+
+/// What the generated traits are implemented for.
+pub(crate) struct View<'a> {
+    data: &'a KeyValueHost,
+    table: &'a mut ResourceTable,
+}
+
+struct HasKeyValue;
+
+impl HasData for HasKeyValue {
+    type Data<'a> = View<'a>;
+}
+
+fn view(state: &mut HostState) -> View<'_> {
+    View { data: &state.keyvalue, table: &mut state.table }
+}
+
+/// Offers both drafts to guests.
+pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    draft2::add(linker)?;
+    draft1::add(linker)
+}
+
+/// A call's failure, before it takes the form of either draft.
+enum Failure {
+    NoSuchStore,
+    AccessDenied,
+    Other(String),
+}
+
+impl From<KvError> for Failure {
+    fn from(error: KvError) -> Self {
+        match error {
+            KvError::NoSuchBucket => Self::NoSuchStore,
+            KvError::Other(text) => Self::Other(text),
+        }
+    }
+}
+
+impl View<'_> {
+    fn open_bucket(&mut self, name: String) -> wasmtime::Result<Result<Resource<Bucket>, Failure>> {
+        if self.data.0.is_none() {
+            return Ok(Err(Failure::AccessDenied));
+        }
+        Ok(Ok(self.table.push(Bucket { name, cursors: Vec::new() })?))
+    }
+
+    /// The bucket's name and its data. A handle exists only where access was granted.
+    fn bucket(&self, handle: &Resource<Bucket>) -> wasmtime::Result<(String, Arc<dyn KeyValue>)> {
+        let bucket = self.table.get(handle)?;
+        let data = self.data.0.clone().ok_or_else(|| wasmtime::format_err!("a bucket is open without a grant"))?;
+        Ok((bucket.name.clone(), data))
+    }
+
+    fn remember_cursor(&mut self, handle: &Resource<Bucket>, cursor: String) -> wasmtime::Result<Result<u64, Failure>> {
+        let cursors = &mut self.table.get_mut(handle)?.cursors;
+        if cursors.len() >= limits::LIST_CURSORS_MAX {
+            return Ok(Err(Failure::Other("too many open listings on one bucket handle: open it again".into())));
+        }
+        cursors.push(cursor);
+        Ok(Ok(cursors.len() as u64 - 1))
+    }
+
+    fn recall_cursor(&self, handle: &Resource<Bucket>, cursor: u64) -> wasmtime::Result<Option<String>> {
+        let cursors = &self.table.get(handle)?.cursors;
+        Ok(usize::try_from(cursor).ok().and_then(|index| cursors.get(index).cloned()))
+    }
+}
+
+/// The calls in which the drafts agree, for the module of one draft.
+macro_rules! shared_calls {
+    () => {
+        use self::generated::wasi::keyvalue::{atomics, batch, store};
+        use super::*;
+
+        impl From<Failure> for store::Error {
+            fn from(failure: Failure) -> Self {
+                match failure {
+                    Failure::NoSuchStore => Self::NoSuchStore,
+                    Failure::AccessDenied => Self::AccessDenied,
+                    Failure::Other(text) => Self::Other(text),
+                }
+            }
+        }
+
+        type Outcome<T> = wasmtime::Result<Result<T, store::Error>>;
+
+        fn outcome<T>(result: Result<T, KvError>) -> Outcome<T> {
+            Ok(result.map_err(|error| Failure::from(error).into()))
+        }
+
+        pub(super) fn add(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+            store::add_to_linker::<_, HasKeyValue>(linker, view)?;
+            atomics::add_to_linker::<_, HasKeyValue>(linker, view)?;
+            batch::add_to_linker::<_, HasKeyValue>(linker, view)
+        }
+
+        impl store::Host for View<'_> {
+            async fn open(&mut self, identifier: String) -> Outcome<Resource<Bucket>> {
+                Ok(self.open_bucket(identifier)?.map_err(Into::into))
+            }
+        }
+
+        impl store::HostBucket for View<'_> {
+            async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Outcome<Option<Vec<u8>>> {
+                let (name, data) = self.bucket(&bucket)?;
+                outcome(data.get(&name, &key).await)
+            }
+
+            async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Vec<u8>) -> Outcome<()> {
+                let (name, data) = self.bucket(&bucket)?;
+                outcome(data.set(&name, &key, value).await)
+            }
+
+            async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Outcome<()> {
+                let (name, data) = self.bucket(&bucket)?;
+                outcome(data.delete(&name, &key).await)
+            }
+
+            async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Outcome<bool> {
+                let (name, data) = self.bucket(&bucket)?;
+                outcome(data.exists(&name, &key).await)
+            }
+
+            async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<Cursor>) -> Outcome<store::KeyResponse> {
+                let (name, data) = self.bucket(&bucket)?;
+                let Ok(after) = read_cursor(self, &bucket, cursor)? else {
+                    return Ok(Err(store::Error::Other("this cursor is not one of this bucket handle".into())));
+                };
+                let (keys, next) = match data.list_keys(&name, after.as_deref()).await {
+                    Ok(page) => page,
+                    Err(error) => return outcome(Err(error)),
+                };
+                let cursor = match next {
+                    None => None,
+                    Some(next) => match make_cursor(self, &bucket, next)? {
+                        Ok(cursor) => Some(cursor),
+                        Err(failure) => return Ok(Err(failure.into())),
+                    },
+                };
+                Ok(Ok(store::KeyResponse { keys, cursor }))
+            }
+
+            async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
+                self.table.delete(bucket)?;
+                Ok(())
+            }
+        }
+
+        impl batch::Host for View<'_> {
+            async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Outcome<Vec<Found>> {
+                let (name, data) = self.bucket(&bucket)?;
+                let mut found = Vec::new();
+                for key in keys {
+                    match data.get(&name, &key).await {
+                        Ok(value) => found.push(found_entry(key, value)),
+                        Err(error) => return outcome(Err(error)),
+                    }
+                }
+                Ok(Ok(found))
+            }
+
+            async fn set_many(&mut self, bucket: Resource<Bucket>, entries: Vec<(String, Vec<u8>)>) -> Outcome<()> {
+                let (name, data) = self.bucket(&bucket)?;
+                for (key, value) in entries {
+                    if let Err(error) = data.set(&name, &key, value).await {
+                        return outcome(Err(error));
+                    }
+                }
+                Ok(Ok(()))
+            }
+
+            async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Outcome<()> {
+                let (name, data) = self.bucket(&bucket)?;
+                for key in keys {
+                    if let Err(error) = data.delete(&name, &key).await {
+                        return outcome(Err(error));
+                    }
+                }
+                Ok(Ok(()))
+            }
+        }
+    };
+}
+
+mod draft2 {
+    mod generated {
+        wasmtime::component::bindgen!({
+            path: "wit/current",
+            world: "isopod:host/capabilities",
+            imports: { default: async | trappable },
+            with: { "wasi:keyvalue/store.bucket": crate::keyvalue::Bucket },
+        });
+    }
+    shared_calls!();
+
+    type Cursor = String;
+    type Found = (String, Option<Vec<u8>>);
+
+    fn found_entry(key: String, value: Option<Vec<u8>>) -> Found {
+        (key, value)
+    }
+
+    fn read_cursor(_: &View<'_>, _: &Resource<Bucket>, cursor: Option<Cursor>) -> wasmtime::Result<Result<Option<String>, ()>> {
+        Ok(Ok(cursor))
+    }
+
+    fn make_cursor(_: &mut View<'_>, _: &Resource<Bucket>, next: String) -> wasmtime::Result<Result<Cursor, Failure>> {
+        Ok(Ok(next))
+    }
+
+    impl atomics::Host for View<'_> {
+        async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: i64) -> Outcome<i64> {
+            let (name, data) = self.bucket(&bucket)?;
+            outcome(data.increment(&name, &key, delta).await)
+        }
+    }
+}
+
+mod draft1 {
+    mod generated {
+        wasmtime::component::bindgen!({
+            path: "wit/first-draft",
+            world: "isopod:host/capabilities",
+            imports: { default: async | trappable },
+            with: { "wasi:keyvalue/store.bucket": crate::keyvalue::Bucket },
+        });
+    }
+    shared_calls!();
+
+    type Cursor = u64;
+    type Found = Option<(String, Vec<u8>)>;
+
+    fn found_entry(key: String, value: Option<Vec<u8>>) -> Found {
+        value.map(|value| (key, value))
+    }
+
+    fn read_cursor(
+        view: &View<'_>,
+        bucket: &Resource<Bucket>,
+        cursor: Option<Cursor>,
+    ) -> wasmtime::Result<Result<Option<String>, ()>> {
+        let Some(cursor) = cursor else { return Ok(Ok(None)) };
+        Ok(view.recall_cursor(bucket, cursor)?.map(Some).ok_or(()))
+    }
+
+    fn make_cursor(view: &mut View<'_>, bucket: &Resource<Bucket>, next: String) -> wasmtime::Result<Result<Cursor, Failure>> {
+        view.remember_cursor(bucket, next)
+    }
+
+    impl atomics::Host for View<'_> {
+        async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: u64) -> Outcome<u64> {
+            let (name, data) = self.bucket(&bucket)?;
+            let Ok(delta) = i64::try_from(delta) else {
+                return Ok(Err(store::Error::Other("the increment is larger than 2^63 - 1".into())));
+            };
+            outcome(data.increment(&name, &key, delta).await.map(i64::cast_unsigned))
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Every bound of the engine that is not part of an app's own limits, with what happens when it is met.
+
+use std::time::Duration;
+
+/// Largest component accepted, in bytes. Larger ones are refused before they are read further.
+pub const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Most functions in one component, over all its core modules. More are refused: compile time grows with them.
+pub const FUNCTIONS_MAX: usize = 300_000;
+
+/// Largest single function body, in bytes. Larger ones are refused: the optimiser's time grows faster than the body.
+pub const FUNCTION_BYTES_MAX: usize = 1024 * 1024;
+
+/// Deepest nesting of components and modules. Deeper ones are refused.
+pub const NESTING_MAX: usize = 32;
+
+/// How long a compilation may take before its caller is told that it failed. The thread finishes by itself.
+pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Compilations that may run at once. Others wait their turn.
+pub const COMPILATIONS_MAX: usize = 2;
+
+/// Length of one epoch: how often running guests are asked whether they should give way.
+pub const EPOCH: Duration = Duration::from_millis(1);
+
+/// Live instances over all apps, for each of the two engines. Past it a start is refused with [`crate::Fault::NoRoom`].
+pub const INSTANCES_MAX: u32 = 1_000;
+
+/// Core instances that one component may be made of; JavaScript and Python guests have up to 14.
+pub const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 40;
+
+/// Linear memory that stays mapped in a free slot, in bytes, so that the next instance need not fault it in again.
+pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
+
+/// The same for tables.
+pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
+
+/// A guest's call stack, in bytes. Deeper recursion is a trap.
+pub const WASM_STACK_BYTES: usize = 512 * 1024;
+
+/// The stack a guest's calls and the host functions they reach run on, in bytes.
+pub const ASYNC_STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// Entries of a guest's resource table: handles it may hold at once. Past it the call that makes one more fails.
+pub const HANDLES_MAX: usize = 10_000;
+
+/// Outbound requests that one instance may have open at once. Past it a request is refused to the guest.
+pub const OUTBOUND_REQUESTS_MAX: usize = 64;
+
+/// How long an outbound connection may take to be made, whatever the guest asked for.
+pub const OUTBOUND_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long an outbound answer's head or the next part of its body may take, whatever the guest asked for.
+pub const OUTBOUND_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Largest request body, in bytes, that is given to a guest in one flat call. Larger ones take the streaming road.
+pub const FLAT_BODY_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Frames of a guest's backtrace that are kept.
+pub const BACKTRACE_FRAMES_MAX: usize = 32;
+
+/// Requests after which an instance is replaced, at the least; up to half as many more are added by chance, so that
+/// the instances of a pool are not replaced all at once.
+pub const REQUESTS_PER_INSTANCE: u32 = 20_000;
+
+/// Cursors that one key-value bucket handle remembers while a guest lists its keys. Past it listing fails.
+pub const LIST_CURSORS_MAX: usize = 1_024;

@@ -1,0 +1,37 @@
+//! `wasi:logging` for guests: each message becomes a line of the app's log, with its level.
+
+use crate::{
+    sandbox::{Level, OutputLine, Stream},
+    state::HostState,
+};
+use wasmtime::component::{HasSelf, Linker};
+
+mod generated {
+    wasmtime::component::bindgen!({ path: "wit/current", world: "isopod:host/log" });
+}
+
+use generated::wasi::logging::logging;
+
+/// Offers `wasi:logging` to guests.
+pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    logging::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)
+}
+
+impl logging::Host for HostState {
+    fn log(&mut self, level: logging::Level, context: String, message: String) {
+        let level = match level {
+            logging::Level::Trace => Level::Trace,
+            logging::Level::Debug => Level::Debug,
+            logging::Level::Info => Level::Info,
+            logging::Level::Warn => Level::Warn,
+            logging::Level::Error => Level::Error,
+            logging::Level::Critical => Level::Critical,
+        };
+        let longest = usize::try_from(self.sandbox.limits.log_line_bytes).unwrap_or(usize::MAX);
+        let text = &message[..message.floor_char_boundary(longest)];
+        let context = &context[..context.floor_char_boundary(longest)];
+        self.request.with(|request_id| {
+            self.sandbox.output.line(OutputLine { stream: Stream::Log(level), context, request_id, text });
+        });
+    }
+}

@@ -1,0 +1,183 @@
+//! A guest's standard output and error, cut into lines. Never blocks: what the sink can't take, the sink drops.
+
+use crate::sandbox::{Output, OutputLine, Stream};
+use bytes::Bytes;
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::{
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamResult},
+};
+
+/// Bytes that a guest may write at once before the stream asks it to check again.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// One output stream of one instance.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    stream: Stream,
+    sink: Arc<dyn Output>,
+    line_bytes_max: usize,
+    shared: Arc<Mutex<Buffer>>,
+    request: RequestId,
+}
+
+/// The id of the request an instance is working for, shared with its output streams.
+#[derive(Clone, Default)]
+pub(crate) struct RequestId(Arc<Mutex<String>>);
+
+impl RequestId {
+    pub(crate) fn set(&self, id: &str) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clear();
+        current.push_str(id);
+    }
+
+    pub(crate) fn with<R>(&self, read: impl FnOnce(&str) -> R) -> R {
+        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Default)]
+struct Buffer {
+    line: Vec<u8>,
+    /// Whether the line is already longer than allowed, so that its rest is skipped.
+    cut: bool,
+}
+
+impl Lines {
+    pub(crate) fn new(stream: Stream, sink: Arc<dyn Output>, line_bytes_max: usize, request: RequestId) -> Self {
+        Self { stream, sink, line_bytes_max, shared: Arc::default(), request }
+    }
+
+    fn take(&self, mut bytes: &[u8]) {
+        let mut buffer = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+            self.extend(&mut buffer, &bytes[..end]);
+            self.emit(&mut buffer);
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(&mut buffer, bytes);
+    }
+
+    fn extend(&self, buffer: &mut Buffer, part: &[u8]) {
+        let room = self.line_bytes_max.saturating_sub(buffer.line.len());
+        buffer.line.extend_from_slice(&part[..part.len().min(room)]);
+        buffer.cut |= part.len() > room;
+    }
+
+    fn emit(&self, buffer: &mut Buffer) {
+        let mut text = String::from_utf8_lossy(&buffer.line).into_owned();
+        if buffer.cut {
+            text.push_str(" … (line cut)");
+        }
+        let line = text.trim_end_matches('\r');
+        self.request.with(|request_id| {
+            self.sink.line(OutputLine { stream: self.stream, context: "", request_id, text: line });
+        });
+        buffer.line.clear();
+        buffer.cut = false;
+    }
+
+    /// Writes out what has no line end yet: at the end of a call nobody waits for the rest of a line.
+    pub(crate) fn flush_partial(&self) {
+        let mut buffer = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if !buffer.line.is_empty() {
+            self.emit(&mut buffer);
+        }
+    }
+}
+
+impl IsTerminal for Lines {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Lines {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl AsyncWrite for Lines {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.take(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<String>>);
+
+    impl Output for Kept {
+        fn line(&self, line: OutputLine<'_>) {
+            self.0.lock().unwrap().push(line.text.to_owned());
+        }
+    }
+
+    fn written(parts: &[&str]) -> Vec<String> {
+        let sink = Arc::new(Kept::default());
+        let lines = Lines::new(Stream::Stdout, Arc::clone(&sink) as Arc<dyn Output>, 8, RequestId::default());
+        parts.iter().for_each(|part| lines.take(part.as_bytes()));
+        lines.flush_partial();
+        let kept = sink.0.lock().unwrap().clone();
+        kept
+    }
+
+    #[test]
+    fn writes_are_joined_and_cut_into_lines() {
+        assert_eq!(written(&["he", "llo\nwor", "ld\r\n"]), ["hello", "world"]);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_written_at_the_end_of_the_call() {
+        assert_eq!(written(&["tail"]), ["tail"]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_says_so() {
+        assert_eq!(written(&["0123456789", "abc\nnext\n"]), ["01234567 … (line cut)", "next"]);
+    }
+}

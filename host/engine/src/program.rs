@@ -1,0 +1,121 @@
+//! A component joined with its sandbox: everything that is decided once, so that a start costs microseconds.
+
+use crate::{
+    Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings,
+    config::Flavour,
+    keyvalue, logging,
+    outbound::Outbound,
+    state::HostState,
+};
+use std::sync::Arc;
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+use wasmtime_wasi_http::{p2::bindings as wasi02, p3::bindings as wasi03};
+
+/// A component that can be started.
+#[derive(Clone)]
+pub struct Program(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    info: ComponentInfo,
+    pre: InstancePre<HostState>,
+    exports: Exports,
+    sandbox: Arc<Sandbox>,
+    config: Arc<WasiConfigVariables>,
+    outbound: Outbound,
+}
+
+/// Where the exports are that the host calls, looked up once.
+pub(crate) struct Exports {
+    pub(crate) flat: Option<bindings::http::HttpAppIndices>,
+    pub(crate) wasi02: Option<wasi02::ProxyIndices>,
+    pub(crate) wasi03: Option<wasi03::ServiceIndices>,
+    pub(crate) events: Option<bindings::events::EventAppIndices>,
+    pub(crate) health: Option<bindings::health::HealthAppIndices>,
+}
+
+impl Program {
+    pub(crate) fn new(engine: &Engine, component: &Component, sandbox: Sandbox) -> Result<Self, Rejected> {
+        let linker = engine.linker(component.flavour);
+        let pre = linker.instantiate_pre(&component.code).map_err(|error| unlinked(&error))?;
+        let info = component.info.clone();
+        let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
+        let broken = |error: wasmtime::Error| Rejected::Malformed { detail: format!("an export has another type than its interface says: {error:#}") };
+        let exports = Exports {
+            flat: has("isopod:app/http@0.1.").then(|| bindings::http::HttpAppIndices::new(&pre)).transpose().map_err(broken)?,
+            wasi02: has("wasi:http/incoming-handler@0.2.").then(|| wasi02::ProxyIndices::new(&pre)).transpose().map_err(broken)?,
+            wasi03: has("wasi:http/handler@0.3.").then(|| wasi03::ServiceIndices::new(&pre)).transpose().map_err(broken)?,
+            events: info.entries.events.then(|| bindings::events::EventAppIndices::new(&pre)).transpose().map_err(broken)?,
+            health: info.entries.health.then(|| bindings::health::HealthAppIndices::new(&pre)).transpose().map_err(broken)?,
+        };
+        let config = sandbox.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let sandbox = Arc::new(sandbox);
+        let outbound = Outbound::new(Arc::clone(&sandbox), engine.forbidden_addresses());
+        let engine = engine.clone();
+        Ok(Self(Arc::new(Inner { engine, info, pre, exports, sandbox, config: Arc::new(config), outbound })))
+    }
+
+    /// What the component is.
+    pub fn info(&self) -> &ComponentInfo {
+        &self.0.info
+    }
+
+    /// What the program may do.
+    pub fn sandbox(&self) -> &Arc<Sandbox> {
+        &self.0.sandbox
+    }
+
+    /// Starts a new instance, within the program's own time limit.
+    pub async fn start(&self) -> Result<Instance, Fault> {
+        let limit = self.0.sandbox.limits.request_timeout;
+        tokio::time::timeout(limit, Instance::start(self)).await.unwrap_or(Err(Fault::Timeout { limit }))
+    }
+
+    pub(crate) fn wasmtime_engine(&self) -> &wasmtime::Engine {
+        self.0.pre.engine()
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<HostState> {
+        &self.0.pre
+    }
+
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.0.exports
+    }
+
+    pub(crate) fn config(&self) -> &Arc<WasiConfigVariables> {
+        &self.0.config
+    }
+
+    pub(crate) fn outbound(&self) -> &Outbound {
+        &self.0.outbound
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+}
+
+/// Everything that guests of one flavour can import.
+pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| WasiConfig::from(&*state.config))?;
+    keyvalue::add_to_linker(&mut linker)?;
+    logging::add_to_linker(&mut linker)?;
+    if flavour == Flavour::Concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    Ok(linker)
+}
+
+/// Names the import that could not be given, from wasmtime's own account of it.
+fn unlinked(error: &wasmtime::Error) -> Rejected {
+    let detail = format!("{error:#}");
+    let name = detail.split('`').nth(1).unwrap_or("an import").to_owned();
+    let hint = format!("The host offers this family of interfaces, but not this version or function of it ({detail}). Build with the versions that README lists");
+    Rejected::UnknownImport { name, hint }
+}

@@ -1,0 +1,110 @@
+//! What one app may do, as the embedder states it. Enforced in the capability files beside this one.
+
+use async_trait::async_trait;
+use isopod_policy::{Grants, Limits};
+use std::{fmt, path::PathBuf, sync::Arc};
+
+/// Everything that a program is given besides its code. What is not here, it does not have.
+#[derive(Clone)]
+pub struct Sandbox {
+    /// The app's name, for messages.
+    pub app: String,
+    /// Arguments of a command.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+    /// Variables readable through `wasi:config`.
+    pub config: Vec<(String, String)>,
+    /// Outbound hosts, folders and key-value, by name.
+    pub grants: Grants,
+    /// Whether sockets and every address are allowed: only for `isopod run --inherit-network`.
+    pub inherit_network: bool,
+    /// The granted folders, found on this machine.
+    pub folders: Vec<Folder>,
+    /// Sizes and times.
+    pub limits: Limits,
+    /// Where the app's key-value data is, if it was granted.
+    pub keyvalue: Option<Arc<dyn KeyValue>>,
+    /// Where the app's output goes.
+    pub output: Arc<dyn Output>,
+    /// Whether the host's own standard input, output and error are the guest's: only for `isopod run`.
+    pub inherit_stdio: bool,
+}
+
+/// A folder of the host's that the guest sees under a name of its own, and nothing outside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    pub host: PathBuf,
+    pub guest: String,
+    pub writable: bool,
+}
+
+/// Where lines of output go. Called from the serving threads, so it must never block.
+pub trait Output: Send + Sync {
+    fn line(&self, line: OutputLine<'_>);
+}
+
+/// One line that a guest wrote.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputLine<'a> {
+    pub stream: Stream,
+    /// The logging context the guest named; empty where there is none.
+    pub context: &'a str,
+    /// The request or event it was written for; empty outside of one.
+    pub request_id: &'a str,
+    pub text: &'a str,
+}
+
+/// How a line was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+    Log(Level),
+}
+
+/// Levels of `wasi:logging`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Critical,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        })
+    }
+}
+
+/// An app's key-value data, by bucket and key.
+#[async_trait]
+pub trait KeyValue: Send + Sync {
+    async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, KvError>;
+    async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError>;
+    async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError>;
+    async fn exists(&self, bucket: &str, key: &str) -> Result<bool, KvError>;
+    /// Keys in order, and the cursor to go on from where there are more.
+    async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError>;
+    /// Adds to a number, atomically; an absent key counts as 0.
+    async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError>;
+}
+
+/// Why a key-value call failed; the text reaches the guest.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum KvError {
+    #[error("no such bucket")]
+    NoSuchBucket,
+    #[error("{0}")]
+    Other(String),
+}

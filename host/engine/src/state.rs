@@ -1,0 +1,149 @@
+//! What wasmtime keeps beside each instance: its capabilities, its limits and what they refused.
+
+use crate::{
+    Program,
+    fault::Denied,
+    keyvalue::KeyValueHost,
+    limits,
+    outbound::Outbound,
+    output::{Lines, RequestId},
+    sandbox::{Sandbox, Stream},
+};
+use std::{sync::Arc, time::Instant};
+use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline, component::ResourceTable};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+/// The data of one store.
+pub(crate) struct HostState {
+    pub(crate) table: ResourceTable,
+    pub(crate) keyvalue: KeyValueHost,
+    pub(crate) config: Arc<WasiConfigVariables>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) request: RequestId,
+    pub(crate) denied: Option<Denied>,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+    stdio: [Lines; 2],
+    memory_bytes: usize,
+    /// When the guest last got the processor, as far as we know.
+    slice_started: Instant,
+}
+
+impl HostState {
+    pub(crate) fn new(program: &Program) -> wasmtime::Result<Self> {
+        let sandbox = Arc::clone(program.sandbox());
+        let request = RequestId::default();
+        let line_bytes_max = usize::try_from(sandbox.limits.log_line_bytes).unwrap_or(usize::MAX);
+        let stdio = [Stream::Stdout, Stream::Stderr]
+            .map(|stream| Lines::new(stream, Arc::clone(&sandbox.output), line_bytes_max, request.clone()));
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits::HANDLES_MAX);
+        Ok(Self {
+            table,
+            keyvalue: KeyValueHost::new(sandbox.keyvalue.clone()),
+            config: Arc::clone(program.config()),
+            request,
+            denied: None,
+            wasi: wasi_context(&sandbox, &stdio)?,
+            http: WasiHttpCtx::new(),
+            outbound: program.outbound().clone(),
+            stdio,
+            memory_bytes: 0,
+            slice_started: Instant::now(),
+            sandbox,
+        })
+    }
+
+    /// Marks the start of a call.
+    pub(crate) fn begin(&mut self, request_id: &str) {
+        self.request.set(request_id);
+        self.denied = None;
+        self.slice_started = Instant::now();
+    }
+
+    /// Marks the end of a call.
+    pub(crate) fn end(&mut self) {
+        self.stdio.iter().for_each(Lines::flush_partial);
+        self.request.set("");
+    }
+
+    fn refuse(&mut self, what: &'static str, limit: String) {
+        self.denied = Some(Denied { what, limit });
+    }
+}
+
+/// Asked at every epoch while the guest runs: a young slice goes on, an old one gives the thread to others.
+pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
+    if store.data().slice_started.elapsed() < limits::EPOCH / 2 {
+        return Ok(UpdateDeadline::Continue(1));
+    }
+    store.data_mut().slice_started = Instant::now();
+    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+}
+
+fn wasi_context(sandbox: &Sandbox, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.args(&sandbox.args).envs(&sandbox.env).allow_tcp(false).allow_udp(false);
+    if sandbox.inherit_stdio {
+        wasi.inherit_stdio();
+    } else {
+        wasi.stdout(stdio[0].clone()).stderr(stdio[1].clone());
+    }
+    if sandbox.inherit_network {
+        wasi.allow_tcp(true).allow_udp(true).inherit_network().allow_ip_name_lookup(true);
+    }
+    for folder in &sandbox.folders {
+        let permissions = if folder.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        wasi.preopened_dir(&folder.host, &folder.guest, permissions)?;
+    }
+    Ok(wasi.build())
+}
+
+impl WasiView for HostState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for HostState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
+    }
+}
+
+impl ResourceLimiter for HostState {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = usize::try_from(self.sandbox.limits.memory_bytes).unwrap_or(usize::MAX);
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if total > limit {
+            self.refuse("memory", format!("{} MiB", limit / (1024 * 1024)));
+            return Ok(false);
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = usize::try_from(self.sandbox.limits.table_elements).unwrap_or(usize::MAX);
+        if desired > limit {
+            self.refuse("table space", format!("{limit} elements"));
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        limits::CORE_INSTANCES_PER_COMPONENT_MAX as usize
+    }
+
+    fn tables(&self) -> usize {
+        limits::CORE_INSTANCES_PER_COMPONENT_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        limits::CORE_INSTANCES_PER_COMPONENT_MAX as usize
+    }
+}

@@ -1,0 +1,35 @@
+//! The thread that moves both engines' epochs on. It does nothing else, so that no guest can hold it up.
+
+use crate::limits;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+/// Ticks until it is dropped.
+pub(crate) struct Ticker {
+    stop: Arc<AtomicBool>,
+}
+
+impl Ticker {
+    pub(crate) fn start(engines: [wasmtime::Engine; 2]) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        thread::Builder::new().name("isopod-epochs".into()).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                thread::sleep(limits::EPOCH);
+                engines.iter().for_each(wasmtime::Engine::increment_epoch);
+            }
+        })?;
+        Ok(Self { stop })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,64 @@
+//! The standard road of WASI 0.3, `wasi:http/handler`: the guest returns the answer and may go on writing its body,
+//! and working, in tasks of its own.
+
+use crate::{
+    Answer, Fault, Instance,
+    body::{Link, RequestBody},
+    state::HostState,
+    streaming::{self, Head, Work},
+};
+use http::Request;
+use std::{future::poll_fn, sync::Arc};
+use tokio::sync::oneshot;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::{WasiHttpView, p3};
+
+pub(crate) async fn answer(mut instance: Instance, request: Request<RequestBody>, request_id: &str) -> Answer {
+    instance.begin(request_id);
+    let limits = instance.program.sandbox().limits.clone();
+    let (sender, head) = oneshot::channel();
+    let link = Arc::new(Link::default());
+    let work = work(instance, request, sender, Arc::clone(&link));
+    streaming::answer(work, head, link, &limits).await
+}
+
+/// Everything the guest does for a request, until none of its tasks is left.
+fn work(mut instance: Instance, request: Request<RequestBody>, sender: oneshot::Sender<Head>, link: Arc<Link>) -> Work {
+    Box::pin(async move {
+        match call(&mut instance, request, sender).await {
+            Ok(()) => Ok(instance.finished()),
+            Err(error) => {
+                link.fail();
+                Err(instance.fault(&error))
+            }
+        }
+    })
+}
+
+async fn call(instance: &mut Instance, request: Request<RequestBody>, sender: oneshot::Sender<Head>) -> wasmtime::Result<()> {
+    let Instance { store, ready, component, program, .. } = instance;
+    if ready.wasi03.is_none()
+        && let Some(indices) = &program.exports().wasi03
+    {
+        ready.wasi03 = Some(indices.load(&mut *store, component)?);
+    }
+    let service = ready.wasi03.as_ref().ok_or_else(|| wasmtime::format_err!("wasi:http/handler is not exported"))?;
+    let http = store.data_mut().http();
+    let (request, sent) = p3::Request::from_http(http.hooks, request);
+    let request = http.table.push(request)?;
+    store
+        .run_concurrent(async |accessor: &Accessor<HostState>| {
+            let head = match service.wasi_http_handler().call_handle(accessor, request).await? {
+                Ok(response) => Ok(accessor.with(|mut access| {
+                    let response = access.get().table.delete(response)?;
+                    response.into_http(access, sent)
+                })?),
+                Err(code) => Err(Fault::Failed { message: format!("its handler reported {code:?}") }),
+            };
+            // A receiver that is gone has no use for the head, and the guest learns of it when it writes the body.
+            let _ = sender.send(head);
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            wasmtime::error::Ok(())
+        })
+        .await?
+}

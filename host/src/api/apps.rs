@@ -1,0 +1,141 @@
+//! Owns the routes of apps: create, list, show, change the type, start, stop, delete.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+};
+use isopod_policy::{AppName, AppState, AppType, ReleaseNumber};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    Api, Urls,
+    error::Error,
+    request::{Json, PageParams, Params, app_name},
+};
+use crate::deploy::Entry;
+
+/// An app as the API shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct AppView {
+    name: AppName,
+    #[serde(rename = "type")]
+    app_type: AppType,
+    state: AppState,
+    error: Option<ErrorView>,
+    release: Option<ReleaseNumber>,
+    urls: Vec<String>,
+    /// What the compiler said, while the newest code of a dev app can't be built.
+    build_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_error_at: Option<Timestamp>,
+    created_at: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorView {
+    cause: isopod_policy::ErrorCause,
+    message: String,
+    detail: Option<String>,
+}
+
+impl AppView {
+    pub(crate) fn of(entry: &Entry, urls: &Urls) -> Self {
+        let facts = entry.facts().clone();
+        let error = facts.state.cause().map(|cause| ErrorView {
+            cause,
+            message: cause.to_string(),
+            detail: facts.error_detail,
+        });
+        Self {
+            name: entry.name.clone(),
+            app_type: facts.app_type,
+            state: facts.state,
+            error,
+            release: facts.release,
+            urls: vec![urls.of(entry.name.as_str())],
+            build_error_at: facts.build_error.as_ref().map(|error| error.at),
+            build_error: facts.build_error.map(|error| error.message),
+            created_at: entry.created_at,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewApp {
+    name: String,
+    #[serde(default, rename = "type")]
+    app_type: AppType,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Change {
+    #[serde(rename = "type")]
+    app_type: AppType,
+}
+
+type Shown = axum::Json<AppView>;
+
+pub(super) async fn create(State(api): State<Arc<Api>>, Json(new): Json<NewApp>) -> Result<(StatusCode, Shown), Error> {
+    let name: AppName = new.name.parse().map_err(Error::BadName)?;
+    let entry = api.deployer.create(&name, new.app_type, "asked for", "api").await?;
+    Ok((StatusCode::CREATED, axum::Json(AppView::of(&entry, &api.urls))))
+}
+
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    Params(page): Params<PageParams>,
+) -> Result<axum::Json<Value>, Error> {
+    let limit = page.limit()? as usize;
+    let mut after = page.cursor.as_deref().map(app_name).transpose()?;
+    let mut items = Vec::new();
+    // A token for some apps sees only those, however many others stand between them.
+    loop {
+        let found = api.deployer.apps(after.as_ref(), limit + 1);
+        let last_page = found.len() <= limit;
+        after = found.last().map(|entry| entry.name.clone());
+        items.extend(found.into_iter().filter(|entry| api.tokens.may_see(&headers, &entry.name)));
+        if last_page || items.len() > limit {
+            break;
+        }
+    }
+    let next = (items.len() > limit).then(|| items[limit - 1].name.clone());
+    items.truncate(limit);
+    let items: Vec<AppView> = items.iter().map(|entry| AppView::of(entry, &api.urls)).collect();
+    Ok(axum::Json(json!({ "items": items, "next": next })))
+}
+
+pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Shown, Error> {
+    let entry = api.deployer.app(&app_name(&app)?)?;
+    Ok(axum::Json(AppView::of(&entry, &api.urls)))
+}
+
+pub(super) async fn change(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Json(change): Json<Change>,
+) -> Result<Shown, Error> {
+    let entry = api.deployer.set_type(&app_name(&app)?, change.app_type, "api").await?;
+    Ok(axum::Json(AppView::of(&entry, &api.urls)))
+}
+
+pub(super) async fn start(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<(StatusCode, Shown), Error> {
+    let entry = api.deployer.start(&app_name(&app)?, "api").await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
+}
+
+pub(super) async fn stop(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<(StatusCode, Shown), Error> {
+    let entry = api.deployer.stop(&app_name(&app)?, "api").await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
+}
+
+pub(super) async fn delete(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<StatusCode, Error> {
+    api.deployer.delete(&app_name(&app)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

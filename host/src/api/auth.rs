@@ -1,0 +1,171 @@
+//! Owns who may do what: which role a route needs, and the tokens that carry roles. Never keeps a token itself, only
+//! its hash.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use axum::http::{HeaderMap, Method, header};
+use isopod_policy::{AppName, Role, Scope};
+use isopod_store::Token;
+use sha2::{Digest, Sha256};
+
+/// What a request needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Anybody may.
+    Nothing,
+    /// A token with at least this role, for this app if there is one, else for any app.
+    Role { role: Role, app: Option<String>, all_apps: bool },
+}
+
+/// Why a request may not pass.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the request carries no token")]
+    NoToken,
+    #[error("the token is not known here")]
+    UnknownToken,
+    #[error("the token `{name}` has the role `{has}`, and this needs `{needs}`")]
+    RoleTooSmall { name: String, has: Role, needs: Role },
+    #[error("the token `{name}` is for some apps only, and this is outside of them")]
+    OutOfScope { name: String },
+}
+
+/// The role that a route needs. A route that is not named here needs a role all the same.
+pub(crate) fn needed(method: &Method, path: &str) -> Need {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    let need = |role, app: Option<&str>, all_apps| Need::Role { role, app: app.map(str::to_owned), all_apps };
+    match segments.as_slice() {
+        ["livez" | "readyz"] => Need::Nothing,
+        ["v1", "tokens", ..] => need(Role::Admin, None, true),
+        // Tokens for some apps may list: they are shown theirs.
+        ["v1", "apps"] if reads => need(Role::Read, None, false),
+        ["v1", "apps"] => need(Role::Deploy, None, true),
+        ["v1", "apps", app] if *method == Method::DELETE => need(Role::Admin, Some(app), false),
+        ["v1", "apps", app, ..] if reads => need(Role::Read, Some(app), false),
+        ["v1", "apps", app, ..] => need(Role::Deploy, Some(app), false),
+        ["metrics"] | ["v1", "status"] => need(Role::Read, None, true),
+        _ if reads => need(Role::Read, None, false),
+        _ => need(Role::Admin, None, true),
+    }
+}
+
+/// The tokens that exist, by hash. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Tokens(Arc<RwLock<HashMap<String, Token>>>);
+
+impl Tokens {
+    pub(crate) fn new(rows: Vec<Token>) -> Self {
+        Self(Arc::new(RwLock::new(rows.into_iter().map(|row| (row.hash.clone(), row)).collect())))
+    }
+
+    pub(crate) fn insert(&self, row: Token) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(row.hash.clone(), row);
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, row| row.name != name);
+    }
+
+    /// Whether the request may pass.
+    pub(crate) fn check(&self, headers: &HeaderMap, need: &Need) -> Result<(), Refused> {
+        let Need::Role { role, app, all_apps } = need else { return Ok(()) };
+        let row = self.caller(headers)?;
+        if row.role < *role {
+            return Err(Refused::RoleTooSmall { name: row.name, has: row.role, needs: *role });
+        }
+        let in_scope = match &row.scope {
+            Scope::All => true,
+            Scope::Apps(_) if *all_apps => false,
+            Scope::Apps(apps) => app.as_ref().is_none_or(|app| apps.iter().any(|allowed| allowed.as_str() == app.as_str())),
+        };
+        if in_scope { Ok(()) } else { Err(Refused::OutOfScope { name: row.name }) }
+    }
+
+    /// Whether the caller of a request that passed may see an app in a list.
+    pub(crate) fn may_see(&self, headers: &HeaderMap, app: &AppName) -> bool {
+        self.caller(headers).is_ok_and(|row| row.scope.includes(Some(app)))
+    }
+
+    /// Looked up by hash, so that comparing takes no time that depends on a token.
+    fn caller(&self, headers: &HeaderMap) -> Result<Token, Refused> {
+        let value = headers.get(header::AUTHORIZATION).ok_or(Refused::NoToken)?;
+        let value = value.to_str().map_err(|_| Refused::UnknownToken)?;
+        let (scheme, token) = value.split_once(' ').ok_or(Refused::NoToken)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Refused::NoToken);
+        }
+        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        tokens.get(&hash(token.trim())).cloned().ok_or(Refused::UnknownToken)
+    }
+}
+
+/// What is stored of a token.
+pub(crate) fn hash(token: &str) -> String {
+    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A new token: 256 random bits.
+pub(crate) fn new_token() -> String {
+    let bytes: [u8; 32] = rand::random();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("iso_{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("is a header"))])
+    }
+
+    fn tokens(role: Role, scope: Scope) -> Tokens {
+        Tokens::new(vec![Token {
+            hash: hash("secret"),
+            name: "ci".to_owned(),
+            role,
+            scope,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        }])
+    }
+
+    #[test]
+    fn every_route_but_liveness_and_readiness_needs_a_role() {
+        for path in ["/", "/metrics", "/v1/apps", "/v1/apps/x/logs", "/v1/openapi.json", "/nonsense", "//livez"] {
+            assert_ne!(needed(&Method::GET, path), Need::Nothing, "{path}");
+        }
+        assert_eq!(needed(&Method::GET, "/livez"), Need::Nothing);
+        assert_eq!(needed(&Method::GET, "/readyz"), Need::Nothing);
+    }
+
+    #[test]
+    fn a_token_is_missing_unknown_or_too_small() {
+        let tokens = tokens(Role::Read, Scope::All);
+        let read = needed(&Method::GET, "/v1/apps");
+        let push = needed(&Method::POST, "/v1/apps/x/pushes");
+        assert!(matches!(tokens.check(&HeaderMap::new(), &read), Err(Refused::NoToken)));
+        assert!(matches!(tokens.check(&headers("Bearer guess"), &read), Err(Refused::UnknownToken)));
+        assert!(matches!(tokens.check(&headers("Bearer secret"), &push), Err(Refused::RoleTooSmall { .. })));
+        assert!(tokens.check(&headers("bearer secret"), &read).is_ok());
+    }
+
+    #[test]
+    fn a_token_for_some_apps_reaches_no_other() {
+        let tokens = tokens(Role::Deploy, Scope::Apps(vec!["mine".parse().expect("is a name")]));
+        let check = |method, path| tokens.check(&headers("Bearer secret"), &needed(&method, path)).is_ok();
+        assert!(check(Method::POST, "/v1/apps/mine/pushes"));
+        assert!(!check(Method::POST, "/v1/apps/other/pushes"));
+        assert!(!check(Method::POST, "/v1/apps"));
+        assert!(check(Method::GET, "/v1/apps"));
+    }
+
+    #[test]
+    fn tokens_are_long_and_differ() {
+        assert!(new_token().len() > 64);
+        assert_ne!(new_token(), new_token());
+    }
+}

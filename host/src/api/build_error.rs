@@ -1,0 +1,36 @@
+//! Owns the route by which a developer's machine says that the newest code could not be built, so that the app can show
+//! it to browsers.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Request, State},
+    http::StatusCode,
+};
+
+use super::{
+    Api,
+    error::Error,
+    request::{BadRequest, app_name, collect, media_type},
+};
+use crate::limits;
+
+pub(super) async fn set(State(api): State<Arc<Api>>, Path(app): Path<String>, request: Request) -> Result<StatusCode, Error> {
+    let app = app_name(&app)?;
+    api.deployer.app(&app)?;
+    let media_type = media_type(request.headers());
+    if media_type.as_deref() != Some("text/plain") {
+        let got = media_type.unwrap_or_else(|| "missing".to_owned());
+        return Err(BadRequest::ContentType { got, wanted: "text/plain" }.into());
+    }
+    let bytes = collect(request.into_body(), limits::JSON_BODY_BYTES).await?;
+    let mut text = String::from_utf8(bytes.into()).map_err(|_| BadRequest::Text)?;
+    text.truncate(text.floor_char_boundary(limits::BUILD_ERROR_BYTES));
+    api.deployer.set_build_error(&app, Some(text))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn clear(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<StatusCode, Error> {
+    api.deployer.set_build_error(&app_name(&app)?, None)?;
+    Ok(StatusCode::NO_CONTENT)
+}

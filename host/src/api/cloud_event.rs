@@ -1,0 +1,241 @@
+//! Owns reading a CloudEvent 1.0 from a request, in structured or in binary mode, and writing a reply. Never delivers
+//! one.
+
+use axum::http::HeaderMap;
+use isopod_engine::Event;
+use serde_json::{Map, Value};
+
+use super::request::{BadRequest, json};
+
+/// Reads the event of a request. `media_type` is its content type without parameters.
+pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
+    let binary = headers.contains_key("ce-specversion") || headers.contains_key("ce-type");
+    match media_type {
+        Some("application/cloudevents+json") => structured(json(body)?),
+        _ if binary => from_headers(headers, body),
+        // People who write an event by hand seldom know its own content type.
+        Some("application/json") => structured(json(body)?),
+        Some("application/cloudevents-batch+json") => {
+            Err(wrong("this route takes one event; several are sent to /broadcasts"))
+        }
+        Some(_) | None => Err(BadRequest::ContentType {
+            got: media_type.unwrap_or("missing").to_owned(),
+            wanted: "application/cloudevents+json, or any with the headers ce-specversion, ce-id, ce-source and ce-type",
+        }),
+    }
+}
+
+fn wrong(detail: impl Into<String>) -> BadRequest {
+    BadRequest::Event { detail: detail.into() }
+}
+
+fn structured(mut attributes: Map<String, Value>) -> Result<Event, BadRequest> {
+    let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
+        (Some(_), Some(_)) => return Err(wrong("it has both `data` and `data_base64`")),
+        (None, Some(Value::String(text))) => Some(base64(&text).ok_or_else(|| wrong("`data_base64` is no base64"))?),
+        (None, Some(_)) => return Err(wrong("`data_base64` is no text")),
+        (None, None) => None,
+        (Some(Value::Null), None) => None,
+        (Some(data), None) => Some(data_bytes(data, attributes.get("datacontenttype"))),
+    };
+    let has_data = data.is_some();
+    let mut builder = Builder { event: Event { data, attempt: 1, ..Event::default() }, specversion: None };
+    for (name, value) in attributes {
+        let text = match value {
+            Value::String(text) => text,
+            Value::Bool(flag) => flag.to_string(),
+            Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+            Value::Null => continue,
+            Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                return Err(wrong(format!("the attribute `{name}` is neither a text, a whole number nor a boolean")));
+            }
+        };
+        builder.set(&name, text)?;
+    }
+    let mut event = builder.finish()?;
+    if has_data && event.data_content_type.is_none() {
+        event.data_content_type = Some("application/json".to_owned());
+    }
+    Ok(event)
+}
+
+/// Text data of a text type is the text itself; everything else is JSON.
+fn data_bytes(data: Value, content_type: Option<&Value>) -> Vec<u8> {
+    let is_json = content_type.and_then(Value::as_str).is_none_or(|content_type| {
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        media_type.ends_with("/json") || media_type.ends_with("+json")
+    });
+    match data {
+        Value::String(text) if !is_json => text.into_bytes(),
+        other => other.to_string().into_bytes(),
+    }
+}
+
+fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
+    let mut builder = Builder { event: Event { attempt: 1, ..Event::default() }, specversion: None };
+    for (name, value) in headers {
+        let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
+        let value = value.to_str().map_err(|_| wrong(format!("the header ce-{name} is no text")))?;
+        builder.set(name, percent_decoded(value))?;
+    }
+    let content_type = headers.get("content-type").and_then(|value| value.to_str().ok());
+    let mut event = builder.finish()?;
+    event.data_content_type = content_type.map(str::to_owned);
+    event.data = (!body.is_empty()).then(|| body.to_vec());
+    Ok(event)
+}
+
+struct Builder {
+    event: Event,
+    specversion: Option<String>,
+}
+
+impl Builder {
+    fn set(&mut self, name: &str, value: String) -> Result<(), BadRequest> {
+        let event = &mut self.event;
+        match name {
+            "specversion" => self.specversion = Some(value),
+            "id" => event.id = value,
+            "source" => event.source = value,
+            "type" => event.event_type = value,
+            "subject" => event.subject = Some(value),
+            "time" => {
+                value.parse::<jiff::Timestamp>().map_err(|e| wrong(format!("`time` is no RFC 3339 time: {e}")))?;
+                event.time = Some(value);
+            }
+            "datacontenttype" => event.data_content_type = Some(value),
+            "dataschema" => event.data_schema = Some(value),
+            _ if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
+                event.extensions.push((name.to_owned(), value));
+            }
+            _ => return Err(wrong(format!("the attribute `{name}` has other characters than small letters and digits"))),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Event, BadRequest> {
+        match self.specversion.as_deref() {
+            Some("1.0") => {}
+            Some(other) => return Err(wrong(format!("its specversion is `{other}`, and only `1.0` is known"))),
+            None => return Err(wrong("its attribute `specversion` is missing")),
+        }
+        let required = [("id", &self.event.id), ("source", &self.event.source), ("type", &self.event.event_type)];
+        match required.iter().find(|(_, value)| value.is_empty()) {
+            Some((name, _)) => Err(wrong(format!("its attribute `{name}` is missing or empty"))),
+            None => Ok(self.event),
+        }
+    }
+}
+
+/// The CloudEvents binding writes characters beyond ASCII into headers percent-encoded.
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match hex {
+            Some(byte) if bytes[at] == b'%' => {
+                decoded.push(byte);
+                at += 3;
+            }
+            Some(_) | None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
+}
+
+/// Standard base64, with or without padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut count) = (0u32, 0);
+    for symbol in text.bytes() {
+        let value = match symbol {
+            b'A'..=b'Z' => symbol - b'A',
+            b'a'..=b'z' => symbol - b'a' + 26,
+            b'0'..=b'9' => symbol - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 0xff) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_json(text: &str) -> Result<Event, BadRequest> {
+        read(Some("application/cloudevents+json"), &HeaderMap::new(), text.as_bytes())
+    }
+
+    #[test]
+    fn a_structured_event_is_read_with_its_extensions() {
+        let event = from_json(
+            r#"{"specversion":"1.0","id":"1","source":"/chat","type":"chat.message","subject":"ann","trace":"x","n":3,
+               "time":"2026-01-02T03:04:05Z","data":{"text":"hi"}}"#,
+        )
+        .expect("is an event");
+        assert_eq!((event.id.as_str(), event.event_type.as_str()), ("1", "chat.message"));
+        assert_eq!(event.data.as_deref(), Some(br#"{"text":"hi"}"#.as_slice()));
+        assert_eq!(event.data_content_type.as_deref(), Some("application/json"));
+        let mut extensions = event.extensions.clone();
+        extensions.sort();
+        assert_eq!(extensions, [("n".to_owned(), "3".to_owned()), ("trace".to_owned(), "x".to_owned())]);
+    }
+
+    #[test]
+    fn text_and_bytes_come_through_as_they_are() {
+        let text = from_json(
+            r#"{"specversion":"1.0","id":"1","source":"/","type":"t","datacontenttype":"text/plain","data":"hi"}"#,
+        );
+        assert_eq!(text.expect("is an event").data.as_deref(), Some(b"hi".as_slice()));
+        let bytes = from_json(r#"{"specversion":"1.0","id":"1","source":"/","type":"t","data_base64":"AP8Q"}"#);
+        assert_eq!(bytes.expect("is an event").data.as_deref(), Some([0, 255, 16].as_slice()));
+    }
+
+    #[test]
+    fn a_binary_event_is_read_from_headers() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "7"),
+            ("ce-source", "/x"),
+            ("ce-type", "t"),
+            ("ce-subject", "J%C3%BCrgen 100%"),
+            ("content-type", "text/plain"),
+        ] {
+            headers.insert(name, value.parse().expect("is a header"));
+        }
+        let event = read(Some("text/plain"), &headers, b"hello").expect("is an event");
+        assert_eq!(event.subject.as_deref(), Some("Jürgen 100%"));
+        assert_eq!(event.data.as_deref(), Some(b"hello".as_slice()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_event_is_named() {
+        for (text, named) in [
+            (r#"{"id":"1","source":"/","type":"t"}"#, "specversion"),
+            (r#"{"specversion":"0.3","id":"1","source":"/","type":"t"}"#, "0.3"),
+            (r#"{"specversion":"1.0","source":"/","type":"t"}"#, "`id`"),
+            (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","time":"noon"}"#, "time"),
+            (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","Bad":"x"}"#, "Bad"),
+            (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","x":[]}"#, "`x`"),
+            (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","data_base64":"*"}"#, "base64"),
+        ] {
+            let error = from_json(text).expect_err(text);
+            assert!(error.to_string().contains(named), "{text}: {error}");
+        }
+    }
+}

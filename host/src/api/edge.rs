@@ -1,0 +1,70 @@
+//! Owns what happens to every request of the API on its way in and out: its id, who is calling, and the text of a
+//! problem. Never knows what a route does.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+    middleware::Next,
+    response::IntoResponse,
+};
+
+use super::{Api, auth};
+use crate::problem::Problem;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives the request its id, and the answer that id and, for a problem, its text.
+pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
+    let id = super::new_request_id();
+    let wants_html = wants_html(&request);
+    let started = std::time::Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(RequestIdText(id.clone()));
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        describe(&mut response, &problem, &id, wants_html);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status();
+    api.metrics.api_request(status);
+    if status.is_server_error() {
+        tracing::warn!(%method, %path, %status, request_id = %id, "an API request failed");
+    } else {
+        tracing::debug!(%method, %path, %status, request_id = %id, duration_ms = started.elapsed().as_millis(), "answered");
+    }
+    response
+}
+
+/// The id of the request, for handlers that pass it on.
+#[derive(Clone)]
+pub(crate) struct RequestIdText(pub(crate) String);
+
+/// Refuses requests whose token does not allow them.
+pub(crate) async fn authorise(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response<Body> {
+    let need = auth::needed(request.method(), request.uri().path());
+    match api.tokens.check(request.headers(), &need) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => super::error::Error::from(refused).into_response(),
+    }
+}
+
+fn describe(response: &mut Response<Body>, problem: &Problem, request_id: &str, wants_html: bool) {
+    // A person with a browser at the front page is told how to go on; everything else gets JSON.
+    if wants_html && problem.status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        *response.body_mut() = Body::from(super::index::UNAUTHORISED);
+        return;
+    }
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    *response.body_mut() = Body::from(problem.json(request_id).to_string());
+}
+
+fn wants_html(request: &Request) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    request.uri().path() == "/" && accept.is_some_and(|accept| accept.contains("text/html"))
+}

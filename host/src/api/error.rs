@@ -1,0 +1,298 @@
+//! Owns the closed list of what the API answers instead of what was asked, and maps each to its problem. The only place
+//! that knows both.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use isopod_policy::NameError;
+use isopod_store::StoreError;
+
+use super::{auth, pushes::PushView, request::BadRequest};
+use crate::{
+    deploy::DeployError,
+    observe::logs::LogsError,
+    problem::Problem,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Request(#[from] BadRequest),
+    #[error(transparent)]
+    Auth(#[from] auth::Refused),
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    #[error(transparent)]
+    Logs(#[from] LogsError),
+    #[error("there is no route {method} {path}")]
+    UnknownRoute { method: String, path: String },
+    #[error("{path} takes no {method}")]
+    WrongMethod { method: String, path: String },
+    #[error("there is no app `{name}`: {why}")]
+    NoSuchName { name: String, why: String },
+    #[error("{0}")]
+    BadName(NameError),
+    #[error("push {} is {}: {}", .0.id, .0.state, .0.reason.as_deref().unwrap_or("it was taken back"))]
+    PushFailed(Box<PushView>),
+    #[error("{0}")]
+    NotOffered(&'static str),
+    #[error("too many followers are connected")]
+    TooManyFollowers,
+    #[error("`{app}` handles no events: {detail}")]
+    NoEvents { app: String, detail: String },
+    #[error(transparent)]
+    Event(#[from] EventError),
+}
+
+/// Why an event got no reply.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EventError {
+    #[error("`{app}` takes no events now: {detail}")]
+    Unavailable { app: String, detail: String },
+    #[error("the queue of `{app}` is full: {detail}")]
+    QueueFull { app: String, detail: String, retry_after_s: u64 },
+    #[error("`{app}` refused the event: {message}")]
+    Refused { app: String, message: String },
+    #[error("`{app}` could not handle the event now: {message}")]
+    TryLater { app: String, message: String, retry_after_s: u64 },
+    #[error("`{app}` failed while it handled the event: {detail}")]
+    Failed { app: String, code: &'static str, detail: String },
+    #[error("`{app}` gave no reply in time: {detail}")]
+    Timeout { app: String, detail: String },
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Deploy(DeployError::Store(error))
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response<Body> {
+        self.problem().into_response()
+    }
+}
+
+impl Error {
+    pub(crate) fn problem(&self) -> Problem {
+        let detail = self.to_string();
+        match self {
+            Self::Request(error) => request(error, detail),
+            Self::Auth(refused) => unauthorised(refused, detail),
+            Self::Deploy(error) => deploy(error, detail),
+            Self::Event(error) => event(error, detail),
+            Self::Logs(LogsError::Unavailable) => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log can't be read now", detail)
+                    .retry_after(5)
+            }
+            Self::Logs(LogsError::Unreadable(_)) => {
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "log-unreadable", "The log can't be read", detail)
+            }
+            Self::UnknownRoute { .. } => Problem::new(StatusCode::NOT_FOUND, "unknown-route", "No such route", detail)
+                .hint("GET /v1/openapi.json describes every route"),
+            Self::WrongMethod { .. } => {
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "Wrong method", detail)
+                    .hint("GET /v1/openapi.json describes every route")
+            }
+            Self::NoSuchName { name, .. } => {
+                Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).app(name)
+            }
+            Self::BadName(error) => {
+                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-app-name", "Not a name for an app", detail);
+                match &error.suggestion {
+                    Some(name) => problem.member("suggestion", name.as_str()),
+                    None => problem,
+                }
+            }
+            Self::PushFailed(push) => {
+                let push_json = serde_json::to_value(push).unwrap_or_default();
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "push-failed", "The push failed", detail)
+                    .app(&push.app)
+                    .member("push", push_json)
+            }
+            Self::NotOffered(_) => {
+                Problem::new(StatusCode::NOT_IMPLEMENTED, "not-offered", "Not offered by this version", detail)
+            }
+            Self::TooManyFollowers => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many followers", detail)
+                    .retry_after(10)
+                    .hint("end other calls with ?follow=true, or ask without it")
+            }
+            Self::NoEvents { app, .. } => {
+                Problem::new(StatusCode::CONFLICT, "no-events", "The app handles no events", detail)
+                    .app(app)
+                    .hint("export isopod:app/events@0.1.0; with the Rust SDK: `isopod_sdk::events!(handler)`")
+            }
+        }
+    }
+}
+
+fn request(error: &BadRequest, detail: String) -> Problem {
+    match error {
+        BadRequest::Json { line, column, .. } => {
+            Problem::new(StatusCode::BAD_REQUEST, "bad-json", "Not the JSON that is wanted", detail)
+                .member("line", *line)
+                .member("column", *column)
+        }
+        BadRequest::ContentType { wanted, .. } => {
+            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-content-type", "Wrong content type", detail)
+                .hint(format!("send the header content-type: {wanted}"))
+        }
+        BadRequest::TooLarge { limit_bytes } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+                .member("limit_bytes", *limit_bytes)
+                .header(header::CONNECTION, HeaderValue::from_static("close"))
+        }
+        BadRequest::Truncated { .. } => {
+            Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body ended early", detail)
+                .header(header::CONNECTION, HeaderValue::from_static("close"))
+        }
+        BadRequest::TooSlow => Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
+            .header(header::CONNECTION, HeaderValue::from_static("close")),
+        BadRequest::Query { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-query", "The query can't be read", detail),
+        BadRequest::Event { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Not a CloudEvent", detail)
+            .hint("a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io"),
+        BadRequest::Text => Problem::new(StatusCode::BAD_REQUEST, "bad-text", "Not text", detail),
+    }
+}
+
+fn unauthorised(refused: &auth::Refused, detail: String) -> Problem {
+    let token_file = "the token of this host's administrator is in the file admin.token in its data folder";
+    match refused {
+        auth::Refused::NoToken => Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token is needed", detail)
+            .hint(format!("send the header authorization: Bearer TOKEN; {token_file}"))
+            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"isopod\"")),
+        auth::Refused::UnknownToken => {
+            let challenge = HeaderValue::from_static("Bearer realm=\"isopod\", error=\"invalid_token\"");
+            Problem::new(StatusCode::UNAUTHORIZED, "unknown-token", "The token is not known", detail)
+                .hint(token_file)
+                .header(header::WWW_AUTHENTICATE, challenge)
+        }
+        auth::Refused::RoleTooSmall { .. } => {
+            Problem::new(StatusCode::FORBIDDEN, "role-too-small", "The token's role is too small", detail)
+                .hint("ask the administrator for a token with a larger role")
+        }
+        auth::Refused::OutOfScope { .. } => {
+            Problem::new(StatusCode::FORBIDDEN, "out-of-scope", "The token is for other apps", detail)
+                .hint("ask the administrator for a token for this app")
+        }
+    }
+}
+
+fn deploy(error: &DeployError, detail: String) -> Problem {
+    match error {
+        DeployError::UnknownApp(app) => Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail)
+            .app(app)
+            .hint("GET /v1/apps lists the apps; POST /v1/apps or a first push makes one"),
+        DeployError::AppExists(app) => {
+            Problem::new(StatusCode::CONFLICT, "app-exists", "The app exists", detail).app(app).hint("choose another name")
+        }
+        DeployError::NotStopped { app, .. } => {
+            Problem::new(StatusCode::CONFLICT, "not-stopped", "The app is not stopped", detail)
+                .app(app)
+                .hint(format!("stop it first: POST /v1/apps/{app}/stop, or `isopod apps stop --app {app}`"))
+        }
+        DeployError::NothingToStart(app) => {
+            Problem::new(StatusCode::CONFLICT, "no-release", "The app has no release", detail)
+                .app(app)
+                .hint(format!("deploy one: POST /v1/apps/{app}/pushes, or `isopod deploy --app {app}`"))
+        }
+        DeployError::UnknownPush { app, .. } => {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-push", "No such push", detail).app(app)
+        }
+        DeployError::UnknownRelease { app, .. } => {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-release", "No such release", detail).app(app)
+        }
+        DeployError::Refused { app, refused } => {
+            Problem::new(StatusCode::CONFLICT, "wrong-state", "Not in this state", detail)
+                .app(app)
+                .member("state", refused.state)
+        }
+        DeployError::NotDev { app, .. } => Problem::new(StatusCode::CONFLICT, "not-dev", "Not a dev app", detail).app(app),
+        DeployError::TooMany { retry_after, .. } => {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-pushes", "Too many pushes", detail)
+                .retry_after(retry_after.as_secs().max(1))
+                .hint("wait for one of them to end")
+        }
+        DeployError::Unusable(failure) => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "The bundle can't be used", detail)
+                .member("reason", format!("{}: {failure}", failure.code()))
+        }
+        DeployError::Stopping => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping", detail).retry_after(5)
+        }
+        DeployError::Store(error) => store(error, detail),
+        DeployError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => disk_full(detail),
+        DeployError::Disk { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", "The disk failed", detail),
+    }
+}
+
+fn store(error: &StoreError, detail: String) -> Problem {
+    use StoreError as E;
+    let problem = |status, code, title| Problem::new(status, code, title, detail.clone());
+    match error {
+        E::DiskFull { .. } => disk_full(detail),
+        E::Closed => problem(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping").retry_after(5),
+        E::AppExists { name } => problem(StatusCode::CONFLICT, "app-exists", "The app exists").app(name),
+        E::UnknownApp { name } => problem(StatusCode::NOT_FOUND, "unknown-app", "No such app").app(name),
+        E::UnknownPush { .. } => problem(StatusCode::NOT_FOUND, "unknown-push", "No such push"),
+        E::UnknownRelease { app, .. } => problem(StatusCode::NOT_FOUND, "unknown-release", "No such release").app(app),
+        E::NoMoreReleases { app } => problem(StatusCode::CONFLICT, "no-more-releases", "No more releases").app(app),
+        E::Refused(refused) => {
+            problem(StatusCode::CONFLICT, "wrong-state", "Not in this state").member("state", refused.state)
+        }
+        E::BadCursor { .. } => problem(StatusCode::BAD_REQUEST, "bad-cursor", "Not a cursor of this list"),
+        E::TokenExists { .. } => problem(StatusCode::CONFLICT, "token-exists", "The token exists"),
+        E::UnknownToken { .. } => problem(StatusCode::NOT_FOUND, "unknown-token", "No such token"),
+        E::TooManyTokens => problem(StatusCode::CONFLICT, "too-many-tokens", "Too many tokens"),
+        E::InUse { .. }
+        | E::File { .. }
+        | E::TooNew { .. }
+        | E::Database { .. }
+        | E::Damaged { .. }
+        | E::PushExists { .. }
+        | E::BadDigest { .. }
+        | E::UnknownBlob { .. }
+        | E::BadKey { .. }
+        | E::BadBucket { .. }
+        | E::ValueTooLarge { .. }
+        | E::KeyValueFull
+        | E::NotANumber { .. } => problem(StatusCode::INTERNAL_SERVER_ERROR, "store", "The store failed"),
+    }
+}
+
+fn disk_full(detail: String) -> Problem {
+    Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full", detail)
+        .hint("free space on the disk of the data folder; the apps keep serving, and nothing is lost")
+}
+
+fn event(error: &EventError, detail: String) -> Problem {
+    match error {
+        EventError::Unavailable { app, .. } => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app takes no events", detail)
+                .app(app)
+                .retry_after(5)
+        }
+        EventError::QueueFull { app, retry_after_s, .. } => {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail)
+                .app(app)
+                .retry_after(*retry_after_s)
+        }
+        EventError::Refused { app, .. } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail).app(app)
+        }
+        EventError::TryLater { app, retry_after_s, .. } => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to try later", detail)
+                .app(app)
+                .retry_after(*retry_after_s)
+        }
+        EventError::Failed { app, code, .. } => {
+            Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail).app(app).member("fault", *code)
+        }
+        EventError::Timeout { app, .. } => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail).app(app)
+        }
+    }
+}

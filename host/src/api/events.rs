@@ -1,0 +1,108 @@
+//! Owns the route of events: one CloudEvent in, its reply out. Never keeps an event: the sender waits for the reply.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use isopod_engine::{Event, EventFailure, Fault, Reply};
+use serde::Deserialize;
+
+use super::{
+    Api, cloud_event,
+    edge::RequestIdText,
+    error::{Error, EventError},
+    request::{Params, app_name, collect, media_type},
+};
+use crate::{
+    deploy::Entry,
+    dispatch::{Availability, Refused},
+    limits,
+};
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct SendParams {
+    #[serde(default)]
+    queue: Queue,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Queue {
+    #[default]
+    Pull,
+    Push,
+}
+
+pub(super) async fn send(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Params(params): Params<SendParams>,
+    request: Request,
+) -> Result<Response<Body>, Error> {
+    let entry = api.deployer.app(&app_name(&app)?)?;
+    if params.queue == Queue::Push || wants_no_reply(request.headers()) {
+        return Err(Error::NotOffered(
+            "this version keeps no events: send it with queue=pull and without `Prefer: respond-async`, and wait for the reply",
+        ));
+    }
+    let request_id = request.extensions().get::<RequestIdText>().map_or_else(String::new, |id| id.0.clone());
+    let (parts, body) = request.into_parts();
+    let body = collect(body, limits::EVENT_BODY_BYTES).await?;
+    let event = cloud_event::read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
+    deliver(&entry, event, &request_id).await
+}
+
+async fn deliver(entry: &Entry, event: Event, request_id: &str) -> Result<Response<Body>, Error> {
+    let app = || entry.name.to_string();
+    let running = match entry.traffic.availability() {
+        Availability::Ready(running) => running,
+        Availability::Unavailable { reason } => return Err(EventError::Unavailable { app: app(), detail: reason }.into()),
+    };
+    match running.event(event, request_id).await {
+        Ok(Ok(Some(reply))) => answer(reply),
+        Ok(Ok(None)) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Ok(Err(EventFailure::Permanent { message })) => Err(EventError::Refused { app: app(), message }.into()),
+        Ok(Err(EventFailure::Retry { message, after })) => {
+            let retry_after_s = after.as_secs().max(1);
+            Err(EventError::TryLater { app: app(), message, retry_after_s }.into())
+        }
+        Err(refused) => Err(explain(entry, &refused)),
+    }
+}
+
+fn explain(entry: &Entry, refused: &Refused) -> Error {
+    let (app, detail) = (entry.name.to_string(), refused.to_string());
+    match refused {
+        Refused::NoProcess(_) => Error::NoEvents { app, detail },
+        Refused::QueueFull(_) => EventError::QueueFull { app, detail, retry_after_s: 1 }.into(),
+        Refused::Fault(fault) => match fault {
+            Fault::Timeout { .. } => EventError::Timeout { app, detail }.into(),
+            Fault::NoRoom { .. } => EventError::Unavailable { app, detail }.into(),
+            Fault::NoSuchEntry { .. } => Error::NoEvents { app, detail },
+            Fault::Trap { .. }
+            | Fault::OutOf { .. }
+            | Fault::Exited { .. }
+            | Fault::NoAnswer
+            | Fault::BadAnswer { .. }
+            | Fault::Failed { .. }
+            | Fault::BadRequest { .. }
+            | Fault::ClientGone => EventError::Failed { app, code: fault.code(), detail }.into(),
+        },
+    }
+}
+
+/// The reply as the handler gave it. A content type that is none is not passed on.
+fn answer(reply: Reply) -> Result<Response<Body>, Error> {
+    let content_type = HeaderValue::from_str(&reply.data_content_type);
+    let content_type = content_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    Ok(([(header::CONTENT_TYPE, content_type)], reply.data).into_response())
+}
+
+fn wants_no_reply(headers: &HeaderMap) -> bool {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    preferences.flat_map(|value| value.split(',')).any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
+}

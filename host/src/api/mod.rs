@@ -1,0 +1,125 @@
+//! Owns the API's routes and what its handlers share. Never does a handler's work: each resource has its own file.
+
+mod activity;
+mod admin_token;
+mod apps;
+pub(crate) mod auth;
+mod build_error;
+mod cloud_event;
+mod edge;
+mod error;
+mod events;
+mod index;
+mod logs;
+mod openapi;
+mod pushes;
+mod releases;
+mod request;
+pub(crate) mod server;
+mod sse;
+mod status;
+mod tokens;
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware,
+    routing::{delete, get, post, put},
+};
+use isopod_policy::RequestId;
+use isopod_store::Store;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::admin_token::{TokenError, load as load_tokens};
+use self::error::Error;
+use crate::{
+    deploy::Deployer,
+    limits,
+    observe::{logs::Logs, metrics::Metrics},
+};
+
+/// What the handlers work with.
+pub(crate) struct Api {
+    pub(crate) deployer: Deployer,
+    pub(crate) store: Store,
+    pub(crate) logs: Logs,
+    pub(crate) metrics: Metrics,
+    pub(crate) tokens: auth::Tokens,
+    /// How apps are reached: the domain and the port of the traffic address.
+    pub(crate) urls: Urls,
+    /// Whether all apps are brought back.
+    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) followers: Arc<Semaphore>,
+    /// Ends what would otherwise be followed for ever.
+    pub(crate) stop: CancellationToken,
+    pub(crate) started_at: jiff::Timestamp,
+}
+
+/// Where apps are reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Urls {
+    pub(crate) domain: String,
+    pub(crate) port: u16,
+}
+
+impl Urls {
+    pub(crate) fn of(&self, app: &str) -> String {
+        match self.port {
+            80 => format!("http://{app}.{}/", self.domain),
+            port => format!("http://{app}.{}:{port}/", self.domain),
+        }
+    }
+}
+
+/// Room for followers, as the API starts with it.
+pub(crate) fn followers() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(limits::FOLLOWERS_MAX))
+}
+
+/// All routes. `openapi` describes the same ones, which a test holds together.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let routes = Router::new()
+        .route("/", get(index::show))
+        .route("/livez", get(status::live))
+        .route("/readyz", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .route("/v1/openapi.json", get(openapi::show))
+        .route("/v1/status", get(status::host))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}", delete(tokens::delete))
+        .route("/v1/apps", get(apps::list).post(apps::create))
+        .route("/v1/apps/{app}", get(apps::show).patch(apps::change).delete(apps::delete))
+        .route("/v1/apps/{app}/start", post(apps::start))
+        .route("/v1/apps/{app}/stop", post(apps::stop))
+        .route("/v1/apps/{app}/status", get(status::app))
+        .route("/v1/apps/{app}/build-error", put(build_error::set).delete(build_error::clear))
+        .route("/v1/apps/{app}/pushes", get(pushes::list).post(pushes::create))
+        .route("/v1/apps/{app}/pushes/{id}", get(pushes::show))
+        .route("/v1/apps/{app}/pushes/{id}/cancel", post(pushes::cancel))
+        .route("/v1/apps/{app}/releases", get(releases::list))
+        .route("/v1/apps/{app}/releases/{release}", get(releases::show))
+        .route("/v1/apps/{app}/events", post(events::send))
+        .route("/v1/apps/{app}/logs", get(logs::show))
+        .route("/v1/apps/{app}/activity", get(activity::show))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method);
+    routes
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), edge::authorise))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), edge::identify))
+        .with_state(api)
+}
+
+async fn unknown_route(request: Request) -> Error {
+    Error::UnknownRoute { method: request.method().to_string(), path: request.uri().path().to_owned() }
+}
+
+async fn wrong_method(request: Request) -> Error {
+    Error::WrongMethod { method: request.method().to_string(), path: request.uri().path().to_owned() }
+}
+
+fn new_request_id() -> String {
+    RequestId::from_random(rand::random()).to_string()
+}

@@ -1,0 +1,195 @@
+//! Owns the routes of pushes: receive a bundle, list, show, follow, cancel.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use futures::stream;
+use isopod_policy::{AppName, BundleKind, PushId, PushState, ReleaseNumber, limits as policy_limits};
+use isopod_store::{Control, Push};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{
+    Api,
+    error::Error,
+    request::{BadRequest, Chunks, PageParams, Params, app_name, media_type},
+    sse::{self, News},
+};
+use crate::deploy::{DeployError, PushNow, Received};
+
+/// A push as the API shows it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PushView {
+    pub(crate) id: PushId,
+    pub(crate) app: AppName,
+    pub(crate) state: PushState,
+    pub(crate) release: Option<ReleaseNumber>,
+    pub(crate) reason: Option<String>,
+    /// The stable name of the reason, for programs.
+    pub(crate) reason_code: Option<String>,
+    pub(crate) log: Vec<String>,
+    pub(crate) created_by: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) created_app: bool,
+}
+
+impl From<PushNow> for PushView {
+    fn from(PushNow { push, log }: PushNow) -> Self {
+        Self {
+            id: push.id,
+            app: push.app,
+            state: push.state,
+            release: push.release,
+            reason: push.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.detail)),
+            reason_code: push.reason.map(|reason| reason.code),
+            log,
+            created_by: push.created_by,
+            created_at: push.created_at,
+            updated_at: push.updated_at,
+            created_app: false,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct CreateParams {
+    #[serde(default)]
+    wait: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ShowParams {
+    #[serde(default)]
+    follow: bool,
+}
+
+pub(super) async fn create(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Params(params): Params<CreateParams>,
+    request: Request,
+) -> Result<Response<Body>, Error> {
+    let app: AppName = app.parse().map_err(Error::BadName)?;
+    let kind = kind_of(request.headers())?;
+    let received = receive(&api, request).await?;
+    let accepted = api.deployer.submit(&app, received, kind, "api").await?;
+    let mut view = PushView::from(accepted.now);
+    view.created_app = accepted.created_app;
+    if !params.wait {
+        return Ok((StatusCode::ACCEPTED, axum::Json(view)).into_response());
+    }
+    let mut news = api.deployer.follow(&app, &view.id).await?;
+    let ended = tokio::select! {
+        ended = news.wait_for(|now| now.push.state.is_final()) => ended.map(|now| now.clone()).ok(),
+        () = api.stop.cancelled() => return Err(DeployError::Stopping.into()),
+    };
+    let now = match ended {
+        Some(now) => now,
+        None => api.deployer.push(&app, &view.id).await?,
+    };
+    let view = PushView { created_app: view.created_app, ..PushView::from(now) };
+    match view.state {
+        PushState::Completed => Ok((StatusCode::OK, axum::Json(view)).into_response()),
+        PushState::Queued
+        | PushState::Cancelled
+        | PushState::Running
+        | PushState::Building
+        | PushState::Deploying
+        | PushState::Failed => Err(Error::PushFailed(Box::new(view))),
+    }
+}
+
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Params(page): Params<PageParams>,
+) -> Result<axum::Json<Value>, Error> {
+    let app = app_name(&app)?;
+    api.deployer.app(&app)?;
+    let found = api.store.pushes(&app, page.page()?).await?;
+    // The log is left out here: it is asked for with the push.
+    let stored = |push: Push| PushNow { push, log: Vec::new() };
+    let newest = |push: Push| api.deployer.push_under_way(&push.id).unwrap_or_else(|| stored(push));
+    let items: Vec<PushView> = found.items.into_iter().map(|push| newest(push).into()).collect();
+    Ok(axum::Json(json!({ "items": items, "next": found.next })))
+}
+
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Path((app, id)): Path<(String, String)>,
+    Params(params): Params<ShowParams>,
+) -> Result<Response<Body>, Error> {
+    let (app, id) = (app_name(&app)?, push_id(&app, &id)?);
+    if !params.follow {
+        let now = api.deployer.push(&app, &id).await?;
+        return Ok(axum::Json(PushView::from(now)).into_response());
+    }
+    let news = api.deployer.follow(&app, &id).await?;
+    sse::tell(&api, stream::unfold(Some((news, true)), next_state))
+}
+
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    Path((app, id)): Path<(String, String)>,
+) -> Result<axum::Json<PushView>, Error> {
+    let (app, id) = (app_name(&app)?, push_id(&app, &id)?);
+    Ok(axum::Json(api.deployer.cancel(&app, &id).await?.into()))
+}
+
+/// The push as it is, then each time it has changed, until it is final.
+async fn next_state(
+    following: Option<(watch::Receiver<PushNow>, bool)>,
+) -> Option<(News<PushView>, Option<(watch::Receiver<PushNow>, bool)>)> {
+    let (mut news, first) = following?;
+    if !first && news.changed().await.is_err() {
+        return None;
+    }
+    let now = news.borrow_and_update().clone();
+    let ended = now.push.state.is_final();
+    Some((News::Item(now.into()), (!ended).then_some((news, false))))
+}
+
+fn push_id(app: &str, id: &str) -> Result<PushId, Error> {
+    let app = app_name(app)?;
+    id.parse().map_err(|_| DeployError::UnknownPush { app, id: id.to_owned() }.into())
+}
+
+fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
+    let media_type = media_type(headers);
+    match media_type.as_deref() {
+        Some("application/wasm") => Ok(BundleKind::Component),
+        Some(
+            "application/gzip" | "application/x-gzip" | "application/x-tar" | "application/x-tar+gzip"
+            | "application/x-compressed-tar" | "application/octet-stream",
+        ) => Ok(BundleKind::TarGz),
+        Some(_) | None => Err(BadRequest::ContentType {
+            got: media_type.unwrap_or_else(|| "missing".to_owned()),
+            wanted: "application/wasm for a component, or application/gzip for a .tar.gz bundle",
+        }
+        .into()),
+    }
+}
+
+async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
+    let limit_bytes = policy_limits::BUNDLE_BYTES_MAX as u64;
+    // A body that says it is too large need not be read to be refused.
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > limit_bytes) {
+        return Err(BadRequest::TooLarge { limit_bytes }.into());
+    }
+    let mut upload = api.deployer.upload().await?;
+    let mut chunks = Chunks::new(request.into_body(), limit_bytes);
+    while let Some(chunk) = chunks.next().await? {
+        upload.write(&chunk).await?;
+    }
+    Ok(upload.finish().await?)
+}

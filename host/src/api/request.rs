@@ -1,0 +1,183 @@
+//! Owns reading what clients send: JSON and text bodies with their bounds in size and time, queries and path segments.
+//! Never acts on them.
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{HeaderMap, header, request::Parts},
+};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use isopod_policy::{AppName, NameError};
+use isopod_store::Page;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout_at};
+
+use super::error::Error;
+use crate::limits;
+
+/// What is wrong with a request, before anything was done about it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadRequest {
+    #[error("the body is no JSON that fits: {detail} (line {line}, column {column})")]
+    Json { detail: String, line: usize, column: usize },
+    #[error("the content type is {got}, but this route takes {wanted}")]
+    ContentType { got: String, wanted: &'static str },
+    #[error("the body is larger than {limit_bytes} bytes")]
+    TooLarge { limit_bytes: u64 },
+    #[error("the body ended early: {detail}")]
+    Truncated { detail: String },
+    #[error("the body did not arrive in time: no byte came for {} s, or it took longer than {} s in all",
+        limits::ADMIN_BODY_IDLE.as_secs(), limits::ADMIN_BODY_TIME.as_secs())]
+    TooSlow,
+    #[error("the query can't be read: {detail}")]
+    Query { detail: String },
+    #[error("the event is not right: {detail}")]
+    Event { detail: String },
+    #[error("the body is no UTF-8 text")]
+    Text,
+}
+
+/// A JSON body.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
+        let media_type = media_type(request.headers());
+        if media_type.as_deref() != Some("application/json") {
+            let got = media_type.unwrap_or_else(|| "missing".to_owned());
+            return Err(BadRequest::ContentType { got, wanted: "application/json" }.into());
+        }
+        let bytes = collect(request.into_body(), limits::JSON_BODY_BYTES).await?;
+        Ok(Self(json(&bytes)?))
+    }
+}
+
+/// Reads JSON and says where it is wrong.
+pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRequest> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        let detail = e.to_string();
+        let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(before, _)| before).to_owned();
+        BadRequest::Json { detail, line: e.line(), column: e.column() }
+    })
+}
+
+/// A query; unknown parameters are ignored, as caches and proxies add some.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        let query = Query::<T>::try_from_uri(&parts.uri);
+        query.map(|Query(value)| Self(value)).map_err(|e| BadRequest::Query { detail: e.body_text() }.into())
+    }
+}
+
+/// The page of a list that is asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct PageParams {
+    pub(crate) limit: Option<u32>,
+    pub(crate) cursor: Option<String>,
+}
+
+impl PageParams {
+    /// The page as the store is asked for it.
+    pub(crate) fn page(&self) -> Result<Page, BadRequest> {
+        Ok(Page { cursor: self.cursor.clone(), limit: Some(self.limit()?) })
+    }
+
+    pub(crate) fn limit(&self) -> Result<u32, BadRequest> {
+        let limit = self.limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
+        if (1..=limits::PAGE_ITEMS_MAX).contains(&limit) {
+            return Ok(limit);
+        }
+        let detail = format!("`limit` is {limit}, but must be 1 to {}; `cursor` gives what follows", limits::PAGE_ITEMS_MAX);
+        Err(BadRequest::Query { detail })
+    }
+}
+
+/// An app's name in a path. A text that is no name can't be an app, so it is an unknown one.
+pub(crate) fn app_name(text: &str) -> Result<AppName, Error> {
+    text.parse().map_err(|e: NameError| Error::NoSuchName { name: text.to_owned(), why: e.to_string() })
+}
+
+/// The content type without its parameters, in small letters.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// Reads a whole body that may have up to `limit` bytes.
+pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, BadRequest> {
+    let mut chunks = Chunks::new(body, limit as u64);
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = chunks.next().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+/// A body as it comes, within its bounds in size and time.
+pub(crate) struct Chunks {
+    body: Body,
+    limit_bytes: u64,
+    left_bytes: u64,
+    deadline: Instant,
+}
+
+impl Chunks {
+    pub(crate) fn new(body: Body, limit_bytes: u64) -> Self {
+        Self { body, limit_bytes, left_bytes: limit_bytes, deadline: Instant::now() + limits::ADMIN_BODY_TIME }
+    }
+
+    /// The next piece, or none at the body's end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BadRequest> {
+        let until = self.deadline.min(Instant::now() + limits::ADMIN_BODY_IDLE);
+        loop {
+            let frame = timeout_at(until, self.body.frame()).await.map_err(|_| BadRequest::TooSlow)?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|e| BadRequest::Truncated { detail: root_cause(&e) })?;
+            let Ok(chunk) = frame.into_data() else { continue };
+            let left = self.left_bytes.checked_sub(chunk.len() as u64);
+            self.left_bytes = left.ok_or(BadRequest::TooLarge { limit_bytes: self.limit_bytes })?;
+            return Ok(Some(chunk));
+        }
+    }
+}
+
+/// What is behind an error that wraps others.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_json_is_told_with_its_place_once() {
+        let error = json::<PageParams>(b"{\"limit\":\n nope}").expect_err("is refused");
+        assert_eq!(error.to_string(), "the body is no JSON that fits: expected ident (line 2, column 3)");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_its_limit_is_refused() {
+        assert!(matches!(collect(Body::from("12345"), 4).await, Err(BadRequest::TooLarge { limit_bytes: 4 })));
+        assert_eq!(collect(Body::from("1234"), 4).await.expect("fits"), "1234");
+    }
+
+    #[test]
+    fn a_page_has_a_bound() {
+        let params = |limit| PageParams { limit: Some(limit), cursor: None };
+        assert!(params(0).limit().is_err());
+        assert!(params(limits::PAGE_ITEMS_MAX + 1).limit().is_err());
+        assert_eq!(params(7).limit().ok(), Some(7));
+    }
+}

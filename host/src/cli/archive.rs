@@ -1,0 +1,79 @@
+//! Makes the bundle that is uploaded: a `.tar.gz` of the manifest and the component. The same input gives the same
+//! bytes, whoever packs it and when. Reading bundles is the policy crate's.
+
+use std::io::Write;
+
+use flate2::{Compression, GzBuilder};
+
+use super::failure::Failure;
+
+/// How hard to compress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// For the way over a network.
+    Small,
+    /// For a host on the same machine, where compressing takes longer than sending.
+    Fast,
+}
+
+/// Packs a manifest and a component.
+pub(crate) fn pack(manifest: &str, component: &[u8], effort: Effort) -> Result<Vec<u8>, Failure> {
+    let level = match effort {
+        Effort::Small => Compression::new(6),
+        Effort::Fast => Compression::none(),
+    };
+    let packed = write(manifest, component, level);
+    packed.map_err(|error| Failure::new("cannot pack the bundle").why(error))
+}
+
+fn write(manifest: &str, component: &[u8], level: Compression) -> std::io::Result<Vec<u8>> {
+    // No time and no name in the header, so that the bytes depend on the content alone.
+    let gzip = GzBuilder::new().mtime(0).write(Vec::new(), level);
+    let mut archive = tar::Builder::new(gzip);
+    add(&mut archive, "isopod.toml", manifest.as_bytes())?;
+    add(&mut archive, "component.wasm", component)?;
+    archive.into_inner()?.finish()
+}
+
+fn add(archive: &mut tar::Builder<impl Write>, name: &str, content: &[u8]) -> std::io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    archive.append_data(&mut header, name, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    fn unpack(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes));
+        let read = |entry: std::io::Result<tar::Entry<'_, _>>| {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            (name, content)
+        };
+        archive.entries().unwrap().map(read).collect()
+    }
+
+    #[test]
+    fn a_bundle_holds_the_manifest_and_the_component() {
+        for effort in [Effort::Small, Effort::Fast] {
+            let bytes = pack("name = \"x\"", b"\0asm", effort).unwrap();
+            let expected = [
+                ("isopod.toml".to_owned(), b"name = \"x\"".to_vec()),
+                ("component.wasm".to_owned(), b"\0asm".to_vec()),
+            ];
+            assert_eq!(unpack(&bytes), expected);
+        }
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_bytes() {
+        assert_eq!(pack("a", b"b", Effort::Small).unwrap(), pack("a", b"b", Effort::Small).unwrap());
+    }
+}

@@ -1,0 +1,306 @@
+//! A small client for the admin API of a host: addresses, the token, JSON in and out, and errors made readable.
+//! It knows no command: what to ask and how to show the answer is theirs.
+
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use ureq::http::{Method, Request, Response, StatusCode, Uri};
+use ureq::{Agent, Body, BodyReader, SendBody};
+
+use super::failure::Failure;
+use super::limits;
+use super::sse::Events;
+use crate::config;
+
+
+/// Where a host listens for the API if it was not told.
+const DEFAULT_HOST: &str = "http://127.0.0.1:8081";
+/// Where `isopod dev` keeps the data of its host, below the project's folder.
+pub(crate) const DEV_DATA_DIR: &str = ".isopod";
+/// The file there that names the host's admin address.
+pub(crate) const DEV_ADDRESS: &str = "admin.address";
+
+/// Which host a command speaks to.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct HostArgs {
+    /// The admin address of the host [default: http://127.0.0.1:8081]
+    #[arg(long, value_name = "URL", env = "ISOPOD_HOST")]
+    pub(crate) host: Option<String>,
+    /// The token; better given in the environment, since other users can see arguments
+    #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+impl HostArgs {
+    fn token(&self) -> Option<String> {
+        self.token.clone().filter(|token| !token.trim().is_empty())
+    }
+}
+
+/// A connection to the admin API of one host.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+/// An answer, whatever its status.
+pub(crate) struct Answer {
+    status: StatusCode,
+    raw: String,
+    body: Value,
+}
+
+/// Events as the host sends them, each one JSON value.
+pub(crate) type Follow = Events<BodyReader<'static>>;
+
+impl Client {
+    /// Speaks to the host named by the command line or the environment.
+    pub(crate) fn new(args: &HostArgs) -> Result<Client, Failure> {
+        let address = args.host.as_deref().unwrap_or(DEFAULT_HOST);
+        Client::open(address, args.token(), config::default_data_dir().as_deref())
+    }
+
+    /// The same, but in the folder of a project that `isopod dev` runs, its host is the default: whoever asks there for
+    /// logs means the app in front of them.
+    pub(crate) fn near_project(args: &HostArgs) -> Result<Client, Failure> {
+        let data_dir = Path::new(DEV_DATA_DIR);
+        match std::fs::read_to_string(data_dir.join(DEV_ADDRESS)) {
+            Ok(address) if args.host.is_none() && answers(&address) => Client::open(&address, None, Some(data_dir)),
+            _ => Client::new(args),
+        }
+    }
+
+    /// Speaks to the host at `address`; without a token, the one in `data_dir` is used if the host is this machine.
+    pub(crate) fn open(address: &str, token: Option<String>, data_dir: Option<&Path>) -> Result<Client, Failure> {
+        let base = base_url(address)?;
+        let local = is_loopback(&base);
+        // The file holds the key to this machine's own host, which is not for sending to other machines.
+        let token = match token {
+            None if local => data_dir.and_then(|folder| read_token(&folder.join("admin.token"))),
+            other => other,
+        };
+        let mut settings = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(limits::CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(limits::ANSWER_TIMEOUT))
+            .user_agent(concat!("isopod/", env!("CARGO_PKG_VERSION")));
+        if local {
+            settings = settings.proxy(None);
+        }
+        Ok(Client { agent: settings.build().into(), base, token })
+    }
+
+    /// The address as people know it.
+    pub(crate) fn address(&self) -> &str {
+        &self.base
+    }
+
+    /// Asks for a value.
+    pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.finish(self.run(Method::GET, path, &[], SendBody::none())?)
+    }
+
+    /// Asks for something to be removed.
+    pub(crate) fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.finish(self.run(Method::DELETE, path, &[], SendBody::none())?)
+    }
+
+    /// Sends JSON, or nothing, with the method given.
+    pub(crate) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let text = body.map(Value::to_string).unwrap_or_default();
+        self.send_text(method, path, "application/json", &text)
+    }
+
+    /// Sends text of the media type given.
+    pub(crate) fn send_text(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        text: &str,
+    ) -> Result<Answer, Failure> {
+        let length = text.len().to_string();
+        let headers = [("content-type", media_type), ("content-length", length.as_str())];
+        self.finish(self.run(method, path, &headers, SendBody::from_reader(&mut text.as_bytes()))?)
+    }
+
+    /// Sends `length` bytes, read from `body` as they are sent.
+    pub(crate) fn upload(
+        &self,
+        path: &str,
+        media_type: &str,
+        length: u64,
+        body: &mut dyn Read,
+    ) -> Result<Answer, Failure> {
+        let length = length.to_string();
+        let headers = [("content-type", media_type), ("content-length", length.as_str())];
+        self.finish(self.run(Method::POST, path, &headers, SendBody::from_reader(body))?)
+    }
+
+    /// Follows a stream of server-sent events. The inner failure is an answer which is no such stream.
+    pub(crate) fn follow(&self, path: &str) -> Result<Follow, Failure> {
+        let response = self.run(Method::GET, path, &[("accept", "text/event-stream")], SendBody::none())?;
+        let streams = response
+            .headers()
+            .get("content-type")
+            .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+        if response.status().is_success() && streams {
+            return Ok(Events::new(response.into_body().into_reader()));
+        }
+        self.finish(response)?.success()?;
+        Err(Failure::new("the host did not answer with a stream of events")
+            .next("check that `--host` is the admin address of an Isopod host of the same version as this program"))
+    }
+
+    fn run(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: SendBody<'_>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body).map_err(|error| {
+            Failure::usage("the request cannot be written")
+                .why(error)
+                .next("look for stray characters in the host's address, the token and the names given")
+        })?;
+        self.agent.run(request).map_err(|error| self.unreachable(&error))
+    }
+
+    fn finish(&self, mut response: Response<Body>) -> Result<Answer, Failure> {
+        let status = response.status();
+        let raw = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
+        let raw = raw.map_err(|error| self.unreachable(&error))?;
+        let body = serde_json::from_str(&raw).unwrap_or(Value::Null);
+        Ok(Answer { status, raw, body })
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let failure = Failure::new(format!("cannot speak to the host at {}", self.base));
+        match error {
+            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => failure
+                .why("nothing listens there")
+                .next("start a host with `isopod up`, or name another with --host or ISOPOD_HOST"),
+            ureq::Error::HostNotFound => failure.why("its name is not known").next("check --host or ISOPOD_HOST"),
+            other => {
+                failure.why(other).next("check that the host runs and that --host or ISOPOD_HOST is its admin address")
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// The status alone, for callers to whom a refusal is a fact and not an error.
+    pub(crate) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The body as text.
+    pub(crate) fn raw(&self) -> &str {
+        &self.raw
+    }
+
+    /// The body of a good answer; a problem becomes a failure.
+    pub(crate) fn success(self) -> Result<Value, Failure> {
+        if self.status.is_success() { Ok(self.body) } else { Err(self.failure()) }
+    }
+
+    /// The failure this answer stands for.
+    pub(crate) fn failure(&self) -> Failure {
+        Failure::from_answer(self.status.as_u16(), &self.body, &self.raw)
+    }
+}
+
+/// Writes text so that it can stand as one part of a path or query.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+fn base_url(address: &str) -> Result<String, Failure> {
+    let address = address.trim().trim_end_matches('/');
+    let with_scheme = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let uri: Option<Uri> = with_scheme.parse().ok();
+    let fits = uri.is_some_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")));
+    if fits {
+        return Ok(with_scheme);
+    }
+    Err(Failure::usage(format!("`{address}` is not the address of a host")).next("write it as http://127.0.0.1:8081"))
+}
+
+/// A host that was killed leaves its address behind, so that is believed only while somebody listens there.
+fn answers(address: &str) -> bool {
+    let address: Option<SocketAddr> = address.trim().parse().ok();
+    address.is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok())
+}
+
+fn is_loopback(base: &str) -> bool {
+    let uri: Option<Uri> = base.parse().ok();
+    let Some(host) = uri.as_ref().and_then(Uri::host) else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn read_token(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_may_leave_out_the_scheme_and_end_in_a_slash() {
+        assert_eq!(base_url("127.0.0.1:8081/").unwrap(), "http://127.0.0.1:8081");
+        assert_eq!(base_url("https://isopod.example.org").unwrap(), "https://isopod.example.org");
+    }
+
+    #[test]
+    fn what_is_no_address_is_wrong_usage() {
+        assert!(base_url("ftp://x").is_err());
+        assert!(base_url("").is_err());
+    }
+
+    #[test]
+    fn the_local_token_is_for_this_machine_only() {
+        assert!(is_loopback("http://127.0.0.1:8081"));
+        assert!(is_loopback("http://[::1]:8081"));
+        assert!(is_loopback("http://localhost:8081"));
+        assert!(!is_loopback("http://192.168.1.2:8081"));
+        assert!(!is_loopback("http://localhost.example.org"));
+    }
+
+    #[test]
+    fn parts_of_a_path_are_escaped() {
+        assert_eq!(escape("a/b c?é"), "a%2Fb%20c%3F%C3%A9");
+    }
+
+    #[test]
+    fn a_refused_connection_says_how_to_start_a_host() {
+        // A port that was just free is as good as certain to refuse.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let client = Client::open(&format!("http://127.0.0.1:{port}"), None, None).unwrap();
+        let Err(failure) = client.get("/v1/apps") else { panic!("something answers at {port}") };
+        assert!(format!("{failure:?}").contains("isopod up"), "{failure:?}");
+    }
+}

@@ -1,0 +1,283 @@
+//! `isopod deploy`: builds a project's bundle or takes a file, uploads it, and follows the push until the app serves the
+//! new release or the host says why not.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use isopod_policy::{AppName, AppType};
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use super::client::{Client, HostArgs};
+use super::failure::Failure;
+use super::limits;
+use super::output::{self, field};
+use super::progress::Step;
+use super::project::AppArgs;
+use super::{apps, build};
+
+/// How often the host is asked where it offers nothing to follow.
+const POLL_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Args, Debug)]
+pub(crate) struct DeployArgs {
+    /// A project's folder, a component (.wasm) or a bundle (.tar.gz)
+    #[arg(value_name = "DIR|FILE", default_value = ".")]
+    source: PathBuf,
+    /// Wait until the app runs the new release, not only until its push is completed
+    #[arg(long, conflicts_with = "detach")]
+    wait: bool,
+    /// Return as soon as the host has the bundle
+    #[arg(long)]
+    detach: bool,
+    /// Take the component as it is, without running the build command
+    #[arg(long)]
+    no_build: bool,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    host: HostArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is to be sent, and where to.
+struct Upload {
+    app: AppName,
+    /// The type to create the app with, where a manifest says one.
+    app_type: Option<AppType>,
+    media_type: &'static str,
+    bytes: Vec<u8>,
+}
+
+pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
+    let client = Client::new(&args.host)?;
+    let upload = prepare(args)?;
+    if let Some(app_type) = upload.app_type {
+        create_if_missing(&client, &upload.app, app_type)?;
+    }
+    let push = send(&client, &upload)?;
+    let id = field(&push, "id");
+    output::note(&format!("push {id} is {}", field(&push, "state")));
+    if args.detach {
+        if args.json {
+            output::json(&push);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let push = follow(&client, &upload.app, push)?;
+    if field(&push, "state") != "completed" {
+        return if args.json {
+            output::json(&push);
+            Ok(ExitCode::FAILURE)
+        } else {
+            Err(failed(&upload.app, &push))
+        };
+    }
+    let app = if args.wait { wait_until_running(&client, &upload.app)? } else { app(&client, &upload.app)? };
+    if args.json {
+        let mut answer = push;
+        answer["app"] = json!(upload.app);
+        answer["urls"] = app.get("urls").cloned().unwrap_or_default();
+        output::json(&answer);
+    } else {
+        let release = output::release(&push, "release");
+        output::note(&output::done(&format!("{} runs {release}", upload.app)));
+        output::emit(&format!("{}\n", apps::url(&app)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prepare(args: &DeployArgs) -> Result<Upload, Failure> {
+    if args.source.is_dir() {
+        let built = if args.no_build { build::as_is(&args.source)? } else { build::build(&args.source)? };
+        let app = args.app.app.clone().unwrap_or_else(|| built.project.manifest.name.clone());
+        let app_type = Some(built.project.manifest.app_type);
+        return Ok(Upload { app, app_type, media_type: "application/gzip", bytes: built.pack()? });
+    }
+    let app = match args.app.resolve() {
+        Ok(app) => app,
+        Err(failure) => return Err(suggest_name(failure, &args.source)),
+    };
+    let bytes = std::fs::read(&args.source).map_err(|error| {
+        Failure::new(format!("cannot read {}", args.source.display()))
+            .why(error)
+            .next("give a project's folder, a component (.wasm) or a bundle (.tar.gz)")
+    })?;
+    let media_type = media_type(&bytes).ok_or_else(|| {
+        Failure::new(format!("{} is neither a component nor a bundle", args.source.display()))
+            .why("it begins neither like WebAssembly nor like gzip")
+            .next("give a file that ends in .wasm or .tar.gz, or a project's folder")
+    })?;
+    // A component alone says nothing about its app: the host makes a `dev` app if there is none.
+    Ok(Upload { app, app_type: None, media_type, bytes })
+}
+
+fn media_type(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0, b'a', b's', b'm', ..] => Some("application/wasm"),
+        [0x1f, 0x8b, ..] => Some("application/gzip"),
+        _ => None,
+    }
+}
+
+fn suggest_name(failure: Failure, file: &Path) -> Failure {
+    let stem = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let stem = stem.split('.').next().unwrap_or_default().to_ascii_lowercase().replace('_', "-");
+    match stem.parse::<AppName>() {
+        Ok(name) => failure.next(format!("name the app: isopod deploy {} --app {name}", file.display())),
+        Err(_) => failure,
+    }
+}
+
+fn create_if_missing(client: &Client, app: &AppName, app_type: AppType) -> Result<(), Failure> {
+    let answer = client.get(&format!("/v1/apps/{app}"))?;
+    if answer.status() != 404 {
+        answer.success()?;
+        return Ok(());
+    }
+    let body = json!({"name": app, "type": app_type});
+    let created = client.send(Method::POST, "/v1/apps", Some(&body))?;
+    // Somebody else may have been quicker, which is as good.
+    if created.status() != 409 {
+        created.success()?;
+        output::note(&output::done(&format!("created {app}")));
+    }
+    Ok(())
+}
+
+fn send(client: &Client, upload: &Upload) -> Result<Value, Failure> {
+    let length = upload.bytes.len() as u64;
+    let step = Step::upload(&format!("uploading {}", upload.app), length);
+    let path = format!("/v1/apps/{}/pushes", upload.app);
+    let answer = client.upload(&path, upload.media_type, length, &mut step.reader(upload.bytes.as_slice()));
+    step.finish();
+    answer?.success()
+}
+
+/// Follows a push until it is final, with a line for each state and for each line of its log.
+fn follow(client: &Client, app: &AppName, push: Value) -> Result<Value, Failure> {
+    let path = format!("/v1/apps/{app}/pushes/{}", field(&push, "id"));
+    let mut display = PushDisplay::new(&push);
+    let mut last = push;
+    display.update(&last);
+    if is_final(&last) {
+        return Ok(last);
+    }
+    if let Ok(events) = client.follow(&format!("{path}?follow=true")) {
+        for event in events {
+            // A stream that breaks off is no failure of the push: asking goes on below.
+            let Ok(event) = event else { break };
+            let Ok(push) = serde_json::from_str(&event) else { continue };
+            last = push;
+            display.update(&last);
+        }
+    }
+    while !is_final(&last) {
+        std::thread::sleep(POLL_EVERY);
+        last = client.get(&path)?.success()?;
+        display.update(&last);
+    }
+    Ok(last)
+}
+
+fn is_final(push: &Value) -> bool {
+    matches!(field(push, "state").as_str(), "completed" | "failed" | "cancelled")
+}
+
+/// What of a push has been shown already.
+struct PushDisplay {
+    step: Step,
+    state: String,
+    lines: usize,
+}
+
+impl PushDisplay {
+    fn new(push: &Value) -> PushDisplay {
+        let state = field(push, "state");
+        PushDisplay { step: Step::spinner("following the push"), state, lines: 0 }
+    }
+
+    fn update(&mut self, push: &Value) {
+        let log = push.get("log").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        for line in log.iter().skip(self.lines) {
+            self.step.line(&output::dim(&format!("  | {}", output::log_text(line))));
+        }
+        self.lines = self.lines.max(log.len());
+        let state = field(push, "state");
+        if state != self.state {
+            self.step.line(&format!("push is {state}"));
+            self.state = state;
+        }
+    }
+}
+
+fn failed(app: &AppName, push: &Value) -> Failure {
+    let reason = match push.get("reason") {
+        Some(reason @ Value::Object(_)) => output::first_field(reason, &["detail", "message", "code"]),
+        _ => field(push, "reason"),
+    };
+    let failure = Failure::new(format!("push {} of {app} {}", field(push, "id"), field(push, "state")));
+    let failure = if reason.is_empty() { failure } else { failure.why(reason) };
+    failure.next(format!("mend it and deploy again; {app} keeps the release it had"))
+}
+
+fn app(client: &Client, app: &AppName) -> Result<Value, Failure> {
+    client.get(&format!("/v1/apps/{app}"))?.success()
+}
+
+fn wait_until_running(client: &Client, name: &AppName) -> Result<Value, Failure> {
+    let until = Instant::now() + limits::RUNNING_TIMEOUT;
+    loop {
+        let app = app(client, name)?;
+        let state = field(&app, "state");
+        match state.as_str() {
+            "running" => return Ok(app),
+            "error" | "stopped" => {
+                return Err(Failure::new(format!("{name} has its new release but is {state}"))
+                    .why(output::first_field(&app, &["error"]))
+                    .next(format!("isopod activity --app {name}")));
+            }
+            _ if Instant::now() > until => {
+                return Err(Failure::new(format!("{name} has its new release but does not run yet"))
+                    .why(format!("after {} s it is still {state}", limits::RUNNING_TIMEOUT.as_secs()))
+                    .next(format!("isopod activity --app {name}")));
+            }
+            _ => std::thread::sleep(POLL_EVERY),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_is_shows_in_its_first_bytes() {
+        assert_eq!(media_type(b"\0asm\x0d\0\x01\0"), Some("application/wasm"));
+        assert_eq!(media_type(&[0x1f, 0x8b, 8]), Some("application/gzip"));
+        assert_eq!(media_type(b"#!/bin/sh"), None);
+    }
+
+    #[test]
+    fn a_file_suggests_the_name_of_its_app() {
+        let failure = suggest_name(Failure::usage("which app?"), Path::new("target/my_app.wasm"));
+        assert!(format!("{failure:?}").contains("--app my-app"));
+    }
+
+    #[test]
+    fn a_push_is_final_in_three_states() {
+        let last = ["queued", "running", "building", "deploying", "completed", "failed", "cancelled"];
+        let finals = last.map(|state| is_final(&json!({"state": state})));
+        assert_eq!(finals, [false, false, false, false, true, true, true]);
+    }
+
+    #[test]
+    fn a_failed_push_says_its_reason() {
+        let push = json!({"id": "p-1", "state": "failed", "reason": "unknown import x"});
+        assert_eq!(failed(&"hello".parse().unwrap(), &push).one_line(), "push p-1 of hello failed: unknown import x");
+    }
+}

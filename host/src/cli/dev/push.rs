@@ -1,0 +1,183 @@
+//! Sends the component of a `dev` app to its host, and tells the host about builds that failed. It sends nothing twice:
+//! what the host was given last is remembered.
+
+use std::time::{Duration, Instant};
+
+use isopod_policy::AppName;
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use crate::cli::archive::{self, Effort};
+use crate::cli::client::Client;
+use crate::cli::failure::Failure;
+use crate::cli::output::{self, field};
+use crate::cli::project::Project;
+
+/// What a push led to.
+pub(crate) enum Pushed {
+    /// The host has this component already.
+    Same,
+    /// The compiler is still writing; its next write will be seen.
+    Unfinished,
+    /// The new code serves.
+    Live {
+        release: String,
+        /// From the moment the change was seen.
+        took: Duration,
+    },
+    /// The host did not take it; the old code keeps serving.
+    Refused(Failure),
+}
+
+/// Everything needed to push, owned by one thread at a time.
+pub(crate) struct Pusher {
+    client: Client,
+    app: AppName,
+    /// The manifest that the host is known to have.
+    manifest: Option<String>,
+    /// What was sent last, taken or not.
+    last: Option<(String, Vec<u8>)>,
+    /// Whether the host took it.
+    taken: bool,
+    error_shown: bool,
+}
+
+impl Pusher {
+    pub(crate) fn new(client: Client, app: AppName) -> Pusher {
+        Pusher { client, app, manifest: None, last: None, taken: false, error_shown: false }
+    }
+
+    /// Makes sure that there is an app to push to, and gives what the host says of it.
+    pub(crate) fn prepare(&self) -> Result<Value, Failure> {
+        let path = format!("/v1/apps/{}", self.app);
+        let answer = self.client.get(&path)?;
+        if answer.status() == 404 {
+            let body = json!({"name": self.app, "type": "dev"});
+            return self.client.send(Method::POST, "/v1/apps", Some(&body))?.success();
+        }
+        let app = answer.success()?;
+        let app_type = field(&app, "type");
+        if app_type != "dev" {
+            return Err(Failure::new(format!("{} cannot be hot-reloaded", self.app))
+                .why(format!("it is a {app_type} app, whose code changes only by a deploy"))
+                .next(format!("use `isopod deploy`, or stop it and run `isopod apps type dev --app {}`", self.app)));
+        }
+        if field(&app, "state") == "stopped" && app.get("release").is_some_and(|release| !release.is_null()) {
+            self.client.send(Method::POST, &format!("{path}/start"), None)?.success()?;
+        }
+        Ok(app)
+    }
+
+    /// Sends the component if it is new, or if the manifest has changed.
+    pub(crate) fn push(&mut self, project: &Project, seen_at: Instant) -> Pushed {
+        let component = match project.read_component() {
+            Ok(component) => component,
+            Err(failure) => return Pushed::Refused(failure),
+        };
+        let same = |(manifest, sent): &(String, Vec<u8>)| *manifest == project.manifest_text && *sent == component;
+        if self.last.as_ref().is_some_and(same) {
+            return Pushed::Same;
+        }
+        if !is_whole(&component) {
+            return Pushed::Unfinished;
+        }
+        let answer = self.send(project, &component);
+        self.last = Some((project.manifest_text.clone(), component));
+        self.taken = answer.is_ok();
+        match answer {
+            Ok(push) => {
+                self.manifest = Some(project.manifest_text.clone());
+                // A push that completes takes a shown build error away with it.
+                self.error_shown = false;
+                Pushed::Live { release: output::release(&push, "release"), took: seen_at.elapsed() }
+            }
+            Err(failure) => Pushed::Refused(failure),
+        }
+    }
+
+    fn send(&self, project: &Project, component: &[u8]) -> Result<Value, Failure> {
+        let path = format!("/v1/apps/{}/pushes?wait=true", self.app);
+        // A component alone keeps what the last manifest said, and spares both sides the packing.
+        let packed;
+        let (media_type, bytes) = if self.manifest.as_deref() == Some(project.manifest_text.as_str()) {
+            ("application/wasm", component)
+        } else {
+            packed = archive::pack(&project.manifest_text, component, Effort::Fast)?;
+            ("application/gzip", packed.as_slice())
+        };
+        let answer = self.client.upload(&path, media_type, bytes.len() as u64, &mut &*bytes)?;
+        let push = answer.success()?;
+        if field(&push, "state") == "failed" {
+            return Err(Failure::new("the host did not take the component").why(field(&push, "reason")));
+        }
+        Ok(push)
+    }
+
+    /// Shows a failed build to whoever looks at the app.
+    pub(crate) fn show_error(&mut self, text: &str) -> Result<(), Failure> {
+        let plain = anstream::adapter::strip_str(text).to_string();
+        let path = format!("/v1/apps/{}/build-error", self.app);
+        self.client.send_text(Method::PUT, &path, "text/plain; charset=utf-8", &plain)?.success()?;
+        self.error_shown = true;
+        Ok(())
+    }
+
+    /// Takes a shown build error away, if there is one that no longer holds.
+    pub(crate) fn clear_error(&mut self) -> Result<(), Failure> {
+        if !self.taken || !std::mem::take(&mut self.error_shown) {
+            return Ok(());
+        }
+        self.client.delete(&format!("/v1/apps/{}/build-error", self.app))?.success()?;
+        Ok(())
+    }
+}
+
+/// Whether the sections of a WebAssembly file add up to the file: one that is still being written ends within one.
+/// What is no WebAssembly at all is for the host to refuse.
+fn is_whole(bytes: &[u8]) -> bool {
+    if !bytes.starts_with(b"\0asm") {
+        return !bytes.is_empty() && !b"\0asm".starts_with(bytes);
+    }
+    let Some(mut rest) = bytes.get(8..) else { return false };
+    while let Some(after_id) = rest.get(1..) {
+        let Some((size, after_size)) = leb128(after_id) else { return false };
+        let Some(next) = after_size.get(size..) else { return false };
+        rest = next;
+    }
+    true
+}
+
+/// Reads an unsigned number of at most 32 bits, seven bits a byte.
+fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(5).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_whole_when_its_sections_end_with_the_file() {
+        let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+        assert!(is_whole(&bytes), "no sections are a whole file");
+        bytes.push(0);
+        assert!(!is_whole(&bytes), "a section without a size");
+        bytes.extend([0x82, 0x01]);
+        assert!(!is_whole(&bytes), "a section without its content");
+        bytes.extend([7; 130]);
+        assert!(is_whole(&bytes));
+    }
+
+    #[test]
+    fn an_empty_file_is_being_written_and_another_kind_of_file_is_not() {
+        assert!(!is_whole(b"") && !is_whole(b"\0as") && !is_whole(b"\0asm"));
+        assert!(is_whole(b"#!/bin/sh"));
+    }
+}

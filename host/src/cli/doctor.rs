@@ -1,0 +1,245 @@
+//! `isopod doctor`: looks at this machine and says what it lacks, with the command that mends it. It changes nothing.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::output;
+use crate::config;
+
+/// Below this a host soon cannot keep bundles and compiled code.
+const DISK_FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
+/// What the pool of instances wants: ten thousand live instances with four memory maps each, and room for the rest.
+const MAP_COUNT_MIN: u64 = 65_530;
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Fine,
+    /// Something works less well.
+    Warning,
+    /// Something cannot work.
+    Broken,
+}
+
+/// What was looked at and found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    name: String,
+    level: Level,
+    detail: String,
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn new(name: &str, level: Level, detail: impl Into<String>, fix: Option<&str>) -> Finding {
+        Finding { name: name.into(), level, detail: detail.into(), fix: fix.map(str::to_owned) }
+    }
+}
+
+pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
+    let mut findings = toolchain();
+    match config::default_data_dir() {
+        Some(data_dir) => findings.extend([data_folder(&data_dir), disk(&data_dir)]),
+        None => findings.push(no_data_folder()),
+    }
+    findings.extend([("port of apps", 8080), ("port of the API", 8081)].map(|(name, port)| port_state(name, port)));
+    findings.extend(kernel());
+    if args.json {
+        output::json(&json!({"items": findings.iter().map(as_json).collect::<Vec<_>>()}));
+    } else {
+        output::emit(&report(&findings));
+    }
+    let broken = findings.iter().any(|finding| finding.level == Level::Broken);
+    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn toolchain() -> Vec<Finding> {
+    let finding = |check: isopod_toolchain::Check| {
+        let level = match (check.ok, check.required) {
+            (true, _) => Level::Fine,
+            (false, false) => Level::Warning,
+            (false, true) => Level::Broken,
+        };
+        Finding { name: check.name, level, detail: check.detail, fix: Some(check.fix).filter(|fix| !fix.is_empty()) }
+    };
+    isopod_toolchain::checks().into_iter().map(finding).collect()
+}
+
+fn no_data_folder() -> Finding {
+    let detail = "there is none, since neither HOME nor XDG_DATA_HOME is set";
+    Finding::new("data folder", Level::Warning, detail, Some("run `isopod up --data DIR` with a folder of your choice"))
+}
+
+fn data_folder(data_dir: &Path) -> Finding {
+    let name = "data folder";
+    let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(data_dir);
+    // The access is asked for, not tried out, since a look must leave nothing behind.
+    if is_writable(existing) {
+        let state = if existing == data_dir { "can be written" } else { "will be made on the first start" };
+        return Finding::new(name, Level::Fine, format!("{} {state}", data_dir.display()), None);
+    }
+    let fix = format!("sudo chown \"$USER\" {}", existing.display());
+    Finding::new(name, Level::Broken, format!("{} cannot be written", existing.display()), Some(&fix))
+}
+
+fn is_writable(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: `path` is a string ended by zero, alive for the whole call, which keeps no pointer to it.
+    unsafe { libc::access(path.as_ptr(), libc::W_OK) == 0 }
+}
+
+fn disk(data_dir: &Path) -> Finding {
+    let name = "disk";
+    let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let Some(free) = free_bytes(existing) else {
+        return Finding::new(name, Level::Warning, "the free space cannot be read", None);
+    };
+    let detail = format!("{} free", output::size(free));
+    if free >= DISK_FREE_BYTES_MIN {
+        return Finding::new(name, Level::Fine, detail, None);
+    }
+    let fix = "make room, or run `isopod up --data` with a folder on a larger disk";
+    Finding::new(name, Level::Warning, detail, Some(fix))
+}
+
+fn free_bytes(path: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: both pointers are valid for the call; the structure is read only after the call said that it filled it.
+    let answer = unsafe {
+        if libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) != 0 {
+            return None;
+        }
+        answer.assume_init()
+    };
+    Some(answer.f_bavail.saturating_mul(answer.f_frsize))
+}
+
+fn port_state(name: &str, port: u16) -> Finding {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    if TcpListener::bind(address).is_ok() {
+        return Finding::new(name, Level::Fine, format!("{port} is free"), None);
+    }
+    if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() && is_isopod(port) {
+        return Finding::new(name, Level::Fine, format!("{port} is used by a running host"), None);
+    }
+    let fix =
+        format!("ss -ltnp 'sport = :{port}' shows who; or give `isopod up` other addresses with --listen and --admin");
+    Finding::new(name, Level::Warning, format!("{port} is used by another program"), Some(&fix))
+}
+
+/// Every answer of a host carries a request id, on both of its ports.
+fn is_isopod(port: u16) -> bool {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(Duration::from_secs(2)))
+        .build()
+        .into();
+    let answer = agent.get(format!("http://127.0.0.1:{port}/livez")).call();
+    answer.is_ok_and(|answer| answer.headers().contains_key("x-request-id") || answer.status().is_success())
+}
+
+fn kernel() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Ok(swaps) = std::fs::read_to_string("/proc/swaps") {
+        findings.push(swap(&swaps));
+    }
+    if let Ok(maps) = std::fs::read_to_string("/proc/sys/vm/max_map_count") {
+        findings.push(map_count(maps.trim().parse().unwrap_or(0)));
+    }
+    findings
+}
+
+/// The fastest way to clean an instance's memory asks the kernel which pages were touched, and swap hides some.
+fn swap(swaps: &str) -> Finding {
+    if swaps.lines().skip(1).any(|line| !line.trim().is_empty()) {
+        let detail = "on: instances are cleaned by a slower way, since swapped pages can be missed";
+        return Finding::new("swap", Level::Warning, detail, Some("sudo swapoff -a"));
+    }
+    Finding::new("swap", Level::Fine, "off", None)
+}
+
+fn map_count(count: u64) -> Finding {
+    let detail = format!("vm.max_map_count is {count}");
+    if count >= MAP_COUNT_MIN {
+        return Finding::new("memory maps", Level::Fine, detail, None);
+    }
+    let fix = "sudo sysctl -w vm.max_map_count=262144";
+    Finding::new("memory maps", Level::Warning, format!("{detail}: few instances can live at once"), Some(fix))
+}
+
+fn as_json(finding: &Finding) -> Value {
+    let level = match finding.level {
+        Level::Fine => "ok",
+        Level::Warning => "warning",
+        Level::Broken => "failed",
+    };
+    json!({"name": finding.name, "state": level, "ok": finding.level == Level::Fine, "detail": finding.detail, "fix": finding.fix})
+}
+
+fn report(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.name.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in findings {
+        let line = format!("{:<width$}  {}", finding.name, finding.detail);
+        text.push_str(&match finding.level {
+            Level::Fine => output::done(&line),
+            Level::Warning => format!("! {line}"),
+            Level::Broken => output::failed(&line),
+        });
+        text.push('\n');
+        if let Some(fix) = finding.fix.as_ref().filter(|_| finding.level != Level::Fine) {
+            text.push_str(&format!("  {:width$}  mend it: {fix}\n", ""));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_comes_with_the_command_that_mends_it() {
+        let findings = [swap("Filename Type\n/swapfile file\n"), map_count(1_000_000)];
+        let text = anstream::adapter::strip_str(&report(&findings)).to_string();
+        assert!(text.contains("mend it: sudo swapoff -a") && !text.contains("sysctl"), "{text}");
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_yet_is_fine_below_one_that_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(data_folder(&folder.path().join("a/b")).level, Level::Fine);
+    }
+
+    #[test]
+    fn a_port_in_use_by_another_program_is_a_warning() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answering = std::thread::spawn(move || {
+            use std::io::Write as _;
+            for _ in 0..2 {
+                let Ok((mut stream, _)) = listener.accept() else { return };
+                let _ = stream.write_all(b"not http\r\n\r\n");
+            }
+        });
+        assert_eq!(port_state("port", port).level, Level::Warning);
+        answering.join().unwrap();
+    }
+}

@@ -1,0 +1,203 @@
+//! Runs a project's build command with what it needs to make a component. A build can be cancelled: the command and all
+//! that it started end together. It never looks at what was built.
+
+use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use isopod_toolchain::Toolchain;
+
+use super::failure::Failure;
+use super::limits;
+use super::project::Project;
+
+
+/// A build that ended well.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Built {
+    pub(crate) took: Duration,
+}
+
+/// A build that did not.
+#[derive(Debug, Clone)]
+pub(crate) struct BuildFailed {
+    /// What the command has written, as it came.
+    pub(crate) output: String,
+    /// How it ended.
+    pub(crate) how: String,
+}
+
+/// Stops a build from another thread.
+#[derive(Clone, Default)]
+pub(crate) struct Cancel {
+    stage: Arc<Mutex<Stage>>,
+}
+
+/// How far a build has come, as far as stopping it goes.
+#[derive(Default, Clone, Copy)]
+enum Stage {
+    #[default]
+    Waiting,
+    /// It runs as this process group.
+    Running(u32),
+    Over,
+    Cancelled,
+}
+
+impl Cancel {
+    /// Ends the build command and everything it started, at once; one that has not started yet ends as it starts.
+    pub(crate) fn cancel(&self) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Stage::Running(group) = *stage {
+            kill_group(group);
+        }
+        *stage = Stage::Cancelled;
+    }
+
+    fn started(&self, group: u32) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        match *stage {
+            Stage::Cancelled => kill_group(group),
+            _ => *stage = Stage::Running(group),
+        }
+    }
+
+    /// To be called before the command is waited for, after which its id may mean another process.
+    fn over(&self) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Over;
+    }
+}
+
+fn kill_group(group: u32) {
+    // SAFETY: a signal is sent to the process group that was made for the build. The caller holds the lock under which
+    // the build is said to be over before it is waited for, so the id cannot mean another group yet.
+    unsafe { libc::killpg(group.cast_signed(), libc::SIGKILL) };
+}
+
+/// What a project's build needs, found out once.
+#[derive(Clone)]
+pub(crate) struct Builder {
+    toolchain: Option<Toolchain>,
+    colour: bool,
+}
+
+impl Builder {
+    /// Finds the toolchain if the build command is one of Rust's; other commands bring their own tools.
+    pub(crate) fn new(command: &str) -> Result<Builder, Failure> {
+        let rust = command.split_whitespace().any(|word| word.ends_with("cargo") || word.ends_with("rustc"));
+        let toolchain = if rust { Some(Toolchain::detect().map_err(missing)?) } else { None };
+        let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+        Ok(Builder { toolchain, colour })
+    }
+
+    /// Runs the build command to its end, and hands out its output line by line.
+    pub(crate) fn run(
+        &self,
+        project: &Project,
+        command: &str,
+        cancel: &Cancel,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<Built, BuildFailed> {
+        let began = Instant::now();
+        let not_run = |error: std::io::Error| BuildFailed {
+            output: String::new(),
+            how: format!("`{command}` cannot run: {error}"),
+        };
+        let (mut child, lines) = self.spawn(project, command).map_err(not_run)?;
+        cancel.started(child.id());
+        let output = read_output(lines, &mut on_line);
+        cancel.over();
+        let status = child.wait().map_err(not_run)?;
+        if status.success() {
+            return Ok(Built { took: began.elapsed() });
+        }
+        Err(BuildFailed { output, how: format!("`{command}` ended with {status}") })
+    }
+
+    fn spawn(&self, project: &Project, line: &str) -> std::io::Result<(Child, PipeReader)> {
+        let mut command = match &self.toolchain {
+            Some(toolchain) => toolchain.command(&project.folder, line),
+            None => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(line).current_dir(&project.folder);
+                shell
+            }
+        };
+        // One pipe for both streams keeps their lines in order.
+        let (reader, writer) = std::io::pipe()?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        // Its own group, so that cancelling reaches the compilers which the command has started.
+        command.process_group(0);
+        if self.colour {
+            command.env("CARGO_TERM_COLOR", "always");
+        }
+        // The command holds the pipe's other end until it is dropped here; only then can the pipe come to an end.
+        Ok((command.spawn()?, reader))
+    }
+}
+
+fn read_output(pipe: PipeReader, on_line: &mut impl FnMut(&str)) -> String {
+    let mut reader = BufReader::new(pipe);
+    let mut output = String::new();
+    let mut line = Vec::new();
+    while (&mut reader).take(limits::BUILD_LINE_BYTES_MAX).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches(['\r', '\n']);
+        on_line(text);
+        output.push_str(text);
+        output.push('\n');
+        line.clear();
+        // Cut only at twice the bound, so that a long output is not moved again for every line.
+        if output.len() > 2 * limits::BUILD_OUTPUT_BYTES_MAX {
+            let cut = output.ceil_char_boundary(output.len() - limits::BUILD_OUTPUT_BYTES_MAX);
+            output.drain(..cut);
+        }
+    }
+    output
+}
+
+fn missing(missing: isopod_toolchain::Missing) -> Failure {
+    Failure::new(format!("cannot build components: {}", missing.what)).why(missing.why).next(missing.fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project() -> (tempfile::TempDir, Project) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("isopod.toml"), "name = \"x\"\n").unwrap();
+        let project = Project::open(folder.path()).unwrap();
+        (folder, project)
+    }
+
+    fn run(command: &str, cancel: &Cancel, on_line: impl FnMut(&str)) -> Result<Built, BuildFailed> {
+        let (_folder, project) = project();
+        Builder::new(command).unwrap().run(&project, command, cancel, on_line)
+    }
+
+    #[test]
+    fn a_build_hands_out_its_lines() {
+        let mut lines = Vec::new();
+        run("echo one; echo two >&2", &Cancel::default(), |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_failed_build_keeps_what_it_said() {
+        let failed = run("echo 'error: no' >&2; exit 3", &Cancel::default(), |_| {}).unwrap_err();
+        assert_eq!(failed.output, "error: no\n");
+        assert!(failed.how.contains('3'), "{}", failed.how);
+    }
+
+    #[test]
+    fn a_cancelled_build_ends_with_all_that_it_started() {
+        let cancel = Cancel::default();
+        let stopper = cancel.clone();
+        // The build says that it runs before it is cancelled, and would run for an hour if it were not.
+        let ended = run("sleep 3600 & echo started; wait", &cancel, move |_| stopper.cancel());
+        assert!(ended.is_err());
+    }
+}

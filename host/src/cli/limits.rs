@@ -1,0 +1,36 @@
+//! Every bound of the command line's own work, with what happens at it. The host's bounds stand in the crate's `limits.rs`.
+
+use std::time::Duration;
+
+/// Reaching a host: past it the command fails, since a host that is there answers at once.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Waiting for an answer: past it the command fails. A push that is waited for takes longest, and is itself limited to 30
+/// minutes.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(31 * 60);
+/// The largest answer taken into memory; a larger one is an error, for the host sends none.
+pub(crate) const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The longest server-sent event; a longer one is an error, for nothing that the host sends comes near it.
+pub(crate) const STREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The largest event read from a file or from standard input; what is longer is cut, and the host refuses far less.
+pub(crate) const EVENT_DATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long `isopod deploy --wait` waits for the app to run; then it fails, though the push is completed.
+pub(crate) const RUNNING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What is kept of a build's output; more is cut at its front, since its end says why it failed.
+pub(crate) const BUILD_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// The longest line of a build's output; a longer one is cut into several.
+pub(crate) const BUILD_LINE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What has happened in `isopod dev` and was not looked at yet; who reports more waits.
+pub(crate) const HAPPENINGS_WAITING_MAX: usize = 1024;
+/// What the host of `isopod dev` is still to be told; more is refused, for then it has stopped answering.
+pub(crate) const JOBS_WAITING_MAX: usize = 16;
+/// Starting the host of `isopod dev`: past it the command fails and shows the host's log.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Folders that are watched; the rest is not, and the person is told.
+pub(crate) const WATCHED_FOLDERS_MAX: usize = 4_000;
+/// Files compared by content; for a larger one every event counts as a change.
+pub(crate) const COMPARED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Lines of `.gitignore` that are read; the rest is passed over.
+pub(crate) const IGNORE_PATTERNS_MAX: usize = 500;

@@ -1,0 +1,160 @@
+//! What `isopod serve` and `isopod run` share: one component from a file, and a sandbox from flags. Keeps nothing.
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use bytes::Bytes;
+use isopod_engine::{Component, Engine, Folder, KeyValue, KvError, Output, OutputLine, Sandbox, Speed, Stream};
+use isopod_policy::{Grants, HttpGrant, Limits};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// What the component may do; nothing unless said here.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Granted {
+    /// A folder of this machine and the name the component sees it under; `HOST::GUEST::ro` for reading only.
+    #[arg(long = "dir", value_name = "HOST::GUEST")]
+    dirs: Vec<String>,
+    /// An environment variable, also readable through wasi:config.
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    envs: Vec<String>,
+    /// A host the component may send HTTP requests to, such as `api.example.org` or `*.example.org:8443`.
+    #[arg(long = "allow-http", value_name = "HOST")]
+    allow_http: Vec<String>,
+    /// Let the component use sockets and reach every address.
+    #[arg(long)]
+    inherit_network: bool,
+}
+
+impl Granted {
+    /// The sandbox these flags describe.
+    pub(crate) fn sandbox(&self, app: &str, args: Vec<String>, output: Arc<dyn Output>) -> Result<Sandbox> {
+        let env = self.envs.iter().map(|pair| variable(pair)).collect::<Result<Vec<_>>>()?;
+        let http = self.allow_http.iter().map(|host| Ok(host.parse::<HttpGrant>()?)).collect::<Result<Vec<_>>>()?;
+        Ok(Sandbox {
+            app: app.to_owned(),
+            args,
+            config: env.clone(),
+            env,
+            grants: Grants { http, keyvalue: true, ..Grants::default() },
+            inherit_network: self.inherit_network,
+            folders: self.dirs.iter().map(|text| folder(text)).collect::<Result<_>>()?,
+            limits: Limits::default(),
+            keyvalue: Some(Arc::new(InMemory::default())),
+            output,
+            inherit_stdio: false,
+        })
+    }
+}
+
+fn variable(pair: &str) -> Result<(String, String)> {
+    match pair.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => bail!("`--env {pair}` is not of the form KEY=VALUE"),
+    }
+}
+
+fn folder(text: &str) -> Result<Folder> {
+    let mut parts = text.split("::");
+    let (host, guest, mode) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    let writable = match mode {
+        None | Some("rw") => true,
+        Some("ro") => false,
+        Some(other) => bail!("`--dir {text}`: `{other}` is neither `ro` nor `rw`"),
+    };
+    let host = PathBuf::from(host);
+    if !host.is_dir() {
+        bail!("`--dir {text}`: there is no folder {}; make it first", host.display());
+    }
+    let guest = guest.map_or_else(|| host.display().to_string(), str::to_owned);
+    Ok(Folder { host, guest, writable })
+}
+
+/// Reads and compiles a component.
+pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Component> {
+    let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    engine.load(Bytes::from(bytes), Speed::Optimised).await.with_context(|| format!("{} cannot be run", file.display()))
+}
+
+/// The component's lines on our own standard output and error.
+pub(crate) struct Terminal;
+
+impl Output for Terminal {
+    fn line(&self, line: OutputLine<'_>) {
+        // A closed terminal is no reason to stop the component.
+        let _ = match line.stream {
+            Stream::Stdout => writeln!(std::io::stdout(), "{}", line.text),
+            Stream::Stderr => writeln!(std::io::stderr(), "{}", line.text),
+            Stream::Log(level) => writeln!(std::io::stderr(), "{level} {} {}", line.context, line.text),
+        };
+    }
+}
+
+/// Key-value data that ends with the process.
+#[derive(Default)]
+struct InMemory(Mutex<BTreeMap<(String, String), Vec<u8>>>);
+
+/// Bytes of all keys and values. More is refused.
+const IN_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Keys in one page of a listing.
+const IN_MEMORY_PAGE: usize = 1_000;
+
+impl InMemory {
+    fn with<R>(&self, use_data: impl FnOnce(&mut BTreeMap<(String, String), Vec<u8>>) -> R) -> R {
+        use_data(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl KeyValue for InMemory {
+    async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(self.with(|data| data.get(&(bucket.to_owned(), key.to_owned())).cloned()))
+    }
+
+    async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError> {
+        self.with(|data| {
+            let used: usize = data.iter().map(|((_, key), value)| key.len() + value.len()).sum();
+            if used + key.len() + value.len() > IN_MEMORY_BYTES_MAX {
+                return Err(KvError::Other("the in-memory key-value data is full".into()));
+            }
+            data.insert((bucket.to_owned(), key.to_owned()), value);
+            Ok(())
+        })
+    }
+
+    async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError> {
+        self.with(|data| data.remove(&(bucket.to_owned(), key.to_owned())));
+        Ok(())
+    }
+
+    async fn exists(&self, bucket: &str, key: &str) -> Result<bool, KvError> {
+        Ok(self.with(|data| data.contains_key(&(bucket.to_owned(), key.to_owned()))))
+    }
+
+    async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError> {
+        self.with(|data| {
+            let after = |key: &str| cursor.is_none_or(|cursor| key > cursor);
+            let mut keys: Vec<String> =
+                data.keys().filter(|(b, key)| b == bucket && after(key)).map(|(_, key)| key.clone()).take(IN_MEMORY_PAGE + 1).collect();
+            let more = keys.len() > IN_MEMORY_PAGE;
+            keys.truncate(IN_MEMORY_PAGE);
+            let next = if more { keys.last().cloned() } else { None };
+            Ok((keys, next))
+        })
+    }
+
+    async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError> {
+        self.with(|data| {
+            let entry = data.entry((bucket.to_owned(), key.to_owned())).or_insert_with(|| b"0".to_vec());
+            let number = std::str::from_utf8(entry).ok().and_then(|text| text.parse::<i64>().ok());
+            let sum = number.and_then(|number| number.checked_add(delta));
+            let sum = sum.ok_or_else(|| KvError::Other(format!("`{key}` holds no number that {delta} can be added to")))?;
+            *entry = sum.to_string().into_bytes();
+            Ok(sum)
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! `isopod logs`: what an app has written, past or as it comes; also how lines of a log look on a terminal.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::client::{Client, HostArgs};
+use super::failure::Failure;
+use super::output;
+use super::project::AppArgs;
+
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Keep printing lines as they come
+    #[arg(short, long)]
+    follow: bool,
+    /// How many past lines to show
+    #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    lines: u32,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    host: HostArgs,
+    /// Print JSON; one object a line with --follow
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
+    let app = args.app.resolve()?;
+    let client = Client::near_project(&args.host)?;
+    let path = format!("/v1/apps/{app}/logs");
+    let path = format!("{path}?limit={}", args.lines);
+    if args.follow {
+        return follow(&client, &format!("{path}&follow=true"), args.json, line);
+    }
+    let answer = client.get(&path)?.success()?;
+    if args.json {
+        output::json(&answer);
+        return Ok(());
+    }
+    for entry in output::items(&answer) {
+        output::emit(&line(entry));
+    }
+    Ok(())
+}
+
+/// Prints the events of a stream until it ends: lines for people, or the JSON as it came.
+pub(crate) fn follow(client: &Client, path: &str, json: bool, line: fn(&Value) -> String) -> Result<(), Failure> {
+    for event in client.follow(path)? {
+        let event = event.map_err(|error| {
+            Failure::new("the stream from the host broke off")
+                .why(error)
+                .next("run the command again; the host may have been stopped")
+        })?;
+        match serde_json::from_str::<Value>(&event) {
+            Ok(value) if json => output::json_line(&value),
+            Ok(value) => output::emit(&line(&value)),
+            Err(_) => output::emit(&format!("{event}\n")),
+        }
+    }
+    Ok(())
+}
+
+/// One line of an app's log, for people.
+pub(crate) fn line(entry: &Value) -> String {
+    let at = output::first_field(entry, &["time", "at", "created_at"]);
+    let source = output::first_field(entry, &["instance", "process", "source"]);
+    let level = output::first_field(entry, &["level", "stream"]);
+    let text = output::first_field(entry, &["text", "message", "line"]);
+    let head: Vec<&str> = [output::clock(&at), &source, &level].into_iter().filter(|part| !part.is_empty()).collect();
+    format!("{} {text}\n", output::dim(&head.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_when_who_and_what() {
+        let entry =
+            serde_json::json!({"time": "2026-01-02T03:04:05Z", "instance": "web-1", "stream": "stdout", "text": "hi"});
+        assert_eq!(anstream::adapter::strip_str(&line(&entry)).to_string(), "03:04:05 web-1 stdout hi\n");
+    }
+}

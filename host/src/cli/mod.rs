@@ -1,0 +1,112 @@
+//! The command line: which commands there are, and the way from one to its file and to an exit status.
+//! Every command lives in a file of its own; this one only lists them.
+
+mod activity;
+mod apps;
+mod archive;
+mod build;
+mod client;
+mod completions;
+mod deploy;
+mod dev;
+mod doctor;
+mod events;
+mod failure;
+mod guest;
+mod limits;
+pub(crate) mod local;
+mod logs;
+mod new;
+mod output;
+mod progress;
+mod project;
+mod releases;
+mod run;
+mod serve;
+mod sse;
+mod templates;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// An app platform in one binary: WebAssembly components, deployed over HTTP, run in a sandbox
+#[derive(Parser, Debug)]
+#[command(name = "isopod", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the host: app traffic on one address, the API on another
+    Up(up::Args),
+    /// Serve one component over HTTP; nothing is kept
+    Serve(serve::Args),
+    /// Run one command-line component in the sandbox
+    Run(run::Args),
+    /// Write a new project that builds and tests at once
+    New(new::NewArgs),
+    /// Build, run, watch and hot-reload a project
+    Dev(dev::DevArgs),
+    /// Build a project's bundle and say what it holds
+    Build(build::BuildArgs),
+    /// Upload a bundle and follow its push until it serves
+    Deploy(deploy::DeployArgs),
+    /// List, create, inspect, start, stop and destroy apps
+    Apps(apps::AppsArgs),
+    /// List the releases of an app
+    Releases(releases::ReleasesArgs),
+    /// Show what an app has logged
+    Logs(logs::LogsArgs),
+    /// Show what happened to an app, and why
+    Activity(activity::ActivityArgs),
+    /// Send events to an app
+    Events(events::EventsArgs),
+    /// Say what this machine lacks, and the command that mends it
+    Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the command line and says how the program ends: 0 done, 1 failed, 2 wrong usage.
+pub(crate) fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Up(args) => return Ok(up::run(args)?),
+        Command::Serve(args) => return Ok(serve::run(args)?),
+        Command::Run(args) => return Ok(run::run(args)?),
+        Command::New(args) => new::run(&args)?,
+        Command::Dev(args) => dev::run(&args)?,
+        Command::Build(args) => build::run(&args)?,
+        Command::Deploy(args) => return deploy::run(&args),
+        Command::Apps(args) => apps::run(&args)?,
+        Command::Releases(args) => releases::run(&args)?,
+        Command::Logs(args) => logs::run(&args)?,
+        Command::Activity(args) => activity::run(&args)?,
+        Command::Events(args) => events::run(&args)?,
+        Command::Doctor(args) => return doctor::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,94 @@
+//! `isopod new`: writes a project that builds and tests at once. It never changes what is there already.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use isopod_policy::AppName;
+
+use super::failure::Failure;
+use super::output;
+use super::templates::{self, File, Template};
+
+#[derive(Args, Debug)]
+pub(crate) struct NewArgs {
+    /// The app's name, which its folder gets too: lower-case letters, digits and hyphens
+    name: AppName,
+    /// What kind of app to begin with
+    #[arg(long, value_enum, default_value_t = Template::Http)]
+    template: Template,
+    /// The folder to write into [default: the app's name]
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &NewArgs) -> Result<(), Failure> {
+    let folder = args.path.clone().unwrap_or_else(|| PathBuf::from(args.name.to_string()));
+    if folder.symlink_metadata().is_ok() {
+        return Err(Failure::new(format!("{} is there already", folder.display()))
+            .why("a new project never overwrites anything")
+            .next("choose another name, or another folder with --path"));
+    }
+    write(&folder, &templates::files(args.template, &args.name)).map_err(|error| {
+        Failure::new(format!("cannot write the project to {}", folder.display()))
+            .why(error)
+            .next("choose a folder that can be written, with --path")
+    })?;
+    start_repository(&folder);
+    output::emit(&format!("{}\n", output::done(&format!("wrote {}", folder.display()))));
+    output::emit(&format!("\nNext:\n  cd {}\n  isopod dev\n", quoted(&folder)));
+    Ok(())
+}
+
+fn write(folder: &Path, files: &[File]) -> std::io::Result<()> {
+    for file in files {
+        let path = folder.join(&file.path);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(path, &file.content)?;
+    }
+    Ok(())
+}
+
+/// Begins a repository unless the folder lies in one; without git the project is as good.
+fn start_repository(folder: &Path) {
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !git(&["rev-parse", "--is-inside-work-tree"]) {
+        git(&["init", "--quiet"]);
+    }
+}
+
+fn quoted(folder: &Path) -> String {
+    let text = folder.display().to_string();
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(folder: &Path) -> NewArgs {
+        NewArgs { name: "greeter".parse().unwrap(), template: Template::Http, path: Some(folder.to_owned()) }
+    }
+
+    #[test]
+    fn a_project_is_written_once_and_never_over_another() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("greeter");
+        run(&args(&folder)).unwrap();
+        assert!(folder.join("src/lib.rs").is_file() && folder.join("vendor/isopod-sdk/src/lib.rs").is_file());
+        assert!(run(&args(&folder)).is_err());
+    }
+
+    #[test]
+    fn the_next_command_can_be_pasted() {
+        assert_eq!(quoted(Path::new("a/b-c")), "a/b-c");
+        assert_eq!(quoted(Path::new("it's here")), r"'it'\''s here'");
+    }
+}

@@ -1,0 +1,178 @@
+//! How commands print: JSON on request, else tables and short texts for people. It knows no command and no address.
+
+use anstyle::{AnsiColor, Style};
+use serde_json::Value;
+
+/// Prints a value as JSON, for programs: indented when it is the whole answer of a command.
+pub(crate) fn json(value: &Value) {
+    // Printing must not panic when the reader has gone, as `isopod … | head` does.
+    emit(&format!("{value:#}\n"));
+}
+
+/// Prints a value as one line of JSON, for commands that print as things come.
+pub(crate) fn json_line(value: &Value) {
+    emit(&format!("{value}\n"));
+}
+
+/// Prints text on standard output; a reader that has gone is not an error.
+pub(crate) fn emit(text: &str) {
+    use std::io::Write as _;
+    let mut out = anstream::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Says on standard error what is being done, so that standard output holds only the answer.
+pub(crate) fn note(text: &str) {
+    anstream::eprintln!("{text}");
+}
+
+/// Marks a step that went well.
+pub(crate) fn done(text: &str) -> String {
+    let green = Style::new().fg_color(Some(AnsiColor::Green.into()));
+    format!("{green}✓{green:#} {text}")
+}
+
+/// Marks a step that went wrong.
+pub(crate) fn failed(text: &str) -> String {
+    let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
+    format!("{red}✗{red:#} {text}")
+}
+
+/// Makes text quieter than its surroundings.
+pub(crate) fn dim(text: &str) -> String {
+    let dim = Style::new().dimmed();
+    format!("{dim}{text}{dim:#}")
+}
+
+/// Lays rows out below their headings, columns aligned, without trailing spaces.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut text = line(&mut headings.iter().copied());
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// Lays names and values out in two columns.
+pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name:<width$}  {value}\n"))
+        .collect()
+}
+
+/// The items of a list answer.
+pub(crate) fn items(answer: &Value) -> &[Value] {
+    answer.get("items").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// One field as a person reads it: nothing for what is missing, the bare text of strings.
+pub(crate) fn field(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// The first of several fields that says something.
+pub(crate) fn first_field(value: &Value, keys: &[&str]) -> String {
+    keys.iter().map(|key| field(value, key)).find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+/// A release as people write it: `v3`, whether the answer holds a number or the text.
+pub(crate) fn release(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        Some(Value::Number(number)) => format!("v{number}"),
+        Some(Value::Object(inner)) => inner.get("number").map(|number| format!("v{number}")).unwrap_or_default(),
+        _ => field(value, key),
+    }
+}
+
+/// One line of a push's log, whether it is plain text or a record with a time.
+pub(crate) fn log_text(line: &Value) -> String {
+    match line {
+        Value::String(text) => text.clone(),
+        record => first_field(record, &["text", "message", "line"]),
+    }
+}
+
+/// A time for people: the date and time of RFC 3339 to the second.
+pub(crate) fn time(text: &str) -> String {
+    text.get(..19).map(|head| head.replacen('T', " ", 1)).unwrap_or_else(|| text.to_owned())
+}
+
+/// The clock time of an RFC 3339 time, for lines that come as they happen.
+pub(crate) fn clock(text: &str) -> &str {
+    text.get(11..19).unwrap_or(text)
+}
+
+/// A size for people, in binary units.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" || value >= 100.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_aligns_its_columns_and_has_no_trailing_spaces() {
+        let rows = vec![vec!["hello".into(), "dev".into()], vec!["a".into(), String::new()]];
+        assert_eq!(table(&["NAME", "TYPE"], &rows), "NAME   TYPE\nhello  dev\na\n");
+    }
+
+    #[test]
+    fn an_empty_table_still_shows_its_headings() {
+        assert_eq!(table(&["NAME", "TYPE"], &[]), "NAME  TYPE\n");
+    }
+
+    #[test]
+    fn pairs_leave_out_what_is_empty() {
+        assert_eq!(pairs(&[("name", "x".into()), ("error", String::new())]), "name   x\n");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(300 * 1024 * 1024), "300 MiB");
+    }
+
+    #[test]
+    fn a_release_reads_the_same_in_every_form() {
+        let value = serde_json::json!({"a": 3, "b": "v3", "c": {"number": 3}, "d": null});
+        assert_eq!(["a", "b", "c", "d"].map(|key| release(&value, key)), ["v3", "v3", "v3", ""]);
+    }
+
+    #[test]
+    fn times_are_cut_to_the_second() {
+        assert_eq!(time("2026-01-02T03:04:05.678Z"), "2026-01-02 03:04:05");
+        assert_eq!(clock("2026-01-02T03:04:05.678Z"), "03:04:05");
+        assert_eq!(clock("now"), "now");
+    }
+}

@@ -1,0 +1,110 @@
+//! Shows that something goes on: a bar or a spinner on a terminal, plain lines elsewhere. It never touches standard
+//! output, which belongs to the command's answer.
+
+use std::io::{IsTerminal as _, Read};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output;
+
+/// A step that takes a while.
+pub(crate) struct Step {
+    bar: Option<ProgressBar>,
+}
+
+impl Step {
+    /// Begins a step of unknown length.
+    pub(crate) fn spinner(text: &str) -> Step {
+        if !std::io::stderr().is_terminal() {
+            output::note(text);
+            return Step { bar: None };
+        }
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(style("{spinner} {prefix} {wide_msg:.dim}"));
+        bar.set_prefix(text.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Step { bar: Some(bar) }
+    }
+
+    /// Begins an upload of known size.
+    pub(crate) fn upload(text: &str, bytes: u64) -> Step {
+        if !std::io::stderr().is_terminal() {
+            output::note(&format!("{text} ({})", output::size(bytes)));
+            return Step { bar: None };
+        }
+        let bar = ProgressBar::new(bytes);
+        bar.set_style(style("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}"));
+        bar.set_prefix(text.to_owned());
+        Step { bar: Some(bar) }
+    }
+
+    /// Prints a line without tearing the display.
+    pub(crate) fn line(&self, text: &str) {
+        self.suspend(|| output::note(text));
+    }
+
+    /// Prints whatever the caller prints without tearing the display.
+    pub(crate) fn suspend(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// A handle for another thread to show details with; it does not end the step.
+    pub(crate) fn handle(&self) -> Detail {
+        Detail { bar: self.bar.clone() }
+    }
+
+    /// Counts what is read through it.
+    pub(crate) fn reader<R: Read>(&self, inner: R) -> Counted<R> {
+        Counted { inner, bar: self.bar.clone() }
+    }
+
+    /// Ends the step and leaves no trace of it.
+    pub(crate) fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows the newest detail beside a spinner.
+pub(crate) struct Detail {
+    bar: Option<ProgressBar>,
+}
+
+impl Detail {
+    pub(crate) fn detail(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(anstream::adapter::strip_str(text).to_string());
+        }
+    }
+}
+
+/// A reader that moves a bar along.
+pub(crate) struct Counted<R> {
+    inner: R,
+    bar: Option<ProgressBar>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        if let Some(bar) = &self.bar {
+            bar.inc(read as u64);
+        }
+        Ok(read)
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

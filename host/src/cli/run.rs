@@ -1,0 +1,48 @@
+//! `isopod run FILE.wasm -- ARGS`: one `wasi:cli/command` component, with our own standard streams. Keeps nothing.
+
+use super::local::{Granted, Terminal, load};
+use anyhow::{Result, bail};
+use isopod_engine::{Engine, EngineConfig, Fault};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    granted: Granted,
+    /// The component: a .wasm file.
+    file: PathBuf,
+    /// The command's own arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(execute(args))
+}
+
+async fn execute(args: Args) -> Result<ExitCode> {
+    let engine = Engine::new(EngineConfig::default())?;
+    let component = load(&engine, &args.file).await?;
+    if !component.info().entries.command {
+        bail!("{} is no command: it exports no wasi:cli/run. Serve it with `isopod serve`", args.file.display());
+    }
+    let name = args.file.file_stem().map_or_else(|| "command".into(), |stem| stem.to_string_lossy().into_owned());
+    let mut argv = vec![name.clone()];
+    argv.extend(args.args);
+    let mut sandbox = args.granted.sandbox(&name, argv, Arc::new(Terminal))?;
+    sandbox.inherit_stdio = true;
+    let program = engine.program(&component, sandbox)?;
+    match program.run().await {
+        Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
+        Err(fault) => {
+            print_backtrace(&fault);
+            Err(fault.into())
+        }
+    }
+}
+
+fn print_backtrace(fault: &Fault) {
+    for function in fault.backtrace() {
+        eprintln!("    at {function}");
+    }
+}

@@ -1,0 +1,74 @@
+//! `isopod serve FILE.wasm`: one component on one address, until Ctrl-C. Keeps nothing.
+
+use super::local::{Granted, Terminal, load};
+use crate::{
+    dispatch::{App, Directory, Running},
+    ingress::{self, AccessLine, AccessLog},
+    limits,
+};
+use anyhow::{Context, Result, bail};
+use isopod_engine::{Engine, EngineConfig};
+use isopod_policy::{AppName, Entry, Isolation, Process};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use tokio::sync::watch;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The component: a .wasm file.
+    file: PathBuf,
+    /// Where to listen; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    addr: SocketAddr,
+    /// Give every request an instance of its own.
+    #[arg(long)]
+    isolate_requests: bool,
+    #[command(flatten)]
+    granted: Granted,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> Result<ExitCode> {
+    let engine = Engine::new(EngineConfig::default())?;
+    let component = load(&engine, &args.file).await?;
+    if component.info().entries.http.is_none() {
+        bail!("{} answers no HTTP requests: run a command with `isopod run`, and deploy an app of events with `isopod deploy`", args.file.display());
+    }
+    let name: AppName = "app".parse()?;
+    let sandbox = args.granted.sandbox(name.as_ref(), Vec::new(), Arc::new(Terminal))?;
+    let program = engine.program(&component, sandbox)?;
+    let first = program.start().await.context("the component cannot be started")?;
+    let isolation = if args.isolate_requests { Isolation::Request } else { Isolation::Reuse };
+    let processes = [("web".to_owned(), Process::new(Entry::Http))];
+    let app = Arc::new(App::new(name.clone()));
+    app.install(Running::new(None, program, &processes, isolation, Some(first)));
+    let directory = Arc::new(Directory::default());
+    directory.put(app);
+
+    let config = ingress::Config {
+        domain: "localhost".into(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        drain: limits::SERVE_DRAIN,
+        only_app: Some(name.to_string()),
+    };
+    let service = ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
+        .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))?;
+    eprintln!("Serving HTTP on http://{}/", service.local_addr()?);
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        // Without a signal handler the default action ends the process, which is as good.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            let _ = stop.send(true);
+        }
+    });
+    service.run(stopped).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct NoAccessLog;
+
+impl AccessLog for NoAccessLog {
+    fn request(&self, _: AccessLine<'_>) {}
+}

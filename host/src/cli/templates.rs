@@ -1,0 +1,190 @@
+//! What `isopod new` writes: the files of each template with the project's names filled in, and the SDK's sources. It
+//! makes texts only; writing them is the command's.
+
+use clap::ValueEnum;
+use isopod_policy::AppName;
+
+/// The SDK's sources, as they are in this program's own repository.
+const SDK_FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/sdk_files.rs"));
+/// Where they go in a project.
+const SDK_FOLDER: &str = "vendor/isopod-sdk";
+/// Words that Rust or Cargo keep for themselves, so that no package can be called so.
+const RESERVED: [&str; 47] = [
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "isopod-sdk",
+    "let",
+    "log",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "serde",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "type",
+    "use",
+];
+
+/// What kind of app to begin with.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Template {
+    /// Answers HTTP requests
+    Http,
+    /// Handles events
+    Events,
+    /// Talks with people: one event for each thing they say
+    Bot,
+}
+
+/// One file of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct File {
+    /// Relative to the project's folder.
+    pub(crate) path: String,
+    pub(crate) content: Vec<u8>,
+}
+
+/// All files of a new project.
+pub(crate) fn files(template: Template, name: &AppName) -> Vec<File> {
+    let (lib, manifest, readme) = match template {
+        Template::Http => (
+            include_str!("templates/http.rs.in"),
+            include_str!("templates/http.toml.in"),
+            include_str!("templates/http.md.in"),
+        ),
+        Template::Events => (
+            include_str!("templates/events.rs.in"),
+            include_str!("templates/events.toml.in"),
+            include_str!("templates/events.md.in"),
+        ),
+        Template::Bot => (
+            include_str!("templates/bot.rs.in"),
+            include_str!("templates/bot.toml.in"),
+            include_str!("templates/bot.md.in"),
+        ),
+    };
+    let manifest = format!("{}{manifest}", include_str!("templates/isopod.toml.in"));
+    let readme = format!("{}{readme}{}", include_str!("templates/head.md.in"), include_str!("templates/foot.md.in"));
+    // The simplest template needs nothing besides the SDK.
+    let libraries = match template {
+        Template::Http => "",
+        Template::Events | Template::Bot => "serde = { version = \"1\", features = [\"derive\"] }\n",
+    };
+    let cargo = include_str!("templates/Cargo.toml.in").replace("{{libraries}}", libraries);
+    let texts = [
+        ("Cargo.toml", &*cargo),
+        ("isopod.toml", &manifest),
+        ("src/lib.rs", lib),
+        ("README.md", &readme),
+        (".gitignore", "/target\n/.isopod\n"),
+    ];
+    let names = Names::of(name);
+    let own = texts.map(|(path, text)| File { path: path.to_owned(), content: names.fill(text).into_bytes() });
+    let sdk = SDK_FILES
+        .iter()
+        .map(|(path, content)| File { path: format!("{SDK_FOLDER}/{path}"), content: content.to_vec() });
+    own.into_iter().chain(sdk).collect()
+}
+
+/// The names that stand in a project.
+struct Names {
+    app: String,
+    package: String,
+    library: String,
+}
+
+impl Names {
+    fn of(app: &AppName) -> Names {
+        let app = app.to_string();
+        let unfit = app.starts_with(|first: char| first.is_ascii_digit()) || RESERVED.contains(&app.as_str());
+        let package = if unfit { format!("app-{app}") } else { app.clone() };
+        let library = package.replace('-', "_");
+        Names { app, package, library }
+    }
+
+    fn fill(&self, text: &str) -> String {
+        let words = [("{{name}}", &self.app), ("{{package}}", &self.package), ("{{library}}", &self.library)];
+        words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isopod_policy::Manifest;
+
+    fn text(files: &[File], path: &str) -> String {
+        let file = files.iter().find(|file| file.path == path).unwrap_or_else(|| panic!("no {path}"));
+        String::from_utf8(file.content.clone()).unwrap()
+    }
+
+    #[test]
+    fn every_template_has_a_manifest_that_names_its_own_component() {
+        for template in Template::value_variants() {
+            let files = files(*template, &"my-app".parse().unwrap());
+            let manifest = Manifest::parse(&text(&files, "isopod.toml")).unwrap();
+            assert_eq!(manifest.name.to_string(), "my-app");
+            assert_eq!(manifest.component.as_deref(), Some("target/wasm32-wasip2/release/my_app.wasm"));
+            let cargo: toml::Table = text(&files, "Cargo.toml").parse().unwrap();
+            assert_eq!(cargo["package"]["name"].as_str(), Some("my-app"));
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_to_be_filled_in() {
+        for template in Template::value_variants() {
+            for file in files(*template, &"x".parse().unwrap()).iter().filter(|file| !file.path.starts_with("vendor")) {
+                assert!(!String::from_utf8_lossy(&file.content).contains("{{"), "{}", file.path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_project_carries_the_sdk() {
+        let files = files(Template::Http, &"x".parse().unwrap());
+        let sdk: toml::Table = text(&files, "vendor/isopod-sdk/Cargo.toml").parse().unwrap();
+        assert_eq!(sdk["package"]["name"].as_str(), Some("isopod-sdk"));
+        text(&files, "vendor/isopod-sdk/src/lib.rs");
+        assert!(files.iter().all(|file| !file.path.contains("/target/")));
+    }
+
+    #[test]
+    fn names_that_no_package_can_have_get_a_prefix() {
+        let package = |name: &str| Names::of(&name.parse().unwrap()).package;
+        assert_eq!(["2048", "match", "greeter"].map(package), ["app-2048", "app-match", "greeter"]);
+    }
+}

@@ -1,0 +1,129 @@
+//! `isopod up`: runs the host until it is told to stop. Owns the process: its log on stderr, its one line on stdout, its
+//! signals. Never builds a service (see `platform`).
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{self, Config, Overrides},
+    limits,
+    platform::Platform,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder for everything that lasts: apps, releases, logs, the admin token [default: ~/.local/share/isopod]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where apps are reached; port 0 picks a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where the API is reached; port 0 picks a free one [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// The domain below which apps have their names [default: localhost]
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// A TOML file with these and further settings; the command line goes before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How the host's own log looks
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// How much the host's own log says: error, warn, info, debug or trace, or a filter such as isopod=debug
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    start_log(args.log_format, &args.log)?;
+    let config = Config::load(Overrides {
+        data_dir: args.data,
+        listen: args.listen,
+        admin: args.admin,
+        domain: args.domain,
+        file: args.config,
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(limits::ADMIN_THREADS)
+        .max_blocking_threads(limits::ADMIN_BLOCKING_THREADS)
+        .thread_name("isopod-admin")
+        .enable_all()
+        .build()
+        .context("the threads of the admin runtime can't be started")?;
+    let code = runtime.block_on(serve(config));
+    // What still blocks now was given its time already.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(config: Config) -> Result<ExitCode> {
+    // Before anything can be killed half-way.
+    let mut signals = Signals::new().context("the signals that stop the host can't be heard")?;
+    let platform = tokio::select! {
+        started = Platform::start(config) => started?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
+    say_ready(&platform)?;
+    signals.next().await;
+    tokio::spawn(async move {
+        signals.next().await;
+        tracing::warn!("told to stop a second time: ending at once");
+        std::process::exit(1);
+    });
+    platform.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The one line on stdout, by which programs learn the addresses.
+fn say_ready(platform: &Platform) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "isopod ready listen={} admin={}", platform.listen, platform.admin)
+        .and_then(|()| stdout.flush())
+        .context("the ready line can't be written to stdout")
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn start_log(format: LogFormat, filter: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is no filter for --log"))?;
+    let colour = std::io::stderr().is_terminal() && !config::no_colour();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let started = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|e| anyhow::anyhow!("the host's log can't be started: {e}"))
+}

@@ -1,0 +1,334 @@
+//! Owns what the host is told: the command line's overrides, the environment and the configuration file, as written
+//! and then resolved. The only reader of the environment. Never builds a service and never changes a file.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::Read,
+    net::{SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::limits;
+
+/// What `isopod up` runs with, every choice made.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) domain: String,
+    pub(crate) pushes: Pushes,
+    pub(crate) logs: Logs,
+    pub(crate) drain_time: Duration,
+    pub(crate) compile_threads: usize,
+    pub(crate) instances_max: u32,
+}
+
+/// How push jobs run.
+#[derive(Debug, Clone)]
+pub(crate) struct Pushes {
+    pub(crate) parallel: usize,
+    pub(crate) queued_max: usize,
+    pub(crate) time_limit: Duration,
+}
+
+/// How much of each app's log is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Logs {
+    pub(crate) segment_bytes: u64,
+    pub(crate) kept_bytes: u64,
+    pub(crate) kept_for: Duration,
+}
+
+/// What the command line said; it goes before the file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overrides {
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) listen: Option<String>,
+    pub(crate) admin: Option<String>,
+    pub(crate) domain: Option<String>,
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Why the host can't be configured so.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("the configuration file {} can't be read: {source}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("the configuration file {} is larger than {} bytes", path.display(), limits::CONFIG_BYTES)]
+    TooLarge { path: PathBuf },
+    #[error("the configuration file {} is not right: {message}", path.display())]
+    Malformed { path: PathBuf, message: String },
+    #[error("`{value}` is no address for {name}: {reason}. Write it as host:port, such as 127.0.0.1:8080")]
+    BadAddress { name: &'static str, value: String, reason: String },
+    #[error("`{value}` is no domain for apps: {reason}")]
+    BadDomain { value: String, reason: &'static str },
+    #[error("{name} is {value}, outside of its range {range}")]
+    OutOfRange { name: &'static str, value: String, range: &'static str },
+    #[error("there is no folder to keep data in: neither XDG_DATA_HOME nor HOME is set. Give one with --data DIR")]
+    NoDataDir,
+}
+
+/// The configuration file as it is written. Unknown keys are errors, so that a misspelt one is not silently ignored.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    data: Option<PathBuf>,
+    listen: Option<String>,
+    admin: Option<String>,
+    domain: Option<String>,
+    drain_time: Option<Span>,
+    compile_threads: Option<usize>,
+    instances_max: Option<u32>,
+    #[serde(default)]
+    pushes: WrittenPushes,
+    #[serde(default)]
+    logs: WrittenLogs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPushes {
+    parallel: Option<usize>,
+    queued_max: Option<usize>,
+    time_limit: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLogs {
+    segment: Option<Size>,
+    kept: Option<Size>,
+    kept_for: Option<Span>,
+}
+
+/// A duration as written: `30s`, `7days`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Span(Duration);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let span = humantime::parse_duration(&text);
+        span.map(Self).map_err(|e| format!("`{text}` is no duration ({e}); write it as `30s` or `7days`"))
+    }
+}
+
+/// A size as written: `4MiB`, `512KiB`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Size(u64);
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no size; write it as `512KiB` or `4MiB`");
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at(digits);
+        let scale: u64 = match unit.trim() {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(wrong()),
+        };
+        number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale)).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl Config {
+    /// Reads the file and the environment, and decides what the host runs with: command line, then file, then default.
+    pub(crate) fn load(overrides: Overrides) -> Result<Self, ConfigError> {
+        let written = match &overrides.file {
+            Some(path) => read(path)?,
+            None => Written::default(),
+        };
+        resolve(written, overrides, |name| std::env::var_os(name))
+    }
+}
+
+/// The folder that the host keeps its data in unless told otherwise; the CLI looks there for `admin.token`.
+pub(crate) fn default_data_dir() -> Option<PathBuf> {
+    data_dir_from(|name| std::env::var_os(name))
+}
+
+/// Whether the user wants no colours anywhere (<https://no-color.org>).
+pub(crate) fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+fn data_dir_from(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |name| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
+    base.map(|base| base.join("isopod"))
+}
+
+fn read(path: &Path) -> Result<Written, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut text = String::new();
+    file.take(limits::CONFIG_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > limits::CONFIG_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    toml::from_str(&text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: e.to_string() })
+}
+
+fn resolve(
+    written: Written,
+    overrides: Overrides,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Config, ConfigError> {
+    let data_dir = overrides.data_dir.or(written.data).or_else(|| data_dir_from(environment));
+    let listen = overrides.listen.or(written.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let admin = overrides.admin.or(written.admin).unwrap_or_else(|| "127.0.0.1:8081".to_owned());
+    let domain = overrides.domain.or(written.domain).unwrap_or_else(|| "localhost".to_owned());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let config = Config {
+        data_dir: data_dir.ok_or(ConfigError::NoDataDir)?,
+        listen: address("listen", &listen)?,
+        admin: address("admin", &admin)?,
+        domain: domain_name(&domain)?,
+        pushes: Pushes {
+            parallel: written.pushes.parallel.unwrap_or(limits::PUSHES_PARALLEL),
+            queued_max: written.pushes.queued_max.unwrap_or(limits::PUSHES_QUEUED_MAX),
+            time_limit: written.pushes.time_limit.map_or(limits::PUSH_TIME, |span| span.0),
+        },
+        logs: Logs {
+            segment_bytes: written.logs.segment.map_or(limits::LOG_SEGMENT_BYTES, |size| size.0),
+            kept_bytes: written.logs.kept.map_or(limits::LOG_KEPT_BYTES, |size| size.0),
+            kept_for: written.logs.kept_for.map_or(limits::LOG_KEPT_FOR, |span| span.0),
+        },
+        drain_time: written.drain_time.map_or(limits::DRAIN_TIME, |span| span.0),
+        compile_threads: written.compile_threads.unwrap_or(processors),
+        instances_max: written.instances_max.unwrap_or(1000),
+    };
+    check_ranges(&config)?;
+    Ok(config)
+}
+
+fn check_ranges(config: &Config) -> Result<(), ConfigError> {
+    let seconds = |span: Duration| format!("{} s", span.as_secs());
+    let checks: [(&'static str, bool, String, &'static str); 8] = [
+        ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
+        (
+            "pushes.queued_max",
+            (1..=10_000).contains(&config.pushes.queued_max),
+            config.pushes.queued_max.to_string(),
+            "1 to 10000",
+        ),
+        (
+            "pushes.time_limit",
+            (1..=86_400).contains(&config.pushes.time_limit.as_secs()),
+            seconds(config.pushes.time_limit),
+            "1 second to 1 day",
+        ),
+        (
+            "logs.segment",
+            (64 << 10..=1 << 30).contains(&config.logs.segment_bytes),
+            format!("{} bytes", config.logs.segment_bytes),
+            "64KiB to 1GiB",
+        ),
+        (
+            "logs.kept",
+            config.logs.kept_bytes >= config.logs.segment_bytes,
+            format!("{} bytes", config.logs.kept_bytes),
+            "at least one segment (logs.segment)",
+        ),
+        ("drain_time", config.drain_time.as_secs() <= 3600, seconds(config.drain_time), "0 seconds to 1 hour"),
+        ("compile_threads", (1..=256).contains(&config.compile_threads), config.compile_threads.to_string(), "1 to 256"),
+        ("instances_max", (1..=100_000).contains(&config.instances_max), config.instances_max.to_string(), "1 to 100000"),
+    ];
+    for (name, holds, value, range) in checks {
+        if !holds {
+            return Err(ConfigError::OutOfRange { name, value, range });
+        }
+    }
+    Ok(())
+}
+
+fn address(name: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
+    let bad = |reason: String| ConfigError::BadAddress { name, value: value.to_owned(), reason };
+    let mut found = value.to_socket_addrs().map_err(|e| bad(e.to_string()))?;
+    found.next().ok_or_else(|| bad("the name has no address".to_owned()))
+}
+
+fn domain_name(value: &str) -> Result<String, ConfigError> {
+    let bad = |reason| ConfigError::BadDomain { value: value.to_owned(), reason };
+    let domain = value.trim_end_matches('.').to_ascii_lowercase();
+    if domain.is_empty() || domain.len() > 180 {
+        return Err(bad("it must have 1 to 180 characters"));
+    }
+    let label = |label: &str| {
+        let allowed = label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        (1..=63).contains(&label.len()) && allowed && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if !domain.split('.').all(label) {
+        return Err(bad("each part between dots must be 1 to 63 letters, digits or inner dashes"));
+    }
+    Ok(domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(text: &str, overrides: Overrides) -> Result<Config, ConfigError> {
+        let written = toml::from_str(text).map_err(|e| ConfigError::Malformed {
+            path: PathBuf::from("isopod.conf"),
+            message: e.to_string(),
+        })?;
+        resolve(written, overrides, |name| (name == "HOME").then(|| OsString::from("/home/ada")))
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_interface() {
+        let config = resolved("", Overrides::default()).expect("resolves");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.admin.to_string(), "127.0.0.1:8081");
+        assert_eq!(config.domain, "localhost");
+        assert_eq!(config.data_dir, PathBuf::from("/home/ada/.local/share/isopod"));
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let overrides = Overrides { listen: Some("127.0.0.1:0".to_owned()), ..Overrides::default() };
+        let config = resolved("listen = \"127.0.0.1:9000\"\nadmin = \"127.0.0.1:9001\"", overrides).expect("resolves");
+        assert_eq!(config.listen.port(), 0);
+        assert_eq!(config.admin.port(), 9001);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_that_names_it() {
+        let error = resolved("domian = \"x\"", Overrides::default()).expect_err("is refused");
+        assert!(error.to_string().contains("domian"), "{error}");
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused_by_name() {
+        for (text, name) in [
+            ("pushes.parallel = 0", "pushes.parallel"),
+            ("logs.segment = \"1KiB\"", "logs.segment"),
+            ("drain_time = \"2h\"", "drain_time"),
+            ("domain = \"-x.org\"", "-x.org"),
+            ("listen = \"nonsense\"", "listen"),
+        ] {
+            let error = resolved(text, Overrides::default()).expect_err(text);
+            assert!(error.to_string().contains(name), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_unit() {
+        assert_eq!(Size::try_from("4MiB".to_owned()).map(|s| s.0), Ok(4 << 20));
+        assert!(Size::try_from("4MB".to_owned()).is_err());
+        assert!(Size::try_from("99999999999GiB".to_owned()).is_err());
+    }
+}

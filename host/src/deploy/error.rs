@@ -1,0 +1,102 @@
+//! Owns why something asked of an app is refused, and why a push fails. Never decides how that is shown.
+
+use std::time::Duration;
+
+use isopod_engine::{Fault, Rejected};
+use isopod_policy::{AppName, AppState, AppType, BundleError, ErrorCause};
+use isopod_store::StoreError;
+
+/// Why something asked of an app is not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeployError {
+    #[error("there is no app `{0}`")]
+    UnknownApp(AppName),
+    #[error("there is an app `{0}` already")]
+    AppExists(AppName),
+    #[error("the type of `{app}` can't be changed while it is {state}")]
+    NotStopped { app: AppName, state: AppState },
+    #[error("`{0}` has no release yet, so there is nothing to start")]
+    NothingToStart(AppName),
+    #[error("`{app}` has no push `{id}`")]
+    UnknownPush { app: AppName, id: String },
+    #[error("`{app}` has no release `{release}`")]
+    UnknownRelease { app: AppName, release: String },
+    #[error("{refused}")]
+    Refused { app: AppName, refused: isopod_policy::Refused },
+    #[error("`{app}` is of type {app_type}, and build errors are shown for dev apps only")]
+    NotDev { app: AppName, app_type: AppType },
+    #[error("{what} are waiting already")]
+    TooMany { what: String, retry_after: Duration },
+    #[error("{0}")]
+    Unusable(Failure),
+    #[error("the host is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{doing}: {source}")]
+    Disk { doing: &'static str, source: std::io::Error },
+}
+
+/// Why a push failed. Its text goes to whoever pushed, so each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}")]
+    Bundle(#[from] BundleError),
+    #[error("{0}")]
+    Rejected(#[from] Rejected),
+    #[error(
+        "the component was built with the SDK {found}, and this host supports {oldest} and newer: update isopod-sdk \
+         in Cargo.toml and build again"
+    )]
+    SdkTooOld { found: String, oldest: &'static str },
+    #[error("{problem}. Correct [processes] in isopod.toml, or leave it out to get a default")]
+    Processes { problem: String },
+    #[error("a new instance did not start: {0}")]
+    Start(Fault),
+    #[error("the health check of process `{process}` failed: {detail}. The release before it keeps the traffic")]
+    Health { process: String, detail: String },
+    #[error("the push took longer than its time limit of {} s and was given up", .0.as_secs())]
+    TimeLimit(Duration),
+    #[error("the host was stopped before the push was completed; push again")]
+    HostStopped,
+    #[error("the app was deleted while it was pushed to")]
+    AppDeleted,
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("internal error: {0}; the host's own log says more")]
+    Internal(String),
+}
+
+impl Failure {
+    /// A stable name for the reason.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Bundle(_) => "invalid-bundle",
+            Self::Rejected(rejected) => rejected.code(),
+            Self::SdkTooOld { .. } => "sdk-too-old",
+            Self::Processes { .. } => "invalid-formation",
+            Self::Start(_) => "start-failed",
+            Self::Health { .. } => "health-check",
+            Self::TimeLimit(_) => "time-limit",
+            Self::HostStopped => "host-stopped",
+            Self::AppDeleted => "app-deleted",
+            Self::Store(_) | Self::Internal(_) => "internal",
+        }
+    }
+
+    /// What an app is in error for when its present release fails so.
+    pub(crate) fn cause(&self) -> ErrorCause {
+        match self {
+            Self::SdkTooOld { .. } => ErrorCause::SdkTooOld,
+            Self::Health { .. } | Self::Start(_) => ErrorCause::HealthCheck,
+            Self::Bundle(_)
+            | Self::Rejected(_)
+            | Self::Processes { .. }
+            | Self::TimeLimit(_)
+            | Self::HostStopped
+            | Self::AppDeleted
+            | Self::Store(_)
+            | Self::Internal(_) => ErrorCause::LoadFailed,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Owns the life of an app besides its pushes: create, start, stop, change its type, delete. Each change is stored first,
+//! then done, then recorded in the app's activity with its cause.
+
+use std::sync::{Arc, PoisonError};
+
+use isopod_policy::{AppEvent, AppName, AppState, AppType, Manifest, ReleaseNumber};
+use isopod_store::{App, Control, Intended, NewActivity, NewApp, StoreError};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{BuildError, DeployError, Deployer, Entry, Failure, activate, verify};
+use crate::{dispatch, observe::logs::LogLine};
+
+impl Deployer {
+    /// Makes an app.
+    pub(crate) async fn create(
+        &self,
+        name: &AppName,
+        app_type: AppType,
+        cause: &str,
+        by: &str,
+    ) -> Result<Arc<Entry>, DeployError> {
+        self.open()?;
+        // One at a time: two apps of one name must not get past each other.
+        let _creating = self.0.creating.lock().await;
+        if self.0.apps.read().unwrap_or_else(PoisonError::into_inner).contains_key(name) {
+            return Err(DeployError::AppExists(name.clone()));
+        }
+        let new = NewApp { name: name.clone(), app_type, intended: Intended::Running, created_at: Timestamp::now() };
+        let row = match self.0.parts.store.create_app(new).await {
+            Ok(row) => row,
+            Err(StoreError::AppExists { name }) => return Err(DeployError::AppExists(name)),
+            Err(error) => return Err(error.into()),
+        };
+        let entry = self.enter(row);
+        let text = format!("created as a {app_type} app: {cause}");
+        self.record(&entry, "app-created", text, json!({ "type": app_type, "by": by })).await;
+        Ok(entry)
+    }
+
+    /// Makes an app known to traffic and to this host's tables.
+    pub(super) fn enter(&self, row: App) -> Arc<Entry> {
+        let traffic = Arc::new(dispatch::App::new(row.name.clone()));
+        let log = self.0.parts.logs.app(&row.name);
+        let entry = Arc::new(Entry::new(row, log, Arc::clone(&traffic)));
+        let mut apps = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
+        apps.insert(entry.name.clone(), Arc::clone(&entry));
+        self.0.parts.directory.put(traffic);
+        entry
+    }
+
+    /// Changes an app's type, which only a stopped app lets happen.
+    pub(crate) async fn set_type(&self, name: &AppName, app_type: AppType, by: &str) -> Result<Arc<Entry>, DeployError> {
+        self.open()?;
+        let entry = self.app(name)?;
+        let not_stopped = |state| DeployError::NotStopped { app: name.clone(), state };
+        // Whoever holds the turn is changing the app, so it is not at rest even if its state says so.
+        let turn = entry.turn.try_lock().map_err(|_| not_stopped(AppState::Deploying))?;
+        let (state, before) = {
+            let facts = entry.facts();
+            (facts.state, facts.app_type)
+        };
+        if state != AppState::Stopped {
+            return Err(not_stopped(state));
+        }
+        if before == app_type {
+            drop(turn);
+            return Ok(entry);
+        }
+        self.0.parts.store.set_app_type(name, app_type, Timestamp::now()).await?;
+        entry.facts().app_type = app_type;
+        drop(turn);
+        let text = format!("type changed from {before} to {app_type}: asked for");
+        self.record(&entry, "app-type", text, json!({ "from": before, "to": app_type, "by": by })).await;
+        Ok(entry)
+    }
+
+    /// Starts a stopped app, or one in error. What comes of it is seen in its state.
+    pub(crate) async fn start(&self, name: &AppName, by: &str) -> Result<Arc<Entry>, DeployError> {
+        self.open()?;
+        let entry = self.app(name)?;
+        let Some(release) = entry.facts().release else { return Err(DeployError::NothingToStart(name.clone())) };
+        self.intend(&entry, Intended::Running).await?;
+        if entry.step(AppEvent::Start, None).is_err() {
+            // It runs, or is being made to run: asked for what is the case.
+            return Ok(entry);
+        }
+        let text = format!("{release} is started: asked for");
+        self.record(&entry, "app-started", text, json!({ "release": release, "by": by })).await;
+        let (deployer, starting) = (self.clone(), Arc::clone(&entry));
+        self.0.tasks.spawn(async move { deployer.bring_up(&starting).await });
+        Ok(entry)
+    }
+
+    /// Stops an app: new requests are refused at once, accepted ones are finished.
+    pub(crate) async fn stop(&self, name: &AppName, by: &str) -> Result<Arc<Entry>, DeployError> {
+        let entry = self.app(name)?;
+        self.intend(&entry, Intended::Stopped).await?;
+        if entry.step(AppEvent::Stop, None).is_err() {
+            // It is stopped already.
+            return Ok(entry);
+        }
+        // The release before this goes by itself once its last accepted request is answered.
+        drop(entry.traffic.set_stopped("the app is stopped"));
+        self.record(&entry, "app-stopped", "stopped: asked for".to_owned(), json!({ "by": by })).await;
+        Ok(entry)
+    }
+
+    async fn intend(&self, entry: &Entry, intended: Intended) -> Result<(), DeployError> {
+        if entry.facts().intended != intended {
+            self.0.parts.store.set_intended(&entry.name, intended, Timestamp::now()).await?;
+            entry.facts().intended = intended;
+        }
+        Ok(())
+    }
+
+    /// Deletes an app with all it has. Accepted requests are finished first.
+    pub(crate) async fn delete(&self, name: &AppName) -> Result<(), DeployError> {
+        let entry = self.app(name)?;
+        entry.facts().deleted = true;
+        entry.gone.cancel();
+        let serving = entry.traffic.set_stopped("the app is deleted");
+        self.0.parts.directory.remove(name);
+        let _turn = entry.turn.lock().await;
+        if let Some(serving) = serving
+            && tokio::time::timeout(crate::limits::DRAIN_TIME, serving.drained()).await.is_err()
+        {
+            tracing::warn!(app = %name, "requests of a deleted app were not finished in time and go on without its data");
+        }
+        // First, since the writer of the logs would make the folder again for its next line.
+        self.0.parts.logs.forget(name).await;
+        if let Err(error) = self.0.parts.store.delete_app(name).await {
+            // It is still stored, so it is still an app: it comes back when the host starts again, or is deleted again.
+            entry.facts().deleted = false;
+            self.0.parts.directory.put(Arc::clone(&entry.traffic));
+            return Err(error.into());
+        }
+        self.0.apps.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        tracing::info!(app = %name, "an app was deleted with its data");
+        Ok(())
+    }
+
+    /// Keeps what the compiler said about the newest code of a dev app, or forgets it.
+    pub(crate) fn set_build_error(&self, name: &AppName, message: Option<String>) -> Result<(), DeployError> {
+        let entry = self.app(name)?;
+        let app_type = entry.facts().app_type;
+        if app_type != AppType::Dev {
+            return Err(DeployError::NotDev { app: name.clone(), app_type });
+        }
+        entry.traffic.set_build_error(message.clone());
+        entry.facts().build_error = message.map(|message| BuildError { message, at: Timestamp::now() });
+        Ok(())
+    }
+
+    /// Brings the present release of an app into service, as its intended state asks for.
+    pub(super) async fn bring_up(&self, entry: &Entry) {
+        let _turn = entry.turn.lock().await;
+        let (state, release) = {
+            let facts = entry.facts();
+            (facts.state, facts.release)
+        };
+        // Otherwise a push or a stop came first.
+        let (AppState::Starting, Some(release)) = (state, release) else { return };
+        let brought = tokio::select! {
+            brought = self.load(entry, release) => brought,
+            () = entry.gone.cancelled() => return,
+            () = self.0.abandon.cancelled() => return,
+        };
+        if entry.facts().state != AppState::Starting {
+            return;
+        }
+        match brought {
+            Ok(running) => {
+                entry.traffic.install(running);
+                settle(entry, AppEvent::Serving, None);
+            }
+            Err(failure) => {
+                let reason = format!("{}: {failure}", failure.code());
+                entry.log.write(LogLine::host(&entry.name, format!("{release} can't be started: {reason}")));
+                drop(entry.traffic.set_stopped(format!("the app is in error: {}", failure.cause())));
+                settle(entry, AppEvent::Failed(failure.cause()), Some(reason.clone()));
+                let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
+                self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;
+            }
+        }
+    }
+
+    async fn load(&self, entry: &Entry, number: ReleaseNumber) -> Result<dispatch::Running, Failure> {
+        let release = self.0.parts.store.release(&entry.name, number).await?;
+        let release = release.ok_or_else(|| Failure::Internal(format!("{number} is not in the store")))?;
+        let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, release.manifest)).await;
+        let verified = verified.map_err(|e| Failure::Internal(e.to_string()))??;
+        let app_type = entry.facts().app_type;
+        let component = self.compile(&verified, app_type).await?;
+        let program = self.program(entry, &component, &verified.manifest, number).await?;
+        let processes = verify::formation(&verified.manifest, &verified.info.entries)?;
+        let first = activate::check(&program, &processes).await?;
+        Ok(dispatch::Running::new(Some(number), program, &processes, verified.manifest.isolation, first))
+    }
+
+    /// The manifest that the app runs with now.
+    pub(super) async fn present_manifest(&self, entry: &Entry) -> Result<Manifest, Failure> {
+        let release = entry.facts().release;
+        let Some(release) = release else { return Ok(Manifest::new(entry.name.clone())) };
+        let release = self.0.parts.store.release(&entry.name, release).await?;
+        Ok(release.map_or_else(|| Manifest::new(entry.name.clone()), |release| release.manifest))
+    }
+
+    /// Adds to the app's activity. A record that can't be kept is no reason to undo what was done.
+    pub(super) async fn record(&self, entry: &Entry, kind: &str, text: String, data: Value) {
+        let app = Some(entry.name.clone());
+        let activity = NewActivity { app, kind: kind.to_owned(), text, data, at: Timestamp::now() };
+        if let Err(error) = self.0.parts.store.append_activity(activity.clone()).await {
+            tracing::warn!(app = %entry.name, %error, kind, "an activity could not be recorded");
+        }
+        self.tell(activity);
+    }
+}
+
+pub(super) fn settle(entry: &Entry, event: AppEvent, detail: Option<String>) {
+    if let Err(refused) = entry.step(event, detail) {
+        tracing::warn!(app = %entry.name, %refused, "the app changed while it was started");
+    }
+}

@@ -1,0 +1,190 @@
+//! Owns the way from a bundle to a serving release, and the life of an app: create, push, start, stop, delete. The
+//! pure rules are in the policy crate, running is the engine's, remembering is the store's.
+
+mod activate;
+mod entry;
+mod error;
+mod job;
+mod lifecycle;
+mod push;
+mod receive;
+mod restore;
+mod verify;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use isopod_engine::Engine;
+use isopod_policy::{AppName, PushId};
+use isopod_store::{Control, NewActivity, Store};
+use tokio::sync::{Semaphore, broadcast, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use self::{
+    entry::{BuildError, Entry},
+    error::{DeployError, Failure},
+    push::PushNow,
+    receive::{Received, Upload},
+    restore::Restored,
+};
+use self::push::LivePush;
+use crate::{
+    config, dispatch, limits,
+    observe::{logs::Logs, metrics::Metrics},
+};
+
+/// What the deployer works with.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) engine: Engine,
+    pub(crate) directory: Arc<dispatch::Directory>,
+    pub(crate) logs: Logs,
+    pub(crate) metrics: Metrics,
+    pub(crate) pushes: config::Pushes,
+}
+
+/// Where uploads are until their push is done.
+fn uploads_folder(store: &Store) -> PathBuf {
+    store.folder().join("tmp")
+}
+
+/// The handle: cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Deployer(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    apps: RwLock<BTreeMap<AppName, Arc<Entry>>>,
+    creating: tokio::sync::Mutex<()>,
+    live: Mutex<HashMap<PushId, Arc<LivePush>>>,
+    /// Room for pushes that wait or run.
+    room: Arc<Semaphore>,
+    /// Slots for pushes that run.
+    running: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// What happens to apps, for those who follow.
+    news: broadcast::Sender<NewActivity>,
+    /// No new work is taken.
+    closing: CancellationToken,
+    /// Work under way is given up.
+    abandon: CancellationToken,
+}
+
+impl Deployer {
+    /// Makes the deployer. Blocks a little, to prepare the folder for uploads.
+    pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
+        receive::prepare(&uploads_folder(&parts.store))?;
+        Ok(Self(Arc::new(Shared {
+            apps: RwLock::default(),
+            creating: tokio::sync::Mutex::new(()),
+            live: Mutex::default(),
+            room: Arc::new(Semaphore::new(parts.pushes.queued_max)),
+            running: Arc::new(Semaphore::new(parts.pushes.parallel)),
+            uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
+            tasks: TaskTracker::new(),
+            news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES),
+            closing: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            parts,
+        })))
+    }
+
+    /// The app of this name.
+    pub(crate) fn app(&self, name: &AppName) -> Result<Arc<Entry>, DeployError> {
+        let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
+        let entry = apps.get(name).filter(|entry| !entry.facts().deleted);
+        entry.cloned().ok_or_else(|| DeployError::UnknownApp(name.clone()))
+    }
+
+    /// Up to `limit` apps after `after`, by name.
+    pub(crate) fn apps(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<Entry>> {
+        use std::ops::Bound;
+        let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, entry)| entry);
+        entries.filter(|entry| !entry.facts().deleted).take(limit).cloned().collect()
+    }
+
+    /// Room to receive a bundle.
+    pub(crate) async fn upload(&self) -> Result<Upload, DeployError> {
+        self.open()?;
+        let slot = Arc::clone(&self.0.uploads).try_acquire_owned().map_err(|_| DeployError::TooMany {
+            what: format!("{} uploads", limits::UPLOADS_MAX),
+            retry_after: Duration::from_secs(2),
+        })?;
+        Upload::begin(&uploads_folder(&self.0.parts.store), slot)
+    }
+
+    /// A push as it is now.
+    pub(crate) async fn push(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
+        self.app(app)?;
+        if let Some(live) = self.live(id).filter(|live| live.entry.name == *app) {
+            return Ok(live.now());
+        }
+        let control = &self.0.parts.store;
+        match control.push(id).await?.filter(|push| push.app == *app) {
+            Some(push) => {
+                let log = control.push_log(id, 0).await?.into_iter().map(|line| line.text).collect();
+                Ok(PushNow { push, log })
+            }
+            None => Err(DeployError::UnknownPush { app: app.clone(), id: id.to_string() }),
+        }
+    }
+
+    /// A push as it is and becomes; the sender goes away once it is final.
+    pub(crate) async fn follow(&self, app: &AppName, id: &PushId) -> Result<watch::Receiver<PushNow>, DeployError> {
+        match self.live(id).filter(|live| live.entry.name == *app) {
+            Some(live) => Ok(live.follow()),
+            None => Ok(watch::Sender::new(self.push(app, id).await?).subscribe()),
+        }
+    }
+
+    /// The newer state of a push, if it is under way.
+    pub(crate) fn push_under_way(&self, id: &PushId) -> Option<PushNow> {
+        self.live(id).map(|live| live.now())
+    }
+
+    /// How many pushes wait or run.
+    pub(crate) fn pushes_under_way(&self) -> usize {
+        self.live_pushes().len()
+    }
+
+    /// What happens to apps from now on.
+    pub(crate) fn news(&self) -> broadcast::Receiver<NewActivity> {
+        self.0.news.subscribe()
+    }
+
+    /// Takes no new work, lets pushes under way finish for a while, then gives them up as failed.
+    pub(crate) async fn shut_down(&self, patience: Duration) {
+        self.0.closing.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(patience, self.0.tasks.wait()).await.is_err() {
+            self.0.abandon.cancel();
+            if tokio::time::timeout(limits::FLUSH_TIME, self.0.tasks.wait()).await.is_err() {
+                tracing::warn!("some pushes could not be ended in time; they are marked as failed at the next start");
+            }
+        }
+    }
+
+    fn open(&self) -> Result<(), DeployError> {
+        if self.0.closing.is_cancelled() { Err(DeployError::Stopping) } else { Ok(()) }
+    }
+
+    fn live(&self, id: &PushId) -> Option<Arc<LivePush>> {
+        self.live_pushes().get(id).cloned()
+    }
+
+    fn live_pushes(&self) -> MutexGuard<'_, HashMap<PushId, Arc<LivePush>>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who follow what was recorded; that nobody follows is the usual case.
+    fn tell(&self, activity: NewActivity) {
+        drop(self.0.news.send(activity));
+    }
+}

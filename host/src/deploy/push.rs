@@ -1,0 +1,147 @@
+//! Owns a push job's record while it is under way: its state, its log and its followers, and the order in which they are
+//! stored. Never does the work.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use isopod_policy::{PushEvent, PushId, PushState, Refused, ReleaseNumber};
+use isopod_store::{Control, Push, Reason, Store, StoreError};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Entry;
+use crate::{limits, observe::logs::LogLine};
+
+/// A push as it is now, with its log.
+#[derive(Debug, Clone)]
+pub(crate) struct PushNow {
+    pub(crate) push: Push,
+    pub(crate) log: Vec<String>,
+}
+
+/// A push that is not final yet, or has just become so.
+pub(super) struct LivePush {
+    pub(super) entry: Arc<Entry>,
+    id: PushId,
+    now: watch::Sender<PushNow>,
+    recorder: mpsc::Sender<Record>,
+    /// Lines of the log that are not stored yet.
+    unsaid: Mutex<Vec<(Timestamp, String)>>,
+}
+
+/// What is stored of a push, in order, while the job goes on: a disk's wait must not stand in a reload's way.
+enum Record {
+    Step(PushEvent, Option<Reason>, Timestamp),
+    Line(String, Timestamp),
+    /// Everything before is stored, or could not be.
+    Done(oneshot::Sender<Result<(), StoreError>>),
+}
+
+impl LivePush {
+    /// Needs a runtime: the recorder is a task of its own.
+    pub(super) fn new(entry: Arc<Entry>, store: Store, push: Push) -> Arc<Self> {
+        let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_WAITING);
+        let id = push.id.clone();
+        tokio::spawn(record(store, id.clone(), records));
+        let now = watch::Sender::new(PushNow { push, log: Vec::new() });
+        Arc::new(Self { entry, id, now, recorder, unsaid: Mutex::default() })
+    }
+
+    pub(super) fn id(&self) -> &PushId {
+        &self.id
+    }
+
+    pub(super) fn now(&self) -> PushNow {
+        self.now.borrow().clone()
+    }
+
+    pub(super) fn state(&self) -> PushState {
+        self.now.borrow().push.state
+    }
+
+    pub(super) fn created_by(&self) -> String {
+        self.now.borrow().push.created_by.clone()
+    }
+
+    pub(super) fn follow(&self) -> watch::Receiver<PushNow> {
+        self.now.subscribe()
+    }
+
+    /// Takes a step of the state machine, for all to see. It is stored in its turn.
+    pub(super) async fn step(&self, event: PushEvent, reason: Option<Reason>) -> Result<PushState, Refused> {
+        let at = Timestamp::now();
+        let state = self.show(event, at, |push| push.reason.clone_from(&reason))?;
+        self.store_lines().await;
+        self.store(Record::Step(event, reason, at)).await;
+        Ok(state)
+    }
+
+    /// The last step of all: it was stored together with the release.
+    pub(super) fn completed(&self, release: ReleaseNumber, at: Timestamp) -> Result<PushState, Refused> {
+        self.show(PushEvent::Complete, at, |push| push.release = Some(release))
+    }
+
+    /// Adds a line to the push's log and to the app's.
+    pub(super) fn say(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.entry.log.write(LogLine::host(&self.entry.name, format!("push {}: {text}", self.id)));
+        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+        self.now.send_modify(|now| {
+            if now.log.len() < limits::PUSH_LOG_LINES_MAX {
+                unsaid.push((Timestamp::now(), text.clone()));
+                now.log.push(text);
+            }
+        });
+    }
+
+    /// Waits until all of this push is stored, and says whether it could be.
+    pub(super) async fn stored(&self) -> Result<(), StoreError> {
+        self.store_lines().await;
+        let (done, when_done) = oneshot::channel();
+        self.store(Record::Done(done)).await;
+        when_done.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn show(&self, event: PushEvent, at: Timestamp, change: impl FnOnce(&mut Push)) -> Result<PushState, Refused> {
+        let mut stepped = Ok(PushState::Queued);
+        self.now.send_if_modified(|now| {
+            stepped = now.push.state.step(event);
+            let Ok(state) = stepped else { return false };
+            now.push.state = state;
+            now.push.updated_at = at;
+            change(&mut now.push);
+            true
+        });
+        stepped
+    }
+
+    async fn store_lines(&self) {
+        let lines = std::mem::take(&mut *self.unsaid.lock().unwrap_or_else(PoisonError::into_inner));
+        for (at, text) in lines {
+            self.store(Record::Line(text, at)).await;
+        }
+    }
+
+    async fn store(&self, record: Record) {
+        // The recorder ends only with this push.
+        drop(self.recorder.send(record).await);
+    }
+}
+
+async fn record(store: Store, id: PushId, mut records: mpsc::Receiver<Record>) {
+    let mut trouble = None;
+    while let Some(record) = records.recv().await {
+        let stored = match record {
+            Record::Step(event, reason, at) => store.advance_push(&id, event, reason, at).await.map(drop),
+            Record::Line(text, at) => store.append_push_log(&id, &text, at).await.map(drop),
+            Record::Done(done) => {
+                // Whoever asked may have given up waiting.
+                drop(done.send(trouble.take().map_or(Ok(()), Err)));
+                Ok(())
+            }
+        };
+        if let Err(error) = stored {
+            tracing::warn!(push = %id, %error, "a step of a push could not be stored");
+            trouble.get_or_insert(error);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Owns bringing every app back when the host starts. Never keeps the host from starting because of one app.
+
+use std::{sync::Arc, time::Instant};
+
+use futures::StreamExt;
+use isopod_policy::{AppEvent, PushEvent};
+use isopod_store::{App, Control, Intended, Page, Push, Reason};
+use jiff::Timestamp;
+
+use super::{DeployError, Deployer, Entry, Failure, lifecycle::settle};
+use crate::limits;
+
+impl Deployer {
+    /// Makes all stored apps known, and ends pushes that the last stop interrupted. Nothing serves yet.
+    pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
+        self.end_interrupted_pushes().await?;
+        let mut entries = Vec::new();
+        for row in self.stored_apps().await? {
+            let wanted = row.intended == Intended::Running && row.release.is_some();
+            let stopped = row.intended == Intended::Stopped;
+            let entry = self.enter(row);
+            if wanted {
+                settle(&entry, AppEvent::Start, None);
+                drop(entry.traffic.set_stopped("the host has just started and the app is being brought back"));
+                entries.push(entry);
+            } else if stopped {
+                drop(entry.traffic.set_stopped("the app is stopped"));
+            }
+        }
+        Ok(Restored { deployer: self.clone(), entries })
+    }
+
+    async fn stored_apps(&self) -> Result<Vec<App>, DeployError> {
+        let (mut rows, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = self.0.parts.store.apps(Page { cursor, limit: Some(limits::PAGE_ITEMS_MAX) }).await?;
+            rows.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    async fn end_interrupted_pushes(&self) -> Result<(), DeployError> {
+        let control = &self.0.parts.store;
+        let (mut pushes, mut cursor): (Vec<Push>, _) = (Vec::new(), None);
+        loop {
+            let page = control.unfinished_pushes(Page { cursor, limit: Some(limits::PAGE_ITEMS_MAX) }).await?;
+            pushes.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let failure = Failure::HostStopped;
+        for push in pushes {
+            let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+            control.advance_push(&push.id, PushEvent::Fail, Some(reason), Timestamp::now()).await?;
+            tracing::info!(app = %push.app, push = %push.id, "a push was interrupted by the host's stop and is failed");
+        }
+        Ok(())
+    }
+}
+
+/// Apps that are known and wait to be brought up.
+pub(crate) struct Restored {
+    deployer: Deployer,
+    entries: Vec<Arc<Entry>>,
+}
+
+impl Restored {
+    /// Brings them up, a bounded number at a time.
+    pub(crate) async fn bring_up(self) {
+        let begun = Instant::now();
+        let deployer = &self.deployer;
+        futures::stream::iter(&self.entries)
+            .for_each_concurrent(limits::RESTORE_PARALLEL, |entry| deployer.bring_up(entry))
+            .await;
+        let duration_ms = begun.elapsed().as_millis();
+        tracing::info!(apps = self.entries.len(), duration_ms, "the apps are brought back");
+    }
+}

@@ -1,0 +1,139 @@
+//! Owns reading a bundle: what component it holds, what its app is given, and whether this host can run it. Pure and
+//! blocking; never compiles and never stores.
+
+use bytes::Bytes;
+use isopod_engine::{ComponentInfo, Entries, inspect};
+use isopod_policy::{BundleKind, Entry, Manifest, Process, bundle};
+
+use super::Failure;
+
+/// The oldest SDK whose components run here.
+const SDK_OLDEST: (&str, [u64; 3]) = ("0.1.0", [0, 1, 0]);
+
+/// A bundle that can be compiled.
+pub(super) struct Verified {
+    pub(super) component: Bytes,
+    pub(super) info: ComponentInfo,
+    /// What the app will be given: the bundle's own manifest, or the one it has.
+    pub(super) manifest: Manifest,
+    /// Whether the manifest came with the bundle.
+    pub(super) has_manifest: bool,
+}
+
+/// Reads a bundle. `present` is the manifest of the app as it runs now; a bare component keeps it.
+pub(super) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<Verified, Failure> {
+    let (component, given) = match kind {
+        // Reading it as a bundle would only copy it.
+        BundleKind::Component => (bytes, None),
+        BundleKind::TarGz => {
+            let bundle = bundle::read(kind, &bytes)?;
+            drop(bytes);
+            (bundle.component, bundle.manifest)
+        }
+    };
+    let info = inspect(&component)?;
+    check_sdk(info.sdk_version.as_deref())?;
+    let has_manifest = given.is_some();
+    let manifest = given.unwrap_or(present);
+    formation(&manifest, &info.entries)?;
+    Ok(Verified { component: component.into(), info, manifest, has_manifest })
+}
+
+/// Reads a component that was stored with its manifest.
+pub(super) fn stored(component: Vec<u8>, manifest: Manifest) -> Result<Verified, Failure> {
+    verify(BundleKind::Component, component, manifest)
+}
+
+/// The processes that an app runs: those of its manifest, or `web` and `worker` by what the component can do.
+pub(super) fn formation(manifest: &Manifest, entries: &Entries) -> Result<Vec<(String, Process)>, Failure> {
+    let wrong = |problem: String| Failure::Processes { problem };
+    if !manifest.processes.is_empty() {
+        for (name, process) in &manifest.processes {
+            let (there, what) = match process.entry {
+                Entry::Http => (entries.http.is_some(), "serves no HTTP"),
+                Entry::Events => (entries.events, "handles no events"),
+                Entry::Command => (entries.command, "is no command"),
+            };
+            if !there {
+                return Err(wrong(format!("process `{name}` cannot run: the component {what}")));
+            }
+        }
+        return Ok(manifest.processes.iter().map(|(name, process)| (name.to_string(), process.clone())).collect());
+    }
+    let mut processes = Vec::new();
+    if entries.http.is_some() {
+        processes.push(("web".to_owned(), Process::new(Entry::Http)));
+    }
+    if entries.events {
+        processes.push(("worker".to_owned(), Process::new(Entry::Events)));
+    }
+    if processes.is_empty() {
+        let problem = "the component serves neither HTTP nor events; it is a command: run it with `isopod run`";
+        return Err(wrong(problem.to_owned()));
+    }
+    Ok(processes)
+}
+
+/// Refuses a component of an SDK that is too old. A component of no SDK, or of one that says nothing we know, is a
+/// standard component.
+fn check_sdk(found: Option<&str>) -> Result<(), Failure> {
+    let Some(found) = found else { return Ok(()) };
+    let version = found.rsplit('/').next().unwrap_or(found);
+    let core = version.split(['-', '+']).next().unwrap_or(version);
+    let numbers: Vec<u64> = core.split('.').filter_map(|part| part.trim().parse().ok()).collect();
+    let (oldest, least) = SDK_OLDEST;
+    match <[u64; 3]>::try_from(numbers) {
+        Ok(numbers) if numbers < least => Err(Failure::SdkTooOld { found: version.trim().to_owned(), oldest }),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(text: &str) -> Manifest {
+        Manifest::parse(text).expect("is a manifest")
+    }
+
+    const HTTP: Entries =
+        Entries { http: Some(isopod_engine::HttpRoad::Flat), events: false, command: false, health: false };
+    const COMMAND: Entries = Entries { http: None, events: false, command: true, health: false };
+
+    #[test]
+    fn an_sdk_older_than_supported_is_refused_by_its_version() {
+        assert!(check_sdk(None).is_ok());
+        assert!(check_sdk(Some("rust/0.1.0")).is_ok());
+        assert!(check_sdk(Some("rust/1.0.0-rc.1")).is_ok());
+        assert!(check_sdk(Some("something else")).is_ok());
+        let refused = check_sdk(Some("rust/0.0.9")).expect_err("is too old");
+        assert_eq!(refused.code(), "sdk-too-old");
+        assert!(refused.to_string().contains("0.0.9"), "{refused}");
+    }
+
+    #[test]
+    fn the_default_formation_follows_what_the_component_can_do() {
+        let names = |entries: Entries| -> Vec<String> {
+            let processes = formation(&manifest("name = \"a\""), &entries).expect("has processes");
+            processes.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(HTTP), ["web"]);
+        assert_eq!(names(Entries { events: true, ..HTTP }), ["web", "worker"]);
+        assert_eq!(names(Entries { events: true, ..COMMAND }), ["worker"]);
+        let refused = formation(&manifest("name = \"a\""), &COMMAND).expect_err("has nothing to run");
+        assert!(refused.to_string().contains("isopod run"), "{refused}");
+    }
+
+    #[test]
+    fn a_process_that_the_component_cannot_run_is_named() {
+        let written = manifest("name = \"a\"\n[processes.jobs]\nentry = \"events\"\n");
+        let refused = formation(&written, &HTTP).expect_err("handles no events");
+        assert!(refused.to_string().contains("`jobs`"), "{refused}");
+    }
+
+    #[test]
+    fn text_is_no_component() {
+        let refused = verify(BundleKind::Component, b"hello".to_vec(), manifest("name = \"a\"")).err();
+        assert_eq!(refused.map(|failure| failure.code()), Some("invalid-component"));
+    }
+}

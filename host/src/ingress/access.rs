@@ -1,0 +1,26 @@
+//! What is recorded of each request. Where it is kept is the log's matter.
+
+use http::{Method, StatusCode};
+use isopod_policy::{AppName, ReleaseNumber, RequestId};
+use std::time::Duration;
+
+/// Takes one line per request. Called from the I/O threads, so it must never block.
+pub(crate) trait AccessLog: Send + Sync {
+    fn request(&self, line: AccessLine<'_>);
+}
+
+/// One answered request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccessLine<'a> {
+    pub(crate) app: &'a AppName,
+    pub(crate) release: Option<ReleaseNumber>,
+    pub(crate) request_id: RequestId,
+    pub(crate) method: &'a Method,
+    /// Without the query, which may hold what should not be logged.
+    pub(crate) path: &'a str,
+    pub(crate) status: StatusCode,
+    /// From the request's head to the answer's head.
+    pub(crate) duration: Duration,
+    /// What went wrong, as a stable name, where something did.
+    pub(crate) fault: Option<&'static str>,
+}

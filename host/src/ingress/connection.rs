@@ -1,0 +1,217 @@
+//! One connection: its HTTP, and each of its requests from head to answer.
+
+use super::{
+    AccessLine, Shared, build_page,
+    route::{Route, route},
+};
+use crate::{
+    dispatch::{App, Availability, Refused, Running},
+    limits,
+    problem::Problem,
+};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use isopod_engine::{Fault, ReplyBody, RequestBody};
+use isopod_policy::RequestId;
+use std::{convert::Infallible, sync::Arc, time::Instant};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Serves a connection until its client leaves or the host stops.
+pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    // A connection without it still works, only slower.
+    let _ = stream.set_nodelay(true);
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(limits::TRAFFIC_HEADERS_TIMEOUT).max_buf_size(limits::TRAFFIC_HEAD_BYTES);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::TRAFFIC_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(limits::TRAFFIC_HEAD_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits::TRAFFIC_KEEP_ALIVE)
+        .keep_alive_timeout(limits::TRAFFIC_HEADERS_TIMEOUT);
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+    });
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = super::stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error, "a connection broke off");
+    }
+}
+
+impl Shared {
+    async fn answer(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+        let started = Instant::now();
+        let id = RequestId::from_random(rand::random());
+        let mut response = match self.find(&request) {
+            Ok(app) => self.ask(&app, request, id, started).await,
+            Err(problem) => render(&problem, id),
+        };
+        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+
+    /// The app that a request is for.
+    fn find(&self, request: &Request<Incoming>) -> Result<Arc<App>, Problem> {
+        if request.method() == Method::CONNECT {
+            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no-tunnels", "Not a proxy", "CONNECT is not offered: apps answer requests"));
+        }
+        let unknown = |detail: String| {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail)
+                .hint(format!("an app answers at http://APP.{}/; `isopod apps` lists them", self.config.domain))
+        };
+        if let Some(only) = &self.config.only_app {
+            return self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")));
+        }
+        let host = host_of(request).ok_or_else(|| {
+            Problem::new(StatusCode::BAD_REQUEST, "no-host", "No host", "the request names no host, so no app can be found for it")
+        })?;
+        match route(host, &self.config.domain) {
+            Route::App(name) => self.directory.get(&name.to_ascii_lowercase()).ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name)),
+            Route::Part { part, app } => Err(unknown(format!("`{part}` is no release or instance of `{app}` that can be reached by name")).app(app)),
+            Route::Elsewhere => Err(unknown(format!("`{host}` is not below the domain `{}`", self.config.domain))),
+        }
+    }
+
+    async fn ask(&self, app: &App, request: Request<Incoming>, id: RequestId, started: Instant) -> Response<ReplyBody> {
+        if let Some(page) = build_state(app, &request) {
+            return page;
+        }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let (release, outcome) = match app.availability() {
+            Availability::Ready(running) => (running.release(), deliver(&running, request, id).await),
+            Availability::Unavailable { reason } => {
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app does not serve", reason)
+                    .retry_after(5);
+                (None, Err((problem, None)))
+            }
+        };
+        let (response, fault) = match outcome {
+            Ok(response) => (response, None),
+            Err((problem, fault)) => (render(&problem.app(app.name()), id), fault),
+        };
+        self.access.request(AccessLine {
+            app: app.name(),
+            release,
+            request_id: id,
+            method: &method,
+            path: uri.path(),
+            status: response.status(),
+            duration: started.elapsed(),
+            fault,
+        });
+        response
+    }
+}
+
+/// The page of a broken build, or the answer to its question whether it still is.
+fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyBody>> {
+    let error = app.build_error();
+    if request.uri().path() == build_page::STATUS_PATH {
+        return Some(build_page::status(error.is_some()));
+    }
+    error.filter(|_| build_page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
+}
+
+type Failed = (Problem, Option<&'static str>);
+
+async fn deliver(running: &Running, request: Request<Incoming>, id: RequestId) -> Result<Response<ReplyBody>, Failed> {
+    let limit = running.program().sandbox().limits.request_body_bytes;
+    let request = prepare(request, limit).await.map_err(|problem| (problem, None))?;
+    running.http(request, id.as_str()).await.map_err(|refused| explain(&refused))
+}
+
+/// Gives the request's body its limit. A small body of known length is read first, so that a slow client holds a
+/// buffer and not an instance.
+async fn prepare(request: Request<Incoming>, limit: u64) -> Result<Request<RequestBody>, Problem> {
+    let (parts, body) = request.into_parts();
+    let too_large = || {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is too large", format!("the app takes bodies of at most {limit} bytes"))
+            .hint("raise request_body under [limits] in isopod.toml")
+    };
+    if body.is_end_stream() {
+        return Ok(Request::from_parts(parts, RequestBody::empty()));
+    }
+    let length = body.size_hint().exact();
+    if length.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    if length.is_none_or(|length| length > limits::TRAFFIC_BODY_READ_FIRST) {
+        return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit)));
+    }
+    let most = usize::try_from(limits::TRAFFIC_BODY_READ_FIRST).unwrap_or(usize::MAX);
+    match timeout(limits::TRAFFIC_BODY_TIMEOUT, Limited::new(body, most).collect()).await {
+        Ok(Ok(whole)) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes())))),
+        Ok(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", error.to_string())),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body-too-slow",
+            "The request's body came too slowly",
+            format!("a body of this size is waited for during {} s", limits::TRAFFIC_BODY_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+/// What a client is told. The guest's own words stay in the app's log.
+fn explain(refused: &Refused) -> Failed {
+    let logged = "the app's log has the details: `isopod logs`";
+    match refused {
+        Refused::NoProcess(_) => {
+            let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", "The app serves no HTTP", refused.to_string());
+            (problem.hint("send it events: `isopod events send`"), None)
+        }
+        Refused::QueueFull(full) => {
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
+            (problem.retry_after(1), Some("queue-full"))
+        }
+        Refused::Fault(fault) => {
+            let (status, code, title, detail) = match fault {
+                Fault::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "app-timeout", "The app took too long", fault.to_string()),
+                Fault::NoRoom { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no-room", "The host is full", "every instance slot of this host is taken".to_owned()),
+                Fault::BadRequest { detail } => (StatusCode::BAD_REQUEST, "bad-request", "The request could not be read", detail.clone()),
+                Fault::Trap { .. } | Fault::OutOf { .. } | Fault::Exited { .. } | Fault::NoAnswer | Fault::BadAnswer { .. } | Fault::Failed { .. } | Fault::ClientGone | Fault::NoSuchEntry { .. } => {
+                    (StatusCode::BAD_GATEWAY, "app-failed", "The app failed", format!("the app failed to answer ({})", fault.code()))
+                }
+            };
+            let problem = Problem::new(status, code, title, detail).hint(logged);
+            let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };
+            (problem, Some(fault.code()))
+        }
+    }
+}
+
+fn render(problem: &Problem, id: RequestId) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
+    *response.status_mut() = problem.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    for (name, value) in &problem.headers {
+        headers.insert(name, value.clone());
+    }
+    response
+}
+
+/// The host that a request names: HTTP/2's authority, or the header.
+fn host_of(request: &Request<Incoming>) -> Option<&str> {
+    match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(header::HOST)?.to_str().ok(),
+    }
+}

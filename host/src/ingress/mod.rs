@@ -1,0 +1,187 @@
+//! App traffic: accepts connections, finds the app that a request is for, and brings the answer back. Never touches
+//! the store, and never waits for a log.
+//!
+//! ```text
+//!  listener ──> acceptor ──> one I/O thread per core: HTTP ──> route ──> dispatch ──> answer
+//! ```
+//!
+//! Each I/O thread has a runtime of its own, so that a request is read, run and answered where it stands. A new
+//! connection goes to the thread that has the fewest.
+
+mod access;
+mod build_page;
+mod connection;
+mod route;
+
+pub(crate) use access::{AccessLine, AccessLog};
+
+use crate::{dispatch::Directory, limits};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, watch},
+};
+
+/// What ingress is told by its embedder.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The domain below which the apps are: `hello.localhost` is the app `hello` of `localhost`.
+    pub(crate) domain: String,
+    /// Threads that serve traffic.
+    pub(crate) threads: usize,
+    /// How long requests that are under way at a stop may go on.
+    pub(crate) drain: Duration,
+    /// An app that gets every request whatever its host name: for serving one component.
+    pub(crate) only_app: Option<String>,
+}
+
+/// The bound listener, not yet serving.
+pub(crate) struct Service {
+    listener: std::net::TcpListener,
+    shared: Arc<Shared>,
+}
+
+/// What every connection needs.
+pub(crate) struct Shared {
+    config: Config,
+    directory: Arc<Directory>,
+    access: Arc<dyn AccessLog>,
+}
+
+impl Service {
+    pub(crate) fn bind(
+        address: SocketAddr,
+        config: Config,
+        directory: Arc<Directory>,
+        access: Arc<dyn AccessLog>,
+    ) -> io::Result<Self> {
+        let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(limits::TRAFFIC_BACKLOG)?;
+        Ok(Self { listener: socket.into(), shared: Arc::new(Shared { config, directory, access }) })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` turns true, then lets what is under way finish within the drain time.
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> io::Result<()> {
+        let Self { listener, shared } = self;
+        let listener = TcpListener::from_std(listener)?;
+        let places = Arc::new(Semaphore::new(limits::TRAFFIC_CONNECTIONS_MAX));
+        let threads = (0..shared.config.threads.max(1))
+            .map(|index| IoThread::start(index, Arc::clone(&shared), stop.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        accept(&listener, &threads, &places, stop).await;
+        drop(listener);
+        tokio::task::spawn_blocking(move || threads.into_iter().for_each(IoThread::join)).await.map_err(io::Error::other)
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    threads: &[IoThread],
+    places: &Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of file descriptors or a client that left in the handshake: neither ends the service.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let thread = threads.iter().min_by_key(|thread| thread.open.load(Ordering::Relaxed));
+        let Some(thread) = thread else { return };
+        thread.open.fetch_add(1, Ordering::Relaxed);
+        let accepted = Accepted { stream, _open: Open(Arc::clone(&thread.open)), _place: place };
+        if thread.connections.send(accepted).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits for the word to stop; an embedder that is gone counts as one.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|&stop| stop).await;
+}
+
+/// A connection on its way to an I/O thread; it counts as open until it is dropped.
+struct Accepted {
+    stream: std::net::TcpStream,
+    _open: Open,
+    _place: tokio::sync::OwnedSemaphorePermit,
+}
+
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct IoThread {
+    connections: mpsc::Sender<Accepted>,
+    open: Arc<AtomicUsize>,
+    handle: thread::JoinHandle<()>,
+}
+
+impl IoThread {
+    fn start(index: usize, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> io::Result<Self> {
+        let (connections, incoming) = mpsc::channel(limits::CONNECTIONS_HANDED_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = thread::Builder::new()
+            .name(format!("isopod-io-{index}"))
+            .spawn(move || runtime.block_on(serve(incoming, shared, stop)))?;
+        Ok(Self { connections, open: Arc::default(), handle })
+    }
+
+    fn join(self) {
+        drop(self.connections);
+        if self.handle.join().is_err() {
+            tracing::error!("an I/O thread panicked");
+        }
+    }
+}
+
+/// The life of an I/O thread.
+async fn serve(mut incoming: mpsc::Receiver<Accepted>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+    let drain = shared.config.drain;
+    let connections = tokio_util::task::TaskTracker::new();
+    while let Some(accepted) = incoming.recv().await {
+        let Accepted { stream, _open, _place } = accepted;
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let connection = connection::serve(stream, Arc::clone(&shared), stop.clone());
+        connections.spawn(async move {
+            let _counted = (_open, _place);
+            connection.await;
+        });
+    }
+    connections.close();
+    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+        tracing::warn!(left = connections.len(), "connections were cut off: they did not finish within the drain time");
+    }
+}

@@ -1,0 +1,169 @@
+//! Owns every bound of the host program, each with what happens when it is reached. The bounds on what a guest or a
+//! bundle may hold stand in the policy crate. Never holds behaviour.
+
+use std::time::Duration;
+
+/// Connections to the traffic address at one time. Further ones wait in the kernel's backlog.
+pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
+
+/// Connections waiting in the kernel's backlog of the traffic address. Further ones are refused by the kernel.
+pub(crate) const TRAFFIC_BACKLOG: i32 = 4_096;
+
+/// Accepted connections on their way to one I/O thread. The acceptor waits beyond it.
+pub(crate) const CONNECTIONS_HANDED_MAX: usize = 1_024;
+
+/// How long the acceptor rests after a failed accept, so that being out of file descriptors does not spin a core.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a client may take to send a request's head, or leave a connection without a word before its first one.
+/// Then the connection is closed.
+pub(crate) const TRAFFIC_HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of one request's head. More is refused with 431.
+pub(crate) const TRAFFIC_HEAD_BYTES: usize = 64 * 1024;
+
+/// Requests at one time on one HTTP/2 connection. Further ones wait at the client.
+pub(crate) const TRAFFIC_STREAMS_MAX: u32 = 128;
+
+/// How often an idle HTTP/2 connection is asked whether its client is still there.
+pub(crate) const TRAFFIC_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Bodies up to this size are read before they get an instance; larger ones stream into it.
+pub(crate) const TRAFFIC_BODY_READ_FIRST: u64 = 1024 * 1024;
+
+/// How long a body that is read first may take. Then 408.
+pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
+pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
+
+/// Connections to the admin address at one time. Further ones wait in the kernel's backlog: people retry, and a
+/// flood of half-open clients must not use up file descriptors.
+pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
+
+/// Connections waiting in the kernel's backlog of the admin address. Further ones are refused by the kernel.
+pub(crate) const ADMIN_BACKLOG: u32 = 256;
+
+/// How long a client of the API may take to send its request's head. Then the connection is closed.
+pub(crate) const ADMIN_HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request body of the API may stand still. Then 408: half a body must not hold a connection for ever.
+pub(crate) const ADMIN_BODY_IDLE: Duration = Duration::from_secs(15);
+
+/// How long a whole request body of the API may take. Then 408: one byte every few seconds is no upload.
+pub(crate) const ADMIN_BODY_TIME: Duration = Duration::from_secs(600);
+
+/// The largest JSON or text body of the API. Larger is refused with 413: only bundles are large.
+pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;
+
+/// The largest event in a request. Larger is refused with 413: an event is a message, not a file.
+pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
+
+/// The text of a failed build that is kept for showing. The rest is cut off: the end of a compiler's output matters
+/// less than its beginning.
+pub(crate) const BUILD_ERROR_BYTES: usize = 256 * 1024;
+
+/// Items in one page of a list, unless the caller asks for fewer.
+pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
+
+/// Items in one page of a list at most. More is refused with 400, which names the cursor.
+pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
+
+/// Followers (server-sent events) at one time, all apps together. Further ones get 503: each holds a connection.
+pub(crate) const FOLLOWERS_MAX: usize = 256;
+
+/// How often a follower without news is sent a comment, so that proxies and clients see that it is alive.
+pub(crate) const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Threads of the admin runtime. Work beyond them waits; traffic has threads of its own and does not.
+pub(crate) const ADMIN_THREADS: usize = 2;
+
+/// Threads for blocking work (files, hashing) of the admin runtime. Work beyond them waits.
+pub(crate) const ADMIN_BLOCKING_THREADS: usize = 8;
+
+/// Push jobs that run at one time unless configured. Further ones wait as `queued`: compiling is heavy.
+pub(crate) const PUSHES_PARALLEL: usize = 2;
+
+/// Push jobs that may wait or run, all apps together, unless configured. Further ones are refused with 429.
+pub(crate) const PUSHES_QUEUED_MAX: usize = 64;
+
+/// Push jobs of one app that may wait or run. Further ones are refused with 429, so that one app can't fill the queue.
+pub(crate) const PUSHES_QUEUED_PER_APP: usize = 8;
+
+/// Uploads being received at one time. Further ones are refused with 429: each holds a file of up to the bundle's limit.
+pub(crate) const UPLOADS_MAX: usize = 16;
+
+/// How long a push job may take from its start, unless configured. Then it is `failed` with the reason `time-limit`.
+pub(crate) const PUSH_TIME: Duration = Duration::from_secs(30 * 60);
+
+/// How long a new instance may take to start and to answer its health check. Then the push fails.
+pub(crate) const HEALTH_TIME: Duration = Duration::from_secs(15);
+
+/// How often a failing health check over HTTP is asked again within `HEALTH_TIME`.
+pub(crate) const HEALTH_ATTEMPTS: u32 = 3;
+
+/// Lines in a push's log. Further ones are left out: a push says a dozen.
+pub(crate) const PUSH_LOG_LINES_MAX: usize = 500;
+
+/// Steps and lines of one push that wait to be stored. Further ones make the push wait.
+pub(crate) const PUSH_RECORDS_WAITING: usize = 64;
+
+/// Entries of activity that a follower may be behind. Then it skips, and is told so.
+pub(crate) const ACTIVITY_FOLLOW_ENTRIES: usize = 256;
+
+/// Apps that are brought back at one time when the host starts. Further ones wait.
+pub(crate) const RESTORE_PARALLEL: usize = 4;
+
+/// How long the host waits for apps to be brought back before it says that it is ready. The rest follow behind it and
+/// answer 503 until then: one slow app must not keep all others from serving.
+pub(crate) const RESTORE_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a stop lets requests in flight finish, unless configured. Then they are cut off.
+pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
+
+/// How long a stop lets a running push job finish. Then it is `failed` with the reason `host-stopped`.
+pub(crate) const PUSH_DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// How long writing out the last log lines and closing the store may take at a stop.
+pub(crate) const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// Lines that wait for the log writer, all apps together. Further ones are dropped and counted: nothing waits for a log.
+pub(crate) const LOG_QUEUE_LINES: usize = 8192;
+
+/// Lines of one app that wait for the log writer. Further ones are dropped and counted, so that one app's flood does
+/// not cost another app its lines.
+pub(crate) const LOG_QUEUE_LINES_PER_APP: usize = 1024;
+
+/// One log line. The rest is cut off, and the line ends with an ellipsis.
+pub(crate) const LOG_LINE_BYTES: usize = 8 * 1024;
+
+/// A request's path in a log line. The rest is cut off.
+pub(crate) const LOG_PATH_BYTES: usize = 1024;
+
+/// A segment of an app's log, unless configured. Then the next one is begun.
+pub(crate) const LOG_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// All segments of one app's log together, unless configured. Then the oldest one is removed.
+pub(crate) const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// The age at which a segment of a log is removed, unless configured.
+pub(crate) const LOG_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Log files that are open at one time. Beyond it all are closed and opened again as needed.
+pub(crate) const LOG_FILES_OPEN: usize = 64;
+
+/// Lines that a follower of a log may be behind. Then it skips, and is told how many lines.
+pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
+
+/// Apps whose log and counters a serving thread keeps at hand. Beyond it all are looked up again.
+pub(crate) const ACCESS_APPS_CACHED: usize = 4096;
+
+/// How long a reader of a log waits for the writer. Then 503: the log's disk may hang, and the API must not.
+pub(crate) const LOG_READ_WAIT: Duration = Duration::from_secs(5);
+
+/// Bytes of the configuration file. Larger is refused.
+pub(crate) const CONFIG_BYTES: u64 = 256 * 1024;
+
+/// Lines about requests in one app's log in one second. Further requests are counted and not listed: a flood of requests
+/// must not become a flood of lines.
+pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;

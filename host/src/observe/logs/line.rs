@@ -1,0 +1,157 @@
+//! Owns the shape of a log line, as stored and as shown by the API. Never does I/O.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use isopod_policy::{AppName, ReleaseNumber, RequestId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{ingress::AccessLine, limits};
+
+/// Where a line comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stream {
+    /// What the guest printed.
+    Stdout,
+    /// What the guest printed as errors.
+    Stderr,
+    /// What the guest logged through `wasi:logging`.
+    Log,
+    /// One answered request.
+    Access,
+    /// What the host says about the app: pushes, starts, traps.
+    Host,
+}
+
+/// One line of an app's log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LogLine {
+    pub(crate) time: Timestamp,
+    pub(crate) app: AppName,
+    pub(crate) stream: Stream,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) release: Option<ReleaseNumber>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instance: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) level: Option<String>,
+    pub(crate) message: String,
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<Access>,
+}
+
+/// What is known of an answered request. The query is left out: it may hold secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Access {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) status: u16,
+    pub(crate) duration_ms: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<String>,
+}
+
+/// An answered request on its way to the writer, which makes the line: a serving thread has better things to do.
+pub(super) struct Request {
+    time: Timestamp,
+    release: Option<ReleaseNumber>,
+    request_id: RequestId,
+    method: Method,
+    path: Box<str>,
+    status: StatusCode,
+    duration: Duration,
+    fault: Option<&'static str>,
+}
+
+impl Request {
+    pub(super) fn new(line: &AccessLine<'_>, time: Timestamp) -> Self {
+        let path = &line.path[..line.path.floor_char_boundary(limits::LOG_PATH_BYTES)];
+        Self {
+            time,
+            release: line.release,
+            request_id: line.request_id,
+            method: line.method.clone(),
+            path: path.into(),
+            status: line.status,
+            duration: line.duration,
+            fault: line.fault,
+        }
+    }
+
+    pub(super) fn into_line(self, app: &AppName) -> LogLine {
+        let duration_ms = (self.duration.as_secs_f64() * 1e6).round() / 1e3;
+        let fault = self.fault.map(|fault| format!(" ({fault})")).unwrap_or_default();
+        let message = format!("{} {} {} {duration_ms} ms{fault}", self.method, self.path, self.status.as_u16());
+        LogLine {
+            time: self.time,
+            release: self.release,
+            request_id: Some(self.request_id.to_string()),
+            access: Some(Access {
+                method: self.method.to_string(),
+                path: self.path.into(),
+                status: self.status.as_u16(),
+                duration_ms,
+                fault: self.fault.map(str::to_owned),
+            }),
+            ..LogLine::new(app, Stream::Access, message)
+        }
+    }
+}
+
+impl LogLine {
+    pub(crate) fn new(app: &AppName, stream: Stream, message: String) -> Self {
+        Self {
+            time: Timestamp::now(),
+            app: app.clone(),
+            stream,
+            release: None,
+            instance: None,
+            request_id: None,
+            level: None,
+            message: shortened(message),
+            access: None,
+        }
+    }
+
+    /// A line by the host itself.
+    pub(crate) fn host(app: &AppName, message: String) -> Self {
+        Self::new(app, Stream::Host, message)
+    }
+}
+
+/// Cuts a message to its bound, at a character's border, and shows that it was cut.
+fn shortened(mut message: String) -> String {
+    if message.len() > limits::LOG_LINE_BYTES {
+        message.truncate(message.floor_char_boundary(limits::LOG_LINE_BYTES));
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let cut = shortened("ä".repeat(limits::LOG_LINE_BYTES));
+        assert!(cut.len() <= limits::LOG_LINE_BYTES + '…'.len_utf8());
+        assert!(cut.ends_with("ä…"));
+    }
+
+    #[test]
+    fn an_access_line_is_flat() {
+        let app: AppName = "hello".parse().expect("is a name");
+        let mut line = LogLine::new(&app, Stream::Access, "GET / 200".to_owned());
+        line.access =
+            Some(Access { method: "GET".to_owned(), path: "/".to_owned(), status: 200, duration_ms: 0.5, fault: None });
+        let json = serde_json::to_value(&line).expect("serialises");
+        assert_eq!(json["status"], 200);
+        let back: LogLine = serde_json::from_value(json).expect("deserialises");
+        assert_eq!(back.access.map(|access| access.path), Some("/".to_owned()));
+    }
+}

@@ -1,0 +1,377 @@
+//! Owns the handle to the apps' logs: lines go in without ever waiting, pages and followers come out. Never touches a
+//! file on the caller's thread (see `writer` and `read`).
+
+mod line;
+mod output;
+mod read;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    time::Duration,
+};
+
+use isopod_policy::AppName;
+use jiff::Timestamp;
+use tokio::sync::{broadcast, oneshot};
+
+pub(crate) use self::{
+    line::{LogLine, Stream},
+    output::AppOutput,
+    read::{Cursor, Page},
+};
+use self::line::Request;
+use crate::{ingress::AccessLine, limits};
+
+/// Where logs are and how much of them is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The folder that holds one folder per app; an app's segments are in its `logs`.
+    pub(crate) apps_dir: PathBuf,
+    pub(crate) segment_bytes: u64,
+    pub(crate) kept_bytes: u64,
+    pub(crate) kept_for: Duration,
+}
+
+/// Why a log can't be read now. Writing has no errors: what can't be written is dropped and counted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogsError {
+    #[error("the log's writer does not answer; its disk may be slow or full. The apps keep serving; try again later")]
+    Unavailable,
+    #[error("the log can't be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+}
+
+enum Message {
+    Line(Arc<AppLog>, LogLine),
+    Request(Arc<AppLog>, Request),
+    /// Everything before this is written out; then the reader is told where the log ends, and gets what follows.
+    Follow(AppName, oneshot::Sender<Following>),
+    /// The app's files are closed and removed.
+    Forget(AppName, oneshot::Sender<()>),
+    Stop,
+}
+
+struct Following {
+    end: Cursor,
+    news: broadcast::Receiver<Arc<LogLine>>,
+}
+
+/// The handle: cheap to clone, hides the queue to the writer.
+#[derive(Clone)]
+pub(crate) struct Logs(Arc<Shared>);
+
+struct Shared {
+    config: Config,
+    queue: SyncSender<Message>,
+    apps: Mutex<HashMap<AppName, Arc<AppLog>>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The way into one app's log, with the app's own share of the queue.
+pub(crate) struct AppLog {
+    app: AppName,
+    queue: SyncSender<Message>,
+    pending: AtomicUsize,
+    /// Dropped since the last line that was written; the writer tells of them in the log itself.
+    dropped: AtomicU64,
+    dropped_by_all: Arc<AtomicU64>,
+    requests: Rate,
+    forgotten: AtomicBool,
+}
+
+/// The writer's thread.
+pub(crate) struct Service {
+    thread: std::thread::JoinHandle<()>,
+    logs: Logs,
+}
+
+impl Service {
+    /// Starts the writer. It ends with `stop`.
+    pub(crate) fn start(config: Config) -> std::io::Result<Self> {
+        let (queue, messages) = sync_channel(limits::LOG_QUEUE_LINES);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let writer = writer::Writer::new(config.clone(), Arc::clone(&dropped));
+        let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(move || writer.run(&messages))?;
+        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, apps: Mutex::default(), dropped })) })
+    }
+
+    pub(crate) fn handle(&self) -> Logs {
+        self.logs.clone()
+    }
+
+    /// Writes out what is queued and ends the thread. Blocks, so it is called where blocking is allowed.
+    pub(crate) fn stop(self) {
+        if self.logs.0.queue.send(Message::Stop).is_ok() && self.thread.join().is_err() {
+            tracing::error!("the log writer ended with a panic; the last lines may be missing");
+        }
+    }
+}
+
+impl Logs {
+    /// The way into an app's log. Callers keep it: looking it up takes a lock that all apps share.
+    pub(crate) fn app(&self, app: &AppName) -> Arc<AppLog> {
+        let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = apps.entry(app.clone()).or_insert_with(|| {
+            Arc::new(AppLog {
+                app: app.clone(),
+                queue: self.0.queue.clone(),
+                pending: AtomicUsize::new(0),
+                dropped: AtomicU64::new(0),
+                dropped_by_all: Arc::clone(&self.0.dropped),
+                requests: Rate::default(),
+                forgotten: AtomicBool::new(false),
+            })
+        });
+        Arc::clone(log)
+    }
+
+    /// Lines dropped since the start, all apps together.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The newest `limit` lines before `before` (or the end), oldest first.
+    pub(crate) async fn page(&self, app: &AppName, limit: usize, before: Option<Cursor>) -> Result<Page, LogsError> {
+        let before = match before {
+            Some(cursor) => cursor,
+            None => self.end(app).await?.end,
+        };
+        self.read(app, limit, before).await
+    }
+
+    /// The newest `limit` lines and, without gap or repetition, everything after them.
+    pub(crate) async fn follow(
+        &self,
+        app: &AppName,
+        limit: usize,
+    ) -> Result<(Page, broadcast::Receiver<Arc<LogLine>>), LogsError> {
+        let following = self.end(app).await?;
+        Ok((self.read(app, limit, following.end).await?, following.news))
+    }
+
+    /// Removes an app's log with its files.
+    pub(crate) async fn forget(&self, app: &AppName) {
+        let log = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        if let Some(log) = log {
+            log.forgotten.store(true, Ordering::Release);
+        }
+        let (done, when_done) = oneshot::channel();
+        if self.send(Message::Forget(app.clone(), done)).await.is_ok() {
+            // An answer that does not come is no reason to fail: the app's folder is removed by the caller as well.
+            drop(tokio::time::timeout(limits::LOG_READ_WAIT, when_done).await);
+        }
+    }
+
+    async fn end(&self, app: &AppName) -> Result<Following, LogsError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Follow(app.clone(), reply)).await?;
+        match tokio::time::timeout(limits::LOG_READ_WAIT, answer).await {
+            Ok(Ok(following)) => Ok(following),
+            Ok(Err(_)) | Err(_) => Err(LogsError::Unavailable),
+        }
+    }
+
+    async fn read(&self, app: &AppName, limit: usize, before: Cursor) -> Result<Page, LogsError> {
+        let dir = folder(&self.0.config, app);
+        let reading = tokio::task::spawn_blocking(move || read::page(&dir, limit, before));
+        match tokio::time::timeout(limits::LOG_READ_WAIT, reading).await {
+            Ok(Ok(page)) => Ok(page?),
+            Ok(Err(_)) | Err(_) => Err(LogsError::Unavailable),
+        }
+    }
+
+    /// Readers may wait a moment for room in the queue; it is only writers of lines that never do.
+    async fn send(&self, message: Message) -> Result<(), LogsError> {
+        let deadline = tokio::time::Instant::now() + limits::LOG_READ_WAIT;
+        let mut message = message;
+        loop {
+            match self.0.queue.try_send(message) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(_)) => return Err(LogsError::Unavailable),
+                Err(TrySendError::Full(back)) if tokio::time::Instant::now() < deadline => message = back,
+                Err(TrySendError::Full(_)) => return Err(LogsError::Unavailable),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl AppLog {
+    pub(crate) fn app(&self) -> &AppName {
+        &self.app
+    }
+
+    /// Puts a line into the queue. Never waits: without room the line is dropped and counted.
+    pub(crate) fn write(self: &Arc<Self>, line: LogLine) {
+        self.send(Message::Line(Arc::clone(self), line));
+    }
+
+    /// Puts a line about a request into the queue, unless there were very many within this second.
+    pub(crate) fn request(self: &Arc<Self>, line: &AccessLine<'_>) {
+        let time = Timestamp::now();
+        if self.requests.allows(time.as_second()) {
+            self.send(Message::Request(Arc::clone(self), Request::new(line, time)));
+        }
+    }
+
+    /// Whether the app is deleted; what is written here then is lost.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    fn send(&self, message: Message) {
+        if self.pending.fetch_add(1, Ordering::Relaxed) >= limits::LOG_QUEUE_LINES_PER_APP
+            || self.queue.try_send(message).is_err()
+        {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped_by_all.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests that were not listed since the last call.
+    fn take_unlisted(&self) -> u64 {
+        self.requests.passed_over.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// How many lines about requests there were in the present second. Threads may disagree by a few, which does not matter.
+#[derive(Default)]
+struct Rate {
+    second: AtomicI64,
+    lines: AtomicU32,
+    passed_over: AtomicU64,
+}
+
+impl Rate {
+    fn allows(&self, second: i64) -> bool {
+        if self.second.load(Ordering::Relaxed) != second {
+            self.second.store(second, Ordering::Relaxed);
+            self.lines.store(0, Ordering::Relaxed);
+        }
+        // Reading first keeps a flood from writing to a line of memory that all threads share.
+        let allowed = self.lines.load(Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND
+            && self.lines.fetch_add(1, Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND;
+        if !allowed {
+            self.passed_over.fetch_add(1, Ordering::Relaxed);
+        }
+        allowed
+    }
+}
+
+fn folder(config: &Config, app: &AppName) -> PathBuf {
+    config.apps_dir.join(app.as_ref()).join("logs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_beyond_the_rate_are_counted_and_not_listed() {
+        let rate = Rate::default();
+        let listed = (0..limits::LOG_ACCESS_LINES_PER_SECOND + 5).filter(|_| rate.allows(7)).count();
+        assert_eq!(listed, limits::LOG_ACCESS_LINES_PER_SECOND as usize);
+        assert_eq!(rate.passed_over.load(Ordering::Relaxed), 5);
+        assert!(rate.allows(8));
+    }
+
+    fn start(dir: &std::path::Path, segment_bytes: u64, kept_bytes: u64) -> Service {
+        let config = Config {
+            apps_dir: dir.to_owned(),
+            segment_bytes,
+            kept_bytes,
+            kept_for: Duration::from_secs(3600),
+        };
+        Service::start(config).expect("starts")
+    }
+
+    fn name(text: &str) -> AppName {
+        text.parse().expect("is a name")
+    }
+
+    fn messages(page: &Page) -> Vec<&str> {
+        page.items.iter().map(|line| line.message.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_read_back_in_order_and_in_pages() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 300, 1 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        for n in 0..20 {
+            log.write(LogLine::host(log.app(), format!("line {n}")));
+        }
+        let newest = logs.page(&name("hello"), 3, None).await.expect("reads");
+        assert_eq!(messages(&newest), ["line 17", "line 18", "line 19"]);
+        let older = logs.page(&name("hello"), 2, newest.next).await.expect("reads");
+        assert_eq!(messages(&older), ["line 15", "line 16"]);
+        let all = logs.page(&name("hello"), 100, None).await.expect("reads");
+        assert_eq!(all.items.len(), 20);
+        assert!(all.next.is_none());
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn a_follower_gets_each_line_once() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 1 << 20, 1 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        log.write(LogLine::host(log.app(), "before".to_owned()));
+        let (page, mut news) = logs.follow(&name("hello"), 10).await.expect("follows");
+        log.write(LogLine::host(log.app(), "after".to_owned()));
+        assert_eq!(messages(&page), ["before"]);
+        assert_eq!(news.recv().await.expect("comes").message, "after");
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn old_segments_go_when_the_log_is_too_large() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 400, 1200);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        for n in 0..60 {
+            log.write(LogLine::host(log.app(), format!("line {n}")));
+        }
+        let page = logs.page(&name("hello"), 1000, None).await.expect("reads");
+        assert!(page.items.len() < 60);
+        assert_eq!(page.items.last().map(|line| line.message.as_str()), Some("line 59"));
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_app_has_no_lines() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 1 << 20, 1 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        log.write(LogLine::host(log.app(), "old".to_owned()));
+        logs.forget(&name("hello")).await;
+        assert!(logs.page(&name("hello"), 10, None).await.expect("reads").items.is_empty());
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_written_costs_only_lines() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        std::fs::write(dir.path().join("hello"), "in the way").expect("writes");
+        let service = start(dir.path(), 1 << 20, 1 << 20);
+        let logs = service.handle();
+        let (hello, other) = (logs.app(&name("hello")), logs.app(&name("other")));
+        hello.write(LogLine::host(hello.app(), "lost".to_owned()));
+        other.write(LogLine::host(other.app(), "kept".to_owned()));
+        assert_eq!(messages(&logs.page(&name("other"), 10, None).await.expect("reads")), ["kept"]);
+        assert_eq!(logs.dropped(), 1);
+        service.stop();
+    }
+}

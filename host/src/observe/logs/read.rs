@@ -1,0 +1,106 @@
+//! Owns reading an app's log backwards from a cursor. Never writes, and never holds more than one segment.
+
+use std::{
+    fmt,
+    io::{ErrorKind, Read},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use serde::{Serialize, Serializer};
+
+use super::LogLine;
+
+/// A place in a log: a segment and the bytes before it. Text `12-3456`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+}
+
+/// Some lines, oldest first, and the cursor of the lines before them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Page {
+    pub(crate) items: Vec<LogLine>,
+    pub(crate) next: Option<Cursor>,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.segment, self.offset)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "a cursor of a log is the `next` of a page before";
+        let (segment, offset) = text.split_once('-').ok_or(wrong)?;
+        let number = |text: &str| text.parse().map_err(|_| wrong);
+        Ok(Self { segment: number(segment)?, offset: number(offset)? })
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The file of one segment.
+pub(super) fn segment_path(dir: &Path, segment: u64) -> PathBuf {
+    dir.join(format!("{segment:010}.ndjson"))
+}
+
+/// The numbers of the segments that there are, ascending.
+pub(super) fn segments(dir: &Path) -> std::io::Result<Vec<u64>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.strip_suffix(".ndjson")?.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The newest `limit` lines before the cursor. A line that is no line of ours (the machine went down while it was
+/// written) is passed over.
+pub(super) fn page(dir: &Path, limit: usize, before: Cursor) -> std::io::Result<Page> {
+    let mut newest_first = Vec::new();
+    let mut next = None;
+    let numbers = segments(dir)?;
+    for &segment in numbers.iter().rev().filter(|&&segment| segment <= before.segment) {
+        let bytes_max = if segment == before.segment { before.offset } else { u64::MAX };
+        let mut bytes = Vec::new();
+        match std::fs::File::open(segment_path(dir, segment)) {
+            Ok(file) => file.take(bytes_max).read_to_end(&mut bytes)?,
+            // It was removed for its age since the folder was listed.
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        let mut end = bytes.len();
+        while end > 0 {
+            if newest_first.len() == limit {
+                return Ok(finished(newest_first, next));
+            }
+            let start = bytes[..end - 1].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            if let Ok(line) = serde_json::from_slice(&bytes[start..end]) {
+                newest_first.push(line);
+                next = Some(Cursor { segment, offset: start as u64 });
+            }
+            end = start;
+        }
+    }
+    Ok(finished(newest_first, None))
+}
+
+fn finished(mut newest_first: Vec<LogLine>, next: Option<Cursor>) -> Page {
+    newest_first.reverse();
+    Page { items: newest_first, next }
+}

@@ -1,0 +1,275 @@
+//! Owns the thread that writes the logs: the only code that makes, appends to and removes segments. Never makes
+//! anybody wait: what can't be written is dropped and counted.
+
+use std::{
+    collections::HashMap,
+    fs::{DirBuilder, File, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use isopod_policy::AppName;
+use tokio::sync::broadcast;
+
+use super::{
+    AppLog, Config, Cursor, Following, LogLine, Message, folder,
+    read::{segment_path, segments},
+};
+use crate::limits;
+
+/// Lines that are taken from the queue before what they give is written with one call per app.
+const BATCH: usize = 512;
+/// How often segments are looked over for their age.
+const AGE_CHECK: Duration = Duration::from_secs(60);
+/// How often the same trouble with the disk is told.
+const TROUBLE_EVERY: Duration = Duration::from_secs(30);
+
+pub(super) struct Writer {
+    config: Config,
+    dropped: Arc<AtomicU64>,
+    open: HashMap<AppName, Open>,
+    followers: HashMap<AppName, broadcast::Sender<Arc<LogLine>>>,
+    told_trouble: Option<Instant>,
+}
+
+/// The segment that an app's lines go to, and those that are not in it yet.
+struct Open {
+    dir: PathBuf,
+    file: File,
+    segment: u64,
+    bytes: u64,
+    waiting: Vec<u8>,
+    waiting_lines: u64,
+}
+
+impl Writer {
+    pub(super) fn new(config: Config, dropped: Arc<AtomicU64>) -> Self {
+        Self { config, dropped, open: HashMap::new(), followers: HashMap::new(), told_trouble: None }
+    }
+
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        let mut checked_age = Instant::now();
+        loop {
+            let first = match messages.recv_timeout(AGE_CHECK) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            for message in first.into_iter().chain(messages.try_iter().take(BATCH)) {
+                match message {
+                    Message::Line(log, line) => self.take(&log, line),
+                    Message::Request(log, request) => {
+                        let line = request.into_line(log.app());
+                        self.take(&log, line);
+                    }
+                    Message::Follow(app, reply) => {
+                        self.write_out();
+                        // Nobody listening any more is no trouble: the reader went away.
+                        drop(reply.send(self.follow(&app)));
+                    }
+                    Message::Forget(app, done) => {
+                        self.forget(&app);
+                        let _ = done.send(());
+                    }
+                    Message::Stop => return self.write_out(),
+                }
+            }
+            self.write_out();
+            if checked_age.elapsed() >= AGE_CHECK {
+                checked_age = Instant::now();
+                self.remove_old();
+            }
+        }
+    }
+
+    fn take(&mut self, log: &Arc<AppLog>, line: LogLine) {
+        log.pending.fetch_sub(1, Ordering::Relaxed);
+        if log.is_forgotten() {
+            return;
+        }
+        let dropped = log.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let text = format!("{dropped} log lines were dropped here: the app logs faster than its log can be written");
+            self.append(log, LogLine::host(log.app(), text));
+        }
+        let unlisted = log.take_unlisted();
+        if unlisted > 0 {
+            let text = format!("{unlisted} more requests are not listed here: there were very many within a second");
+            self.append(log, LogLine::host(log.app(), text));
+        }
+        self.append(log, line);
+    }
+
+    fn append(&mut self, log: &Arc<AppLog>, line: LogLine) {
+        let app = log.app();
+        if let Err(trouble) = self.try_append(app, &line) {
+            self.lost(1, &trouble);
+            return;
+        }
+        if let Some(followers) = self.followers.get(app)
+            && followers.send(Arc::new(line)).is_err()
+        {
+            self.followers.remove(app);
+        }
+    }
+
+    fn try_append(&mut self, app: &AppName, line: &LogLine) -> std::io::Result<()> {
+        if !self.open.contains_key(app) {
+            if self.open.len() >= limits::LOG_FILES_OPEN {
+                self.write_out();
+                self.open.clear();
+            }
+            self.open.insert(app.clone(), Open::last(folder(&self.config, app))?);
+        }
+        let Some(open) = self.open.get_mut(app) else { return Ok(()) };
+        if open.bytes + open.waiting.len() as u64 >= self.config.segment_bytes {
+            open.write_out()?;
+            *open = Open::new(open.dir.clone(), open.segment + 1)?;
+            remove_over_size(&self.config, open)?;
+        }
+        serde_json::to_writer(&mut open.waiting, line)?;
+        open.waiting.push(b'\n');
+        open.waiting_lines += 1;
+        Ok(())
+    }
+
+    fn write_out(&mut self) {
+        let mut failed = Vec::new();
+        for (app, open) in &mut self.open {
+            let lines = open.waiting_lines;
+            if let Err(trouble) = open.write_out() {
+                failed.push((app.clone(), lines, trouble));
+            }
+        }
+        for (app, lines, trouble) in failed {
+            // Half a line may have been written: the next line begins a segment of its own, found when it is opened.
+            self.open.remove(&app);
+            self.lost(lines, &trouble);
+        }
+    }
+
+    fn lost(&mut self, lines: u64, trouble: &std::io::Error) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+        if self.told_trouble.is_none_or(|told| told.elapsed() >= TROUBLE_EVERY) {
+            self.told_trouble = Some(Instant::now());
+            tracing::warn!(%trouble, lines, "log lines can't be written and are dropped; the apps keep serving");
+        }
+    }
+
+    fn follow(&mut self, app: &AppName) -> Following {
+        let end = self.end(app);
+        let followers = self.followers.entry(app.clone());
+        let news = followers.or_insert_with(|| broadcast::channel(limits::LOG_FOLLOW_LINES).0).subscribe();
+        Following { end, news }
+    }
+
+    /// Where the app's log ends now. An app without a log is at the very beginning.
+    fn end(&mut self, app: &AppName) -> Cursor {
+        if !self.open.contains_key(app) {
+            let dir = folder(&self.config, app);
+            if dir.is_dir()
+                && let Ok(open) = Open::last(dir)
+            {
+                self.open.insert(app.clone(), open);
+            }
+        }
+        match self.open.get(app) {
+            Some(open) => Cursor { segment: open.segment, offset: open.bytes },
+            None => Cursor { segment: 0, offset: 0 },
+        }
+    }
+
+    fn forget(&mut self, app: &AppName) {
+        self.open.remove(app);
+        self.followers.remove(app);
+        if let Err(trouble) = std::fs::remove_dir_all(folder(&self.config, app))
+            && trouble.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%trouble, %app, "the log of a deleted app can't be removed");
+        }
+    }
+
+    fn remove_old(&mut self) {
+        for open in self.open.values() {
+            if let Err(trouble) = remove_over_age(&self.config, open) {
+                tracing::warn!(%trouble, "old log segments can't be removed");
+            }
+        }
+        self.followers.retain(|_, followers| followers.receiver_count() > 0);
+    }
+}
+
+impl Open {
+    /// Opens the newest segment to append to it, or the next one where its last line is not whole.
+    fn last(dir: PathBuf) -> std::io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let Some(segment) = segments(&dir)?.last().copied() else { return Self::new(dir, 1) };
+        let path = segment_path(&dir, segment);
+        let bytes = std::fs::metadata(&path)?.len();
+        if bytes > 0 && !ends_with_newline(&path, bytes)? {
+            return Self::new(dir, segment + 1);
+        }
+        let file = OpenOptions::new().append(true).open(&path)?;
+        Ok(Self { dir, file, segment, bytes, waiting: Vec::new(), waiting_lines: 0 })
+    }
+
+    fn new(dir: PathBuf, segment: u64) -> std::io::Result<Self> {
+        let path = segment_path(&dir, segment);
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Self { dir, file, segment, bytes: 0, waiting: Vec::new(), waiting_lines: 0 })
+    }
+
+    fn write_out(&mut self) -> std::io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(&self.waiting)?;
+        self.bytes += self.waiting.len() as u64;
+        self.waiting.clear();
+        self.waiting_lines = 0;
+        Ok(())
+    }
+}
+
+fn ends_with_newline(path: &std::path::Path, bytes: u64) -> std::io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let mut last = [0];
+    File::open(path)?.read_exact_at(&mut last, bytes - 1)?;
+    Ok(last == *b"\n")
+}
+
+/// Removes the oldest segments until all of them together are within their bound.
+fn remove_over_size(config: &Config, open: &Open) -> std::io::Result<()> {
+    let mut sizes = Vec::new();
+    for segment in segments(&open.dir)? {
+        let path = segment_path(&open.dir, segment);
+        sizes.push((segment, std::fs::metadata(&path)?.len(), path));
+    }
+    let mut total: u64 = sizes.iter().map(|(_, bytes, _)| bytes).sum();
+    for (segment, bytes, path) in sizes {
+        if total <= config.kept_bytes.saturating_sub(config.segment_bytes) || segment == open.segment {
+            break;
+        }
+        std::fs::remove_file(path)?;
+        total -= bytes;
+    }
+    Ok(())
+}
+
+fn remove_over_age(config: &Config, open: &Open) -> std::io::Result<()> {
+    let Some(oldest) = SystemTime::now().checked_sub(config.kept_for) else { return Ok(()) };
+    for segment in segments(&open.dir)? {
+        let path = segment_path(&open.dir, segment);
+        if segment != open.segment && std::fs::metadata(&path)?.modified()? < oldest {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}

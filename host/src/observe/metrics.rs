@@ -1,0 +1,182 @@
+//! Owns the host's metrics: every name once, and the text that Prometheus reads. Never waits, and never counts by a
+//! label that a client chooses.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::StatusCode;
+use isopod_policy::{AppName, PushState};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::logs::Logs;
+use crate::deploy::Deployer;
+
+/// Upper bounds of the buckets of a request's duration, in seconds.
+const REQUEST_SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// Upper bounds of the buckets of a push's duration, in seconds.
+const PUSH_SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 600.0];
+
+/// The handle: cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<Names>);
+
+struct Names {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<AppLabels, Histogram, fn() -> Histogram>,
+    faults: Family<FaultLabels, Counter>,
+    pushes: Family<PushLabels, Counter>,
+    push_seconds: Histogram,
+    api_requests: Family<ClassLabels, Counter>,
+    apps: Family<StateLabels, Gauge>,
+    pushes_under_way: Gauge,
+    log_lines_dropped: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AppLabels {
+    app: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    app: String,
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabels {
+    app: String,
+    fault: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PushLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+/// What is counted of one app's requests, looked up once: counting itself touches nothing that apps share.
+#[derive(Clone)]
+pub(crate) struct AppMetrics {
+    classes: [Counter; CLASSES.len()],
+    seconds: Histogram,
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn class(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
+}
+
+impl AppMetrics {
+    pub(crate) fn request(&self, status: StatusCode, duration: Duration) {
+        self.classes[class(status)].inc();
+        self.seconds.observe(duration.as_secs_f64());
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut names = Names {
+            registry: Registry::with_prefix("isopod"),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
+            faults: Family::default(),
+            pushes: Family::default(),
+            push_seconds: Histogram::new(PUSH_SECONDS),
+            api_requests: Family::default(),
+            apps: Family::default(),
+            pushes_under_way: Gauge::default(),
+            log_lines_dropped: Gauge::default(),
+        };
+        let registry = &mut names.registry;
+        registry.register("requests", "Requests answered for an app, by class of status", names.requests.clone());
+        registry.register(
+            "request_duration_seconds",
+            "From a request's head to its answer's head",
+            names.request_seconds.clone(),
+        );
+        registry.register("faults", "Requests that an app failed to answer, by kind of fault", names.faults.clone());
+        registry.register("pushes", "Pushes that ended, by final state", names.pushes.clone());
+        registry.register("push_duration_seconds", "From a push's acceptance to its end", names.push_seconds.clone());
+        registry.register("api_requests", "Requests to the API, by class of status", names.api_requests.clone());
+        registry.register("apps", "Apps by state", names.apps.clone());
+        registry.register("pushes_under_way", "Pushes that wait or run", names.pushes_under_way.clone());
+        registry.register("log_lines_dropped", "Log lines dropped since the start", names.log_lines_dropped.clone());
+        Self(Arc::new(names))
+    }
+
+    /// The counters of one app.
+    pub(crate) fn app(&self, app: &AppName) -> AppMetrics {
+        let labels = |class| RequestLabels { app: app.to_string(), class };
+        AppMetrics {
+            classes: CLASSES.map(|class| self.0.requests.get_or_create(&labels(class)).clone()),
+            seconds: self.0.request_seconds.get_or_create(&AppLabels { app: app.to_string() }).clone(),
+        }
+    }
+
+    pub(crate) fn fault(&self, app: &AppName, fault: &'static str) {
+        self.0.faults.get_or_create(&FaultLabels { app: app.to_string(), fault }).inc();
+    }
+
+    pub(crate) fn push_ended(&self, state: PushState, duration: Duration) {
+        self.0.pushes.get_or_create(&PushLabels { state: state.as_str() }).inc();
+        self.0.push_seconds.observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn api_request(&self, status: StatusCode) {
+        self.0.api_requests.get_or_create(&ClassLabels { class: CLASSES[class(status)] }).inc();
+    }
+
+    /// All metrics as Prometheus reads them.
+    pub(crate) fn text(&self, deployer: &Deployer, logs: &Logs) -> String {
+        let names = &self.0;
+        names.apps.clear();
+        for entry in deployer.apps(None, usize::MAX) {
+            let state = entry.facts().state.as_str();
+            names.apps.get_or_create(&StateLabels { state }).inc();
+        }
+        names.pushes_under_way.set(i64::try_from(deployer.pushes_under_way()).unwrap_or(i64::MAX));
+        names.log_lines_dropped.set(i64::try_from(logs.dropped()).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing into a string can't fail; what could is a label that can't be written.
+        if let Err(error) = encode(&mut text, &names.registry) {
+            tracing::error!(%error, "the metrics can't be written");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_class() {
+        let metrics = Metrics::new();
+        let app = metrics.app(&"hello".parse().expect("is a name"));
+        app.request(StatusCode::OK, Duration::from_millis(2));
+        app.request(StatusCode::BAD_GATEWAY, Duration::from_millis(2));
+        app.request(StatusCode::BAD_GATEWAY, Duration::from_millis(2));
+        let mut text = String::new();
+        encode(&mut text, &metrics.0.registry).expect("encodes");
+        assert!(text.contains("isopod_requests_total{app=\"hello\",class=\"2xx\"} 1"), "{text}");
+        assert!(text.contains("isopod_requests_total{app=\"hello\",class=\"5xx\"} 2"), "{text}");
+        assert!(text.contains("isopod_request_duration_seconds_count{app=\"hello\"} 3"), "{text}");
+    }
+}

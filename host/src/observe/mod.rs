@@ -1,0 +1,6 @@
+//! Owns what can be seen of the host and its apps: logs and metrics. Never decides anything: what is observed may be
+//! lost, and nothing waits for it.
+
+pub(crate) mod access;
+pub(crate) mod logs;
+pub(crate) mod metrics;

@@ -1,0 +1,92 @@
+//! Owns the shape of an error's answer (RFC 9457, `application/problem+json`). Never decides which error it is.
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use serde_json::{Map, Value, json};
+
+/// What a client is told about a refused or failed request. The request id is added where the answer leaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    /// The stable name; the `type` is a URN made of it.
+    pub(crate) code: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) detail: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) app: Option<String>,
+    /// Further members of the answer.
+    pub(crate) members: Map<String, Value>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            hint: None,
+            app: None,
+            members: Map::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn app(mut self, app: impl ToString) -> Self {
+        self.app = Some(app.to_string());
+        self
+    }
+
+    pub(crate) fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// The answer's text.
+    pub(crate) fn json(&self, request_id: &str) -> Value {
+        let mut body = json!({
+            "type": format!("urn:isopod:problem:{}", self.code),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "request_id": request_id,
+        });
+        if let Some(object) = body.as_object_mut() {
+            object.extend(self.hint.clone().map(|hint| ("hint".to_owned(), hint.into())));
+            object.extend(self.app.clone().map(|app| ("app".to_owned(), app.into())));
+            object.extend(self.members.clone());
+        }
+        body
+    }
+}
+
+/// The body follows in the outermost layer, which knows the request id.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,66 @@
+//! Owns what `isopod doctor` and `cargo xtask setup` say about the guest toolchain. Looks only.
+
+use crate::TARGET;
+use crate::machine::Machine;
+use crate::road::{self, Road};
+
+/// One thing looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub name: String,
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// The command that mends it; empty where nothing needs mending.
+    pub fix: String,
+    /// Whether everyday work needs it; without the others only some things can't be built.
+    pub required: bool,
+}
+
+/// Everything the building of guests depends on.
+pub fn checks() -> Vec<Check> {
+    of(&Machine::look())
+}
+
+fn of(machine: &Machine) -> Vec<Check> {
+    let rust = Check {
+        name: "Rust compiler".to_owned(),
+        ok: machine.rustc.is_some(),
+        detail: machine.rustc.clone().unwrap_or_else(|| "no rustc on PATH".to_owned()),
+        fix: if machine.rustc.is_some() { String::new() } else { "install Rust from https://rustup.rs".to_owned() },
+        required: true,
+    };
+    let (ok, detail, fix) = match road::choose(machine) {
+        Ok(Road::OwnRust) => (true, format!("your own Rust has {TARGET}"), String::new()),
+        Ok(Road::Debian) => (true, "Debian's packages build guests".to_owned(), String::new()),
+        Err(missing) => (false, missing.why, missing.fix),
+    };
+    let guests = Check { name: "guest toolchain".to_owned(), ok, detail, fix, required: true };
+    let javascript = Check {
+        name: "npm".to_owned(),
+        ok: machine.npm,
+        detail: if machine.npm { "JavaScript guests can be built" } else { "JavaScript guests can't be built" }
+            .to_owned(),
+        fix: if machine.npm { String::new() } else { "install Node.js, which brings npm".to_owned() },
+        required: false,
+    };
+    vec![rust, guests, javascript]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failed_check_says_how_to_mend_it() {
+        let checks = of(&Machine::default());
+        assert!(checks.iter().all(|check| !check.ok && !check.fix.is_empty()), "{checks:?}");
+    }
+
+    #[test]
+    fn a_machine_with_the_target_needs_nothing() {
+        let machine =
+            Machine { rustc: Some("rustc 1.95.0".to_owned()), has_target: true, npm: true, ..Machine::default() };
+        assert!(of(&machine).iter().all(|check| check.ok && check.fix.is_empty()));
+    }
+}

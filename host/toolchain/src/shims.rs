@@ -1,0 +1,212 @@
+//! Owns the shims of the Debian road: one program of ours under four names in a folder that stands first on PATH. By
+//! the name it is started under it plays that part. Never chosen where the user's own Rust has the target.
+//!
+//! ```text
+//! cargo build --target wasm32-wasip2          the user's command, unchanged
+//!   └ cargo             (shim)  has the library compiled once, starts Debian's cargo; other targets: the user's cargo
+//!       └ isopod-rustc  (shim)  adds our sysroot for the guest's target, starts Debian's rustc
+//!           └ wasm-component-ld (shim)  the linker of components, inside this program
+//!               └ wasm-ld       (shim)  adds the start-up code of a library, starts the newest wasm-ld
+//! ```
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::machine::{self, DEBIAN_CARGO, DEBIAN_RUSTC};
+use crate::{TARGET, sysroot};
+
+const CARGO: &str = "cargo";
+const RUSTC: &str = "isopod-rustc";
+const COMPONENT_LD: &str = "wasm-component-ld";
+const WASM_LD: &str = "wasm-ld";
+
+/// Tell the shims, which are processes of their own, where things are.
+pub(crate) const SHIMS_VARIABLE: &str = "ISOPOD_TOOLCHAIN_SHIMS";
+pub(crate) const SYSROOT_VARIABLE: &str = "ISOPOD_TOOLCHAIN_SYSROOT";
+
+/// Plays the shim whose name this process was started under, and does not return; returns at once for any other name.
+/// To be called first thing in `main`.
+pub fn run_as_linker_if_asked() {
+    let name = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&name).file_name().unwrap_or_default().to_owned();
+    // `cargo` and `wasm-ld` are names that others own too: without our variable, the name is a coincidence.
+    let Some(shims) = std::env::var_os(SHIMS_VARIABLE).map(PathBuf::from) else { return };
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let failure = match name.to_str() {
+        Some(CARGO) => run_cargo(&shims, args),
+        Some(RUSTC) => run_rustc(args),
+        Some(COMPONENT_LD) => run_component_ld(),
+        Some(WASM_LD) => run_wasm_ld(args),
+        _ => return,
+    };
+    eprintln!("error: {failure}");
+    std::process::exit(1);
+}
+
+fn run_cargo(shims: &Path, args: Vec<OsString>) -> io::Error {
+    if !builds_a_guest(&args) {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let Some(cargo) = machine::find_in(&path, CARGO, Some(shims)) else {
+            return io::Error::other("no cargo on PATH; install Rust from https://rustup.rs");
+        };
+        return become_program(Command::new(cargo).args(args));
+    }
+    if let Err(error) = sysroot::prepare(&sysroot_folder()) {
+        return error;
+    }
+    let mut command = Command::new(DEBIAN_CARGO);
+    command.args(args).env("RUSTC", shims.join(RUSTC));
+    // Started by another cargo (`cargo xtask`), this would lead Debian's compiler to the libraries of that one.
+    command.env_remove("LD_LIBRARY_PATH");
+    become_program(&mut command)
+}
+
+fn run_rustc(args: Vec<OsString>) -> io::Error {
+    let mut command = Command::new(DEBIAN_RUSTC);
+    if builds_a_guest(&args) {
+        command.arg("--sysroot").arg(sysroot_folder());
+    }
+    become_program(command.args(args))
+}
+
+#[cfg(feature = "linker")]
+fn run_component_ld() -> io::Error {
+    wasm_component_ld::main();
+    std::process::exit(0)
+}
+
+#[cfg(not(feature = "linker"))]
+fn run_component_ld() -> io::Error {
+    io::Error::other("this program was built without the linker of components; use `isopod` or `isopod-linker`")
+}
+
+fn run_wasm_ld(mut args: Vec<OsString>) -> io::Error {
+    let Some(linker) = machine::find_wasm_ld() else {
+        return io::Error::other("no wasm-ld in /usr/bin; install Debian's newest package lld-N");
+    };
+    let start_up = sysroot_folder().join("lib/rustlib").join(TARGET).join("lib/self-contained/crt1-reactor.o");
+    if wants_reactor(&args) {
+        args.push(start_up.into_os_string());
+    }
+    become_program(Command::new(linker).args(args))
+}
+
+/// Whether this `cargo` or `rustc` call is for our target. A leading `+toolchain` is the user's own choice of a
+/// compiler, which we leave alone.
+fn builds_a_guest(args: &[OsString]) -> bool {
+    let chooses_toolchain = args.first().is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"+"));
+    let with_equals = format!("--target={TARGET}");
+    let named = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == OsStr::new(&with_equals));
+    let following =
+        args.windows(2).take_while(|pair| pair[0] != "--").any(|pair| pair[0] == "--target" && pair[1] == TARGET);
+    !chooses_toolchain && (named || following)
+}
+
+/// A library has no entry; the compiler then links no start-up code, and without it every call from outside would set
+/// up and tear down the C library again. A program brings its own (`crt1-command.o`, from the sysroot).
+fn wants_reactor(args: &[OsString]) -> bool {
+    let has = |wanted: &str| args.iter().any(|arg| arg == wanted);
+    has("--no-entry") && !has("-shared") && !has("--shared")
+}
+
+fn sysroot_folder() -> PathBuf {
+    std::env::var_os(SYSROOT_VARIABLE).map(PathBuf::from).unwrap_or_default()
+}
+
+#[cfg(unix)]
+fn become_program(command: &mut Command) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    let error = command.exec();
+    io::Error::new(error.kind(), format!("cannot start {}: {error}", command.get_program().display()))
+}
+
+#[cfg(not(unix))]
+fn become_program(_command: &mut Command) -> io::Error {
+    io::Error::other("Debian's toolchain exists on Linux only")
+}
+
+/// Makes the folder of shims that lead to `program`. Each program has a folder of its own, so that one that is rebuilt
+/// or deleted breaks no build of another.
+pub(crate) fn create(cache: &Path, program: &Path) -> io::Result<PathBuf> {
+    let folder = cache.join("shims").join(format!("{:016x}", fingerprint(program.as_os_str().as_encoded_bytes())));
+    std::fs::create_dir_all(&folder)?;
+    for name in [CARGO, RUSTC, COMPONENT_LD, WASM_LD] {
+        let link = folder.join(name);
+        if std::fs::read_link(&link).is_ok_and(|target| target == program) {
+            continue;
+        }
+        // Made beside and renamed, so that a build that runs now always finds one or the other.
+        let fresh = folder.join(format!(".{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&fresh);
+        symlink(program, &fresh)?;
+        std::fs::rename(&fresh, &link)?;
+    }
+    Ok(folder)
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+#[cfg(not(unix))]
+fn symlink(_target: &Path, _link: &Path) -> io::Result<()> {
+    Err(io::Error::other("Debian's toolchain exists on Linux only"))
+}
+
+/// FNV-1a: names a folder, protects nothing.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn only_our_target_is_taken_over() {
+        assert!(builds_a_guest(&args("build --release --target wasm32-wasip2")));
+        assert!(builds_a_guest(&args("build --target=wasm32-wasip2 --release")));
+        assert!(!builds_a_guest(&args("test")));
+        assert!(!builds_a_guest(&args("build --target wasm32-unknown-unknown")));
+        assert!(!builds_a_guest(&args("build --target-dir wasm32-wasip2")));
+    }
+
+    #[test]
+    fn a_program_may_be_told_of_our_target_without_being_built_for_it() {
+        assert!(!builds_a_guest(&args("run -- --target wasm32-wasip2")));
+        assert!(!builds_a_guest(&args("run -- --target=wasm32-wasip2")));
+    }
+
+    #[test]
+    fn a_toolchain_named_by_the_user_is_left_alone() {
+        assert!(!builds_a_guest(&args("+nightly build --target wasm32-wasip2")));
+    }
+
+    #[test]
+    fn a_library_gets_start_up_code_and_a_program_does_not() {
+        assert!(wants_reactor(&args("--export hello g.o -o g.wasm --gc-sections --no-entry -O3")));
+        assert!(!wants_reactor(&args("crt1-command.o b.o -o b.wasm --gc-sections -O3")));
+        assert!(!wants_reactor(&args("-shared --no-entry g.o")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn shims_lead_to_the_program_and_are_made_once() {
+        let cache = tempfile::tempdir().expect("a temporary folder");
+        let program = Path::new("/opt/isopod");
+        let folder = create(cache.path(), program).expect("shims");
+        assert_eq!(create(cache.path(), program).expect("shims again"), folder);
+        assert_ne!(create(cache.path(), Path::new("/opt/other")).expect("other shims"), folder);
+        for name in [CARGO, RUSTC, COMPONENT_LD, WASM_LD] {
+            assert_eq!(std::fs::read_link(folder.join(name)).expect("a link"), program);
+        }
+        assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 4);
+    }
+}

@@ -1,0 +1,22 @@
+//! HTTP: requests, answers, bodies, and asking other servers.
+
+mod body;
+mod client;
+mod headers;
+mod method;
+mod request;
+mod response;
+mod routes;
+mod url;
+
+#[cfg(target_family = "wasm")]
+pub(crate) use body::Sink;
+pub use body::{Body, BodyWriter, IncomingBody};
+pub(crate) use body::{Kind, collect};
+pub use client::{fetch, fetch_streaming};
+pub use headers::{HeaderValue, Headers};
+pub use method::Method;
+pub use request::Request;
+pub use response::Response;
+#[doc(hidden)]
+pub use routes::{Path, no_route};

@@ -1,0 +1,167 @@
+//! Requests: those that a handler gets, and those it makes for `fetch`.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::{Body, HeaderValue, Headers, Method, url};
+use crate::{Error, Result};
+
+/// A request, with its whole body.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The header fields.
+    pub headers: Headers,
+    /// The body.
+    pub body: Body,
+    pub(crate) scheme: Cow<'static, str>,
+    pub(crate) authority: String,
+    pub(crate) path_with_query: String,
+    pub(crate) params: Vec<(&'static str, String)>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What a handler reads.
+impl Request {
+    /// The path, as it was sent: `/notes/1`.
+    pub fn path(&self) -> &str {
+        let path = self.path_with_query.split('?').next().unwrap_or_default();
+        if path.is_empty() { "/" } else { path }
+    }
+
+    /// The query without its `?`; empty where there is none.
+    pub fn query(&self) -> &str {
+        self.path_with_query.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// A value from the query, decoded.
+    pub fn query_param(&self, name: &str) -> Option<Cow<'_, str>> {
+        url::pairs(self.query()).find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// A part of the path that the route's pattern names: `id` in `/notes/{id}`.
+    ///
+    /// It is an error where the pattern has no such name.
+    pub fn param(&self, name: &str) -> Result<&str> {
+        let found = self.params.iter().find(|(key, _)| *key == name);
+        found.map(|(_, value)| &**value).ok_or_else(|| Error::msg(format!("the route's pattern has no {{{name}}}")))
+    }
+
+    /// `http` or `https`, as the client sees it.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The host, with its port where it is not the scheme's own.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The first value of a header field, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)
+    }
+
+    /// The body's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.body.as_bytes().unwrap_or_default()
+    }
+
+    /// The body as text; the client gets 400 where it is none.
+    pub fn text(&self) -> Result<&str> {
+        std::str::from_utf8(self.bytes()).map_err(|_| Error::status(400, "the body is not UTF-8 text"))
+    }
+
+    /// The body read as JSON; the client gets 400, with what is wrong, where it can't be.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(self.bytes())
+            .map_err(|error| Error::status(400, format!("the body is not the JSON that is expected: {error}")))
+    }
+
+    /// A field of a form that was posted, decoded.
+    pub fn form_param(&self, name: &str) -> Option<Cow<'_, str>> {
+        let form = std::str::from_utf8(self.bytes()).ok()?;
+        url::pairs(form).find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+}
+
+/// How requests are made, for `fetch` and for tests.
+///
+/// A URL that is none makes a request that `fetch` refuses; a path alone is fine for tests.
+impl Request {
+    /// A request with a method and a URL.
+    pub fn new(method: impl Into<Method>, url: &str) -> Self {
+        let (scheme, authority, path) = url::split(url).unwrap_or(("http", "", url));
+        Self {
+            method: method.into(),
+            headers: Headers::new(),
+            body: Body::empty(),
+            scheme: Cow::Borrowed(scheme),
+            authority: authority.to_owned(),
+            path_with_query: path.to_owned(),
+            params: Vec::new(),
+            timeout: None,
+        }
+    }
+
+    /// A GET request.
+    pub fn get(url: &str) -> Self {
+        Self::new(Method::Get, url)
+    }
+
+    /// A POST request.
+    pub fn post(url: &str) -> Self {
+        Self::new(Method::Post, url)
+    }
+
+    /// The same request with a header field set.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
+        self.headers.set(name, value);
+        self
+    }
+
+    /// The same request with a body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// The same request with a value as JSON for its body.
+    pub fn with_json<T: Serialize + ?Sized>(self, value: &T) -> Result<Self> {
+        Ok(self.with_header("content-type", "application/json").with_body(serde_json::to_vec(value)?))
+    }
+
+    /// The same request, given up where no answer begins within this time.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_path_query_and_form() {
+        let request = Request::post("https://a.example/find?q=a%26b&q=c&empty").with_body("name=J%C3%B8rn+L&age=7");
+        assert_eq!((request.path(), request.authority()), ("/find", "a.example"));
+        assert_eq!(request.query_param("q").as_deref(), Some("a&b"));
+        assert_eq!(request.query_param("empty").as_deref(), Some(""));
+        assert_eq!(request.query_param("none"), None);
+        assert_eq!(request.form_param("name").as_deref(), Some("Jørn L"));
+    }
+
+    #[test]
+    fn json_that_is_not_expected_is_the_clients_fault() {
+        let request = Request::post("/").with_body("{\"age\": \"seven\"}");
+        let error = request.json::<std::collections::HashMap<String, u8>>().unwrap_err();
+        assert_eq!(error.http_status(), 400);
+    }
+}

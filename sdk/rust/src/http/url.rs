@@ -1,0 +1,79 @@
+//! What the SDK needs to know of URLs: their parts, and percent-encoding.
+
+use std::borrow::Cow;
+
+use crate::{Error, Result};
+
+/// Scheme, authority, and path with query.
+pub(crate) fn split(url: &str) -> Result<(&'static str, &str, &str)> {
+    let (scheme, rest) = if let Some(rest) = url.strip_prefix("https://") {
+        ("https", rest)
+    } else if let Some(rest) = url.strip_prefix("http://") {
+        ("http", rest)
+    } else {
+        return Err(Error::msg(format!("{url:?} is no URL: it must begin with http:// or https://")));
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.is_empty() {
+        return Err(Error::msg(format!("{url:?} is no URL: it names no host")));
+    }
+    let path = path.split('#').next().unwrap_or_default();
+    Ok((scheme, authority, path))
+}
+
+/// Undoes percent-encoding, and `+` for a space where forms and queries use it. Bytes that are no text become `�`.
+pub(crate) fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| byte == b'%' || (plus_is_space && byte == b'+')) {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| (*byte as char).to_digit(16));
+        match (bytes[at], digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 2;
+            }
+            (b'+', ..) if plus_is_space => decoded.push(b' '),
+            (byte, ..) => decoded.push(byte),
+        }
+        at += 1;
+    }
+    Cow::Owned(match String::from_utf8(decoded) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+/// The pairs of a query or a form, decoded.
+pub(crate) fn pairs(encoded: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    encoded.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name, true), decode(value, true))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_three_parts() {
+        assert_eq!(split("https://a.example:8443/b?c=d#e").unwrap(), ("https", "a.example:8443", "/b?c=d"));
+        assert_eq!(split("http://a.example?c").unwrap(), ("http", "a.example", "?c"));
+        assert!(split("ftp://a.example").unwrap_err().to_string().contains("must begin with"));
+        assert!(split("http:///path").unwrap_err().to_string().contains("names no host"));
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_and_nonsense_is_kept() {
+        assert_eq!(decode("caf%C3%A9+au%20lait", true), "café au lait");
+        assert_eq!(decode("1+1", false), "1+1");
+        assert_eq!(decode("100%", true), "100%");
+        assert_eq!(decode("%zz%f", true), "%zz%f");
+        assert_eq!(decode("%ff", true), "\u{fffd}");
+    }
+}

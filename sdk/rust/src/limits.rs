@@ -1,0 +1,12 @@
+//! The SDK's own bounds. The host has its own besides, and they are the ones that protect it.
+
+/// The largest body that a handler gets whole; a larger request is refused with 413, since an instance's memory is
+/// small. `http_streaming!` has no such bound.
+pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The largest answer that `fetch` reads whole; a larger one is an error that names `fetch_streaming`.
+pub const FETCH_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How much of a body is asked of the host at a time.
+#[cfg(target_family = "wasm")]
+pub(crate) const READ_BYTES: u64 = 64 * 1024;

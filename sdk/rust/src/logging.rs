@@ -1,0 +1,61 @@
+//! What the `log` crate is given goes to the host's log. Nothing is formatted or allocated for a message that the level
+//! leaves out.
+//!
+//! Only what the app logs goes to `wasi:logging`. The SDK's own complaints go to stderr, which every host has: so an app
+//! that logs nothing is built, with link-time optimisation, without that import and runs where nobody offers it.
+
+/// Makes the host's log the target of the `log` crate, unless the app has chosen another. Cheap when done already.
+pub(crate) fn install() {
+    #[cfg(feature = "log")]
+    {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        static INSTALLED: AtomicBool = AtomicBool::new(false);
+        if !INSTALLED.swap(true, Ordering::Relaxed) && log::set_logger(&HostLog).is_ok() {
+            log::set_max_level(log::LevelFilter::Info);
+        }
+    }
+}
+
+/// Says what went wrong in the SDK's own part of a call.
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "the exports that complain are the component's"))]
+pub(crate) fn complain(what: &str, reason: impl std::fmt::Display) {
+    eprintln!("isopod-sdk: {what}: {reason}");
+}
+
+/// How much a message matters; the order is that of `wasi:logging`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, dead_code, reason = "the names say it, and without the feature `log` only one is used")]
+pub enum Level {
+    Trace = 0,
+    Debug = 1,
+    Info = 2,
+    Warn = 3,
+    Error = 4,
+}
+
+#[cfg(feature = "log")]
+struct HostLog;
+
+#[cfg(feature = "log")]
+impl log::Log for HostLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let level = match record.level() {
+            log::Level::Trace => Level::Trace,
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        let message = record.args();
+        match message.as_str() {
+            Some(message) => crate::platform::log(level, record.target(), message),
+            None => crate::platform::log(level, record.target(), &message.to_string()),
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,303 @@
+//! The macros that make exports of handlers. They only name functions: what happens is in `wasm/`.
+//!
+//! Names of items in a macro's expansion are seen by the handler's path, so they all begin with `__isopod`.
+
+/// Answers HTTP requests with an `async fn(Request) -> Result<Response>`.
+///
+/// The component exports it twice: as `wasi:http/incoming-handler`, which runs on any host, and as
+/// `isopod:app/http`, which Isopod takes where it can because it is twice as fast. An error that `?` passes up is
+/// logged and answered with 500, without its text.
+///
+/// With the feature `wasi-03` it is exported as `wasi:http/handler` 0.3 instead, and one instance answers many requests
+/// at a time.
+///
+/// ```
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::http!(greet);
+///
+/// async fn greet(request: Request) -> Result<Response> {
+///     let name = request.query_param("name").unwrap_or("world".into());
+///     Ok(Response::text(format!("Hello, {name}!")))
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! http {
+    ($handler:path) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            $crate::__export_http!($handler);
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            #[allow(dead_code)]
+            async fn __isopod_handler(request: $crate::http::Request) -> $crate::Result<$crate::http::Response> {
+                $handler(request).await
+            }
+        };
+    };
+}
+
+/// Answers HTTP requests with an `async fn(Request, IncomingBody) -> Result<Response>`, which reads the body piece by
+/// piece and may begin to answer before it has ended.
+///
+/// Only `wasi:http` is exported, since the fast road carries whole bodies.
+///
+/// ```
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::http_streaming!(shout);
+///
+/// async fn shout(_: Request, mut body: IncomingBody) -> Result<Response> {
+///     Ok(Response::stream(async move |mut out| {
+///         while let Some(piece) = body.next().await? {
+///             out.write(piece.to_ascii_uppercase()).await?;
+///         }
+///         Ok(())
+///     }))
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! http_streaming {
+    ($handler:path) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            $crate::__export_http_streaming!($handler);
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            #[allow(dead_code)]
+            async fn __isopod_handler(
+                request: $crate::http::Request,
+                body: $crate::http::IncomingBody,
+            ) -> $crate::Result<$crate::http::Response> {
+                $handler(request, body).await
+            }
+        };
+    };
+}
+
+/// Handles events with an `async fn(Event) -> Result<Option<Reply>, EventError>`.
+///
+/// ```
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::events!(on_event);
+///
+/// async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
+///     let count = kv::open("default")?.increment(event.subject()?, 1)?;
+///     Ok(Some(Reply::json(&count)?))
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! events {
+    ($handler:path) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            $crate::__link!(EVENTS, "component-type:isopod-sdk:0.1.0:event-app");
+
+            #[unsafe(export_name = "isopod:app/events@0.1.0#handle")]
+            unsafe extern "C" fn __isopod_handle(event: *mut u8) -> *const u8 {
+                // SAFETY: the host calls this with an event that it has written for this call.
+                unsafe { $crate::__private::handle_event(event, $handler) }
+            }
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            #[allow(dead_code)]
+            async fn __isopod_handler(
+                event: $crate::events::Event,
+            ) -> $crate::Result<Option<$crate::events::Reply>, $crate::events::EventError> {
+                $handler(event).await
+            }
+        };
+    };
+}
+
+/// Says whether the app is well, with an `async fn() -> Result<()>` whose error says what is wrong.
+///
+/// ```
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::health!(check);
+///
+/// async fn check() -> Result<()> {
+///     config::require("API_KEY").map(drop)
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! health {
+    ($check:path) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            $crate::__link!(HEALTH, "component-type:isopod-sdk:0.1.0:health-app");
+
+            #[unsafe(export_name = "isopod:app/health@0.1.0#check")]
+            unsafe extern "C" fn __isopod_check() -> *const u8 {
+                $crate::__private::check_health($check)
+            }
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            #[allow(dead_code)]
+            async fn __isopod_handler() -> $crate::Result<()> {
+                $check().await
+            }
+        };
+    };
+}
+
+/// Puts a world's description and the SDK's mark into the component.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __link {
+    ($world:ident, $section:literal) => {
+        #[unsafe(link_section = $section)]
+        #[allow(dead_code)]
+        pub static __ISOPOD_WORLD: [u8; $crate::__private::worlds::$world.len()] = $crate::__private::worlds::$world;
+
+        #[used]
+        static __ISOPOD_LINK: fn() = $crate::__private::worlds::link;
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(not(feature = "wasi-03"))]
+macro_rules! __export_http {
+    ($handler:path) => {
+        $crate::__link!(HTTP, "component-type:isopod-sdk:0.1.0:http-app");
+
+        struct __IsopodApp;
+
+        impl $crate::__private::wasip2::exports::http::incoming_handler::Guest for __IsopodApp {
+            fn handle(
+                request: $crate::__private::wasip2::http::types::IncomingRequest,
+                answer: $crate::__private::wasip2::http::types::ResponseOutparam,
+            ) {
+                $crate::__private::handle_whole(request, answer, $handler)
+            }
+        }
+
+        $crate::__private::wasip2::http::proxy::export!(__IsopodApp with_types_in $crate::__private::wasip2);
+
+        #[unsafe(export_name = "isopod:app/http@0.1.0#handle")]
+        unsafe extern "C" fn __isopod_handle(
+            method: *mut u8,
+            method_length: usize,
+            scheme: *mut u8,
+            scheme_length: usize,
+            authority: *mut u8,
+            authority_length: usize,
+            path_with_query: *mut u8,
+            path_with_query_length: usize,
+            headers: *mut u8,
+            headers_length: usize,
+            body: *mut u8,
+            body_length: usize,
+        ) -> *const u8 {
+            let words = $crate::__private::Words {
+                method: (method, method_length),
+                scheme: (scheme, scheme_length),
+                authority: (authority, authority_length),
+                path_with_query: (path_with_query, path_with_query_length),
+                headers: (headers, headers_length),
+                body: (body, body_length),
+            };
+            // SAFETY: the host calls this with a request that it has written for this call.
+            unsafe { $crate::__private::handle_flat(words, $handler) }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(not(feature = "wasi-03"))]
+macro_rules! __export_http_streaming {
+    ($handler:path) => {
+        #[used]
+        static __ISOPOD_LINK: fn() = $crate::__private::worlds::link;
+
+        struct __IsopodApp;
+
+        impl $crate::__private::wasip2::exports::http::incoming_handler::Guest for __IsopodApp {
+            fn handle(
+                request: $crate::__private::wasip2::http::types::IncomingRequest,
+                answer: $crate::__private::wasip2::http::types::ResponseOutparam,
+            ) {
+                $crate::__private::handle_streaming(request, answer, $handler)
+            }
+        }
+
+        $crate::__private::wasip2::http::proxy::export!(__IsopodApp with_types_in $crate::__private::wasip2);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "wasi-03")]
+macro_rules! __export_http {
+    ($handler:path) => {
+        $crate::__export_http03!(handle_whole, $handler);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "wasi-03")]
+macro_rules! __export_http_streaming {
+    ($handler:path) => {
+        $crate::__export_http03!(handle_streaming, $handler);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "wasi-03")]
+macro_rules! __export_http03 {
+    ($handle:ident, $handler:path) => {
+        #[used]
+        static __ISOPOD_LINK: fn() = $crate::__private::worlds::link;
+
+        struct __IsopodApp;
+
+        impl $crate::__private::wasip3::exports::http::handler::Guest for __IsopodApp {
+            async fn handle(
+                request: $crate::__private::wasip3::http::types::Request,
+            ) -> Result<
+                $crate::__private::wasip3::http::types::Response,
+                $crate::__private::wasip3::http::types::ErrorCode,
+            > {
+                $crate::__private::$handle(request, $handler).await
+            }
+        }
+
+        $crate::__private::wasip3::http::service::export!(__IsopodApp with_types_in $crate::__private::wasip3);
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    // Handlers with the plainest names: an expansion that took one of them would call itself.
+    crate::http!(handle);
+    crate::health!(check);
+    crate::events!(handler);
+
+    async fn handle(_: Request) -> Result<Response> {
+        Ok(Response::new(204))
+    }
+
+    async fn check() -> Result<()> {
+        Ok(())
+    }
+
+    async fn handler(_: Event) -> Result<Option<Reply>, EventError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,211 @@
+//! The platform outside a component: everything is held in memory, one world for each thread, so that tests that run
+//! beside each other don't meet. `testing` is its handle.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use crate::http::{Headers, Request, Response};
+use crate::kv::Page;
+use crate::logging::Level;
+use crate::testing::LogLine;
+use crate::{Error, Result};
+
+pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
+pub(crate) type Server = std::rc::Rc<dyn Fn(Request) -> Result<Response>>;
+
+/// What a host would hold.
+pub(crate) struct World {
+    pub(crate) buckets: Buckets,
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) logs: Vec<LogLine>,
+    pub(crate) now: SystemTime,
+    pub(crate) timers: Vec<SystemTime>,
+    pub(crate) server: Option<Server>,
+    pub(crate) keyvalue_granted: bool,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            buckets: Buckets::new(),
+            config: BTreeMap::new(),
+            logs: Vec::new(),
+            // A fixed day, so that a test sees the same time whenever it runs: 2026-01-01T00:00:00Z.
+            now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
+            timers: Vec::new(),
+            server: None,
+            keyvalue_granted: true,
+        }
+    }
+}
+
+thread_local! {
+    static WORLD: RefCell<World> = RefCell::new(World::new());
+}
+
+/// Reads or changes this thread's world.
+pub(crate) fn with<T>(use_world: impl FnOnce(&mut World) -> T) -> T {
+    WORLD.with_borrow_mut(use_world)
+}
+
+pub(crate) fn now() -> SystemTime {
+    with(|world| world.now)
+}
+
+pub(crate) fn config_get(name: &str) -> Option<String> {
+    with(|world| world.config.get(name).cloned())
+}
+
+#[cfg_attr(not(feature = "log"), allow(dead_code, reason = "only the `log` crate's target calls it"))]
+pub(crate) fn log(level: Level, context: &str, message: &str) {
+    with(|world| world.logs.push(LogLine { level, context: context.to_owned(), message: message.to_owned() }));
+}
+
+/// Waits until the fake clock has come so far.
+pub(crate) fn sleep(duration: Duration) -> impl Future<Output = ()> {
+    Sleep { until: now() + duration, registered: false }
+}
+
+struct Sleep {
+    until: SystemTime,
+    registered: bool,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if now() >= self.until {
+            return Poll::Ready(());
+        }
+        if !self.registered {
+            self.registered = true;
+            with(|world| world.timers.push(self.until));
+        }
+        Poll::Pending
+    }
+}
+
+/// Puts the clock forward to the next timer; `false` where nothing waits for it.
+pub(crate) fn advance_to_next_timer() -> bool {
+    with(|world| {
+        let Some(next) = world.timers.iter().min().copied() else { return false };
+        world.timers.retain(|timer| *timer > next);
+        world.now = world.now.max(next);
+        true
+    })
+}
+
+pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
+    let Some(server) = with(|world| world.server.clone()) else {
+        return Err(Error::msg("no answers are set for this test; set them with TestHost::on_fetch"));
+    };
+    let mut answer = server(request)?;
+    let body = std::mem::take(&mut answer.body);
+    let bytes = match body.0 {
+        crate::http::Kind::Whole(bytes) => bytes.into_owned(),
+        crate::http::Kind::Produced(producer) => crate::http::collect(producer).await?,
+    };
+    Ok((answer, BodySource::of(bytes)))
+}
+
+/// A body that a test gives to a handler.
+pub(crate) struct BodySource {
+    pieces: std::collections::VecDeque<Vec<u8>>,
+}
+
+impl BodySource {
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Self { pieces: [bytes].into_iter().filter(|bytes| !bytes.is_empty()).collect() }
+    }
+
+    pub(crate) fn of_pieces(pieces: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self { pieces: pieces.into_iter().collect() }
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        Ok(self.pieces.pop_front())
+    }
+
+    pub(crate) async fn trailers(self) -> Result<Headers> {
+        Ok(Headers::new())
+    }
+}
+
+/// What a body is written to at a host; in tests bodies are collected instead, so there is none.
+pub(crate) enum BodySink {}
+
+impl BodySink {
+    pub(crate) async fn write(&mut self, _: &[u8]) -> Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn set_trailers(&mut self, _: Headers) {
+        match *self {}
+    }
+}
+
+/// A bucket in memory.
+pub(crate) struct Bucket(String);
+
+impl Bucket {
+    pub(crate) fn open(name: &str) -> Result<Self> {
+        if with(|world| world.keyvalue_granted) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(Error::msg("the app has no grant for it; the manifest needs `[grants] keyvalue = true`"))
+        }
+    }
+
+    fn with<T>(&self, use_bucket: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> T) -> T {
+        with(|world| use_bucket(world.buckets.entry(self.0.clone()).or_default()))
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.with(|bucket| bucket.get(key).cloned()))
+    }
+
+    pub(crate) fn set(&self, key: &str, value: &[u8]) -> Result<()> {
+        self.with(|bucket| bucket.insert(key.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
+    pub(crate) fn delete(&self, key: &str) -> Result<()> {
+        self.with(|bucket| bucket.remove(key));
+        Ok(())
+    }
+
+    pub(crate) fn exists(&self, key: &str) -> Result<bool> {
+        Ok(self.with(|bucket| bucket.contains_key(key)))
+    }
+
+    /// Numbers are kept as decimal text, as the host keeps them.
+    pub(crate) fn increment(&self, key: &str, delta: i64) -> Result<i64> {
+        self.with(|bucket| {
+            let present = match bucket.get(key) {
+                Some(bytes) => std::str::from_utf8(bytes)?.parse::<i64>()?,
+                None => 0,
+            };
+            let sum = present.checked_add(delta).ok_or("the sum does not fit 64 bits")?;
+            bucket.insert(key.to_owned(), sum.to_string().into_bytes());
+            Ok(sum)
+        })
+    }
+
+    /// Pages are small here, so that a test with few keys sees a handler that forgets the cursor.
+    pub(crate) fn list(&self, cursor: Option<&str>) -> Result<Page> {
+        const PAGE_KEYS: usize = 3;
+        self.with(|bucket| {
+            let after = bucket.keys().filter(|key| cursor.is_none_or(|cursor| key.as_str() > cursor));
+            let keys: Vec<String> = after.take(PAGE_KEYS + 1).cloned().collect();
+            let more = keys.len() > PAGE_KEYS;
+            let keys: Vec<String> = keys.into_iter().take(PAGE_KEYS).collect();
+            let cursor = more.then(|| keys[PAGE_KEYS - 1].clone());
+            Ok(Page { keys, cursor })
+        })
+    }
+}

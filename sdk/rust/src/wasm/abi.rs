@@ -1,0 +1,82 @@
+//! The canonical ABI's view of strings, bytes and results, for the bindings written by hand. It knows no interface.
+
+use crate::Error;
+
+/// A string or a list of bytes as it lies in memory.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Slice {
+    pub(super) pointer: *mut u8,
+    pub(super) length: usize,
+}
+
+impl Slice {
+    /// A view of bytes that stay where they are.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self { pointer: bytes.as_ptr().cast_mut(), length: bytes.len() }
+    }
+
+    /// Takes ownership of bytes that the host has written.
+    ///
+    /// # Safety
+    /// The host has allocated them with this module's `cabi_realloc`, and nobody else owns them.
+    pub(super) unsafe fn into_vec(self) -> Vec<u8> {
+        if self.length == 0 {
+            return Vec::new();
+        }
+        // SAFETY: `cabi_realloc` allocates with Rust's global allocator, alignment 1 and exactly this length.
+        unsafe { Vec::from_raw_parts(self.pointer, self.length, self.length) }
+    }
+
+    /// Takes ownership of a string that the host has written.
+    ///
+    /// # Safety
+    /// As for [`Slice::into_vec`]; the host promises UTF-8.
+    pub(super) unsafe fn into_string(self) -> String {
+        // SAFETY: the canonical ABI lets only well-formed strings cross.
+        unsafe { String::from_utf8_unchecked(self.into_vec()) }
+    }
+}
+
+/// Frees a list whose elements have been taken out.
+///
+/// # Safety
+/// The host has allocated it with `cabi_realloc` for `length` elements of `T`.
+pub(super) unsafe fn free_list<T>(pointer: *mut T, length: usize) {
+    if length > 0 {
+        // SAFETY: the caller's promise; `T` has the size and alignment that the ABI gives the element.
+        drop(unsafe { Vec::from_raw_parts(pointer.cast::<std::mem::MaybeUninit<T>>(), length, length) });
+    }
+}
+
+/// Memory for one call's result.
+#[repr(C, align(8))]
+pub(super) struct Area<const WORDS: usize>(pub(super) [usize; WORDS]);
+
+impl<const WORDS: usize> Area<WORDS> {
+    pub(super) const fn new() -> Self {
+        Self([0; WORDS])
+    }
+
+    pub(super) fn pointer(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// The discriminant at a word: one byte, the rest of the word is padding.
+    pub(super) fn tag(&self, word: usize) -> u8 {
+        self.0[word].to_le_bytes()[0]
+    }
+
+    pub(super) fn slice(&self, word: usize) -> Slice {
+        Slice { pointer: self.0[word] as *mut u8, length: self.0[word + 1] }
+    }
+}
+
+/// An error that the host has put into words.
+///
+/// # Safety
+/// As for [`Slice::into_vec`].
+pub(super) unsafe fn host_error(text: Slice) -> Error {
+    // SAFETY: the caller's promise.
+    Error::msg(unsafe { text.into_string() })
+}

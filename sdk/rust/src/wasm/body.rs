@@ -1,0 +1,54 @@
+//! Bodies by whichever version of `wasi:http` they cross.
+
+use crate::Result;
+use crate::http::Headers;
+
+/// A body as it arrives.
+pub(crate) enum BodySource {
+    V2(super::http::Source),
+    #[cfg(feature = "wasi-03")]
+    V3(super::http03::Source),
+}
+
+impl BodySource {
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::V2(source) => source.next().await,
+            #[cfg(feature = "wasi-03")]
+            Self::V3(source) => source.next().await,
+        }
+    }
+
+    pub(crate) async fn trailers(self) -> Result<Headers> {
+        match self {
+            Self::V2(source) => source.trailers().await,
+            #[cfg(feature = "wasi-03")]
+            Self::V3(source) => source.trailers().await,
+        }
+    }
+}
+
+/// A body as it leaves.
+pub(crate) enum BodySink {
+    V2(super::http::SinkStream),
+    #[cfg(feature = "wasi-03")]
+    V3(super::http03::SinkStream),
+}
+
+impl BodySink {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::V2(sink) => sink.write(bytes).await,
+            #[cfg(feature = "wasi-03")]
+            Self::V3(sink) => sink.write(bytes).await,
+        }
+    }
+
+    pub(crate) fn set_trailers(&mut self, trailers: Headers) {
+        match self {
+            Self::V2(sink) => sink.set_trailers(trailers),
+            #[cfg(feature = "wasi-03")]
+            Self::V3(sink) => sink.set_trailers(trailers),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The export `wasi:http/handler` 0.3: one instance may be answering many requests at a time.
+
+use std::borrow::Cow;
+use std::future::Future;
+
+use wasip3::http::types::{ErrorCode, Method as WasiMethod, Request as WasiRequest, Response as WasiResponse, Scheme};
+
+use super::body::BodySource;
+use super::http03::{Source, fields, headers, send};
+use crate::http::{Body, IncomingBody, Kind, Method, Request, Response};
+use crate::{Result, limits, logging};
+
+type Answer = std::result::Result<WasiResponse, ErrorCode>;
+
+/// Answers a request for a handler that wants the whole body.
+pub async fn handle_whole<F, Fut>(request: WasiRequest, handler: F) -> Answer
+where
+    F: FnOnce(Request) -> Fut,
+    Fut: Future<Output = Result<Response>>,
+{
+    answer(async move {
+        let (mut head, mut body) = lift(request);
+        head.body = Body::from(body.read_to_end(limits::REQUEST_BODY_BYTES_MAX).await?);
+        handler(head).await
+    })
+    .await
+}
+
+/// Answers a request for a handler that reads the body itself.
+pub async fn handle_streaming<F, Fut>(request: WasiRequest, handler: F) -> Answer
+where
+    F: FnOnce(Request, IncomingBody) -> Fut,
+    Fut: Future<Output = Result<Response>>,
+{
+    answer(async move {
+        let (head, body) = lift(request);
+        handler(head, body).await
+    })
+    .await
+}
+
+async fn answer(response: impl Future<Output = Result<Response>>) -> Answer {
+    logging::install();
+    let response = response.await.unwrap_or_else(|error| {
+        if !error.is_for_client() {
+            logging::complain("the handler failed", &error);
+        }
+        Response::from_error(&error)
+    });
+    lower(response)
+}
+
+fn lift(request: WasiRequest) -> (Request, IncomingBody) {
+    let head = Request {
+        method: lift_method(request.get_method()),
+        headers: headers(&request.get_headers()),
+        body: Body::empty(),
+        scheme: Cow::Borrowed(if matches!(request.get_scheme(), Some(Scheme::Https)) { "https" } else { "http" }),
+        authority: request.get_authority().unwrap_or_default(),
+        path_with_query: request.get_path_with_query().unwrap_or_default(),
+        params: Vec::new(),
+        timeout: None,
+    };
+    (head, IncomingBody(BodySource::V3(Source::of_request(request))))
+}
+
+fn lift_method(method: WasiMethod) -> Method {
+    match method {
+        WasiMethod::Get => Method::Get,
+        WasiMethod::Head => Method::Head,
+        WasiMethod::Post => Method::Post,
+        WasiMethod::Put => Method::Put,
+        WasiMethod::Delete => Method::Delete,
+        WasiMethod::Patch => Method::Patch,
+        WasiMethod::Options => Method::Options,
+        WasiMethod::Trace => Method::Trace,
+        WasiMethod::Connect => Method::Connect,
+        WasiMethod::Other(name) => Method::Other(name),
+    }
+}
+
+/// Makes the answer. Headers or a status that the host refuses are an error of the app's.
+fn lower(mut response: Response) -> Answer {
+    if let Kind::Whole(bytes) = &response.body.0
+        && response.headers.get_bytes("content-length").is_none()
+    {
+        response.headers.append("content-length", bytes.len().to_string());
+    }
+    let refused = |what: String| {
+        logging::complain("no answer", &what);
+        ErrorCode::InternalError(Some(what))
+    };
+    let fields = fields(response.headers).map_err(|error| refused(error.to_string()))?;
+    let (contents, end) = send(response.body);
+    let (answer, _sent) = WasiResponse::new(fields, contents, end);
+    let status = response.status;
+    answer.set_status_code(status).map_err(|()| refused(format!("the host refuses the status {status}")))?;
+    Ok(answer)
+}

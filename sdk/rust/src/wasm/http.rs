@@ -1,0 +1,191 @@
+//! Bodies and outgoing requests over `wasi:http` 0.2.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    Fields, IncomingBody, Method as WasiMethod, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+};
+use wasip2::io::streams::{InputStream, OutputStream, StreamError};
+
+use super::body::BodySink;
+use super::reactor::wait;
+use crate::http::{Body, BodyWriter, Headers, Kind, Method, Request, Response, Sink};
+use crate::{Error, Result, limits};
+
+/// A body as it arrives. The stream is dropped before the body that it belongs to.
+pub(crate) struct Source {
+    stream: InputStream,
+    body: IncomingBody,
+}
+
+impl Source {
+    pub(super) fn new(body: IncomingBody) -> Result<Self> {
+        let stream = body.stream().map_err(|()| Error::msg("the body is read already"))?;
+        Ok(Self { stream, body })
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        loop {
+            match self.stream.read(limits::READ_BYTES) {
+                Ok(bytes) if bytes.is_empty() => wait(self.stream.subscribe()).await,
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(StreamError::Closed) => return Ok(None),
+                Err(error) => return Err(stream_error("reading a body", error)),
+            }
+        }
+    }
+
+    pub(crate) async fn trailers(self) -> Result<Headers> {
+        drop(self.stream);
+        let trailers = IncomingBody::finish(self.body);
+        loop {
+            match trailers.get() {
+                None => wait(trailers.subscribe()).await,
+                Some(Ok(Ok(fields))) => return Ok(fields.map(|fields| headers(&fields)).unwrap_or_default()),
+                Some(Ok(Err(code))) => return Err(Error::from(code).context("reading trailers")),
+                Some(Err(())) => return Err(Error::msg("the trailers are read already")),
+            }
+        }
+    }
+}
+
+/// A body as it leaves.
+pub(crate) struct SinkStream {
+    stream: OutputStream,
+    trailers: Rc<RefCell<Headers>>,
+}
+
+impl SinkStream {
+    pub(crate) fn set_trailers(&mut self, trailers: Headers) {
+        *self.trailers.borrow_mut() = trailers;
+    }
+
+    pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let room = self.room().await?;
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.stream.write(now).map_err(|error| stream_error("writing a body", error))?;
+            bytes = later;
+        }
+        self.stream.flush().map_err(|error| stream_error("writing a body", error))
+    }
+
+    async fn room(&self) -> Result<usize> {
+        loop {
+            match self.stream.check_write() {
+                Ok(0) => wait(self.stream.subscribe()).await,
+                Ok(room) => return Ok(usize::try_from(room).unwrap_or(usize::MAX)),
+                Err(error) => return Err(stream_error("writing a body", error)),
+            }
+        }
+    }
+}
+
+fn stream_error(what: &str, error: StreamError) -> Error {
+    match error {
+        StreamError::Closed => Error::msg(format!("{what}: the other side has gone away")),
+        StreamError::LastOperationFailed(error) => Error::msg(format!("{what}: {}", error.to_debug_string())),
+    }
+}
+
+/// The most that one `blocking-write-and-flush` takes.
+const ONE_WRITE_BYTES_MAX: usize = 4096;
+
+/// Sends a body to its end. Where that fails the body is dropped unfinished, which tells the other side that it is cut
+/// off.
+pub(super) async fn send(outgoing: OutgoingBody, body: Body) -> Result<()> {
+    let mut trailers = Headers::new();
+    match body.0 {
+        Kind::Whole(bytes) if bytes.is_empty() => {}
+        Kind::Whole(bytes) if bytes.len() <= ONE_WRITE_BYTES_MAX => {
+            let stream = open(&outgoing)?;
+            stream.blocking_write_and_flush(&bytes).map_err(|error| stream_error("writing a body", error))?;
+        }
+        Kind::Whole(bytes) => {
+            SinkStream { stream: open(&outgoing)?, trailers: Rc::default() }.write(&bytes).await?;
+        }
+        Kind::Produced(producer) => {
+            let set = Rc::new(RefCell::new(Headers::new()));
+            let sink = SinkStream { stream: open(&outgoing)?, trailers: set.clone() };
+            producer(BodyWriter(Sink::Send(BodySink::V2(sink)))).await?;
+            trailers = Rc::try_unwrap(set)
+                .map_err(|_| Error::msg("a body's writer outlived its producer, so the body is cut off"))?
+                .into_inner();
+        }
+    }
+    let trailers = if trailers.is_empty() { None } else { Some(fields(trailers)?) };
+    OutgoingBody::finish(outgoing, trailers).map_err(|code| Error::from(code).context("ending a body"))
+}
+
+fn open(body: &OutgoingBody) -> Result<OutputStream> {
+    body.write().map_err(|()| Error::msg("the body is written already"))
+}
+
+/// Header fields of the host's as ours.
+pub(super) fn headers(fields: &Fields) -> Headers {
+    let entries = fields.entries().into_iter();
+    Headers(entries.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
+}
+
+/// Header fields of ours as the host's.
+pub(super) fn fields(headers: Headers) -> Result<Fields> {
+    let entries: Vec<_> = headers.0.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    Fields::from_list(&entries).map_err(|error| Error::from(error).context("setting header fields"))
+}
+
+/// Sends a request; gives the answer's head, and its body to be read.
+pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
+    let Request { method, headers: sent, body, scheme, authority, path_with_query, timeout, .. } = request;
+    if authority.is_empty() {
+        return Err(Error::msg("the request has no URL that begins with http:// or https://"));
+    }
+    let outgoing = OutgoingRequest::new(fields(sent)?);
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    let path = if path_with_query.is_empty() { "/" } else { &path_with_query };
+    let set = outgoing
+        .set_method(&wasi_method(method))
+        .and_then(|()| outgoing.set_scheme(Some(&scheme)))
+        .and_then(|()| outgoing.set_authority(Some(&authority)))
+        .and_then(|()| outgoing.set_path_with_query(Some(path)));
+    set.map_err(|()| Error::msg("the host refuses the request's method or URL"))?;
+    let outgoing_body = outgoing.body().map_err(|()| Error::msg("the request's body is taken"))?;
+    let options = timeout.map(|timeout| {
+        let options = RequestOptions::new();
+        let nanoseconds = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        // A host without timeouts refuses them, and the request's own deadline at the host still holds.
+        let _ = options.set_connect_timeout(Some(nanoseconds));
+        let _ = options.set_first_byte_timeout(Some(nanoseconds));
+        options
+    });
+    let answer = outgoing_handler::handle(outgoing, options)?;
+    send(outgoing_body, body).await?;
+    let incoming = loop {
+        match answer.get() {
+            None => wait(answer.subscribe()).await,
+            Some(Ok(incoming)) => break incoming?,
+            Some(Err(())) => return Err(Error::msg("the answer is read already")),
+        }
+    };
+    let mut head = Response::new(incoming.status());
+    head.headers = headers(&incoming.headers());
+    let body = incoming.consume().map_err(|()| Error::msg("the answer's body is taken"))?;
+    Ok((head, Source::new(body)?))
+}
+
+fn wasi_method(method: Method) -> WasiMethod {
+    match method {
+        Method::Get => WasiMethod::Get,
+        Method::Head => WasiMethod::Head,
+        Method::Post => WasiMethod::Post,
+        Method::Put => WasiMethod::Put,
+        Method::Delete => WasiMethod::Delete,
+        Method::Patch => WasiMethod::Patch,
+        Method::Options => WasiMethod::Options,
+        Method::Trace => WasiMethod::Trace,
+        Method::Connect => WasiMethod::Connect,
+        Method::Other(name) => WasiMethod::Other(name),
+    }
+}

@@ -1,0 +1,124 @@
+//! The export `wasi:http/incoming-handler` 0.2: the standard road, which runs on any host and streams both ways.
+
+use std::borrow::Cow;
+use std::future::Future;
+
+use wasip2::http::types::{Fields, IncomingRequest, Method as WasiMethod, OutgoingResponse, ResponseOutparam, Scheme};
+
+use super::body::BodySource;
+use super::http::{Source, fields, headers, send};
+use super::reactor::{self, Stuck};
+use crate::http::{Body, IncomingBody, Kind, Method, Request, Response};
+use crate::{Error, Result, limits, logging};
+
+/// Answers a request for a handler that wants the whole body.
+pub fn handle_whole<F, Fut>(request: IncomingRequest, answer: ResponseOutparam, handler: F)
+where
+    F: FnOnce(Request) -> Fut,
+    Fut: Future<Output = Result<Response>>,
+{
+    run(answer, async move {
+        let (mut head, body) = lift(request)?;
+        if may_have_body(&head) {
+            let bytes = IncomingBody(body()?).read_to_end(limits::REQUEST_BODY_BYTES_MAX).await?;
+            head.body = Body::from(bytes);
+        }
+        handler(head).await
+    });
+}
+
+/// Answers a request for a handler that reads the body itself.
+pub fn handle_streaming<F, Fut>(request: IncomingRequest, answer: ResponseOutparam, handler: F)
+where
+    F: FnOnce(Request, IncomingBody) -> Fut,
+    Fut: Future<Output = Result<Response>>,
+{
+    run(answer, async move {
+        let (head, body) = lift(request)?;
+        handler(head, IncomingBody(body()?)).await
+    });
+}
+
+/// GET and HEAD come without a body unless a header says otherwise; asking the host for it would cost four calls.
+fn may_have_body(request: &Request) -> bool {
+    !matches!(request.method, Method::Get | Method::Head)
+        || request.header("content-length").is_some()
+        || request.header("transfer-encoding").is_some()
+}
+
+fn run(answer: ResponseOutparam, response: impl Future<Output = Result<Response>>) {
+    logging::install();
+    let done = reactor::run(async move {
+        let response = response.await.unwrap_or_else(|error| {
+            if !error.is_for_client() {
+                logging::complain("the handler failed", &error);
+            }
+            Response::from_error(&error)
+        });
+        if let Err(error) = lower(response, answer).await {
+            logging::complain("sending the answer failed", error);
+        }
+    });
+    if done.is_err() {
+        logging::complain("no answer", Stuck);
+    }
+}
+
+/// The request without its body, and how to get that.
+fn lift(request: IncomingRequest) -> Result<(Request, impl FnOnce() -> Result<BodySource>)> {
+    let head = Request {
+        method: lift_method(request.method()),
+        headers: headers(&request.headers()),
+        body: Body::empty(),
+        scheme: Cow::Borrowed(if matches!(request.scheme(), Some(Scheme::Https)) { "https" } else { "http" }),
+        authority: request.authority().unwrap_or_default(),
+        path_with_query: request.path_with_query().unwrap_or_default(),
+        params: Vec::new(),
+        timeout: None,
+    };
+    let body = move || {
+        let body = request.consume().map_err(|()| Error::msg("the request's body is taken"))?;
+        Ok(BodySource::V2(Source::new(body)?))
+    };
+    Ok((head, body))
+}
+
+fn lift_method(method: WasiMethod) -> Method {
+    match method {
+        WasiMethod::Get => Method::Get,
+        WasiMethod::Head => Method::Head,
+        WasiMethod::Post => Method::Post,
+        WasiMethod::Put => Method::Put,
+        WasiMethod::Delete => Method::Delete,
+        WasiMethod::Patch => Method::Patch,
+        WasiMethod::Options => Method::Options,
+        WasiMethod::Trace => Method::Trace,
+        WasiMethod::Connect => Method::Connect,
+        WasiMethod::Other(name) => Method::Other(name),
+    }
+}
+
+/// Sends an answer. Headers that the host refuses become a 500 that says nothing of them.
+async fn lower(mut response: Response, answer: ResponseOutparam) -> Result<()> {
+    if let Kind::Whole(bytes) = &response.body.0
+        && response.headers.get_bytes("content-length").is_none()
+    {
+        response.headers.append("content-length", bytes.len().to_string());
+    }
+    let outgoing = match fields(response.headers) {
+        Ok(fields) => OutgoingResponse::new(fields),
+        Err(error) => {
+            let outgoing = OutgoingResponse::new(Fields::new());
+            let _ = outgoing.set_status_code(500);
+            ResponseOutparam::set(answer, Ok(outgoing));
+            return Err(error);
+        }
+    };
+    if outgoing.set_status_code(response.status).is_err() {
+        logging::complain("500 is sent", format_args!("the host refuses the status {}", response.status));
+        let _ = outgoing.set_status_code(500);
+    }
+    let body = outgoing.body().map_err(|()| Error::msg("the answer's body is taken"))?;
+    ResponseOutparam::set(answer, Ok(outgoing));
+    send(body, response.body).await
+}

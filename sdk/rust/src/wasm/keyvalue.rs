@@ -1,0 +1,135 @@
+//! The imports `wasi:keyvalue/store` and `wasi:keyvalue/atomics`.
+
+use super::abi::{Area, Slice, free_list};
+use crate::kv::Page;
+use crate::{Error, Result};
+
+#[link(wasm_import_module = "wasi:keyvalue/store@0.2.0-draft2")]
+unsafe extern "C" {
+    #[link_name = "open"]
+    fn raw_open(name: *const u8, name_length: usize, result: *mut u8);
+    #[link_name = "[resource-drop]bucket"]
+    fn raw_drop(bucket: i32);
+    #[link_name = "[method]bucket.get"]
+    fn raw_get(bucket: i32, key: *const u8, key_length: usize, result: *mut u8);
+    #[link_name = "[method]bucket.set"]
+    fn raw_set(bucket: i32, key: *const u8, key_len: usize, value: *const u8, value_len: usize, result: *mut u8);
+    #[link_name = "[method]bucket.delete"]
+    fn raw_delete(bucket: i32, key: *const u8, key_length: usize, result: *mut u8);
+    #[link_name = "[method]bucket.exists"]
+    fn raw_exists(bucket: i32, key: *const u8, key_length: usize, result: *mut u8);
+    #[link_name = "[method]bucket.list-keys"]
+    fn raw_list_keys(bucket: i32, has_cursor: i32, cursor: *const u8, cursor_length: usize, result: *mut u8);
+}
+
+#[link(wasm_import_module = "wasi:keyvalue/atomics@0.2.0-draft2")]
+unsafe extern "C" {
+    #[link_name = "increment"]
+    fn raw_increment(bucket: i32, key: *const u8, key_length: usize, delta: i64, result: *mut u8);
+}
+
+/// A bucket at the host.
+pub(crate) struct Bucket(i32);
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours and is given back once.
+        unsafe { raw_drop(self.0) }
+    }
+}
+
+/// The variant `error` at a word: case, then the text of the last case.
+///
+/// # Safety
+/// The host has written an error there.
+unsafe fn error<const WORDS: usize>(area: &Area<WORDS>, word: usize) -> Error {
+    match area.tag(word) {
+        0 => Error::msg("the host has no such bucket"),
+        1 => Error::msg("the app has no grant for it; the manifest needs `[grants] keyvalue = true`"),
+        // SAFETY: the caller's promise.
+        _ => unsafe { super::abi::host_error(area.slice(word + 1)) },
+    }
+}
+
+/// The answer of a call that gives nothing but success.
+fn done(call: impl FnOnce(*mut u8)) -> Result<()> {
+    let mut area = Area::<4>::new();
+    call(area.pointer());
+    // SAFETY: the call has written its result.
+    if area.tag(0) == 0 { Ok(()) } else { Err(unsafe { error(&area, 1) }) }
+}
+
+impl Bucket {
+    pub(crate) fn open(name: &str) -> Result<Self> {
+        super::worlds::link();
+        let mut area = Area::<4>::new();
+        // SAFETY: the area has room for the result.
+        unsafe {
+            raw_open(name.as_ptr(), name.len(), area.pointer());
+            if area.tag(0) == 0 { Ok(Self(area.0[1] as i32)) } else { Err(error(&area, 1)) }
+        }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let mut area = Area::<4>::new();
+        // SAFETY: the area has room for the result, and the bytes in it are ours.
+        unsafe {
+            raw_get(self.0, key.as_ptr(), key.len(), area.pointer());
+            match (area.tag(0), area.tag(1)) {
+                (0, 0) => Ok(None),
+                (0, _) => Ok(Some(area.slice(2).into_vec())),
+                _ => Err(error(&area, 1)),
+            }
+        }
+    }
+
+    pub(crate) fn set(&self, key: &str, value: &[u8]) -> Result<()> {
+        // SAFETY: the host reads key and value during the call.
+        done(|area| unsafe { raw_set(self.0, key.as_ptr(), key.len(), value.as_ptr(), value.len(), area) })
+    }
+
+    pub(crate) fn delete(&self, key: &str) -> Result<()> {
+        // SAFETY: the host reads the key during the call.
+        done(|area| unsafe { raw_delete(self.0, key.as_ptr(), key.len(), area) })
+    }
+
+    pub(crate) fn exists(&self, key: &str) -> Result<bool> {
+        let mut area = Area::<4>::new();
+        // SAFETY: the area has room for the result.
+        unsafe {
+            raw_exists(self.0, key.as_ptr(), key.len(), area.pointer());
+            if area.tag(0) == 0 { Ok(area.tag(1) != 0) } else { Err(error(&area, 1)) }
+        }
+    }
+
+    pub(crate) fn increment(&self, key: &str, delta: i64) -> Result<i64> {
+        // The sum is eight bytes and so lies at the second double word.
+        let mut area = Area::<6>::new();
+        // SAFETY: the area has room for the result.
+        unsafe {
+            raw_increment(self.0, key.as_ptr(), key.len(), delta, area.pointer());
+            if area.tag(0) == 0 {
+                Ok((area.0[2] as u32 as u64 | ((area.0[3] as u32 as u64) << 32)) as i64)
+            } else {
+                Err(error(&area, 2))
+            }
+        }
+    }
+
+    pub(crate) fn list(&self, cursor: Option<&str>) -> Result<Page> {
+        let mut area = Area::<6>::new();
+        let (has_cursor, text) = (i32::from(cursor.is_some()), cursor.unwrap_or_default());
+        // SAFETY: the area has room for the result, and the lists in it are ours.
+        unsafe {
+            raw_list_keys(self.0, has_cursor, text.as_ptr(), text.len(), area.pointer());
+            if area.tag(0) != 0 {
+                return Err(error(&area, 1));
+            }
+            let (list, count) = (area.0[1] as *mut Slice, area.0[2]);
+            let keys = (0..count).map(|index| list.add(index).read().into_string()).collect();
+            free_list(list, count);
+            let cursor = (area.tag(3) != 0).then(|| area.slice(4).into_string());
+            Ok(Page { keys, cursor })
+        }
+    }
+}

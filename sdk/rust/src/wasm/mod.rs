@@ -1,0 +1,59 @@
+//! The platform inside a component: WASI 0.2 and the host's interfaces. It never knows what handlers do.
+
+mod abi;
+mod body;
+mod config;
+mod event_export;
+pub(crate) mod exports;
+#[cfg_attr(feature = "wasi-03", allow(dead_code, reason = "0.3 takes its place"))]
+mod flat;
+#[cfg(feature = "wasi-03")]
+mod handler03;
+mod http;
+#[cfg(feature = "wasi-03")]
+mod http03;
+#[cfg_attr(feature = "wasi-03", allow(dead_code, reason = "0.3 takes its place"))]
+mod incoming;
+mod keyvalue;
+mod logging;
+mod reactor;
+pub mod worlds;
+
+use std::time::{Duration, SystemTime};
+
+pub(crate) use body::{BodySink, BodySource};
+pub(crate) use config::config_get;
+pub(crate) use keyvalue::Bucket;
+pub(crate) use logging::log;
+
+use crate::Result;
+use crate::http::{Request, Response};
+
+/// The time of day.
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Waits by the monotonic clock.
+pub(crate) async fn sleep(duration: Duration) {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    #[cfg(feature = "wasi-03")]
+    if !reactor::is_running() {
+        return wasip3::clocks::monotonic_clock::wait_for(nanoseconds).await;
+    }
+    reactor::wait(wasip2::clocks::monotonic_clock::subscribe_duration(nanoseconds)).await;
+}
+
+/// Sends a request; gives the answer's head, and its body to be read.
+///
+/// With the feature `wasi-03` an HTTP handler runs as a task of 0.3, but events and health are still plain calls, which
+/// may not suspend: those go on using 0.2.
+pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
+    #[cfg(feature = "wasi-03")]
+    if !reactor::is_running() {
+        let (head, body) = http03::fetch(request).await?;
+        return Ok((head, BodySource::V3(body)));
+    }
+    let (head, body) = http::fetch(request).await?;
+    Ok((head, BodySource::V2(body)))
+}

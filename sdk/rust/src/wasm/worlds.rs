@@ -1,0 +1,85 @@
+//! What this crate's hand-written bindings import and export, in the form the linker's component step reads: custom
+//! sections made from `sdk/wit` by `wit-bindgen` (see `sdk/wit/README.md`). It holds bytes and no logic.
+
+/// The world that exports `isopod:app/http`.
+#[rustfmt::skip]
+#[allow(clippy::octal_escapes)]
+pub const HTTP: [u8; 349] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xde\x01\x01A\x02\x01\
+A\x02\x01B\x0a\x01p}\x01o\x02s\0\x01p\x01\x01r\x06\x06methods\x06schemes\x09auth\
+oritys\x0fpath-with-querys\x07headers\x02\x04body\0\x04\0\x07request\x03\0\x03\x01\
+r\x03\x06status{\x07headers\x02\x04body\0\x04\0\x08response\x03\0\x05\x01j\x01\x06\
+\x01s\x01@\x01\x07request\x04\0\x07\x04\0\x06handle\x01\x08\x04\0\x15isopod:app/\
+http@0.1.0\x05\0\x04\0\x19isopod:app/http-app@0.1.0\x04\0\x0b\x0e\x01\0\x08http-\
+app\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
+wit-bindgen-rust\x060.62.0";
+
+/// The world that exports `isopod:app/events`.
+#[rustfmt::skip]
+#[allow(clippy::octal_escapes)]
+pub const EVENTS: [u8; 433] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb1\x02\x01A\x02\x01\
+A\x02\x01B\x10\x01ks\x01p}\x01k\x01\x01o\x02ss\x01p\x03\x01r\x0a\x02ids\x06sourc\
+es\x04types\x07subject\0\x04time\0\x11data-content-type\0\x0bdata-schema\0\x04da\
+ta\x02\x0aextensions\x04\x07attempty\x04\0\x05event\x03\0\x05\x01r\x02\x11data-c\
+ontent-types\x04data\x01\x04\0\x05reply\x03\0\x07\x01o\x02sw\x01q\x02\x09permane\
+nt\x01s\0\x05retry\x01\x09\0\x04\0\x07failure\x03\0\x0a\x01k\x08\x01j\x01\x0c\x01\
+\x0b\x01@\x01\x05event\x06\0\x0d\x04\0\x06handle\x01\x0e\x04\0\x17isopod:app/eve\
+nts@0.1.0\x05\0\x04\0\x1aisopod:app/event-app@0.1.0\x04\0\x0b\x0f\x01\0\x09event\
+-app\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\
+\x10wit-bindgen-rust\x060.62.0";
+
+/// The world that exports `isopod:app/health`.
+#[rustfmt::skip]
+#[allow(clippy::octal_escapes)]
+pub const HEALTH: [u8; 217] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07Y\x01A\x02\x01A\x02\x01\
+B\x03\x01j\0\x01s\x01@\0\0\0\x04\0\x05check\x01\x01\x04\0\x17isopod:app/health@0\
+.1.0\x05\0\x04\0\x1bisopod:app/health-app@0.1.0\x04\0\x0b\x10\x01\0\x0ahealth-ap\
+p\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
+wit-bindgen-rust\x060.62.0";
+
+/// The world of what is imported beyond WASI's own: key-value, config, logging. A component imports what it uses of it.
+#[rustfmt::skip]
+#[unsafe(link_section = "component-type:isopod-sdk:0.1.0:platform")]
+#[allow(clippy::octal_escapes, dead_code)]
+static PLATFORM: [u8; 1176] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x99\x08\x01A\x02\x01\
+A\x0a\x01B\x1c\x01q\x03\x0dno-such-store\0\0\x0daccess-denied\0\0\x05other\x01s\0\
+\x04\0\x05error\x03\0\0\x01ps\x01ks\x01r\x02\x04keys\x02\x06cursor\x03\x04\0\x0c\
+key-response\x03\0\x04\x04\0\x06bucket\x03\x01\x01h\x06\x01p}\x01k\x08\x01j\x01\x09\
+\x01\x01\x01@\x02\x04self\x07\x03keys\0\x0a\x04\0\x12[method]bucket.get\x01\x0b\x01\
+j\0\x01\x01\x01@\x03\x04self\x07\x03keys\x05value\x08\0\x0c\x04\0\x12[method]buc\
+ket.set\x01\x0d\x01@\x02\x04self\x07\x03keys\0\x0c\x04\0\x15[method]bucket.delet\
+e\x01\x0e\x01j\x01\x7f\x01\x01\x01@\x02\x04self\x07\x03keys\0\x0f\x04\0\x15[meth\
+od]bucket.exists\x01\x10\x01j\x01\x05\x01\x01\x01@\x02\x04self\x07\x06cursor\x03\
+\0\x11\x04\0\x18[method]bucket.list-keys\x01\x12\x01i\x06\x01j\x01\x13\x01\x01\x01\
+@\x01\x0aidentifiers\0\x14\x04\0\x04open\x01\x15\x03\0\x20wasi:keyvalue/store@0.\
+2.0-draft2\x05\0\x02\x03\0\0\x06bucket\x02\x03\0\0\x05error\x01B\x18\x02\x03\x02\
+\x01\x01\x04\0\x06bucket\x03\0\0\x02\x03\x02\x01\x02\x04\0\x05error\x03\0\x02\x04\
+\0\x03cas\x03\x01\x01i\x04\x01q\x02\x0bstore-error\x01\x03\0\x0acas-failed\x01\x05\
+\0\x04\0\x09cas-error\x03\0\x06\x01h\x01\x01j\x01\x05\x01\x03\x01@\x02\x06bucket\
+\x08\x03keys\0\x09\x04\0\x0f[static]cas.new\x01\x0a\x01h\x04\x01p}\x01k\x0c\x01j\
+\x01\x0d\x01\x03\x01@\x01\x04self\x0b\0\x0e\x04\0\x13[method]cas.current\x01\x0f\
+\x01j\x01x\x01\x03\x01@\x03\x06bucket\x08\x03keys\x05deltax\0\x10\x04\0\x09incre\
+ment\x01\x11\x01j\0\x01\x07\x01@\x02\x03cas\x05\x05value\x0c\0\x12\x04\0\x04swap\
+\x01\x13\x03\0\"wasi:keyvalue/atomics@0.2.0-draft2\x05\x03\x01B\x0b\x01q\x02\x08\
+upstream\x01s\0\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x01\
+@\x01\x03keys\0\x03\x04\0\x03get\x01\x04\x01o\x02ss\x01p\x05\x01j\x01\x06\x01\x01\
+\x01@\0\0\x07\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\
+\x04\x01B\x04\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08critical\x04\
+\0\x05level\x03\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\x04\0\x03\
+log\x01\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x05\x04\0\x19isopod:ap\
+p/platform@0.1.0\x04\0\x0b\x0e\x01\0\x08platform\x03\0\0\0G\x09producers\x01\x0c\
+processed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
+
+/// Which SDK an app is built with, to be read from the component without running it.
+#[unsafe(link_section = "isopod-sdk")]
+#[allow(dead_code)]
+static SDK: [u8; 10] = *b"rust/0.1.0";
+
+const _: () = assert!(matches!(env!("CARGO_PKG_VERSION").as_bytes(), b"0.1.0"), "SDK's section names another version");
+
+/// Does nothing; whoever refers to it has this file, and so the sections, in the link.
+#[inline(never)]
+pub fn link() {}

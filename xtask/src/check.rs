@@ -1,0 +1,58 @@
+//! `cargo xtask check`: everything a change must pass, the quick steps first.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{setup, step, test, tidy};
+
+pub(crate) fn run() -> Result<()> {
+    step::announce("format");
+    step::run(step::cargo().args(["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
+    tidy::run()?;
+    setup::run()?;
+    step::announce("clippy");
+    let mut clippy = step::cargo();
+    clippy.args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        "isopod-toolchain/linker",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    step::run(&mut clippy, "each warning above names what to change")?;
+    licences()?;
+    step::announce("documentation");
+    let mut doc = step::cargo();
+    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
+    step::run(&mut doc, "each warning above names the comment to change")?;
+    test::run(&[])
+}
+
+/// Licences, sources and duplicates need only the lock file; the list of known vulnerabilities must be fetched, which
+/// not every machine can.
+fn licences() -> Result<()> {
+    let present = || step::succeeds(Command::new("cargo-deny").arg("--version"));
+    if !present() {
+        step::announce("installing cargo-deny (some minutes, once)");
+        let mut install = step::cargo();
+        install.args(["install", "cargo-deny", "--locked"]);
+        step::run(&mut install, "install cargo-deny by hand: https://embarkstudios.github.io/cargo-deny/")?;
+    }
+    step::announce("licences, sources and duplicates of dependencies");
+    let mut deny = step::cargo();
+    deny.args(["deny", "--all-features", "check", "bans", "licenses", "sources"]);
+    step::run(&mut deny, "deny.toml says what is allowed, and why")?;
+    step::announce("known vulnerabilities of dependencies");
+    if !step::succeeds(step::cargo().args(["deny", "fetch", "db"])) {
+        println!("         not looked at: the list of vulnerabilities can't be reached from here");
+        return Ok(());
+    }
+    step::run(
+        step::cargo().args(["deny", "--all-features", "check", "advisories"]),
+        "update the dependency that is named",
+    )
+}

@@ -1,0 +1,102 @@
+//! Owns what the demo asks each example, and how the answer is shown. An example that is not listed here is asked for
+//! its first page. Anything but success ends the demo.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::running::RunningHost;
+
+/// One question and the example's own answer.
+pub(crate) struct Answer {
+    question: String,
+    text: String,
+}
+
+/// An answer is shown up to here; a page may be longer than a screen.
+const SHOWN_CHARS_MAX: usize = 300;
+
+/// The first call of an app may wait for its compilation.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// Whether the example is a program that is run once, and not an app that is deployed.
+pub(crate) fn is_program(example: &str) -> bool {
+    example == "command"
+}
+
+/// Runs a program in the same sandbox that apps have.
+pub(crate) fn of_program(host_program: &Path, component: &Path) -> Result<Answer> {
+    let mut command = Command::new(host_program);
+    command.arg("run").arg(component).args(["--", "hello", "world"]);
+    let output = command.output().with_context(|| format!("cannot start {}", host_program.display()))?;
+    if !output.status.success() {
+        bail!("{} ended with {}: {}", component.display(), output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    let file = component.file_name().unwrap_or_default().display();
+    Ok(Answer {
+        question: format!("isopod run {file} -- hello world"),
+        text: String::from_utf8_lossy(&output.stdout).into(),
+    })
+}
+
+pub(crate) fn of(host: &RunningHost, app: &str) -> Result<Answer> {
+    let url = format!("http://{app}.localhost:{}", host.listen.port());
+    let (question, text) = match app {
+        "bot" => ("the event \"message\" with the text \"hello\"".to_owned(), event(host, app)?),
+        "guestbook" => {
+            let form = "application/x-www-form-urlencoded";
+            page(host, app, "POST", "/entries", (form, "name=Ada&text=Hello+from+the+demo"))?;
+            (format!("{url}/entries, signed once"), page(host, app, "GET", "/entries", ("", ""))?)
+        }
+        _ => (format!("{url}/"), page(host, app, "GET", "/", ("", ""))?),
+    };
+    Ok(Answer { question: format!("{app}: {question}"), text })
+}
+
+/// The address is connected to and the name sent as Host, since not every system resolves names below `localhost`.
+fn page(host: &RunningHost, app: &str, method: &str, path: &str, (media_type, body): (&str, &str)) -> Result<String> {
+    let mut request = ureq::http::Request::builder()
+        .method(method)
+        .uri(format!("http://{}{path}", host.listen))
+        .header("host", format!("{app}.localhost:{}", host.listen.port()));
+    if !media_type.is_empty() {
+        request = request.header("content-type", media_type);
+    }
+    answer(app, request.body(body.to_owned())?)
+}
+
+fn event(host: &RunningHost, app: &str) -> Result<String> {
+    let request = ureq::http::Request::builder()
+        .method("POST")
+        .uri(format!("http://{}/v1/apps/{app}/events", host.admin))
+        .header("authorization", format!("Bearer {}", host.token()?))
+        .header("content-type", "application/cloudevents+json");
+    let event = r#"{"specversion":"1.0","id":"demo-1","source":"demo","type":"message","subject":"ada","data":{"text":"hello"}}"#;
+    answer(app, request.body(event.to_owned())?)
+}
+
+fn answer(app: &str, request: ureq::http::Request<String>) -> Result<String> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(ANSWER_WITHIN))
+        .build()
+        .into();
+    let mut response = agent.run(request).with_context(|| format!("{app} did not answer"))?;
+    let text = response.body_mut().read_to_string().with_context(|| format!("{app} broke off its answer"))?;
+    if !response.status().is_success() && !response.status().is_redirection() {
+        bail!("{app} answered {}: {}", response.status(), text.trim());
+    }
+    Ok(text)
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: String = self.text.trim().chars().take(SHOWN_CHARS_MAX).collect();
+        write!(out, "{}\n    {}", self.question, shown.replace('\n', "\n    "))
+    }
+}

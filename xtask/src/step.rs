@@ -1,0 +1,73 @@
+//! Owns how steps are announced and run: a line with the seconds gone by, then the program's own output. Never decides
+//! which steps there are.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Says what is done next. Plain text, so that it reads the same in a terminal and in a log.
+pub(crate) fn announce(what: &str) {
+    println!("[{:>4} s] {what}", BEGAN.elapsed().as_secs());
+}
+
+/// Runs a program in the foreground; where it fails, the error says so and then what to do.
+pub(crate) fn run(command: &mut Command, advice: &str) -> Result<()> {
+    let shown = shown(command);
+    let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed ({status})\n  {advice}");
+    }
+    Ok(())
+}
+
+/// Whether a program runs and succeeds, whatever it says.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The cargo that started us, so that a `cargo +version xtask` stays with that version.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The repository that cargo was called in; a copy of this program may serve several of its worktrees.
+pub(crate) fn root() -> PathBuf {
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().expect("xtask is a folder of the repository").to_owned()
+}
+
+/// Where cargo builds the workspace.
+pub(crate) fn target() -> Result<PathBuf> {
+    let output =
+        cargo().args(["metadata", "--format-version=1", "--no-deps"]).output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("`cargo metadata` is no JSON")?;
+    let folder = metadata["target_directory"].as_str().context("`cargo metadata` names no target_directory")?;
+    Ok(PathBuf::from(folder))
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let name = |word: &OsStr| Path::new(word).file_name().unwrap_or(word).to_string_lossy().into_owned();
+    words
+        .enumerate()
+        .map(|(at, word)| if at == 0 { name(word) } else { word.to_string_lossy().into_owned() })
+        .collect::<Vec<_>>()
+        .join(" ")
+}

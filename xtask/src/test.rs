@@ -1,0 +1,21 @@
+//! `cargo xtask test`: everything the tests need, then the tests. Its last lines are those of `cargo test`.
+
+use anyhow::Result;
+
+use crate::{guests, setup, step};
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    setup::run()?;
+    step::announce("building the host and the tests (the first time takes some minutes)");
+    let advice = "the compiler's message above says why";
+    step::run(tests().arg("--no-run"), advice)?;
+    guests::build(&[], guests::Linker::BuiltWithTheWorkspace)?;
+    step::announce("running all tests");
+    step::run(tests().args(args), "each failed test is named above; `cargo xtask test NAME` runs one of them again")
+}
+
+fn tests() -> std::process::Command {
+    let mut cargo = step::cargo();
+    cargo.args(["test", "--workspace", "--features", "isopod-toolchain/linker"]);
+    cargo
+}

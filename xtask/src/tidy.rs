@@ -1,0 +1,107 @@
+//! Owns the rules about the source that no compiler holds: who may name what, how long files are, what must not stay.
+//! `cargo xtask tidy` tells what breaks them, and a test of this package fails on it. Never changes a file.
+
+mod code;
+mod rules;
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::step;
+
+/// A file of the repository, as the rules see it.
+pub(crate) struct SourceFile {
+    /// From the repository's root, with `/`.
+    path: String,
+    text: String,
+    /// The text without comments and literals; empty for what is not Rust.
+    code: String,
+}
+
+impl SourceFile {
+    fn new(path: &str, text: &str) -> SourceFile {
+        let code = if path.ends_with(".rs") { code::only(text) } else { String::new() };
+        SourceFile { path: path.to_owned(), text: text.to_owned(), code }
+    }
+
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    fn is_below(&self, folder: &str) -> bool {
+        self.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+/// One place that breaks a rule.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    path: String,
+    line: usize,
+    rule: &'static str,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}: {}", self.path, self.line, self.rule)
+    }
+}
+
+pub(crate) fn run() -> Result<()> {
+    step::announce("tidiness");
+    let findings = rules::broken(&read_repository(&step::root())?);
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    if !findings.is_empty() {
+        bail!("{} places break a rule of xtask/src/tidy/rules.rs", findings.len());
+    }
+    Ok(())
+}
+
+/// What is built, fetched or kept by tools.
+const LEFT_OUT: [&str; 8] = [".git", ".isopod", "artifacts", "corpus", "deps", "dist", "node_modules", "target"];
+
+fn read_repository(root: &Path) -> Result<Vec<SourceFile>> {
+    let mut files = Vec::new();
+    read_folder(root, "", &mut files)?;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+fn read_folder(folder: &Path, prefix: &str, files: &mut Vec<SourceFile>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = format!("{prefix}{name}");
+        if LEFT_OUT.contains(&name.as_str()) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            read_folder(&entry.path(), &format!("{path}/"), files)?;
+        } else if [".rs", ".toml", ".md", ".js", ".ts", ".wit", ".css", ".html", "/run"]
+            .iter()
+            .any(|end| path.ends_with(end))
+        {
+            let text = fs::read_to_string(entry.path()).with_context(|| format!("cannot read {path}"))?;
+            files.push(SourceFile::new(&path, &text));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repository_keeps_its_rules() {
+        let files = read_repository(&step::root()).expect("the repository can be read");
+        assert!(files.iter().any(|file| file.path == "xtask/src/tidy.rs"), "the walk misses files");
+        let findings: Vec<String> = rules::broken(&files).iter().map(Finding::to_string).collect();
+        assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+    }
+}

@@ -1,0 +1,236 @@
+//! Owns the rules themselves, each with its reason and its exceptions. Pure: looks at texts, never at the disk.
+
+use super::{Finding, SourceFile};
+
+const LINES_MAX: usize = 600;
+const EXAMPLE_LINES_MAX: usize = 60;
+
+/// Words that must not stand in the code of some files.
+struct Forbidden {
+    rule: &'static str,
+    words: &'static [&'static str],
+    holds_for: fn(&SourceFile) -> bool,
+}
+
+const FORBIDDEN: &[Forbidden] = &[
+    Forbidden {
+        rule: "only host/engine names wasmtime: what runs guests can be exchanged in one place",
+        words: &["wasmtime", "wasmtime_wasi", "wasmtime_wasi_http", "wasmtime_wasi_config", "cranelift", "wiggle"],
+        holds_for: |file| !file.is_below("host/engine"),
+    },
+    Forbidden {
+        rule: "host/policy decides and nothing else: no clock, no chance, no waiting, no I/O; they are arguments",
+        words: &["Instant", "SystemTime", "tokio", "rand", "async", "await", "std::fs", "std::net::Tcp", "std::thread"],
+        holds_for: |file| file.is_below("host/policy/src"),
+    },
+    Forbidden {
+        rule: "only host/src/config.rs reads the environment: a value from elsewhere can't be explained to a user",
+        words: &["env::var", "env::var_os", "env::vars", "env::vars_os"],
+        holds_for: |file| !may_read_environment(file),
+    },
+    Forbidden {
+        rule: "only host/src/platform.rs builds services (and the two commands that run one component without a host)",
+        words: &["Engine::new", "Store::open", "KvStore::open", "Directory::new"],
+        holds_for: |file| {
+            let alone = ["host/src/platform.rs", "host/src/cli/serve.rs", "host/src/cli/run.rs"];
+            file.is_below("host/src") && !alone.contains(&file.path.as_str())
+        },
+    },
+    Forbidden {
+        rule: "ingress never touches the store: a slow disk must not be felt by a request",
+        words: &["isopod_store", "crate::store", "rusqlite"],
+        holds_for: |file| file.is_below("host/src/ingress"),
+    },
+    Forbidden {
+        rule: "every channel is bounded, its bound in limits.rs (std's `mpsc::channel` has none: `sync_channel`)",
+        words: &["unbounded", "unbounded_channel", "mpsc::channel()", "std::sync::mpsc::channel"],
+        holds_for: |_| true,
+    },
+    Forbidden {
+        rule: "nothing is left to be done later, and no test is switched off",
+        words: &["todo!", "unimplemented!", "#[ignore"],
+        holds_for: |_| true,
+    },
+];
+
+/// The files that may read variables, and why.
+fn may_read_environment(file: &SourceFile) -> bool {
+    let files = [
+        "host/src/config.rs",     // The one place of the host.
+        "sdk/rust/src/config.rs", // A guest's config vars are its environment.
+    ];
+    let folders = [
+        "host/toolchain", // Compilers are found on PATH and told things by variables; shims have no other way to be told.
+        "xtask",          // Cargo says in variables how it was called.
+        "tests",          // So does it to tests.
+        "examples",       // Guests read the environment that the sandbox grants, which is what some of them show.
+    ];
+    let by_cargo = file.path.ends_with("/build.rs"); // Build scripts are told everything by variables.
+    let starts_itself = file.path.contains("/tests/"); // A test that runs again as a process to be killed tells it so.
+    by_cargo
+        || starts_itself
+        || files.contains(&file.path.as_str())
+        || folders.iter().any(|folder| file.is_below(folder))
+}
+
+/// Crates of wasmtime's family, which only the engine may depend on.
+const ENGINE_FAMILY: [&str; 3] = ["wasmtime", "cranelift", "wiggle"];
+
+/// What must not be among the dependencies of host/policy.
+const NOT_FOR_POLICY: [&str; 6] = ["tokio", "rand", "axum", "hyper", "futures", "async-trait"];
+
+/// Folders of one machine. Pieced together, so that this file keeps the rule itself.
+const MACHINE_FOLDERS: [&str; 4] =
+    [concat!("/", "root/"), concat!("/", "home/"), concat!("/", "Users/"), concat!("/", "work/")];
+
+/// A person we made up, for tests and docs.
+const MADE_UP_FOLDER: &str = concat!("/", "home/ada");
+
+pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
+    files.iter().flat_map(of_file).collect()
+}
+
+fn of_file(file: &SourceFile) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut found = |line: usize, rule: &'static str| findings.push(Finding { path: file.path.clone(), line, rule });
+    for forbidden in FORBIDDEN.iter().filter(|forbidden| (forbidden.holds_for)(file)) {
+        for (line, code) in numbered(&file.code) {
+            if forbidden.words.iter().any(|word| contains_word(code, word)) {
+                found(line, forbidden.rule);
+            }
+        }
+    }
+    let lines = file.text.lines().count();
+    if file.is_rust() && lines > LINES_MAX {
+        found(LINES_MAX + 1, "no file is longer than 600 lines: split it where a question would look for the part");
+    }
+    let is_small_example = file.is_below("examples") && file.is_rust() && !file.is_below("examples/greedy");
+    if is_small_example && lines >= EXAMPLE_LINES_MAX {
+        found(EXAMPLE_LINES_MAX, "an example is read in one go: under 60 lines");
+    }
+    if file.is_rust() && !file.text.starts_with("//!") {
+        found(1, "each file begins with //! and says what it owns and what it never does");
+    }
+    for (line, text) in numbered(&file.text.replace(MADE_UP_FOLDER, "")) {
+        if MACHINE_FOLDERS.iter().any(|folder| text.contains(folder) && !is_part_of_longer_path(text, folder)) {
+            found(line, "no folder of one machine is named: the source builds everywhere");
+        }
+    }
+    if file.path.ends_with("Cargo.toml") {
+        for (line, rule) in dependencies(file) {
+            found(line, rule);
+        }
+    }
+    findings
+}
+
+/// Dependencies are told by their line's first word, which is how all our manifests write them.
+fn dependencies(file: &SourceFile) -> Vec<(usize, &'static str)> {
+    let mut findings = Vec::new();
+    for (line, text) in numbered(&file.text) {
+        let name = text.split([' ', '.', '=']).next().unwrap_or_default();
+        let of_engine = ENGINE_FAMILY.iter().any(|family| name == *family || name.starts_with(&format!("{family}-")));
+        // The root only says the versions for all.
+        if of_engine && file.path != "Cargo.toml" && !file.is_below("host/engine") {
+            findings.push((line, "only host/engine depends on wasmtime"));
+        }
+        if file.path == "host/policy/Cargo.toml" && NOT_FOR_POLICY.contains(&name) {
+            findings.push((line, "host/policy depends on nothing that waits, rolls dice or speaks"));
+        }
+    }
+    findings
+}
+
+fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(at, line)| (at + 1, line))
+}
+
+/// Whether `word` stands in `code` and is not part of a longer name.
+fn contains_word(code: &str, word: &str) -> bool {
+    let of_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back().is_some_and(of_name) && word.starts_with(of_name);
+        let after = code[at + word.len()..].chars().next().is_some_and(of_name) && word.ends_with(of_name);
+        !before && !after
+    })
+}
+
+/// `/srv/home/x` or a URL's path names no folder of a machine.
+fn is_part_of_longer_path(text: &str, folder: &str) -> bool {
+    let within = |c: char| c.is_alphanumeric() || ['.', '-', '_', '}', '*'].contains(&c);
+    text.match_indices(folder).all(|(at, _)| text[..at].chars().next_back().is_some_and(within))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules_broken_by(path: &str, text: &str) -> Vec<&'static str> {
+        broken(&[SourceFile::new(path, text)]).into_iter().map(|finding| finding.rule).collect()
+    }
+
+    fn breaks(path: &str, line: &str) -> bool {
+        !rules_broken_by(path, &format!("//! A file.\n{line}\n")).is_empty()
+    }
+
+    #[test]
+    fn only_the_engine_names_wasmtime() {
+        assert!(breaks("host/src/main.rs", "use wasmtime::Engine;"));
+        assert!(!breaks("host/engine/src/lib.rs", "use wasmtime::Engine;"));
+        assert!(!breaks("xtask/src/bench.rs", "Command::new(\"wasmtime\") // wasmtime serve"));
+        assert!(breaks("host/Cargo.toml", "wasmtime-wasi.workspace = true"));
+        assert!(!breaks("Cargo.toml", "wasmtime-wasi = \"48\""));
+    }
+
+    #[test]
+    fn policy_has_no_clock_and_no_chance() {
+        assert!(breaks("host/policy/src/lib.rs", "let now = Instant::now();"));
+        assert!(breaks("host/policy/src/lib.rs", "pub async fn decide() {}"));
+        assert!(breaks("host/policy/Cargo.toml", "rand.workspace = true"));
+        assert!(!breaks("host/policy/src/lib.rs", "fn decide(now: Duration, brand: u64, instance: u32) {}"));
+    }
+
+    #[test]
+    fn only_config_reads_the_environment() {
+        assert!(breaks("host/src/cli/up.rs", "std::env::var(NAME)"));
+        assert!(breaks("host/store/src/lib.rs", "std::env::var_os(NAME)"));
+        assert!(!breaks("host/src/config.rs", "std::env::var(NAME)"));
+        assert!(!breaks("host/src/cli/up.rs", "std::env::current_dir()"));
+    }
+
+    #[test]
+    fn only_the_platform_wires_and_ingress_knows_no_store() {
+        assert!(breaks("host/src/api/apps.rs", "Store::open(folder)"));
+        assert!(!breaks("host/src/platform.rs", "Store::open(folder)"));
+        assert!(breaks("host/src/ingress/route.rs", "use isopod_store::Store;"));
+    }
+
+    #[test]
+    fn channels_are_bounded() {
+        assert!(breaks("host/src/api/logs.rs", "let (a, b) = mpsc::unbounded_channel();"));
+        assert!(breaks("host/src/api/logs.rs", "let (a, b) = mpsc::channel();"));
+        assert!(!breaks("host/src/api/logs.rs", "let (a, b) = mpsc::channel(limits::LINES_MAX);"));
+    }
+
+    #[test]
+    fn nothing_is_left_for_later() {
+        assert!(breaks("host/src/main.rs", "fn later() { todo!() }"));
+        assert!(breaks("tests/src/lib.rs", "#[ignore = \"slow\"]"));
+    }
+
+    #[test]
+    fn files_are_short_and_say_what_they_own() {
+        assert!(!rules_broken_by("host/src/main.rs", "fn main() {}\n").is_empty());
+        assert!(breaks("host/src/main.rs", &"\n".repeat(600)));
+        assert!(breaks("examples/hello/src/lib.rs", &"\n".repeat(59)));
+        assert!(!breaks("examples/greedy/src/lib.rs", &"\n".repeat(59)));
+    }
+
+    #[test]
+    fn no_folder_of_one_machine_is_named() {
+        let home = MACHINE_FOLDERS[1];
+        assert!(breaks("docs/start.md", &format!("cd {home}me/isopod")));
+        assert!(!breaks("docs/start.md", &format!("cd {home}ada/isopod")));
+        assert!(!breaks("docs/start.md", &format!("GET https://example.org{home}page")));
+    }
+}
