@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let program = host::build()?;
     let examples = guests::build(&[], Linker::BuiltWithTheWorkspace)?;
     let stopped = running::signals();
-    let mut host = RunningHost::start(&program)?;
+    let mut host = RunningHost::start(Command::new(&program))?;
     let outcome = show(&host, &program, &examples);
     if outcome.is_ok() && !arguments.once {
         println!("\nThe host runs until Ctrl-C. Its data and log: {}", host.data().display());

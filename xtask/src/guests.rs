@@ -46,6 +46,7 @@ pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
     for example in examples {
         let output = guest_file(&step::root(), &example.name);
         if is_up_to_date(&example, &output)? {
+            step::announce(&format!("example {} is up to date", example.name));
             built.push(example);
             continue;
         }
@@ -121,9 +122,11 @@ fn read(folder: PathBuf, manifest: &str) -> Result<Example> {
 fn is_up_to_date(example: &Example, output: &Path) -> Result<bool> {
     let Ok(built) = fs::metadata(output).and_then(|metadata| metadata.modified()) else { return Ok(false) };
     let root = step::root();
-    let inputs = [example.folder.clone(), root.join("sdk")];
-    let mut newest = SystemTime::UNIX_EPOCH;
-    for input in inputs {
+    // The workspace of the examples says how all of them are optimised.
+    let mut newest = fs::metadata(root.join("examples/Cargo.toml"))
+        .and_then(|file| file.modified())
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    for input in [example.folder.clone(), root.join("sdk")] {
         newest = newest.max(newest_below(&input)?);
     }
     Ok(newest < built)

@@ -153,8 +153,8 @@ impl Grants {
 /// Reads one host, a name or an address, into the form in which grants are compared.
 fn read_host(text: &str) -> Result<Pattern, &'static str> {
     if let Some(inner) = text.strip_prefix('[') {
-        let inner = inner.strip_suffix(']').ok_or("the bracket '[' is not closed")?;
-        let address = inner.parse().map_err(|_| "what stands in brackets is no IPv6 address")?;
+        let inner = inner.strip_suffix(']');
+        let address = inner.unwrap_or("").parse().map_err(|_| "what stands in brackets is no IPv6 address")?;
         return Ok(Pattern::Address(IpAddr::V6(address)));
     }
     if let Ok(address) = text.parse::<IpAddr>() {
@@ -192,6 +192,7 @@ fn check_host_name(name: &str) -> Result<(), &'static str> {
 fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     let after_host = match text.rfind(']') {
         Some(bracket) => bracket + 1,
+        None if text.starts_with('[') => return Err("the bracket '[' is not closed"),
         None if text.parse::<IpAddr>().is_ok() => text.len(),
         None => text.find(':').unwrap_or(text.len()),
     };

@@ -29,7 +29,7 @@ pub(crate) struct AppView {
     release: Option<ReleaseNumber>,
     urls: Vec<String>,
     /// What the compiler said, while the newest code of a dev app can't be built.
-    build_error: Option<Arc<str>>,
+    build_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     build_error_at: Option<Timestamp>,
     created_at: Timestamp,

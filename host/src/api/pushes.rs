@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::{
     Api,
     error::Error,
-    request::{BadRequest, PageParams, Params, app_name, for_each_chunk, media_type},
+    request::{BadRequest, Chunks, PageParams, Params, app_name, media_type},
     sse::{self, News},
 };
 use crate::deploy::{DeployError, PushNow, Received};
@@ -187,6 +187,9 @@ async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
         return Err(BadRequest::TooLarge { limit_bytes }.into());
     }
     let mut upload = api.deployer.upload().await?;
-    for_each_chunk(request.into_body(), limit_bytes, async |chunk| Ok::<(), Error>(upload.write(&chunk).await?)).await?;
+    let mut chunks = Chunks::new(request.into_body(), limit_bytes);
+    while let Some(chunk) = chunks.next().await? {
+        upload.write(&chunk).await?;
+    }
     Ok(upload.finish().await?)
 }

@@ -1,11 +1,9 @@
 //! Owns reading what clients send: JSON and text bodies with their bounds in size and time, queries and path segments.
 //! Never acts on them.
 
-use std::{future::Future, time::Duration};
-
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, Query, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
@@ -13,6 +11,7 @@ use http_body_util::BodyExt;
 use isopod_policy::{AppName, NameError};
 use isopod_store::Page;
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout_at};
 
 use super::error::Error;
 use crate::limits;
@@ -100,13 +99,6 @@ impl PageParams {
     }
 }
 
-/// The segments of the path that stand for something, as text.
-pub(crate) async fn segments<const N: usize>(parts: &mut Parts) -> Result<[String; N], Error> {
-    let found = Path::<Vec<String>>::from_request_parts(parts, &()).await;
-    let unknown = || Error::UnknownRoute { method: parts.method.to_string(), path: parts.uri.path().to_owned() };
-    found.ok().and_then(|Path(found)| found.try_into().ok()).ok_or_else(unknown)
-}
-
 /// An app's name in a path. A text that is no name can't be an app, so it is an unknown one.
 pub(crate) fn app_name(text: &str) -> Result<AppName, Error> {
     text.parse().map_err(|e: NameError| Error::NoSuchName { name: text.to_owned(), why: e.to_string() })
@@ -120,39 +112,49 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
 
 /// Reads a whole body that may have up to `limit` bytes.
 pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, BadRequest> {
+    let mut chunks = Chunks::new(body, limit as u64);
     let mut bytes = BytesMut::new();
-    for_each_chunk(body, limit as u64, async |chunk| {
+    while let Some(chunk) = chunks.next().await? {
         bytes.extend_from_slice(&chunk);
-        Ok::<(), BadRequest>(())
-    })
-    .await?;
+    }
     Ok(bytes.freeze())
 }
 
-/// Hands on a body as it comes, within its bounds in size and time.
-pub(crate) async fn for_each_chunk<E: From<BadRequest>>(
-    mut body: Body,
+/// A body as it comes, within its bounds in size and time.
+pub(crate) struct Chunks {
+    body: Body,
     limit_bytes: u64,
-    mut take: impl AsyncFnMut(Bytes) -> Result<(), E>,
-) -> Result<(), E> {
-    let reading = async {
-        let mut left = limit_bytes;
-        while let Some(frame) = in_time(limits::ADMIN_BODY_IDLE, body.frame()).await? {
-            let frame = frame.map_err(|e| BadRequest::Truncated { detail: e.to_string() })?;
+    left_bytes: u64,
+    deadline: Instant,
+}
+
+impl Chunks {
+    pub(crate) fn new(body: Body, limit_bytes: u64) -> Self {
+        Self { body, limit_bytes, left_bytes: limit_bytes, deadline: Instant::now() + limits::ADMIN_BODY_TIME }
+    }
+
+    /// The next piece, or none at the body's end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BadRequest> {
+        let until = self.deadline.min(Instant::now() + limits::ADMIN_BODY_IDLE);
+        loop {
+            let frame = timeout_at(until, self.body.frame()).await.map_err(|_| BadRequest::TooSlow)?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|e| BadRequest::Truncated { detail: root_cause(&e) })?;
             let Ok(chunk) = frame.into_data() else { continue };
-            left = left.checked_sub(chunk.len() as u64).ok_or(BadRequest::TooLarge { limit_bytes })?;
-            take(chunk).await?;
+            let left = self.left_bytes.checked_sub(chunk.len() as u64);
+            self.left_bytes = left.ok_or(BadRequest::TooLarge { limit_bytes: self.limit_bytes })?;
+            return Ok(Some(chunk));
         }
-        Ok(())
-    };
-    match tokio::time::timeout(limits::ADMIN_BODY_TIME, reading).await {
-        Ok(read) => read,
-        Err(_) => Err(BadRequest::TooSlow.into()),
     }
 }
 
-async fn in_time<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, BadRequest> {
-    tokio::time::timeout(limit, future).await.map_err(|_| BadRequest::TooSlow)
+/// What is behind an error that wraps others.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 #[cfg(test)]

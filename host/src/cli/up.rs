@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The folder for everything that lasts: apps, releases, logs, the admin token [default: ~/.local/share/isopod]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -51,7 +51,7 @@ enum LogFormat {
     Json,
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
     start_log(args.log_format, &args.log)?;
     let config = Config::load(Overrides {
         data_dir: args.data,

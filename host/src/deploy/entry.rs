@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use isopod_policy::{AppEvent, AppName, AppState, AppType, ReleaseNumber};
 use isopod_store::{App, Intended};
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -44,9 +43,9 @@ pub(crate) struct Facts {
 }
 
 /// What the compiler said when the newest code of a dev app could not be built.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct BuildError {
-    pub(crate) message: Arc<str>,
+    pub(crate) message: String,
     pub(crate) at: Timestamp,
 }
 

@@ -10,7 +10,7 @@ use isopod_engine::{Instance, Program};
 use isopod_policy::{
     AppEvent, AppName, AppState, AppType, BundleKind, Manifest, Process, PushEvent, PushId, ReleaseNumber,
 };
-use isopod_store::{Control, Intended, NewActivity, NewPush, NewRelease, Page, Reason};
+use isopod_store::{Control, Digest, Intended, NewActivity, NewPush, NewRelease, Page, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -43,7 +43,7 @@ struct Ready {
     first: Option<Instance>,
     processes: Vec<(String, Process)>,
     manifest: Manifest,
-    bundle: String,
+    bundle: Digest,
     size_bytes: u64,
     number: ReleaseNumber,
 }
@@ -213,7 +213,16 @@ impl Deployer {
         let before = entry.facts().release;
         let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("in place of {before}"));
         let text = format!("push {} put {} in service, {replaced}", live.id(), ready.number);
-        let number = self.store_release(live, &ready, text, at).await?;
+        let release = NewRelease {
+            app: entry.name.clone(),
+            bundle: ready.bundle.clone(),
+            manifest: ready.manifest.clone(),
+            size_bytes: ready.size_bytes,
+            created_by: live.created_by(),
+            created_at: at,
+        };
+        let number = ready.number;
+        self.store_release(live, number, release, text).await?;
         {
             let mut facts = entry.facts();
             facts.build_error = None;
@@ -240,29 +249,23 @@ impl Deployer {
     async fn store_release(
         &self,
         live: &LivePush,
-        ready: &Ready,
+        number: ReleaseNumber,
+        release: NewRelease,
         text: String,
-        at: Timestamp,
-    ) -> Result<ReleaseNumber, Failure> {
-        let (store, app) = (&self.0.parts.store, &live.entry.name);
-        let release = NewRelease {
-            app: app.clone(),
-            bundle: ready.bundle.clone(),
-            manifest: ready.manifest.clone(),
-            size_bytes: ready.size_bytes,
-            created_by: live.created_by(),
-            created_at: at,
-        };
+    ) -> Result<(), Failure> {
+        let store = &self.0.parts.store;
+        let (at, by, size_bytes) = (release.created_at, release.created_by.clone(), release.size_bytes);
+        let data = json!({ "push": live.id(), "release": number, "size_bytes": size_bytes, "by": by });
+        let app = Some(release.app.clone());
         live.stored().await?;
         let made = store.insert_release(release).await?;
-        if made.number != ready.number {
-            return Err(Failure::Internal(format!("{} was to be made, and {} was", ready.number, made.number)));
+        if made.number != number {
+            return Err(Failure::Internal(format!("{number} was to be made, and {} was", made.number)));
         }
-        let data = json!({ "push": live.id(), "release": made.number, "size_bytes": ready.size_bytes, "by": live.created_by() });
-        let activity = NewActivity { app: Some(app.clone()), kind: "app-deployed".to_owned(), text, data, at };
-        store.complete_push(live.id(), made.number, activity.clone(), at).await?;
+        let activity = NewActivity { app, kind: "app-deployed".to_owned(), text, data, at };
+        store.complete_push(live.id(), number, activity.clone(), at).await?;
         self.tell(activity);
-        Ok(made.number)
+        Ok(())
     }
 
     async fn fail(&self, live: &LivePush, failure: &Failure) {

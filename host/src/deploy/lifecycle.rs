@@ -148,7 +148,7 @@ impl Deployer {
             return Err(DeployError::NotDev { app: name.clone(), app_type });
         }
         entry.traffic.set_build_error(message.clone());
-        entry.facts().build_error = message.map(|message| BuildError { message: message.into(), at: Timestamp::now() });
+        entry.facts().build_error = message.map(|message| BuildError { message, at: Timestamp::now() });
         Ok(())
     }
 

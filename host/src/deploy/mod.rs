@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::{
-    entry::{BuildError, Entry, Facts},
+    entry::{BuildError, Entry},
     error::{DeployError, Failure},
     push::PushNow,
     receive::{Received, Upload},

@@ -47,7 +47,9 @@ fn compile(work: &Path) -> io::Result<()> {
     command.arg(work.join("target")).current_dir(&krate).stdin(Stdio::null());
     // The library may use what is not stable yet; guests may not, so this is set here and nowhere else.
     command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
-    for foreign in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "LD_LIBRARY_PATH"] {
+    // Guests optimise the library together with themselves (LTO), for which it must carry its own bitcode.
+    command.env("RUSTFLAGS", "-C embed-bitcode=yes");
+    for foreign in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "LD_LIBRARY_PATH"] {
         command.env_remove(foreign);
     }
     let status = command.status()?;

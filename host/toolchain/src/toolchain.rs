@@ -41,7 +41,7 @@ impl Toolchain {
                 };
                 let cache = cache_folder().map_err(cannot)?;
                 let shims = linker().and_then(|program| shims::create(&cache, &program)).map_err(cannot)?;
-                let sysroot = cache.join(format!("sysroot-{key}"));
+                let sysroot = cache.join(format!("library-{key}"));
                 Ok(Toolchain {
                     description: format!("Debian's rustc {key}"),
                     variables: vec![

@@ -50,7 +50,7 @@ fn write_library(folder: &Path) {
             (
                 "Cargo.toml",
                 "[package]\nname = \"library\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
-                 [dependencies]\nanswer = { path = \"answer\" }\n[workspace]\n",
+                 [dependencies]\nanswer = { path = \"answer\" }\n[profile.release]\nlto = true\n[workspace]\n",
             ),
             ("build.rs", "fn main() { println!(\"cargo::rustc-env=GREETING=hello\"); }\n"),
             (

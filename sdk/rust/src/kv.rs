@@ -41,7 +41,7 @@ impl Bucket {
     /// The value of a key as text.
     pub fn get_text(&self, key: &str) -> Result<Option<String>> {
         let bytes = self.get(key)?;
-        Ok(bytes.map(String::from_utf8).transpose().context(format!("reading the key {key} as text"))?)
+        bytes.map(String::from_utf8).transpose().context(format!("reading the key {key} as text"))
     }
 
     /// The value of a key, read as JSON.

@@ -1,4 +1,4 @@
-//! Write Isopod apps in Rust.
+//! Write Isopod apps in Rust: HTTP and event handlers of a few lines, async, with `?` on errors.
 //!
 //! ```
 //! use isopod_sdk::prelude::*;
@@ -11,8 +11,25 @@
 //! # fn main() {}
 //! ```
 //!
-//! Everything here compiles for the machine it is developed on as well: there, storage, configuration, the clock, logs
-//! and outgoing requests are held in memory by [`testing`], so that handlers are tested with plain `cargo test`.
+//! | to | use |
+//! | --- | --- |
+//! | answer HTTP | [`http!`], with [`routes!`] for several paths, or [`http_streaming!`] for bodies of any size |
+//! | handle events and schedules | [`events!`] |
+//! | tell the host whether all is well | [`health!`] |
+//! | read config vars | [`config`] |
+//! | keep data | [`kv`] |
+//! | ask other servers | [`http::fetch`] |
+//! | log | the crate `log`, or `tracing` with the feature of that name |
+//! | wait | [`time::sleep`] |
+//! | test without a host | the module `testing`, on the machine you develop on |
+//!
+//! Everything compiles for the machine it is developed on as well: there, storage, configuration, the clock, logs and
+//! outgoing requests are held in memory, so that handlers are tested with plain `cargo test`.
+//!
+//! # Features
+//!
+//! `log` (default) sends what the crate `log` is given to `wasi:logging`. An app that logs nothing does not import that
+//! interface. `tracing` does the same for the crate `tracing`. `wasi-03` exports HTTP as `wasi:http/handler` 0.3.
 
 pub mod config;
 mod error;

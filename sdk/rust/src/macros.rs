@@ -1,4 +1,6 @@
 //! The macros that make exports of handlers. They only name functions: what happens is in `wasm/`.
+//!
+//! Names of items in a macro's expansion are seen by the handler's path, so they all begin with `__isopod`.
 
 /// Answers HTTP requests with an `async fn(Request) -> Result<Response>`.
 ///
@@ -30,7 +32,7 @@ macro_rules! http {
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
             #[allow(dead_code)]
-            async fn handler(request: $crate::http::Request) -> $crate::Result<$crate::http::Response> {
+            async fn __isopod_handler(request: $crate::http::Request) -> $crate::Result<$crate::http::Response> {
                 $handler(request).await
             }
         };
@@ -67,7 +69,7 @@ macro_rules! http_streaming {
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
             #[allow(dead_code)]
-            async fn handler(
+            async fn __isopod_handler(
                 request: $crate::http::Request,
                 body: $crate::http::IncomingBody,
             ) -> $crate::Result<$crate::http::Response> {
@@ -98,14 +100,15 @@ macro_rules! events {
             $crate::__link!(EVENTS, "component-type:isopod-sdk:0.1.0:event-app");
 
             #[unsafe(export_name = "isopod:app/events@0.1.0#handle")]
-            unsafe extern "C" fn handle(event: *mut u8) -> *const u8 {
+            unsafe extern "C" fn __isopod_handle(event: *mut u8) -> *const u8 {
+                // SAFETY: the host calls this with an event that it has written for this call.
                 unsafe { $crate::__private::handle_event(event, $handler) }
             }
         };
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
             #[allow(dead_code)]
-            async fn handler(
+            async fn __isopod_handler(
                 event: $crate::events::Event,
             ) -> $crate::Result<Option<$crate::events::Reply>, $crate::events::EventError> {
                 $handler(event).await
@@ -134,14 +137,14 @@ macro_rules! health {
             $crate::__link!(HEALTH, "component-type:isopod-sdk:0.1.0:health-app");
 
             #[unsafe(export_name = "isopod:app/health@0.1.0#check")]
-            unsafe extern "C" fn check() -> *const u8 {
+            unsafe extern "C" fn __isopod_check() -> *const u8 {
                 $crate::__private::check_health($check)
             }
         };
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
             #[allow(dead_code)]
-            async fn handler() -> $crate::Result<()> {
+            async fn __isopod_handler() -> $crate::Result<()> {
                 $check().await
             }
         };
@@ -155,10 +158,10 @@ macro_rules! __link {
     ($world:ident, $section:literal) => {
         #[unsafe(link_section = $section)]
         #[allow(dead_code)]
-        pub static WORLD: [u8; $crate::__private::worlds::$world.len()] = $crate::__private::worlds::$world;
+        pub static __ISOPOD_WORLD: [u8; $crate::__private::worlds::$world.len()] = $crate::__private::worlds::$world;
 
         #[used]
-        static LINK: fn() = $crate::__private::worlds::link;
+        static __ISOPOD_LINK: fn() = $crate::__private::worlds::link;
     };
 }
 
@@ -169,9 +172,9 @@ macro_rules! __export_http {
     ($handler:path) => {
         $crate::__link!(HTTP, "component-type:isopod-sdk:0.1.0:http-app");
 
-        struct App;
+        struct __IsopodApp;
 
-        impl $crate::__private::wasip2::exports::http::incoming_handler::Guest for App {
+        impl $crate::__private::wasip2::exports::http::incoming_handler::Guest for __IsopodApp {
             fn handle(
                 request: $crate::__private::wasip2::http::types::IncomingRequest,
                 answer: $crate::__private::wasip2::http::types::ResponseOutparam,
@@ -180,10 +183,10 @@ macro_rules! __export_http {
             }
         }
 
-        $crate::__private::wasip2::http::proxy::export!(App with_types_in $crate::__private::wasip2);
+        $crate::__private::wasip2::http::proxy::export!(__IsopodApp with_types_in $crate::__private::wasip2);
 
         #[unsafe(export_name = "isopod:app/http@0.1.0#handle")]
-        unsafe extern "C" fn handle(
+        unsafe extern "C" fn __isopod_handle(
             method: *mut u8,
             method_length: usize,
             scheme: *mut u8,
@@ -205,6 +208,7 @@ macro_rules! __export_http {
                 headers: (headers, headers_length),
                 body: (body, body_length),
             };
+            // SAFETY: the host calls this with a request that it has written for this call.
             unsafe { $crate::__private::handle_flat(words, $handler) }
         }
     };
@@ -216,11 +220,11 @@ macro_rules! __export_http {
 macro_rules! __export_http_streaming {
     ($handler:path) => {
         #[used]
-        static LINK: fn() = $crate::__private::worlds::link;
+        static __ISOPOD_LINK: fn() = $crate::__private::worlds::link;
 
-        struct App;
+        struct __IsopodApp;
 
-        impl $crate::__private::wasip2::exports::http::incoming_handler::Guest for App {
+        impl $crate::__private::wasip2::exports::http::incoming_handler::Guest for __IsopodApp {
             fn handle(
                 request: $crate::__private::wasip2::http::types::IncomingRequest,
                 answer: $crate::__private::wasip2::http::types::ResponseOutparam,
@@ -229,7 +233,7 @@ macro_rules! __export_http_streaming {
             }
         }
 
-        $crate::__private::wasip2::http::proxy::export!(App with_types_in $crate::__private::wasip2);
+        $crate::__private::wasip2::http::proxy::export!(__IsopodApp with_types_in $crate::__private::wasip2);
     };
 }
 
@@ -257,11 +261,11 @@ macro_rules! __export_http_streaming {
 macro_rules! __export_http03 {
     ($handle:ident, $handler:path) => {
         #[used]
-        static LINK: fn() = $crate::__private::worlds::link;
+        static __ISOPOD_LINK: fn() = $crate::__private::worlds::link;
 
-        struct App;
+        struct __IsopodApp;
 
-        impl $crate::__private::wasip3::exports::http::handler::Guest for App {
+        impl $crate::__private::wasip3::exports::http::handler::Guest for __IsopodApp {
             async fn handle(
                 request: $crate::__private::wasip3::http::types::Request,
             ) -> Result<
@@ -272,6 +276,28 @@ macro_rules! __export_http03 {
             }
         }
 
-        $crate::__private::wasip3::http::service::export!(App with_types_in $crate::__private::wasip3);
+        $crate::__private::wasip3::http::service::export!(__IsopodApp with_types_in $crate::__private::wasip3);
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    // Handlers with the plainest names: an expansion that took one of them would call itself.
+    crate::http!(handle);
+    crate::health!(check);
+    crate::events!(handler);
+
+    async fn handle(_: Request) -> Result<Response> {
+        Ok(Response::new(204))
+    }
+
+    async fn check() -> Result<()> {
+        Ok(())
+    }
+
+    async fn handler(_: Event) -> Result<Option<Reply>, EventError> {
+        Ok(None)
+    }
 }

@@ -92,13 +92,12 @@ pub fn body_of<P: Into<Vec<u8>>>(pieces: impl IntoIterator<Item = P>) -> Incomin
 
 /// An answer with its body as bytes, also where the handler would have written that while it was sent.
 pub fn collect(answer: Response) -> Result<Response> {
-    block_on(async move {
-        let mut answer = answer;
-        if let crate::http::Kind::Produced(producer) = std::mem::take(&mut answer.body.0) {
-            answer.body = crate::http::collect(producer).await?.into();
-        }
-        Ok(answer)
-    })
+    let Response { status, headers, body } = answer;
+    let body = match body.0 {
+        crate::http::Kind::Whole(bytes) => bytes.into(),
+        crate::http::Kind::Produced(producer) => block_on(crate::http::collect(producer))?.into(),
+    };
+    Ok(Response { status, headers, body })
 }
 
 /// What the client gets for a request: the handler's answer, or what its error is answered with.
@@ -230,6 +229,14 @@ mod tests {
         }
         let answer = block_on(shout(body_of(["ab", "c"]))).unwrap();
         assert_eq!(collect(answer).unwrap().bytes(), b"ABC");
+    }
+
+    #[test]
+    fn what_the_client_gets_has_its_body() {
+        let whole = answer(async { Ok(Response::text("whole")) });
+        assert_eq!(whole.bytes(), b"whole");
+        let failed = answer(async { Err(Error::status(404, "no such note")) });
+        assert_eq!((failed.status, failed.bytes()), (404, b"no such note".as_slice()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -29,17 +29,18 @@ pub(crate) struct RunningHost {
 }
 
 impl RunningHost {
-    pub(crate) fn start(program: &Path) -> Result<RunningHost> {
-        let data = step::target()?.join("demo").join(std::process::id().to_string());
+    /// `command` is the host without its arguments.
+    pub(crate) fn start(mut command: Command) -> Result<RunningHost> {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let data = step::target()?.join("demo").join(since_1970.as_nanos().to_string());
         fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let (listen, admin) = (free_or_any("app traffic", 8080), free_or_any("the API", 8081));
         step::announce("starting the host");
-        let mut command = Command::new(program);
         command.arg("up").arg("--data").arg(data.join("data"));
         command.args(["--listen", &listen, "--admin", &admin]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(data.join("host.log"))?);
         in_a_group_of_its_own(&mut command);
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut host = RunningHost { child, data, listen: unset, admin: unset };
         (host.listen, host.admin) = host
@@ -210,5 +211,31 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = taken.local_addr().expect("an address").port();
         assert_eq!(free_or_any("a test", port), "127.0.0.1:0");
+    }
+
+    /// A shell that takes the host's place; `body` is what it does.
+    fn stand_in(body: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", body]);
+        shell
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_host_is_awaited_and_stopped_in_order_and_leaves_nothing() {
+        let ready =
+            "trap 'exit 0' TERM; echo isopod ready listen=127.0.0.1:1 admin=127.0.0.1:2; while :; do sleep 0.05; done";
+        let host = RunningHost::start(stand_in(ready)).expect("it starts");
+        let data = host.data().to_owned();
+        assert_eq!((host.listen.port(), host.admin.port()), (1, 2));
+        host.stop().expect("it stops");
+        assert!(!data.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_host_that_ends_at_once_is_reported_with_its_log() {
+        let error = RunningHost::start(stand_in("echo 'error: no room' >&2; exit 1")).err().expect("it does not start");
+        assert!(format!("{error:#}").contains("host.log: it ended at once (exit status: 1)"), "{error:#}");
     }
 }

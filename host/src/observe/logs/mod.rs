@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 
 pub(crate) use self::{
-    line::{Access, LogLine, Stream},
+    line::{LogLine, Stream},
     output::AppOutput,
     read::{Cursor, Page},
 };

@@ -76,7 +76,7 @@ impl Writer {
                     }
                     Message::Forget(app, done) => {
                         self.forget(&app);
-                        drop(done.send(()));
+                        let _ = done.send(());
                     }
                     Message::Stop => return self.write_out(),
                 }

@@ -9,8 +9,10 @@ mod response;
 mod routes;
 mod url;
 
-pub(crate) use body::{Kind, Sink, collect};
+#[cfg(target_family = "wasm")]
+pub(crate) use body::Sink;
 pub use body::{Body, BodyWriter, IncomingBody};
+pub(crate) use body::{Kind, collect};
 pub use client::{fetch, fetch_streaming};
 pub use headers::{HeaderValue, Headers};
 pub use method::Method;

@@ -79,9 +79,10 @@ pub fn no_route(request: &Request, routes: &[(&'static str, Path)]) -> Response 
 ///     Ok(Response::text(format!("note {}", request.param("id")?)))
 /// }
 ///
-/// let answer = isopod_sdk::testing::block_on(app(Request::get("/notes/7"))).unwrap();
+/// # fn main() {
+/// let answer = isopod_sdk::testing::answer(app(Request::get("/notes/7")));
 /// assert_eq!(answer.body_text().unwrap(), "note 7");
-/// # fn main() {}
+/// # }
 /// ```
 #[macro_export]
 macro_rules! routes {

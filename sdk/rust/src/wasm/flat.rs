@@ -154,13 +154,16 @@ fn lower(answer: Result<(u16, Headers, Cow<'static, [u8]>)>) -> *const u8 {
     last.fields.clear();
     match answer {
         Ok((status, headers, body)) => {
-            let fields = headers.iter().map(|(name, value)| RawField {
-                name: Slice::of(name.as_bytes()),
-                value: Slice::of(value),
-            });
+            let fields = headers
+                .iter()
+                .map(|(name, value)| RawField { name: Slice::of(name.as_bytes()), value: Slice::of(value) });
             last.fields.extend(fields);
-            let response =
-                RawResponse { status, fields: last.fields.as_ptr(), field_count: last.fields.len(), body: Slice::of(&body) };
+            let response = RawResponse {
+                status,
+                fields: last.fields.as_ptr(),
+                field_count: last.fields.len(),
+                body: Slice::of(&body),
+            };
             last.result = RawResult { is_error: 0, payload: RawPayload { response } };
             last._owner = Owner::Response { _headers: headers, _body: body };
         }

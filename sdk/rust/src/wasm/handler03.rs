@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 
-use wasip3::http::types::{
-    ErrorCode, Method as WasiMethod, Request as WasiRequest, Response as WasiResponse, Scheme,
-};
+use wasip3::http::types::{ErrorCode, Method as WasiMethod, Request as WasiRequest, Response as WasiResponse, Scheme};
 
 use super::body::BodySource;
 use super::http03::{Source, fields, headers, send};

@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 
-use wasip2::http::types::{
-    Fields, IncomingRequest, Method as WasiMethod, OutgoingResponse, ResponseOutparam, Scheme,
-};
+use wasip2::http::types::{Fields, IncomingRequest, Method as WasiMethod, OutgoingResponse, ResponseOutparam, Scheme};
 
 use super::body::BodySource;
 use super::http::{Source, fields, headers, send};

@@ -144,15 +144,15 @@ impl Future for Wait {
                 self.0 = State::Waiting(id);
                 Poll::Pending
             }
-            State::Waiting(id) => REACTOR.with_borrow_mut(|reactor| {
-                match reactor.waiting.iter_mut().find(|waiting| waiting.id == *id) {
+            State::Waiting(id) => {
+                REACTOR.with_borrow_mut(|reactor| match reactor.waiting.iter_mut().find(|waiting| waiting.id == *id) {
                     Some(waiting) => {
                         waiting.waker.clone_from(context.waker());
                         Poll::Pending
                     }
                     None => Poll::Ready(()),
-                }
-            }),
+                })
+            }
         }
     }
 }

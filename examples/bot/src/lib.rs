@@ -1,0 +1,60 @@
+//! A bot: it asks whoever talks to it for a name and a favourite colour, and remembers both, each user by themselves.
+//! An event's subject is the user; its data is `{"text": "…"}`, and so is the reply's.
+
+use isopod_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Message {
+    text: String,
+}
+
+/// How far the conversation with one user has come.
+#[derive(Serialize, Deserialize, Default)]
+enum Talk {
+    #[default]
+    Start,
+    AskedName,
+    AskedColour {
+        name: String,
+    },
+    Friends {
+        name: String,
+        colour: String,
+    },
+}
+
+isopod_sdk::events!(on_event);
+
+async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
+    let user = event.subject()?;
+    let message: Message = event.json()?;
+    let bucket = kv::open("default")?;
+    let key = format!("talk/{user}");
+    let talk = if message.text.trim() == "/forget" { Talk::Start } else { bucket.get_json(&key)?.unwrap_or_default() };
+    let (talk, text) = answer(talk, message.text.trim());
+    bucket.set_json(&key, &talk)?;
+    Ok(Some(Reply::json(&Message { text })?))
+}
+
+/// The next state and what to say. It touches nothing outside, so that every turn can be tested.
+fn answer(talk: Talk, said: &str) -> (Talk, String) {
+    match talk {
+        Talk::Start => (Talk::AskedName, "Hello! What is your name?".to_owned()),
+        Talk::AskedName => (
+            Talk::AskedColour { name: said.to_owned() },
+            format!("Nice to meet you, {said}. What is your favourite colour?"),
+        ),
+        Talk::AskedColour { name } => {
+            let text = format!("{said} is a fine choice, {name}.");
+            (Talk::Friends { name, colour: said.to_owned() }, text)
+        }
+        Talk::Friends { name, colour } => {
+            let text = format!("I know you, {name}: you like {colour}. Say /forget to start afresh.");
+            (Talk::Friends { name, colour }, text)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

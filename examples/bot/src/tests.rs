@@ -1,0 +1,29 @@
+//! The conversation, tested without a host.
+
+use super::*;
+use isopod_sdk::testing::{TestHost, block_on};
+
+fn say(user: &str, text: &str) -> String {
+    let message = Message { text: text.to_owned() };
+    let event = Event::new("chat.message").with_subject(user).with_json(&message).unwrap();
+    block_on(on_event(event)).unwrap().unwrap().body_json::<Message>().unwrap().text
+}
+
+#[test]
+fn it_remembers_each_user_by_themselves() {
+    TestHost::new();
+    assert_eq!(say("u1", "hi"), "Hello! What is your name?");
+    assert_eq!(say("u2", "hi"), "Hello! What is your name?");
+    assert!(say("u1", "Ada").contains("Nice to meet you, Ada."));
+    assert_eq!(say("u1", "Green"), "Green is a fine choice, Ada.");
+    assert!(say("u2", "Bob").contains("Bob"));
+    assert!(say("u1", "hello again").contains("you like Green"));
+    assert_eq!(say("u1", "/forget"), "Hello! What is your name?");
+}
+
+#[test]
+fn an_event_that_is_no_message_fails_for_good() {
+    TestHost::new();
+    let event = Event::new("chat.message").with_subject("u1");
+    assert_eq!(block_on(on_event(event)).unwrap_err().retry_delay(), None);
+}

@@ -1,0 +1,8 @@
+//! The app `greedy`, reached through Isopod's flat interface where the host takes that.
+
+#[path = "../../greedy/src/acts.rs"]
+mod acts;
+#[path = "../../greedy/src/start.rs"]
+mod start;
+
+isopod_sdk::http!(acts::act);

@@ -1,0 +1,35 @@
+//! An app that misbehaves on demand: what it does is named by the path (see `acts`). It is exported over `wasi:http`
+//! only, so that it can break off in the middle of an answer; `greedy-flat` does the same over the flat interface.
+//!
+//! With the config var GREEDY_START set to `trap`, `spin` or `allocate` it already misbehaves while it is started.
+
+mod acts;
+mod start;
+
+use isopod_sdk::prelude::*;
+
+isopod_sdk::http_streaming!(app);
+
+async fn app(request: Request, body: IncomingBody) -> Result<Response> {
+    match request.path() {
+        "/echo" => Ok(Response::stream(async move |mut out| {
+            let mut body = body;
+            while let Some(piece) = body.next().await? {
+                out.write(piece).await?;
+            }
+            out.set_trailers(body.trailers().await?);
+            Ok(())
+        })),
+        "/count" => Ok(Response::text(count(body).await?.to_string())),
+        _ => acts::act(request).await,
+    }
+}
+
+/// How many bytes a body has.
+async fn count(mut body: IncomingBody) -> Result<usize> {
+    let mut bytes = 0;
+    while let Some(piece) = body.next().await? {
+        bytes += piece.len();
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,33 @@
+//! The guestbook, tested without a host.
+
+use super::*;
+use isopod_sdk::testing::{TestHost, answer};
+
+fn sign_as(name: &str, text: &str) -> Response {
+    answer(app(Request::post("/entries").with_body(format!("name={name}&text={text}"))))
+}
+
+#[test]
+fn what_is_signed_is_shown_newest_first() {
+    TestHost::new();
+    assert_eq!(sign_as("Ada", "First!").status, 303);
+    assert_eq!(sign_as("Bob", "Second+%26+last").status, 303);
+    let page = answer(app(Request::get("/")));
+    let page = page.body_text().unwrap();
+    assert!(page.contains("2 entries"), "{page}");
+    assert!(page.find("Second &amp; last").unwrap() < page.find("First!").unwrap());
+}
+
+#[test]
+fn markup_is_shown_as_text() {
+    TestHost::new();
+    sign_as("Eve", "%3Cscript%3E");
+    assert!(answer(app(Request::get("/"))).body_text().unwrap().contains("&lt;script&gt;"));
+}
+
+#[test]
+fn an_entry_without_a_name_is_refused() {
+    TestHost::new();
+    let refused = sign_as("+", "text");
+    assert_eq!((refused.status, refused.body_text().unwrap()), (400, "an entry needs a name"));
+}

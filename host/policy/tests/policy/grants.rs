@@ -1,0 +1,152 @@
+//! Which hosts a grant allows, and how far a request may go.
+
+use std::net::IpAddr;
+
+use isopod_policy::{Access, Grants, HttpGrant, Reach};
+use proptest::prelude::*;
+
+fn grants(hosts: &[&str]) -> Grants {
+    let http = hosts.iter().map(|host| host.parse().expect(host)).collect();
+    Grants { http, ..Grants::default() }
+}
+
+/// What a grant allows, as a table: the grant, the host and port asked for, and the answer.
+#[test]
+fn a_grant_allows_just_what_it_names() {
+    use Reach::{Private, PublicOnly};
+    let table: &[(&str, &str, u16, Option<Reach>)] = &[
+        ("api.github.com", "api.github.com", 443, Some(PublicOnly)),
+        ("api.github.com", "API.GitHub.com.", 80, Some(PublicOnly)),
+        ("api.github.com", "api.github.com", 8080, None),
+        ("api.github.com", "github.com", 443, None),
+        ("api.github.com", "evil-api.github.com", 443, None),
+        ("api.github.com", "api.github.com.evil.org", 443, None),
+        ("api.github.com:8443", "api.github.com", 8443, Some(PublicOnly)),
+        ("api.github.com:8443", "api.github.com", 443, None),
+        ("*.example.org", "a.example.org", 443, Some(PublicOnly)),
+        ("*.example.org", "a.b.example.org", 443, Some(PublicOnly)),
+        ("*.example.org", "example.org", 443, None),
+        ("*.example.org", "badexample.org", 443, None),
+        ("*.example.org", ".example.org", 443, None),
+        ("*.example.org:8443", "a.example.org", 443, None),
+        ("*", "anything.org", 443, Some(PublicOnly)),
+        ("*", "10.0.0.1", 80, Some(PublicOnly)),
+        ("*", "localhost", 80, Some(PublicOnly)),
+        ("*", "anything.org", 8080, None),
+        ("*:8080", "anything.org", 8080, Some(PublicOnly)),
+        ("localhost:9000", "localhost", 9000, Some(Private)),
+        ("localhost:9000", "localhost", 80, None),
+        ("database", "database", 80, Some(Private)),
+        ("database", "database.evil.org", 80, None),
+        ("127.0.0.1:9000", "127.0.0.1", 9000, Some(Private)),
+        ("127.0.0.1:9000", "localhost", 9000, None),
+        ("127.0.0.1:9000", "127.0.0.2", 9000, None),
+        ("127.0.0.1:9000", "127.1", 9000, None),
+        ("127.0.0.1:9000", "2130706433", 9000, None),
+        ("1.1.1.1", "1.1.1.1", 443, Some(PublicOnly)),
+        ("[::1]:80", "[::1]", 80, Some(Private)),
+        ("[::1]:80", "::1", 80, Some(Private)),
+        ("[::1]:80", "0:0:0:0:0:0:0:1", 80, Some(Private)),
+        ("::1", "[::1]", 80, Some(Private)),
+        ("*.internal", "db.internal", 80, Some(PublicOnly)),
+        ("db.internal", "db.internal", 80, Some(PublicOnly)),
+        ("my_service", "my_service", 80, Some(Private)),
+        ("api.github.com", "", 443, None),
+        ("*", "", 443, None),
+        ("*", "a..b", 443, None),
+        ("*", "user@host.org", 443, None),
+        ("*", "host.org/path", 443, None),
+        ("*", "0x7f.1", 80, None),
+        ("*", "0x7f000001", 80, None),
+    ];
+    for (grant, host, port, expected) in table {
+        assert_eq!(grants(&[grant]).allows_http(host, *port, true), *expected, "{grant} for {host}:{port}");
+    }
+}
+
+#[test]
+fn without_a_grant_nothing_is_allowed() {
+    let none = Grants::default();
+    assert_eq!(none.allows_http("example.org", 443, true), None);
+    assert!(none.files.is_empty() && !none.keyvalue);
+}
+
+#[test]
+fn the_widest_of_several_grants_counts() {
+    let both = grants(&["*", "localhost:80"]);
+    assert_eq!(both.allows_http("localhost", 80, false), Some(Reach::Private));
+    assert_eq!(both.allows_http("localhost", 443, true), Some(Reach::PublicOnly));
+    assert_eq!(both.allows_http("example.org", 80, false), Some(Reach::PublicOnly));
+}
+
+#[test]
+fn what_grants_no_host_is_refused_with_the_reason() {
+    for (text, why) in [
+        ("", "the host is empty"),
+        ("https://api.github.com", "without scheme and path"),
+        ("api.github.com/v3", "without scheme and path"),
+        ("a b", "only letters, digits"),
+        ("host:port", "the port is not a number"),
+        ("host:0", "the port is not a number"),
+        ("host:65536", "the port is not a number"),
+        ("host:+80", "the port is not a number"),
+        ("host:", "the port is not a number"),
+        ("[::1", "is not closed"),
+        ("[hello]", "is no IPv6 address"),
+        ("[::1]80", "after ']'"),
+        ("*.*.org", "only letters, digits"),
+        ("a*.org", "'*' stands alone"),
+        ("*.127.0.0.1", "not before an address"),
+        ("*.1", "cannot end in a number"),
+        ("127.1", "cannot end in a number"),
+        ("a..b", "1 to 63 characters"),
+    ] {
+        let error = text.parse::<HttpGrant>().expect_err(text);
+        assert!(error.to_string().contains(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn grants_read_and_print_as_json() {
+    let text = r#"{"http":["api.github.com","*.example.org:8443","[::1]:80","*"],"files":{"data":"read-write","docs":"read-only"},"keyvalue":true}"#;
+    let grants: Grants = serde_json::from_str(text).expect("the grants are valid");
+    assert_eq!(grants.files["data"], Access::ReadWrite);
+    assert_eq!(serde_json::to_string(&grants).expect("they serialise"), text);
+    assert_eq!(serde_json::from_str::<Grants>("{}").expect("all is optional"), Grants::default());
+    assert!(serde_json::from_str::<Grants>(r#"{"htp":[]}"#).is_err());
+    assert!(serde_json::from_str::<Grants>(r#"{"http":["https://x"]}"#).is_err());
+}
+
+fn host() -> impl Strategy<Value = String> {
+    let name = "[a-z][a-z0-9-]{0,6}[a-z](\\.[a-z]{2,6}){0,3}";
+    prop_oneof![
+        Just("*".to_owned()),
+        name,
+        name.prop_map(|name| format!("*.{name}")),
+        any::<std::net::Ipv4Addr>().prop_map(|address| address.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|address| format!("[{address}]")),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_grant_reads_back_as_it_was_printed(host in host(), port in proptest::option::of(1..=u16::MAX)) {
+        let text = port.map_or(host.clone(), |port| format!("{host}:{port}"));
+        let grant: HttpGrant = text.parse().expect("it has the allowed form");
+        prop_assert_eq!(grant.to_string().parse::<HttpGrant>().expect("it reads back"), grant);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic_and_what_is_read_prints_itself(grant in any::<String>(), host in any::<String>()) {
+        if let Ok(read) = grant.parse::<HttpGrant>() {
+            prop_assert_eq!(read.to_string().parse::<HttpGrant>().expect("it reads back"), read);
+        }
+        let _ = grants(&["*", "*.example.org", "localhost"]).allows_http(&host, 443, true);
+    }
+
+    #[test]
+    fn a_wildcard_never_reaches_private_addresses(address in any::<IpAddr>(), port in any::<u16>()) {
+        let wide = grants(&["*", "*:8080", "*.example.org"]);
+        prop_assert_ne!(wide.allows_http(&address.to_string(), port, false), Some(Reach::Private));
+    }
+}

@@ -1,0 +1,280 @@
+//! How `isopod.toml` is read, what it answers to mistakes, and that it is printed as it was read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use isopod_policy::{
+    Access, AppType, Entry, Grants, HttpGrant, Isolation, Limits, Manifest, Process, ProcessName, limits,
+};
+use proptest::prelude::*;
+
+const FULL: &str = r#"
+name = "greeter"
+type = "staging"
+build = "cargo build --release --target wasm32-wasip2"
+component = "target/wasm32-wasip2/release/greeter.wasm"
+isolation = "request"
+
+[processes.web]
+entry = "http"
+health = "/healthz"
+min = 0
+max = 4
+[processes.nightly]
+entry = "events"
+schedule = "0 3 * * *"
+args = ["--deep"]
+
+[grants]
+http = ["api.github.com", "*.example.org:8443"]
+files = { data = "read-write" }
+keyvalue = true
+
+[limits]
+memory = "32MiB"
+request_timeout = "500ms"
+queue_max = 50
+
+[config]
+GREETING = "hello"
+"#;
+
+#[test]
+fn everything_that_is_written_is_read() {
+    let manifest = Manifest::parse(FULL).expect("the manifest is valid");
+    assert_eq!(manifest.name.as_str(), "greeter");
+    assert_eq!((manifest.app_type, manifest.isolation), (AppType::Staging, Isolation::Request));
+    assert_eq!(manifest.component.as_deref(), Some("target/wasm32-wasip2/release/greeter.wasm"));
+    let web = &manifest.processes["web"];
+    assert_eq!((web.entry, web.health.as_deref(), web.min, web.max), (Entry::Http, Some("/healthz"), 0, 4));
+    let nightly = &manifest.processes["nightly"];
+    assert_eq!((nightly.schedule.as_deref(), nightly.args.as_slice()), (Some("0 3 * * *"), &["--deep".to_owned()][..]));
+    assert_eq!(
+        manifest.grants.http.iter().map(HttpGrant::to_string).collect::<Vec<_>>().join(" "),
+        "api.github.com *.example.org:8443"
+    );
+    assert_eq!((manifest.grants.files["data"], manifest.grants.keyvalue), (Access::ReadWrite, true));
+    assert_eq!((manifest.limits.memory_bytes, manifest.limits.queue_max), (32 << 20, 50));
+    assert_eq!(manifest.limits.request_timeout, Duration::from_millis(500));
+    assert_eq!(manifest.limits.reply_body_bytes, Limits::default().reply_body_bytes);
+    assert_eq!(manifest.config["GREETING"], "hello");
+}
+
+#[test]
+fn a_name_alone_is_a_manifest_that_grants_nothing() {
+    let manifest = Manifest::parse("name = \"greeter\"").expect("the rest has defaults");
+    assert_eq!(manifest, Manifest::new("greeter".parse().expect("the name is valid")));
+    assert_eq!((manifest.app_type, manifest.isolation), (AppType::Dev, Isolation::Reuse));
+    assert_eq!((manifest.grants, manifest.limits), (Grants::default(), Limits::default()));
+}
+
+#[test]
+fn only_production_keeps_an_instance_warm_by_itself() {
+    let min = |head: &str| {
+        let text = format!("name = \"a\"\n{head}\n[processes.web]\n");
+        Manifest::parse(&text).expect("the manifest is valid").processes["web"].min
+    };
+    assert_eq!((min("type = \"dev\""), min("type = \"staging\""), min("type = \"production\"")), (0, 0, 1));
+}
+
+/// The manifest of a mistake, and the words of the answer.
+#[test]
+fn every_mistake_is_answered_with_its_place_and_a_way_out() {
+    let table: &[(&str, &str)] = &[
+        ("", "isopod.toml, line 1, column 1: \"name\" is missing; add a line like name = \"greeter\""),
+        ("name = \"a", "line 1, column"),
+        ("name = 3", "line 1, column 8: \"name\" is a whole number, but must be text in quotes"),
+        ("name = \"A\"", "\"a\" would be valid"),
+        ("nam = \"a\"", "line 1, column 1: unknown key \"nam\"; did you mean \"name\"?"),
+        ("name = \"a\"\n\n[proceses.web]", "line 3, column 2: unknown key \"proceses\"; did you mean \"processes\"?"),
+        ("name = \"a\"\n[grants]\nhtpp = []", "unknown key \"grants.htpp\"; did you mean \"grants.http\"?"),
+        ("name = \"a\"\n[limits]\nmem = \"1MiB\"", "did you mean \"limits.memory\"?"),
+        ("name = \"a\"\n[limits]\nxyzzy = 1", "unknown key \"limits.xyzzy\"; known here: memory, request_timeout"),
+        ("name = \"a\"\ntype = \"prod\"", "expected \"dev\", \"staging\" or \"production\""),
+        ("name = \"a\"\nisolation = \"none\"", "expected \"reuse\" or \"request\""),
+        ("name = \"a\"\nbuild = \" \"", "the build command is empty"),
+        ("name = \"a\"\ncomponent = \"/etc/passwd\"", "must be relative"),
+        ("name = \"a\"\ncomponent = \"../a.wasm\"", "must stay below"),
+        ("name = \"a\"\ncomponent = \"a\\\\b.wasm\"", "write '/'"),
+        ("name = \"a\"\nprocesses = 1", "\"processes\" is a whole number, but must be a table"),
+        ("name = \"a\"\n[processes.Web]", "\"web\" would be valid"),
+        ("name = \"a\"\n[processes.worker]", "line 2, column 1: \"processes.worker.entry\" is missing"),
+        ("name = \"a\"\n[processes.web]\nentry = \"htp\"", "expected \"http\", \"events\" or \"command\""),
+        ("name = \"a\"\n[processes.web]\nhealth = \"healthz\"", "begins with '/'"),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nhealth = \"/h\"", "needs entry = \"http\""),
+        ("name = \"a\"\n[processes.web]\nschedule = \"0 3 * * *\"", "needs entry = \"events\""),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"daily\"", "five fields"),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 25 * * *\"", "\"25\" is no hour"),
+        (
+            "name = \"a\"\n[processes.web]\nmin = 5\nmax = 3",
+            "line 3, column 7: \"processes.web.min\": min = 5 is above",
+        ),
+        ("name = \"a\"\n[processes.web]\nmax = 0", "at least one instance"),
+        ("name = \"a\"\n[processes.web]\nmax = 99", "choose from 0 to 10, which is limits.instances_max"),
+        ("name = \"a\"\n[processes.web]\nmin = -1", "negative or too large"),
+        ("name = \"a\"\n[grants]\nkeyvalue = \"yes\"", "\"grants.keyvalue\" is text, but must be true or false"),
+        ("name = \"a\"\n[grants]\nhttp = [\"ok.org\", \"https://x.org\"]", "line 3, column 19: \"grants.http[1]\""),
+        ("name = \"a\"\n[grants.files]\n\"../up\" = \"read-only\"", "cannot name a granted folder"),
+        ("name = \"a\"\n[grants.files]\ndata = \"write\"", "expected \"read-only\" or \"read-write\""),
+        ("name = \"a\"\n[limits]\nmemory = 64", "must be a size with its unit, in quotes, such as \"64MiB\""),
+        ("name = \"a\"\n[limits]\nmemory = \"64\"", "\"64\" has no unit; write \"64MiB\""),
+        ("name = \"a\"\n[limits]\nmemory = \"64MB\"", "the units are B, KiB, MiB, GiB"),
+        ("name = \"a\"\n[limits]\nmemory = \"8GiB\"", "choose from 1MiB to 4GiB"),
+        ("name = \"a\"\n[limits]\nrequest_timeout = 30", "in quotes, such as \"30s\""),
+        ("name = \"a\"\n[limits]\nqueue_max = \"9\"", "must be a whole number without quotes"),
+        ("name = \"a\"\n[config]\n\"BAD-KEY\" = \"x\"", "no digit first"),
+        ("name = \"a\"\n[config]\nPORT = 80", "\"config.PORT\" is a whole number, but must be text in quotes"),
+        ("name = \"a\"\nname = \"b\"", "line 2"),
+    ];
+    for (text, words) in table {
+        let error = Manifest::parse(text).expect_err(text).to_string();
+        assert!(error.contains(words), "{text:?}\n  says     {error}\n  expected {words}");
+        assert!(error.starts_with("isopod.toml, line "), "{error}");
+    }
+}
+
+#[test]
+fn a_column_counts_characters_not_bytes() {
+    let error = Manifest::parse("name = \"a\" # ok\n\"ä\" = 1").expect_err("there is no such key");
+    assert_eq!((error.line, error.column), (Some(2), Some(1)));
+    let error = Manifest::parse("config = { \"Ä\" = \"1\", B = 2 }\nname = \"a\"").expect_err("2 is no text");
+    assert_eq!((error.line, error.column), (Some(1), Some(27)));
+}
+
+#[test]
+fn what_is_too_large_or_too_many_is_refused() {
+    let error = Manifest::parse(&" ".repeat(limits::MANIFEST_BYTES_MAX + 1)).expect_err("it is too large");
+    assert!(error.to_string().contains("at most 65536 are read"), "{error}");
+    let many = (0..=limits::PROCESSES_MAX).map(|number| format!("[processes.p{number}]\nentry = \"events\"\n"));
+    let error = Manifest::parse(&format!("name = \"a\"\n{}", many.collect::<String>())).expect_err("too many");
+    assert!(error.to_string().contains("has 33 entries, and at most 32 are allowed"), "{error}");
+    let deep = format!("name = {}", "[".repeat(10_000));
+    assert!(Manifest::parse(&deep).is_err(), "deep nesting is an error, not an overflow of the stack");
+}
+
+#[test]
+fn every_usual_schedule_is_read() {
+    for schedule in ["* * * * *", "*/5 * * * *", "0 3 1,15 * 1-5", "0-30/10 0 * 1 7", "  0   3 * * *  "] {
+        let text = format!("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"{schedule}\"");
+        Manifest::parse(&text).unwrap_or_else(|error| panic!("{schedule}: {error}"));
+    }
+    for schedule in ["60 * * * *", "5-1 * * * *", "*/0 * * * *", "a * * * *", "1, * * * *", "* * 0 * *", "* * * * 8"] {
+        let text = format!("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"{schedule}\"");
+        assert!(Manifest::parse(&text).is_err(), "{schedule}");
+    }
+}
+
+#[test]
+fn json_is_read_by_the_same_rules() {
+    let manifest = Manifest::parse(FULL).expect("the manifest is valid");
+    let json = serde_json::to_string(&manifest).expect("it serialises");
+    assert_eq!(serde_json::from_str::<Manifest>(&json).expect("it reads back"), manifest);
+    let error = serde_json::from_str::<Manifest>(r#"{"name":"a","tpye":"dev"}"#).expect_err("tpye is no key");
+    assert!(error.to_string().contains("did you mean \"type\"?"), "{error}");
+    assert!(serde_json::from_str::<Manifest>(r#"{"name":"a","build":null}"#).is_err());
+}
+
+fn process() -> impl Strategy<Value = Process> {
+    let health = proptest::option::of("/[a-z0-9/-]{0,10}");
+    let schedule = proptest::option::of(prop_oneof![Just("0 3 * * *".to_owned()), Just("*/5 1-3 * * 1,5".to_owned())]);
+    let args = proptest::collection::vec("[ -~äö\n]{0,10}", 0..3);
+    (0..3usize, health, schedule, 0..5u32, 5..10u32, args).prop_map(|(entry, health, schedule, min, max, args)| {
+        let entry = Entry::ALL[entry];
+        let health = health.filter(|_| entry == Entry::Http);
+        let schedule = schedule.filter(|_| entry == Entry::Events);
+        Process { health, schedule, min, max, args, ..Process::new(entry) }
+    })
+}
+
+fn some_limits() -> impl Strategy<Value = Limits> {
+    (
+        limits::MEMORY_BYTES,
+        10..3_600_000u64,
+        limits::REQUEST_BODY_BYTES,
+        limits::REPLY_BODY_BYTES,
+        10..=1_000u32,
+        limits::QUEUE,
+        limits::TABLE_ELEMENTS,
+        limits::LOG_LINE_BYTES,
+    )
+        .prop_map(|(memory, timeout_ms, request, reply, instances, queue, table, line)| Limits {
+            memory_bytes: memory,
+            request_timeout: Duration::from_millis(timeout_ms),
+            request_body_bytes: request,
+            reply_body_bytes: reply,
+            instances_max: instances,
+            queue_max: queue,
+            table_elements: table,
+            log_line_bytes: line,
+        })
+}
+
+fn some_grants() -> impl Strategy<Value = Grants> {
+    let host = "[a-z]{1,8}\\.(com|org)(:[1-9][0-9]{0,3})?".prop_map(|text| text.parse().expect("a valid grant"));
+    let access = prop_oneof![Just(Access::ReadOnly), Just(Access::ReadWrite)];
+    let files = proptest::collection::btree_map("[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,10}", access, 0..3);
+    (proptest::collection::vec(host, 0..4), files, any::<bool>()).prop_map(|(http, files, keyvalue)| Grants {
+        http,
+        files,
+        keyvalue,
+    })
+}
+
+fn manifest() -> impl Strategy<Value = Manifest> {
+    let name = "[a-z0-9]{1,10}(-[a-z0-9]{1,10}){0,3}".prop_map(|text| text.parse().expect("a valid name"));
+    let process_name = "[a-z]{1,8}".prop_map(|text| text.parse::<ProcessName>().expect("a valid name"));
+    let head = (name, 0..3usize, any::<bool>(), proptest::option::of("[a-z]{1,9}( [ -~]{0,20})?"));
+    let component = proptest::option::of("[a-z0-9_]{1,8}(/[a-zA-Z0-9_.-]{1,8}w){0,3}");
+    let config = proptest::collection::btree_map("[A-Za-z_][A-Za-z0-9_]{0,10}", "[^\0]{0,20}", 0..4);
+    let processes = proptest::collection::btree_map(process_name, process(), 0..4);
+    (head, component, processes, some_grants(), some_limits(), config).prop_map(
+        |((name, app_type, fresh, build), component, processes, grants, limits, config): (
+            _,
+            _,
+            BTreeMap<_, _>,
+            _,
+            _,
+            _,
+        )| Manifest {
+            app_type: AppType::ALL[app_type],
+            isolation: if fresh { Isolation::Request } else { Isolation::Reuse },
+            build,
+            component,
+            processes,
+            grants,
+            limits,
+            config,
+            ..Manifest::new(name)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_manifest_reads_back_from_toml_and_json(manifest in manifest()) {
+        let toml = manifest.to_toml();
+        match Manifest::parse(&toml) {
+            Ok(read) => prop_assert_eq!(&read, &manifest),
+            Err(error) => prop_assert!(false, "{}\n{}", error, toml),
+        }
+        let json = serde_json::to_string(&manifest).expect("it serialises");
+        prop_assert_eq!(serde_json::from_str::<Manifest>(&json).expect("it reads back"), manifest);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>()) {
+        let _ = Manifest::parse(&text);
+    }
+
+    #[test]
+    fn no_change_of_a_valid_manifest_makes_the_reader_panic(
+        at in 0..FULL.len(), removed in 0..20usize, inserted in "[ -~\n]{0,8}",
+    ) {
+        let mut text = FULL.to_owned();
+        let end = (at + removed).min(text.len());
+        text.replace_range(at..end, &inserted);
+        if let Ok(manifest) = Manifest::parse(&text) {
+            prop_assert_eq!(Manifest::parse(&manifest.to_toml()).expect("what was read is printed"), manifest);
+        }
+    }
+}
