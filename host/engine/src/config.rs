@@ -107,7 +107,7 @@ fn pool(instances: u32) -> Result<PoolingAllocationConfig, EngineError> {
         .max_tables_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_core_instance_size(4 * 1024 * 1024)
         .max_component_instance_size(4 * 1024 * 1024)
-        .table_elements(100_000)
+        .table_elements(1_000_000)
         .linear_memory_keep_resident(limits::MEMORY_KEEP_RESIDENT_BYTES)
         .table_keep_resident(limits::TABLE_KEEP_RESIDENT_BYTES)
         .async_stack_keep_resident(0);
