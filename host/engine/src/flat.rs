@@ -5,6 +5,7 @@ use crate::{
     Answer, Fault, Instance,
     bindings::http::{Request as FlatRequest, Response as FlatResponse},
     body::{ReplyBody, RequestBody},
+    limits,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -77,6 +78,10 @@ fn header_text(headers: &HeaderMap, name: &HeaderName) -> String {
 
 fn lift(flat: FlatResponse) -> Result<Response<ReplyBody>, Fault> {
     let bad = |detail: String| Fault::BadAnswer { detail };
+    let size: usize = flat.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if flat.headers.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
+        return Err(bad(format!("{} headers of {size} bytes are too many", flat.headers.len())));
+    }
     let status = StatusCode::from_u16(flat.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
     let mut response = Response::new(ReplyBody::full(flat.body));
     *response.status_mut() = status.ok_or_else(|| bad(format!("status {} is not between 200 and 599", flat.status)))?;
@@ -110,7 +115,8 @@ mod tests {
 
     #[test]
     fn what_is_no_http_is_a_bad_answer() {
-        for bad in [flat(42, &[]), flat(700, &[]), flat(101, &[]), flat(200, &[("a b", "")]), flat(200, &[("a", "x\r\ny")])] {
+        let many = vec![("a", "b"); limits::REPLY_HEADERS_MAX + 1];
+        for bad in [flat(200, &many), flat(42, &[]), flat(700, &[]), flat(101, &[]), flat(200, &[("a b", "")]), flat(200, &[("a", "x\r\ny")])] {
             assert!(matches!(lift(bad), Err(Fault::BadAnswer { .. })));
         }
     }

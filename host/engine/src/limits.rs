@@ -68,3 +68,9 @@ pub const REQUESTS_PER_INSTANCE: u32 = 20_000;
 
 /// Cursors that one key-value bucket handle remembers while a guest lists its keys. Past it listing fails.
 pub const LIST_CURSORS_MAX: usize = 1_024;
+
+/// Headers that a guest's flat answer may have. More make it a bad answer; `wasi:http` has a bound of its own in bytes.
+pub const REPLY_HEADERS_MAX: usize = 256;
+
+/// Bytes of all names and values of a flat answer's headers. More make it a bad answer.
+pub const REPLY_HEADERS_BYTES_MAX: usize = 128 * 1024;

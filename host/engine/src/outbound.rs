@@ -96,7 +96,7 @@ pub(crate) struct Gate {
 enum Refused {
     #[error("the request names no host")]
     NoHost,
-    #[error("{host}:{port} is not granted: add \"{host}\" to http under [grants] in isopod.toml")]
+    #[error("{host}:{port} is not granted: add \"{}\" to http under [grants] in isopod.toml", as_granted(host, *port))]
     NotGranted { host: String, port: u16 },
     #[error("{host} resolves to {address}, which is not a public address: grant it by its address or as a plain name to allow it")]
     NotPublic { host: String, address: IpAddr },
@@ -104,6 +104,12 @@ enum Refused {
     Own { address: SocketAddr },
     #[error("{host} could not be resolved: {detail}")]
     Unresolved { host: String, detail: String },
+}
+
+/// How a host is written in a grant; the ports that a grant means by itself are left out.
+fn as_granted(host: &str, port: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if matches!(port, 80 | 443) { host } else { format!("{host}:{port}") }
 }
 
 impl Gate {
