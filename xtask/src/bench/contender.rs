@@ -77,6 +77,21 @@ impl Contender {
         }
     }
 
+    pub(super) fn needs_wasmtime_cli(self) -> bool {
+        matches!(
+            self,
+            Contender::WasmtimeWasi02
+                | Contender::WasmtimeWasi02Tuned
+                | Contender::WasmtimeWasi02TunedReused
+                | Contender::WasmtimeWasi03
+                | Contender::WasmtimeWasi03Tuned
+        )
+    }
+
+    pub(super) fn needs_workerd(self) -> bool {
+        self == Contender::Workerd
+    }
+
     /// The host name that requests carry.
     pub(super) fn host(self) -> String {
         self.app().map_or_else(|| "localhost".to_owned(), |app| format!("{app}.localhost"))
@@ -120,19 +135,8 @@ const WASMTIME_REUSED: [&str; 2] = ["--max-instance-reuse-count", "1000000000"];
 impl Programs {
     /// Whether all that this contender needs is there.
     pub(super) fn has(&self, contender: Contender) -> bool {
-        match contender {
-            Contender::Workerd => self.workerd.is_some(),
-            Contender::WasmtimeWasi02
-            | Contender::WasmtimeWasi02Tuned
-            | Contender::WasmtimeWasi02TunedReused
-            | Contender::WasmtimeWasi03
-            | Contender::WasmtimeWasi03Tuned => self.wasmtime_cli.is_some(),
-            Contender::Axum
-            | Contender::IsopodSdk
-            | Contender::IsopodWasi02
-            | Contender::IsopodWasi02Fresh
-            | Contender::IsopodWasi03 => true,
-        }
+        (self.wasmtime_cli.is_some() || !contender.needs_wasmtime_cli())
+            && (self.workerd.is_some() || !contender.needs_workerd())
     }
 
     /// Starts a contender, and waits until it answers.
@@ -192,7 +196,7 @@ impl Programs {
         step::announce("deploying the apps");
         let (listen, admin) = (free_address()?, free_address()?);
         let mut host = Server::start(self.isopod(listen, admin), &self.folder.join("server.log"))?;
-        host.wait_for_port(admin)?;
+        host.wait_for_words("isopod ready ")?;
         let token = fs::read_to_string(self.folder.join("data/admin.token")).context("the host made no admin.token")?;
         let apps = [
             (Contender::IsopodSdk, &self.sdk, "reuse"),

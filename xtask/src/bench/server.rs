@@ -48,9 +48,12 @@ impl Server {
         })
     }
 
-    /// Waits until the server listens there.
-    pub(super) fn wait_for_port(&mut self, address: SocketAddr) -> Result<()> {
-        self.wait_until("listened", || std::net::TcpStream::connect(address).is_ok())
+    /// Waits until the server has said this.
+    pub(super) fn wait_for_words(&mut self, words: &str) -> Result<()> {
+        let log = self.log.clone();
+        self.wait_until("said that it is ready", || {
+            std::fs::read_to_string(&log).is_ok_and(|said| said.contains(words))
+        })
     }
 
     fn wait_until(&mut self, what: &str, reached: impl Fn() -> bool) -> Result<()> {
