@@ -37,7 +37,7 @@ pub(crate) struct Exports {
 
 impl Program {
     pub(crate) fn new(engine: &Engine, component: &Component, sandbox: Sandbox) -> Result<Self, Rejected> {
-        let linker = engine.linker(component.flavour);
+        let linker = engine.linker(component.kind);
         let pre = linker.instantiate_pre(&component.code).map_err(|error| unlinked(&error))?;
         let info = component.info.clone();
         let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
