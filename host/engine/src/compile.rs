@@ -98,9 +98,8 @@ impl Artefact {
     }
 
     fn compile(&self, engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Component, Rejected> {
-        let code = engine
-            .precompile_component(bytes)
-            .map_err(|error| Rejected::Compile { detail: format!("{error:#}") })?;
+        let code =
+            engine.precompile_component(bytes).map_err(|error| Rejected::Compile { detail: format!("{error:#}") })?;
         let kept = |error: io::Error| Rejected::Cache { detail: error.to_string() };
         write_whole(&self.code, &code).map_err(kept)?;
         write_whole(&self.checksum, hex(&Sha256::digest(&code)).as_bytes()).map_err(kept)?;

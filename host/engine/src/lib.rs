@@ -156,7 +156,8 @@ impl Engine {
 impl Runtime {
     fn new(kind: Kind, config: &EngineConfig) -> Result<Self, EngineError> {
         let engine = config::engine(kind, config)?;
-        let linker = program::linker(&engine, kind.flavour).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
+        let linker =
+            program::linker(&engine, kind.flavour).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
         Ok(Self { engine, linker })
     }
 }
