@@ -1,5 +1,7 @@
 //! One connection: its HTTP, and each of its requests from head to answer.
 
+#![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
+
 use super::{
     AccessLine, Shared, build_page,
     route::{Route, route},
@@ -150,6 +152,7 @@ fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyB
     error.filter(|_| build_page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
 }
 
+/// What the client is told, and the name of the fault for log and metrics.
 type Failed = (Problem, Option<&'static str>);
 
 async fn deliver(running: &Running, request: Request<Incoming>, id: RequestId) -> Result<Response<ReplyBody>, Failed> {
