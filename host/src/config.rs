@@ -243,8 +243,18 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             "at least one segment (logs.segment)",
         ),
         ("drain_time", config.drain_time.as_secs() <= 3600, seconds(config.drain_time), "0 seconds to 1 hour"),
-        ("compile_threads", (1..=256).contains(&config.compile_threads), config.compile_threads.to_string(), "1 to 256"),
-        ("instances_max", (1..=100_000).contains(&config.instances_max), config.instances_max.to_string(), "1 to 100000"),
+        (
+            "compile_threads",
+            (1..=256).contains(&config.compile_threads),
+            config.compile_threads.to_string(),
+            "1 to 256",
+        ),
+        (
+            "instances_max",
+            (1..=100_000).contains(&config.instances_max),
+            config.instances_max.to_string(),
+            "1 to 100000",
+        ),
     ];
     for (name, holds, value, range) in checks {
         if !holds {
@@ -281,10 +291,8 @@ mod tests {
     use super::*;
 
     fn resolved(text: &str, overrides: Overrides) -> Result<Config, ConfigError> {
-        let written = toml::from_str(text).map_err(|e| ConfigError::Malformed {
-            path: PathBuf::from("isopod.conf"),
-            message: e.to_string(),
-        })?;
+        let written = toml::from_str(text)
+            .map_err(|e| ConfigError::Malformed { path: PathBuf::from("isopod.conf"), message: e.to_string() })?;
         resolve(written, overrides, |name| (name == "HOME").then(|| OsString::from("/home/ada")))
     }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask`: what a contributor types. Owns only the list of commands; each has a file. Never part of the product.
 
+mod bench;
 mod check;
 mod demo;
 mod guests;
@@ -40,6 +41,9 @@ enum Command {
         /// Only these examples
         names: Vec<String>,
     },
+    /// Measure how fast the host is
+    #[command(subcommand)]
+    Bench(bench::Benchmark),
     /// Look whether the source keeps the project's rules
     Tidy,
 }
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test::run(&args),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guests { names } => guests::run(&names),
+        Command::Bench(benchmark) => bench::run(&benchmark),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -15,13 +15,10 @@ enum Talk {
     #[default]
     Start,
     AskedName,
-    AskedColour {
-        name: String,
-    },
-    Friends {
-        name: String,
-        colour: String,
-    },
+    /// Who was asked for a colour.
+    AskedColour(String),
+    /// Name and colour.
+    Friends(String, String),
 }
 
 isopod_sdk::events!(on_event);
@@ -41,17 +38,16 @@ async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
 fn answer(talk: Talk, said: &str) -> (Talk, String) {
     match talk {
         Talk::Start => (Talk::AskedName, "Hello! What is your name?".to_owned()),
-        Talk::AskedName => (
-            Talk::AskedColour { name: said.to_owned() },
-            format!("Nice to meet you, {said}. What is your favourite colour?"),
-        ),
-        Talk::AskedColour { name } => {
-            let text = format!("{said} is a fine choice, {name}.");
-            (Talk::Friends { name, colour: said.to_owned() }, text)
+        Talk::AskedName => {
+            (Talk::AskedColour(said.to_owned()), format!("Nice to meet you, {said}. What is your favourite colour?"))
         }
-        Talk::Friends { name, colour } => {
+        Talk::AskedColour(name) => {
+            let text = format!("{said} is a fine choice, {name}.");
+            (Talk::Friends(name, said.to_owned()), text)
+        }
+        Talk::Friends(name, colour) => {
             let text = format!("I know you, {name}: you like {colour}. Say /forget to start afresh.");
-            (Talk::Friends { name, colour }, text)
+            (Talk::Friends(name, colour), text)
         }
     }
 }

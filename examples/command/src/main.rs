@@ -2,41 +2,46 @@
 //!
 //! `--read PATH` prints a file and `--input` copies standard input, to show what the sandbox grants.
 
-use std::process::ExitCode;
+use std::io::{Write, copy, stdin, stdout};
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    println!("arguments: {:?}", &arguments[1..]);
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let code = run(&arguments).unwrap_or_else(|complaint| {
+        eprintln!("{complaint}");
+        1
+    });
+    // What cannot be flushed has nobody left to read it.
+    let _ = stdout().flush();
+    exit(code)
+}
+
+fn run(arguments: &[String]) -> Result<u8, String> {
+    println!("arguments: {arguments:?}");
     let mut variables: Vec<_> = std::env::vars().collect();
     variables.sort();
-    for (name, value) in variables {
-        println!("env {name}={value}");
-    }
+    variables.iter().for_each(|(name, value)| println!("env {name}={value}"));
     let after = |option: &str| {
         let position = arguments.iter().position(|argument| argument == option)?;
         arguments.get(position + 1)
     };
     if let Some(path) = after("--read") {
-        match std::fs::read_to_string(path) {
-            Ok(text) => print!("{text}"),
-            Err(error) => {
-                eprintln!("reading {path}: {error}");
-                return ExitCode::FAILURE;
-            }
-        }
+        print!("{}", std::fs::read_to_string(path).map_err(|error| format!("reading {path}: {error}"))?);
     }
     if arguments.iter().any(|argument| argument == "--input") {
-        if let Err(error) = std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()) {
-            eprintln!("copying the input: {error}");
-            return ExitCode::FAILURE;
-        }
+        copy(&mut stdin(), &mut stdout()).map_err(|error| format!("copying the input: {error}"))?;
     }
-    match after("--exit").map(|code| code.parse::<u8>()) {
-        None => ExitCode::SUCCESS,
-        Some(Ok(code)) => ExitCode::from(code),
-        Some(Err(error)) => {
-            eprintln!("--exit needs a number from 0 to 255: {error}");
-            ExitCode::from(2)
-        }
-    }
+    let code = after("--exit").map_or("0", String::as_str);
+    code.parse().map_err(|error| format!("--exit needs a number from 0 to 255: {error}"))
+}
+
+/// The standard library can only say success or failure to WASI 0.2, so the code is given to it directly.
+#[cfg(target_family = "wasm")]
+fn exit(code: u8) -> ! {
+    wasip2::cli::exit::exit_with_code(code);
+    unreachable!("the host ends the program")
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn exit(code: u8) -> ! {
+    std::process::exit(code.into())
 }

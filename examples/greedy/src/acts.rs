@@ -208,7 +208,7 @@ mod inside {
 #[cfg(not(target_family = "wasm"))]
 mod outside {
     pub fn trap() {
-        std::process::abort()
+        panic!("greedy was asked to trap")
     }
 
     pub fn poll_storm() {}

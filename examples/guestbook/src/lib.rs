@@ -21,7 +21,7 @@ fn entries() -> Result<Vec<Entry>> {
     let bucket = kv::open("default")?;
     let mut keys: Vec<String> = bucket.keys()?.into_iter().filter(|key| key.starts_with("entry/")).collect();
     keys.sort_unstable_by(|one, other| other.cmp(one));
-    Ok(keys.iter().take(100).filter_map(|key| bucket.get_json(key).transpose()).collect::<Result<_>>()?)
+    keys.iter().take(100).filter_map(|key| bucket.get_json(key).transpose()).collect()
 }
 
 async fn page(_request: Request) -> Result<Response> {

@@ -4,16 +4,10 @@
 //! trusting it, so these files are written only here, readable only by their owner, and never loaded unless their
 //! checksum, kept in a file beside them, still holds.
 
-use crate::{
-    ComponentInfo, EngineConfig, EngineError, Rejected, Speed,
-    config::{Flavour, compile_engine},
-    inspect::hex,
-    limits,
-};
+use crate::{ComponentInfo, EngineConfig, EngineError, Rejected, inspect::hex, limits};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{
-    collections::HashMap,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Write},
@@ -24,9 +18,8 @@ use std::{
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::Component;
 
-/// The compilers, their threads and their cache.
+/// The threads that compile, and the cache of what they made.
 pub(crate) struct Compiler {
-    engines: HashMap<(Flavour, Speed), wasmtime::Engine>,
     threads: rayon::ThreadPool,
     turns: Arc<Semaphore>,
     folder: PathBuf,
@@ -36,12 +29,6 @@ pub(crate) struct Compiler {
 
 impl Compiler {
     pub(crate) fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let mut engines = HashMap::new();
-        for flavour in [Flavour::Plain, Flavour::Concurrent] {
-            for speed in [Speed::Quick, Speed::Optimised] {
-                engines.insert((flavour, speed), compile_engine(flavour, speed)?);
-            }
-        }
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(config.compile_threads.max(1))
             .thread_name(|index| format!("isopod-compile-{index}"))
@@ -57,26 +44,23 @@ impl Compiler {
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(EngineError::Cache)?;
         let turns = Arc::new(Semaphore::new(limits::COMPILATIONS_MAX));
-        Ok(Self { engines, threads, turns, folder, _temporary: temporary })
+        Ok(Self { threads, turns, folder, _temporary: temporary })
     }
 
-    /// Loads a component for `runtime`, from the cache or by compiling it.
+    /// Loads a component for an engine, from the cache or by compiling it.
     pub(crate) async fn load(
         &self,
-        runtime: &wasmtime::Engine,
-        flavour: Flavour,
+        engine: &wasmtime::Engine,
         bytes: Bytes,
         info: &ComponentInfo,
-        speed: Speed,
     ) -> Result<Component, Rejected> {
-        let artefact = Artefact::new(&self.folder, &self.engines[&(flavour, speed)], info, speed);
+        let artefact = Artefact::new(&self.folder, engine, info);
         let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
-        let compiler = self.engines[&(flavour, speed)].clone();
-        let runtime = runtime.clone();
+        let engine = engine.clone();
         let (reply, answer) = oneshot::channel();
         self.threads.spawn(move || {
             let _turn = turn;
-            let loaded = artefact.load(&runtime).map_or_else(|| artefact.compile(&compiler, &runtime, &bytes), Ok);
+            let loaded = artefact.load(&engine).map_or_else(|| artefact.compile(&engine, &bytes), Ok);
             // The caller may have given up waiting; the artefact is in the cache for the next one.
             let _ = reply.send(loaded);
         });
@@ -95,44 +79,37 @@ struct Artefact {
 }
 
 impl Artefact {
-    fn new(folder: &Path, compiler: &wasmtime::Engine, info: &ComponentInfo, speed: Speed) -> Self {
+    fn new(folder: &Path, engine: &wasmtime::Engine, info: &ComponentInfo) -> Self {
         let mut settings = DefaultHasher::new();
-        compiler.precompile_compatibility_hash().hash(&mut settings);
-        speed.hash(&mut settings);
+        engine.precompile_compatibility_hash().hash(&mut settings);
         let name = format!("{}-{:016x}", info.digest, settings.finish());
         Self { code: folder.join(format!("{name}.cwasm")), checksum: folder.join(format!("{name}.sha256")) }
     }
 
     /// The component, if sound code for it is in the cache. Anything unsound is as good as absent: it is made anew.
-    fn load(&self, runtime: &wasmtime::Engine) -> Option<Component> {
+    fn load(&self, engine: &wasmtime::Engine) -> Option<Component> {
         let expected = fs::read_to_string(&self.checksum).ok()?;
         let actual = hex(&Sha256::digest(fs::read(&self.code).ok()?));
         if actual != expected {
             tracing::warn!(file = %self.code.display(), "compiled code does not match its checksum and is made anew");
             return None;
         }
-        self.map(runtime).inspect_err(|error| tracing::warn!(%error, "compiled code is made anew")).ok()
+        self.map(engine).inspect_err(|error| tracing::warn!(%error, "compiled code is made anew")).ok()
     }
 
-    fn compile(
-        &self,
-        compiler: &wasmtime::Engine,
-        runtime: &wasmtime::Engine,
-        bytes: &[u8],
-    ) -> Result<Component, Rejected> {
-        let code = compiler
-            .precompile_component(bytes)
-            .map_err(|error| Rejected::Compile { detail: format!("{error:#}") })?;
+    fn compile(&self, engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Component, Rejected> {
+        let code =
+            engine.precompile_component(bytes).map_err(|error| Rejected::Compile { detail: format!("{error:#}") })?;
         let kept = |error: io::Error| Rejected::Cache { detail: error.to_string() };
         write_whole(&self.code, &code).map_err(kept)?;
         write_whole(&self.checksum, hex(&Sha256::digest(&code)).as_bytes()).map_err(kept)?;
-        self.map(runtime).map_err(|error| Rejected::Compile { detail: format!("{error:#}") })
+        self.map(engine).map_err(|error| Rejected::Compile { detail: format!("{error:#}") })
     }
 
-    fn map(&self, runtime: &wasmtime::Engine) -> wasmtime::Result<Component> {
+    fn map(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {
         // SAFETY: only `write_whole` below makes these files, in a folder of mode 0700, from this compiler's own
         // output, and the caller has just checked or written them. wasmtime checks version and settings itself.
-        unsafe { Component::deserialize_file(runtime, &self.code) }
+        unsafe { Component::deserialize_file(engine, &self.code) }
     }
 }
 

@@ -1,7 +1,8 @@
-//! The two wasmtime engines and their settings. Never decides what a guest may do: that is the sandbox's.
+//! The wasmtime engines and their settings. Never decides what a guest may do: that is the sandbox's.
 //!
-//! A component that needs the component model's async features (WASI 0.3) runs on the *concurrent* engine. Every
-//! other one runs on the *plain* engine, whose instances and calls cost a half to a third.
+//! A component that needs the component model's async features (WASI 0.3) runs on a *concurrent* engine. Every other
+//! one runs on a *plain* engine, whose instances and calls cost a half to a third. Of both there is one for optimised
+//! code and one for quickly compiled code.
 
 use crate::{EngineError, limits};
 use std::{net::SocketAddr, path::PathBuf};
@@ -40,55 +41,65 @@ pub enum Speed {
     Optimised,
 }
 
-/// Which of the two engines runs a component.
+/// Whether a component needs the component model's async features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Flavour {
     Plain,
     Concurrent,
 }
 
-/// An engine that runs guests.
-pub(crate) fn runtime_engine(flavour: Flavour, config: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
-    let mut settings = shared(flavour);
-    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)?));
-    wasmtime::Engine::new(&settings).map_err(|error| EngineError::Settings(format!("{error:#}")))
+/// Every kind of engine there is.
+pub(crate) const KINDS: [Kind; 4] = [
+    Kind { flavour: Flavour::Plain, speed: Speed::Optimised },
+    Kind { flavour: Flavour::Concurrent, speed: Speed::Optimised },
+    Kind { flavour: Flavour::Plain, speed: Speed::Quick },
+    Kind { flavour: Flavour::Concurrent, speed: Speed::Quick },
+];
+
+/// What tells one engine from another. Code compiled by one kind does not run on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Kind {
+    pub(crate) flavour: Flavour,
+    pub(crate) speed: Speed,
 }
 
-/// An engine that only compiles, for code that one of [`runtime_engine`] loads.
-pub(crate) fn compile_engine(flavour: Flavour, speed: Speed) -> Result<wasmtime::Engine, EngineError> {
-    let mut settings = shared(flavour);
-    settings.parallel_compilation(true);
-    match speed {
-        Speed::Optimised => settings.cranelift_opt_level(OptLevel::Speed),
-        Speed::Quick => settings.cranelift_opt_level(OptLevel::None),
-    };
-    wasmtime::Engine::new(&settings).map_err(|error| EngineError::Settings(format!("{error:#}")))
-}
-
-fn shared(flavour: Flavour) -> Config {
+/// Makes an engine of one kind, which compiles its components and runs them.
+pub(crate) fn engine(kind: Kind, config: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
     let mut settings = Config::new();
     settings
-        .strategy(Strategy::Cranelift)
         .wasm_component_model(true)
         .epoch_interruption(true)
         .max_wasm_stack(limits::WASM_STACK_BYTES)
         .async_stack_size(limits::ASYNC_STACK_BYTES)
         .memory_init_cow(true)
+        .parallel_compilation(true)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(limits::BACKTRACE_FRAMES_MAX));
-    match flavour {
+    match kind.flavour {
         Flavour::Plain => settings.wasm_component_model_async(false).concurrency_support(false),
         Flavour::Concurrent => settings.wasm_component_model_async(true).concurrency_support(true),
     };
-    settings
+    let instances_max = match kind.speed {
+        Speed::Optimised => {
+            settings.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed);
+            config.instances_max
+        }
+        // One pass from WebAssembly to machine code: a third of Cranelift's time, even without optimisation.
+        Speed::Quick => {
+            settings.strategy(Strategy::Winch);
+            config.instances_max.min(limits::QUICK_INSTANCES_MAX)
+        }
+    };
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances_max)?));
+    wasmtime::Engine::new(&settings).map_err(|error| EngineError::Settings(format!("{error:#}")))
 }
 
-fn pool(config: &EngineConfig) -> Result<PoolingAllocationConfig, EngineError> {
-    let instances = config.instances_max;
+fn pool(instances: u32) -> Result<PoolingAllocationConfig, EngineError> {
     let core = instances.saturating_mul(4);
+    let memories = instances.saturating_mul(2);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(core)
-        .total_memories(core)
+        .total_memories(memories)
         .total_tables(core)
         .total_stacks(instances)
         .max_core_instances_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
@@ -96,7 +107,7 @@ fn pool(config: &EngineConfig) -> Result<PoolingAllocationConfig, EngineError> {
         .max_tables_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_core_instance_size(4 * 1024 * 1024)
         .max_component_instance_size(4 * 1024 * 1024)
-        .table_elements(100_000)
+        .table_elements(1_000_000)
         .linear_memory_keep_resident(limits::MEMORY_KEEP_RESIDENT_BYTES)
         .table_keep_resident(limits::TABLE_KEEP_RESIDENT_BYTES)
         .async_stack_keep_resident(0);

@@ -103,12 +103,17 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
         .iter()
         .take(limits::BACKTRACE_FRAMES_MAX)
         .map(|frame| match frame.func_name() {
-            Some(name) => rustc_demangle::demangle(name).to_string(),
+            // The alternate form leaves the hashes out.
+            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
             None => format!("function {} of {}", frame.func_index(), frame.module().name().unwrap_or("a module")),
         })
         .collect()
 }
 
 fn humantime(duration: Duration) -> String {
-    if duration.subsec_millis() == 0 { format!("{} s", duration.as_secs()) } else { format!("{} ms", duration.as_millis()) }
+    if duration.subsec_millis() == 0 {
+        format!("{} s", duration.as_secs())
+    } else {
+        format!("{} ms", duration.as_millis())
+    }
 }

@@ -5,6 +5,7 @@ use crate::{
     Answer, Fault, Instance,
     bindings::http::{Request as FlatRequest, Response as FlatResponse},
     body::{ReplyBody, RequestBody},
+    limits,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -30,9 +31,7 @@ pub(crate) async fn answer(mut instance: Instance, request: Request<RequestBody>
     instance.begin(request_id);
     match call(&mut instance, &lower(&parts, &body)).await {
         Ok(Ok(flat)) => Answer { response: lift(flat), after: instance.finished().into() },
-        Ok(Err(message)) => {
-            Answer { response: Err(Fault::Failed { message }), after: instance.finished().into() }
-        }
+        Ok(Err(message)) => Answer { response: Err(Fault::Failed { message }), after: instance.finished().into() },
         Err(error) => Answer::lost(instance.fault(&error)),
     }
 }
@@ -66,7 +65,11 @@ fn lower(parts: &Parts, body: &[u8]) -> FlatRequest {
         scheme: parts.uri.scheme_str().unwrap_or("http").to_owned(),
         authority,
         path_with_query: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-        headers: parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect(),
+        headers: parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+            .collect(),
         body: body.to_vec(),
     }
 }
@@ -77,12 +80,17 @@ fn header_text(headers: &HeaderMap, name: &HeaderName) -> String {
 
 fn lift(flat: FlatResponse) -> Result<Response<ReplyBody>, Fault> {
     let bad = |detail: String| Fault::BadAnswer { detail };
+    let size: usize = flat.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if flat.headers.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
+        return Err(bad(format!("{} headers of {size} bytes are too many", flat.headers.len())));
+    }
     let status = StatusCode::from_u16(flat.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
     let mut response = Response::new(ReplyBody::full(flat.body));
     *response.status_mut() = status.ok_or_else(|| bad(format!("status {} is not between 200 and 599", flat.status)))?;
     let headers = response.headers_mut();
     for (name, value) in flat.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad(format!("`{}` is no header name", name.escape_debug())))?;
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| bad(format!("`{}` is no header name", name.escape_debug())))?;
         let value = HeaderValue::from_maybe_shared(Bytes::from(value))
             .map_err(|_| bad(format!("the value of header `{name}` has bytes that headers cannot have")))?;
         if !HOP_BY_HOP.contains(&name) {
@@ -103,14 +111,23 @@ mod tests {
 
     #[test]
     fn headers_of_the_connection_are_left_to_the_host() {
-        let response = lift(flat(200, &[("x-a", "1"), ("content-length", "99"), ("connection", "close")])).ok().unwrap();
+        let response =
+            lift(flat(200, &[("x-a", "1"), ("content-length", "99"), ("connection", "close")])).ok().unwrap();
         assert_eq!(response.headers().len(), 1);
         assert_eq!(response.body().size_hint().exact(), Some(5));
     }
 
     #[test]
     fn what_is_no_http_is_a_bad_answer() {
-        for bad in [flat(42, &[]), flat(700, &[]), flat(101, &[]), flat(200, &[("a b", "")]), flat(200, &[("a", "x\r\ny")])] {
+        let many = vec![("a", "b"); limits::REPLY_HEADERS_MAX + 1];
+        for bad in [
+            flat(200, &many),
+            flat(42, &[]),
+            flat(700, &[]),
+            flat(101, &[]),
+            flat(200, &[("a b", "")]),
+            flat(200, &[("a", "x\r\ny")]),
+        ] {
             assert!(matches!(lift(bad), Err(Fault::BadAnswer { .. })));
         }
     }

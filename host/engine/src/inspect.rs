@@ -60,9 +60,13 @@ pub enum HttpRoad {
 /// Why a component is refused.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Rejected {
-    #[error("this is not WebAssembly: it does not start with the bytes `\\0asm`. Upload the component that your build wrote, for Rust the .wasm file below target/wasm32-wasip2/")]
+    #[error(
+        "this is not WebAssembly: it does not start with the bytes `\\0asm`. Upload the component that your build wrote, for Rust the .wasm file below target/wasm32-wasip2/"
+    )]
     NotWasm,
-    #[error("this is a core module, not a component. Build for the target wasm32-wasip2, or wrap it with `wasm-tools component new`")]
+    #[error(
+        "this is a core module, not a component. Build for the target wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    )]
     CoreModule,
     #[error("the component is too large: {what} is {actual}, the limit is {limit}")]
     TooLarge { what: &'static str, actual: usize, limit: usize },
@@ -70,13 +74,17 @@ pub enum Rejected {
     Malformed { detail: String },
     #[error("the component imports `{name}`, which this host does not offer. {hint}")]
     UnknownImport { name: String, hint: String },
-    #[error("the component exports nothing that can be run (it exports {exports}). Export one of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, isopod:app/events@0.1.0 or wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`")]
+    #[error(
+        "the component exports nothing that can be run (it exports {exports}). Export one of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, isopod:app/events@0.1.0 or wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
+    )]
     NothingToRun { exports: String },
     #[error("compiling took longer than {seconds} s and was given up")]
     TooLong { seconds: u64 },
     #[error("the component could not be compiled: {detail}")]
     Compile { detail: String },
-    #[error("the compiled component could not be kept: {detail}. Check that the data folder is writable and its disk is not full")]
+    #[error(
+        "the compiled component could not be kept: {detail}. Check that the data folder is writable and its disk is not full"
+    )]
     Cache { detail: String },
 }
 

@@ -148,7 +148,11 @@ macro_rules! shared_calls {
                 outcome(data.exists(&name, &key).await)
             }
 
-            async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<Cursor>) -> Outcome<store::KeyResponse> {
+            async fn list_keys(
+                &mut self,
+                bucket: Resource<Bucket>,
+                cursor: Option<Cursor>,
+            ) -> Outcome<store::KeyResponse> {
                 let (name, data) = self.bucket(&bucket)?;
                 let Ok(after) = read_cursor(self, &bucket, cursor)? else {
                     return Ok(Err(store::Error::Other("this cursor is not one of this bucket handle".into())));
@@ -227,7 +231,11 @@ mod draft2 {
         (key, value)
     }
 
-    fn read_cursor(_: &View<'_>, _: &Resource<Bucket>, cursor: Option<Cursor>) -> wasmtime::Result<Result<Option<String>, ()>> {
+    fn read_cursor(
+        _: &View<'_>,
+        _: &Resource<Bucket>,
+        cursor: Option<Cursor>,
+    ) -> wasmtime::Result<Result<Option<String>, ()>> {
         Ok(Ok(cursor))
     }
 
@@ -270,7 +278,11 @@ mod draft1 {
         Ok(view.recall_cursor(bucket, cursor)?.map(Some).ok_or(()))
     }
 
-    fn make_cursor(view: &mut View<'_>, bucket: &Resource<Bucket>, next: String) -> wasmtime::Result<Result<Cursor, Failure>> {
+    fn make_cursor(
+        view: &mut View<'_>,
+        bucket: &Resource<Bucket>,
+        next: String,
+    ) -> wasmtime::Result<Result<Cursor, Failure>> {
         view.remember_cursor(bucket, next)
     }
 

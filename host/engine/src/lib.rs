@@ -40,9 +40,10 @@ pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox,
 
 use bytes::Bytes;
 use compile::Compiler;
-use config::{Flavour, runtime_engine};
+use config::{Flavour, KINDS, Kind};
 use state::HostState;
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     sync::{
@@ -53,13 +54,12 @@ use std::{
 use ticker::Ticker;
 use wasmtime::component::Linker;
 
-/// Both wasmtime engines, their compilers and what every guest can import.
+/// The wasmtime engines, their compiler and what every guest can import.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
 struct Inner {
-    plain: Runtime,
-    concurrent: Runtime,
+    runtimes: HashMap<Kind, Runtime>,
     compiler: Compiler,
     forbidden: Arc<[SocketAddr]>,
     /// Source of small differences between instances; it need not be random, only spread.
@@ -87,7 +87,7 @@ pub enum EngineError {
 #[derive(Clone)]
 pub struct Component {
     info: ComponentInfo,
-    flavour: Flavour,
+    kind: Kind,
     code: wasmtime::component::Component,
 }
 
@@ -100,22 +100,29 @@ impl Component {
 
 impl Engine {
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let plain = Runtime::new(Flavour::Plain, &config)?;
-        let concurrent = Runtime::new(Flavour::Concurrent, &config)?;
-        let ticker = Ticker::start([plain.engine.clone(), concurrent.engine.clone()])
+        let runtimes = KINDS.into_iter().map(|kind| Ok((kind, Runtime::new(kind, &config)?)));
+        let runtimes = runtimes.collect::<Result<HashMap<_, _>, EngineError>>()?;
+        let ticker = Ticker::start(runtimes.values().map(|runtime| runtime.engine.clone()).collect())
             .map_err(|error| EngineError::Threads(error.to_string()))?;
         let compiler = Compiler::new(&config)?;
         let forbidden = config.forbidden_addresses.into();
-        Ok(Self(Arc::new(Inner { plain, concurrent, compiler, forbidden, started: AtomicU32::new(0), _ticker: ticker })))
+        Ok(Self(Arc::new(Inner { runtimes, compiler, forbidden, started: AtomicU32::new(0), _ticker: ticker })))
     }
 
-    /// Makes machine code of a component, or takes it from the cache.
+    /// Makes machine code of a component, or takes it from the cache. What the quick compiler cannot do, the
+    /// optimising one does.
     pub async fn load(&self, bytes: Bytes, speed: Speed) -> Result<Component, Rejected> {
         let info = inspect(&bytes)?;
-        let flavour = self.flavour_of(&info);
-        let runtime = &self.runtime(flavour).engine;
-        let code = self.0.compiler.load(runtime, flavour, bytes, &info, speed).await?;
-        Ok(Component { info, flavour, code })
+        let mut kind = Kind { flavour: self.flavour_of(&info), speed };
+        let mut loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes.clone(), &info).await;
+        if let Err(Rejected::Compile { detail }) = &loaded
+            && speed == Speed::Quick
+        {
+            tracing::debug!(detail, "the quick compiler refused a component, so it is optimised");
+            kind.speed = Speed::Optimised;
+            loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes, &info).await;
+        }
+        Ok(Component { info, kind, code: loaded? })
     }
 
     /// Joins a component with what it may do.
@@ -127,8 +134,8 @@ impl Engine {
         if info.needs_concurrency { Flavour::Concurrent } else { Flavour::Plain }
     }
 
-    pub(crate) fn linker(&self, flavour: Flavour) -> &Linker<HostState> {
-        &self.runtime(flavour).linker
+    pub(crate) fn linker(&self, kind: Kind) -> &Linker<HostState> {
+        &self.runtime(kind).linker
     }
 
     pub(crate) fn forbidden_addresses(&self) -> Arc<[SocketAddr]> {
@@ -141,18 +148,16 @@ impl Engine {
         self.0.started.fetch_add(1, Ordering::Relaxed).wrapping_mul(golden_ratio) % range.max(1)
     }
 
-    fn runtime(&self, flavour: Flavour) -> &Runtime {
-        match flavour {
-            Flavour::Plain => &self.0.plain,
-            Flavour::Concurrent => &self.0.concurrent,
-        }
+    fn runtime(&self, kind: Kind) -> &Runtime {
+        &self.0.runtimes[&kind]
     }
 }
 
 impl Runtime {
-    fn new(flavour: Flavour, config: &EngineConfig) -> Result<Self, EngineError> {
-        let engine = runtime_engine(flavour, config)?;
-        let linker = program::linker(&engine, flavour).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
+    fn new(kind: Kind, config: &EngineConfig) -> Result<Self, EngineError> {
+        let engine = config::engine(kind, config)?;
+        let linker =
+            program::linker(&engine, kind.flavour).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
         Ok(Self { engine, linker })
     }
 }

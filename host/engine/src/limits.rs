@@ -26,6 +26,9 @@ pub const EPOCH: Duration = Duration::from_millis(1);
 /// Live instances over all apps, for each of the two engines. Past it a start is refused with [`crate::Fault::NoRoom`].
 pub const INSTANCES_MAX: u32 = 1_000;
 
+/// The same for each engine of quickly compiled code: that is for apps in development.
+pub const QUICK_INSTANCES_MAX: u32 = 200;
+
 /// Core instances that one component may be made of; JavaScript and Python guests have up to 14.
 pub const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 40;
 
@@ -65,3 +68,9 @@ pub const REQUESTS_PER_INSTANCE: u32 = 20_000;
 
 /// Cursors that one key-value bucket handle remembers while a guest lists its keys. Past it listing fails.
 pub const LIST_CURSORS_MAX: usize = 1_024;
+
+/// Headers that a guest's flat answer may have. More make it a bad answer; `wasi:http` has a bound of its own in bytes.
+pub const REPLY_HEADERS_MAX: usize = 256;
+
+/// Bytes of all names and values of a flat answer's headers. More make it a bad answer.
+pub const REPLY_HEADERS_BYTES_MAX: usize = 128 * 1024;

@@ -75,7 +75,8 @@ impl Outbound {
         let answer = timeout(head_wait, self.client.request(request)).await.map_err(|_| Error::HttpResponseTimeout)?;
         let answer = answer.map_err(|error| self.gate.explain(&error))?;
         let wait = bounded(options.between_bytes_timeout);
-        let body = |incoming| Timed { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _permit: permit };
+        let body =
+            |incoming| Timed { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _permit: permit };
         Ok((answer.map(|incoming| body(incoming).boxed_unsync()), Box::new(std::future::ready(Ok(())))))
     }
 }
@@ -96,14 +97,22 @@ pub(crate) struct Gate {
 enum Refused {
     #[error("the request names no host")]
     NoHost,
-    #[error("{host}:{port} is not granted: add \"{host}\" to http under [grants] in isopod.toml")]
+    #[error("{host}:{port} is not granted: add \"{}\" to http under [grants] in isopod.toml", as_granted(host, *port))]
     NotGranted { host: String, port: u16 },
-    #[error("{host} resolves to {address}, which is not a public address: grant it by its address or as a plain name to allow it")]
+    #[error(
+        "{host} resolves to {address}, which is not a public address: grant it by its address or as a plain name to allow it"
+    )]
     NotPublic { host: String, address: IpAddr },
     #[error("{address} belongs to this host itself and is never reachable from an app")]
     Own { address: SocketAddr },
     #[error("{host} could not be resolved: {detail}")]
     Unresolved { host: String, detail: String },
+}
+
+/// How a host is written in a grant; the ports that a grant means by itself are left out.
+fn as_granted(host: &str, port: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if matches!(port, 80 | 443) { host } else { format!("{host}:{port}") }
 }
 
 impl Gate {
@@ -141,7 +150,10 @@ impl Gate {
     fn is_own(&self, address: SocketAddr) -> bool {
         self.forbidden.iter().any(|own| {
             own.port() == address.port()
-                && (own.ip() == address.ip() || own.ip().is_unspecified() || address.ip().is_unspecified() || both_loopback(own, &address))
+                && (own.ip() == address.ip()
+                    || own.ip().is_unspecified()
+                    || address.ip().is_unspecified()
+                    || both_loopback(own, &address))
         })
     }
 

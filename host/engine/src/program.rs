@@ -1,11 +1,8 @@
 //! A component joined with its sandbox: everything that is decided once, so that a start costs microseconds.
 
 use crate::{
-    Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings,
-    config::Flavour,
-    keyvalue, logging,
-    outbound::Outbound,
-    state::HostState,
+    Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings, config::Flavour, keyvalue, logging,
+    outbound::Outbound, state::HostState,
 };
 use std::sync::Arc;
 use wasmtime::component::{InstancePre, Linker};
@@ -37,17 +34,38 @@ pub(crate) struct Exports {
 
 impl Program {
     pub(crate) fn new(engine: &Engine, component: &Component, sandbox: Sandbox) -> Result<Self, Rejected> {
-        let linker = engine.linker(component.flavour);
+        let linker = engine.linker(component.kind);
         let pre = linker.instantiate_pre(&component.code).map_err(|error| unlinked(&error))?;
         let info = component.info.clone();
         let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
-        let broken = |error: wasmtime::Error| Rejected::Malformed { detail: format!("an export has another type than its interface says: {error:#}") };
+        let broken = |error: wasmtime::Error| Rejected::Malformed {
+            detail: format!("an export has another type than its interface says: {error:#}"),
+        };
         let exports = Exports {
-            flat: has("isopod:app/http@0.1.").then(|| bindings::http::HttpAppIndices::new(&pre)).transpose().map_err(broken)?,
-            wasi02: has("wasi:http/incoming-handler@0.2.").then(|| wasi02::ProxyIndices::new(&pre)).transpose().map_err(broken)?,
-            wasi03: has("wasi:http/handler@0.3.").then(|| wasi03::ServiceIndices::new(&pre)).transpose().map_err(broken)?,
-            events: info.entries.events.then(|| bindings::events::EventAppIndices::new(&pre)).transpose().map_err(broken)?,
-            health: info.entries.health.then(|| bindings::health::HealthAppIndices::new(&pre)).transpose().map_err(broken)?,
+            flat: has("isopod:app/http@0.1.")
+                .then(|| bindings::http::HttpAppIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
+            wasi02: has("wasi:http/incoming-handler@0.2.")
+                .then(|| wasi02::ProxyIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
+            wasi03: has("wasi:http/handler@0.3.")
+                .then(|| wasi03::ServiceIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
+            events: info
+                .entries
+                .events
+                .then(|| bindings::events::EventAppIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
+            health: info
+                .entries
+                .health
+                .then(|| bindings::health::HealthAppIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
         };
         let config = sandbox.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let sandbox = Arc::new(sandbox);
@@ -116,6 +134,8 @@ pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::R
 fn unlinked(error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
     let name = detail.split('`').nth(1).unwrap_or("an import").to_owned();
-    let hint = format!("The host offers this family of interfaces, but not this version or function of it ({detail}). Build with the versions that README lists");
+    let hint = format!(
+        "The host offers this family of interfaces, but not this version or function of it ({detail}). Build with the versions that README lists"
+    );
     Rejected::UnknownImport { name, hint }
 }

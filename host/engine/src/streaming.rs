@@ -10,7 +10,6 @@ use futures::future::BoxFuture;
 use http::Response;
 use http_body::{Body, Frame};
 use isopod_policy::Limits;
-use tokio::sync::oneshot;
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
@@ -18,6 +17,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
 /// A guest at work; ends with the instance if it may be used again.
@@ -113,10 +113,7 @@ impl Body for Preceded {
     type Data = Bytes;
     type Error = wasmtime_wasi_http::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.first.take() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut self.body).poll_frame(cx),
@@ -129,7 +126,7 @@ impl Body for Preceded {
 /// `patience` is how long it may go without handing on a part of the body, and how long it may work after the body.
 fn watched(mut work: Work, link: Arc<Link>, patience: Duration) -> Work {
     Box::pin(async move {
-            let mut reader_gone = pin!(link.reader_gone());
+        let mut reader_gone = pin!(link.reader_gone());
         let mut reading = true;
         let mut seen = link.progress();
         let mut alarm = pin!(tokio::time::sleep(patience));

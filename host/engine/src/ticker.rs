@@ -1,4 +1,4 @@
-//! The thread that moves both engines' epochs on. It does nothing else, so that no guest can hold it up.
+//! The thread that moves the engines' epochs on. It does nothing else, so that no guest can hold it up.
 
 use crate::limits;
 use std::{
@@ -15,7 +15,7 @@ pub(crate) struct Ticker {
 }
 
 impl Ticker {
-    pub(crate) fn start(engines: [wasmtime::Engine; 2]) -> std::io::Result<Self> {
+    pub(crate) fn start(engines: Vec<wasmtime::Engine>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::Builder::new().name("isopod-epochs".into()).spawn(move || {

@@ -33,14 +33,19 @@ fn work(mut instance: Instance, request: Request<RequestBody>, sender: oneshot::
     })
 }
 
-async fn call(instance: &mut Instance, request: Request<RequestBody>, sender: oneshot::Sender<Head>) -> wasmtime::Result<()> {
+async fn call(
+    instance: &mut Instance,
+    request: Request<RequestBody>,
+    sender: oneshot::Sender<Head>,
+) -> wasmtime::Result<()> {
     let Instance { store, ready, component, program, .. } = instance;
     if ready.wasi02.is_none()
         && let Some(indices) = &program.exports().wasi02
     {
         ready.wasi02 = Some(indices.load(&mut *store, component)?);
     }
-    let proxy = ready.wasi02.as_ref().ok_or_else(|| wasmtime::format_err!("wasi:http/incoming-handler is not exported"))?;
+    let proxy =
+        ready.wasi02.as_ref().ok_or_else(|| wasmtime::format_err!("wasi:http/incoming-handler is not exported"))?;
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request)?;
     let out = http.new_response_outparam_from_callback(move |head| {

@@ -35,7 +35,11 @@ fn work(mut instance: Instance, request: Request<RequestBody>, sender: oneshot::
     })
 }
 
-async fn call(instance: &mut Instance, request: Request<RequestBody>, sender: oneshot::Sender<Head>) -> wasmtime::Result<()> {
+async fn call(
+    instance: &mut Instance,
+    request: Request<RequestBody>,
+    sender: oneshot::Sender<Head>,
+) -> wasmtime::Result<()> {
     let Instance { store, ready, component, program, .. } = instance;
     if ready.wasi03.is_none()
         && let Some(indices) = &program.exports().wasi03

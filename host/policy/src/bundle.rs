@@ -214,7 +214,7 @@ fn read_entries(unpacked: &mut impl Read) -> Result<BTreeMap<String, Vec<u8>>, B
         if files.contains_key(&path) {
             return Err(BundleError::Duplicate { path });
         }
-        let size = entry.header().entry_size().map_err(damaged)?;
+        let size = entry.size();
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(damaged)?;
         if u64::try_from(content.len()).is_ok_and(|found| found < size) {

@@ -13,13 +13,13 @@ use isopod_policy::AppName;
 use isopod_store::{Control, NewActivity};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Api,
     error::Error,
-    request::{PageParams, Params, app_name},
+    request::{List, PageParams, Params, app_name},
     sse::{self, News},
 };
 
@@ -56,9 +56,15 @@ pub(super) async fn show(
     let items: Vec<ActivityView> = found
         .items
         .into_iter()
-        .map(|entry| ActivityView { at: entry.at, app: entry.app, kind: entry.kind, text: entry.text, data: entry.data })
+        .map(|entry| ActivityView {
+            at: entry.at,
+            app: entry.app,
+            kind: entry.kind,
+            text: entry.text,
+            data: entry.data,
+        })
         .collect();
-    Ok(axum::Json(json!({ "items": items, "next": found.next })).into_response())
+    Ok(axum::Json(List { items, next: found.next }).into_response())
 }
 
 type Following = (AppName, Receiver<NewActivity>);
@@ -68,7 +74,9 @@ async fn next_entry((app, mut news): Following) -> Option<(News<ActivityView>, F
         let piece = match news.recv().await {
             Ok(entry) if entry.app.as_ref() != Some(&app) => continue,
             Ok(NewActivity { app, kind, text, data, at }) => News::Item(ActivityView { at, app, kind, text, data }),
-            Err(RecvError::Lagged(entries)) => News::Comment(format!("{entries} entries were skipped: too slow a reader")),
+            Err(RecvError::Lagged(entries)) => {
+                News::Comment(format!("{entries} entries were skipped: too slow a reader"))
+            }
             Err(RecvError::Closed) => return None,
         };
         return Some((piece, (app, news)));

@@ -9,12 +9,11 @@ use axum::{
 use isopod_policy::{AppName, AppState, AppType, ReleaseNumber};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{
     Api, Urls,
     error::Error,
-    request::{Json, PageParams, Params, app_name},
+    request::{Json, List, PageParams, Params, app_name},
 };
 use crate::deploy::Entry;
 
@@ -91,7 +90,7 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<Value>, Error> {
+) -> Result<axum::Json<List<AppView>>, Error> {
     let limit = page.limit()? as usize;
     let mut after = page.cursor.as_deref().map(app_name).transpose()?;
     let mut items = Vec::new();
@@ -105,10 +104,10 @@ pub(super) async fn list(
             break;
         }
     }
-    let next = (items.len() > limit).then(|| items[limit - 1].name.clone());
+    let next = (items.len() > limit).then(|| items[limit - 1].name.to_string());
     items.truncate(limit);
     let items: Vec<AppView> = items.iter().map(|entry| AppView::of(entry, &api.urls)).collect();
-    Ok(axum::Json(json!({ "items": items, "next": next })))
+    Ok(axum::Json(List { items, next }))
 }
 
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Shown, Error> {

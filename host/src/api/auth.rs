@@ -80,7 +80,9 @@ impl Tokens {
         let in_scope = match &row.scope {
             Scope::All => true,
             Scope::Apps(_) if *all_apps => false,
-            Scope::Apps(apps) => app.as_ref().is_none_or(|app| apps.iter().any(|allowed| allowed.as_str() == app.as_str())),
+            Scope::Apps(apps) => {
+                app.as_ref().is_none_or(|app| apps.iter().any(|allowed| allowed.as_str() == app.as_str()))
+            }
         };
         if in_scope { Ok(()) } else { Err(Refused::OutOfScope { name: row.name }) }
     }

@@ -15,7 +15,11 @@ use super::{
 };
 use crate::limits;
 
-pub(super) async fn set(State(api): State<Arc<Api>>, Path(app): Path<String>, request: Request) -> Result<StatusCode, Error> {
+pub(super) async fn set(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    request: Request,
+) -> Result<StatusCode, Error> {
     let app = app_name(&app)?;
     api.deployer.app(&app)?;
     let media_type = media_type(request.headers());

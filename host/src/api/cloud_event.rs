@@ -108,7 +108,11 @@ impl Builder {
             _ if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
                 event.extensions.push((name.to_owned(), value));
             }
-            _ => return Err(wrong(format!("the attribute `{name}` has other characters than small letters and digits"))),
+            _ => {
+                return Err(wrong(format!(
+                    "the attribute `{name}` has other characters than small letters and digits"
+                )));
+            }
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
     }
     let status = response.status();
     api.metrics.api_request(status);
-    if status.is_server_error() {
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::warn!(%method, %path, %status, request_id = %id, "an API request failed");
     } else {
         tracing::debug!(%method, %path, %status, request_id = %id, duration_ms = started.elapsed().as_millis(), "answered");

@@ -10,11 +10,7 @@ use isopod_policy::NameError;
 use isopod_store::StoreError;
 
 use super::{auth, pushes::PushView, request::BadRequest};
-use crate::{
-    deploy::DeployError,
-    observe::logs::LogsError,
-    problem::Problem,
-};
+use crate::{deploy::DeployError, observe::logs::LogsError, problem::Problem};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -100,7 +96,8 @@ impl Error {
                 Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).app(name)
             }
             Self::BadName(error) => {
-                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-app-name", "Not a name for an app", detail);
+                let problem =
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-app-name", "Not a name for an app", detail);
                 match &error.suggestion {
                     Some(name) => problem.member("suggestion", name.as_str()),
                     None => problem,
@@ -149,9 +146,13 @@ fn request(error: &BadRequest, detail: String) -> Problem {
             Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body ended early", detail)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
         }
-        BadRequest::TooSlow => Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
-            .header(header::CONNECTION, HeaderValue::from_static("close")),
-        BadRequest::Query { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-query", "The query can't be read", detail),
+        BadRequest::TooSlow => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
+                .header(header::CONNECTION, HeaderValue::from_static("close"))
+        }
+        BadRequest::Query { .. } => {
+            Problem::new(StatusCode::BAD_REQUEST, "bad-query", "The query can't be read", detail)
+        }
         BadRequest::Event { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Not a CloudEvent", detail)
             .hint("a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io"),
         BadRequest::Text => Problem::new(StatusCode::BAD_REQUEST, "bad-text", "Not text", detail),
@@ -186,9 +187,9 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::UnknownApp(app) => Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail)
             .app(app)
             .hint("GET /v1/apps lists the apps; POST /v1/apps or a first push makes one"),
-        DeployError::AppExists(app) => {
-            Problem::new(StatusCode::CONFLICT, "app-exists", "The app exists", detail).app(app).hint("choose another name")
-        }
+        DeployError::AppExists(app) => Problem::new(StatusCode::CONFLICT, "app-exists", "The app exists", detail)
+            .app(app)
+            .hint("choose another name"),
         DeployError::NotStopped { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "not-stopped", "The app is not stopped", detail)
                 .app(app)
@@ -210,7 +211,9 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .app(app)
                 .member("state", refused.state)
         }
-        DeployError::NotDev { app, .. } => Problem::new(StatusCode::CONFLICT, "not-dev", "Not a dev app", detail).app(app),
+        DeployError::NotDev { app, .. } => {
+            Problem::new(StatusCode::CONFLICT, "not-dev", "Not a dev app", detail).app(app)
+        }
         DeployError::TooMany { retry_after, .. } => {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-pushes", "Too many pushes", detail)
                 .retry_after(retry_after.as_secs().max(1))
@@ -281,7 +284,8 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .retry_after(*retry_after_s)
         }
         EventError::Refused { app, .. } => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail).app(app)
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail)
+                .app(app)
         }
         EventError::TryLater { app, retry_after_s, .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to try later", detail)
@@ -289,7 +293,9 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .retry_after(*retry_after_s)
         }
         EventError::Failed { app, code, .. } => {
-            Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail).app(app).member("fault", *code)
+            Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail)
+                .app(app)
+                .member("fault", *code)
         }
         EventError::Timeout { app, .. } => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail).app(app)

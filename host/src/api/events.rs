@@ -60,7 +60,9 @@ async fn deliver(entry: &Entry, event: Event, request_id: &str) -> Result<Respon
     let app = || entry.name.to_string();
     let running = match entry.traffic.availability() {
         Availability::Ready(running) => running,
-        Availability::Unavailable { reason } => return Err(EventError::Unavailable { app: app(), detail: reason }.into()),
+        Availability::Unavailable { reason } => {
+            return Err(EventError::Unavailable { app: app(), detail: reason }.into());
+        }
     };
     match running.event(event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),
@@ -104,5 +106,7 @@ fn answer(reply: Reply) -> Result<Response<Body>, Error> {
 
 fn wants_no_reply(headers: &HeaderMap) -> bool {
     let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    preferences.flat_map(|value| value.split(',')).any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
+    preferences
+        .flat_map(|value| value.split(','))
+        .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
 }

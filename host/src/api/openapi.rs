@@ -13,10 +13,8 @@ struct Operation {
     success: (&'static str, Option<&'static str>),
 }
 
-const PAGE: &[(&str, &str)] = &[
-    ("limit", "How many items at most, 1 to 1000"),
-    ("cursor", "The `next` of the page before"),
-];
+const PAGE: &[(&str, &str)] =
+    &[("limit", "How many items at most, 1 to 1000"), ("cursor", "The `next` of the page before")];
 const FOLLOW_PAGE: &[(&str, &str)] = &[
     ("follow", "`true` answers with server-sent events, without end"),
     ("limit", "How many items at most, 1 to 1000"),
@@ -42,10 +40,7 @@ const OPERATIONS: &[Operation] = &[
     operation("get", "/v1/openapi.json", "This description", ("200", None)),
     operation("get", "/v1/status", "Whether the host is up: 200 or 503", ("200", None)),
     operation("get", "/v1/tokens", "The tokens, without their secrets", ("200", None)),
-    Operation {
-        body: JSON,
-        ..operation("post", "/v1/tokens", "Makes a token, which is shown once", ("201", None))
-    },
+    Operation { body: JSON, ..operation("post", "/v1/tokens", "Makes a token, which is shown once", ("201", None)) },
     operation("delete", "/v1/tokens/{name}", "Deletes a token", ("204", None)),
     Operation { query: PAGE, ..operation("get", "/v1/apps", "The apps, by name", ("200", Some("AppList"))) },
     Operation { body: JSON, ..operation("post", "/v1/apps", "Makes an app", ("201", Some("App"))) },
@@ -60,7 +55,12 @@ const OPERATIONS: &[Operation] = &[
     operation("get", "/v1/apps/{app}/status", "Whether an app takes traffic: 200 or 503", ("200", None)),
     Operation {
         body: &["text/plain"],
-        ..operation("put", "/v1/apps/{app}/build-error", "Says that a dev app's newest code can't be built", ("204", None))
+        ..operation(
+            "put",
+            "/v1/apps/{app}/build-error",
+            "Says that a dev app's newest code can't be built",
+            ("204", None),
+        )
     },
     operation("delete", "/v1/apps/{app}/build-error", "Says that it can be built again", ("204", None)),
     Operation {
@@ -90,7 +90,12 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         query: &[("queue", "`pull` waits for the reply")],
         body: &["application/cloudevents+json", "*/*"],
-        ..operation("post", "/v1/apps/{app}/events", "Gives an app one CloudEvent and answers with its reply", ("200", None))
+        ..operation(
+            "post",
+            "/v1/apps/{app}/events",
+            "Gives an app one CloudEvent and answers with its reply",
+            ("200", None),
+        )
     },
     Operation {
         query: FOLLOW_PAGE,
@@ -253,7 +258,8 @@ mod tests {
     #[test]
     fn path_parameters_are_described() {
         let parameters = &description()["paths"]["/v1/apps/{app}/pushes/{id}"]["get"]["parameters"];
-        let names: Vec<&str> = parameters.as_array().expect("is a list").iter().filter_map(|p| p["name"].as_str()).collect();
+        let names: Vec<&str> =
+            parameters.as_array().expect("is a list").iter().filter_map(|p| p["name"].as_str()).collect();
         assert_eq!(names, ["app", "id", "follow"]);
     }
 }

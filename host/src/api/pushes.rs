@@ -13,13 +13,12 @@ use isopod_policy::{AppName, BundleKind, PushId, PushState, ReleaseNumber, limit
 use isopod_store::{Control, Push};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
     Api,
     error::Error,
-    request::{BadRequest, Chunks, PageParams, Params, app_name, media_type},
+    request::{BadRequest, Chunks, List, PageParams, Params, app_name, media_type},
     sse::{self, News},
 };
 use crate::deploy::{DeployError, PushNow, Received};
@@ -112,7 +111,7 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<Value>, Error> {
+) -> Result<axum::Json<List<PushView>>, Error> {
     let app = app_name(&app)?;
     api.deployer.app(&app)?;
     let found = api.store.pushes(&app, page.page()?).await?;
@@ -120,7 +119,7 @@ pub(super) async fn list(
     let stored = |push: Push| PushNow { push, log: Vec::new() };
     let newest = |push: Push| api.deployer.push_under_way(&push.id).unwrap_or_else(|| stored(push));
     let items: Vec<PushView> = found.items.into_iter().map(|push| newest(push).into()).collect();
-    Ok(axum::Json(json!({ "items": items, "next": found.next })))
+    Ok(axum::Json(List { items, next: found.next }))
 }
 
 pub(super) async fn show(
@@ -168,8 +167,12 @@ fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
     match media_type.as_deref() {
         Some("application/wasm") => Ok(BundleKind::Component),
         Some(
-            "application/gzip" | "application/x-gzip" | "application/x-tar" | "application/x-tar+gzip"
-            | "application/x-compressed-tar" | "application/octet-stream",
+            "application/gzip"
+            | "application/x-gzip"
+            | "application/x-tar"
+            | "application/x-tar+gzip"
+            | "application/x-compressed-tar"
+            | "application/octet-stream",
         ) => Ok(BundleKind::TarGz),
         Some(_) | None => Err(BadRequest::ContentType {
             got: media_type.unwrap_or_else(|| "missing".to_owned()),
@@ -182,7 +185,8 @@ fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
 async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     let limit_bytes = policy_limits::BUNDLE_BYTES_MAX as u64;
     // A body that says it is too large need not be read to be refused.
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limit_bytes) {
         return Err(BadRequest::TooLarge { limit_bytes }.into());
     }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use isopod_policy::{AppName, NameError};
 use isopod_store::Page;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::Error;
@@ -76,6 +76,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// One page of a list, as it is answered.
+#[derive(Debug, Serialize)]
+pub(crate) struct List<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) next: Option<String>,
+}
+
 /// The page of a list that is asked for.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct PageParams {
@@ -94,7 +101,8 @@ impl PageParams {
         if (1..=limits::PAGE_ITEMS_MAX).contains(&limit) {
             return Ok(limit);
         }
-        let detail = format!("`limit` is {limit}, but must be 1 to {}; `cursor` gives what follows", limits::PAGE_ITEMS_MAX);
+        let detail =
+            format!("`limit` is {limit}, but must be 1 to {}; `cursor` gives what follows", limits::PAGE_ITEMS_MAX);
         Err(BadRequest::Query { detail })
     }
 }

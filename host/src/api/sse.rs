@@ -43,7 +43,9 @@ pub(crate) fn tell<T: Serialize + 'static>(
 
 fn event<T: Serialize>(piece: News<T>) -> Event {
     match piece {
-        News::Item(item) => Event::default().json_data(item).unwrap_or_else(|e| Event::default().comment(e.to_string())),
+        News::Item(item) => {
+            Event::default().json_data(item).unwrap_or_else(|e| Event::default().comment(e.to_string()))
+        }
         News::Comment(text) => Event::default().comment(text),
     }
 }

@@ -12,7 +12,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Api, auth, error::Error, request::Json};
+use super::{
+    Api, auth,
+    error::Error,
+    request::{Json, List},
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,10 +49,10 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(body)))
 }
 
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<axum::Json<Value>, Error> {
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<axum::Json<List<Value>>, Error> {
     let rows = api.store.tokens().await?;
     let items: Vec<Value> = rows.iter().map(view).collect();
-    Ok(axum::Json(json!({ "items": items, "next": null })))
+    Ok(axum::Json(List { items, next: None }))
 }
 
 pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Error> {

@@ -16,7 +16,6 @@ use super::limits;
 use super::sse::Events;
 use crate::config;
 
-
 /// Where a host listens for the API if it was not told.
 const DEFAULT_HOST: &str = "http://127.0.0.1:8081";
 /// Where `isopod dev` keeps the data of its host, below the project's folder.

@@ -14,7 +14,6 @@ use super::limits;
 use super::output;
 use super::project::AppArgs;
 
-
 #[derive(Args, Debug)]
 pub(crate) struct EventsArgs {
     #[command(subcommand)]

@@ -13,7 +13,6 @@ use super::failure::Failure;
 use super::limits;
 use super::project::Project;
 
-
 /// A build that ended well.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Built {

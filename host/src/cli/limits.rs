@@ -34,3 +34,5 @@ pub(crate) const WATCHED_FOLDERS_MAX: usize = 4_000;
 pub(crate) const COMPARED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Lines of `.gitignore` that are read; the rest is passed over.
 pub(crate) const IGNORE_PATTERNS_MAX: usize = 500;
+/// The log of the host of `isopod dev`; a longer one is begun anew at the next start.
+pub(crate) const HOST_LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;

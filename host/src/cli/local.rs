@@ -138,8 +138,12 @@ impl KeyValue for InMemory {
     async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError> {
         self.with(|data| {
             let after = |key: &str| cursor.is_none_or(|cursor| key > cursor);
-            let mut keys: Vec<String> =
-                data.keys().filter(|(b, key)| b == bucket && after(key)).map(|(_, key)| key.clone()).take(IN_MEMORY_PAGE + 1).collect();
+            let mut keys: Vec<String> = data
+                .keys()
+                .filter(|(b, key)| b == bucket && after(key))
+                .map(|(_, key)| key.clone())
+                .take(IN_MEMORY_PAGE + 1)
+                .collect();
             let more = keys.len() > IN_MEMORY_PAGE;
             keys.truncate(IN_MEMORY_PAGE);
             let next = if more { keys.last().cloned() } else { None };
@@ -152,7 +156,8 @@ impl KeyValue for InMemory {
             let entry = data.entry((bucket.to_owned(), key.to_owned())).or_insert_with(|| b"0".to_vec());
             let number = std::str::from_utf8(entry).ok().and_then(|text| text.parse::<i64>().ok());
             let sum = number.and_then(|number| number.checked_add(delta));
-            let sum = sum.ok_or_else(|| KvError::Other(format!("`{key}` holds no number that {delta} can be added to")))?;
+            let sum =
+                sum.ok_or_else(|| KvError::Other(format!("`{key}` holds no number that {delta} can be added to")))?;
             *entry = sum.to_string().into_bytes();
             Ok(sum)
         })

@@ -34,7 +34,10 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let engine = Engine::new(EngineConfig::default())?;
     let component = load(&engine, &args.file).await?;
     if component.info().entries.http.is_none() {
-        bail!("{} answers no HTTP requests: run a command with `isopod run`, and deploy an app of events with `isopod deploy`", args.file.display());
+        bail!(
+            "{} answers no HTTP requests: run a command with `isopod run`, and deploy an app of events with `isopod deploy`",
+            args.file.display()
+        );
     }
     let name: AppName = "app".parse()?;
     let sandbox = args.granted.sandbox(name.as_ref(), Vec::new(), Arc::new(Terminal))?;

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-
 use super::limits;
 
 /// The events of one open stream.

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Deployer, DeployError, Entry, Failure, Received, activate,
+    DeployError, Deployer, Entry, Failure, Received, activate,
     push::{LivePush, PushNow},
     verify::{self, Verified},
 };
@@ -61,7 +61,8 @@ impl Deployer {
         let (entry, received, created_app) = self.entry_for(app, received, kind, by).await?;
         let too_many = |what: String| DeployError::TooMany { what, retry_after: Duration::from_secs(5) };
         let app_room = Arc::clone(&entry.pushes).try_acquire_owned();
-        let app_room = app_room.map_err(|_| too_many(format!("{} pushes of `{app}`", limits::PUSHES_QUEUED_PER_APP)))?;
+        let app_room =
+            app_room.map_err(|_| too_many(format!("{} pushes of `{app}`", limits::PUSHES_QUEUED_PER_APP)))?;
         let room = Arc::clone(&self.0.room).try_acquire_owned();
         let room = room.map_err(|_| too_many(format!("{} pushes", self.0.parts.pushes.queued_max)))?;
 
@@ -173,10 +174,8 @@ impl Deployer {
         advance(live, PushEvent::Build).await?;
         let begun = Instant::now();
         let app_type = entry.facts().app_type;
-        let (component, bundle) = tokio::join!(
-            self.compile(&verified, app_type),
-            self.0.parts.store.blobs().put(verified.component.clone())
-        );
+        let (component, bundle) =
+            tokio::join!(self.compile(&verified, app_type), self.0.parts.store.blobs().put(verified.component.clone()));
         let (component, bundle) = (component?, bundle?);
         live.say(format!("compiled in {} ms", begun.elapsed().as_millis()));
 
@@ -231,8 +230,7 @@ impl Deployer {
         entry.traffic.set_build_error(None);
         if entry.facts().intended == Intended::Running {
             let isolation = ready.manifest.isolation;
-            let running =
-                dispatch::Running::new(Some(number), ready.program, &ready.processes, isolation, ready.first);
+            let running = dispatch::Running::new(Some(number), ready.program, &ready.processes, isolation, ready.first);
             entry.traffic.install(running);
             if let Err(refused) = entry.step(AppEvent::Serving, None) {
                 tracing::error!(app = %entry.name, %refused, "a served app is in a state that does not fit");
@@ -257,13 +255,19 @@ impl Deployer {
         let (at, by, size_bytes) = (release.created_at, release.created_by.clone(), release.size_bytes);
         let data = json!({ "push": live.id(), "release": number, "size_bytes": size_bytes, "by": by });
         let app = Some(release.app.clone());
+        let activity = NewActivity { app, kind: "app-deployed".to_owned(), text, data, at };
         live.stored().await?;
-        let made = store.insert_release(release).await?;
+        // Handed over one right after the other, so that both are done with one wait for the disk.
+        let (made, completed) = tokio::join!(
+            biased;
+            store.insert_release(release),
+            store.complete_push(live.id(), number, activity.clone(), at)
+        );
+        let made = made?;
         if made.number != number {
             return Err(Failure::Internal(format!("{number} was to be made, and {} was", made.number)));
         }
-        let activity = NewActivity { app, kind: "app-deployed".to_owned(), text, data, at };
-        store.complete_push(live.id(), number, activity.clone(), at).await?;
+        completed?;
         self.tell(activity);
         Ok(())
     }

@@ -50,7 +50,12 @@ impl Deployer {
     }
 
     /// Changes an app's type, which only a stopped app lets happen.
-    pub(crate) async fn set_type(&self, name: &AppName, app_type: AppType, by: &str) -> Result<Arc<Entry>, DeployError> {
+    pub(crate) async fn set_type(
+        &self,
+        name: &AppName,
+        app_type: AppType,
+        by: &str,
+    ) -> Result<Arc<Entry>, DeployError> {
         self.open()?;
         let entry = self.app(name)?;
         let not_stopped = |state| DeployError::NotStopped { app: name.clone(), state };

@@ -24,6 +24,7 @@ use isopod_store::{Control, NewActivity, Store};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::push::LivePush;
 pub(crate) use self::{
     entry::{BuildError, Entry},
     error::{DeployError, Failure},
@@ -31,7 +32,6 @@ pub(crate) use self::{
     receive::{Received, Upload},
     restore::Restored,
 };
-use self::push::LivePush;
 use crate::{
     config, dispatch, limits,
     observe::{logs::Logs, metrics::Metrics},

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::{BoxFuture, join_all};
 use isopod_policy::{PushEvent, PushId, PushState, Refused, ReleaseNumber};
 use isopod_store::{Control, Push, Reason, Store, StoreError};
 use jiff::Timestamp;
@@ -127,21 +128,36 @@ impl LivePush {
     }
 }
 
+/// Stores what comes, several records at a time where they wait: the store then needs one wait for the disk for all.
 async fn record(store: Store, id: PushId, mut records: mpsc::Receiver<Record>) {
     let mut trouble = None;
-    while let Some(record) = records.recv().await {
-        let stored = match record {
-            Record::Step(event, reason, at) => store.advance_push(&id, event, reason, at).await.map(drop),
-            Record::Line(text, at) => store.append_push_log(&id, &text, at).await.map(drop),
-            Record::Done(done) => {
-                // Whoever asked may have given up waiting.
-                drop(done.send(trouble.take().map_or(Ok(()), Err)));
-                Ok(())
+    let mut waiting = Vec::new();
+    while records.recv_many(&mut waiting, limits::PUSH_RECORDS_WAITING).await > 0 {
+        let mut asked = Vec::new();
+        // Each is handed to the store in its turn, and the store does them in that order.
+        let storing = waiting.drain(..).filter_map(|record| match record {
+            Record::Step(event, reason, at) => {
+                let (store, id) = (&store, &id);
+                Some(Box::pin(async move { store.advance_push(id, event, reason, at).await.map(drop) })
+                    as BoxFuture<'_, _>)
             }
-        };
-        if let Err(error) = stored {
+            Record::Line(text, at) => {
+                let (store, id) = (&store, &id);
+                Some(Box::pin(async move { store.append_push_log(id, &text, at).await.map(drop) }) as BoxFuture<'_, _>)
+            }
+            Record::Done(done) => {
+                asked.push(done);
+                None
+            }
+        });
+        let stored: Vec<Result<(), StoreError>> = join_all(storing).await;
+        for error in stored.into_iter().filter_map(Result::err) {
             tracing::warn!(push = %id, %error, "a step of a push could not be stored");
             trouble.get_or_insert(error);
+        }
+        for done in asked {
+            // Whoever asked may have given up waiting.
+            drop(done.send(trouble.take().map_or(Ok(()), Err)));
         }
     }
 }

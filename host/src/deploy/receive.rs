@@ -1,6 +1,10 @@
 //! Owns an upload on its way into a temporary file. Never reads what is in it.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::{Path, PathBuf}};
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;

@@ -22,6 +22,8 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
+    /// Boxed, since an instance is moved on every request.
+    #[expect(clippy::vec_box, reason = "instances are handed on in their boxes")]
     free: Vec<Box<Instance>>,
     /// Leases given out.
     busy: u32,

@@ -1,5 +1,7 @@
 //! One connection: its HTTP, and each of its requests from head to answer.
 
+#![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
+
 use super::{
     AccessLine, Shared, build_page,
     route::{Route, route},
@@ -30,7 +32,10 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
     // A connection without it still works, only slower.
     let _ = stream.set_nodelay(true);
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(limits::TRAFFIC_HEADERS_TIMEOUT).max_buf_size(limits::TRAFFIC_HEAD_BYTES);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::TRAFFIC_HEADERS_TIMEOUT)
+        .max_buf_size(limits::TRAFFIC_HEAD_BYTES);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::TRAFFIC_STREAMS_MAX)
@@ -71,7 +76,12 @@ impl Shared {
     /// The app that a request is for.
     fn find(&self, request: &Request<Incoming>) -> Result<Arc<App>, Problem> {
         if request.method() == Method::CONNECT {
-            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no-tunnels", "Not a proxy", "CONNECT is not offered: apps answer requests"));
+            return Err(Problem::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "no-tunnels",
+                "Not a proxy",
+                "CONNECT is not offered: apps answer requests",
+            ));
         }
         let unknown = |detail: String| {
             Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail)
@@ -81,11 +91,22 @@ impl Shared {
             return self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")));
         }
         let host = host_of(request).ok_or_else(|| {
-            Problem::new(StatusCode::BAD_REQUEST, "no-host", "No host", "the request names no host, so no app can be found for it")
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "no-host",
+                "No host",
+                "the request names no host, so no app can be found for it",
+            )
         })?;
         match route(host, &self.config.domain) {
-            Route::App(name) => self.directory.get(&name.to_ascii_lowercase()).ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name)),
-            Route::Part { part, app } => Err(unknown(format!("`{part}` is no release or instance of `{app}` that can be reached by name")).app(app)),
+            Route::App(name) => self
+                .directory
+                .get(&name.to_ascii_lowercase())
+                .ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name)),
+            Route::Part { part, app } => {
+                Err(unknown(format!("`{part}` is no release or instance of `{app}` that can be reached by name"))
+                    .app(app))
+            }
             Route::Elsewhere => Err(unknown(format!("`{host}` is not below the domain `{}`", self.config.domain))),
         }
     }
@@ -98,8 +119,9 @@ impl Shared {
         let (release, outcome) = match app.availability() {
             Availability::Ready(running) => (running.release(), deliver(&running, request, id).await),
             Availability::Unavailable { reason } => {
-                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app does not serve", reason)
-                    .retry_after(5);
+                let problem =
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app does not serve", reason)
+                        .retry_after(5);
                 (None, Err((problem, None)))
             }
         };
@@ -130,6 +152,7 @@ fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyB
     error.filter(|_| build_page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
 }
 
+/// What the client is told, and the name of the fault for log and metrics.
 type Failed = (Problem, Option<&'static str>);
 
 async fn deliver(running: &Running, request: Request<Incoming>, id: RequestId) -> Result<Response<ReplyBody>, Failed> {
@@ -143,8 +166,13 @@ async fn deliver(running: &Running, request: Request<Incoming>, id: RequestId) -
 async fn prepare(request: Request<Incoming>, limit: u64) -> Result<Request<RequestBody>, Problem> {
     let (parts, body) = request.into_parts();
     let too_large = || {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is too large", format!("the app takes bodies of at most {limit} bytes"))
-            .hint("raise request_body under [limits] in isopod.toml")
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            "The request's body is too large",
+            format!("the app takes bodies of at most {limit} bytes"),
+        )
+        .hint("raise request_body under [limits] in isopod.toml")
     };
     if body.is_end_stream() {
         return Ok(Request::from_parts(parts, RequestBody::empty()));
@@ -159,7 +187,9 @@ async fn prepare(request: Request<Incoming>, limit: u64) -> Result<Request<Reque
     let most = usize::try_from(limits::TRAFFIC_BODY_READ_FIRST).unwrap_or(usize::MAX);
     match timeout(limits::TRAFFIC_BODY_TIMEOUT, Limited::new(body, most).collect()).await {
         Ok(Ok(whole)) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes())))),
-        Ok(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", error.to_string())),
+        Ok(Err(error)) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", error.to_string()))
+        }
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body-too-slow",
@@ -178,17 +208,37 @@ fn explain(refused: &Refused) -> Failed {
             (problem.hint("send it events: `isopod events send`"), None)
         }
         Refused::QueueFull(full) => {
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
+            let problem =
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
             (problem.retry_after(1), Some("queue-full"))
         }
         Refused::Fault(fault) => {
             let (status, code, title, detail) = match fault {
-                Fault::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "app-timeout", "The app took too long", fault.to_string()),
-                Fault::NoRoom { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no-room", "The host is full", "every instance slot of this host is taken".to_owned()),
-                Fault::BadRequest { detail } => (StatusCode::BAD_REQUEST, "bad-request", "The request could not be read", detail.clone()),
-                Fault::Trap { .. } | Fault::OutOf { .. } | Fault::Exited { .. } | Fault::NoAnswer | Fault::BadAnswer { .. } | Fault::Failed { .. } | Fault::ClientGone | Fault::NoSuchEntry { .. } => {
-                    (StatusCode::BAD_GATEWAY, "app-failed", "The app failed", format!("the app failed to answer ({})", fault.code()))
+                Fault::Timeout { .. } => {
+                    (StatusCode::GATEWAY_TIMEOUT, "app-timeout", "The app took too long", fault.to_string())
                 }
+                Fault::NoRoom { .. } => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "no-room",
+                    "The host is full",
+                    "every instance slot of this host is taken".to_owned(),
+                ),
+                Fault::BadRequest { detail } => {
+                    (StatusCode::BAD_REQUEST, "bad-request", "The request could not be read", detail.clone())
+                }
+                Fault::Trap { .. }
+                | Fault::OutOf { .. }
+                | Fault::Exited { .. }
+                | Fault::NoAnswer
+                | Fault::BadAnswer { .. }
+                | Fault::Failed { .. }
+                | Fault::ClientGone
+                | Fault::NoSuchEntry { .. } => (
+                    StatusCode::BAD_GATEWAY,
+                    "app-failed",
+                    "The app failed",
+                    format!("the app failed to answer ({})", fault.code()),
+                ),
             };
             let problem = Problem::new(status, code, title, detail).hint(logged);
             let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };

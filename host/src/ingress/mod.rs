@@ -87,7 +87,9 @@ impl Service {
             .collect::<io::Result<Vec<_>>>()?;
         accept(&listener, &threads, &places, stop).await;
         drop(listener);
-        tokio::task::spawn_blocking(move || threads.into_iter().for_each(IoThread::join)).await.map_err(io::Error::other)
+        tokio::task::spawn_blocking(move || threads.into_iter().for_each(IoThread::join))
+            .await
+            .map_err(io::Error::other)
     }
 }
 

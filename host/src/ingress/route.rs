@@ -54,7 +54,9 @@ mod tests {
 
     #[test]
     fn other_names_are_elsewhere() {
-        for host in ["localhost", "127.0.0.1:8080", "hello", "a.b.localhost", "evillocalhost", ".localhost", "", "[::1]:80"] {
+        for host in
+            ["localhost", "127.0.0.1:8080", "hello", "a.b.localhost", "evillocalhost", ".localhost", "", "[::1]:80"]
+        {
             assert_eq!(route(host, "localhost"), Route::Elsewhere, "{host}");
         }
     }

@@ -1,7 +1,7 @@
 //! Content-addressed files: bundles and components, named by the SHA-256 of what they hold. Owns the folder `blobs/`. A
 //! blob is whole or not there, whenever the machine stops; it never changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -145,6 +146,24 @@ impl Blobs {
         .await
     }
 
+    /// Removes the blobs that are not in use and were not put for `idle`.
+    pub(crate) async fn remove_unused(&self, in_use: HashSet<Digest>, idle: Duration) -> Result<usize, StoreError> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let mut removed = 0;
+            for name in names(&inner.folder)? {
+                let Ok(digest) = name.parse::<Digest>() else { continue };
+                let path = inner.folder.join(name);
+                if !in_use.contains(&digest) && was_idle(&path, idle) {
+                    fs::remove_file(&path).map_err(|error| StoreError::file(&path, &error))?;
+                    removed += 1;
+                }
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
     /// The digests after the given one in order, at most `BLOBS_PER_PAGE` of them.
     pub async fn list(&self, after: Option<&Digest>) -> Result<Vec<Digest>, StoreError> {
         let (inner, after) = (self.inner.clone(), after.cloned());
@@ -170,7 +189,9 @@ impl Inner {
         let digest = Digest::of(bytes);
         let path = self.folder.join(digest.as_str());
         if holds(&path, bytes) {
-            return Ok(digest);
+            // Put anew, it is as young as a new one, so that it is not removed before its use is recorded.
+            let touched = private_file(&path)?.set_modified(SystemTime::now());
+            return touched.map(|()| digest).map_err(|error| StoreError::file(&path, &error));
         }
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.folder.join(format!("{UNFINISHED}{number}-{digest}"));
@@ -190,6 +211,12 @@ impl Inner {
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     let same_length = fs::metadata(path).is_ok_and(|found| usize::try_from(found.len()) == Ok(bytes.len()));
     same_length && fs::read(path).is_ok_and(|found| found == bytes)
+}
+
+/// Whether nobody put the blob for so long. One whose age cannot be told, as after a change of the clock, was not.
+fn was_idle(path: &Path, idle: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified());
+    modified.ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= idle)
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {

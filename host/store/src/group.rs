@@ -90,3 +90,91 @@ fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Sq
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    fn database() -> Connection {
+        let connection = Connection::open_in_memory().expect("a database in memory opens");
+        connection.execute_batch("CREATE TABLE numbers (n INTEGER UNIQUE)").expect("the table is made");
+        connection
+    }
+
+    fn insert(number: i64) -> (Job, oneshot::Receiver<Result<(), StoreError>>) {
+        job(Path::new("numbers.db"), move |connection| {
+            connection.execute("INSERT INTO numbers VALUES (?1)", [number])?;
+            Ok(())
+        })
+    }
+
+    fn numbers(connection: &Connection) -> i64 {
+        connection.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0)).expect("it is counted")
+    }
+
+    #[test]
+    fn a_job_that_fails_takes_no_other_of_its_group_along() {
+        let connection = database();
+        let (jobs, mut outcomes): (VecDeque<_>, Vec<_>) = [1, 2, 1, 3].into_iter().map(insert).unzip();
+        let mut jobs = jobs;
+        let first = jobs.pop_front().expect("there are four");
+        commit_group(&connection, Path::new("numbers.db"), first, || jobs.pop_front());
+        let succeeded: Vec<bool> =
+            outcomes.iter_mut().map(|outcome| outcome.try_recv().expect("it is answered").is_ok()).collect();
+        assert_eq!(succeeded, [true, true, false, true]);
+        assert_eq!(numbers(&connection), 3);
+    }
+
+    #[test]
+    fn nobody_is_answered_before_the_commit() {
+        let connection = database();
+        let (first, outcome) = insert(1);
+        let outcome = RefCell::new(outcome);
+        let waiting = || outcome.borrow_mut().try_recv().is_err();
+        let mut asked = false;
+        commit_group(&connection, Path::new("numbers.db"), first, || {
+            assert!(waiting() && !connection.is_autocommit(), "the first job is done, and waits for its commit");
+            asked = true;
+            None
+        });
+        assert!(asked && !waiting());
+    }
+
+    #[test]
+    fn a_commit_that_fails_is_the_answer_of_everybody_in_the_group() {
+        let connection = database();
+        connection
+            .execute_batch(
+                "PRAGMA foreign_keys = ON; CREATE TABLE parents (id INTEGER PRIMARY KEY);
+                 CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)",
+            )
+            .expect("the tables are made");
+        let (orphan, mut orphans) = job(Path::new("numbers.db"), |connection| {
+            connection.execute("INSERT INTO children VALUES (7)", [])?;
+            Ok(())
+        });
+        let (other, mut others) = insert(1);
+        let mut other = Some(other);
+        commit_group(&connection, Path::new("numbers.db"), orphan, || other.take());
+        for outcome in [&mut orphans, &mut others] {
+            assert!(matches!(outcome.try_recv(), Ok(Err(StoreError::Database { .. }))));
+        }
+        assert_eq!(numbers(&connection), 0);
+        assert!(connection.is_autocommit(), "the next group can begin");
+    }
+
+    #[test]
+    fn a_group_has_an_end() {
+        let connection = database();
+        let (first, _outcome) = insert(0);
+        let mut handed_out = 0;
+        commit_group(&connection, Path::new("numbers.db"), first, || {
+            handed_out += 1;
+            Some(insert(handed_out).0)
+        });
+        assert_eq!(numbers(&connection), i64::try_from(WRITES_PER_COMMIT_MAX).expect("it is small"));
+    }
+}

@@ -19,6 +19,14 @@ pub const PAGE_ITEMS_DEFAULT: u32 = 100;
 pub const PUSH_LOG_LINES_MAX: u32 = 10_000;
 /// Neither: the rest of a longer line is cut off.
 pub const PUSH_LOG_LINE_BYTES_MAX: usize = 8 << 10;
+/// Neither: the rest of a longer explanation is cut off; compilers can be talkative.
+pub const REASON_BYTES_MAX: usize = 64 << 10;
+/// Neither: an app's oldest pushes that are done make room for new ones, and their logs go with them.
+pub const PUSHES_KEPT: u32 = 500;
+/// Neither: an app's oldest releases make room for new ones; the one that serves is always kept.
+pub const RELEASES_KEPT: u32 = 100;
+/// Neither: the rest of a longer sentence is cut off.
+pub const ACTIVITY_TEXT_BYTES_MAX: usize = 8 << 10;
 /// Neither: the oldest entries of an app's activity make room for new ones.
 pub const ACTIVITY_ENTRIES_MAX: u32 = 10_000;
 /// Neither: how many entries may be over before the oldest are removed, so that not every append has to count.

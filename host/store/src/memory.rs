@@ -9,11 +9,12 @@ use isopod_policy::{AppName, AppType, PushEvent, PushId, PushState, ReleaseNumbe
 use jiff::Timestamp;
 
 use crate::limits::{
-    ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX, PUSH_LOG_LINE_BYTES_MAX, PUSH_LOG_LINES_MAX, TOKENS_MAX,
+    ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX, PUSH_LOG_LINE_BYTES_MAX, PUSH_LOG_LINES_MAX,
+    PUSHES_KEPT, REASON_BYTES_MAX, RELEASES_KEPT, TOKENS_MAX,
 };
 use crate::model::{
     Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
-    Token,
+    Token, cut,
 };
 use crate::{Control, StoreError};
 
@@ -88,8 +89,7 @@ impl Rows {
 
     fn append_activity(&mut self, new: NewActivity) -> Activity {
         self.last_activity += 1;
-        let NewActivity { app, kind, text, data, at } = new;
-        let entry = Activity { id: self.last_activity, app, kind, text, data, at };
+        let entry = new.kept_as(self.last_activity);
         self.activity.insert(entry.id, entry.clone());
         let count = self.activity_counts.entry(entry.app.clone()).or_default();
         *count += 1;
@@ -181,6 +181,11 @@ impl Control for Memory {
         rows.last_push += 1;
         let number = rows.last_push;
         rows.pushes.insert(number, PushRow { push: push.clone(), log: Vec::new() });
+        let of_app = rows.pushes.iter().rev().filter(|(_, row)| row.push.app == push.app);
+        let surplus = of_app.skip(PUSHES_KEPT as usize).filter(|(_, row)| row.push.state.is_final());
+        for number in surplus.map(|(number, _)| *number).collect::<Vec<_>>() {
+            rows.pushes.remove(&number);
+        }
         Ok(push)
     }
 
@@ -216,7 +221,8 @@ impl Control for Memory {
         let mut rows = self.rows();
         let push = &mut rows.push(id)?.push;
         push.state = push.state.step(event)?;
-        push.reason = reason;
+        push.reason =
+            reason.map(|reason| Reason { detail: cut(&reason.detail, REASON_BYTES_MAX).to_owned(), ..reason });
         push.updated_at = at;
         Ok(push.clone())
     }
@@ -246,8 +252,7 @@ impl Control for Memory {
         if number > PUSH_LOG_LINES_MAX {
             return Ok(false);
         }
-        let text = text[..text.floor_char_boundary(PUSH_LOG_LINE_BYTES_MAX)].to_owned();
-        row.log.push(LogLine { number, at, text });
+        row.log.push(LogLine { number, at, text: cut(text, PUSH_LOG_LINE_BYTES_MAX).to_owned() });
         Ok(true)
     }
 
@@ -267,6 +272,12 @@ impl Control for Memory {
         let NewRelease { app, bundle, manifest, size_bytes, created_by, created_at } = release;
         let release = Release { app, number, bundle, manifest, size_bytes, created_by, created_at };
         rows.releases.insert((release.app.clone(), number), release.clone());
+        let current = rows.app(&release.app)?.release;
+        let of_app = rows.releases.keys().rev().filter(|(app, _)| *app == release.app);
+        let surplus = of_app.skip(RELEASES_KEPT as usize).filter(|(_, number)| Some(*number) != current);
+        for key in surplus.cloned().collect::<Vec<_>>() {
+            rows.releases.remove(&key);
+        }
         Ok(release)
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
-use crate::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
+use crate::limits::{ACTIVITY_TEXT_BYTES_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
 
 /// Whether an app is meant to run; what it really does is found out by the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -121,6 +121,15 @@ pub struct NewActivity {
     pub at: Timestamp,
 }
 
+impl NewActivity {
+    /// The entry as it is kept.
+    pub(crate) fn kept_as(self, id: u64) -> Activity {
+        let Self { app, kind, mut text, data, at } = self;
+        text.truncate(cut(&text, ACTIVITY_TEXT_BYTES_MAX).len());
+        Activity { id, app, kind, text, data, at }
+    }
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Activity {
@@ -141,6 +150,11 @@ pub struct Token {
     pub role: Role,
     pub scope: Scope,
     pub created_at: Timestamp,
+}
+
+/// The text without what is beyond the bound, cut between characters.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 /// Which part of a list is wanted.

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};
@@ -64,6 +65,13 @@ impl Store {
     /// The content-addressed files.
     pub fn blobs(&self) -> &Blobs {
         &self.inner.blobs
+    }
+
+    /// Removes the blobs that neither a release nor a push names and that nobody has put for `idle`, and returns how many
+    /// they were. Meant to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
+    pub async fn remove_unused_blobs(&self, idle: Duration) -> Result<usize, StoreError> {
+        let in_use = self.inner.control.bundles_in_use().await?;
+        self.inner.blobs.remove_unused(in_use, idle).await
     }
 
     /// The key-value databases of apps.

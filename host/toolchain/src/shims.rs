@@ -89,6 +89,9 @@ fn run_wasm_ld(mut args: Vec<OsString>) -> io::Error {
     let start_up = sysroot_folder().join("lib/rustlib").join(TARGET).join("lib/self-contained/crt1-reactor.o");
     if wants_reactor(&args) {
         args.push(start_up.into_os_string());
+    } else if is_program(&args) {
+        args.push(start_up.into_os_string());
+        args.push("--export=_initialize".into());
     }
     become_program(Command::new(linker).args(args))
 }
@@ -109,6 +112,13 @@ fn builds_a_guest(args: &[OsString]) -> bool {
 fn wants_reactor(args: &[OsString]) -> bool {
     let has = |wanted: &str| args.iter().any(|arg| arg == wanted);
     has("--no-entry") && !has("-shared") && !has("--shared")
+}
+
+/// Debian's start-up code of programs doesn't set up the C library itself; the linker then does so around every export,
+/// `cabi_realloc` too, which the host calls at times when a guest may call nobody. With the libraries' start-up code
+/// beside it, everything is set up once, before the program begins.
+fn is_program(args: &[OsString]) -> bool {
+    args.iter().any(|arg| Path::new(arg).file_name().is_some_and(|name| name == "crt1-command.o"))
 }
 
 fn sysroot_folder() -> PathBuf {
@@ -194,6 +204,8 @@ mod tests {
         assert!(wants_reactor(&args("--export hello g.o -o g.wasm --gc-sections --no-entry -O3")));
         assert!(!wants_reactor(&args("crt1-command.o b.o -o b.wasm --gc-sections -O3")));
         assert!(!wants_reactor(&args("-shared --no-entry g.o")));
+        assert!(is_program(&args("/lib/crt1-command.o b.o -o b.wasm")));
+        assert!(!is_program(&args("--export hello g.o -o g.wasm --no-entry")));
     }
 
     #[cfg(unix)]

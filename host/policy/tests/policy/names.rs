@@ -53,15 +53,11 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic_and_every_suggestion_is_valid(text in any::<String>()) {
-        if let Err(error) = text.parse::<AppName>() {
-            if let Some(suggestion) = error.suggestion {
-                prop_assert!(suggestion.parse::<AppName>().is_ok(), "{}", suggestion);
-            }
+        if let Some(suggestion) = text.parse::<AppName>().err().and_then(|error| error.suggestion) {
+            prop_assert!(suggestion.parse::<AppName>().is_ok(), "{}", suggestion);
         }
-        if let Err(error) = text.parse::<ProcessName>() {
-            if let Some(suggestion) = error.suggestion {
-                prop_assert!(suggestion.parse::<ProcessName>().is_ok(), "{}", suggestion);
-            }
+        if let Some(suggestion) = text.parse::<ProcessName>().err().and_then(|error| error.suggestion) {
+            prop_assert!(suggestion.parse::<ProcessName>().is_ok(), "{}", suggestion);
         }
     }
 

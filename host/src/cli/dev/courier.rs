@@ -10,7 +10,6 @@ use crate::cli::failure::Failure;
 use crate::cli::limits;
 use crate::cli::project::Project;
 
-
 /// What the host is to be told.
 enum Job {
     Push { project: Box<Project>, seen_at: Instant },

@@ -1,12 +1,12 @@
 //! The host that `isopod dev` starts for itself: this very program as `isopod up`, its data in the project's
 //! `.isopod` folder. It is ended with us, however we end.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
 
 use crate::cli::client::{Client, DEV_ADDRESS, DEV_DATA_DIR};
 use crate::cli::failure::Failure;
@@ -32,7 +32,7 @@ impl OwnHost {
         let log_path = data_dir.join("host.log");
         let cannot_start = |error: std::io::Error| Failure::new("cannot start a host for the project").why(error);
         std::fs::create_dir_all(&data_dir).map_err(cannot_start)?;
-        let log = std::fs::File::create(&log_path).map_err(cannot_start)?;
+        let (log, log_begins) = open_log(&log_path).map_err(cannot_start)?;
         let program = std::env::current_exe().map_err(cannot_start)?;
         let mut command = Command::new(program);
         command.arg("up").arg("--data").arg(&data_dir).args(["--listen", listen, "--admin", "127.0.0.1:0"]);
@@ -49,10 +49,14 @@ impl OwnHost {
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(Failure::new("the project's host did not start")
-                    .log(tail(&log_path))
-                    .why("its own words stand above, and in .isopod/host.log")
-                    .next("if the port is in use, choose another: isopod dev --listen 127.0.0.1:8090"))
+                let said = tail(&log_path, log_begins);
+                let next = if said.iter().any(|line| line.contains("in use by another isopod")) {
+                    "stop the other `isopod dev` of this project"
+                } else {
+                    "if the port is in use, choose another: isopod dev --listen 127.0.0.1:8090"
+                };
+                let why = "its own words stand above, and in .isopod/host.log";
+                Err(Failure::new("the project's host did not start").log(said).why(why).next(next))
             }
         }
     }
@@ -98,9 +102,21 @@ fn parse_ready(line: &str) -> Option<(String, String)> {
     Some((word("listen=")?, word("admin=")?))
 }
 
-fn tail(path: &Path) -> Vec<String> {
+/// Opens the host's log at its end, since another host of the project may be writing it, and says where that is.
+fn open_log(path: &Path) -> std::io::Result<(File, u64)> {
+    let size = std::fs::metadata(path).map_or(0, |file| file.len());
+    if size > limits::HOST_LOG_BYTES_MAX {
+        std::fs::remove_file(path)?;
+    }
+    let file = File::options().append(true).create(true).open(path)?;
+    let begins = file.metadata()?.len();
+    Ok((file, begins))
+}
+
+fn tail(path: &Path, begins: u64) -> Vec<String> {
     let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+    let begins = usize::try_from(begins).unwrap_or(0);
+    let text = String::from_utf8_lossy(text.get(begins..).unwrap_or_default());
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].iter().map(|line| (*line).to_owned()).collect()
 }

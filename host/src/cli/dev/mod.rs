@@ -121,6 +121,7 @@ fn follow_log(client: Client, path: String, happenings: SyncSender<Happening>) {
             };
             for event in events.map_while(Result::ok) {
                 let text = match serde_json::from_str::<Value>(&event) {
+                    Ok(entry) if is_about_a_push(&entry) => continue,
                     Ok(entry) => logs::line(&entry),
                     Err(_) => format!("{event}\n"),
                 };
@@ -131,6 +132,11 @@ fn follow_log(client: Client, path: String, happenings: SyncSender<Happening>) {
             std::thread::sleep(LOG_RETRY);
         }
     });
+}
+
+/// The session tells about its own pushes in one line each.
+fn is_about_a_push(entry: &Value) -> bool {
+    output::field(entry, "stream") == "host" && output::field(entry, "message").starts_with("push ")
 }
 
 /// Turns the first Ctrl-C into an orderly end; the second ends us at once.

@@ -5,6 +5,7 @@
 //!  source changed ──▶ quiet for 30 ms ──▶ cancel the build that runs, if any ──▶ build
 //!  build ended well ─┐
 //!  component changed ┴▶ quiet for 8 ms, or closed by its writer ──▶ push, one at a time
+//!  manifest changed ──▶ quiet for 30 ms ──▶ read it ──▶ build, or push where there is nothing to build
 //! ```
 //!
 //! A component is pushed whoever wrote it: our own build, or a compiler that somebody runs beside us.
@@ -19,6 +20,8 @@ const COMPONENT_QUIET: Duration = Duration::from_millis(8);
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Read the manifest again, and say by [`Plan::manifest_read`] what it holds.
+    ReadManifest,
     /// Stop the build of this number; nobody waits for its result any more.
     Cancel(u32),
     /// Start a build, and call it by this number.
@@ -34,6 +37,7 @@ pub(crate) struct Plan {
     builds: u32,
     building: Option<u32>,
     pushing: bool,
+    manifest_due: Option<Instant>,
     build_due: Option<Instant>,
     push_due: Option<Instant>,
 }
@@ -42,7 +46,7 @@ impl Plan {
     /// Begins with a build at once, or with a push where there is nothing to build.
     pub(crate) fn new(has_build: bool, now: Instant) -> Plan {
         let (build_due, push_due) = if has_build { (Some(now), None) } else { (None, Some(now)) };
-        Plan { has_build, builds: 0, building: None, pushing: false, build_due, push_due }
+        Plan { has_build, builds: 0, building: None, pushing: false, manifest_due: None, build_due, push_due }
     }
 
     /// A source file has changed. Later changes put the build off, so that it sees them all.
@@ -52,13 +56,16 @@ impl Plan {
         }
     }
 
-    /// The manifest has changed: it must reach the host even if the component stays the same.
-    pub(crate) fn manifest_changed(&mut self, has_build: bool, now: Instant) {
+    /// The manifest has changed. It is read once its writer is done, lest half of it be taken for the whole.
+    pub(crate) fn manifest_changed(&mut self, now: Instant) {
+        self.manifest_due = Some(now + SOURCE_QUIET);
+    }
+
+    /// A changed manifest was read: it must reach the host even if the component stays the same.
+    pub(crate) fn manifest_read(&mut self, has_build: bool, now: Instant) {
         self.has_build = has_build;
-        self.source_changed(now);
-        if !has_build {
-            self.push_due = Some(now + SOURCE_QUIET);
-        }
+        let due = if has_build { &mut self.build_due } else { &mut self.push_due };
+        *due = Some(now);
     }
 
     /// The component's file has changed; `closed` when its writer is known to be done with it.
@@ -87,11 +94,15 @@ impl Plan {
     /// When [`Plan::next`] is to be asked again even if nothing happens.
     pub(crate) fn due(&self) -> Option<Instant> {
         let push_due = self.push_due.filter(|_| !self.pushing);
-        [self.build_due, push_due].into_iter().flatten().min()
+        [self.manifest_due, self.build_due, push_due].into_iter().flatten().min()
     }
 
     /// The next thing to do, until there is none.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Action> {
+        if self.manifest_due.is_some_and(|due| due <= now) {
+            self.manifest_due = None;
+            return Some(Action::ReadManifest);
+        }
         if !self.pushing && self.push_due.is_some_and(|due| due <= now) {
             self.push_due = None;
             self.pushing = true;
@@ -205,7 +216,18 @@ mod tests {
         let mut plan = Plan::new(false, now);
         actions(&mut plan, now);
         plan.push_ended();
-        plan.manifest_changed(false, now);
-        assert_eq!(actions(&mut plan, now + SOURCE_QUIET), [Action::Push]);
+        plan.manifest_changed(now);
+        assert_eq!(actions(&mut plan, now), []);
+        assert_eq!(actions(&mut plan, now + SOURCE_QUIET), [Action::ReadManifest]);
+        plan.manifest_read(false, now);
+        assert_eq!(actions(&mut plan, now), [Action::Push]);
+    }
+
+    #[test]
+    fn a_changed_manifest_is_built_with_where_there_is_a_build() {
+        let now = Instant::now();
+        let mut plan = built(now);
+        plan.manifest_read(true, now);
+        assert_eq!(actions(&mut plan, now), [Action::Build(2)]);
     }
 }

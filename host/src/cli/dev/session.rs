@@ -85,6 +85,7 @@ impl Session {
 
     fn act(&mut self, action: Action) -> Result<(), Failure> {
         match action {
+            Action::ReadManifest => self.read_manifest(),
             Action::Cancel(_) => {
                 self.cancel_build();
                 self.say("changed again, so the build starts over\n");
@@ -99,7 +100,7 @@ impl Session {
         match happening {
             Happening::File(event) => {
                 for change in self.watch.changes(&event) {
-                    self.changed(change)?;
+                    self.changed(change);
                 }
                 Ok(())
             }
@@ -113,7 +114,7 @@ impl Session {
         }
     }
 
-    fn changed(&mut self, change: Change) -> Result<(), Failure> {
+    fn changed(&mut self, change: Change) {
         let now = Instant::now();
         match change {
             Change::Component { closed } => {
@@ -123,12 +124,11 @@ impl Session {
             // Our own build may write these; a rebuild because of them would never end.
             Change::Source(path) if self.building.is_some() && is_lock_file(&path) => {}
             Change::Source(_) => self.plan.source_changed(now),
-            Change::Manifest => return self.manifest_changed(now),
+            Change::Manifest => self.plan.manifest_changed(now),
         }
-        Ok(())
     }
 
-    fn manifest_changed(&mut self, now: Instant) -> Result<(), Failure> {
+    fn read_manifest(&mut self) -> Result<(), Failure> {
         let project = match Project::open(&self.project.folder) {
             Ok(project) => project,
             Err(failure) => {
@@ -145,8 +145,8 @@ impl Session {
         }
         self.project = project;
         self.watch_component()?;
-        self.seen_at = now;
-        self.plan.manifest_changed(self.project.manifest.build.is_some(), now);
+        self.seen_at = Instant::now();
+        self.plan.manifest_read(self.project.manifest.build.is_some(), self.seen_at);
         Ok(())
     }
 

@@ -13,7 +13,6 @@ use crate::cli::failure::Failure;
 use crate::cli::limits;
 use crate::cli::project::MANIFEST;
 
-
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {

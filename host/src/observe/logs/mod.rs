@@ -21,12 +21,12 @@ use isopod_policy::AppName;
 use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 
+use self::line::Request;
 pub(crate) use self::{
     line::{LogLine, Stream},
     output::AppOutput,
     read::{Cursor, Page},
 };
-use self::line::Request;
 use crate::{ingress::AccessLine, limits};
 
 /// Where logs are and how much of them is kept.
@@ -284,12 +284,8 @@ mod tests {
     }
 
     fn start(dir: &std::path::Path, segment_bytes: u64, kept_bytes: u64) -> Service {
-        let config = Config {
-            apps_dir: dir.to_owned(),
-            segment_bytes,
-            kept_bytes,
-            kept_for: Duration::from_secs(3600),
-        };
+        let config =
+            Config { apps_dir: dir.to_owned(), segment_bytes, kept_bytes, kept_for: Duration::from_secs(3600) };
         Service::start(config).expect("starts")
     }
 

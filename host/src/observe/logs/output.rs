@@ -26,7 +26,8 @@ impl Output for AppOutput {
             GuestStream::Stderr => (Stream::Stderr, None),
             GuestStream::Log(level) => (Stream::Log, Some(level.to_string())),
         };
-        let text = if line.context.is_empty() { line.text.to_owned() } else { format!("{}: {}", line.context, line.text) };
+        let text =
+            if line.context.is_empty() { line.text.to_owned() } else { format!("{}: {}", line.context, line.text) };
         let mut written = LogLine::new(self.log.app(), stream, text);
         written.release = Some(self.release);
         written.level = level;

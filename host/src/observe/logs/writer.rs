@@ -96,7 +96,8 @@ impl Writer {
         }
         let dropped = log.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let text = format!("{dropped} log lines were dropped here: the app logs faster than its log can be written");
+            let text =
+                format!("{dropped} log lines were dropped here: the app logs faster than its log can be written");
             self.append(log, LogLine::host(log.app(), text));
         }
         let unlisted = log.take_unlisted();

@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row, params};
 
 use super::rows::{Sql, all, first, json, number_cursor, parsed_if_any, time, to_json};
 use crate::StoreError;
-use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
-use crate::model::{Activity, NewActivity, Page, Paged};
+use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TEXT_BYTES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
+use crate::model::{Activity, NewActivity, Page, Paged, cut};
 
 const COLUMNS: &str = "id, app, kind, text, data, at";
 
@@ -25,11 +25,16 @@ pub(super) fn append(connection: &Connection, new: &NewActivity) -> Sql<Activity
     let app = new.app.as_ref().map(AppName::as_str);
     connection
         .prepare_cached("INSERT INTO activity (app, kind, text, data, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![app, new.kind, new.text, to_json(&new.data)?, new.at.to_string()])?;
+        .execute(params![
+            app,
+            new.kind,
+            cut(&new.text, ACTIVITY_TEXT_BYTES_MAX),
+            to_json(&new.data)?,
+            new.at.to_string()
+        ])?;
     let id = u64::try_from(connection.last_insert_rowid()).map_err(StoreError::damaged)?;
     make_room(connection, app)?;
-    let NewActivity { app, kind, text, data, at } = new.clone();
-    Ok(Activity { id, app, kind, text, data, at })
+    Ok(new.clone().kept_as(id))
 }
 
 /// Counts the new entry, and removes the oldest of the same app once enough of them are beyond the bound.

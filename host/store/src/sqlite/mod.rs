@@ -11,6 +11,7 @@ mod schema;
 mod tokens;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -21,12 +22,12 @@ use rusqlite::Connection;
 use self::rows::SqlError;
 pub(crate) use self::rows::{Sql, all, connect, first};
 use self::{reader::Readers, writer::Writer};
-use crate::StoreError;
 use crate::control::Control;
 use crate::model::{
     Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
     Token,
 };
+use crate::{Digest, StoreError};
 
 /// The control store in SQLite.
 #[derive(Debug)]
@@ -64,6 +65,11 @@ impl Sqlite {
     pub(crate) fn app_names(&self) -> Result<Vec<AppName>, StoreError> {
         let connection = connect(&self.path, None)?;
         apps::names(&connection).map_err(|error| error.explain(&self.path))
+    }
+
+    /// The digests of all bundles that a release or a push names.
+    pub(crate) async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
+        self.read(releases::bundles_in_use).await
     }
 
     /// Creates an app and calls `fresh` inside the same transaction, so that nothing of an earlier app of this name is left.

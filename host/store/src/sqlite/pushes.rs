@@ -7,8 +7,8 @@ use rusqlite::{Connection, Row, params};
 
 use super::rows::{Sql, all, first, number_cursor, parsed, parsed_if_any, time};
 use super::{apps, releases};
-use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINE_BYTES_MAX, PUSH_LOG_LINES_MAX};
-use crate::model::{LogLine, NewPush, Page, Paged, Push, Reason};
+use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINE_BYTES_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT, REASON_BYTES_MAX};
+use crate::model::{LogLine, NewPush, Page, Paged, Push, Reason, cut};
 use crate::{Digest, StoreError};
 
 const COLUMNS: &str =
@@ -64,7 +64,19 @@ pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Push> {
     if inserted == 0 {
         return Err(StoreError::PushExists { id: push.id.clone() }.into());
     }
+    make_room(connection, &push.app)?;
     Ok(existing(connection, &push.id)?.push)
+}
+
+/// Removes the oldest pushes of an app that are done, with their logs, beyond the bound.
+fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM pushes WHERE app = ?1 AND state IN ('completed', 'failed', 'cancelled') AND number <=
+             (SELECT number FROM pushes WHERE app = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![app.as_str(), PUSHES_KEPT])?;
+    Ok(())
 }
 
 pub(super) fn get(connection: &Connection, id: &PushId) -> Sql<Option<Push>> {
@@ -110,7 +122,7 @@ pub(super) fn advance(
             found.number,
             state.as_str(),
             reason.map(|reason| reason.code.as_str()),
-            reason.map(|reason| reason.detail.as_str()),
+            reason.map(|reason| cut(&reason.detail, REASON_BYTES_MAX)),
             at.to_string()
         ])?;
     Ok(existing(connection, id)?.push)
@@ -136,7 +148,7 @@ pub(super) fn append_log(connection: &Connection, id: &PushId, text: &str, at: T
     }
     connection
         .prepare_cached("INSERT INTO push_log (push, number, at, text) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![push, line, at.to_string(), &text[..text.floor_char_boundary(PUSH_LOG_LINE_BYTES_MAX)]])?;
+        .execute(params![push, line, at.to_string(), cut(text, PUSH_LOG_LINE_BYTES_MAX)])?;
     Ok(true)
 }
 

@@ -1,11 +1,14 @@
 //! The statements for releases, which are made once and never changed.
 
+use std::collections::HashSet;
+
 use isopod_policy::{AppName, ReleaseNumber};
 use rusqlite::{Connection, Row, params};
 
 use super::rows::{Sql, all, first, json, number_cursor, parsed, time, to_json};
-use crate::StoreError;
+use crate::limits::RELEASES_KEPT;
 use crate::model::{NewRelease, Page, Paged, Release};
+use crate::{Digest, StoreError};
 
 const COLUMNS: &str = "app, number, bundle, manifest, size_bytes, created_by, created_at";
 
@@ -46,8 +49,26 @@ pub(super) fn insert(connection: &Connection, release: &NewRelease) -> Sql<Relea
             release.created_by,
             release.created_at.to_string()
         ])?;
+    make_room(connection, &release.app)?;
     let made = get(connection, &release.app, number)?;
     made.ok_or_else(|| StoreError::UnknownRelease { app: release.app.clone(), number }.into())
+}
+
+/// Removes the oldest releases of an app beyond the bound, but never the one that serves.
+fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM releases WHERE app = ?1 AND number IS NOT (SELECT release FROM apps WHERE name = ?1) AND
+             number <= (SELECT number FROM releases WHERE app = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![app.as_str(), RELEASES_KEPT])?;
+    Ok(())
+}
+
+/// The digests that releases and pushes name, each once.
+pub(super) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
+    let sql = "SELECT bundle FROM releases UNION SELECT bundle FROM pushes WHERE bundle IS NOT NULL";
+    Ok(all(connection, sql, [], |row| parsed(row, "bundle"))?.into_iter().collect())
 }
 
 pub(super) fn get(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sql<Option<Release>> {

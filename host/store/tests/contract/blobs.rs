@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
 
-use isopod_store::{Blobs, Digest, StoreError};
+use isopod_store::{Blobs, Control, Digest, StoreError};
+
+use crate::{new_app, new_release, on_disk};
 
 fn blobs() -> (tempfile::TempDir, Blobs) {
     let folder = tempfile::tempdir().expect("a folder can be made");
@@ -61,6 +64,29 @@ async fn blobs_are_listed_in_order_after_a_digest() {
     digests.sort();
     assert_eq!(blobs.list(None).await.expect("they are listed"), digests);
     assert_eq!(blobs.list(Some(&digests[1])).await.expect("they are listed"), digests[2..]);
+}
+
+#[tokio::test]
+async fn only_blobs_that_nobody_uses_and_nobody_just_put_are_removed() {
+    let backend = on_disk();
+    let store = &backend.store;
+    store.create_app(new_app("greeter")).await.expect("it is created");
+    let used = store.blobs().put(b"greeter".to_vec()).await.expect("it is kept");
+    assert_eq!(store.insert_release(new_release("greeter", 1)).await.expect("it is made").bundle, used);
+    let unused = store.blobs().put(b"unused".to_vec()).await.expect("it is kept");
+    let hour = Duration::from_secs(3_600);
+    let age = |digest: &Digest, by: Duration| {
+        let file = fs::File::open(store.blobs().path(digest)).expect("it is there");
+        file.set_modified(SystemTime::now() - by).expect("the test may change it");
+    };
+    age(&used, hour * 2);
+    assert_eq!(store.remove_unused_blobs(hour).await, Ok(0), "one is in use, the other was just put");
+    age(&unused, hour * 2);
+    store.blobs().put(b"unused".to_vec()).await.expect("it is there already");
+    assert_eq!(store.remove_unused_blobs(hour).await, Ok(0), "it was put again");
+    age(&unused, hour * 2);
+    assert_eq!(store.remove_unused_blobs(hour).await, Ok(1));
+    assert_eq!(store.blobs().list(None).await, Ok(vec![used]));
 }
 
 #[tokio::test]

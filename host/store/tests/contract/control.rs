@@ -1,7 +1,7 @@
 //! The contract of the control store. Every function here is run against every backend.
 
-use isopod_policy::{AppName, AppType, PushEvent, PushState, ReleaseNumber, Role, Scope};
-use isopod_store::{Control, Intended, Page, Paged, Reason, StoreError, Token, limits, memory::Memory};
+use isopod_policy::{AppName, AppType, PushEvent, PushId, PushState, ReleaseNumber, Role, Scope};
+use isopod_store::{Control, Intended, NewPush, Page, Paged, Reason, StoreError, Token, limits, memory::Memory};
 
 use crate::{at, name, new_activity, new_app, new_push, new_release, on_disk, push_id};
 
@@ -39,6 +39,9 @@ every_backend!(
     a_push_that_cannot_be_completed_changes_nothing,
     the_log_of_a_push_is_kept_in_order_and_bounded,
     releases_are_numbered_per_app_and_never_reused,
+    the_oldest_pushes_that_are_done_make_room,
+    the_oldest_releases_make_room_but_not_the_one_that_serves,
+    what_is_too_long_is_cut_off,
     activity_is_kept_in_order,
     the_oldest_activity_makes_room,
     a_token_is_found_by_its_hash,
@@ -279,6 +282,54 @@ async fn releases_are_numbered_per_app_and_never_reused(store: &dyn Control) {
     assert_eq!(listed.items, [made[2].clone(), made[1].clone()]);
     let rest = store.releases(&name("greeter"), page(listed.next.as_deref(), 2)).await.expect("the list is read");
     assert_eq!((rest.items, rest.next), (vec![made[0].clone()], None));
+}
+
+async fn the_oldest_pushes_that_are_done_make_room(store: &dyn Control) {
+    create(store, "greeter").await;
+    let id = |number: u32| {
+        let [.., high, low] = number.to_be_bytes();
+        PushId::from_random([high, low / 32, low % 32, 0, 0, 0, 0, 0, 0, 0])
+    };
+    let queue = |number: u32| store.insert_push(NewPush { id: id(number), ..new_push(1, "greeter") });
+    for number in 0..3 {
+        queue(number).await.expect("it is queued");
+    }
+    store.advance_push(&id(0), PushEvent::Cancel, None, at(1)).await.expect("it is done");
+    store.advance_push(&id(1), PushEvent::Take, None, at(1)).await.expect("it is under way");
+    store.advance_push(&id(2), PushEvent::Fail, None, at(1)).await.expect("it is done");
+    for queued in futures::future::join_all((3..limits::PUSHES_KEPT + 2).map(queue)).await {
+        queued.expect("it is queued");
+    }
+    assert_eq!(store.push(&id(0)).await, Ok(None), "it was the oldest, and done");
+    assert!(store.push(&id(1)).await.expect("it is read").is_some(), "it is not done");
+    assert!(store.push(&id(2)).await.expect("it is read").is_some(), "it is within the bound");
+}
+
+async fn the_oldest_releases_make_room_but_not_the_one_that_serves(store: &dyn Control) {
+    let app = create(store, "greeter").await;
+    for second in 0..2 {
+        store.insert_release(new_release("greeter", second)).await.expect("a release is made");
+    }
+    store.set_current_release(&app, number(1), at(3)).await.expect("it is set");
+    let more = (0..limits::RELEASES_KEPT).map(|_| store.insert_release(new_release("greeter", 4)));
+    for made in futures::future::join_all(more).await {
+        made.expect("a release is made");
+    }
+    assert!(store.release(&app, number(1)).await.expect("it is read").is_some(), "it serves");
+    assert_eq!(store.release(&app, number(2)).await, Ok(None));
+    assert!(store.release(&app, number(3)).await.expect("it is read").is_some());
+}
+
+async fn what_is_too_long_is_cut_off(store: &dyn Control) {
+    create(store, "greeter").await;
+    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    let long = "ä".repeat(limits::REASON_BYTES_MAX);
+    let reason = Reason { code: "build-failed".to_owned(), detail: long.clone() };
+    let failed = store.advance_push(&push_id(1), PushEvent::Fail, Some(reason), at(1)).await.expect("it fails");
+    assert_eq!(failed.reason.expect("it has a reason").detail.len(), limits::REASON_BYTES_MAX);
+    let entry = store.append_activity(new_activity(None, &long)).await.expect("it is recorded");
+    assert_eq!(entry.text.len(), limits::ACTIVITY_TEXT_BYTES_MAX);
+    assert_eq!(store.activity(None, Page::default()).await.expect("it is read").items, [entry]);
 }
 
 async fn activity_is_kept_in_order(store: &dyn Control) {

@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, IncomingBody, Method as WasiMethod, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+    ErrorCode, Fields, IncomingBody, Method as WasiMethod, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
 };
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
+use super::NOT_GRANTED;
 use super::body::BodySink;
 use super::reactor::wait;
 use crate::http::{Body, BodyWriter, Headers, Kind, Method, Request, Response, Sink};
@@ -160,12 +161,12 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
         let _ = options.set_first_byte_timeout(Some(nanoseconds));
         options
     });
-    let answer = outgoing_handler::handle(outgoing, options)?;
+    let answer = outgoing_handler::handle(outgoing, options).map_err(refused)?;
     send(outgoing_body, body).await?;
     let incoming = loop {
         match answer.get() {
             None => wait(answer.subscribe()).await,
-            Some(Ok(incoming)) => break incoming?,
+            Some(Ok(incoming)) => break incoming.map_err(refused)?,
             Some(Err(())) => return Err(Error::msg("the answer is read already")),
         }
     };
@@ -173,6 +174,14 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
     head.headers = headers(&incoming.headers());
     let body = incoming.consume().map_err(|()| Error::msg("the answer's body is taken"))?;
     Ok((head, Source::new(body)?))
+}
+
+/// Why there is no answer. A missing grant is the likeliest reason, so it is put into words.
+fn refused(code: ErrorCode) -> Error {
+    match code {
+        ErrorCode::HttpRequestDenied => Error::msg(NOT_GRANTED),
+        code => Error::from(code),
+    }
 }
 
 fn wasi_method(method: Method) -> WasiMethod {

@@ -9,6 +9,7 @@ use wasip3::http::types::{
 use wasip3::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter, spawn_local};
 use wasip3::{wit_future, wit_stream};
 
+use super::NOT_GRANTED;
 use super::body::BodySink;
 use crate::http::{Body, BodyWriter, Headers, Kind, Method, Request, Response, Sink};
 use crate::{Error, Result, limits, logging};
@@ -164,7 +165,10 @@ pub(super) async fn fetch(request: Request) -> Result<(Response, Source)> {
         .and_then(|()| outgoing.set_authority(Some(&authority)))
         .and_then(|()| outgoing.set_path_with_query(Some(path)));
     set.map_err(|()| Error::msg("the host refuses the request's method or URL"))?;
-    let incoming = client::send(outgoing).await?;
+    let incoming = client::send(outgoing).await.map_err(|code| match code {
+        ErrorCode::HttpRequestDenied => Error::msg(NOT_GRANTED),
+        code => Error::from(code),
+    })?;
     let mut head = Response::new(incoming.get_status_code());
     head.headers = headers(&incoming.get_headers());
     Ok((head, Source::of_response(incoming)))

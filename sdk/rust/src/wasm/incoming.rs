@@ -110,7 +110,9 @@ async fn lower(mut response: Response, answer: ResponseOutparam) -> Result<()> {
         Err(error) => {
             let outgoing = OutgoingResponse::new(Fields::new());
             let _ = outgoing.set_status_code(500);
+            let body = outgoing.body().map_err(|()| Error::msg("the answer's body is taken"))?;
             ResponseOutparam::set(answer, Ok(outgoing));
+            send(body, Body::empty()).await?;
             return Err(error);
         }
     };

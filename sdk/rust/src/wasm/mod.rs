@@ -29,6 +29,10 @@ pub(crate) use logging::log;
 use crate::Result;
 use crate::http::{Request, Response};
 
+/// What a refused request is told.
+const NOT_GRANTED: &str =
+    "the host does not allow it; the manifest needs the server's name in `[grants] http = [\"…\"]`";
+
 /// The time of day.
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()

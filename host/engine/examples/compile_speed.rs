@@ -1,0 +1,35 @@
+//! Times how long components take to compile, by each of the compilers that wasmtime has, on this machine:
+//! `cargo run --release -p isopod-engine --example compile_speed -- FILE.wasm …`
+
+use std::time::{Duration, Instant};
+use wasmtime::{Config, Engine, OptLevel, Strategy};
+
+/// Compilations of each file by each compiler; the median is printed.
+const ROUNDS: usize = 9;
+
+fn main() -> wasmtime::Result<()> {
+    println!("| component | bytes | Winch ms | Cranelift, not optimised, ms | Cranelift, optimised, ms |");
+    println!("| --- | --- | --- | --- | --- |");
+    for file in std::env::args().skip(1) {
+        let bytes = std::fs::read(&file)?;
+        let winch = median(&bytes, Strategy::Winch, OptLevel::None)?;
+        let none = median(&bytes, Strategy::Cranelift, OptLevel::None)?;
+        let speed = median(&bytes, Strategy::Cranelift, OptLevel::Speed)?;
+        println!("| {file} | {} | {winch:.1?} | {none:.1?} | {speed:.1?} |", bytes.len());
+    }
+    Ok(())
+}
+
+fn median(bytes: &[u8], strategy: Strategy, level: OptLevel) -> wasmtime::Result<Duration> {
+    let mut settings = Config::new();
+    settings.strategy(strategy).cranelift_opt_level(level).epoch_interruption(true).parallel_compilation(true);
+    let engine = Engine::new(&settings)?;
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let started = Instant::now();
+        engine.precompile_component(bytes)?;
+        times.push(started.elapsed());
+    }
+    times.sort();
+    Ok(times[ROUNDS / 2])
+}

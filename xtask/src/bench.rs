@@ -1,0 +1,91 @@
+//! `cargo xtask bench`: how fast the host is, beside others on the same machine in the same run. Measures and tells; a
+//! target that is missed is said and never fails the run, since a figure depends on the machine.
+
+mod client;
+mod contender;
+mod machine;
+mod peers;
+mod reload;
+mod report;
+mod serve;
+mod server;
+mod statistics;
+mod targets;
+mod wrk;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{guests, setup, step};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Benchmark {
+    /// Requests per second and latency of a greeting, beside native axum, wasmtime and workerd
+    Serve(serve::Arguments),
+    /// How soon new code answers after its file has changed, and whether a request fails meanwhile
+    Reload(reload::Arguments),
+}
+
+/// What both benchmarks are told.
+#[derive(clap::Args)]
+struct Common {
+    /// A host that is built already, instead of building one for release
+    #[arg(long, value_name = "FILE")]
+    isopod: Option<PathBuf>,
+    /// Write the figures to this file as well
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
+    match benchmark {
+        Benchmark::Serve(arguments) => serve::run(arguments),
+        Benchmark::Reload(arguments) => reload::run(arguments),
+    }
+}
+
+impl Common {
+    /// The host, built for release unless one was named.
+    fn host(&self) -> Result<PathBuf> {
+        if let Some(program) = &self.isopod {
+            return program.canonicalize().with_context(|| format!("cannot find {}", program.display()));
+        }
+        step::announce("building the host for release (the first time takes many minutes)");
+        step::run(
+            step::cargo().args(["build", "--release", "--package", "isopod", "--bins"]),
+            "the compiler's message above says why",
+        )?;
+        Ok(step::target()?.join("release").join(format!("isopod{}", std::env::consts::EXE_SUFFIX)))
+    }
+
+    fn write_json(&self, figures: &serde_json::Value) -> Result<()> {
+        let Some(file) = &self.json else { return Ok(()) };
+        let text = format!("{figures:#}\n");
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        step::announce(&format!("the figures are in {}", file.display()));
+        Ok(())
+    }
+}
+
+/// The components of these examples, built if they are not up to date.
+fn components<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
+    let root = step::root();
+    setup::run()?;
+    guests::build(&names.map(str::to_owned), guests::Linker::BuildIt)?;
+    Ok(names.map(|name| isopod_toolchain::guest_file(&root, name)))
+}
+
+/// An empty folder for one benchmark's files, below the target folder.
+fn fresh_folder(name: &str) -> Result<PathBuf> {
+    let folder = step::target()?.join("bench").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    make_folder(&folder)?;
+    Ok(folder)
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+}

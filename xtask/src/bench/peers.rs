@@ -1,0 +1,108 @@
+//! Owns finding the programs that the host is measured beside, and installing those that are missing into one folder.
+//! Never changes this machine outside that folder, but for wrk, which the system's packages bring.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::step;
+
+/// A folder with the others' programs.
+pub(super) struct Peers {
+    folder: PathBuf,
+}
+
+impl Peers {
+    pub(super) fn in_folder(folder: PathBuf) -> Peers {
+        Peers { folder }
+    }
+
+    /// The native greeting, which every other figure is compared with.
+    pub(super) fn axum(&self) -> Result<PathBuf> {
+        step::announce("building the native greeting");
+        let manifest = step::root().join("xtask/peers/axum-hello/Cargo.toml");
+        let target = self.folder.join("axum-hello");
+        let mut cargo = step::cargo();
+        cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(manifest);
+        // Its own folder, so that it is not built again whenever the workspace's settings change.
+        cargo.arg("--target-dir").arg(&target);
+        step::run(&mut cargo, "the compiler's message above says why")?;
+        Ok(target.join("release").join(program("axum-hello")))
+    }
+
+    /// `wasmtime`, of the very version that the host's engine is.
+    pub(super) fn wasmtime_cli(&self) -> Result<PathBuf> {
+        let found = self.folder.join("bin").join(program("wasmtime"));
+        if found.is_file() {
+            return Ok(found);
+        }
+        let version = engine_version(&std::fs::read_to_string(step::root().join("Cargo.lock"))?)?;
+        step::announce(&format!("installing wasmtime {version} into {} (about ten minutes)", self.folder.display()));
+        let mut cargo = step::cargo();
+        cargo.args(["install", "wasmtime-cli", "--locked", "--version", &format!("={version}")]);
+        cargo.arg("--root").arg(&self.folder).arg("--target-dir").arg(self.folder.join("target"));
+        step::run(&mut cargo, "the compiler's message above says why")?;
+        Ok(found)
+    }
+
+    pub(super) fn workerd(&self) -> Result<PathBuf> {
+        let found = self.folder.join("node_modules/.bin").join(program("workerd"));
+        if found.is_file() {
+            return Ok(found);
+        }
+        step::announce(&format!("installing workerd into {}", self.folder.display()));
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&self.folder).arg("workerd");
+        step::run(&mut npm, "npm comes with Node.js: https://nodejs.org")?;
+        Ok(found)
+    }
+}
+
+/// Makes sure that wrk is there.
+pub(super) fn wrk() -> Result<()> {
+    // It has no option that succeeds without a target; that it starts is enough.
+    let starts = || Command::new("wrk").arg("--version").output().is_ok();
+    if starts() {
+        return Ok(());
+    }
+    let install = "apt-get update && apt-get install -y --no-install-recommends wrk";
+    step::announce("installing wrk");
+    let advice = "install it by hand: `sudo apt-get install wrk` on Debian and Ubuntu, `brew install wrk` on macOS";
+    step::run(Command::new("sh").args(["-c", install]), advice)?;
+    if !starts() {
+        bail!("wrk was installed and can't be started\n  {advice}");
+    }
+    Ok(())
+}
+
+/// The version of a peer as it says it itself, in one line.
+pub(super) fn version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned())
+}
+
+fn engine_version(lock: &str) -> Result<String> {
+    let lock: toml::Table = toml::from_str(lock).context("Cargo.lock is no TOML")?;
+    let packages =
+        lock.get("package").and_then(|packages| packages.as_array()).context("Cargo.lock has no packages")?;
+    let engine = packages.iter().find(|package| package.get("name").and_then(|name| name.as_str()) == Some("wasmtime"));
+    let version = engine.and_then(|package| package.get("version")?.as_str());
+    Ok(version.context("Cargo.lock has no wasmtime")?.to_owned())
+}
+
+fn program(name: &str) -> String {
+    format!("{name}{}", std::env::consts::EXE_SUFFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_s_version_is_that_of_the_lock_file() {
+        let lock = "[[package]]\nname = \"other\"\nversion = \"1.0.0\"\n\n[[package]]\nname = \"wasmtime\"\nversion = \"48.0.8\"\n";
+        assert_eq!(engine_version(lock).expect("a version"), "48.0.8");
+        assert!(engine_version("[[package]]\nname = \"other\"\nversion = \"1.0.0\"\n").is_err());
+    }
+}

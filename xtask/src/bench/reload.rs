@@ -1,0 +1,228 @@
+//! `cargo xtask bench reload`: `isopod dev` watches a component; its file is replaced by new code, and the time until
+//! that code answers is taken. First with nobody else asking, as when one works alone; then under load, where every
+//! request must be answered well, by the old code or by the new.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::contender::GREETING;
+use super::server::{Server, free_address};
+use super::{Common, machine, statistics};
+use crate::step;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// How many times the code is replaced, without load and again under load
+    #[arg(long, default_value_t = 50)]
+    reloads: u32,
+    /// How many connections make the load, each asking again as soon as it is answered
+    #[arg(long, default_value_t = 4)]
+    connections: u32,
+}
+
+const HOST: &str = "reload.localhost";
+const MANIFEST: &str = "name = \"reload\"\ntype = \"dev\"\ncomponent = \"built/app.wasm\"\n";
+
+/// New code that has not answered by then will not.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+
+/// How finely the time is taken.
+const ASK_EVERY: Duration = Duration::from_micros(500);
+
+/// Between two reloads, so that each begins on a host at rest.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const MEDIAN_MS_BELOW: f64 = 60.0;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let program = arguments.common.host()?;
+    let [component] = super::components(["hello"])?;
+    let folder = super::fresh_folder("reload")?;
+    let mut code = Code::new(&component, folder.join("built/app.wasm"))?;
+    code.replace()?;
+    fs::write(folder.join("isopod.toml"), MANIFEST)?;
+    let address = free_address()?;
+    let mut dev = Command::new(program);
+    dev.arg("dev").arg(&folder).args(["--listen", &address.to_string()]);
+    let mut server = Server::start(dev, &folder.join("dev.log"))?;
+    server.wait_for(address, HOST, &code.greeting())?;
+
+    step::announce(&format!("{} reloads without load", arguments.reloads));
+    let quiet = reload_often(&mut code, address, arguments.reloads)?;
+    step::announce(&format!(
+        "{} reloads, {} connections asking all the time",
+        arguments.reloads, arguments.connections
+    ));
+    let load = Load::default();
+    let loaded = std::thread::scope(|scope| {
+        for _ in 0..arguments.connections {
+            scope.spawn(|| load.ask_until_stopped(address));
+        }
+        let outcome = reload_often(&mut code, address, arguments.reloads);
+        load.stopped.store(true, Ordering::Relaxed);
+        outcome
+    })?;
+    server.stop()?;
+    let figures = Figures { quiet, loaded, answered: load.answered.into_inner(), failed: load.failed.into_inner() };
+    figures.show();
+    arguments.common.write_json(&figures.json())
+}
+
+/// The component, in as many variants as are wanted. Each greets differently, so that its answers tell it from the
+/// others, and so that none of them was ever compiled before.
+struct Code {
+    bytes: Vec<u8>,
+    greeting_at: usize,
+    number: u32,
+    file: PathBuf,
+}
+
+impl Code {
+    fn new(component: &Path, file: PathBuf) -> Result<Code> {
+        let bytes = fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
+        let places: Vec<usize> = places_of(GREETING.as_bytes(), &bytes);
+        let [greeting_at] = places[..] else {
+            bail!("{} holds {GREETING:?} {} times instead of once", component.display(), places.len());
+        };
+        super::make_folder(file.parent().context("the component's file is in a folder")?)?;
+        Ok(Code { bytes, greeting_at, number: 0, file })
+    }
+
+    /// As long as the original, so that it can stand in its place.
+    fn greeting(&self) -> String {
+        format!("Hello, {:05}!", self.number)
+    }
+
+    /// Writes the next variant over the last, as a compiler does.
+    fn replace(&mut self) -> Result<()> {
+        self.number += 1;
+        let greeting = self.greeting();
+        self.bytes[self.greeting_at..][..greeting.len()].copy_from_slice(greeting.as_bytes());
+        fs::write(&self.file, &self.bytes).with_context(|| format!("cannot write {}", self.file.display()))
+    }
+}
+
+fn places_of(wanted: &[u8], bytes: &[u8]) -> Vec<usize> {
+    bytes.windows(wanted.len()).enumerate().filter(|(_, window)| *window == wanted).map(|(at, _)| at).collect()
+}
+
+/// Replaces the code again and again; the milliseconds until the new code answered, for each time.
+fn reload_often(code: &mut Code, address: SocketAddr, reloads: u32) -> Result<Vec<f64>> {
+    let mut client = Client::connect(address, HOST)?;
+    let mut milliseconds = Vec::new();
+    for _ in 0..reloads {
+        std::thread::sleep(PAUSE);
+        let began = Instant::now();
+        code.replace()?;
+        let expected = code.greeting();
+        while client.get()?.body != expected {
+            if began.elapsed() > ANSWERS_WITHIN {
+                bail!("new code did not answer within {ANSWERS_WITHIN:?}; `dev.log` beside the component says more");
+            }
+            std::thread::sleep(ASK_EVERY);
+        }
+        milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(milliseconds)
+}
+
+/// Connections that ask as often as they are answered, and how they fared.
+#[derive(Default)]
+struct Load {
+    stopped: AtomicBool,
+    answered: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Load {
+    fn ask_until_stopped(&self, address: SocketAddr) {
+        let mut client = None;
+        while !self.stopped.load(Ordering::Relaxed) {
+            let asked = match &mut client {
+                Some(client) => Client::get(client),
+                None => Client::connect(address, HOST).and_then(|new| client.insert(new).get()),
+            };
+            let good = asked.as_ref().is_ok_and(|answer| answer.status == 200 && answer.body.starts_with("Hello, "));
+            let counter = if good { &self.answered } else { &self.failed };
+            counter.fetch_add(1, Ordering::Relaxed);
+            if asked.is_err() {
+                client = None;
+            }
+        }
+    }
+}
+
+struct Figures {
+    quiet: Vec<f64>,
+    loaded: Vec<f64>,
+    answered: u64,
+    failed: u64,
+}
+
+impl Figures {
+    fn show(&self) {
+        println!("\nmilliseconds from the file's change to the new code's first answer, {}\n", machine::description());
+        println!("| reloads       | median |    p95 | slowest |");
+        println!("| ------------- | -----: | -----: | ------: |");
+        for (name, times) in [("without load", &self.quiet), ("under load", &self.loaded)] {
+            println!(
+                "| {name:<13} | {:>6.1} | {:>6.1} | {:>7.1} |",
+                median(times),
+                share(times, 95),
+                share(times, 100)
+            );
+        }
+        println!("\n{} requests were answered under load, {} failed", self.answered, self.failed);
+        let reached = |yes: bool| if yes { "reached" } else { "not reached" };
+        println!("target: median below {MEDIAN_MS_BELOW} ms: {}", reached(median(&self.quiet) < MEDIAN_MS_BELOW));
+        println!("target: no failed request: {}", reached(self.failed == 0));
+    }
+
+    fn json(&self) -> Value {
+        let times = |times: &[f64]| json!({ "median_ms": median(times), "p95_ms": share(times, 95), "max_ms": share(times, 100), "all_ms": times });
+        json!({
+            "conditions": machine::description(),
+            "without_load": times(&self.quiet),
+            "under_load": times(&self.loaded),
+            "requests_answered": self.answered,
+            "requests_failed": self.failed,
+        })
+    }
+}
+
+fn median(times: &[f64]) -> f64 {
+    statistics::median(times).unwrap_or(f64::NAN)
+}
+
+fn share(times: &[f64], share: u32) -> f64 {
+    statistics::percentile(times, share).unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_differs_from_the_original_in_its_greeting_only() {
+        let folder = std::env::temp_dir().join(format!("isopod-bench-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let original = folder.join("original");
+        fs::write(&original, b"..Hello, world!..").expect("a file");
+        let mut code = Code::new(&original, folder.join("built/app.wasm")).expect("one greeting");
+        code.replace().expect("a variant");
+        assert_eq!(fs::read(folder.join("built/app.wasm")).expect("a file"), b"..Hello, 00001!..");
+        fs::write(&original, b"no greeting").expect("a file");
+        assert!(Code::new(&original, folder.join("built/app.wasm")).is_err());
+        fs::remove_dir_all(&folder).expect("nothing is left behind");
+    }
+}

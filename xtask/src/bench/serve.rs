@@ -1,0 +1,105 @@
+//! `cargo xtask bench serve`: a greeting behind the host and behind others, one after the other, in several rounds.
+//! Only one server runs at a time, each for the same seconds, so that none of them is measured on a busier machine.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::contender::{Contender, Programs};
+use super::peers::{self, Peers};
+use super::report::{Figures, Series};
+use super::{Common, wrk};
+use crate::step;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Where the others' programs are, or are installed [default: target/peers]
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+    /// Measure only native axum and the servers that have one of these words in their names, such as `isopod`
+    #[arg(long, value_name = "WORD", num_args = 1..)]
+    only: Vec<String>,
+    /// How often each server has its turn
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// How long each turn is, after a second of warming up
+    #[arg(long, default_value_t = 5)]
+    seconds: u32,
+}
+
+const WARM_UP_SECONDS: u32 = 1;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    peers::wrk()?;
+    let mut contenders = wanted(&arguments.only);
+    let programs = programs(arguments, &contenders)?;
+    contenders.retain(|contender| programs.has(*contender));
+    programs.deploy()?;
+    let mut figures = Figures::new(&contenders, arguments.rounds, arguments.seconds);
+    for round in 1..=arguments.rounds {
+        step::announce(&format!("round {round} of {}", arguments.rounds));
+        // Every second round goes backwards, so that none always follows the same other.
+        let mut turns: Vec<&mut Series> = figures.series.iter_mut().collect();
+        if round % 2 == 0 {
+            turns.reverse();
+        }
+        for series in turns {
+            series.runs.push(measure(&programs, series.contender, arguments.seconds)?);
+        }
+    }
+    println!("\n{figures}");
+    arguments.common.write_json(&figures.json())
+}
+
+/// Native axum is always there, since all others are compared with it.
+fn wanted(words: &[String]) -> Vec<Contender> {
+    let named = |contender: &Contender| words.iter().any(|word| contender.to_string().contains(word));
+    let is_wanted = |contender: &Contender| words.is_empty() || *contender == Contender::Axum || named(contender);
+    Contender::ALL.into_iter().filter(is_wanted).collect()
+}
+
+fn measure(programs: &Programs, contender: Contender, seconds: u32) -> Result<wrk::Report> {
+    let (server, address) = programs.start(contender)?;
+    wrk::run(address, &contender.host(), WARM_UP_SECONDS)?;
+    let report = wrk::run(address, &contender.host(), seconds)?;
+    server.stop()?;
+    println!("         {:>9.0} requests/s  {contender}", report.requests_per_second);
+    Ok(report)
+}
+
+fn programs(arguments: &Arguments, contenders: &[Contender]) -> Result<Programs> {
+    let folder = match &arguments.peers {
+        Some(folder) => std::path::absolute(folder)?,
+        None => step::target()?.join("peers"),
+    };
+    let peers = Peers::in_folder(folder);
+    let is_among = |needed: fn(Contender) -> bool| contenders.iter().any(|contender| needed(*contender));
+    let [sdk, wasi02, wasi03] = super::components(["hello", "hello-wasi02", "hello-wasi03"])?;
+    Ok(Programs {
+        axum: peers.axum()?,
+        isopod: arguments.common.host()?,
+        wasmtime_cli: is_among(Contender::needs_wasmtime_cli).then(|| peers.wasmtime_cli()).and_then(or_left_out),
+        workerd: is_among(Contender::needs_workerd).then(|| peers.workerd()).and_then(or_left_out),
+        sdk,
+        wasi02,
+        wasi03,
+        folder: super::fresh_folder("serve")?,
+    })
+}
+
+/// The comparison is still worth something without one of the others.
+fn or_left_out(found: Result<PathBuf>) -> Option<PathBuf> {
+    match found {
+        Ok(program) => {
+            let version = peers::version(&program).unwrap_or_else(|| program.display().to_string());
+            step::announce(&format!("measuring beside {version}"));
+            Some(program)
+        }
+        Err(error) => {
+            step::announce(&format!("left out: {error:#}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Owns what the host is to reach beside others. Pure: compares figures, never takes them.
+
+use super::contender::Contender;
+
+/// `ours` is to do at least `at_least` times what `theirs` does.
+pub(super) struct Target {
+    pub(super) ours: Contender,
+    pub(super) theirs: Contender,
+    pub(super) at_least: f64,
+}
+
+/// Each is compared with peers that promise the same: a fresh instance for each request with fresh instances, a reused
+/// one with reused ones.
+pub(super) const TARGETS: [Target; 15] = [
+    target(Contender::IsopodSdk, 0.8, Contender::Axum),
+    target(Contender::IsopodWasi02, 0.5, Contender::Axum),
+    target(Contender::IsopodWasi02Fresh, 0.25, Contender::Axum),
+    target(Contender::IsopodWasi03, 1.1, Contender::WasmtimeWasi03),
+    target(Contender::IsopodWasi03, 1.1, Contender::WasmtimeWasi03Tuned),
+    target(Contender::IsopodSdk, 1.0, Contender::WasmtimeWasi02),
+    target(Contender::IsopodSdk, 1.0, Contender::WasmtimeWasi02TunedReused),
+    target(Contender::IsopodWasi02, 1.0, Contender::WasmtimeWasi02),
+    target(Contender::IsopodWasi02, 1.0, Contender::WasmtimeWasi02TunedReused),
+    target(Contender::IsopodWasi02Fresh, 1.0, Contender::WasmtimeWasi02),
+    target(Contender::IsopodWasi02Fresh, 1.0, Contender::WasmtimeWasi02Tuned),
+    target(Contender::IsopodSdk, 1.0, Contender::Workerd),
+    target(Contender::IsopodWasi02, 1.0, Contender::Workerd),
+    target(Contender::IsopodWasi02Fresh, 1.0, Contender::Workerd),
+    target(Contender::IsopodWasi03, 1.0, Contender::Workerd),
+];
+
+const fn target(ours: Contender, at_least: f64, theirs: Contender) -> Target {
+    Target { ours, theirs, at_least }
+}
