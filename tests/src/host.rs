@@ -77,7 +77,16 @@ impl Host {
     /// Where it does not stop cleanly.
     #[track_caller]
     pub fn stop(&mut self) {
-        self.running.signal(libc::SIGTERM);
+        self.ask_to_stop();
+        self.until_stopped();
+    }
+
+    /// Waits for its end after it was asked to stop.
+    ///
+    /// # Panics
+    /// Where it does not stop cleanly.
+    #[track_caller]
+    pub fn until_stopped(&mut self) {
         let status = self.running.end();
         assert!(status.success(), "the host ended with {status}: {}", self.said());
     }

@@ -10,7 +10,7 @@ pub struct Push {
     pub state: String,
     pub reason: Option<String>,
     pub reason_code: Option<String>,
-    pub release: Option<String>,
+    pub release: Option<u64>,
     pub created_app: bool,
     pub log: Vec<String>,
 }
@@ -37,7 +37,7 @@ impl From<Value> for Push {
             state: must("state"),
             reason: may("reason"),
             reason_code: may("reason_code"),
-            release: may("release"),
+            release: value["release"].as_u64(),
             created_app: value["created_app"] == true,
             log: log.iter().filter_map(|line| line.as_str().map(str::to_owned)).collect(),
         }

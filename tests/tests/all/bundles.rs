@@ -97,7 +97,7 @@ fn a_failed_push_leaves_the_release_before_it_in_service() {
         assert!(push.reason.is_some_and(|reason| reason.len() > code.len() + 2), "{what}: the reason says nothing");
         assert_eq!(host.state("victim"), "running", "{what}");
     }
-    assert_eq!(host.show("victim")["release"], "v1");
+    assert_eq!(host.show("victim")["release"], 1);
     let waited = host.upload("victim", &Bundle::component("hello"), "?wait=true");
     let problem = waited.problem_of("victim", 422, "push-failed");
     assert_eq!(problem["push"]["state"], "failed", "{problem}");
@@ -120,7 +120,7 @@ fn a_guest_that_fails_at_its_start_never_gets_traffic() {
     let push = host.ended(&host.push("greedy", &Bundle::archive(unwell, &guest("greedy"))));
     assert_eq!(push.reason_code.as_deref(), Some("health-check"), "{push:?}");
     assert!(push.reason.is_some_and(|reason| reason.contains("/error")));
-    assert_eq!(host.show("greedy")["release"], "v1");
+    assert_eq!(host.show("greedy")["release"], 1);
     asking.finish();
 }
 

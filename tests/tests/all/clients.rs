@@ -24,6 +24,8 @@ fn a_client_that_says_half_is_cut_off_and_holds_nothing() {
     };
     let app = "host: hello.localhost";
     let silent = vec![
+        ("no word", open(host.listen, String::new())),
+        ("no word to the API", open(host.admin, String::new())),
         ("half a request line", open(host.listen, "GET / HT".to_owned())),
         ("half a head", open(host.listen, format!("GET / HTTP/1.1\r\n{app}\r\nx-half: "))),
         ("half a head for the API", open(host.admin, "GET /livez HTTP/1.1\r\nhost: x\r\n".to_owned())),
@@ -153,5 +155,5 @@ fn a_stop_finishes_what_was_accepted() {
     }
     assert_eq!(String::from_utf8_lossy(&body), "one two three four five");
     drop(wire);
-    host.stop();
+    host.until_stopped();
 }

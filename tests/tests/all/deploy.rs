@@ -27,11 +27,11 @@ fn one_curl_of_a_component_deploys_an_app() {
     let push = Push::from(answer);
     assert!(push.created_app, "{push:?}");
     let ended = host.ended(&push);
-    assert_eq!((ended.state.as_str(), ended.release.as_deref()), ("completed", Some("v1")), "{ended:?}");
+    assert_eq!((ended.state.as_str(), ended.release), ("completed", Some(1)), "{ended:?}");
     assert!(!ended.log.is_empty(), "a push tells what it does");
     assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!");
     let app = host.show("hello");
-    assert_eq!((&app["state"], &app["type"], &app["release"]), (&json!("running"), &json!("dev"), &json!("v1")));
+    assert_eq!((&app["state"], &app["type"], &app["release"]), (&json!("running"), &json!("dev"), &json!(1)));
     assert_eq!(app["urls"][0], format!("http://hello.localhost:{}/", host.listen.port()));
 }
 
@@ -59,7 +59,7 @@ fn a_restart_brings_every_app_back() {
     assert_eq!(host.token, token, "the token lasts");
     for app in ["one", "two"] {
         assert_eq!(host.get(app, "/").expect(200).text(), "Hello, world!");
-        assert_eq!((host.state(app), host.show(app)["release"].clone()), ("running".to_owned(), json!("v1")));
+        assert_eq!((host.state(app), host.show(app)["release"].clone()), ("running".to_owned(), json!(1)));
     }
     assert_eq!(host.show("two")["type"], "staging");
     assert_eq!(host.state("empty"), "stopped");
@@ -75,7 +75,7 @@ fn a_host_that_was_killed_brings_every_app_back() {
     assert_eq!(host.state("kept"), "running");
     let ended = host.push_now(&push);
     assert!(ended.is_final(), "{ended:?}");
-    let release = if ended.state == "completed" { "v2" } else { "v1" };
+    let release = if ended.state == "completed" { 2 } else { 1 };
     assert_eq!(host.show("kept")["release"], release, "{ended:?}");
     let expected = if ended.state == "completed" { "ok" } else { "Hello, world!" };
     assert_eq!(host.get("kept", "/").expect(200).text(), expected);
@@ -119,8 +119,8 @@ fn two_pushes_at_a_time_are_done_one_after_the_other() {
     ];
     let mut releases: Vec<_> = pushes.iter().map(|push| host.ended(push).release).collect();
     releases.sort();
-    assert_eq!(releases, [Some("v1".to_owned()), Some("v2".to_owned())]);
-    assert_eq!(host.show("busy")["release"], "v2");
+    assert_eq!(releases, [Some(1), Some(2)]);
+    assert_eq!(host.show("busy")["release"], 2);
     let listed = host.api(Ask::get("/v1/apps/busy/pushes")).expect(200).json();
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(2));
 }
@@ -178,7 +178,7 @@ fn a_bundles_manifest_is_what_the_app_gets() {
     };
     check();
     let push = host.deploy("greedy", Bundle::component(guest("greedy")));
-    assert_eq!(push.release.as_deref(), Some("v2"));
+    assert_eq!(push.release, Some(2));
     check();
 }
 

@@ -109,7 +109,7 @@ fn storage_has_its_bounds() {
 #[test]
 fn faults_are_counted_by_kind() {
     let host = host_with_greedy("memory = \"32MiB\"\nrequest_timeout = \"300ms\"");
-    for path in ["/panic", "/panic", "/stuck", "/allocate", "/exit"] {
+    for path in ["/panic", "/panic", "/never", "/allocate", "/exit"] {
         host.get("greedy", path);
     }
     let count = |fault: &str| host.metric(&format!("isopod_faults_total{{app=\"greedy\",fault=\"{fault}\"}}"));

@@ -42,12 +42,13 @@ fn a_missing_or_wrong_token_is_refused() {
     assert!(challenged(&missing), "{missing}");
     ask("Basic YTpi").problem(401, "no-token");
     ask("Bearer").problem(401, "no-token");
+    ask("Bearer ").problem(401, "no-token");
     let shortened = &host.token[..host.token.len() - 1];
-    for token in ["guess", "", shortened, &format!("{}x", host.token), &host.token.to_uppercase()] {
+    for token in ["guess", shortened, &format!("{}x", host.token), &host.token.to_uppercase()] {
         let answer = ask(&format!("Bearer {token}"));
         answer.problem(401, "unknown-token");
         assert!(challenged(&answer), "{answer}");
-        assert!(token.is_empty() || !answer.text().contains(token), "a token is never repeated");
+        assert!(!answer.text().contains(token), "a token is never repeated");
     }
     // Nothing of the body is looked at before the token is.
     host.api_as_it_is(&Ask::post("/v1/apps/app/pushes").body("application/wasm", guest("hello"))).problem(401, "no-token");
