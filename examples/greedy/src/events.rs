@@ -9,7 +9,10 @@ pub async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
         "fail" => Err(Error::msg("greedy was asked to fail"))?,
         "retry" => Err(Error::msg("greedy was asked to put it off").retry_after(Duration::from_secs(7))),
         "panic" => panic!("greedy was asked to panic"),
-        "never" => std::future::pending().await,
+        "never" => {
+            sleep(Duration::MAX).await;
+            Ok(None)
+        }
         kind => Ok(Some(Reply::text(format!("{kind}, delivery {}", event.attempt)))),
     }
 }
