@@ -40,7 +40,18 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // Our own `cargo run` described this package to us in variables. Some build scripts watch those: passed on, they
+    // would have half of the dependencies compiled again whenever a contributor types cargo without xtask.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| describes_a_package(name)) {
+        command.env_remove(name);
+    }
     command
+}
+
+fn describes_a_package(variable: &OsStr) -> bool {
+    let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    let name = variable.to_string_lossy();
+    prefixes.iter().any(|prefix| name.starts_with(prefix)) || ["OUT_DIR", "LD_LIBRARY_PATH"].contains(&name.as_ref())
 }
 
 /// The repository that cargo was called in; a copy of this program may serve several of its worktrees.
@@ -70,4 +81,18 @@ fn shown(command: &Command) -> String {
         .map(|(at, word)| if at == 0 { name(word) } else { word.to_string_lossy().into_owned() })
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_describes_this_package_is_not_passed_on() {
+        assert!(describes_a_package(OsStr::new("CARGO_PKG_NAME")));
+        assert!(describes_a_package(OsStr::new("CARGO_MANIFEST_DIR")));
+        assert!(!describes_a_package(OsStr::new("CARGO_TARGET_DIR")));
+        assert!(!describes_a_package(OsStr::new("CARGO_HOME")));
+        assert!(!describes_a_package(OsStr::new("PATH")));
+    }
 }

@@ -65,6 +65,15 @@ impl Toolchain {
         command.current_dir(folder);
         // A manifest says where its build leaves the component; these would move it elsewhere.
         command.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET_DIR").env_remove("CARGO_BUILD_TARGET");
+        // Where a cargo runs us (`cargo xtask`), it describes our package in variables that some build scripts watch: a
+        // guest would be compiled again whenever it is built the other way.
+        let describes_us = |name: &OsString| {
+            let name = name.to_string_lossy();
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| describes_us(name)) {
+            command.env_remove(name);
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
