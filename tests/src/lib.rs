@@ -1,1 +1,26 @@
-//! tests
+//! The harness of the end-to-end tests: starts the real program and talks to it as its users do. It knows no internals
+//! of the host, and nothing here is a test.
+//!
+//! The tests stand in `tests/all`; what they call stands here, so that a change of the API touches one place.
+
+pub mod bundle;
+pub mod guests;
+pub mod h2c;
+pub mod host;
+pub mod http;
+pub mod limits;
+pub mod neighbour;
+pub mod problem;
+pub mod program;
+pub mod push;
+pub mod wait;
+pub mod wire;
+
+pub use bundle::Bundle;
+pub use guests::guest;
+pub use host::Host;
+pub use http::{Answer, Ask, Broken};
+pub use neighbour::Neighbour;
+pub use push::Push;
+pub use wait::wait_for;
+pub use wire::Wire;

@@ -4,11 +4,13 @@
 //! With the config var GREEDY_START set to `trap`, `spin` or `allocate` it already misbehaves while it is started.
 
 mod acts;
+mod events;
 mod start;
 
 use isopod_sdk::prelude::*;
 
 isopod_sdk::http_streaming!(app);
+isopod_sdk::events!(events::on_event);
 
 async fn app(request: Request, body: IncomingBody) -> Result<Response> {
     match request.path() {

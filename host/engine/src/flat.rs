@@ -30,7 +30,10 @@ pub(crate) async fn answer(mut instance: Instance, request: Request<RequestBody>
     };
     instance.begin(request_id);
     match call(&mut instance, &lower(&parts, &body)).await {
-        Ok(Ok(flat)) => Answer { response: lift(flat), after: instance.finished().into() },
+        Ok(Ok(flat)) => {
+            let limit = instance.program.sandbox().limits.reply_body_bytes;
+            Answer { response: lift(flat, limit), after: instance.finished().into() }
+        }
         Ok(Err(message)) => Answer { response: Err(Fault::Failed { message }), after: instance.finished().into() },
         Err(error) => Answer::lost(instance.fault(&error)),
     }
@@ -78,8 +81,12 @@ fn header_text(headers: &HeaderMap, name: &HeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-fn lift(flat: FlatResponse) -> Result<Response<ReplyBody>, Fault> {
+fn lift(flat: FlatResponse, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
     let bad = |detail: String| Fault::BadAnswer { detail };
+    if flat.body.len() as u64 > body_bytes_max {
+        let bytes = flat.body.len();
+        return Err(bad(format!("{bytes} bytes are more than {body_bytes_max}, which is reply_body under [limits]")));
+    }
     let size: usize = flat.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if flat.headers.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
         return Err(bad(format!("{} headers of {size} bytes are too many", flat.headers.len())));
@@ -112,9 +119,14 @@ mod tests {
     #[test]
     fn headers_of_the_connection_are_left_to_the_host() {
         let response =
-            lift(flat(200, &[("x-a", "1"), ("content-length", "99"), ("connection", "close")])).ok().unwrap();
+            lift(flat(200, &[("x-a", "1"), ("content-length", "99"), ("connection", "close")]), 5).ok().unwrap();
         assert_eq!(response.headers().len(), 1);
         assert_eq!(response.body().size_hint().exact(), Some(5));
+    }
+
+    #[test]
+    fn a_body_over_its_limit_is_a_bad_answer() {
+        assert!(matches!(lift(flat(200, &[]), 4), Err(Fault::BadAnswer { .. })));
     }
 
     #[test]
@@ -128,7 +140,7 @@ mod tests {
             flat(200, &[("a b", "")]),
             flat(200, &[("a", "x\r\ny")]),
         ] {
-            assert!(matches!(lift(bad), Err(Fault::BadAnswer { .. })));
+            assert!(matches!(lift(bad, 1_000), Err(Fault::BadAnswer { .. })));
         }
     }
 }

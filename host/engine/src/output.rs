@@ -162,8 +162,7 @@ mod tests {
         let lines = Lines::new(Stream::Stdout, Arc::clone(&sink) as Arc<dyn Output>, 8, RequestId::default());
         parts.iter().for_each(|part| lines.take(part.as_bytes()));
         lines.flush_partial();
-        let kept = sink.0.lock().unwrap().clone();
-        kept
+        std::mem::take(&mut *sink.0.lock().unwrap())
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Client {
         self.finish(self.run(Method::POST, path, &headers, SendBody::from_reader(body))?)
     }
 
-    /// Follows a stream of server-sent events. The inner failure is an answer which is no such stream.
+    /// Follows a stream of server-sent events. An answer which is no such stream is a failure.
     pub(crate) fn follow(&self, path: &str) -> Result<Follow, Failure> {
         let response = self.run(Method::GET, path, &[("accept", "text/event-stream")], SendBody::none())?;
         let streams = response

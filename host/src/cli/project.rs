@@ -46,7 +46,7 @@ pub(crate) struct Project {
 impl Project {
     /// Reads the project in a folder.
     pub(crate) fn open(folder: &Path) -> Result<Project, Failure> {
-        let path = folder.join(MANIFEST);
+        let path = if folder == Path::new(".") { PathBuf::from(MANIFEST) } else { folder.join(MANIFEST) };
         let manifest_text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Failure::new(format!("{} is no project", shown(folder)))
                 .why("it holds no isopod.toml")

@@ -1,5 +1,7 @@
 //! One connection: its HTTP, and each of its requests from head to answer.
 
+#![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
+
 use super::{
     AccessLine, Shared, build_page,
     route::{Route, route},
@@ -20,8 +22,19 @@ use hyper_util::{
 };
 use isopod_engine::{Fault, ReplyBody, RequestBody};
 use isopod_policy::RequestId;
-use std::{convert::Infallible, sync::Arc, time::Instant};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -40,16 +53,29 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
         .max_header_list_size(u32::try_from(limits::TRAFFIC_HEAD_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(limits::TRAFFIC_KEEP_ALIVE)
         .keep_alive_timeout(limits::TRAFFIC_HEADERS_TIMEOUT);
-    let service = service_fn(move |request| {
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(shared.answer(request).await) }
     });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = super::stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut first_words = std::pin::pin!(sleep(limits::TRAFFIC_HEADERS_TIMEOUT));
+    let mut waiting = true;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            // While it is not known which HTTP a client speaks, no timeout of either is running yet.
+            () = first_words.as_mut(), if waiting => {
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
+                waiting = false;
+            }
+            () = super::stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
         }
     };
     if let Err(error) = ended {
@@ -150,6 +176,7 @@ fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyB
     error.filter(|_| build_page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
 }
 
+/// What the client is told, and the name of the fault for log and metrics.
 type Failed = (Problem, Option<&'static str>);
 
 async fn deliver(running: &Running, request: Request<Incoming>, id: RequestId) -> Result<Response<ReplyBody>, Failed> {

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::process::Child;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+
+/// In which Linux tells processes' times to programs, whatever its own clock is.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What a figure was measured on, in one line. A part that the system does not tell is left out.
 pub(super) fn description() -> String {
@@ -21,6 +25,19 @@ pub(super) fn description() -> String {
 /// How many processes wanted to run, on average over the last minute.
 pub(super) fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// The processor time that a process has used so far, all its threads together.
+pub(super) fn processor_time(process: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    Some(Duration::from_secs_f64(ticks(&stat)? / TICKS_PER_SECOND))
+}
+
+/// In user and in kernel mode: the 14th and 15th field. The second, a name, may hold anything but ends with the last `)`.
+fn ticks(stat: &str) -> Option<f64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some(next()? + next()?)
 }
 
 fn cpu_model(cpuinfo: &str) -> Option<&str> {
@@ -57,6 +74,7 @@ mod tests {
     #[test]
     fn the_system_tells_its_parts() {
         assert_eq!(cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"), Some("Some CPU @ 2 GHz"));
+        assert_eq!(ticks("7 (a (b) c) S 1 7 7 0 -1 4 500 0 0 0 120 30 9 9 20"), Some(150.0));
         assert_eq!(memory_gib("MemTotal:        4194304 kB\nMemFree: 1 kB\n"), Some(4.0));
     }
 }

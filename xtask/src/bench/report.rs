@@ -1,6 +1,7 @@
 //! Owns how the figures of `bench serve` are reduced and shown, to people and as JSON. Never measures.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,21 @@ use super::{machine, statistics};
 /// All runs of one contender, in the order of the rounds.
 pub(super) struct Series {
     pub(super) contender: Contender,
-    pub(super) runs: Vec<Report>,
+    pub(super) runs: Vec<Run>,
+}
+
+/// What one turn of a contender showed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) wrk: Report,
+    /// The server's own processor time; says most where other programs disturb the run.
+    pub(super) processor: Option<Duration>,
+}
+
+impl Run {
+    fn processor_us_per_request(&self) -> f64 {
+        self.processor.map_or(f64::NAN, |time| time.as_secs_f64() * 1e6 / self.wrk.requests as f64)
+    }
 }
 
 pub(super) struct Figures {
@@ -21,20 +36,20 @@ pub(super) struct Figures {
 }
 
 impl Series {
-    fn of(&self, figure: impl Fn(&Report) -> f64) -> Vec<f64> {
+    fn of(&self, figure: impl Fn(&Run) -> f64) -> Vec<f64> {
         self.runs.iter().map(figure).collect()
     }
 
     fn requests_per_second(&self) -> Vec<f64> {
-        self.of(|run| run.requests_per_second)
+        self.of(|run| run.wrk.requests_per_second)
     }
 
-    fn median(&self, figure: impl Fn(&Report) -> f64) -> f64 {
+    fn median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
         statistics::median(&self.of(figure)).unwrap_or(f64::NAN)
     }
 
     fn errors(&self) -> u64 {
-        self.runs.iter().map(|run| run.errors).sum()
+        self.runs.iter().map(|run| run.wrk.errors).sum()
     }
 }
 
@@ -64,9 +79,10 @@ impl Figures {
         let series = self.series.iter().map(|series| {
             json!({
                 "server": series.contender.to_string(),
-                "requests_per_second": series.median(|run| run.requests_per_second),
-                "p50_ms": series.median(|run| run.p50_ms),
-                "p99_ms": series.median(|run| run.p99_ms),
+                "requests_per_second": series.median(|run| run.wrk.requests_per_second),
+                "p50_ms": series.median(|run| run.wrk.p50_ms),
+                "p99_ms": series.median(|run| run.wrk.p99_ms),
+                "processor_us_per_request": series.median(Run::processor_us_per_request),
                 "errors": series.errors(),
                 "ratio_to_native": self.ratio(series.contender, Contender::Axum),
                 "rounds_requests_per_second": series.requests_per_second(),
@@ -94,17 +110,22 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{}\n", self.conditions)?;
-        writeln!(out, "| {:<43} | requests/s | ratio to native |  p50 ms |  p99 ms | errors |", "server")?;
-        writeln!(out, "| {:-<43} | ---------: | --------------: | ------: | ------: | -----: |", "")?;
+        writeln!(
+            out,
+            "| {:<43} | requests/s | ratio to native |  p50 ms |  p99 ms | CPU µs/request | errors |",
+            "server"
+        )?;
+        writeln!(out, "| {:-<43} | ---------: | --------------: | ------: | ------: | -------------: | -----: |", "")?;
         for series in &self.series {
             writeln!(
                 out,
-                "| {:<43} | {:>10.0} | {:>15} | {:>7.2} | {:>7.2} | {:>6} |",
+                "| {:<43} | {:>10.0} | {:>15} | {:>7.2} | {:>7.2} | {:>14.1} | {:>6} |",
                 series.contender.to_string(),
-                series.median(|run| run.requests_per_second),
+                series.median(|run| run.wrk.requests_per_second),
                 shown(self.ratio(series.contender, Contender::Axum)),
-                series.median(|run| run.p50_ms),
-                series.median(|run| run.p99_ms),
+                series.median(|run| run.wrk.p50_ms),
+                series.median(|run| run.wrk.p99_ms),
+                series.median(Run::processor_us_per_request),
                 series.errors(),
             )?;
         }
@@ -136,8 +157,9 @@ fn shown(ratio: Option<f64>) -> String {
 mod tests {
     use super::*;
 
-    fn run(requests_per_second: f64) -> Report {
-        Report { requests_per_second, p50_ms: 1.0, p99_ms: 2.0, errors: 0 }
+    fn run(requests_per_second: f64) -> Run {
+        let wrk = Report { requests: 1000, requests_per_second, p50_ms: 1.0, p99_ms: 2.0, errors: 0 };
+        Run { wrk, processor: Some(Duration::from_millis(8)) }
     }
 
     fn figures() -> Figures {
@@ -145,6 +167,11 @@ mod tests {
         figures.series[0].runs = [100.0, 200.0, 100.0].map(run).into();
         figures.series[1].runs = [81.0, 120.0, 85.0].map(run).into();
         figures
+    }
+
+    #[test]
+    fn processor_time_is_told_for_each_request() {
+        assert!((run(1.0).processor_us_per_request() - 8.0).abs() < 1e-9);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::contender::{Contender, Programs};
 use super::peers::{self, Peers};
-use super::report::{Figures, Series};
+use super::report::{Figures, Run, Series};
 use super::{Common, wrk};
 use crate::step;
 
@@ -60,13 +60,15 @@ fn wanted(words: &[String]) -> Vec<Contender> {
     Contender::ALL.into_iter().filter(is_wanted).collect()
 }
 
-fn measure(programs: &Programs, contender: Contender, seconds: u32) -> Result<wrk::Report> {
+fn measure(programs: &Programs, contender: Contender, seconds: u32) -> Result<Run> {
     let (server, address) = programs.start(contender)?;
     wrk::run(address, &contender.host(), WARM_UP_SECONDS)?;
+    let before = server.processor_time();
     let report = wrk::run(address, &contender.host(), seconds)?;
+    let processor = server.processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
     server.stop()?;
     println!("         {:>9.0} requests/s  {contender}", report.requests_per_second);
-    Ok(report)
+    Ok(Run { wrk: report, processor })
 }
 
 fn programs(arguments: &Arguments, contenders: &[Contender]) -> Result<Programs> {

@@ -71,6 +71,11 @@ impl Server {
         Ok(())
     }
 
+    /// The processor time that it has used so far.
+    pub(super) fn processor_time(&self) -> Option<Duration> {
+        super::machine::processor_time(self.child.id())
+    }
+
     /// Asks the server to end, and waits until it has.
     pub(super) fn stop(mut self) -> Result<()> {
         super::machine::ask_to_end(&mut self.child)?;

@@ -12,6 +12,7 @@ pub(super) const CONNECTIONS: u32 = 32;
 /// What one run of wrk found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Report {
+    pub(super) requests: u64,
     pub(super) requests_per_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
@@ -36,7 +37,9 @@ fn parse(report: &str) -> Option<Report> {
     let after = |label: &str| report.lines().find_map(|line| line.trim().strip_prefix(label)).map(str::trim);
     let sockets = after("Socket errors:").map_or(Some(0), sum_of_counts)?;
     let answers = after("Non-2xx or 3xx responses:").map_or(Some(0), |count| count.parse().ok())?;
+    let summary = report.lines().find_map(|line| line.split_once(" requests in "));
     Some(Report {
+        requests: summary?.0.trim().parse().ok()?,
         requests_per_second: after("Requests/sec:")?.parse().ok()?,
         p50_ms: milliseconds(after("50%")?)?,
         p99_ms: milliseconds(after("99%")?)?,
@@ -85,7 +88,9 @@ Transfer/sec:     16.02MB
     #[test]
     fn a_report_is_read() {
         let report = parse(GOOD).expect("a report");
-        assert_eq!(report, Report { requests_per_second: 108_642.12, p50_ms: 0.25, p99_ms: 1.2, errors: 0 });
+        let expected =
+            Report { requests: 543_210, requests_per_second: 108_642.12, p50_ms: 0.25, p99_ms: 1.2, errors: 0 };
+        assert_eq!(report, expected);
     }
 
     #[test]

@@ -1,0 +1,18 @@
+//! What it does with an event is named by the event's type, as the path names what it does with a request.
+
+use isopod_sdk::prelude::*;
+use std::time::Duration;
+
+pub async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
+    match event.kind.as_str() {
+        "quiet" => Ok(None),
+        "fail" => Err(Error::msg("greedy was asked to fail"))?,
+        "retry" => Err(Error::msg("greedy was asked to put it off").retry_after(Duration::from_secs(7))),
+        "panic" => panic!("greedy was asked to panic"),
+        "never" => {
+            sleep(Duration::MAX).await;
+            Ok(None)
+        }
+        kind => Ok(Some(Reply::text(format!("{kind}, delivery {}", event.attempt)))),
+    }
+}

@@ -1,0 +1,244 @@
+//! Owns a host: `isopod up` on free ports with a data folder of its own, and how its users reach it.
+
+use crate::{Answer, Ask, Broken, Bundle, Push, Wire, program, program::Running, wait_for};
+use serde_json::{Value, json};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+/// A host that runs, until it is dropped.
+pub struct Host {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub token: String,
+    running: Running,
+    data: PathBuf,
+    /// Removed with the host, unless the folder is somebody else's.
+    temporary: Option<TempDir>,
+}
+
+impl Host {
+    /// Starts one with a new data folder.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("isopod-test-").tempdir().expect("a folder can be made");
+        let data = folder.path().join("data");
+        Self { temporary: Some(folder), ..Self::on(&data) }
+    }
+
+    /// Starts one on this data folder.
+    ///
+    /// # Panics
+    /// Where it does not get ready.
+    #[track_caller]
+    pub fn on(data: &Path) -> Self {
+        let folder = data.to_str().expect("test folders are text");
+        let args = ["up", "--data", folder, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let mut running = Running::start(program::command(&args));
+        let ready = running.line_on_stdout("isopod ready ");
+        let address = |name: &str| {
+            let found = ready.split(' ').find_map(|word| word.strip_prefix(name)).and_then(|text| text.parse().ok());
+            found.unwrap_or_else(|| panic!("no {name} in the ready line: {ready}"))
+        };
+        let (listen, admin) = (address("listen="), address("admin="));
+        let token = std::fs::read_to_string(data.join("admin.token")).expect("the host has made its token");
+        Self { listen, admin, token: token.trim().to_owned(), running, data: data.to_owned(), temporary: None }
+    }
+
+    /// Where it keeps its data.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.running.id()
+    }
+
+    /// What it wrote about itself so far.
+    pub fn said(&self) -> String {
+        self.running.said()
+    }
+
+    /// Asks it to stop, as a supervisor does, and starts it again on the same data.
+    ///
+    /// # Panics
+    /// Where it does not stop cleanly.
+    #[track_caller]
+    pub fn restart(mut self) -> Self {
+        self.stop();
+        self.again()
+    }
+
+    /// Asks it to stop.
+    ///
+    /// # Panics
+    /// Where it does not stop cleanly.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.ask_to_stop();
+        self.until_stopped();
+    }
+
+    /// Waits for its end after it was asked to stop.
+    ///
+    /// # Panics
+    /// Where it does not stop cleanly.
+    #[track_caller]
+    pub fn until_stopped(&mut self) {
+        let status = self.running.end();
+        assert!(status.success(), "the host ended with {status}: {}", self.said());
+    }
+
+    /// Asks it to stop and does not wait.
+    pub fn ask_to_stop(&self) {
+        self.running.signal(libc::SIGTERM);
+    }
+
+    /// Kills it without a warning and starts it again on the same data.
+    #[track_caller]
+    pub fn kill_and_restart(mut self) -> Self {
+        self.running.signal(libc::SIGKILL);
+        self.running.end();
+        self.again()
+    }
+
+    fn again(mut self) -> Self {
+        let temporary = self.temporary.take();
+        Self { temporary, ..Self::on(&self.data) }
+    }
+
+    /// Asks the API with the administrator's token.
+    ///
+    /// # Panics
+    /// Where no answer comes.
+    #[track_caller]
+    pub fn api(&self, ask: Ask) -> Answer {
+        self.api_with(&self.token, ask)
+    }
+
+    /// Asks the API with another token.
+    ///
+    /// # Panics
+    /// Where no answer comes.
+    #[track_caller]
+    pub fn api_with(&self, token: &str, ask: Ask) -> Answer {
+        self.api_as_it_is(&ask.header("authorization", format!("Bearer {token}")))
+    }
+
+    /// Asks the API without adding anything.
+    ///
+    /// # Panics
+    /// Where no answer comes.
+    #[track_caller]
+    pub fn api_as_it_is(&self, ask: &Ask) -> Answer {
+        ask.send(self.admin).unwrap_or_else(|broken| panic!("{} {}: {broken}", ask.method, ask.path))
+    }
+
+    /// Asks an app.
+    pub fn try_app(&self, app: &str, ask: Ask) -> Result<Answer, Broken> {
+        self.to_app(app, ask).send(self.listen)
+    }
+
+    /// Asks an app.
+    ///
+    /// # Panics
+    /// Where no whole answer comes.
+    #[track_caller]
+    pub fn app(&self, app: &str, ask: Ask) -> Answer {
+        let (method, path) = (ask.method, ask.path.clone());
+        self.try_app(app, ask).unwrap_or_else(|broken| panic!("{method} {path} of {app}: {broken}"))
+    }
+
+    /// Asks an app for a path.
+    #[track_caller]
+    pub fn get(&self, app: &str, path: &str) -> Answer {
+        self.app(app, Ask::get(path))
+    }
+
+    /// A request with the app's name on it.
+    pub fn to_app(&self, app: &str, ask: Ask) -> Ask {
+        ask.header("host", format!("{app}.localhost"))
+    }
+
+    /// A connection for app traffic.
+    ///
+    /// # Panics
+    /// Where none can be made.
+    pub fn wire(&self) -> Wire {
+        Wire::open(self.listen).expect("the host accepts connections")
+    }
+
+    /// Makes an app.
+    #[track_caller]
+    pub fn create(&self, app: &str, app_type: &str) -> Value {
+        self.api(Ask::post("/v1/apps").json(&json!({ "name": app, "type": app_type }))).expect(201).json()
+    }
+
+    /// The app as the API shows it.
+    #[track_caller]
+    pub fn show(&self, app: &str) -> Value {
+        self.api(Ask::get(format!("/v1/apps/{app}"))).expect(200).json()
+    }
+
+    /// The app's state.
+    #[track_caller]
+    pub fn state(&self, app: &str) -> String {
+        self.show(app)["state"].as_str().expect("an app has a state").to_owned()
+    }
+
+    /// Uploads a bundle, and gives the answer as it is. `query` is as in `?wait=true`.
+    #[track_caller]
+    pub fn upload(&self, app: &str, bundle: &Bundle, query: &str) -> Answer {
+        let ask = Ask::post(format!("/v1/apps/{app}/pushes{query}"));
+        self.api(ask.body(bundle.content_type, bundle.bytes.clone()))
+    }
+
+    /// Uploads a bundle that is accepted; the push goes on.
+    #[track_caller]
+    pub fn push(&self, app: &str, bundle: &Bundle) -> Push {
+        Push::from(self.upload(app, bundle, "").expect(202).json())
+    }
+
+    /// The push as it is now.
+    #[track_caller]
+    pub fn push_now(&self, push: &Push) -> Push {
+        Push::from(self.api(Ask::get(push.path())).expect(200).json())
+    }
+
+    /// Waits until a push has ended.
+    #[track_caller]
+    pub fn ended(&self, push: &Push) -> Push {
+        wait_for("a push's end", || Some(self.push_now(push)).filter(Push::is_final))
+    }
+
+    /// Deploys a bundle and waits until it serves.
+    #[track_caller]
+    pub fn deploy(&self, app: &str, bundle: Bundle) -> Push {
+        let push = Push::from(self.upload(app, &bundle, "?wait=true").expect(200).json());
+        assert_eq!(push.state, "completed", "{push:?}");
+        push
+    }
+
+    /// The newest lines of an app's log, oldest first.
+    #[track_caller]
+    pub fn log(&self, app: &str) -> Vec<Value> {
+        let page = self.api(Ask::get(format!("/v1/apps/{app}/logs?limit=1000"))).expect(200).json();
+        page["items"].as_array().expect("a page has items").clone()
+    }
+
+    /// Waits for a line of an app's log.
+    #[track_caller]
+    pub fn log_line(&self, app: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        wait_for(&format!("a line of the log: {what}"), || self.log(app).into_iter().find(|line| is_it(line)))
+    }
+
+    /// One number of the metrics, by its name with labels as Prometheus writes them.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.api(Ask::get("/metrics")).expect(200).text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or(0.0)
+    }
+}

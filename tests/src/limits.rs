@@ -1,0 +1,23 @@
+//! Owns every bound of the harness. Never holds behaviour.
+
+use std::time::Duration;
+
+/// How long a test waits for something that has to come. Then it fails: the host hangs. Long, since machines that test
+/// are busy; nothing is measured by it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a waiting test rests before it looks again.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// What is kept of a program's standard error for the message of a failed test. The older part is dropped.
+pub const STDERR_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the neighbour rests between two requests, so that it is asked all the time and still leaves the CPU to
+/// those it is beside of.
+pub const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(2);
+
+/// Answers that the neighbour must have given after the hostile part, at the least.
+pub const NEIGHBOUR_ANSWERS_AFTER: u64 = 10;
+
+/// Bytes of a body that a test reads at most: far more than any sensible answer, far less than a flood.
+pub const BODY_BYTES_MAX: usize = 512 * 1024 * 1024;

@@ -1,0 +1,184 @@
+//! Owns the program under test: finding it, running it, and keeping what it says for the message of a failed test.
+
+use crate::limits::{PATIENCE, STDERR_BYTES_MAX};
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::JoinHandle,
+};
+
+/// Names another program to test, such as an installed one.
+const PROGRAM_VARIABLE: &str = "ISOPOD_TEST_PROGRAM";
+
+/// The program: built together with the tests, so it stands beside them.
+///
+/// # Panics
+/// Where it was not built.
+pub fn path() -> PathBuf {
+    if let Some(path) = std::env::var_os(PROGRAM_VARIABLE) {
+        return PathBuf::from(path);
+    }
+    let tests = std::env::current_exe().expect("a running test has a file");
+    let profile = tests.parent().and_then(|deps| deps.parent()).expect("tests stand in target/<profile>/deps");
+    let program = profile.join(format!("isopod{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        program.is_file(),
+        "{} is not there: `cargo xtask test` builds the program before the tests; alone it is built with `cargo build \
+         --package isopod`",
+        program.display()
+    );
+    program
+}
+
+/// The program with these arguments, and an environment in which nothing of this machine's user is found.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(path());
+    command.args(args).stdin(Stdio::null());
+    for name in ["ISOPOD_HOST", "ISOPOD_TOKEN", "ISOPOD_APP", "XDG_DATA_HOME"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs it to its end.
+///
+/// # Panics
+/// Where it cannot be run.
+pub fn run(args: &[&str]) -> Output {
+    command(args).output().unwrap_or_else(|error| panic!("{} cannot be run: {error}", path().display()))
+}
+
+/// A program that runs, and is killed when it is dropped.
+pub struct Running {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// What a program writes, line by line, as it comes.
+struct Lines {
+    coming: Mutex<mpsc::Receiver<String>>,
+    kept: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// Lines that a program may write before a test reads them; further ones are only kept.
+const LINES_WAITING_MAX: usize = 1_000;
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, coming) = mpsc::sync_channel(LINES_WAITING_MAX);
+        let kept = Arc::new(Mutex::new(String::new()));
+        let keep = Arc::clone(&kept);
+        let reader = std::thread::spawn(move || {
+            let mut stream = BufReader::new(stream);
+            let mut line = Vec::new();
+            while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                line.clear();
+                let mut kept = keep.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.push_str(&text);
+                kept.push('\n');
+                if kept.len() > 2 * STDERR_BYTES_MAX {
+                    let cut = kept.ceil_char_boundary(kept.len() - STDERR_BYTES_MAX);
+                    kept.drain(..cut);
+                }
+                // Nobody has to read along.
+                let _ = sender.try_send(text);
+            }
+        });
+        Self { coming: Mutex::new(coming), kept, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Running {
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+        let stdout = Lines::of(child.stdout.take().expect("it was asked for"));
+        let stderr = Lines::of(child.stderr.take().expect("it was asked for"));
+        Self { child, stdout, stderr }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line on standard output that begins so, and gives what follows.
+    ///
+    /// # Panics
+    /// Where the program ends without it.
+    #[track_caller]
+    pub fn line_on_stdout(&mut self, beginning: &str) -> String {
+        self.line(beginning, |running| &mut running.stdout)
+    }
+
+    /// The same for standard error.
+    ///
+    /// # Panics
+    /// Where the program ends without it.
+    #[track_caller]
+    pub fn line_on_stderr(&mut self, beginning: &str) -> String {
+        self.line(beginning, |running| &mut running.stderr)
+    }
+
+    #[track_caller]
+    fn line(&mut self, beginning: &str, lines: fn(&mut Self) -> &mut Lines) -> String {
+        loop {
+            let next = lines(self).coming.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(PATIENCE);
+            match next {
+                Ok(line) => {
+                    if let Some(rest) = line.strip_prefix(beginning) {
+                        return rest.trim().to_owned();
+                    }
+                }
+                Err(error) => panic!("no line {beginning:?} came ({error}); it said:\n{}", self.said()),
+            }
+        }
+    }
+
+    /// All that it wrote so far.
+    pub fn said(&self) -> String {
+        format!("{}{}", self.stdout.so_far(), self.stderr.so_far())
+    }
+
+    pub fn signal(&self, signal: i32) {
+        let id = i32::try_from(self.child.id()).expect("process ids are small");
+        // SAFETY: the child was not waited for yet, so the id is still its own.
+        unsafe { libc::kill(id, signal) };
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
+        let status = crate::wait_for("the program's end", || self.child.try_wait().expect("a child can be waited for"));
+        for lines in [&mut self.stdout, &mut self.stderr] {
+            if let Some(reader) = lines.reader.take() {
+                reader.join().expect("reading does not panic");
+            }
+        }
+        status
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("--- what the program said ---\n{}---", self.said());
+        }
+    }
+}

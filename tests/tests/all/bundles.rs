@@ -1,0 +1,203 @@
+//! Uploads that cannot be used: each gets a clear answer, makes no app, and leaves a running one as it is.
+
+use isopod_tests::{Ask, Bundle, Host, Neighbour, Wire, guest};
+
+/// A component in text form.
+fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("the test's own component is well-formed")
+}
+
+struct Bad {
+    what: &'static str,
+    bundle: Bundle,
+    code: &'static str,
+    /// What the reason has to name.
+    names: &'static [&'static str],
+}
+
+fn bad_bundles() -> Vec<Bad> {
+    let bad = |what, bytes: Vec<u8>, code, names| Bad { what, bundle: Bundle::component(bytes), code, names };
+    let archive = |what, files: &[(&str, &[u8])], names| {
+        Bad { what, bundle: Bundle::archive_of(files), code: "invalid-bundle", names }
+    };
+    let hello = guest("hello");
+    let half = hello[..hello.len() / 2].to_vec();
+    let mut scribbled = hello.clone();
+    scribbled[hello.len() / 3..][..4_000].fill(0xff);
+    vec![
+        bad("text", b"hello".to_vec(), "invalid-component", &["not WebAssembly"]),
+        bad("nothing", Vec::new(), "invalid-component", &["not WebAssembly"]),
+        bad("a core module", wat("(module)"), "invalid-component", &["core module", "wasm32-wasip2"]),
+        bad("half a component", half, "invalid-component", &["damaged"]),
+        bad("a component with bytes overwritten", scribbled, "invalid-component", &["not valid"]),
+        bad(
+            "an unknown import",
+            wat(r#"(component (import "fermyon:spin/key-value@2.0.0" (instance)))"#),
+            "unknown-import",
+            &["fermyon:spin/key-value@2.0.0", "wasi:keyvalue"],
+        ),
+        bad(
+            "an import of nobody's",
+            wat(r#"(component (import "acme:rockets/launch@1.0.0" (instance)))"#),
+            "unknown-import",
+            &["acme:rockets/launch@1.0.0"],
+        ),
+        bad("no exports", wat("(component)"), "nothing-to-run", &["exports nothing", "isopod_sdk::http!"]),
+        bad("only a command", guest("command"), "invalid-formation", &["isopod run"]),
+        archive("an archive without a component", &[("isopod.toml", b"name = \"x\"\n")], &["component"]),
+        archive(
+            "a manifest with a misspelt key",
+            &[("isopod.toml", b"name = \"x\"\nlimit = 1\n"), ("component.wasm", &hello)],
+            &["limit", "limits", "line 2"],
+        ),
+        archive("a way out of the archive", &[("../../evil.wasm", &hello)], &[".."]),
+        archive("an absolute path", &[("/tmp/evil.wasm", &hello)], &["/tmp/evil.wasm"]),
+        Bad {
+            what: "an archive that is none",
+            bundle: Bundle { content_type: "application/gzip", bytes: hello.clone() },
+            code: "invalid-bundle",
+            names: &[],
+        },
+        Bad {
+            what: "half an archive",
+            bundle: {
+                let whole = Bundle::archive("name = \"x\"\n", &hello);
+                Bundle { bytes: whole.bytes[..whole.bytes.len() / 2].to_vec(), ..whole }
+            },
+            code: "invalid-bundle",
+            names: &[],
+        },
+    ]
+}
+
+#[test]
+fn a_bad_bundle_is_refused_with_its_reason_and_makes_no_app() {
+    let host = Host::start();
+    let neighbour = Neighbour::beside(&host);
+    for Bad { what, bundle, code, names } in bad_bundles() {
+        let answer = host.upload("victim", &bundle, "");
+        let problem = answer.problem(422, code);
+        let detail = problem["detail"].as_str().expect("a problem has a detail");
+        for name in names {
+            assert!(detail.contains(name), "{what}: {name:?} is not named: {detail}");
+        }
+        host.api(Ask::get("/v1/apps/victim")).problem_of("victim", 404, "unknown-app");
+    }
+    neighbour.finish();
+}
+
+#[test]
+fn a_failed_push_leaves_the_release_before_it_in_service() {
+    let host = Host::start();
+    host.deploy("victim", Bundle::component(guest("hello")));
+    let asking = Neighbour::asking(host.listen, "victim", |text| text == "Hello, world!");
+    for Bad { what, bundle, code, .. } in bad_bundles() {
+        let push = host.ended(&host.push("victim", &bundle));
+        assert_eq!((push.state.as_str(), push.reason_code.as_deref()), ("failed", Some(code)), "{what}: {push:?}");
+        assert!(push.reason.is_some_and(|reason| reason.len() > code.len() + 2), "{what}: the reason says nothing");
+        assert_eq!(host.state("victim"), "running", "{what}");
+    }
+    assert_eq!(host.show("victim")["release"], 1);
+    let waited = host.upload("victim", &Bundle::component("hello"), "?wait=true");
+    let problem = waited.problem_of("victim", 422, "push-failed");
+    assert_eq!(problem["push"]["state"], "failed", "{problem}");
+    asking.finish();
+}
+
+/// A component that is valid and cannot be started is refused by the first instance, not by the first visitor.
+#[test]
+fn a_guest_that_fails_at_its_start_never_gets_traffic() {
+    let host = Host::start();
+    host.deploy("greedy", Bundle::archive("name = \"greedy\"\n", &guest("greedy")));
+    let asking = Neighbour::asking(host.listen, "greedy", |text| text == "ok");
+    for start in ["trap", "allocate"] {
+        let manifest = format!("name = \"greedy\"\n[config]\nGREEDY_START = \"{start}\"\n");
+        let push = host.ended(&host.push("greedy", &Bundle::archive(&manifest, &guest("greedy"))));
+        assert_eq!(push.reason_code.as_deref(), Some("start-failed"), "{start}: {push:?}");
+        assert_eq!(host.state("greedy"), "running");
+    }
+    let unwell = "name = \"greedy\"\n[processes.web]\nhealth = \"/error\"\n";
+    let push = host.ended(&host.push("greedy", &Bundle::archive(unwell, &guest("greedy"))));
+    assert_eq!(push.reason_code.as_deref(), Some("health-check"), "{push:?}");
+    assert!(push.reason.is_some_and(|reason| reason.contains("/error")));
+    assert_eq!(host.show("greedy")["release"], 1);
+    asking.finish();
+}
+
+fn upload_head(host: &Host, more: &str) -> Wire {
+    let mut wire = Wire::open(host.admin).expect("the API accepts connections");
+    let head = format!(
+        "POST /v1/apps/victim/pushes HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+         content-type: application/wasm\r\n{more}\r\n\r\n",
+        host.token
+    );
+    wire.send(head.as_bytes()).expect("it can be sent");
+    wire
+}
+
+#[test]
+fn a_truncated_upload_is_no_upload() {
+    let host = Host::start();
+    let neighbour = Neighbour::beside(&host);
+    let component = guest("hello");
+    let half = &component[..component.len() / 2];
+    // Half of what was announced, and an end.
+    let mut wire = upload_head(&host, &format!("content-length: {}", component.len()));
+    wire.send(half).expect("it can be sent");
+    wire.end_sending().expect("it can be ended");
+    if let Ok(answer) = wire.answer() {
+        answer.problem(400, "truncated-body");
+    }
+    // A chunked body without its last chunk.
+    let mut wire = upload_head(&host, "transfer-encoding: chunked");
+    wire.send_chunk(half).expect("it can be sent");
+    wire.end_sending().expect("it can be ended");
+    if let Ok(answer) = wire.answer() {
+        answer.problem(400, "truncated-body");
+    }
+    // Somebody who just leaves.
+    let mut wire = upload_head(&host, "transfer-encoding: chunked");
+    wire.send_chunk(half).expect("it can be sent");
+    drop(wire);
+    host.api(Ask::get("/v1/apps/victim")).problem_of("victim", 404, "unknown-app");
+    isopod_tests::wait_for("the temporary files' end", || {
+        let left = std::fs::read_dir(host.data().join("tmp")).expect("the folder is there").count();
+        (left == 0).then_some(())
+    });
+    neighbour.finish();
+}
+
+/// The largest bundle is 64 MiB.
+#[test]
+fn an_upload_over_the_limit_is_refused() {
+    const MIB: usize = 1 << 20;
+    let host = Host::start();
+    let neighbour = Neighbour::beside(&host);
+    // One that says so is refused before a byte of it is read.
+    let mut wire = upload_head(&host, &format!("content-length: {}", 64 * MIB + 1));
+    wire.answer().expect("an answer").problem(413, "too-large");
+    // One that does not say is refused where it crosses the limit.
+    let mut wire = upload_head(&host, "transfer-encoding: chunked");
+    let piece = vec![0; MIB];
+    for _ in 0..65 {
+        if wire.send_chunk(&piece).is_err() {
+            break;
+        }
+    }
+    if let Ok(answer) = wire.answer() {
+        answer.problem(413, "too-large");
+    }
+    host.api(Ask::get("/v1/apps/victim")).problem_of("victim", 404, "unknown-app");
+    neighbour.finish();
+}
+
+#[test]
+fn an_archive_that_unpacks_to_too_much_is_refused() {
+    let host = Host::start();
+    let neighbour = Neighbour::beside(&host);
+    let zeros = vec![0; 80 << 20];
+    let bomb = Bundle::archive("name = \"bomb\"\n", &zeros);
+    assert!(bomb.bytes.len() < 2 << 20, "a bomb is small");
+    host.upload("bomb", &bomb, "").problem(422, "invalid-bundle");
+    neighbour.finish();
+}

@@ -1,0 +1,159 @@
+//! Clients that are slow, send half, or talk nonsense: they are cut off, and hold nobody else up.
+
+use isopod_tests::{Ask, Bundle, Host, Neighbour, Wire, guest};
+
+/// An app with a single place, which slow clients must not hold.
+fn host_with_one_place() -> Host {
+    let host = Host::start();
+    let manifest = "name = \"hello\"\n[limits]\ninstances_max = 1\nqueue_max = 1\n";
+    host.deploy("hello", Bundle::archive(manifest, &guest("hello")));
+    host
+}
+
+/// Each of these says half of something and then nothing more. All are closed by the host, and none holds the app's
+/// only place meanwhile.
+#[test]
+fn a_client_that_says_half_is_cut_off_and_holds_nothing() {
+    let host = host_with_one_place();
+    let asking = Neighbour::asking(host.listen, "hello", |text| text == "Hello, world!");
+    let bearer = format!("authorization: Bearer {}", host.token);
+    let open = |to, said: String| {
+        let mut wire = Wire::open(to).expect("the host accepts connections");
+        wire.send(said.as_bytes()).expect("it can be sent");
+        wire
+    };
+    let app = "host: hello.localhost";
+    let silent = vec![
+        ("no word", open(host.listen, String::new())),
+        ("no word to the API", open(host.admin, String::new())),
+        ("half a request line", open(host.listen, "GET / HT".to_owned())),
+        ("half a head", open(host.listen, format!("GET / HTTP/1.1\r\n{app}\r\nx-half: "))),
+        ("half a head for the API", open(host.admin, "GET /livez HTTP/1.1\r\nhost: x\r\n".to_owned())),
+        ("half a preface of HTTP/2", open(host.listen, "PRI * HTTP/2.0\r\n".to_owned())),
+    ];
+    let half = vec![
+        ("half a body", open(host.listen, format!("POST /echo HTTP/1.1\r\n{app}\r\ncontent-length: 10\r\n\r\nhalf"))),
+        (
+            "half a body for the API",
+            open(
+                host.admin,
+                format!(
+                    "POST /v1/apps HTTP/1.1\r\nhost: x\r\n{bearer}\r\ncontent-type: application/json\r\n\
+                     content-length: 100\r\n\r\n{{"
+                ),
+            ),
+        ),
+        (
+            "half an upload",
+            open(
+                host.admin,
+                format!(
+                    "POST /v1/apps/slow/pushes HTTP/1.1\r\nhost: x\r\n{bearer}\r\ncontent-type: application/wasm\r\n\
+                     content-length: 100\r\n\r\n\0asm"
+                ),
+            ),
+        ),
+    ];
+    for (what, mut wire) in silent {
+        wire.until_closed().unwrap_or_else(|error| panic!("{what} is not cut off: {error}"));
+    }
+    for (what, mut wire) in half {
+        let answer = wire.answer().unwrap_or_else(|broken| panic!("{what} is not answered: {broken}"));
+        answer.problem(408, "body-too-slow");
+    }
+    asking.finish();
+}
+
+#[test]
+fn a_slow_body_holds_no_instance_until_it_is_there() {
+    let host = host_with_one_place();
+    let mut slow: Vec<Wire> = (0..5).map(|_| host.wire()).collect();
+    for wire in &mut slow {
+        let head = b"POST /echo HTTP/1.1\r\nhost: hello.localhost\r\ncontent-length: 8\r\n\r\nslo";
+        wire.send(head).expect("it can be sent");
+    }
+    for _ in 0..5 {
+        host.get("hello", "/").expect(200);
+    }
+    for (index, wire) in slow.iter_mut().enumerate() {
+        wire.send(b"wly!!").expect("it can be sent");
+        assert_eq!(wire.answer().expect("an answer").expect(200).text(), "slowly!!", "client {index}");
+    }
+}
+
+#[test]
+fn nonsense_is_refused_and_hurts_nobody() {
+    let host = host_with_one_place();
+    let asking = Neighbour::asking(host.listen, "hello", |text| text == "Hello, world!");
+    let long_path = format!("GET /{} HTTP/1.1\r\nhost: hello.localhost\r\n\r\n", "x".repeat(200_000));
+    let many_headers =
+        format!("GET / HTTP/1.1\r\nhost: hello.localhost\r\n{}\r\n", "x-more: and more\r\n".repeat(20_000));
+    let nonsense: Vec<Vec<u8>> = vec![
+        b"\0\x01\x02\x03\r\n\r\n".to_vec(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(20),
+        b"GET\r\n\r\n".to_vec(),
+        b"GET / HTTP/9.9\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\nhost: hello.localhost\r\nbad header\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\nhost: hello.localhost\r\ncontent-length: -1\r\n\r\n".to_vec(),
+        b"POST /echo HTTP/1.1\r\nhost: hello.localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
+        b"CONNECT hello.localhost:80 HTTP/1.1\r\nhost: hello.localhost\r\n\r\n".to_vec(),
+        long_path.into_bytes(),
+        many_headers.into_bytes(),
+    ];
+    for bytes in &nonsense {
+        for address in [host.listen, host.admin] {
+            let mut wire = Wire::open(address).expect("the host accepts connections");
+            // It may be refused before all of it was sent.
+            let _ = wire.send(bytes).and_then(|()| wire.end_sending());
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+            if let Ok(said) = wire.until_closed() {
+                let said = String::from_utf8_lossy(&said).into_owned();
+                assert!(!said.contains(" 200 "), "{shown:?} was answered with {said}");
+            }
+        }
+    }
+    asking.finish();
+}
+
+#[test]
+fn a_body_over_the_apps_limit_is_refused() {
+    let host = Host::start();
+    for (app, component) in [("flat", "hello"), ("standard", "greedy")] {
+        let manifest = format!("name = \"{app}\"\n[limits]\nrequest_body = \"64KiB\"\n");
+        host.deploy(app, Bundle::archive(&manifest, &guest(component)));
+        let path = if app == "flat" { "/echo" } else { "/count" };
+        let announced = Ask::post(path).body("text/plain", vec![b'x'; 65 * 1024]);
+        host.app(app, announced).problem_of(app, 413, "body-too-large");
+        host.app(app, Ask::post(path).body("text/plain", vec![b'x'; 64 * 1024])).expect(200);
+        // One that does not say how long it is fails where it crosses the limit.
+        let mut wire = host.wire();
+        let ask = host.to_app(app, Ask::post(path).header("transfer-encoding", "chunked"));
+        wire.ask(&ask).expect("it can be sent");
+        for _ in 0..5 {
+            // The host may have answered and closed already.
+            let _ = wire.send_chunk(&[b'x'; 16 * 1024]);
+        }
+        let _ = wire.send_chunk(b"");
+        if let Ok(answer) = wire.answer() {
+            assert!(answer.status >= 400, "{app}: {answer}");
+        }
+        assert_eq!(host.state(app), "running");
+    }
+}
+
+#[test]
+fn a_stop_finishes_what_was_accepted() {
+    let mut host = Host::start();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let mut wire = host.wire();
+    wire.ask(&host.to_app("greedy", Ask::get("/slow-reply"))).expect("it can be sent");
+    assert_eq!(wire.head().expect("an answer").status, 200);
+    host.ask_to_stop();
+    let mut body = Vec::new();
+    while let Some(piece) = wire.piece().expect("the answer goes on") {
+        body.extend(piece);
+    }
+    assert_eq!(String::from_utf8_lossy(&body), "one two three four five");
+    drop(wire);
+    host.until_stopped();
+}

@@ -1,0 +1,105 @@
+//! A full disk: what needs room is refused in clear words, what is running goes on, and once there is room again all
+//! works as before.
+
+use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, guest};
+use serde_json::json;
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+/// A small disk, until it is dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// Only root can mount one; the store's own tests fill a database up to a bound instead, wherever they run.
+    fn mount(mebibytes: u32) -> Option<Self> {
+        let folder = tempfile::Builder::new().prefix("isopod-disk-").tempdir().expect("a folder can be made");
+        let size = format!("size={mebibytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(folder)),
+            _ => {
+                println!("note: passed over, since only root can mount a small disk to be filled");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Fills it to the last byte, and gives the file that does so.
+    fn fill(&self) -> PathBuf {
+        let path = self.path().join("filler");
+        let mut file = File::create(&path).expect("a file can be made");
+        for size in [1 << 20, 4096, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, should the host still be there because the test failed.
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+    }
+}
+
+fn sign(host: &Host, name: &str) -> Answer {
+    let form = format!("name={name}&text=hello");
+    host.app("book", Ask::post("/entries").body("application/x-www-form-urlencoded", form))
+}
+
+fn names(host: &Host) -> Vec<String> {
+    let entries = host.get("book", "/entries").expect(200).json();
+    let names = entries.as_array().expect("a list").iter().map(|entry| entry["name"].as_str().expect("a name").to_owned());
+    names.collect()
+}
+
+#[test]
+fn a_full_disk_refuses_what_needs_room_and_is_forgotten_with_it() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let host = Host::on(&disk.path().join("data"));
+    let manifest = "name = \"book\"\n[grants]\nkeyvalue = true\n";
+    host.deploy("book", Bundle::archive(manifest, &guest("guestbook")));
+    sign(&host, "Ada").expect(303);
+    let neighbour = Neighbour::beside(&host);
+
+    let filler = disk.fill();
+    // The upload itself finds no room.
+    let refused = host.upload("book", &Bundle::component(guest("greedy")), "?wait=true");
+    refused.problem(507, "disk-full");
+    let created = host.api(Ask::post("/v1/apps").json(&json!({ "name": "more" })));
+    // A small row may still fit into a page that the database has already.
+    assert!(created.status == 201 || created.status == 507, "{created}");
+    // What an app stores is refused to it, or fits; nothing of it is half there.
+    let signed: Vec<String> = (0..200)
+        .map(|number| format!("late-{number}"))
+        .take_while(|name| sign(&host, name).status == 303)
+        .collect();
+    assert!(signed.len() < 200, "the disk is not full");
+    let mut kept: Vec<String> = names(&host);
+    kept.reverse();
+    assert_eq!(kept[0], "Ada");
+    assert_eq!(kept[1..], signed[..], "all that was acknowledged is there, and nothing else");
+    assert_eq!(host.state("book"), "running");
+
+    std::fs::remove_file(filler).expect("it is there");
+    sign(&host, "Bob").expect(303);
+    host.deploy("third", Bundle::component(guest("greedy")));
+    assert_eq!(host.get("third", "/ok").expect(200).text(), "ok");
+    neighbour.finish();
+    let before = names(&host);
+    assert_eq!(before.first().map(String::as_str), Some("Bob"));
+    let host = host.kill_and_restart();
+    assert_eq!(names(&host), before);
+    for app in ["neighbour", "third"] {
+        host.get(app, "/").expect(200);
+    }
+}

@@ -1,0 +1,97 @@
+//! Events: a CloudEvent in, and its reply, refusal or delay out.
+
+use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, guest};
+use serde_json::{Value, json};
+
+fn send(host: &Host, app: &str, event: &Value) -> Answer {
+    let ask = Ask::post(format!("/v1/apps/{app}/events"));
+    host.api(ask.body("application/cloudevents+json", event.to_string()))
+}
+
+fn event(kind: &str) -> Value {
+    json!({ "specversion": "1.0", "id": "1", "source": "/test", "type": kind })
+}
+
+fn say(host: &Host, user: &str, text: &str) -> String {
+    let mut event = event("chat.message");
+    event["subject"] = json!(user);
+    event["data"] = json!({ "text": text });
+    let reply = send(host, "bot", &event).expect(200);
+    reply.json()["text"].as_str().expect("the bot replies with a text").to_owned()
+}
+
+fn deploy_bot(host: &Host) {
+    let manifest = "name = \"bot\"\n[processes.worker]\nentry = \"events\"\n[grants]\nkeyvalue = true\n";
+    host.deploy("bot", Bundle::archive(manifest, &guest("bot")));
+}
+
+/// I2: the bot talks with each user by themselves and remembers, also over a restart.
+#[test]
+fn a_bot_holds_a_conversation_with_each_user() {
+    let host = Host::start();
+    deploy_bot(&host);
+    assert_eq!(say(&host, "u1", "hi"), "Hello! What is your name?");
+    assert_eq!(say(&host, "u2", "hi"), "Hello! What is your name?");
+    assert!(say(&host, "u1", "Ada").contains("Ada"));
+    let host = host.restart();
+    assert!(say(&host, "u1", "green").contains("green is a fine choice, Ada"));
+    assert!(say(&host, "u2", "Bob").contains("Bob"));
+}
+
+#[test]
+fn an_event_in_binary_mode_is_the_same_event() {
+    let host = Host::start();
+    deploy_bot(&host);
+    let ask = Ask::post("/v1/apps/bot/events").body("application/json", "{\"text\":\"hi\"}");
+    let ask = ask.header("ce-specversion", "1.0").header("ce-id", "1").header("ce-source", "/test");
+    let reply = host.api(ask.header("ce-type", "chat.message").header("ce-subject", "u1")).expect(200);
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    assert_eq!(reply.json()["text"], "Hello! What is your name?");
+}
+
+/// B3 for events: whatever a handler does with one, the sender is told, and the app goes on.
+#[test]
+fn a_handlers_failure_is_told_to_the_sender_and_the_app_goes_on() {
+    let host = Host::start();
+    let manifest = "name = \"greedy\"\n[limits]\nrequest_timeout = \"300ms\"\n";
+    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    let neighbour = Neighbour::beside(&host);
+    let greedy = |kind: &str| send(&host, "greedy", &event(kind));
+
+    let reply = greedy("hello").expect(200);
+    assert_eq!(reply.text(), "hello, delivery 1");
+    greedy("quiet").expect(204);
+
+    let refused = greedy("fail").problem_of("greedy", 422, "event-refused");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("asked to fail")), "{refused}");
+
+    let later = greedy("retry");
+    later.problem_of("greedy", 503, "event-try-later");
+    assert_eq!(later.header("retry-after"), Some("7"));
+
+    let panicked = greedy("panic").problem_of("greedy", 502, "guest-failed");
+    assert_eq!(panicked["fault"], "trap", "{panicked}");
+    greedy("never").problem_of("greedy", 504, "deadline");
+
+    greedy("again").expect(200);
+    assert_eq!(host.state("greedy"), "running");
+    neighbour.finish();
+}
+
+#[test]
+fn what_is_no_event_is_refused_by_name() {
+    let host = Host::start();
+    deploy_bot(&host);
+    host.deploy("hello", Bundle::component(guest("hello")));
+    let refused = send(&host, "bot", &json!({ "specversion": "1.0", "id": "1", "type": "t" })).problem(400, "bad-event");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("source")), "{refused}");
+    let garbage = Ask::post("/v1/apps/bot/events").body("application/cloudevents+json", "{");
+    assert_eq!(host.api(garbage).status, 400);
+    // It has data that the bot cannot read, which no further try would mend.
+    send(&host, "bot", &event("chat.message")).problem_of("bot", 422, "event-refused");
+    send(&host, "hello", &event("t")).problem_of("hello", 409, "no-events");
+    send(&host, "nobody", &event("t")).problem_of("nobody", 404, "unknown-app");
+    let large = "x".repeat(2 << 20);
+    host.api(Ask::post("/v1/apps/bot/events").body("application/cloudevents+json", large)).problem(413, "too-large");
+    host.get("bot", "/").problem_of("bot", 404, "no-http");
+}

@@ -1,0 +1,90 @@
+//! I4: files only below what was granted, whatever path a guest tries.
+
+use isopod_tests::{Bundle, Host, Neighbour, guest};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+fn deploy(host: &Host, access: &str) -> PathBuf {
+    let files = if access.is_empty() { String::new() } else { format!("files = {{ data = \"{access}\" }}\n") };
+    let manifest = format!("name = \"greedy\"\n[grants]\n{files}");
+    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+    host.data().join("apps").join("greedy").join("files").join("data")
+}
+
+#[test]
+fn a_granted_folder_is_the_apps_own_and_lasts() {
+    let host = Host::start();
+    let folder = deploy(&host, "read-write");
+    assert!(folder.is_dir(), "{} is not there", folder.display());
+    assert_eq!(host.get("greedy", "/write?path=/data/note&bytes=4").text(), "written");
+    assert_eq!(host.get("greedy", "/read?path=/data/note").text(), "xxxx");
+    assert_eq!(host.get("greedy", "/list?path=/data").text(), "note");
+    let host = host.restart();
+    assert_eq!(host.get("greedy", "/read?path=/data/note").text(), "xxxx");
+    // Another app with the same grant has a folder of its own.
+    let manifest = "name = \"other\"\n[grants]\nfiles = { data = \"read-write\" }\n";
+    host.deploy("other", Bundle::archive(manifest, &guest("greedy")));
+    assert_eq!(host.get("other", "/list?path=/data").text(), "");
+}
+
+#[test]
+fn a_folder_granted_for_reading_is_not_written() {
+    let host = Host::start();
+    let folder = deploy(&host, "read-only");
+    fs::write(folder.join("note"), "given").expect("the host's own user may write");
+    assert_eq!(host.get("greedy", "/read?path=/data/note").text(), "given");
+    for path in ["/data/note", "/data/new"] {
+        let said = host.get("greedy", &format!("/write?path={path}")).text();
+        assert!(said.starts_with("refused"), "{path}: {said}");
+    }
+    assert_eq!(fs::read_to_string(folder.join("note")).expect("it is there"), "given");
+}
+
+#[test]
+fn nothing_outside_of_a_granted_folder_is_reached() {
+    let host = Host::start();
+    let neighbour = Neighbour::beside(&host);
+    let folder = deploy(&host, "read-write");
+    let outside = host.data().parent().expect("it has a parent").join("outside");
+    fs::write(&outside, "secret").expect("a file can be made");
+    symlink(&outside, folder.join("link")).expect("a link can be made");
+    symlink("/", folder.join("root")).expect("a link can be made");
+    symlink("../..", folder.join("up")).expect("a link can be made");
+    let outside_path = outside.display().to_string();
+    let token = host.data().join("admin.token").display().to_string();
+    let paths = [
+        "/etc/passwd",
+        "/data/../etc/passwd",
+        "/data/../../../../../../../../etc/passwd",
+        "/data/./../data/../../admin.token",
+        "/data/link",
+        "/data/root/etc/passwd",
+        "/data/up/up/admin.token",
+        "../admin.token",
+        ".",
+        "/",
+        "/proc/self/environ",
+        outside_path.as_str(),
+        token.as_str(),
+    ];
+    for path in paths {
+        for act in ["read", "list", "write"] {
+            let said = host.get("greedy", &format!("/{act}?path={path}")).text();
+            assert!(said.starts_with("refused"), "{act} {path}: {said}");
+        }
+    }
+    assert_eq!(fs::read_to_string(&outside).expect("it is there"), "secret");
+    assert_eq!(fs::read_to_string(host.data().join("admin.token")).expect("it is there").trim(), host.token);
+    neighbour.finish();
+}
+
+#[test]
+fn without_a_grant_there_are_no_files_at_all() {
+    let host = Host::start();
+    deploy(&host, "");
+    for path in ["/", ".", "/data", "/data/x", "/etc/passwd", "/tmp/x"] {
+        for act in ["read", "list", "write"] {
+            let said = host.get("greedy", &format!("/{act}?path={path}")).text();
+            assert!(said.starts_with("refused"), "{act} {path}: {said}");
+        }
+    }
+}

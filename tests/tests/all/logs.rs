@@ -1,0 +1,70 @@
+//! What an app's log shows: each line with its request, and a trap with the guest's own functions.
+
+use isopod_tests::{Ask, Bundle, Host, Neighbour, guest};
+use serde_json::Value;
+
+fn text(line: &Value) -> &str {
+    line["message"].as_str().expect("a line has a message")
+}
+
+#[test]
+fn a_line_carries_the_id_of_its_request() {
+    let host = Host::start();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let answer = host.get("greedy", "/log-line?text=remember-me").expect(200);
+    let id = answer.header("x-request-id").expect("it has one");
+    let line = host.log_line("greedy", "the guest's own", |line| text(line) == "remember-me");
+    assert_eq!((line["request_id"].as_str(), &line["stream"], &line["release"]), (Some(id), &"stdout".into(), &1.into()));
+    let line = host.log_line("greedy", "the request", |line| line["stream"] == "access" && line["request_id"] == id);
+    assert_eq!((&line["status"], &line["path"], &line["method"]), (&200.into(), &"/log-line".into(), &"GET".into()));
+    assert!(!line.to_string().contains("remember-me"), "the query may hold secrets: {line}");
+}
+
+/// B3: a trap costs one answer. It is counted and logged with a backtrace, and the app keeps running.
+#[test]
+fn a_trap_is_logged_with_the_guests_functions_and_the_app_keeps_running() {
+    let host = Host::start();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let neighbour = Neighbour::beside(&host);
+    for (path, words) in [("/trap", "unreachable"), ("/panic", "panicked"), ("/recurse", "")] {
+        let answer = host.get("greedy", path);
+        let problem = answer.problem_of("greedy", 502, "app-failed");
+        let id = problem["request_id"].as_str().expect("it has one");
+        let line = host.log_line("greedy", path, |line| line["request_id"] == id && text(line).contains("guest trapped"));
+        // Which of its two stacks ends first is the compiler's matter, so a recursion's words are left open.
+        assert!(text(&line).contains(words), "{path}: {line}");
+        assert!(text(&line).contains("\n    at greedy::acts::"), "{path} has no names of functions: {line}");
+        assert_eq!(line["level"], "error");
+        assert_eq!(host.state("greedy"), "running");
+        assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
+    }
+    // What the panic said comes from the guest's own standard error.
+    host.log_line("greedy", "the panic's message", |line| text(line).contains("greedy was asked to panic"));
+    assert_eq!(host.metric("isopod_faults_total{app=\"greedy\",fault=\"trap\"}"), 3.0);
+    neighbour.finish();
+}
+
+#[test]
+fn logs_are_an_apps_own_and_last() {
+    let host = Host::start();
+    host.deploy("one", Bundle::component(guest("greedy")));
+    host.deploy("two", Bundle::component(guest("greedy")));
+    host.get("one", "/log-line?text=only-of-one").expect(200);
+    host.log_line("one", "its own", |line| text(line) == "only-of-one");
+    assert!(!host.log("two").iter().any(|line| text(line) == "only-of-one"));
+    let host = host.restart();
+    host.log_line("one", "its own, after a restart", |line| text(line) == "only-of-one");
+}
+
+#[test]
+fn what_happened_to_an_app_is_recorded_with_its_cause() {
+    let host = Host::start();
+    host.deploy("app", Bundle::component(guest("hello")));
+    host.api(Ask::post("/v1/apps/app/stop")).expect(202);
+    let host = host.restart();
+    let activity = host.api(Ask::get("/v1/apps/app/activity")).expect(200).json();
+    let kinds: Vec<&str> =
+        activity["items"].as_array().expect("items").iter().filter_map(|item| item["kind"].as_str()).collect();
+    assert!(kinds.contains(&"app-deployed"), "{activity}");
+    assert!(kinds.len() >= 3, "made, deployed and stopped: {activity}");
+}
