@@ -17,8 +17,11 @@ struct Bad {
 
 fn bad_bundles() -> Vec<Bad> {
     let bad = |what, bytes: Vec<u8>, code, names| Bad { what, bundle: Bundle::component(bytes), code, names };
-    let archive = |what, files: &[(&str, &[u8])], names| {
-        Bad { what, bundle: Bundle::archive_of(files), code: "invalid-bundle", names }
+    let archive = |what, files: &[(&str, &[u8])], names| Bad {
+        what,
+        bundle: Bundle::archive_of(files),
+        code: "invalid-bundle",
+        names,
     };
     let hello = guest("hello");
     let half = hello[..hello.len() / 2].to_vec();
