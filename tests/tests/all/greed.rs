@@ -52,7 +52,8 @@ fn memory_stack_and_handles_have_their_bounds() {
 fn many_greedy_requests_at_a_time_hurt_only_themselves() {
     let host = host_with_greedy("memory = \"32MiB\"\nrequest_timeout = \"2s\"");
     let neighbour = Neighbour::beside(&host);
-    let paths = ["/allocate", "/recurse", "/handles", "/panic", "/poll-storm", "/log-flood?lines=20000", "/reply-flood"];
+    let paths =
+        ["/allocate", "/recurse", "/handles", "/panic", "/poll-storm", "/log-flood?lines=20000", "/reply-flood"];
     std::thread::scope(|scope| {
         for path in paths {
             for _ in 0..3 {
