@@ -9,6 +9,9 @@ use crate::{setup, step, test, tidy};
 pub(crate) fn run() -> Result<()> {
     step::announce("format");
     step::run(step::cargo().args(["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
+    let mut examples = step::cargo();
+    examples.args(["fmt", "--manifest-path", "examples/Cargo.toml", "--all", "--check"]);
+    step::run(&mut examples, "run `cargo fmt --manifest-path examples/Cargo.toml --all`")?;
     tidy::run()?;
     setup::run()?;
     step::announce("clippy");

@@ -51,7 +51,7 @@ pub(crate) fn cargo() -> Command {
 fn describes_a_package(variable: &OsStr) -> bool {
     let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
     let name = variable.to_string_lossy();
-    prefixes.iter().any(|prefix| name.starts_with(prefix)) || ["OUT_DIR", "LD_LIBRARY_PATH"].contains(&name.as_ref())
+    prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "OUT_DIR"
 }
 
 /// The repository that cargo was called in; a copy of this program may serve several of its worktrees.

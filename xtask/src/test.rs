@@ -10,8 +10,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let advice = "the compiler's message above says why";
     step::run(tests().arg("--no-run"), advice)?;
     guests::build(&[], guests::Linker::BuiltWithTheWorkspace)?;
+    let advice = "each failed test is named above; `cargo xtask test NAME` runs one of them again";
+    if args.is_empty() {
+        step::announce("running the examples' own tests");
+        step::run(
+            step::cargo().args(["test", "--manifest-path", "examples/Cargo.toml"]).env_remove("CARGO_TARGET_DIR"),
+            advice,
+        )?;
+    }
     step::announce("running all tests");
-    step::run(tests().args(args), "each failed test is named above; `cargo xtask test NAME` runs one of them again")
+    step::run(tests().args(args), advice)
 }
 
 fn tests() -> std::process::Command {

@@ -1,6 +1,6 @@
 //! Runs guests: compiles components, keeps them in their sandbox, and calls them. The only crate that names wasmtime.
 //!
-//! The way of a component: [`inspect`] says what it is, [`Engine::load`] makes machine code of it,
+//! The way of a component: [`inspect()`] says what it is, [`Engine::load`] makes machine code of it,
 //! [`Engine::program`] joins it with a [`Sandbox`], [`Program::start`] makes an [`Instance`] of it in microseconds,
 //! and the instance answers one call after another until it traps, is told to stop, or has done its share.
 //!
