@@ -7,7 +7,13 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::{convert::Infallible, error::Error, net::SocketAddr, pin::Pin, task::{Context, Poll}};
+use std::{
+    convert::Infallible,
+    error::Error,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
 use tokio::{net::TcpStream, runtime::Runtime, time::timeout};
 
 /// A connection that many requests share.
@@ -80,10 +86,7 @@ impl http_body::Body for Ready {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.next().map(Ok))
     }
 

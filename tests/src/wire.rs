@@ -161,9 +161,7 @@ fn rest_of(answer: &Answer) -> Result<Rest> {
     }
     match answer.header("content-length") {
         None => Ok(Rest::UntilClosed),
-        Some(length) => {
-            length.parse().map(Rest::Bytes).map_err(|_| broken(format!("content-length is {length:?}")))
-        }
+        Some(length) => length.parse().map(Rest::Bytes).map_err(|_| broken(format!("content-length is {length:?}"))),
     }
 }
 

@@ -111,16 +111,14 @@ impl ReplyBody {
         Self::Full(Full::new(bytes.into()))
     }
 
-    pub(crate) fn streamed(body: WasiBody, first: Option<Frame<Bytes>>, limit: u64, link: Arc<Link>) -> Self {
-        Self::Streamed(Streamed { body, first, left: limit, link, ended: false })
+    pub(crate) fn streamed(body: WasiBody, limit: u64, link: Arc<Link>) -> Self {
+        Self::Streamed(Streamed { body, left: limit, link, ended: false })
     }
 }
 
 /// A body that a guest writes while the client reads it.
 pub struct Streamed {
     body: WasiBody,
-    /// A frame that was already taken while looking whether the body is complete.
-    first: Option<Frame<Bytes>>,
     left: u64,
     link: Arc<Link>,
     ended: bool,
@@ -176,10 +174,7 @@ impl Body for Streamed {
         if self.ended {
             return Poll::Ready(None);
         }
-        let frame = match self.first.take() {
-            Some(frame) => Some(Ok(frame)),
-            None => ready!(Pin::new(&mut self.body).poll_frame(cx)),
-        };
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let result = match frame {
             None if self.link.failed.load(Ordering::Acquire) => Some(Err(BodyError::Guest)),
             None => {

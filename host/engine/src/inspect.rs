@@ -34,6 +34,9 @@ pub struct ComponentInfo {
     pub sdk_version: Option<String>,
     /// Whether it uses WASI 0.3 or the component model's async features.
     pub needs_concurrency: bool,
+    /// Whether its instances are fit for one request only, whatever the manifest says: so are those that ComponentizeJS
+    /// makes, whose engine answers the event of its first request and no other.
+    pub single_use: bool,
 }
 
 /// How a component can be run.
@@ -125,6 +128,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         digest: hex(&Sha256::digest(bytes)),
         size_bytes: bytes.len() as u64,
         needs_concurrency: uses_wasi_03 || uses_async(bytes)?,
+        single_use: outline.single_use,
         imports: outline.imports,
         exports: outline.exports,
         entries,
@@ -138,6 +142,7 @@ struct Outline {
     imports: Vec<String>,
     exports: Vec<String>,
     sdk_version: Option<String>,
+    single_use: bool,
     functions: usize,
 }
 
@@ -178,6 +183,9 @@ impl Outline {
                         return Err(too_large("one of its functions in bytes", size, limits::FUNCTION_BYTES_MAX));
                     }
                 }
+                Payload::CustomSection(section) if section.name() == "producers" && depth == 0 => {
+                    outline.single_use |= names_single_use_tool(section.data());
+                }
                 Payload::CustomSection(section) if section.name() == "isopod-sdk" => {
                     outline.sdk_version = std::str::from_utf8(section.data()).ok().map(str::to_owned);
                 }
@@ -194,6 +202,12 @@ impl Outline {
         }
         Ok(())
     }
+}
+
+/// Whether a list of tools, as components carry it, has one whose instances cannot be used again.
+fn names_single_use_tool(producers: &[u8]) -> bool {
+    const TOOL: &[u8] = b"ComponentizeJS";
+    producers.windows(TOOL.len()).any(|name| name == TOOL)
 }
 
 /// Whether a component uses async features: whether it is valid only with them. Function bodies are left to the
@@ -300,6 +314,12 @@ mod tests {
     #[test]
     fn a_truncated_component_is_damaged() {
         assert!(matches!(inspect(b"\0asm\x0d\0\x01\0\x01\xff"), Err(Rejected::Malformed { .. })));
+    }
+
+    #[test]
+    fn javascript_that_can_answer_once_is_known_by_its_tool() {
+        assert!(names_single_use_tool(b"\x01\x0cprocessed-by\x01\x0eComponentizeJS\x060.23.0"));
+        assert!(!names_single_use_tool(b"\x01\x0cprocessed-by\x01\x05rustc\x061.98.0"));
     }
 
     #[test]

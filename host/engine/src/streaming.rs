@@ -11,6 +11,7 @@ use http::Response;
 use http_body::{Body, Frame};
 use isopod_policy::Limits;
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
@@ -41,12 +42,17 @@ pub(crate) async fn answer(
         {
             finished = Some(result);
         }
-        Pin::new(&mut head).poll(cx)
+        match Pin::new(&mut head).poll(cx) {
+            Poll::Ready(head) => Poll::Ready(head.ok()),
+            // A guest at its end answers no more, though it may have forgotten the means to do so in its table.
+            Poll::Pending if finished.is_some() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await
-    // The sender is dropped unused only when the guest came to its end without an answer.
     .unwrap_or(Err(Fault::NoAnswer));
-    let after = match finished {
+    let mut after = match finished {
+        Some(Ok(_)) if matches!(head, Err(Fault::NoAnswer)) => return Answer::lost(Fault::NoAnswer),
         Some(Ok(instance)) => After::from(instance),
         Some(Err(fault)) => return Answer::lost(fault),
         None => After::Working(watched(work, Arc::clone(&link), limits.request_timeout)),
@@ -54,32 +60,44 @@ pub(crate) async fn answer(
     let response = match head {
         Err(fault) => Err(fault),
         Ok(response) if matches!(after, After::Working(_)) => {
-            Ok(response.map(|body| ReplyBody::streamed(body, None, limits.reply_body_bytes, link)))
+            Ok(response.map(|body| ReplyBody::streamed(body, limits.reply_body_bytes, link)))
         }
         Ok(response) => {
             let (parts, body) = response.into_parts();
-            Ok(Response::from_parts(parts, whole_or_streamed(body, limits.reply_body_bytes, link).await))
+            let (body, is_whole) = left_behind(body, limits.reply_body_bytes, link).await;
+            if !is_whole {
+                after = After::Spent;
+            }
+            Ok(Response::from_parts(parts, body))
         }
     };
     Answer { response, after }
 }
 
-/// A body whose writer has finished is usually there in full: then it is sent with its length and in one piece.
-async fn whole_or_streamed(mut body: WasiBody, limit: u64, link: Arc<Link>) -> ReplyBody {
-    let first = match next_if_ready(&mut body, &link).await {
-        Next::End => return ReplyBody::full(Bytes::new()),
-        Next::Pending => return ReplyBody::streamed(body, None, limit, link),
-        Next::Frame(frame) => frame,
-    };
-    match (first.into_data(), next_if_ready(&mut body, &link).await) {
-        (Ok(data), Next::End) if data.len() as u64 <= limit => ReplyBody::full(data),
-        (Ok(data), Next::Frame(second)) => {
-            let body = WasiBody::new(Preceded { first: Some(second), body });
-            ReplyBody::streamed(body, Some(Frame::data(data)), limit, link)
+/// The body that a guest at its end has left, and whether it is whole. Nothing can come any more but what is there
+/// already; usually that is all, and it is sent with its length and in one piece.
+async fn left_behind(mut body: WasiBody, limit: u64, link: Arc<Link>) -> (ReplyBody, bool) {
+    let mut frames = VecDeque::new();
+    let is_whole = loop {
+        match next_if_ready(&mut body, &link).await {
+            Next::Frame(frame) => frames.push_back(frame),
+            Next::End => break true,
+            Next::Pending => break false,
         }
-        (Ok(data), _) => ReplyBody::streamed(body, Some(Frame::data(data)), limit, link),
-        (Err(trailers), _) => ReplyBody::streamed(body, Some(trailers), limit, link),
+    };
+    if !is_whole {
+        // It never ended its body, so its client must not take it for a whole one.
+        link.fail();
     }
+    let is_one_piece = match frames.front().and_then(Frame::data_ref) {
+        Some(data) => frames.len() == 1 && data.len() as u64 <= limit,
+        None => frames.is_empty(),
+    };
+    if is_whole && is_one_piece {
+        let data = frames.pop_front().and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        return (ReplyBody::full(data), true);
+    }
+    (ReplyBody::streamed(WasiBody::new(Left(frames)), limit, link), is_whole)
 }
 
 enum Next {
@@ -103,21 +121,15 @@ async fn next_if_ready(body: &mut WasiBody, link: &Link) -> Next {
     .await
 }
 
-/// A body with a frame that was taken out before its turn put back in front.
-struct Preceded {
-    first: Option<Frame<Bytes>>,
-    body: WasiBody,
-}
+/// Frames that are there already, as a body.
+struct Left(VecDeque<Frame<Bytes>>);
 
-impl Body for Preceded {
+impl Body for Left {
     type Data = Bytes;
     type Error = wasmtime_wasi_http::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.first.take() {
-            Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => Pin::new(&mut self.body).poll_frame(cx),
-        }
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
     }
 }
 

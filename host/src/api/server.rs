@@ -1,7 +1,14 @@
 //! Owns the admin address's connections: accepts them, bounds them in number and time, and drains them at a stop.
 //! Never knows a route.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -75,13 +82,28 @@ fn serve(stream: TcpStream, slot: OwnedSemaphorePermit, router: Router, graceful
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::ADMIN_HEADERS_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(limits::ADMIN_HEADERS_TIMEOUT));
     let service = TowerToHyperService::new(router);
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&asked);
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         hyper::service::Service::call(&service, request.map(axum::body::Body::new))
     });
     let connection = graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
+    // While it is not known which HTTP a client speaks, no timeout of either is running yet.
+    let never_asked = async move {
+        tokio::time::sleep(limits::ADMIN_HEADERS_TIMEOUT).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::spawn(async move {
-        if let Err(trouble) = connection.await {
-            tracing::debug!(%trouble, "a connection to the admin address ended early");
+        tokio::select! {
+            ended = connection => {
+                if let Err(trouble) = ended {
+                    tracing::debug!(%trouble, "a connection to the admin address ended early");
+                }
+            }
+            () = never_asked => tracing::debug!("a connection to the admin address said nothing in time"),
         }
         drop(slot);
     });

@@ -133,6 +133,7 @@ impl Running {
         isolation: Isolation,
         first: Option<Instance>,
     ) -> Self {
+        let isolation = if program.info().single_use { Isolation::Request } else { isolation };
         let pool = |entry: Entry| {
             let (_, process) = processes.iter().find(|(_, process)| process.entry == entry)?;
             let limits = &program.sandbox().limits;

@@ -17,8 +17,11 @@ struct Bad {
 
 fn bad_bundles() -> Vec<Bad> {
     let bad = |what, bytes: Vec<u8>, code, names| Bad { what, bundle: Bundle::component(bytes), code, names };
-    let archive = |what, files: &[(&str, &[u8])], names| {
-        Bad { what, bundle: Bundle::archive_of(files), code: "invalid-bundle", names }
+    let archive = |what, files: &[(&str, &[u8])], names| Bad {
+        what,
+        bundle: Bundle::archive_of(files),
+        code: "invalid-bundle",
+        names,
     };
     let hello = guest("hello");
     let half = hello[..hello.len() / 2].to_vec();
@@ -104,24 +107,57 @@ fn a_failed_push_leaves_the_release_before_it_in_service() {
     asking.finish();
 }
 
+/// A component that serves HTTP as far as its types go; `core` is the module that is to do it.
+fn http_component(core: &str) -> Vec<u8> {
+    wat(&format!(
+        r#"(component
+            (import "wasi:http/types@0.2.0" (instance $types
+                (export "incoming-request" (type (sub resource)))
+                (export "response-outparam" (type (sub resource)))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $out))
+            (core module $core {core} (func (export "handle") (param i32 i32)))
+            (core instance $core (instantiate $core))
+            (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+                (canon lift (core func $core "handle")))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    ))
+}
+
 /// A component that is valid and cannot be started is refused by the first instance, not by the first visitor.
 #[test]
 fn a_guest_that_fails_at_its_start_never_gets_traffic() {
     let host = Host::start();
-    host.deploy("greedy", Bundle::archive("name = \"greedy\"\n", &guest("greedy")));
-    let asking = Neighbour::asking(host.listen, "greedy", |text| text == "ok");
-    for start in ["trap", "allocate"] {
-        let manifest = format!("name = \"greedy\"\n[config]\nGREEDY_START = \"{start}\"\n");
-        let push = host.ended(&host.push("greedy", &Bundle::archive(&manifest, &guest("greedy"))));
-        assert_eq!(push.reason_code.as_deref(), Some("start-failed"), "{start}: {push:?}");
-        assert_eq!(host.state("greedy"), "running");
+    host.deploy("victim", Bundle::component(guest("greedy")));
+    let asking = Neighbour::asking(host.listen, "victim", |text| text == "ok");
+    for (what, core) in [
+        ("a trap", "(func $start unreachable) (start $start)"),
+        ("a recursion", "(func $start call $start) (start $start)"),
+        ("more memory than its limit", "(memory 2000)"),
+        ("more table space than its limit", "(table 30000 funcref)"),
+    ] {
+        let push = host.ended(&host.push("victim", &Bundle::component(http_component(core))));
+        assert_eq!(push.reason_code.as_deref(), Some("start-failed"), "{what}: {push:?}");
+        assert_eq!(host.state("victim"), "running", "{what}");
     }
-    let unwell = "name = \"greedy\"\n[processes.web]\nhealth = \"/error\"\n";
-    let push = host.ended(&host.push("greedy", &Bundle::archive(unwell, &guest("greedy"))));
+    let unwell = "name = \"victim\"\n[processes.web]\nhealth = \"/error\"\n";
+    let push = host.ended(&host.push("victim", &Bundle::archive(unwell, &guest("greedy"))));
     assert_eq!(push.reason_code.as_deref(), Some("health-check"), "{push:?}");
     assert!(push.reason.is_some_and(|reason| reason.contains("/error")));
-    assert_eq!(host.show("greedy")["release"], 1);
+    assert_eq!(host.show("victim")["release"], 1);
     asking.finish();
+}
+
+#[test]
+fn a_guest_that_returns_without_an_answer_is_a_failure() {
+    let host = Host::start();
+    host.deploy("mute", Bundle::component(http_component("")));
+    for _ in 0..3 {
+        let problem = host.get("mute", "/").problem_of("mute", 502, "app-failed");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("no-answer")), "{problem}");
+    }
+    assert_eq!(host.state("mute"), "running");
 }
 
 fn upload_head(host: &Host, more: &str) -> Wire {

@@ -58,7 +58,8 @@ fn sign(host: &Host, name: &str) -> Answer {
 
 fn names(host: &Host) -> Vec<String> {
     let entries = host.get("book", "/entries").expect(200).json();
-    let names = entries.as_array().expect("a list").iter().map(|entry| entry["name"].as_str().expect("a name").to_owned());
+    let names =
+        entries.as_array().expect("a list").iter().map(|entry| entry["name"].as_str().expect("a name").to_owned());
     names.collect()
 }
 
@@ -79,10 +80,8 @@ fn a_full_disk_refuses_what_needs_room_and_is_forgotten_with_it() {
     // A small row may still fit into a page that the database has already.
     assert!(created.status == 201 || created.status == 507, "{created}");
     // What an app stores is refused to it, or fits; nothing of it is half there.
-    let signed: Vec<String> = (0..200)
-        .map(|number| format!("late-{number}"))
-        .take_while(|name| sign(&host, name).status == 303)
-        .collect();
+    let signed: Vec<String> =
+        (0..200).map(|number| format!("late-{number}")).take_while(|name| sign(&host, name).status == 303).collect();
     assert!(signed.len() < 200, "the disk is not full");
     let mut kept: Vec<String> = names(&host);
     kept.reverse();

@@ -83,7 +83,8 @@ fn what_is_no_event_is_refused_by_name() {
     let host = Host::start();
     deploy_bot(&host);
     host.deploy("hello", Bundle::component(guest("hello")));
-    let refused = send(&host, "bot", &json!({ "specversion": "1.0", "id": "1", "type": "t" })).problem(400, "bad-event");
+    let refused =
+        send(&host, "bot", &json!({ "specversion": "1.0", "id": "1", "type": "t" })).problem(400, "bad-event");
     assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("source")), "{refused}");
     let garbage = Ask::post("/v1/apps/bot/events").body("application/cloudevents+json", "{");
     assert_eq!(host.api(garbage).status, 400);

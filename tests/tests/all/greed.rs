@@ -52,7 +52,8 @@ fn memory_stack_and_handles_have_their_bounds() {
 fn many_greedy_requests_at_a_time_hurt_only_themselves() {
     let host = host_with_greedy("memory = \"32MiB\"\nrequest_timeout = \"2s\"");
     let neighbour = Neighbour::beside(&host);
-    let paths = ["/allocate", "/recurse", "/handles", "/panic", "/poll-storm", "/log-flood?lines=20000", "/reply-flood"];
+    let paths =
+        ["/allocate", "/recurse", "/handles", "/panic", "/poll-storm", "/log-flood?lines=20000", "/reply-flood"];
     std::thread::scope(|scope| {
         for path in paths {
             for _ in 0..3 {
@@ -68,7 +69,7 @@ fn many_greedy_requests_at_a_time_hurt_only_themselves() {
 
 #[test]
 fn a_flood_of_log_lines_is_dropped_and_counted() {
-    let host = host_with_greedy("request_timeout = \"10s\"");
+    let host = host_with_greedy("request_timeout = \"1m\"");
     let neighbour = Neighbour::beside(&host);
     host.get("greedy", "/log-flood?lines=100000").expect(200);
     is_well(&host);
@@ -108,7 +109,7 @@ fn storage_has_its_bounds() {
 /// The faults of an app are counted by kind, for whoever watches.
 #[test]
 fn faults_are_counted_by_kind() {
-    let host = host_with_greedy("memory = \"32MiB\"\nrequest_timeout = \"300ms\"");
+    let host = host_with_greedy("memory = \"32MiB\"\nrequest_timeout = \"3s\"");
     for path in ["/panic", "/panic", "/never", "/allocate", "/exit"] {
         host.get("greedy", path);
     }

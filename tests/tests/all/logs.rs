@@ -14,7 +14,10 @@ fn a_line_carries_the_id_of_its_request() {
     let answer = host.get("greedy", "/log-line?text=remember-me").expect(200);
     let id = answer.header("x-request-id").expect("it has one");
     let line = host.log_line("greedy", "the guest's own", |line| text(line) == "remember-me");
-    assert_eq!((line["request_id"].as_str(), &line["stream"], &line["release"]), (Some(id), &"stdout".into(), &1.into()));
+    assert_eq!(
+        (line["request_id"].as_str(), &line["stream"], &line["release"]),
+        (Some(id), &"stdout".into(), &1.into())
+    );
     let line = host.log_line("greedy", "the request", |line| line["stream"] == "access" && line["request_id"] == id);
     assert_eq!((&line["status"], &line["path"], &line["method"]), (&200.into(), &"/log-line".into(), &"GET".into()));
     assert!(!line.to_string().contains("remember-me"), "the query may hold secrets: {line}");
@@ -30,7 +33,8 @@ fn a_trap_is_logged_with_the_guests_functions_and_the_app_keeps_running() {
         let answer = host.get("greedy", path);
         let problem = answer.problem_of("greedy", 502, "app-failed");
         let id = problem["request_id"].as_str().expect("it has one");
-        let line = host.log_line("greedy", path, |line| line["request_id"] == id && text(line).contains("guest trapped"));
+        let line =
+            host.log_line("greedy", path, |line| line["request_id"] == id && text(line).contains("guest trapped"));
         // Which of its two stacks ends first is the compiler's matter, so a recursion's words are left open.
         assert!(text(&line).contains(words), "{path}: {line}");
         assert!(text(&line).contains("\n    at greedy::acts::"), "{path} has no names of functions: {line}");

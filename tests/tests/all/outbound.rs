@@ -105,7 +105,15 @@ fn the_host_itself_is_never_reached() {
 fn urls_that_are_none_are_refused() {
     let host = Host::start();
     deploy(&host, &["*".to_owned()]);
-    for url in ["", "ftp://example.org/", "http://", "http:///x", "file:///etc/passwd", "http://a%20b/", "http://nowhere.invalid/"] {
+    for url in [
+        "",
+        "ftp://example.org/",
+        "http://",
+        "http:///x",
+        "file:///etc/passwd",
+        "http://a%20b/",
+        "http://nowhere.invalid/",
+    ] {
         let answer = host.get("greedy", &format!("/fetch?url={url}"));
         assert!(answer.status >= 400, "{url}: {answer}");
         assert!(!answer.text().contains("root:"), "{url}: {answer}");

@@ -14,7 +14,8 @@ fn version(number: u32) -> Bundle {
 fn no_request_fails_while_code_is_reloaded() {
     let host = Host::start();
     host.deploy("changing", version(0));
-    let load: Vec<Neighbour> = (0..3).map(|_| Neighbour::asking(host.listen, "changing", |text| text == "ok")).collect();
+    let load: Vec<Neighbour> =
+        (0..3).map(|_| Neighbour::asking(host.listen, "changing", |text| text == "ok")).collect();
     for number in 1..=RELOADS {
         host.deploy("changing", version(number));
         let answer = host.get("changing", "/config?name=VERSION").expect(200);

@@ -45,10 +45,9 @@ fn an_answer_that_breaks_off_is_seen_to_be_broken() {
     let neighbour = Neighbour::beside(&host);
     for path in ["/panic-mid-reply", "/fail-mid-reply", "/wrong-length"] {
         let broken = host.try_app("greedy", Ask::get(path)).expect_err(path);
-        if path != "/wrong-length" {
-            let begun = broken.answer.unwrap_or_else(|| panic!("{path}: nothing came: {}", broken.reason));
-            assert_eq!((begun.status, begun.text().as_str()), (200, "the beginning of an answer that "), "{path}");
-        }
+        // How much of it comes before the end is chance, but nothing comes that the guest did not write.
+        let begun = broken.answer.map_or_else(String::new, |answer| answer.text());
+        assert!(path == "/wrong-length" || "the beginning of an answer that ".starts_with(&begun), "{path}: {begun}");
         is_well(&host, "greedy");
     }
     // A flat answer is whole or none.

@@ -36,7 +36,8 @@ fn a_wrong_content_type_is_told_which_one_is_wanted() {
 fn a_missing_or_wrong_token_is_refused() {
     let host = Host::start();
     let ask = |value: &str| host.api_as_it_is(&Ask::get("/v1/apps").header("authorization", value));
-    let challenged = |answer: &Answer| answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer"));
+    let challenged =
+        |answer: &Answer| answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer"));
     let missing = host.api_as_it_is(&Ask::get("/v1/apps"));
     missing.problem(401, "no-token");
     assert!(challenged(&missing), "{missing}");
@@ -51,7 +52,8 @@ fn a_missing_or_wrong_token_is_refused() {
         assert!(!answer.text().contains(token), "a token is never repeated");
     }
     // Nothing of the body is looked at before the token is.
-    host.api_as_it_is(&Ask::post("/v1/apps/app/pushes").body("application/wasm", guest("hello"))).problem(401, "no-token");
+    host.api_as_it_is(&Ask::post("/v1/apps/app/pushes").body("application/wasm", guest("hello")))
+        .problem(401, "no-token");
     host.api(Ask::get("/v1/apps/app")).problem_of("app", 404, "unknown-app");
 }
 
@@ -75,7 +77,8 @@ fn a_token_with_a_small_role_or_scope_reaches_no_further() {
     };
     let reader = make(json!({ "name": "reader", "role": "read" }));
     let deployer = make(json!({ "name": "deployer", "role": "deploy", "apps": ["mine"] }));
-    let bundle = |app: &str| Ask::post(format!("/v1/apps/{app}/pushes?wait=true")).body("application/wasm", guest("hello"));
+    let bundle =
+        |app: &str| Ask::post(format!("/v1/apps/{app}/pushes?wait=true")).body("application/wasm", guest("hello"));
 
     host.api_with(&reader, Ask::get("/v1/apps/mine")).expect(200);
     host.api_with(&reader, bundle("mine")).problem(403, "role-too-small");
