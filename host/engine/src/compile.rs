@@ -4,7 +4,7 @@
 //! trusting it, so these files are written only here, readable only by their owner, and never loaded unless their
 //! checksum, kept in a file beside them, still holds.
 
-use crate::{ComponentInfo, EngineConfig, EngineError, Rejected, inspect::hex, limits};
+use crate::{ComponentInfo, EngineConfig, EngineError, Rejected, Speed, inspect::hex, limits};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{
@@ -20,7 +20,8 @@ use wasmtime::component::Component;
 
 /// The threads that compile, and the cache of what they made.
 pub(crate) struct Compiler {
-    threads: rayon::ThreadPool,
+    quick: rayon::ThreadPool,
+    optimising: rayon::ThreadPool,
     turns: Arc<Semaphore>,
     folder: PathBuf,
     /// Removes the folder with the compiler where nobody asked to keep it.
@@ -29,12 +30,8 @@ pub(crate) struct Compiler {
 
 impl Compiler {
     pub(crate) fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(config.compile_threads.max(1))
-            .thread_name(|index| format!("isopod-compile-{index}"))
-            .start_handler(|_| give_way_to_serving())
-            .build()
-            .map_err(|error| EngineError::Threads(error.to_string()))?;
+        let quick = threads("quick", QUICK_NICENESS, config.compile_threads)?;
+        let optimising = threads("compile", OPTIMISING_NICENESS, config.compile_threads)?;
         let (folder, temporary) = match &config.cache_dir {
             Some(folder) => (folder.clone(), None),
             None => {
@@ -44,7 +41,7 @@ impl Compiler {
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(EngineError::Cache)?;
         let turns = Arc::new(Semaphore::new(limits::COMPILATIONS_MAX));
-        Ok(Self { threads, turns, folder, _temporary: temporary })
+        Ok(Self { quick, optimising, turns, folder, _temporary: temporary })
     }
 
     /// Loads a component for an engine, from the cache or by compiling it.
@@ -53,12 +50,17 @@ impl Compiler {
         engine: &wasmtime::Engine,
         bytes: Bytes,
         info: &ComponentInfo,
+        speed: Speed,
     ) -> Result<Component, Rejected> {
+        let threads = match speed {
+            Speed::Quick => &self.quick,
+            Speed::Optimised => &self.optimising,
+        };
         let artefact = Artefact::new(&self.folder, engine, info);
         let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
         let engine = engine.clone();
         let (reply, answer) = oneshot::channel();
-        self.threads.spawn(move || {
+        threads.spawn(move || {
             let _turn = turn;
             let loaded = artefact.load(&engine).map_or_else(|| artefact.compile(&engine, &bytes), Ok);
             // The caller may have given up waiting; the artefact is in the cache for the next one.
@@ -123,10 +125,22 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Compiling is heavy and may be hostile, so its threads take the processor only where serving leaves it.
-fn give_way_to_serving() {
-    // SAFETY: `setpriority` takes plain numbers; 0 is the calling thread on Linux. A refusal changes nothing.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+/// Compiling is heavy and may be hostile, so it takes the processor only where serving leaves it.
+const OPTIMISING_NICENESS: libc::c_int = 10;
+
+/// Somebody waits for quick code, and it is short work: it stands back a little, but is not starved by load.
+const QUICK_NICENESS: libc::c_int = 2;
+
+fn threads(name: &'static str, niceness: libc::c_int, count: usize) -> Result<rayon::ThreadPool, EngineError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(count.max(1))
+        .thread_name(move |index| format!("isopod-{name}-{index}"))
+        .start_handler(move |_| {
+            // SAFETY: `setpriority` takes plain numbers; 0 is the calling thread on Linux. A refusal changes nothing.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
+        })
+        .build()
+        .map_err(|error| EngineError::Threads(error.to_string()))
 }
 
 #[cfg(test)]

@@ -79,10 +79,11 @@ impl Instance {
             return flat::answer(self, request, request_id).await;
         }
         if exports.wasi03.is_some() {
-            return wasi03::answer(self, request, request_id).await;
+            // Boxed, so that the flat road's future is not as large as these.
+            return Box::pin(wasi03::answer(self, request, request_id)).await;
         }
         if exports.wasi02.is_some() {
-            return wasi02::answer(self, request, request_id).await;
+            return Box::pin(wasi02::answer(self, request, request_id)).await;
         }
         Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(Box::new(self)).into() }
     }

@@ -114,13 +114,13 @@ impl Engine {
     pub async fn load(&self, bytes: Bytes, speed: Speed) -> Result<Component, Rejected> {
         let info = inspect(&bytes)?;
         let mut kind = Kind { flavour: self.flavour_of(&info), speed };
-        let mut loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes.clone(), &info).await;
+        let mut loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes.clone(), &info, kind.speed).await;
         if let Err(Rejected::Compile { detail }) = &loaded
             && speed == Speed::Quick
         {
             tracing::debug!(detail, "the quick compiler refused a component, so it is optimised");
             kind.speed = Speed::Optimised;
-            loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes, &info).await;
+            loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes, &info, kind.speed).await;
         }
         Ok(Component { info, kind, code: loaded? })
     }

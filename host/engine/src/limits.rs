@@ -74,3 +74,6 @@ pub const REPLY_HEADERS_MAX: usize = 256;
 
 /// Bytes of all names and values of a flat answer's headers. More make it a bad answer.
 pub const REPLY_HEADERS_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of an answer's body that are taken from a guest before anything is sent. Past it the rest is streamed.
+pub const ANSWER_TAKEN_AT_ONCE_BYTES: usize = 64 * 1024;

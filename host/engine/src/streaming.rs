@@ -4,6 +4,7 @@ use crate::{
     Answer, Fault, Instance,
     body::{Link, ReplyBody},
     instance::After,
+    limits,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -51,85 +52,125 @@ pub(crate) async fn answer(
     })
     .await
     .unwrap_or(Err(Fault::NoAnswer));
-    let mut after = match finished {
-        Some(Ok(_)) if matches!(head, Err(Fault::NoAnswer)) => return Answer::lost(Fault::NoAnswer),
-        Some(Ok(instance)) => After::from(instance),
-        Some(Err(fault)) => return Answer::lost(fault),
-        None => After::Working(watched(work, Arc::clone(&link), limits.request_timeout)),
+    let response = match (head, &finished) {
+        (_, Some(Err(_))) => return Answer::lost(finished.and_then(Result::err).unwrap_or(Fault::NoAnswer)),
+        (Err(Fault::NoAnswer), _) => return Answer::lost(Fault::NoAnswer),
+        (Err(fault), _) => return Answer { response: Err(fault), after: after(finished, work, link, limits) },
+        (Ok(response), _) => response,
     };
-    let response = match head {
-        Err(fault) => Err(fault),
-        Ok(response) if matches!(after, After::Working(_)) => {
-            Ok(response.map(|body| ReplyBody::streamed(body, limits.reply_body_bytes, link)))
-        }
-        Ok(response) => {
-            let (parts, body) = response.into_parts();
-            let (body, is_whole) = left_behind(body, limits.reply_body_bytes, link).await;
-            if !is_whole {
-                after = After::Spent;
-            }
-            Ok(Response::from_parts(parts, body))
-        }
-    };
-    Answer { response, after }
-}
-
-/// The body that a guest at its end has left, and whether it is whole. Nothing can come any more but what is there
-/// already; usually that is all, and it is sent with its length and in one piece.
-async fn left_behind(mut body: WasiBody, limit: u64, link: Arc<Link>) -> (ReplyBody, bool) {
-    let mut frames = VecDeque::new();
-    let is_whole = loop {
-        match next_if_ready(&mut body, &link).await {
-            Next::Frame(frame) => frames.push_back(frame),
-            Next::End => break true,
-            Next::Pending => break false,
-        }
-    };
-    if !is_whole {
-        // It never ended its body, so its client must not take it for a whole one.
+    let (parts, mut body) = response.into_parts();
+    let taken = take_what_is_ready(&mut body, &mut work, &mut finished, &link).await;
+    if let Some(Err(fault)) = finished {
+        // Nothing was sent yet, so the client can still be told.
+        return Answer::lost(fault);
+    }
+    if finished.is_some() && !taken.is_whole {
+        // It never ended its body, so its client must not take it for a whole one, nor another client get the instance.
         link.fail();
+        finished = Some(Ok(None));
     }
-    let is_one_piece = match frames.front().and_then(Frame::data_ref) {
-        Some(data) => frames.len() == 1 && data.len() as u64 <= limit,
-        None => frames.is_empty(),
-    };
-    if is_whole && is_one_piece {
-        let data = frames.pop_front().and_then(|frame| frame.into_data().ok()).unwrap_or_default();
-        return (ReplyBody::full(data), true);
-    }
-    (ReplyBody::streamed(WasiBody::new(Left(frames)), limit, link), is_whole)
+    let body = taken.into_body(body, limits.reply_body_bytes, &link, finished.is_some());
+    Answer { response: Ok(Response::from_parts(parts, body)), after: after(finished, work, link, limits) }
 }
 
-enum Next {
-    End,
-    Frame(Frame<Bytes>),
-    Pending,
+/// What becomes of the instance: known if the guest is at its end, else what it still has to do.
+fn after(
+    finished: Option<Result<Option<Box<Instance>>, Fault>>,
+    work: Work,
+    link: Arc<Link>,
+    limits: &Limits,
+) -> After {
+    match finished {
+        Some(Ok(instance)) => After::from(instance),
+        Some(Err(_)) => After::Spent,
+        None => After::Working(watched(work, link, limits.request_timeout)),
+    }
 }
 
-async fn next_if_ready(body: &mut WasiBody, link: &Link) -> Next {
+/// The beginning of a body, as far as it came without waiting.
+struct Taken {
+    frames: VecDeque<Frame<Bytes>>,
+    is_whole: bool,
+}
+
+/// Lets the guest write, and takes what it wrote, until both would have to wait: a short answer is then complete, and
+/// needs neither a task nor a timer of its own.
+async fn take_what_is_ready(
+    body: &mut WasiBody,
+    work: &mut Work,
+    finished: &mut Option<Result<Option<Box<Instance>>, Fault>>,
+    link: &Link,
+) -> Taken {
+    let mut taken = Taken { frames: VecDeque::new(), is_whole: false };
+    let mut bytes = 0;
     poll_fn(|cx| {
-        Poll::Ready(match Pin::new(&mut *body).poll_frame(cx) {
-            Poll::Ready(None) => Next::End,
-            Poll::Ready(Some(Ok(frame))) => Next::Frame(frame),
-            Poll::Ready(Some(Err(_))) => {
-                link.fail();
-                Next::Pending
+        loop {
+            let mut moved = false;
+            match Pin::new(&mut *body).poll_frame(cx) {
+                _ if taken.is_whole => {}
+                Poll::Ready(Some(Ok(frame))) => {
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                    taken.frames.push_back(frame);
+                    moved = true;
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    link.fail();
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => {
+                    taken.is_whole = true;
+                    moved = true;
+                }
+                Poll::Pending => {}
             }
-            Poll::Pending => Next::Pending,
-        })
+            if finished.is_none()
+                && let Poll::Ready(result) = work.as_mut().poll(cx)
+            {
+                *finished = Some(result);
+                moved = true;
+            }
+            let is_done = taken.is_whole && finished.is_some();
+            if is_done || !moved || bytes >= limits::ANSWER_TAKEN_AT_ONCE_BYTES {
+                return Poll::Ready(());
+            }
+        }
     })
-    .await
+    .await;
+    taken
 }
 
-/// Frames that are there already, as a body.
-struct Left(VecDeque<Frame<Bytes>>);
+impl Taken {
+    /// The answer's body: in one piece and with its length if it is all there, else what is there and then the rest.
+    fn into_body(mut self, rest: WasiBody, limit: u64, link: &Arc<Link>, guest_is_done: bool) -> ReplyBody {
+        let is_one_piece = match self.frames.front().and_then(Frame::data_ref) {
+            Some(data) => self.frames.len() == 1 && data.len() as u64 <= limit,
+            None => self.frames.is_empty(),
+        };
+        if self.is_whole && is_one_piece && guest_is_done {
+            let data = self.frames.pop_front().and_then(|frame| frame.into_data().ok());
+            return ReplyBody::full(data.unwrap_or_default());
+        }
+        let rest = (!self.is_whole && !guest_is_done).then_some(rest);
+        ReplyBody::streamed(WasiBody::new(Begun { frames: self.frames, rest }), limit, Arc::clone(link))
+    }
+}
 
-impl Body for Left {
+/// Frames that are there already, and the body that goes on after them.
+struct Begun {
+    frames: VecDeque<Frame<Bytes>>,
+    rest: Option<WasiBody>,
+}
+
+impl Body for Begun {
     type Data = Bytes;
     type Error = wasmtime_wasi_http::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.0.pop_front().map(Ok))
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match (self.frames.pop_front(), &mut self.rest) {
+            (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
+            (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
+            (None, None) => Poll::Ready(None),
+        }
     }
 }
 
