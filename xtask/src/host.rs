@@ -21,21 +21,14 @@ pub(crate) fn linker() -> Result<PathBuf> {
     program("isopod-linker")
 }
 
-/// Builds only the linker for guests, where the host is not needed.
+/// Builds only the linker for guests, where the host is not needed. The workspace is named all the same, so that a host
+/// built later shares the work.
 pub(crate) fn build_linker() -> Result<PathBuf> {
     step::announce("building the linker for guests");
     let mut cargo = step::cargo();
-    cargo.args([
-        "build",
-        "--package",
-        "isopod-toolchain",
-        "--features",
-        "isopod-toolchain/linker",
-        "--bin",
-        "isopod-linker",
-    ]);
-    step::run(&mut cargo, "the compiler's message above says why")?;
-    program("isopod-linker")
+    cargo.args(["build", "--workspace", "--exclude", "xtask", "--bin", "isopod-linker"]);
+    step::run(cargo.args(["--features", "isopod-toolchain/linker"]), "the compiler's message above says why")?;
+    linker()
 }
 
 fn program(name: &str) -> Result<PathBuf> {
