@@ -167,3 +167,40 @@ pub(crate) const CONFIG_BYTES: u64 = 256 * 1024;
 /// Lines about requests in one app's log in one second. Further requests are counted and not listed: a flood of requests
 /// must not become a flood of lines.
 pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;
+
+/// Releases of one app that are kept ready because somebody visits them by their own URLs. The one that was visited
+/// longest ago makes room.
+pub(crate) const RELEASES_VISITED_MAX: usize = 3;
+
+/// Visits to releases that wait for their release to be fetched, all apps together. Further ones get 503.
+pub(crate) const VISITS_WAITING: usize = 64;
+
+/// Reports of process types that can't be kept going. Beyond it, who reports waits.
+pub(crate) const TROUBLES_WAITING: usize = 64;
+
+/// How often an instance with a check of its own is asked whether it is well, where the process type doesn't say.
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Failed checks in a row after which an instance is replaced, where the process type doesn't say.
+pub(crate) const HEALTH_THRESHOLD: u32 = 3;
+
+/// How long a failing health check of a new instance rests before it is asked again.
+pub(crate) const HEALTH_PAUSE: Duration = Duration::from_millis(250);
+
+/// New instances of one process type that are started at one time beside the old ones. Further ones wait.
+pub(crate) const SURGE_INSTANCES: usize = 4;
+
+/// How often a new release is looked at after a swap.
+pub(crate) const SWAP_LOOK: Duration = Duration::from_millis(100);
+
+/// Earlier releases that are tried, latest first, when an app has to go back. Then it is in error.
+pub(crate) const RETURN_CANDIDATES: usize = 3;
+
+/// How often the clock is looked at for schedules even if none is near: a clock that jumped is noticed within it.
+pub(crate) const SCHEDULE_LOOK: Duration = Duration::from_secs(20);
+
+/// How long the schedules rest between two looks at least.
+pub(crate) const SCHEDULE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a change of config, formation or grants waits for a push under way. Then it is refused with 409.
+pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);

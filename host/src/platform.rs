@@ -65,7 +65,8 @@ impl Platform {
         let admin = admin_service.local_addr().map_err(|e| cannot_bind(API, config.admin, &e))?;
         let logs = start_logs(&store, &config)?;
         let metrics = Metrics::new();
-        let directory = Arc::new(Directory::default());
+        let (visits, visitors) = tokio::sync::mpsc::channel(limits::VISITS_WAITING);
+        let directory = Arc::new(Directory::new(visits));
         let access = Arc::new(Access::new(logs.handle(), metrics.clone()));
         let ingress_config = ingress::Config {
             domain: config.domain.clone(),
@@ -83,15 +84,16 @@ impl Platform {
             instances_max: config.instances_max,
             forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
         })?;
-        let deployer = Deployer::new(Parts {
+        let parts = Parts {
             store: store.clone(),
             engine,
             directory,
             logs: logs.handle(),
             metrics: metrics.clone(),
             pushes: config.pushes,
-        })
-        .map_err(|source| PlatformError::Io { doing: "the folder for uploads can't be made", source })?;
+        };
+        let deployer = Deployer::start(parts, visitors)
+            .map_err(|source| PlatformError::Io { doing: "the folder for uploads can't be made", source })?;
         let tokens = api::load_tokens(&store).await?;
         let restored = deployer.restore().await?;
 

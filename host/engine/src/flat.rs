@@ -22,11 +22,11 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-pub(crate) async fn answer(mut instance: Instance, request: Request<RequestBody>, request_id: &str) -> Answer {
+pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<RequestBody>, request_id: &str) -> Answer {
     let (parts, body) = request.into_parts();
     let body = match whole(body).await {
         Ok(body) => body,
-        Err(fault) => return Answer { response: Err(fault), after: Some(Box::new(instance)).into() },
+        Err(fault) => return Answer { response: Err(fault), after: Some(instance).into() },
     };
     instance.begin(request_id);
     match call(&mut instance, &lower(&parts, &body)).await {

@@ -8,14 +8,14 @@ use crate::{
     body::{ReplyBody, RequestBody},
     flat, limits,
     state::{HostState, on_epoch},
-    wasi02, wasi03,
+    streaming::{self, Version},
 };
 use futures::future::BoxFuture;
 use http::{Request, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 use wasmtime::Store;
 
-/// A started component.
+/// A started component. It is handed on in its box, since it is large and changes hands several times a request.
 pub struct Instance {
     pub(crate) store: Store<HostState>,
     pub(crate) component: wasmtime::component::Instance,
@@ -58,7 +58,7 @@ pub enum After {
 }
 
 impl Instance {
-    pub(crate) async fn start(program: &Program) -> Result<Self, Fault> {
+    pub(crate) async fn start(program: &Program) -> Result<Box<Self>, Fault> {
         let state = HostState::new(program).map_err(|error| Fault::from_error(&error, None))?;
         let mut store = Store::new(program.wasmtime_engine(), state);
         store.limiter(|state| state);
@@ -68,24 +68,30 @@ impl Instance {
         let component = started.map_err(|error| Fault::from_error(&error, store.data_mut().denied.take()))?;
         store.data_mut().end();
         let calls_max = limits::REQUESTS_PER_INSTANCE + program.engine().spread(limits::REQUESTS_PER_INSTANCE / 2);
-        Ok(Self { store, component, program: program.clone(), ready: Ready::default(), calls: 0, calls_max })
+        let ready = Ready::default();
+        Ok(Box::new(Self { store, component, program: program.clone(), ready, calls: 0, calls_max }))
     }
 
     /// Answers one HTTP request by the best road that the component and the request allow. Dropping the returned
     /// future, or the answer's unfinished body, ends the instance.
-    pub async fn http(self, request: Request<RequestBody>, request_id: &str) -> Answer {
+    pub async fn http(self: Box<Self>, request: Request<RequestBody>, request_id: &str) -> Answer {
         let exports = self.program.exports();
         if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
             return flat::answer(self, request, request_id).await;
         }
         if exports.wasi03.is_some() {
             // Boxed, so that the flat road's future is not as large as these.
-            return Box::pin(wasi03::answer(self, request, request_id)).await;
+            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi03)).await;
         }
         if exports.wasi02.is_some() {
-            return Box::pin(wasi02::answer(self, request, request_id)).await;
+            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi02)).await;
         }
-        Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(Box::new(self)).into() }
+        Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(self).into() }
+    }
+
+    /// How much memory the guest has of what it may have.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes()
     }
 
     /// The app's own opinion of its health; an app without one is healthy.
@@ -112,9 +118,9 @@ impl Instance {
     }
 
     /// Ends a call: the instance itself while it may be used again.
-    pub(crate) fn finished(mut self) -> Option<Box<Self>> {
+    pub(crate) fn finished(mut self: Box<Self>) -> Option<Box<Self>> {
         self.store.data_mut().end();
-        (self.calls < self.calls_max).then(|| Box::new(self))
+        (self.calls < self.calls_max).then_some(self)
     }
 }
 

@@ -85,7 +85,7 @@ impl Program {
     }
 
     /// Starts a new instance, within the program's own time limit.
-    pub async fn start(&self) -> Result<Instance, Fault> {
+    pub async fn start(&self) -> Result<Box<Instance>, Fault> {
         let limit = self.0.sandbox.limits.request_timeout;
         tokio::time::timeout(limit, Instance::start(self)).await.unwrap_or(Err(Fault::Timeout { limit }))
     }

@@ -57,6 +57,10 @@ impl HostState {
         })
     }
 
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
     /// Marks the start of a call.
     pub(crate) fn begin(&mut self, request_id: &str) {
         self.request.set(request_id);

@@ -2,13 +2,13 @@
 
 use crate::{
     Answer, Fault, Instance,
-    body::{Link, ReplyBody},
+    body::{Link, ReplyBody, RequestBody},
     instance::After,
-    limits,
+    limits, wasi02, wasi03,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::Response;
+use http::{Request, Response};
 use http_body::{Body, Frame};
 use isopod_policy::Limits;
 use std::{
@@ -28,14 +28,54 @@ pub(crate) type Work = BoxFuture<'static, Result<Option<Box<Instance>>, Fault>>;
 /// An answer's head, as the guest gives it.
 pub(crate) type Head = Result<Response<WasiBody>, Fault>;
 
+/// The version of `wasi:http` that a guest answers by.
+#[derive(Clone, Copy)]
+pub(crate) enum Version {
+    Wasi02,
+    Wasi03,
+}
+
+/// Answers a request by one of the standard roads.
+pub(crate) async fn answer(
+    mut instance: Box<Instance>,
+    request: Request<RequestBody>,
+    request_id: &str,
+    version: Version,
+) -> Answer {
+    instance.begin(request_id);
+    let program = instance.program.clone();
+    let (sender, head) = oneshot::channel();
+    let link = Arc::new(Link::default());
+    let work = work(instance, request, sender, Arc::clone(&link), version);
+    head_of(work, head, link, &program.sandbox().limits).await
+}
+
+/// Everything the guest does for a request, until none of its work is left.
+fn work(
+    mut instance: Box<Instance>,
+    request: Request<RequestBody>,
+    sender: oneshot::Sender<Head>,
+    link: Arc<Link>,
+    version: Version,
+) -> Work {
+    Box::pin(async move {
+        let called = match version {
+            Version::Wasi02 => wasi02::call(&mut instance, request, sender).await,
+            Version::Wasi03 => wasi03::call(&mut instance, request, sender).await,
+        };
+        match called {
+            Ok(()) => Ok(instance.finished()),
+            Err(error) => {
+                link.fail();
+                Err(instance.fault(&error))
+            }
+        }
+    })
+}
+
 /// Lets the guest run, here where its request is, until the head is known; what is left of the work goes with the
 /// answer.
-pub(crate) async fn answer(
-    mut work: Work,
-    mut head: oneshot::Receiver<Head>,
-    link: Arc<Link>,
-    limits: &Limits,
-) -> Answer {
+async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Link>, limits: &Limits) -> Answer {
     let mut finished = None;
     let head = poll_fn(|cx| {
         if finished.is_none()

@@ -1,39 +1,13 @@
 //! The standard road of WASI 0.2, `wasi:http/incoming-handler`: the guest sets the answer's head when it likes and
 //! may go on writing the body, and working, after that.
 
-use crate::{
-    Answer, Fault, Instance,
-    body::{Link, RequestBody},
-    streaming::{self, Head, Work},
-};
+use crate::{Fault, Instance, body::RequestBody, streaming::Head};
 use http::Request;
-use std::sync::Arc;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{WasiHttpView, p2::bindings::http::types::Scheme};
 
-pub(crate) async fn answer(mut instance: Instance, request: Request<RequestBody>, request_id: &str) -> Answer {
-    instance.begin(request_id);
-    let limits = instance.program.sandbox().limits.clone();
-    let (sender, head) = oneshot::channel();
-    let link = Arc::new(Link::default());
-    let work = work(instance, request, sender, Arc::clone(&link));
-    streaming::answer(work, head, link, &limits).await
-}
-
-/// The guest's whole call, from the request to its return.
-fn work(mut instance: Instance, request: Request<RequestBody>, sender: oneshot::Sender<Head>, link: Arc<Link>) -> Work {
-    Box::pin(async move {
-        match call(&mut instance, request, sender).await {
-            Ok(()) => Ok(instance.finished()),
-            Err(error) => {
-                link.fail();
-                Err(instance.fault(&error))
-            }
-        }
-    })
-}
-
-async fn call(
+/// The guest's whole call, from the request to the end of its work.
+pub(crate) async fn call(
     instance: &mut Instance,
     request: Request<RequestBody>,
     sender: oneshot::Sender<Head>,

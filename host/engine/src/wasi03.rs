@@ -1,41 +1,15 @@
 //! The standard road of WASI 0.3, `wasi:http/handler`: the guest returns the answer and may go on writing its body,
 //! and working, in tasks of its own.
 
-use crate::{
-    Answer, Fault, Instance,
-    body::{Link, RequestBody},
-    state::HostState,
-    streaming::{self, Head, Work},
-};
+use crate::{Fault, Instance, body::RequestBody, state::HostState, streaming::Head};
 use http::Request;
-use std::{future::poll_fn, sync::Arc};
+use std::future::poll_fn;
 use tokio::sync::oneshot;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::{WasiHttpView, p3};
 
-pub(crate) async fn answer(mut instance: Instance, request: Request<RequestBody>, request_id: &str) -> Answer {
-    instance.begin(request_id);
-    let limits = instance.program.sandbox().limits.clone();
-    let (sender, head) = oneshot::channel();
-    let link = Arc::new(Link::default());
-    let work = work(instance, request, sender, Arc::clone(&link));
-    streaming::answer(work, head, link, &limits).await
-}
-
-/// Everything the guest does for a request, until none of its tasks is left.
-fn work(mut instance: Instance, request: Request<RequestBody>, sender: oneshot::Sender<Head>, link: Arc<Link>) -> Work {
-    Box::pin(async move {
-        match call(&mut instance, request, sender).await {
-            Ok(()) => Ok(instance.finished()),
-            Err(error) => {
-                link.fail();
-                Err(instance.fault(&error))
-            }
-        }
-    })
-}
-
-async fn call(
+/// The guest's whole call, from the request to the end of its work.
+pub(crate) async fn call(
     instance: &mut Instance,
     request: Request<RequestBody>,
     sender: oneshot::Sender<Head>,

@@ -206,6 +206,41 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::UnknownRelease { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-release", "No such release", detail).app(app)
         }
+        DeployError::UnknownInstance { app, .. } => {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-instance", "No such instance", detail)
+                .app(app)
+                .hint("`isopod ps` lists what runs")
+        }
+        DeployError::NoWayBack { app, .. } => {
+            Problem::new(StatusCode::CONFLICT, "no-way-back", "No way back to that release", detail)
+                .app(app)
+                .hint("`isopod releases` lists those that can serve")
+        }
+        DeployError::NothingToChange(app) => {
+            Problem::new(StatusCode::CONFLICT, "no-release", "The app has no release", detail)
+                .app(app)
+                .hint(format!("deploy one: POST /v1/apps/{app}/pushes, or `isopod deploy --app {app}`"))
+        }
+        DeployError::Busy(app) => {
+            Problem::new(StatusCode::CONFLICT, "push-under-way", "A push is under way", detail)
+                .app(app)
+                .retry_after(5)
+                .hint("wait until it has ended: `isopod activity -f`")
+        }
+        DeployError::Config { app, .. } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-config", "Not a config var", detail).app(app)
+        }
+        DeployError::Formation { app, error } => formation(app.as_ref(), error, detail),
+        DeployError::Grants { app, .. } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-grants", "Not grants", detail)
+                .app(app)
+                .hint("docs/manifest.md lists the grants there are")
+        }
+        DeployError::NotRolledOut { app, failure } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "The change was not rolled out", detail)
+                .app(app)
+                .hint("the release before it serves as before; the app's log has the details: `isopod logs`")
+        }
         DeployError::Refused { app, refused } => {
             Problem::new(StatusCode::CONFLICT, "wrong-state", "Not in this state", detail)
                 .app(app)

@@ -6,10 +6,13 @@ mod apps;
 pub(crate) mod auth;
 mod build_error;
 mod cloud_event;
+mod config;
 mod edge;
 mod error;
 mod events;
+mod formation;
 mod index;
+mod instances;
 mod logs;
 mod openapi;
 mod pushes;
@@ -101,6 +104,14 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{app}/pushes/{id}/cancel", post(pushes::cancel))
         .route("/v1/apps/{app}/releases", get(releases::list))
         .route("/v1/apps/{app}/releases/{release}", get(releases::show))
+        .route("/v1/apps/{app}/releases/{release}/diff", get(releases::diff))
+        .route("/v1/apps/{app}/rollback", post(releases::rollback))
+        .route("/v1/apps/{app}/formation", get(formation::show).patch(formation::change).post(formation::create))
+        .route("/v1/apps/{app}/formation/{process}", delete(formation::delete))
+        .route("/v1/apps/{app}/instances", get(instances::list))
+        .route("/v1/apps/{app}/instances/{id}/restart", post(instances::restart))
+        .route("/v1/apps/{app}/config", get(config::show).patch(config::change))
+        .route("/v1/apps/{app}/grants", get(config::grants).patch(config::change_grants))
         .route("/v1/apps/{app}/events", post(events::send))
         .route("/v1/apps/{app}/logs", get(logs::show))
         .route("/v1/apps/{app}/activity", get(activity::show))

@@ -1,19 +1,20 @@
-//! Owns the routes of releases: list and show.
+//! Owns the routes of releases: list, show, compare two, and go back to one.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use isopod_policy::{AppName, Manifest, ReleaseNumber};
-use isopod_store::{Control, Digest, Release};
+use isopod_policy::{AppName, Manifest, ReleaseContent, ReleaseNumber, ReleaseState, changes};
+use isopod_store::{Control, Digest, Reason, Release};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
-    Api,
+    Api, Urls,
     error::Error,
-    request::{List, PageParams, Params, app_name},
+    request::{Json, List, PageParams, Params, app_name},
 };
-use crate::deploy::DeployError;
+use crate::deploy::{Change, DeployError};
 
 /// A release as the API shows it.
 #[derive(Debug, Serialize)]
@@ -21,24 +22,60 @@ pub(super) struct ReleaseView {
     release: ReleaseNumber,
     name: String,
     app: AppName,
-    state: &'static str,
+    state: ReleaseState,
+    reason: Option<Reason>,
+    cause: String,
     bundle: Digest,
     size_bytes: u64,
     manifest: Manifest,
+    config: Value,
     created_at: Timestamp,
     created_by: String,
+    url: String,
+}
+
+/// What is different between two releases.
+#[derive(Debug, Serialize)]
+pub(super) struct DiffView {
+    from: ReleaseNumber,
+    to: ReleaseNumber,
+    changes: Vec<isopod_policy::Difference>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiffParams {
+    with: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rollback {
+    release: Wanted,
+}
+
+/// People write 3, "3" and "v3".
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Wanted {
+    Number(u32),
+    Name(String),
 }
 
 impl ReleaseView {
-    fn of(release: Release, current: Option<ReleaseNumber>) -> Self {
+    fn of(release: Release, urls: &Urls) -> Self {
         Self {
+            url: urls.of(&format!("{}--{}", release.number, release.app)),
             name: release.number.to_string(),
-            state: if current == Some(release.number) { "ready" } else { "retired" },
+            state: release.state,
+            reason: release.reason,
+            cause: release.cause,
             release: release.number,
             app: release.app,
             bundle: release.bundle,
             size_bytes: release.size_bytes,
             manifest: release.manifest,
+            config: release.config.redacted(),
             created_at: release.created_at,
             created_by: release.created_by,
         }
@@ -51,9 +88,9 @@ pub(super) async fn list(
     Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<ReleaseView>>, Error> {
     let app = app_name(&app)?;
-    let current = api.deployer.app(&app)?.facts().release;
+    api.deployer.app(&app)?;
     let found = api.store.releases(&app, page.page()?).await?;
-    let items = found.items.into_iter().map(|release| ReleaseView::of(release, current)).collect();
+    let items = found.items.into_iter().map(|release| ReleaseView::of(release, &api.urls)).collect();
     Ok(axum::Json(List { items, next: found.next }))
 }
 
@@ -62,12 +99,53 @@ pub(super) async fn show(
     Path((app, release)): Path<(String, String)>,
 ) -> Result<axum::Json<ReleaseView>, Error> {
     let app = app_name(&app)?;
-    let current = api.deployer.app(&app)?.facts().release;
-    let number = release.parse::<ReleaseNumber>().ok();
-    let found = match number {
-        Some(number) => api.store.release(&app, number).await?,
-        None => None,
+    api.deployer.app(&app)?;
+    Ok(axum::Json(ReleaseView::of(find(&api, &app, &release).await?, &api.urls)))
+}
+
+pub(super) async fn diff(
+    State(api): State<Arc<Api>>,
+    Path((app, release)): Path<(String, String)>,
+    Params(params): Params<DiffParams>,
+) -> Result<axum::Json<DiffView>, Error> {
+    let app = app_name(&app)?;
+    api.deployer.app(&app)?;
+    let to = find(&api, &app, &release).await?;
+    let with = match params.with {
+        Some(with) => with,
+        None => to.number.get().saturating_sub(1).to_string(),
     };
-    let found = found.ok_or(DeployError::UnknownRelease { app, release })?;
-    Ok(axum::Json(ReleaseView::of(found, current)))
+    let from = find(&api, &app, &with).await?;
+    let (numbers, before, after) = ((from.number, to.number), content(from), content(to));
+    Ok(axum::Json(DiffView { from: numbers.0, to: numbers.1, changes: changes(&before, &after) }))
+}
+
+pub(super) async fn rollback(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Json(wanted): Json<Rollback>,
+) -> Result<axum::Json<ReleaseView>, Error> {
+    let app = app_name(&app)?;
+    let text = match wanted.release {
+        Wanted::Number(number) => number.to_string(),
+        Wanted::Name(name) => name,
+    };
+    let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
+    let number = text.parse::<ReleaseNumber>().map_err(|_| unknown())?;
+    let entry = api.deployer.change(&app, Change::Rollback(number), "api").await?;
+    let present = entry.facts().release.ok_or_else(unknown)?;
+    Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, &api.urls)))
+}
+
+async fn find(api: &Api, app: &AppName, release: &str) -> Result<Release, Error> {
+    let found = match release.parse::<ReleaseNumber>() {
+        Ok(number) => api.store.release(app, number).await?,
+        Err(_) => None,
+    };
+    let unknown = || DeployError::UnknownRelease { app: app.clone(), release: release.to_owned() };
+    found.ok_or_else(|| unknown().into())
+}
+
+fn content(release: Release) -> ReleaseContent {
+    ReleaseContent { bundle: release.bundle.to_string(), manifest: release.manifest, config: release.config }
 }

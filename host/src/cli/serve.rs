@@ -2,13 +2,13 @@
 
 use super::local::{Granted, Terminal, load};
 use crate::{
-    dispatch::{App, Directory, Running},
+    dispatch::{App, Directory, Planned, Running},
     ingress::{self, AccessLine, AccessLog},
     limits,
 };
 use anyhow::{Context, Result, bail};
 use isopod_engine::{Engine, EngineConfig};
-use isopod_policy::{AppName, Entry, Isolation, Process};
+use isopod_policy::{AppName, Entry, Isolation, Process, Scale};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::sync::watch;
 
@@ -44,10 +44,18 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let program = engine.program(&component, sandbox)?;
     let first = program.start().await.context("the component cannot be started")?;
     let isolation = if args.isolate_requests { Isolation::Request } else { Isolation::Reuse };
-    let processes = [("web".to_owned(), Process::new(Entry::Http))];
     let app = Arc::new(App::new(name.clone()));
-    app.install(Running::new(None, program, &processes, isolation, Some(first)));
-    let directory = Arc::new(Directory::default());
+    let web = Planned {
+        name: "web".parse()?,
+        process: Process::new(Entry::Http),
+        scale: Scale { min: 0, max: program.sandbox().limits.instances_max },
+        program: program.clone(),
+        warm: vec![first],
+    };
+    app.install(Arc::new(Running::new(None, program, isolation, vec![web])));
+    // Nobody listens: there are no other releases to visit.
+    let (visits, _) = tokio::sync::mpsc::channel(1);
+    let directory = Arc::new(Directory::new(visits));
     directory.put(app);
 
     let config = ingress::Config {

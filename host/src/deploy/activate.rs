@@ -1,5 +1,5 @@
-//! Owns making a release run: compile, join with the app's sandbox, start one instance and check its health. Never
-//! stores anything and never touches traffic.
+//! Owns making a release run: compile, join each process type with the app's sandbox, start its instances and check
+//! their health. Never stores anything and never touches traffic.
 
 use std::{
     fs::DirBuilder,
@@ -8,13 +8,21 @@ use std::{
     sync::Arc,
 };
 
-use http::Request;
-use http_body_util::BodyExt;
-use isopod_engine::{After, Fault, Folder, Instance, Output, Program, RequestBody, Sandbox, Speed};
-use isopod_policy::{Access, AppType, Entry as ProcessEntry, Manifest, Process, ReleaseNumber};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use isopod_engine::{Folder, Instance, Output, Program, Sandbox, Speed};
+use isopod_policy::{
+    Access, AppType, ConfigVars, Entry as ProcessEntry, Isolation, Manifest, Process, ProcessName, ReleaseNumber,
+};
+use tokio::time::{Instant, sleep};
 
-use super::{Deployer, Entry, Failure, verify::Verified};
-use crate::{keyvalue::AppKeyValue, limits, observe::logs::AppOutput};
+use super::{Deployer, Entry, Failure};
+use crate::{
+    dispatch::{Planned, health},
+    keyvalue::AppKeyValue,
+    limits,
+    observe::logs::AppOutput,
+};
 
 /// How an app's code is compiled: a dev app wants it soon, the others want it fast.
 pub(super) fn speed(app_type: AppType) -> Speed {
@@ -24,33 +32,60 @@ pub(super) fn speed(app_type: AppType) -> Speed {
     }
 }
 
+/// What a release says of its code, besides the code.
+pub(super) struct Content<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) config: &'a ConfigVars,
+    pub(super) number: ReleaseNumber,
+}
+
 impl Deployer {
     /// Compiles a component, or finds it compiled.
     pub(super) async fn compile(
         &self,
-        verified: &Verified,
+        component: &Bytes,
         app_type: AppType,
     ) -> Result<isopod_engine::Component, Failure> {
-        Ok(self.0.parts.engine.load(verified.component.clone(), speed(app_type)).await?)
+        Ok(self.0.parts.engine.load(component.clone(), speed(app_type)).await?)
     }
 
-    /// Joins compiled code with all that its app was granted.
-    pub(super) async fn program(
+    /// Joins compiled code with all that its app was granted: once for what most process types share, and once for each
+    /// command with its own arguments.
+    pub(super) async fn plan(
         &self,
         entry: &Entry,
         component: &isopod_engine::Component,
-        manifest: &Manifest,
-        release: ReleaseNumber,
-    ) -> Result<Program, Failure> {
+        content: &Content<'_>,
+        formation: Vec<(ProcessName, Process)>,
+    ) -> Result<(Program, Vec<Planned>), Failure> {
+        let shared = self.sandbox(entry, content).await?;
+        let program = self.0.parts.engine.program(component, shared.clone())?;
+        let app_type = entry.facts().app_type;
+        let planned = formation.into_iter().map(|(name, process)| {
+            let program = match process.entry {
+                ProcessEntry::Http | ProcessEntry::Events => program.clone(),
+                ProcessEntry::Command => {
+                    let args = std::iter::once(name.to_string()).chain(process.args.iter().cloned()).collect();
+                    self.0.parts.engine.program(component, Sandbox { args, ..shared.clone() })?
+                }
+            };
+            let scale = process.scale(app_type, &content.manifest.limits);
+            Ok(Planned { name, process, scale, program, warm: Vec::new() })
+        });
+        let planned = planned.collect::<Result<Vec<_>, Failure>>()?;
+        Ok((program, planned))
+    }
+
+    async fn sandbox(&self, entry: &Entry, content: &Content<'_>) -> Result<Sandbox, Failure> {
+        let Content { manifest, config, number } = content;
         let folders = self.folders(entry, manifest).await?;
-        let variables: Vec<(String, String)> =
-            manifest.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let variables = self.variables(entry, manifest, config)?;
         let mut env = variables.clone();
         env.push(("ISOPOD_APP".to_owned(), entry.name.to_string()));
-        env.push(("ISOPOD_RELEASE".to_owned(), release.to_string()));
+        env.push(("ISOPOD_RELEASE".to_owned(), number.to_string()));
         let keyvalue = manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.0.parts.store.kv(), &entry.name));
-        let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&entry.log), release));
-        let sandbox = Sandbox {
+        let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&entry.log), *number));
+        Ok(Sandbox {
             app: entry.name.to_string(),
             args: Vec::new(),
             env,
@@ -62,12 +97,14 @@ impl Deployer {
             keyvalue,
             output,
             inherit_stdio: false,
-        };
-        Ok(self.0.parts.engine.program(component, sandbox)?)
+        })
     }
 
     /// The granted folders, made where they are not there yet.
     async fn folders(&self, entry: &Entry, manifest: &Manifest) -> Result<Vec<Folder>, Failure> {
+        if manifest.grants.files.is_empty() {
+            return Ok(Vec::new());
+        }
         let home = self.0.parts.store.app_folder(&entry.name).join("files");
         let folders: Vec<Folder> = manifest
             .grants
@@ -93,74 +130,59 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Starts one instance and asks whether it is well: by the component's own check, and by the path that each HTTP
-/// process names. The instance comes back, if it is fit to serve.
-pub(super) async fn check(program: &Program, processes: &[(String, Process)]) -> Result<Option<Instance>, Failure> {
-    let first = processes.first().map_or("web", |(name, _)| name.as_str());
-    let mut instance = in_time(program.start()).await.map_err(Failure::Start)?;
-    match in_time(instance.health()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(message)) => return Err(unhealthy(first, message)),
-        Err(fault) => return Err(unhealthy(first, fault.to_string())),
+/// Starts the instances that each process type is to have from the beginning, at least one, a few at a time, and asks
+/// each whether it is well. Says how many there are.
+pub(super) async fn warm_up(planned: &mut [Planned], isolation: Isolation) -> Result<usize, Failure> {
+    let mut count = 0;
+    for planned in planned.iter_mut() {
+        let wanted = match (planned.process.entry, isolation) {
+            // A command is started once its release serves: before that it would do its work beside the old one.
+            (ProcessEntry::Command, _) => 0,
+            (ProcessEntry::Http | ProcessEntry::Events, Isolation::Request) => 1,
+            (ProcessEntry::Http | ProcessEntry::Events, Isolation::Reuse) => planned.scale.min.max(1) as usize,
+        };
+        let (name, process, program) = (&planned.name, &planned.process, &planned.program);
+        let warm: Vec<Option<Box<Instance>>> = futures::stream::iter(0..wanted)
+            .map(|_| start_well(name, process, program))
+            .buffer_unordered(limits::SURGE_INSTANCES)
+            .try_collect()
+            .await?;
+        count += wanted;
+        planned.warm = warm.into_iter().flatten().collect();
     }
-    let mut spare = Some(instance);
-    for (name, process) in processes {
-        let Some(path) = process.health.as_deref().filter(|_| process.entry == ProcessEntry::Http) else { continue };
-        let mut outcome = Ok(());
-        for _ in 0..limits::HEALTH_ATTEMPTS {
-            let instance = match spare.take() {
-                Some(instance) => instance,
-                None => in_time(program.start()).await.map_err(Failure::Start)?,
-            };
-            let (asked, left) = ask(instance, path).await;
-            spare = left;
-            outcome = asked.map_err(|detail| unhealthy(name, detail));
-            if outcome.is_ok() {
-                break;
+    Ok(count)
+}
+
+/// Starts an instance that is well. It is asked again while its grace lasts, and a few times in any case.
+async fn start_well(
+    name: &ProcessName,
+    process: &Process,
+    program: &Program,
+) -> Result<Option<Box<Instance>>, Failure> {
+    let begun = Instant::now();
+    let grace = process.health.as_ref().map_or(std::time::Duration::ZERO, |health| health.grace);
+    let mut spare = Some(start(program).await?);
+    let mut attempts = 0;
+    loop {
+        let instance = match spare.take() {
+            Some(instance) => instance,
+            None => start(program).await?,
+        };
+        let (outcome, left) = health::check(instance, process).await;
+        spare = left;
+        attempts += 1;
+        match outcome {
+            Ok(()) => return Ok(spare),
+            Err(detail) if attempts >= limits::HEALTH_ATTEMPTS && begun.elapsed() >= grace => {
+                return Err(Failure::Health { process: name.to_string(), detail });
             }
+            Err(_) => sleep(limits::HEALTH_PAUSE).await,
         }
-        outcome?;
-    }
-    Ok(spare)
-}
-
-fn unhealthy(process: &str, detail: String) -> Failure {
-    Failure::Health { process: process.to_owned(), detail }
-}
-
-/// One `GET` of the health path. Any 2xx is well.
-async fn ask(instance: Instance, path: &str) -> (Result<(), String>, Option<Instance>) {
-    let request = Request::builder().uri(path).header("host", "localhost").header("user-agent", "isopod-health");
-    let request = match request.body(RequestBody::empty()) {
-        Ok(request) => request,
-        Err(e) => return (Err(format!("`{path}` is no path for a request: {e}")), Some(instance)),
-    };
-    let asked = async {
-        let answer = instance.http(request, "health").await;
-        let (status, body) = match answer.response {
-            Ok(response) => (Ok(response.status()), Some(response.into_body())),
-            Err(fault) => (Err(fault), None),
-        };
-        let left = match (answer.after, body) {
-            (After::Free(instance), _) => Some(*instance),
-            (After::Spent, _) | (After::Working(_), None) => None,
-            // The head is what counts: the body is read to its end for the instance's sake, not for what it says.
-            (After::Working(rest), Some(body)) => {
-                let (_, rest) = tokio::join!(body.collect(), rest);
-                rest.ok().flatten().map(|instance| *instance)
-            }
-        };
-        (status, left)
-    };
-    let limit = limits::HEALTH_TIME;
-    match tokio::time::timeout(limit, asked).await.unwrap_or((Err(Fault::Timeout { limit }), None)) {
-        (Ok(status), left) if status.is_success() => (Ok(()), left),
-        (Ok(status), left) => (Err(format!("GET {path} answered {status}, and a 2xx status is wanted")), left),
-        (Err(fault), left) => (Err(format!("GET {path}: {fault}")), left),
     }
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+async fn start(program: &Program) -> Result<Box<Instance>, Failure> {
     let limit = limits::HEALTH_TIME;
-    tokio::time::timeout(limit, call).await.unwrap_or(Err(Fault::Timeout { limit }))
+    let started = tokio::time::timeout(limit, program.start()).await;
+    started.unwrap_or(Err(isopod_engine::Fault::Timeout { limit })).map_err(Failure::Start)
 }

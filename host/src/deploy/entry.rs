@@ -1,9 +1,12 @@
 //! Owns what is known of one app while the host runs: its facts, its turn, and its ways into traffic and log. Never
 //! stores anything: the store is asked first, and the facts follow.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use isopod_policy::{AppEvent, AppName, AppState, AppType, ReleaseNumber};
+use isopod_policy::{AppEvent, AppName, AppState, AppType, ConfigVars, ProcessName, ReleaseNumber};
 use isopod_store::{App, Intended};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -18,7 +21,9 @@ pub(crate) struct Entry {
     pub(crate) log: Arc<AppLog>,
     pub(crate) traffic: Arc<dispatch::App>,
     /// Held by whoever changes the app: a push, a start, a stop. They come one after the other.
-    pub(crate) turn: tokio::sync::Mutex<()>,
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held for the moment in which another release becomes the current one.
+    pub(crate) commit: tokio::sync::Mutex<()>,
     /// Room for the app's waiting pushes.
     pub(crate) pushes: Arc<Semaphore>,
     /// Cancelled when the app is deleted, for those who work on it.
@@ -35,6 +40,10 @@ pub(crate) struct Facts {
     pub(crate) error_detail: Option<String>,
     pub(crate) intended: Intended,
     pub(crate) release: Option<ReleaseNumber>,
+    /// The config vars that the next release gets.
+    pub(crate) config: ConfigVars,
+    /// When process types last fired by their schedules, as far as the host's start found it stored.
+    pub(crate) fired: HashMap<ProcessName, Timestamp>,
     pub(crate) build_error: Option<BuildError>,
     /// The state that the app was in before the push under way, should that fail.
     pub(crate) before_deploy: (AppState, Option<String>),
@@ -57,6 +66,8 @@ impl Entry {
             error_detail: None,
             intended: row.intended,
             release: row.release,
+            config: row.config,
+            fired: HashMap::new(),
             build_error: None,
             before_deploy: (AppState::Stopped, None),
             deleted: false,
@@ -66,7 +77,8 @@ impl Entry {
             created_at: row.created_at,
             log,
             traffic,
-            turn: tokio::sync::Mutex::new(()),
+            turn: Arc::default(),
+            commit: tokio::sync::Mutex::new(()),
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
             gone: CancellationToken::new(),
             facts: Mutex::new(facts),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use isopod_engine::{Fault, Rejected};
-use isopod_policy::{AppName, AppState, AppType, BundleError, ErrorCause};
+use isopod_policy::{
+    AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, FormationError, ReleaseNumber,
+};
 use isopod_store::StoreError;
 
 /// Why something asked of an app is not done.
@@ -23,6 +25,22 @@ pub(crate) enum DeployError {
     UnknownRelease { app: AppName, release: String },
     #[error("{refused}")]
     Refused { app: AppName, refused: isopod_policy::Refused },
+    #[error("`{app}` has no instance `{id}`")]
+    UnknownInstance { app: AppName, id: String },
+    #[error("`{app}` can't go back to {release}: {why}")]
+    NoWayBack { app: AppName, release: ReleaseNumber, why: String },
+    #[error("`{0}` has no release yet, so there is nothing to change")]
+    NothingToChange(AppName),
+    #[error("a push of `{0}` is under way")]
+    Busy(AppName),
+    #[error("{error}")]
+    Config { app: AppName, error: ConfigError },
+    #[error("{error}")]
+    Formation { app: AppName, error: FormationError },
+    #[error("these are no grants: {why}")]
+    Grants { app: AppName, why: String },
+    #[error("the change was not rolled out, and nothing changed: {failure}")]
+    NotRolledOut { app: AppName, failure: Failure },
     #[error("`{app}` is of type {app_type}, and build errors are shown for dev apps only")]
     NotDev { app: AppName, app_type: AppType },
     #[error("{what} are waiting already")]
@@ -81,6 +99,20 @@ impl Failure {
             Self::HostStopped => "host-stopped",
             Self::AppDeleted => "app-deleted",
             Self::Store(_) | Self::Internal(_) => "internal",
+        }
+    }
+
+    /// Whether the bundle could not be built, as opposed to run.
+    pub(super) fn is_of_build(&self) -> bool {
+        match self {
+            Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Processes { .. } => true,
+            Self::Start(_)
+            | Self::Health { .. }
+            | Self::TimeLimit(_)
+            | Self::HostStopped
+            | Self::AppDeleted
+            | Self::Store(_)
+            | Self::Internal(_) => false,
         }
     }
 

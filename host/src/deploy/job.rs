@@ -1,26 +1,25 @@
-//! Owns the push job: accept it, run it through its states, and put its release in service. Until the one commit near
-//! the end nothing of the app has changed, so a crash or a failure at any point leaves the release before it.
+//! Owns the push job: accept it, wait for its turn, read its bundle, and have its release made and put in service. Until
+//! the one commit near the end a crash or a failure at any point leaves the release before it.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use isopod_engine::{Instance, Program};
-use isopod_policy::{
-    AppEvent, AppName, AppState, AppType, BundleKind, Manifest, Process, PushEvent, PushId, ReleaseNumber,
-};
-use isopod_store::{Control, Digest, Intended, NewActivity, NewPush, NewRelease, Page, Reason};
+use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId};
+use isopod_store::{Control, NewPush, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    DeployError, Deployer, Entry, Failure, Received, activate,
+    DeployError, Deployer, Entry, Failure, Received,
+    failpoint::reached,
+    make::{Making, Ready, Wanted, back_to_before},
     push::{LivePush, PushNow},
     verify::{self, Verified},
 };
-use crate::{dispatch, limits};
+use crate::limits;
 
 /// A push that was accepted.
 pub(crate) struct Accepted {
@@ -35,17 +34,6 @@ struct Job {
     kind: BundleKind,
     _room: OwnedSemaphorePermit,
     _app_room: OwnedSemaphorePermit,
-}
-
-/// A release that is ready to serve.
-struct Ready {
-    program: Program,
-    first: Option<Instance>,
-    processes: Vec<(String, Process)>,
-    manifest: Manifest,
-    bundle: Digest,
-    size_bytes: u64,
-    number: ReleaseNumber,
 }
 
 impl Deployer {
@@ -138,24 +126,26 @@ impl Deployer {
             return Ok(());
         }
         let limit = self.0.parts.pushes.time_limit;
-        let preparing = tokio::time::timeout(limit, self.prepare(job));
+        let making = Making::new(Arc::clone(entry), self.0.parts.store.clone(), Some(Arc::clone(live)));
+        let preparing = tokio::time::timeout(limit, self.prepare_push(job, &making));
         let prepared = self.unless_given_up(entry, preparing).await.and_then(|in_time| match in_time {
             Ok(prepared) => prepared,
             Err(_) => Err(Failure::TimeLimit(limit)),
         });
         // The commit is short and is never given up half-way.
         let done = match prepared {
-            Ok(ready) => self.commit(live, ready).await,
+            Ok(ready) => self.commit(&making, ready).await,
             Err(failure) => Err(failure),
         };
-        if done.is_err() {
+        if let Err(failure) = &done {
             back_to_before(entry);
+            making.failed(failure).await;
         }
         done
     }
 
     /// Waits for something, but not longer than the host runs and the app is there.
-    async fn unless_given_up<T>(&self, entry: &Entry, future: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(super) async fn unless_given_up<T>(&self, entry: &Entry, future: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::select! {
             biased;
             () = entry.gone.cancelled() => Err(Failure::AppDeleted),
@@ -164,112 +154,19 @@ impl Deployer {
         }
     }
 
-    /// Makes the release ready, changing nothing that lasts but files that are named by their content.
-    async fn prepare(&self, job: &Job) -> Result<Ready, Failure> {
+    /// Reads the bundle and makes its release ready.
+    async fn prepare_push(&self, job: &Job, making: &Making) -> Result<Ready, Failure> {
         let (live, entry) = (&job.live, &job.live.entry);
-        let present = self.present_manifest(entry).await?;
+        let present = match self.present(entry).await? {
+            Some(release) => release.manifest,
+            None => Manifest::new(entry.name.clone()),
+        };
         let verified = read(&job.received, job.kind, present).await?;
         tell_contents(live, &verified);
-
-        advance(live, PushEvent::Build).await?;
-        let begun = Instant::now();
-        let app_type = entry.facts().app_type;
-        let (component, bundle) =
-            tokio::join!(self.compile(&verified, app_type), self.0.parts.store.blobs().put(verified.component.clone()));
-        let (component, bundle) = (component?, bundle?);
-        live.say(format!("compiled in {} ms", begun.elapsed().as_millis()));
-
-        advance(live, PushEvent::Deploy).await?;
-        begin_deploying(entry)?;
-        let number = self.next_number(entry).await?;
-        let program = self.program(entry, &component, &verified.manifest, number).await?;
-        let processes = verify::formation(&verified.manifest, &verified.info.entries)?;
-        let first = activate::check(&program, &processes).await?;
-        live.say("a new instance started and is healthy");
-        let size_bytes = verified.info.size_bytes;
-        Ok(Ready { program, first, processes, manifest: verified.manifest, bundle, size_bytes, number })
-    }
-
-    /// The number that the app's next release will have; nobody else takes it while this push has the turn.
-    async fn next_number(&self, entry: &Entry) -> Result<ReleaseNumber, Failure> {
-        let newest = self.0.parts.store.releases(&entry.name, Page { cursor: None, limit: Some(1) }).await?;
-        match newest.items.first() {
-            Some(release) => {
-                let next = release.number.next();
-                next.ok_or_else(|| Failure::Internal("the app has used up all release numbers".to_owned()))
-            }
-            None => Ok(ReleaseNumber::FIRST),
-        }
-    }
-
-    /// Stores the release and puts it in service.
-    async fn commit(&self, live: &LivePush, ready: Ready) -> Result<(), Failure> {
-        let entry = &live.entry;
-        if entry.facts().deleted {
-            return Err(Failure::AppDeleted);
-        }
-        let at = Timestamp::now();
-        let before = entry.facts().release;
-        let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("in place of {before}"));
-        let text = format!("push {} put {} in service, {replaced}", live.id(), ready.number);
-        let release = NewRelease {
-            app: entry.name.clone(),
-            bundle: ready.bundle.clone(),
-            manifest: ready.manifest.clone(),
-            size_bytes: ready.size_bytes,
-            created_by: live.created_by(),
-            created_at: at,
-        };
-        let number = ready.number;
-        self.store_release(live, number, release, text).await?;
-        {
-            let mut facts = entry.facts();
-            facts.build_error = None;
-            facts.release = Some(number);
-        }
-        entry.traffic.set_build_error(None);
-        if entry.facts().intended == Intended::Running {
-            let isolation = ready.manifest.isolation;
-            let running = dispatch::Running::new(Some(number), ready.program, &ready.processes, isolation, ready.first);
-            entry.traffic.install(running);
-            if let Err(refused) = entry.step(AppEvent::Serving, None) {
-                tracing::error!(app = %entry.name, %refused, "a served app is in a state that does not fit");
-            }
-            live.say(format!("{number} serves"));
-        } else {
-            live.say(format!("{number} is made; the app is stopped and stays so until `isopod apps start`"));
-            back_to_before(entry);
-        }
-        // Told last: whoever waits for `completed` finds the new code serving.
-        live.completed(number, at).map(drop).map_err(|refused| Failure::Internal(refused.to_string()))
-    }
-
-    async fn store_release(
-        &self,
-        live: &LivePush,
-        number: ReleaseNumber,
-        release: NewRelease,
-        text: String,
-    ) -> Result<(), Failure> {
-        let store = &self.0.parts.store;
-        let (at, by, size_bytes) = (release.created_at, release.created_by.clone(), release.size_bytes);
-        let data = json!({ "push": live.id(), "release": number, "size_bytes": size_bytes, "by": by });
-        let app = Some(release.app.clone());
-        let activity = NewActivity { app, kind: "app-deployed".to_owned(), text, data, at };
-        live.stored().await?;
-        // Handed over one right after the other, so that both are done with one wait for the disk.
-        let (made, completed) = tokio::join!(
-            biased;
-            store.insert_release(release),
-            store.complete_push(live.id(), number, activity.clone(), at)
-        );
-        let made = made?;
-        if made.number != number {
-            return Err(Failure::Internal(format!("{number} was to be made, and {} was", made.number)));
-        }
-        completed?;
-        self.tell(activity);
-        Ok(())
+        reached("push-verified").await;
+        let config = entry.facts().config.clone();
+        let wanted = Wanted { verified, config, cause: format!("push {}", live.id()), by: live.created_by() };
+        self.prepare(making, wanted).await
     }
 
     async fn fail(&self, live: &LivePush, failure: &Failure) {
@@ -285,39 +182,6 @@ impl Deployer {
             self.record(&live.entry, "push-failed", text, data).await;
         }
     }
-}
-
-/// The app is again what it was before the push: it serves the release it has, or it is stopped.
-fn back_to_before(entry: &Entry) {
-    if entry.facts().state != AppState::Deploying {
-        return;
-    }
-    let (before, detail) = entry.facts().before_deploy.clone();
-    let steps: &[AppEvent] = match before {
-        AppState::Running | AppState::Deploying if entry.traffic.is_serving() => &[AppEvent::Serving],
-        AppState::Error(cause) => &[AppEvent::Failed(cause)],
-        // Whoever was about to start it still waits for the turn, and goes on from there.
-        AppState::Starting => &[AppEvent::Stop, AppEvent::Start],
-        AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
-    };
-    for event in steps {
-        if let Err(refused) = entry.step(*event, detail.clone()) {
-            tracing::error!(app = %entry.name, %refused, "an app could not go back to its state before a push");
-        }
-    }
-}
-
-fn begin_deploying(entry: &Entry) -> Result<(), Failure> {
-    {
-        let mut facts = entry.facts();
-        facts.before_deploy = (facts.state, facts.error_detail.clone());
-    }
-    let stepped = entry.step(AppEvent::DeployBegins, None);
-    stepped.map(drop).map_err(|refused| Failure::Internal(refused.to_string()))
-}
-
-async fn advance(live: &LivePush, event: PushEvent) -> Result<(), Failure> {
-    live.step(event, None).await.map(drop).map_err(|refused| Failure::Internal(refused.to_string()))
 }
 
 fn tell_contents(live: &LivePush, verified: &Verified) {

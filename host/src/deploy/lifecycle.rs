@@ -3,12 +3,15 @@
 
 use std::sync::{Arc, PoisonError};
 
-use isopod_policy::{AppEvent, AppName, AppState, AppType, Manifest, ReleaseNumber};
-use isopod_store::{App, Control, Intended, NewActivity, NewApp, StoreError};
+use isopod_policy::{AppEvent, AppName, AppState, AppType, ReleaseNumber};
+use isopod_store::{App, Control, Intended, NewActivity, NewApp, Release, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{BuildError, DeployError, Deployer, Entry, Failure, activate, verify};
+use super::{
+    BuildError, DeployError, Deployer, Entry, Failure, activate,
+    verify::{self, Verified},
+};
 use crate::{dispatch, observe::logs::LogLine};
 
 impl Deployer {
@@ -105,8 +108,10 @@ impl Deployer {
             // It is stopped already.
             return Ok(entry);
         }
-        // The release before this goes by itself once its last accepted request is answered.
-        drop(entry.traffic.set_stopped("the app is stopped"));
+        self.unschedule(&entry.name);
+        if let Some(serving) = entry.traffic.set_stopped("the app is stopped") {
+            self.in_background(async move { serving.wind_down().await });
+        }
         self.record(&entry, "app-stopped", "stopped: asked for".to_owned(), json!({ "by": by })).await;
         Ok(entry)
     }
@@ -125,6 +130,7 @@ impl Deployer {
         entry.facts().deleted = true;
         entry.gone.cancel();
         let serving = entry.traffic.set_stopped("the app is deleted");
+        self.unschedule(name);
         self.0.parts.directory.remove(name);
         let _turn = entry.turn.lock().await;
         if let Some(serving) = serving
@@ -158,7 +164,7 @@ impl Deployer {
     }
 
     /// Brings the present release of an app into service, as its intended state asks for.
-    pub(super) async fn bring_up(&self, entry: &Entry) {
+    pub(super) async fn bring_up(&self, entry: &Arc<Entry>) {
         let _turn = entry.turn.lock().await;
         let (state, release) = {
             let facts = entry.facts();
@@ -174,10 +180,15 @@ impl Deployer {
         if entry.facts().state != AppState::Starting {
             return;
         }
+        let _alone = entry.commit.lock().await;
+        if entry.facts().state != AppState::Starting {
+            return;
+        }
         match brought {
             Ok(running) => {
-                entry.traffic.install(running);
+                self.put_in_service(entry, Arc::new(running));
                 settle(entry, AppEvent::Serving, None);
+                self.refresh_from(entry, release).await;
             }
             Err(failure) => {
                 let reason = format!("{}: {failure}", failure.code());
@@ -190,26 +201,42 @@ impl Deployer {
         }
     }
 
-    async fn load(&self, entry: &Entry, number: ReleaseNumber) -> Result<dispatch::Running, Failure> {
+    /// Makes a stored release ready to serve, as it was made.
+    pub(super) async fn load(&self, entry: &Entry, number: ReleaseNumber) -> Result<dispatch::Running, Failure> {
         let release = self.0.parts.store.release(&entry.name, number).await?;
         let release = release.ok_or_else(|| Failure::Internal(format!("{number} is not in the store")))?;
         let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
-        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, release.manifest)).await;
-        let verified = verified.map_err(|e| Failure::Internal(e.to_string()))??;
+        let manifest = release.manifest;
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest)).await;
+        let Verified { component, info, manifest, .. } = verified.map_err(|e| Failure::Internal(e.to_string()))??;
         let app_type = entry.facts().app_type;
-        let component = self.compile(&verified, app_type).await?;
-        let program = self.program(entry, &component, &verified.manifest, number).await?;
-        let processes = verify::formation(&verified.manifest, &verified.info.entries)?;
-        let first = activate::check(&program, &processes).await?;
-        Ok(dispatch::Running::new(Some(number), program, &processes, verified.manifest.isolation, first))
+        let compiled = self.compile(&component, app_type).await?;
+        let formation = verify::formation(&manifest, &info.entries)?;
+        let content = activate::Content { manifest: &manifest, config: &release.config, number };
+        let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
+        activate::warm_up(&mut planned, manifest.isolation).await?;
+        Ok(dispatch::Running::new(Some(number), program, manifest.isolation, planned))
     }
 
-    /// The manifest that the app runs with now.
-    pub(super) async fn present_manifest(&self, entry: &Entry) -> Result<Manifest, Failure> {
-        let release = entry.facts().release;
-        let Some(release) = release else { return Ok(Manifest::new(entry.name.clone())) };
-        let release = self.0.parts.store.release(&entry.name, release).await?;
-        Ok(release.map_or_else(|| Manifest::new(entry.name.clone()), |release| release.manifest))
+    /// The release that the app has now.
+    pub(super) async fn present(&self, entry: &Entry) -> Result<Option<Release>, StoreError> {
+        let number = entry.facts().release;
+        match number {
+            Some(number) => self.0.parts.store.release(&entry.name, number).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Takes over what a release that serves again brings with it: its config and its schedules.
+    pub(super) async fn refresh_from(&self, entry: &Arc<Entry>, number: ReleaseNumber) {
+        match self.0.parts.store.release(&entry.name, number).await {
+            Ok(Some(release)) => {
+                entry.facts().config = release.config;
+                self.schedule(entry, &release.manifest);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(app = %entry.name, %error, "a release could not be read"),
+        }
     }
 
     /// Adds to the app's activity. A record that can't be kept is no reason to undo what was done.

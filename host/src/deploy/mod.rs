@@ -2,14 +2,20 @@
 //! pure rules are in the policy crate, running is the engine's, remembering is the store's.
 
 mod activate;
+mod change;
 mod entry;
 mod error;
+mod failpoint;
 mod job;
 mod lifecycle;
+mod make;
 mod push;
 mod receive;
 mod restore;
+mod schedules;
 mod verify;
+mod visits;
+mod watch;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,17 +27,19 @@ use std::{
 use isopod_engine::Engine;
 use isopod_policy::{AppName, PushId};
 use isopod_store::{Control, NewActivity, Store};
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::push::LivePush;
 pub(crate) use self::{
+    change::Change,
     entry::{BuildError, Entry},
     error::{DeployError, Failure},
     push::PushNow,
     receive::{Received, Upload},
     restore::Restored,
 };
+use self::schedules::Schedules;
 use crate::{
     config, dispatch, limits,
     observe::{logs::Logs, metrics::Metrics},
@@ -67,6 +75,9 @@ struct Shared {
     running: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// The way to whoever hears of process types that can't be kept going.
+    troubles: mpsc::Sender<dispatch::Trouble>,
+    schedules: Schedules,
     /// What happens to apps, for those who follow.
     news: broadcast::Sender<NewActivity>,
     /// No new work is taken.
@@ -76,10 +87,11 @@ struct Shared {
 }
 
 impl Deployer {
-    /// Makes the deployer. Blocks a little, to prepare the folder for uploads.
-    pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
+    /// Makes the deployer and starts what it does in the background. Blocks a little, to prepare the folder for uploads.
+    pub(crate) fn start(parts: Parts, visits: mpsc::Receiver<dispatch::Visit>) -> std::io::Result<Self> {
         receive::prepare(&uploads_folder(&parts.store))?;
-        Ok(Self(Arc::new(Shared {
+        let (troubles, told) = mpsc::channel(limits::TROUBLES_WAITING);
+        let deployer = Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),
             live: Mutex::default(),
@@ -87,11 +99,22 @@ impl Deployer {
             running: Arc::new(Semaphore::new(parts.pushes.parallel)),
             uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             tasks: TaskTracker::new(),
+            troubles,
+            schedules: Schedules::default(),
             news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES),
             closing: CancellationToken::new(),
             abandon: CancellationToken::new(),
             parts,
-        })))
+        }));
+        deployer.in_background(deployer.clone().hear_troubles(told));
+        deployer.in_background(deployer.clone().receive_visits(visits));
+        deployer.in_background(deployer.clone().keep_schedules());
+        Ok(deployer)
+    }
+
+    /// Does something that nobody waits for, until it is done or the host stops.
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.0.closing.clone().run_until_cancelled_owned(work));
     }
 
     /// The app of this name.

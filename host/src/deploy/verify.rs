@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
-use isopod_policy::{BundleKind, Entry, Manifest, Process, bundle};
+use isopod_policy::{BundleKind, Entry, Manifest, NameError, Process, ProcessName, bundle};
 
 use super::Failure;
 
@@ -45,7 +45,7 @@ pub(super) fn stored(component: Vec<u8>, manifest: Manifest) -> Result<Verified,
 }
 
 /// The processes that an app runs: those of its manifest, or `web` and `worker` by what the component can do.
-pub(super) fn formation(manifest: &Manifest, entries: &Entries) -> Result<Vec<(String, Process)>, Failure> {
+pub(super) fn formation(manifest: &Manifest, entries: &Entries) -> Result<Vec<(ProcessName, Process)>, Failure> {
     let wrong = |problem: String| Failure::Processes { problem };
     if !manifest.processes.is_empty() {
         for (name, process) in &manifest.processes {
@@ -58,17 +58,17 @@ pub(super) fn formation(manifest: &Manifest, entries: &Entries) -> Result<Vec<(S
                 return Err(wrong(format!("process `{name}` cannot run: the component {what}")));
             }
         }
-        return Ok(manifest.processes.iter().map(|(name, process)| (name.to_string(), process.clone())).collect());
+        return Ok(manifest.processes.iter().map(|(name, process)| (name.clone(), process.clone())).collect());
     }
-    let mut processes = Vec::new();
-    if entries.http.is_some() {
-        processes.push(("web".to_owned(), Process::new(Entry::Http)));
-    }
-    if entries.events {
-        processes.push(("worker".to_owned(), Process::new(Entry::Events)));
-    }
+    let found = [("web", Entry::Http, entries.http.is_some()), ("worker", Entry::Events, entries.events)];
+    let named = |(name, entry, _): (&str, Entry, bool)| {
+        let name = name.parse().map_err(|error: NameError| Failure::Internal(error.to_string()))?;
+        Ok((name, Process::new(entry)))
+    };
+    let processes: Vec<_> = found.into_iter().filter(|(_, _, there)| *there).map(named).collect::<Result<_, Failure>>()?;
     if processes.is_empty() {
-        let problem = "the component serves neither HTTP nor events; it is a command: run it with `isopod run`";
+        let problem = "the component serves neither HTTP nor events, so nothing of it runs by itself. It is a command: run \
+                       it with `isopod run`, or name a process of entry \"command\" in isopod.toml";
         return Err(wrong(problem.to_owned()));
     }
     Ok(processes)
@@ -115,7 +115,7 @@ mod tests {
     fn the_default_formation_follows_what_the_component_can_do() {
         let names = |entries: Entries| -> Vec<String> {
             let processes = formation(&manifest("name = \"a\""), &entries).expect("has processes");
-            processes.into_iter().map(|(name, _)| name).collect()
+            processes.into_iter().map(|(name, _)| name.to_string()).collect()
         };
         assert_eq!(names(HTTP), ["web"]);
         assert_eq!(names(Entries { events: true, ..HTTP }), ["web", "worker"]);

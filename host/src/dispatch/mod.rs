@@ -8,23 +8,37 @@
 //! release, which goes when its last job is done.
 
 mod call;
+mod command;
+pub(crate) mod health;
+mod keep;
+mod place;
 mod pool;
+mod running;
+mod visit;
 
 pub(crate) use call::Refused;
+pub(crate) use keep::Trouble;
+pub(crate) use pool::Tally;
+pub(crate) use running::{Planned, Running, SeenInstance};
+pub(crate) use visit::{NoVisit, Visit, Visits};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use isopod_engine::{Instance, Program};
-use isopod_policy::{AppName, Entry, Isolation, Process, ReleaseNumber};
-use pool::Pool;
+use isopod_policy::{AppName, InstanceId, ReleaseNumber};
 use std::{collections::HashMap, sync::Arc};
+use visit::Visited;
 
 /// Every app that traffic can reach, by name.
-#[derive(Default)]
 pub(crate) struct Directory {
     apps: ArcSwap<HashMap<String, Arc<App>>>,
+    visits: Visits,
 }
 
 impl Directory {
+    /// `visits` is asked for releases that do not serve.
+    pub(crate) fn new(visits: Visits) -> Self {
+        Self { apps: ArcSwap::default(), visits }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<Arc<App>> {
         self.apps.load().get(name).cloned()
     }
@@ -56,6 +70,7 @@ pub(crate) struct App {
     serving: ArcSwap<Serving>,
     /// The text of the latest build, if it failed, to be shown to people who look at the app in a browser.
     build_error: ArcSwapOption<String>,
+    visited: Visited,
 }
 
 /// What an app does with a job.
@@ -75,29 +90,50 @@ pub(crate) enum Availability {
 impl App {
     pub(crate) fn new(name: AppName) -> Self {
         let nothing = Serving::Nothing { reason: "nothing was deployed to the app yet".into() };
-        Self { name, serving: ArcSwap::from_pointee(nothing), build_error: ArcSwapOption::empty() }
+        Self { name, serving: ArcSwap::from_pointee(nothing), build_error: ArcSwapOption::empty(), visited: Visited::default() }
     }
 
     pub(crate) fn name(&self) -> &AppName {
         &self.name
     }
 
-    /// Serves this release from now on. The one before finishes what it accepted.
-    pub(crate) fn install(&self, running: Running) {
-        self.serving.store(Arc::new(Serving::Release(Arc::new(running))));
+    /// Serves this release from now on. The one before, which is handed back, finishes what it accepted.
+    pub(crate) fn install(&self, running: Arc<Running>) -> Option<Arc<Running>> {
+        if let Some(release) = running.release() {
+            self.visited.forget(release);
+        }
+        self.serve(Serving::Release(running))
     }
 
-    /// Serves nothing from now on. What was accepted is finished.
+    /// Serves nothing from now on. What was accepted is finished by the release that is handed back.
     pub(crate) fn set_stopped(&self, reason: impl Into<String>) -> Option<Arc<Running>> {
-        let before = self.serving.swap(Arc::new(Serving::Nothing { reason: reason.into() }));
-        match &*before {
+        self.visited.forget_all();
+        self.serve(Serving::Nothing { reason: reason.into() })
+    }
+
+    fn serve(&self, serving: Serving) -> Option<Arc<Running>> {
+        match &*self.serving.swap(Arc::new(serving)) {
             Serving::Release(running) => Some(Arc::clone(running)),
             Serving::Nothing { .. } => None,
         }
     }
 
-    pub(crate) fn is_serving(&self) -> bool {
-        matches!(**self.serving.load(), Serving::Release(_))
+    /// The release that serves, if one does.
+    pub(crate) fn serving(&self) -> Option<Arc<Running>> {
+        match &**self.serving.load() {
+            Serving::Release(running) => Some(Arc::clone(running)),
+            Serving::Nothing { .. } => None,
+        }
+    }
+
+    /// What runs of this app: the release that serves, and those that somebody visits by their own URLs.
+    pub(crate) fn running(&self) -> Vec<Arc<Running>> {
+        self.serving().into_iter().chain(self.visited.all()).collect()
+    }
+
+    /// The release that an instance belongs to.
+    pub(crate) fn with_instance(&self, id: &InstanceId) -> Option<Arc<Running>> {
+        self.running().into_iter().find(|running| running.has_instance(id))
     }
 
     pub(crate) fn availability(&self) -> Availability {
@@ -113,52 +149,5 @@ impl App {
 
     pub(crate) fn build_error(&self) -> Option<Arc<String>> {
         self.build_error.load_full()
-    }
-}
-
-/// One release at work: a pool of instances for each of its process types that answer anybody.
-pub(crate) struct Running {
-    release: Option<ReleaseNumber>,
-    program: Program,
-    http: Option<Arc<Pool>>,
-    events: Option<Arc<Pool>>,
-}
-
-impl Running {
-    /// `first` is an instance that was started to see whether the program is well.
-    pub(crate) fn new(
-        release: Option<ReleaseNumber>,
-        program: Program,
-        processes: &[(String, Process)],
-        isolation: Isolation,
-        first: Option<Instance>,
-    ) -> Self {
-        let isolation = if program.info().single_use { Isolation::Request } else { isolation };
-        let pool = |entry: Entry| {
-            let (_, process) = processes.iter().find(|(_, process)| process.entry == entry)?;
-            let limits = &program.sandbox().limits;
-            let max = process.max.min(limits.instances_max).max(1);
-            Some(Arc::new(Pool::new(isolation, max, limits.queue_max)))
-        };
-        let running = Self { release, http: pool(Entry::Http), events: pool(Entry::Events), program: program.clone() };
-        if let (Some(instance), Some(pool)) = (first, running.http.as_ref().or(running.events.as_ref())) {
-            pool.add(Box::new(instance));
-        }
-        running
-    }
-
-    pub(crate) fn release(&self) -> Option<ReleaseNumber> {
-        self.release
-    }
-
-    pub(crate) fn program(&self) -> &Program {
-        &self.program
-    }
-
-    /// Waits until nothing that was accepted is left. Only of use once no new job can come.
-    pub(crate) async fn drained(&self) {
-        for pool in [&self.http, &self.events].into_iter().flatten() {
-            pool.drained().await;
-        }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     route::{Route, route},
 };
 use crate::{
-    dispatch::{App, Availability, Refused, Running},
+    dispatch::{App, Availability, NoVisit, Refused, Running},
     limits,
     problem::Problem,
 };
@@ -21,7 +21,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use isopod_engine::{Fault, ReplyBody, RequestBody};
-use isopod_policy::RequestId;
+use isopod_policy::{InstanceId, ReleaseNumber, RequestId};
 use std::{
     convert::Infallible,
     sync::{
@@ -88,7 +88,7 @@ impl Shared {
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
         let mut response = match self.find(&request) {
-            Ok(app) => self.ask(&app, request, id, started).await,
+            Ok((app, part)) => self.ask(&app, part, request, id, started).await,
             Err(problem) => render(&problem, id),
         };
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
@@ -97,8 +97,8 @@ impl Shared {
         response
     }
 
-    /// The app that a request is for.
-    fn find(&self, request: &Request<Incoming>) -> Result<Arc<App>, Problem> {
+    /// The app that a request is for, and which part of it.
+    fn find(&self, request: &Request<Incoming>) -> Result<(Arc<App>, Part), Problem> {
         if request.method() == Method::CONNECT {
             return Err(Problem::new(
                 StatusCode::NOT_IMPLEMENTED,
@@ -112,7 +112,8 @@ impl Shared {
                 .hint(format!("an app answers at http://APP.{}/; `isopod apps` lists them", self.config.domain))
         };
         if let Some(only) = &self.config.only_app {
-            return self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")));
+            let app = self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")))?;
+            return Ok((app, Part::Serving));
         }
         let host = host_of(request).ok_or_else(|| {
             Problem::new(
@@ -122,26 +123,39 @@ impl Shared {
                 "the request names no host, so no app can be found for it",
             )
         })?;
-        match route(host, &self.config.domain) {
-            Route::App(name) => self
-                .directory
-                .get(&name.to_ascii_lowercase())
-                .ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name)),
-            Route::Part { part, app } => {
-                Err(unknown(format!("`{part}` is no release or instance of `{app}` that can be reached by name"))
-                    .app(app))
+        let (name, part) = match route(host, &self.config.domain) {
+            Route::App(name) => (name, Some(Part::Serving)),
+            Route::Part { part, app } => (app, Part::read(part)),
+            Route::Elsewhere => {
+                return Err(unknown(format!("`{host}` is not below the domain `{}`", self.config.domain)));
             }
-            Route::Elsewhere => Err(unknown(format!("`{host}` is not below the domain `{}`", self.config.domain))),
-        }
+        };
+        let found = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            false => self.directory.get(name),
+            true => self.directory.get(&name.to_ascii_lowercase()),
+        };
+        let app = found.ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name))?;
+        let part = part.ok_or_else(|| no_such_part(format!("`{host}` names no release and no instance of `{name}`")))?;
+        Ok((app, part))
     }
 
-    async fn ask(&self, app: &App, request: Request<Incoming>, id: RequestId, started: Instant) -> Response<ReplyBody> {
+    async fn ask(
+        &self,
+        app: &App,
+        part: Part,
+        request: Request<Incoming>,
+        id: RequestId,
+        started: Instant,
+    ) -> Response<ReplyBody> {
         if let Some(page) = build_state(app, &request) {
             return page;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let (release, outcome) = match app.availability() {
-            Availability::Ready(running) => (running.release(), deliver(&running, request, id).await),
+            Availability::Ready(running) => match part {
+                Part::Serving => (running.release(), deliver(&running, None, request, id).await),
+                Part::Release(_) | Part::Instance(_) => self.deliver_to_part(app, part, request, id).await,
+            },
             Availability::Unavailable { reason } => {
                 let problem =
                     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app does not serve", reason)
@@ -167,6 +181,28 @@ impl Shared {
     }
 }
 
+/// Which part of an app a request is for.
+enum Part {
+    /// The release that serves.
+    Serving,
+    Release(ReleaseNumber),
+    Instance(InstanceId),
+}
+
+impl Part {
+    /// Reads what stands before the `--` of a host name.
+    fn read(label: &str) -> Option<Self> {
+        let label = label.to_ascii_lowercase();
+        let release = label.strip_prefix('v').and_then(|number| number.parse().ok());
+        release.map(Self::Release).or_else(|| label.parse().ok().map(Self::Instance))
+    }
+}
+
+fn no_such_part(detail: String) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "unknown-part", "No such release or instance", detail)
+        .hint("`isopod releases` and `isopod ps` list what there is")
+}
+
 /// The page of a broken build, or the answer to its question whether it still is.
 fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyBody>> {
     let error = app.build_error();
@@ -179,10 +215,47 @@ fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyB
 /// What the client is told, and the name of the fault for log and metrics.
 type Failed = (Problem, Option<&'static str>);
 
-async fn deliver(running: &Running, request: Request<Incoming>, id: RequestId) -> Result<Response<ReplyBody>, Failed> {
+async fn deliver(
+    running: &Running,
+    instance: Option<&InstanceId>,
+    request: Request<Incoming>,
+    id: RequestId,
+) -> Result<Response<ReplyBody>, Failed> {
     let limit = running.program().sandbox().limits.request_body_bytes;
     let request = prepare(request, limit).await.map_err(|problem| (problem, None))?;
-    running.http(request, id.as_str()).await.map_err(|refused| explain(&refused))
+    let answered = match instance {
+        None => running.http(request, id.as_str()).await,
+        Some(instance) => running.http_by(instance, request, id.as_str()).await,
+    };
+    answered.map_err(|refused| explain(&refused))
+}
+
+impl Shared {
+    async fn deliver_to_part(
+        &self,
+        app: &App,
+        part: Part,
+        request: Request<Incoming>,
+        id: RequestId,
+    ) -> (Option<ReleaseNumber>, Result<Response<ReplyBody>, Failed>) {
+        let (running, instance) = match part {
+            Part::Serving => (app.serving(), None),
+            Part::Instance(instance) => (app.with_instance(&instance), Some(instance)),
+            Part::Release(release) => match self.directory.visit(app, release).await {
+                Ok(running) => (Some(running), None),
+                Err(NoVisit::Unknown(detail)) => return (Some(release), Err((no_such_part(detail), None))),
+                Err(NoVisit::Unavailable(detail)) => {
+                    let title = "The release can't be reached";
+                    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "release-unavailable", title, detail);
+                    return (Some(release), Err((problem.retry_after(1), None)));
+                }
+            },
+        };
+        match running {
+            Some(running) => (running.release(), deliver(&running, instance.as_ref(), request, id).await),
+            None => (None, Err((no_such_part("the instance is gone".to_owned()), None))),
+        }
+    }
 }
 
 /// Gives the request's body its limit. A small body of known length is read first, so that a slow client holds a
@@ -231,6 +304,7 @@ fn explain(refused: &Refused) -> Failed {
             let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", "The app serves no HTTP", refused.to_string());
             (problem.hint("send it events: `isopod events send`"), None)
         }
+        Refused::NoInstance => (no_such_part(refused.to_string()), None),
         Refused::QueueFull(full) => {
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());

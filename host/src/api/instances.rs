@@ -1,0 +1,78 @@
+//! Owns the routes of an app's instances: list them, restart one.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+};
+use isopod_policy::{InstanceId, ProcessName, ReleaseNumber};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    Api, Urls,
+    error::Error,
+    request::{List, app_name},
+};
+use crate::{deploy::DeployError, dispatch::SeenInstance};
+
+/// An instance as the API shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct InstanceView {
+    id: InstanceId,
+    process: ProcessName,
+    state: &'static str,
+    release: Option<ReleaseNumber>,
+    started_at: Timestamp,
+    age_ms: u64,
+    memory_bytes: usize,
+    cpu_ms: u64,
+    requests: u64,
+    restarts: u32,
+    url: String,
+}
+
+impl InstanceView {
+    fn of(app: &str, release: Option<ReleaseNumber>, instance: SeenInstance, urls: &Urls) -> Self {
+        let SeenInstance { process, seen } = instance;
+        let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            url: urls.of(&format!("{}--{app}", seen.id)),
+            id: seen.id,
+            process,
+            state: seen.state,
+            release,
+            started_at: seen.started_at,
+            age_ms: milliseconds(seen.age),
+            memory_bytes: seen.memory_bytes,
+            cpu_ms: milliseconds(seen.spent),
+            requests: seen.requests,
+            restarts: seen.restarts,
+        }
+    }
+}
+
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+) -> Result<axum::Json<List<InstanceView>>, Error> {
+    let entry = api.deployer.app(&app_name(&app)?)?;
+    let mut items: Vec<InstanceView> = Vec::new();
+    for running in entry.traffic.running() {
+        let of = |instance| InstanceView::of(entry.name.as_str(), running.release(), instance, &api.urls);
+        items.extend(running.instances().into_iter().map(of));
+    }
+    Ok(axum::Json(List { items, next: None }))
+}
+
+pub(super) async fn restart(
+    State(api): State<Arc<Api>>,
+    Path((app, id)): Path<(String, String)>,
+) -> Result<StatusCode, Error> {
+    let app = app_name(&app)?;
+    let parsed = id.parse::<InstanceId>().ok();
+    let found = parsed.ok_or(DeployError::UnknownInstance { app: app.clone(), id })?;
+    api.deployer.restart(&app, &found, "api").await?;
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,215 @@
+//! Owns changes of an app that are no push: its config vars, formation, grants, and going back to an earlier release.
+//! Each makes a new release by the same road as a push, or changes nothing.
+
+use std::sync::Arc;
+
+use isopod_policy::{
+    AppName, ConfigChange, ConfigVars, FormationChange, Grants, Manifest, NewProcess, ProcessName, ReleaseNumber,
+    ReleaseState,
+};
+use isopod_store::{Control, Release};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
+
+use super::{
+    DeployError, Deployer, Entry, Failure,
+    make::{Making, Wanted, back_to_before},
+    verify::{self, Verified},
+};
+use crate::limits;
+
+/// What is to be different about an app.
+pub(crate) enum Change {
+    Config(ConfigChange),
+    Formation(FormationChange),
+    NewProcess(NewProcess),
+    RemoveProcess(ProcessName),
+    /// A JSON merge patch (RFC 7396) of the grants.
+    Grants(serde_json::Value),
+    Rollback(ReleaseNumber),
+}
+
+/// The content of the release that a change makes.
+struct Changed {
+    verified: Verified,
+    config: ConfigVars,
+    cause: String,
+}
+
+impl Deployer {
+    /// Changes an app, and waits until the change is rolled out. An error means that nothing changed.
+    pub(crate) async fn change(&self, name: &AppName, change: Change, by: &str) -> Result<Arc<Entry>, DeployError> {
+        self.open()?;
+        let entry = self.app(name)?;
+        let busy = || DeployError::Busy(name.clone());
+        let turn = tokio::time::timeout(limits::CHANGE_WAIT, Arc::clone(&entry.turn).lock_owned());
+        let turn = turn.await.map_err(|_| busy())?;
+        let present = self.present(&entry).await?;
+        let changed = match (change, present) {
+            (Change::Config(change), None) => {
+                self.keep_config(&entry, change, by).await?;
+                return Ok(Arc::clone(&entry));
+            }
+            (_, None) => return Err(DeployError::NothingToChange(name.clone())),
+            (change, Some(present)) => self.changed(&entry, change, present).await?,
+        };
+        if let Some(changed) = changed {
+            let work = self.roll_out(Arc::clone(&entry), turn, changed, by.to_owned());
+            work.await.map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure })?;
+        }
+        Ok(entry)
+    }
+
+    /// Config of an app that has no release yet: its first one will have it.
+    async fn keep_config(&self, entry: &Entry, change: ConfigChange, by: &str) -> Result<(), DeployError> {
+        let (config, keys) = self.applied(entry, change)?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.0.parts.store.set_app_config(&entry.name, config.clone(), Timestamp::now()).await?;
+        entry.facts().config = config;
+        let text = format!("config changed: {}; the first release will have it", keys.join(", "));
+        self.record(entry, "config-changed", text, json!({ "keys": keys, "by": by })).await;
+        Ok(())
+    }
+
+    /// What the app's next release is made of; none if it is what the app has already.
+    async fn changed(
+        &self,
+        entry: &Entry,
+        change: Change,
+        present: Release,
+    ) -> Result<Option<Changed>, DeployError> {
+        let app = || entry.name.clone();
+        let number = present.number;
+        if let Change::Rollback(wanted) = change {
+            return self.of_earlier(entry, wanted, number).await.map(Some);
+        }
+        let before = present.manifest.clone();
+        let mut verified = self.stored(present).await.map_err(|failure| DeployError::NotRolledOut { app: app(), failure })?;
+        let entries = verify::offered(&verified.info.entries);
+        let limits = verified.manifest.limits.clone();
+        let mut config = entry.facts().config.clone();
+        let processes = || -> Result<_, DeployError> {
+            let resolved = verify::formation(&before, &verified.info.entries);
+            let resolved = resolved.map_err(|failure| DeployError::NotRolledOut { app: app(), failure })?;
+            Ok(resolved.into_iter().collect())
+        };
+        let bad = |error| DeployError::Formation { app: app(), error };
+        let cause = match change {
+            Change::Config(change) => {
+                let (changed, keys) = self.applied(entry, change)?;
+                if keys.is_empty() {
+                    return Ok(None);
+                }
+                config = changed;
+                format!("config changed: {}", keys.join(", "))
+            }
+            Change::Formation(change) => {
+                verified.manifest.processes = change.apply(&processes()?, &limits, &entries).map_err(bad)?;
+                format!("formation changed: {}", change.sentence())
+            }
+            Change::NewProcess(new) => {
+                verified.manifest.processes = new.add_to(&processes()?, &limits, &entries).map_err(bad)?;
+                format!("process type {} added", new.name())
+            }
+            Change::RemoveProcess(name) => {
+                verified.manifest.processes = isopod_policy::remove_process(&processes()?, &name).map_err(bad)?;
+                format!("process type {name} removed")
+            }
+            Change::Grants(patch) => {
+                verified.manifest.grants = patched(&before.grants, &patch).map_err(|why| DeployError::Grants { app: app(), why })?;
+                "grants changed".to_owned()
+            }
+            Change::Rollback(_) => return Ok(None),
+        };
+        if verified.manifest == before && config == entry.facts().config {
+            return Ok(None);
+        }
+        Ok(Some(Changed { verified, config, cause }))
+    }
+
+    /// The content of an earlier release, to be had again under a new number.
+    async fn of_earlier(
+        &self,
+        entry: &Entry,
+        wanted: ReleaseNumber,
+        present: ReleaseNumber,
+    ) -> Result<Changed, DeployError> {
+        let unknown = || DeployError::UnknownRelease { app: entry.name.clone(), release: wanted.to_string() };
+        let release = self.0.parts.store.release(&entry.name, wanted).await?.ok_or_else(unknown)?;
+        let refused = |why| DeployError::NoWayBack { app: entry.name.clone(), release: wanted, why };
+        match release.state {
+            ReleaseState::Retired => {}
+            ReleaseState::Ready | ReleaseState::Frozen if wanted == present => {
+                return Err(refused("it is the current release already".to_owned()));
+            }
+            ReleaseState::Ready | ReleaseState::Frozen => {}
+            ReleaseState::Building | ReleaseState::Deploying | ReleaseState::Booted => {
+                return Err(refused(format!("it is {} and never served", release.state)));
+            }
+            ReleaseState::BuildError | ReleaseState::DeploymentError => {
+                let why = release.reason.map(|reason| format!(": {}", reason.detail)).unwrap_or_default();
+                return Err(refused(format!("it is in {}{why}", release.state)));
+            }
+        }
+        let config = release.config.clone();
+        let verified = self.stored(release).await;
+        let verified = verified.map_err(|failure| refused(failure.to_string()))?;
+        Ok(Changed { verified, config, cause: format!("rollback to {wanted}") })
+    }
+
+    pub(super) async fn stored(&self, release: Release) -> Result<Verified, Failure> {
+        let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
+        let manifest: Manifest = release.manifest;
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest)).await;
+        verified.map_err(|e| Failure::Internal(e.to_string()))?
+    }
+
+    /// The config vars after a change, and which of them it changed.
+    fn applied(&self, entry: &Entry, change: ConfigChange) -> Result<(ConfigVars, Vec<String>), DeployError> {
+        let secrets = self.0.parts.store.secrets();
+        let present = entry.facts().config.clone();
+        let applied = present.apply(change, |key, plain| secrets.seal(&entry.name, key, plain));
+        applied.map_err(|error| DeployError::Config { app: entry.name.clone(), error })
+    }
+
+    /// On a task of its own, so that a client which leaves does not leave the change half done.
+    async fn roll_out(
+        &self,
+        entry: Arc<Entry>,
+        turn: OwnedMutexGuard<()>,
+        changed: Changed,
+        by: String,
+    ) -> Result<(), Failure> {
+        let deployer = self.clone();
+        let work = async move {
+            let _turn = turn;
+            let making = Making::new(Arc::clone(&entry), deployer.0.parts.store.clone(), None);
+            let Changed { verified, config, cause } = changed;
+            let wanted = Wanted { verified, config, cause, by };
+            let limit = deployer.0.parts.pushes.time_limit;
+            let preparing = tokio::time::timeout(limit, deployer.prepare(&making, wanted));
+            let prepared = deployer.unless_given_up(&entry, preparing).await;
+            let prepared = prepared.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit))));
+            let done = match prepared {
+                Ok(ready) => deployer.commit(&making, ready).await,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = &done {
+                back_to_before(&entry);
+                making.failed(failure).await;
+            }
+            done
+        };
+        self.0.tasks.spawn(work).await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
+    }
+}
+
+/// The grants after a merge patch: what it names is replaced, what it sets to null is taken away.
+fn patched(grants: &Grants, patch: &serde_json::Value) -> Result<Grants, String> {
+    let mut present = serde_json::to_value(grants).map_err(|e| e.to_string())?;
+    json_patch::merge(&mut present, patch);
+    serde_json::from_value(present).map_err(|e| e.to_string())
+}

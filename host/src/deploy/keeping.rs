@@ -1,0 +1,77 @@
+//! Owns what is thrown away: old releases, bundles that no release names any more, and compiled code of such bundles.
+
+use std::collections::HashSet;
+
+use isopod_policy::{AppName, ReleaseStamp, deletable};
+use isopod_store::{Control, Page, StoreError};
+use jiff::Timestamp;
+
+use super::Deployer;
+use crate::limits;
+
+impl Deployer {
+    /// Throws away what is not needed, now and then, until the host stops.
+    pub(super) async fn keep_tidy(self) {
+        loop {
+            tokio::time::sleep(limits::TIDY_INTERVAL).await;
+            if let Err(error) = self.tidy().await {
+                tracing::warn!(%error, "old releases and bundles could not be removed");
+            }
+        }
+    }
+
+    async fn tidy(&self) -> Result<(), StoreError> {
+        let store = &self.0.parts.store;
+        let mut releases = 0;
+        for entry in self.apps(None, usize::MAX) {
+            releases += self.forget_releases(&entry.name).await?;
+        }
+        let bundles = store.remove_unused_blobs(limits::UNUSED_KEPT_FOR).await?;
+        let needed = self.needed_bundles().await?;
+        let cache = store.folder().join("cache");
+        let artefacts = store
+            .remove_unused_files(&cache, move |name| is_of(name, &needed), limits::UNUSED_KEPT_FOR)
+            .await?;
+        if releases + bundles + artefacts > 0 {
+            tracing::info!(releases, bundles, artefacts, "removed what is not needed any more");
+        }
+        Ok(())
+    }
+
+    async fn forget_releases(&self, app: &AppName) -> Result<usize, StoreError> {
+        let store = &self.0.parts.store;
+        let Some(current) = self.app(app).ok().and_then(|entry| entry.facts().release) else { return Ok(0) };
+        let stamps = store.release_stamps(app).await?;
+        let stamps: Vec<ReleaseStamp> = stamps
+            .into_iter()
+            .map(|stamp| ReleaseStamp { number: stamp.number, state: stamp.state, last_current_at: stamp.last_current_at })
+            .collect();
+        let old = deletable(&stamps, current, Timestamp::now());
+        if !old.is_empty() {
+            store.delete_releases(app, &old).await?;
+        }
+        Ok(old.len())
+    }
+
+    async fn needed_bundles(&self) -> Result<HashSet<String>, StoreError> {
+        let mut needed = HashSet::new();
+        for entry in self.apps(None, usize::MAX) {
+            let mut cursor = None;
+            loop {
+                let page = Page { cursor, limit: Some(limits::PAGE_ITEMS_MAX) };
+                let found = self.0.parts.store.releases(&entry.name, page).await?;
+                needed.extend(found.items.into_iter().map(|release| release.bundle.to_string()));
+                cursor = found.next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(needed)
+    }
+}
+
+/// Whether a compiled file is of one of these bundles: its name begins with the bundle's digest.
+fn is_of(name: &str, bundles: &HashSet<String>) -> bool {
+    name.split(['-', '.']).next().is_some_and(|digest| bundles.contains(digest))
+}

@@ -1,0 +1,261 @@
+//! Owns the one road by which a release is made and put in service, whatever asked for it: a push, a change of config,
+//! formation or grants, a rollback. Until the one commit near the end the app serves what it served before.
+
+use std::sync::{Arc, OnceLock};
+
+use futures::future::{BoxFuture, join_all};
+use isopod_policy::{AppEvent, AppState, ConfigVars, Manifest, ReleaseEvent, ReleaseNumber};
+use isopod_store::{Control, Digest, Intended, NewActivity, NewRelease, Reason, Store, StoreError};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    Deployer, Entry, Failure, activate,
+    failpoint::reached,
+    push::LivePush,
+    verify::{self, Verified},
+};
+use crate::dispatch::Running;
+use isopod_policy::PushEvent;
+
+/// What a release is to be made of.
+pub(super) struct Wanted {
+    pub(super) verified: Verified,
+    pub(super) config: ConfigVars,
+    /// What made somebody want it, such as `push p-7f3k2m9q0z`.
+    pub(super) cause: String,
+    pub(super) by: String,
+}
+
+/// A release on its way into service.
+pub(super) struct Making {
+    entry: Arc<Entry>,
+    store: Store,
+    /// The push that asked for it, whose log is told and whose states follow.
+    push: Option<Arc<LivePush>>,
+    number: OnceLock<ReleaseNumber>,
+}
+
+/// A release that is ready to serve.
+pub(super) struct Ready {
+    pub(super) number: ReleaseNumber,
+    manifest: Manifest,
+    config: ConfigVars,
+    size_bytes: u64,
+    cause: String,
+    by: String,
+    running: Running,
+    /// Steps that are being stored meanwhile.
+    storing: Vec<BoxFuture<'static, Result<(), StoreError>>>,
+}
+
+impl Making {
+    pub(super) fn new(entry: Arc<Entry>, store: Store, push: Option<Arc<LivePush>>) -> Self {
+        Self { entry, store, push, number: OnceLock::new() }
+    }
+
+    fn say(&self, text: impl Into<String>) {
+        if let Some(push) = &self.push {
+            push.say(text);
+        }
+    }
+
+    async fn push_step(&self, event: PushEvent) -> Result<(), Failure> {
+        match &self.push {
+            Some(push) => push.step(event, None).await.map(drop).map_err(|e| Failure::Internal(e.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands a step to the store, which does all in the order in which they come; it is waited for before the commit.
+    async fn step(
+        &self,
+        number: ReleaseNumber,
+        event: ReleaseEvent,
+        storing: &mut Vec<BoxFuture<'static, Result<(), StoreError>>>,
+    ) {
+        let (store, app) = (self.store.clone(), self.entry.name.clone());
+        let mut stored: BoxFuture<'static, Result<(), StoreError>> =
+            Box::pin(async move { store.step_release(&app, number, event, None, Timestamp::now()).await.map(drop) });
+        match futures::poll!(&mut stored) {
+            std::task::Poll::Ready(done) => storing.push(Box::pin(std::future::ready(done))),
+            std::task::Poll::Pending => storing.push(stored),
+        }
+    }
+
+    /// Marks the release as failed, if it got as far as having a number.
+    pub(super) async fn failed(&self, failure: &Failure) {
+        let Some(number) = self.number.get() else { return };
+        let event = if failure.is_of_build() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
+        let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+        let marked = self.store.step_release(&self.entry.name, *number, event, Some(reason), Timestamp::now()).await;
+        if let Err(error) = marked {
+            tracing::warn!(app = %self.entry.name, release = %number, %error, "a failed release could not be marked so");
+        }
+    }
+}
+
+impl Deployer {
+    /// Makes a release ready, changing nothing of what serves.
+    pub(super) async fn prepare(&self, making: &Making, wanted: Wanted) -> Result<Ready, Failure> {
+        let Wanted { verified, config, cause, by } = wanted;
+        let Verified { component, info, manifest, .. } = verified;
+        let (entry, control) = (&making.entry, &self.0.parts.store);
+        let formation = verify::formation(&manifest, &info.entries)?;
+
+        making.push_step(PushEvent::Build).await?;
+        let begun = std::time::Instant::now();
+        let bundle: Digest = info.digest.parse().map_err(|_| Failure::Internal("a digest is none".to_owned()))?;
+        let release = NewRelease {
+            app: entry.name.clone(),
+            bundle,
+            manifest: manifest.clone(),
+            config: config.clone(),
+            cause: cause.clone(),
+            size_bytes: info.size_bytes,
+            created_by: by.clone(),
+            created_at: Timestamp::now(),
+        };
+        let app_type = entry.facts().app_type;
+        let made = async {
+            let release = control.insert_release(release).await?;
+            Ok::<_, StoreError>(*making.number.get_or_init(|| release.number))
+        };
+        let (compiled, stored, made) =
+            tokio::join!(self.compile(&component, app_type), control.blobs().put(component.clone()), made);
+        let number = made?;
+        stored?;
+        let compiled = compiled?;
+        making.say(format!("compiled in {} ms", begun.elapsed().as_millis()));
+        reached("release-built").await;
+
+        let mut storing = Vec::new();
+        making.step(number, ReleaseEvent::Built, &mut storing).await;
+        making.push_step(PushEvent::Deploy).await?;
+        begin_deploying(entry)?;
+        let content = activate::Content { manifest: &manifest, config: &config, number };
+        let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
+        making.step(number, ReleaseEvent::Booted, &mut storing).await;
+        let warmed = activate::warm_up(&mut planned, manifest.isolation).await?;
+        making.say(match warmed {
+            0 => "there is nothing to ask for its health".to_owned(),
+            1 => "a new instance started and is healthy".to_owned(),
+            more => format!("{more} new instances started and are healthy"),
+        });
+        reached("release-booted").await;
+        let running = Running::new(Some(number), program, manifest.isolation, planned);
+        Ok(Ready { number, size_bytes: info.size_bytes, manifest, config, cause, by, running, storing })
+    }
+
+    /// Stores that a release is the current one, and lets it serve. Short, and never given up half-way.
+    pub(super) async fn commit(&self, making: &Making, ready: Ready) -> Result<(), Failure> {
+        let Ready { number, manifest, config, size_bytes, cause, by, running, storing } = ready;
+        let entry = &making.entry;
+        let _alone = entry.commit.lock().await;
+        if entry.facts().deleted {
+            return Err(Failure::AppDeleted);
+        }
+        let at = Timestamp::now();
+        let before = entry.facts().release;
+        let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("in place of {before}"));
+        let text = format!("{number} is in service, {replaced}: {cause}");
+        let push = making.push.as_ref().map(|push| push.id().clone());
+        let data = json!({
+            "release": number, "before": before, "push": push, "size_bytes": size_bytes, "cause": cause, "by": by
+        });
+        let (app, kind) = (Some(entry.name.clone()), "app-deployed".to_owned());
+        let activity = NewActivity { app, kind, text, data, at };
+        self.store_commit(making, number, activity, storing).await?;
+        reached("release-committed").await;
+        {
+            let mut facts = entry.facts();
+            facts.build_error = None;
+            facts.release = Some(number);
+            facts.config = config;
+        }
+        entry.traffic.set_build_error(None);
+        if entry.facts().intended == Intended::Running {
+            self.put_in_service(entry, Arc::new(running));
+            if let Err(refused) = entry.step(AppEvent::Serving, None) {
+                tracing::error!(app = %entry.name, %refused, "a served app is in a state that does not fit");
+            }
+            self.schedule(entry, &manifest);
+            making.say(format!("{number} serves"));
+        } else {
+            making.say(format!("{number} is made; the app is stopped and stays so until `isopod apps start`"));
+            back_to_before(entry);
+        }
+        // Told last: whoever waits for `completed` finds the new code serving.
+        match &making.push {
+            Some(push) => push.completed(number, at).map(drop).map_err(|e| Failure::Internal(e.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    async fn store_commit(
+        &self,
+        making: &Making,
+        number: ReleaseNumber,
+        activity: NewActivity,
+        storing: Vec<BoxFuture<'static, Result<(), StoreError>>>,
+    ) -> Result<(), Failure> {
+        let (store, at) = (&self.0.parts.store, activity.at);
+        join_all(storing).await.into_iter().collect::<Result<(), StoreError>>()?;
+        reached("release-commits").await;
+        match &making.push {
+            Some(push) => {
+                push.stored().await?;
+                store.complete_push(push.id(), number, activity.clone(), at).await?;
+            }
+            None => {
+                store.make_current(&making.entry.name, number, activity.clone(), at).await?;
+            }
+        }
+        self.tell(activity);
+        Ok(())
+    }
+
+    /// Lets a release serve. The one before is watched over and wound down in the background.
+    pub(super) fn put_in_service(&self, entry: &Arc<Entry>, running: Arc<Running>) {
+        running.keep(&self.0.troubles);
+        let before = entry.traffic.install(Arc::clone(&running));
+        if let Some(before) = before {
+            let (deployer, entry) = (self.clone(), Arc::clone(entry));
+            self.in_background(async move { deployer.hand_over(&entry, before, running).await });
+        }
+    }
+
+    /// Records what happened to a release, with the numbers behind it.
+    pub(super) fn activity_of(&self, entry: &Entry, kind: &str, text: String, data: Value) -> NewActivity {
+        NewActivity { app: Some(entry.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
+    }
+}
+
+fn begin_deploying(entry: &Entry) -> Result<(), Failure> {
+    {
+        let mut facts = entry.facts();
+        facts.before_deploy = (facts.state, facts.error_detail.clone());
+    }
+    let stepped = entry.step(AppEvent::DeployBegins, None);
+    stepped.map(drop).map_err(|refused| Failure::Internal(refused.to_string()))
+}
+
+/// The app is again what it was before: it serves the release it has, or it is stopped.
+pub(super) fn back_to_before(entry: &Entry) {
+    if entry.facts().state != AppState::Deploying {
+        return;
+    }
+    let (before, detail) = entry.facts().before_deploy.clone();
+    let steps: &[AppEvent] = match before {
+        AppState::Running | AppState::Deploying if entry.traffic.serving().is_some() => &[AppEvent::Serving],
+        AppState::Error(cause) => &[AppEvent::Failed(cause)],
+        // Whoever was about to start it still waits for the turn, and goes on from there.
+        AppState::Starting => &[AppEvent::Stop, AppEvent::Start],
+        AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
+    };
+    for event in steps {
+        if let Err(refused) = entry.step(*event, detail.clone()) {
+            tracing::error!(app = %entry.name, %refused, "an app could not go back to its state before a push");
+        }
+    }
+}

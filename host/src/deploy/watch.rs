@@ -1,0 +1,162 @@
+//! Owns what follows a swap: the new release is watched beside the one before, which is wound down one instance at a
+//! time once the new one has shown that it is no worse. If it is clearly worse, the app goes back.
+
+use std::{sync::Arc, time::Instant};
+
+use isopod_policy::{AppEvent, AppType, Counts, ErrorCause, ReleaseEvent, ReleaseNumber, ReleaseState, Verdict, judge};
+use isopod_store::{Control, Reason};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{Deployer, Entry, Failure, lifecycle::settle};
+use crate::{
+    dispatch::{Running, Tally, Trouble},
+    limits,
+    observe::logs::LogLine,
+};
+
+impl Deployer {
+    /// Watches over a swap, then winds down the release that is not needed any more.
+    pub(super) async fn hand_over(&self, entry: &Arc<Entry>, before: Arc<Running>, now: Arc<Running>) {
+        let app_type = entry.facts().app_type;
+        match app_type {
+            // New code comes every few seconds and may well be broken: that is what a dev app is for.
+            AppType::Dev => {}
+            AppType::Staging | AppType::Production => {
+                if let Some(detail) = watch(entry, &before, &now).await {
+                    self.go_back(entry, &now, Some(&before), "worse-than-before", detail).await;
+                    return;
+                }
+            }
+        }
+        before.wind_down().await;
+    }
+
+    /// Listens to process types that can't be kept going.
+    pub(super) async fn hear_troubles(self, mut troubles: mpsc::Receiver<Trouble>) {
+        while let Some(trouble) = troubles.recv().await {
+            let Ok(entry) = trouble.app.parse().map_err(drop).and_then(|name| self.app(&name).map_err(drop)) else {
+                continue;
+            };
+            let Some(serving) = entry.traffic.serving().filter(|running| running.release() == trouble.release) else {
+                continue;
+            };
+            let detail = format!("process `{}`: {}", trouble.process, trouble.detail);
+            self.go_back(&entry, &serving, None, "crash-loop", detail).await;
+        }
+    }
+
+    /// Takes a release out of service for good. The app goes back to `before`, or else to its last good release, or
+    /// else it is in error.
+    async fn go_back(
+        &self,
+        entry: &Arc<Entry>,
+        bad: &Arc<Running>,
+        before: Option<&Arc<Running>>,
+        code: &str,
+        detail: String,
+    ) {
+        let _alone = entry.commit.lock().await;
+        let is_serving = entry.traffic.serving().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
+        let (true, Some(bad_number)) = (is_serving, bad.release()) else { return };
+        let reason = Reason { code: code.to_owned(), detail: detail.clone() };
+        let good = match before {
+            Some(before) => Some((before.release(), Arc::clone(before))),
+            None => self.last_good(entry, bad_number).await,
+        };
+        match good {
+            Some((Some(good_number), good)) => {
+                // Traffic first: people wait, and what is stored follows within milliseconds.
+                drop(entry.traffic.install(Arc::clone(&good)));
+                if before.is_none() {
+                    good.keep(&self.0.troubles);
+                }
+                entry.facts().release = Some(good_number);
+                let text = format!("{bad_number} is taken out of service and {good_number} serves again: {detail}");
+                entry.log.write(LogLine::host(&entry.name, text.clone()));
+                let data = json!({ "release": good_number, "bad": bad_number, "code": code, "detail": detail });
+                let activity = self.activity_of(entry, "release-returned", text, data);
+                let stored = self.0.parts.store.return_to(
+                    &entry.name,
+                    bad_number,
+                    good_number,
+                    reason,
+                    activity.clone(),
+                    Timestamp::now(),
+                );
+                match stored.await {
+                    Ok(_) => self.tell(activity),
+                    Err(error) => {
+                        tracing::error!(app = %entry.name, %error, "a return to the release before is not stored");
+                    }
+                }
+                self.refresh_from(entry, good_number).await;
+            }
+            Some((None, _)) | None => {
+                let text = format!("{bad_number} is stopped, and there is no good release to go back to: {detail}");
+                drop(entry.traffic.set_stopped(format!("the app is in error: {}", ErrorCause::HealthCheck)));
+                entry.log.write(LogLine::host(&entry.name, text.clone()));
+                settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), Some(detail.clone()));
+                let failed = ReleaseEvent::DeployFails;
+                let marked =
+                    self.0.parts.store.step_release(&entry.name, bad_number, failed, Some(reason), Timestamp::now());
+                if let Err(error) = marked.await {
+                    tracing::error!(app = %entry.name, %error, "a failed release could not be marked so");
+                }
+                let data = json!({ "release": bad_number, "code": code, "detail": detail });
+                self.record(entry, "app-error", text, data).await;
+            }
+        }
+        bad.wind_down().await;
+    }
+
+    /// The release that served last before this one and was well, ready to serve.
+    async fn last_good(
+        &self,
+        entry: &Arc<Entry>,
+        bad: ReleaseNumber,
+    ) -> Option<(Option<ReleaseNumber>, Arc<Running>)> {
+        let stamps = self.0.parts.store.release_stamps(&entry.name).await.ok()?;
+        let mut good: Vec<_> = stamps
+            .into_iter()
+            .filter(|stamp| stamp.number != bad && stamp.state == ReleaseState::Retired)
+            .filter_map(|stamp| stamp.last_current_at.map(|at| (at, stamp.number)))
+            .collect();
+        good.sort_unstable();
+        // The few latest: one that can't be loaded any more must not keep the app from going back further.
+        for (_, number) in good.into_iter().rev().take(limits::RETURN_CANDIDATES) {
+            match self.load(entry, number).await {
+                Ok(running) => return Some((Some(number), Arc::new(running))),
+                Err(failure) => self.told_why_not(entry, number, &failure),
+            }
+        }
+        None
+    }
+
+    fn told_why_not(&self, entry: &Entry, number: ReleaseNumber, failure: &Failure) {
+        let text = format!("{number} can't serve again: {}: {failure}", failure.code());
+        entry.log.write(LogLine::host(&entry.name, text));
+    }
+}
+
+/// Watches a new release beside the one before; says what is wrong with it, if something clearly is.
+async fn watch(entry: &Entry, before: &Running, now: &Arc<Running>) -> Option<String> {
+    let begun = Instant::now();
+    let old = counts(before.tally());
+    loop {
+        let serving = entry.traffic.serving();
+        if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
+            return None;
+        }
+        match judge(&old, &counts(now.tally()), begun.elapsed()) {
+            Verdict::Watching => tokio::time::sleep(limits::SWAP_LOOK).await,
+            Verdict::Well => return None,
+            worse @ Verdict::Worse { .. } => return Some(worse.to_string()),
+        }
+    }
+}
+
+fn counts(tally: Tally) -> Counts {
+    Counts { requests: tally.requests, failures: tally.failures }
+}

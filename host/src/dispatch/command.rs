@@ -1,0 +1,140 @@
+//! A process type of entry `command`: copies of a program that run from start to exit. Without a schedule each copy is
+//! started again, with back-off; with one, a run is asked for from outside.
+
+use super::{
+    keep::{Trouble, tell_of},
+    place::{Place, Seen},
+};
+use isopod_engine::{Fault, Level, OutputLine, Program, Stream};
+use isopod_policy::{InstanceId, Isolation, Next, Process, ProcessName, ReleaseNumber, Restarts, Scale};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::sleep,
+};
+
+/// A command and its copies.
+pub(crate) struct Command {
+    process: ProcessName,
+    definition: Process,
+    program: Program,
+    copies: Vec<Copy>,
+}
+
+struct Copy {
+    place: Mutex<Place>,
+    /// A person wants it ended and started anew.
+    again: Notify,
+}
+
+impl Command {
+    pub(super) fn new(process: ProcessName, definition: Process, scale: Scale, program: Program) -> Self {
+        let count = if definition.schedule.is_some() { 1 } else { scale.min };
+        let copy = || Copy {
+            place: Mutex::new(Place::new(InstanceId::from_random(&process, rand::random()))),
+            again: Notify::new(),
+        };
+        let copies = (0..count).map(|_| copy()).collect();
+        Self { process, definition, program, copies }
+    }
+
+    pub(super) fn process(&self) -> &ProcessName {
+        &self.process
+    }
+
+    pub(super) fn is_kept_running(&self) -> bool {
+        self.definition.schedule.is_none()
+    }
+
+    pub(super) fn copies(&self) -> usize {
+        self.copies.len()
+    }
+
+    /// Runs a copy again and again, until it can't be helped.
+    pub(super) async fn keep(
+        self: Arc<Self>,
+        copy: usize,
+        release: Option<ReleaseNumber>,
+        trouble: mpsc::Sender<Trouble>,
+    ) {
+        let mut restarts = Restarts::default();
+        loop {
+            let begun = Instant::now();
+            let outcome = self.run(copy).await;
+            let (ran_for, text) = match outcome {
+                // Having done its work is no crash, however quickly it was done.
+                Ok(0) => (Duration::MAX, "it ended with status 0".to_owned()),
+                Ok(code) => (begun.elapsed(), format!("it ended with status {code}")),
+                Err(fault) => (begun.elapsed(), fault.to_string()),
+            };
+            match restarts.ended(ran_for, rand::random()) {
+                Next::Restart { after } => {
+                    self.say(&format!("{}: {text}; it is started again in {} ms", self.process, after.as_millis()));
+                    sleep(after).await;
+                }
+                Next::CrashLoop { crashes, .. } => {
+                    let detail = format!("{text}, {crashes} times in a row right after its start");
+                    tell_of(&self.program.sandbox().app, &self.process, release, &trouble, detail).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One run; none while the run before goes on.
+    pub(super) fn once(self: Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
+        {
+            let mut place = self.place(0)?;
+            if place.is_busy {
+                return None;
+            }
+            place.is_busy = true;
+        }
+        Some(async move {
+            match self.run(0).await {
+                Ok(code) => self.say(&format!("{}: the scheduled run ended with status {code}", self.process)),
+                Err(fault) => self.say(&format!("{}: the scheduled run failed: {fault}", self.process)),
+            }
+        })
+    }
+
+    async fn run(&self, copy: usize) -> Result<i32, Fault> {
+        if let Some(mut place) = self.place(copy) {
+            place.is_busy = true;
+            place.requests += 1;
+        }
+        let outcome = match self.copies.get(copy) {
+            Some(copy) => tokio::select! {
+                outcome = self.program.run() => outcome,
+                () = copy.again.notified() => Ok(0),
+            },
+            None => Ok(0),
+        };
+        if let Some(mut place) = self.place(copy) {
+            place.is_busy = false;
+            place.left_empty(Isolation::Reuse);
+        }
+        outcome
+    }
+
+    pub(super) fn restart(&self, id: &InstanceId) -> bool {
+        let found = self.copies.iter().find(|copy| copy.place.lock().unwrap_or_else(PoisonError::into_inner).id == *id);
+        found.map(|copy| copy.again.notify_one()).is_some()
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        (0..self.copies.len()).filter_map(|copy| self.place(copy)).map(|place| place.seen()).collect()
+    }
+
+    fn place(&self, copy: usize) -> Option<MutexGuard<'_, Place>> {
+        self.copies.get(copy).map(|copy| copy.place.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn say(&self, text: &str) {
+        let stream = Stream::Log(Level::Info);
+        self.program.sandbox().output.line(OutputLine { stream, context: "isopod", request_id: "", text });
+    }
+}

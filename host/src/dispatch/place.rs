@@ -1,0 +1,96 @@
+//! One place of a pool: an id that stays, and the instances that come and go under it. Never starts or ends one.
+
+use super::pool::Lease;
+use isopod_engine::Instance;
+use isopod_policy::{InstanceId, Isolation};
+use jiff::Timestamp;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// A place for one instance.
+pub(super) struct Place {
+    pub(super) id: InstanceId,
+    /// None while the instance is leased, or while there is none.
+    pub(super) instance: Option<Box<Instance>>,
+    pub(super) is_busy: bool,
+    /// Whether the instance is to be ended when its lease comes back.
+    pub(super) is_doomed: bool,
+    pub(super) requests: u64,
+    /// The time that its guests had a thread.
+    pub(super) spent: Duration,
+    pub(super) restarts: u32,
+    pub(super) memory_bytes: usize,
+    /// Jobs that asked for this very instance.
+    pub(super) waiting: VecDeque<oneshot::Sender<Lease>>,
+    since: Timestamp,
+    begun: Instant,
+}
+
+/// A place as people see it: an instance.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) id: InstanceId,
+    pub(crate) state: &'static str,
+    pub(crate) started_at: Timestamp,
+    pub(crate) age: Duration,
+    pub(crate) memory_bytes: usize,
+    pub(crate) spent: Duration,
+    pub(crate) requests: u64,
+    pub(crate) restarts: u32,
+}
+
+impl Place {
+    pub(super) fn new(id: InstanceId) -> Self {
+        Self {
+            id,
+            instance: None,
+            is_busy: false,
+            is_doomed: false,
+            requests: 0,
+            spent: Duration::ZERO,
+            restarts: 0,
+            memory_bytes: 0,
+            waiting: VecDeque::new(),
+            since: Timestamp::now(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Puts a new instance here.
+    pub(super) fn settle(&mut self, instance: Box<Instance>) {
+        self.memory_bytes = instance.memory_bytes();
+        self.instance = Some(instance);
+    }
+
+    /// Notes that the instance is gone and that the next one takes its id.
+    pub(super) fn left_empty(&mut self, isolation: Isolation) {
+        self.memory_bytes = 0;
+        match isolation {
+            Isolation::Reuse => self.restarts += 1,
+            // It was meant for one request only.
+            Isolation::Request => {}
+        }
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        let state = match (self.is_busy, &self.instance) {
+            (true, _) if self.is_doomed => "stopping",
+            (true, _) => "busy",
+            (false, Some(_)) => "idle",
+            (false, None) => "restarting",
+        };
+        Seen {
+            id: self.id.clone(),
+            state,
+            started_at: self.since,
+            age: self.begun.elapsed(),
+            memory_bytes: self.memory_bytes,
+            spent: self.spent,
+            requests: self.requests,
+            restarts: self.restarts,
+        }
+    }
+}

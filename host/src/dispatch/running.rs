@@ -1,0 +1,160 @@
+//! One release at work: what runs of each of its process types. Made ready by whoever deploys; it keeps itself going
+//! from then on, and ends what it runs when it is dropped.
+
+use super::{
+    command::Command,
+    keep::{self, Trouble},
+    place::Seen,
+    pool::{Pool, Tally},
+};
+use isopod_engine::{Instance, Program};
+use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A process type that is about to run.
+pub(crate) struct Planned {
+    pub(crate) name: ProcessName,
+    pub(crate) process: Process,
+    pub(crate) scale: Scale,
+    pub(crate) program: Program,
+    /// Instances that were started to see whether they are well.
+    pub(crate) warm: Vec<Box<Instance>>,
+}
+
+/// One release at work.
+pub(crate) struct Running {
+    release: Option<ReleaseNumber>,
+    program: Program,
+    pools: Vec<Arc<Pool>>,
+    commands: Vec<Arc<Command>>,
+    /// Which of the pools takes the app's requests, and which its events.
+    pub(super) http: Option<Arc<Pool>>,
+    pub(super) events: Option<Arc<Pool>>,
+    stop: CancellationToken,
+    _stop_at_drop: DropGuard,
+}
+
+/// An instance as people see it.
+pub(crate) struct SeenInstance {
+    pub(crate) process: ProcessName,
+    pub(crate) seen: Seen,
+}
+
+impl Running {
+    /// `program` is the component with what all its process types share.
+    pub(crate) fn new(
+        release: Option<ReleaseNumber>,
+        program: Program,
+        isolation: Isolation,
+        planned: Vec<Planned>,
+    ) -> Self {
+        let isolation = if program.info().single_use { Isolation::Request } else { isolation };
+        let (mut pools, mut commands) = (Vec::new(), Vec::new());
+        for Planned { name, process, scale, program, warm } in planned {
+            match process.entry {
+                Entry::Command => commands.push(Arc::new(Command::new(name, process, scale, program))),
+                Entry::Http | Entry::Events => {
+                    let pool = Pool::new(name, process, program, isolation, scale);
+                    warm.into_iter().for_each(|instance| pool.add(instance));
+                    pools.push(Arc::new(pool));
+                }
+            }
+        }
+        let stop = CancellationToken::new();
+        let (http, events) = (main_pool(&pools, Entry::Http, "web"), main_pool(&pools, Entry::Events, "worker"));
+        Self { release, program, pools, commands, http, events, _stop_at_drop: stop.clone().drop_guard(), stop }
+    }
+
+    pub(crate) fn release(&self) -> Option<ReleaseNumber> {
+        self.release
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Keeps the warm instances warm and the commands running, and tells what can't be mended by starting again.
+    pub(crate) fn keep(&self, trouble: &mpsc::Sender<Trouble>) {
+        for pool in self.pools.iter().filter(|pool| pool.warm_min() > 0) {
+            let kept = keep::warm(Arc::clone(pool), self.release, trouble.clone());
+            tokio::spawn(self.stop.clone().run_until_cancelled_owned(kept));
+        }
+        for command in self.commands.iter().filter(|command| command.is_kept_running()) {
+            for copy in 0..command.copies() {
+                let kept = Arc::clone(command).keep(copy, self.release, trouble.clone());
+                tokio::spawn(self.stop.clone().run_until_cancelled_owned(kept));
+            }
+        }
+    }
+
+    /// Runs a command once, as its schedule asks for; false if it still runs from the time before.
+    pub(crate) fn run_command(&self, process: &ProcessName) -> bool {
+        let Some(command) = self.commands.iter().find(|command| command.process() == process) else { return false };
+        let Some(run) = Arc::clone(command).once() else { return false };
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(run));
+        true
+    }
+
+    /// The pool of a process type.
+    pub(super) fn pool(&self, process: &ProcessName) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|pool| pool.process() == process)
+    }
+
+    /// What runs now.
+    pub(crate) fn instances(&self) -> Vec<SeenInstance> {
+        let of_pools = self.pools.iter().map(|pool| (pool.process().clone(), pool.seen()));
+        let of_commands = self.commands.iter().map(|command| (command.process().clone(), command.seen()));
+        let all = of_pools.chain(of_commands);
+        all.flat_map(|(process, seen)| seen.into_iter().map(move |seen| SeenInstance { process: process.clone(), seen }))
+            .collect()
+    }
+
+    /// Whether an instance of this id runs here.
+    pub(crate) fn has_instance(&self, id: &InstanceId) -> bool {
+        self.instances().iter().any(|instance| instance.seen.id == *id)
+    }
+
+    /// Ends an instance, after what it is doing, and starts a new one under its id; false if there is none.
+    pub(crate) fn restart(&self, id: &InstanceId) -> bool {
+        self.pools.iter().any(|pool| pool.restart(id)) || self.commands.iter().any(|command| command.restart(id))
+    }
+
+    /// What all its pools have done.
+    pub(crate) fn tally(&self) -> Tally {
+        self.pools.iter().map(|pool| pool.tally()).fold(Tally::default(), |sum, tally| Tally {
+            requests: sum.requests + tally.requests,
+            failures: sum.failures + tally.failures,
+        })
+    }
+
+    /// Waits until nothing that was accepted is left. Only of use once no new job can come.
+    pub(crate) async fn drained(&self) {
+        for pool in &self.pools {
+            pool.drained().await;
+        }
+    }
+
+    /// Ends the instances one at a time, each once it has nothing to do. Only of use once no new job can come.
+    pub(crate) async fn wind_down(&self) {
+        self.stop.cancel();
+        for pool in &self.pools {
+            while pool.end_one_idle() {
+                tokio::task::yield_now().await;
+            }
+            pool.drained().await;
+        }
+    }
+}
+
+/// The pool that takes an app's requests or events: the one of the usual name, else the first that waits for no
+/// schedule.
+fn main_pool(pools: &[Arc<Pool>], entry: Entry, usual: &str) -> Option<Arc<Pool>> {
+    let able = || pools.iter().filter(|pool| pool.entry() == entry);
+    able()
+        .find(|pool| pool.process().as_str() == usual)
+        .or_else(|| able().find(|pool| pool.definition().schedule.is_none()))
+        .or_else(|| able().next())
+        .cloned()
+}

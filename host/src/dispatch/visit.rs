@@ -1,0 +1,88 @@
+//! Releases that are reached by their own URLs while another one serves: asked for when somebody comes, kept for a few
+//! visitors, and let go again. Never loads a release itself: that is asked of whoever listens to the visits.
+
+use super::{App, Directory, Running};
+use crate::limits;
+use isopod_policy::{AppName, ReleaseNumber};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+/// Somebody wants a release that does not serve. The answer says why it can't be had.
+pub(crate) struct Visit {
+    pub(crate) app: AppName,
+    pub(crate) release: ReleaseNumber,
+    pub(crate) answer: oneshot::Sender<Result<Arc<Running>, NoVisit>>,
+}
+
+/// The way to whoever loads releases.
+pub(crate) type Visits = mpsc::Sender<Visit>;
+
+/// Why a release can't be visited.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoVisit {
+    #[error("{0}")]
+    Unknown(String),
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Releases of one app that were visited lately, the latest last.
+#[derive(Default)]
+pub(super) struct Visited(Mutex<Vec<Arc<Running>>>);
+
+impl Visited {
+    fn find(&self, release: ReleaseNumber) -> Option<Arc<Running>> {
+        let mut kept = self.lock();
+        let at = kept.iter().position(|running| running.release() == Some(release))?;
+        let running = kept.remove(at);
+        kept.push(Arc::clone(&running));
+        Some(running)
+    }
+
+    /// Keeps a release; of two that were loaded at the same time the first stays.
+    fn keep(&self, running: Arc<Running>) -> Arc<Running> {
+        if let Some(known) = running.release().and_then(|release| self.find(release)) {
+            return known;
+        }
+        let mut kept = self.lock();
+        if kept.len() >= limits::RELEASES_VISITED_MAX {
+            kept.remove(0);
+        }
+        kept.push(Arc::clone(&running));
+        running
+    }
+
+    pub(super) fn forget(&self, release: ReleaseNumber) {
+        self.lock().retain(|running| running.release() != Some(release));
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.lock().clear();
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Running>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Directory {
+    /// A release of an app by its number, whether it serves or not.
+    pub(crate) async fn visit(&self, app: &App, release: ReleaseNumber) -> Result<Arc<Running>, NoVisit> {
+        if let Some(serving) = app.serving().filter(|running| running.release() == Some(release)) {
+            return Ok(serving);
+        }
+        if let Some(visited) = app.visited.find(release) {
+            return Ok(visited);
+        }
+        let (answer, answered) = oneshot::channel();
+        let visit = Visit { app: app.name.clone(), release, answer };
+        let busy = || NoVisit::Unavailable("too many releases are being fetched; try again".to_owned());
+        self.visits.try_send(visit).map_err(|_| busy())?;
+        let running = answered.await.unwrap_or_else(|_| Err(busy()))?;
+        Ok(app.visited.keep(running))
+    }
+}
