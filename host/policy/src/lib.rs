@@ -17,6 +17,7 @@ mod nearest;
 mod process;
 mod push_state;
 mod release_state;
+mod schedule;
 pub mod units;
 
 pub use access::{Role, Scope};
@@ -31,6 +32,7 @@ pub use names::{AppName, NameError, NameRule, ProcessName};
 pub use process::{Entry, Process, Scale};
 pub use push_state::{PushEvent, PushState};
 pub use release_state::{ReleaseEvent, ReleaseState};
+pub use schedule::{Due, Schedule, ScheduleError, due};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

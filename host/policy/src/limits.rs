@@ -74,3 +74,7 @@ pub const HEALTH_INTERVAL_USUAL: Duration = Duration::from_secs(10);
 pub const HEALTH_TIMEOUT_USUAL: Duration = Duration::from_secs(2);
 /// The threshold of a health check that names none.
 pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
+
+/// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years, from one
+/// 29 February on a certain weekday to the next.
+pub const SCHEDULE_SEARCH_YEARS: i64 = 48;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppType, Health, Limits, UnknownWord};
+use crate::{AppType, Health, Limits, Schedule, UnknownWord};
 
 /// One process type, as far as somebody said something of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,7 +24,7 @@ pub struct Process {
     pub max: Option<u32>,
     /// When an event of type `isopod.schedule` is delivered, or a command is run, as five fields of cron.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<String>,
+    pub schedule: Option<Schedule>,
     /// Arguments of the component; only commands see them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -140,7 +140,7 @@ mod tests {
     fn a_command_is_kept_running_as_one_copy_unless_it_has_a_schedule() {
         let command = Process::new(Entry::Command);
         assert_eq!(AppType::ALL.map(|app_type| scale(&command, app_type)), [(1, 1); 3]);
-        let nightly = Process { schedule: Some("0 3 * * *".to_owned()), ..command };
+        let nightly = Process { schedule: Schedule::parse("0 3 * * *").ok(), ..command };
         assert_eq!(AppType::ALL.map(|app_type| scale(&nightly, app_type)), [(0, 1); 3]);
         let events = Process { entry: Entry::Events, ..nightly };
         assert_eq!(scale(&events, AppType::Production), (0, 10));

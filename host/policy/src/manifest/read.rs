@@ -95,6 +95,10 @@ fn check_relative_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+const HEALTH_WITHOUT_HTTP: &str = "a health path is asked over HTTP, so it needs entry = \"http\"";
+const SCHEDULE_ON_HTTP: &str =
+    "a schedule delivers an event or runs a command, so it needs entry = \"events\" or \"command\"";
+
 fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) -> Outcome<Process> {
     table.only(PROCESS_KEYS)?;
     let entry = match table.parsed("entry")? {
@@ -105,13 +109,15 @@ fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) 
     let mut process = Process::new(entry);
     if let Some(found) = table.find("health") {
         if entry != Entry::Http {
-            return Err(found.invalid("a health path is asked over HTTP, so it needs entry = \"http\""));
+            return Err(found.invalid(HEALTH_WITHOUT_HTTP));
         }
         process.health = Some(read_health(&found)?);
     }
-    process.schedule = table.text("schedule")?;
-    if let (Some(schedule), Some(found)) = (&process.schedule, table.find("schedule")) {
-        check_schedule(schedule, entry).map_err(|why| found.invalid(why))?;
+    if let Some(found) = table.find("schedule") {
+        if entry == Entry::Http {
+            return Err(found.invalid(SCHEDULE_ON_HTTP));
+        }
+        process.schedule = Some(found.parsed()?);
     }
     if let Some(found) = table.find("args") {
         process.args = found.list(ARGUMENTS_MAX)?.iter().map(Found::bounded_text).collect::<Outcome<_>>()?;
@@ -161,51 +167,6 @@ fn read_scale(table: &Table<'_, '_>, process: &mut Process, limits: &Limits) -> 
         return Err(found.invalid(format_args!("min = {min} is above max = {max}")));
     }
     Ok(())
-}
-
-fn check_schedule(schedule: &str, entry: Entry) -> Result<(), String> {
-    if entry == Entry::Http {
-        return Err(
-            "a schedule delivers an event or runs a command, so it needs entry = \"events\" or \"command\"".into()
-        );
-    }
-    let ranges = [("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7)];
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields.len() != ranges.len() {
-        return Err(format!("a schedule has five fields, as in \"0 3 * * *\", but this has {}", fields.len()));
-    }
-    for (field, (what, least, most)) in fields.into_iter().zip(ranges) {
-        if !field.split(',').all(|part| cron_part_is_valid(part, least, most)) {
-            return Err(format!(
-                "{field:?} is no {what}: write *, a number from {least} to {most}, a range 1-3, a step */2, or a list \
-                 of these"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// One part of a cron field: `*`, `3`, `1-5`, each perhaps with a step as in `*/2`.
-fn cron_part_is_valid(part: &str, least: u32, most: u32) -> bool {
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
-        if digits { text.parse::<u32>().ok() } else { None }
-    };
-    let in_range = |value: &u32| (least..=most).contains(value);
-    let (values, step) = match part.split_once('/') {
-        Some((values, step)) => (values, Some(step)),
-        None => (part, None),
-    };
-    let step_is_valid = step.is_none_or(|step| number(step).is_some_and(|step| step >= 1 && step <= most));
-    let values_are_valid = match values.split_once('-') {
-        _ if values == "*" => true,
-        Some((from, to)) => match (number(from).filter(in_range), number(to).filter(in_range)) {
-            (Some(from), Some(to)) => from <= to,
-            _ => false,
-        },
-        None => step.is_none() && number(values).filter(in_range).is_some(),
-    };
-    step_is_valid && values_are_valid
 }
 
 fn read_grants(table: &Table<'_, '_>) -> Outcome<Grants> {

@@ -93,10 +93,6 @@ impl<'r, 't> Table<'r, 't> {
     pub(super) fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Outcome<Option<T>> {
         self.find(name).map(|found| found.parsed()).transpose()
     }
-
-    pub(super) fn text(&self, name: &str) -> Outcome<Option<String>> {
-        self.find(name).map(|found| found.bounded_text()).transpose()
-    }
 }
 
 impl<'r, 't> Found<'r, 't> {

@@ -5,3 +5,4 @@ mod grants;
 mod ids;
 mod manifests;
 mod names;
+mod schedules;
