@@ -8,7 +8,7 @@ use cronexpr::{Crontab, FallbackTimezoneOption, MakeTimestamp, ParseOptions};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::SCHEDULE_SEARCH_YEARS;
+use crate::limits::{SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
 
 /// When something happens again and again, written as `minute hour day month weekday` in UTC.
 ///
@@ -71,6 +71,10 @@ impl Schedule {
     /// Reads a schedule, such as `0 3 * * *` or `*/15 8-17 * * mon-fri`.
     pub fn parse(text: &str) -> Result<Self, ScheduleError> {
         let given = || text.chars().take(GIVEN_SHOWN_CHARS).collect::<String>();
+        if text.len() > TEXT_BYTES_MAX {
+            let why = format!("it is longer than {TEXT_BYTES_MAX} bytes");
+            return Err(ScheduleError::NotRead { given: given(), why });
+        }
         let fields: Vec<&str> = text.split_whitespace().collect();
         if fields.len() != FIELDS.len() {
             return Err(ScheduleError::FieldCount { count: fields.len() });

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::tree::{Found, Outcome, Reader, Table};
 use super::{Isolation, Manifest, ManifestError, ManifestProblem};
 use crate::app_limits;
+use crate::formation::{HEALTH_NEEDS_HTTP, SCHEDULE_NEEDS_NO_HTTP};
 use crate::grants::check_folder_name;
 use crate::limits::{
     ARGUMENTS_MAX, CONFIG_VALUE_BYTES_MAX, CONFIG_VARS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX,
@@ -95,10 +96,6 @@ fn check_relative_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-const HEALTH_WITHOUT_HTTP: &str = "a health path is asked over HTTP, so it needs entry = \"http\"";
-const SCHEDULE_ON_HTTP: &str =
-    "a schedule delivers an event or runs a command, so it needs entry = \"events\" or \"command\"";
-
 fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) -> Outcome<Process> {
     table.only(PROCESS_KEYS)?;
     let entry = match table.parsed("entry")? {
@@ -109,13 +106,13 @@ fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) 
     let mut process = Process::new(entry);
     if let Some(found) = table.find("health") {
         if entry != Entry::Http {
-            return Err(found.invalid(HEALTH_WITHOUT_HTTP));
+            return Err(found.invalid(HEALTH_NEEDS_HTTP));
         }
         process.health = Some(read_health(&found)?);
     }
     if let Some(found) = table.find("schedule") {
         if entry == Entry::Http {
-            return Err(found.invalid(SCHEDULE_ON_HTTP));
+            return Err(found.invalid(SCHEDULE_NEEDS_NO_HTTP));
         }
         process.schedule = Some(found.parsed()?);
     }
