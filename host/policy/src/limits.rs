@@ -57,3 +57,24 @@ pub const QUEUE: RangeInclusive<u32> = 1..=100_000;
 pub const TABLE_ELEMENTS: RangeInclusive<u32> = 100..=1_000_000;
 /// Refuses at the manifest: longer lines are cut, so that one line cannot fill the log.
 pub const LOG_LINE_BYTES: RangeInclusive<u64> = 256..=64 * KIB;
+
+/// Refuses at the manifest: an instance that is not well for longer than this after its start is not well.
+pub const HEALTH_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
+/// Refuses at the manifest: below, checks would be a load of their own; above, they would notice nothing in time.
+pub const HEALTH_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// Refuses at the manifest: a check holds an instance as a request does.
+pub const HEALTH_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+/// Refuses at the manifest: none would be no check at all, and more would never be reached in time.
+pub const HEALTH_THRESHOLD: RangeInclusive<u32> = 1..=100;
+/// The grace of a health check that names none.
+pub const HEALTH_GRACE_USUAL: Duration = Duration::from_secs(5);
+/// The interval of a health check that names none.
+pub const HEALTH_INTERVAL_USUAL: Duration = Duration::from_secs(10);
+/// The timeout of a health check that names none.
+pub const HEALTH_TIMEOUT_USUAL: Duration = Duration::from_secs(2);
+/// The threshold of a health check that names none.
+pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
+
+/// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years, from one
+/// 29 February on a certain weekday to the next.
+pub const SCHEDULE_SEARCH_YEARS: i64 = 48;

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
-use isopod_policy::NameError;
+use isopod_policy::{FormationError, NameError};
 use isopod_store::StoreError;
 
 use super::{auth, pushes::PushView, request::BadRequest};
@@ -211,6 +211,9 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .app(app)
                 .hint("`isopod ps` lists what runs")
         }
+        DeployError::UnknownProcess { app, .. } => {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-process", "No such process type", detail).app(app)
+        }
         DeployError::NoWayBack { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "no-way-back", "No way back to that release", detail)
                 .app(app)
@@ -299,6 +302,32 @@ fn store(error: &StoreError, detail: String) -> Problem {
         | E::KeyValueFull
         | E::NotANumber { .. } => problem(StatusCode::INTERNAL_SERVER_ERROR, "store", "The store failed"),
     }
+}
+
+fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
+    use FormationError as E;
+    let (status, code, title) = match error {
+        E::NoSuchProcess { .. } => (StatusCode::NOT_FOUND, "unknown-process", "No such process type"),
+        E::Exists { .. } => (StatusCode::CONFLICT, "process-exists", "The process type exists"),
+        E::NothingLeft { .. } => (StatusCode::CONFLICT, "last-process", "The last process type"),
+        E::MinAboveMax { .. }
+        | E::AboveLimit { .. }
+        | E::MaxZero { .. }
+        | E::NotACount { .. }
+        | E::HealthNeedsHttp { .. }
+        | E::Health { .. }
+        | E::ScheduleOnHttp { .. }
+        | E::Schedule { .. }
+        | E::BadArguments { .. }
+        | E::TooManyProcesses { .. }
+        | E::EntryNotExported { .. }
+        | E::EntryFixed { .. }
+        | E::Name(_)
+        | E::UnknownKey { .. }
+        | E::Missing { .. }
+        | E::WrongType { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-formation", "Not a formation"),
+    };
+    Problem::new(status, code, title, detail).app(app)
 }
 
 fn disk_full(detail: String) -> Problem {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use isopod_engine::{Folder, Instance, Output, Program, Sandbox, Speed};
 use isopod_policy::{
-    Access, AppType, ConfigVars, Entry as ProcessEntry, Isolation, Manifest, Process, ProcessName, ReleaseNumber,
+    Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Manifest, Process, ProcessName, ReleaseNumber,
 };
 use tokio::time::{Instant, sleep};
 
@@ -56,7 +56,7 @@ impl Deployer {
         entry: &Entry,
         component: &isopod_engine::Component,
         content: &Content<'_>,
-        formation: Vec<(ProcessName, Process)>,
+        formation: Formation,
     ) -> Result<(Program, Vec<Planned>), Failure> {
         let shared = self.sandbox(entry, content).await?;
         let program = self.0.parts.engine.program(component, shared.clone())?;

@@ -3,33 +3,31 @@
 
 use std::collections::BTreeMap;
 
-use isopod_policy::{AppName, AppType, ConfigVars, Grants, InstanceId, Limits, Manifest, Process, ProcessName};
+use isopod_policy::{AppName, ConfigVars, Grants, InstanceId, Manifest, ProcessName, formation};
 use serde_json::json;
 
 use super::{DeployError, Deployer, Entry, Failure, verify};
 
 impl Deployer {
-    /// The process types of the app's present release, and what their unsaid numbers depend on. None before the first.
+    /// The process types of the app's present release, with what nobody said filled in. None before the first.
     pub(crate) async fn formation(
         &self,
         name: &AppName,
-    ) -> Result<(AppType, Limits, BTreeMap<ProcessName, Process>), DeployError> {
+    ) -> Result<BTreeMap<ProcessName, formation::ShownProcess>, DeployError> {
         let entry = self.app(name)?;
         let app_type = entry.facts().app_type;
-        let Some(release) = self.present(&entry).await? else {
-            return Ok((app_type, Limits::default(), BTreeMap::new()));
-        };
-        let processes = match entry.traffic.serving().map(|running| running.program().info().entries) {
-            Some(entries) => verify::formation(&release.manifest, &entries).unwrap_or_default().into_iter().collect(),
-            None => match self.stored(release.clone()).await {
-                Ok(verified) => verify::formation(&verified.manifest, &verified.info.entries)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .collect(),
-                Err(_) => release.manifest.processes.clone(),
+        let Some(release) = self.present(&entry).await? else { return Ok(BTreeMap::new()) };
+        let limits = release.manifest.limits.clone();
+        let processes = match entry.traffic.serving() {
+            _ if !release.manifest.processes.is_empty() => release.manifest.processes,
+            Some(running) => formation::usual(verify::exported(&running.program().info().entries)),
+            None => match self.stored(release).await {
+                Ok(verified) => formation::usual(verify::exported(&verified.info.entries)),
+                // What can't be read any more runs nothing.
+                Err(_) => BTreeMap::new(),
             },
         };
-        Ok((app_type, release.manifest.limits, processes))
+        Ok(formation::shown(&processes, app_type, &limits))
     }
 
     /// The grants of the app's present release; none before the first.
@@ -58,16 +56,9 @@ impl Deployer {
         manifest: &Manifest,
         config: &ConfigVars,
     ) -> Result<Vec<(String, String)>, Failure> {
-        let mut variables: BTreeMap<String, String> = manifest.config.clone();
-        for (key, value) in config.iter() {
-            let plain = match value {
-                isopod_policy::ConfigValue::Plain(text) => text.clone(),
-                isopod_policy::ConfigValue::Secret(sealed) => {
-                    self.0.parts.store.secrets().open(&entry.name, key, sealed)?
-                }
-            };
-            variables.insert(key.clone(), plain);
-        }
+        let secrets = self.0.parts.store.secrets();
+        let variables =
+            config.effective(&manifest.config, |key, sealed| secrets.open(&entry.name, key, sealed))?;
         Ok(variables.into_iter().collect())
     }
 }

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use isopod_policy::{
-    AppName, ConfigChange, ConfigVars, FormationChange, Grants, Manifest, NewProcess, ProcessName, ReleaseNumber,
-    ReleaseState,
+    AppName, Applied, ConfigChange, ConfigVars, FormationChange, Grants, Manifest, NewProcess, ProcessName,
+    ReleaseNumber, ReleaseState, formation,
 };
 use isopod_store::{Control, Release};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
@@ -22,11 +22,13 @@ use crate::limits;
 /// What is to be different about an app.
 pub(crate) enum Change {
     Config(ConfigChange),
-    Formation(FormationChange),
-    NewProcess(NewProcess),
+    /// What is to be different of which process types, as JSON.
+    Formation(Value),
+    /// A process type, as JSON.
+    NewProcess(Value),
     RemoveProcess(ProcessName),
     /// A JSON merge patch (RFC 7396) of the grants.
-    Grants(serde_json::Value),
+    Grants(Value),
     Rollback(ReleaseNumber),
 }
 
@@ -63,7 +65,7 @@ impl Deployer {
 
     /// Config of an app that has no release yet: its first one will have it.
     async fn keep_config(&self, entry: &Entry, change: ConfigChange, by: &str) -> Result<(), DeployError> {
-        let (config, keys) = self.applied(entry, change)?;
+        let Applied { vars: config, changed: keys } = self.applied(entry, &change)?;
         if keys.is_empty() {
             return Ok(());
         }
@@ -88,38 +90,40 @@ impl Deployer {
         }
         let before = present.manifest.clone();
         let mut verified = self.stored(present).await.map_err(|failure| DeployError::NotRolledOut { app: app(), failure })?;
-        let entries = verify::offered(&verified.info.entries);
+        let exported = verify::exported(&verified.info.entries);
         let limits = verified.manifest.limits.clone();
         let mut config = entry.facts().config.clone();
-        let processes = || -> Result<_, DeployError> {
-            let resolved = verify::formation(&before, &verified.info.entries);
-            let resolved = resolved.map_err(|failure| DeployError::NotRolledOut { app: app(), failure })?;
-            Ok(resolved.into_iter().collect())
+        let processes = match before.processes.is_empty() {
+            true => formation::usual(exported),
+            false => before.processes.clone(),
         };
         let bad = |error| DeployError::Formation { app: app(), error };
         let cause = match change {
             Change::Config(change) => {
-                let (changed, keys) = self.applied(entry, change)?;
-                if keys.is_empty() {
+                let Applied { vars, changed } = self.applied(entry, &change)?;
+                if changed.is_empty() {
                     return Ok(None);
                 }
-                config = changed;
-                format!("config changed: {}", keys.join(", "))
+                config = vars;
+                format!("config changed: {}", changed.join(", "))
             }
-            Change::Formation(change) => {
-                verified.manifest.processes = change.apply(&processes()?, &limits, &entries).map_err(bad)?;
-                format!("formation changed: {}", change.sentence())
+            Change::Formation(body) => {
+                let change = FormationChange::from_json(&body).map_err(bad)?;
+                verified.manifest.processes = formation::update(&processes, &change, &limits).map_err(bad)?;
+                formation_cause(&before, &verified.manifest)
             }
-            Change::NewProcess(new) => {
-                verified.manifest.processes = new.add_to(&processes()?, &limits, &entries).map_err(bad)?;
-                format!("process type {} added", new.name())
+            Change::NewProcess(body) => {
+                let new = NewProcess::from_json(&body).map_err(bad)?;
+                verified.manifest.processes = formation::create(&processes, &new, &limits, exported).map_err(bad)?;
+                format!("formation changed: process type {} added", new.name)
             }
             Change::RemoveProcess(name) => {
-                verified.manifest.processes = isopod_policy::remove_process(&processes()?, &name).map_err(bad)?;
-                format!("process type {name} removed")
+                verified.manifest.processes = formation::remove(&processes, &name).map_err(bad)?;
+                format!("formation changed: process type {name} removed")
             }
             Change::Grants(patch) => {
-                verified.manifest.grants = patched(&before.grants, &patch).map_err(|why| DeployError::Grants { app: app(), why })?;
+                let patched = patched(&before.grants, &patch);
+                verified.manifest.grants = patched.map_err(|why| DeployError::Grants { app: app(), why })?;
                 "grants changed".to_owned()
             }
             Change::Rollback(_) => return Ok(None),
@@ -168,7 +172,7 @@ impl Deployer {
     }
 
     /// The config vars after a change, and which of them it changed.
-    fn applied(&self, entry: &Entry, change: ConfigChange) -> Result<(ConfigVars, Vec<String>), DeployError> {
+    fn applied(&self, entry: &Entry, change: &ConfigChange) -> Result<Applied, DeployError> {
         let secrets = self.0.parts.store.secrets();
         let present = entry.facts().config.clone();
         let applied = present.apply(change, |key, plain| secrets.seal(&entry.name, key, plain));
@@ -208,8 +212,27 @@ impl Deployer {
 }
 
 /// The grants after a merge patch: what it names is replaced, what it sets to null is taken away.
-fn patched(grants: &Grants, patch: &serde_json::Value) -> Result<Grants, String> {
+fn patched(grants: &Grants, patch: &Value) -> Result<Grants, String> {
     let mut present = serde_json::to_value(grants).map_err(|e| e.to_string())?;
     json_patch::merge(&mut present, patch);
     serde_json::from_value(present).map_err(|e| e.to_string())
+}
+
+/// Says of a changed formation what is different, with the numbers.
+fn formation_cause(before: &Manifest, after: &Manifest) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for (name, process) in &after.processes {
+        let before = before.processes.get(name);
+        let counts = |min: Option<u32>, max: Option<u32>| {
+            let count = |count: Option<u32>| count.map_or_else(|| "as usual".to_owned(), |count| count.to_string());
+            format!("{}..{}", count(min), count(max))
+        };
+        let (old, new) = (before.map_or((None, None), |p| (p.min, p.max)), (process.min, process.max));
+        if old != new {
+            said.push(format!("{name} scaled from {} to {}", counts(old.0, old.1), counts(new.0, new.1)));
+        } else if before != Some(process) {
+            said.push(format!("{name} updated"));
+        }
+    }
+    format!("formation changed: {}", said.join(", "))
 }

@@ -37,6 +37,8 @@ pub(crate) enum DeployError {
     Config { app: AppName, error: ConfigError },
     #[error("{error}")]
     Formation { app: AppName, error: FormationError },
+    #[error("`{app}` has no process type `{process}`")]
+    UnknownProcess { app: AppName, process: String },
     #[error("these are no grants: {why}")]
     Grants { app: AppName, why: String },
     #[error("the change was not rolled out, and nothing changed: {failure}")]
@@ -67,8 +69,13 @@ pub(crate) enum Failure {
          in Cargo.toml and build again"
     )]
     SdkTooOld { found: String, oldest: &'static str },
-    #[error("{problem}. Correct [processes] in isopod.toml, or leave it out to get a default")]
-    Processes { problem: String },
+    #[error("{0}. Correct [processes] in isopod.toml, or leave it out to get the usual ones")]
+    Formation(#[from] FormationError),
+    #[error(
+        "the component serves neither HTTP nor events, so nothing of it runs by itself. It is a command: run it with \
+         `isopod run`, or name a process of entry = \"command\" under [processes] in isopod.toml"
+    )]
+    OnlyACommand,
     #[error("a new instance did not start: {0}")]
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}. The release before it keeps the traffic")]
@@ -92,7 +99,7 @@ impl Failure {
             Self::Bundle(_) => "invalid-bundle",
             Self::Rejected(rejected) => rejected.code(),
             Self::SdkTooOld { .. } => "sdk-too-old",
-            Self::Processes { .. } => "invalid-formation",
+            Self::Formation(_) | Self::OnlyACommand => "invalid-formation",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
             Self::TimeLimit(_) => "time-limit",
@@ -105,7 +112,7 @@ impl Failure {
     /// Whether the bundle could not be built, as opposed to run.
     pub(super) fn is_of_build(&self) -> bool {
         match self {
-            Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Processes { .. } => true,
+            Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => true,
             Self::Start(_)
             | Self::Health { .. }
             | Self::TimeLimit(_)
@@ -123,7 +130,8 @@ impl Failure {
             Self::Health { .. } | Self::Start(_) => ErrorCause::HealthCheck,
             Self::Bundle(_)
             | Self::Rejected(_)
-            | Self::Processes { .. }
+            | Self::Formation(_)
+            | Self::OnlyACommand
             | Self::TimeLimit(_)
             | Self::HostStopped
             | Self::AppDeleted

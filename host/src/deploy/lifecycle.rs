@@ -211,7 +211,7 @@ impl Deployer {
         let Verified { component, info, manifest, .. } = verified.map_err(|e| Failure::Internal(e.to_string()))??;
         let app_type = entry.facts().app_type;
         let compiled = self.compile(&component, app_type).await?;
-        let formation = verify::formation(&manifest, &info.entries)?;
+        let formation = verify::formation_of(&manifest, &info.entries)?;
         let content = activate::Content { manifest: &manifest, config: &release.config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         activate::warm_up(&mut planned, manifest.isolation).await?;

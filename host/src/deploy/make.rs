@@ -101,7 +101,7 @@ impl Deployer {
         let Wanted { verified, config, cause, by } = wanted;
         let Verified { component, info, manifest, .. } = verified;
         let (entry, control) = (&making.entry, &self.0.parts.store);
-        let formation = verify::formation(&manifest, &info.entries)?;
+        let formation = verify::formation_of(&manifest, &info.entries)?;
 
         making.push_step(PushEvent::Build).await?;
         let begun = std::time::Instant::now();

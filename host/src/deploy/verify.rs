@@ -3,7 +3,10 @@
 
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
-use isopod_policy::{BundleKind, Entry, Manifest, NameError, Process, ProcessName, bundle};
+use isopod_policy::{
+    BundleKind, Manifest, bundle,
+    formation::{self, Exported, Formation},
+};
 
 use super::Failure;
 
@@ -34,8 +37,14 @@ pub(super) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Res
     let info = inspect(&component)?;
     check_sdk(info.sdk_version.as_deref())?;
     let has_manifest = given.is_some();
-    let manifest = given.unwrap_or(present);
-    formation(&manifest, &info.entries)?;
+    let manifest = match given {
+        Some(mut given) => {
+            given.processes = formation::inherit(&given.processes, &present.processes, &given.limits);
+            given
+        }
+        None => present,
+    };
+    formation_of(&manifest, &info.entries)?;
     Ok(Verified { component: component.into(), info, manifest, has_manifest })
 }
 
@@ -45,33 +54,19 @@ pub(super) fn stored(component: Vec<u8>, manifest: Manifest) -> Result<Verified,
 }
 
 /// The processes that an app runs: those of its manifest, or `web` and `worker` by what the component can do.
-pub(super) fn formation(manifest: &Manifest, entries: &Entries) -> Result<Vec<(ProcessName, Process)>, Failure> {
-    let wrong = |problem: String| Failure::Processes { problem };
+pub(super) fn formation_of(manifest: &Manifest, entries: &Entries) -> Result<Formation, Failure> {
+    let exported = exported(entries);
     if !manifest.processes.is_empty() {
-        for (name, process) in &manifest.processes {
-            let (there, what) = match process.entry {
-                Entry::Http => (entries.http.is_some(), "serves no HTTP"),
-                Entry::Events => (entries.events, "handles no events"),
-                Entry::Command => (entries.command, "is no command"),
-            };
-            if !there {
-                return Err(wrong(format!("process `{name}` cannot run: the component {what}")));
-            }
-        }
-        return Ok(manifest.processes.iter().map(|(name, process)| (name.clone(), process.clone())).collect());
+        formation::check(&manifest.processes, &manifest.limits, exported)?;
+        return Ok(manifest.processes.clone());
     }
-    let found = [("web", Entry::Http, entries.http.is_some()), ("worker", Entry::Events, entries.events)];
-    let named = |(name, entry, _): (&str, Entry, bool)| {
-        let name = name.parse().map_err(|error: NameError| Failure::Internal(error.to_string()))?;
-        Ok((name, Process::new(entry)))
-    };
-    let processes: Vec<_> = found.into_iter().filter(|(_, _, there)| *there).map(named).collect::<Result<_, Failure>>()?;
-    if processes.is_empty() {
-        let problem = "the component serves neither HTTP nor events, so nothing of it runs by itself. It is a command: run \
-                       it with `isopod run`, or name a process of entry \"command\" in isopod.toml";
-        return Err(wrong(problem.to_owned()));
-    }
-    Ok(processes)
+    let usual = formation::usual(exported);
+    if usual.is_empty() { Err(Failure::OnlyACommand) } else { Ok(usual) }
+}
+
+/// What the policy needs to know of a component.
+pub(super) fn exported(entries: &Entries) -> Exported {
+    Exported { http: entries.http.is_some(), events: entries.events, command: entries.command }
 }
 
 /// Refuses a component of an SDK that is too old. A component of no SDK, or of one that says nothing we know, is a
@@ -114,21 +109,21 @@ mod tests {
     #[test]
     fn the_default_formation_follows_what_the_component_can_do() {
         let names = |entries: Entries| -> Vec<String> {
-            let processes = formation(&manifest("name = \"a\""), &entries).expect("has processes");
-            processes.into_iter().map(|(name, _)| name.to_string()).collect()
+            let processes = formation_of(&manifest("name = \"a\""), &entries).expect("has processes");
+            processes.into_keys().map(|name| name.to_string()).collect()
         };
         assert_eq!(names(HTTP), ["web"]);
         assert_eq!(names(Entries { events: true, ..HTTP }), ["web", "worker"]);
         assert_eq!(names(Entries { events: true, ..COMMAND }), ["worker"]);
-        let refused = formation(&manifest("name = \"a\""), &COMMAND).expect_err("has nothing to run");
+        let refused = formation_of(&manifest("name = \"a\""), &COMMAND).expect_err("has nothing to run");
         assert!(refused.to_string().contains("isopod run"), "{refused}");
     }
 
     #[test]
     fn a_process_that_the_component_cannot_run_is_named() {
         let written = manifest("name = \"a\"\n[processes.jobs]\nentry = \"events\"\n");
-        let refused = formation(&written, &HTTP).expect_err("handles no events");
-        assert!(refused.to_string().contains("`jobs`"), "{refused}");
+        let refused = formation_of(&written, &HTTP).expect_err("handles no events");
+        assert!(refused.to_string().contains("\"jobs\""), "{refused}");
     }
 
     #[test]
