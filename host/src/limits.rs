@@ -204,3 +204,13 @@ pub(crate) const SCHEDULE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a change of config, formation or grants waits for a push under way. Then it is refused with 409.
 pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);
+
+/// Characters of an `Idempotency-Key`. Longer is refused with 400.
+pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
+
+/// How often old releases, unused bundles and unused compiled code are looked for.
+pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How long a bundle or compiled code that nothing needs is kept since it was last written, so that a push under way
+/// does not lose what it has just stored.
+pub(crate) const UNUSED_KEPT_FOR: Duration = Duration::from_secs(6 * 3600);

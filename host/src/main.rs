@@ -22,5 +22,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // The guest toolchain links components by calling this very program under another name, so this comes first.
     isopod_toolchain::run_as_linker_if_asked();
+    // What a test asks for in the variable `FAILPOINTS`.
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     cli::main()
 }

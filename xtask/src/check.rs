@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
         "--workspace",
         "--all-targets",
         "--features",
-        "isopod-toolchain/linker",
+        step::FEATURES,
         "--",
         "-D",
         "warnings",

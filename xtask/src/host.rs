@@ -11,7 +11,7 @@ use crate::step;
 pub(crate) fn build() -> Result<PathBuf> {
     step::announce("building the host (the first time takes some minutes)");
     let mut cargo = step::cargo();
-    cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--features", "isopod-toolchain/linker"]);
+    cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--features", step::FEATURES]);
     step::run(&mut cargo, "the compiler's message above says why; a missing `cc` is mended by `cargo xtask setup`")?;
     program("isopod")
 }
@@ -27,7 +27,7 @@ pub(crate) fn build_linker() -> Result<PathBuf> {
     step::announce("building the linker for guests");
     let mut cargo = step::cargo();
     cargo.args(["build", "--workspace", "--exclude", "xtask", "--bin", "isopod-linker"]);
-    step::run(cargo.args(["--features", "isopod-toolchain/linker"]), "the compiler's message above says why")?;
+    step::run(cargo.args(["--features", step::FEATURES]), "the compiler's message above says why")?;
     linker()
 }
 

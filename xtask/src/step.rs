@@ -9,6 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+/// The features of every development build. Always the same ones, so that nothing is compiled twice: the linker for
+/// guests, and the places where a test may stop the host.
+pub(crate) const FEATURES: &str = "isopod-toolchain/linker,isopod/failpoints";
+
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Says what is done next. Plain text, so that it reads the same in a terminal and in a log.

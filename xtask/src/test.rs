@@ -24,6 +24,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn tests() -> std::process::Command {
     let mut cargo = step::cargo();
-    cargo.args(["test", "--workspace", "--no-fail-fast", "--features", "isopod-toolchain/linker"]);
+    cargo.args(["test", "--workspace", "--no-fail-fast", "--features", step::FEATURES]);
     cargo
 }

@@ -11,12 +11,11 @@ use super::{
     error::Error,
     request::{Json, app_name},
 };
-use crate::deploy::Change;
+use crate::deploy::{Change, Entry};
 
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<axum::Json<Value>, Error> {
     let entry = api.deployer.app(&app_name(&app)?)?;
-    let config = entry.facts().config.redacted();
-    Ok(axum::Json(config))
+    Ok(axum::Json(redacted(&entry)))
 }
 
 pub(super) async fn change(
@@ -25,8 +24,11 @@ pub(super) async fn change(
     Json(change): Json<ConfigChange>,
 ) -> Result<axum::Json<Value>, Error> {
     let entry = api.deployer.change(&app_name(&app)?, Change::Config(change), "api").await?;
-    let config = entry.facts().config.redacted();
-    Ok(axum::Json(config))
+    Ok(axum::Json(redacted(&entry)))
+}
+
+fn redacted(entry: &Entry) -> Value {
+    serde_json::to_value(entry.facts().config.redacted()).unwrap_or_default()
 }
 
 pub(super) async fn grants(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<axum::Json<Grants>, Error> {

@@ -203,6 +203,11 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::UnknownPush { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-push", "No such push", detail).app(app)
         }
+        DeployError::KeyReused { app, .. } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The idempotency key is used", detail)
+                .app(app)
+                .hint("choose another Idempotency-Key for another bundle")
+        }
         DeployError::UnknownRelease { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-release", "No such release", detail).app(app)
         }

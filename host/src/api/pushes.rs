@@ -21,7 +21,10 @@ use super::{
     request::{BadRequest, Chunks, List, PageParams, Params, app_name, media_type},
     sse::{self, News},
 };
-use crate::deploy::{DeployError, PushNow, Received};
+use crate::{
+    deploy::{DeployError, PushNow, Received},
+    limits,
+};
 
 /// A push as the API shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -79,8 +82,9 @@ pub(super) async fn create(
 ) -> Result<Response<Body>, Error> {
     let app: AppName = app.parse().map_err(Error::BadName)?;
     let kind = kind_of(request.headers())?;
+    let key = idempotency_key(request.headers())?;
     let received = receive(&api, request).await?;
-    let accepted = api.deployer.submit(&app, received, kind, "api").await?;
+    let accepted = api.deployer.submit(&app, received, kind, "api", key).await?;
     let mut view = PushView::from(accepted.now);
     view.created_app = accepted.created_app;
     if !params.wait {
@@ -180,6 +184,17 @@ fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
         }
         .into()),
     }
+}
+
+/// The key by which a repeated upload is recognised, if the client sent one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=limits::IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len()));
+    let detail = || {
+        let most = limits::IDEMPOTENCY_KEY_CHARS_MAX;
+        BadRequest::Query { detail: format!("Idempotency-Key must be 1 to {most} visible ASCII characters") }
+    };
+    key.map(|key| Some(key.to_owned())).ok_or_else(detail)
 }
 
 async fn receive(api: &Api, request: Request) -> Result<Received, Error> {

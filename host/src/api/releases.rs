@@ -75,7 +75,7 @@ impl ReleaseView {
             bundle: release.bundle,
             size_bytes: release.size_bytes,
             manifest: release.manifest,
-            config: release.config.redacted(),
+            config: serde_json::to_value(release.config.redacted()).unwrap_or_default(),
             created_at: release.created_at,
             created_by: release.created_by,
         }

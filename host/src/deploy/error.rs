@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use isopod_engine::{Fault, Rejected};
 use isopod_policy::{
-    AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, FormationError, ReleaseNumber,
+    AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, FormationError, PushId, ReleaseNumber,
 };
 use isopod_store::StoreError;
 
@@ -21,6 +21,8 @@ pub(crate) enum DeployError {
     NothingToStart(AppName),
     #[error("`{app}` has no push `{id}`")]
     UnknownPush { app: AppName, id: String },
+    #[error("the idempotency key was used for push `{id}` with other bytes")]
+    KeyReused { app: AppName, id: PushId },
     #[error("`{app}` has no release `{release}`")]
     UnknownRelease { app: AppName, release: String },
     #[error("{refused}")]

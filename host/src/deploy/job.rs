@@ -7,7 +7,7 @@ use std::{
 };
 
 use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId};
-use isopod_store::{Control, NewPush, Reason};
+use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -44,9 +44,14 @@ impl Deployer {
         received: Received,
         kind: BundleKind,
         by: &str,
+        key: Option<String>,
     ) -> Result<Accepted, DeployError> {
         self.open()?;
         let (entry, received, created_app) = self.entry_for(app, received, kind, by).await?;
+        let idempotency = match key {
+            Some(key) => Some(Idempotency { key, upload: digest(&received).await? }),
+            None => None,
+        };
         let too_many = |what: String| DeployError::TooMany { what, retry_after: Duration::from_secs(5) };
         let app_room = Arc::clone(&entry.pushes).try_acquire_owned();
         let app_room =
@@ -54,7 +59,12 @@ impl Deployer {
         let room = Arc::clone(&self.0.room).try_acquire_owned();
         let room = room.map_err(|_| too_many(format!("{} pushes", self.0.parts.pushes.queued_max)))?;
 
-        let push = self.0.parts.store.insert_push(new_push(app, by)).await?;
+        let push = match self.0.parts.store.insert_push(new_push(app, by, idempotency)).await? {
+            Inserted::New(push) => push,
+            // Somebody was not sure whether it had arrived.
+            Inserted::Same(push) => return Ok(Accepted { now: self.push(app, &push.id).await?, created_app: false }),
+            Inserted::Conflict(push) => return Err(DeployError::KeyReused { app: app.clone(), id: push.id }),
+        };
         let live = LivePush::new(entry, self.0.parts.store.clone(), push);
         live.say(format!("received {} bytes", received.bytes));
         self.live_pushes().insert(live.id().clone(), Arc::clone(&live));
@@ -119,6 +129,7 @@ impl Deployer {
 
     async fn attempt(&self, job: &Job) -> Result<(), Failure> {
         let (live, entry) = (&job.live, &job.live.entry);
+        reached("push-queued").await;
         let _turn = self.unless_given_up(entry, entry.turn.lock()).await?;
         let _slot = self.unless_given_up(entry, self.0.running.acquire()).await?;
         if live.step(PushEvent::Take, None).await.is_err() {
@@ -200,11 +211,19 @@ fn tell_contents(live: &LivePush, verified: &Verified) {
     }
 }
 
-fn new_push(app: &AppName, by: &str) -> NewPush {
+async fn digest(received: &Received) -> Result<Digest, DeployError> {
+    let path = received.path();
+    let read = tokio::task::spawn_blocking(move || std::fs::read(path).map(|bytes| Digest::of(&bytes))).await;
+    let read = read.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+    read.map_err(|source| DeployError::Disk { doing: "the upload can't be read", source })
+}
+
+fn new_push(app: &AppName, by: &str, idempotency: Option<Idempotency>) -> NewPush {
     NewPush {
         id: PushId::from_random(rand::random()),
         app: app.clone(),
         bundle: None,
+        idempotency,
         created_by: by.to_owned(),
         created_at: Timestamp::now(),
     }

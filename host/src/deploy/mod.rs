@@ -2,11 +2,13 @@
 //! pure rules are in the policy crate, running is the engine's, remembering is the store's.
 
 mod activate;
+mod ask;
 mod change;
 mod entry;
 mod error;
 mod failpoint;
 mod job;
+mod keeping;
 mod lifecycle;
 mod make;
 mod push;
@@ -109,6 +111,7 @@ impl Deployer {
         deployer.in_background(deployer.clone().hear_troubles(told));
         deployer.in_background(deployer.clone().receive_visits(visits));
         deployer.in_background(deployer.clone().keep_schedules());
+        deployer.in_background(deployer.clone().keep_tidy());
         Ok(deployer)
     }
 
