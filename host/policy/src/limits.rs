@@ -25,6 +25,10 @@ pub const FOLDER_GRANTS_MAX: usize = 32;
 pub const CONFIG_VARS_MAX: usize = 256;
 /// Refuses: as for the number of config vars.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Refuses: a longer name is a mistake.
+pub const CONFIG_KEY_BYTES_MAX: usize = 128;
+/// Refuses: keys and values of an app together, since every release keeps a copy of them.
+pub const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Refuses: arguments are copied into every instance.
 pub const ARGUMENTS_MAX: usize = 64;
 /// Refuses: a key, a path, a command or an argument longer than this is a mistake.

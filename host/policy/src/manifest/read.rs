@@ -7,14 +7,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::tree::{Found, Outcome, Reader, Table};
 use super::{Isolation, Manifest, ManifestError, ManifestProblem};
-use crate::app_limits;
 use crate::formation::{HEALTH_NEEDS_HTTP, SCHEDULE_NEEDS_NO_HTTP};
 use crate::grants::check_folder_name;
 use crate::limits::{
-    ARGUMENTS_MAX, CONFIG_VALUE_BYTES_MAX, CONFIG_VARS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX,
-    PROCESSES_MAX,
+    ARGUMENTS_MAX, CONFIG_VARS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX, PROCESSES_MAX,
 };
 use crate::{Access, Entry, Grants, Health, HttpGrant, Limits, Process, ProcessName};
+use crate::{app_limits, config_vars};
 
 const TOP_KEYS: &[&str] =
     &["name", "type", "build", "component", "isolation", "processes", "grants", "limits", "config"];
@@ -201,14 +200,9 @@ fn read_config(table: &Table<'_, '_>) -> Outcome<BTreeMap<String, String>> {
     let mut config = BTreeMap::new();
     for (name, found) in table.each() {
         let name = name.get_ref();
-        let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-        if !name.starts_with(letter) || !name.chars().all(|c| letter(c) || c.is_ascii_digit()) || name.len() > 128 {
-            return Err(found.invalid("a config var is named by at most 128 letters, digits and '_', no digit first"));
-        }
+        config_vars::check_key(name).map_err(|why| found.invalid(why))?;
         let value = found.text()?;
-        if value.len() > CONFIG_VALUE_BYTES_MAX || value.contains('\0') {
-            return Err(found.invalid(format_args!("a value has at most {CONFIG_VALUE_BYTES_MAX} bytes and no NUL")));
-        }
+        config_vars::check_value(name, value).map_err(|why| found.invalid(why))?;
         config.insert(name.to_string(), value.to_owned());
     }
     Ok(config)

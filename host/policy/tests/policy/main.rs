@@ -1,6 +1,7 @@
 //! What the policy decides, as facts and as properties. Owns one module per kind of decision; uses only what is public.
 
 mod bundles;
+mod config_vars;
 mod formations;
 mod grants;
 mod ids;
