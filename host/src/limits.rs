@@ -214,3 +214,6 @@ pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long a bundle or compiled code that nothing needs is kept since it was last written, so that a push under way
 /// does not lose what it has just stored.
 pub(crate) const UNUSED_KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
+
+/// How often what was counted of the apps' use is added to the store.
+pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -18,7 +18,7 @@ use wasmtime_wasi_http::WasiBody;
 /// A request's body.
 pub enum RequestBody {
     /// As it comes from the client, up to a limit.
-    Incoming { incoming: Incoming, left: u64 },
+    Incoming { incoming: Incoming, left: u64, trouble: BodyTrouble },
     /// Known in full.
     Full(Full<Bytes>),
 }
@@ -38,10 +38,34 @@ pub enum BodyError {
     Wasi(wasmtime_wasi_http::Error),
 }
 
+/// Whether a client's body turned out to be none that can be read: the guest only sees that it broke off, and its answer
+/// would put the blame on the app.
+#[derive(Clone, Default)]
+pub struct BodyTrouble(Arc<OnceLock<BadBody>>);
+
+/// What is wrong with a client's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadBody {
+    TooLarge,
+    Broken { detail: String },
+}
+
+impl BodyTrouble {
+    /// What is wrong with the body as far as it was read, if anything is.
+    pub fn found(&self) -> Option<&BadBody> {
+        self.0.get()
+    }
+
+    fn note(&self, bad: BadBody) {
+        // The first one is the cause of those that follow.
+        let _ = self.0.set(bad);
+    }
+}
+
 impl RequestBody {
     /// A client's body, of at most `limit` bytes.
-    pub fn incoming(incoming: Incoming, limit: u64) -> Self {
-        Self::Incoming { incoming, left: limit }
+    pub fn incoming(incoming: Incoming, limit: u64, trouble: BodyTrouble) -> Self {
+        Self::Incoming { incoming, left: limit, trouble }
     }
 
     /// No body.
@@ -56,16 +80,19 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Incoming { incoming, left } => {
+            Self::Incoming { incoming, left, trouble } => {
                 let Some(frame) = ready!(Pin::new(incoming).poll_frame(cx)) else { return Poll::Ready(None) };
-                let frame = frame?;
+                let frame = frame.inspect_err(|error| trouble.note(BadBody::Broken { detail: error.to_string() }))?;
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
                 Poll::Ready(Some(match left.checked_sub(size) {
                     Some(rest) => {
                         *left = rest;
                         Ok(frame)
                     }
-                    None => Err(BodyError::RequestTooLarge),
+                    None => {
+                        trouble.note(BadBody::TooLarge);
+                        Err(BodyError::RequestTooLarge)
+                    }
                 }))
             }
             Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),

@@ -74,6 +74,15 @@ impl Compiler {
     }
 }
 
+/// What the compiler has against a component: code that is not valid, or something of its own.
+fn refused(error: &wasmtime::Error) -> Rejected {
+    let detail = format!("{error:#}");
+    match detail.split_once("Invalid input WebAssembly code") {
+        Some((_, rest)) => Rejected::Malformed { detail: format!("its code is not valid{rest}") },
+        None => Rejected::Compile { detail },
+    }
+}
+
 /// One file of compiled code, and the file with its checksum.
 struct Artefact {
     code: PathBuf,
@@ -100,8 +109,7 @@ impl Artefact {
     }
 
     fn compile(&self, engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Component, Rejected> {
-        let code =
-            engine.precompile_component(bytes).map_err(|error| Rejected::Compile { detail: format!("{error:#}") })?;
+        let code = engine.precompile_component(bytes).map_err(|error| refused(&error))?;
         let kept = |error: io::Error| Rejected::Cache { detail: error.to_string() };
         write_whole(&self.code, &code).map_err(kept)?;
         write_whole(&self.checksum, hex(&Sha256::digest(&code)).as_bytes()).map_err(kept)?;

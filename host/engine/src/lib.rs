@@ -29,7 +29,7 @@ mod ticker;
 mod wasi02;
 mod wasi03;
 
-pub use body::{BodyError, ReplyBody, RequestBody};
+pub use body::{BadBody, BodyError, BodyTrouble, ReplyBody, RequestBody};
 pub use config::{EngineConfig, Speed};
 pub use events::{Event, EventFailure, Handled, Reply};
 pub use fault::Fault;

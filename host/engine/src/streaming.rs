@@ -100,9 +100,11 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
     };
     let (parts, mut body) = response.into_parts();
     let taken = take_what_is_ready(&mut body, &mut work, &mut finished, &link).await;
-    if let Some(Err(fault)) = finished {
-        // Nothing was sent yet, so the client can still be told.
-        return Answer::lost(fault);
+    // Nothing was sent yet, so the client can still be told.
+    match (finished, taken.broken) {
+        (Some(Err(fault)), _) => return Answer::lost(fault),
+        (_, Some(detail)) => return Answer::lost(Fault::BadAnswer { detail }),
+        (before, None) => finished = before,
     }
     if finished.is_some() && !taken.is_whole {
         // It never ended its body, so its client must not take it for a whole one, nor another client get the instance.
@@ -131,6 +133,8 @@ fn after(
 struct Taken {
     frames: VecDeque<Frame<Bytes>>,
     is_whole: bool,
+    /// Why it ended before its end, if it did.
+    broken: Option<String>,
 }
 
 /// Lets the guest write, and takes what it wrote, until both would have to wait: a short answer is then complete, and
@@ -141,7 +145,7 @@ async fn take_what_is_ready(
     finished: &mut Option<Result<Option<Box<Instance>>, Fault>>,
     link: &Link,
 ) -> Taken {
-    let mut taken = Taken { frames: VecDeque::new(), is_whole: false };
+    let mut taken = Taken { frames: VecDeque::new(), is_whole: false, broken: None };
     let mut bytes = 0;
     poll_fn(|cx| {
         loop {
@@ -153,8 +157,9 @@ async fn take_what_is_ready(
                     taken.frames.push_back(frame);
                     moved = true;
                 }
-                Poll::Ready(Some(Err(_))) => {
+                Poll::Ready(Some(Err(error))) => {
                     link.fail();
+                    taken.broken = Some(format!("its body broke off: {error}"));
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => {

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::auth::{Tokens, hash, new_token};
 
 /// The name of the administrator's token, which can't be taken by another.
-const NAME: &str = "admin";
+pub(super) const NAME: &str = "admin";
 const FILE: &str = "admin.token";
 /// A file that holds less was cut off or is no token of ours.
 const BYTES_MIN: usize = 32;

@@ -16,7 +16,7 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
         // People who write an event by hand seldom know its own content type.
         Some("application/json") => structured(json(body)?),
         Some("application/cloudevents-batch+json") => {
-            Err(wrong("this route takes one event; several are sent to /broadcasts"))
+            Err(wrong("this route takes one event; send them one by one"))
         }
         Some(_) | None => Err(BadRequest::ContentType {
             got: media_type.unwrap_or("missing").to_owned(),

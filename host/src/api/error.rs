@@ -34,6 +34,8 @@ pub(crate) enum Error {
     PushFailed(Box<PushView>),
     #[error("{0}")]
     NotOffered(&'static str),
+    #[error("the administrator's token can't be deleted: it would lock its owner out")]
+    AdminToken,
     #[error("too many followers are connected")]
     TooManyFollowers,
     #[error("`{app}` handles no events: {detail}")]
@@ -111,6 +113,10 @@ impl Error {
             }
             Self::NotOffered(_) => {
                 Problem::new(StatusCode::NOT_IMPLEMENTED, "not-offered", "Not offered by this version", detail)
+            }
+            Self::AdminToken => {
+                Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token stays", detail)
+                    .hint("to revoke it, remove the file admin.token in the data folder and start the host again: a new one is made")
             }
             Self::TooManyFollowers => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many followers", detail)

@@ -64,6 +64,7 @@ async fn deliver(entry: &Entry, event: Event, request_id: &str) -> Result<Respon
             return Err(EventError::Unavailable { app: app(), detail: reason }.into());
         }
     };
+    entry.usage.count(event.subject.as_deref());
     match running.event(event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),
         Ok(Ok(None)) => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -79,7 +80,7 @@ async fn deliver(entry: &Entry, event: Event, request_id: &str) -> Result<Respon
 fn explain(entry: &Entry, refused: &Refused) -> Error {
     let (app, detail) = (entry.name.to_string(), refused.to_string());
     match refused {
-        Refused::NoProcess(_) => Error::NoEvents { app, detail },
+        Refused::NoProcess(_) | Refused::NoInstance => Error::NoEvents { app, detail },
         Refused::QueueFull(_) => EventError::QueueFull { app, detail, retry_after_s: 1 }.into(),
         Refused::Fault(fault) => match fault {
             Fault::Timeout { .. } => EventError::Timeout { app, detail }.into(),

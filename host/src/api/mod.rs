@@ -1,6 +1,7 @@
 //! Owns the API's routes and what its handlers share. Never does a handler's work: each resource has its own file.
 
 mod activity;
+mod advice;
 mod admin_token;
 mod apps;
 pub(crate) mod auth;
@@ -110,6 +111,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{app}/formation/{process}", delete(formation::delete))
         .route("/v1/apps/{app}/instances", get(instances::list))
         .route("/v1/apps/{app}/instances/{id}/restart", post(instances::restart))
+        .route("/v1/apps/{app}/advice", get(advice::show))
         .route("/v1/apps/{app}/config", get(config::show).patch(config::change))
         .route("/v1/apps/{app}/grants", get(config::grants).patch(config::change_grants))
         .route("/v1/apps/{app}/events", post(events::send))

@@ -88,6 +88,44 @@ const OPERATIONS: &[Operation] = &[
     },
     operation("get", "/v1/apps/{app}/releases/{release}", "A release", ("200", None)),
     Operation {
+        query: &[("with", "The release to compare with, such as v2; the one before if left out")],
+        ..operation(
+            "get",
+            "/v1/apps/{app}/releases/{release}/diff",
+            "What is different between two releases",
+            ("200", None),
+        )
+    },
+    Operation {
+        body: JSON,
+        ..operation("post", "/v1/apps/{app}/rollback", "Makes a new release of an earlier one", ("200", None))
+    },
+    operation("get", "/v1/apps/{app}/formation", "The process types of an app", ("200", None)),
+    Operation {
+        body: JSON,
+        ..operation("patch", "/v1/apps/{app}/formation", "Changes process types, as their numbers", ("200", None))
+    },
+    Operation { body: JSON, ..operation("post", "/v1/apps/{app}/formation", "Adds a process type", ("201", None)) },
+    operation("delete", "/v1/apps/{app}/formation/{process}", "Removes a process type", ("204", None)),
+    operation("get", "/v1/apps/{app}/instances", "What runs of an app", ("200", None)),
+    operation(
+        "post",
+        "/v1/apps/{app}/instances/{id}/restart",
+        "Puts a new instance in the place of one, under its id",
+        ("202", None),
+    ),
+    operation("get", "/v1/apps/{app}/advice", "Which type fits an app by its measured use", ("200", None)),
+    operation("get", "/v1/apps/{app}/config", "The config vars of an app, without its secrets", ("200", None)),
+    Operation {
+        body: JSON,
+        ..operation("patch", "/v1/apps/{app}/config", "Sets config vars, or removes those set to null", ("200", None))
+    },
+    operation("get", "/v1/apps/{app}/grants", "What an app may reach", ("200", None)),
+    Operation {
+        body: JSON,
+        ..operation("patch", "/v1/apps/{app}/grants", "Changes what an app may reach: a JSON merge patch", ("200", None))
+    },
+    Operation {
         query: &[("queue", "`pull` waits for the reply")],
         body: &["application/cloudevents+json", "*/*"],
         ..operation(

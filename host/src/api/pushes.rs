@@ -82,6 +82,7 @@ pub(super) async fn create(
 ) -> Result<Response<Body>, Error> {
     let app: AppName = app.parse().map_err(Error::BadName)?;
     let kind = kind_of(request.headers())?;
+    plain(request.headers())?;
     let key = idempotency_key(request.headers())?;
     let received = receive(&api, request).await?;
     let accepted = api.deployer.submit(&app, received, kind, "api", key).await?;
@@ -90,15 +91,13 @@ pub(super) async fn create(
     if !params.wait {
         return Ok((StatusCode::ACCEPTED, axum::Json(view)).into_response());
     }
-    let mut news = api.deployer.follow(&app, &view.id).await?;
-    let ended = tokio::select! {
-        ended = news.wait_for(|now| now.push.state.is_final()) => ended.map(|now| now.clone()).ok(),
+    let mut news = accepted.news;
+    let now = tokio::select! {
+        // The sender goes once the push is final, which is then what it said last.
+        ended = news.wait_for(|now| now.push.state.is_final()) => ended.ok().map(|now| now.clone()),
         () = api.stop.cancelled() => return Err(DeployError::Stopping.into()),
     };
-    let now = match ended {
-        Some(now) => now,
-        None => api.deployer.push(&app, &view.id).await?,
-    };
+    let now = now.unwrap_or_else(|| news.borrow().clone());
     let view = PushView { created_app: view.created_app, ..PushView::from(now) };
     match view.state {
         PushState::Completed => Ok((StatusCode::OK, axum::Json(view)).into_response()),
@@ -179,10 +178,21 @@ fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
             | "application/octet-stream",
         ) => Ok(BundleKind::TarGz),
         Some(_) | None => Err(BadRequest::ContentType {
-            got: media_type.unwrap_or_else(|| "missing".to_owned()),
+            got: media_type.filter(|given| !given.is_empty()).unwrap_or_else(|| "missing".to_owned()),
             wanted: "application/wasm for a component, or application/gzip for a .tar.gz bundle",
         }
         .into()),
+    }
+}
+
+/// Refuses a bundle that was compressed on its way: it would be taken for one that is damaged.
+fn plain(headers: &HeaderMap) -> Result<(), BadRequest> {
+    match headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()) {
+        None | Some("" | "identity") => Ok(()),
+        Some(encoding) => Err(BadRequest::ContentType {
+            got: format!("encoded as {encoding}"),
+            wanted: "application/wasm or application/gzip, without a content-encoding",
+        }),
     }
 }
 

@@ -56,6 +56,9 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<axum::Json<List<
 }
 
 pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Error> {
+    if name == super::admin_token::NAME {
+        return Err(Error::AdminToken);
+    }
     api.store.delete_token(&name).await?;
     api.tokens.remove(&name);
     Ok(StatusCode::NO_CONTENT)

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::usage::Usage;
 use crate::{dispatch, limits, observe::logs::AppLog};
 
 /// One app.
@@ -28,6 +29,7 @@ pub(crate) struct Entry {
     pub(crate) pushes: Arc<Semaphore>,
     /// Cancelled when the app is deleted, for those who work on it.
     pub(crate) gone: CancellationToken,
+    pub(crate) usage: Usage,
     facts: Mutex<Facts>,
 }
 
@@ -81,6 +83,7 @@ impl Entry {
             commit: tokio::sync::Mutex::new(()),
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
             gone: CancellationToken::new(),
+            usage: Usage::default(),
             facts: Mutex::new(facts),
         }
     }

@@ -10,7 +10,7 @@ use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId};
 use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Reason};
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     DeployError, Deployer, Entry, Failure, Received,
@@ -24,6 +24,8 @@ use crate::limits;
 /// A push that was accepted.
 pub(crate) struct Accepted {
     pub(crate) now: PushNow,
+    /// The push as it becomes; the sender goes away once it is final.
+    pub(crate) news: watch::Receiver<PushNow>,
     pub(crate) created_app: bool,
 }
 
@@ -62,7 +64,10 @@ impl Deployer {
         let push = match self.0.parts.store.insert_push(new_push(app, by, idempotency)).await? {
             Inserted::New(push) => push,
             // Somebody was not sure whether it had arrived.
-            Inserted::Same(push) => return Ok(Accepted { now: self.push(app, &push.id).await?, created_app: false }),
+            Inserted::Same(push) => {
+                let news = self.follow(app, &push.id).await?;
+                return Ok(Accepted { now: news.borrow().clone(), news, created_app: false });
+            }
             Inserted::Conflict(push) => return Err(DeployError::KeyReused { app: app.clone(), id: push.id }),
         };
         let live = LivePush::new(entry, self.0.parts.store.clone(), push);
@@ -70,9 +75,9 @@ impl Deployer {
         self.live_pushes().insert(live.id().clone(), Arc::clone(&live));
         let job = Job { live: Arc::clone(&live), received, kind, _room: room, _app_room: app_room };
         let deployer = self.clone();
-        let now = live.now();
+        let (now, news) = (live.now(), live.follow());
         self.0.tasks.spawn(async move { deployer.run(job).await });
-        Ok(Accepted { now, created_app })
+        Ok(Accepted { now, news, created_app })
     }
 
     /// The app that is pushed to, made now if it is not there yet and the bundle is worth it.
@@ -204,6 +209,12 @@ fn tell_contents(live: &LivePush, verified: &Verified) {
         live.say(format!(
             "the manifest says type {}, and the app stays {}; `isopod apps type` changes it while it is stopped",
             verified.manifest.app_type, facts.app_type
+        ));
+    }
+    if verified.has_manifest && verified.manifest.name != live.entry.name {
+        live.say(format!(
+            "the manifest is of an app `{}`, and is deployed to `{}` as was asked",
+            verified.manifest.name, live.entry.name
         ));
     }
     if !verified.has_manifest && facts.release.is_some() {

@@ -15,6 +15,7 @@ mod push;
 mod receive;
 mod restore;
 mod schedules;
+mod usage;
 mod verify;
 mod visits;
 mod watch;
@@ -112,6 +113,7 @@ impl Deployer {
         deployer.in_background(deployer.clone().receive_visits(visits));
         deployer.in_background(deployer.clone().keep_schedules());
         deployer.in_background(deployer.clone().keep_tidy());
+        deployer.in_background(deployer.clone().keep_usage());
         Ok(deployer)
     }
 
@@ -188,6 +190,7 @@ impl Deployer {
     /// Takes no new work, lets pushes under way finish for a while, then gives them up as failed.
     pub(crate) async fn shut_down(&self, patience: Duration) {
         self.0.closing.cancel();
+        self.store_usage().await;
         self.0.tasks.close();
         if tokio::time::timeout(patience, self.0.tasks.wait()).await.is_err() {
             self.0.abandon.cancel();

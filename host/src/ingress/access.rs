@@ -21,6 +21,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) status: StatusCode,
     /// From the request's head to the answer's head.
     pub(crate) duration: Duration,
+    /// The length of the answer's body, if it is known before it is sent.
+    pub(crate) bytes: Option<u64>,
     /// What went wrong, as a stable name, where something did.
     pub(crate) fault: Option<&'static str>,
 }

@@ -4,7 +4,7 @@
 
 use super::{
     AccessLine, Shared, build_page,
-    route::{Route, route},
+    route::{Route, is_domain, route},
 };
 use crate::{
     dispatch::{App, Availability, NoVisit, Refused, Running},
@@ -20,7 +20,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use isopod_engine::{Fault, ReplyBody, RequestBody};
+use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody, RequestBody};
 use isopod_policy::{InstanceId, ReleaseNumber, RequestId};
 use std::{
     convert::Infallible,
@@ -119,13 +119,18 @@ impl Shared {
             Problem::new(
                 StatusCode::BAD_REQUEST,
                 "no-host",
-                "No host",
-                "the request names no host, so no app can be found for it",
+                "Not one host",
+                "the request names no host or several, so no app can be found for it",
             )
         })?;
         let (name, part) = match route(host, &self.config.domain) {
             Route::App(name) => (name, Some(Part::Serving)),
             Route::Part { part, app } => (app, Part::read(part)),
+            Route::Elsewhere if is_domain(host, &self.config.domain) => {
+                let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
+                let domain = &self.config.domain;
+                return Err(unknown(format!("no app is named: its name comes first, as in http://hello.{domain}{port}/")));
+            }
             Route::Elsewhere => {
                 return Err(unknown(format!("`{host}` is not below the domain `{}`", self.config.domain)));
             }
@@ -175,6 +180,7 @@ impl Shared {
             path: uri.path(),
             status: response.status(),
             duration: started.elapsed(),
+            bytes: response.body().size_hint().exact(),
             fault,
         });
         response
@@ -222,12 +228,31 @@ async fn deliver(
     id: RequestId,
 ) -> Result<Response<ReplyBody>, Failed> {
     let limit = running.program().sandbox().limits.request_body_bytes;
-    let request = prepare(request, limit).await.map_err(|problem| (problem, None))?;
+    let (request, trouble) = prepare(request, limit).await.map_err(|problem| (problem, None))?;
     let answered = match instance {
         None => running.http(request, id.as_str()).await,
         Some(instance) => running.http_by(instance, request, id.as_str()).await,
     };
-    answered.map_err(|refused| explain(&refused))
+    match trouble.as_ref().and_then(BodyTrouble::found) {
+        // Whatever the app made of half a body: it was the client's.
+        Some(BadBody::TooLarge) => Err((too_large(limit), None)),
+        Some(BadBody::Broken { detail }) => Err((broken(detail.clone()), None)),
+        None => answered.map_err(|refused| explain(&refused)),
+    }
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body-too-large",
+        "The request's body is too large",
+        format!("the app takes bodies of at most {limit} bytes"),
+    )
+    .hint("raise request_body under [limits] in isopod.toml")
+}
+
+fn broken(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", detail)
 }
 
 impl Shared {
@@ -260,33 +285,27 @@ impl Shared {
 
 /// Gives the request's body its limit. A small body of known length is read first, so that a slow client holds a
 /// buffer and not an instance.
-async fn prepare(request: Request<Incoming>, limit: u64) -> Result<Request<RequestBody>, Problem> {
+async fn prepare(
+    request: Request<Incoming>,
+    limit: u64,
+) -> Result<(Request<RequestBody>, Option<BodyTrouble>), Problem> {
     let (parts, body) = request.into_parts();
-    let too_large = || {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            "The request's body is too large",
-            format!("the app takes bodies of at most {limit} bytes"),
-        )
-        .hint("raise request_body under [limits] in isopod.toml")
-    };
     if body.is_end_stream() {
-        return Ok(Request::from_parts(parts, RequestBody::empty()));
+        return Ok((Request::from_parts(parts, RequestBody::empty()), None));
     }
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > limit) {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
     if length.is_none_or(|length| length > limits::TRAFFIC_BODY_READ_FIRST) {
-        return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit)));
+        let trouble = BodyTrouble::default();
+        let body = RequestBody::incoming(body, limit, trouble.clone());
+        return Ok((Request::from_parts(parts, body), Some(trouble)));
     }
     let most = usize::try_from(limits::TRAFFIC_BODY_READ_FIRST).unwrap_or(usize::MAX);
     match timeout(limits::TRAFFIC_BODY_TIMEOUT, Limited::new(body, most).collect()).await {
-        Ok(Ok(whole)) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes())))),
-        Ok(Err(error)) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", error.to_string()))
-        }
+        Ok(Ok(whole)) => Ok((Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes()))), None)),
+        Ok(Err(error)) => Err(broken(error.to_string())),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body-too-slow",
@@ -360,6 +379,10 @@ fn render(problem: &Problem, id: RequestId) -> Response<ReplyBody> {
 fn host_of(request: &Request<Incoming>) -> Option<&str> {
     match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),
-        None => request.headers().get(header::HOST)?.to_str().ok(),
+        None => {
+            // Of two hosts a proxy before us may have checked the other one.
+            let mut hosts = request.headers().get_all(header::HOST).iter();
+            hosts.next().filter(|_| hosts.next().is_none())?.to_str().ok()
+        }
     }
 }

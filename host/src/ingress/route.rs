@@ -33,6 +33,12 @@ pub(crate) fn route<'a>(host: &'a str, domain: &str) -> Route<'a> {
     }
 }
 
+/// Whether a host name is the domain itself, with no app before it.
+pub(crate) fn is_domain(host: &str, domain: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name.eq_ignore_ascii_case(domain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

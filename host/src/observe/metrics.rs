@@ -34,6 +34,7 @@ struct Names {
     push_seconds: Histogram,
     api_requests: Family<ClassLabels, Counter>,
     apps: Family<StateLabels, Gauge>,
+    instances: Family<StateLabels, Gauge>,
     pushes_under_way: Gauge,
     log_lines_dropped: Gauge,
 }
@@ -101,6 +102,7 @@ impl Metrics {
             push_seconds: Histogram::new(PUSH_SECONDS),
             api_requests: Family::default(),
             apps: Family::default(),
+            instances: Family::default(),
             pushes_under_way: Gauge::default(),
             log_lines_dropped: Gauge::default(),
         };
@@ -116,6 +118,7 @@ impl Metrics {
         registry.register("push_duration_seconds", "From a push's acceptance to its end", names.push_seconds.clone());
         registry.register("api_requests", "Requests to the API, by class of status", names.api_requests.clone());
         registry.register("apps", "Apps by state", names.apps.clone());
+        registry.register("instances", "Instances of all apps by state", names.instances.clone());
         registry.register("pushes_under_way", "Pushes that wait or run", names.pushes_under_way.clone());
         registry.register("log_lines_dropped", "Log lines dropped since the start", names.log_lines_dropped.clone());
         Self(Arc::new(names))
@@ -147,9 +150,13 @@ impl Metrics {
     pub(crate) fn text(&self, deployer: &Deployer, logs: &Logs) -> String {
         let names = &self.0;
         names.apps.clear();
+        names.instances.clear();
         for entry in deployer.apps(None, usize::MAX) {
             let state = entry.facts().state.as_str();
             names.apps.get_or_create(&StateLabels { state }).inc();
+            for instance in entry.traffic.running().iter().flat_map(|running| running.instances()) {
+                names.instances.get_or_create(&StateLabels { state: instance.seen.state }).inc();
+            }
         }
         names.pushes_under_way.set(i64::try_from(deployer.pushes_under_way()).unwrap_or(i64::MAX));
         names.log_lines_dropped.set(i64::try_from(logs.dropped()).unwrap_or(i64::MAX));

@@ -51,6 +51,9 @@ pub(crate) struct Access {
     pub(crate) path: String,
     pub(crate) status: u16,
     pub(crate) duration_ms: f64,
+    /// The answer's length, where it was known before it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<String>,
 }
@@ -64,6 +67,7 @@ pub(super) struct Request {
     path: Box<str>,
     status: StatusCode,
     duration: Duration,
+    bytes: Option<u64>,
     fault: Option<&'static str>,
 }
 
@@ -78,6 +82,7 @@ impl Request {
             path: path.into(),
             status: line.status,
             duration: line.duration,
+            bytes: line.bytes,
             fault: line.fault,
         }
     }
@@ -95,6 +100,7 @@ impl Request {
                 path: self.path.into(),
                 status: self.status.as_u16(),
                 duration_ms,
+                bytes: self.bytes,
                 fault: self.fault.map(str::to_owned),
             }),
             ..LogLine::new(app, Stream::Access, message)
@@ -148,7 +154,7 @@ mod tests {
         let app: AppName = "hello".parse().expect("is a name");
         let mut line = LogLine::new(&app, Stream::Access, "GET / 200".to_owned());
         line.access =
-            Some(Access { method: "GET".to_owned(), path: "/".to_owned(), status: 200, duration_ms: 0.5, fault: None });
+            Some(Access { method: "GET".to_owned(), path: "/".to_owned(), status: 200, duration_ms: 0.5, bytes: Some(2), fault: None });
         let json = serde_json::to_value(&line).expect("serialises");
         assert_eq!(json["status"], 200);
         let back: LogLine = serde_json::from_value(json).expect("deserialises");

@@ -1,0 +1,108 @@
+//! Owns how many people use an app and how much: distinct subjects of its events and the events, by month. Counted in
+//! memory and added to the store now and then, so that counting costs no disk. Never keeps who the people are: a sketch
+//! of their subjects is kept, of which only a number can be read.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cardinality_estimator::CardinalityEstimator;
+use isopod_policy::{Advice, AppName, Usage as Measured, advise};
+use isopod_store::{Control, StoreError};
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{DeployError, Deployer};
+use crate::limits;
+
+type Sketch = CardinalityEstimator<str>;
+
+/// What was counted of one app since it was last added to the store.
+#[derive(Default)]
+pub(crate) struct Usage(Mutex<Counted>);
+
+#[derive(Default)]
+struct Counted {
+    users: Sketch,
+    events: u64,
+}
+
+/// What was measured of an app in a month, and the type that fits it.
+pub(crate) struct Advised {
+    pub(crate) month: String,
+    pub(crate) measured: Measured,
+    pub(crate) advice: Advice,
+}
+
+impl Usage {
+    /// Counts an event, and whoever it is about.
+    pub(crate) fn count(&self, subject: Option<&str>) {
+        let mut counted = self.lock();
+        counted.events += 1;
+        if let Some(subject) = subject {
+            counted.users.insert(subject);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deployer {
+    /// Says which type fits an app, by this month's use.
+    pub(crate) async fn advise(&self, name: &AppName) -> Result<Advised, DeployError> {
+        let entry = self.app(name)?;
+        let month = month_of(Timestamp::now());
+        let (mut users, mut events) = self.stored_usage(name, &month).await?;
+        {
+            let counted = entry.usage.lock();
+            users.merge(&counted.users);
+            events += counted.events;
+        }
+        let measured = Measured { monthly_users: users.estimate() as u64, events };
+        let advice = advise(&measured);
+        Ok(Advised { month, measured, advice })
+    }
+
+    /// Adds what was counted to the store, until the host stops.
+    pub(super) async fn keep_usage(self) {
+        loop {
+            tokio::time::sleep(limits::USAGE_INTERVAL).await;
+            self.store_usage().await;
+        }
+    }
+
+    pub(super) async fn store_usage(&self) {
+        let month = month_of(Timestamp::now());
+        for entry in self.apps(None, usize::MAX) {
+            let counted = std::mem::take(&mut *entry.usage.lock());
+            if counted.events == 0 {
+                continue;
+            }
+            if let Err(error) = self.add_usage(&entry.name, &month, &counted).await {
+                tracing::warn!(app = %entry.name, %error, "what was counted of an app's use could not be stored");
+                let mut kept = entry.usage.lock();
+                kept.events += counted.events;
+                kept.users.merge(&counted.users);
+            }
+        }
+    }
+
+    async fn add_usage(&self, name: &AppName, month: &str, counted: &Counted) -> Result<(), StoreError> {
+        let (mut users, events) = self.stored_usage(name, month).await?;
+        users.merge(&counted.users);
+        let sketch = serde_json::to_vec(&users).unwrap_or_default();
+        self.0.parts.store.put_usage(name, month, sketch, events + counted.events).await
+    }
+
+    async fn stored_usage(&self, name: &AppName, month: &str) -> Result<(Sketch, u64), StoreError> {
+        let stored = self.0.parts.store.usage(name, month).await?;
+        Ok(match stored {
+            // A sketch of another version counts as none: it is a measurement, not a record.
+            Some(usage) => (serde_json::from_slice(&usage.users).unwrap_or_default(), usage.events),
+            None => (Sketch::default(), 0),
+        })
+    }
+}
+
+fn month_of(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::UTC).strftime("%Y-%m").to_string()
+}
