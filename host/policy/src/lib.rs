@@ -19,6 +19,7 @@ mod names;
 mod nearest;
 mod process;
 mod push_state;
+pub mod release_diff;
 mod release_state;
 mod schedule;
 pub mod units;
@@ -36,6 +37,7 @@ pub use manifest::{Isolation, Manifest, ManifestError};
 pub use names::{AppName, NameError, NameRule, ProcessName};
 pub use process::{Entry, Process, Scale};
 pub use push_state::{PushEvent, PushState};
+pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
 pub use schedule::{Due, Schedule, ScheduleError, due};
 

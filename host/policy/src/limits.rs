@@ -82,3 +82,8 @@ pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
 /// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years, from one
 /// 29 February on a certain weekday to the next.
 pub const SCHEDULE_SEARCH_YEARS: i64 = 48;
+
+/// Counts the rest: a sentence about a release names so many of the things that changed.
+pub const CHANGES_NAMED_MAX: usize = 4;
+/// Cuts: a value in such a sentence has so many characters; the whole of it stands in the release.
+pub const CHANGE_VALUE_CHARS_MAX: usize = 60;
