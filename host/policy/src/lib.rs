@@ -21,7 +21,9 @@ mod process;
 mod push_state;
 pub mod release_diff;
 mod release_state;
+mod restart;
 mod schedule;
+pub mod swap_watch;
 pub mod units;
 
 pub use access::{Role, Scope};
@@ -39,6 +41,7 @@ pub use process::{Entry, Process, Scale};
 pub use push_state::{PushEvent, PushState};
 pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
+pub use restart::{Next, Restarts};
 pub use schedule::{Due, Schedule, ScheduleError, due};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.
