@@ -22,6 +22,7 @@ mod push_state;
 pub mod release_diff;
 mod release_state;
 mod restart;
+pub mod retention;
 mod schedule;
 pub mod swap_watch;
 pub mod units;

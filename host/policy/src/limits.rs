@@ -108,3 +108,8 @@ pub const SWAP_WORSE_FACTOR: f64 = 3.0;
 pub const SWAP_WORSE_MORE: f64 = 0.10;
 /// The part of requests that must fail where the release before had none to compare with.
 pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
+
+/// Deletes: so many of an app's releases are kept whatever became of them.
+pub const RELEASES_KEPT: usize = 20;
+/// Deletes: a release that was current is kept for so long after, to be rolled back to.
+pub const RELEASES_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
