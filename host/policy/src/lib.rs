@@ -4,6 +4,7 @@
 
 mod access;
 pub mod address;
+pub mod advise;
 mod app_limits;
 mod app_state;
 pub mod bundle;

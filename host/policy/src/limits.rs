@@ -113,3 +113,8 @@ pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
 pub const RELEASES_KEPT: usize = 20;
 /// Deletes: a release that was current is kept for so long after, to be rolled back to.
 pub const RELEASES_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Advises: an app with more monthly users than this is one for production.
+pub const LOW_MONTHLY_USERS_MAX: u64 = 5_000;
+/// Advises: an app with more events a month for each user than this is one for production.
+pub const LOW_EVENTS_PER_USER_MAX: u64 = 200;
