@@ -4,6 +4,7 @@
 
 mod access;
 pub mod address;
+pub mod advise;
 mod app_limits;
 mod app_state;
 pub mod bundle;
@@ -19,8 +20,12 @@ mod names;
 mod nearest;
 mod process;
 mod push_state;
+pub mod release_diff;
 mod release_state;
+mod restart;
+pub mod retention;
 mod schedule;
+pub mod swap_watch;
 pub mod units;
 
 pub use access::{Role, Scope};
@@ -36,7 +41,9 @@ pub use manifest::{Isolation, Manifest, ManifestError};
 pub use names::{AppName, NameError, NameRule, ProcessName};
 pub use process::{Entry, Process, Scale};
 pub use push_state::{PushEvent, PushState};
+pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
+pub use restart::{Next, Restarts};
 pub use schedule::{Due, Schedule, ScheduleError, due};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.

@@ -82,3 +82,39 @@ pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
 /// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years, from one
 /// 29 February on a certain weekday to the next.
 pub const SCHEDULE_SEARCH_YEARS: i64 = 48;
+
+/// Counts the rest: a sentence about a release names so many of the things that changed.
+pub const CHANGES_NAMED_MAX: usize = 4;
+/// Cuts: a value in such a sentence has so many characters; the whole of it stands in the release.
+pub const CHANGE_VALUE_CHARS_MAX: usize = 60;
+
+/// Waits: from the least after the first end to the most after many, each twice as long as the one before. The least is
+/// hardly noticed, and the most keeps an instance that cannot start from being a load.
+pub const RESTART_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
+/// An instance that ends sooner after its start than this has crashed quickly.
+pub const RESTART_QUICK: Duration = Duration::from_secs(5);
+/// An instance that ran for so long ran well: its back-off starts anew.
+pub const RESTART_WELL: Duration = Duration::from_secs(10);
+/// Refuses: after so many quick ends in a row an instance is not started again, since that wouldn't help.
+pub const CRASH_LOOP_ENDS: u32 = 5;
+
+/// Ends the watch after a swap: what is bad shows in a few seconds of traffic, and a longer watch keeps the old release.
+pub const SWAP_WATCH: Duration = Duration::from_secs(10);
+/// Fewer failures than this say nothing, however few requests there were.
+pub const SWAP_FAILURES_MIN: u64 = 5;
+/// A release is worse only if it fails more than so many times as often as the one before …
+pub const SWAP_WORSE_FACTOR: f64 = 3.0;
+/// … and by more than this part of all requests.
+pub const SWAP_WORSE_MORE: f64 = 0.10;
+/// The part of requests that must fail where the release before had none to compare with.
+pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
+
+/// Deletes: so many of an app's releases are kept whatever became of them.
+pub const RELEASES_KEPT: usize = 20;
+/// Deletes: a release that was current is kept for so long after, to be rolled back to.
+pub const RELEASES_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Advises: an app with more monthly users than this is one for production.
+pub const LOW_MONTHLY_USERS_MAX: u64 = 5_000;
+/// Advises: an app with more events a month for each user than this is one for production.
+pub const LOW_EVENTS_PER_USER_MAX: u64 = 200;

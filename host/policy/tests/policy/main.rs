@@ -7,4 +7,5 @@ mod grants;
 mod ids;
 mod manifests;
 mod names;
+mod release_diffs;
 mod schedules;
