@@ -125,7 +125,11 @@ impl Gate {
         }
         match self.sandbox.grants.allows_http(&host, port, tls) {
             Some(reach) => Ok((host, port, reach)),
-            None => Err(Refused::NotGranted { host, port }),
+            None => match host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)) {
+                // What no grant could open is not said to lack one.
+                Ok(address) if self.is_own(address) => Err(Refused::Own { address }),
+                Ok(_) | Err(_) => Err(Refused::NotGranted { host, port }),
+            },
         }
     }
 

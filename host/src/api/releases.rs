@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use isopod_policy::{AppName, Manifest, ReleaseContent, ReleaseNumber, ReleaseState, changes};
+use isopod_policy::{
+    AppName, Manifest, ReleaseContent, ReleaseNumber, ReleaseState,
+    release_diff::{Change as Difference, changes},
+};
 use isopod_store::{Control, Digest, Reason, Release};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -39,7 +42,7 @@ pub(super) struct ReleaseView {
 pub(super) struct DiffView {
     from: ReleaseNumber,
     to: ReleaseNumber,
-    changes: Vec<isopod_policy::Difference>,
+    changes: Vec<Difference>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,8 +119,7 @@ pub(super) async fn diff(
         None => to.number.get().saturating_sub(1).to_string(),
     };
     let from = find(&api, &app, &with).await?;
-    let (numbers, before, after) = ((from.number, to.number), content(from), content(to));
-    Ok(axum::Json(DiffView { from: numbers.0, to: numbers.1, changes: changes(&before, &after) }))
+    Ok(axum::Json(DiffView { from: from.number, to: to.number, changes: changes(&content(&from), &content(&to)) }))
 }
 
 pub(super) async fn rollback(
@@ -146,6 +148,6 @@ async fn find(api: &Api, app: &AppName, release: &str) -> Result<Release, Error>
     found.ok_or_else(|| unknown().into())
 }
 
-fn content(release: Release) -> ReleaseContent {
-    ReleaseContent { bundle: release.bundle.to_string(), manifest: release.manifest, config: release.config }
+fn content(release: &Release) -> ReleaseContent<'_> {
+    ReleaseContent { bundle: release.bundle.as_str(), manifest: &release.manifest, config: &release.config }
 }

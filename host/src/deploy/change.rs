@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use isopod_policy::{
-    AppName, Applied, ConfigChange, ConfigVars, FormationChange, Grants, Manifest, NewProcess, ProcessName,
-    ReleaseNumber, ReleaseState, formation,
+    AppName, ConfigChange, ConfigVars, FormationChange, Grants, Manifest, NewProcess, ProcessName, ReleaseNumber,
+    ReleaseState, Sealed, config_vars::Applied, formation,
 };
 use isopod_store::{Control, Release};
 use jiff::Timestamp;
@@ -175,8 +175,18 @@ impl Deployer {
     fn applied(&self, entry: &Entry, change: &ConfigChange) -> Result<Applied, DeployError> {
         let secrets = self.0.parts.store.secrets();
         let present = entry.facts().config.clone();
-        let applied = present.apply(change, |key, plain| secrets.seal(&entry.name, key, plain));
-        applied.map_err(|error| DeployError::Config { app: entry.name.clone(), error })
+        let mut unsealed = None;
+        let applied = present.apply(change, |key, plain| {
+            let sealed = secrets.seal(&entry.name, key, plain);
+            Sealed::new(sealed.unwrap_or_else(|error| {
+                unsealed = Some(error);
+                String::new()
+            }))
+        });
+        match unsealed {
+            Some(error) => Err(error.into()),
+            None => applied.map_err(|error| DeployError::Config { app: entry.name.clone(), error }),
+        }
     }
 
     /// On a task of its own, so that a client which leaves does not leave the change half done.

@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
-use isopod_policy::{AppName, ReleaseStamp, deletable};
-use isopod_store::{Control, Page, StoreError};
+use isopod_policy::{
+    AppName,
+    retention::{StoredRelease, expired},
+};
+use isopod_store::{Control, Page, StoreError, remove_unused_files};
 use jiff::Timestamp;
 
 use super::Deployer;
@@ -29,9 +32,7 @@ impl Deployer {
         let bundles = store.remove_unused_blobs(limits::UNUSED_KEPT_FOR).await?;
         let needed = self.needed_bundles().await?;
         let cache = store.folder().join("cache");
-        let artefacts = store
-            .remove_unused_files(&cache, move |name| is_of(name, &needed), limits::UNUSED_KEPT_FOR)
-            .await?;
+        let artefacts = remove_unused_files(&cache, move |name| is_of(name, &needed), limits::UNUSED_KEPT_FOR).await?;
         if releases + bundles + artefacts > 0 {
             tracing::info!(releases, bundles, artefacts, "removed what is not needed any more");
         }
@@ -42,11 +43,15 @@ impl Deployer {
         let store = &self.0.parts.store;
         let Some(current) = self.app(app).ok().and_then(|entry| entry.facts().release) else { return Ok(0) };
         let stamps = store.release_stamps(app).await?;
-        let stamps: Vec<ReleaseStamp> = stamps
+        let stored: Vec<StoredRelease> = stamps
             .into_iter()
-            .map(|stamp| ReleaseStamp { number: stamp.number, state: stamp.state, last_current_at: stamp.last_current_at })
+            .map(|stamp| StoredRelease {
+                number: stamp.number,
+                state: stamp.state,
+                last_current_at: stamp.last_current_at,
+            })
             .collect();
-        let old = deletable(&stamps, current, Timestamp::now());
+        let old = expired(&stored, Some(current), Timestamp::now());
         if !old.is_empty() {
             store.delete_releases(app, &old).await?;
         }

@@ -1,9 +1,9 @@
 //! Owns bringing every app back when the host starts. Never keeps the host from starting because of one app.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
-use isopod_policy::{AppEvent, PushEvent};
+use isopod_policy::{AppEvent, AppName, ProcessName, PushEvent, ReleaseEvent};
 use isopod_store::{App, Control, Intended, Page, Push, Reason};
 use jiff::Timestamp;
 
@@ -14,11 +14,17 @@ impl Deployer {
     /// Makes all stored apps known, and ends pushes that the last stop interrupted. Nothing serves yet.
     pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
         self.end_interrupted_pushes().await?;
+        self.end_interrupted_releases().await?;
+        let mut fired: HashMap<AppName, Vec<(ProcessName, Timestamp)>> = HashMap::new();
+        for schedule in self.0.parts.store.schedules().await? {
+            fired.entry(schedule.app).or_default().push((schedule.process, schedule.last_fired_at));
+        }
         let mut entries = Vec::new();
         for row in self.stored_apps().await? {
             let wanted = row.intended == Intended::Running && row.release.is_some();
             let stopped = row.intended == Intended::Stopped;
             let entry = self.enter(row);
+            entry.facts().fired.extend(fired.remove(&entry.name).unwrap_or_default());
             if wanted {
                 settle(&entry, AppEvent::Start, None);
                 drop(entry.traffic.set_stopped("the host has just started and the app is being brought back"));
@@ -58,6 +64,17 @@ impl Deployer {
             let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
             control.advance_push(&push.id, PushEvent::Fail, Some(reason), Timestamp::now()).await?;
             tracing::info!(app = %push.app, push = %push.id, "a push was interrupted by the host's stop and is failed");
+        }
+        Ok(())
+    }
+
+    async fn end_interrupted_releases(&self) -> Result<(), DeployError> {
+        let (control, failure) = (&self.0.parts.store, Failure::HostStopped);
+        for release in control.interrupted_releases().await? {
+            let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+            let failed = ReleaseEvent::DeployFails;
+            control.step_release(&release.app, release.number, failed, Some(reason), Timestamp::now()).await?;
+            tracing::info!(app = %release.app, release = %release.number, "a release was not finished by the host's stop");
         }
         Ok(())
     }

@@ -5,9 +5,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cardinality_estimator::CardinalityEstimator;
-use isopod_policy::{Advice, AppName, Usage as Measured, advise};
-use isopod_store::{Control, StoreError};
-use jiff::{Timestamp, tz::TimeZone};
+use isopod_policy::{
+    AppName,
+    advise::{Advice, Usage as Measured, advise},
+};
+use isopod_store::{Control, Month, StoreError, Usage as Stored};
+use jiff::Timestamp;
 
 use super::{DeployError, Deployer};
 use crate::limits;
@@ -22,13 +25,6 @@ pub(crate) struct Usage(Mutex<Counted>);
 struct Counted {
     users: Sketch,
     events: u64,
-}
-
-/// What was measured of an app in a month, and the type that fits it.
-pub(crate) struct Advised {
-    pub(crate) month: String,
-    pub(crate) measured: Measured,
-    pub(crate) advice: Advice,
 }
 
 impl Usage {
@@ -47,19 +43,19 @@ impl Usage {
 }
 
 impl Deployer {
-    /// Says which type fits an app, by this month's use.
-    pub(crate) async fn advise(&self, name: &AppName) -> Result<Advised, DeployError> {
+    /// Says which type fits an app, by its use in the month that is also named.
+    pub(crate) async fn advise(&self, name: &AppName) -> Result<(Month, Advice), DeployError> {
         let entry = self.app(name)?;
-        let month = month_of(Timestamp::now());
-        let (mut users, mut events) = self.stored_usage(name, &month).await?;
+        let month = Month::of(Timestamp::now());
+        let (mut users, mut events) = self.stored_usage(name, month).await?;
         {
             let counted = entry.usage.lock();
             users.merge(&counted.users);
             events += counted.events;
         }
-        let measured = Measured { monthly_users: users.estimate() as u64, events };
-        let advice = advise(&measured);
-        Ok(Advised { month, measured, advice })
+        let measured = (events > 0).then(|| Measured { monthly_users: users.estimate() as u64, events });
+        let present = entry.facts().app_type;
+        Ok((month, advise(present, measured)))
     }
 
     /// Adds what was counted to the store, until the host stops.
@@ -71,13 +67,13 @@ impl Deployer {
     }
 
     pub(super) async fn store_usage(&self) {
-        let month = month_of(Timestamp::now());
+        let month = Month::of(Timestamp::now());
         for entry in self.apps(None, usize::MAX) {
             let counted = std::mem::take(&mut *entry.usage.lock());
             if counted.events == 0 {
                 continue;
             }
-            if let Err(error) = self.add_usage(&entry.name, &month, &counted).await {
+            if let Err(error) = self.add_usage(&entry.name, month, &counted).await {
                 tracing::warn!(app = %entry.name, %error, "what was counted of an app's use could not be stored");
                 let mut kept = entry.usage.lock();
                 kept.events += counted.events;
@@ -86,14 +82,14 @@ impl Deployer {
         }
     }
 
-    async fn add_usage(&self, name: &AppName, month: &str, counted: &Counted) -> Result<(), StoreError> {
+    async fn add_usage(&self, name: &AppName, month: Month, counted: &Counted) -> Result<(), StoreError> {
         let (mut users, events) = self.stored_usage(name, month).await?;
         users.merge(&counted.users);
-        let sketch = serde_json::to_vec(&users).unwrap_or_default();
-        self.0.parts.store.put_usage(name, month, sketch, events + counted.events).await
+        let users = serde_json::to_vec(&users).unwrap_or_default();
+        self.0.parts.store.put_usage(name, month, Stored { users, events: events + counted.events }).await
     }
 
-    async fn stored_usage(&self, name: &AppName, month: &str) -> Result<(Sketch, u64), StoreError> {
+    async fn stored_usage(&self, name: &AppName, month: Month) -> Result<(Sketch, u64), StoreError> {
         let stored = self.0.parts.store.usage(name, month).await?;
         Ok(match stored {
             // A sketch of another version counts as none: it is a measurement, not a record.
@@ -101,8 +97,4 @@ impl Deployer {
             None => (Sketch::default(), 0),
         })
     }
-}
-
-fn month_of(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%Y-%m").to_string()
 }

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use isopod_policy::{AppEvent, AppType, Counts, ErrorCause, ReleaseEvent, ReleaseNumber, ReleaseState, Verdict, judge};
+use isopod_policy::{
+    AppEvent, AppType, ErrorCause, ReleaseEvent, ReleaseNumber, ReleaseState,
+    swap_watch::{Counts, Verdict, judge},
+};
 use isopod_store::{Control, Reason};
 use jiff::Timestamp;
 use serde_json::json;
@@ -152,7 +155,7 @@ async fn watch(entry: &Entry, before: &Running, now: &Arc<Running>) -> Option<St
         match judge(&old, &counts(now.tally()), begun.elapsed()) {
             Verdict::Watching => tokio::time::sleep(limits::SWAP_LOOK).await,
             Verdict::Well => return None,
-            worse @ Verdict::Worse { .. } => return Some(worse.to_string()),
+            Verdict::Worse(worse) => return Some(worse.to_string()),
         }
     }
 }

@@ -63,6 +63,20 @@ impl Headers {
     }
 }
 
+/// Fields of one connection, which are the host's to set.
+const OF_THE_CONNECTION: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+
+#[cfg(any(target_family = "wasm", test))]
+impl Headers {
+    /// The fields as a host takes them: without those of the connection, of which a host would refuse all the others too.
+    pub(crate) fn into_entries(self) -> Vec<(String, Vec<u8>)> {
+        let is_ours = |name: &str| !OF_THE_CONNECTION.iter().any(|other| name.eq_ignore_ascii_case(other));
+        let entries = self.0.into_iter().filter(|(name, _)| is_ours(name));
+        entries.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+    }
+}
+
 /// A header's value: made from text or bytes, owned or `'static`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderValue(Cow<'static, [u8]>);

@@ -133,8 +133,7 @@ pub(super) fn headers(fields: &Fields) -> Headers {
 
 /// Header fields of ours as the host's.
 pub(super) fn fields(headers: Headers) -> Result<Fields> {
-    let entries: Vec<_> = headers.0.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-    Fields::from_list(&entries).map_err(|error| Error::from(error).context("setting header fields"))
+    Fields::from_list(&headers.into_entries()).map_err(|error| Error::from(error).context("setting header fields"))
 }
 
 /// Sends a request; gives the answer's head, and its body to be read.

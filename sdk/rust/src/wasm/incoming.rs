@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::future::Future;
 
-use wasip2::http::types::{Fields, IncomingRequest, Method as WasiMethod, OutgoingResponse, ResponseOutparam, Scheme};
+use wasip2::http::types::{
+    ErrorCode, IncomingRequest, Method as WasiMethod, OutgoingResponse, ResponseOutparam, Scheme,
+};
 
 use super::body::BodySource;
 use super::http::{Source, fields, headers, send};
@@ -98,29 +100,29 @@ fn lift_method(method: WasiMethod) -> Method {
     }
 }
 
-/// Sends an answer. Headers that the host refuses become a 500 that says nothing of them.
+/// Sends an answer. Headers or a status that the host refuses are an error of the app's.
 async fn lower(mut response: Response, answer: ResponseOutparam) -> Result<()> {
     if let Kind::Whole(bytes) = &response.body.0
         && response.headers.get_bytes("content-length").is_none()
     {
         response.headers.append("content-length", bytes.len().to_string());
     }
-    let outgoing = match fields(response.headers) {
-        Ok(fields) => OutgoingResponse::new(fields),
-        Err(error) => {
-            let outgoing = OutgoingResponse::new(Fields::new());
-            let _ = outgoing.set_status_code(500);
-            let body = outgoing.body().map_err(|()| Error::msg("the answer's body is taken"))?;
+    let made = fields(response.headers).and_then(|fields| {
+        let outgoing = OutgoingResponse::new(fields);
+        let status = response.status;
+        let set = outgoing.set_status_code(status);
+        set.map_err(|()| Error::msg(format!("the host refuses the status {status}")))?;
+        let body = outgoing.body().map_err(|()| Error::msg("the answer's body is taken"))?;
+        Ok((outgoing, body))
+    });
+    match made {
+        Ok((outgoing, body)) => {
             ResponseOutparam::set(answer, Ok(outgoing));
-            send(body, Body::empty()).await?;
-            return Err(error);
+            send(body, response.body).await
         }
-    };
-    if outgoing.set_status_code(response.status).is_err() {
-        logging::complain("500 is sent", format_args!("the host refuses the status {}", response.status));
-        let _ = outgoing.set_status_code(500);
+        Err(error) => {
+            ResponseOutparam::set(answer, Err(ErrorCode::InternalError(Some(error.to_string()))));
+            Err(error)
+        }
     }
-    let body = outgoing.body().map_err(|()| Error::msg("the answer's body is taken"))?;
-    ResponseOutparam::set(answer, Ok(outgoing));
-    send(body, response.body).await
 }
