@@ -101,9 +101,9 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
     let (parts, mut body) = response.into_parts();
     let taken = take_what_is_ready(&mut body, &mut work, &mut finished, &link).await;
     // Nothing was sent yet, so the client can still be told.
-    match (finished, taken.broken) {
+    match (finished, &taken.broken) {
         (Some(Err(fault)), _) => return Answer::lost(fault),
-        (_, Some(detail)) => return Answer::lost(Fault::BadAnswer { detail }),
+        (_, Some(detail)) => return Answer::lost(Fault::BadAnswer { detail: detail.clone() }),
         (before, None) => finished = before,
     }
     if finished.is_some() && !taken.is_whole {

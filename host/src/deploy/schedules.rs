@@ -75,16 +75,21 @@ impl Deployer {
         let now = Timestamp::now();
         let mut apps = self.0.schedules.lock();
         let known = apps.remove(&entry.name).unwrap_or_default();
-        let fired = |process: &ProcessName| {
-            let before = known.iter().find(|scheduled| scheduled.process == *process).map(|scheduled| scheduled.last);
-            before.or_else(|| entry.facts().fired.get(process).copied()).unwrap_or(now)
+        // A schedule that was changed begins anew: what the old one missed is not its own.
+        let fired = |process: &ProcessName, schedule: &Schedule| {
+            match known.iter().find(|scheduled| scheduled.process == *process) {
+                Some(before) if before.schedule == *schedule => before.last,
+                Some(_) => now,
+                None => entry.facts().fired.get(process).copied().unwrap_or(now),
+            }
         };
         let scheduled: Vec<Scheduled> = manifest
             .processes
             .iter()
             .filter_map(|(process, definition)| {
                 let schedule = definition.schedule.clone()?;
-                Some(Scheduled { process: process.clone(), entry: definition.entry, schedule, last: fired(process) })
+                let last = fired(process, &schedule);
+                Some(Scheduled { process: process.clone(), entry: definition.entry, schedule, last })
             })
             .collect();
         if !scheduled.is_empty() {

@@ -1,5 +1,5 @@
-//! What Isopod remembers: apps, pushes, releases, activity and tokens in one database, bundles as content-addressed
-//! files, and a key-value database per app. Owns the data folder and its lock. Never decides anything and never stands on
+//! What Isopod remembers: apps, pushes, releases, activity, usage and tokens in one database, bundles as content-addressed
+//! files, a key-value database per app, and the key that seals secrets. Owns the data folder and its lock. Never decides anything and never stands on
 //! the way of a request, except where a guest asks for its own keys.
 
 mod blobs;
@@ -12,15 +12,22 @@ pub mod limits;
 mod lock;
 pub mod memory;
 mod model;
+mod page;
+mod secrets;
 mod sqlite;
 mod store;
+mod usage;
 
 pub use blobs::{Blobs, Digest};
 pub use control::Control;
 pub use error::StoreError;
+pub use files::remove_unused_files;
 pub use kv::KvStore;
 pub use model::{
-    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
-    Token,
+    Activity, App, Idempotency, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
+    Release, ScheduleFired, Token,
 };
+pub use page::{Page, Paged};
+pub use secrets::Secrets;
 pub use store::{Options, Store};
+pub use usage::{Month, MonthUsage};

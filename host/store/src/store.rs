@@ -1,23 +1,28 @@
 //! The data folder as a whole. Owns the order in which its parts are opened, and what belongs together when an app is
 //! created or deleted. Never works without the folder's lock.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};
+use isopod_policy::retention::StoredRelease;
+use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 
 use crate::files::{private_folder, remove_folder};
+use crate::kv::APPS;
 use crate::lock::FolderLock;
 use crate::model::{
-    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
-    Token,
+    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
+    ScheduleFired, Token,
 };
+use crate::page::{Page, Paged};
 use crate::sqlite::Sqlite;
-use crate::{Blobs, Control, KvStore, StoreError};
+use crate::usage::{Month, MonthUsage};
+use crate::{Blobs, Control, Digest, KvStore, Secrets, StoreError};
 
 /// What may be set when a store is opened.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +31,7 @@ pub struct Options {
     pub pages_max: Option<u32>,
 }
 
-/// The data folder of a host: `control.db`, `blobs/` and `apps/`. Cheap to clone.
+/// The data folder of a host: `control.db`, `blobs/`, `apps/` and `secrets.key`. Cheap to clone.
 ///
 /// Its methods must be called inside a Tokio runtime. When the last clone is dropped, what waits is still written.
 #[derive(Debug, Clone)]
@@ -40,6 +45,7 @@ struct Inner {
     control: Sqlite,
     blobs: Blobs,
     kv: KvStore,
+    secrets: Secrets,
     folder: PathBuf,
     _lock: FolderLock,
 }
@@ -58,8 +64,9 @@ impl Store {
         let control = Sqlite::open(&folder.join("control.db"), options.pages_max)?;
         let blobs = Blobs::open(&folder.join("blobs"))?;
         let kv = KvStore::open_with(folder, options)?;
-        remove_leftovers(&folder.join("apps"), &control.app_names()?)?;
-        Ok(Self { inner: Arc::new(Inner { control, blobs, kv, folder: folder.to_owned(), _lock: lock }) })
+        remove_leftovers(&folder.join(APPS), &control.app_names()?)?;
+        let secrets = Secrets::open(folder)?;
+        Ok(Self { inner: Arc::new(Inner { control, blobs, kv, secrets, folder: folder.to_owned(), _lock: lock }) })
     }
 
     /// The content-addressed files.
@@ -67,16 +74,26 @@ impl Store {
         &self.inner.blobs
     }
 
-    /// Removes the blobs that neither a release nor a push names and that nobody has put for `idle`, and returns how many
-    /// they were. Meant to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
+    /// The digests of all bundles that a release, or a push that is not done, names: what must not be removed, here or
+    /// wherever something made from a bundle is kept.
+    pub async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
+        self.inner.control.bundles_in_use().await
+    }
+
+    /// Removes the blobs that are not in use and that nobody has put for `idle`, and returns how many they were. Meant to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
     pub async fn remove_unused_blobs(&self, idle: Duration) -> Result<usize, StoreError> {
-        let in_use = self.inner.control.bundles_in_use().await?;
+        let in_use = self.bundles_in_use().await?;
         self.inner.blobs.remove_unused(in_use, idle).await
     }
 
     /// The key-value databases of apps.
     pub fn kv(&self) -> &KvStore {
         &self.inner.kv
+    }
+
+    /// What seals the secrets among config vars.
+    pub fn secrets(&self) -> &Secrets {
+        &self.inner.secrets
     }
 
     /// The data folder.
@@ -86,7 +103,7 @@ impl Store {
 
     /// The folder of all that an app keeps; it is removed together with the app. It may not exist yet.
     pub fn app_folder(&self, app: &AppName) -> PathBuf {
-        self.inner.folder.join("apps").join(app.as_str())
+        self.inner.folder.join(APPS).join(app.as_str())
     }
 }
 
@@ -132,16 +149,11 @@ impl Control for Store {
         self.inner.control.set_intended(name, intended, at).await
     }
 
-    async fn set_current_release(
-        &self,
-        name: &AppName,
-        number: ReleaseNumber,
-        at: Timestamp,
-    ) -> Result<App, StoreError> {
-        self.inner.control.set_current_release(name, number, at).await
+    async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError> {
+        self.inner.control.set_app_config(name, config, at).await
     }
 
-    async fn insert_push(&self, push: NewPush) -> Result<Push, StoreError> {
+    async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {
         self.inner.control.insert_push(push).await
     }
 
@@ -195,6 +207,67 @@ impl Control for Store {
 
     async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError> {
         self.inner.control.releases(app, page).await
+    }
+
+    async fn step_release(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        event: ReleaseEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<Release, StoreError> {
+        self.inner.control.step_release(app, number, event, reason, at).await
+    }
+
+    async fn make_current(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        self.inner.control.make_current(app, number, activity, at).await
+    }
+
+    async fn return_to(
+        &self,
+        app: &AppName,
+        bad: ReleaseNumber,
+        good: ReleaseNumber,
+        reason: Reason,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        self.inner.control.return_to(app, bad, good, reason, activity, at).await
+    }
+
+    async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError> {
+        self.inner.control.interrupted_releases().await
+    }
+
+    async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError> {
+        self.inner.control.release_stamps(app).await
+    }
+
+    async fn delete_releases(&self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError> {
+        self.inner.control.delete_releases(app, numbers).await
+    }
+
+    async fn schedule_fired(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Result<(), StoreError> {
+        self.inner.control.schedule_fired(app, process, at).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleFired>, StoreError> {
+        self.inner.control.schedules().await
+    }
+
+    async fn usage(&self, app: &AppName, month: Month) -> Result<Option<MonthUsage>, StoreError> {
+        self.inner.control.usage(app, month).await
+    }
+
+    async fn put_usage(&self, app: &AppName, month: Month, usage: MonthUsage) -> Result<(), StoreError> {
+        self.inner.control.put_usage(app, month, usage).await
     }
 
     async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError> {

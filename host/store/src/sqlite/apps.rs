@@ -1,40 +1,30 @@
 //! The statements for apps.
 
-use isopod_policy::{AppName, AppType, ReleaseNumber};
+use isopod_policy::{AppName, AppType, ConfigVars, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, parsed, time};
-use super::{activity, releases};
+use super::activity;
+use super::rows::{Sql, all, first, json, parsed, time, to_json};
 use crate::StoreError;
-use crate::model::{App, Intended, NewApp, Page, Paged};
+use crate::model::{App, Intended, NewApp};
+use crate::page::{Page, Paged};
 
-const COLUMNS: &str = "name, type, intended, release, created_at, updated_at";
-
-fn intended_word(intended: Intended) -> &'static str {
-    match intended {
-        Intended::Running => "running",
-        Intended::Stopped => "stopped",
-    }
-}
+const COLUMNS: &str = "name, type, intended, release, config, created_at, updated_at";
 
 fn make(row: &Row<'_>) -> Sql<App> {
-    let intended: String = row.get("intended")?;
     Ok(App {
         name: parsed(row, "name")?,
         app_type: parsed(row, "type")?,
-        intended: match intended.as_str() {
-            "running" => Intended::Running,
-            "stopped" => Intended::Stopped,
-            other => return Err(StoreError::damaged(format_args!("intended: {other:?}")).into()),
-        },
+        intended: parsed(row, "intended")?,
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
+        config: json(row, "config")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
 }
 
-fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
+pub(super) fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
     get(connection, name)?.ok_or_else(|| StoreError::UnknownApp { name: name.clone() }.into())
 }
 
@@ -47,7 +37,7 @@ pub(super) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
         .execute(params![
             app.name.as_str(),
             app.app_type.as_str(),
-            intended_word(app.intended),
+            app.intended.as_str(),
             app.created_at.to_string()
         ])?;
     if created == 0 {
@@ -91,16 +81,14 @@ pub(super) fn set_type(connection: &Connection, name: &AppName, app_type: AppTyp
 }
 
 pub(super) fn set_intended(connection: &Connection, name: &AppName, intended: Intended, at: Timestamp) -> Sql<App> {
-    set(connection, name, "intended", intended_word(intended), at)
+    set(connection, name, "intended", intended.as_str(), at)
 }
 
-pub(super) fn set_current_release(
-    connection: &Connection,
-    name: &AppName,
-    number: ReleaseNumber,
-    at: Timestamp,
-) -> Sql<App> {
-    existing(connection, name)?;
-    releases::must_exist(connection, name, number)?;
+/// That the release is there is for the caller to see to.
+pub(super) fn set_release(connection: &Connection, name: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
     set(connection, name, "release", number.get(), at)
+}
+
+pub(super) fn set_config(connection: &Connection, name: &AppName, config: &ConfigVars, at: Timestamp) -> Sql<App> {
+    set(connection, name, "config", to_json(config)?, at)
 }

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 use crate::StoreError;
 use crate::files::private_file;
 use crate::limits::{JOURNAL_BYTES_KEPT, LOCK_WAIT_MS_MAX};
+use crate::model::Reason;
 
 /// What a statement makes.
 pub(crate) type Sql<T> = Result<T, SqlError>;
@@ -90,6 +91,18 @@ pub(crate) fn time(row: &Row<'_>, column: &str) -> Sql<Timestamp> {
     parsed(row, column)
 }
 
+/// The same for a column that may be empty.
+pub(crate) fn time_if_any(row: &Row<'_>, column: &str) -> Sql<Option<Timestamp>> {
+    parsed_if_any(row, column)
+}
+
+/// Reads why something failed.
+pub(crate) fn reason(row: &Row<'_>) -> Sql<Option<Reason>> {
+    let code: Option<String> = row.get("reason_code")?;
+    let detail: Option<String> = row.get("reason")?;
+    Ok(code.map(|code| Reason { code, detail: detail.unwrap_or_default() }))
+}
+
 /// Reads a column of JSON.
 pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Sql<T> {
     let text: String = row.get(column)?;
@@ -127,14 +140,4 @@ pub(crate) fn first<T>(
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     rows.next()?.map(make).transpose()
-}
-
-/// Reads a cursor that is a row's number; without one the list begins at `start`.
-pub(crate) fn number_cursor(cursor: Option<&str>, start: i64) -> Sql<i64> {
-    match cursor {
-        None => Ok(start),
-        Some(text) => {
-            text.parse().map_err(|_| StoreError::BadCursor { cursor: text.chars().take(80).collect() }.into())
-        }
-    }
 }

@@ -6,8 +6,9 @@ mod control;
 mod full_disk;
 mod key_value;
 mod lasting;
+mod secrets;
 
-use isopod_policy::{AppName, AppType, Manifest, PushId};
+use isopod_policy::{AppName, AppType, ConfigVars, Manifest, PushId};
 use isopod_store::{Digest, Intended, NewActivity, NewApp, NewPush, NewRelease, Store};
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -44,7 +45,14 @@ fn push_id(number: u8) -> PushId {
 fn new_push(number: u8, app: &str) -> NewPush {
     let bundle = Some(Digest::of(&[number]));
     let created_by = "tester".to_owned();
-    NewPush { id: push_id(number), app: name(app), bundle, created_by, created_at: at(number.into()) }
+    let (id, app, created_at) = (push_id(number), name(app), at(number.into()));
+    NewPush { id, app, bundle, idempotency: None, created_by, created_at }
+}
+
+/// Config vars that differ by the argument.
+fn config(greeting: &str) -> ConfigVars {
+    let json = serde_json::json!({ "GREETING": greeting, "TOKEN": { "sealed": "c2VhbGVk" } });
+    serde_json::from_value(json).expect("they are config vars")
 }
 
 fn new_release(app: &str, second: i64) -> NewRelease {
@@ -53,7 +61,9 @@ fn new_release(app: &str, second: i64) -> NewRelease {
         app: name(app),
         bundle: Digest::of(app.as_bytes()),
         manifest: Manifest::parse(&text).expect("the manifest is valid"),
+        config: config("hello"),
         size_bytes: 12_345,
+        cause: "push p-7f3k2m9q0z".to_owned(),
         created_by: "tester".to_owned(),
         created_at: at(second),
     }
