@@ -35,8 +35,8 @@ impl Usage {
     }
 }
 
-/// Advises a type for an app whose type is `present`. `dev` and `staging` fit the same use and differ in how code reaches
-/// them, so whoever has one of the two keeps it.
+/// Advises a type for an app whose type is `present`. `dev` and `staging` fit the same use and differ in how code
+/// reaches them, so whoever has one of the two keeps it.
 pub fn advise(present: AppType, usage: Option<Usage>) -> Advice {
     let usage = usage.unwrap_or_default();
     let Usage { monthly_users: users, events } = usage;

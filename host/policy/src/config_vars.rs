@@ -1,5 +1,5 @@
-//! Config vars that are set at the host, some of them secret. Owns which there may be, how they change, how they are kept
-//! and how they are shown. Never sees a key or a cipher: sealing and opening secrets is handed in.
+//! Config vars that are set at the host, some of them secret. Owns which there may be, how they change, how they are
+//! kept and how they are shown. Never sees a key or a cipher: sealing and opening secrets is handed in.
 
 mod change;
 
@@ -27,8 +27,8 @@ pub enum ConfigValue {
     Secret(Sealed),
 }
 
-/// A secret that only the host's key opens, as base64, stored as `{"sealed":"…"}`. Its `Debug` shows nothing of it, and it
-/// has no `Display`.
+/// A secret that only the host's key opens, as base64, stored as `{"sealed":"…"}`. Its `Debug` shows nothing of it,
+/// and it has no `Display`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sealed {
@@ -140,8 +140,8 @@ impl ConfigVars {
         Ok(Applied { vars, changed })
     }
 
-    /// Changes one config var and says whether it differs from before. A secret that is set always differs: whether it is
-    /// the same as before is nothing that can be seen without opening it.
+    /// Changes one config var and says whether it differs from before. A secret that is set always differs: whether
+    /// it is the same as before is nothing that can be seen without opening it.
     fn apply_one(
         &mut self,
         key: &str,

@@ -119,9 +119,9 @@ pub fn check(formation: &Formation, limits: &Limits, exported: Exported) -> Resu
 
 /// The formation of a new release, from what its manifest says and what the app has at present.
 ///
-/// A manifest without process types keeps those that the app has. Where one doesn't say a minimum or a maximum, those of
-/// the present process type with the same name and entry stay: they were set by hand, and a deploy is no reason to scale.
-/// What the manifest says wins over what stays, and so do its limits.
+/// A manifest without process types keeps those that the app has. Where one doesn't say a minimum or a maximum, those
+/// of the present process type with the same name and entry stay: they were set by hand, and a deploy is no reason to
+/// scale. What the manifest says wins over what stays, and so do its limits.
 pub fn inherit(said: &Formation, present: &Formation, limits: &Limits) -> Formation {
     let within = |count: u32| count.min(limits.instances_max);
     let mut formation = if said.is_empty() { present.clone() } else { said.clone() };

@@ -1,5 +1,5 @@
-//! How the instances of a process type are asked whether they are well. Owns what may be said of it and how it is written;
-//! the ranges stand in `limits.rs`. Never asks one.
+//! How the instances of a process type are asked whether they are well. Owns what may be said of it and how it is
+//! written; the ranges stand in `limits.rs`. Never asks one.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::app_limits::{SetError, WrittenLimit, within};
 use crate::units::{parse_duration, show_duration};
 use crate::{LimitError, limits};
 
-/// A health check over HTTP: `GET` of a path, which any 2xx answers well. Written as the path alone where the rest is as
-/// usual, or as a table.
+/// A health check over HTTP: `GET` of a path, which any 2xx answers well. Written as the path alone where the rest is
+/// as usual, or as a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// What is asked for, beginning with '/'.

@@ -1,4 +1,5 @@
-//! What kind of thing a JSON value is, in words, for errors about it. Never repeats the value itself: it may be a secret.
+//! What kind of thing a JSON value is, in words, for errors about it. Never repeats the value itself: it may be a
+//! secret.
 
 use serde_json::Value;
 

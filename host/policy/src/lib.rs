@@ -32,7 +32,7 @@ pub use access::{Role, Scope};
 pub use app_limits::{LimitError, Limits};
 pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
 pub use bundle::{Bundle, BundleError, BundleKind};
-pub use config_vars::{ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};
+pub use config_vars::{Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};
 pub use formation::{Exported, Formation, FormationChange, FormationError, NewProcess};
 pub use grants::{Access, FolderError, Grants, HttpGrant, HttpGrantError, Reach};
 pub use health::{Health, HealthError};

@@ -1,5 +1,5 @@
-//! Every bound of names, manifests and bundles, and the range of every limit an app may set. Owns numbers only; each says
-//! whether reaching it waits or refuses, and why.
+//! Every bound of names, manifests and bundles, and the range of every limit an app may set. Owns numbers only; each
+//! says whether reaching it waits or refuses, and why.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -79,8 +79,8 @@ pub const HEALTH_TIMEOUT_USUAL: Duration = Duration::from_secs(2);
 /// The threshold of a health check that names none.
 pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
 
-/// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years, from one
-/// 29 February on a certain weekday to the next.
+/// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years,
+/// from one 29 February on a certain weekday to the next.
 pub const SCHEDULE_SEARCH_YEARS: i64 = 48;
 
 /// Counts the rest: a sentence about a release names so many of the things that changed.
@@ -98,7 +98,8 @@ pub const RESTART_WELL: Duration = Duration::from_secs(10);
 /// Refuses: after so many quick ends in a row an instance is not started again, since that wouldn't help.
 pub const CRASH_LOOP_ENDS: u32 = 5;
 
-/// Ends the watch after a swap: what is bad shows in a few seconds of traffic, and a longer watch keeps the old release.
+/// Ends the watch after a swap: what is bad shows in a few seconds of traffic, and a longer watch keeps the old
+/// release.
 pub const SWAP_WATCH: Duration = Duration::from_secs(10);
 /// Fewer failures than this say nothing, however few requests there were.
 pub const SWAP_FAILURES_MIN: u64 = 5;

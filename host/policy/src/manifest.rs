@@ -104,7 +104,8 @@ impl Manifest {
         read::parse(text)
     }
 
-    /// Prints the manifest as TOML with grants and limits spelled out; [`Manifest::parse`] reads the same manifest back.
+    /// Prints the manifest as TOML with grants and limits spelled out; [`Manifest::parse`] reads the same manifest
+    /// back.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a manifest holds only strings, numbers, lists and tables with text keys")
     }

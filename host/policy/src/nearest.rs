@@ -1,4 +1,5 @@
-//! "Did you mean": the known word that a person most probably meant. Owns the measure, for every reader of keys and names.
+//! "Did you mean": the known word that a person most probably meant. Owns the measure, for every reader of keys and
+//! names.
 
 /// The known word that is nearest to what was given, if any is near.
 pub(crate) fn nearest<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {

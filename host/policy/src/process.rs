@@ -1,5 +1,5 @@
-//! Process types: how and when an app's component runs. Owns what may be said of one, and what the unsaid comes to for an
-//! app's type and limits. Never starts an instance. Which process types an app has stands in `formation.rs`.
+//! Process types: how and when an app's component runs. Owns what may be said of one, and what the unsaid comes to
+//! for an app's type and limits. Never starts an instance. Which process types an app has stands in `formation.rs`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -47,8 +47,8 @@ impl Held {
     }
 }
 
-/// What differs from one release to another, in order of fields. Config vars are compared as guests see them: those of the
-/// manifest, overlaid by those set at the host.
+/// What differs from one release to another, in order of fields. Config vars are compared as guests see them: those
+/// of the manifest, overlaid by those set at the host.
 pub fn changes(from: &ReleaseContent<'_>, to: &ReleaseContent<'_>) -> Vec<Change> {
     let (before, after) = (fields(from), fields(to));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -100,8 +100,8 @@ fn is_health(path: &str) -> bool {
 }
 
 impl Change {
-    /// What happened to the field, for the activity: `processes.web.max from 3 to 10`. The values of config vars are left
-    /// out, since the activity is kept when they are gone.
+    /// What happened to the field, for the activity: `processes.web.max from 3 to 10`. The values of config vars are
+    /// left out, since the activity is kept when they are gone.
     pub fn sentence(&self) -> String {
         let field = &self.field;
         let quiet = field.starts_with("config.") || field == "bundle";

@@ -24,8 +24,8 @@ use crate::app_state::UnknownWord;
 ///      └──────────────────────────────────────────────────────▶ build_error
 /// ```
 ///
-/// A retired release that serves again has taken back the traffic from one that went bad; a rollback by hand makes a new
-/// release instead.
+/// A retired release that serves again has taken back the traffic from one that went bad; a rollback by hand makes a
+/// new release instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseState {

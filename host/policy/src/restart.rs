@@ -38,8 +38,8 @@ pub enum Next {
 }
 
 impl Restarts {
-    /// Counts one end. `ran_for` is how long it is since the instance started; `random` is any number, each as likely, and
-    /// keeps instances that end together from starting together.
+    /// Counts one end. `ran_for` is how long it is since the instance started; `random` is any number, each as
+    /// likely, and keeps instances that end together from starting together.
     pub fn ended(&mut self, ran_for: Duration, random: u32) -> Next {
         if ran_for >= RESTART_WELL {
             self.ends = 0;

@@ -1,5 +1,5 @@
-//! Schedules: five fields of cron, read in UTC, and when the next time comes. Owns which expressions are allowed and what
-//! becomes of times that were missed. Never has a clock: the present time is an argument.
+//! Schedules: five fields of cron, read in UTC, and when the next time comes. Owns which expressions are allowed and
+//! what becomes of times that were missed. Never has a clock: the present time is an argument.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use crate::limits::{SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
 
 /// When something happens again and again, written as `minute hour day month weekday` in UTC.
 ///
-/// As in every cron since Vixie's, a day comes if the day of the month *or* the weekday fits, unless one of the two begins
-/// with `*`; then both must fit.
+/// As in every cron since Vixie's, a day comes if the day of the month *or* the weekday fits, unless one of the two
+/// begins with `*`; then both must fit.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Schedule {
@@ -63,8 +63,8 @@ const FIELDS: [Field; 5] = [
 /// How much of a refused text an error repeats.
 const GIVEN_SHOWN_CHARS: usize = 80;
 
-/// What the reader of cron expressions looks through at once, a little less than its four years, so that two searches in
-/// a row leave no gap.
+/// What the reader of cron expressions looks through at once, a little less than its four years, so that two searches
+/// in a row leave no gap.
 const SEARCH: SignedDuration = SignedDuration::from_hours(1_460 * 24);
 
 impl Schedule {
@@ -92,7 +92,8 @@ impl Schedule {
         }
     }
 
-    /// The first time after `after`, which is always a whole minute. None only where time itself ends, in the year 9999.
+    /// The first time after `after`, which is always a whole minute. None only where time itself ends, in the year
+    /// 9999.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let last = after.checked_add(SignedDuration::from_hours(SCHEDULE_SEARCH_YEARS * 366 * 24)).ok()?;
         // The search below looks some years beyond what it is asked for.

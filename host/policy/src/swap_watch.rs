@@ -1,5 +1,5 @@
-//! The watch after a swap: whether a new release is clearly worse than the one before. Owns the comparison and its words.
-//! Never counts anything itself and never takes a release back.
+//! The watch after a swap: whether a new release is clearly worse than the one before. Owns the comparison and its
+//! words. Never counts anything itself and never takes a release back.
 
 use std::fmt;
 use std::time::Duration;
@@ -46,7 +46,8 @@ impl Counts {
     }
 }
 
-/// Judges a new release by what it did since the swap, `elapsed` ago, and by what the one before did in its last minutes.
+/// Judges a new release by what it did since the swap, `elapsed` ago, and by what the one before did in its last
+/// minutes.
 pub fn judge(old: &Counts, new: &Counts, elapsed: Duration) -> Verdict {
     let bound = bound(old);
     if new.failures >= SWAP_FAILURES_MIN && new.failure_rate() > bound {

@@ -1,5 +1,5 @@
-//! Walks the TOML tree of a manifest with the place of every key and value at hand, so that each error says where it is and
-//! what would be right. Owns places and kinds of values; knows nothing of what the keys mean.
+//! Walks the TOML tree of a manifest with the place of every key and value at hand, so that each error says where it
+//! is and what would be right. Owns places and kinds of values; knows nothing of what the keys mean.
 
 use std::fmt::Display;
 use std::str::FromStr;

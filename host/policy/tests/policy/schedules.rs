@@ -198,7 +198,8 @@ proptest! {
 
     #[test]
     fn however_the_clock_jumps_no_time_fires_twice(
-        minute in part(0, 59), hour in part(0, 23), first in time(), jumps in proptest::collection::vec(-200_000..200_000i64, 1..40),
+        minute in part(0, 59), hour in part(0, 23), first in time(),
+        jumps in proptest::collection::vec(-200_000..200_000i64, 1..40),
     ) {
         let schedule = schedule(&format!("{} {} * * *", minute.0, hour.0));
         let (mut now, mut last) = (first, first);
