@@ -92,7 +92,7 @@ impl Platform {
             metrics: metrics.clone(),
             pushes: config.pushes,
         };
-        let deployer = Deployer::start(parts, visitors)
+        let deployer = Deployer::open(parts, visitors)
             .map_err(|source| PlatformError::Io { doing: "the folder for uploads can't be made", source })?;
         let tokens = api::load_tokens(&store).await?;
         let restored = deployer.restore().await?;

@@ -292,6 +292,12 @@ fn store(error: &StoreError, detail: String) -> Problem {
         E::UnknownPush { .. } => problem(StatusCode::NOT_FOUND, "unknown-push", "No such push"),
         E::UnknownRelease { app, .. } => problem(StatusCode::NOT_FOUND, "unknown-release", "No such release").app(app),
         E::NoMoreReleases { app } => problem(StatusCode::CONFLICT, "no-more-releases", "No more releases").app(app),
+        E::ReleaseServes { app, .. } => problem(StatusCode::CONFLICT, "release-serves", "The release serves").app(app),
+        E::NotCurrent { app, .. } => problem(StatusCode::CONFLICT, "not-current", "Not the current release").app(app),
+        E::BadIdempotencyKey { .. } => problem(StatusCode::BAD_REQUEST, "bad-key", "Not an idempotency key"),
+        E::SecretOfOtherKey { app, .. } | E::SecretChanged { app, .. } => {
+            problem(StatusCode::CONFLICT, "secret-unreadable", "A secret can't be read").app(app)
+        }
         E::Refused(refused) => {
             problem(StatusCode::CONFLICT, "wrong-state", "Not in this state").member("state", refused.state)
         }
@@ -302,6 +308,9 @@ fn store(error: &StoreError, detail: String) -> Problem {
         E::InUse { .. }
         | E::File { .. }
         | E::TooNew { .. }
+        | E::SketchTooLarge { .. }
+        | E::KeyFileOpen { .. }
+        | E::KeyFileSize { .. }
         | E::Database { .. }
         | E::Damaged { .. }
         | E::PushExists { .. }

@@ -58,7 +58,7 @@ impl Deployer {
     ) -> Result<Vec<(String, String)>, Failure> {
         let secrets = self.0.parts.store.secrets();
         let variables =
-            config.effective(&manifest.config, |key, sealed| secrets.unseal(&entry.name, key, sealed.as_base64()))?;
+            config.effective(&manifest.config, |key, sealed| secrets.unseal(&entry.name, key, sealed))?;
         Ok(variables.into_iter().collect())
     }
 }

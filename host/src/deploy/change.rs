@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use isopod_policy::{
     AppName, ConfigChange, ConfigVars, FormationChange, Grants, Manifest, NewProcess, ProcessName, ReleaseNumber,
-    ReleaseState, Sealed, config_vars::Applied, formation,
+    ReleaseState, config_vars::Applied, formation,
 };
 use isopod_store::{Control, Release};
 use jiff::Timestamp;
@@ -42,7 +42,7 @@ struct Changed {
 impl Deployer {
     /// Changes an app, and waits until the change is rolled out. An error means that nothing changed.
     pub(crate) async fn change(&self, name: &AppName, change: Change, by: &str) -> Result<Arc<Entry>, DeployError> {
-        self.open()?;
+        self.still_open()?;
         let entry = self.app(name)?;
         let busy = || DeployError::Busy(name.clone());
         let turn = tokio::time::timeout(limits::CHANGE_WAIT, Arc::clone(&entry.turn).lock_owned());
@@ -175,18 +175,8 @@ impl Deployer {
     fn applied(&self, entry: &Entry, change: &ConfigChange) -> Result<Applied, DeployError> {
         let secrets = self.0.parts.store.secrets();
         let present = entry.facts().config.clone();
-        let mut unsealed = None;
-        let applied = present.apply(change, |key, plain| {
-            let sealed = secrets.seal(&entry.name, key, plain);
-            Sealed::new(sealed.unwrap_or_else(|error| {
-                unsealed = Some(error);
-                String::new()
-            }))
-        });
-        match unsealed {
-            Some(error) => Err(error.into()),
-            None => applied.map_err(|error| DeployError::Config { app: entry.name.clone(), error }),
-        }
+        let applied = present.apply(change, |key, plain| secrets.seal(&entry.name, key, plain));
+        applied.map_err(|error| DeployError::Config { app: entry.name.clone(), error })
     }
 
     /// On a task of its own, so that a client which leaves does not leave the change half done.

@@ -48,7 +48,7 @@ impl Deployer {
         by: &str,
         key: Option<String>,
     ) -> Result<Accepted, DeployError> {
-        self.open()?;
+        self.still_open()?;
         let (entry, received, created_app) = self.entry_for(app, received, kind, by).await?;
         let idempotency = match key {
             Some(key) => Some(Idempotency { key, upload: digest(&received).await? }),
@@ -66,7 +66,8 @@ impl Deployer {
             // Somebody was not sure whether it had arrived.
             Inserted::Same(push) => {
                 let news = self.follow(app, &push.id).await?;
-                return Ok(Accepted { now: news.borrow().clone(), news, created_app: false });
+                let now = news.borrow().clone();
+                return Ok(Accepted { now, news, created_app: false });
             }
             Inserted::Conflict(push) => return Err(DeployError::KeyReused { app: app.clone(), id: push.id }),
         };

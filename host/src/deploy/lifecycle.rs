@@ -23,7 +23,7 @@ impl Deployer {
         cause: &str,
         by: &str,
     ) -> Result<Arc<Entry>, DeployError> {
-        self.open()?;
+        self.still_open()?;
         // One at a time: two apps of one name must not get past each other.
         let _creating = self.0.creating.lock().await;
         if self.0.apps.read().unwrap_or_else(PoisonError::into_inner).contains_key(name) {
@@ -59,7 +59,7 @@ impl Deployer {
         app_type: AppType,
         by: &str,
     ) -> Result<Arc<Entry>, DeployError> {
-        self.open()?;
+        self.still_open()?;
         let entry = self.app(name)?;
         let not_stopped = |state| DeployError::NotStopped { app: name.clone(), state };
         // Whoever holds the turn is changing the app, so it is not at rest even if its state says so.
@@ -85,7 +85,7 @@ impl Deployer {
 
     /// Starts a stopped app, or one in error. What comes of it is seen in its state.
     pub(crate) async fn start(&self, name: &AppName, by: &str) -> Result<Arc<Entry>, DeployError> {
-        self.open()?;
+        self.still_open()?;
         let entry = self.app(name)?;
         let Some(release) = entry.facts().release else { return Err(DeployError::NothingToStart(name.clone())) };
         self.intend(&entry, Intended::Running).await?;

@@ -15,10 +15,10 @@ mod push;
 mod receive;
 mod restore;
 mod schedules;
+mod swap;
 mod usage;
 mod verify;
 mod visits;
-mod watch;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -91,7 +91,7 @@ struct Shared {
 
 impl Deployer {
     /// Makes the deployer and starts what it does in the background. Blocks a little, to prepare the folder for uploads.
-    pub(crate) fn start(parts: Parts, visits: mpsc::Receiver<dispatch::Visit>) -> std::io::Result<Self> {
+    pub(crate) fn open(parts: Parts, visits: mpsc::Receiver<dispatch::Visit>) -> std::io::Result<Self> {
         receive::prepare(&uploads_folder(&parts.store))?;
         let (troubles, told) = mpsc::channel(limits::TROUBLES_WAITING);
         let deployer = Self(Arc::new(Shared {
@@ -140,7 +140,7 @@ impl Deployer {
 
     /// Room to receive a bundle.
     pub(crate) async fn upload(&self) -> Result<Upload, DeployError> {
-        self.open()?;
+        self.still_open()?;
         let slot = Arc::clone(&self.0.uploads).try_acquire_owned().map_err(|_| DeployError::TooMany {
             what: format!("{} uploads", limits::UPLOADS_MAX),
             retry_after: Duration::from_secs(2),
@@ -200,7 +200,7 @@ impl Deployer {
         }
     }
 
-    fn open(&self) -> Result<(), DeployError> {
+    fn still_open(&self) -> Result<(), DeployError> {
         if self.0.closing.is_cancelled() { Err(DeployError::Stopping) } else { Ok(()) }
     }
 

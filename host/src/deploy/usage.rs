@@ -9,7 +9,7 @@ use isopod_policy::{
     AppName,
     advise::{Advice, Usage as Measured, advise},
 };
-use isopod_store::{Control, Month, StoreError, Usage as Stored};
+use isopod_store::{Control, Month, StoreError, MonthUsage};
 use jiff::Timestamp;
 
 use super::{DeployError, Deployer};
@@ -86,7 +86,7 @@ impl Deployer {
         let (mut users, events) = self.stored_usage(name, month).await?;
         users.merge(&counted.users);
         let users = serde_json::to_vec(&users).unwrap_or_default();
-        self.0.parts.store.put_usage(name, month, Stored { users, events: events + counted.events }).await
+        self.0.parts.store.put_usage(name, month, MonthUsage { users, events: events + counted.events }).await
     }
 
     async fn stored_usage(&self, name: &AppName, month: Month) -> Result<(Sketch, u64), StoreError> {

@@ -23,7 +23,7 @@ pub(crate) use running::{Planned, Running, SeenInstance};
 pub(crate) use visit::{NoVisit, Visit, Visits};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use isopod_policy::{AppName, InstanceId, ReleaseNumber};
+use isopod_policy::{AppName, InstanceId};
 use std::{collections::HashMap, sync::Arc};
 use visit::Visited;
 
