@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::StoreError;
-use crate::files::{private_file, private_folder, sync_folder};
+use crate::files::{private_file, private_folder, sync_folder, write_whole};
 use crate::limits::BLOBS_PER_PAGE;
 
 /// The name of a blob: 64 hexadecimal digits of SHA-256, in small letters.
@@ -195,15 +195,7 @@ impl Inner {
         }
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.folder.join(format!("{UNFINISHED}{number}-{digest}"));
-        let written = write_whole(&unfinished, bytes).and_then(|()| {
-            fs::rename(&unfinished, &path).map_err(|error| StoreError::file(&path, &error))?;
-            sync_folder(&self.folder)
-        });
-        if written.is_err() {
-            // The room it took is needed most now; should this fail too, the next start removes the file.
-            let _ = fs::remove_file(&unfinished);
-        }
-        written.map(|()| digest)
+        write_whole(&path, &unfinished, bytes).map(|()| digest)
     }
 }
 
@@ -217,12 +209,6 @@ fn holds(path: &Path, bytes: &[u8]) -> bool {
 fn was_idle(path: &Path, idle: Duration) -> bool {
     let modified = fs::metadata(path).and_then(|found| found.modified());
     modified.ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= idle)
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let mut file = private_file(path)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.map_err(|error| StoreError::file(path, &error))
 }
 
 /// The names in the folder that are text; blobs have no others.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use isopod_policy::{AppName, PushId, Refused, ReleaseNumber};
 
 use crate::limits::{APP_BYTES_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX, VALUE_BYTES_MAX};
+use crate::secrets::KEY_FILE_BYTES;
 
 /// What can go wrong in the store. It is `Clone`, since one failed commit answers several callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,33 @@ pub enum StoreError {
     /// There are as many tokens as there may be.
     #[error("there are {TOKENS_MAX} tokens, which is the most; remove some that are no longer used")]
     TooManyTokens,
+    /// The key file can be read by others.
+    #[error(
+        "{} can be read by others (mode {mode:04o}), so the secrets may be known to them; run `chmod 600` on it, and set \
+         the secrets again if somebody else uses this machine", path.display()
+    )]
+    KeyFileOpen { path: PathBuf, mode: u32 },
+    /// The key file is not what was written.
+    #[error(
+        "{} has {bytes} bytes, and a key has {KEY_FILE_BYTES}; put the file back from a backup, or remove it to begin \
+         with a new key and then set every secret again", path.display()
+    )]
+    KeyFileSize { path: PathBuf, bytes: u64 },
+    /// A secret that was sealed with a key that is no longer there.
+    #[error(
+        "the secret {key} of {app} was sealed with another key: the file secrets.key was lost or replaced; stop the host \
+         and put it back from a backup, or set the secret again with `isopod config set {key}=… --secret --app {app}`"
+    )]
+    SecretOfOtherKey { app: AppName, key: String },
+    /// A secret that was changed since it was sealed, or that belongs elsewhere.
+    #[error(
+        "the secret {key} of {app} is not what was sealed for it: it was changed, or moved from another place; set it \
+         again with `isopod config set {key}=… --secret --app {app}`"
+    )]
+    SecretChanged { app: AppName, key: String },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers ({detail}), so no secret can be sealed; try again later")]
+    NoRandomness { detail: String },
     /// A text that is no digest.
     #[error("{given:?} is no digest: expected 64 hexadecimal digits of SHA-256")]
     BadDigest { given: String },

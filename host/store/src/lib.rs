@@ -1,5 +1,5 @@
 //! What Isopod remembers: apps, pushes, releases, activity and tokens in one database, bundles as content-addressed
-//! files, and a key-value database per app. Owns the data folder and its lock. Never decides anything and never stands on
+//! files, a key-value database per app, and the key that seals secrets. Owns the data folder and its lock. Never decides anything and never stands on
 //! the way of a request, except where a guest asks for its own keys.
 
 mod blobs;
@@ -12,6 +12,7 @@ pub mod limits;
 mod lock;
 pub mod memory;
 mod model;
+mod secrets;
 mod sqlite;
 mod store;
 
@@ -23,4 +24,5 @@ pub use model::{
     Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
     Token,
 };
+pub use secrets::Secrets;
 pub use store::{Options, Store};

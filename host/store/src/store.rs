@@ -17,7 +17,7 @@ use crate::model::{
     Token,
 };
 use crate::sqlite::Sqlite;
-use crate::{Blobs, Control, KvStore, StoreError};
+use crate::{Blobs, Control, KvStore, Secrets, StoreError};
 
 /// What may be set when a store is opened.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub struct Options {
     pub pages_max: Option<u32>,
 }
 
-/// The data folder of a host: `control.db`, `blobs/` and `apps/`. Cheap to clone.
+/// The data folder of a host: `control.db`, `blobs/`, `apps/` and `secrets.key`. Cheap to clone.
 ///
 /// Its methods must be called inside a Tokio runtime. When the last clone is dropped, what waits is still written.
 #[derive(Debug, Clone)]
@@ -40,6 +40,7 @@ struct Inner {
     control: Sqlite,
     blobs: Blobs,
     kv: KvStore,
+    secrets: Secrets,
     folder: PathBuf,
     _lock: FolderLock,
 }
@@ -59,7 +60,8 @@ impl Store {
         let blobs = Blobs::open(&folder.join("blobs"))?;
         let kv = KvStore::open_with(folder, options)?;
         remove_leftovers(&folder.join("apps"), &control.app_names()?)?;
-        Ok(Self { inner: Arc::new(Inner { control, blobs, kv, folder: folder.to_owned(), _lock: lock }) })
+        let secrets = Secrets::open(folder)?;
+        Ok(Self { inner: Arc::new(Inner { control, blobs, kv, secrets, folder: folder.to_owned(), _lock: lock }) })
     }
 
     /// The content-addressed files.
@@ -77,6 +79,11 @@ impl Store {
     /// The key-value databases of apps.
     pub fn kv(&self) -> &KvStore {
         &self.inner.kv
+    }
+
+    /// What seals the secrets among config vars.
+    pub fn secrets(&self) -> &Secrets {
+        &self.inner.secrets
     }
 
     /// The data folder.

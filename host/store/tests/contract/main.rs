@@ -6,6 +6,7 @@ mod control;
 mod full_disk;
 mod key_value;
 mod lasting;
+mod secrets;
 
 use isopod_policy::{AppName, AppType, Manifest, PushId};
 use isopod_store::{Digest, Intended, NewActivity, NewApp, NewPush, NewRelease, Store};
