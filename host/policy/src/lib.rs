@@ -13,6 +13,7 @@ pub mod limits;
 pub mod manifest;
 mod names;
 mod push_state;
+mod release_state;
 pub mod units;
 
 pub use access::{Role, Scope};
@@ -24,6 +25,7 @@ pub use ids::{IdError, InstanceId, PushId, ReleaseNumber, RequestId};
 pub use manifest::{Entry, Isolation, Manifest, ManifestError, Process};
 pub use names::{AppName, NameError, NameRule, ProcessName};
 pub use push_state::{PushEvent, PushState};
+pub use release_state::{ReleaseEvent, ReleaseState};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
