@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::StoreError;
+use crate::error::shown;
 use crate::files::{private_file, private_folder, sync_folder, write_whole};
 use crate::limits::BLOBS_PER_PAGE;
 
@@ -55,7 +56,7 @@ impl FromStr for Digest {
         if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(StoreError::BadDigest { given: text.chars().take(80).collect() })
+            Err(StoreError::BadDigest { given: shown(text) })
         }
     }
 }

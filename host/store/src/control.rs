@@ -1,5 +1,5 @@
-//! What every backend of the control store can do. Owns the trait; `tests/contract.rs` says what each method means and is
-//! run against every backend. A write has happened for good when its future is ready.
+//! What every backend of the control store can do. Owns the trait; `tests/contract/control` says what each method means
+//! and is run against every backend. A write has happened for good when its future is ready.
 
 use async_trait::async_trait;
 use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use isopod_policy::{AppName, PushId, Refused, ReleaseNumber};
 
-use crate::limits::{APP_BYTES_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX, VALUE_BYTES_MAX};
+use crate::limits::{APP_BYTES_MAX, BUCKET_BYTES_MAX, GIVEN_CHARS_SHOWN, KEY_BYTES_MAX, TOKENS_MAX, VALUE_BYTES_MAX};
 use crate::secrets::KEY_FILE_BYTES;
 
 /// What can go wrong in the store. It is `Clone`, since one failed commit answers several callers.
@@ -126,6 +126,11 @@ fn process(pid: Option<u32>) -> String {
         Some(pid) => format!("another isopod (process {pid})"),
         None => "another isopod".to_owned(),
     }
+}
+
+/// What somebody gave, as it is shown in an error.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(GIVEN_CHARS_SHOWN).collect()
 }
 
 impl StoreError {

@@ -27,6 +27,8 @@ pub const PUSHES_KEPT: u32 = 500;
 pub const RELEASES_KEPT: u32 = 100;
 /// Neither: the rest of a longer sentence is cut off.
 pub const ACTIVITY_TEXT_BYTES_MAX: usize = 8 << 10;
+/// Neither: the rest of a longer text is left out where an error shows what was given.
+pub const GIVEN_CHARS_SHOWN: usize = 80;
 /// Neither: the oldest entries of an app's activity make room for new ones.
 pub const ACTIVITY_ENTRIES_MAX: u32 = 10_000;
 /// Neither: how many entries may be over before the oldest are removed, so that not every append has to count.

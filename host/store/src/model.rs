@@ -1,11 +1,16 @@
 //! The rows that the store keeps, as plain structs with the types of the policy. Owns no behaviour but paging.
 
-use isopod_policy::{AppName, AppType, Manifest, PushId, PushState, ReleaseNumber, Role, Scope};
+use std::str::FromStr;
+
+use isopod_policy::{AppName, AppType, Manifest, PushId, PushState, ReleaseNumber, Role, Scope, UnknownWord};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
-use crate::limits::{ACTIVITY_TEXT_BYTES_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
+use crate::error::shown;
+use crate::limits::{
+    ACTIVITY_TEXT_BYTES_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, PUSH_LOG_LINE_BYTES_MAX, REASON_BYTES_MAX,
+};
+use crate::{Digest, StoreError};
 
 /// Whether an app is meant to run; what it really does is found out by the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,6 +20,28 @@ pub enum Intended {
     Running,
     /// A person stopped it.
     Stopped,
+}
+
+impl Intended {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl FromStr for Intended {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [Self::Running, Self::Stopped].into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownWord {
+            what: "intent",
+            given: shown(text),
+            expected: "running or stopped",
+        })
+    }
 }
 
 /// An app to be created.
@@ -59,6 +86,14 @@ pub struct Reason {
     pub detail: String,
 }
 
+impl Reason {
+    /// The reason as it is kept.
+    pub(crate) fn kept(mut self) -> Self {
+        self.detail.truncate(cut(&self.detail, REASON_BYTES_MAX).len());
+        self
+    }
+}
+
 /// A push job as it is kept; its log is asked for apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Push {
@@ -81,6 +116,13 @@ pub struct LogLine {
     pub number: u32,
     pub at: Timestamp,
     pub text: String,
+}
+
+impl LogLine {
+    /// The line as it is kept.
+    pub(crate) fn kept(number: u32, at: Timestamp, text: &str) -> Self {
+        Self { number, at, text: cut(text, PUSH_LOG_LINE_BYTES_MAX).to_owned() }
+    }
 }
 
 /// A release to be made.
@@ -153,7 +195,7 @@ pub struct Token {
 }
 
 /// The text without what is beyond the bound, cut between characters.
-pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
@@ -170,6 +212,14 @@ impl Page {
     /// The number of items wanted, brought within bounds.
     pub(crate) fn items(&self) -> u32 {
         self.limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX)
+    }
+
+    /// The cursor of a list whose cursors are numbers; without one the list begins at `start`.
+    pub(crate) fn number<T: FromStr>(&self, start: T) -> Result<T, StoreError> {
+        match &self.cursor {
+            None => Ok(start),
+            Some(text) => text.parse().map_err(|_| StoreError::BadCursor { cursor: shown(text) }),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};
 use jiff::Timestamp;
 
 use crate::files::{private_folder, remove_folder};
+use crate::kv::APPS;
 use crate::lock::FolderLock;
 use crate::model::{
     Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
@@ -59,7 +60,7 @@ impl Store {
         let control = Sqlite::open(&folder.join("control.db"), options.pages_max)?;
         let blobs = Blobs::open(&folder.join("blobs"))?;
         let kv = KvStore::open_with(folder, options)?;
-        remove_leftovers(&folder.join("apps"), &control.app_names()?)?;
+        remove_leftovers(&folder.join(APPS), &control.app_names()?)?;
         let secrets = Secrets::open(folder)?;
         Ok(Self { inner: Arc::new(Inner { control, blobs, kv, secrets, folder: folder.to_owned(), _lock: lock }) })
     }
@@ -93,7 +94,7 @@ impl Store {
 
     /// The folder of all that an app keeps; it is removed together with the app. It may not exist yet.
     pub fn app_folder(&self, app: &AppName) -> PathBuf {
-        self.inner.folder.join("apps").join(app.as_str())
+        self.inner.folder.join(APPS).join(app.as_str())
     }
 }
 

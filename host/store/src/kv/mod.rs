@@ -15,6 +15,9 @@ use crate::files::{private_folder, remove_folder};
 use crate::limits::{APPS_OPEN_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::{Options, StoreError};
 
+/// The folder in the data folder with a folder for each app.
+pub(crate) const APPS: &str = "apps";
+
 /// The key-value stores under `apps/<app>/kv.db`. Cheap to clone.
 ///
 /// A write is on disk when its future is ready; writes of one app that come together share one commit.
@@ -46,7 +49,7 @@ impl KvStore {
 
     /// As [`KvStore::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
-        let folder = folder.as_ref().join("apps");
+        let folder = folder.as_ref().join(APPS);
         private_folder(&folder)?;
         let open = Mutex::default();
         Ok(Self { inner: Arc::new(Inner { folder, pages_max: options.pages_max, open }) })

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::StoreError;
+use crate::error::shown;
 use crate::limits::{APP_BYTES_MAX, ENTRY_OVERHEAD_BYTES, KEYS_PER_PAGE};
 use crate::sqlite::{Sql, all, first};
 
@@ -108,7 +109,7 @@ pub(super) fn increment(connection: &Connection, bucket: &str, key: &str, delta:
         Some(value) => std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i64>().ok()),
     };
     let Some(sum) = number.and_then(|number| number.checked_add(delta)) else {
-        return Err(StoreError::NotANumber { key: key.chars().take(80).collect() }.into());
+        return Err(StoreError::NotANumber { key: shown(key) }.into());
     };
     set(connection, bucket, key, sum.to_string().as_bytes())?;
     Ok(sum)

@@ -3,10 +3,10 @@
 use isopod_policy::AppName;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, json, number_cursor, parsed_if_any, time, to_json};
+use super::rows::{Sql, all, first, json, parsed_if_any, time, to_json};
 use crate::StoreError;
-use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TEXT_BYTES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
-use crate::model::{Activity, NewActivity, Page, Paged, cut};
+use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
+use crate::model::{Activity, NewActivity, Page, Paged};
 
 const COLUMNS: &str = "id, app, kind, text, data, at";
 
@@ -21,20 +21,17 @@ fn make(row: &Row<'_>) -> Sql<Activity> {
     })
 }
 
-pub(super) fn append(connection: &Connection, new: &NewActivity) -> Sql<Activity> {
-    let app = new.app.as_ref().map(AppName::as_str);
+pub(super) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity> {
+    // Its id is known only once it is there.
+    let mut entry = new.kept_as(0);
+    let app = entry.app.as_ref().map(AppName::as_str);
     connection
         .prepare_cached("INSERT INTO activity (app, kind, text, data, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![
-            app,
-            new.kind,
-            cut(&new.text, ACTIVITY_TEXT_BYTES_MAX),
-            to_json(&new.data)?,
-            new.at.to_string()
-        ])?;
+        .execute(params![app, entry.kind, entry.text, to_json(&entry.data)?, entry.at.to_string()])?;
     let id = u64::try_from(connection.last_insert_rowid()).map_err(StoreError::damaged)?;
     make_room(connection, app)?;
-    Ok(new.clone().kept_as(id))
+    entry.id = id;
+    Ok(entry)
 }
 
 /// Counts the new entry, and removes the oldest of the same app once enough of them are beyond the bound.
@@ -66,7 +63,7 @@ pub(super) fn forget(connection: &Connection, app: &AppName) -> Sql<()> {
 }
 
 pub(super) fn list(connection: &Connection, app: Option<&AppName>, page: &Page) -> Sql<Paged<Activity>> {
-    let before = number_cursor(page.cursor.as_deref(), i64::MAX)?;
+    let before = page.number(i64::MAX)?;
     let limit = page.items() + 1;
     let items = match app {
         Some(app) => {

@@ -11,23 +11,11 @@ use crate::model::{App, Intended, NewApp, Page, Paged};
 
 const COLUMNS: &str = "name, type, intended, release, created_at, updated_at";
 
-fn intended_word(intended: Intended) -> &'static str {
-    match intended {
-        Intended::Running => "running",
-        Intended::Stopped => "stopped",
-    }
-}
-
 fn make(row: &Row<'_>) -> Sql<App> {
-    let intended: String = row.get("intended")?;
     Ok(App {
         name: parsed(row, "name")?,
         app_type: parsed(row, "type")?,
-        intended: match intended.as_str() {
-            "running" => Intended::Running,
-            "stopped" => Intended::Stopped,
-            other => return Err(StoreError::damaged(format_args!("intended: {other:?}")).into()),
-        },
+        intended: parsed(row, "intended")?,
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
@@ -47,7 +35,7 @@ pub(super) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
         .execute(params![
             app.name.as_str(),
             app.app_type.as_str(),
-            intended_word(app.intended),
+            app.intended.as_str(),
             app.created_at.to_string()
         ])?;
     if created == 0 {
@@ -91,7 +79,7 @@ pub(super) fn set_type(connection: &Connection, name: &AppName, app_type: AppTyp
 }
 
 pub(super) fn set_intended(connection: &Connection, name: &AppName, intended: Intended, at: Timestamp) -> Sql<App> {
-    set(connection, name, "intended", intended_word(intended), at)
+    set(connection, name, "intended", intended.as_str(), at)
 }
 
 pub(super) fn set_current_release(

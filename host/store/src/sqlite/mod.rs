@@ -153,7 +153,7 @@ impl Control for Sqlite {
         at: Timestamp,
     ) -> Result<Push, StoreError> {
         let id = id.clone();
-        self.write(move |connection| pushes::advance(connection, &id, event, reason.as_ref(), at)).await
+        self.write(move |connection| pushes::advance(connection, &id, event, reason, at)).await
     }
 
     async fn complete_push(
@@ -167,7 +167,7 @@ impl Control for Sqlite {
         self.write(move |connection| {
             let push = pushes::complete(connection, &id, number, at)?;
             apps::set_current_release(connection, &push.app, number, at)?;
-            activity::append(connection, &activity)?;
+            activity::append(connection, activity)?;
             Ok(push)
         })
         .await
@@ -198,7 +198,7 @@ impl Control for Sqlite {
     }
 
     async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError> {
-        self.write(move |connection| activity::append(connection, &activity)).await
+        self.write(move |connection| activity::append(connection, activity)).await
     }
 
     async fn activity(&self, app: Option<&AppName>, page: Page) -> Result<Paged<Activity>, StoreError> {

@@ -1,18 +1,22 @@
 //! The statements for pushes and their logs. The policy's table decides which step is allowed, inside the transaction
 //! that takes it, so that a push is never cancelled and begun at once.
 
-use isopod_policy::{AppName, PushEvent, PushId, ReleaseNumber};
+use isopod_policy::{AppName, PushEvent, PushId, PushState, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, number_cursor, parsed, parsed_if_any, time};
+use super::rows::{Sql, all, first, parsed, parsed_if_any, time};
 use super::{apps, releases};
-use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINE_BYTES_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT, REASON_BYTES_MAX};
-use crate::model::{LogLine, NewPush, Page, Paged, Push, Reason, cut};
+use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT};
+use crate::model::{LogLine, NewPush, Page, Paged, Push, Reason};
 use crate::{Digest, StoreError};
 
 const COLUMNS: &str =
     "number, id, app, state, bundle, release, reason_code, reason, created_by, created_at, updated_at";
+
+/// The states in which nothing more can happen to a push, as [`PushState::is_final`] has them. SQLite takes the index of
+/// unfinished pushes only where these are the very words of the index.
+const FINAL: &str = "('completed', 'failed', 'cancelled')";
 
 /// A push with its row's number, which is the cursor of lists.
 struct Numbered {
@@ -52,11 +56,12 @@ pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Push> {
     let inserted = connection
         .prepare_cached(
             "INSERT INTO pushes (id, app, state, bundle, created_by, created_at, updated_at)
-             VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?5) ON CONFLICT (id) DO NOTHING",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             push.id.as_str(),
             push.app.as_str(),
+            PushState::Queued.as_str(),
             push.bundle.as_ref().map(Digest::as_str),
             push.created_by,
             push.created_at.to_string()
@@ -71,10 +76,10 @@ pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Push> {
 /// Removes the oldest pushes of an app that are done, with their logs, beyond the bound.
 fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
     connection
-        .prepare_cached(
-            "DELETE FROM pushes WHERE app = ?1 AND state IN ('completed', 'failed', 'cancelled') AND number <=
-             (SELECT number FROM pushes WHERE app = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-        )?
+        .prepare_cached(&format!(
+            "DELETE FROM pushes WHERE app = ?1 AND state IN {FINAL} AND number <=
+             (SELECT number FROM pushes WHERE app = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)"
+        ))?
         .execute(params![app.as_str(), PUSHES_KEPT])?;
     Ok(())
 }
@@ -89,18 +94,16 @@ fn page_of(items: Vec<Numbered>, page: &Page) -> Paged<Push> {
 }
 
 pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<Push>> {
-    let before = number_cursor(page.cursor.as_deref(), i64::MAX)?;
+    let before = page.number(i64::MAX)?;
     let sql = format!("SELECT {COLUMNS} FROM pushes WHERE app = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
     let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], make)?;
     Ok(page_of(items, page))
 }
 
 pub(super) fn unfinished(connection: &Connection, page: &Page) -> Sql<Paged<Push>> {
-    let after = number_cursor(page.cursor.as_deref(), 0)?;
-    let sql = format!(
-        "SELECT {COLUMNS} FROM pushes WHERE state NOT IN ('completed', 'failed', 'cancelled') AND number > ?1
-         ORDER BY number LIMIT ?2"
-    );
+    let after = page.number(0_i64)?;
+    let sql =
+        format!("SELECT {COLUMNS} FROM pushes WHERE state NOT IN {FINAL} AND number > ?1 ORDER BY number LIMIT ?2");
     let items = all(connection, &sql, params![after, page.items() + 1], make)?;
     Ok(page_of(items, page))
 }
@@ -109,22 +112,17 @@ pub(super) fn advance(
     connection: &Connection,
     id: &PushId,
     event: PushEvent,
-    reason: Option<&Reason>,
+    reason: Option<Reason>,
     at: Timestamp,
 ) -> Sql<Push> {
     let found = existing(connection, id)?;
     let state = found.push.state.step(event).map_err(StoreError::from)?;
+    let (code, detail) = reason.map(Reason::kept).map(|reason| (reason.code, reason.detail)).unzip();
     connection
         .prepare_cached(
             "UPDATE pushes SET state = ?2, reason_code = ?3, reason = ?4, updated_at = ?5 WHERE number = ?1",
         )?
-        .execute(params![
-            found.number,
-            state.as_str(),
-            reason.map(|reason| reason.code.as_str()),
-            reason.map(|reason| cut(&reason.detail, REASON_BYTES_MAX)),
-            at.to_string()
-        ])?;
+        .execute(params![found.number, state.as_str(), code, detail, at.to_string()])?;
     Ok(existing(connection, id)?.push)
 }
 
@@ -140,15 +138,16 @@ pub(super) fn complete(connection: &Connection, id: &PushId, number: ReleaseNumb
 pub(super) fn append_log(connection: &Connection, id: &PushId, text: &str, at: Timestamp) -> Sql<bool> {
     let sql = "UPDATE pushes SET log_lines = log_lines + 1 WHERE id = ?1 RETURNING number, log_lines";
     let counted = first(connection, sql, [id.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?)))?;
-    let Some((push, line)) = counted else {
+    let Some((push, number)) = counted else {
         return Err(StoreError::UnknownPush { id: id.clone() }.into());
     };
-    if line > PUSH_LOG_LINES_MAX {
+    if number > PUSH_LOG_LINES_MAX {
         return Ok(false);
     }
+    let line = LogLine::kept(number, at, text);
     connection
         .prepare_cached("INSERT INTO push_log (push, number, at, text) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![push, line, at.to_string(), cut(text, PUSH_LOG_LINE_BYTES_MAX)])?;
+        .execute(params![push, line.number, line.at.to_string(), line.text])?;
     Ok(true)
 }
 
@@ -158,4 +157,16 @@ pub(super) fn log(connection: &Connection, id: &PushId, after: u32) -> Sql<Vec<L
     all(connection, sql, params![push, after, PAGE_ITEMS_MAX], |row| {
         Ok(LogLine { number: row.get("number")?, at: time(row, "at")?, text: row.get("text")? })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_final_states_are_those_of_the_policy() {
+        for state in PushState::ALL {
+            assert_eq!(FINAL.contains(&format!("'{state}'")), state.is_final(), "{state}");
+        }
+    }
 }

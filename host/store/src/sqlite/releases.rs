@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use isopod_policy::{AppName, ReleaseNumber};
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, json, number_cursor, parsed, time, to_json};
+use super::rows::{Sql, all, first, json, parsed, time, to_json};
 use crate::limits::RELEASES_KEPT;
 use crate::model::{NewRelease, Page, Paged, Release};
 use crate::{Digest, StoreError};
@@ -83,7 +83,7 @@ pub(super) fn must_exist(connection: &Connection, app: &AppName, number: Release
 }
 
 pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<Release>> {
-    let before = number_cursor(page.cursor.as_deref(), i64::MAX)?;
+    let before = page.number(i64::MAX)?;
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
     let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], make)?;
     Ok(Paged::from_one_more(items, page, |release| release.number.get().to_string()))

@@ -128,13 +128,3 @@ pub(crate) fn first<T>(
     let mut rows = statement.query(params)?;
     rows.next()?.map(make).transpose()
 }
-
-/// Reads a cursor that is a row's number; without one the list begins at `start`.
-pub(crate) fn number_cursor(cursor: Option<&str>, start: i64) -> Sql<i64> {
-    match cursor {
-        None => Ok(start),
-        Some(text) => {
-            text.parse().map_err(|_| StoreError::BadCursor { cursor: text.chars().take(80).collect() }.into())
-        }
-    }
-}

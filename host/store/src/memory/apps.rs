@@ -1,0 +1,63 @@
+//! What is done with apps.
+
+use isopod_policy::{AppName, ReleaseNumber};
+use jiff::Timestamp;
+
+use super::{Rows, one_more};
+use crate::StoreError;
+use crate::model::{App, NewApp, Page, Paged};
+
+impl Rows {
+    pub(super) fn app(&mut self, name: &AppName) -> Result<&mut App, StoreError> {
+        self.apps.get_mut(name).ok_or_else(|| StoreError::UnknownApp { name: name.clone() })
+    }
+
+    pub(super) fn change_app(
+        &mut self,
+        name: &AppName,
+        at: Timestamp,
+        change: impl FnOnce(&mut App),
+    ) -> Result<App, StoreError> {
+        let app = self.app(name)?;
+        change(app);
+        app.updated_at = at;
+        Ok(app.clone())
+    }
+
+    pub(super) fn create_app(&mut self, app: NewApp) -> Result<App, StoreError> {
+        if self.apps.contains_key(&app.name) {
+            return Err(StoreError::AppExists { name: app.name });
+        }
+        let NewApp { name, app_type, intended, created_at } = app;
+        let app = App { name, app_type, intended, release: None, created_at, updated_at: created_at };
+        self.apps.insert(app.name.clone(), app.clone());
+        Ok(app)
+    }
+
+    pub(super) fn list_apps(&self, page: &Page) -> Paged<App> {
+        let after = page.cursor.as_deref().unwrap_or("");
+        let items = one_more(self.apps.values().filter(|app| app.name.as_str() > after).cloned(), page);
+        Paged::from_one_more(items, page, |app| app.name.to_string())
+    }
+
+    pub(super) fn delete_app(&mut self, name: &AppName) -> Result<(), StoreError> {
+        self.apps.remove(name).ok_or_else(|| StoreError::UnknownApp { name: name.clone() })?;
+        self.last_releases.remove(name);
+        self.pushes.retain(|_, row| row.push.app != *name);
+        self.releases.retain(|(app, _), _| app != name);
+        self.activity.retain(|_, entry| entry.app.as_ref() != Some(name));
+        self.activity_counts.remove(&Some(name.clone()));
+        Ok(())
+    }
+
+    pub(super) fn set_current_release(
+        &mut self,
+        name: &AppName,
+        number: ReleaseNumber,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        self.app(name)?;
+        self.must_have_release(name, number)?;
+        self.change_app(name, at, |app| app.release = Some(number))
+    }
+}

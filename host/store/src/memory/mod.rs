@@ -1,0 +1,174 @@
+//! A control store that forgets: for tests, and for hosts that keep nothing. Owns plain maps behind one lock; what is done
+//! with them stands in one file per kind of row, as for SQLite. It passes the same contract as the one that lasts.
+
+mod activity;
+mod apps;
+mod pushes;
+mod releases;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};
+use jiff::Timestamp;
+
+use self::pushes::PushRow;
+use crate::model::{
+    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
+    Token,
+};
+use crate::{Control, StoreError};
+
+/// A control store in memory.
+#[derive(Debug, Default)]
+pub struct Memory {
+    rows: Mutex<Rows>,
+}
+
+/// A method of these that fails has changed nothing, as a transaction that is undone.
+#[derive(Debug, Default)]
+struct Rows {
+    apps: BTreeMap<AppName, App>,
+    last_releases: BTreeMap<AppName, u32>,
+    /// By the order in which they were queued.
+    pushes: BTreeMap<u64, PushRow>,
+    last_push: u64,
+    releases: BTreeMap<(AppName, ReleaseNumber), Release>,
+    activity: BTreeMap<u64, Activity>,
+    last_activity: u64,
+    activity_counts: BTreeMap<Option<AppName>, u32>,
+    tokens: BTreeMap<String, Token>,
+}
+
+impl Memory {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One more item than the page has, to know whether any follow.
+fn one_more<T>(items: impl Iterator<Item = T>, page: &Page) -> Vec<T> {
+    items.take(page.items() as usize + 1).collect()
+}
+
+#[async_trait]
+impl Control for Memory {
+    async fn create_app(&self, app: NewApp) -> Result<App, StoreError> {
+        self.rows().create_app(app)
+    }
+
+    async fn app(&self, name: &AppName) -> Result<Option<App>, StoreError> {
+        Ok(self.rows().apps.get(name).cloned())
+    }
+
+    async fn apps(&self, page: Page) -> Result<Paged<App>, StoreError> {
+        Ok(self.rows().list_apps(&page))
+    }
+
+    async fn delete_app(&self, name: &AppName) -> Result<(), StoreError> {
+        self.rows().delete_app(name)
+    }
+
+    async fn set_app_type(&self, name: &AppName, app_type: AppType, at: Timestamp) -> Result<App, StoreError> {
+        self.rows().change_app(name, at, |app| app.app_type = app_type)
+    }
+
+    async fn set_intended(&self, name: &AppName, intended: Intended, at: Timestamp) -> Result<App, StoreError> {
+        self.rows().change_app(name, at, |app| app.intended = intended)
+    }
+
+    async fn set_current_release(
+        &self,
+        name: &AppName,
+        number: ReleaseNumber,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        self.rows().set_current_release(name, number, at)
+    }
+
+    async fn insert_push(&self, push: NewPush) -> Result<Push, StoreError> {
+        self.rows().insert_push(push)
+    }
+
+    async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError> {
+        Ok(self.rows().push(id).ok().map(|row| row.push.clone()))
+    }
+
+    async fn pushes(&self, app: &AppName, page: Page) -> Result<Paged<Push>, StoreError> {
+        self.rows().list_pushes(app, &page)
+    }
+
+    async fn unfinished_pushes(&self, page: Page) -> Result<Paged<Push>, StoreError> {
+        self.rows().unfinished_pushes(&page)
+    }
+
+    async fn advance_push(
+        &self,
+        id: &PushId,
+        event: PushEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<Push, StoreError> {
+        self.rows().advance_push(id, event, reason, at)
+    }
+
+    async fn complete_push(
+        &self,
+        id: &PushId,
+        number: ReleaseNumber,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<Push, StoreError> {
+        self.rows().complete_push(id, number, activity, at)
+    }
+
+    async fn append_push_log(&self, id: &PushId, text: &str, at: Timestamp) -> Result<bool, StoreError> {
+        self.rows().append_push_log(id, text, at)
+    }
+
+    async fn push_log(&self, id: &PushId, after: u32) -> Result<Vec<LogLine>, StoreError> {
+        self.rows().push_log(id, after)
+    }
+
+    async fn insert_release(&self, release: NewRelease) -> Result<Release, StoreError> {
+        self.rows().insert_release(release)
+    }
+
+    async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>, StoreError> {
+        Ok(self.rows().releases.get(&(app.clone(), number)).cloned())
+    }
+
+    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError> {
+        self.rows().list_releases(app, &page)
+    }
+
+    async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError> {
+        Ok(self.rows().append_activity(activity))
+    }
+
+    async fn activity(&self, app: Option<&AppName>, page: Page) -> Result<Paged<Activity>, StoreError> {
+        self.rows().list_activity(app, &page)
+    }
+
+    async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError> {
+        Ok(self.rows().activity_after(app, id))
+    }
+
+    async fn insert_token(&self, token: Token) -> Result<(), StoreError> {
+        self.rows().insert_token(token)
+    }
+
+    async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError> {
+        Ok(self.rows().tokens.values().find(|token| token.hash == hash).cloned())
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        Ok(self.rows().tokens.values().cloned().collect())
+    }
+
+    async fn delete_token(&self, name: &str) -> Result<(), StoreError> {
+        self.rows().delete_token(name)
+    }
+}

@@ -1,0 +1,102 @@
+//! Apps: created once, changed, listed by name, and deleted with all that is theirs.
+
+use isopod_policy::{AppType, ReleaseNumber};
+use isopod_store::{Control, Intended, Page, Paged, StoreError};
+
+use super::{create, number, page};
+use crate::{at, name, new_activity, new_app, new_push, new_release, push_id};
+
+every_backend!(
+    an_app_is_kept_as_it_was_created,
+    two_apps_of_the_same_name_are_refused,
+    apps_are_listed_by_name_page_by_page,
+    changes_of_an_app_are_kept,
+    what_concerns_an_unknown_app_is_refused,
+    a_deleted_app_leaves_nothing_behind,
+    only_one_of_many_creators_of_a_name_succeeds,
+);
+
+async fn an_app_is_kept_as_it_was_created(store: &dyn Control) {
+    let created = store.create_app(new_app("greeter")).await.expect("it is created");
+    assert_eq!(created.name, name("greeter"));
+    assert_eq!((created.app_type, created.intended, created.release), (AppType::Dev, Intended::Running, None));
+    assert_eq!((created.created_at, created.updated_at), (at(0), at(0)));
+    assert_eq!(store.app(&name("greeter")).await, Ok(Some(created)));
+    assert_eq!(store.app(&name("other")).await, Ok(None));
+}
+
+async fn two_apps_of_the_same_name_are_refused(store: &dyn Control) {
+    create(store, "greeter").await;
+    let refused = store.create_app(new_app("greeter")).await;
+    assert_eq!(refused, Err(StoreError::AppExists { name: name("greeter") }));
+}
+
+async fn apps_are_listed_by_name_page_by_page(store: &dyn Control) {
+    for app in ["c", "a", "e", "b", "d"] {
+        create(store, app).await;
+    }
+    let names = |paged: &Paged<isopod_store::App>| {
+        paged.items.iter().map(|app| app.name.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let first = store.apps(page(None, 2)).await.expect("the list is read");
+    assert_eq!((names(&first).as_str(), first.next.as_deref()), ("a b", Some("b")));
+    let second = store.apps(page(first.next.as_deref(), 2)).await.expect("the list is read");
+    assert_eq!(names(&second), "c d");
+    let last = store.apps(page(second.next.as_deref(), 2)).await.expect("the list is read");
+    assert_eq!((names(&last).as_str(), last.next), ("e", None));
+    let all = store.apps(Page::default()).await.expect("the list is read");
+    assert_eq!((names(&all).as_str(), all.next), ("a b c d e", None));
+}
+
+async fn changes_of_an_app_are_kept(store: &dyn Control) {
+    let app = create(store, "greeter").await;
+    store.set_app_type(&app, AppType::Production, at(1)).await.expect("the type is set");
+    let changed = store.set_intended(&app, Intended::Stopped, at(2)).await.expect("the intent is set");
+    assert_eq!((changed.app_type, changed.intended), (AppType::Production, Intended::Stopped));
+    assert_eq!((changed.created_at, changed.updated_at), (at(0), at(2)));
+    let unknown = store.set_current_release(&app, number(1), at(3)).await;
+    assert_eq!(unknown, Err(StoreError::UnknownRelease { app: app.clone(), number: number(1) }));
+    store.insert_release(new_release("greeter", 3)).await.expect("a release is made");
+    let rolled_back = store.set_current_release(&app, number(1), at(4)).await.expect("now it exists");
+    assert_eq!(rolled_back.release, Some(number(1)));
+    assert_eq!(store.app(&app).await, Ok(Some(rolled_back)));
+}
+
+async fn what_concerns_an_unknown_app_is_refused(store: &dyn Control) {
+    let ghost = name("ghost");
+    let unknown = StoreError::UnknownApp { name: ghost.clone() };
+    assert_eq!(store.delete_app(&ghost).await, Err(unknown.clone()));
+    assert_eq!(store.set_app_type(&ghost, AppType::Dev, at(1)).await, Err(unknown.clone()));
+    assert_eq!(store.set_intended(&ghost, Intended::Stopped, at(1)).await, Err(unknown.clone()));
+    assert_eq!(store.set_current_release(&ghost, number(1), at(1)).await, Err(unknown.clone()));
+    assert_eq!(store.insert_release(new_release("ghost", 1)).await, Err(unknown));
+    assert_eq!(store.release(&ghost, number(1)).await, Ok(None));
+    assert_eq!(store.pushes(&ghost, Page::default()).await, Ok(Paged { items: vec![], next: None }));
+}
+
+async fn a_deleted_app_leaves_nothing_behind(store: &dyn Control) {
+    let app = create(store, "greeter").await;
+    store.insert_push(new_push(1, "greeter")).await.expect("a push is queued");
+    store.append_push_log(&push_id(1), "compiling", at(1)).await.expect("it logs");
+    store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    store.append_activity(new_activity(Some("greeter"), "scaled")).await.expect("it is recorded");
+    store.append_activity(new_activity(None, "host started")).await.expect("it is recorded");
+    store.delete_app(&app).await.expect("it is deleted");
+
+    assert_eq!(store.app(&app).await, Ok(None));
+    assert_eq!(store.push(&push_id(1)).await, Ok(None));
+    assert_eq!(store.push_log(&push_id(1), 0).await, Err(StoreError::UnknownPush { id: push_id(1) }));
+    let left = store.activity(None, Page::default()).await.expect("activity is read").items;
+    assert_eq!(left.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>(), ["host started"]);
+
+    create(store, "greeter").await;
+    assert_eq!(store.releases(&app, Page::default()).await, Ok(Paged { items: vec![], next: None }));
+    let first = store.insert_release(new_release("greeter", 2)).await.expect("a release is made");
+    assert_eq!(first.number, ReleaseNumber::FIRST);
+}
+
+async fn only_one_of_many_creators_of_a_name_succeeds(store: &dyn Control) {
+    let creations = (0..20).map(|_| store.create_app(new_app("greeter")));
+    let outcomes = futures::future::join_all(creations).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+}

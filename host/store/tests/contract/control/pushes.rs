@@ -1,0 +1,164 @@
+//! Pushes: which way they go, how they end, and what is kept of them.
+
+use isopod_policy::{PushEvent, PushId, PushState};
+use isopod_store::{Control, NewPush, Page, Paged, Reason, StoreError, limits};
+
+use super::{create, number, page};
+use crate::{at, name, new_activity, new_push, new_release, push_id};
+
+every_backend!(
+    a_push_goes_its_way_and_no_other,
+    a_failed_push_keeps_its_reason,
+    a_push_is_made_once_and_only_for_an_app_that_exists,
+    pushes_are_listed_newest_first,
+    unfinished_pushes_are_found_again,
+    a_completed_push_makes_its_release_current,
+    a_push_that_cannot_be_completed_changes_nothing,
+    the_log_of_a_push_is_kept_in_order_and_bounded,
+    the_oldest_pushes_that_are_done_make_room,
+);
+
+/// Brings a push to the state before its completion.
+async fn deploying(store: &dyn Control, push: u8) {
+    store.insert_push(new_push(push, "greeter")).await.expect("it is queued");
+    for event in [PushEvent::Take, PushEvent::Build, PushEvent::Deploy] {
+        store.advance_push(&push_id(push), event, None, at(1)).await.expect("it moves on");
+    }
+}
+
+async fn a_push_goes_its_way_and_no_other(store: &dyn Control) {
+    create(store, "greeter").await;
+    let queued = store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    assert_eq!((queued.state, queued.release, queued.reason), (PushState::Queued, None, None));
+    for (event, state) in [
+        (PushEvent::Take, PushState::Running),
+        (PushEvent::Build, PushState::Building),
+        (PushEvent::Deploy, PushState::Deploying),
+    ] {
+        let moved = store.advance_push(&push_id(1), event, None, at(5)).await.expect("it moves on");
+        assert_eq!((moved.state, moved.updated_at), (state, at(5)));
+    }
+    let refused = store.advance_push(&push_id(1), PushEvent::Cancel, None, at(6)).await;
+    let Err(StoreError::Refused(refused)) = refused else { panic!("{refused:?}") };
+    assert_eq!((refused.state, refused.event), ("deploying", "cancel"));
+    let kept = store.push(&push_id(1)).await.expect("it is read").expect("it is there");
+    assert_eq!((kept.state, kept.updated_at), (PushState::Deploying, at(5)));
+}
+
+async fn a_failed_push_keeps_its_reason(store: &dyn Control) {
+    create(store, "greeter").await;
+    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    let reason = Reason { code: "unknown-import".to_owned(), detail: "it imports wasi:gpu".to_owned() };
+    store.advance_push(&push_id(1), PushEvent::Fail, Some(reason.clone()), at(2)).await.expect("it fails");
+    let kept = store.push(&push_id(1)).await.expect("it is read").expect("it is there");
+    assert_eq!((kept.state, kept.reason), (PushState::Failed, Some(reason)));
+}
+
+async fn a_push_is_made_once_and_only_for_an_app_that_exists(store: &dyn Control) {
+    let refused = store.insert_push(new_push(1, "ghost")).await;
+    assert_eq!(refused, Err(StoreError::UnknownApp { name: name("ghost") }));
+    create(store, "greeter").await;
+    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    let refused = store.insert_push(new_push(1, "greeter")).await;
+    assert_eq!(refused, Err(StoreError::PushExists { id: push_id(1) }));
+    let refused = store.advance_push(&push_id(2), PushEvent::Take, None, at(1)).await;
+    assert_eq!(refused, Err(StoreError::UnknownPush { id: push_id(2) }));
+}
+
+async fn pushes_are_listed_newest_first(store: &dyn Control) {
+    create(store, "greeter").await;
+    create(store, "other").await;
+    for number in 1..=5 {
+        store.insert_push(new_push(number, "greeter")).await.expect("it is queued");
+    }
+    store.insert_push(new_push(6, "other")).await.expect("it is queued");
+    let first = store.pushes(&name("greeter"), page(None, 3)).await.expect("the list is read");
+    let ids = |paged: &Paged<isopod_store::Push>| paged.items.iter().map(|push| push.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&first), [push_id(5), push_id(4), push_id(3)]);
+    let second = store.pushes(&name("greeter"), page(first.next.as_deref(), 3)).await.expect("the list is read");
+    assert_eq!((ids(&second), second.next), (vec![push_id(2), push_id(1)], None));
+}
+
+async fn unfinished_pushes_are_found_again(store: &dyn Control) {
+    create(store, "greeter").await;
+    for number in 1..=4 {
+        store.insert_push(new_push(number, "greeter")).await.expect("it is queued");
+    }
+    store.advance_push(&push_id(1), PushEvent::Take, None, at(1)).await.expect("it is taken");
+    store.advance_push(&push_id(2), PushEvent::Cancel, None, at(1)).await.expect("it is cancelled");
+    store.advance_push(&push_id(3), PushEvent::Fail, None, at(1)).await.expect("it fails");
+    let first = store.unfinished_pushes(page(None, 1)).await.expect("the list is read");
+    assert_eq!(first.items[0].id, push_id(1));
+    let second = store.unfinished_pushes(page(first.next.as_deref(), 1)).await.expect("the list is read");
+    assert_eq!((second.items[0].id.clone(), second.next), (push_id(4), None));
+}
+
+async fn a_completed_push_makes_its_release_current(store: &dyn Control) {
+    let app = create(store, "greeter").await;
+    deploying(store, 1).await;
+    let release = store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    let activity = new_activity(Some("greeter"), "v1 serves");
+    let done = store.complete_push(&push_id(1), release.number, activity, at(7)).await.expect("it is completed");
+    assert_eq!((done.state, done.release), (PushState::Completed, Some(release.number)));
+    assert_eq!(store.push(&push_id(1)).await, Ok(Some(done)));
+    let app = store.app(&app).await.expect("it is read").expect("it is there");
+    assert_eq!((app.release, app.updated_at), (Some(release.number), at(7)));
+    let activity = store.activity(Some(&app.name), Page::default()).await.expect("it is read");
+    assert_eq!(activity.items[0].text, "v1 serves");
+}
+
+async fn a_push_that_cannot_be_completed_changes_nothing(store: &dyn Control) {
+    let app = create(store, "greeter").await;
+    deploying(store, 1).await;
+    let activity = new_activity(Some("greeter"), "v1 serves");
+    let refused = store.complete_push(&push_id(1), number(1), activity.clone(), at(7)).await;
+    assert_eq!(refused, Err(StoreError::UnknownRelease { app: app.clone(), number: number(1) }));
+    store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    store.insert_push(new_push(2, "greeter")).await.expect("it is queued");
+    let refused = store.complete_push(&push_id(2), number(1), activity, at(7)).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+
+    let push = store.push(&push_id(1)).await.expect("it is read").expect("it is there");
+    assert_eq!((push.state, push.release), (PushState::Deploying, None));
+    assert_eq!(store.app(&app).await.expect("it is read").expect("it is there").release, None);
+    assert_eq!(store.activity(Some(&app), Page::default()).await.expect("it is read").items, []);
+}
+
+async fn the_log_of_a_push_is_kept_in_order_and_bounded(store: &dyn Control) {
+    create(store, "greeter").await;
+    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    for line in ["received", "compiled", "ready"] {
+        assert_eq!(store.append_push_log(&push_id(1), line, at(3)).await, Ok(true));
+    }
+    let lines = store.push_log(&push_id(1), 1).await.expect("the log is read");
+    let texts: Vec<_> = lines.iter().map(|line| (line.number, line.text.as_str(), line.at)).collect();
+    assert_eq!(texts, [(2, "compiled", at(3)), (3, "ready", at(3))]);
+
+    let long = "ä".repeat(limits::PUSH_LOG_LINE_BYTES_MAX);
+    store.append_push_log(&push_id(1), &long, at(3)).await.expect("a long line is cut");
+    let kept = store.push_log(&push_id(1), 3).await.expect("the log is read").remove(0).text;
+    assert!(kept.len() <= limits::PUSH_LOG_LINE_BYTES_MAX && long.starts_with(&kept));
+    let unknown = store.append_push_log(&push_id(2), "lost", at(3)).await;
+    assert_eq!(unknown, Err(StoreError::UnknownPush { id: push_id(2) }));
+}
+
+async fn the_oldest_pushes_that_are_done_make_room(store: &dyn Control) {
+    create(store, "greeter").await;
+    let id = |number: u32| {
+        let [.., high, low] = number.to_be_bytes();
+        PushId::from_random([high, low / 32, low % 32, 0, 0, 0, 0, 0, 0, 0])
+    };
+    let queue = |number: u32| store.insert_push(NewPush { id: id(number), ..new_push(1, "greeter") });
+    for number in 0..3 {
+        queue(number).await.expect("it is queued");
+    }
+    store.advance_push(&id(0), PushEvent::Cancel, None, at(1)).await.expect("it is done");
+    store.advance_push(&id(1), PushEvent::Take, None, at(1)).await.expect("it is under way");
+    store.advance_push(&id(2), PushEvent::Fail, None, at(1)).await.expect("it is done");
+    for queued in futures::future::join_all((3..limits::PUSHES_KEPT + 2).map(queue)).await {
+        queued.expect("it is queued");
+    }
+    assert_eq!(store.push(&id(0)).await, Ok(None), "it was the oldest, and done");
+    assert!(store.push(&id(1)).await.expect("it is read").is_some(), "it is not done");
+    assert!(store.push(&id(2)).await.expect("it is read").is_some(), "it is within the bound");
+}

@@ -1,0 +1,94 @@
+//! Activity, tokens, and what holds for every list and text.
+
+use isopod_policy::{PushEvent, Role, Scope};
+use isopod_store::{Control, Page, Reason, StoreError, Token, limits};
+
+use super::{create, page};
+use crate::{at, name, new_activity, new_push, push_id};
+
+every_backend!(
+    what_is_too_long_is_cut_off,
+    activity_is_kept_in_order,
+    the_oldest_activity_makes_room,
+    a_token_is_found_by_its_hash,
+    a_cursor_of_another_kind_is_refused,
+);
+
+async fn what_is_too_long_is_cut_off(store: &dyn Control) {
+    create(store, "greeter").await;
+    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    let long = "ä".repeat(limits::REASON_BYTES_MAX);
+    let reason = Reason { code: "build-failed".to_owned(), detail: long.clone() };
+    let failed = store.advance_push(&push_id(1), PushEvent::Fail, Some(reason), at(1)).await.expect("it fails");
+    assert_eq!(failed.reason.expect("it has a reason").detail.len(), limits::REASON_BYTES_MAX);
+    let entry = store.append_activity(new_activity(None, &long)).await.expect("it is recorded");
+    assert_eq!(entry.text.len(), limits::ACTIVITY_TEXT_BYTES_MAX);
+    assert_eq!(store.activity(None, Page::default()).await.expect("it is read").items, [entry]);
+}
+
+async fn activity_is_kept_in_order(store: &dyn Control) {
+    create(store, "greeter").await;
+    let mut entries = Vec::new();
+    for text in ["one", "two", "three"] {
+        entries.push(store.append_activity(new_activity(Some("greeter"), text)).await.expect("it is recorded"));
+        store.append_activity(new_activity(None, "noise")).await.expect("it is recorded");
+    }
+    let app = name("greeter");
+    let newest = store.activity(Some(&app), page(None, 2)).await.expect("it is read");
+    assert_eq!(newest.items, [entries[2].clone(), entries[1].clone()]);
+    let oldest = store.activity(Some(&app), page(newest.next.as_deref(), 2)).await.expect("it is read");
+    assert_eq!((oldest.items, oldest.next), (vec![entries[0].clone()], None));
+    let later = store.activity_after(Some(&app), entries[0].id).await.expect("it is read");
+    assert_eq!(later, [entries[1].clone(), entries[2].clone()]);
+    assert_eq!(store.activity(None, Page::default()).await.expect("it is read").items.len(), 6);
+    assert_eq!(store.activity_after(None, entries[1].id).await.expect("it is read").len(), 3);
+}
+
+async fn the_oldest_activity_makes_room(store: &dyn Control) {
+    let many = limits::ACTIVITY_ENTRIES_MAX + limits::ACTIVITY_TRIM_EVERY;
+    let first = store.append_activity(new_activity(None, "the very first")).await.expect("it is recorded");
+    let appends = (0..many).map(|_| store.append_activity(new_activity(Some("busy"), "again")));
+    for appended in futures::future::join_all(appends).await {
+        appended.expect("it is recorded");
+    }
+    let mut kept = 0;
+    let mut after = 0;
+    loop {
+        let some = store.activity_after(Some(&name("busy")), after).await.expect("it is read");
+        let Some(last) = some.last() else { break };
+        kept += some.len();
+        after = last.id;
+    }
+    assert_eq!(kept, limits::ACTIVITY_ENTRIES_MAX as usize);
+    let others = store.activity_after(None, 0).await.expect("it is read");
+    assert_eq!(others[0], first, "an app makes room only among its own entries");
+}
+
+async fn a_token_is_found_by_its_hash(store: &dyn Control) {
+    let token = |name: &str, hash: &str| Token {
+        name: name.to_owned(),
+        hash: hash.to_owned(),
+        role: Role::Deploy,
+        scope: Scope::Apps(vec![crate::name("greeter")]),
+        created_at: at(1),
+    };
+    store.insert_token(token("ci", "aa")).await.expect("it is kept");
+    store.insert_token(token("admin", "bb")).await.expect("it is kept");
+    assert_eq!(store.token("aa").await, Ok(Some(token("ci", "aa"))));
+    assert_eq!(store.token("cc").await, Ok(None));
+    assert_eq!(store.tokens().await, Ok(vec![token("admin", "bb"), token("ci", "aa")]));
+    let refused = store.insert_token(token("ci", "dd")).await;
+    assert_eq!(refused, Err(StoreError::TokenExists { name: "ci".to_owned() }));
+    store.delete_token("ci").await.expect("it is removed");
+    assert_eq!(store.token("aa").await, Ok(None));
+    assert_eq!(store.delete_token("ci").await, Err(StoreError::UnknownToken { name: "ci".to_owned() }));
+}
+
+async fn a_cursor_of_another_kind_is_refused(store: &dyn Control) {
+    let bad = || page(Some("not-a-number"), 2);
+    let expected = StoreError::BadCursor { cursor: "not-a-number".to_owned() };
+    assert_eq!(store.pushes(&name("greeter"), bad()).await, Err(expected.clone()));
+    assert_eq!(store.releases(&name("greeter"), bad()).await, Err(expected.clone()));
+    assert_eq!(store.unfinished_pushes(bad()).await, Err(expected.clone()));
+    assert_eq!(store.activity(None, bad()).await, Err(expected));
+}
