@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::StoreError;
 use crate::error::shown;
-use crate::files::{private_file, private_folder, sync_folder, write_whole};
+use crate::files::{blocking, names, private_file, private_folder, remove_unused_files, sync_folder, write_whole};
 use crate::limits::BLOBS_PER_PAGE;
 
 /// The name of a blob: 64 hexadecimal digits of SHA-256, in small letters.
@@ -149,20 +149,8 @@ impl Blobs {
 
     /// Removes the blobs that are not in use and were not put for `idle`.
     pub(crate) async fn remove_unused(&self, in_use: HashSet<Digest>, idle: Duration) -> Result<usize, StoreError> {
-        let inner = self.inner.clone();
-        blocking(move || {
-            let mut removed = 0;
-            for name in names(&inner.folder)? {
-                let Ok(digest) = name.parse::<Digest>() else { continue };
-                let path = inner.folder.join(name);
-                if !in_use.contains(&digest) && was_idle(&path, idle) {
-                    fs::remove_file(&path).map_err(|error| StoreError::file(&path, &error))?;
-                    removed += 1;
-                }
-            }
-            Ok(removed)
-        })
-        .await
+        let keep = move |name: &str| name.parse::<Digest>().map_or(true, |digest| in_use.contains(&digest));
+        remove_unused_files(&self.inner.folder, keep, idle).await
     }
 
     /// The digests after the given one in order, at most `BLOBS_PER_PAGE` of them.
@@ -204,27 +192,4 @@ impl Inner {
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     let same_length = fs::metadata(path).is_ok_and(|found| usize::try_from(found.len()) == Ok(bytes.len()));
     same_length && fs::read(path).is_ok_and(|found| found == bytes)
-}
-
-/// Whether nobody put the blob for so long. One whose age cannot be told, as after a change of the clock, was not.
-fn was_idle(path: &Path, idle: Duration) -> bool {
-    let modified = fs::metadata(path).and_then(|found| found.modified());
-    modified.ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= idle)
-}
-
-/// The names in the folder that are text; blobs have no others.
-fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
-    let failed = |error| StoreError::file(folder, &error);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        names.extend(entry.map_err(failed)?.file_name().into_string());
-    }
-    Ok(names)
-}
-
-/// Runs what waits for the disk on a thread that may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
 }

@@ -1,10 +1,11 @@
-//! Files and folders that only their owner may read. Owns the modes, the fsync of a folder, and how a file comes to be
-//! there whole or not at all. Never reads content.
+//! Files and folders that only their owner may read. Owns the modes, the fsync of a folder, how a file comes to be there
+//! whole or not at all, and how files that nobody needs are swept up. Never reads content.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::StoreError;
 
@@ -56,7 +57,59 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
 /// Removes a folder with all below it; that it is not there is fine.
 pub(crate) fn remove_folder(path: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::file(path, &error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::file(path, &error)),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// The names in a folder that are text; no others are ours.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let failed = |error| StoreError::file(folder, &error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        names.extend(entry.map_err(failed)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// Removes the files right in the folder that `keep` does not want by their name and that nobody has written for `idle`,
+/// and returns how many they were. For folders of what can be made again, such as compiled code.
+///
+/// `idle` must be longer than it takes to write a file and record its use.
+pub async fn remove_unused_files(
+    folder: &Path,
+    keep: impl Fn(&str) -> bool + Send + 'static,
+    idle: Duration,
+) -> Result<usize, StoreError> {
+    let folder = folder.to_owned();
+    blocking(move || {
+        let mut removed = 0;
+        for name in names(&folder)? {
+            let path = folder.join(&name);
+            if keep(&name) || !was_idle(&path, idle) {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(StoreError::file(&path, &error)),
+            }
+        }
+        Ok(removed)
+    })
+    .await
+}
+
+/// Whether it is a file that nobody wrote for so long. If its age cannot be told, as after a change of the clock, it is not.
+fn was_idle(path: &Path, idle: Duration) -> bool {
+    let file = fs::metadata(path).ok().filter(Metadata::is_file);
+    let modified = file.and_then(|file| file.modified().ok());
+    modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= idle)
+}
+
+/// Runs what waits for the disk on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
 }

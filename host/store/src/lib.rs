@@ -19,6 +19,7 @@ mod store;
 pub use blobs::{Blobs, Digest};
 pub use control::Control;
 pub use error::StoreError;
+pub use files::remove_unused_files;
 pub use kv::KvStore;
 pub use model::{
     Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,

@@ -1,6 +1,7 @@
 //! The data folder as a whole. Owns the order in which its parts are opened, and what belongs together when an app is
 //! created or deleted. Never works without the folder's lock.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::model::{
     Token,
 };
 use crate::sqlite::Sqlite;
-use crate::{Blobs, Control, KvStore, Secrets, StoreError};
+use crate::{Blobs, Control, Digest, KvStore, Secrets, StoreError};
 
 /// What may be set when a store is opened.
 #[derive(Debug, Clone, Default)]
@@ -70,10 +71,15 @@ impl Store {
         &self.inner.blobs
     }
 
-    /// Removes the blobs that neither a release nor a push names and that nobody has put for `idle`, and returns how many
-    /// they were. Meant to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
+    /// The digests of all bundles that a release, or a push that is not done, names: what must not be removed, here or
+    /// wherever something made from a bundle is kept.
+    pub async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
+        self.inner.control.bundles_in_use().await
+    }
+
+    /// Removes the blobs that are not in use and that nobody has put for `idle`, and returns how many they were. Meant to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
     pub async fn remove_unused_blobs(&self, idle: Duration) -> Result<usize, StoreError> {
-        let in_use = self.inner.control.bundles_in_use().await?;
+        let in_use = self.bundles_in_use().await?;
         self.inner.blobs.remove_unused(in_use, idle).await
     }
 

@@ -67,7 +67,7 @@ impl Sqlite {
         apps::names(&connection).map_err(|error| error.explain(&self.path))
     }
 
-    /// The digests of all bundles that a release or a push names.
+    /// The digests of all bundles that a release, or a push that is not done, names.
     pub(crate) async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
         self.read(releases::bundles_in_use).await
     }

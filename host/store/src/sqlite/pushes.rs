@@ -16,7 +16,7 @@ const COLUMNS: &str =
 
 /// The states in which nothing more can happen to a push, as [`PushState::is_final`] has them. SQLite takes the index of
 /// unfinished pushes only where these are the very words of the index.
-const FINAL: &str = "('completed', 'failed', 'cancelled')";
+pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 
 /// A push with its row's number, which is the cursor of lists.
 struct Numbered {

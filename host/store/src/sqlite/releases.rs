@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use isopod_policy::{AppName, ReleaseNumber};
 use rusqlite::{Connection, Row, params};
 
+use super::pushes;
 use super::rows::{Sql, all, first, json, parsed, time, to_json};
 use crate::limits::RELEASES_KEPT;
 use crate::model::{NewRelease, Page, Paged, Release};
@@ -65,10 +66,14 @@ fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
     Ok(())
 }
 
-/// The digests that releases and pushes name, each once.
+/// The digests that releases and pushes that are not done name, each once.
 pub(super) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
-    let sql = "SELECT bundle FROM releases UNION SELECT bundle FROM pushes WHERE bundle IS NOT NULL";
-    Ok(all(connection, sql, [], |row| parsed(row, "bundle"))?.into_iter().collect())
+    let sql = format!(
+        "SELECT bundle FROM releases UNION
+         SELECT bundle FROM pushes WHERE bundle IS NOT NULL AND state NOT IN {}",
+        pushes::FINAL
+    );
+    Ok(all(connection, &sql, [], |row| parsed(row, "bundle"))?.into_iter().collect())
 }
 
 pub(super) fn get(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sql<Option<Release>> {

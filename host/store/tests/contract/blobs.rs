@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
-use isopod_store::{Blobs, Control, Digest, StoreError};
+use isopod_policy::PushEvent;
+use isopod_store::{Blobs, Control, Digest, StoreError, remove_unused_files};
 
-use crate::{new_app, new_release, on_disk};
+use crate::{at, new_app, new_push, new_release, on_disk, push_id};
 
 fn blobs() -> (tempfile::TempDir, Blobs) {
     let folder = tempfile::tempdir().expect("a folder can be made");
@@ -87,6 +88,38 @@ async fn only_blobs_that_nobody_uses_and_nobody_just_put_are_removed() {
     age(&unused, hour * 2);
     assert_eq!(store.remove_unused_blobs(hour).await, Ok(1));
     assert_eq!(store.blobs().list(None).await, Ok(vec![used]));
+}
+
+#[tokio::test]
+async fn the_bundle_of_a_push_is_in_use_until_the_push_is_done() {
+    let backend = on_disk();
+    let store = &backend.store;
+    store.create_app(new_app("greeter")).await.expect("it is created");
+    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    let bundle = new_push(1, "greeter").bundle.expect("the test's pushes have one");
+    assert_eq!(store.bundles_in_use().await, Ok([bundle].into()));
+    store.advance_push(&push_id(1), PushEvent::Fail, None, at(1)).await.expect("it fails");
+    assert_eq!(store.bundles_in_use().await, Ok([].into()));
+}
+
+#[tokio::test]
+async fn only_files_that_nobody_wants_and_nobody_just_wrote_are_swept_up() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("old-folder")).expect("the test may make it");
+    let hour = Duration::from_secs(3_600);
+    for name in ["wanted-1.cwasm", "old-1.cwasm", "old-1.sha256", "young-1.cwasm", "old-folder"] {
+        if name != "old-folder" {
+            fs::write(path(name), b"code").expect("the test may write");
+        }
+        let modified = SystemTime::now() - if name.starts_with("young") { hour / 2 } else { hour * 2 };
+        fs::File::open(path(name)).and_then(|file| file.set_modified(modified)).expect("the test may change it");
+    }
+    let removed = remove_unused_files(folder.path(), |name| name.starts_with("wanted"), hour).await;
+    assert_eq!(removed, Ok(2));
+    let mut left: Vec<_> = fs::read_dir(folder.path()).expect("it is read").flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["old-folder", "wanted-1.cwasm", "young-1.cwasm"]);
 }
 
 #[tokio::test]
