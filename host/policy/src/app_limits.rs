@@ -58,7 +58,8 @@ pub enum LimitError {
     OutOfRange { limit: &'static str, given: String, least: String, most: String },
 }
 
-fn within<T: PartialOrd + Copy>(
+/// The value, if it is in range.
+pub(crate) fn within<T: PartialOrd + Copy>(
     limit: &'static str,
     value: T,
     range: &RangeInclusive<T>,

@@ -4,28 +4,47 @@
 
 mod access;
 pub mod address;
+pub mod advise;
 mod app_limits;
 mod app_state;
 pub mod bundle;
+pub mod config_vars;
+pub mod formation;
 mod grants;
+mod health;
 mod ids;
+mod json;
 pub mod limits;
 pub mod manifest;
 mod names;
+mod nearest;
+mod process;
 mod push_state;
+pub mod release_diff;
 mod release_state;
+mod restart;
+pub mod retention;
+mod schedule;
+pub mod swap_watch;
 pub mod units;
 
 pub use access::{Role, Scope};
 pub use app_limits::{LimitError, Limits};
 pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
 pub use bundle::{Bundle, BundleError, BundleKind};
+pub use config_vars::{ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};
+pub use formation::{Exported, Formation, FormationChange, FormationError, NewProcess};
 pub use grants::{Access, FolderError, Grants, HttpGrant, HttpGrantError, Reach};
+pub use health::{Health, HealthError};
 pub use ids::{IdError, InstanceId, PushId, ReleaseNumber, RequestId};
-pub use manifest::{Entry, Isolation, Manifest, ManifestError, Process};
+pub use manifest::{Isolation, Manifest, ManifestError};
 pub use names::{AppName, NameError, NameRule, ProcessName};
+pub use process::{Entry, Process, Scale};
 pub use push_state::{PushEvent, PushState};
+pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
+pub use restart::{Next, Restarts};
+pub use schedule::{Due, Schedule, ScheduleError, due};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

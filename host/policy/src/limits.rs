@@ -25,6 +25,10 @@ pub const FOLDER_GRANTS_MAX: usize = 32;
 pub const CONFIG_VARS_MAX: usize = 256;
 /// Refuses: as for the number of config vars.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Refuses: a longer name is a mistake.
+pub const CONFIG_KEY_BYTES_MAX: usize = 128;
+/// Refuses: keys and values of an app together, since every release keeps a copy of them.
+pub const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Refuses: arguments are copied into every instance.
 pub const ARGUMENTS_MAX: usize = 64;
 /// Refuses: a key, a path, a command or an argument longer than this is a mistake.
@@ -57,3 +61,60 @@ pub const QUEUE: RangeInclusive<u32> = 1..=100_000;
 pub const TABLE_ELEMENTS: RangeInclusive<u32> = 100..=1_000_000;
 /// Refuses at the manifest: longer lines are cut, so that one line cannot fill the log.
 pub const LOG_LINE_BYTES: RangeInclusive<u64> = 256..=64 * KIB;
+
+/// Refuses at the manifest: an instance that is not well for longer than this after its start is not well.
+pub const HEALTH_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
+/// Refuses at the manifest: below, checks would be a load of their own; above, they would notice nothing in time.
+pub const HEALTH_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// Refuses at the manifest: a check holds an instance as a request does.
+pub const HEALTH_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+/// Refuses at the manifest: none would be no check at all, and more would never be reached in time.
+pub const HEALTH_THRESHOLD: RangeInclusive<u32> = 1..=100;
+/// The grace of a health check that names none.
+pub const HEALTH_GRACE_USUAL: Duration = Duration::from_secs(5);
+/// The interval of a health check that names none.
+pub const HEALTH_INTERVAL_USUAL: Duration = Duration::from_secs(10);
+/// The timeout of a health check that names none.
+pub const HEALTH_TIMEOUT_USUAL: Duration = Duration::from_secs(2);
+/// The threshold of a health check that names none.
+pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
+
+/// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years, from one
+/// 29 February on a certain weekday to the next.
+pub const SCHEDULE_SEARCH_YEARS: i64 = 48;
+
+/// Counts the rest: a sentence about a release names so many of the things that changed.
+pub const CHANGES_NAMED_MAX: usize = 4;
+/// Cuts: a value in such a sentence has so many characters; the whole of it stands in the release.
+pub const CHANGE_VALUE_CHARS_MAX: usize = 60;
+
+/// Waits: from the least after the first end to the most after many, each twice as long as the one before. The least is
+/// hardly noticed, and the most keeps an instance that cannot start from being a load.
+pub const RESTART_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
+/// An instance that ends sooner after its start than this has crashed quickly.
+pub const RESTART_QUICK: Duration = Duration::from_secs(5);
+/// An instance that ran for so long ran well: its back-off starts anew.
+pub const RESTART_WELL: Duration = Duration::from_secs(10);
+/// Refuses: after so many quick ends in a row an instance is not started again, since that wouldn't help.
+pub const CRASH_LOOP_ENDS: u32 = 5;
+
+/// Ends the watch after a swap: what is bad shows in a few seconds of traffic, and a longer watch keeps the old release.
+pub const SWAP_WATCH: Duration = Duration::from_secs(10);
+/// Fewer failures than this say nothing, however few requests there were.
+pub const SWAP_FAILURES_MIN: u64 = 5;
+/// A release is worse only if it fails more than so many times as often as the one before …
+pub const SWAP_WORSE_FACTOR: f64 = 3.0;
+/// … and by more than this part of all requests.
+pub const SWAP_WORSE_MORE: f64 = 0.10;
+/// The part of requests that must fail where the release before had none to compare with.
+pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
+
+/// Deletes: so many of an app's releases are kept whatever became of them.
+pub const RELEASES_KEPT: usize = 20;
+/// Deletes: a release that was current is kept for so long after, to be rolled back to.
+pub const RELEASES_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Advises: an app with more monthly users than this is one for production.
+pub const LOW_MONTHLY_USERS_MAX: u64 = 5_000;
+/// Advises: an app with more events a month for each user than this is one for production.
+pub const LOW_EVENTS_PER_USER_MAX: u64 = 200;

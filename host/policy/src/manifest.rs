@@ -1,7 +1,9 @@
-//! The manifest of an app, `isopod.toml`, with everything resolved: what is absent in the file has its default here. Owns
-//! the types and how they are printed as TOML and JSON. Reading stands in `manifest/read.rs`.
+//! The manifest of an app, `isopod.toml`. What is absent in the file has its default here, the minimum and maximum of
+//! process types aside, which depend on the app's type. Owns the type and how it is printed as TOML and JSON. Reading
+//! stands in `manifest/`.
 
 mod read;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +11,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use crate::process::{Entry, Process};
+
+use crate::nearest::did_you_mean;
 use crate::{AppName, AppType, Grants, Limits, ProcessName, UnknownWord};
 
 /// What `isopod.toml` says.
@@ -37,78 +42,6 @@ pub struct Manifest {
     /// Plain config vars. Secrets are set at the host and never stand in a file.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
-}
-
-/// One process type: how and when the app's component runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Process {
-    /// Which of the component's exports is called.
-    pub entry: Entry,
-    /// The path of the health check, for processes that serve HTTP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub health: Option<String>,
-    /// How many instances always run.
-    pub min: u32,
-    /// How many instances may run at most.
-    pub max: u32,
-    /// When an event of type `isopod.schedule` is delivered, as five fields of cron.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<String>,
-    /// Arguments of the component.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<String>,
-}
-
-impl Process {
-    /// A process type with nothing set but its entry.
-    pub fn new(entry: Entry) -> Self {
-        let max = Limits::default().instances_max;
-        Self { entry, health: None, min: 0, max, schedule: None, args: Vec::new() }
-    }
-}
-
-/// Which of a component's exports a process type calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Entry {
-    /// It answers HTTP requests.
-    Http,
-    /// It handles events.
-    Events,
-    /// It runs once, as a program does.
-    Command,
-}
-
-impl Entry {
-    /// Every entry.
-    pub const ALL: [Self; 3] = [Self::Http, Self::Events, Self::Command];
-
-    /// The word for the entry.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Events => "events",
-            Self::Command => "command",
-        }
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Entry {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Self::ALL.into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownWord {
-            what: "entry",
-            given: text.chars().take(80).collect(),
-            expected: "\"http\", \"events\" or \"command\"",
-        })
-    }
 }
 
 /// Whether requests share instances.
@@ -171,7 +104,7 @@ impl Manifest {
         read::parse(text)
     }
 
-    /// Prints the manifest as TOML with all defaults spelled out; [`Manifest::parse`] reads the same manifest back.
+    /// Prints the manifest as TOML with grants and limits spelled out; [`Manifest::parse`] reads the same manifest back.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a manifest holds only strings, numbers, lists and tables with text keys")
     }
@@ -233,11 +166,4 @@ pub enum ManifestProblem {
     /// More entries than allowed.
     #[error("{key:?} has {count} entries, and at most {max} are allowed")]
     TooMany { key: String, count: usize, max: usize },
-}
-
-fn did_you_mean(nearest: Option<&str>, known: &str) -> String {
-    match nearest {
-        Some(nearest) => format!("; did you mean {nearest:?}?"),
-        None => format!("; known here: {known}"),
-    }
 }

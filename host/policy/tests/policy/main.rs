@@ -1,7 +1,11 @@
 //! What the policy decides, as facts and as properties. Owns one module per kind of decision; uses only what is public.
 
 mod bundles;
+mod config_vars;
+mod formations;
 mod grants;
 mod ids;
 mod manifests;
 mod names;
+mod release_diffs;
+mod schedules;

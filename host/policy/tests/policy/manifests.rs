@@ -1,10 +1,12 @@
 //! How `isopod.toml` is read, what it answers to mistakes, and that it is printed as it was read.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use isopod_policy::{
-    Access, AppType, Entry, Grants, HttpGrant, Isolation, Limits, Manifest, Process, ProcessName, limits,
+    Access, AppType, Entry, Grants, Health, HttpGrant, Isolation, Limits, Manifest, Process, ProcessName, Schedule,
+    limits,
 };
 use proptest::prelude::*;
 
@@ -46,9 +48,11 @@ fn everything_that_is_written_is_read() {
     assert_eq!((manifest.app_type, manifest.isolation), (AppType::Staging, Isolation::Request));
     assert_eq!(manifest.component.as_deref(), Some("target/wasm32-wasip2/release/greeter.wasm"));
     let web = &manifest.processes["web"];
-    assert_eq!((web.entry, web.health.as_deref(), web.min, web.max), (Entry::Http, Some("/healthz"), 0, 4));
+    assert_eq!((web.entry, web.min, web.max), (Entry::Http, Some(0), Some(4)));
+    assert_eq!(web.health, Some(Health::of_path("/healthz").expect("it is a path")));
     let nightly = &manifest.processes["nightly"];
-    assert_eq!((nightly.schedule.as_deref(), nightly.args.as_slice()), (Some("0 3 * * *"), &["--deep".to_owned()][..]));
+    assert_eq!(nightly.schedule.as_ref().map(Schedule::as_str), Some("0 3 * * *"));
+    assert_eq!(nightly.args, ["--deep"]);
     assert_eq!(
         manifest.grants.http.iter().map(HttpGrant::to_string).collect::<Vec<_>>().join(" "),
         "api.github.com *.example.org:8443"
@@ -69,12 +73,34 @@ fn a_name_alone_is_a_manifest_that_grants_nothing() {
 }
 
 #[test]
-fn only_production_keeps_an_instance_warm_by_itself() {
-    let min = |head: &str| {
-        let text = format!("name = \"a\"\n{head}\n[processes.web]\n");
-        Manifest::parse(&text).expect("the manifest is valid").processes["web"].min
+fn what_nobody_said_of_a_process_stays_unsaid() {
+    let text = "name = \"a\"\ntype = \"production\"\n[processes.web]\n[processes.job]\nentry = \"command\"";
+    let manifest = Manifest::parse(text).expect("the manifest is valid");
+    for process in manifest.processes.values() {
+        assert_eq!(*process, Process::new(process.entry));
+    }
+    assert!(!manifest.to_toml().contains("min ="), "{}", manifest.to_toml());
+}
+
+#[test]
+fn a_health_check_is_a_path_or_a_table() {
+    let health = |written: &str| {
+        let text = format!("name = \"a\"\n[processes.web]\nhealth = {written}");
+        let manifest = Manifest::parse(&text).expect(written);
+        manifest.processes["web"].health.clone().expect("there is a health check")
     };
-    assert_eq!((min("type = \"dev\""), min("type = \"staging\""), min("type = \"production\"")), (0, 0, 1));
+    let usual = Health::of_path("/h").expect("it is a path");
+    assert_eq!(health("\"/h\""), usual);
+    assert_eq!(health("{ path = \"/h\" }"), usual);
+    let written = "{ path = \"/h\", grace = \"0s\", interval = \"1m\", timeout = \"500ms\", threshold = 1 }";
+    let said = Health {
+        grace: Duration::ZERO,
+        interval: Duration::from_secs(60),
+        timeout: Duration::from_millis(500),
+        threshold: 1,
+        ..usual
+    };
+    assert_eq!(health(written), said);
 }
 
 /// The manifest of a mistake, and the words of the answer.
@@ -102,9 +128,15 @@ fn every_mistake_is_answered_with_its_place_and_a_way_out() {
         ("name = \"a\"\n[processes.web]\nentry = \"htp\"", "expected \"http\", \"events\" or \"command\""),
         ("name = \"a\"\n[processes.web]\nhealth = \"healthz\"", "begins with '/'"),
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nhealth = \"/h\"", "needs entry = \"http\""),
+        ("name = \"a\"\n[processes.web]\nhealth = 1", "must be a path in quotes or a table"),
+        ("name = \"a\"\n[processes.web.health]\ngrace = \"5s\"", "\"processes.web.health.path\" is missing"),
+        ("name = \"a\"\n[processes.web.health]\nintervall = \"5s\"", "did you mean \"processes.web.health.interval\"?"),
+        ("name = \"a\"\n[processes.web.health]\npath = \"/\"\ngrace = 5", "in quotes, such as \"5s\""),
+        ("name = \"a\"\n[processes.web.health]\npath = \"/\"\nthreshold = 0", "choose from 1 to 100"),
         ("name = \"a\"\n[processes.web]\nschedule = \"0 3 * * *\"", "needs entry = \"events\""),
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"daily\"", "five fields"),
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 25 * * *\"", "\"25\" is no hour"),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 0 30 2 *\"", "never comes"),
         (
             "name = \"a\"\n[processes.web]\nmin = 5\nmax = 3",
             "line 3, column 7: \"processes.web.min\": min = 5 is above",
@@ -153,18 +185,6 @@ fn what_is_too_large_or_too_many_is_refused() {
 }
 
 #[test]
-fn every_usual_schedule_is_read() {
-    for schedule in ["* * * * *", "*/5 * * * *", "0 3 1,15 * 1-5", "0-30/10 0 * 1 7", "  0   3 * * *  "] {
-        let text = format!("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"{schedule}\"");
-        Manifest::parse(&text).unwrap_or_else(|error| panic!("{schedule}: {error}"));
-    }
-    for schedule in ["60 * * * *", "5-1 * * * *", "*/0 * * * *", "a * * * *", "1, * * * *", "* * 0 * *", "* * * * 8"] {
-        let text = format!("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"{schedule}\"");
-        assert!(Manifest::parse(&text).is_err(), "{schedule}");
-    }
-}
-
-#[test]
 fn json_is_read_by_the_same_rules() {
     let manifest = Manifest::parse(FULL).expect("the manifest is valid");
     let json = serde_json::to_string(&manifest).expect("it serialises");
@@ -174,14 +194,36 @@ fn json_is_read_by_the_same_rules() {
     assert!(serde_json::from_str::<Manifest>(r#"{"name":"a","build":null}"#).is_err());
 }
 
+fn health() -> impl Strategy<Value = Health> {
+    let milliseconds = |range: &RangeInclusive<Duration>| {
+        let whole = |end: &Duration| u64::try_from(end.as_millis()).expect("it is short");
+        (whole(range.start())..=whole(range.end())).prop_map(Duration::from_millis)
+    };
+    let durations = (
+        milliseconds(&limits::HEALTH_GRACE),
+        milliseconds(&limits::HEALTH_INTERVAL),
+        milliseconds(&limits::HEALTH_TIMEOUT),
+    );
+    let said = proptest::option::of((durations, limits::HEALTH_THRESHOLD));
+    ("/[a-z0-9/?-]{0,10}", said).prop_map(|(path, said)| {
+        let usual = Health::of_path(&path).expect("it is a path");
+        match said {
+            None => usual,
+            Some(((grace, interval, timeout), threshold)) => Health { grace, interval, timeout, threshold, ..usual },
+        }
+    })
+}
+
 fn process() -> impl Strategy<Value = Process> {
-    let health = proptest::option::of("/[a-z0-9/-]{0,10}");
-    let schedule = proptest::option::of(prop_oneof![Just("0 3 * * *".to_owned()), Just("*/5 1-3 * * 1,5".to_owned())]);
+    let health = proptest::option::of(health());
+    let schedule = prop_oneof![Just("0 3 * * *"), Just("  */5 1-3 *   * MON,5 ")];
+    let schedule = proptest::option::of(schedule.prop_map(|text| Schedule::parse(text).expect("it is a schedule")));
     let args = proptest::collection::vec("[ -~äö\n]{0,10}", 0..3);
-    (0..3usize, health, schedule, 0..5u32, 5..10u32, args).prop_map(|(entry, health, schedule, min, max, args)| {
+    let (min, max) = (proptest::option::of(0..5u32), proptest::option::of(5..10u32));
+    (0..3usize, health, schedule, min, max, args).prop_map(|(entry, health, schedule, min, max, args)| {
         let entry = Entry::ALL[entry];
         let health = health.filter(|_| entry == Entry::Http);
-        let schedule = schedule.filter(|_| entry == Entry::Events);
+        let schedule = schedule.filter(|_| entry != Entry::Http);
         Process { health, schedule, min, max, args, ..Process::new(entry) }
     })
 }

@@ -1,0 +1,134 @@
+//! Which type fits an app, from what was measured of its use. Owns the guide and its words. Never measures anything and
+//! never changes a type.
+
+use serde::Serialize;
+
+use crate::AppType;
+use crate::limits::{LOW_EVENTS_PER_USER_MAX, LOW_MONTHLY_USERS_MAX};
+
+/// What was measured of an app's use in one month.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many distinct users (the `subject` of an event) there were.
+    pub monthly_users: u64,
+    /// How many events there were, whoever they came from.
+    pub events: u64,
+}
+
+/// Which type fits.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Advice {
+    /// The type, unless too little was measured to say.
+    pub advice: Option<AppType>,
+    /// Why, as a sentence with numbers.
+    pub reason: String,
+    /// How many distinct users there were.
+    pub monthly_users: u64,
+    /// How many events there were for each of them, if there was any.
+    pub events_per_user: Option<f64>,
+}
+
+impl Usage {
+    /// How many events there were for each user.
+    pub fn events_per_user(&self) -> Option<f64> {
+        (self.monthly_users > 0).then(|| self.events as f64 / self.monthly_users as f64)
+    }
+}
+
+/// Advises a type for an app whose type is `present`. `dev` and `staging` fit the same use and differ in how code reaches
+/// them, so whoever has one of the two keeps it.
+pub fn advise(present: AppType, usage: Option<Usage>) -> Advice {
+    let usage = usage.unwrap_or_default();
+    let Usage { monthly_users: users, events } = usage;
+    let Some(per_user) = usage.events_per_user() else {
+        let reason = if events == 0 {
+            "nothing was measured this month, so there is nothing to advise from".to_owned()
+        } else {
+            format!(
+                "{events} events were measured this month, but none named its user as \"subject\", so there is nothing to \
+                 advise from"
+            )
+        };
+        return Advice { advice: None, reason, monthly_users: users, events_per_user: None };
+    };
+    let low = match present {
+        AppType::Dev => AppType::Dev,
+        AppType::Staging | AppType::Production => AppType::Staging,
+    };
+    let high_use = users > LOW_MONTHLY_USERS_MAX || per_user > LOW_EVENTS_PER_USER_MAX as f64;
+    let (advice, because) = if high_use {
+        (AppType::Production, "is more than dev and staging are meant for, and production scales by itself with it")
+    } else if present == AppType::Production {
+        (low, "is within what staging is meant for; production is worth it only where a warm instance is")
+    } else {
+        (low, "is within what dev and staging are meant for")
+    };
+    let reason = format!(
+        "{users} monthly {} with {:.1} events each {because} (up to {LOW_MONTHLY_USERS_MAX} users and \
+         {LOW_EVENTS_PER_USER_MAX} events for each)",
+        if users == 1 { "user" } else { "users" },
+        // Rounded up, so that what is above the guide never reads as just within it.
+        (per_user * 10.0).ceil() / 10.0,
+    );
+    Advice { advice: Some(advice), reason, monthly_users: users, events_per_user: Some(per_user) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn advised(present: AppType, monthly_users: u64, events: u64) -> Option<AppType> {
+        advise(present, Some(Usage { monthly_users, events })).advice
+    }
+
+    #[test]
+    fn the_guide_is_followed() {
+        for present in AppType::ALL {
+            let low = if present == AppType::Dev { AppType::Dev } else { AppType::Staging };
+            assert_eq!(advised(present, 12, 42), Some(low));
+            assert_eq!(advised(present, 5_000, 1_000_000), Some(low), "200 events for each of 5,000");
+            assert_eq!(advised(present, 5_000, 1_000_001), Some(AppType::Production));
+            assert_eq!(advised(present, 5_001, 5_001), Some(AppType::Production));
+            assert_eq!(advised(present, 1, 201), Some(AppType::Production));
+            assert_eq!(advised(present, u64::MAX, u64::MAX), Some(AppType::Production));
+        }
+    }
+
+    #[test]
+    fn the_reason_has_the_numbers() {
+        let advice = advise(AppType::Staging, Some(Usage { monthly_users: 12, events: 42 }));
+        assert_eq!(
+            serde_json::to_string(&advice).expect("it serialises"),
+            "{\"advice\":\"staging\",\"reason\":\"12 monthly users with 3.5 events each is within what dev and staging are \
+             meant for (up to 5000 users and 200 events for each)\",\"monthly_users\":12,\"events_per_user\":3.5}"
+        );
+        let high = advise(AppType::Dev, Some(Usage { monthly_users: 5_000, events: 1_000_001 })).reason;
+        assert!(high.starts_with("5000 monthly users with 200.1 events each is more than"), "{high}");
+        let down = advise(AppType::Production, Some(Usage { monthly_users: 1, events: 1 })).reason;
+        assert!(down.starts_with("1 monthly user with 1.0 events each is within what staging"), "{down}");
+    }
+
+    #[test]
+    fn where_nothing_was_measured_that_is_said() {
+        for usage in [None, Some(Usage::default())] {
+            let advice = advise(AppType::Production, usage);
+            assert_eq!((advice.advice, advice.events_per_user), (None, None));
+            assert!(advice.reason.starts_with("nothing was measured"), "{}", advice.reason);
+        }
+        let nameless = advise(AppType::Dev, Some(Usage { monthly_users: 0, events: 7 }));
+        assert_eq!(nameless.advice, None);
+        assert!(nameless.reason.starts_with("7 events were measured"), "{}", nameless.reason);
+    }
+
+    proptest! {
+        #[test]
+        fn more_use_never_asks_for_less(
+            present in 0..3usize, users in 1..10_000u64, events in 0..3_000_000u64, more in 0..3_000_000u64,
+        ) {
+            let present = AppType::ALL[present];
+            prop_assert!(advised(present, users, events) <= advised(present, users, events + more));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The formation: which process types an app has. Owns how it is created, updated and reduced, and what of it a new
+//! manifest takes over. Every change is a function from one formation to the next; never starts or stops an instance.
+
+mod body;
+mod error;
+mod words;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use body::{Change, FormationChange, NewProcess, ProcessChange};
+pub use error::FormationError;
+pub(crate) use error::{HEALTH_NEEDS_HTTP, SCHEDULE_NEEDS_NO_HTTP};
+pub use words::{ScaleError, parse_scale};
+
+use crate::limits::{ARGUMENTS_MAX, PROCESSES_MAX, TEXT_BYTES_MAX};
+use crate::nearest::nearest;
+use crate::{AppType, Entry, Health, Limits, Process, ProcessName, Schedule};
+
+/// The process types of an app, by name.
+pub type Formation = BTreeMap<ProcessName, Process>;
+
+/// Which entries a component exports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// It serves HTTP.
+    pub http: bool,
+    /// It handles events.
+    pub events: bool,
+    /// It is a command.
+    pub command: bool,
+}
+
+impl Exported {
+    /// Whether there is something to call for a process type with this entry.
+    pub fn has(self, entry: Entry) -> bool {
+        match entry {
+            Entry::Http => self.http,
+            Entry::Events => self.events,
+            Entry::Command => self.command,
+        }
+    }
+}
+
+/// The formation of an app of which nobody said anything: `web` for a component that serves HTTP, `worker` for one that
+/// handles events. A command is run by nobody unless somebody says so.
+pub fn usual(exported: Exported) -> Formation {
+    [("web", Entry::Http), ("worker", Entry::Events)]
+        .into_iter()
+        .filter(|(_, entry)| exported.has(*entry))
+        .map(|(name, entry)| (name.parse().expect("both names are valid"), Process::new(entry)))
+        .collect()
+}
+
+/// The formation with one more process type.
+pub fn create(
+    present: &Formation,
+    new: &NewProcess,
+    limits: &Limits,
+    exported: Exported,
+) -> Result<Formation, FormationError> {
+    if present.contains_key(&new.name) {
+        return Err(FormationError::Exists { process: new.name.clone() });
+    }
+    let mut formation = present.clone();
+    formation.insert(new.name.clone(), new.process.clone());
+    if formation.len() > PROCESSES_MAX {
+        return Err(FormationError::TooManyProcesses { max: PROCESSES_MAX });
+    }
+    check_process(&new.name, &new.process, limits)?;
+    check_exported(&new.name, new.process.entry, exported)?;
+    Ok(formation)
+}
+
+/// The formation with some process types changed. What the change doesn't mention stays as it is.
+pub fn update(present: &Formation, change: &FormationChange, limits: &Limits) -> Result<Formation, FormationError> {
+    let mut formation = present.clone();
+    for (name, change) in &change.processes {
+        let Some(process) = formation.get_mut(name) else { return Err(no_such(present, name)) };
+        if change.entry.is_some_and(|entry| entry != process.entry) {
+            return Err(FormationError::EntryFixed { process: name.clone(), entry: process.entry });
+        }
+        change.min.apply(&mut process.min);
+        change.max.apply(&mut process.max);
+        change.health.apply(&mut process.health);
+        change.schedule.apply(&mut process.schedule);
+        if let Some(args) = &change.args {
+            process.args.clone_from(args);
+        }
+        check_process(name, process, limits)?;
+    }
+    Ok(formation)
+}
+
+/// The formation without one process type.
+pub fn remove(present: &Formation, name: &ProcessName) -> Result<Formation, FormationError> {
+    let mut formation = present.clone();
+    if formation.remove(name).is_none() {
+        return Err(no_such(present, name));
+    }
+    if formation.is_empty() {
+        return Err(FormationError::NothingLeft { process: name.clone() });
+    }
+    Ok(formation)
+}
+
+/// Whether a component with these exports can run this formation within these limits.
+pub fn check(formation: &Formation, limits: &Limits, exported: Exported) -> Result<(), FormationError> {
+    if formation.len() > PROCESSES_MAX {
+        return Err(FormationError::TooManyProcesses { max: PROCESSES_MAX });
+    }
+    for (name, process) in formation {
+        check_process(name, process, limits)?;
+        check_exported(name, process.entry, exported)?;
+    }
+    Ok(())
+}
+
+/// The formation of a new release, from what its manifest says and what the app has at present.
+///
+/// A manifest without process types keeps those that the app has. Where one doesn't say a minimum or a maximum, those of
+/// the present process type with the same name and entry stay: they were set by hand, and a deploy is no reason to scale.
+/// What the manifest says wins over what stays, and so do its limits.
+pub fn inherit(said: &Formation, present: &Formation, limits: &Limits) -> Formation {
+    let within = |count: u32| count.min(limits.instances_max);
+    let mut formation = if said.is_empty() { present.clone() } else { said.clone() };
+    for (name, process) in &mut formation {
+        let Some(before) = present.get(name).filter(|before| before.entry == process.entry) else { continue };
+        let (said_min, said_max) = said.get(name).map_or((None, None), |said| (said.min, said.max));
+        process.min = said_min.or(before.min.map(within));
+        process.max = said_max.or(before.max.map(within));
+        if let (Some(min), Some(max)) = (process.min, process.max)
+            && min > max
+        {
+            (process.min, process.max) = (said_min, said_max);
+        }
+    }
+    formation
+}
+
+fn no_such(present: &Formation, name: &ProcessName) -> FormationError {
+    let names: Vec<&str> = present.keys().map(ProcessName::as_str).collect();
+    let nearest = nearest(name.as_str(), names.iter().copied()).map(str::to_owned);
+    FormationError::NoSuchProcess { process: name.clone(), nearest, known: names.join(", ") }
+}
+
+fn check_exported(name: &ProcessName, entry: Entry, exported: Exported) -> Result<(), FormationError> {
+    if exported.has(entry) {
+        return Ok(());
+    }
+    Err(FormationError::EntryNotExported { process: name.clone(), entry })
+}
+
+fn check_process(name: &ProcessName, process: &Process, limits: &Limits) -> Result<(), FormationError> {
+    let most = limits.instances_max;
+    if process.max == Some(0) {
+        return Err(FormationError::MaxZero { process: name.clone() });
+    }
+    for (key, count) in [("min", process.min), ("max", process.max)] {
+        if let Some(given) = count.filter(|count| *count > most) {
+            return Err(FormationError::AboveLimit { process: name.clone(), key, given, most });
+        }
+    }
+    if let (Some(min), Some(max)) = (process.min, process.max)
+        && min > max
+    {
+        return Err(FormationError::MinAboveMax { process: name.clone(), min, max });
+    }
+    if process.health.is_some() && process.entry != Entry::Http {
+        return Err(FormationError::HealthNeedsHttp { process: name.clone() });
+    }
+    if process.schedule.is_some() && process.entry == Entry::Http {
+        return Err(FormationError::ScheduleOnHttp { process: name.clone() });
+    }
+    let too_long = process.args.iter().any(|text| text.len() > TEXT_BYTES_MAX || text.contains('\0'));
+    if process.args.len() > ARGUMENTS_MAX || too_long {
+        return Err(FormationError::BadArguments { process: name.clone() });
+    }
+    Ok(())
+}
+
+/// A process type as people see it: with what nobody said filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShownProcess {
+    /// Which of the component's exports is called.
+    pub entry: Entry,
+    /// The health check, if there is one.
+    pub health: Option<Health>,
+    /// How many instances always run.
+    pub min: u32,
+    /// How many instances may run at most.
+    pub max: u32,
+    /// When it runs or is told, if it has a schedule.
+    pub schedule: Option<Schedule>,
+    /// Arguments of the component.
+    pub args: Vec<String>,
+}
+
+/// The formation as people see it.
+pub fn shown(formation: &Formation, app_type: AppType, limits: &Limits) -> BTreeMap<ProcessName, ShownProcess> {
+    let show = |process: &Process| {
+        let scale = process.scale(app_type, limits);
+        let Process { entry, health, min: _, max: _, schedule, args } = process.clone();
+        ShownProcess { entry, health, min: scale.min, max: scale.max, schedule, args }
+    };
+    formation.iter().map(|(name, process)| (name.clone(), show(process))).collect()
+}

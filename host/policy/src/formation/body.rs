@@ -1,0 +1,243 @@
+//! What people ask of a formation, as JSON: `{"web":{"min":1,"max":3}}` and `{"name":"nightly","entry":"events"}`. Owns
+//! how it is read, so that every refusal names the key. Never decides whether it can be done.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use super::FormationError;
+use crate::app_limits::{SetError, WrittenLimit};
+use crate::json::kind;
+use crate::limits::INSTANCES;
+use crate::nearest::nearest;
+use crate::{Entry, Health, HealthError, Process, ProcessName, Schedule};
+
+/// What becomes of something that may be there or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It goes.
+    Clear,
+    /// It becomes this.
+    Set(T),
+}
+
+impl<T: Clone> Change<T> {
+    pub(super) fn apply(&self, present: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *present = None,
+            Self::Set(value) => *present = Some(value.clone()),
+        }
+    }
+}
+
+/// A change of one process type.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessChange {
+    /// The entry, if it was mentioned; it must be the one there is.
+    pub entry: Option<Entry>,
+    /// How many instances always run; cleared, that depends on the app's type again.
+    pub min: Change<u32>,
+    /// How many instances may run at most.
+    pub max: Change<u32>,
+    /// The health check.
+    pub health: Change<Health>,
+    /// The schedule.
+    pub schedule: Change<Schedule>,
+    /// The arguments, if they change; null makes them none.
+    pub args: Option<Vec<String>>,
+}
+
+/// A change of a formation: `{"web":{"min":1,"max":3,"health":null}}`. `null` clears; what is not mentioned stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FormationChange {
+    /// What changes, by process type.
+    pub processes: BTreeMap<ProcessName, ProcessChange>,
+}
+
+/// A process type to be created: `{"name":"nightly","entry":"events","schedule":"0 3 * * *"}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewProcess {
+    /// Its name.
+    pub name: ProcessName,
+    /// The rest.
+    pub process: Process,
+}
+
+const CHANGE_KEYS: &[&str] = &["min", "max", "health", "schedule", "args", "entry"];
+const NEW_KEYS: &[&str] = &["name", "entry", "min", "max", "health", "schedule", "args"];
+
+impl FormationChange {
+    /// Reads the body of a `PATCH`.
+    pub fn from_json(body: &Value) -> Result<Self, FormationError> {
+        let top = Object::of("formation", body)?;
+        let mut processes = BTreeMap::new();
+        for (name, value) in top.entries {
+            let name: ProcessName = name.parse()?;
+            if value.is_null() {
+                let expected = "an object; remove a process type with DELETE";
+                return Err(FormationError::WrongType { key: name.to_string(), expected, found: "null" });
+            }
+            let object = Object::of(name.as_str(), value)?;
+            object.only(CHANGE_KEYS)?;
+            processes.insert(name.clone(), object.change()?);
+        }
+        Ok(Self { processes })
+    }
+}
+
+impl NewProcess {
+    /// Reads the body of a `POST`.
+    pub fn from_json(body: &Value) -> Result<Self, FormationError> {
+        let object = Object::of("", body)?;
+        object.only(NEW_KEYS)?;
+        let missing = |key: &str, example| FormationError::Missing { key: key.to_owned(), example };
+        let name = object.entries.get("name").ok_or_else(|| missing("name", "{\"name\":\"nightly\"}"))?;
+        let name: ProcessName = object.text("name", name)?.parse()?;
+        let change = object.change()?;
+        let entry = change.entry.ok_or_else(|| missing("entry", "{\"entry\":\"events\"}"))?;
+        let mut process = Process::new(entry);
+        change.min.apply(&mut process.min);
+        change.max.apply(&mut process.max);
+        change.health.apply(&mut process.health);
+        change.schedule.apply(&mut process.schedule);
+        process.args = change.args.unwrap_or_default();
+        Ok(Self { name, process })
+    }
+}
+
+/// An object of the body, with the keys that lead to it.
+struct Object<'v> {
+    path: &'v str,
+    entries: &'v Map<String, Value>,
+}
+
+impl<'v> Object<'v> {
+    fn of(path: &'v str, value: &'v Value) -> Result<Self, FormationError> {
+        let wrong = || FormationError::WrongType {
+            key: if path.is_empty() { "process type".to_owned() } else { path.to_owned() },
+            expected: "an object",
+            found: kind(value),
+        };
+        Ok(Self { path, entries: value.as_object().ok_or_else(wrong)? })
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// Refuses keys that are not known, naming the nearest known one.
+    fn only(&self, known: &[&str]) -> Result<(), FormationError> {
+        let Some(given) = self.entries.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+        let given: String = given.chars().take(80).collect();
+        let nearest = nearest(&given, known.iter().copied()).map(|near| self.key(near));
+        Err(FormationError::UnknownKey { key: self.key(&given), nearest, known: known.join(", ") })
+    }
+
+    fn wrong(&self, name: &str, expected: &'static str, value: &Value) -> FormationError {
+        FormationError::WrongType { key: self.key(name), expected, found: kind(value) }
+    }
+
+    fn text(&self, name: &str, value: &'v Value) -> Result<&'v str, FormationError> {
+        value.as_str().ok_or_else(|| self.wrong(name, "text", value))
+    }
+
+    /// Reads what stands under a key, if anything does; null clears.
+    fn optional<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&'v Value) -> Result<T, FormationError>,
+    ) -> Result<Change<T>, FormationError> {
+        match self.entries.get(name) {
+            None => Ok(Change::Keep),
+            Some(Value::Null) => Ok(Change::Clear),
+            Some(value) => read(value).map(Change::Set),
+        }
+    }
+
+    fn change(&self) -> Result<ProcessChange, FormationError> {
+        let entry = match self.entries.get("entry") {
+            None => None,
+            Some(value) => {
+                let expected = "\"http\", \"events\" or \"command\"";
+                let entry = value.as_str().and_then(|text| text.parse().ok());
+                Some(entry.ok_or_else(|| self.wrong("entry", expected, value))?)
+            }
+        };
+        let args = match self.optional("args", |value| self.args(value))? {
+            Change::Keep => None,
+            Change::Clear => Some(Vec::new()),
+            Change::Set(args) => Some(args),
+        };
+        Ok(ProcessChange {
+            entry,
+            min: self.optional("min", |value| self.count("min", value))?,
+            max: self.optional("max", |value| self.count("max", value))?,
+            health: self.optional("health", |value| self.health(value))?,
+            schedule: self.optional("schedule", |value| {
+                let text = self.text("schedule", value)?;
+                Schedule::parse(text).map_err(|source| FormationError::Schedule { key: self.key("schedule"), source })
+            })?,
+            args,
+        })
+    }
+
+    fn count(&self, name: &str, value: &Value) -> Result<u32, FormationError> {
+        let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+        count.ok_or_else(|| FormationError::NotACount { key: self.key(name), most: *INSTANCES.end() })
+    }
+
+    fn args(&self, value: &Value) -> Result<Vec<String>, FormationError> {
+        let texts = value.as_array().and_then(|items| {
+            items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<String>>>()
+        });
+        texts.ok_or_else(|| self.wrong("args", "a list of texts", value))
+    }
+
+    /// Reads a health check: its path alone, or an object of which the path is one key.
+    fn health(&self, value: &Value) -> Result<Health, FormationError> {
+        let not_so = |key: String| move |source: HealthError| FormationError::Health { key, source };
+        if let Value::String(path) = value {
+            return Health::of_path(path).map_err(not_so(self.key("health")));
+        }
+        let path = self.key("health");
+        let Ok(object) = Object::of(&path, value) else {
+            return Err(self.wrong("health", "a path or an object", value));
+        };
+        object.only(Health::KEYS)?;
+        let example = "{\"path\":\"/healthz\"}";
+        let missing = || FormationError::Missing { key: object.key("path"), example };
+        let asked = object.entries.get("path").ok_or_else(missing)?;
+        let mut health = Health::of_path(object.text("path", asked)?).map_err(not_so(object.key("path")))?;
+        for key in Health::KEYS.iter().copied().filter(|key| *key != "path") {
+            let Some(value) = object.entries.get(key) else { continue };
+            let written = match (value.as_str(), value.as_u64()) {
+                (Some(text), _) => WrittenLimit::Text(text),
+                (None, Some(count)) => WrittenLimit::Count(count),
+                (None, None) => return Err(object.wrong(key, "a duration such as \"5s\", or a whole number", value)),
+            };
+            health.set(key, written).map_err(|error| match error {
+                SetError::Value(source) => FormationError::Health { key: path.clone(), source: source.into() },
+                SetError::WrongKind { expected } => object.wrong(key, expected, value),
+                SetError::UnknownLimit => unreachable!("{key} is one of the keys of a health check"),
+            })?;
+        }
+        Ok(health)
+    }
+}
+
+impl<'de> Deserialize<'de> for FormationChange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_json(&Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for NewProcess {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_json(&Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,225 @@
+//! Schedules: five fields of cron, read in UTC, and when the next time comes. Owns which expressions are allowed and what
+//! becomes of times that were missed. Never has a clock: the present time is an argument.
+
+use std::fmt;
+use std::str::FromStr;
+
+use cronexpr::{Crontab, FallbackTimezoneOption, MakeTimestamp, ParseOptions};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
+
+/// When something happens again and again, written as `minute hour day month weekday` in UTC.
+///
+/// As in every cron since Vixie's, a day comes if the day of the month *or* the weekday fits, unless one of the two begins
+/// with `*`; then both must fit.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Schedule {
+    text: String,
+    crontab: Crontab,
+}
+
+/// Why a text is no schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// Too few fields or too many.
+    #[error("a schedule has five fields, as in \"0 3 * * *\", but this has {count}")]
+    FieldCount { count: usize },
+    /// A field that says nothing, or something out of range.
+    #[error(
+        "{field:?} is no {what}: write *, a number from {least} to {most}, a range 1-3, a step */2, or a list of these"
+    )]
+    Field { field: String, what: &'static str, least: u32, most: u32 },
+    /// Something that the reader of cron expressions does not take although its fields look right.
+    #[error("{given:?} is no schedule: {why}")]
+    NotRead { given: String, why: String },
+    /// It is right, but no day of any year fits.
+    #[error("{given:?} never comes: no chosen month has such a day; choose another day or month")]
+    NeverComes { given: String },
+}
+
+/// One of the five fields.
+struct Field {
+    what: &'static str,
+    least: u32,
+    most: u32,
+    /// Names of the values, the first for `names_from`.
+    names: &'static [&'static str],
+    names_from: u32,
+}
+
+const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const WEEKDAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+const FIELDS: [Field; 5] = [
+    Field { what: "minute", least: 0, most: 59, names: &[], names_from: 0 },
+    Field { what: "hour", least: 0, most: 23, names: &[], names_from: 0 },
+    Field { what: "day", least: 1, most: 31, names: &[], names_from: 0 },
+    Field { what: "month", least: 1, most: 12, names: MONTHS, names_from: 1 },
+    Field { what: "weekday", least: 0, most: 7, names: WEEKDAYS, names_from: 0 },
+];
+
+/// How much of a refused text an error repeats.
+const GIVEN_SHOWN_CHARS: usize = 80;
+
+/// What the reader of cron expressions looks through at once, a little less than its four years, so that two searches in
+/// a row leave no gap.
+const SEARCH: SignedDuration = SignedDuration::from_hours(1_460 * 24);
+
+impl Schedule {
+    /// Reads a schedule, such as `0 3 * * *` or `*/15 8-17 * * mon-fri`.
+    pub fn parse(text: &str) -> Result<Self, ScheduleError> {
+        let given = || text.chars().take(GIVEN_SHOWN_CHARS).collect::<String>();
+        if text.len() > TEXT_BYTES_MAX {
+            let why = format!("it is longer than {TEXT_BYTES_MAX} bytes");
+            return Err(ScheduleError::NotRead { given: given(), why });
+        }
+        let fields: Vec<&str> = text.split_whitespace().collect();
+        if fields.len() != FIELDS.len() {
+            return Err(ScheduleError::FieldCount { count: fields.len() });
+        }
+        let fields: Result<Vec<String>, ScheduleError> =
+            FIELDS.iter().zip(fields).map(|(field, text)| field.read(text)).collect();
+        let mut options = ParseOptions::default();
+        options.fallback_timezone_option = FallbackTimezoneOption::UTC;
+        let crontab = cronexpr::parse_crontab_with(&fields?.join(" "), options)
+            .map_err(|error| ScheduleError::NotRead { given: given(), why: error.to_string() })?;
+        let schedule = Self { text: text.to_owned(), crontab };
+        match schedule.next_after(Timestamp::UNIX_EPOCH) {
+            Some(_) => Ok(schedule),
+            None => Err(ScheduleError::NeverComes { given: given() }),
+        }
+    }
+
+    /// The first time after `after`, which is always a whole minute. None only where time itself ends, in the year 9999.
+    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        let last = after.checked_add(SignedDuration::from_hours(SCHEDULE_SEARCH_YEARS * 366 * 24)).ok()?;
+        // The search below looks some years beyond what it is asked for.
+        last.checked_add(SEARCH).ok()?.checked_add(SEARCH).ok()?;
+        let mut from = after;
+        while from < last {
+            if let Ok(found) = self.crontab.find_next(MakeTimestamp(from)) {
+                return Some(found.timestamp());
+            }
+            from += SEARCH;
+        }
+        None
+    }
+
+    /// The schedule as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Field {
+    /// Checks a field, a list of parts, and returns it with numbers in place of names.
+    fn read(&self, text: &str) -> Result<String, ScheduleError> {
+        let parts: Option<Vec<String>> = text.split(',').map(|part| self.read_part(part)).collect();
+        parts.map(|parts| parts.join(",")).ok_or_else(|| ScheduleError::Field {
+            field: text.chars().take(GIVEN_SHOWN_CHARS).collect(),
+            what: self.what,
+            least: self.least,
+            most: self.most,
+        })
+    }
+
+    /// One part of a field: `*`, `3`, `1-5`, the first and the last perhaps with a step as in `*/2`.
+    fn read_part(&self, part: &str) -> Option<String> {
+        let (values, step) = match part.split_once('/') {
+            Some((values, step)) => (values, Some(number(step).filter(|step| (1..=self.most).contains(step))?)),
+            None => (part, None),
+        };
+        let step = step.map(|step| format!("/{step}")).unwrap_or_default();
+        if values == "*" {
+            return Some(format!("*{step}"));
+        }
+        match values.split_once('-') {
+            Some((from, to)) => {
+                let (from, to) = (self.value(from)?, self.value(to)?);
+                // A week ends on Sunday as well as it begins with it: "fri-sun".
+                let to = if to == 0 && from > 0 && self.most == 7 { 7 } else { to };
+                (from <= to).then(|| format!("{from}-{to}{step}"))
+            }
+            None if step.is_empty() => self.value(values).map(|value| value.to_string()),
+            None => None,
+        }
+    }
+
+    fn value(&self, text: &str) -> Option<u32> {
+        let name = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        let value = match name {
+            Some(position) => self.names_from + u32::try_from(position).ok()?,
+            None => number(text)?,
+        };
+        (self.least..=self.most).contains(&value).then_some(value)
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
+impl PartialEq for Schedule {
+    /// By the text, so that a change of spelling is a change.
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Schedule {}
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Schedule({:?})", self.text)
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = ScheduleError;
+
+    fn from_str(text: &str) -> Result<Self, ScheduleError> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for Schedule {
+    type Error = ScheduleError;
+
+    fn try_from(text: String) -> Result<Self, ScheduleError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Schedule> for String {
+    fn from(schedule: Schedule) -> String {
+        schedule.text
+    }
+}
+
+/// What a schedule asks for at a certain time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Whether it is to fire now, once, however many times were missed.
+    pub fire_now: bool,
+    /// When to look again: the first time after now that has not fired yet.
+    pub next: Option<Timestamp>,
+}
+
+/// Whether `schedule` is to fire at `now`. `last` is when it fired last, or since when there is this schedule; whoever
+/// fires keeps `now` as the next `last`. Without one nothing can have been missed, so it waits for its next time.
+///
+/// A clock that went back behind `last` fires nothing until it has passed `last` again, so no time fires twice.
+pub fn due(last: Option<Timestamp>, now: Timestamp, schedule: &Schedule) -> Due {
+    let fire_now = last.and_then(|last| schedule.next_after(last)).is_some_and(|missed| missed <= now);
+    let next = schedule.next_after(last.map_or(now, |last| last.max(now)));
+    Due { fire_now, next }
+}

@@ -1,0 +1,278 @@
+//! Formations: what is read of a change, what it makes of the process types, and what a new manifest takes over.
+
+use isopod_policy::formation::{self, Exported, Formation, FormationChange, FormationError, NewProcess};
+use isopod_policy::{AppType, Entry, Health, Limits, Manifest, Process, ProcessName, Schedule, limits};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const ALL: Exported = Exported { http: true, events: true, command: true };
+
+fn name(text: &str) -> ProcessName {
+    text.parse().expect("the name is valid")
+}
+
+/// `web` with one to three instances and a health check, and `worker` of which nothing is said.
+fn present() -> Formation {
+    let health = Health::of_path("/healthz").ok();
+    let web = Process { min: Some(1), max: Some(3), health, ..Process::new(Entry::Http) };
+    [(name("web"), web), (name("worker"), Process::new(Entry::Events))].into()
+}
+
+fn update(body: Value) -> Result<Formation, FormationError> {
+    formation::update(&present(), &FormationChange::from_json(&body)?, &Limits::default())
+}
+
+fn create(body: Value) -> Result<Formation, FormationError> {
+    formation::create(&present(), &NewProcess::from_json(&body)?, &Limits::default(), ALL)
+}
+
+#[test]
+fn what_a_change_does_not_mention_stays() {
+    let formation = update(json!({"web": {"max": 5}})).expect("it can be done");
+    assert_eq!((formation["web"].min, formation["web"].max), (Some(1), Some(5)));
+    assert_eq!(formation["web"].health, present()["web"].health);
+    assert_eq!(formation["worker"], present()["worker"]);
+    assert_eq!(update(json!({})), Ok(present()));
+    assert_eq!(update(json!({"web": {}, "worker": {}})), Ok(present()));
+}
+
+#[test]
+fn null_clears() {
+    let body = json!({"web": {"min": null, "max": null, "health": null, "schedule": null, "args": null}});
+    assert_eq!(update(body).expect("it can be done")["web"], Process::new(Entry::Http));
+}
+
+#[test]
+fn several_process_types_change_at_once_or_not_at_all() {
+    let body = json!({
+        "web": {"min": 2, "max": 2, "health": {"path": "/h", "grace": "1m"}},
+        "worker": {"schedule": "0 3 * * *", "args": ["--deep"]},
+    });
+    let formation = update(body).expect("it can be done");
+    let health = formation["web"].health.as_ref().expect("there is a check");
+    assert_eq!((health.path.as_str(), health.grace.as_secs(), health.threshold), ("/h", 60, 3));
+    assert_eq!(formation["worker"].schedule, Schedule::parse("0 3 * * *").ok());
+    assert_eq!(formation["worker"].args, ["--deep"]);
+    assert!(update(json!({"web": {"min": 2}, "worker": {"min": 99}})).is_err());
+}
+
+#[test]
+fn what_was_shown_can_be_sent_back() {
+    let shown = formation::shown(&present(), AppType::Production, &Limits::default());
+    let body = serde_json::to_value(&shown).expect("it serialises");
+    assert_eq!(
+        body,
+        json!({
+            "web": {"entry": "http", "health": "/healthz", "min": 1, "max": 3, "schedule": null, "args": []},
+            "worker": {"entry": "events", "health": null, "min": 1, "max": 10, "schedule": null, "args": []},
+        })
+    );
+    let formation = update(body).expect("it can be done");
+    assert_eq!(formation::shown(&formation, AppType::Dev, &Limits::default()), shown);
+}
+
+#[test]
+fn a_process_type_is_created_and_removed() {
+    let body = json!({"name": "nightly", "entry": "events", "schedule": "0 3 * * *"});
+    let formation = create(body).expect("it can be done");
+    assert_eq!(formation.len(), 3);
+    assert_eq!(formation["nightly"].schedule, Schedule::parse("0 3 * * *").ok());
+    assert_eq!(formation::remove(&formation, &name("nightly")), Ok(present()));
+}
+
+/// The body of a change that cannot be, and the words of the answer.
+#[test]
+fn every_refusal_of_a_change_names_the_key_and_a_way_out() {
+    let table = [
+        (json!([]), "\"formation\" is a list, but must be an object"),
+        (json!({"wbe": {"min": 1}}), "there is no process type \"wbe\"; did you mean \"web\"?"),
+        (json!({"zzzzzz": {"min": 1}}), "known here: web, worker"),
+        (json!({"Web": {}}), "\"web\" would be valid"),
+        (json!({"web": null}), "remove a process type with DELETE"),
+        (json!({"web": 3}), "\"web\" is a number, but must be an object"),
+        (json!({"web": {"mni": 1}}), "unknown key \"web.mni\"; did you mean \"web.min\"?"),
+        (json!({"web": {"count": 1}}), "known here: min, max, health, schedule, args, entry"),
+        (json!({"web": {"min": 4}}), "web.min = 4 is above web.max = 3; set both"),
+        (json!({"web": {"max": 0}}), "stop the app or remove the process type"),
+        (json!({"web": {"max": 11}}), "choose from 0 to 10, which is limits.instances_max"),
+        (json!({"web": {"min": -1}}), "\"web.min\" must be a whole number from 0 to 1000"),
+        (json!({"web": {"min": 1.5}}), "must be a whole number"),
+        (json!({"web": {"min": "1"}}), "must be a whole number"),
+        (json!({"web": {"min": 1e99}}), "must be a whole number"),
+        (json!({"web": {"max": 4_294_967_296_u64}}), "must be a whole number"),
+        (json!({"web": {"entry": "events"}}), "the entry of \"web\" is http and stays so"),
+        (json!({"web": {"entry": "htp"}}), "must be \"http\", \"events\" or \"command\""),
+        (json!({"web": {"health": "healthz"}}), "\"web.health\": write a path that begins with '/'"),
+        (json!({"web": {"health": 5}}), "\"web.health\" is a number, but must be a path or an object"),
+        (json!({"web": {"health": {}}}), "\"web.health.path\" is missing"),
+        (json!({"web": {"health": {"path": "/", "grce": "5s"}}}), "did you mean \"web.health.grace\"?"),
+        (json!({"web": {"health": {"path": "/", "grace": "2h"}}}), "grace = 2h is out of range"),
+        (json!({"web": {"health": {"path": "/", "grace": 5}}}), "such as \"5s\""),
+        (json!({"web": {"health": {"path": "/", "grace": []}}}), "is a list"),
+        (json!({"worker": {"health": "/h"}}), "\"worker.health\": a health path is asked over HTTP"),
+        (json!({"web": {"schedule": "0 3 * * *"}}), "\"web.schedule\": a schedule delivers an event"),
+        (json!({"worker": {"schedule": "0 0 30 2 *"}}), "\"worker.schedule\": \"0 0 30 2 *\" never comes"),
+        (json!({"worker": {"schedule": 3}}), "\"worker.schedule\" is a number, but must be text"),
+        (json!({"worker": {"args": "--deep"}}), "\"worker.args\" is text, but must be a list of texts"),
+        (json!({"worker": {"args": [1]}}), "must be a list of texts"),
+        (json!({"worker": {"args": vec!["a"; 65]}}), "at most 64 arguments"),
+        (json!({"worker": {"args": ["a\0b"]}}), "without NUL"),
+    ];
+    for (body, words) in table {
+        let error = update(body.clone()).expect_err(&body.to_string()).to_string();
+        assert!(error.contains(words), "{body}\n  says     {error}\n  expected {words}");
+    }
+}
+
+#[test]
+fn every_refusal_of_a_new_process_type_says_why() {
+    let table = [
+        (json!({"entry": "events"}), "\"name\" is missing"),
+        (json!({"name": "a"}), "\"entry\" is missing, as in {\"entry\":\"events\"}"),
+        (json!({"name": "web", "entry": "http"}), "there is a process type \"web\" already"),
+        (json!({"name": "2nd", "entry": "http"}), "does not begin with a letter"),
+        (json!({"name": 2, "entry": "http"}), "\"name\" is a number, but must be text"),
+        (json!({"name": "a", "entry": "events", "sched": "x"}), "did you mean \"schedule\"?"),
+        (json!({"name": "a", "entry": "http", "schedule": "0 3 * * *"}), "needs entry"),
+        (json!({"name": "a", "entry": "http", "min": 3, "max": 2}), "a.min = 3 is above a.max = 2"),
+    ];
+    for (body, words) in table {
+        let error = create(body.clone()).expect_err(&body.to_string()).to_string();
+        assert!(error.contains(words), "{body}\n  says     {error}\n  expected {words}");
+    }
+    let new = NewProcess::from_json(&json!({"name": "job", "entry": "command"})).expect("it is read");
+    let error = formation::create(&present(), &new, &Limits::default(), Exported { command: false, ..ALL });
+    assert_eq!(error, Err(FormationError::EntryNotExported { process: name("job"), entry: Entry::Command }));
+}
+
+#[test]
+fn there_is_always_one_process_type_and_never_too_many() {
+    let one = formation::remove(&present(), &name("web")).expect("one is left");
+    assert_eq!(formation::remove(&one, &name("worker")), Err(FormationError::NothingLeft { process: name("worker") }));
+    assert!(matches!(formation::remove(&one, &name("web")), Err(FormationError::NoSuchProcess { .. })));
+    let mut many = Formation::new();
+    for number in 0..=limits::PROCESSES_MAX {
+        let new = NewProcess { name: name(&format!("p{number}")), process: Process::new(Entry::Events) };
+        match formation::create(&many, &new, &Limits::default(), ALL) {
+            Ok(more) => many = more,
+            Err(error) => assert_eq!(error, FormationError::TooManyProcesses { max: limits::PROCESSES_MAX }),
+        }
+    }
+    assert_eq!(many.len(), limits::PROCESSES_MAX);
+}
+
+#[test]
+fn the_usual_formation_is_what_the_component_exports() {
+    let names = |exported| formation::usual(exported).into_keys().map(String::from).collect::<Vec<_>>();
+    assert_eq!(names(ALL), ["web", "worker"]);
+    assert_eq!(names(Exported { events: true, ..Exported::default() }), ["worker"]);
+    assert_eq!(names(Exported { command: true, ..Exported::default() }), Vec::<String>::new());
+}
+
+fn inherited(manifest: &str) -> Formation {
+    let manifest = Manifest::parse(&format!("name = \"a\"\n{manifest}")).expect("the manifest is valid");
+    formation::inherit(&manifest.processes, &present(), &manifest.limits)
+}
+
+#[test]
+fn a_deploy_keeps_what_was_scaled_by_hand_unless_the_manifest_says_otherwise() {
+    let scale = |formation: &Formation| (formation["web"].min, formation["web"].max);
+    let silent = inherited("[processes.web]\nhealth = \"/new\"");
+    assert_eq!(scale(&silent), (Some(1), Some(3)));
+    assert_eq!(silent["web"].health, Health::of_path("/new").ok());
+    assert_eq!(silent.len(), 1, "a process type that the manifest no longer has goes");
+    assert_eq!(scale(&inherited("[processes.web]\nmin = 2")), (Some(2), Some(3)));
+    assert_eq!(scale(&inherited("[processes.web]\nmin = 0\nmax = 1")), (Some(0), Some(1)));
+    // The kept maximum of 3 would contradict it.
+    assert_eq!(scale(&inherited("[processes.web]\nmin = 5")), (Some(5), None));
+    assert_eq!(scale(&inherited("[limits]\ninstances_max = 2\n[processes.web]")), (Some(1), Some(2)));
+    assert_eq!(scale(&inherited("[processes.web]\nentry = \"events\"")), (None, None));
+}
+
+#[test]
+fn a_manifest_without_process_types_keeps_the_present_ones() {
+    assert_eq!(inherited(""), present());
+    assert_eq!(inherited("[limits]\ninstances_max = 2")["web"].max, Some(2));
+}
+
+fn count() -> impl Strategy<Value = Value> {
+    prop_oneof![Just(Value::Null), (0..14u32).prop_map(Value::from), (-2..2i64).prop_map(Value::from)]
+}
+
+fn body() -> impl Strategy<Value = Value> {
+    let health = prop_oneof![Just(Value::Null), Just(json!("/h")), Just(json!({"path": "/h", "threshold": 1}))];
+    let schedule = prop_oneof![Just(Value::Null), Just(json!("0 3 * * *")), Just(json!("0 0 30 2 *"))];
+    let entry = prop_oneof![Just("http"), Just("events"), Just("command")].prop_map(Value::from);
+    let keys = (
+        proptest::option::of(count()),
+        proptest::option::of(count()),
+        proptest::option::of(health),
+        proptest::option::of(schedule),
+        proptest::option::of(entry),
+    );
+    keys.prop_map(|(min, max, health, schedule, entry)| {
+        let keys = [("min", min), ("max", max), ("health", health), ("schedule", schedule), ("entry", entry)];
+        let said = keys.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)));
+        Value::Object(said.collect())
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Create(Value),
+    Update(Value),
+    Remove(&'static str),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let name = || prop_oneof![Just("web"), Just("worker"), Just("job"), Just("nightly")];
+    prop_oneof![
+        (name(), body()).prop_map(|(name, mut body)| {
+            body["name"] = json!(name);
+            Step::Create(body)
+        }),
+        (name(), body()).prop_map(|(name, body)| Step::Update(json!({ name: body }))),
+        name().prop_map(Step::Remove),
+    ]
+}
+
+fn take(present: &Formation, step: &Step, limits: &Limits) -> Result<Formation, FormationError> {
+    match step {
+        Step::Create(body) => formation::create(present, &NewProcess::from_json(body)?, limits, ALL),
+        Step::Update(body) => formation::update(present, &FormationChange::from_json(body)?, limits),
+        Step::Remove(process) => formation::remove(present, &name(process)),
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_what_comes_out_is_a_formation_that_reads_back(
+        steps in proptest::collection::vec(step(), 0..20), said in proptest::collection::vec(step(), 0..6),
+        instances_max in 1..12u32,
+    ) {
+        let limits = Limits::default();
+        let run = |steps: &[Step]| {
+            steps.iter().fold(present(), |formation, step| take(&formation, step, &limits).unwrap_or(formation))
+        };
+        let (one, mut other) = (run(&steps), run(&said));
+        prop_assert!(!one.is_empty());
+        prop_assert_eq!(formation::check(&one, &limits, ALL), Ok(()));
+        let lower = Limits { instances_max, ..Limits::default() };
+        for process in other.values_mut() {
+            process.min = process.min.map(|min| min.min(instances_max));
+            process.max = process.max.map(|max| max.min(instances_max));
+        }
+        let inherited = formation::inherit(&other, &one, &lower);
+        prop_assert_eq!(formation::check(&inherited, &lower, ALL), Ok(()));
+        let manifest = Manifest { processes: inherited, limits: lower, ..Manifest::new("a".parse().expect("valid")) };
+        prop_assert_eq!(Manifest::parse(&manifest.to_toml()).expect("it reads back"), manifest);
+    }
+
+    #[test]
+    fn no_body_makes_the_reader_panic(key in "[a-z]{1,6}", inner in "[a-z]{1,8}", text in any::<String>()) {
+        for value in [json!({&inner: text}), json!([text]), json!(text), json!({&inner: {&key: text}})] {
+            let _ = FormationChange::from_json(&json!({&key: value}));
+            let _ = NewProcess::from_json(&json!({"name": key, "entry": "http", &inner: value}));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Schedules: what is read, when the next time comes, and that no time fires twice.
+
+use isopod_policy::{Due, Schedule, ScheduleError, due};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use proptest::prelude::*;
+
+fn schedule(text: &str) -> Schedule {
+    Schedule::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("it is a time")
+}
+
+#[test]
+fn the_next_time_is_as_every_cron_has_it() {
+    let table = [
+        ("0 3 * * *", "2026-11-22T08:00:00Z", "2026-11-23T03:00:00Z"),
+        ("0 3 * * *", "2026-11-22T02:59:59.5Z", "2026-11-22T03:00:00Z"),
+        ("0 3 * * *", "2026-11-22T03:00:00Z", "2026-11-23T03:00:00Z"),
+        ("*/15 8-17 * * mon-fri", "2026-11-20T17:45:00Z", "2026-11-23T08:00:00Z"),
+        ("0 0 1 jan *", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+        ("0 0 31 * *", "2026-01-31T00:00:00Z", "2026-03-31T00:00:00Z"),
+        ("0 0 * * 0", "2026-11-22T00:00:00Z", "2026-11-29T00:00:00Z"),
+        ("0 0 * * 7", "2026-11-22T00:00:00Z", "2026-11-29T00:00:00Z"),
+        ("0 0 * * fri-sun", "2026-11-21T12:00:00Z", "2026-11-22T00:00:00Z"),
+        // The day of the month or the weekday, where neither is any.
+        ("0 0 13 * 5", "2026-11-13T00:00:00Z", "2026-11-20T00:00:00Z"),
+        ("0 0 29 2 *", "2026-03-01T00:00:00Z", "2028-02-29T00:00:00Z"),
+        // 2100 is no leap year.
+        ("0 0 29 2 *", "2096-02-29T00:00:00Z", "2104-02-29T00:00:00Z"),
+        // A 29 February on a Sunday; "*" asks for both.
+        ("0 0 29 2 */7", "2004-03-01T00:00:00Z", "2032-02-29T00:00:00Z"),
+    ];
+    for (text, after, expected) in table {
+        assert_eq!(schedule(text).next_after(at(after)), Some(at(expected)), "{text} after {after}");
+    }
+}
+
+#[test]
+fn the_longest_wait_is_found() {
+    let leap_sunday = schedule("0 0 29 2 */7");
+    let mut after = at("1970-01-01T00:00:00Z");
+    let mut longest = 0;
+    while after < at("2500-01-01T00:00:00Z") {
+        let next = leap_sunday.next_after(after).expect("it comes again and again");
+        longest = longest.max((next.as_second() - after.as_second()) / (365 * 24 * 3600));
+        after = next;
+    }
+    assert_eq!(longest, 40);
+}
+
+#[test]
+fn every_usual_schedule_is_read_and_printed_as_it_was_given() {
+    for text in
+        ["* * * * *", "*/5 * * * *", "0 3 1,15 * 1-5", "0-30/10 0 * 1 7", "  0   3 * * *  ", "5 4 * JAN-Mar sUn"]
+    {
+        let schedule = schedule(text);
+        assert_eq!(schedule.to_string(), text);
+        let json = serde_json::to_string(&schedule).expect("it serialises");
+        assert_eq!(serde_json::from_str::<Schedule>(&json).expect("it reads back"), schedule);
+    }
+}
+
+#[test]
+fn what_is_no_schedule_is_told_which_field_is_wrong() {
+    let table = [
+        ("", "five fields"),
+        ("daily", "but this has 1"),
+        ("@daily", "five fields"),
+        ("0 3 * * * *", "but this has 6"),
+        ("60 * * * *", "\"60\" is no minute: write *, a number from 0 to 59"),
+        ("5-1 * * * *", "\"5-1\" is no minute"),
+        ("*/0 * * * *", "\"*/0\" is no minute"),
+        ("*/+5 * * * *", "is no minute"),
+        ("5/15 * * * *", "\"5/15\" is no minute"),
+        ("a * * * *", "\"a\" is no minute"),
+        ("1, * * * *", "\"1,\" is no minute"),
+        ("* 24 * * *", "\"24\" is no hour"),
+        ("* * 0 * *", "\"0\" is no day"),
+        ("* * L * *", "\"L\" is no day"),
+        ("* * * 13 *", "\"13\" is no month"),
+        ("* * * sun *", "\"sun\" is no month"),
+        ("* * * * 8", "\"8\" is no weekday: write *, a number from 0 to 7"),
+        ("* * * * 5#3", "is no weekday"),
+    ];
+    for (text, words) in table {
+        let error = Schedule::parse(text).expect_err(text).to_string();
+        assert!(error.contains(words), "{text:?}\n  says     {error}\n  expected {words}");
+    }
+}
+
+#[test]
+fn a_schedule_that_never_comes_is_refused() {
+    for text in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *", "0 0 30-31 feb */2"] {
+        assert_eq!(Schedule::parse(text), Err(ScheduleError::NeverComes { given: text.to_owned() }));
+    }
+    // Here the weekday is enough.
+    assert!(Schedule::parse("0 0 30 2 1").is_ok());
+}
+
+#[test]
+fn where_time_ends_nothing_comes_any_more() {
+    let hourly = schedule("0 * * * *");
+    assert_eq!(hourly.next_after(Timestamp::MAX), None);
+    assert!(hourly.next_after(Timestamp::MIN).is_some());
+    assert_eq!(due(Some(Timestamp::MAX), Timestamp::MIN, &hourly), Due { fire_now: false, next: None });
+}
+
+#[test]
+fn missed_times_fire_once() {
+    let nightly = schedule("0 3 * * *");
+    let last = at("2026-11-20T03:00:10Z");
+    let (before, later) = (at("2026-11-21T02:59:00Z"), at("2026-11-25T12:00:00Z"));
+    assert_eq!(due(Some(last), before, &nightly), Due { fire_now: false, next: Some(at("2026-11-21T03:00:00Z")) });
+    let expected = Some(at("2026-11-26T03:00:00Z"));
+    assert_eq!(due(Some(last), later, &nightly), Due { fire_now: true, next: expected });
+    assert_eq!(due(Some(later), later, &nightly), Due { fire_now: false, next: expected });
+}
+
+#[test]
+fn a_jump_of_years_fires_once_and_the_way_back_fires_nothing() {
+    let nightly = schedule("0 3 * * *");
+    let (now, then) = (at("2026-11-22T12:00:00Z"), at("2036-11-22T12:00:00Z"));
+    assert!(due(Some(now), then, &nightly).fire_now);
+    let next = Some(at("2036-11-23T03:00:00Z"));
+    assert_eq!(due(Some(then), then, &nightly), Due { fire_now: false, next });
+    assert_eq!(due(Some(then), now, &nightly), Due { fire_now: false, next });
+}
+
+#[test]
+fn a_schedule_that_nobody_looked_at_before_has_missed_nothing() {
+    let now = at("2026-11-22T03:00:00Z");
+    let next = Some(at("2026-11-23T03:00:00Z"));
+    assert_eq!(due(None, now, &schedule("0 3 * * *")), Due { fire_now: false, next });
+}
+
+/// A part of a field and the values it means, by counting.
+fn part(least: u32, most: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
+    prop_oneof![
+        (1..=most).prop_map(move |step| {
+            let values = (least..=most).filter(|value| (value - least).is_multiple_of(step)).collect();
+            (format!("*/{step}"), values)
+        }),
+        (least..=most).prop_map(|value| (value.to_string(), vec![value])),
+        (least..=most, least..=most, 1..=most).prop_map(|(one, other, step)| {
+            let (from, to) = (one.min(other), one.max(other));
+            let values = (from..=to).filter(|value| (value - from).is_multiple_of(step)).collect();
+            (format!("{from}-{to}/{step}"), values)
+        }),
+    ]
+}
+
+/// Any time of three hundred years around now, to the second.
+fn time() -> impl Strategy<Value = Timestamp> {
+    (-3_000_000_000..6_000_000_000i64).prop_map(|second| Timestamp::from_second(second).expect("it is in range"))
+}
+
+proptest! {
+    #[test]
+    fn the_next_time_fits_and_none_before_it_does(
+        minute in part(0, 59), hour in part(0, 23), weekday in part(0, 6), after in time(),
+    ) {
+        let schedule = schedule(&format!("{} {} * * {}", minute.0, hour.0, weekday.0));
+        let fits = |time: Timestamp| {
+            let civil = TimeZone::UTC.to_datetime(time);
+            let weekday_now = u32::from(civil.weekday().to_sunday_zero_offset().unsigned_abs());
+            minute.1.contains(&u32::from(civil.minute().unsigned_abs()))
+                && hour.1.contains(&u32::from(civil.hour().unsigned_abs()))
+                && weekday.1.contains(&weekday_now)
+        };
+        let next = schedule.next_after(after).expect("it comes every week");
+        prop_assert!(next > after && fits(next) && next.as_second() % 60 == 0);
+        let minute = SignedDuration::from_secs(60);
+        let mut earlier = next - minute;
+        while earlier > after {
+            prop_assert!(!fits(earlier), "{} fits before {}", earlier, next);
+            earlier -= minute;
+        }
+    }
+
+    #[test]
+    fn what_looks_right_is_read_or_never_comes(
+        minute in part(0, 59), hour in part(0, 23), day in part(1, 31), month in part(1, 12), weekday in part(0, 7),
+    ) {
+        let text = format!("{} {} {} {} {}", minute.0, hour.0, day.0, month.0, weekday.0);
+        match Schedule::parse(&text) {
+            Ok(_) | Err(ScheduleError::NeverComes { .. }) => {}
+            Err(error) => prop_assert!(false, "{}: {}", text, error),
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>(), near in "[0-9*/,a-zA-Z -]{0,20}") {
+        let _ = Schedule::parse(&text);
+        let _ = Schedule::parse(&near);
+    }
+
+    #[test]
+    fn however_the_clock_jumps_no_time_fires_twice(
+        minute in part(0, 59), hour in part(0, 23), first in time(), jumps in proptest::collection::vec(-200_000..200_000i64, 1..40),
+    ) {
+        let schedule = schedule(&format!("{} {} * * *", minute.0, hour.0));
+        let (mut now, mut last) = (first, first);
+        for jump in jumps {
+            now += SignedDuration::from_secs(jump);
+            let told = due(Some(last), now, &schedule);
+            prop_assert!(told.next.is_some_and(|next| next > now && next > last));
+            if told.fire_now {
+                let scheduled = schedule.next_after(last).expect("it comes every day");
+                prop_assert!(last < scheduled && scheduled <= now);
+                last = now;
+                prop_assert!(!due(Some(last), now, &schedule).fire_now);
+            } else {
+                prop_assert!(schedule.next_after(last).is_some_and(|next| next > now));
+            }
+        }
+    }
+}
