@@ -1,5 +1,5 @@
-//! Secrets among config vars: sealed before they are stored, opened only to be given to the app's own instances. Owns the
-//! file `secrets.key` and the form of a sealed secret. Never logs or shows a key or a plain text.
+//! Secrets among config vars: sealed before they are stored, opened only to be given to the app's own instances. Owns
+//! the file `secrets.key` and the form of a sealed secret. Never logs or shows a key or a plain text.
 
 use std::fmt;
 use std::fs::File;
@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use chacha20poly1305::aead::{Aead, Generate, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
-use isopod_policy::AppName;
+use isopod_policy::{AppName, Sealed};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -25,6 +25,9 @@ pub(crate) const KEY_FILE_BYTES: usize = 32;
 const MARK_BYTES: usize = 8;
 /// How long the random part of a sealed secret is; long enough that chance never repeats it.
 const NONCE_BYTES: usize = 24;
+
+/// Why random numbers can be expected: the kernel has them from its own start on, and no call for them fails later.
+const RANDOM: &str = "the system gives random numbers";
 
 /// Seals and opens secrets with the key of this data folder. Cheap to clone.
 ///
@@ -60,18 +63,18 @@ impl Secrets {
     }
 
     /// Seals the plain text of one config var of one app. The same text sealed twice looks different.
-    pub fn seal(&self, app: &AppName, key: &str, plain: &str) -> Result<String, StoreError> {
-        let nonce = XNonce::try_generate().map_err(no_randomness)?;
+    pub fn seal(&self, app: &AppName, key: &str, plain: &str) -> Sealed {
+        let nonce = XNonce::try_generate().expect(RANDOM);
         let place = place(app, key);
         let payload = Payload { msg: plain.as_bytes(), aad: place.as_bytes() };
         let sealed = self.inner.cipher.encrypt(&nonce, payload).expect("a text that fits in memory can be sealed");
-        Ok(BASE64.encode([&self.inner.mark, nonce.as_slice(), &sealed].concat()))
+        Sealed::new(BASE64.encode([&self.inner.mark, nonce.as_slice(), &sealed].concat()))
     }
 
     /// The plain text of a config var, if it was sealed here, for this app and this key.
-    pub fn unseal(&self, app: &AppName, key: &str, sealed: &str) -> Result<String, StoreError> {
+    pub fn unseal(&self, app: &AppName, key: &str, sealed: &Sealed) -> Result<String, StoreError> {
         let changed = || StoreError::SecretChanged { app: app.clone(), key: key.to_owned() };
-        let bytes = BASE64.decode(sealed).map_err(|_| changed())?;
+        let bytes = BASE64.decode(sealed.as_base64()).map_err(|_| changed())?;
         let (mark, rest) = bytes.split_first_chunk::<MARK_BYTES>().ok_or_else(changed)?;
         let (nonce, text) = rest.split_first_chunk::<NONCE_BYTES>().ok_or_else(changed)?;
         if *mark != self.inner.mark {
@@ -96,7 +99,7 @@ fn mark(key: &[u8; KEY_FILE_BYTES]) -> [u8; MARK_BYTES] {
 }
 
 fn make_key(path: &Path) -> Result<Zeroizing<[u8; KEY_FILE_BYTES]>, StoreError> {
-    let key = Zeroizing::new(<[u8; KEY_FILE_BYTES]>::try_generate().map_err(no_randomness)?);
+    let key = Zeroizing::new(<[u8; KEY_FILE_BYTES]>::try_generate().expect(RANDOM));
     write_whole(path, &path.with_extension("unfinished"), &*key)?;
     Ok(key)
 }
@@ -114,8 +117,4 @@ fn read_key(path: &Path, mut file: File) -> Result<Zeroizing<[u8; KEY_FILE_BYTES
     let mut key = Zeroizing::new([0; KEY_FILE_BYTES]);
     file.read_exact(&mut *key).map_err(failed)?;
     Ok(key)
-}
-
-fn no_randomness(error: impl fmt::Display) -> StoreError {
-    StoreError::NoRandomness { detail: error.to_string() }
 }
