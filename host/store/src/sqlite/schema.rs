@@ -1,13 +1,15 @@
-//! The tables of `control.db` and how an older database becomes a present one. Owns the format's number, which is SQLite's
-//! `user_version`. Never changes a migration that has been released: a new one follows it.
+//! The tables of `control.db` and how an older database becomes a present one. Owns the format's number, which is
+//! SQLite's `user_version`. Never changes a migration that has been released: a new one follows it.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::rows::Sql;
 use crate::StoreError;
 
-/// The steps from an empty database to the present format; step N leads to format N + 1.
-const MIGRATIONS: &[&str] = &["
+/// The steps from an empty database to the present format; the first leads to format 1.
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2];
+
+const FORMAT_1: &str = "
     CREATE TABLE apps (
         name         TEXT PRIMARY KEY,
         type         TEXT NOT NULL,
@@ -77,7 +79,57 @@ const MIGRATIONS: &[&str] = &["
         scope      TEXT NOT NULL,
         created_at TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+";
+
+/// Releases get states, config vars and why they were made. All that were there had served, each until the next was
+/// made.
+const FORMAT_2: &str = "
+    ALTER TABLE apps ADD COLUMN config TEXT NOT NULL DEFAULT '{}';
+
+    ALTER TABLE pushes ADD COLUMN idempotency_key TEXT;
+    ALTER TABLE pushes ADD COLUMN upload_digest TEXT;
+    CREATE INDEX pushes_by_idempotency_key ON pushes (app, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+    ALTER TABLE releases ADD COLUMN state TEXT NOT NULL DEFAULT 'retired';
+    ALTER TABLE releases ADD COLUMN reason_code TEXT;
+    ALTER TABLE releases ADD COLUMN reason TEXT;
+    ALTER TABLE releases ADD COLUMN cause TEXT NOT NULL DEFAULT '';
+    ALTER TABLE releases ADD COLUMN last_current_at TEXT;
+    ALTER TABLE releases ADD COLUMN updated_at TEXT NOT NULL DEFAULT '';
+    ALTER TABLE releases ADD COLUMN config TEXT NOT NULL DEFAULT '{}';
+    UPDATE releases SET
+        cause = coalesce(
+            (SELECT 'push ' || id FROM pushes WHERE pushes.app = releases.app AND pushes.release = releases.number),
+            'a push'
+        ),
+        last_current_at = coalesce(
+            (SELECT later.created_at FROM releases later
+             WHERE later.app = releases.app AND later.number > releases.number ORDER BY later.number LIMIT 1),
+            created_at
+        );
+    UPDATE releases SET state = 'ready', last_current_at = NULL
+        WHERE number = (SELECT release FROM apps WHERE name = releases.app);
+    UPDATE releases SET updated_at = coalesce(last_current_at, created_at);
+    -- Holds all that is asked of every release, so that long manifests are not read for it.
+    CREATE INDEX release_stamps ON releases (app, number, state, last_current_at);
+    CREATE INDEX releases_under_way ON releases (app, number) WHERE state IN ('building', 'deploying', 'booted');
+
+    CREATE TABLE schedules (
+        app           TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,
+        process       TEXT NOT NULL,
+        last_fired_at TEXT NOT NULL,
+        PRIMARY KEY (app, process)
+    ) STRICT, WITHOUT ROWID;
+
+    -- The users of a month are a sketch that only the host can read.
+    CREATE TABLE usage (
+        app    TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,
+        month  TEXT NOT NULL,
+        users  BLOB NOT NULL,
+        events INTEGER NOT NULL,
+        PRIMARY KEY (app, month)
+    ) STRICT;
+";
 
 /// Brings the database to the present format, one step per transaction, so that a crash in between is no harm.
 pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
