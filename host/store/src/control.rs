@@ -2,14 +2,17 @@
 //! and is run against every backend. A write has happened for good when its future is ready.
 
 use async_trait::async_trait;
-use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};
+use isopod_policy::retention::StoredRelease;
+use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 
 use crate::StoreError;
 use crate::model::{
-    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
-    Token,
+    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
+    ScheduleFired, Token,
 };
+use crate::page::{Page, Paged};
+use crate::usage::{Month, MonthUsage};
 
 /// What lasts: apps, pushes, releases, activity and tokens.
 ///
@@ -28,16 +31,12 @@ pub trait Control: Send + Sync {
     async fn set_app_type(&self, name: &AppName, app_type: AppType, at: Timestamp) -> Result<App, StoreError>;
     /// Records whether the app is meant to run.
     async fn set_intended(&self, name: &AppName, intended: Intended, at: Timestamp) -> Result<App, StoreError>;
-    /// Makes a release the one that serves, as a roll-back does; the release must exist.
-    async fn set_current_release(
-        &self,
-        name: &AppName,
-        number: ReleaseNumber,
-        at: Timestamp,
-    ) -> Result<App, StoreError>;
+    /// Sets the config vars that the next release gets.
+    async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError>;
 
-    /// Queues a push for an app that exists.
-    async fn insert_push(&self, push: NewPush) -> Result<Push, StoreError>;
+    /// Queues a push for an app that exists. One with the key of an earlier push of the app is not queued a second
+    /// time; a key is forgotten after a day.
+    async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError>;
     /// The push of this id, if there is one.
     async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError>;
     /// The pushes of an app, newest first.
@@ -52,7 +51,8 @@ pub trait Control: Send + Sync {
         reason: Option<Reason>,
         at: Timestamp,
     ) -> Result<Push, StoreError>;
-    /// Completes a push, makes its release the current one and records it, all or nothing.
+    /// Completes a push, puts its release in service as [`Control::make_current`] does, and records it, all or nothing.
+    /// The config vars of the app stay: what was set since the push began is for the next release.
     async fn complete_push(
         &self,
         id: &PushId,
@@ -65,12 +65,60 @@ pub trait Control: Send + Sync {
     /// The lines of a push's log after the given number, at most a page of them.
     async fn push_log(&self, id: &PushId, after: u32) -> Result<Vec<LogLine>, StoreError>;
 
-    /// Makes a release with the app's next number. It serves only once it is the current one.
+    /// Makes a release with the app's next number, which is to be built. It serves only once it is the current one.
     async fn insert_release(&self, release: NewRelease) -> Result<Release, StoreError>;
     /// One release of an app, if there is one of this number.
     async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>, StoreError>;
     /// The releases of an app, newest first.
     async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError>;
+    /// Moves a release on; refused where the state machine has no such step, or where another release would have to be
+    /// the current one after it. A reason belongs to a failure.
+    async fn step_release(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        event: ReleaseEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<Release, StoreError>;
+    /// Puts a release in service: it is the app's current one and ready, the one before is retired, the app has the
+    /// release's config vars, and it is recorded; all or nothing.
+    async fn make_current(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError>;
+    /// Gives up the current release, `bad`, for an earlier one: `bad` ends in a deployment error with the reason,
+    /// `good` is put in service with its config vars, and it is recorded; all or nothing. Refused if `bad` no longer
+    /// serves.
+    async fn return_to(
+        &self,
+        app: &AppName,
+        bad: ReleaseNumber,
+        good: ReleaseNumber,
+        reason: Reason,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError>;
+    /// The releases on their way into service, at most a page of them: after a crash, what it has interrupted. Ask
+    /// again once these are ended.
+    async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError>;
+    /// What decides which releases of an app are still kept, oldest first, without the releases themselves.
+    async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError>;
+    /// Removes releases, and returns how many there were. If the one that serves is among them, none is removed.
+    async fn delete_releases(&self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError>;
+
+    /// Records that a process's schedule has fired.
+    async fn schedule_fired(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Result<(), StoreError>;
+    /// When each schedule of every app last fired.
+    async fn schedules(&self) -> Result<Vec<ScheduleFired>, StoreError>;
+
+    /// How much an app was used in a month, if that was recorded.
+    async fn usage(&self, app: &AppName, month: Month) -> Result<Option<MonthUsage>, StoreError>;
+    /// Records how much an app was used in a month, in place of what was recorded; old months are removed.
+    async fn put_usage(&self, app: &AppName, month: Month, usage: MonthUsage) -> Result<(), StoreError>;
 
     /// Records what happened; the oldest entries of the same app make room beyond the bound.
     async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError>;

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use isopod_policy::{AppName, PushId, Refused, ReleaseNumber};
 
-use crate::limits::{APP_BYTES_MAX, BUCKET_BYTES_MAX, GIVEN_CHARS_SHOWN, KEY_BYTES_MAX, TOKENS_MAX, VALUE_BYTES_MAX};
+use crate::limits::{
+    APP_BYTES_MAX, BUCKET_BYTES_MAX, GIVEN_CHARS_SHOWN, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX,
+    USAGE_SKETCH_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use crate::secrets::KEY_FILE_BYTES;
 
 /// What can go wrong in the store. It is `Clone`, since one failed commit answers several callers.
@@ -54,9 +57,21 @@ pub enum StoreError {
     /// No further release number can be given.
     #[error("{app} has used up all release numbers; create the app anew under another name")]
     NoMoreReleases { app: AppName },
+    /// The release that serves can neither be removed nor retired by itself.
+    #[error("{app} is served by {number}, so it stays; make another release the current one first")]
+    ReleaseServes { app: AppName, number: ReleaseNumber },
+    /// Only the current release can do this.
+    #[error("{number} is not the current release of {app}, which is the only one that can do this")]
+    NotCurrent { app: AppName, number: ReleaseNumber },
     /// The state machine does not allow it.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// A key for telling pushes apart that is longer than allowed, or empty.
+    #[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, and this one has {bytes}; send a UUID")]
+    BadIdempotencyKey { bytes: usize },
+    /// A sketch of users that is larger than allowed.
+    #[error("a sketch of users has at most {USAGE_SKETCH_BYTES_MAX} bytes, and this one has {bytes}")]
+    SketchTooLarge { bytes: usize },
     /// A cursor that no list has given out.
     #[error("{cursor:?} is no cursor of this list; begin again without one")]
     BadCursor { cursor: String },
@@ -71,8 +86,8 @@ pub enum StoreError {
     TooManyTokens,
     /// The key file can be read by others.
     #[error(
-        "{} can be read by others (mode {mode:04o}), so the secrets may be known to them; run `chmod 600` on it, and set \
-         the secrets again if somebody else uses this machine", path.display()
+        "{} can be read by others (mode {mode:04o}), so the secrets may be known to them; run `chmod 600` on it, \
+         and set the secrets again if somebody else uses this machine", path.display()
     )]
     KeyFileOpen { path: PathBuf, mode: u32 },
     /// The key file is not what was written.
@@ -83,8 +98,8 @@ pub enum StoreError {
     KeyFileSize { path: PathBuf, bytes: u64 },
     /// A secret that was sealed with a key that is no longer there.
     #[error(
-        "the secret {key} of {app} was sealed with another key: the file secrets.key was lost or replaced; stop the host \
-         and put it back from a backup, or set the secret again with `isopod config set {key}=… --secret --app {app}`"
+        "the secret {key} of {app} was sealed with another key: the file secrets.key was lost or replaced; stop the \
+         host and put it back from a backup, or set the secret again with `isopod config set {key}=… --secret --app {app}`"
     )]
     SecretOfOtherKey { app: AppName, key: String },
     /// A secret that was changed since it was sealed, or that belongs elsewhere.
@@ -93,9 +108,6 @@ pub enum StoreError {
          again with `isopod config set {key}=… --secret --app {app}`"
     )]
     SecretChanged { app: AppName, key: String },
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers ({detail}), so no secret can be sealed; try again later")]
-    NoRandomness { detail: String },
     /// A text that is no digest.
     #[error("{given:?} is no digest: expected 64 hexadecimal digits of SHA-256")]
     BadDigest { given: String },

@@ -1,6 +1,6 @@
-//! What Isopod remembers: apps, pushes, releases, activity and tokens in one database, bundles as content-addressed
-//! files, a key-value database per app, and the key that seals secrets. Owns the data folder and its lock. Never decides anything and never stands on
-//! the way of a request, except where a guest asks for its own keys.
+//! What Isopod remembers: apps, pushes, releases, activity, usage and tokens in one database, bundles as
+//! content-addressed files, a key-value database per app, and the key that seals secrets. Owns the data folder and its
+//! lock. Never decides anything and never stands on the way of a request, except where a guest asks for its own keys.
 
 mod blobs;
 mod control;
@@ -12,9 +12,11 @@ pub mod limits;
 mod lock;
 pub mod memory;
 mod model;
+mod page;
 mod secrets;
 mod sqlite;
 mod store;
+mod usage;
 
 pub use blobs::{Blobs, Digest};
 pub use control::Control;
@@ -22,8 +24,10 @@ pub use error::StoreError;
 pub use files::remove_unused_files;
 pub use kv::KvStore;
 pub use model::{
-    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
-    Token,
+    Activity, App, Idempotency, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
+    Release, ScheduleFired, Token,
 };
+pub use page::{Page, Paged};
 pub use secrets::Secrets;
 pub use store::{Options, Store};
+pub use usage::{Month, MonthUsage};

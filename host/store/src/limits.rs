@@ -1,5 +1,7 @@
 //! Every bound of the store. Owns numbers only; each says whether reaching it waits or refuses, and why.
 
+use std::time::Duration;
+
 /// Waits: whoever wants to write while this many writes are ahead is slowed down to the speed of the disk.
 pub const WRITES_WAITING_MAX: usize = 1_024;
 /// Neither: the next commit takes the rest; it bounds how long the first of a group waits for its commit.
@@ -23,8 +25,15 @@ pub const PUSH_LOG_LINE_BYTES_MAX: usize = 8 << 10;
 pub const REASON_BYTES_MAX: usize = 64 << 10;
 /// Neither: an app's oldest pushes that are done make room for new ones, and their logs go with them.
 pub const PUSHES_KEPT: u32 = 500;
-/// Neither: an app's oldest releases make room for new ones; the one that serves is always kept.
-pub const RELEASES_KEPT: u32 = 100;
+/// Refuses: a key that tells a push from another is a word, not data.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Neither: after this a key is forgotten, and the same key makes another push.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// Neither: the rest of a longer cause is cut off.
+pub const CAUSE_BYTES_MAX: usize = 8 << 10;
+/// Neither: an app's failed and oldest releases make room for new ones; the one that serves is always kept. The
+/// policy's own rule removes most of them long before; this bound holds for whoever deploys all day.
+pub const RELEASES_KEPT: u32 = 200;
 /// Neither: the rest of a longer sentence is cut off.
 pub const ACTIVITY_TEXT_BYTES_MAX: usize = 8 << 10;
 /// Neither: the rest of a longer text is left out where an error shows what was given.
@@ -33,6 +42,12 @@ pub const GIVEN_CHARS_SHOWN: usize = 80;
 pub const ACTIVITY_ENTRIES_MAX: u32 = 10_000;
 /// Neither: how many entries may be over before the oldest are removed, so that not every append has to count.
 pub const ACTIVITY_TRIM_EVERY: u32 = 256;
+/// Neither: the schedule that fired the longest ago is forgotten; an app has no more process types at a time.
+pub const SCHEDULES_PER_APP_MAX: u32 = isopod_policy::limits::PROCESSES_MAX as u32;
+/// Neither: older months of an app's usage are removed; a year and the present month can be compared.
+pub const USAGE_MONTHS_KEPT: u32 = 13;
+/// Refuses: a sketch of users has a fixed size, which is far smaller.
+pub const USAGE_SKETCH_BYTES_MAX: usize = 64 << 10;
 /// Refuses: a token costs a look-up per request, and nobody needs more.
 pub const TOKENS_MAX: u32 = 1_000;
 

@@ -1,14 +1,20 @@
-//! The rows that the store keeps, as plain structs with the types of the policy. Owns no behaviour but paging.
+//! The rows that the store keeps, as plain structs with the types of the policy. Owns what becomes of a row when
+//! something happens to it, so that every backend agrees. Never touches a table.
 
 use std::str::FromStr;
 
-use isopod_policy::{AppName, AppType, Manifest, PushId, PushState, ReleaseNumber, Role, Scope, UnknownWord};
+use isopod_policy::retention::StoredRelease;
+use isopod_policy::{
+    AppName, AppType, ConfigVars, Manifest, ProcessName, PushId, PushState, Refused, ReleaseEvent, ReleaseNumber,
+    ReleaseState, Role, Scope, UnknownWord,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::shown;
 use crate::limits::{
-    ACTIVITY_TEXT_BYTES_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, PUSH_LOG_LINE_BYTES_MAX, REASON_BYTES_MAX,
+    ACTIVITY_TEXT_BYTES_MAX, CAUSE_BYTES_MAX, IDEMPOTENCY_KEPT, IDEMPOTENCY_KEY_BYTES_MAX, PUSH_LOG_LINE_BYTES_MAX,
+    REASON_BYTES_MAX, RELEASES_KEPT,
 };
 use crate::{Digest, StoreError};
 
@@ -62,6 +68,9 @@ pub struct App {
     pub intended: Intended,
     /// The release that serves; none before the first push is completed.
     pub release: Option<ReleaseNumber>,
+    /// The config vars that the next release gets. Never printed together with the app, since some are secrets.
+    #[serde(skip)]
+    pub config: ConfigVars,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -73,11 +82,53 @@ pub struct NewPush {
     pub app: AppName,
     /// The digest of the uploaded bundle among the blobs, once it is there.
     pub bundle: Option<Digest>,
+    /// What tells that the same push is sent again, if its sender said so.
+    pub idempotency: Option<Idempotency>,
     pub created_by: String,
     pub created_at: Timestamp,
 }
 
-/// Why a push failed.
+/// What makes a push that is sent twice one push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The sender's own word for the push.
+    pub key: String,
+    /// The digest of what was sent.
+    pub upload: Digest,
+}
+
+impl Idempotency {
+    /// Whether it is within the bounds.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match self.key.len() {
+            1..=IDEMPOTENCY_KEY_BYTES_MAX => Ok(()),
+            bytes => Err(StoreError::BadIdempotencyKey { bytes }),
+        }
+    }
+}
+
+/// What became of a push that was to be queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is queued.
+    New(Push),
+    /// It was sent before, and this is what became of it.
+    Same(Push),
+    /// Another push was sent with this key a short while ago.
+    Conflict(Push),
+}
+
+impl Inserted {
+    /// What becomes of a push where the newest one with its key is known; none if that one's key is forgotten by now.
+    pub(crate) fn again(earlier: Push, upload: &Digest, sent: &Idempotency, now: Timestamp) -> Option<Self> {
+        if now.duration_since(earlier.created_at).unsigned_abs() >= IDEMPOTENCY_KEPT {
+            return None;
+        }
+        Some(if *upload == sent.upload { Self::Same(earlier) } else { Self::Conflict(earlier) })
+    }
+}
+
+/// Why a push or a release failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
     /// A stable kebab-case word for programs.
@@ -132,21 +183,131 @@ pub struct NewRelease {
     /// The digest of the component among the blobs.
     pub bundle: Digest,
     pub manifest: Manifest,
+    /// The config vars it is made with.
+    pub config: ConfigVars,
     pub size_bytes: u64,
+    /// What made it, for people: `push p-…`, `rollback to v1`, `config changed: KEY`.
+    pub cause: String,
     pub created_by: String,
     pub created_at: Timestamp,
 }
 
-/// A release, which never changes.
+/// A release. What it is made of never changes; its state does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Release {
     pub app: AppName,
     pub number: ReleaseNumber,
+    pub state: ReleaseState,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    pub cause: String,
     pub bundle: Digest,
     pub manifest: Manifest,
+    /// The config vars it was made with. Never printed together with the release, since some are secrets.
+    #[serde(skip)]
+    pub config: ConfigVars,
     pub size_bytes: u64,
+    /// When it stopped being the app's current release; none if it never was, or still is.
+    pub last_current_at: Option<Timestamp>,
     pub created_by: String,
     pub created_at: Timestamp,
+    /// Since when it has its state.
+    pub updated_at: Timestamp,
+}
+
+impl Release {
+    /// The release as it is made.
+    pub(crate) fn made(new: NewRelease, number: ReleaseNumber) -> Self {
+        let NewRelease { app, bundle, manifest, config, size_bytes, cause, created_by, created_at } = new;
+        Self {
+            app,
+            number,
+            state: ReleaseState::Building,
+            reason: None,
+            cause: cut(&cause, CAUSE_BYTES_MAX).to_owned(),
+            bundle,
+            manifest,
+            config,
+            size_bytes,
+            last_current_at: None,
+            created_by,
+            created_at,
+            updated_at: created_at,
+        }
+    }
+
+    /// The release after an event; a reason belongs to a failure.
+    pub(crate) fn stepped(self, event: ReleaseEvent, reason: Option<Reason>, at: Timestamp) -> Result<Self, Refused> {
+        let state = self.state.step(event)?;
+        Ok(Self { state, reason: reason.map(Reason::kept), updated_at: at, ..self })
+    }
+
+    /// The release after an event that leaves the app its current release: only that one is ready or frozen.
+    pub(crate) fn stepped_in_place(
+        self,
+        event: ReleaseEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+        current: Option<ReleaseNumber>,
+    ) -> Result<Self, StoreError> {
+        let stepped = self.stepped(event, reason, at)?;
+        let is_current = current == Some(stepped.number);
+        match event {
+            ReleaseEvent::Serve if !is_current => {
+                Err(StoreError::NotCurrent { app: stepped.app, number: stepped.number })
+            }
+            ReleaseEvent::Supersede if is_current => {
+                Err(StoreError::ReleaseServes { app: stepped.app, number: stepped.number })
+            }
+            ReleaseEvent::Built
+            | ReleaseEvent::Booted
+            | ReleaseEvent::Serve
+            | ReleaseEvent::Freeze
+            | ReleaseEvent::Supersede
+            | ReleaseEvent::BuildFails
+            | ReleaseEvent::DeployFails => Ok(stepped),
+        }
+    }
+
+    /// The release once it is the app's current one.
+    pub(crate) fn put_in_service(self, at: Timestamp) -> Result<Self, Refused> {
+        Ok(Self { last_current_at: None, ..self.stepped(ReleaseEvent::Serve, None, at)? })
+    }
+
+    /// The release once another is the current one. Had it failed while it was, it stays as it failed.
+    pub(crate) fn superseded(self, at: Timestamp) -> Self {
+        let state = self.state.step(ReleaseEvent::Supersede).unwrap_or(self.state);
+        Self { state, last_current_at: Some(at), updated_at: at, ..self }
+    }
+
+    /// What decides how long it is kept.
+    pub(crate) fn stamp(&self) -> StoredRelease {
+        StoredRelease { number: self.number, state: self.state, last_current_at: self.last_current_at }
+    }
+
+    /// The release once it is given up for an earlier one.
+    pub(crate) fn given_up(self, reason: Reason, at: Timestamp) -> Result<Self, Refused> {
+        Ok(Self { last_current_at: Some(at), ..self.stepped(ReleaseEvent::DeployFails, Some(reason), at)? })
+    }
+}
+
+/// Which releases of an app make room beyond the bound: failed ones first, then those that served the longest ago. The
+/// current one never does, and one that is under way only if there is no other.
+pub(crate) fn beyond_bound(mut releases: Vec<StoredRelease>, current: Option<ReleaseNumber>) -> Vec<ReleaseNumber> {
+    let surplus = releases.len().saturating_sub(RELEASES_KEPT as usize);
+    releases.retain(|release| Some(release.number) != current);
+    releases.sort_by_key(|release| {
+        (release.state.is_under_way(), !release.state.is_final(), release.last_current_at, release.number)
+    });
+    releases.into_iter().take(surplus).map(|release| release.number).collect()
+}
+
+/// When a schedule last fired, so that a host that starts knows what it missed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScheduleFired {
+    pub app: AppName,
+    pub process: ProcessName,
+    pub last_fired_at: Timestamp,
 }
 
 /// Something that happened, to be recorded.
@@ -197,47 +358,4 @@ pub struct Token {
 /// The text without what is beyond the bound, cut between characters.
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
-}
-
-/// Which part of a list is wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The `next` of the page before; none for the first page.
-    pub cursor: Option<String>,
-    /// How many items at most; none for the usual number.
-    pub limit: Option<u32>,
-}
-
-impl Page {
-    /// The number of items wanted, brought within bounds.
-    pub(crate) fn items(&self) -> u32 {
-        self.limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX)
-    }
-
-    /// The cursor of a list whose cursors are numbers; without one the list begins at `start`.
-    pub(crate) fn number<T: FromStr>(&self, start: T) -> Result<T, StoreError> {
-        match &self.cursor {
-            None => Ok(start),
-            Some(text) => text.parse().map_err(|_| StoreError::BadCursor { cursor: shown(text) }),
-        }
-    }
-}
-
-/// One part of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Paged<T> {
-    pub items: Vec<T>,
-    /// The cursor of the next part, if there is one.
-    pub next: Option<String>,
-}
-
-impl<T> Paged<T> {
-    /// Makes a page of rows of which one more than wanted was asked for, to know whether any follow.
-    pub(crate) fn from_one_more(mut items: Vec<T>, page: &Page, cursor: impl Fn(&T) -> String) -> Self {
-        let wanted = page.items() as usize;
-        let more = items.len() > wanted;
-        items.truncate(wanted);
-        let next = if more { items.last().map(cursor) } else { None };
-        Self { items, next }
-    }
 }

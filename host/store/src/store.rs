@@ -8,17 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};
+use isopod_policy::retention::StoredRelease;
+use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 
 use crate::files::{private_folder, remove_folder};
 use crate::kv::APPS;
 use crate::lock::FolderLock;
 use crate::model::{
-    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
-    Token,
+    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
+    ScheduleFired, Token,
 };
+use crate::page::{Page, Paged};
 use crate::sqlite::Sqlite;
+use crate::usage::{Month, MonthUsage};
 use crate::{Blobs, Control, Digest, KvStore, Secrets, StoreError};
 
 /// What may be set when a store is opened.
@@ -77,7 +80,8 @@ impl Store {
         self.inner.control.bundles_in_use().await
     }
 
-    /// Removes the blobs that are not in use and that nobody has put for `idle`, and returns how many they were. Meant to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
+    /// Removes the blobs that are not in use and that nobody has put for `idle`, and returns how many they were. Meant
+    /// to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
     pub async fn remove_unused_blobs(&self, idle: Duration) -> Result<usize, StoreError> {
         let in_use = self.bundles_in_use().await?;
         self.inner.blobs.remove_unused(in_use, idle).await
@@ -146,16 +150,11 @@ impl Control for Store {
         self.inner.control.set_intended(name, intended, at).await
     }
 
-    async fn set_current_release(
-        &self,
-        name: &AppName,
-        number: ReleaseNumber,
-        at: Timestamp,
-    ) -> Result<App, StoreError> {
-        self.inner.control.set_current_release(name, number, at).await
+    async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError> {
+        self.inner.control.set_app_config(name, config, at).await
     }
 
-    async fn insert_push(&self, push: NewPush) -> Result<Push, StoreError> {
+    async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {
         self.inner.control.insert_push(push).await
     }
 
@@ -209,6 +208,67 @@ impl Control for Store {
 
     async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError> {
         self.inner.control.releases(app, page).await
+    }
+
+    async fn step_release(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        event: ReleaseEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<Release, StoreError> {
+        self.inner.control.step_release(app, number, event, reason, at).await
+    }
+
+    async fn make_current(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        self.inner.control.make_current(app, number, activity, at).await
+    }
+
+    async fn return_to(
+        &self,
+        app: &AppName,
+        bad: ReleaseNumber,
+        good: ReleaseNumber,
+        reason: Reason,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        self.inner.control.return_to(app, bad, good, reason, activity, at).await
+    }
+
+    async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError> {
+        self.inner.control.interrupted_releases().await
+    }
+
+    async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError> {
+        self.inner.control.release_stamps(app).await
+    }
+
+    async fn delete_releases(&self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError> {
+        self.inner.control.delete_releases(app, numbers).await
+    }
+
+    async fn schedule_fired(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Result<(), StoreError> {
+        self.inner.control.schedule_fired(app, process, at).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleFired>, StoreError> {
+        self.inner.control.schedules().await
+    }
+
+    async fn usage(&self, app: &AppName, month: Month) -> Result<Option<MonthUsage>, StoreError> {
+        self.inner.control.usage(app, month).await
+    }
+
+    async fn put_usage(&self, app: &AppName, month: Month, usage: MonthUsage) -> Result<(), StoreError> {
+        self.inner.control.put_usage(app, month, usage).await
     }
 
     async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError> {

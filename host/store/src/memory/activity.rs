@@ -5,7 +5,8 @@ use isopod_policy::AppName;
 use super::{Rows, one_more};
 use crate::StoreError;
 use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
-use crate::model::{Activity, NewActivity, Page, Paged};
+use crate::model::{Activity, NewActivity};
+use crate::page::{Page, Paged};
 
 impl Rows {
     pub(super) fn append_activity(&mut self, new: NewActivity) -> Activity {

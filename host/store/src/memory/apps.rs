@@ -1,11 +1,12 @@
 //! What is done with apps.
 
-use isopod_policy::{AppName, ReleaseNumber};
+use isopod_policy::{AppName, ConfigVars};
 use jiff::Timestamp;
 
 use super::{Rows, one_more};
 use crate::StoreError;
-use crate::model::{App, NewApp, Page, Paged};
+use crate::model::{App, NewApp};
+use crate::page::{Page, Paged};
 
 impl Rows {
     pub(super) fn app(&mut self, name: &AppName) -> Result<&mut App, StoreError> {
@@ -29,7 +30,8 @@ impl Rows {
             return Err(StoreError::AppExists { name: app.name });
         }
         let NewApp { name, app_type, intended, created_at } = app;
-        let app = App { name, app_type, intended, release: None, created_at, updated_at: created_at };
+        let (release, config) = (None, ConfigVars::default());
+        let app = App { name, app_type, intended, release, config, created_at, updated_at: created_at };
         self.apps.insert(app.name.clone(), app.clone());
         Ok(app)
     }
@@ -45,19 +47,10 @@ impl Rows {
         self.last_releases.remove(name);
         self.pushes.retain(|_, row| row.push.app != *name);
         self.releases.retain(|(app, _), _| app != name);
+        self.schedules.retain(|(app, _), _| app != name);
+        self.usage.retain(|(app, _), _| app != name);
         self.activity.retain(|_, entry| entry.app.as_ref() != Some(name));
         self.activity_counts.remove(&Some(name.clone()));
         Ok(())
-    }
-
-    pub(super) fn set_current_release(
-        &mut self,
-        name: &AppName,
-        number: ReleaseNumber,
-        at: Timestamp,
-    ) -> Result<App, StoreError> {
-        self.app(name)?;
-        self.must_have_release(name, number)?;
-        self.change_app(name, at, |app| app.release = Some(number))
     }
 }

@@ -1,24 +1,29 @@
-//! A control store that forgets: for tests, and for hosts that keep nothing. Owns plain maps behind one lock; what is done
-//! with them stands in one file per kind of row, as for SQLite. It passes the same contract as the one that lasts.
+//! A control store that forgets: for tests, and for hosts that keep nothing. Owns plain maps behind one lock; what is
+//! done with them stands in one file per kind of row, as for SQLite. It passes the same contract as the one that lasts.
 
 mod activity;
 mod apps;
 mod pushes;
 mod releases;
+mod schedules;
 mod tokens;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};
+use isopod_policy::retention::StoredRelease;
+use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 
 use self::pushes::PushRow;
 use crate::model::{
-    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
-    Token,
+    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
+    ScheduleFired, Token,
 };
+use crate::page::{Page, Paged};
+use crate::usage::{Month, MonthUsage};
 use crate::{Control, StoreError};
 
 /// A control store in memory.
@@ -39,6 +44,8 @@ struct Rows {
     activity: BTreeMap<u64, Activity>,
     last_activity: u64,
     activity_counts: BTreeMap<Option<AppName>, u32>,
+    schedules: BTreeMap<(AppName, ProcessName), ScheduleFired>,
+    usage: BTreeMap<(AppName, Month), MonthUsage>,
     tokens: BTreeMap<String, Token>,
 }
 
@@ -79,16 +86,11 @@ impl Control for Memory {
         self.rows().change_app(name, at, |app| app.intended = intended)
     }
 
-    async fn set_current_release(
-        &self,
-        name: &AppName,
-        number: ReleaseNumber,
-        at: Timestamp,
-    ) -> Result<App, StoreError> {
-        self.rows().set_current_release(name, number, at)
+    async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError> {
+        self.rows().change_app(name, at, |app| app.config = config)
     }
 
-    async fn insert_push(&self, push: NewPush) -> Result<Push, StoreError> {
+    async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {
         self.rows().insert_push(push)
     }
 
@@ -142,6 +144,67 @@ impl Control for Memory {
 
     async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError> {
         self.rows().list_releases(app, &page)
+    }
+
+    async fn step_release(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        event: ReleaseEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<Release, StoreError> {
+        self.rows().step_release(app, number, event, reason, at)
+    }
+
+    async fn make_current(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        self.rows().make_current(app, number, activity, at)
+    }
+
+    async fn return_to(
+        &self,
+        app: &AppName,
+        bad: ReleaseNumber,
+        good: ReleaseNumber,
+        reason: Reason,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        self.rows().return_to(app, bad, good, reason, activity, at)
+    }
+
+    async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError> {
+        Ok(self.rows().interrupted_releases())
+    }
+
+    async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError> {
+        Ok(self.rows().release_stamps(app))
+    }
+
+    async fn delete_releases(&self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError> {
+        self.rows().delete_releases(app, numbers)
+    }
+
+    async fn schedule_fired(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Result<(), StoreError> {
+        self.rows().schedule_fired(app, process, at)
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleFired>, StoreError> {
+        Ok(self.rows().schedules.values().cloned().collect())
+    }
+
+    async fn usage(&self, app: &AppName, month: Month) -> Result<Option<MonthUsage>, StoreError> {
+        Ok(self.rows().usage.get(&(app.clone(), month)).cloned())
+    }
+
+    async fn put_usage(&self, app: &AppName, month: Month, usage: MonthUsage) -> Result<(), StoreError> {
+        self.rows().put_usage(app, month, usage)
     }
 
     async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError> {

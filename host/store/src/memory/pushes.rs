@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use super::{Rows, one_more};
 use crate::StoreError;
 use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT};
-use crate::model::{LogLine, NewActivity, NewPush, Page, Paged, Push, Reason};
+use crate::model::{Idempotency, Inserted, LogLine, NewActivity, NewPush, Push, Reason};
+use crate::page::{Page, Paged};
 
 #[derive(Debug)]
 pub(super) struct PushRow {
     pub(super) push: Push,
+    idempotency: Option<Idempotency>,
     log: Vec<LogLine>,
 }
 
@@ -20,12 +22,27 @@ impl Rows {
         found.ok_or_else(|| StoreError::UnknownPush { id: id.clone() })
     }
 
-    pub(super) fn insert_push(&mut self, push: NewPush) -> Result<Push, StoreError> {
+    /// The newest push of the app with the key of this one, unless its key is forgotten.
+    fn sent_before(&self, push: &NewPush) -> Result<Option<Inserted>, StoreError> {
+        let Some(sent) = &push.idempotency else { return Ok(None) };
+        sent.check()?;
+        let mut newest_first = self.pushes.values().rev().filter(|row| row.push.app == push.app);
+        let found = newest_first.find_map(|row| {
+            let kept = row.idempotency.as_ref().filter(|kept| kept.key == sent.key)?;
+            Some((row.push.clone(), &kept.upload))
+        });
+        Ok(found.and_then(|(earlier, upload)| Inserted::again(earlier, upload, sent, push.created_at)))
+    }
+
+    pub(super) fn insert_push(&mut self, push: NewPush) -> Result<Inserted, StoreError> {
         self.app(&push.app)?;
+        if let Some(again) = self.sent_before(&push)? {
+            return Ok(again);
+        }
         if self.push(&push.id).is_ok() {
             return Err(StoreError::PushExists { id: push.id });
         }
-        let NewPush { id, app, bundle, created_by, created_at } = push;
+        let NewPush { id, app, bundle, idempotency, created_by, created_at } = push;
         let push = Push {
             id,
             app,
@@ -39,13 +56,13 @@ impl Rows {
         };
         self.last_push += 1;
         let number = self.last_push;
-        self.pushes.insert(number, PushRow { push: push.clone(), log: Vec::new() });
+        self.pushes.insert(number, PushRow { push: push.clone(), idempotency, log: Vec::new() });
         let of_app = self.pushes.iter().rev().filter(|(_, row)| row.push.app == push.app);
         let surplus = of_app.skip(PUSHES_KEPT as usize).filter(|(_, row)| row.push.state.is_final());
         for number in surplus.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.pushes.remove(&number);
         }
-        Ok(push)
+        Ok(Inserted::New(push))
     }
 
     pub(super) fn list_pushes(&self, app: &AppName, page: &Page) -> Result<Paged<Push>, StoreError> {
@@ -83,8 +100,7 @@ impl Rows {
     ) -> Result<Push, StoreError> {
         let push = self.push(id)?.push.clone();
         let state = push.state.step(PushEvent::Complete)?;
-        self.must_have_release(&push.app, number)?;
-        self.change_app(&push.app, at, |app| app.release = Some(number))?;
+        self.put_in_service(&push.app, number, at)?;
         self.append_activity(activity);
         let row = self.push(id)?;
         row.push = Push { state, release: Some(number), reason: None, updated_at: at, ..push };

@@ -1,36 +1,37 @@
 //! What is done with releases.
 
-use isopod_policy::{AppName, ReleaseNumber};
+use isopod_policy::retention::StoredRelease;
+use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber};
+use jiff::Timestamp;
 
 use super::{Rows, one_more};
 use crate::StoreError;
-use crate::limits::RELEASES_KEPT;
-use crate::model::{NewRelease, Page, Paged, Release};
+use crate::limits::PAGE_ITEMS_MAX;
+use crate::model::{App, NewActivity, NewRelease, Reason, Release, beyond_bound};
+use crate::page::{Page, Paged};
 
 impl Rows {
-    pub(super) fn must_have_release(&self, app: &AppName, number: ReleaseNumber) -> Result<(), StoreError> {
-        if self.releases.contains_key(&(app.clone(), number)) {
-            return Ok(());
-        }
-        Err(StoreError::UnknownRelease { app: app.clone(), number })
+    fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Release, StoreError> {
+        let found = self.releases.get(&(app.clone(), number)).cloned();
+        found.ok_or_else(|| StoreError::UnknownRelease { app: app.clone(), number })
+    }
+
+    fn keep(&mut self, release: Release) {
+        self.releases.insert((release.app.clone(), release.number), release);
     }
 
     pub(super) fn insert_release(&mut self, release: NewRelease) -> Result<Release, StoreError> {
-        self.app(&release.app)?;
+        let current = self.app(&release.app)?.release;
         let last = self.last_releases.entry(release.app.clone()).or_default();
         let number = last.checked_add(1).and_then(ReleaseNumber::new);
         let number = number.ok_or_else(|| StoreError::NoMoreReleases { app: release.app.clone() })?;
         *last = number.get();
-        let NewRelease { app, bundle, manifest, size_bytes, created_by, created_at } = release;
-        let release = Release { app, number, bundle, manifest, size_bytes, created_by, created_at };
-        self.releases.insert((release.app.clone(), number), release.clone());
-        let current = self.app(&release.app)?.release;
-        let of_app = self.releases.keys().rev().filter(|(app, _)| *app == release.app);
-        let surplus = of_app.skip(RELEASES_KEPT as usize).filter(|(_, number)| Some(*number) != current);
-        for key in surplus.cloned().collect::<Vec<_>>() {
-            self.releases.remove(&key);
+        let made = Release::made(release, number);
+        self.keep(made.clone());
+        for old in beyond_bound(self.release_stamps(&made.app), current) {
+            self.releases.remove(&(made.app.clone(), old));
         }
-        Ok(release)
+        Ok(made)
     }
 
     pub(super) fn list_releases(&self, app: &AppName, page: &Page) -> Result<Paged<Release>, StoreError> {
@@ -38,5 +39,88 @@ impl Rows {
         let of_app = self.releases.values().rev().filter(|release| release.app == *app);
         let items = one_more(of_app.filter(|release| u64::from(release.number.get()) < before).cloned(), page);
         Ok(Paged::from_one_more(items, page, |release| release.number.get().to_string()))
+    }
+
+    pub(super) fn step_release(
+        &mut self,
+        app: &AppName,
+        number: ReleaseNumber,
+        event: ReleaseEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<Release, StoreError> {
+        let current = self.app(app)?.release;
+        let stepped = self.release(app, number)?.stepped_in_place(event, reason, at, current)?;
+        self.keep(stepped.clone());
+        Ok(stepped)
+    }
+
+    /// Makes a release the app's current one, and retires the one before.
+    pub(super) fn put_in_service(
+        &mut self,
+        app: &AppName,
+        number: ReleaseNumber,
+        at: Timestamp,
+    ) -> Result<Release, StoreError> {
+        let before = self.app(app)?.release.filter(|before| *before != number);
+        let serving = self.release(app, number)?.put_in_service(at)?;
+        if let Some(before) = before {
+            let superseded = self.release(app, before)?.superseded(at);
+            self.keep(superseded);
+        }
+        self.keep(serving.clone());
+        self.change_app(app, at, |app| app.release = Some(number))?;
+        Ok(serving)
+    }
+
+    pub(super) fn make_current(
+        &mut self,
+        app: &AppName,
+        number: ReleaseNumber,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        let serving = self.put_in_service(app, number, at)?;
+        self.append_activity(activity);
+        self.change_app(app, at, |app| app.config = serving.config)
+    }
+
+    pub(super) fn return_to(
+        &mut self,
+        app: &AppName,
+        bad: ReleaseNumber,
+        good: ReleaseNumber,
+        reason: Reason,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        if self.app(app)?.release != Some(bad) {
+            return Err(StoreError::NotCurrent { app: app.clone(), number: bad });
+        }
+        let given_up = self.release(app, bad)?.given_up(reason, at)?;
+        let serving = self.release(app, good)?.put_in_service(at)?;
+        let config = serving.config.clone();
+        self.keep(given_up);
+        self.keep(serving);
+        self.append_activity(activity);
+        self.change_app(app, at, |app| (app.release, app.config) = (Some(good), config))
+    }
+
+    pub(super) fn interrupted_releases(&self) -> Vec<Release> {
+        let under_way = self.releases.values().filter(|release| release.state.is_under_way());
+        under_way.take(PAGE_ITEMS_MAX as usize).cloned().collect()
+    }
+
+    pub(super) fn release_stamps(&self, app: &AppName) -> Vec<StoredRelease> {
+        let of_app = self.releases.values().filter(|release| release.app == *app);
+        of_app.map(Release::stamp).collect()
+    }
+
+    pub(super) fn delete_releases(&mut self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError> {
+        let current = self.app(app)?.release;
+        if let Some(number) = current.filter(|current| numbers.contains(current)) {
+            return Err(StoreError::ReleaseServes { app: app.clone(), number });
+        }
+        Ok(numbers.iter().filter(|number| self.releases.remove(&(app.clone(), **number)).is_some()).count())
     }
 }

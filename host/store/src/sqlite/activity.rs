@@ -6,7 +6,8 @@ use rusqlite::{Connection, Row, params};
 use super::rows::{Sql, all, first, json, parsed_if_any, time, to_json};
 use crate::StoreError;
 use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
-use crate::model::{Activity, NewActivity, Page, Paged};
+use crate::model::{Activity, NewActivity};
+use crate::page::{Page, Paged};
 
 const COLUMNS: &str = "id, app, kind, text, data, at";
 

@@ -1,15 +1,16 @@
 //! The statements for apps.
 
-use isopod_policy::{AppName, AppType, ReleaseNumber};
+use isopod_policy::{AppName, AppType, ConfigVars, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, parsed, time};
-use super::{activity, releases};
+use super::activity;
+use super::rows::{Sql, all, first, json, parsed, time, to_json};
 use crate::StoreError;
-use crate::model::{App, Intended, NewApp, Page, Paged};
+use crate::model::{App, Intended, NewApp};
+use crate::page::{Page, Paged};
 
-const COLUMNS: &str = "name, type, intended, release, created_at, updated_at";
+const COLUMNS: &str = "name, type, intended, release, config, created_at, updated_at";
 
 fn make(row: &Row<'_>) -> Sql<App> {
     Ok(App {
@@ -17,12 +18,13 @@ fn make(row: &Row<'_>) -> Sql<App> {
         app_type: parsed(row, "type")?,
         intended: parsed(row, "intended")?,
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
+        config: json(row, "config")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
 }
 
-fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
+pub(super) fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
     get(connection, name)?.ok_or_else(|| StoreError::UnknownApp { name: name.clone() }.into())
 }
 
@@ -82,13 +84,11 @@ pub(super) fn set_intended(connection: &Connection, name: &AppName, intended: In
     set(connection, name, "intended", intended.as_str(), at)
 }
 
-pub(super) fn set_current_release(
-    connection: &Connection,
-    name: &AppName,
-    number: ReleaseNumber,
-    at: Timestamp,
-) -> Sql<App> {
-    existing(connection, name)?;
-    releases::must_exist(connection, name, number)?;
+/// That the release is there is for the caller to see to.
+pub(super) fn set_release(connection: &Connection, name: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
     set(connection, name, "release", number.get(), at)
+}
+
+pub(super) fn set_config(connection: &Connection, name: &AppName, config: &ConfigVars, at: Timestamp) -> Sql<App> {
+    set(connection, name, "config", to_json(config)?, at)
 }

@@ -7,15 +7,18 @@ mod pushes;
 mod reader;
 mod releases;
 mod rows;
+mod schedules;
 mod schema;
 mod tokens;
+mod usage;
 mod writer;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use isopod_policy::{AppName, AppType, PushEvent, PushId, ReleaseNumber};
+use isopod_policy::retention::StoredRelease;
+use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -24,9 +27,11 @@ pub(crate) use self::rows::{Sql, all, connect, first};
 use self::{reader::Readers, writer::Writer};
 use crate::control::Control;
 use crate::model::{
-    Activity, App, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Page, Paged, Push, Reason, Release,
-    Token,
+    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
+    ScheduleFired, Token,
 };
+use crate::page::{Page, Paged};
+use crate::usage::{Month, MonthUsage};
 use crate::{Digest, StoreError};
 
 /// The control store in SQLite.
@@ -72,7 +77,8 @@ impl Sqlite {
         self.read(releases::bundles_in_use).await
     }
 
-    /// Creates an app and calls `fresh` inside the same transaction, so that nothing of an earlier app of this name is left.
+    /// Creates an app and calls `fresh` inside the same transaction, so that nothing of an earlier app of this name is
+    /// left.
     pub(crate) async fn create_app_with(
         &self,
         app: NewApp,
@@ -117,17 +123,12 @@ impl Control for Sqlite {
         self.write(move |connection| apps::set_intended(connection, &name, intended, at)).await
     }
 
-    async fn set_current_release(
-        &self,
-        name: &AppName,
-        number: ReleaseNumber,
-        at: Timestamp,
-    ) -> Result<App, StoreError> {
+    async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError> {
         let name = name.clone();
-        self.write(move |connection| apps::set_current_release(connection, &name, number, at)).await
+        self.write(move |connection| apps::set_config(connection, &name, &config, at)).await
     }
 
-    async fn insert_push(&self, push: NewPush) -> Result<Push, StoreError> {
+    async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {
         self.write(move |connection| pushes::insert(connection, &push)).await
     }
 
@@ -166,7 +167,6 @@ impl Control for Sqlite {
         let id = id.clone();
         self.write(move |connection| {
             let push = pushes::complete(connection, &id, number, at)?;
-            apps::set_current_release(connection, &push.app, number, at)?;
             activity::append(connection, activity)?;
             Ok(push)
         })
@@ -184,7 +184,7 @@ impl Control for Sqlite {
     }
 
     async fn insert_release(&self, release: NewRelease) -> Result<Release, StoreError> {
-        self.write(move |connection| releases::insert(connection, &release)).await
+        self.write(move |connection| releases::insert(connection, release)).await
     }
 
     async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>, StoreError> {
@@ -195,6 +195,85 @@ impl Control for Sqlite {
     async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError> {
         let app = app.clone();
         self.read(move |connection| releases::list(connection, &app, &page)).await
+    }
+
+    async fn step_release(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        event: ReleaseEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<Release, StoreError> {
+        let app = app.clone();
+        self.write(move |connection| releases::step(connection, &app, number, event, reason, at)).await
+    }
+
+    async fn make_current(
+        &self,
+        app: &AppName,
+        number: ReleaseNumber,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        let app = app.clone();
+        self.write(move |connection| {
+            let app = releases::make_current(connection, &app, number, at)?;
+            activity::append(connection, activity)?;
+            Ok(app)
+        })
+        .await
+    }
+
+    async fn return_to(
+        &self,
+        app: &AppName,
+        bad: ReleaseNumber,
+        good: ReleaseNumber,
+        reason: Reason,
+        activity: NewActivity,
+        at: Timestamp,
+    ) -> Result<App, StoreError> {
+        let app = app.clone();
+        self.write(move |connection| {
+            let app = releases::return_to(connection, &app, bad, good, reason, at)?;
+            activity::append(connection, activity)?;
+            Ok(app)
+        })
+        .await
+    }
+
+    async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError> {
+        self.read(releases::interrupted).await
+    }
+
+    async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError> {
+        let app = app.clone();
+        self.read(move |connection| releases::stamps(connection, &app)).await
+    }
+
+    async fn delete_releases(&self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError> {
+        let (app, numbers) = (app.clone(), numbers.to_owned());
+        self.write(move |connection| releases::delete(connection, &app, &numbers)).await
+    }
+
+    async fn schedule_fired(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Result<(), StoreError> {
+        let (app, process) = (app.clone(), process.clone());
+        self.write(move |connection| schedules::fired(connection, &app, &process, at)).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleFired>, StoreError> {
+        self.read(schedules::list).await
+    }
+
+    async fn usage(&self, app: &AppName, month: Month) -> Result<Option<MonthUsage>, StoreError> {
+        let app = app.clone();
+        self.read(move |connection| usage::get(connection, &app, month)).await
+    }
+
+    async fn put_usage(&self, app: &AppName, month: Month, usage: MonthUsage) -> Result<(), StoreError> {
+        let app = app.clone();
+        self.write(move |connection| usage::put(connection, &app, month, &usage)).await
     }
 
     async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError> {

@@ -5,17 +5,18 @@ use isopod_policy::{AppName, PushEvent, PushId, PushState, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, parsed, parsed_if_any, time};
+use super::rows::{Sql, all, first, parsed, parsed_if_any, reason, time};
 use super::{apps, releases};
 use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT};
-use crate::model::{LogLine, NewPush, Page, Paged, Push, Reason};
+use crate::model::{Inserted, LogLine, NewPush, Push, Reason};
+use crate::page::{Page, Paged};
 use crate::{Digest, StoreError};
 
 const COLUMNS: &str =
     "number, id, app, state, bundle, release, reason_code, reason, created_by, created_at, updated_at";
 
-/// The states in which nothing more can happen to a push, as [`PushState::is_final`] has them. SQLite takes the index of
-/// unfinished pushes only where these are the very words of the index.
+/// The states in which nothing more can happen to a push, as [`PushState::is_final`] has them. SQLite takes the index
+/// of unfinished pushes only where these are the very words of the index.
 pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 
 /// A push with its row's number, which is the cursor of lists.
@@ -25,15 +26,13 @@ struct Numbered {
 }
 
 fn make(row: &Row<'_>) -> Sql<Numbered> {
-    let code: Option<String> = row.get("reason_code")?;
-    let detail: Option<String> = row.get("reason")?;
     let push = Push {
         id: parsed(row, "id")?,
         app: parsed(row, "app")?,
         state: parsed(row, "state")?,
         bundle: parsed_if_any(row, "bundle")?,
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
-        reason: code.map(|code| Reason { code, detail: detail.unwrap_or_default() }),
+        reason: reason(row)?,
         created_by: row.get("created_by")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
@@ -49,20 +48,40 @@ fn existing(connection: &Connection, id: &PushId) -> Sql<Numbered> {
     numbered(connection, id)?.ok_or_else(|| StoreError::UnknownPush { id: id.clone() }.into())
 }
 
-pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Push> {
-    if apps::get(connection, &push.app)?.is_none() {
-        return Err(StoreError::UnknownApp { name: push.app.clone() }.into());
+pub(super) fn by_key_sql() -> String {
+    format!(
+        "SELECT {COLUMNS}, upload_digest FROM pushes WHERE app = ?1 AND idempotency_key = ?2
+         ORDER BY number DESC LIMIT 1"
+    )
+}
+
+/// What becomes of a push whose key was sent before; none if it was not, or is forgotten.
+fn sent_before(connection: &Connection, push: &NewPush) -> Sql<Option<Inserted>> {
+    let Some(sent) = &push.idempotency else { return Ok(None) };
+    sent.check()?;
+    let newest = first(connection, &by_key_sql(), [push.app.as_str(), &sent.key], |row| {
+        Ok((make(row)?.push, parsed::<Digest>(row, "upload_digest")?))
+    })?;
+    Ok(newest.and_then(|(earlier, upload)| Inserted::again(earlier, &upload, sent, push.created_at)))
+}
+
+pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Inserted> {
+    apps::existing(connection, &push.app)?;
+    if let Some(again) = sent_before(connection, push)? {
+        return Ok(again);
     }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO pushes (id, app, state, bundle, created_by, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO pushes (id, app, state, bundle, idempotency_key, upload_digest, created_by, created_at,
+             updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             push.id.as_str(),
             push.app.as_str(),
             PushState::Queued.as_str(),
             push.bundle.as_ref().map(Digest::as_str),
+            push.idempotency.as_ref().map(|sent| &sent.key),
+            push.idempotency.as_ref().map(|sent| sent.upload.as_str()),
             push.created_by,
             push.created_at.to_string()
         ])?;
@@ -70,7 +89,7 @@ pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Push> {
         return Err(StoreError::PushExists { id: push.id.clone() }.into());
     }
     make_room(connection, &push.app)?;
-    Ok(existing(connection, &push.id)?.push)
+    Ok(Inserted::New(existing(connection, &push.id)?.push))
 }
 
 /// Removes the oldest pushes of an app that are done, with their logs, beyond the bound.
@@ -100,11 +119,13 @@ pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<P
     Ok(page_of(items, page))
 }
 
+pub(super) fn unfinished_sql() -> String {
+    format!("SELECT {COLUMNS} FROM pushes WHERE state NOT IN {FINAL} AND number > ?1 ORDER BY number LIMIT ?2")
+}
+
 pub(super) fn unfinished(connection: &Connection, page: &Page) -> Sql<Paged<Push>> {
     let after = page.number(0_i64)?;
-    let sql =
-        format!("SELECT {COLUMNS} FROM pushes WHERE state NOT IN {FINAL} AND number > ?1 ORDER BY number LIMIT ?2");
-    let items = all(connection, &sql, params![after, page.items() + 1], make)?;
+    let items = all(connection, &unfinished_sql(), params![after, page.items() + 1], make)?;
     Ok(page_of(items, page))
 }
 
@@ -128,7 +149,7 @@ pub(super) fn advance(
 
 pub(super) fn complete(connection: &Connection, id: &PushId, number: ReleaseNumber, at: Timestamp) -> Sql<Push> {
     let push = advance(connection, id, PushEvent::Complete, None, at)?;
-    releases::must_exist(connection, &push.app, number)?;
+    releases::put_in_service(connection, &push.app, number, at)?;
     connection
         .prepare_cached("UPDATE pushes SET release = ?2 WHERE id = ?1")?
         .execute(params![id.as_str(), number.get()])?;

@@ -1,29 +1,48 @@
-//! The statements for releases, which are made once and never changed.
+//! The statements for releases, and how one takes another's place. What becomes of a release is decided in `model.rs`;
+//! here it is read, and written in the same transaction.
 
 use std::collections::HashSet;
 
-use isopod_policy::{AppName, ReleaseNumber};
+use isopod_policy::retention::StoredRelease;
+use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber};
+use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::pushes;
-use super::rows::{Sql, all, first, json, parsed, time, to_json};
-use crate::limits::RELEASES_KEPT;
-use crate::model::{NewRelease, Page, Paged, Release};
+use super::rows::{Sql, all, first, json, parsed, reason, time, time_if_any, to_json};
+use super::{apps, pushes};
+use crate::limits::PAGE_ITEMS_MAX;
+use crate::model::{App, NewRelease, Reason, Release, beyond_bound};
+use crate::page::{Page, Paged};
 use crate::{Digest, StoreError};
 
-const COLUMNS: &str = "app, number, bundle, manifest, size_bytes, created_by, created_at";
+const COLUMNS: &str = "app, number, state, reason_code, reason, cause, bundle, manifest, config, size_bytes, \
+                       last_current_at, created_by, created_at, updated_at";
+
+/// The states of a release on its way into service, as [`isopod_policy::ReleaseState::is_under_way`] has them. SQLite
+/// takes the index of such releases only where these are the very words of the index.
+const UNDER_WAY: &str = "('building', 'deploying', 'booted')";
+
+fn number(row: &Row<'_>) -> Sql<ReleaseNumber> {
+    let number: u32 = row.get("number")?;
+    ReleaseNumber::new(number).ok_or_else(|| StoreError::damaged("a release has the number 0").into())
+}
 
 fn make(row: &Row<'_>) -> Sql<Release> {
-    let number: u32 = row.get("number")?;
     let size: i64 = row.get("size_bytes")?;
     Ok(Release {
         app: parsed(row, "app")?,
-        number: ReleaseNumber::new(number).ok_or_else(|| StoreError::damaged("a release has the number 0"))?,
+        number: number(row)?,
+        state: parsed(row, "state")?,
+        reason: reason(row)?,
+        cause: row.get("cause")?,
         bundle: parsed(row, "bundle")?,
         manifest: json(row, "manifest")?,
+        config: json(row, "config")?,
         size_bytes: u64::try_from(size).map_err(StoreError::damaged)?,
+        last_current_at: time_if_any(row, "last_current_at")?,
         created_by: row.get("created_by")?,
         created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
     })
 }
 
@@ -36,34 +55,54 @@ fn next_number(connection: &Connection, app: &AppName) -> Sql<ReleaseNumber> {
     number.ok_or_else(|| StoreError::NoMoreReleases { app: app.clone() }.into())
 }
 
-pub(super) fn insert(connection: &Connection, release: &NewRelease) -> Sql<Release> {
+pub(super) fn insert(connection: &Connection, release: NewRelease) -> Sql<Release> {
     let number = next_number(connection, &release.app)?;
-    let size = i64::try_from(release.size_bytes).map_err(StoreError::damaged)?;
-    connection
-        .prepare_cached(&format!("INSERT INTO releases ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"))?
-        .execute(params![
-            release.app.as_str(),
-            number.get(),
-            release.bundle.as_str(),
-            to_json(&release.manifest)?,
-            size,
-            release.created_by,
-            release.created_at.to_string()
-        ])?;
-    make_room(connection, &release.app)?;
-    let made = get(connection, &release.app, number)?;
-    made.ok_or_else(|| StoreError::UnknownRelease { app: release.app.clone(), number }.into())
-}
-
-/// Removes the oldest releases of an app beyond the bound, but never the one that serves.
-fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
+    let made = Release::made(release, number);
+    let size = i64::try_from(made.size_bytes).map_err(StoreError::damaged)?;
     connection
         .prepare_cached(
-            "DELETE FROM releases WHERE app = ?1 AND number IS NOT (SELECT release FROM apps WHERE name = ?1) AND
-             number <= (SELECT number FROM releases WHERE app = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+            "INSERT INTO releases (app, number, state, cause, bundle, manifest, config, size_bytes, created_by,
+             created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
-        .execute(params![app.as_str(), RELEASES_KEPT])?;
+        .execute(params![
+            made.app.as_str(),
+            number.get(),
+            made.state.as_str(),
+            made.cause,
+            made.bundle.as_str(),
+            to_json(&made.manifest)?,
+            to_json(&made.config)?,
+            size,
+            made.created_by,
+            made.created_at.to_string(),
+            made.updated_at.to_string()
+        ])?;
+    make_room(connection, &made.app)?;
+    Ok(made)
+}
+
+/// Removes what an app has beyond the bound.
+fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
+    let current = apps::existing(connection, app)?.release;
+    remove(connection, app, &beyond_bound(stamps(connection, app)?, current))?;
     Ok(())
+}
+
+fn remove(connection: &Connection, app: &AppName, numbers: &[ReleaseNumber]) -> Sql<usize> {
+    let mut statement = connection.prepare_cached("DELETE FROM releases WHERE app = ?1 AND number = ?2")?;
+    let mut removed = 0;
+    for number in numbers {
+        removed += statement.execute(params![app.as_str(), number.get()])?;
+    }
+    Ok(removed)
+}
+
+pub(super) fn delete(connection: &Connection, app: &AppName, numbers: &[ReleaseNumber]) -> Sql<usize> {
+    let current = apps::existing(connection, app)?.release;
+    if let Some(number) = current.filter(|current| numbers.contains(current)) {
+        return Err(StoreError::ReleaseServes { app: app.clone(), number }.into());
+    }
+    remove(connection, app, numbers)
 }
 
 /// The digests that releases and pushes that are not done name, each once.
@@ -81,9 +120,8 @@ pub(super) fn get(connection: &Connection, app: &AppName, number: ReleaseNumber)
     first(connection, &sql, params![app.as_str(), number.get()], make)
 }
 
-pub(super) fn must_exist(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sql<()> {
-    let sql = "SELECT 1 FROM releases WHERE app = ?1 AND number = ?2";
-    let found = first(connection, sql, params![app.as_str(), number.get()], |_| Ok(()))?;
+fn existing(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sql<Release> {
+    let found = get(connection, app, number)?;
     found.ok_or_else(|| StoreError::UnknownRelease { app: app.clone(), number }.into())
 }
 
@@ -92,4 +130,109 @@ pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<P
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
     let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], make)?;
     Ok(Paged::from_one_more(items, page, |release| release.number.get().to_string()))
+}
+
+pub(super) const STAMPS: &str = "SELECT number, state, last_current_at FROM releases WHERE app = ?1 ORDER BY number";
+
+pub(super) fn stamps(connection: &Connection, app: &AppName) -> Sql<Vec<StoredRelease>> {
+    all(connection, STAMPS, [app.as_str()], |row| {
+        let last_current_at = time_if_any(row, "last_current_at")?;
+        Ok(StoredRelease { number: number(row)?, state: parsed(row, "state")?, last_current_at })
+    })
+}
+
+pub(super) fn interrupted_sql() -> String {
+    format!("SELECT {COLUMNS} FROM releases WHERE state IN {UNDER_WAY} ORDER BY app, number LIMIT ?1")
+}
+
+pub(super) fn interrupted(connection: &Connection) -> Sql<Vec<Release>> {
+    all(connection, &interrupted_sql(), [PAGE_ITEMS_MAX], make)
+}
+
+/// Writes what can change of a release.
+fn save(connection: &Connection, release: &Release) -> Sql<()> {
+    connection
+        .prepare_cached(
+            "UPDATE releases SET state = ?3, reason_code = ?4, reason = ?5, last_current_at = ?6, updated_at = ?7
+             WHERE app = ?1 AND number = ?2",
+        )?
+        .execute(params![
+            release.app.as_str(),
+            release.number.get(),
+            release.state.as_str(),
+            release.reason.as_ref().map(|reason| &reason.code),
+            release.reason.as_ref().map(|reason| &reason.detail),
+            release.last_current_at.map(|at| at.to_string()),
+            release.updated_at.to_string()
+        ])?;
+    Ok(())
+}
+
+pub(super) fn step(
+    connection: &Connection,
+    app: &AppName,
+    number: ReleaseNumber,
+    event: ReleaseEvent,
+    reason: Option<Reason>,
+    at: Timestamp,
+) -> Sql<Release> {
+    let current = apps::existing(connection, app)?.release;
+    let release = existing(connection, app, number)?.stepped_in_place(event, reason, at, current)?;
+    save(connection, &release)?;
+    Ok(release)
+}
+
+/// Makes a release the app's current one, and retires the one before.
+pub(super) fn put_in_service(
+    connection: &Connection,
+    app: &AppName,
+    number: ReleaseNumber,
+    at: Timestamp,
+) -> Sql<Release> {
+    let before = apps::existing(connection, app)?.release;
+    let serving = existing(connection, app, number)?.put_in_service(at).map_err(StoreError::from)?;
+    save(connection, &serving)?;
+    if let Some(before) = before.filter(|before| *before != number) {
+        save(connection, &existing(connection, app, before)?.superseded(at))?;
+    }
+    apps::set_release(connection, app, number, at)?;
+    Ok(serving)
+}
+
+pub(super) fn make_current(connection: &Connection, app: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
+    let serving = put_in_service(connection, app, number, at)?;
+    apps::set_config(connection, app, &serving.config, at)
+}
+
+pub(super) fn return_to(
+    connection: &Connection,
+    app: &AppName,
+    bad: ReleaseNumber,
+    good: ReleaseNumber,
+    reason: Reason,
+    at: Timestamp,
+) -> Sql<App> {
+    if apps::existing(connection, app)?.release != Some(bad) {
+        return Err(StoreError::NotCurrent { app: app.clone(), number: bad }.into());
+    }
+    let given_up = existing(connection, app, bad)?.given_up(reason, at).map_err(StoreError::from)?;
+    save(connection, &given_up)?;
+    let serving = existing(connection, app, good)?.put_in_service(at).map_err(StoreError::from)?;
+    save(connection, &serving)?;
+    apps::set_release(connection, app, good, at)?;
+    apps::set_config(connection, app, &serving.config, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use isopod_policy::ReleaseState;
+
+    use super::*;
+
+    #[test]
+    fn the_states_under_way_are_those_of_the_policy() {
+        for state in ReleaseState::ALL {
+            assert_eq!(UNDER_WAY.contains(&format!("'{state}'")), state.is_under_way(), "{state}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 use crate::StoreError;
 use crate::files::private_file;
 use crate::limits::{JOURNAL_BYTES_KEPT, LOCK_WAIT_MS_MAX};
+use crate::model::Reason;
 
 /// What a statement makes.
 pub(crate) type Sql<T> = Result<T, SqlError>;
@@ -88,6 +89,18 @@ pub(crate) fn parsed_if_any<T: FromStr<Err: Display>>(row: &Row<'_>, column: &st
 /// Times are kept as RFC 3339 in UTC, so that people can read them in the database.
 pub(crate) fn time(row: &Row<'_>, column: &str) -> Sql<Timestamp> {
     parsed(row, column)
+}
+
+/// The same for a column that may be empty.
+pub(crate) fn time_if_any(row: &Row<'_>, column: &str) -> Sql<Option<Timestamp>> {
+    parsed_if_any(row, column)
+}
+
+/// Reads why something failed.
+pub(crate) fn reason(row: &Row<'_>) -> Sql<Option<Reason>> {
+    let code: Option<String> = row.get("reason_code")?;
+    let detail: Option<String> = row.get("reason")?;
+    Ok(code.map(|code| Reason { code, detail: detail.unwrap_or_default() }))
 }
 
 /// Reads a column of JSON.

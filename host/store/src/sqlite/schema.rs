@@ -152,7 +152,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::SqlError;
+    use crate::sqlite::{SqlError, pushes, releases};
 
     #[test]
     fn an_empty_database_is_brought_to_the_present_format_once() {
@@ -170,5 +170,24 @@ mod tests {
         connection.pragma_update(None, "user_version", 99).expect("the version can be set");
         let refused = migrate(&mut connection).expect_err("99 is from the future");
         assert!(matches!(refused, SqlError::Store(StoreError::TooNew { found: 99, .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn frequent_questions_are_answered_from_their_indexes() {
+        let mut connection = Connection::open_in_memory().expect("a database in memory opens");
+        migrate(&mut connection).expect("an empty database is migrated");
+        for (sql, index) in [
+            (releases::STAMPS.to_owned(), "COVERING INDEX release_stamps"),
+            (releases::interrupted_sql(), "INDEX releases_under_way"),
+            (pushes::unfinished_sql(), "INDEX pushes_unfinished"),
+            (pushes::by_key_sql(), "INDEX pushes_by_idempotency_key"),
+        ] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("the statement is valid");
+            let (mut rows, mut steps) = (plan.raw_query(), Vec::new());
+            while let Some(row) = rows.next().expect("it has a plan") {
+                steps.push(row.get::<_, String>("detail").expect("it is text"));
+            }
+            assert!(steps.iter().any(|step| step.contains(index)), "{sql}: {steps:?}");
+        }
     }
 }

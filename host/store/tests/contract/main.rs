@@ -1,5 +1,5 @@
-//! What the store promises, as facts. Owns one suite that every backend of the control store passes, and suites for what
-//! only the one on disk can promise: that it lasts, survives `kill -9`, a full disk and a second opener.
+//! What the store promises, as facts. Owns one suite that every backend of the control store passes, and suites for
+//! what only the one on disk can promise: that it lasts, survives `kill -9`, a full disk and a second opener.
 
 mod blobs;
 mod control;
@@ -8,7 +8,7 @@ mod key_value;
 mod lasting;
 mod secrets;
 
-use isopod_policy::{AppName, AppType, Manifest, PushId};
+use isopod_policy::{AppName, AppType, ConfigVars, Manifest, PushId};
 use isopod_store::{Digest, Intended, NewActivity, NewApp, NewPush, NewRelease, Store};
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -38,14 +38,22 @@ fn new_app(text: &str) -> NewApp {
     NewApp { name: name(text), app_type: AppType::Dev, intended: Intended::Running, created_at: at(0) }
 }
 
-fn push_id(number: u8) -> PushId {
-    PushId::from_random([number; 10])
+/// An id that differs by the number.
+fn push_id(number: u32) -> PushId {
+    PushId::from_random(std::array::from_fn(|place| (u64::from(number) >> (5 * place) & 31) as u8))
 }
 
-fn new_push(number: u8, app: &str) -> NewPush {
-    let bundle = Some(Digest::of(&[number]));
+fn new_push(number: u32, app: &str) -> NewPush {
+    let bundle = Some(Digest::of(&number.to_be_bytes()));
     let created_by = "tester".to_owned();
-    NewPush { id: push_id(number), app: name(app), bundle, created_by, created_at: at(number.into()) }
+    let (id, app, created_at) = (push_id(number), name(app), at(number.into()));
+    NewPush { id, app, bundle, idempotency: None, created_by, created_at }
+}
+
+/// Config vars that differ by the argument.
+fn config(greeting: &str) -> ConfigVars {
+    let json = serde_json::json!({ "GREETING": greeting, "TOKEN": { "sealed": "c2VhbGVk" } });
+    serde_json::from_value(json).expect("they are config vars")
 }
 
 fn new_release(app: &str, second: i64) -> NewRelease {
@@ -54,7 +62,9 @@ fn new_release(app: &str, second: i64) -> NewRelease {
         app: name(app),
         bundle: Digest::of(app.as_bytes()),
         manifest: Manifest::parse(&text).expect("the manifest is valid"),
+        config: config("hello"),
         size_bytes: 12_345,
+        cause: "push p-7f3k2m9q0z".to_owned(),
         created_by: "tester".to_owned(),
         created_at: at(second),
     }

@@ -1,10 +1,10 @@
 //! Apps: created once, changed, listed by name, and deleted with all that is theirs.
 
-use isopod_policy::{AppType, ReleaseNumber};
+use isopod_policy::{AppType, ConfigVars, ReleaseNumber};
 use isopod_store::{Control, Intended, Page, Paged, StoreError};
 
-use super::{create, number, page};
-use crate::{at, name, new_activity, new_app, new_push, new_release, push_id};
+use super::{create, month, number, page, process, reason, usage};
+use crate::{at, config, name, new_activity, new_app, new_push, new_release, push_id};
 
 every_backend!(
     an_app_is_kept_as_it_was_created,
@@ -20,6 +20,7 @@ async fn an_app_is_kept_as_it_was_created(store: &dyn Control) {
     let created = store.create_app(new_app("greeter")).await.expect("it is created");
     assert_eq!(created.name, name("greeter"));
     assert_eq!((created.app_type, created.intended, created.release), (AppType::Dev, Intended::Running, None));
+    assert_eq!(created.config, ConfigVars::default());
     assert_eq!((created.created_at, created.updated_at), (at(0), at(0)));
     assert_eq!(store.app(&name("greeter")).await, Ok(Some(created)));
     assert_eq!(store.app(&name("other")).await, Ok(None));
@@ -54,12 +55,9 @@ async fn changes_of_an_app_are_kept(store: &dyn Control) {
     let changed = store.set_intended(&app, Intended::Stopped, at(2)).await.expect("the intent is set");
     assert_eq!((changed.app_type, changed.intended), (AppType::Production, Intended::Stopped));
     assert_eq!((changed.created_at, changed.updated_at), (at(0), at(2)));
-    let unknown = store.set_current_release(&app, number(1), at(3)).await;
-    assert_eq!(unknown, Err(StoreError::UnknownRelease { app: app.clone(), number: number(1) }));
-    store.insert_release(new_release("greeter", 3)).await.expect("a release is made");
-    let rolled_back = store.set_current_release(&app, number(1), at(4)).await.expect("now it exists");
-    assert_eq!(rolled_back.release, Some(number(1)));
-    assert_eq!(store.app(&app).await, Ok(Some(rolled_back)));
+    let configured = store.set_app_config(&app, config("hi"), at(3)).await.expect("the config is set");
+    assert_eq!((&configured.config, configured.updated_at), (&config("hi"), at(3)));
+    assert_eq!(store.app(&app).await, Ok(Some(configured)));
 }
 
 async fn what_concerns_an_unknown_app_is_refused(store: &dyn Control) {
@@ -68,8 +66,17 @@ async fn what_concerns_an_unknown_app_is_refused(store: &dyn Control) {
     assert_eq!(store.delete_app(&ghost).await, Err(unknown.clone()));
     assert_eq!(store.set_app_type(&ghost, AppType::Dev, at(1)).await, Err(unknown.clone()));
     assert_eq!(store.set_intended(&ghost, Intended::Stopped, at(1)).await, Err(unknown.clone()));
-    assert_eq!(store.set_current_release(&ghost, number(1), at(1)).await, Err(unknown.clone()));
-    assert_eq!(store.insert_release(new_release("ghost", 1)).await, Err(unknown));
+    assert_eq!(store.set_app_config(&ghost, config("hi"), at(1)).await, Err(unknown.clone()));
+    assert_eq!(store.insert_release(new_release("ghost", 1)).await, Err(unknown.clone()));
+    let activity = || new_activity(Some("ghost"), "it serves");
+    assert_eq!(store.make_current(&ghost, number(1), activity(), at(1)).await, Err(unknown.clone()));
+    let back = store.return_to(&ghost, number(2), number(1), reason("crash-loop"), activity(), at(1)).await;
+    assert_eq!(back, Err(unknown.clone()));
+    assert_eq!(store.delete_releases(&ghost, &[number(1)]).await, Err(unknown.clone()));
+    assert_eq!(store.schedule_fired(&ghost, &process("nightly"), at(1)).await, Err(unknown.clone()));
+    assert_eq!(store.put_usage(&ghost, month("2026-11"), usage(1)).await, Err(unknown));
+    assert_eq!(store.release_stamps(&ghost).await, Ok(vec![]));
+    assert_eq!(store.usage(&ghost, month("2026-11")).await, Ok(None));
     assert_eq!(store.release(&ghost, number(1)).await, Ok(None));
     assert_eq!(store.pushes(&ghost, Page::default()).await, Ok(Paged { items: vec![], next: None }));
 }
@@ -79,6 +86,8 @@ async fn a_deleted_app_leaves_nothing_behind(store: &dyn Control) {
     store.insert_push(new_push(1, "greeter")).await.expect("a push is queued");
     store.append_push_log(&push_id(1), "compiling", at(1)).await.expect("it logs");
     store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    store.schedule_fired(&app, &process("nightly"), at(1)).await.expect("it is recorded");
+    store.put_usage(&app, month("2026-11"), usage(1)).await.expect("it is recorded");
     store.append_activity(new_activity(Some("greeter"), "scaled")).await.expect("it is recorded");
     store.append_activity(new_activity(None, "host started")).await.expect("it is recorded");
     store.delete_app(&app).await.expect("it is deleted");
@@ -91,6 +100,8 @@ async fn a_deleted_app_leaves_nothing_behind(store: &dyn Control) {
 
     create(store, "greeter").await;
     assert_eq!(store.releases(&app, Page::default()).await, Ok(Paged { items: vec![], next: None }));
+    assert_eq!(store.schedules().await, Ok(vec![]));
+    assert_eq!(store.usage(&app, month("2026-11")).await, Ok(None));
     let first = store.insert_release(new_release("greeter", 2)).await.expect("a release is made");
     assert_eq!(first.number, ReleaseNumber::FIRST);
 }

@@ -22,20 +22,73 @@ mod apps;
 mod pushes;
 mod records;
 mod releases;
+mod swaps;
+mod usage;
 
-use isopod_policy::{AppName, ReleaseNumber};
-use isopod_store::{Control, Page};
+use isopod_policy::{AppName, ProcessName, PushEvent, ReleaseEvent, ReleaseNumber};
+use isopod_store::{App, Control, Month, MonthUsage, Page, Reason, Release};
 
-use crate::new_app;
+use crate::{at, new_activity, new_app, new_push, new_release, push_id};
 
-fn page(cursor: Option<&str>, limit: u32) -> Page {
+pub(crate) fn page(cursor: Option<&str>, limit: u32) -> Page {
     Page { cursor: cursor.map(str::to_owned), limit: Some(limit) }
 }
 
-async fn create(store: &dyn Control, app: &str) -> AppName {
+pub(crate) async fn create(store: &dyn Control, app: &str) -> AppName {
     store.create_app(new_app(app)).await.expect("the app can be created").name
 }
 
-fn number(release: u32) -> ReleaseNumber {
+pub(crate) fn number(release: u32) -> ReleaseNumber {
     ReleaseNumber::new(release).expect("releases count from 1")
+}
+
+/// The app as it is now.
+pub(crate) async fn app_now(store: &dyn Control, app: &AppName) -> App {
+    store.app(app).await.expect("it is read").expect("it is there")
+}
+
+/// A release as it is now.
+pub(crate) async fn release_now(store: &dyn Control, app: &AppName, release: u32) -> Release {
+    store.release(app, number(release)).await.expect("it is read").expect("it is there")
+}
+
+/// Brings a push to the state before its completion.
+pub(crate) async fn deploying(store: &dyn Control, push: u32) {
+    store.insert_push(new_push(push, "greeter")).await.expect("it is queued");
+    for event in [PushEvent::Take, PushEvent::Build, PushEvent::Deploy] {
+        store.advance_push(&push_id(push), event, None, at(1)).await.expect("it moves on");
+    }
+}
+
+/// Makes a release and brings it to the state before it serves.
+pub(crate) async fn booted(store: &dyn Control, app: &AppName) -> ReleaseNumber {
+    let made = store.insert_release(new_release(app.as_str(), 1)).await.expect("a release is made");
+    for event in [ReleaseEvent::Built, ReleaseEvent::Booted] {
+        store.step_release(app, made.number, event, None, at(2)).await.expect("it moves on");
+    }
+    made.number
+}
+
+/// Makes a release that serves from the given second on.
+pub(crate) async fn serving(store: &dyn Control, app: &AppName, second: i64) -> ReleaseNumber {
+    let number = booted(store, app).await;
+    let activity = new_activity(Some(app.as_str()), &format!("{number} serves"));
+    store.make_current(app, number, activity, at(second)).await.expect("it serves");
+    number
+}
+
+pub(crate) fn reason(code: &str) -> Reason {
+    Reason { code: code.to_owned(), detail: format!("{code}: what happened, why, and what to do") }
+}
+
+pub(crate) fn process(name: &str) -> ProcessName {
+    name.parse().expect("the test writes valid names")
+}
+
+pub(crate) fn month(text: &str) -> Month {
+    text.parse().expect("the test writes valid months")
+}
+
+pub(crate) fn usage(events: u64) -> MonthUsage {
+    MonthUsage { users: format!("a sketch of those who sent {events}").into_bytes(), events }
 }

@@ -1,10 +1,10 @@
 //! Pushes: which way they go, how they end, and what is kept of them.
 
-use isopod_policy::{PushEvent, PushId, PushState};
-use isopod_store::{Control, NewPush, Page, Paged, Reason, StoreError, limits};
+use isopod_policy::{PushEvent, PushState, Refused, ReleaseState};
+use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Page, Paged, Reason, StoreError, limits};
 
-use super::{create, number, page};
-use crate::{at, name, new_activity, new_push, new_release, push_id};
+use super::{app_now, booted, create, deploying, number, page, reason, release_now};
+use crate::{at, config, name, new_activity, new_push, new_release, push_id};
 
 every_backend!(
     a_push_goes_its_way_and_no_other,
@@ -14,21 +14,17 @@ every_backend!(
     unfinished_pushes_are_found_again,
     a_completed_push_makes_its_release_current,
     a_push_that_cannot_be_completed_changes_nothing,
+    a_push_that_is_sent_again_is_the_same_push,
+    a_key_is_forgotten_after_a_day,
+    a_key_is_of_one_app_and_within_bounds,
     the_log_of_a_push_is_kept_in_order_and_bounded,
     the_oldest_pushes_that_are_done_make_room,
 );
 
-/// Brings a push to the state before its completion.
-async fn deploying(store: &dyn Control, push: u8) {
-    store.insert_push(new_push(push, "greeter")).await.expect("it is queued");
-    for event in [PushEvent::Take, PushEvent::Build, PushEvent::Deploy] {
-        store.advance_push(&push_id(push), event, None, at(1)).await.expect("it moves on");
-    }
-}
-
 async fn a_push_goes_its_way_and_no_other(store: &dyn Control) {
     create(store, "greeter").await;
     let queued = store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    let Inserted::New(queued) = queued else { panic!("{queued:?}") };
     assert_eq!((queued.state, queued.release, queued.reason), (PushState::Queued, None, None));
     for (event, state) in [
         (PushEvent::Take, PushState::Running),
@@ -96,13 +92,16 @@ async fn unfinished_pushes_are_found_again(store: &dyn Control) {
 async fn a_completed_push_makes_its_release_current(store: &dyn Control) {
     let app = create(store, "greeter").await;
     deploying(store, 1).await;
-    let release = store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    let v1 = booted(store, &app).await;
+    store.set_app_config(&app, config("set meanwhile"), at(6)).await.expect("the config is set");
     let activity = new_activity(Some("greeter"), "v1 serves");
-    let done = store.complete_push(&push_id(1), release.number, activity, at(7)).await.expect("it is completed");
-    assert_eq!((done.state, done.release), (PushState::Completed, Some(release.number)));
+    let done = store.complete_push(&push_id(1), v1, activity, at(7)).await.expect("it is completed");
+    assert_eq!((done.state, done.release), (PushState::Completed, Some(v1)));
     assert_eq!(store.push(&push_id(1)).await, Ok(Some(done)));
-    let app = store.app(&app).await.expect("it is read").expect("it is there");
-    assert_eq!((app.release, app.updated_at), (Some(release.number), at(7)));
+    assert_eq!(release_now(store, &app, 1).await.state, ReleaseState::Ready);
+    let app = app_now(store, &app).await;
+    assert_eq!((app.release, app.updated_at), (Some(v1), at(7)));
+    assert_eq!(app.config, config("set meanwhile"), "it is for the next release");
     let activity = store.activity(Some(&app.name), Page::default()).await.expect("it is read");
     assert_eq!(activity.items[0].text, "v1 serves");
 }
@@ -113,14 +112,18 @@ async fn a_push_that_cannot_be_completed_changes_nothing(store: &dyn Control) {
     let activity = new_activity(Some("greeter"), "v1 serves");
     let refused = store.complete_push(&push_id(1), number(1), activity.clone(), at(7)).await;
     assert_eq!(refused, Err(StoreError::UnknownRelease { app: app.clone(), number: number(1) }));
-    store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    booted(store, &app).await;
     store.insert_push(new_push(2, "greeter")).await.expect("it is queued");
-    let refused = store.complete_push(&push_id(2), number(1), activity, at(7)).await;
-    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    let refused = store.complete_push(&push_id(2), number(1), activity.clone(), at(7)).await;
+    assert!(matches!(refused, Err(StoreError::Refused(Refused { state: "queued", .. }))), "{refused:?}");
+    store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    let refused = store.complete_push(&push_id(1), number(2), activity, at(7)).await;
+    assert!(matches!(refused, Err(StoreError::Refused(Refused { state: "building", .. }))), "{refused:?}");
 
     let push = store.push(&push_id(1)).await.expect("it is read").expect("it is there");
     assert_eq!((push.state, push.release), (PushState::Deploying, None));
-    assert_eq!(store.app(&app).await.expect("it is read").expect("it is there").release, None);
+    assert_eq!(app_now(store, &app).await.release, None);
+    assert_eq!(release_now(store, &app, 1).await.state, ReleaseState::Booted);
     assert_eq!(store.activity(Some(&app), Page::default()).await.expect("it is read").items, []);
 }
 
@@ -144,21 +147,67 @@ async fn the_log_of_a_push_is_kept_in_order_and_bounded(store: &dyn Control) {
 
 async fn the_oldest_pushes_that_are_done_make_room(store: &dyn Control) {
     create(store, "greeter").await;
-    let id = |number: u32| {
-        let [.., high, low] = number.to_be_bytes();
-        PushId::from_random([high, low / 32, low % 32, 0, 0, 0, 0, 0, 0, 0])
-    };
-    let queue = |number: u32| store.insert_push(NewPush { id: id(number), ..new_push(1, "greeter") });
+    let queue = |number: u32| store.insert_push(new_push(number, "greeter"));
     for number in 0..3 {
         queue(number).await.expect("it is queued");
     }
-    store.advance_push(&id(0), PushEvent::Cancel, None, at(1)).await.expect("it is done");
-    store.advance_push(&id(1), PushEvent::Take, None, at(1)).await.expect("it is under way");
-    store.advance_push(&id(2), PushEvent::Fail, None, at(1)).await.expect("it is done");
+    store.advance_push(&push_id(0), PushEvent::Cancel, None, at(1)).await.expect("it is done");
+    store.advance_push(&push_id(1), PushEvent::Take, None, at(1)).await.expect("it is under way");
+    store.advance_push(&push_id(2), PushEvent::Fail, None, at(1)).await.expect("it is done");
     for queued in futures::future::join_all((3..limits::PUSHES_KEPT + 2).map(queue)).await {
         queued.expect("it is queued");
     }
-    assert_eq!(store.push(&id(0)).await, Ok(None), "it was the oldest, and done");
-    assert!(store.push(&id(1)).await.expect("it is read").is_some(), "it is not done");
-    assert!(store.push(&id(2)).await.expect("it is read").is_some(), "it is within the bound");
+    assert_eq!(store.push(&push_id(0)).await, Ok(None), "it was the oldest, and done");
+    assert!(store.push(&push_id(1)).await.expect("it is read").is_some(), "it is not done");
+    assert!(store.push(&push_id(2)).await.expect("it is read").is_some(), "it is within the bound");
+}
+
+fn sent(number: u32, key: &str, bytes: &[u8]) -> NewPush {
+    let idempotency = Some(Idempotency { key: key.to_owned(), upload: Digest::of(bytes) });
+    NewPush { idempotency, ..new_push(number, "greeter") }
+}
+
+async fn a_push_that_is_sent_again_is_the_same_push(store: &dyn Control) {
+    create(store, "greeter").await;
+    let first = store.insert_push(sent(1, "key", b"bytes")).await.expect("it is queued");
+    assert!(matches!(&first, Inserted::New(push) if push.id == push_id(1)), "{first:?}");
+    store.advance_push(&push_id(1), PushEvent::Fail, Some(reason("time-limit")), at(2)).await.expect("it fails");
+    let again = store.insert_push(sent(2, "key", b"bytes")).await.expect("it is known");
+    let Inserted::Same(push) = again else { panic!("{again:?}") };
+    assert_eq!((push.id, push.state), (push_id(1), PushState::Failed), "it is told what became of it");
+    let other = store.insert_push(sent(3, "key", b"other bytes")).await.expect("it is known");
+    assert!(matches!(&other, Inserted::Conflict(push) if push.id == push_id(1)), "{other:?}");
+    let queued = store.insert_push(sent(4, "other key", b"bytes")).await.expect("it is queued");
+    assert!(matches!(queued, Inserted::New(_)), "{queued:?}");
+    let queued = store.insert_push(new_push(5, "greeter")).await.expect("one without a key is always queued");
+    assert!(matches!(queued, Inserted::New(_)), "{queued:?}");
+    for unknown in [2, 3] {
+        assert_eq!(store.push(&push_id(unknown)).await, Ok(None));
+    }
+}
+
+async fn a_key_is_forgotten_after_a_day(store: &dyn Control) {
+    create(store, "greeter").await;
+    let day = i64::try_from(limits::IDEMPOTENCY_KEPT.as_secs()).expect("it is a day");
+    let send =
+        |number: u32, second: i64| store.insert_push(NewPush { created_at: at(second), ..sent(number, "key", b"b") });
+    assert!(matches!(send(1, 0).await, Ok(Inserted::New(_))));
+    assert!(matches!(send(2, day - 1).await, Ok(Inserted::Same(_))));
+    assert!(matches!(send(3, day).await, Ok(Inserted::New(_))));
+    let again = send(4, day + 1).await;
+    assert!(matches!(&again, Ok(Inserted::Same(push)) if push.id == push_id(3)), "{again:?}");
+}
+
+async fn a_key_is_of_one_app_and_within_bounds(store: &dyn Control) {
+    create(store, "greeter").await;
+    create(store, "other").await;
+    store.insert_push(sent(1, "key", b"bytes")).await.expect("it is queued");
+    let elsewhere = NewPush { app: name("other"), ..sent(2, "key", b"other bytes") };
+    assert!(matches!(store.insert_push(elsewhere).await, Ok(Inserted::New(_))));
+    let bytes = limits::IDEMPOTENCY_KEY_BYTES_MAX;
+    assert!(matches!(store.insert_push(sent(3, &"k".repeat(bytes), b"")).await, Ok(Inserted::New(_))));
+    for bytes in [0, bytes + 1] {
+        let refused = store.insert_push(sent(4, &"k".repeat(bytes), b"")).await;
+        assert_eq!(refused, Err(StoreError::BadIdempotencyKey { bytes }));
+    }
 }

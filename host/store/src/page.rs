@@ -1,0 +1,52 @@
+//! Lists that come in parts. Owns how many items a part has and how its cursor is read.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::StoreError;
+use crate::error::shown;
+use crate::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The `next` of the page before; none for the first page.
+    pub cursor: Option<String>,
+    /// How many items at most; none for the usual number.
+    pub limit: Option<u32>,
+}
+
+impl Page {
+    /// The number of items wanted, brought within bounds.
+    pub(crate) fn items(&self) -> u32 {
+        self.limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX)
+    }
+
+    /// The cursor of a list whose cursors are numbers; without one the list begins at `start`.
+    pub(crate) fn number<T: FromStr>(&self, start: T) -> Result<T, StoreError> {
+        match &self.cursor {
+            None => Ok(start),
+            Some(text) => text.parse().map_err(|_| StoreError::BadCursor { cursor: shown(text) }),
+        }
+    }
+}
+
+/// One part of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Paged<T> {
+    pub items: Vec<T>,
+    /// The cursor of the next part, if there is one.
+    pub next: Option<String>,
+}
+
+impl<T> Paged<T> {
+    /// Makes a page of rows of which one more than wanted was asked for, to know whether any follow.
+    pub(crate) fn from_one_more(mut items: Vec<T>, page: &Page, cursor: impl Fn(&T) -> String) -> Self {
+        let wanted = page.items() as usize;
+        let more = items.len() > wanted;
+        items.truncate(wanted);
+        let next = if more { items.last().map(cursor) } else { None };
+        Self { items, next }
+    }
+}
