@@ -3,10 +3,12 @@
 
 mod blobs;
 mod control;
+mod crash;
 mod full_disk;
 mod key_value;
 mod lasting;
 mod secrets;
+mod upgrade;
 
 use isopod_policy::{AppName, AppType, ConfigVars, Manifest, PushId};
 use isopod_store::{Digest, Intended, NewActivity, NewApp, NewPush, NewRelease, Store};
