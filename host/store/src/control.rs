@@ -34,8 +34,8 @@ pub trait Control: Send + Sync {
     /// Sets the config vars that the next release gets.
     async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError>;
 
-    /// Queues a push for an app that exists. One with the key of an earlier push of the app is not queued a second time;
-    /// a key is forgotten after a day.
+    /// Queues a push for an app that exists. One with the key of an earlier push of the app is not queued a second
+    /// time; a key is forgotten after a day.
     async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError>;
     /// The push of this id, if there is one.
     async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError>;
@@ -51,8 +51,8 @@ pub trait Control: Send + Sync {
         reason: Option<Reason>,
         at: Timestamp,
     ) -> Result<Push, StoreError>;
-    /// Completes a push, puts its release in service as [`Control::make_current`] does, and records it, all or nothing. The
-    /// config vars of the app stay: what was set since the push began is for the next release.
+    /// Completes a push, puts its release in service as [`Control::make_current`] does, and records it, all or nothing.
+    /// The config vars of the app stay: what was set since the push began is for the next release.
     async fn complete_push(
         &self,
         id: &PushId,
@@ -71,8 +71,8 @@ pub trait Control: Send + Sync {
     async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>, StoreError>;
     /// The releases of an app, newest first.
     async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError>;
-    /// Moves a release on; refused where the state machine has no such step. A reason belongs to a failure. Which release
-    /// serves does not change.
+    /// Moves a release on; refused where the state machine has no such step, or where another release would have to be
+    /// the current one after it. A reason belongs to a failure.
     async fn step_release(
         &self,
         app: &AppName,
@@ -90,8 +90,9 @@ pub trait Control: Send + Sync {
         activity: NewActivity,
         at: Timestamp,
     ) -> Result<App, StoreError>;
-    /// Gives up the current release, `bad`, for an earlier one: `bad` ends in a deployment error with the reason, `good`
-    /// is put in service with its config vars, and it is recorded; all or nothing. Refused if `bad` no longer serves.
+    /// Gives up the current release, `bad`, for an earlier one: `bad` ends in a deployment error with the reason,
+    /// `good` is put in service with its config vars, and it is recorded; all or nothing. Refused if `bad` no longer
+    /// serves.
     async fn return_to(
         &self,
         app: &AppName,
@@ -101,8 +102,8 @@ pub trait Control: Send + Sync {
         activity: NewActivity,
         at: Timestamp,
     ) -> Result<App, StoreError>;
-    /// The releases on their way into service, at most a page of them: after a crash, what it has interrupted. Ask again
-    /// once these are ended.
+    /// The releases on their way into service, at most a page of them: after a crash, what it has interrupted. Ask
+    /// again once these are ended.
     async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError>;
     /// What decides which releases of an app are still kept, oldest first, without the releases themselves.
     async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError>;

@@ -57,11 +57,11 @@ pub enum StoreError {
     /// No further release number can be given.
     #[error("{app} has used up all release numbers; create the app anew under another name")]
     NoMoreReleases { app: AppName },
-    /// The release that serves cannot be removed.
-    #[error("{app} is served by {number}, so it is kept; make another release the current one first")]
+    /// The release that serves can neither be removed nor retired by itself.
+    #[error("{app} is served by {number}, so it stays; make another release the current one first")]
     ReleaseServes { app: AppName, number: ReleaseNumber },
-    /// A release is to be given up that no longer serves.
-    #[error("{app} is no longer served by {number}, so there is nothing to return from")]
+    /// Only the current release can do this.
+    #[error("{number} is not the current release of {app}, which is the only one that can do this")]
     NotCurrent { app: AppName, number: ReleaseNumber },
     /// The state machine does not allow it.
     #[error(transparent)]
@@ -86,8 +86,8 @@ pub enum StoreError {
     TooManyTokens,
     /// The key file can be read by others.
     #[error(
-        "{} can be read by others (mode {mode:04o}), so the secrets may be known to them; run `chmod 600` on it, and set \
-         the secrets again if somebody else uses this machine", path.display()
+        "{} can be read by others (mode {mode:04o}), so the secrets may be known to them; run `chmod 600` on it, \
+         and set the secrets again if somebody else uses this machine", path.display()
     )]
     KeyFileOpen { path: PathBuf, mode: u32 },
     /// The key file is not what was written.
@@ -98,8 +98,8 @@ pub enum StoreError {
     KeyFileSize { path: PathBuf, bytes: u64 },
     /// A secret that was sealed with a key that is no longer there.
     #[error(
-        "the secret {key} of {app} was sealed with another key: the file secrets.key was lost or replaced; stop the host \
-         and put it back from a backup, or set the secret again with `isopod config set {key}=… --secret --app {app}`"
+        "the secret {key} of {app} was sealed with another key: the file secrets.key was lost or replaced; stop the \
+         host and put it back from a backup, or set the secret again with `isopod config set {key}=… --secret --app {app}`"
     )]
     SecretOfOtherKey { app: AppName, key: String },
     /// A secret that was changed since it was sealed, or that belongs elsewhere.

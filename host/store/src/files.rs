@@ -1,5 +1,5 @@
-//! Files and folders that only their owner may read. Owns the modes, the fsync of a folder, how a file comes to be there
-//! whole or not at all, and how files that nobody needs are swept up. Never reads content.
+//! Files and folders that only their owner may read. Owns the modes, the fsync of a folder, how a file comes to be
+//! there whole or not at all, and how files that nobody needs are swept up. Never reads content.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
@@ -28,8 +28,9 @@ pub(crate) fn private_file(path: &Path) -> Result<File, StoreError> {
         .map_err(|error| StoreError::file(path, &error))
 }
 
-/// Writes a file that is there whole or not at all, whenever the machine stops. It is written as `unfinished`, in the same
-/// folder, and renamed once it is on disk; a crash may leave the unfinished one behind, and the next writer replaces it.
+/// Writes a file that is there whole or not at all, whenever the machine stops. It is written as `unfinished`, in the
+/// same folder, and renamed once it is on disk; a crash may leave the unfinished one behind, and the next writer
+/// replaces it.
 pub(crate) fn write_whole(path: &Path, unfinished: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let written = write(unfinished, bytes).and_then(|()| {
         fs::rename(unfinished, path).map_err(|error| StoreError::file(path, &error))?;
@@ -72,8 +73,8 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Removes the files right in the folder that `keep` does not want by their name and that nobody has written for `idle`,
-/// and returns how many they were. For folders of what can be made again, such as compiled code.
+/// Removes the files right in the folder that `keep` does not want by their name and that nobody has written for
+/// `idle`, and returns how many they were. For folders of what can be made again, such as compiled code.
 ///
 /// `idle` must be longer than it takes to write a file and record its use.
 pub async fn remove_unused_files(
@@ -100,7 +101,8 @@ pub async fn remove_unused_files(
     .await
 }
 
-/// Whether it is a file that nobody wrote for so long. If its age cannot be told, as after a change of the clock, it is not.
+/// Whether it is a file that nobody wrote for so long. If its age cannot be told, as after a change of the clock, it is
+/// not.
 fn was_idle(path: &Path, idle: Duration) -> bool {
     let file = fs::metadata(path).ok().filter(Metadata::is_file);
     let modified = file.and_then(|file| file.modified().ok());

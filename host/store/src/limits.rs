@@ -31,8 +31,8 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Neither: the rest of a longer cause is cut off.
 pub const CAUSE_BYTES_MAX: usize = 8 << 10;
-/// Neither: an app's failed and oldest releases make room for new ones; the one that serves is always kept. The policy's
-/// own rule removes most of them long before; this bound holds for whoever deploys all day.
+/// Neither: an app's failed and oldest releases make room for new ones; the one that serves is always kept. The
+/// policy's own rule removes most of them long before; this bound holds for whoever deploys all day.
 pub const RELEASES_KEPT: u32 = 200;
 /// Neither: the rest of a longer sentence is cut off.
 pub const ACTIVITY_TEXT_BYTES_MAX: usize = 8 << 10;

@@ -1,5 +1,5 @@
-//! The rows that the store keeps, as plain structs with the types of the policy. Owns what
-//! becomes of a row when something happens to it, so that every backend agrees. Never touches a table.
+//! The rows that the store keeps, as plain structs with the types of the policy. Owns what becomes of a row when
+//! something happens to it, so that every backend agrees. Never touches a table.
 
 use std::str::FromStr;
 
@@ -240,6 +240,33 @@ impl Release {
     pub(crate) fn stepped(self, event: ReleaseEvent, reason: Option<Reason>, at: Timestamp) -> Result<Self, Refused> {
         let state = self.state.step(event)?;
         Ok(Self { state, reason: reason.map(Reason::kept), updated_at: at, ..self })
+    }
+
+    /// The release after an event that leaves the app its current release: only that one is ready or frozen.
+    pub(crate) fn stepped_in_place(
+        self,
+        event: ReleaseEvent,
+        reason: Option<Reason>,
+        at: Timestamp,
+        current: Option<ReleaseNumber>,
+    ) -> Result<Self, StoreError> {
+        let stepped = self.stepped(event, reason, at)?;
+        let is_current = current == Some(stepped.number);
+        match event {
+            ReleaseEvent::Serve if !is_current => {
+                Err(StoreError::NotCurrent { app: stepped.app, number: stepped.number })
+            }
+            ReleaseEvent::Supersede if is_current => {
+                Err(StoreError::ReleaseServes { app: stepped.app, number: stepped.number })
+            }
+            ReleaseEvent::Built
+            | ReleaseEvent::Booted
+            | ReleaseEvent::Serve
+            | ReleaseEvent::Freeze
+            | ReleaseEvent::Supersede
+            | ReleaseEvent::BuildFails
+            | ReleaseEvent::DeployFails => Ok(stepped),
+        }
     }
 
     /// The release once it is the app's current one.

@@ -1,5 +1,5 @@
-//! Secrets among config vars: sealed before they are stored, opened only to be given to the app's own instances. Owns the
-//! file `secrets.key` and the form of a sealed secret. Never logs or shows a key or a plain text.
+//! Secrets among config vars: sealed before they are stored, opened only to be given to the app's own instances. Owns
+//! the file `secrets.key` and the form of a sealed secret. Never logs or shows a key or a plain text.
 
 use std::fmt;
 use std::fs::File;

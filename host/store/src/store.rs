@@ -80,7 +80,8 @@ impl Store {
         self.inner.control.bundles_in_use().await
     }
 
-    /// Removes the blobs that are not in use and that nobody has put for `idle`, and returns how many they were. Meant to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
+    /// Removes the blobs that are not in use and that nobody has put for `idle`, and returns how many they were. Meant
+    /// to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
     pub async fn remove_unused_blobs(&self, idle: Duration) -> Result<usize, StoreError> {
         let in_use = self.bundles_in_use().await?;
         self.inner.blobs.remove_unused(in_use, idle).await

@@ -1,5 +1,5 @@
-//! The key-value stores of apps: one database each, so that no app sees, fills or slows another's. Owns which of them are
-//! open. Never gives one app a path into the other's folder: the name of an app is one plain label.
+//! The key-value stores of apps: one database each, so that no app sees, fills or slows another's. Owns which of them
+//! are open. Never gives one app a path into the other's folder: the name of an app is one plain label.
 
 mod lane;
 mod tables;

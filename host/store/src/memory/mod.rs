@@ -1,5 +1,5 @@
-//! A control store that forgets: for tests, and for hosts that keep nothing. Owns plain maps behind one lock; what is done
-//! with them stands in one file per kind of row, as for SQLite. It passes the same contract as the one that lasts.
+//! A control store that forgets: for tests, and for hosts that keep nothing. Owns plain maps behind one lock; what is
+//! done with them stands in one file per kind of row, as for SQLite. It passes the same contract as the one that lasts.
 
 mod activity;
 mod apps;

@@ -49,7 +49,8 @@ impl Rows {
         reason: Option<Reason>,
         at: Timestamp,
     ) -> Result<Release, StoreError> {
-        let stepped = self.release(app, number)?.stepped(event, reason, at)?;
+        let current = self.app(app)?.release;
+        let stepped = self.release(app, number)?.stepped_in_place(event, reason, at, current)?;
         self.keep(stepped.clone());
         Ok(stepped)
     }

@@ -77,7 +77,8 @@ impl Sqlite {
         self.read(releases::bundles_in_use).await
     }
 
-    /// Creates an app and calls `fresh` inside the same transaction, so that nothing of an earlier app of this name is left.
+    /// Creates an app and calls `fresh` inside the same transaction, so that nothing of an earlier app of this name is
+    /// left.
     pub(crate) async fn create_app_with(
         &self,
         app: NewApp,

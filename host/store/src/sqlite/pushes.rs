@@ -15,8 +15,8 @@ use crate::{Digest, StoreError};
 const COLUMNS: &str =
     "number, id, app, state, bundle, release, reason_code, reason, created_by, created_at, updated_at";
 
-/// The states in which nothing more can happen to a push, as [`PushState::is_final`] has them. SQLite takes the index of
-/// unfinished pushes only where these are the very words of the index.
+/// The states in which nothing more can happen to a push, as [`PushState::is_final`] has them. SQLite takes the index
+/// of unfinished pushes only where these are the very words of the index.
 pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 
 /// A push with its row's number, which is the cursor of lists.
@@ -48,15 +48,18 @@ fn existing(connection: &Connection, id: &PushId) -> Sql<Numbered> {
     numbered(connection, id)?.ok_or_else(|| StoreError::UnknownPush { id: id.clone() }.into())
 }
 
+pub(super) fn by_key_sql() -> String {
+    format!(
+        "SELECT {COLUMNS}, upload_digest FROM pushes WHERE app = ?1 AND idempotency_key = ?2
+         ORDER BY number DESC LIMIT 1"
+    )
+}
+
 /// What becomes of a push whose key was sent before; none if it was not, or is forgotten.
 fn sent_before(connection: &Connection, push: &NewPush) -> Sql<Option<Inserted>> {
     let Some(sent) = &push.idempotency else { return Ok(None) };
     sent.check()?;
-    let sql = format!(
-        "SELECT {COLUMNS}, upload_digest FROM pushes WHERE app = ?1 AND idempotency_key = ?2
-         ORDER BY number DESC LIMIT 1"
-    );
-    let newest = first(connection, &sql, [push.app.as_str(), &sent.key], |row| {
+    let newest = first(connection, &by_key_sql(), [push.app.as_str(), &sent.key], |row| {
         Ok((make(row)?.push, parsed::<Digest>(row, "upload_digest")?))
     })?;
     Ok(newest.and_then(|(earlier, upload)| Inserted::again(earlier, &upload, sent, push.created_at)))
@@ -69,8 +72,8 @@ pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Inserted> {
     }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO pushes (id, app, state, bundle, idempotency_key, upload_digest, created_by, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO pushes (id, app, state, bundle, idempotency_key, upload_digest, created_by, created_at,
+             updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             push.id.as_str(),
@@ -116,11 +119,13 @@ pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<P
     Ok(page_of(items, page))
 }
 
+pub(super) fn unfinished_sql() -> String {
+    format!("SELECT {COLUMNS} FROM pushes WHERE state NOT IN {FINAL} AND number > ?1 ORDER BY number LIMIT ?2")
+}
+
 pub(super) fn unfinished(connection: &Connection, page: &Page) -> Sql<Paged<Push>> {
     let after = page.number(0_i64)?;
-    let sql =
-        format!("SELECT {COLUMNS} FROM pushes WHERE state NOT IN {FINAL} AND number > ?1 ORDER BY number LIMIT ?2");
-    let items = all(connection, &sql, params![after, page.items() + 1], make)?;
+    let items = all(connection, &unfinished_sql(), params![after, page.items() + 1], make)?;
     Ok(page_of(items, page))
 }
 

@@ -1,5 +1,5 @@
-//! The statements for releases, and how one takes another's place. What becomes of a release is decided in `model.rs`; here
-//! it is read, and written in the same transaction.
+//! The statements for releases, and how one takes another's place. What becomes of a release is decided in `model.rs`;
+//! here it is read, and written in the same transaction.
 
 use std::collections::HashSet;
 
@@ -18,8 +18,8 @@ use crate::{Digest, StoreError};
 const COLUMNS: &str = "app, number, state, reason_code, reason, cause, bundle, manifest, config, size_bytes, \
                        last_current_at, created_by, created_at, updated_at";
 
-/// The states of a release on its way into service, as [`isopod_policy::ReleaseState::is_under_way`] has them. SQLite takes
-/// the index of such releases only where these are the very words of the index.
+/// The states of a release on its way into service, as [`isopod_policy::ReleaseState::is_under_way`] has them. SQLite
+/// takes the index of such releases only where these are the very words of the index.
 const UNDER_WAY: &str = "('building', 'deploying', 'booted')";
 
 fn number(row: &Row<'_>) -> Sql<ReleaseNumber> {
@@ -132,17 +132,21 @@ pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<P
     Ok(Paged::from_one_more(items, page, |release| release.number.get().to_string()))
 }
 
+pub(super) const STAMPS: &str = "SELECT number, state, last_current_at FROM releases WHERE app = ?1 ORDER BY number";
+
 pub(super) fn stamps(connection: &Connection, app: &AppName) -> Sql<Vec<StoredRelease>> {
-    let sql = "SELECT number, state, last_current_at FROM releases WHERE app = ?1 ORDER BY number";
-    all(connection, sql, [app.as_str()], |row| {
+    all(connection, STAMPS, [app.as_str()], |row| {
         let last_current_at = time_if_any(row, "last_current_at")?;
         Ok(StoredRelease { number: number(row)?, state: parsed(row, "state")?, last_current_at })
     })
 }
 
+pub(super) fn interrupted_sql() -> String {
+    format!("SELECT {COLUMNS} FROM releases WHERE state IN {UNDER_WAY} ORDER BY app, number LIMIT ?1")
+}
+
 pub(super) fn interrupted(connection: &Connection) -> Sql<Vec<Release>> {
-    let sql = format!("SELECT {COLUMNS} FROM releases WHERE state IN {UNDER_WAY} ORDER BY app, number LIMIT ?1");
-    all(connection, &sql, [PAGE_ITEMS_MAX], make)
+    all(connection, &interrupted_sql(), [PAGE_ITEMS_MAX], make)
 }
 
 /// Writes what can change of a release.
@@ -172,7 +176,8 @@ pub(super) fn step(
     reason: Option<Reason>,
     at: Timestamp,
 ) -> Sql<Release> {
-    let release = existing(connection, app, number)?.stepped(event, reason, at).map_err(StoreError::from)?;
+    let current = apps::existing(connection, app)?.release;
+    let release = existing(connection, app, number)?.stepped_in_place(event, reason, at, current)?;
     save(connection, &release)?;
     Ok(release)
 }

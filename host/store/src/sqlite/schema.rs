@@ -1,5 +1,5 @@
-//! The tables of `control.db` and how an older database becomes a present one. Owns the format's number, which is SQLite's
-//! `user_version`. Never changes a migration that has been released: a new one follows it.
+//! The tables of `control.db` and how an older database becomes a present one. Owns the format's number, which is
+//! SQLite's `user_version`. Never changes a migration that has been released: a new one follows it.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -81,7 +81,8 @@ const FORMAT_1: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Releases get states, config vars and why they were made. All that were there had served, each until the next was made.
+/// Releases get states, config vars and why they were made. All that were there had served, each until the next was
+/// made.
 const FORMAT_2: &str = "
     ALTER TABLE apps ADD COLUMN config TEXT NOT NULL DEFAULT '{}';
 
@@ -102,8 +103,8 @@ const FORMAT_2: &str = "
             'a push'
         ),
         last_current_at = coalesce(
-            (SELECT later.created_at FROM releases later WHERE later.app = releases.app AND later.number > releases.number
-             ORDER BY later.number LIMIT 1),
+            (SELECT later.created_at FROM releases later
+             WHERE later.app = releases.app AND later.number > releases.number ORDER BY later.number LIMIT 1),
             created_at
         );
     UPDATE releases SET state = 'ready', last_current_at = NULL
@@ -151,7 +152,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::SqlError;
+    use crate::sqlite::{SqlError, pushes, releases};
 
     #[test]
     fn an_empty_database_is_brought_to_the_present_format_once() {
@@ -169,5 +170,24 @@ mod tests {
         connection.pragma_update(None, "user_version", 99).expect("the version can be set");
         let refused = migrate(&mut connection).expect_err("99 is from the future");
         assert!(matches!(refused, SqlError::Store(StoreError::TooNew { found: 99, .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn frequent_questions_are_answered_from_their_indexes() {
+        let mut connection = Connection::open_in_memory().expect("a database in memory opens");
+        migrate(&mut connection).expect("an empty database is migrated");
+        for (sql, index) in [
+            (releases::STAMPS.to_owned(), "COVERING INDEX release_stamps"),
+            (releases::interrupted_sql(), "INDEX releases_under_way"),
+            (pushes::unfinished_sql(), "INDEX pushes_unfinished"),
+            (pushes::by_key_sql(), "INDEX pushes_by_idempotency_key"),
+        ] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("the statement is valid");
+            let (mut rows, mut steps) = (plan.raw_query(), Vec::new());
+            while let Some(row) = rows.next().expect("it has a plan") {
+                steps.push(row.get::<_, String>("detail").expect("it is text"));
+            }
+            assert!(steps.iter().any(|step| step.contains(index)), "{sql}: {steps:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use isopod_store::{Control, Page, Store, StoreError};
@@ -79,28 +79,38 @@ async fn a_folder_left_by_a_deleted_app_is_removed_at_the_next_start() {
 /// The environment variable that makes this test program play the host that is going to be killed.
 const VICTIM_FOLDER: &str = "ISOPOD_TEST_VICTIM_FOLDER";
 
+/// The folder to work with, if this is the process that is going to be killed.
+pub(crate) fn victims_folder() -> Option<PathBuf> {
+    std::env::var_os(VICTIM_FOLDER).map(PathBuf::from)
+}
+
+/// Runs a test of this program as a process of its own, kills it after it acknowledged something twenty times, and
+/// returns the last number it acknowledged.
+pub(crate) fn run_and_kill(test: &str, folder: &Path) -> i64 {
+    let mut victim = Command::new(std::env::current_exe().expect("a test knows its program"))
+        .args(["--exact", test, "--nocapture"])
+        .env(VICTIM_FOLDER, folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the victim starts");
+    let mut lines = BufReader::new(victim.stdout.take().expect("it is piped")).lines();
+    let acknowledged = lines.by_ref().map_while(Result::ok).filter(|line| line.starts_with("acknowledged")).nth(20);
+    victim.kill().expect("it can be killed");
+    victim.wait().expect("it ends");
+    // What it wrote between the twentieth line and its end counts as well.
+    let rest = lines.map_while(Result::ok).filter(|line| line.starts_with("acknowledged")).last();
+    let last = rest.or(acknowledged).expect("it acknowledged something");
+    last.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number stands last")
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
-    if let Some(folder) = std::env::var_os(VICTIM_FOLDER) {
-        return write_until_killed(Path::new(&folder)).await;
+    if let Some(folder) = victims_folder() {
+        return write_until_killed(&folder).await;
     }
     let folder = tempfile::tempdir().expect("a folder can be made");
     for round in 0..3 {
-        let mut victim = Command::new(std::env::current_exe().expect("a test knows its program"))
-            .args(["--exact", "lasting::what_was_acknowledged_survives_kill_9", "--nocapture"])
-            .env(VICTIM_FOLDER, folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the victim starts");
-        let mut lines = BufReader::new(victim.stdout.take().expect("it is piped")).lines();
-        let acknowledged = lines.by_ref().map_while(Result::ok).filter(|line| line.starts_with("acknowledged")).nth(20);
-        victim.kill().expect("it can be killed");
-        victim.wait().expect("it ends");
-        // What it wrote between the twentieth line and its end counts as well.
-        let rest = lines.map_while(Result::ok).filter(|line| line.starts_with("acknowledged")).last();
-        let last = rest.or(acknowledged).expect("it acknowledged something");
-        let last: i64 = last.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number stands last");
-
+        let last = run_and_kill("lasting::what_was_acknowledged_survives_kill_9", folder.path());
         let store = Store::open(folder.path()).expect("it opens after the kill, the lock is gone");
         let entries = store.activity(None, Page { cursor: None, limit: Some(1) }).await.expect("it is read");
         let newest: i64 = entries.items[0].text.parse().expect("the victim writes numbers");

@@ -1,12 +1,14 @@
-//! What the store promises, as facts. Owns one suite that every backend of the control store passes, and suites for what
-//! only the one on disk can promise: that it lasts, survives `kill -9`, a full disk and a second opener.
+//! What the store promises, as facts. Owns one suite that every backend of the control store passes, and suites for
+//! what only the one on disk can promise: that it lasts, survives `kill -9`, a full disk and a second opener.
 
 mod blobs;
 mod control;
+mod crash;
 mod full_disk;
 mod key_value;
 mod lasting;
 mod secrets;
+mod upgrade;
 
 use isopod_policy::{AppName, AppType, ConfigVars, Manifest, PushId};
 use isopod_store::{Digest, Intended, NewActivity, NewApp, NewPush, NewRelease, Store};
@@ -38,12 +40,13 @@ fn new_app(text: &str) -> NewApp {
     NewApp { name: name(text), app_type: AppType::Dev, intended: Intended::Running, created_at: at(0) }
 }
 
-fn push_id(number: u8) -> PushId {
-    PushId::from_random([number; 10])
+/// An id that differs by the number.
+fn push_id(number: u32) -> PushId {
+    PushId::from_random(std::array::from_fn(|place| (u64::from(number) >> (5 * place) & 31) as u8))
 }
 
-fn new_push(number: u8, app: &str) -> NewPush {
-    let bundle = Some(Digest::of(&[number]));
+fn new_push(number: u32, app: &str) -> NewPush {
+    let bundle = Some(Digest::of(&number.to_be_bytes()));
     let created_by = "tester".to_owned();
     let (id, app, created_at) = (push_id(number), name(app), at(number.into()));
     NewPush { id, app, bundle, idempotency: None, created_by, created_at }

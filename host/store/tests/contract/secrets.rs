@@ -1,4 +1,5 @@
-//! Secrets: sealed ones open for their own app and key only, as they were written, with the key file of the data folder.
+//! Secrets: sealed ones open for their own app and key only, as they were written, with the key file of the data
+//! folder.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

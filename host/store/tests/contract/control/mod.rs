@@ -53,7 +53,7 @@ pub(crate) async fn release_now(store: &dyn Control, app: &AppName, release: u32
 }
 
 /// Brings a push to the state before its completion.
-pub(crate) async fn deploying(store: &dyn Control, push: u8) {
+pub(crate) async fn deploying(store: &dyn Control, push: u32) {
     store.insert_push(new_push(push, "greeter")).await.expect("it is queued");
     for event in [PushEvent::Take, PushEvent::Build, PushEvent::Deploy] {
         store.advance_push(&push_id(push), event, None, at(1)).await.expect("it moves on");

@@ -1,6 +1,6 @@
 //! Pushes: which way they go, how they end, and what is kept of them.
 
-use isopod_policy::{PushEvent, PushId, PushState, Refused, ReleaseState};
+use isopod_policy::{PushEvent, PushState, Refused, ReleaseState};
 use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Page, Paged, Reason, StoreError, limits};
 
 use super::{app_now, booted, create, deploying, number, page, reason, release_now};
@@ -147,26 +147,22 @@ async fn the_log_of_a_push_is_kept_in_order_and_bounded(store: &dyn Control) {
 
 async fn the_oldest_pushes_that_are_done_make_room(store: &dyn Control) {
     create(store, "greeter").await;
-    let id = |number: u32| {
-        let [.., high, low] = number.to_be_bytes();
-        PushId::from_random([high, low / 32, low % 32, 0, 0, 0, 0, 0, 0, 0])
-    };
-    let queue = |number: u32| store.insert_push(NewPush { id: id(number), ..new_push(1, "greeter") });
+    let queue = |number: u32| store.insert_push(new_push(number, "greeter"));
     for number in 0..3 {
         queue(number).await.expect("it is queued");
     }
-    store.advance_push(&id(0), PushEvent::Cancel, None, at(1)).await.expect("it is done");
-    store.advance_push(&id(1), PushEvent::Take, None, at(1)).await.expect("it is under way");
-    store.advance_push(&id(2), PushEvent::Fail, None, at(1)).await.expect("it is done");
+    store.advance_push(&push_id(0), PushEvent::Cancel, None, at(1)).await.expect("it is done");
+    store.advance_push(&push_id(1), PushEvent::Take, None, at(1)).await.expect("it is under way");
+    store.advance_push(&push_id(2), PushEvent::Fail, None, at(1)).await.expect("it is done");
     for queued in futures::future::join_all((3..limits::PUSHES_KEPT + 2).map(queue)).await {
         queued.expect("it is queued");
     }
-    assert_eq!(store.push(&id(0)).await, Ok(None), "it was the oldest, and done");
-    assert!(store.push(&id(1)).await.expect("it is read").is_some(), "it is not done");
-    assert!(store.push(&id(2)).await.expect("it is read").is_some(), "it is within the bound");
+    assert_eq!(store.push(&push_id(0)).await, Ok(None), "it was the oldest, and done");
+    assert!(store.push(&push_id(1)).await.expect("it is read").is_some(), "it is not done");
+    assert!(store.push(&push_id(2)).await.expect("it is read").is_some(), "it is within the bound");
 }
 
-fn sent(number: u8, key: &str, bytes: &[u8]) -> NewPush {
+fn sent(number: u32, key: &str, bytes: &[u8]) -> NewPush {
     let idempotency = Some(Idempotency { key: key.to_owned(), upload: Digest::of(bytes) });
     NewPush { idempotency, ..new_push(number, "greeter") }
 }
@@ -194,7 +190,7 @@ async fn a_key_is_forgotten_after_a_day(store: &dyn Control) {
     create(store, "greeter").await;
     let day = i64::try_from(limits::IDEMPOTENCY_KEPT.as_secs()).expect("it is a day");
     let send =
-        |number: u8, second: i64| store.insert_push(NewPush { created_at: at(second), ..sent(number, "key", b"b") });
+        |number: u32, second: i64| store.insert_push(NewPush { created_at: at(second), ..sent(number, "key", b"b") });
     assert!(matches!(send(1, 0).await, Ok(Inserted::New(_))));
     assert!(matches!(send(2, day - 1).await, Ok(Inserted::Same(_))));
     assert!(matches!(send(3, day).await, Ok(Inserted::New(_))));

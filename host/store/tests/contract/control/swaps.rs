@@ -10,6 +10,7 @@ every_backend!(
     the_release_before_is_retired_when_another_serves,
     an_app_takes_over_the_config_of_the_release_that_serves,
     a_frozen_release_serves_again,
+    a_step_makes_no_other_release_the_current_one,
     a_release_that_cannot_serve_changes_nothing,
     a_release_that_failed_while_it_served_stays_failed,
     an_app_returns_from_a_release_that_went_bad,
@@ -61,6 +62,21 @@ async fn a_frozen_release_serves_again(store: &dyn Control) {
     store.step_release(&app, v1, ReleaseEvent::Freeze, None, at(12)).await.expect("it freezes");
     serving(store, &app, 13).await;
     assert_eq!(release_now(store, &app, 1).await.state, ReleaseState::Retired, "a frozen one is retired as well");
+}
+
+async fn a_step_makes_no_other_release_the_current_one(store: &dyn Control) {
+    let app = create(store, "greeter").await;
+    let (v1, v2) = (serving(store, &app, 10).await, serving(store, &app, 20).await);
+    let v3 = booted(store, &app).await;
+    for release in [v1, v3] {
+        let refused = store.step_release(&app, release, ReleaseEvent::Serve, None, at(21)).await;
+        assert_eq!(refused, Err(StoreError::NotCurrent { app: app.clone(), number: release }));
+    }
+    let refused = store.step_release(&app, v2, ReleaseEvent::Supersede, None, at(21)).await;
+    assert_eq!(refused, Err(StoreError::ReleaseServes { app: app.clone(), number: v2 }));
+    let states = store.release_stamps(&app).await.expect("they are read").into_iter().map(|release| release.state);
+    let expected = [ReleaseState::Retired, ReleaseState::Ready, ReleaseState::Booted];
+    assert_eq!(states.collect::<Vec<_>>(), expected);
 }
 
 async fn a_release_that_cannot_serve_changes_nothing(store: &dyn Control) {
