@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use isopod_policy::{
-    AppName, ConfigChange, ConfigVars, FormationChange, Grants, Manifest, NewProcess, ProcessName, ReleaseNumber,
-    ReleaseState, config_vars::Applied, formation,
+    AppName, AppType, ConfigChange, ConfigVars, Formation, FormationChange, Grants, Limits, Manifest, NewProcess,
+    ProcessName, ReleaseNumber, ReleaseState, config_vars::Applied, formation,
 };
 use isopod_store::{Control, Release};
 use jiff::Timestamp;
@@ -110,7 +110,7 @@ impl Deployer {
             Change::Formation(body) => {
                 let change = FormationChange::from_json(&body).map_err(bad)?;
                 verified.manifest.processes = formation::update(&processes, &change, &limits).map_err(bad)?;
-                formation_cause(&before, &verified.manifest)
+                formation_cause(&processes, &verified.manifest.processes, entry.facts().app_type, &limits)
             }
             Change::NewProcess(body) => {
                 let new = NewProcess::from_json(&body).map_err(bad)?;
@@ -219,20 +219,16 @@ fn patched(grants: &Grants, patch: &Value) -> Result<Grants, String> {
 }
 
 /// Says of a changed formation what is different, with the numbers.
-fn formation_cause(before: &Manifest, after: &Manifest) -> String {
-    let mut said: Vec<String> = Vec::new();
-    for (name, process) in &after.processes {
-        let before = before.processes.get(name);
-        let counts = |min: Option<u32>, max: Option<u32>| {
-            let count = |count: Option<u32>| count.map_or_else(|| "as usual".to_owned(), |count| count.to_string());
-            format!("{}..{}", count(min), count(max))
-        };
-        let (old, new) = (before.map_or((None, None), |p| (p.min, p.max)), (process.min, process.max));
-        if old != new {
-            said.push(format!("{name} scaled from {} to {}", counts(old.0, old.1), counts(new.0, new.1)));
-        } else if before != Some(process) {
-            said.push(format!("{name} updated"));
+fn formation_cause(before: &Formation, after: &Formation, app_type: AppType, limits: &Limits) -> String {
+    let (before, after) = (formation::shown(before, app_type, limits), formation::shown(after, app_type, limits));
+    let said = after.iter().filter_map(|(name, now)| {
+        let then = before.get(name)?;
+        let scaled = (then.min, then.max) != (now.min, now.max);
+        match scaled {
+            true => Some(format!("{name} scaled from {}..{} to {}..{}", then.min, then.max, now.min, now.max)),
+            false if then != now => Some(format!("{name} updated")),
+            false => None,
         }
-    }
-    format!("formation changed: {}", said.join(", "))
+    });
+    format!("formation changed: {}", said.collect::<Vec<_>>().join(", "))
 }

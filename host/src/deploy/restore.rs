@@ -70,13 +70,18 @@ impl Deployer {
 
     async fn end_interrupted_releases(&self) -> Result<(), DeployError> {
         let (control, failure) = (&self.0.parts.store, Failure::HostStopped);
-        for release in control.interrupted_releases().await? {
-            let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
-            let failed = ReleaseEvent::DeployFails;
-            control.step_release(&release.app, release.number, failed, Some(reason), Timestamp::now()).await?;
-            tracing::info!(app = %release.app, release = %release.number, "a release was not finished by the host's stop");
+        loop {
+            let interrupted = control.interrupted_releases().await?;
+            if interrupted.is_empty() {
+                return Ok(());
+            }
+            for release in interrupted {
+                let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+                let failed = ReleaseEvent::DeployFails;
+                control.step_release(&release.app, release.number, failed, Some(reason), Timestamp::now()).await?;
+                tracing::info!(app = %release.app, release = %release.number, "the host's stop interrupted a release");
+            }
         }
-        Ok(())
     }
 }
 

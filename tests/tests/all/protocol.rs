@@ -55,7 +55,10 @@ fn hosts_that_name_no_app_are_told_so() {
     assert_eq!(to("HELLO.localhost:8080").expect(200).text(), "Hello, world!");
     to("example.org").problem(404, "unknown-app");
     to("localhost").problem(404, "unknown-app");
-    to("v9--hello.localhost").problem_of("hello", 404, "unknown-app");
+    to("v9--hello.localhost").problem_of("hello", 404, "unknown-part");
+    to("web-7f3k2--hello.localhost").problem_of("hello", 404, "unknown-part");
+    to("nonsense--hello.localhost").problem_of("hello", 404, "unknown-part");
+    to("v9--nobody.localhost").problem(404, "unknown-app");
     to("..localhost").problem(404, "unknown-app");
     to(&format!("{}.localhost", "x".repeat(300))).problem(404, "unknown-app");
 }

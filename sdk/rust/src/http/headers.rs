@@ -64,10 +64,11 @@ impl Headers {
 }
 
 /// Fields of one connection, which are the host's to set.
+#[cfg(target_family = "wasm")]
 const OF_THE_CONNECTION: [&str; 6] =
     ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
-#[cfg(any(target_family = "wasm", test))]
+#[cfg(target_family = "wasm")]
 impl Headers {
     /// The fields as a host takes them: without those of the connection, of which a host would refuse all the others too.
     pub(crate) fn into_entries(self) -> Vec<(String, Vec<u8>)> {
