@@ -41,14 +41,34 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One thing that happened, as a line for people.
+/// One thing that happened, as a line for people: when, of which kind, what, its numbers, and who asked for it.
 fn line(entry: &Value) -> String {
     let at = output::time(&output::first_field(entry, &["at", "time", "created_at"]));
     let kind = output::first_field(entry, &["kind", "type"]);
-    let text = output::first_field(entry, &["text", "message", "detail", "cause", "reason"]);
-    let by = Some(output::first_field(entry, &["by", "created_by", "actor"])).filter(|by| !by.is_empty());
-    let by = by.map(|by| output::dim(&format!(" ({by})"))).unwrap_or_default();
-    format!("{}  {kind:<18} {text}{by}\n", output::dim(&at))
+    let text = output::flat(&output::first_field(entry, &["text", "message", "detail", "cause", "reason"]));
+    let data = &entry["data"];
+    let by = [entry, data].map(|from| output::first_field(from, &["by", "created_by", "actor"]));
+    let by = by.into_iter().find(|by| !by.is_empty()).map(|by| format!("by {by}"));
+    let rest: Vec<String> = numbers(data, &text).into_iter().chain(by).collect();
+    let rest = if rest.is_empty() { String::new() } else { output::dim(&format!("  ({})", rest.join(", "))) };
+    format!("{}  {kind:<18} {text}{rest}\n", output::dim(&at))
+}
+
+/// The numbers that came with what happened, in units for people, without those that its text tells already.
+fn numbers(data: &Value, text: &str) -> Vec<String> {
+    let told: Vec<&str> = text.split(|c: char| !c.is_ascii_digit() && c != '.').collect();
+    let numbers = data.as_object().into_iter().flatten().filter(|(_, value)| value.is_number());
+    numbers
+        .filter(|(_, value)| !told.contains(&value.to_string().as_str()))
+        .map(|(key, value)| {
+            let (name, shown) = match value.as_u64() {
+                Some(ms) if key.ends_with("_ms") => (key.trim_end_matches("_ms"), output::duration(ms)),
+                Some(bytes) if key.ends_with("_bytes") => (key.trim_end_matches("_bytes"), output::size(bytes)),
+                _ => (key.as_str(), value.to_string()),
+            };
+            format!("{} {shown}", name.replace('_', " "))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -60,5 +80,22 @@ mod tests {
         let entry = serde_json::json!({"at": "2026-01-02T03:04:05Z", "kind": "released", "text": "v3 serves"});
         let text = anstream::adapter::strip_str(&line(&entry)).to_string();
         assert_eq!(text, "2026-01-02 03:04:05  released           v3 serves\n");
+    }
+
+    #[test]
+    fn numbers_and_who_asked_stand_behind_the_text_unless_it_tells_them() {
+        let data = serde_json::json!({"from": 1, "to": 3, "p95_ms": 1500, "queue": 12, "why": "busy", "by": "scaler"});
+        let entry =
+            serde_json::json!({"at": "2026-01-02T03:04:05Z", "kind": "scaled", "text": "web 1 to 3", "data": data});
+        let text = anstream::adapter::strip_str(&line(&entry)).to_string();
+        let expected = "2026-01-02 03:04:05  scaled             web 1 to 3  (p95 1.5s, queue 12, by scaler)\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_happened_is_one_line_whatever_its_text() {
+        let entry =
+            serde_json::json!({"at": "2026-01-02T03:04:05Z", "kind": "app-error", "text": "a\nb\n", "data": null});
+        assert_eq!(line(&entry).lines().count(), 1);
     }
 }

@@ -11,9 +11,20 @@ use super::client::{Client, HostArgs};
 use super::failure::Failure;
 use super::output::{self, field};
 use super::project::AppArgs;
+use super::waiting::{self, Goal, error};
+use super::{advice, formation};
+
+const EXAMPLES: &str = "\
+Examples:
+  isopod apps
+  isopod apps create shop --type staging
+  isopod apps stop shop --wait
+  isopod apps type production --app shop     only while it is stopped
+  isopod apps start shop --wait
+  isopod apps advise shop                    which type fits it";
 
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct AppsArgs {
     #[command(subcommand)]
     command: Option<AppsCommand>,
@@ -24,7 +35,7 @@ pub(crate) struct AppsArgs {
 #[derive(Subcommand, Debug)]
 enum AppsCommand {
     /// List the apps of the host
-    List(Common),
+    List,
     /// Create an app that has no code yet
     Create {
         /// The name: lower-case letters, digits and hyphens, for it becomes part of the app's address
@@ -32,8 +43,6 @@ enum AppsCommand {
         /// dev, staging or production
         #[arg(long = "type", value_name = "TYPE", default_value = "dev")]
         app_type: AppType,
-        #[command(flatten)]
-        common: Common,
     },
     /// Show one app
     Info(One),
@@ -51,14 +60,14 @@ enum AppsCommand {
         #[arg(value_name = "TYPE")]
         app_type: AppType,
         #[command(flatten)]
-        app: AppArgs,
-        #[command(flatten)]
-        common: Common,
+        one: One,
     },
     /// Start an app
-    Start(One),
+    Start(Order),
     /// Stop an app once its accepted work is done
-    Stop(One),
+    Stop(Order),
+    /// Say which type fits an app, from its users of the last month
+    Advise(One),
 }
 
 #[derive(Args, Debug)]
@@ -66,8 +75,17 @@ struct Common {
     #[command(flatten)]
     host: HostArgs,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Order {
+    #[command(flatten)]
+    one: One,
+    /// Wait until the app is in its new state
+    #[arg(long)]
+    wait: bool,
 }
 
 #[derive(Args, Debug)]
@@ -77,8 +95,6 @@ struct One {
     name: Option<AppName>,
     #[command(flatten)]
     app: AppArgs,
-    #[command(flatten)]
-    common: Common,
 }
 
 impl One {
@@ -91,27 +107,28 @@ impl One {
 }
 
 pub(crate) fn run(args: &AppsArgs) -> Result<(), Failure> {
+    let common = &args.common;
     match &args.command {
-        None => list(&args.common),
-        Some(AppsCommand::List(common)) => list(common),
-        Some(AppsCommand::Create { name, app_type, common }) => {
+        None | Some(AppsCommand::List) => list(common),
+        Some(AppsCommand::Create { name, app_type }) => {
             let body = json!({"name": name, "type": app_type});
             let app = Client::new(&common.host)?.send(Method::POST, "/v1/apps", Some(&body))?.success()?;
             show(common, &app, &output::done(&format!("created {name}; `isopod deploy --app {name}` gives it code")));
             Ok(())
         }
-        Some(AppsCommand::Info(one)) => info(one),
-        Some(AppsCommand::Destroy { one, yes }) => destroy(one, *yes),
-        Some(AppsCommand::Type { app_type, app, common }) => {
-            let name = app.resolve()?;
+        Some(AppsCommand::Info(one)) => info(common, one),
+        Some(AppsCommand::Destroy { one, yes }) => destroy(common, one, *yes),
+        Some(AppsCommand::Type { app_type, one }) => {
+            let name = one.resolve()?;
             let body = json!({"type": app_type});
             let path = format!("/v1/apps/{name}");
             let answer = Client::new(&common.host)?.send(Method::PATCH, &path, Some(&body))?.success()?;
             show(common, &answer, &output::done(&format!("{name} is now {}", field(&answer, "type"))));
             Ok(())
         }
-        Some(AppsCommand::Start(one)) => order(one, "start", "started"),
-        Some(AppsCommand::Stop(one)) => order(one, "stop", "stopping once its accepted work is done:"),
+        Some(AppsCommand::Start(order)) => tell(common, order, Goal::Running),
+        Some(AppsCommand::Stop(order)) => tell(common, order, Goal::Stopped),
+        Some(AppsCommand::Advise(one)) => advise(common, one),
     }
 }
 
@@ -143,9 +160,14 @@ fn row(app: &Value) -> Vec<String> {
     vec![field(app, "name"), field(app, "type"), state(app), output::release(app, "release"), url(app)]
 }
 
-fn info(one: &One) -> Result<(), Failure> {
+fn info(common: &Common, one: &One) -> Result<(), Failure> {
     let name = one.resolve()?;
-    let app = Client::new(&one.common.host)?.get(&format!("/v1/apps/{name}"))?.success()?;
+    let client = Client::new(&common.host)?;
+    let app = client.get(&format!("/v1/apps/{name}"))?.success()?;
+    if common.json {
+        output::json(&app);
+        return Ok(());
+    }
     let rows = [
         ("name", field(&app, "name")),
         ("type", field(&app, "type")),
@@ -156,11 +178,16 @@ fn info(one: &One) -> Result<(), Failure> {
         ("url", url(&app)),
         ("created", output::time(&field(&app, "created_at"))),
     ];
-    show(&one.common, &app, output::pairs(&rows).trim_end());
+    output::emit(&output::pairs(&rows));
+    // Without a release there are no process types yet.
+    if !app["release"].is_null() {
+        let formation = client.get(&format!("/v1/apps/{name}/formation"))?.success()?;
+        output::emit(&format!("\n{}", formation::table(&formation)));
+    }
     Ok(())
 }
 
-fn destroy(one: &One, yes: bool) -> Result<(), Failure> {
+fn destroy(common: &Common, one: &One, yes: bool) -> Result<(), Failure> {
     let name = one.resolve()?;
     // Scripts have said what they want; a person at a terminal may have slipped.
     if !yes && std::io::stdin().is_terminal() {
@@ -173,16 +200,32 @@ fn destroy(one: &One, yes: bool) -> Result<(), Failure> {
                 .next("use --yes to not be asked"));
         }
     }
-    let answer = Client::new(&one.common.host)?.delete(&format!("/v1/apps/{name}"))?.success()?;
-    show(&one.common, &answer, &output::done(&format!("destroyed {name}")));
+    let answer = Client::new(&common.host)?.delete(&format!("/v1/apps/{name}"))?.success()?;
+    show(common, &answer, &output::done(&format!("destroyed {name}")));
     Ok(())
 }
 
-fn order(one: &One, verb: &str, done: &str) -> Result<(), Failure> {
+fn tell(common: &Common, order: &Order, goal: Goal) -> Result<(), Failure> {
+    let name = order.one.resolve()?;
+    let client = Client::new(&common.host)?;
+    let (verb, doing, done, so_far) = match goal {
+        Goal::Running => ("start", "is starting", "runs", "was told to start"),
+        Goal::Stopped => ("stop", "stops once its accepted work is done", "is stopped", "was told to stop"),
+    };
+    let mut answer = client.send(Method::POST, &format!("/v1/apps/{name}/{verb}"), None)?.success()?;
+    if order.wait {
+        answer = waiting::until(&client, &name, goal, so_far)?;
+    }
+    show(common, &answer, &output::done(&format!("{name} {}", if order.wait { done } else { doing })));
+    Ok(())
+}
+
+fn advise(common: &Common, one: &One) -> Result<(), Failure> {
     let name = one.resolve()?;
-    let path = format!("/v1/apps/{name}/{verb}");
-    let answer = Client::new(&one.common.host)?.send(Method::POST, &path, None)?.success()?;
-    show(&one.common, &answer, &output::done(&format!("{done} {name}")));
+    let client = Client::new(&common.host)?;
+    let answer = client.get(&format!("/v1/apps/{name}/advice"))?.success()?;
+    let app = client.get(&format!("/v1/apps/{name}"))?.success()?;
+    show(common, &answer, advice::text(&app, &answer).trim_end());
     Ok(())
 }
 
@@ -193,15 +236,6 @@ fn show(common: &Common, answer: &Value, text: &str) {
 fn state(app: &Value) -> String {
     let error = error(app);
     if error.is_empty() { field(app, "state") } else { format!("{} ({error})", field(app, "state")) }
-}
-
-fn error(app: &Value) -> String {
-    match app.get("error") {
-        Some(Value::Object(cause)) => {
-            output::first_field(&Value::Object(cause.clone()), &["detail", "message", "cause"])
-        }
-        _ => field(app, "error"),
-    }
 }
 
 /// The address of an app, if the host has told one.

@@ -27,10 +27,10 @@ pub(crate) const DEV_ADDRESS: &str = "admin.address";
 #[derive(Args, Debug, Clone)]
 pub(crate) struct HostArgs {
     /// The admin address of the host [default: http://127.0.0.1:8081]
-    #[arg(long, value_name = "URL", env = "ISOPOD_HOST")]
+    #[arg(long, value_name = "URL", env = "ISOPOD_HOST", global = true)]
     pub(crate) host: Option<String>,
     /// The token; better given in the environment, since other users can see arguments
-    #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true, global = true)]
     pub(crate) token: Option<String>,
 }
 
@@ -95,6 +95,11 @@ impl Client {
         Ok(Client { agent: settings.build().into(), base, token })
     }
 
+    /// Whether a project's folder led here, and not the command line, the environment or the default.
+    pub(crate) fn is_of_dev(&self, args: &HostArgs) -> bool {
+        args.host.is_none() && self.base != DEFAULT_HOST
+    }
+
     /// The address as people know it.
     pub(crate) fn address(&self) -> &str {
         &self.base
@@ -129,16 +134,19 @@ impl Client {
         self.finish(self.run(method, path, &headers, SendBody::from_reader(&mut text.as_bytes()))?)
     }
 
-    /// Sends `length` bytes, read from `body` as they are sent.
+    /// Sends `length` bytes, read from `body` as they are sent. A host that knows the idempotency key already answers as it
+    /// did the first time.
     pub(crate) fn upload(
         &self,
         path: &str,
         media_type: &str,
+        idempotency_key: Option<&str>,
         length: u64,
         body: &mut dyn Read,
     ) -> Result<Answer, Failure> {
         let length = length.to_string();
-        let headers = [("content-type", media_type), ("content-length", length.as_str())];
+        let mut headers = vec![("content-type", media_type), ("content-length", length.as_str())];
+        headers.extend(idempotency_key.map(|key| ("idempotency-key", key)));
         self.finish(self.run(Method::POST, path, &headers, SendBody::from_reader(body))?)
     }
 

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use isopod_policy::{AppName, AppType};
@@ -12,16 +11,21 @@ use ureq::http::Method;
 
 use super::client::{Client, HostArgs};
 use super::failure::Failure;
-use super::limits;
 use super::output::{self, field};
 use super::progress::Step;
 use super::project::AppArgs;
+use super::waiting::{self, Goal, POLL_EVERY};
 use super::{apps, build};
 
-/// How often the host is asked where it offers nothing to follow.
-const POLL_EVERY: Duration = Duration::from_millis(200);
+const EXAMPLES: &str = "\
+Examples:
+  isopod deploy                            builds the project in the working folder and deploys it
+  isopod deploy --wait                     returns once the app runs its new release
+  isopod deploy app.wasm --app shop        deploys a component as it is
+  isopod deploy --idempotency-key $COMMIT  may be repeated: the same key and bundle are one push job";
 
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct DeployArgs {
     /// A project's folder, a component (.wasm) or a bundle (.tar.gz)
     #[arg(value_name = "DIR|FILE", default_value = ".")]
@@ -35,6 +39,10 @@ pub(crate) struct DeployArgs {
     /// Take the component as it is, without running the build command
     #[arg(long)]
     no_build: bool,
+    /// A name for this deploy of your own: repeated with the same bundle it leads to the same push job, so that a deploy
+    /// whose answer was lost can be sent again
+    #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
+    idempotency_key: Option<String>,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -59,7 +67,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     if let Some(app_type) = upload.app_type {
         create_if_missing(&client, &upload.app, app_type)?;
     }
-    let push = send(&client, &upload)?;
+    let push = send(&client, &upload, args.idempotency_key.as_deref())?;
     let id = field(&push, "id");
     output::note(&format!("push {id} is {}", field(&push, "state")));
     if args.detach {
@@ -77,7 +85,11 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
             Err(failed(&upload.app, &push))
         };
     }
-    let app = if args.wait { wait_until_running(&client, &upload.app)? } else { app(&client, &upload.app)? };
+    let app = if args.wait {
+        waiting::until(&client, &upload.app, Goal::Running, "has its new release")?
+    } else {
+        client.get(&format!("/v1/apps/{}", upload.app))?.success()?
+    };
     if args.json {
         let mut answer = push;
         answer["app"] = json!(upload.app);
@@ -149,11 +161,18 @@ fn create_if_missing(client: &Client, app: &AppName, app_type: AppType) -> Resul
     Ok(())
 }
 
-fn send(client: &Client, upload: &Upload) -> Result<Value, Failure> {
+/// What may stand in a header, and no more.
+fn idempotency_key(text: &str) -> Result<String, &'static str> {
+    let fits = !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err("write 1 to 255 letters, digits and signs of ASCII, without spaces") }
+}
+
+fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Result<Value, Failure> {
     let length = upload.bytes.len() as u64;
     let step = Step::upload(&format!("uploading {}", upload.app), length);
     let path = format!("/v1/apps/{}/pushes", upload.app);
-    let answer = client.upload(&path, upload.media_type, length, &mut step.reader(upload.bytes.as_slice()));
+    let mut body = step.reader(upload.bytes.as_slice());
+    let answer = client.upload(&path, upload.media_type, idempotency_key, length, &mut body);
     step.finish();
     answer?.success()
 }
@@ -225,34 +244,9 @@ fn failed(app: &AppName, push: &Value) -> Failure {
     failure.next(format!("mend it and deploy again; {app} keeps the release it had"))
 }
 
-fn app(client: &Client, app: &AppName) -> Result<Value, Failure> {
-    client.get(&format!("/v1/apps/{app}"))?.success()
-}
-
-fn wait_until_running(client: &Client, name: &AppName) -> Result<Value, Failure> {
-    let until = Instant::now() + limits::RUNNING_TIMEOUT;
-    loop {
-        let app = app(client, name)?;
-        let state = field(&app, "state");
-        match state.as_str() {
-            "running" => return Ok(app),
-            "error" | "stopped" => {
-                return Err(Failure::new(format!("{name} has its new release but is {state}"))
-                    .why(output::first_field(&app, &["error"]))
-                    .next(format!("isopod activity --app {name}")));
-            }
-            _ if Instant::now() > until => {
-                return Err(Failure::new(format!("{name} has its new release but does not run yet"))
-                    .why(format!("after {} s it is still {state}", limits::RUNNING_TIMEOUT.as_secs()))
-                    .next(format!("isopod activity --app {name}")));
-            }
-            _ => std::thread::sleep(POLL_EVERY),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fake::FakeHost;
     use super::*;
 
     #[test]
@@ -266,6 +260,27 @@ mod tests {
     fn a_file_suggests_the_name_of_its_app() {
         let failure = suggest_name(Failure::usage("which app?"), Path::new("target/my_app.wasm"));
         assert!(format!("{failure:?}").contains("--app my-app"));
+    }
+
+    #[test]
+    fn an_idempotency_key_goes_with_the_upload() {
+        let host = FakeHost::answering([(202, json!({"id": "p-1", "state": "queued"})), (202, json!({}))]);
+        let app = host.app("shop");
+        let upload = Upload { app: app.name, app_type: None, media_type: "application/wasm", bytes: b"\0asm".to_vec() };
+        assert_eq!(field(&send(&app.client, &upload, Some("abc")).unwrap(), "id"), "p-1");
+        send(&app.client, &upload, None).unwrap();
+        let keys: Vec<bool> = host
+            .asked()
+            .iter()
+            .map(|asked| asked.headers.contains(&("idempotency-key".into(), "abc".into())))
+            .collect();
+        assert_eq!(keys, [true, false]);
+    }
+
+    #[test]
+    fn an_idempotency_key_fits_into_a_header() {
+        assert!(idempotency_key("4f2a-1").is_ok());
+        assert!(["", "a b", "a\nb", "é"].into_iter().all(|text| idempotency_key(text).is_err()));
     }
 
     #[test]

@@ -17,6 +17,10 @@ const DISK_FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 /// What the pool of instances wants: ten thousand live instances with four memory maps each, and room for the rest.
 const MAP_COUNT_MIN: u64 = 65_530;
 
+/// What in the data folder is for its owner only: who reads the first may do everything, who reads the second may read
+/// what `isopod config set --secret` keeps.
+const KEYS: [(&str, &str); 2] = [("token", "admin.token"), ("key of secrets", "secrets.key")];
+
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
     /// Print JSON
@@ -52,7 +56,10 @@ impl Finding {
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let mut findings = toolchain();
     match config::default_data_dir() {
-        Some(data_dir) => findings.extend([data_folder(&data_dir), disk(&data_dir)]),
+        Some(data_dir) => {
+            findings.extend([data_folder(&data_dir), disk(&data_dir)]);
+            findings.extend(KEYS.iter().filter_map(|(name, file)| key(name, &data_dir.join(file))));
+        }
         None => findings.push(no_data_folder()),
     }
     findings.extend([("port of apps", 8080), ("port of the API", 8081)].map(|(name, port)| port_state(name, port)));
@@ -93,6 +100,17 @@ fn data_folder(data_dir: &Path) -> Finding {
     }
     let fix = format!("sudo chown \"$USER\" {}", existing.display());
     Finding::new(name, Level::Broken, format!("{} cannot be written", existing.display()), Some(&fix))
+}
+
+/// Whether only its owner can read a key; nothing while there is no such file.
+fn key(name: &str, file: &Path) -> Option<Finding> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = file.metadata().ok()?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Some(Finding::new(name, Level::Fine, format!("{} is for its owner only", file.display()), None));
+    }
+    let detail = format!("{} can be read by others: mode {:04o}", file.display(), mode & 0o7777);
+    Some(Finding::new(name, Level::Warning, detail, Some(&format!("chmod 600 {}", file.display()))))
 }
 
 fn is_writable(path: &Path) -> bool {
@@ -226,6 +244,23 @@ mod tests {
     fn a_folder_that_does_not_exist_yet_is_fine_below_one_that_can_be_written() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(data_folder(&folder.path().join("a/b")).level, Level::Fine);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_a_warning() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secrets.key");
+        assert_eq!(key("key", &file), None);
+        std::fs::write(&file, [0; 32]).unwrap();
+        let with_mode = |mode| {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            key("key", &file).unwrap()
+        };
+        assert_eq!(with_mode(0o600).level, Level::Fine);
+        let open = with_mode(0o640);
+        assert_eq!(open.level, Level::Warning);
+        assert!(open.detail.ends_with("mode 0640") && open.fix.unwrap().starts_with("chmod 600 "));
     }
 
     #[test]

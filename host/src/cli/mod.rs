@@ -2,16 +2,22 @@
 //! Every command lives in a file of its own; this one only lists them.
 
 mod activity;
+mod advice;
 mod apps;
 mod archive;
 mod build;
 mod client;
 mod completions;
+mod config_vars;
 mod deploy;
 mod dev;
 mod doctor;
 mod events;
 mod failure;
+#[cfg(test)]
+mod fake;
+mod formation;
+mod grants;
 mod guest;
 mod limits;
 pub(crate) mod local;
@@ -20,12 +26,18 @@ mod new;
 mod output;
 mod progress;
 mod project;
+mod ps;
 mod releases;
+mod rollback;
 mod run;
+mod scale;
+mod secret;
 mod serve;
 mod sse;
+mod target;
 mod templates;
 mod up;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -57,10 +69,31 @@ enum Command {
     Build(build::BuildArgs),
     /// Upload a bundle and follow its push until it serves
     Deploy(deploy::DeployArgs),
-    /// List, create, inspect, start, stop and destroy apps
+    /// List, create, inspect, start, stop, change and destroy apps
     Apps(apps::AppsArgs),
-    /// List the releases of an app
+    /// List the releases of an app, show one, compare two
     Releases(releases::ReleasesArgs),
+    /// Go back to an earlier release
+    Rollback(rollback::RollbackArgs),
+    /// List the instances of an app that run
+    Ps(ps::PsArgs),
+    /// Say how many instances of a process type run
+    Scale(scale::ScaleArgs),
+    /// Start an instance afresh
+    Restart(ps::RestartArgs),
+    /// Add a process type to an app
+    #[command(name = "ps:create")]
+    PsCreate(formation::CreateArgs),
+    /// Change a process type of an app
+    #[command(name = "ps:update")]
+    PsUpdate(formation::UpdateArgs),
+    /// Take a process type out of an app
+    #[command(name = "ps:destroy")]
+    PsDestroy(formation::DestroyArgs),
+    /// List, set and take away the config vars of an app
+    Config(config_vars::ConfigArgs),
+    /// Show and change what an app may reach
+    Grants(grants::GrantsArgs),
     /// Show what an app has logged
     Logs(logs::LogsArgs),
     /// Show what happened to an app, and why
@@ -92,6 +125,15 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Deploy(args) => return deploy::run(&args),
         Command::Apps(args) => apps::run(&args)?,
         Command::Releases(args) => releases::run(&args)?,
+        Command::Rollback(args) => rollback::run(&args)?,
+        Command::Ps(args) => ps::run(&args)?,
+        Command::Scale(args) => scale::run(&args)?,
+        Command::Restart(args) => ps::restart(&args)?,
+        Command::PsCreate(args) => formation::create(&args)?,
+        Command::PsUpdate(args) => formation::update(&args)?,
+        Command::PsDestroy(args) => formation::destroy(&args)?,
+        Command::Config(args) => config_vars::run(&args)?,
+        Command::Grants(args) => grants::run(&args)?,
         Command::Logs(args) => logs::run(&args)?,
         Command::Activity(args) => activity::run(&args)?,
         Command::Events(args) => events::run(&args)?,
@@ -103,7 +145,15 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn the_app_and_the_host_may_stand_before_or_after_the_verb() {
+        for line in ["config --app shop set A=1", "config set A=1 --app shop", "--json", "apps --json list"] {
+            let words = ["isopod"].into_iter().chain(line.split(' '));
+            assert_eq!(super::Cli::try_parse_from(words).is_ok(), line != "--json", "{line}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -46,6 +46,11 @@ pub(crate) fn dim(text: &str) -> String {
     format!("{dim}{text}{dim:#}")
 }
 
+/// Text as it fits into a cell or a line: line breaks are written as `\n`, so that a key of several lines stays one.
+pub(crate) fn flat(text: &str) -> String {
+    text.trim_end().replace('\r', "").replace('\n', "\\n")
+}
+
 /// Lays rows out below their headings, columns aligned, without trailing spaces.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
@@ -120,6 +125,48 @@ pub(crate) fn clock(text: &str) -> &str {
     text.get(11..19).unwrap_or(text)
 }
 
+/// How long something takes or has lasted, for people: the two largest units, so that a column of them stays narrow.
+pub(crate) fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match (seconds, seconds / 60, seconds / 3600) {
+        (0, _, _) => format!("{ms}ms"),
+        (1..10, _, _) => format!("{seconds}.{}s", ms % 1000 / 100),
+        (_, 0, _) => format!("{seconds}s"),
+        (_, minutes, 0) => format!("{minutes}m{}s", seconds % 60),
+        (_, minutes, hours @ 1..24) => format!("{hours}h{}m", minutes % 60),
+        (_, _, hours) => format!("{}d{}h", hours / 24, hours % 24),
+    }
+}
+
+/// One field that counts milliseconds, for people; nothing for what is missing.
+pub(crate) fn duration_of(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_u64).map(duration).unwrap_or_default()
+}
+
+/// One field that counts bytes, for people; nothing for what is missing.
+pub(crate) fn size_of(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_u64).map(size).unwrap_or_default()
+}
+
+/// The value of a config var or of any other setting, for people: `(secret)` for what the host never shows again.
+pub(crate) fn setting(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Object(object) if is_secret(object) => "(secret)".to_owned(),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+fn is_secret(object: &serde_json::Map<String, Value>) -> bool {
+    object.len() == 1 && object.get("secret").and_then(Value::as_bool) == Some(true)
+}
+
 /// A size for people, in binary units.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -161,6 +208,19 @@ mod tests {
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(300 * 1024 * 1024), "300 MiB");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let shown = [0, 999, 1_500, 59_999, 61_000, 3_599_000, 7_260_000, 90_000_000].map(duration);
+        assert_eq!(shown, ["0ms", "999ms", "1.5s", "59s", "1m1s", "59m59s", "2h1m", "1d1h"]);
+    }
+
+    #[test]
+    fn a_setting_reads_as_people_write_it_and_a_secret_says_only_that_it_is_one() {
+        let settings = serde_json::json!([null, "a b", {"secret": true}, ["x", "y"], true, 3, {"secret": "no"}]);
+        let shown: Vec<String> = settings.as_array().unwrap().iter().map(setting).collect();
+        assert_eq!(shown, ["", "a b", "(secret)", "x, y", "yes", "3", r#"{"secret":"no"}"#]);
     }
 
     #[test]

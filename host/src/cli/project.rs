@@ -16,7 +16,7 @@ pub(crate) const MANIFEST: &str = "isopod.toml";
 #[derive(Args, Debug, Clone)]
 pub(crate) struct AppArgs {
     /// The app; by default the one named in isopod.toml in the working folder
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     pub(crate) app: Option<AppName>,
 }
 

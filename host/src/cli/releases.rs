@@ -1,48 +1,213 @@
-//! `isopod releases`: the immutable releases of one app, newest first.
+//! `isopod releases`: the immutable releases of one app, newest first; one of them in full; what differs between two.
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use isopod_policy::ReleaseNumber;
+use serde_json::Value;
 
-use super::client::{Client, HostArgs};
 use super::failure::Failure;
-use super::output;
-use super::project::AppArgs;
+use super::output::{self, field, setting};
+use super::target::{RemoteApp, Target};
+use super::{formation, grants};
+
+const EXAMPLES: &str = "\
+Examples:
+  isopod releases                the newest; the one marked * serves
+  isopod releases info v3        all of one: manifest, config vars, why it failed
+  isopod releases diff v3        what v3 changed against the release before it
+  isopod releases diff v5 v3     what differs between any two
+  isopod rollback v3             makes a new release that is what v3 was";
 
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct ReleasesArgs {
+    #[command(subcommand)]
+    command: Option<ReleasesCommand>,
+    /// How many releases to list
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
     #[command(flatten)]
-    app: AppArgs,
-    #[command(flatten)]
-    host: HostArgs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    target: Target,
+}
+
+#[derive(Subcommand, Debug)]
+enum ReleasesCommand {
+    /// Show what a release changed
+    Diff {
+        /// The release, such as v3
+        release: ReleaseNumber,
+        /// What to compare it with; by default the release before it
+        with: Option<ReleaseNumber>,
+    },
+    /// Show one release
+    Info {
+        /// The release, such as v3
+        release: ReleaseNumber,
+    },
 }
 
 pub(crate) fn run(args: &ReleasesArgs) -> Result<(), Failure> {
-    let app = args.app.resolve()?;
-    let answer = Client::near_project(&args.host)?.get(&format!("/v1/apps/{app}/releases"))?.success()?;
-    if args.json {
-        output::json(&answer);
-        return Ok(());
+    let app = args.target.look()?;
+    match &args.command {
+        None => list(&app, args.limit),
+        Some(ReleasesCommand::Diff { release, with }) => diff(&app, *release, *with),
+        Some(ReleasesCommand::Info { release }) => {
+            let answer = app.get(&format!("/releases/{release}"))?;
+            app.show(&answer, || Ok(info(&answer)))
+        }
     }
-    let rows: Vec<Vec<String>> = output::items(&answer)
-        .iter()
-        .map(|release| {
-            let number = ["release", "number", "version"].iter().map(|key| output::release(release, key));
-            let bytes = release.get("size_bytes").and_then(serde_json::Value::as_u64);
-            vec![
-                number.into_iter().find(|text| !text.is_empty()).unwrap_or_default(),
-                output::field(release, "state"),
-                output::time(&output::field(release, "created_at")),
-                bytes.map(output::size).unwrap_or_default(),
-                output::first_field(release, &["bundle", "digest"]).chars().take(19).collect(),
-                output::field(release, "created_by"),
-            ]
-        })
-        .collect();
-    if rows.is_empty() {
-        output::note("no releases yet; `isopod deploy` makes the first");
+}
+
+fn list(app: &RemoteApp, limit: u32) -> Result<(), Failure> {
+    let answer = app.get(&format!("/releases?limit={limit}"))?;
+    app.show(&answer, || {
+        let current = output::release(&app.get("")?, "release");
+        let rows: Vec<Vec<String>> = output::items(&answer).iter().map(|release| row(release, &current)).collect();
+        if rows.is_empty() {
+            output::note("no releases yet; `isopod deploy` makes the first");
+        } else if !field(&answer, "next").is_empty() {
+            output::note(&format!("the newest {limit}; more with -n {}", limit.saturating_mul(5).min(1000)));
+        }
+        Ok(output::table(&["NAME", "STATE", "CAUSE", "WHEN", "BY"], &rows))
+    })
+}
+
+/// A release's number as people write it.
+pub(crate) fn name(release: &Value) -> String {
+    let keys = ["name", "release"].iter().map(|key| output::release(release, key));
+    keys.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+fn row(release: &Value, current: &str) -> Vec<String> {
+    let name = name(release);
+    let mark = if name == current { " *" } else { "" };
+    vec![
+        format!("{name}{mark}"),
+        field(release, "state"),
+        field(release, "cause"),
+        output::time(&field(release, "created_at")),
+        field(release, "created_by"),
+    ]
+}
+
+/// Why a release is in the state that it is in, if the host has a reason.
+fn reason(release: &Value) -> String {
+    match release.get("reason") {
+        Some(reason @ Value::Object(_)) => {
+            let parts = [field(reason, "code"), field(reason, "detail")];
+            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+        }
+        _ => field(release, "reason"),
     }
-    output::emit(&output::table(&["RELEASE", "STATE", "CREATED", "SIZE", "BUNDLE", "BY"], &rows));
-    Ok(())
+}
+
+fn info(release: &Value) -> String {
+    let mut text = output::pairs(&[
+        ("release", name(release)),
+        ("app", field(release, "app")),
+        ("state", field(release, "state")),
+        ("reason", reason(release)),
+        ("cause", field(release, "cause")),
+        ("created", output::time(&field(release, "created_at"))),
+        ("by", field(release, "created_by")),
+        ("bundle", field(release, "bundle")),
+        ("size", output::size_of(release, "size_bytes")),
+        ("url", field(release, "url")),
+    ]);
+    let manifest = &release["manifest"];
+    if manifest["processes"].as_object().is_some_and(|processes| !processes.is_empty()) {
+        text.push_str(&format!("\n{}", formation::table(&manifest["processes"])));
+    }
+    for (heading, settings) in [("config in the manifest", &manifest["config"]), ("config vars", &release["config"])] {
+        let settings = settings.as_object().into_iter().flatten();
+        let rows: Vec<(&str, String)> =
+            settings.map(|(key, value)| (key.as_str(), output::flat(&setting(value)))).collect();
+        if !rows.is_empty() {
+            text.push_str(&format!("\n{heading}\n{}", output::pairs(&rows)));
+        }
+    }
+    let granted = grants::rows(&manifest["grants"]);
+    if !granted.is_empty() {
+        text.push_str(&format!("\n{}", output::table(&grants::HEADINGS, &granted)));
+    }
+    text
+}
+
+fn diff(app: &RemoteApp, release: ReleaseNumber, with: Option<ReleaseNumber>) -> Result<(), Failure> {
+    if release == ReleaseNumber::FIRST && with.is_none() {
+        return Err(Failure::usage(format!("{release} is the first release"))
+            .why("there is none before it to compare it with")
+            .next(format!("isopod releases info {release} --app {}", app.name)));
+    }
+    let query = with.map(|with| format!("?with={with}")).unwrap_or_default();
+    let answer = app.get(&format!("/releases/{release}/diff{query}"))?;
+    app.show(&answer, || {
+        let (from, to) = (output::release(&answer, "from"), output::release(&answer, "to"));
+        let rows = differences(&answer);
+        if rows.is_empty() {
+            return Ok(format!("{from} and {to} are made of the same\n"));
+        }
+        // The headings are the releases themselves, so that nobody has to remember which side is which.
+        Ok(output::table(&["FIELD", &from, &to], &rows))
+    })
+}
+
+fn differences(diff: &Value) -> Vec<Vec<String>> {
+    let changes = diff.get("changes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let side = |change: &Value, key: &str| match output::flat(&setting(&change[key])) {
+        nothing if nothing.is_empty() => "-".to_owned(),
+        shown => shown,
+    };
+    changes.iter().map(|change| vec![field(change, "field"), side(change, "before"), side(change, "after")]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeHost;
+    use super::*;
+    use serde_json::json;
+
+    fn release() -> Value {
+        json!({"release": 3, "name": "v3", "app": "shop", "state": "deployment_error",
+            "reason": {"code": "crash-loop", "detail": "it ended 5 times in 10 s"}, "cause": "config changed: COLOUR",
+            "bundle": "sha256:ab", "size_bytes": 2048, "config": {"COLOUR": "red", "TOKEN": {"secret": true}},
+            "manifest": {"processes": {"web": {"entry": "http", "min": 0, "max": 3}}, "config": {"COLOUR": "blue"},
+                "grants": {"http": ["api.github.com"], "files": {}, "keyvalue": false}},
+            "created_at": "2026-01-02T03:04:05Z", "created_by": "ann", "url": "http://v3--shop.localhost:8080/"})
+    }
+
+    #[test]
+    fn a_release_is_one_row_and_the_one_that_serves_is_marked() {
+        let rest = ["deployment_error", "config changed: COLOUR", "2026-01-02 03:04:05", "ann"];
+        assert_eq!(row(&release(), "v3"), [&["v3 *"], &rest[..]].concat());
+        assert_eq!(row(&release(), "v30")[0], "v3");
+    }
+
+    #[test]
+    fn a_release_shows_why_it_failed_and_what_it_was_made_of() {
+        let text = info(&release());
+        for shown in ["crash-loop: it ended 5 times in 10 s", "2.0 KiB", "web", "TOKEN", "(secret)", "api.github.com"] {
+            assert!(text.contains(shown), "{shown} is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_change_shows_both_sides_and_a_dash_for_nothing() {
+        let diff = json!({"from": 2, "to": 3, "changes": [
+            {"field": "config.TOKEN", "before": null, "after": {"secret": true}},
+            {"field": "processes.web.max", "before": 1, "after": 3}]});
+        assert_eq!(differences(&diff), [["config.TOKEN", "-", "(secret)"], ["processes.web.max", "1", "3"]]);
+    }
+
+    #[test]
+    fn two_releases_are_compared_in_the_order_that_was_asked_for() {
+        let host = FakeHost::answering([(200, json!({"from": 3, "to": 5, "changes": []}))]);
+        diff(&host.app("shop"), "v5".parse().unwrap(), "v3".parse().ok()).unwrap();
+        assert_eq!(host.asked()[0].line, "GET /v1/apps/shop/releases/v5/diff?with=v3");
+    }
+
+    #[test]
+    fn the_first_release_has_none_before_it() {
+        let host = FakeHost::answering([]);
+        assert!(diff(&host.app("shop"), ReleaseNumber::FIRST, None).unwrap_err().text().contains("releases info v1"));
+    }
 }

@@ -105,7 +105,7 @@ impl Pusher {
             packed = archive::pack(&project.manifest_text, component, Effort::Fast)?;
             ("application/gzip", packed.as_slice())
         };
-        let answer = self.client.upload(&path, media_type, bytes.len() as u64, &mut &*bytes)?;
+        let answer = self.client.upload(&path, media_type, None, bytes.len() as u64, &mut &*bytes)?;
         let push = answer.success()?;
         if field(&push, "state") == "failed" {
             return Err(Failure::new("the host did not take the component").why(field(&push, "reason")));

@@ -1,0 +1,221 @@
+//! `isopod config`: the config vars of an app, plain and secret.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::failure::Failure;
+use super::output::{self, setting};
+use super::secret;
+use super::target::{RemoteApp, Target};
+
+const EXAMPLES: &str = "\
+Config vars reach the app as environment variables and as wasi:config. They go before those under [config] in
+isopod.toml. Every change makes a release, which is started and checked before it serves; if it is not well, nothing
+has changed.
+
+Examples:
+  isopod config
+  isopod config set GREETING=Hello LANG=en
+  isopod config set TOKEN --secret              asks for the value, and never shows it
+  isopod config set KEY --secret < key.pem      reads the value from a file
+  isopod config get GREETING
+  isopod config unset GREETING LANG";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    command: Option<ConfigCommand>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Set config vars
+    Set {
+        /// KEY=VALUE; with --secret also KEY alone, whose value is then asked for or read from standard input
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        vars: Vec<String>,
+        /// Keep the values secret: they are stored encrypted and never shown again
+        #[arg(long)]
+        secret: bool,
+    },
+    /// Take config vars away
+    Unset {
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+    },
+    /// Print the value of one config var
+    Get {
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+}
+
+pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
+    match &args.command {
+        None => list(&args.target.look()?),
+        Some(ConfigCommand::Get { key }) => get(&args.target.look()?, key),
+        Some(ConfigCommand::Set { vars, secret }) => {
+            let given = parse(vars, *secret)?;
+            let app = args.target.change()?;
+            let unsaid: Vec<&str> =
+                given.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.as_str()).collect();
+            let read = secret::read(&unsaid)?;
+            change(&app, "set", &patch(&given, read, *secret))
+        }
+        Some(ConfigCommand::Unset { keys }) => {
+            let patch = keys.iter().map(|key| Ok((checked(key)?, Value::Null)));
+            let patch: Map<String, Value> = patch.collect::<Result<_, Failure>>()?;
+            change(&args.target.change()?, "unset", &Value::Object(patch))
+        }
+    }
+}
+
+fn list(app: &RemoteApp) -> Result<(), Failure> {
+    let config = app.get("/config")?;
+    app.show(&config, || {
+        if config.as_object().is_none_or(Map::is_empty) {
+            output::note(&format!(
+                "{} has no config vars; `isopod config set KEY=VALUE --app {}` sets one",
+                app.name, app.name
+            ));
+        }
+        Ok(text(&config))
+    })
+}
+
+fn get(app: &RemoteApp, key: &str) -> Result<(), Failure> {
+    let config = app.get("/config")?;
+    let value = config.get(key).ok_or_else(|| {
+        let known: Vec<&str> = config.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+        let why = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+        Failure::new(format!("{} has no config var {key}", app.name))
+            .why(why)
+            .next(format!("isopod config set {key}=VALUE --app {}", app.name))
+    })?;
+    app.show(&json!({key: value}), || match value {
+        Value::String(text) => Ok(format!("{text}\n")),
+        _ => Err(Failure::new(format!("{key} is a secret"))
+            .why("secrets go to the app and are never shown again")
+            .next(format!("isopod config set {key} --secret --app {} gives it another value", app.name))),
+    })
+}
+
+fn change(app: &RemoteApp, verb: &str, patch: &Value) -> Result<(), Failure> {
+    let config = app.rolling_out(|| app.patch("/config", patch))?;
+    let keys: Vec<&str> = patch.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    app.done(&format!("{verb} {}", keys.join(", ")));
+    app.show(&config, || Ok(text(&config)))
+}
+
+fn text(config: &Value) -> String {
+    let vars = config.as_object().into_iter().flatten();
+    vars.map(|(key, value)| format!("{key}={}\n", output::flat(&setting(value)))).collect()
+}
+
+/// A config var as it was written on the command line: its key, and its value if that stands there.
+type Given = (String, Option<String>);
+
+fn parse(written: &[String], secret: bool) -> Result<Vec<Given>, Failure> {
+    let mut given: Vec<Given> = Vec::with_capacity(written.len());
+    for text in written {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (checked(key)?, Some(value.to_owned())),
+            None if secret => (checked(text)?, None),
+            None => {
+                return Err(Failure::usage(format!("{text} has no value"))
+                    .why("a config var is written as KEY=VALUE")
+                    .next(format!(
+                        "write {text}=VALUE, or `isopod config set {text} --secret` to be asked for a secret one"
+                    )));
+            }
+        };
+        if given.iter().any(|(known, _)| *known == key) {
+            return Err(Failure::usage(format!("{key} stands there twice")).why("only one of its values could hold"));
+        }
+        given.push((key, value));
+    }
+    Ok(given)
+}
+
+/// Which names the host takes is its own to say; what cannot be one here is a slip.
+fn checked(key: &str) -> Result<String, Failure> {
+    if !key.is_empty() && !key.contains(|c: char| c == '=' || c.is_whitespace()) {
+        return Ok(key.to_owned());
+    }
+    Err(Failure::usage(format!("{key:?} names no config var"))
+        .why("a name has letters, digits and '_', and no space around '='")
+        .next("write KEY=VALUE, in quotes if the value has spaces: 'GREETING=good morning'"))
+}
+
+/// The change that the host is asked for; `read` holds the values that were not on the command line, in order.
+fn patch(given: &[Given], read: Vec<String>, secret: bool) -> Value {
+    let mut read = read.into_iter();
+    let vars = given.iter().filter_map(|(key, value)| {
+        let value = value.clone().or_else(|| read.next())?;
+        Some((key.clone(), if secret { json!({"secret": value}) } else { json!(value) }))
+    });
+    Value::Object(vars.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeHost;
+    use super::*;
+
+    fn parsed(words: &[&str], secret: bool) -> Result<Vec<Given>, Failure> {
+        parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), secret)
+    }
+
+    #[test]
+    fn a_value_begins_after_the_first_equals_sign_and_may_be_empty() {
+        let given = parsed(&["URL=postgres://a?b=c", "EMPTY=", "TEXT=good morning"], false).unwrap();
+        let expected = json!({"EMPTY": "", "TEXT": "good morning", "URL": "postgres://a?b=c"});
+        assert_eq!(patch(&given, Vec::new(), false), expected);
+    }
+
+    #[test]
+    fn secrets_are_sent_as_such_and_may_come_from_elsewhere() {
+        let given = parsed(&["B", "Z=there", "A"], true).unwrap();
+        let expected = json!({"B": {"secret": "first"}, "A": {"secret": "second"}, "Z": {"secret": "there"}});
+        assert_eq!(patch(&given, vec!["first".into(), "second".into()], true), expected);
+    }
+
+    #[test]
+    fn a_bare_key_needs_secret_and_a_key_stands_once() {
+        assert!(parsed(&["TOKEN"], false).unwrap_err().text().contains("--secret"));
+        assert!(parsed(&["A=1", "A=2"], false).unwrap_err().text().contains("twice"));
+        for slip in ["=x", "A =x", ""] {
+            assert!(parsed(&[slip], true).is_err(), "{slip:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_and_line_breaks_are_not_printed_as_they_are() {
+        assert_eq!(text(&json!({"A": "x\ny\n", "B": {"secret": true}})), "A=x\\ny\nB=(secret)\n");
+    }
+
+    #[test]
+    fn setting_patches_and_names_the_keys_only() {
+        let host =
+            FakeHost::answering([(200, json!({"A": {"secret": true}})), (200, json!({"name": "shop", "release": 2}))]);
+        change(&host.app("shop"), "set", &json!({"A": {"secret": "s3"}})).unwrap();
+        let asked = host.asked();
+        assert_eq!(
+            (asked[0].line.as_str(), &asked[0].body["A"]["secret"]),
+            ("PATCH /v1/apps/shop/config", &json!("s3"))
+        );
+    }
+
+    #[test]
+    fn a_secret_cannot_be_asked_for_and_an_unknown_key_names_the_known_ones() {
+        let config = json!({"TOKEN": {"secret": true}, "GREETING": "hi"});
+        let host = FakeHost::answering([(200, config.clone()), (200, config.clone()), (200, config)]);
+        let app = host.app("shop");
+        assert!(get(&app, "GREETING").is_ok());
+        assert!(get(&app, "TOKEN").unwrap_err().text().contains("never shown"));
+        assert!(get(&app, "GRETING").unwrap_err().text().contains("GREETING, TOKEN"));
+    }
+}

@@ -1,0 +1,263 @@
+//! `isopod ps:create`, `ps:update` and `ps:destroy`: the process types of an app, and how a formation looks.
+
+use clap::Args;
+use isopod_policy::{Entry, ProcessName};
+use serde_json::{Map, Value, json};
+
+use super::failure::Failure;
+use super::output::{self, field, setting};
+use super::target::{RemoteApp, Target};
+
+const HEADINGS: [&str; 7] = ["PROCESS", "ENTRY", "MIN", "MAX", "HEALTH", "SCHEDULE", "ARGS"];
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  isopod ps:create worker --entry events --max 4
+  isopod ps:create nightly --entry events --schedule '0 3 * * *'
+  isopod ps:create import --entry command --min 1 -- --since yesterday")]
+pub(crate) struct CreateArgs {
+    /// The name of the new process type: lower-case letters, digits and hyphens
+    name: ProcessName,
+    /// What of the component is called: http, events or command
+    #[arg(long)]
+    entry: Entry,
+    /// When an event of type isopod.schedule is delivered, or a command is run: five fields of cron, in UTC
+    #[arg(long, value_name = "CRON")]
+    schedule: Option<String>,
+    /// What is asked for before a release takes over and while it serves; any 2xx is well
+    #[arg(long, value_name = "PATH")]
+    health: Option<String>,
+    /// How many instances always run; by default as the app's type has it
+    #[arg(long, value_name = "COUNT")]
+    min: Option<u32>,
+    /// How many instances may run at most
+    #[arg(long, value_name = "COUNT")]
+    max: Option<u32>,
+    /// The arguments of a command, after --
+    #[arg(last = true)]
+    args: Vec<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is not mentioned stays as it is. The entry of a process type cannot change: destroy it and create another.
+
+Examples:
+  isopod ps:update web --health /healthz
+  isopod ps:update nightly --schedule '30 2 * * *'
+  isopod ps:update nightly --no-schedule --min 1
+  isopod ps:update import -- --since monday")]
+pub(crate) struct UpdateArgs {
+    /// The process type
+    name: ProcessName,
+    /// When it runs: five fields of cron, in UTC
+    #[arg(long, value_name = "CRON")]
+    schedule: Option<String>,
+    /// Run it no longer on a schedule
+    #[arg(long, conflicts_with = "schedule")]
+    no_schedule: bool,
+    /// What is asked for before a release takes over and while it serves; any 2xx is well
+    #[arg(long, value_name = "PATH")]
+    health: Option<String>,
+    /// Check its health no longer
+    #[arg(long, conflicts_with = "health")]
+    no_health: bool,
+    /// How many instances always run
+    #[arg(long, value_name = "COUNT")]
+    min: Option<u32>,
+    /// Let the app's type say again how many instances always run
+    #[arg(long, conflicts_with = "min")]
+    no_min: bool,
+    /// How many instances may run at most
+    #[arg(long, value_name = "COUNT")]
+    max: Option<u32>,
+    /// Let the app's limits say again how many instances may run
+    #[arg(long, conflicts_with = "max")]
+    no_max: bool,
+    /// The arguments of a command, after --; they take the place of all that it had
+    #[arg(last = true)]
+    args: Vec<String>,
+    /// Run it without arguments
+    #[arg(long, conflicts_with = "args")]
+    no_args: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  isopod ps:destroy nightly")]
+pub(crate) struct DestroyArgs {
+    /// The process type
+    name: ProcessName,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(crate) fn create(args: &CreateArgs) -> Result<(), Failure> {
+    let app = args.target.change()?;
+    let formation = app.rolling_out(|| app.post("/formation", Some(&new_process(args))))?;
+    changed(&app, &formation, &format!("created process type {}", args.name))
+}
+
+pub(crate) fn update(args: &UpdateArgs) -> Result<(), Failure> {
+    let change = process_change(args)?;
+    let app = args.target.change()?;
+    let formation = app.rolling_out(|| app.patch("/formation", &json!({args.name.as_str(): change})))?;
+    changed(&app, &formation, &format!("changed process type {}", args.name))
+}
+
+pub(crate) fn destroy(args: &DestroyArgs) -> Result<(), Failure> {
+    let app = args.target.change()?;
+    app.rolling_out(|| app.delete(&format!("/formation/{}", args.name)))?;
+    changed(&app, &app.get("/formation")?, &format!("destroyed process type {}", args.name))
+}
+
+/// Shows a formation after a change of it.
+pub(crate) fn changed(app: &RemoteApp, formation: &Value, what: &str) -> Result<(), Failure> {
+    app.done(what);
+    app.show(formation, || Ok(table(formation)))
+}
+
+/// A formation for people, one process type a line.
+pub(crate) fn table(formation: &Value) -> String {
+    let processes = formation.as_object().into_iter().flatten();
+    let rows: Vec<Vec<String>> = processes.map(|(name, process)| row(name, process)).collect();
+    output::table(&HEADINGS, &rows)
+}
+
+fn row(name: &str, process: &Value) -> Vec<String> {
+    // A check with more to it than its path is a table of settings, of which the path says most.
+    let health = match &process["health"] {
+        Value::Object(check) => setting(check.get("path").unwrap_or(&Value::Null)),
+        other => setting(other),
+    };
+    let args = process["args"].as_array().into_iter().flatten().map(setting).collect::<Vec<_>>().join(" ");
+    vec![
+        name.to_owned(),
+        field(process, "entry"),
+        field(process, "min"),
+        field(process, "max"),
+        health,
+        field(process, "schedule"),
+        output::flat(&args),
+    ]
+}
+
+fn new_process(args: &CreateArgs) -> Value {
+    let mut process = Map::new();
+    process.insert("name".into(), json!(args.name));
+    process.insert("entry".into(), json!(args.entry));
+    let texts = [("schedule", &args.schedule), ("health", &args.health)];
+    process.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text.as_ref()?)))));
+    let counts = [("min", args.min), ("max", args.max)];
+    process.extend(counts.into_iter().filter_map(|(key, count)| Some((key.to_owned(), json!(count?)))));
+    if !args.args.is_empty() {
+        process.insert("args".into(), json!(args.args));
+    }
+    Value::Object(process)
+}
+
+/// What is to change of a process type; null takes a setting away.
+fn process_change(args: &UpdateArgs) -> Result<Value, Failure> {
+    let args_given = Some(&args.args).filter(|args| !args.is_empty());
+    let settings = [
+        ("schedule", args.schedule.as_ref().map(|text| json!(text)), args.no_schedule),
+        ("health", args.health.as_ref().map(|text| json!(text)), args.no_health),
+        ("min", args.min.map(|count| json!(count)), args.no_min),
+        ("max", args.max.map(|count| json!(count)), args.no_max),
+        ("args", args_given.map(|args| json!(args)), args.no_args),
+    ];
+    let mut change = Map::new();
+    for (key, value, removed) in settings {
+        let value = value.or(removed.then_some(Value::Null));
+        change.extend(value.map(|value| (key.to_owned(), value)));
+    }
+    if change.is_empty() {
+        return Err(Failure::usage("nothing is to change")
+            .why("no setting was given")
+            .next(format!("for example: isopod ps:update {} --min 1; --help names all settings", args.name)));
+    }
+    Ok(Value::Object(change))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeHost;
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Create {
+        #[command(flatten)]
+        args: CreateArgs,
+    }
+
+    #[derive(Parser)]
+    struct Update {
+        #[command(flatten)]
+        args: UpdateArgs,
+    }
+
+    fn change(words: &[&str]) -> Result<Value, Failure> {
+        let parsed = Update::try_parse_from([&["ps:update", "web"], words].concat());
+        process_change(&parsed.unwrap_or_else(|error| panic!("{error}")).args)
+    }
+
+    #[test]
+    fn a_new_process_type_says_only_what_was_given() {
+        let words = ["ps:create", "nightly", "--entry", "events", "--schedule", "0 3 * * *", "--min", "0"];
+        let args = Create::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args;
+        let expected = json!({"name": "nightly", "entry": "events", "schedule": "0 3 * * *", "min": 0});
+        assert_eq!(new_process(&args), expected);
+    }
+
+    #[test]
+    fn arguments_stand_after_two_hyphens_and_may_begin_with_some() {
+        let words = ["ps:create", "import", "--entry", "command", "--", "--since", "-1"];
+        let args = Create::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args;
+        assert_eq!(new_process(&args)["args"], json!(["--since", "-1"]));
+    }
+
+    #[test]
+    fn a_change_sets_what_is_given_and_clears_what_is_taken_away() {
+        assert_eq!(change(&["--min", "0", "--no-health"]).unwrap(), json!({"min": 0, "health": null}));
+        assert_eq!(change(&["--no-schedule", "--", "-x"]).unwrap(), json!({"schedule": null, "args": ["-x"]}));
+        assert_eq!(change(&["--no-args", "--no-max"]).unwrap(), json!({"args": null, "max": null}));
+    }
+
+    #[test]
+    fn a_change_of_nothing_is_wrong_usage() {
+        assert!(change(&[]).unwrap_err().text().contains("--min 1"));
+    }
+
+    #[test]
+    fn a_setting_cannot_be_given_and_taken_away_at_once() {
+        for words in [["--health", "/x", "--no-health"], ["--min", "1", "--no-min"]] {
+            assert!(Update::try_parse_from([&["ps:update", "web"], &words[..]].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_formation_is_a_table() {
+        let formation = json!({
+            "import": {"entry": "command", "health": null, "min": 1, "max": 1, "schedule": null, "args": ["-n", "5"]},
+            "web": {"entry": "http", "health": {"path": "/healthz", "grace": "10s"}, "min": 0, "max": 10,
+                "schedule": null, "args": []}});
+        let expected = "PROCESS  ENTRY    MIN  MAX  HEALTH    SCHEDULE  ARGS\n\
+                        import   command  1    1                        -n 5\n\
+                        web      http     0    10   /healthz\n";
+        assert_eq!(table(&formation), expected);
+    }
+
+    #[test]
+    fn a_change_says_which_release_serves_since() {
+        let host = FakeHost::answering([(200, json!({"name": "shop", "release": 4}))]);
+        changed(&host.app("shop"), &json!({}), "changed process type web").unwrap();
+        assert_eq!(host.asked()[0].line, "GET /v1/apps/shop");
+    }
+}

@@ -1,0 +1,193 @@
+//! `isopod grants`: what an app may reach, and changes of it.
+
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use isopod_policy::{Access, HttpGrant};
+use serde_json::{Map, Value, json};
+
+use super::failure::Failure;
+use super::output::{self, setting};
+use super::target::{RemoteApp, Target};
+
+pub(crate) const HEADINGS: [&str; 3] = ["GRANT", "WHAT", "ACCESS"];
+
+const EXAMPLES: &str = "\
+An app may reach nothing that was not granted to it. Every change makes a release, which is started and checked before
+it serves.
+
+Examples:
+  isopod grants
+  isopod grants set --http api.github.com '*.example.org:8443'
+  isopod grants set --keyvalue true --file data=read-write
+  isopod grants set --no-http --no-file data";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct GrantsArgs {
+    #[command(subcommand)]
+    command: Option<GrantsCommand>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Subcommand, Debug)]
+enum GrantsCommand {
+    /// Change what an app may reach; what is not mentioned stays
+    Set(SetArgs),
+}
+
+#[derive(Args, Debug)]
+struct SetArgs {
+    /// The hosts that requests may go to, in place of those granted before
+    #[arg(long, value_name = "HOST", num_args = 1..)]
+    http: Vec<HttpGrant>,
+    /// Let requests go nowhere
+    #[arg(long, conflicts_with = "http")]
+    no_http: bool,
+    /// A folder of the app's own, with read-only or read-write access
+    #[arg(long, value_name = "NAME=ACCESS", num_args = 1..)]
+    file: Vec<Folder>,
+    /// Take a folder away; what is in it stays on the host
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    no_file: Vec<String>,
+    /// Whether the app has a key-value store
+    #[arg(long, value_name = "BOOL")]
+    keyvalue: Option<bool>,
+}
+
+/// A folder and what may be done in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Folder {
+    name: String,
+    access: Access,
+}
+
+impl FromStr for Folder {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Folder, String> {
+        let example = "write it like data=read-write or data=read-only";
+        let (name, access) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or(example)?;
+        let access = access.parse().map_err(|error| format!("{error}; {example}"))?;
+        Ok(Folder { name: name.to_owned(), access })
+    }
+}
+
+pub(crate) fn run(args: &GrantsArgs) -> Result<(), Failure> {
+    match &args.command {
+        None => list(&args.target.look()?),
+        Some(GrantsCommand::Set(set)) => {
+            let patch = patch(set)?;
+            let app = args.target.change()?;
+            let grants = app.rolling_out(|| app.patch("/grants", &patch))?;
+            app.done("changed the grants");
+            app.show(&grants, || Ok(output::table(&HEADINGS, &rows(&grants))))
+        }
+    }
+}
+
+fn list(app: &RemoteApp) -> Result<(), Failure> {
+    let grants = app.get("/grants")?;
+    app.show(&grants, || {
+        let rows = rows(&grants);
+        if rows.is_empty() {
+            output::note(&format!(
+                "{} may reach nothing outside itself; `isopod grants set --help` says how",
+                app.name
+            ));
+        }
+        Ok(output::table(&HEADINGS, &rows))
+    })
+}
+
+/// Grants for people, one a line; what is not granted is left out.
+pub(crate) fn rows(grants: &Value) -> Vec<Vec<String>> {
+    let row = |grant: &str, what: String, access: String| vec![grant.to_owned(), what, access];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for host in grants["http"].as_array().into_iter().flatten() {
+        rows.push(row("http", setting(host), "requests".to_owned()));
+    }
+    for (name, access) in grants["files"].as_object().into_iter().flatten() {
+        rows.push(row("files", name.clone(), setting(access)));
+    }
+    if grants["keyvalue"] == json!(true) {
+        rows.push(row("keyvalue", "its own store".to_owned(), "read-write".to_owned()));
+    }
+    rows
+}
+
+/// What is to change, as a merge patch: lists are replaced, null takes an entry away.
+fn patch(set: &SetArgs) -> Result<Value, Failure> {
+    let mut patch = Map::new();
+    if !set.http.is_empty() || set.no_http {
+        patch.insert("http".into(), json!(set.http));
+    }
+    let mut files: Map<String, Value> = set.no_file.iter().map(|name| (name.clone(), Value::Null)).collect();
+    for Folder { name, access } in &set.file {
+        if files.insert(name.clone(), json!(access)).is_some() {
+            return Err(Failure::usage(format!("the folder {name} stands there twice"))
+                .why("only one of the two could hold")
+                .next("name each folder once, with --file or with --no-file"));
+        }
+    }
+    if !files.is_empty() {
+        patch.insert("files".into(), Value::Object(files));
+    }
+    patch.extend(set.keyvalue.map(|granted| ("keyvalue".to_owned(), json!(granted))));
+    if patch.is_empty() {
+        return Err(Failure::usage("nothing is to change")
+            .why("no grant was given")
+            .next("for example: isopod grants set --http api.github.com; --help names all grants"));
+    }
+    Ok(Value::Object(patch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Wrapper {
+        #[command(flatten)]
+        set: SetArgs,
+    }
+
+    fn patch_of(words: &[&str]) -> Result<Value, String> {
+        let parsed = Wrapper::try_parse_from([&["set"], words].concat()).map_err(|error| error.to_string())?;
+        patch(&parsed.set).map_err(|failure| failure.text())
+    }
+
+    #[test]
+    fn a_change_holds_only_what_was_mentioned() {
+        let http = patch_of(&["--http", "api.github.com", "*.example.org:8443"]).unwrap();
+        assert_eq!(http, json!({"http": ["api.github.com", "*.example.org:8443"]}));
+        let rest = patch_of(&["--file", "data=read-write", "in=read-only", "--keyvalue", "false"]).unwrap();
+        assert_eq!(rest, json!({"files": {"data": "read-write", "in": "read-only"}, "keyvalue": false}));
+    }
+
+    #[test]
+    fn what_is_taken_away_is_an_empty_list_or_null() {
+        let gone = patch_of(&["--no-http", "--no-file", "data"]).unwrap();
+        assert_eq!(gone, json!({"http": [], "files": {"data": null}}));
+    }
+
+    #[test]
+    fn slips_are_wrong_usage() {
+        assert!(patch_of(&[]).unwrap_err().contains("--http api.github.com"));
+        assert!(patch_of(&["--file", "data"]).unwrap_err().contains("data=read-write"));
+        assert!(patch_of(&["--file", "data=all"]).unwrap_err().contains("read-only"));
+        assert!(patch_of(&["--http", "http://x/"]).is_err());
+        assert!(patch_of(&["--file", "data=read-only", "--no-file", "data"]).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn grants_are_rows_and_what_is_not_granted_is_none() {
+        let grants = json!({"http": ["*"], "files": {"data": "read-write"}, "keyvalue": true});
+        let expected =
+            [["http", "*", "requests"], ["files", "data", "read-write"], ["keyvalue", "its own store", "read-write"]];
+        assert_eq!(rows(&grants), expected);
+        assert!(rows(&json!({"http": [], "files": {}, "keyvalue": false})).is_empty());
+    }
+}

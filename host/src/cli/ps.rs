@@ -1,0 +1,134 @@
+//! `isopod ps` and `isopod restart`: what of an app runs now, and a fresh start for one instance of it.
+
+use clap::Args;
+use isopod_policy::InstanceId;
+use serde_json::Value;
+
+use super::client::escape;
+use super::failure::Failure;
+use super::limits;
+use super::output::{self, field};
+use super::target::{RemoteApp, Target};
+
+const HEADINGS: [&str; 9] = ["PROCESS", "ID", "STATE", "RELEASE", "AGE", "MEMORY", "CPU", "REQUESTS", "RESTARTS"];
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  isopod ps
+  isopod ps --app shop --json
+  isopod scale                   how many there may be
+  isopod restart web-7f3k2       starts that instance afresh")]
+pub(crate) struct PsArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  isopod restart web-7f3k2
+  isopod ps                      shows the ids")]
+pub(crate) struct RestartArgs {
+    /// The instance, such as web-7f3k2
+    #[arg(value_name = "ID")]
+    instance: InstanceId,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(crate) fn run(args: &PsArgs) -> Result<(), Failure> {
+    let app = args.target.look()?;
+    let answer = instances(&app)?;
+    app.show(&answer, || {
+        let rows: Vec<Vec<String>> = output::items(&answer).iter().map(row).collect();
+        if rows.is_empty() {
+            output::note(&nothing_runs(&app.get("")?));
+        }
+        Ok(output::table(&HEADINGS, &rows))
+    })
+}
+
+pub(crate) fn restart(args: &RestartArgs) -> Result<(), Failure> {
+    let app = args.target.change()?;
+    let answer = app.post(&format!("/instances/{}/restart", args.instance), None)?;
+    app.show(&answer, || Ok(format!("{}\n", output::done(&format!("{} is restarted and keeps its id", args.instance)))))
+}
+
+/// All instances in one answer: a list of what runs that stopped in the middle would be wrong.
+fn instances(app: &RemoteApp) -> Result<Value, Failure> {
+    let mut all = app.get("/instances")?;
+    for _ in 1..limits::LIST_PAGES_MAX {
+        let next = field(&all, "next");
+        if next.is_empty() {
+            break;
+        }
+        let mut page = app.get(&format!("/instances?cursor={}", escape(&next)))?;
+        let more = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        all["next"] = page["next"].take();
+        if let Some(items) = all["items"].as_array_mut() {
+            items.extend(more);
+        }
+    }
+    Ok(all)
+}
+
+fn row(instance: &Value) -> Vec<String> {
+    vec![
+        field(instance, "process"),
+        field(instance, "id"),
+        field(instance, "state"),
+        output::release(instance, "release"),
+        output::duration_of(instance, "age_ms"),
+        output::size_of(instance, "memory_bytes"),
+        output::duration_of(instance, "cpu_ms"),
+        field(instance, "requests"),
+        field(instance, "restarts"),
+    ]
+}
+
+fn nothing_runs(app: &Value) -> String {
+    let name = field(app, "name");
+    match field(app, "state").as_str() {
+        _ if app["release"].is_null() => format!("{name} has no code yet; `isopod deploy --app {name}` brings some"),
+        "running" => format!("no instance of {name} runs now; the next request or event starts one"),
+        state => {
+            format!("no instance of {name} runs, since the app is {state}; `isopod activity --app {name}` says why")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeHost;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_instance_is_one_row_in_units_for_people() {
+        let instance = json!({"id": "web-7f3k2", "process": "web", "state": "idle", "release": 3, "age_ms": 61_000,
+            "memory_bytes": 3_145_728, "cpu_ms": 1_500, "requests": 42, "restarts": 0});
+        let expected = ["web", "web-7f3k2", "idle", "v3", "1m1s", "3.0 MiB", "1.5s", "42", "0"];
+        assert_eq!(row(&instance), expected);
+        assert_eq!(row(&instance).len(), HEADINGS.len());
+    }
+
+    #[test]
+    fn a_list_in_several_pages_is_read_to_its_end() {
+        let host = FakeHost::answering([
+            (200, json!({"items": [{"id": "web-00001"}], "next": "a b"})),
+            (200, json!({"items": [{"id": "web-00002"}], "next": null})),
+        ]);
+        let all = instances(&host.app("shop")).unwrap();
+        assert_eq!(all, json!({"items": [{"id": "web-00001"}, {"id": "web-00002"}], "next": null}));
+        assert_eq!(host.asked()[1].line, "GET /v1/apps/shop/instances?cursor=a%20b");
+    }
+
+    #[test]
+    fn an_empty_list_is_explained() {
+        let app = |state: &str, release: Value| json!({"name": "shop", "state": state, "release": release});
+        assert!(nothing_runs(&app("running", json!(2))).contains("the next request"));
+        assert!(nothing_runs(&app("stopped", json!(2))).contains("the app is stopped"));
+        assert!(nothing_runs(&app("stopped", Value::Null)).contains("isopod deploy"));
+    }
+}
