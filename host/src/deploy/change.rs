@@ -192,6 +192,7 @@ impl Deployer {
             let _turn = turn;
             let making = Making::new(Arc::clone(&entry), deployer.0.parts.store.clone(), None);
             let Changed { verified, config, cause } = changed;
+            let (wanted_for, asked_by) = (cause.clone(), by.clone());
             let wanted = Wanted { verified, config, cause, by };
             let limit = deployer.0.parts.pushes.time_limit;
             let preparing = tokio::time::timeout(limit, deployer.prepare(&making, wanted));
@@ -204,6 +205,9 @@ impl Deployer {
             if let Err(failure) = &done {
                 back_to_before(&entry);
                 making.failed(failure).await;
+                let text = format!("a change was not rolled out: {wanted_for}: {failure}");
+                let data = json!({ "code": failure.code(), "cause": wanted_for, "by": asked_by });
+                deployer.record(&entry, "change-failed", text, data).await;
             }
             done
         };

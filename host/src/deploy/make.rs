@@ -132,7 +132,7 @@ impl Deployer {
         let mut storing = Vec::new();
         making.step(number, ReleaseEvent::Built, &mut storing).await;
         making.push_step(PushEvent::Deploy).await?;
-        begin_deploying(entry)?;
+        begin_deploying(entry, &format!("{number} is brought into service: {cause}"))?;
         let content = activate::Content { manifest: &manifest, config: &config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
@@ -176,7 +176,7 @@ impl Deployer {
         entry.traffic.set_build_error(None);
         if entry.facts().intended == Intended::Running {
             self.put_in_service(entry, Arc::new(running));
-            if let Err(refused) = entry.step(AppEvent::Serving, None) {
+            if let Err(refused) = entry.step(AppEvent::Serving, &format!("{number} serves")) {
                 tracing::error!(app = %entry.name, %refused, "a served app is in a state that does not fit");
             }
             self.schedule(entry, &manifest);
@@ -231,12 +231,12 @@ impl Deployer {
     }
 }
 
-fn begin_deploying(entry: &Entry) -> Result<(), Failure> {
+fn begin_deploying(entry: &Entry, cause: &str) -> Result<(), Failure> {
     {
         let mut facts = entry.facts();
         facts.before_deploy = (facts.state, facts.error_detail.clone());
     }
-    let stepped = entry.step(AppEvent::DeployBegins, None);
+    let stepped = entry.step(AppEvent::DeployBegins, cause);
     stepped.map(drop).map_err(|refused| Failure::Internal(refused.to_string()))
 }
 
@@ -254,7 +254,8 @@ pub(super) fn back_to_before(entry: &Entry) {
         AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
     };
     for event in steps {
-        if let Err(refused) = entry.step(*event, detail.clone()) {
+        let cause = detail.as_deref().unwrap_or("the new release did not come into service");
+        if let Err(refused) = entry.step(*event, cause) {
             tracing::error!(app = %entry.name, %refused, "an app could not go back to its state before a push");
         }
     }

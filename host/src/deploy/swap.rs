@@ -100,7 +100,7 @@ impl Deployer {
                 let text = format!("{bad_number} is stopped, and there is no good release to go back to: {detail}");
                 drop(entry.traffic.set_stopped(format!("the app is in error: {}", ErrorCause::HealthCheck)));
                 entry.log.write(LogLine::host(&entry.name, text.clone()));
-                settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), Some(detail.clone()));
+                settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), &detail);
                 let failed = ReleaseEvent::DeployFails;
                 let marked =
                     self.0.parts.store.step_release(&entry.name, bad_number, failed, Some(reason), Timestamp::now());
