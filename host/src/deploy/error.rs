@@ -36,21 +36,21 @@ pub(crate) enum DeployError {
     #[error("a push of `{0}` is under way")]
     Busy(AppName),
     #[error("{error}")]
-    Config { app: AppName, error: ConfigError },
+    Config { app: AppName, error: Box<ConfigError> },
     #[error("{error}")]
-    Formation { app: AppName, error: FormationError },
+    Formation { app: AppName, error: Box<FormationError> },
     #[error("`{app}` has no process type `{process}`")]
     UnknownProcess { app: AppName, process: String },
     #[error("these are no grants: {why}")]
     Grants { app: AppName, why: String },
     #[error("the change was not rolled out, and nothing changed: {failure}")]
-    NotRolledOut { app: AppName, failure: Failure },
+    NotRolledOut { app: AppName, failure: Box<Failure> },
     #[error("`{app}` is of type {app_type}, and build errors are shown for dev apps only")]
     NotDev { app: AppName, app_type: AppType },
     #[error("{what} are waiting already")]
     TooMany { what: String, retry_after: Duration },
     #[error("{0}")]
-    Unusable(Failure),
+    Unusable(Box<Failure>),
     #[error("the host is stopping")]
     Stopping,
     #[error(transparent)]
@@ -114,7 +114,9 @@ impl Failure {
     /// Whether the bundle could not be built, as opposed to run.
     pub(super) fn is_of_build(&self) -> bool {
         match self {
-            Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => true,
+            Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => {
+                true
+            }
             Self::Start(_)
             | Self::Health { .. }
             | Self::TimeLimit(_)

@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::push::LivePush;
+use self::schedules::Schedules;
 pub(crate) use self::{
     change::Change,
     entry::{BuildError, Entry},
@@ -42,7 +43,6 @@ pub(crate) use self::{
     receive::{Received, Upload},
     restore::Restored,
 };
-use self::schedules::Schedules;
 use crate::{
     config, dispatch, limits,
     observe::{logs::Logs, metrics::Metrics},
