@@ -82,6 +82,8 @@ pub(crate) enum Failure {
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}. The release before it keeps the traffic")]
     Health { process: String, detail: String },
+    #[error("{release} was stopped for good: {reason}. Deploy another bundle, or roll back: `isopod releases`")]
+    StoppedForGood { release: ReleaseNumber, reason: String },
     #[error("the push took longer than its time limit of {} s and was given up", .0.as_secs())]
     TimeLimit(Duration),
     #[error("the host was stopped before the push was completed; push again")]
@@ -104,6 +106,7 @@ impl Failure {
             Self::Formation(_) | Self::OnlyACommand => "invalid-formation",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
+            Self::StoppedForGood { .. } => "stopped-for-good",
             Self::TimeLimit(_) => "time-limit",
             Self::HostStopped => "host-stopped",
             Self::AppDeleted => "app-deleted",
@@ -119,6 +122,7 @@ impl Failure {
             }
             Self::Start(_)
             | Self::Health { .. }
+            | Self::StoppedForGood { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped
             | Self::AppDeleted
@@ -131,7 +135,7 @@ impl Failure {
     pub(crate) fn cause(&self) -> ErrorCause {
         match self {
             Self::SdkTooOld { .. } => ErrorCause::SdkTooOld,
-            Self::Health { .. } | Self::Start(_) => ErrorCause::HealthCheck,
+            Self::Health { .. } | Self::Start(_) | Self::StoppedForGood { .. } => ErrorCause::HealthCheck,
             Self::Bundle(_)
             | Self::Rejected(_)
             | Self::Formation(_)

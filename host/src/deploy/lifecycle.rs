@@ -205,6 +205,10 @@ impl Deployer {
     pub(super) async fn load(&self, entry: &Entry, number: ReleaseNumber) -> Result<dispatch::Running, Failure> {
         let release = self.0.parts.store.release(&entry.name, number).await?;
         let release = release.ok_or_else(|| Failure::Internal(format!("{number} is not in the store")))?;
+        if release.state.is_final() {
+            let reason = release.reason.map_or_else(|| release.state.to_string(), |reason| reason.detail);
+            return Err(Failure::StoppedForGood { release: number, reason });
+        }
         let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
         let manifest = release.manifest;
         let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest)).await;
