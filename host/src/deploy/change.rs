@@ -202,7 +202,7 @@ impl Deployer {
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = &done {
-                back_to_before(&entry);
+                back_to_before(&entry, "the change was not rolled out");
                 making.failed(failure).await;
                 let text = format!("a change was not rolled out: {wanted_for}: {failure}");
                 let data = json!({ "code": failure.code(), "cause": wanted_for, "by": asked_by });

@@ -157,7 +157,7 @@ impl Deployer {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &done {
-            back_to_before(entry);
+            back_to_before(entry, "the push failed");
             making.failed(failure).await;
         }
         done

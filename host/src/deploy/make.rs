@@ -183,7 +183,7 @@ impl Deployer {
             making.say(format!("{number} serves"));
         } else {
             making.say(format!("{number} is made; the app is stopped and stays so until `isopod apps start`"));
-            back_to_before(entry);
+            back_to_before(entry, &format!("{number} is made, and serves once the app is started"));
         }
         // Told last: whoever waits for `completed` finds the new code serving.
         match &making.push {
@@ -241,7 +241,7 @@ fn begin_deploying(entry: &Entry, cause: &str) -> Result<(), Failure> {
 }
 
 /// The app is again what it was before: it serves the release it has, or it is stopped.
-pub(super) fn back_to_before(entry: &Entry) {
+pub(super) fn back_to_before(entry: &Entry, cause: &str) {
     if entry.facts().state != AppState::Deploying {
         return;
     }
@@ -254,7 +254,8 @@ pub(super) fn back_to_before(entry: &Entry) {
         AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
     };
     for event in steps {
-        let cause = detail.as_deref().unwrap_or("the new release did not come into service");
+        // An app that was in error before stays so for its own cause.
+        let cause = detail.as_deref().unwrap_or(cause);
         if let Err(refused) = entry.step(*event, cause) {
             tracing::error!(app = %entry.name, %refused, "an app could not go back to its state before a push");
         }
