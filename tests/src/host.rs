@@ -21,21 +21,34 @@ pub struct Host {
 
 impl Host {
     /// Starts one with a new data folder.
+    #[track_caller]
     pub fn start() -> Self {
+        Self::start_pausing("")
+    }
+
+    /// Starts one whose work stops at these steps, as in `release-built=1*off->pause`, until it is killed.
+    #[track_caller]
+    pub fn start_pausing(steps: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("isopod-test-").tempdir().expect("a folder can be made");
         let data = folder.path().join("data");
-        Self { temporary: Some(folder), ..Self::on(&data) }
+        Self { temporary: Some(folder), ..Self::on_pausing(&data, steps) }
     }
 
     /// Starts one on this data folder.
-    ///
+    #[track_caller]
+    pub fn on(data: &Path) -> Self {
+        Self::on_pausing(data, "")
+    }
+
     /// # Panics
     /// Where it does not get ready.
     #[track_caller]
-    pub fn on(data: &Path) -> Self {
+    fn on_pausing(data: &Path, steps: &str) -> Self {
         let folder = data.to_str().expect("test folders are text");
         let args = ["up", "--data", folder, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let mut running = Running::start(program::command(&args));
+        let mut command = program::command(&args);
+        command.env("FAILPOINTS", steps);
+        let mut running = Running::start(command);
         let ready = running.line_on_stdout("isopod ready ");
         let address = |name: &str| {
             let found = ready.split(' ').find_map(|word| word.strip_prefix(name)).and_then(|text| text.parse().ok());

@@ -21,3 +21,10 @@ pub const NEIGHBOUR_ANSWERS_AFTER: u64 = 10;
 
 /// Bytes of a body that a test reads at most: far more than any sensible answer, far less than a flood.
 pub const BODY_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// How long a client of a load rests between two requests: several of them keep a host busy, and leave the CPU to what
+/// is tested under that load.
+pub const LOAD_PAUSE: Duration = Duration::from_millis(3);
+
+/// Answers that each client of a load must have had after the last change, at the least.
+pub const LOAD_ANSWERS_AFTER: u64 = 10;

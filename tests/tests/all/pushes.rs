@@ -1,0 +1,154 @@
+//! Push jobs: one at a time for each app, taken back while they wait, and never done twice.
+
+use isopod_tests::{Ask, Bundle, Host, Push, Wire, guest, wait_for};
+use serde_json::{Value, json};
+
+fn cancel(host: &Host, push: &Push) -> isopod_tests::Answer {
+    host.api(Ask::post(format!("{}/cancel", push.path())))
+}
+
+fn hello() -> Bundle {
+    Bundle::component(guest("hello"))
+}
+
+/// Waits until a push is in this state.
+fn until(host: &Host, push: &Push, state: &str) {
+    wait_for(&format!("a push being {state}"), || (host.push_now(push).state == state).then_some(()));
+}
+
+/// C2: the first one is held in the middle of its work.
+#[test]
+fn only_a_push_that_still_waits_can_be_cancelled() {
+    let host = Host::start_pausing("release-built=1*off->pause");
+    let done = host.deploy("shop", hello());
+    let first = host.push("shop", &Bundle::shape(&[]));
+    until(&host, &first, "building");
+    let second = host.push("shop", &hello());
+    let third = host.push("shop", &hello());
+    assert_eq!(host.push_now(&second).state, "queued", "the app's turn is taken");
+    let cancelled = Push::from(cancel(&host, &second).expect(200).json());
+    assert_eq!((cancelled.state.as_str(), cancelled.release), ("cancelled", None));
+    assert_eq!(host.push_now(&third).state, "queued", "others are left alone");
+    for (push, state) in [(&first, "building"), (&second, "cancelled"), (&done, "completed")] {
+        let refused = cancel(&host, push).problem_of("shop", 409, "wrong-state");
+        assert_eq!(refused["state"], state, "{refused}");
+    }
+    host.api(Ask::post("/v1/apps/shop/pushes/p-0000000000/cancel")).problem_of("shop", 404, "unknown-push");
+    host.api(Ask::post("/v1/apps/shop/pushes/banana/cancel")).problem_of("shop", 404, "unknown-push");
+    // Other apps do not wait for this one, as far as there are slots.
+    host.set_config("shop", &json!({ "A": "1" })).problem_of("shop", 409, "push-under-way");
+    host.rollback("shop", 1).problem_of("shop", 409, "push-under-way");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!", "and the app serves all the time");
+    let host = host.kill_and_restart();
+    assert_eq!(host.push_now(&second).state, "cancelled");
+    assert_eq!(host.show("shop")["release"], 1);
+}
+
+#[test]
+fn pushes_of_one_app_are_done_in_their_order() {
+    let host = Host::start();
+    host.create("shop", "dev");
+    let pushes: Vec<Push> =
+        (1..=4).map(|turn| host.push("shop", &Bundle::shape(&[("GREETING", &turn.to_string())]))).collect();
+    let releases: Vec<Option<u64>> = pushes.iter().map(|push| host.ended(push).release).collect();
+    assert_eq!(releases, [Some(1), Some(2), Some(3), Some(4)]);
+    assert_eq!(host.get("shop", "/").text(), "v4 4");
+    assert_eq!(host.current("shop"), [4]);
+}
+
+#[test]
+fn several_apps_are_pushed_to_at_once() {
+    let host = Host::start_pausing("release-built=1*pause");
+    let held = host.push("one", &hello());
+    until(&host, &held, "building");
+    host.deploy("two", hello());
+    assert_eq!(host.get("two", "/").expect(200).text(), "Hello, world!");
+    assert_eq!(host.push_now(&held).state, "building");
+}
+
+fn upload(host: &Host, app: &str, bundle: &Bundle, key: &str) -> isopod_tests::Answer {
+    let ask = Ask::post(format!("/v1/apps/{app}/pushes")).header("idempotency-key", key);
+    host.api(ask.body(bundle.content_type, bundle.bytes.clone()))
+}
+
+/// Who is not sure whether an upload arrived sends it again.
+#[test]
+fn the_same_key_and_bytes_are_the_same_push() {
+    let host = Host::start();
+    let first = Push::from(upload(&host, "shop", &hello(), "try-1").expect(202).json());
+    let again = Push::from(upload(&host, "shop", &hello(), "try-1").expect(202).json());
+    assert_eq!(first.id, again.id);
+    assert_eq!(host.ended(&first).release, Some(1));
+    let late = Push::from(upload(&host, "shop", &hello(), "try-1").expect(202).json());
+    assert_eq!((late.id.as_str(), late.state.as_str()), (first.id.as_str(), "completed"));
+    let refused = upload(&host, "shop", &Bundle::shape(&[]), "try-1");
+    assert_eq!((refused.status, refused.header("content-type")), (422, Some("application/problem+json")), "{refused}");
+    assert!(refused.text().contains(&first.id), "{refused}");
+    // Another key, no key and another app are other pushes.
+    let other = Push::from(upload(&host, "shop", &hello(), "try-2").expect(202).json());
+    assert_eq!(host.ended(&other).release, Some(2));
+    assert_eq!(host.deploy("shop", hello()).release, Some(3));
+    let elsewhere = Push::from(upload(&host, "cart", &hello(), "try-1").expect(202).json());
+    assert_eq!(host.ended(&elsewhere).release, Some(1));
+    let host = host.kill_and_restart();
+    let after = Push::from(upload(&host, "shop", &hello(), "try-1").expect(202).json());
+    assert_eq!(after.id, first.id, "also over a crash");
+    for bad in ["", "a b\u{7f}", &"k".repeat(10_000)] {
+        assert_eq!(upload(&host, "shop", &hello(), bad).status, 400, "{bad:?}");
+    }
+    assert_eq!(host.releases("shop").len(), 3);
+}
+
+/// The states that a push's events tell, each once, until one that ends it or a last one that is waited for.
+fn follow(host: &Host, push: &Push, last: &str) -> Vec<String> {
+    let mut wire = Wire::open(host.admin).expect("the API accepts connections");
+    let ask = Ask::get(format!("{}?follow=true", push.path()));
+    wire.ask(&ask.header("authorization", format!("Bearer {}", host.token))).expect("it can be sent");
+    assert_eq!(wire.head().expect("an answer").status, 200);
+    let (mut text, mut states) = (String::new(), Vec::new());
+    while states.last().is_none_or(|state| state != last) {
+        let Some(piece) = wire.piece().expect("events go on") else { break };
+        text.push_str(&String::from_utf8_lossy(&piece));
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let event = |line: &str| serde_json::from_str::<Value>(line.strip_prefix("data:")?).ok();
+        states = whole.lines().filter_map(event).map(|event| Push::from(event).state).collect();
+        states.dedup();
+    }
+    states
+}
+
+/// C1: the states in their order, live.
+#[test]
+fn a_push_is_followed_through_its_states() {
+    let order = ["queued", "running", "building", "deploying", "completed"];
+    let place = |state: &String| order.iter().position(|known| known == state).expect("a state of a push");
+    let host = Host::start();
+    host.create("shop", "production");
+    let push = host.push("shop", &Bundle::shape(&[]));
+    let states = follow(&host, &push, "completed");
+    let places: Vec<usize> = states.iter().map(place).collect();
+    assert!(places.is_sorted() && places.last() == Some(&4) && places.len() >= 2, "{states:?}");
+    // Held at each step, it is told that it stands there: news come while they are news.
+    for (step, state) in [
+        ("push-queued", "queued"),
+        ("push-verified", "running"),
+        ("release-built", "building"),
+        ("release-booted", "deploying"),
+        ("release-commits", "deploying"),
+    ] {
+        let host = Host::start_pausing(&format!("{step}=pause"));
+        let push = host.push("shop", &hello());
+        assert_eq!(follow(&host, &push, state).last().map(String::as_str), Some(state), "{step}");
+    }
+}
+
+#[test]
+fn a_failed_push_is_followed_to_its_reason() {
+    let host = Host::start();
+    host.deploy("shop", hello());
+    let push = host.push("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    assert_eq!(follow(&host, &push, "failed").last().map(String::as_str), Some("failed"));
+    let ended = host.push_now(&push);
+    assert_eq!(ended.reason_code.as_deref(), Some("health-check"));
+    assert!(ended.log.iter().any(|line| line.contains("failed") && line.contains("/healthz")), "{:?}", ended.log);
+}
