@@ -174,7 +174,7 @@ impl Host {
         })
     }
 
-    /// Deploys a bundle that must fail, and gives the reason's code and words.
+    /// Deploys a bundle that must fail, and gives the reason's code and words once the activity tells it too.
     ///
     /// # Panics
     /// Where it is completed.
@@ -182,6 +182,10 @@ impl Host {
     pub fn deploy_in_vain(&self, app: &str, bundle: &Bundle) -> (String, String) {
         let push = self.ended(&self.push(app, bundle));
         assert_eq!(push.state, "failed", "{push:?}");
+        wait_for("the push's failure in the activity", || {
+            let tells = |entry: &Value| entry["kind"] == "push-failed" && entry["data"]["push"] == push.id;
+            self.activity(app).iter().any(tells).then_some(())
+        });
         let reason = push.reason.unwrap_or_else(|| panic!("push {} failed without a reason", push.id));
         (push.reason_code.unwrap_or_else(|| panic!("push {} has no code for: {reason}", push.id)), reason)
     }

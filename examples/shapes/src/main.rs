@@ -29,7 +29,10 @@ async fn health() -> Result<Response> {
     let status = match config::get("HEALTH").as_deref() {
         Some("fails") => 500,
         Some("redirects") => return Ok(Response::see_other("/")),
-        Some("hangs") => std::future::pending().await,
+        Some("hangs") => {
+            sleep(Duration::MAX).await;
+            504
+        }
         Some("fails-every-third") if call.is_multiple_of(3) => 500,
         Some("late") if call < 3 => 503,
         _ => 200,

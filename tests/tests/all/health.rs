@@ -15,7 +15,7 @@ fn a_health_check_that_is_not_passed_keeps_the_old_release_and_says_what_was_fou
     host.deploy("shop", Bundle::shape(&[]));
     let load = Load::on(&host, "shop", 2, |text| text == "v1 ");
     let quick = "grace = \"0ms\", timeout = \"200ms\"";
-    for (health, found) in [("fails", "500"), ("hangs", "200ms"), ("redirects", "303")] {
+    for (health, found) in [("fails", "500"), ("hangs", "200 ms"), ("redirects", "303")] {
         let (code, reason) = host.deploy_in_vain("shop", &shape(health, quick));
         assert_eq!(code, "health-check", "{health}");
         for word in ["web", "/healthz", found] {

@@ -152,6 +152,7 @@ fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
         Act::ConfigBad if model.current.is_some() => {
             host.set_config(APP, &json!({ "HEALTH": "fails", "GREETING": "bad" })).expect(422);
             model.releases.push(None);
+            model.tell("change-failed");
         }
         // Nothing can be unwell yet.
         Act::ConfigBad => {}

@@ -35,13 +35,27 @@ fn only_a_push_that_still_waits_can_be_cancelled() {
     }
     host.api(Ask::post("/v1/apps/shop/pushes/p-0000000000/cancel")).problem_of("shop", 404, "unknown-push");
     host.api(Ask::post("/v1/apps/shop/pushes/banana/cancel")).problem_of("shop", 404, "unknown-push");
-    // Other apps do not wait for this one, as far as there are slots.
-    host.set_config("shop", &json!({ "A": "1" })).problem_of("shop", 409, "push-under-way");
-    host.rollback("shop", 1).problem_of("shop", 409, "push-under-way");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!", "and the app serves all the time");
     let host = host.kill_and_restart();
     assert_eq!(host.push_now(&second).state, "cancelled");
     assert_eq!(host.show("shop")["release"], 1);
+}
+
+/// A change waits a while for the push before it, and then gives way.
+#[test]
+fn no_change_gets_between_a_push_and_its_end() {
+    let host = Host::start_pausing("release-booted=1*off->pause");
+    host.deploy("shop", hello());
+    let push = host.push("shop", &Bundle::shape(&[]));
+    until(&host, &push, "deploying");
+    std::thread::scope(|scope| {
+        scope.spawn(|| host.set_config("shop", &json!({ "A": "1" })).problem_of("shop", 409, "push-under-way"));
+        scope.spawn(|| host.scale("shop", &json!({ "web": { "max": 3 } })).problem_of("shop", 409, "push-under-way"));
+        scope.spawn(|| host.rollback("shop", 1).problem_of("shop", 409, "push-under-way"));
+    });
+    host.stop_app("shop");
+    host.set_type("shop", "production").problem_of("shop", 409, "not-stopped");
+    assert_eq!((host.config("shop"), host.releases("shop").len()), (json!({}), 2));
 }
 
 #[test]
@@ -60,7 +74,8 @@ fn pushes_of_one_app_are_done_in_their_order() {
 fn several_apps_are_pushed_to_at_once() {
     let host = Host::start_pausing("release-built=1*pause");
     let held = host.push("one", &hello());
-    until(&host, &held, "building");
+    let is_built = || host.push_now(&held).log.iter().any(|line| line.contains("compiled in")).then_some(());
+    wait_for("the first app's release being built", is_built);
     host.deploy("two", hello());
     assert_eq!(host.get("two", "/").expect(200).text(), "Hello, world!");
     assert_eq!(host.push_now(&held).state, "building");

@@ -63,7 +63,8 @@ fn a_rollback_has_the_code_and_config_and_formation_of_then() {
     host.deploy("shop", greeting("first"));
     host.set_config("shop", &json!({ "GREETING": "second", "MORE": "1" })).expect(200);
     host.scale("shop", &json!({ "web": { "max": 7 } })).expect(200);
-    host.deploy("shop", Bundle::component(guest("hello")));
+    let other = "name = \"hello\"\n[processes.web]\nentry = \"http\"\n";
+    host.deploy("shop", Bundle::archive(other, &guest("hello")));
     assert_eq!(host.get("shop", "/").text(), "Hello, world!");
     host.rollback("shop", 1).expect(200);
     assert_eq!(host.get("shop", "/").text(), "v5 first");

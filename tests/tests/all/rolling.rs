@@ -1,6 +1,7 @@
 //! Rolling updates under constant load: whatever is done to an app, and whatever is wrong with what is deployed, no
 //! request fails.
 
+use crate::bundles::http_component;
 use isopod_tests::{Bundle, Host, Load, guest};
 use serde_json::{Value, json};
 
@@ -59,9 +60,9 @@ fn no_request_meets_a_release_that_is_bad_from_its_start() {
     host.create("shop", "production");
     host.deploy("shop", greeting("good"));
     let load = Load::on(&host, "shop", CLIENTS, |text| text == "v1 good");
-    let trapping = "name = \"greedy\"\n[config]\nGREEDY_START = \"trap\"\n";
+    let trapping = http_component("(func $start unreachable) (start $start)");
     for (what, bundle, code, state) in [
-        ("a trap at its start", Bundle::archive(trapping, &guest("greedy")), "start-failed", Some("deployment_error")),
+        ("a trap at its start", Bundle::component(trapping), "start-failed", Some("deployment_error")),
         ("health 500", Bundle::shape(&[("HEALTH", "fails")]), "health-check", Some("deployment_error")),
         ("health without an end", Bundle::shape(&[("HEALTH", "hangs")]), "health-check", Some("deployment_error")),
         ("an old SDK", Bundle::component(built_with_an_old_sdk(guest("shapes"))), "sdk-too-old", None),

@@ -1,6 +1,6 @@
 //! An app's type and its life: what may be done in which state, and that every change is explained.
 
-use isopod_tests::{Ask, Bundle, Host, bundle::QUICK_WEB, guest};
+use isopod_tests::{Ask, Bundle, Host, bundle::QUICK_WEB, guest, wait_for};
 use serde_json::{Value, json};
 
 fn greeting(words: &str) -> Bundle {
@@ -104,9 +104,9 @@ fn a_first_release_in_a_crash_loop_is_an_error_that_a_good_one_mends() {
     let error = host.show("shop")["error"].clone();
     assert_eq!(error["cause"], "health-check", "{error}");
     assert!(error["detail"].as_str().is_some_and(|detail| detail.contains("status 1")), "{error}");
-    assert_eq!((host.release_state("shop", 1).as_str(), host.current("shop")), ("deployment_error", vec![]));
     host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
     host.activity_of("shop", "app-error");
+    assert_eq!((host.release_state("shop", 1).as_str(), host.current("shop")), ("deployment_error", vec![]));
     let host = host.restart();
     assert_ne!(host.state("shop"), "running", "a release that was given up is not tried again by itself");
     assert_eq!(host.current("shop"), [] as [u64; 0]);
@@ -132,6 +132,7 @@ fn the_activity_explains_every_change() {
     host.set_config("shop", &json!({ "A": "1" })).expect(200);
     host.rollback("shop", 1).expect(200);
     let mut activity = host.activity("shop");
+    activity.retain(|entry| entry["kind"] != "app-state");
     activity.reverse();
     let kinds: Vec<&str> = activity.iter().filter_map(|entry| entry["kind"].as_str()).collect();
     let expected = [
@@ -156,6 +157,36 @@ fn the_activity_explains_every_change() {
     assert!(of(7).contains("v4") && of(7).contains("rollback to v1"), "{}", of(7));
     let numbers: Vec<&Value> = [1, 6, 7].iter().map(|&at: &usize| &activity[at]["data"]["release"]).collect();
     assert_eq!(numbers, [&json!(1), &json!(3), &json!(4)]);
+}
+
+/// B1: the states follow each other without a gap, each with its cause.
+#[test]
+fn every_state_of_an_app_is_told_with_its_cause() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("one"));
+    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.stop_app("shop");
+    host.start_app("shop");
+    host.deploy("shop", crashing("1"));
+    host.activity_of("shop", "release-returned");
+    let told = || host.activity("shop").into_iter().rev().filter(|entry| entry["kind"] == "app-state");
+    let word = |entry: &Value, field: &str| entry["data"][field].as_str().unwrap_or_default().to_owned();
+    let states = wait_for("the last state", || {
+        let states: Vec<String> = told().map(|entry| word(&entry, "to")).collect();
+        (states.iter().filter(|state| *state == "starting").count() == 1 && states.ends_with(&["running".to_owned()]))
+            .then_some(states)
+    });
+    let first: Vec<&str> = states.iter().map(String::as_str).take(8).collect();
+    let expected = ["deploying", "running", "deploying", "running", "stopped", "starting", "running", "deploying"];
+    assert_eq!(first, expected);
+    let mut before = "stopped".to_owned();
+    for entry in told() {
+        assert_eq!(word(&entry, "from"), before, "{entry}");
+        assert!(word(&entry, "cause").len() > 8, "{entry}");
+        before = word(&entry, "to");
+    }
+    assert_eq!(before, host.state("shop"));
 }
 
 #[test]
