@@ -15,6 +15,7 @@ pub mod neighbour;
 pub mod problem;
 pub mod program;
 pub mod push;
+pub mod sse;
 pub mod wait;
 pub mod wire;
 
@@ -25,5 +26,6 @@ pub use http::{Answer, Ask, Broken};
 pub use load::Load;
 pub use neighbour::Neighbour;
 pub use push::Push;
+pub use sse::Followed;
 pub use wait::wait_for;
 pub use wire::Wire;

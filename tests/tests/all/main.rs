@@ -16,6 +16,7 @@ mod guests;
 mod health;
 mod instances;
 mod logs;
+mod meanwhile;
 mod model;
 mod outbound;
 mod protocol;

@@ -16,10 +16,10 @@ use std::{
 };
 
 /// Lives that are walked at most, and acts in each.
-const LIVES: u32 = 12;
-const ACTS: usize = 10;
+const LIVES: u32 = 30;
+const ACTS: usize = 12;
 /// No new life is begun after this.
-const TIME: Duration = Duration::from_secs(45);
+const TIME: Duration = Duration::from_secs(30);
 const APP: &str = "shop";
 
 /// What somebody does to the app, or what happens to its host.

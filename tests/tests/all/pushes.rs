@@ -1,7 +1,7 @@
 //! Push jobs: one at a time for each app, taken back while they wait, and never done twice.
 
-use isopod_tests::{Ask, Bundle, Host, Push, Wire, guest, wait_for};
-use serde_json::{Value, json};
+use isopod_tests::{Ask, Bundle, Host, Push, guest, wait_for};
+use serde_json::json;
 
 fn cancel(host: &Host, push: &Push) -> isopod_tests::Answer {
     host.api(Ask::post(format!("{}/cancel", push.path())))
@@ -81,6 +81,35 @@ fn several_apps_are_pushed_to_at_once() {
     assert_eq!(host.push_now(&held).state, "building");
 }
 
+/// F4 for pushes: what can't wait is refused, and may come again later.
+#[test]
+fn pushes_of_one_app_wait_up_to_a_bound() {
+    let host = Host::start_pausing("release-built=pause");
+    host.create("shop", "dev");
+    let waiting = (0..100).map(|_| host.upload("shop", &hello(), "")).take_while(|answer| answer.status == 202).count();
+    assert!((2..100).contains(&waiting), "{waiting} pushes wait");
+    let refused = host.upload("shop", &hello(), "");
+    refused.problem(429, "too-many-pushes");
+    assert!(refused.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{refused}");
+    host.upload("other", &hello(), "").expect(202);
+    let host = host.kill_and_restart();
+    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![], "stopped"), "none of them serves");
+    host.deploy("shop", hello());
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+}
+
+/// C3: a push has an end, whatever it waits for.
+#[test]
+fn a_push_that_takes_too_long_is_given_up() {
+    let host = Host::start_with("release-built=1*off->pause", "[pushes]\ntime_limit = \"1s\"\n");
+    host.deploy("shop", hello());
+    let (code, reason) = host.deploy_in_vain("shop", &Bundle::shape(&[]));
+    assert_eq!(code, "time-limit", "{reason}");
+    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"));
+    assert_eq!(host.release_state("shop", 2), "deployment_error");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+}
+
 fn upload(host: &Host, app: &str, bundle: &Bundle, key: &str) -> isopod_tests::Answer {
     let ask = Ask::post(format!("/v1/apps/{app}/pushes")).header("idempotency-key", key);
     host.api(ask.body(bundle.content_type, bundle.bytes.clone()))
@@ -114,19 +143,13 @@ fn the_same_key_and_bytes_are_the_same_push() {
     assert_eq!(host.releases("shop").len(), 3);
 }
 
-/// The states that a push's events tell, each once, until one that ends it or a last one that is waited for.
+/// The states that a push's events tell, each once, until they end or come to the last one that is waited for.
 fn follow(host: &Host, push: &Push, last: &str) -> Vec<String> {
-    let mut wire = Wire::open(host.admin).expect("the API accepts connections");
-    let ask = Ask::get(format!("{}?follow=true", push.path()));
-    wire.ask(&ask.header("authorization", format!("Bearer {}", host.token))).expect("it can be sent");
-    assert_eq!(wire.head().expect("an answer").status, 200);
-    let (mut text, mut states) = (String::new(), Vec::new());
+    let mut news = host.follow(&push.path());
+    let mut states: Vec<String> = Vec::new();
     while states.last().is_none_or(|state| state != last) {
-        let Some(piece) = wire.piece().expect("events go on") else { break };
-        text.push_str(&String::from_utf8_lossy(&piece));
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let event = |line: &str| serde_json::from_str::<Value>(line.strip_prefix("data:")?).ok();
-        states = whole.lines().filter_map(event).map(|event| Push::from(event).state).collect();
+        let Some(event) = news.next() else { break };
+        states.push(Push::from(event).state);
         states.dedup();
     }
     states
