@@ -27,5 +27,5 @@ pub use load::Load;
 pub use neighbour::Neighbour;
 pub use push::Push;
 pub use sse::Followed;
-pub use wait::wait_for;
+pub use wait::{wait_for, wait_up_to};
 pub use wire::Wire;

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// are busy; nothing is measured by it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a test waits for what comes with the next full minute.
+pub const MINUTE_PATIENCE: Duration = Duration::from_secs(90);
+
 /// How long a waiting test rests before it looks again.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
 

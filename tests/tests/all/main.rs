@@ -1,6 +1,7 @@
 //! The end-to-end tests, as one binary. Each starts a host of its own, so they run side by side. Promises of the
 //! project that a test proves are named by their ids (`I1`) where they are proved.
 
+mod advice;
 mod bundles;
 mod clients;
 mod commands;

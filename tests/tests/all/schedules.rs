@@ -1,6 +1,7 @@
-//! Schedules: which there can be, and that they last. That one fires in its minute is the policy's arithmetic.
+//! Schedules: which there can be, that they last, and that they fire, each time once. Which times are meant by one is the
+//! policy's arithmetic.
 
-use isopod_tests::{Bundle, Host, guest};
+use isopod_tests::{Bundle, Host, guest, limits::MINUTE_PATIENCE, wait_up_to};
 use serde_json::json;
 
 #[test]
@@ -77,3 +78,30 @@ fn what_has_a_schedule_waits_for_it() {
     let ran = host.log("shop").iter().any(|line| line.to_string().contains("shapes works as"));
     assert!(!ran, "it ran before its time");
 }
+
+/// H1: an event for a handler, a run for a command. Nothing comes sooner than the next full minute, so this takes up to
+/// one; it waits only.
+#[test]
+fn a_schedule_fires_once_in_its_minute() {
+    let host = Host::start();
+    let every_minute = "schedule = \"* * * * *\"\n";
+    host.deploy(
+        "shop",
+        Bundle::shapes(&format!(
+            "[processes.web]\nentry = \"http\"\n[processes.tick]\nentry = \"events\"\n{every_minute}\
+             [processes.job]\nentry = \"command\"\nargs = [\"0\"]\n{every_minute}"
+        )),
+    );
+    let ticks = |host: &Host| host.get("shop", "/ticks").expect(200).text();
+    let runs = |host: &Host| host.log("shop").iter().filter(|line| line["message"] == JOB).count();
+    let fired = wait_up_to(MINUTE_PATIENCE, "the next full minute", || {
+        let (ticks, runs) = (ticks(&host), runs(&host));
+        (ticks != "0" && runs > 0).then_some((ticks, runs))
+    });
+    assert_eq!(fired, ("1".to_owned(), 1));
+    let host = host.kill_and_restart();
+    assert_eq!((ticks(&host).as_str(), runs(&host)), ("1", 1), "a start is no reason to fire again");
+}
+
+/// What the command of `shapes` says when it begins.
+const JOB: &str = "shapes works as Some(\"job\")";
