@@ -42,12 +42,19 @@ async fn health() -> Result<Response> {
 }
 
 /// A config var, as `wasi:config` has it and as the environment has it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the SDK asks `wasi:config` alone only where the environment has nothing"
+)]
 fn var(name: &str) -> Result<Response> {
     let env = std::env::var(name).ok();
-    // SAFETY: an instance has one thread. Without the variable, the SDK has only `wasi:config` to ask.
+    // SAFETY: an instance has one thread.
     unsafe { std::env::remove_var(name) };
     let config = config::get(name);
-    env.iter().for_each(|value| unsafe { std::env::set_var(name, value) });
+    if let Some(value) = &env {
+        // SAFETY: as above.
+        unsafe { std::env::set_var(name, value) };
+    }
     Response::json(&[config, env])
 }
 
@@ -58,7 +65,11 @@ async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
 
 /// As a command it works for good, unless its arguments name the status to end with.
 fn main() {
-    let status = std::env::args().nth(1).and_then(|status| status.parse().ok());
     println!("shapes works as {:?}", std::env::args().next());
-    status.map_or_else(|| loop { std::thread::sleep(Duration::from_secs(1)) }, |status| std::process::exit(status))
+    if let Some(status) = std::env::args().nth(1).and_then(|status| status.parse().ok()) {
+        std::process::exit(status);
+    }
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
+    }
 }

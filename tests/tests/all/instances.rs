@@ -53,10 +53,8 @@ fn an_instance_comes_back_under_its_id() {
     assert_eq!(host.get(&own, "/").expect(200).text(), "v1 ");
     host.restart_instance("shop", &ids[1]).expect(202);
     once_restarted(&host, &ids[1]);
-    let mut now = host.running_ids("shop", "web", 2);
-    let mut before = ids.clone();
-    (now.sort(), before.sort());
-    assert_eq!(now, before);
+    let now = host.running_ids("shop", "web", 2);
+    assert!(now.iter().all(|id| ids.contains(id)), "{ids:?}, then {now:?}");
     assert_eq!(host.current("shop"), [1], "nothing of that is a new release");
     let told = host.activity_of("shop", "instance-restarted");
     assert!(told["text"].as_str().is_some_and(|text| text.contains(&ids[1])), "{told}");

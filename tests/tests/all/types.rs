@@ -189,6 +189,25 @@ fn every_state_of_an_app_is_told_with_its_cause() {
     assert_eq!(before, host.state("shop"));
 }
 
+/// B1: by whom, where several people have tokens of their own.
+#[test]
+fn whoever_asked_is_named() {
+    let host = Host::start();
+    let made = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ada", "role": "deploy" }))).expect(201).json();
+    let token = made["token"].as_str().expect("a token is shown once");
+    let bundle = greeting("one");
+    let push = Ask::post("/v1/apps/shop/pushes?wait=true").body(bundle.content_type, bundle.bytes);
+    host.api_with(token, push).expect(200);
+    let set = Ask::new("PATCH", "/v1/apps/shop/config").json(&json!({ "A": "1" }));
+    host.api_with(token, set).expect(200);
+    host.set_config("shop", &json!({ "A": "2" })).expect(200);
+    let by: Vec<Value> = host.releases("shop").iter().map(|release| release["created_by"].clone()).collect();
+    assert_eq!((&by[0], &by[1]), (&json!("ada"), &json!("ada")));
+    assert_ne!(by[2], "ada");
+    let told: Vec<Value> = host.activity("shop").iter().map(|entry| entry["data"]["by"].clone()).collect();
+    assert!(told.iter().filter(|by| **by == "ada").count() >= 3, "created, deployed and changed: {told:?}");
+}
+
 #[test]
 fn what_is_so_already_can_be_asked_for_again() {
     let host = Host::start();
