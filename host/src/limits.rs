@@ -178,6 +178,10 @@ pub(crate) const VISITS_WAITING: usize = 64;
 /// Reports of process types that can't be kept going. Beyond it, who reports waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;
 
+/// Changes of apps' states that wait to be recorded, all apps together. Beyond it one is left out of the activity, which
+/// the host's own log says.
+pub(crate) const STATE_CHANGES_WAITING: usize = 4_096;
+
 /// How often an instance with a check of its own is asked whether it is well, where the process type doesn't say.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -10,7 +10,9 @@ mod report;
 mod serve;
 mod server;
 mod statistics;
+mod swap;
 mod targets;
+mod variants;
 mod wrk;
 
 use std::path::{Path, PathBuf};
@@ -25,9 +27,11 @@ pub(crate) enum Benchmark {
     Serve(serve::Arguments),
     /// How soon new code answers after its file has changed, and whether a request fails meanwhile
     Reload(reload::Arguments),
+    /// Whether requests fail or wait while new releases take the place of old ones
+    Swap(swap::Arguments),
 }
 
-/// What both benchmarks are told.
+/// What every benchmark is told.
 #[derive(clap::Args)]
 struct Common {
     /// A host that is built already, instead of building one for release
@@ -42,6 +46,7 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Serve(arguments) => serve::run(arguments),
         Benchmark::Reload(arguments) => reload::run(arguments),
+        Benchmark::Swap(arguments) => swap::run(arguments),
     }
 }
 

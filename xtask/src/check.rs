@@ -16,16 +16,7 @@ pub(crate) fn run() -> Result<()> {
     setup::run()?;
     step::announce("clippy");
     let mut clippy = step::cargo();
-    clippy.args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--features",
-        step::FEATURES,
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--features", step::FEATURES, "--", "-D", "warnings"]);
     step::run(&mut clippy, "each warning above names what to change")?;
     licences()?;
     step::announce("documentation");

@@ -40,7 +40,11 @@ pub type Handled = Result<Option<Reply>, EventFailure>;
 
 impl Instance {
     /// Delivers one event. The instance comes back if it may be used again.
-    pub async fn event(mut self: Box<Self>, event: Event, request_id: &str) -> (Result<Handled, Fault>, Option<Box<Self>>) {
+    pub async fn event(
+        mut self: Box<Self>,
+        event: Event,
+        request_id: &str,
+    ) -> (Result<Handled, Fault>, Option<Box<Self>>) {
         if self.program.exports().events.is_none() {
             return (Err(Fault::NoSuchEntry { entry: "isopod:app/events" }), Some(self));
         }

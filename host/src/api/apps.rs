@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Api, Urls,
+    edge::Caller,
     error::Error,
     request::{Json, List, PageParams, Params, app_name},
 };
@@ -80,9 +81,13 @@ pub(crate) struct Change {
 
 type Shown = axum::Json<AppView>;
 
-pub(super) async fn create(State(api): State<Arc<Api>>, Json(new): Json<NewApp>) -> Result<(StatusCode, Shown), Error> {
+pub(super) async fn create(
+    State(api): State<Arc<Api>>,
+    Caller(by): Caller,
+    Json(new): Json<NewApp>,
+) -> Result<(StatusCode, Shown), Error> {
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
-    let entry = api.deployer.create(&name, new.app_type, "asked for", "api").await?;
+    let entry = api.deployer.create(&name, new.app_type, "asked for", &by).await?;
     Ok((StatusCode::CREATED, axum::Json(AppView::of(&entry, &api.urls))))
 }
 
@@ -117,20 +122,29 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -
 
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path(app): Path<String>,
     Json(change): Json<Change>,
 ) -> Result<Shown, Error> {
-    let entry = api.deployer.set_type(&app_name(&app)?, change.app_type, "api").await?;
+    let entry = api.deployer.set_type(&app_name(&app)?, change.app_type, &by).await?;
     Ok(axum::Json(AppView::of(&entry, &api.urls)))
 }
 
-pub(super) async fn start(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<(StatusCode, Shown), Error> {
-    let entry = api.deployer.start(&app_name(&app)?, "api").await?;
+pub(super) async fn start(
+    State(api): State<Arc<Api>>,
+    Caller(by): Caller,
+    Path(app): Path<String>,
+) -> Result<(StatusCode, Shown), Error> {
+    let entry = api.deployer.start(&app_name(&app)?, &by).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
 }
 
-pub(super) async fn stop(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<(StatusCode, Shown), Error> {
-    let entry = api.deployer.stop(&app_name(&app)?, "api").await?;
+pub(super) async fn stop(
+    State(api): State<Arc<Api>>,
+    Caller(by): Caller,
+    Path(app): Path<String>,
+) -> Result<(StatusCode, Shown), Error> {
+    let entry = api.deployer.stop(&app_name(&app)?, &by).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
 }
 

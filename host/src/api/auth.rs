@@ -70,9 +70,9 @@ impl Tokens {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, row| row.name != name);
     }
 
-    /// Whether the request may pass.
-    pub(crate) fn check(&self, headers: &HeaderMap, need: &Need) -> Result<(), Refused> {
-        let Need::Role { role, app, all_apps } = need else { return Ok(()) };
+    /// The name of the token by which the request may pass; empty where none is needed.
+    pub(crate) fn check(&self, headers: &HeaderMap, need: &Need) -> Result<String, Refused> {
+        let Need::Role { role, app, all_apps } = need else { return Ok(String::new()) };
         let row = self.caller(headers)?;
         if row.role < *role {
             return Err(Refused::RoleTooSmall { name: row.name, has: row.role, needs: *role });
@@ -84,7 +84,7 @@ impl Tokens {
                 app.as_ref().is_none_or(|app| apps.iter().any(|allowed| allowed.as_str() == app.as_str()))
             }
         };
-        if in_scope { Ok(()) } else { Err(Refused::OutOfScope { name: row.name }) }
+        if in_scope { Ok(row.name) } else { Err(Refused::OutOfScope { name: row.name }) }
     }
 
     /// Whether the caller of a request that passed may see an app in a list.

@@ -15,9 +15,7 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
         _ if binary => from_headers(headers, body),
         // People who write an event by hand seldom know its own content type.
         Some("application/json") => structured(json(body)?),
-        Some("application/cloudevents-batch+json") => {
-            Err(wrong("this route takes one event; send them one by one"))
-        }
+        Some("application/cloudevents-batch+json") => Err(wrong("this route takes one event; send them one by one")),
         Some(_) | None => Err(BadRequest::ContentType {
             got: media_type.unwrap_or("missing").to_owned(),
             wanted: "application/cloudevents+json, or any with the headers ce-specversion, ce-id, ce-source and ce-type",

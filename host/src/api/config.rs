@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     Api,
+    edge::Caller,
     error::Error,
     request::{Json, app_name},
 };
@@ -20,10 +21,11 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -
 
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path(app): Path<String>,
     Json(change): Json<ConfigChange>,
 ) -> Result<axum::Json<Value>, Error> {
-    let entry = api.deployer.change(&app_name(&app)?, Change::Config(change), "api").await?;
+    let entry = api.deployer.change(&app_name(&app)?, Change::Config(change), &by).await?;
     Ok(axum::Json(redacted(&entry)))
 }
 
@@ -37,10 +39,11 @@ pub(super) async fn grants(State(api): State<Arc<Api>>, Path(app): Path<String>)
 
 pub(super) async fn change_grants(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path(app): Path<String>,
     Json(patch): Json<Value>,
 ) -> Result<axum::Json<Grants>, Error> {
     let app = app_name(&app)?;
-    api.deployer.change(&app, Change::Grants(patch), "api").await?;
+    api.deployer.change(&app, Change::Grants(patch), &by).await?;
     Ok(axum::Json(api.deployer.grants(&app).await?))
 }

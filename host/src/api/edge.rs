@@ -1,12 +1,12 @@
 //! Owns what happens to every request of the API on its way in and out: its id, who is calling, and the text of a
 //! problem. Never knows what a route does.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{Request, State},
-    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderName, HeaderValue, Response, StatusCode, header, request::Parts},
     middleware::Next,
     response::IntoResponse,
 };
@@ -44,11 +44,27 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
 #[derive(Clone)]
 pub(crate) struct RequestIdText(pub(crate) String);
 
+/// Who asks: the name of the token, which is what the app's activity says of whoever changed something.
+#[derive(Clone)]
+pub(crate) struct Caller(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // Only routes that need no token have no caller, and they change nothing.
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self("nobody".to_owned())))
+    }
+}
+
 /// Refuses requests whose token does not allow them.
-pub(crate) async fn authorise(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response<Body> {
+pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let need = auth::needed(request.method(), request.uri().path());
     match api.tokens.check(request.headers(), &need) {
-        Ok(()) => next.run(request).await,
+        Ok(name) => {
+            request.extensions_mut().insert(Caller(name));
+            next.run(request).await
+        }
         Err(refused) => super::error::Error::from(refused).into_response(),
     }
 }

@@ -235,12 +235,10 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .app(app)
                 .hint(format!("deploy one: POST /v1/apps/{app}/pushes, or `isopod deploy --app {app}`"))
         }
-        DeployError::Busy(app) => {
-            Problem::new(StatusCode::CONFLICT, "push-under-way", "A push is under way", detail)
-                .app(app)
-                .retry_after(5)
-                .hint("wait until it has ended: `isopod activity -f`")
-        }
+        DeployError::Busy(app) => Problem::new(StatusCode::CONFLICT, "push-under-way", "A push is under way", detail)
+            .app(app)
+            .retry_after(5)
+            .hint("wait until it has ended: `isopod activity -f`"),
         DeployError::Config { app, .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-config", "Not a config var", detail).app(app)
         }

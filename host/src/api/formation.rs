@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     Api,
+    edge::Caller,
     error::Error,
     request::{Json, app_name},
 };
@@ -24,31 +25,34 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -
 
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path(app): Path<String>,
     Json(body): Json<Value>,
 ) -> Result<Shown, Error> {
     let app = app_name(&app)?;
-    api.deployer.change(&app, Change::Formation(body), "api").await?;
+    api.deployer.change(&app, Change::Formation(body), &by).await?;
     Ok(axum::Json(api.deployer.formation(&app).await?))
 }
 
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path(app): Path<String>,
     Json(body): Json<Value>,
 ) -> Result<(StatusCode, Shown), Error> {
     let app = app_name(&app)?;
-    api.deployer.change(&app, Change::NewProcess(body), "api").await?;
+    api.deployer.change(&app, Change::NewProcess(body), &by).await?;
     Ok((StatusCode::CREATED, axum::Json(api.deployer.formation(&app).await?)))
 }
 
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path((app, process)): Path<(String, String)>,
 ) -> Result<StatusCode, Error> {
     let app = app_name(&app)?;
     // What is no name of a process type names none.
     let name = process.parse().map_err(|_| DeployError::UnknownProcess { app: app.clone(), process })?;
-    api.deployer.change(&app, Change::RemoveProcess(name), "api").await?;
+    api.deployer.change(&app, Change::RemoveProcess(name), &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     Api, Urls,
+    edge::Caller,
     error::Error,
     request::{List, app_name},
 };
@@ -68,11 +69,12 @@ pub(super) async fn list(
 
 pub(super) async fn restart(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path((app, id)): Path<(String, String)>,
 ) -> Result<StatusCode, Error> {
     let app = app_name(&app)?;
     let parsed = id.parse::<InstanceId>().ok();
     let found = parsed.ok_or(DeployError::UnknownInstance { app: app.clone(), id })?;
-    api.deployer.restart(&app, &found, "api").await?;
+    api.deployer.restart(&app, &found, &by).await?;
     Ok(StatusCode::ACCEPTED)
 }

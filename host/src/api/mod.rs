@@ -1,8 +1,8 @@
 //! Owns the API's routes and what its handlers share. Never does a handler's work: each resource has its own file.
 
 mod activity;
-mod advice;
 mod admin_token;
+mod advice;
 mod apps;
 pub(crate) mod auth;
 mod build_error;

@@ -123,7 +123,12 @@ const OPERATIONS: &[Operation] = &[
     operation("get", "/v1/apps/{app}/grants", "What an app may reach", ("200", None)),
     Operation {
         body: JSON,
-        ..operation("patch", "/v1/apps/{app}/grants", "Changes what an app may reach: a JSON merge patch", ("200", None))
+        ..operation(
+            "patch",
+            "/v1/apps/{app}/grants",
+            "Changes what an app may reach: a JSON merge patch",
+            ("200", None),
+        )
     },
     Operation {
         query: &[("queue", "`pull` waits for the reply")],

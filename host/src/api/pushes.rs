@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{
     Api,
+    edge::Caller,
     error::Error,
     request::{BadRequest, Chunks, List, PageParams, Params, app_name, media_type},
     sse::{self, News},
@@ -76,6 +77,7 @@ pub(crate) struct ShowParams {
 
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path(app): Path<String>,
     Params(params): Params<CreateParams>,
     request: Request,
@@ -85,7 +87,7 @@ pub(super) async fn create(
     plain(request.headers())?;
     let key = idempotency_key(request.headers())?;
     let received = receive(&api, request).await?;
-    let accepted = api.deployer.submit(&app, received, kind, "api", key).await?;
+    let accepted = api.deployer.submit(&app, received, kind, &by, key).await?;
     let mut view = PushView::from(accepted.now);
     view.created_app = accepted.created_app;
     if !params.wait {

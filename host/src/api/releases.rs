@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{
     Api, Urls,
+    edge::Caller,
     error::Error,
     request::{Json, List, PageParams, Params, app_name},
 };
@@ -124,6 +125,7 @@ pub(super) async fn diff(
 
 pub(super) async fn rollback(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path(app): Path<String>,
     Json(wanted): Json<Rollback>,
 ) -> Result<axum::Json<ReleaseView>, Error> {
@@ -134,7 +136,7 @@ pub(super) async fn rollback(
     };
     let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
     let number = text.parse::<ReleaseNumber>().map_err(|_| unknown())?;
-    let entry = api.deployer.change(&app, Change::Rollback(number), "api").await?;
+    let entry = api.deployer.change(&app, Change::Rollback(number), &by).await?;
     let present = entry.facts().release.ok_or_else(unknown)?;
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, &api.urls)))
 }

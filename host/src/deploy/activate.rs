@@ -12,7 +12,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use isopod_engine::{Folder, Instance, Output, Program, Sandbox, Speed};
 use isopod_policy::{
-    Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Manifest, Process, ProcessName, ReleaseNumber,
+    Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Manifest, Process, ProcessName,
+    ReleaseNumber,
 };
 use tokio::time::{Instant, sleep};
 

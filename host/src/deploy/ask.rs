@@ -57,8 +57,7 @@ impl Deployer {
         config: &ConfigVars,
     ) -> Result<Vec<(String, String)>, Failure> {
         let secrets = self.0.parts.store.secrets();
-        let variables =
-            config.effective(&manifest.config, |key, sealed| secrets.unseal(&entry.name, key, sealed))?;
+        let variables = config.effective(&manifest.config, |key, sealed| secrets.unseal(&entry.name, key, sealed))?;
         Ok(variables.into_iter().collect())
     }
 }

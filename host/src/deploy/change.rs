@@ -58,7 +58,8 @@ impl Deployer {
         };
         if let Some(changed) = changed {
             let work = self.roll_out(Arc::clone(&entry), turn, changed, by.to_owned());
-            work.await.map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure })?;
+            work.await
+                .map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure: Box::new(failure) })?;
         }
         Ok(entry)
     }
@@ -77,19 +78,17 @@ impl Deployer {
     }
 
     /// What the app's next release is made of; none if it is what the app has already.
-    async fn changed(
-        &self,
-        entry: &Entry,
-        change: Change,
-        present: Release,
-    ) -> Result<Option<Changed>, DeployError> {
+    async fn changed(&self, entry: &Entry, change: Change, present: Release) -> Result<Option<Changed>, DeployError> {
         let app = || entry.name.clone();
         let number = present.number;
         if let Change::Rollback(wanted) = change {
             return self.of_earlier(entry, wanted, number).await.map(Some);
         }
         let before = present.manifest.clone();
-        let mut verified = self.stored(present).await.map_err(|failure| DeployError::NotRolledOut { app: app(), failure })?;
+        let mut verified = self
+            .stored(present)
+            .await
+            .map_err(|failure| DeployError::NotRolledOut { app: app(), failure: Box::new(failure) })?;
         let exported = verify::exported(&verified.info.entries);
         let limits = verified.manifest.limits.clone();
         let mut config = entry.facts().config.clone();
@@ -97,7 +96,7 @@ impl Deployer {
             true => formation::usual(exported),
             false => before.processes.clone(),
         };
-        let bad = |error| DeployError::Formation { app: app(), error };
+        let bad = |error| DeployError::Formation { app: app(), error: Box::new(error) };
         let cause = match change {
             Change::Config(change) => {
                 let Applied { vars, changed } = self.applied(entry, &change)?;
@@ -176,7 +175,7 @@ impl Deployer {
         let secrets = self.0.parts.store.secrets();
         let present = entry.facts().config.clone();
         let applied = present.apply(change, |key, plain| secrets.seal(&entry.name, key, plain));
-        applied.map_err(|error| DeployError::Config { app: entry.name.clone(), error })
+        applied.map_err(|error| DeployError::Config { app: entry.name.clone(), error: Box::new(error) })
     }
 
     /// On a task of its own, so that a client which leaves does not leave the change half done.
@@ -192,6 +191,7 @@ impl Deployer {
             let _turn = turn;
             let making = Making::new(Arc::clone(&entry), deployer.0.parts.store.clone(), None);
             let Changed { verified, config, cause } = changed;
+            let (wanted_for, asked_by) = (cause.clone(), by.clone());
             let wanted = Wanted { verified, config, cause, by };
             let limit = deployer.0.parts.pushes.time_limit;
             let preparing = tokio::time::timeout(limit, deployer.prepare(&making, wanted));
@@ -202,8 +202,11 @@ impl Deployer {
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = &done {
-                back_to_before(&entry);
+                back_to_before(&entry, "the change was not rolled out");
                 making.failed(failure).await;
+                let text = format!("a change was not rolled out: {wanted_for}: {failure}");
+                let data = json!({ "code": failure.code(), "cause": wanted_for, "by": asked_by });
+                deployer.record(&entry, "change-failed", text, data).await;
             }
             done
         };

@@ -7,9 +7,10 @@ use std::{
 };
 
 use isopod_policy::{AppEvent, AppName, AppState, AppType, ConfigVars, ProcessName, ReleaseNumber};
-use isopod_store::{App, Intended};
+use isopod_store::{App, Intended, NewActivity};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use serde_json::json;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::usage::Usage;
@@ -30,6 +31,8 @@ pub(crate) struct Entry {
     /// Cancelled when the app is deleted, for those who work on it.
     pub(crate) gone: CancellationToken,
     pub(crate) usage: Usage,
+    /// The way to whoever records changes of state.
+    changes: mpsc::Sender<NewActivity>,
     facts: Mutex<Facts>,
 }
 
@@ -61,7 +64,12 @@ pub(crate) struct BuildError {
 }
 
 impl Entry {
-    pub(crate) fn new(row: App, log: Arc<AppLog>, traffic: Arc<dispatch::App>) -> Self {
+    pub(crate) fn new(
+        row: App,
+        log: Arc<AppLog>,
+        traffic: Arc<dispatch::App>,
+        changes: mpsc::Sender<NewActivity>,
+    ) -> Self {
         let facts = Facts {
             app_type: row.app_type,
             state: AppState::Stopped,
@@ -84,6 +92,7 @@ impl Entry {
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
             gone: CancellationToken::new(),
             usage: Usage::default(),
+            changes,
             facts: Mutex::new(facts),
         }
     }
@@ -93,13 +102,24 @@ impl Entry {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a step of the app's state machine. `detail` explains an error.
-    pub(crate) fn step(&self, event: AppEvent, detail: Option<String>) -> Result<AppState, isopod_policy::Refused> {
+    /// Takes a step of the app's state machine, for a cause that people read in the app's activity.
+    pub(crate) fn step(&self, event: AppEvent, cause: &str) -> Result<AppState, isopod_policy::Refused> {
         let mut facts = self.facts();
-        let before = facts.state;
-        facts.state = before.step(event)?;
-        facts.error_detail = if facts.state.cause().is_some() { detail } else { None };
-        tracing::info!(app = %self.name, from = %before, to = %facts.state, "the app's state changed");
-        Ok(facts.state)
+        let (before, after) = (facts.state, facts.state.step(event)?);
+        facts.state = after;
+        facts.error_detail = after.cause().is_some().then(|| cause.to_owned());
+        drop(facts);
+        tracing::info!(app = %self.name, from = %before, to = %after, cause, "the app's state changed");
+        if before != after {
+            let data = json!({ "from": before, "to": after, "error": after.cause(), "cause": cause });
+            let (app, kind) = (Some(self.name.clone()), "app-state".to_owned());
+            let text = format!("{before} → {after}: {cause}");
+            let change = NewActivity { app, kind, text, data, at: Timestamp::now() };
+            // A record that finds no room is no reason to hold up the app.
+            if self.changes.try_send(change).is_err() {
+                tracing::warn!(app = %self.name, "a change of state is not recorded: too many wait to be stored");
+            }
+        }
+        Ok(after)
     }
 }

@@ -36,21 +36,21 @@ pub(crate) enum DeployError {
     #[error("a push of `{0}` is under way")]
     Busy(AppName),
     #[error("{error}")]
-    Config { app: AppName, error: ConfigError },
+    Config { app: AppName, error: Box<ConfigError> },
     #[error("{error}")]
-    Formation { app: AppName, error: FormationError },
+    Formation { app: AppName, error: Box<FormationError> },
     #[error("`{app}` has no process type `{process}`")]
     UnknownProcess { app: AppName, process: String },
     #[error("these are no grants: {why}")]
     Grants { app: AppName, why: String },
     #[error("the change was not rolled out, and nothing changed: {failure}")]
-    NotRolledOut { app: AppName, failure: Failure },
+    NotRolledOut { app: AppName, failure: Box<Failure> },
     #[error("`{app}` is of type {app_type}, and build errors are shown for dev apps only")]
     NotDev { app: AppName, app_type: AppType },
     #[error("{what} are waiting already")]
     TooMany { what: String, retry_after: Duration },
     #[error("{0}")]
-    Unusable(Failure),
+    Unusable(Box<Failure>),
     #[error("the host is stopping")]
     Stopping,
     #[error(transparent)]
@@ -82,6 +82,8 @@ pub(crate) enum Failure {
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}. The release before it keeps the traffic")]
     Health { process: String, detail: String },
+    #[error("{release} was stopped for good: {reason}. Deploy another bundle, or roll back: `isopod releases`")]
+    StoppedForGood { release: ReleaseNumber, reason: String },
     #[error("the push took longer than its time limit of {} s and was given up", .0.as_secs())]
     TimeLimit(Duration),
     #[error("the host was stopped before the push was completed; push again")]
@@ -104,6 +106,7 @@ impl Failure {
             Self::Formation(_) | Self::OnlyACommand => "invalid-formation",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
+            Self::StoppedForGood { .. } => "stopped-for-good",
             Self::TimeLimit(_) => "time-limit",
             Self::HostStopped => "host-stopped",
             Self::AppDeleted => "app-deleted",
@@ -114,9 +117,12 @@ impl Failure {
     /// Whether the bundle could not be built, as opposed to run.
     pub(super) fn is_of_build(&self) -> bool {
         match self {
-            Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => true,
+            Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => {
+                true
+            }
             Self::Start(_)
             | Self::Health { .. }
+            | Self::StoppedForGood { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped
             | Self::AppDeleted
@@ -129,7 +135,7 @@ impl Failure {
     pub(crate) fn cause(&self) -> ErrorCause {
         match self {
             Self::SdkTooOld { .. } => ErrorCause::SdkTooOld,
-            Self::Health { .. } | Self::Start(_) => ErrorCause::HealthCheck,
+            Self::Health { .. } | Self::Start(_) | Self::StoppedForGood { .. } => ErrorCause::HealthCheck,
             Self::Bundle(_)
             | Self::Rejected(_)
             | Self::Formation(_)

@@ -94,7 +94,9 @@ impl Deployer {
             Err(DeployError::UnknownApp(_)) => {}
             Err(error) => return Err(error),
         }
-        let verified = read(&received, kind, Manifest::new(app.clone())).await.map_err(DeployError::Unusable)?;
+        let verified = read(&received, kind, Manifest::new(app.clone()))
+            .await
+            .map_err(|failure| DeployError::Unusable(Box::new(failure)))?;
         // A bundle that says its type gets it; a bare component is somebody's first try.
         let app_type = if verified.has_manifest { verified.manifest.app_type } else { AppType::Dev };
         match self.create(app, app_type, "made by its first push", by).await {
@@ -155,14 +157,18 @@ impl Deployer {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &done {
-            back_to_before(entry);
+            back_to_before(entry, "the push failed");
             making.failed(failure).await;
         }
         done
     }
 
     /// Waits for something, but not longer than the host runs and the app is there.
-    pub(super) async fn unless_given_up<T>(&self, entry: &Entry, future: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(super) async fn unless_given_up<T>(
+        &self,
+        entry: &Entry,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         tokio::select! {
             biased;
             () = entry.gone.cancelled() => Err(Failure::AppDeleted),

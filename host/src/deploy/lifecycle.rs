@@ -45,7 +45,7 @@ impl Deployer {
     pub(super) fn enter(&self, row: App) -> Arc<Entry> {
         let traffic = Arc::new(dispatch::App::new(row.name.clone()));
         let log = self.0.parts.logs.app(&row.name);
-        let entry = Arc::new(Entry::new(row, log, Arc::clone(&traffic)));
+        let entry = Arc::new(Entry::new(row, log, Arc::clone(&traffic), self.0.changes.clone()));
         let mut apps = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.insert(entry.name.clone(), Arc::clone(&entry));
         self.0.parts.directory.put(traffic);
@@ -89,7 +89,7 @@ impl Deployer {
         let entry = self.app(name)?;
         let Some(release) = entry.facts().release else { return Err(DeployError::NothingToStart(name.clone())) };
         self.intend(&entry, Intended::Running).await?;
-        if entry.step(AppEvent::Start, None).is_err() {
+        if entry.step(AppEvent::Start, "asked for").is_err() {
             // It runs, or is being made to run: asked for what is the case.
             return Ok(entry);
         }
@@ -104,7 +104,7 @@ impl Deployer {
     pub(crate) async fn stop(&self, name: &AppName, by: &str) -> Result<Arc<Entry>, DeployError> {
         let entry = self.app(name)?;
         self.intend(&entry, Intended::Stopped).await?;
-        if entry.step(AppEvent::Stop, None).is_err() {
+        if entry.step(AppEvent::Stop, "asked for").is_err() {
             // It is stopped already.
             return Ok(entry);
         }
@@ -187,14 +187,14 @@ impl Deployer {
         match brought {
             Ok(running) => {
                 self.put_in_service(entry, Arc::new(running));
-                settle(entry, AppEvent::Serving, None);
+                settle(entry, AppEvent::Serving, &format!("{release} serves"));
                 self.refresh_from(entry, release).await;
             }
             Err(failure) => {
                 let reason = format!("{}: {failure}", failure.code());
                 entry.log.write(LogLine::host(&entry.name, format!("{release} can't be started: {reason}")));
                 drop(entry.traffic.set_stopped(format!("the app is in error: {}", failure.cause())));
-                settle(entry, AppEvent::Failed(failure.cause()), Some(reason.clone()));
+                settle(entry, AppEvent::Failed(failure.cause()), &reason);
                 let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
                 self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;
             }
@@ -205,6 +205,10 @@ impl Deployer {
     pub(super) async fn load(&self, entry: &Entry, number: ReleaseNumber) -> Result<dispatch::Running, Failure> {
         let release = self.0.parts.store.release(&entry.name, number).await?;
         let release = release.ok_or_else(|| Failure::Internal(format!("{number} is not in the store")))?;
+        if release.state.is_final() {
+            let reason = release.reason.map_or_else(|| release.state.to_string(), |reason| reason.detail);
+            return Err(Failure::StoppedForGood { release: number, reason });
+        }
         let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
         let manifest = release.manifest;
         let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest)).await;
@@ -250,8 +254,8 @@ impl Deployer {
     }
 }
 
-pub(super) fn settle(entry: &Entry, event: AppEvent, detail: Option<String>) {
-    if let Err(refused) = entry.step(event, detail) {
+pub(super) fn settle(entry: &Entry, event: AppEvent, cause: &str) {
+    if let Err(refused) = entry.step(event, cause) {
         tracing::warn!(app = %entry.name, %refused, "the app changed while it was started");
     }
 }

@@ -132,7 +132,7 @@ impl Deployer {
         let mut storing = Vec::new();
         making.step(number, ReleaseEvent::Built, &mut storing).await;
         making.push_step(PushEvent::Deploy).await?;
-        begin_deploying(entry)?;
+        begin_deploying(entry, &format!("{number} is brought into service: {cause}"))?;
         let content = activate::Content { manifest: &manifest, config: &config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
@@ -176,14 +176,14 @@ impl Deployer {
         entry.traffic.set_build_error(None);
         if entry.facts().intended == Intended::Running {
             self.put_in_service(entry, Arc::new(running));
-            if let Err(refused) = entry.step(AppEvent::Serving, None) {
+            if let Err(refused) = entry.step(AppEvent::Serving, &format!("{number} serves")) {
                 tracing::error!(app = %entry.name, %refused, "a served app is in a state that does not fit");
             }
             self.schedule(entry, &manifest);
             making.say(format!("{number} serves"));
         } else {
             making.say(format!("{number} is made; the app is stopped and stays so until `isopod apps start`"));
-            back_to_before(entry);
+            back_to_before(entry, &format!("{number} is made, and serves once the app is started"));
         }
         // Told last: whoever waits for `completed` finds the new code serving.
         match &making.push {
@@ -231,17 +231,17 @@ impl Deployer {
     }
 }
 
-fn begin_deploying(entry: &Entry) -> Result<(), Failure> {
+fn begin_deploying(entry: &Entry, cause: &str) -> Result<(), Failure> {
     {
         let mut facts = entry.facts();
         facts.before_deploy = (facts.state, facts.error_detail.clone());
     }
-    let stepped = entry.step(AppEvent::DeployBegins, None);
+    let stepped = entry.step(AppEvent::DeployBegins, cause);
     stepped.map(drop).map_err(|refused| Failure::Internal(refused.to_string()))
 }
 
 /// The app is again what it was before: it serves the release it has, or it is stopped.
-pub(super) fn back_to_before(entry: &Entry) {
+pub(super) fn back_to_before(entry: &Entry, cause: &str) {
     if entry.facts().state != AppState::Deploying {
         return;
     }
@@ -254,7 +254,9 @@ pub(super) fn back_to_before(entry: &Entry) {
         AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
     };
     for event in steps {
-        if let Err(refused) = entry.step(*event, detail.clone()) {
+        // An app that was in error before stays so for its own cause.
+        let cause = detail.as_deref().unwrap_or(cause);
+        if let Err(refused) = entry.step(*event, cause) {
             tracing::error!(app = %entry.name, %refused, "an app could not go back to its state before a push");
         }
     }

@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::push::LivePush;
+use self::schedules::Schedules;
 pub(crate) use self::{
     change::Change,
     entry::{BuildError, Entry},
@@ -42,7 +43,6 @@ pub(crate) use self::{
     receive::{Received, Upload},
     restore::Restored,
 };
-use self::schedules::Schedules;
 use crate::{
     config, dispatch, limits,
     observe::{logs::Logs, metrics::Metrics},
@@ -80,6 +80,8 @@ struct Shared {
     tasks: TaskTracker,
     /// The way to whoever hears of process types that can't be kept going.
     troubles: mpsc::Sender<dispatch::Trouble>,
+    /// The way to whoever records changes of state.
+    changes: mpsc::Sender<NewActivity>,
     schedules: Schedules,
     /// What happens to apps, for those who follow.
     news: broadcast::Sender<NewActivity>,
@@ -94,6 +96,7 @@ impl Deployer {
     pub(crate) fn open(parts: Parts, visits: mpsc::Receiver<dispatch::Visit>) -> std::io::Result<Self> {
         receive::prepare(&uploads_folder(&parts.store))?;
         let (troubles, told) = mpsc::channel(limits::TROUBLES_WAITING);
+        let (changes, changed) = mpsc::channel(limits::STATE_CHANGES_WAITING);
         let deployer = Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),
@@ -103,6 +106,7 @@ impl Deployer {
             uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             tasks: TaskTracker::new(),
             troubles,
+            changes,
             schedules: Schedules::default(),
             news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES),
             closing: CancellationToken::new(),
@@ -111,6 +115,7 @@ impl Deployer {
         }));
         deployer.in_background(deployer.clone().hear_troubles(told));
         deployer.in_background(deployer.clone().receive_visits(visits));
+        deployer.in_background(deployer.clone().record_changes(changed));
         deployer.in_background(deployer.clone().keep_schedules());
         deployer.in_background(deployer.clone().keep_tidy());
         deployer.in_background(deployer.clone().keep_usage());
@@ -210,6 +215,16 @@ impl Deployer {
 
     fn live_pushes(&self) -> MutexGuard<'_, HashMap<PushId, Arc<LivePush>>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records changes of state, in the order in which they were.
+    async fn record_changes(self, mut changed: mpsc::Receiver<NewActivity>) {
+        while let Some(change) = changed.recv().await {
+            if let Err(error) = self.0.parts.store.append_activity(change.clone()).await {
+                tracing::warn!(%error, "a change of state could not be recorded");
+            }
+            self.tell(change);
+        }
     }
 
     /// Tells those who follow what was recorded; that nobody follows is the usual case.

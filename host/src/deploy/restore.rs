@@ -26,7 +26,7 @@ impl Deployer {
             let entry = self.enter(row);
             entry.facts().fired.extend(fired.remove(&entry.name).unwrap_or_default());
             if wanted {
-                settle(&entry, AppEvent::Start, None);
+                settle(&entry, AppEvent::Start, "the host has started");
                 drop(entry.traffic.set_stopped("the host has just started and the app is being brought back"));
                 entries.push(entry);
             } else if stopped {

@@ -76,12 +76,13 @@ impl Deployer {
         let mut apps = self.0.schedules.lock();
         let known = apps.remove(&entry.name).unwrap_or_default();
         // A schedule that was changed begins anew: what the old one missed is not its own.
-        let fired = |process: &ProcessName, schedule: &Schedule| {
-            match known.iter().find(|scheduled| scheduled.process == *process) {
-                Some(before) if before.schedule == *schedule => before.last,
-                Some(_) => now,
-                None => entry.facts().fired.get(process).copied().unwrap_or(now),
-            }
+        let fired = |process: &ProcessName, schedule: &Schedule| match known
+            .iter()
+            .find(|scheduled| scheduled.process == *process)
+        {
+            Some(before) if before.schedule == *schedule => before.last,
+            Some(_) => now,
+            None => entry.facts().fired.get(process).copied().unwrap_or(now),
         };
         let scheduled: Vec<Scheduled> = manifest
             .processes

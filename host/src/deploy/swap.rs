@@ -100,7 +100,7 @@ impl Deployer {
                 let text = format!("{bad_number} is stopped, and there is no good release to go back to: {detail}");
                 drop(entry.traffic.set_stopped(format!("the app is in error: {}", ErrorCause::HealthCheck)));
                 entry.log.write(LogLine::host(&entry.name, text.clone()));
-                settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), Some(detail.clone()));
+                settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), &detail);
                 let failed = ReleaseEvent::DeployFails;
                 let marked =
                     self.0.parts.store.step_release(&entry.name, bad_number, failed, Some(reason), Timestamp::now());
@@ -115,11 +115,7 @@ impl Deployer {
     }
 
     /// The release that served last before this one and was well, ready to serve.
-    async fn last_good(
-        &self,
-        entry: &Arc<Entry>,
-        bad: ReleaseNumber,
-    ) -> Option<(Option<ReleaseNumber>, Arc<Running>)> {
+    async fn last_good(&self, entry: &Arc<Entry>, bad: ReleaseNumber) -> Option<(Option<ReleaseNumber>, Arc<Running>)> {
         let stamps = self.0.parts.store.release_stamps(&entry.name).await.ok()?;
         let mut good: Vec<_> = stamps
             .into_iter()

@@ -9,7 +9,7 @@ use isopod_policy::{
     AppName,
     advise::{Advice, Usage as Measured, advise},
 };
-use isopod_store::{Control, Month, StoreError, MonthUsage};
+use isopod_store::{Control, Month, MonthUsage, StoreError};
 use jiff::Timestamp;
 
 use super::{DeployError, Deployer};

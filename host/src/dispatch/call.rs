@@ -104,11 +104,7 @@ async fn deliver(pool: &Arc<Pool>, event: Event, request_id: &str) -> Result<Han
     .await
 }
 
-async fn within<T>(
-    pool: &Pool,
-    request_id: &str,
-    job: impl Future<Output = Result<T, Refused>>,
-) -> Result<T, Refused> {
+async fn within<T>(pool: &Pool, request_id: &str, job: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
     let limit = pool.program().sandbox().limits.request_timeout;
     let outcome = timeout(limit, job).await.unwrap_or(Err(Refused::Fault(Fault::Timeout { limit })));
     if let Err(Refused::Fault(fault)) = &outcome {

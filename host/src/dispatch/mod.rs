@@ -90,7 +90,12 @@ pub(crate) enum Availability {
 impl App {
     pub(crate) fn new(name: AppName) -> Self {
         let nothing = Serving::Nothing { reason: "nothing was deployed to the app yet".into() };
-        Self { name, serving: ArcSwap::from_pointee(nothing), build_error: ArcSwapOption::empty(), visited: Visited::default() }
+        Self {
+            name,
+            serving: ArcSwap::from_pointee(nothing),
+            build_error: ArcSwapOption::empty(),
+            visited: Visited::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &AppName {

@@ -228,7 +228,13 @@ impl Pool {
         state.busy += 1;
         let place = &mut state.places[index];
         place.is_busy = true;
-        Lease { pool: Some(Arc::clone(self)), index, instance: place.instance.take(), spent: Duration::ZERO, counts: true }
+        Lease {
+            pool: Some(Arc::clone(self)),
+            index,
+            instance: place.instance.take(),
+            spent: Duration::ZERO,
+            counts: true,
+        }
     }
 
     fn give_back(self: &Arc<Self>, index: usize, instance: Option<Box<Instance>>, spent: Duration, counts: bool) {

@@ -20,6 +20,7 @@ pub(crate) struct Planned {
     pub(crate) scale: Scale,
     pub(crate) program: Program,
     /// Instances that were started to see whether they are well.
+    #[expect(clippy::vec_box, reason = "instances are handed on in their boxes")]
     pub(crate) warm: Vec<Box<Instance>>,
 }
 
@@ -107,8 +108,10 @@ impl Running {
         let of_pools = self.pools.iter().map(|pool| (pool.process().clone(), pool.seen()));
         let of_commands = self.commands.iter().map(|command| (command.process().clone(), command.seen()));
         let all = of_pools.chain(of_commands);
-        all.flat_map(|(process, seen)| seen.into_iter().map(move |seen| SeenInstance { process: process.clone(), seen }))
-            .collect()
+        all.flat_map(|(process, seen)| {
+            seen.into_iter().map(move |seen| SeenInstance { process: process.clone(), seen })
+        })
+        .collect()
     }
 
     /// Whether an instance of this id runs here.

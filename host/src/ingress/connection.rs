@@ -129,7 +129,9 @@ impl Shared {
             Route::Elsewhere if is_domain(host, &self.config.domain) => {
                 let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
                 let domain = &self.config.domain;
-                return Err(unknown(format!("no app is named: its name comes first, as in http://hello.{domain}{port}/")));
+                return Err(unknown(format!(
+                    "no app is named: its name comes first, as in http://hello.{domain}{port}/"
+                )));
             }
             Route::Elsewhere => {
                 return Err(unknown(format!("`{host}` is not below the domain `{}`", self.config.domain)));
@@ -140,7 +142,8 @@ impl Shared {
             true => self.directory.get(&name.to_ascii_lowercase()),
         };
         let app = found.ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name))?;
-        let part = part.ok_or_else(|| no_such_part(format!("`{host}` names no release and no instance of `{name}`")))?;
+        let part =
+            part.ok_or_else(|| no_such_part(format!("`{host}` names no release and no instance of `{name}`")))?;
         Ok((app, part))
     }
 

@@ -153,8 +153,14 @@ mod tests {
     fn an_access_line_is_flat() {
         let app: AppName = "hello".parse().expect("is a name");
         let mut line = LogLine::new(&app, Stream::Access, "GET / 200".to_owned());
-        line.access =
-            Some(Access { method: "GET".to_owned(), path: "/".to_owned(), status: 200, duration_ms: 0.5, bytes: Some(2), fault: None });
+        line.access = Some(Access {
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            status: 200,
+            duration_ms: 0.5,
+            bytes: Some(2),
+            fault: None,
+        });
         let json = serde_json::to_value(&line).expect("serialises");
         assert_eq!(json["status"], 200);
         let back: LogLine = serde_json::from_value(json).expect("deserialises");
