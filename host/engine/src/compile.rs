@@ -44,6 +44,11 @@ impl Compiler {
         Ok(Self { quick, optimising, turns, folder, _temporary: temporary })
     }
 
+    /// Where the code of a component is once it was loaded.
+    pub(crate) fn file(&self, engine: &wasmtime::Engine, info: &ComponentInfo) -> PathBuf {
+        Artefact::new(&self.folder, engine, info).code
+    }
+
     /// Loads a component for an engine, from the cache or by compiling it.
     pub(crate) async fn load(
         &self,
@@ -117,10 +122,15 @@ impl Artefact {
     }
 
     fn map(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {
-        // SAFETY: only `write_whole` below makes these files, in a folder of mode 0700, from this compiler's own
-        // output, and the caller has just checked or written them. wasmtime checks version and settings itself.
-        unsafe { Component::deserialize_file(engine, &self.code) }
+        map(engine, &self.code)
     }
+}
+
+/// Maps a file of compiled code, which the caller has made or checked.
+pub(crate) fn map(engine: &wasmtime::Engine, code: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: only `write_whole` below makes these files, in a folder of mode 0700, from this compiler's own output, and
+    // this process has made them or checked their sum. wasmtime checks version and settings itself.
+    unsafe { Component::deserialize_file(engine, code) }
 }
 
 /// Writes a file that is there whole or not at all, even for a reader in another process.

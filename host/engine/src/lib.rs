@@ -35,7 +35,7 @@ pub use events::{Event, EventFailure, Handled, Reply};
 pub use fault::Fault;
 pub use inspect::{ComponentInfo, Entries, HttpRoad, Rejected, inspect};
 pub use instance::{After, Answer, Instance};
-pub use program::Program;
+pub use program::{FrozenProgram, Program};
 pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Stream};
 
 use bytes::Bytes;
@@ -46,6 +46,7 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -89,6 +90,8 @@ pub struct Component {
     info: ComponentInfo,
     kind: Kind,
     code: wasmtime::component::Component,
+    /// Where the code is, to be mapped again once it was let go.
+    file: PathBuf,
 }
 
 impl Component {
@@ -122,12 +125,18 @@ impl Engine {
             kind.speed = Speed::Optimised;
             loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes, &info, kind.speed).await;
         }
-        Ok(Component { info, kind, code: loaded? })
+        let file = self.0.compiler.file(&self.runtime(kind).engine, &info);
+        Ok(Component { info, kind, code: loaded?, file })
     }
 
     /// Joins a component with what it may do.
     pub fn program(&self, component: &Component, sandbox: Sandbox) -> Result<Program, Rejected> {
         Program::new(self, component, sandbox)
+    }
+
+    /// Maps code that was compiled or checked by this very process.
+    pub(crate) fn map(&self, kind: Kind, file: &Path) -> Result<wasmtime::component::Component, Rejected> {
+        compile::map(&self.runtime(kind).engine, file).map_err(|error| Rejected::Cache { detail: format!("{error:#}") })
     }
 
     pub(crate) fn flavour_of(&self, info: &ComponentInfo) -> Flavour {

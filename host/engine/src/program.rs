@@ -1,10 +1,13 @@
 //! A component joined with its sandbox: everything that is decided once, so that a start costs microseconds.
 
 use crate::{
-    Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings, config::Flavour, keyvalue, logging,
-    outbound::Outbound, state::HostState,
+    Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings,
+    config::{Flavour, Kind},
+    keyvalue, logging,
+    outbound::Outbound,
+    state::HostState,
 };
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{p2::bindings as wasi02, p3::bindings as wasi03};
@@ -14,13 +17,37 @@ use wasmtime_wasi_http::{p2::bindings as wasi02, p3::bindings as wasi03};
 pub struct Program(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
-    info: ComponentInfo,
+    kept: FrozenProgram,
     pre: InstancePre<HostState>,
     exports: Exports,
+}
+
+/// A program without its machine code in memory: what is left of it while nobody needs it, and enough to have it back
+/// in a fraction of a millisecond.
+#[derive(Clone)]
+pub struct FrozenProgram(Arc<Kept>);
+
+struct Kept {
+    engine: Engine,
+    info: ComponentInfo,
+    kind: Kind,
+    file: PathBuf,
     sandbox: Arc<Sandbox>,
     config: Arc<WasiConfigVariables>,
     outbound: Outbound,
+}
+
+impl FrozenProgram {
+    /// Maps the code again. Blocks for about as long as it takes to open a file.
+    pub fn thaw(&self) -> Result<Program, Rejected> {
+        let code = self.0.engine.map(self.0.kind, &self.0.file)?;
+        Program::of(self.clone(), &code)
+    }
+
+    /// What the component is.
+    pub fn info(&self) -> &ComponentInfo {
+        &self.0.info
+    }
 }
 
 /// Where the exports are that the host calls, looked up once.
@@ -34,9 +61,25 @@ pub(crate) struct Exports {
 
 impl Program {
     pub(crate) fn new(engine: &Engine, component: &Component, sandbox: Sandbox) -> Result<Self, Rejected> {
-        let linker = engine.linker(component.kind);
-        let pre = linker.instantiate_pre(&component.code).map_err(|error| unlinked(&error))?;
-        let info = component.info.clone();
+        let config = sandbox.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let sandbox = Arc::new(sandbox);
+        let kept = Kept {
+            engine: engine.clone(),
+            info: component.info.clone(),
+            kind: component.kind,
+            file: component.file.clone(),
+            config: Arc::new(config),
+            outbound: Outbound::new(Arc::clone(&sandbox), engine.forbidden_addresses()),
+            sandbox,
+        };
+        Self::of(FrozenProgram(Arc::new(kept)), &component.code)
+    }
+
+    /// Finds everything in the code that is looked for at a start or a call.
+    fn of(kept: FrozenProgram, code: &wasmtime::component::Component) -> Result<Self, Rejected> {
+        let linker = kept.0.engine.linker(kept.0.kind);
+        let pre = linker.instantiate_pre(code).map_err(|error| unlinked(&error))?;
+        let info = kept.info();
         let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
         let broken = |error: wasmtime::Error| Rejected::Malformed {
             detail: format!("an export has another type than its interface says: {error:#}"),
@@ -67,26 +110,27 @@ impl Program {
                 .transpose()
                 .map_err(broken)?,
         };
-        let config = sandbox.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let sandbox = Arc::new(sandbox);
-        let outbound = Outbound::new(Arc::clone(&sandbox), engine.forbidden_addresses());
-        let engine = engine.clone();
-        Ok(Self(Arc::new(Inner { engine, info, pre, exports, sandbox, config: Arc::new(config), outbound })))
+        Ok(Self(Arc::new(Inner { pre, exports, kept })))
+    }
+
+    /// What is left of the program when its code is let go, which happens with its last instance.
+    pub fn freeze(&self) -> FrozenProgram {
+        self.0.kept.clone()
     }
 
     /// What the component is.
     pub fn info(&self) -> &ComponentInfo {
-        &self.0.info
+        self.0.kept.info()
     }
 
     /// What the program may do.
     pub fn sandbox(&self) -> &Arc<Sandbox> {
-        &self.0.sandbox
+        &self.0.kept.0.sandbox
     }
 
     /// Starts a new instance, within the program's own time limit.
     pub async fn start(&self) -> Result<Box<Instance>, Fault> {
-        let limit = self.0.sandbox.limits.request_timeout;
+        let limit = self.sandbox().limits.request_timeout;
         tokio::time::timeout(limit, Instance::start(self)).await.unwrap_or(Err(Fault::Timeout { limit }))
     }
 
@@ -103,15 +147,15 @@ impl Program {
     }
 
     pub(crate) fn config(&self) -> &Arc<WasiConfigVariables> {
-        &self.0.config
+        &self.0.kept.0.config
     }
 
     pub(crate) fn outbound(&self) -> &Outbound {
-        &self.0.outbound
+        &self.0.kept.0.outbound
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.0.kept.0.engine
     }
 }
 
