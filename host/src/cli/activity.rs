@@ -1,5 +1,7 @@
 //! `isopod activity`: what happened to an app and why, past or as it happens.
 
+use std::num::NonZeroU16;
+
 use clap::Args;
 use serde_json::Value;
 
@@ -8,11 +10,17 @@ use super::failure::Failure;
 use super::output;
 use super::project::AppArgs;
 
+/// What fits on a few screens.
+const ENTRIES_SHOWN: NonZeroU16 = NonZeroU16::new(100).unwrap();
+
 #[derive(Args, Debug)]
 pub(crate) struct ActivityArgs {
     /// Keep printing what happens
     #[arg(short, long)]
     follow: bool,
+    /// How many past entries to show
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = ENTRIES_SHOWN, conflicts_with = "follow")]
+    limit: NonZeroU16,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -29,10 +37,13 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     if args.follow {
         return super::logs::follow(&client, &format!("{path}?follow=true"), args.json, line);
     }
-    let answer = client.get(&path)?.success()?;
+    let answer = client.all(&path, args.limit.get().into())?;
     if args.json {
         output::json(&answer);
         return Ok(());
+    }
+    if !output::field(&answer, "next").is_empty() {
+        output::note(&output::more(args.limit.get()));
     }
     // The host lists the newest first; a terminal reads better with the newest last.
     for entry in output::items(&answer).iter().rev() {

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output::{self, field};
 use super::project::AppArgs;
 use super::waiting::{self, Goal, error};
-use super::{advice, formation};
+use super::{advice, formation, limits};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,7 +50,7 @@ enum AppsCommand {
     Destroy {
         #[command(flatten)]
         one: One,
-        /// Do not ask
+        /// Do not ask; needed where there is no terminal to ask at
         #[arg(long)]
         yes: bool,
     },
@@ -134,21 +134,12 @@ pub(crate) fn run(args: &AppsArgs) -> Result<(), Failure> {
 
 fn list(common: &Common) -> Result<(), Failure> {
     let client = Client::new(&common.host)?;
-    let answer = client.get("/v1/apps")?.success()?;
+    let answer = client.all("/v1/apps", limits::LIST_ITEMS_MAX)?;
     if common.json {
         output::json(&answer);
         return Ok(());
     }
-    let mut rows = Vec::new();
-    let mut page = answer;
-    loop {
-        rows.extend(output::items(&page).iter().map(row));
-        let next = field(&page, "next");
-        if next.is_empty() {
-            break;
-        }
-        page = client.get(&format!("/v1/apps?cursor={}", super::client::escape(&next)))?.success()?;
-    }
+    let rows: Vec<Vec<String>> = output::items(&answer).iter().map(row).collect();
     if rows.is_empty() {
         output::note("no apps yet; `isopod new NAME` writes one and `isopod deploy` brings it here");
     }
@@ -189,35 +180,55 @@ fn info(common: &Common, one: &One) -> Result<(), Failure> {
 
 fn destroy(common: &Common, one: &One, yes: bool) -> Result<(), Failure> {
     let name = one.resolve()?;
-    // Scripts have said what they want; a person at a terminal may have slipped.
-    if !yes && std::io::stdin().is_terminal() {
-        output::note(&format!("This destroys {name} with its releases, data and logs. Type its name to go on:"));
-        let mut typed = String::new();
-        let read = std::io::stdin().lock().read_line(&mut typed);
-        if read.is_err() || typed.trim() != name.as_ref() as &str {
-            return Err(Failure::new("nothing was destroyed")
-                .why("the name was not typed")
-                .next("use --yes to not be asked"));
-        }
+    if !yes {
+        confirm(&name, std::io::stdin().is_terminal())?;
     }
     let answer = Client::new(&common.host)?.delete(&format!("/v1/apps/{name}"))?.success()?;
     show(common, &answer, &output::done(&format!("destroyed {name}")));
     Ok(())
 }
 
+/// What is destroyed is gone, so it is named once more; where nobody can be asked, the command line must have said it.
+fn confirm(name: &AppName, at_terminal: bool) -> Result<(), Failure> {
+    if !at_terminal {
+        return Err(Failure::usage("nothing was destroyed")
+            .why(format!("{name} has releases, data and logs, and there is no terminal to ask at"))
+            .next(format!("isopod apps destroy {name} --yes")));
+    }
+    output::note(&format!("This destroys {name} with its releases, data and logs. Type its name to go on:"));
+    let mut typed = String::new();
+    let read = std::io::stdin().lock().read_line(&mut typed);
+    if read.is_err() || typed.trim() != name.as_ref() as &str {
+        return Err(Failure::new("nothing was destroyed")
+            .why("the name was not typed")
+            .next("use --yes to not be asked"));
+    }
+    Ok(())
+}
+
 fn tell(common: &Common, order: &Order, goal: Goal) -> Result<(), Failure> {
     let name = order.one.resolve()?;
     let client = Client::new(&common.host)?;
-    let (verb, doing, done, so_far) = match goal {
-        Goal::Running => ("start", "is starting", "runs", "was told to start"),
-        Goal::Stopped => ("stop", "stops once its accepted work is done", "is stopped", "was told to stop"),
+    let (verb, so_far) = match goal {
+        Goal::Running => ("start", "was told to start"),
+        Goal::Stopped => ("stop", "was told to stop"),
     };
     let mut answer = client.send(Method::POST, &format!("/v1/apps/{name}/{verb}"), None)?.success()?;
     if order.wait {
         answer = waiting::until(&client, &name, goal, so_far)?;
     }
-    show(common, &answer, &output::done(&format!("{name} {}", if order.wait { done } else { doing })));
+    show(common, &answer, &output::done(&format!("{name} {}", told(goal, &field(&answer, "state")))));
     Ok(())
+}
+
+/// What an app does after it was told to start or to stop, as far as its state shows it.
+fn told(goal: Goal, state: &str) -> &'static str {
+    match (goal, state) {
+        (Goal::Running, "running") => "runs",
+        (Goal::Running, _) => "is starting",
+        (Goal::Stopped, "stopped") => "is stopped: it takes no more requests, and finishes those it has accepted",
+        (Goal::Stopped, _) => "stops once its accepted work is done",
+    }
 }
 
 fn advise(common: &Common, one: &One) -> Result<(), Failure> {
@@ -253,6 +264,18 @@ pub(crate) fn url(app: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_destroyed_without_a_word_where_nobody_can_be_asked() {
+        let failure = confirm(&"shop".parse().unwrap(), false).unwrap_err();
+        assert!(failure.text().contains("isopod apps destroy shop --yes"), "{failure:?}");
+    }
+
+    #[test]
+    fn an_app_that_is_still_starting_is_not_said_to_run() {
+        assert_eq!((told(Goal::Running, "starting"), told(Goal::Running, "running")), ("is starting", "runs"));
+        assert!(told(Goal::Stopped, "stopped").starts_with("is stopped"));
+    }
 
     #[test]
     fn an_app_is_one_row() {

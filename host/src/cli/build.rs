@@ -75,9 +75,10 @@ fn run_command(project: &Project, command: &str) -> Result<Duration, Failure> {
     match built {
         Ok(built) => Ok(built.took),
         Err(failed) => {
-            output::note(failed.output.trim_end());
-            let failure = Failure::new("the build failed").why(failed.how);
-            Err(failure.next("mend what the compiler names above; `isopod doctor` checks the compiler itself"))
+            if !failed.output.trim().is_empty() {
+                output::note(failed.output.trim_end());
+            }
+            Err(Failure::new("the build failed").why(&failed.how).next(failed.next()))
         }
     }
 }

@@ -1,19 +1,22 @@
 //! A small client for the admin API of a host: addresses, the token, JSON in and out, and errors made readable.
 //! It knows no command: what to ask and how to show the answer is theirs.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::{Method, Request, Response, StatusCode, Uri};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Body, BodyReader, SendBody};
 
 use super::failure::Failure;
-use super::limits;
 use super::sse::Events;
+use super::wire::Listening;
+use super::{limits, output};
 use crate::config;
 
 /// Where a host listens for the API if it was not told.
@@ -92,7 +95,9 @@ impl Client {
         if local {
             settings = settings.proxy(None);
         }
-        Ok(Client { agent: settings.build().into(), base, token })
+        let connector = DefaultConnector::default().chain(Listening);
+        let agent = Agent::with_parts(settings.build(), connector, DefaultResolver::default());
+        Ok(Client { agent, base, token })
     }
 
     /// Whether a project's folder led here, and not the command line, the environment or the default.
@@ -108,6 +113,25 @@ impl Client {
     /// Asks for a value.
     pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
         self.finish(self.run(Method::GET, path, &[], SendBody::none())?)
+    }
+
+    /// Asks for a list, in as many pages as it takes, and gives it as one: up to so many items, and in `next` whether there
+    /// are more.
+    pub(crate) fn all(&self, path: &str, items_max: usize) -> Result<Value, Failure> {
+        let mut items = Vec::new();
+        let mut next = String::new();
+        loop {
+            let limit = (items_max - items.len()).min(crate::limits::PAGE_ITEMS_MAX as usize);
+            let cursor = if next.is_empty() { String::new() } else { format!("&cursor={}", escape(&next)) };
+            let mut page = self.get(&format!("{path}?limit={limit}{cursor}"))?.success()?;
+            let more = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            let ends = more.is_empty();
+            items.extend(more);
+            next = output::field(&page, "next");
+            if next.is_empty() || ends || items.len() >= items_max {
+                return Ok(json!({"items": items, "next": page["next"]}));
+            }
+        }
     }
 
     /// Asks for something to be removed.
@@ -198,15 +222,24 @@ impl Client {
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         let failure = Failure::new(format!("cannot speak to the host at {}", self.base));
         match error {
-            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => failure
+            ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => failure
                 .why("nothing listens there")
                 .next("start a host with `isopod up`, or name another with --host or ISOPOD_HOST"),
             ureq::Error::HostNotFound => failure.why("its name is not known").next("check --host or ISOPOD_HOST"),
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => speaks_no_tls(failure.why(error)),
+            // Bytes that are no TLS come up as an error of reading.
+            ureq::Error::Io(io) if self.base.starts_with("https://") && io.kind() == ErrorKind::InvalidData => {
+                speaks_no_tls(failure.why("what answers there does not speak TLS"))
+            }
             other => {
                 failure.why(other).next("check that the host runs and that --host or ISOPOD_HOST is its admin address")
             }
         }
     }
+}
+
+fn speaks_no_tls(failure: Failure) -> Failure {
+    failure.next("a host speaks plain http: write --host http://…; https is for a proxy in front of one")
 }
 
 impl Answer {
@@ -274,6 +307,7 @@ fn read_token(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::FakeHost;
     use super::*;
 
     #[test]
@@ -300,6 +334,33 @@ mod tests {
     #[test]
     fn parts_of_a_path_are_escaped() {
         assert_eq!(escape("a/b c?é"), "a%2Fb%20c%3F%C3%A9");
+    }
+
+    #[test]
+    fn a_list_in_several_pages_is_read_to_its_end_or_to_as_many_as_are_wanted() {
+        let page = |items: Value, next: Value| (200, json!({"items": items, "next": next}));
+        let host = FakeHost::answering([page(json!([1, 2]), json!("a b")), page(json!([3]), Value::Null)]);
+        let client = host.app("shop").client;
+        assert_eq!(client.all("/v1/apps", 1500).unwrap(), json!({"items": [1, 2, 3], "next": null}));
+        let lines: Vec<String> = host.asked().into_iter().map(|asked| asked.line).collect();
+        assert_eq!(lines, ["GET /v1/apps?limit=1000", "GET /v1/apps?limit=1000&cursor=a%20b"]);
+        let host = FakeHost::answering([page(json!([1, 2]), json!("c"))]);
+        let client = host.app("shop").client;
+        assert_eq!(client.all("/v1/apps", 2).unwrap(), json!({"items": [1, 2], "next": "c"}));
+    }
+
+    #[test]
+    fn a_host_without_tls_is_not_answered_with_a_riddle() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("https://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            use std::io::{Read as _, Write as _};
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 16]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
+        });
+        let Err(failure) = Client::open(&address, None, None).unwrap().get("/v1/apps") else { panic!("it speaks TLS") };
+        assert!(failure.text().contains("plain http"), "{}", failure.text());
     }
 
     #[test]

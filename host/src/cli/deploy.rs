@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use isopod_policy::limits::BUNDLE_BYTES_MAX;
 use isopod_policy::{AppName, AppType};
 use serde_json::{Value, json};
 use ureq::http::Method;
@@ -16,6 +17,7 @@ use super::progress::Step;
 use super::project::AppArgs;
 use super::waiting::{self, Goal, POLL_EVERY};
 use super::{apps, build};
+use crate::limits::IDEMPOTENCY_KEY_CHARS_MAX;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +66,7 @@ struct Upload {
 pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(&args.host)?;
     let upload = prepare(args)?;
+    check_size(upload.bytes.len() as u64)?;
     if let Some(app_type) = upload.app_type {
         create_if_missing(&client, &upload.app, app_type)?;
     }
@@ -114,11 +117,13 @@ fn prepare(args: &DeployArgs) -> Result<Upload, Failure> {
         Ok(app) => app,
         Err(failure) => return Err(suggest_name(failure, &args.source)),
     };
-    let bytes = std::fs::read(&args.source).map_err(|error| {
+    let cannot_read = |error| {
         Failure::new(format!("cannot read {}", args.source.display()))
             .why(error)
             .next("give a project's folder, a component (.wasm) or a bundle (.tar.gz)")
-    })?;
+    };
+    check_size(std::fs::metadata(&args.source).map_err(cannot_read)?.len())?;
+    let bytes = std::fs::read(&args.source).map_err(cannot_read)?;
     let media_type = media_type(&bytes).ok_or_else(|| {
         Failure::new(format!("{} is neither a component nor a bundle", args.source.display()))
             .why("it begins neither like WebAssembly nor like gzip")
@@ -126,6 +131,20 @@ fn prepare(args: &DeployArgs) -> Result<Upload, Failure> {
     })?;
     // A component alone says nothing about its app: the host makes a `dev` app if there is none.
     Ok(Upload { app, app_type: None, media_type, bytes })
+}
+
+/// What a host refuses is not sent to it.
+fn check_size(bytes: u64) -> Result<(), Failure> {
+    if bytes <= BUNDLE_BYTES_MAX as u64 {
+        return Ok(());
+    }
+    Err(Failure::new("the bundle is too large")
+        .why(format!(
+            "it has {}, and a host takes up to {}",
+            output::size(bytes),
+            output::size(BUNDLE_BYTES_MAX as u64)
+        ))
+        .next("build it optimised and without debug information; `isopod build` says what it holds"))
 }
 
 fn media_type(bytes: &[u8]) -> Option<&'static str> {
@@ -162,9 +181,11 @@ fn create_if_missing(client: &Client, app: &AppName, app_type: AppType) -> Resul
 }
 
 /// What may stand in a header, and no more.
-fn idempotency_key(text: &str) -> Result<String, &'static str> {
-    let fits = !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { Ok(text.to_owned()) } else { Err("write 1 to 255 letters, digits and signs of ASCII, without spaces") }
+fn idempotency_key(text: &str) -> Result<String, String> {
+    let fits = (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len());
+    let fits = fits && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let say = || format!("write 1 to {IDEMPOTENCY_KEY_CHARS_MAX} letters, digits and signs of ASCII, without spaces");
+    if fits { Ok(text.to_owned()) } else { Err(say()) }
 }
 
 fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Result<Value, Failure> {
@@ -257,6 +278,12 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_that_no_host_takes_is_not_sent() {
+        assert!(check_size(BUNDLE_BYTES_MAX as u64).is_ok());
+        assert!(check_size(BUNDLE_BYTES_MAX as u64 + 1).unwrap_err().text().contains("64.0 MiB"));
+    }
+
+    #[test]
     fn a_file_suggests_the_name_of_its_app() {
         let failure = suggest_name(Failure::usage("which app?"), Path::new("target/my_app.wasm"));
         assert!(format!("{failure:?}").contains("--app my-app"));
@@ -280,7 +307,7 @@ mod tests {
     #[test]
     fn an_idempotency_key_fits_into_a_header() {
         assert!(idempotency_key("4f2a-1").is_ok());
-        assert!(["", "a b", "a\nb", "é"].into_iter().all(|text| idempotency_key(text).is_err()));
+        assert!(["", "a b", "a\nb", "é", &"a".repeat(129)].into_iter().all(|text| idempotency_key(text).is_err()));
     }
 
     #[test]

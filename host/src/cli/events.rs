@@ -43,8 +43,8 @@ struct SendArgs {
     /// The event's id; a new one if not given
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// pull waits for the reply, push returns once the event is kept
-    #[arg(long, value_enum, default_value_t = Queue::Pull)]
+    /// pull waits for the reply; push returns once the event is kept, which no host offers yet
+    #[arg(long, value_enum, default_value_t = Queue::Pull, hide = true)]
     queue: Queue,
     #[command(flatten)]
     app: AppArgs,
@@ -69,8 +69,10 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
     let event = cloud_event(args, &id, data, SystemTime::now());
     let query = if args.queue == Queue::Push { "?queue=push" } else { "" };
     let path = format!("/v1/apps/{app}/events{query}");
+    let text = event.to_string();
+    check_size(text.len())?;
     let client = Client::near_project(&args.host)?;
-    let answer = client.send_text(Method::POST, &path, "application/cloudevents+json", &event.to_string())?;
+    let answer = client.send_text(Method::POST, &path, "application/cloudevents+json", &text)?;
     let status = answer.status();
     let raw = answer.raw().to_owned();
     let reply = answer.success()?;
@@ -88,7 +90,8 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
 fn read_data(written: &str) -> Result<String, Failure> {
     let read = |mut reader: Box<dyn std::io::Read>| {
         let mut text = String::new();
-        reader.as_mut().take(limits::EVENT_DATA_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+        // One more than may be, so that a longer event is seen as such and not cut in silence.
+        reader.as_mut().take(limits::EVENT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map(|_| text)
     };
     let text = match written {
         "-" => read(Box::new(std::io::stdin())),
@@ -98,6 +101,16 @@ fn read_data(written: &str) -> Result<String, Failure> {
         },
     };
     text.map_err(|error| Failure::new(format!("cannot read the event's data from `{written}`")).why(error))
+}
+
+/// What a host refuses is not sent to it.
+fn check_size(bytes: usize) -> Result<(), Failure> {
+    if bytes <= limits::EVENT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Failure::new("the event is too large")
+        .why(format!("an event is a message of up to {}", output::size(limits::EVENT_BYTES_MAX as u64)))
+        .next("keep larger data where the app can fetch it, and send its address"))
 }
 
 fn cloud_event(args: &SendArgs, id: &str, data: Option<String>, now: SystemTime) -> Value {
@@ -156,6 +169,18 @@ mod tests {
     fn an_event_without_data_has_no_data_field() {
         let event = event(&["x", "tick"], None);
         assert!(event.get("data").is_none() && event["time"] == "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn an_event_that_no_host_takes_is_not_sent() {
+        assert!(check_size(limits::EVENT_BYTES_MAX).is_ok());
+        assert!(check_size(limits::EVENT_BYTES_MAX + 1).unwrap_err().text().contains("1.0 MiB"));
+    }
+
+    #[test]
+    fn what_no_host_offers_yet_is_not_advertised() {
+        use clap::CommandFactory as _;
+        assert!(!Wrapper::command().render_long_help().to_string().contains("--queue"));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The error of every command: what happened, why, and what to do next, with the exit status it leads to.
-//! It prints to standard error only.
+//! It is printed on standard error, for people; with `--json` also on standard output, as a problem (RFC 9457).
 
 use std::fmt::{self, Display, Write as _};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::output;
 
 /// A command that could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,12 +17,14 @@ pub(crate) struct Failure {
     next: Option<String>,
     log: Vec<String>,
     usage: bool,
+    /// The problem as the host told it, for programs.
+    problem: Option<Value>,
 }
 
 impl Failure {
     /// Something went wrong while doing what was asked: exit status 1.
     pub(crate) fn new(what: impl Display) -> Failure {
-        Failure { what: what.to_string(), why: None, next: None, log: Vec::new(), usage: false }
+        Failure { what: what.to_string(), why: None, next: None, log: Vec::new(), usage: false, problem: None }
     }
 
     /// The command line itself makes no sense: exit status 2.
@@ -54,9 +58,12 @@ impl Failure {
         }
     }
 
-    /// Prints the failure and says how the program ends.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// Prints the failure, for a program too if one asked, and says how the program ends.
+    pub(crate) fn report(&self, as_json: bool) -> ExitCode {
         anstream::eprint!("{}", self.text());
+        if as_json {
+            output::json_line(&self.problem());
+        }
         if self.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     }
 
@@ -79,6 +86,23 @@ impl Failure {
         text
     }
 
+    /// The failure as programs read it: the host's own problem, or one of the same shape.
+    pub(crate) fn problem(&self) -> Value {
+        if let Some(problem) = &self.problem {
+            return problem.clone();
+        }
+        let mut problem = json!({"type": "about:blank", "title": self.what});
+        for (key, value) in [("detail", &self.why), ("hint", &self.next)] {
+            if let Some(value) = value {
+                problem[key] = json!(value);
+            }
+        }
+        if !self.log.is_empty() {
+            problem["log"] = json!(self.log);
+        }
+        problem
+    }
+
     /// Reads a `problem+json` answer; anything else is shown as it came, cut short.
     pub(crate) fn from_answer(status: u16, body: &Value, raw: &str) -> Failure {
         let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
@@ -89,23 +113,49 @@ impl Failure {
         };
         let mut failure = Failure::new(format!("{title} ({status})"));
         failure.why = text("detail").filter(|detail| *detail != title).map(str::to_owned);
-        failure.next = text("hint").map(str::to_owned).or_else(|| match status {
-            401 => {
-                Some("give the host's token in ISOPOD_TOKEN; it stands in admin.token in the host's data folder".into())
-            }
-            403 => Some("use a token whose role and scope allow this".into()),
-            _ => None,
-        });
-        if let Some(id) = text("request_id").filter(|_| status >= 500) {
+        let code = text("type").and_then(|urn| urn.strip_prefix("urn:isopod:problem:")).unwrap_or_default();
+        failure.next = next_here(code, text("app").unwrap_or("NAME")).or_else(|| text("hint").map(str::to_owned));
+        failure.problem = Some(body.clone());
+        // What this version does not offer is no trouble of the host.
+        if let Some(id) = text("request_id").filter(|_| status >= 500 && status != 501) {
             let next = failure.next.take().map(|next| format!("{next}\n")).unwrap_or_default();
             failure.next = Some(format!("{next}look for request {id} in the host's log"));
         }
         if let Some(log) = body.get("push").and_then(|push| push.get("log")).and_then(Value::as_array) {
-            failure.log = log.iter().map(super::output::log_text).collect();
+            failure.log = log.iter().map(output::log_text).collect();
         }
         failure
     }
 }
+
+/// What to do about a problem, for whoever sits at this command line: the host's own hints are for users of its API.
+fn next_here(code: &str, app: &str) -> Option<String> {
+    let next = match code {
+        "unknown-app" => {
+            "`isopod apps` lists the apps; `isopod deploy` or `isopod apps create NAME` makes one".to_owned()
+        }
+        "no-token" => format!("put the host's token into ISOPOD_TOKEN, {TOKEN_PLACE}"),
+        "unknown-token" => format!("check ISOPOD_TOKEN and --token: this host's token is another one, {TOKEN_PLACE}"),
+        "role-too-small" | "out-of-scope" => "use a token whose role and apps allow this".to_owned(),
+        "not-stopped" => format!("stop it first: isopod apps stop --wait --app {app}"),
+        "no-release" => format!("deploy it first: isopod deploy --app {app}"),
+        "push-under-way" => format!("wait until it has ended: isopod activity -f --app {app}"),
+        "unknown-instance" => format!("isopod ps --app {app}"),
+        "unknown-release" | "no-way-back" => format!("isopod releases --app {app}"),
+        "unknown-process" => format!("isopod scale --app {app}"),
+        "key-reused" => "choose another --idempotency-key for another bundle".to_owned(),
+        "too-many-followers" => "end other commands with --follow, or ask without it".to_owned(),
+        "unknown-route" | "wrong-method" => {
+            "the host is of another version than this program: use the `isopod` of its version".to_owned()
+        }
+        _ => return None,
+    };
+    Some(next)
+}
+
+/// Where the token of a host is found.
+const TOKEN_PLACE: &str = "which stands in admin.token in the data folder of the host, by default:\nexport \
+    ISOPOD_TOKEN=$(cat ~/.local/share/isopod/admin.token)";
 
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,10 +192,40 @@ mod tests {
         assert_eq!(failure.one_line(), "the host answered 502: bad gateway");
     }
 
+    fn problem(status: u16, code: &str) -> Value {
+        json!({"type": format!("urn:isopod:problem:{code}"), "title": "T", "detail": "d", "status": status,
+            "hint": "GET /v1/something", "app": "shop", "request_id": "r1"})
+    }
+
+    fn next(status: u16, code: &str) -> String {
+        Failure::from_answer(status, &problem(status, code), "").next.unwrap_or_default()
+    }
+
     #[test]
-    fn a_refused_token_names_the_variable() {
-        let body = serde_json::json!({"title": "Unauthorized"});
-        assert!(Failure::from_answer(401, &body, "").text().contains("ISOPOD_TOKEN"));
+    fn what_to_do_is_said_in_commands_and_not_in_routes() {
+        for code in ["no-token", "unknown-token"] {
+            assert!(next(401, code).contains("ISOPOD_TOKEN") && next(401, code).contains("admin.token"), "{code}");
+        }
+        assert!(next(404, "unknown-app").contains("`isopod apps`"));
+        assert_eq!(next(409, "not-stopped"), "stop it first: isopod apps stop --wait --app shop");
+        assert_eq!(next(409, "something-new"), "GET /v1/something", "what is not known here is the host's to say");
+    }
+
+    #[test]
+    fn the_hosts_log_is_named_only_where_it_says_more() {
+        assert!(next(500, "store").contains("r1"));
+        assert_eq!(next(501, "not-offered"), "GET /v1/something");
+        assert!(!next(404, "unknown-app").contains("r1"));
+    }
+
+    #[test]
+    fn programs_get_the_hosts_problem_or_one_of_the_same_shape() {
+        let problem = problem(404, "unknown-app");
+        assert_eq!(Failure::from_answer(404, &problem, "").problem(), problem);
+        let own = Failure::usage("which app?").why("none was named").next("add --app").problem();
+        let expected = json!({"type": "about:blank", "title": "which app?", "detail": "none was named",
+            "hint": "add --app"});
+        assert_eq!(own, expected);
     }
 
     #[test]

@@ -26,6 +26,22 @@ pub(crate) struct BuildFailed {
     pub(crate) output: String,
     /// How it ended.
     pub(crate) how: String,
+    /// Whether it began at all: a program that is not there has compiled nothing.
+    pub(crate) began: bool,
+}
+
+/// What a shell ends with if it finds no such program, or one that it may not run.
+const NOT_FOUND: [i32; 2] = [127, 126];
+
+impl BuildFailed {
+    /// What the person can do about it.
+    pub(crate) fn next(&self) -> &'static str {
+        if self.began {
+            "mend what the compiler names above; `isopod doctor` checks the compiler itself"
+        } else {
+            "put the program that `build` in isopod.toml names on PATH; for cargo, `isopod doctor` says how"
+        }
+    }
 }
 
 /// Stops a build from another thread.
@@ -103,6 +119,7 @@ impl Builder {
         let not_run = |error: std::io::Error| BuildFailed {
             output: String::new(),
             how: format!("`{command}` cannot run: {error}"),
+            began: false,
         };
         let (mut child, lines) = self.spawn(project, command).map_err(not_run)?;
         cancel.started(child.id());
@@ -112,7 +129,8 @@ impl Builder {
         if status.success() {
             return Ok(Built { took: began.elapsed() });
         }
-        Err(BuildFailed { output, how: format!("`{command}` ended with {status}") })
+        let began = !status.code().is_some_and(|code| NOT_FOUND.contains(&code));
+        Err(BuildFailed { output, how: format!("`{command}` ended with {status}"), began })
     }
 
     fn spawn(&self, project: &Project, line: &str) -> std::io::Result<(Child, PipeReader)> {
@@ -189,6 +207,14 @@ mod tests {
         let failed = run("echo 'error: no' >&2; exit 3", &Cancel::default(), |_| {}).unwrap_err();
         assert_eq!(failed.output, "error: no\n");
         assert!(failed.how.contains('3'), "{}", failed.how);
+    }
+
+    #[test]
+    fn a_missing_program_is_told_from_code_that_does_not_compile() {
+        let missing = run("no-such-compiler --release", &Cancel::default(), |_| {}).unwrap_err();
+        assert!(missing.next().contains("on PATH"), "{missing:?}");
+        let failed = run("exit 101", &Cancel::default(), |_| {}).unwrap_err();
+        assert!(failed.next().contains("the compiler names"), "{failed:?}");
     }
 
     #[test]

@@ -12,12 +12,12 @@ pub(crate) const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The longest server-sent event; a longer one is an error, for nothing that the host sends comes near it.
 pub(crate) const STREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The largest event read from a file or from standard input; what is longer is cut, and the host refuses far less.
-pub(crate) const EVENT_DATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The largest event that is sent: past it the command fails, since the host refuses it.
+pub(crate) const EVENT_BYTES_MAX: usize = crate::limits::EVENT_BODY_BYTES;
 /// The longest that `--wait` waits for an app's state; then the command fails, though what it asked for is done or goes on.
 pub(crate) const APP_STATE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Pages of a list that a command reads to its end; the rest is left out, for no app has so many instances.
-pub(crate) const LIST_PAGES_MAX: usize = 100;
+/// Items of a list that a command reads; the rest is left out, for nobody reads so many.
+pub(crate) const LIST_ITEMS_MAX: usize = 100_000;
 
 /// What is kept of a build's output; more is cut at its front, since its end says why it failed.
 pub(crate) const BUILD_OUTPUT_BYTES_MAX: usize = 256 * 1024;

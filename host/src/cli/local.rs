@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use isopod_engine::{Component, Engine, Folder, KeyValue, KvError, Output, OutputLine, Sandbox, Speed, Stream};
-use isopod_policy::{Grants, HttpGrant, Limits};
+use isopod_policy::{BundleKind, Grants, HttpGrant, Limits};
 use std::{
     collections::BTreeMap,
     io::Write,
@@ -76,7 +76,23 @@ fn folder(text: &str) -> Result<Folder> {
 /// Reads and compiles a component.
 pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Component> {
     let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    check_kind(&bytes, file)?;
     engine.load(Bytes::from(bytes), Speed::Optimised).await.with_context(|| format!("{} cannot be run", file.display()))
+}
+
+/// What is no WebAssembly at all is a slip, which the engine would take for a bad upload.
+fn check_kind(bytes: &[u8], file: &Path) -> Result<()> {
+    let name = file.display();
+    match BundleKind::sniff(bytes) {
+        Some(BundleKind::Component) => Ok(()),
+        Some(BundleKind::TarGz) => {
+            bail!("{name} is a bundle: give the component in it, or deploy it: isopod deploy {name}")
+        }
+        None => bail!(
+            "{name} is not WebAssembly: it does not start with the bytes `\\0asm`. Give the .wasm file that your build \
+             wrote, for Rust below target/wasm32-wasip2/"
+        ),
+    }
 }
 
 /// The component's lines on our own standard output and error.
@@ -161,5 +177,18 @@ impl KeyValue for InMemory {
             *entry = sum.to_string().into_bytes();
             Ok(sum)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_component_is_named_for_what_it_is() {
+        let kind = |bytes: &[u8]| check_kind(bytes, Path::new("x.wasm")).map_err(|error| error.to_string());
+        assert_eq!(kind(b"\0asm\x0d\0\x01\0"), Ok(()));
+        assert!(kind(b"#!/bin/sh").unwrap_err().contains("Give the .wasm file"));
+        assert!(kind(&[0x1f, 0x8b, 8]).unwrap_err().contains("isopod deploy x.wasm"));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct LogsArgs {
     /// Keep printing lines as they come
     #[arg(short, long)]
     follow: bool,
-    /// How many past lines to show
+    /// How many past lines to show: 1 to 1000
     #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     lines: u32,
     #[command(flatten)]

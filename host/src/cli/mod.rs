@@ -38,10 +38,11 @@ mod target;
 mod templates;
 mod up;
 mod waiting;
+mod wire;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::Failure;
 
@@ -108,10 +109,23 @@ enum Command {
 
 /// Runs the command line and says how the program ends: 0 done, 1 failed, 2 wrong usage.
 pub(crate) fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
+    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    match parsed {
+        Ok((cli, matches)) => run(cli.command).unwrap_or_else(|failure| failure.report(wants_json(&matches))),
+        Err(error) => {
+            // What cannot be read as a command line says nothing for sure, but a program that asked is told.
+            if error.use_stderr() && std::env::args().take_while(|word| word != "--").any(|word| word == "--json") {
+                output::json_line(&Failure::usage("wrong usage").why(error.to_string().trim_end()).problem());
+            }
+            error.exit()
+        }
     }
+}
+
+/// Whether the command, at whatever depth, was asked to print JSON.
+fn wants_json(matches: &ArgMatches) -> bool {
+    let here = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
+    here || matches.subcommand().is_some_and(|(_, deeper)| wants_json(deeper))
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -146,6 +160,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn json_is_asked_for_at_any_depth_and_not_by_a_guests_argument() {
+        let asks = |line: &str| {
+            let words = ["isopod"].into_iter().chain(line.split(' '));
+            super::wants_json(&super::Cli::command().get_matches_from(words))
+        };
+        assert!(["apps --json", "apps info shop --json", "config --json set A=1", "ps --json"].into_iter().all(asks));
+        assert!(["apps", "config set A=1", "run x.wasm --json", "up"].into_iter().all(|line| !asks(line)));
+    }
 
     #[test]
     fn the_app_and_the_host_may_stand_before_or_after_the_verb() {

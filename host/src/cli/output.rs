@@ -84,6 +84,11 @@ pub(crate) fn items(answer: &Value) -> &[Value] {
     answer.get("items").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// Says that a list goes on, and how to see it.
+pub(crate) fn more(shown: u16) -> String {
+    format!("the newest {shown}, and there are more: -n {}", shown.saturating_mul(5))
+}
+
 /// One field as a person reads it: nothing for what is missing, the bare text of strings.
 pub(crate) fn field(value: &Value, key: &str) -> String {
     match value.get(key) {

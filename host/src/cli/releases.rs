@@ -1,5 +1,7 @@
 //! `isopod releases`: the immutable releases of one app, newest first; one of them in full; what differs between two.
 
+use std::num::NonZeroU16;
+
 use clap::{Args, Subcommand};
 use isopod_policy::ReleaseNumber;
 use serde_json::Value;
@@ -17,14 +19,17 @@ Examples:
   isopod releases diff v5 v3     what differs between any two
   isopod rollback v3             makes a new release that is what v3 was";
 
+/// What fits on a screen.
+const RELEASES_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
+
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ReleasesArgs {
     #[command(subcommand)]
     command: Option<ReleasesCommand>,
-    /// How many releases to list
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
+    /// How many releases to list, the newest first
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = RELEASES_SHOWN)]
+    limit: NonZeroU16,
     #[command(flatten)]
     target: Target,
 }
@@ -48,7 +53,7 @@ enum ReleasesCommand {
 pub(crate) fn run(args: &ReleasesArgs) -> Result<(), Failure> {
     let app = args.target.look()?;
     match &args.command {
-        None => list(&app, args.limit),
+        None => list(&app, args.limit.get()),
         Some(ReleasesCommand::Diff { release, with }) => diff(&app, *release, *with),
         Some(ReleasesCommand::Info { release }) => {
             let answer = app.get(&format!("/releases/{release}"))?;
@@ -57,15 +62,15 @@ pub(crate) fn run(args: &ReleasesArgs) -> Result<(), Failure> {
     }
 }
 
-fn list(app: &RemoteApp, limit: u32) -> Result<(), Failure> {
-    let answer = app.get(&format!("/releases?limit={limit}"))?;
+fn list(app: &RemoteApp, limit: u16) -> Result<(), Failure> {
+    let answer = app.all("/releases", limit.into())?;
     app.show(&answer, || {
         let current = output::release(&app.get("")?, "release");
         let rows: Vec<Vec<String>> = output::items(&answer).iter().map(|release| row(release, &current)).collect();
         if rows.is_empty() {
             output::note("no releases yet; `isopod deploy` makes the first");
         } else if !field(&answer, "next").is_empty() {
-            output::note(&format!("the newest {limit}; more with -n {}", limit.saturating_mul(5).min(1000)));
+            output::note(&output::more(limit));
         }
         Ok(output::table(&["NAME", "STATE", "CAUSE", "WHEN", "BY"], &rows))
     })

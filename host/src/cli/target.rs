@@ -66,6 +66,11 @@ impl RemoteApp {
         self.client.get(&self.path(rest))?.success()
     }
 
+    /// A list of the app, as one answer of up to so many items.
+    pub(crate) fn all(&self, rest: &str, items_max: usize) -> Result<Value, Failure> {
+        self.client.all(&self.path(rest), items_max)
+    }
+
     pub(crate) fn post(&self, rest: &str, body: Option<&Value>) -> Result<Value, Failure> {
         self.client.send(Method::POST, &self.path(rest), body)?.success()
     }

@@ -182,6 +182,15 @@ mod tests {
         assert!(files.iter().all(|file| !file.path.contains("/target/")));
     }
 
+    /// What README calls the whole app is what a person then finds in the new project.
+    #[test]
+    fn the_readme_shows_the_first_app_as_it_is_written() {
+        let shown =
+            format!("```rust\n{}```\n", text(&files(Template::Http, &"greeter".parse().unwrap()), "src/lib.rs"));
+        let readme = include_str!("../../../README.md");
+        assert!(readme.contains(&shown), "README.md does not show:\n{shown}");
+    }
+
     #[test]
     fn names_that_no_package_can_have_get_a_prefix() {
         let package = |name: &str| Names::of(&name.parse().unwrap()).package;

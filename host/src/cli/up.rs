@@ -127,3 +127,38 @@ fn start_log(format: LogFormat, filter: &str) -> Result<()> {
     };
     started.map_err(|e| anyhow::anyhow!("the host's log can't be started: {e}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(folder: &std::path::Path, text: &str) -> Result<Config, config::ConfigError> {
+        let file = folder.join("isopod.conf");
+        std::fs::write(&file, text).unwrap();
+        Config::load(Overrides { data_dir: Some(folder.to_owned()), file: Some(file), ..Overrides::default() })
+    }
+
+    #[test]
+    fn the_documented_settings_are_the_defaults() {
+        let page = include_str!("../../../docs/configuration.md");
+        let shown = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let [documented, default] = [shown, ""].map(|text| format!("{:?}", load(folder.path(), text).unwrap()));
+        assert_eq!(documented, default);
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        let page = include_str!("../../../docs/configuration.md");
+        let folder = tempfile::tempdir().unwrap();
+        for (table, prefix) in [("", ""), ("[pushes]\n", "pushes."), ("[logs]\n", "logs.")] {
+            let error = load(folder.path(), &format!("{table}nonsense = 1\n")).unwrap_err().to_string();
+            let (_, known) =
+                error.split_once("expected one of").unwrap_or_else(|| panic!("no keys are named: {error}"));
+            let known = known.split('`').skip(1).step_by(2).filter(|key| !["pushes", "logs"].contains(key));
+            for key in known {
+                assert!(page.contains(&format!("| `{prefix}{key}`")), "{prefix}{key} is not in docs/configuration.md");
+            }
+        }
+    }
+}

@@ -22,7 +22,7 @@ pub enum StoreError {
     )]
     InUse { folder: PathBuf, pid: Option<u32> },
     /// A file or folder cannot be made, read or written.
-    #[error("{}: {detail}; check that it exists and belongs to the user who runs isopod", path.display())]
+    #[error("{}: {detail}", path.display())]
     File { path: PathBuf, detail: String },
     /// The disk has no room left. Nothing is damaged, and writing works again once there is room.
     #[error("the disk is full, so nothing was written; free some space below {} and try again", folder.display())]
@@ -133,6 +133,22 @@ pub enum StoreError {
     NotANumber { key: String },
 }
 
+/// What a failed call of the file system says, and what to do about it.
+fn explained(error: &io::Error) -> String {
+    let next = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "it cannot be written by the user who runs isopod; make it that user's own, or choose another folder with \
+             --data"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "it cannot be written, since its file system is mounted for reading only; choose another folder with --data"
+        }
+        io::ErrorKind::NotFound => "it is not there and cannot be made; choose another folder with --data",
+        _ => "check that the disk works, or choose another folder with --data",
+    };
+    format!("{error}; {next}")
+}
+
 fn process(pid: Option<u32>) -> String {
     match pid {
         Some(pid) => format!("another isopod (process {pid})"),
@@ -152,7 +168,7 @@ impl StoreError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() }
             }
-            _ => Self::File { path: path.to_owned(), detail: error.to_string() },
+            _ => Self::File { path: path.to_owned(), detail: explained(error) },
         }
     }
 
@@ -160,6 +176,9 @@ impl StoreError {
     pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() },
+            Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied) => {
+                Self::File { path: path.to_owned(), detail: explained(&io::ErrorKind::PermissionDenied.into()) }
+            }
             Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
                 Self::Damaged { detail: format!("{}: {error}", path.display()) }
             }
@@ -169,5 +188,18 @@ impl StoreError {
 
     pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
         Self::Damaged { detail: what.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_told_from_one_that_is_not_there() {
+        let told = |kind: io::ErrorKind| StoreError::file(Path::new("data/lock"), &kind.into()).to_string();
+        assert!(told(io::ErrorKind::PermissionDenied).contains("cannot be written by the user"));
+        assert!(told(io::ErrorKind::ReadOnlyFilesystem).contains("for reading only"));
+        assert!(told(io::ErrorKind::NotFound).contains("is not there"));
     }
 }

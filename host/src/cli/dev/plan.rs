@@ -6,6 +6,7 @@
 //!  build ended well ─┐
 //!  component changed ┴▶ quiet for 8 ms, or closed by its writer ──▶ push, one at a time
 //!  manifest changed ──▶ quiet for 30 ms ──▶ read it ──▶ build, or push where there is nothing to build
+//!                                              └─ not readable: nothing is built or pushed until it is
 //! ```
 //!
 //! A component is pushed whoever wrote it: our own build, or a compiler that somebody runs beside us.
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     builds: u32,
     building: Option<u32>,
     pushing: bool,
+    /// The manifest as it stands says nothing, so that whatever is due waits.
+    held: bool,
     manifest_due: Option<Instant>,
     build_due: Option<Instant>,
     push_due: Option<Instant>,
@@ -46,7 +49,16 @@ impl Plan {
     /// Begins with a build at once, or with a push where there is nothing to build.
     pub(crate) fn new(has_build: bool, now: Instant) -> Plan {
         let (build_due, push_due) = if has_build { (Some(now), None) } else { (None, Some(now)) };
-        Plan { has_build, builds: 0, building: None, pushing: false, manifest_due: None, build_due, push_due }
+        Plan {
+            has_build,
+            builds: 0,
+            building: None,
+            pushing: false,
+            held: false,
+            manifest_due: None,
+            build_due,
+            push_due,
+        }
     }
 
     /// A source file has changed. Later changes put the build off, so that it sees them all.
@@ -63,9 +75,22 @@ impl Plan {
 
     /// A changed manifest was read: it must reach the host even if the component stays the same.
     pub(crate) fn manifest_read(&mut self, has_build: bool, now: Instant) {
+        self.held = false;
         self.has_build = has_build;
-        let due = if has_build { &mut self.build_due } else { &mut self.push_due };
-        *due = Some(now);
+        // What a build leaves is pushed after it; until then the component is that of the manifest before.
+        (self.build_due, self.push_due) = if has_build { (Some(now), None) } else { (None, Some(now)) };
+    }
+
+    /// A changed manifest could not be read. What was built by the one before would be taken for what the person wants
+    /// now, so nothing is built or pushed until there is one that can be read.
+    pub(crate) fn manifest_unreadable(&mut self) {
+        self.held = true;
+        self.building = None;
+    }
+
+    /// Whether the manifest as it stands cannot be read.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
     }
 
     /// The component's file has changed; `closed` when its writer is known to be done with it.
@@ -93,8 +118,9 @@ impl Plan {
 
     /// When [`Plan::next`] is to be asked again even if nothing happens.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let push_due = self.push_due.filter(|_| !self.pushing);
-        [self.manifest_due, self.build_due, push_due].into_iter().flatten().min()
+        let push_due = self.push_due.filter(|_| !self.pushing && !self.held);
+        let build_due = self.build_due.filter(|_| !self.held);
+        [self.manifest_due, build_due, push_due].into_iter().flatten().min()
     }
 
     /// The next thing to do, until there is none.
@@ -102,6 +128,9 @@ impl Plan {
         if self.manifest_due.is_some_and(|due| due <= now) {
             self.manifest_due = None;
             return Some(Action::ReadManifest);
+        }
+        if self.held {
+            return None;
         }
         if !self.pushing && self.push_due.is_some_and(|due| due <= now) {
             self.push_due = None;
@@ -221,6 +250,39 @@ mod tests {
         assert_eq!(actions(&mut plan, now + SOURCE_QUIET), [Action::ReadManifest]);
         plan.manifest_read(false, now);
         assert_eq!(actions(&mut plan, now), [Action::Push]);
+    }
+
+    #[test]
+    fn nothing_is_built_or_pushed_while_the_manifest_cannot_be_read() {
+        let now = Instant::now();
+        let mut plan = built(now);
+        // An editor that saves through another file changes a source, too.
+        plan.source_changed(now);
+        plan.manifest_changed(now);
+        let later = now + SOURCE_QUIET;
+        assert_eq!(plan.next(later), Some(Action::ReadManifest));
+        plan.manifest_unreadable();
+        plan.source_changed(later);
+        plan.component_changed(true, later);
+        let much_later = later + SOURCE_QUIET * 10;
+        assert_eq!((plan.due(), actions(&mut plan, much_later)), (None, vec![]));
+        plan.manifest_changed(much_later);
+        assert_eq!(actions(&mut plan, much_later + SOURCE_QUIET), [Action::ReadManifest]);
+        plan.manifest_read(true, much_later);
+        assert_eq!(actions(&mut plan, much_later), [Action::Build(2)]);
+    }
+
+    #[test]
+    fn a_build_that_began_before_the_manifest_broke_counts_for_nothing() {
+        let now = Instant::now();
+        let mut plan = built(now);
+        plan.source_changed(now);
+        let later = now + SOURCE_QUIET;
+        assert_eq!(actions(&mut plan, later), [Action::Build(2)]);
+        plan.manifest_unreadable();
+        assert!(!plan.build_ended(2, true, later));
+        plan.manifest_read(true, later);
+        assert_eq!(actions(&mut plan, later), [Action::Build(3)]);
     }
 
     #[test]

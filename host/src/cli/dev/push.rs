@@ -15,8 +15,11 @@ use crate::cli::project::Project;
 
 /// What a push led to.
 pub(crate) enum Pushed {
-    /// The host has this component already.
-    Same,
+    /// The host was given this component before.
+    Same {
+        /// Whether it took it then.
+        taken: bool,
+    },
     /// The compiler is still writing; its next write will be seen.
     Unfinished,
     /// The new code serves.
@@ -76,7 +79,7 @@ impl Pusher {
         };
         let same = |(manifest, sent): &(String, Vec<u8>)| *manifest == project.manifest_text && *sent == component;
         if self.last.as_ref().is_some_and(same) {
-            return Pushed::Same;
+            return Pushed::Same { taken: self.taken };
         }
         if !is_whole(&component) {
             return Pushed::Unfinished;

@@ -35,6 +35,18 @@ pub(crate) struct Session {
     step: Option<Step>,
     /// When the change was seen that the next push carries.
     seen_at: Instant,
+    outcome: Outcome,
+}
+
+/// What the person knows of the latest build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It goes on, or it failed, or what came of it was told.
+    Known,
+    /// It ended well, and whether anything changed by it is not known yet.
+    Open,
+    /// Its component was pushed before it ended, and that was told.
+    ToldEarly,
 }
 
 impl Session {
@@ -48,8 +60,18 @@ impl Session {
         let now = Instant::now();
         let plan = Plan::new(project.manifest.build.is_some(), now);
         let builder = project.manifest.build.as_deref().map(Builder::new).transpose()?;
-        let mut session =
-            Session { project, plan, watch, builder, building: None, courier, happenings, step: None, seen_at: now };
+        let mut session = Session {
+            project,
+            plan,
+            watch,
+            builder,
+            building: None,
+            courier,
+            happenings,
+            step: None,
+            seen_at: now,
+            outcome: Outcome::Known,
+        };
         session.watch_component()?;
         Ok(session)
     }
@@ -128,21 +150,26 @@ impl Session {
         }
     }
 
+    /// Takes over a changed manifest. One that cannot be used is no reason to end: somebody may be in the middle of
+    /// typing it.
     fn read_manifest(&mut self) -> Result<(), Failure> {
-        let project = match Project::open(&self.project.folder) {
+        let read = Project::open(&self.project.folder).and_then(|project| {
+            same_name(&self.project, &project)?;
+            if project.manifest.build != self.project.manifest.build {
+                self.builder = project.manifest.build.as_deref().map(Builder::new).transpose()?;
+            }
+            Ok(project)
+        });
+        let project = match read {
             Ok(project) => project,
             Err(failure) => {
-                self.say(&failure.text());
-                return self.courier.show_error(failure.text());
+                self.cancel_build();
+                self.plan.manifest_unreadable();
+                let text = failure.text();
+                self.say(&format!("{text}{}\n", output::failed("the old code keeps serving")));
+                return self.courier.show_error(text);
             }
         };
-        if project.manifest.name != self.project.manifest.name {
-            let next = format!("start `isopod dev` again to serve it as {}", project.manifest.name);
-            return Err(Failure::new("the app's name has changed").next(next));
-        }
-        if project.manifest.build != self.project.manifest.build {
-            self.builder = project.manifest.build.as_deref().map(Builder::new).transpose()?;
-        }
         self.project = project;
         self.watch_component()?;
         self.seen_at = Instant::now();
@@ -164,6 +191,7 @@ impl Session {
         };
         let cancel = Cancel::default();
         self.building = Some(cancel.clone());
+        self.outcome = Outcome::Known;
         let step = if std::io::stderr().is_terminal() { Some(Step::spinner("building")) } else { None };
         let detail = step.as_ref().map(Step::handle);
         self.step = step;
@@ -197,13 +225,19 @@ impl Session {
         match result {
             Ok(built) => {
                 self.seen_at = now;
+                self.outcome = match self.outcome {
+                    Outcome::ToldEarly => Outcome::Known,
+                    Outcome::Known | Outcome::Open => Outcome::Open,
+                };
                 self.watch_component()?;
                 self.say(&format!("{}\n", output::done(&format!("built in {:.1} s", built.took.as_secs_f64()))));
                 Ok(())
             }
             Err(failed) => {
-                let BuildFailed { output, how } = failed;
-                self.say(&format!("{output}{}\n", output::failed(&format!("{how}; the old code keeps serving"))));
+                let next = if failed.began { String::new() } else { format!(" next: {}\n", failed.next()) };
+                let BuildFailed { output, how, .. } = failed;
+                let ended = output::failed(&format!("{how}; the old code keeps serving"));
+                self.say(&format!("{output}{ended}\n{next}"));
                 self.courier.show_error(if output.trim().is_empty() { how } else { output })
             }
         }
@@ -212,20 +246,39 @@ impl Session {
     fn pushed(&mut self, pushed: Pushed) -> Result<(), Failure> {
         self.plan.push_ended();
         match pushed {
-            // The sources may be back at what serves, so an error that is shown no longer holds.
-            Pushed::Same => return if self.building.is_none() { self.courier.clear_error() } else { Ok(()) },
-            Pushed::Unfinished => {}
+            Pushed::Same { taken } => self.pushed_nothing_new(taken),
+            Pushed::Unfinished => Ok(()),
             Pushed::Live { release, took } => {
                 let text = format!("{release} is live after {:.0} ms", took.as_secs_f64() * 1000.0);
                 self.say(&format!("{}\n", output::done(&text)));
+                self.told();
+                Ok(())
             }
             Pushed::Refused(failure) => {
                 let text = failure.text();
                 self.say(&format!("{text}{}\n", output::failed("the old code keeps serving")));
-                return self.courier.show_error(text);
+                self.told();
+                self.courier.show_error(text)
             }
         }
-        Ok(())
+    }
+
+    /// What came of the latest build is told, though it may not have ended yet.
+    fn told(&mut self) {
+        self.outcome = if self.building.is_some() { Outcome::ToldEarly } else { Outcome::Known };
+    }
+
+    fn pushed_nothing_new(&mut self, taken: bool) -> Result<(), Failure> {
+        if self.outcome == Outcome::Open {
+            let text = match taken {
+                true => "the code is the same, so nothing was reloaded",
+                false => "the code is the same, which the host did not take",
+            };
+            self.say(&format!("{text}\n"));
+            self.outcome = Outcome::Known;
+        }
+        // The sources may be back at what serves, so an error that is shown no longer holds; that of a manifest does.
+        if self.building.is_some() || self.plan.is_held() { Ok(()) } else { self.courier.clear_error() }
     }
 
     fn say(&self, text: &str) {
@@ -236,6 +289,34 @@ impl Session {
     }
 }
 
+/// A session serves one app. Under another name it would be another one, at another address.
+fn same_name(before: &Project, now: &Project) -> Result<(), Failure> {
+    let (before, now) = (&before.manifest.name, &now.manifest.name);
+    if before == now {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the app's name in isopod.toml has changed from {before} to {now}"))
+        .why(format!("this `isopod dev` serves {before}"))
+        .next(format!("name it {before} again, or stop with Ctrl-C and start `isopod dev` again to serve {now}")))
+}
+
 fn is_lock_file(path: &Path) -> bool {
     path.file_name().and_then(OsStr::to_str).is_some_and(|name| LOCK_FILES.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_name_is_refused_with_both_ways_on() {
+        let project = |name: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("isopod.toml"), format!("name = \"{name}\"\n")).unwrap();
+            Project::open(folder.path()).unwrap()
+        };
+        assert!(same_name(&project("shop"), &project("shop")).is_ok());
+        let text = same_name(&project("shop"), &project("sho")).unwrap_err().text();
+        assert!(text.contains("from shop to sho") && text.contains("name it shop again"), "{text}");
+    }
 }
