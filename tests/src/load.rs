@@ -6,6 +6,7 @@ use crate::{
     limits::{LOAD_ANSWERS_AFTER, LOAD_PAUSE},
     wait_for,
 };
+use serde_json::json;
 use std::{
     net::SocketAddr,
     sync::{
@@ -22,7 +23,7 @@ pub struct Load {
 }
 
 struct Client {
-    listen: SocketAddr,
+    to: SocketAddr,
     ask: Ask,
     answers: AtomicU64,
     stop: AtomicBool,
@@ -36,10 +37,22 @@ const FAILURES_KEPT: usize = 100;
 impl Load {
     /// Begins to ask for `/` of an app; `well` looks at each answer's text.
     pub fn on(host: &Host, app: &str, clients: usize, well: impl Fn(&str) -> bool + Clone + Send + 'static) -> Self {
+        Self::of(host.listen, &host.to_app(app, Ask::get("/")), clients, well)
+    }
+
+    /// Begins to send an app events, which are answered with 200.
+    pub fn of_events(host: &Host, app: &str) -> Self {
+        let event = json!({ "specversion": "1.0", "id": "1", "source": "/load", "type": "load" });
+        let ask = Ask::post(format!("/v1/apps/{app}/events")).body("application/cloudevents+json", event.to_string());
+        Self::of(host.admin, &ask.header("authorization", format!("Bearer {}", host.token)), 1, |_| true)
+    }
+
+    /// Begins to ask anything again and again.
+    pub fn of(to: SocketAddr, ask: &Ask, clients: usize, well: impl Fn(&str) -> bool + Clone + Send + 'static) -> Self {
         let start = |_| {
             let client = Arc::new(Client {
-                listen: host.listen,
-                ask: host.to_app(app, Ask::get("/")),
+                to,
+                ask: ask.clone(),
                 answers: AtomicU64::new(0),
                 stop: AtomicBool::new(false),
                 failed: Mutex::default(),
@@ -116,7 +129,7 @@ impl Client {
     fn ask_once(&self, wire: &mut Option<Wire>, well: impl Fn(&str) -> bool) -> Result<(), String> {
         let wire = match wire {
             Some(wire) => wire,
-            None => wire.insert(Wire::open(self.listen).map_err(|error| error.to_string())?),
+            None => wire.insert(Wire::open(self.to).map_err(|error| error.to_string())?),
         };
         wire.ask(&self.ask).map_err(|error| error.to_string())?;
         let answer = wire.answer().map_err(|broken| broken.to_string())?;

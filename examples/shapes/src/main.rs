@@ -1,19 +1,17 @@
 //! An app with all three entries that says which release answers, and whose health, answers and end are as its config
 //! vars HEALTH and SHAPE and its arguments say.
 
+mod health;
+
 use isopod_sdk::prelude::*;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 isopod_sdk::http!(app);
 isopod_sdk::events!(on_event);
 
-/// Calls of this instance's health check so far.
-static CHECKS: AtomicU32 = AtomicU32::new(0);
-
 async fn app(request: Request) -> Result<Response> {
     match request.path() {
-        "/healthz" => return health().await,
+        "/healthz" => return health::check().await,
         "/var" => return var(&request.query_param("name").unwrap_or_default()),
         "/ticks" => return Ok(Response::text(kv::open("default")?.increment("ticks", 0)?.to_string())),
         "/trap" => panic!("shapes was asked to panic"),
@@ -22,23 +20,6 @@ async fn app(request: Request) -> Result<Response> {
     }
     let text = |name: &str| config::get(name).unwrap_or_default();
     Ok(Response::text(format!("{} {}", text("ISOPOD_RELEASE"), text("GREETING"))))
-}
-
-async fn health() -> Result<Response> {
-    let call = CHECKS.fetch_add(1, Ordering::Relaxed) + 1;
-    let status = match config::get("HEALTH").as_deref() {
-        Some("fails") => 500,
-        Some("redirects") => return Ok(Response::see_other("/")),
-        Some("hangs") => {
-            sleep(Duration::MAX).await;
-            504
-        }
-        Some("fails-every-third") if call.is_multiple_of(3) => 500,
-        Some("late") if call < 3 => 503,
-        _ => 200,
-    };
-    println!("check {call}: {status}");
-    Ok(Response::text("as it was asked to be").with_status(status))
 }
 
 /// A config var, as `wasi:config` has it and as the environment has it.

@@ -2,13 +2,19 @@
 //! request fails.
 
 use crate::bundles::http_component;
-use isopod_tests::{Bundle, Host, Load, guest};
+use isopod_tests::{Ask, Bundle, Host, Load, bundle::QUICK_WEB, guest};
 use serde_json::{Value, json};
 
 const CLIENTS: usize = 3;
 
 fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
+}
+
+/// The same with a process type that takes events.
+fn with_worker(words: &str) -> Bundle {
+    let worker = "[processes.worker]\nentry = \"events\"\n";
+    Bundle::shapes(&format!("{QUICK_WEB}{worker}[config]\nGREETING = \"{words}\"\n"))
 }
 
 fn is_served(text: &str) -> bool {
@@ -21,8 +27,11 @@ fn no_request_fails_while_releases_config_scale_and_rollbacks_roll_out() {
     for app_type in ["staging", "production"] {
         let host = Host::start();
         host.create("shop", app_type);
-        host.deploy("shop", greeting("0"));
+        host.deploy("shop", with_worker("0"));
         let load = Load::on(&host, "shop", CLIENTS, is_served);
+        // Those take longer than a swap, so each of them meets some.
+        let slow = Load::of(host.listen, &host.to_app("shop", Ask::get("/slow")), 2, is_served);
+        let events = Load::of_events(&host, "shop");
         let mut release = 1;
         let mut rolled_out = |expected: &str| {
             release += 1;
@@ -30,7 +39,7 @@ fn no_request_fails_while_releases_config_scale_and_rollbacks_roll_out() {
             load.go_on();
         };
         for turn in 1..4 {
-            host.deploy("shop", greeting(&turn.to_string()));
+            host.deploy("shop", with_worker(&turn.to_string()));
             rolled_out(&turn.to_string());
             host.set_config("shop", &json!({ "GREETING": format!("set {turn}") })).expect(200);
             rolled_out(&format!("set {turn}"));
@@ -39,6 +48,8 @@ fn no_request_fails_while_releases_config_scale_and_rollbacks_roll_out() {
             host.rollback("shop", 1).expect(200);
             rolled_out("0");
         }
+        slow.finish();
+        events.finish();
         let requests = load.finish();
         assert!(requests > 100, "{requests} requests are no load");
         assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![13], "running"));

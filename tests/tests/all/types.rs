@@ -119,6 +119,23 @@ fn a_first_release_in_a_crash_loop_is_an_error_that_a_good_one_mends() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "v3 good");
 }
 
+/// What was stopped for good is not started again, and whatever makes a better release of it mends the app.
+#[test]
+fn an_app_in_error_is_mended_by_a_change_and_not_by_a_start() {
+    let host = Host::start();
+    host.deploy("shop", crashing("1"));
+    host.until_state("shop", "error");
+    host.activity_of("shop", "app-error");
+    let started = host.api(Ask::post("/v1/apps/shop/start"));
+    assert!(matches!(started.status, 202 | 409), "{started}");
+    host.until_state("shop", "error");
+    assert_eq!(host.current("shop"), [] as [u64; 0]);
+    let fixed = host.scale("shop", &json!({ "job": { "args": [] } })).expect(200).json();
+    assert_eq!(fixed["job"]["args"], json!([]));
+    assert_eq!((host.state("shop").as_str(), host.current("shop")), ("running", vec![2]));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 ");
+}
+
 /// B1: what was done, by whom and why, in the order in which it happened.
 #[test]
 fn the_activity_explains_every_change() {
