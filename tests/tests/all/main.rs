@@ -18,3 +18,4 @@ mod replies;
 mod requests;
 mod starting;
 mod streaming;
+mod terminal;
