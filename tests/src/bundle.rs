@@ -1,6 +1,11 @@
 //! Owns making what is uploaded: a bare component, or a `.tar.gz` of a manifest and a component.
 
+use crate::guest;
 use flate2::{Compression, write::GzEncoder};
+
+/// A process type whose health is known soon: no grace, and a short wait for an answer.
+pub const QUICK_WEB: &str =
+    "[processes.web]\nentry = \"http\"\nhealth = { path = \"/healthz\", grace = \"0ms\", timeout = \"500ms\" }\n";
 
 /// Something to upload, with its content type.
 #[derive(Debug, Clone)]
@@ -18,6 +23,17 @@ impl Bundle {
     /// An archive of a manifest and a component.
     pub fn archive(manifest: &str, component: &[u8]) -> Self {
         Self::archive_of(&[("isopod.toml", manifest.as_bytes()), ("component.wasm", component)])
+    }
+
+    /// The example `shapes` with these config vars in its manifest, and a health check without grace.
+    pub fn shape(config: &[(&str, &str)]) -> Self {
+        let vars: String = config.iter().map(|(key, value)| format!("{key} = \"{value}\"\n")).collect();
+        Self::shapes(&format!("{QUICK_WEB}[config]\n{vars}"))
+    }
+
+    /// The example `shapes` with this manifest, the name and grants aside.
+    pub fn shapes(manifest: &str) -> Self {
+        Self::archive(&format!("name = \"shapes\"\n{manifest}[grants]\nkeyvalue = true\n"), &guest("shapes"))
     }
 
     /// An archive of any files.

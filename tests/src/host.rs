@@ -21,21 +21,42 @@ pub struct Host {
 
 impl Host {
     /// Starts one with a new data folder.
+    #[track_caller]
     pub fn start() -> Self {
+        Self::start_pausing("")
+    }
+
+    /// Starts one whose work stops at these steps, as in `release-built=1*off->pause`, until it is killed.
+    #[track_caller]
+    pub fn start_pausing(steps: &str) -> Self {
+        Self::start_with(steps, "")
+    }
+
+    /// The same with settings, as they stand in a host's configuration file.
+    #[track_caller]
+    pub fn start_with(steps: &str, settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("isopod-test-").tempdir().expect("a folder can be made");
-        let data = folder.path().join("data");
-        Self { temporary: Some(folder), ..Self::on(&data) }
+        let (data, file) = (folder.path().join("data"), folder.path().join("host.toml"));
+        std::fs::write(&file, settings).expect("a file can be written");
+        Self { temporary: Some(folder), ..Self::on_with(&data, steps, Some(&file)) }
     }
 
     /// Starts one on this data folder.
-    ///
+    #[track_caller]
+    pub fn on(data: &Path) -> Self {
+        Self::on_with(data, "", None)
+    }
+
     /// # Panics
     /// Where it does not get ready.
     #[track_caller]
-    pub fn on(data: &Path) -> Self {
-        let folder = data.to_str().expect("test folders are text");
-        let args = ["up", "--data", folder, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let mut running = Running::start(program::command(&args));
+    fn on_with(data: &Path, steps: &str, settings: Option<&Path>) -> Self {
+        let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.arg("--data").arg(data).env("FAILPOINTS", steps);
+        if let Some(settings) = settings {
+            command.arg("--config").arg(settings);
+        }
+        let mut running = Running::start(command);
         let ready = running.line_on_stdout("isopod ready ");
         let address = |name: &str| {
             let found = ready.split(' ').find_map(|word| word.strip_prefix(name)).and_then(|text| text.parse().ok());

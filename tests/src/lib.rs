@@ -4,15 +4,18 @@
 //! The tests stand in `tests/all`; what they call stands here, so that a change of the API touches one place.
 
 pub mod bundle;
+pub mod control;
 pub mod guests;
 pub mod h2c;
 pub mod host;
 pub mod http;
 pub mod limits;
+pub mod load;
 pub mod neighbour;
 pub mod problem;
 pub mod program;
 pub mod push;
+pub mod sse;
 pub mod wait;
 pub mod wire;
 
@@ -20,7 +23,9 @@ pub use bundle::Bundle;
 pub use guests::guest;
 pub use host::Host;
 pub use http::{Answer, Ask, Broken};
+pub use load::Load;
 pub use neighbour::Neighbour;
 pub use push::Push;
-pub use wait::wait_for;
+pub use sse::Followed;
+pub use wait::{wait_for, wait_up_to};
 pub use wire::Wire;

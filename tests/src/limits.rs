@@ -6,6 +6,9 @@ use std::time::Duration;
 /// are busy; nothing is measured by it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a test waits for what comes with the next full minute.
+pub const MINUTE_PATIENCE: Duration = Duration::from_secs(90);
+
 /// How long a waiting test rests before it looks again.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -21,3 +24,10 @@ pub const NEIGHBOUR_ANSWERS_AFTER: u64 = 10;
 
 /// Bytes of a body that a test reads at most: far more than any sensible answer, far less than a flood.
 pub const BODY_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// How long a client of a load rests between two requests: several of them keep a host busy, and leave the CPU to what
+/// is tested under that load.
+pub const LOAD_PAUSE: Duration = Duration::from_millis(3);
+
+/// Answers that each client of a load must have had after the last change, at the least.
+pub const LOAD_ANSWERS_AFTER: u64 = 10;

@@ -203,6 +203,7 @@ impl Deployer {
             };
             if let Err(failure) = &done {
                 back_to_before(&entry, "the change was not rolled out");
+                deployer.start_if_wanted(&entry);
                 making.failed(failure).await;
                 let text = format!("a change was not rolled out: {wanted_for}: {failure}");
                 let data = json!({ "code": failure.code(), "cause": wanted_for, "by": asked_by });

@@ -158,6 +158,7 @@ impl Deployer {
         };
         if let Err(failure) = &done {
             back_to_before(entry, "the push failed");
+            self.start_if_wanted(entry);
             making.failed(failure).await;
         }
         done

@@ -100,6 +100,18 @@ impl Deployer {
         Ok(entry)
     }
 
+    /// Starts an app that somebody wanted started while a release was being made that then came to nothing.
+    pub(super) fn start_if_wanted(&self, entry: &Arc<Entry>) {
+        let wanted = {
+            let facts = entry.facts();
+            facts.intended == Intended::Running && facts.release.is_some() && facts.state == AppState::Stopped
+        };
+        if wanted && entry.step(AppEvent::Start, "asked for while a release was being made").is_ok() {
+            let (deployer, starting) = (self.clone(), Arc::clone(entry));
+            self.0.tasks.spawn(async move { deployer.bring_up(&starting).await });
+        }
+    }
+
     /// Stops an app: new requests are refused at once, accepted ones are finished.
     pub(crate) async fn stop(&self, name: &AppName, by: &str) -> Result<Arc<Entry>, DeployError> {
         let entry = self.app(name)?;

@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use isopod_policy::{AppEvent, AppName, ProcessName, PushEvent, ReleaseEvent};
-use isopod_store::{App, Control, Intended, Page, Push, Reason};
+use isopod_store::{App, Control, Intended, NewActivity, Page, Push, Reason};
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::{DeployError, Deployer, Entry, Failure, lifecycle::settle};
 use crate::limits;
@@ -63,6 +64,14 @@ impl Deployer {
         for push in pushes {
             let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
             control.advance_push(&push.id, PushEvent::Fail, Some(reason), Timestamp::now()).await?;
+            let activity = NewActivity {
+                app: Some(push.app.clone()),
+                kind: "push-failed".to_owned(),
+                text: format!("push {} failed: {failure}", push.id),
+                data: json!({ "push": push.id, "code": failure.code(), "by": push.created_by }),
+                at: Timestamp::now(),
+            };
+            control.append_activity(activity).await?;
             tracing::info!(app = %push.app, push = %push.id, "a push was interrupted by the host's stop and is failed");
         }
         Ok(())

@@ -108,7 +108,7 @@ fn a_failed_push_leaves_the_release_before_it_in_service() {
 }
 
 /// A component that serves HTTP as far as its types go; `core` is the module that is to do it.
-fn http_component(core: &str) -> Vec<u8> {
+pub(crate) fn http_component(core: &str) -> Vec<u8> {
     wat(&format!(
         r#"(component
             (import "wasi:http/types@0.2.0" (instance $types

@@ -16,7 +16,7 @@ pub(super) const TARGETS: [Target; 15] = [
     target(Contender::IsopodWasi02, 0.5, Contender::Axum),
     target(Contender::IsopodWasi02Fresh, 0.25, Contender::Axum),
     target(Contender::IsopodWasi03, 1.1, Contender::WasmtimeWasi03),
-    target(Contender::IsopodWasi03, 1.1, Contender::WasmtimeWasi03Tuned),
+    target(Contender::IsopodWasi03, 1.0, Contender::WasmtimeWasi03Tuned),
     target(Contender::IsopodSdk, 1.0, Contender::WasmtimeWasi02),
     target(Contender::IsopodSdk, 1.0, Contender::WasmtimeWasi02TunedReused),
     target(Contender::IsopodWasi02, 1.0, Contender::WasmtimeWasi02),

@@ -1,0 +1,141 @@
+//! A constant load: several closed-loop clients, each on a connection of its own that it keeps. Owns asking and counting;
+//! what an answer must be is the test's.
+
+use crate::{
+    Ask, Host, Wire,
+    limits::{LOAD_ANSWERS_AFTER, LOAD_PAUSE},
+    wait_for,
+};
+use serde_json::json;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+/// Clients that ask an app all the time.
+#[must_use = "only `finish` says whether all were answered well"]
+pub struct Load {
+    clients: Vec<(Arc<Client>, JoinHandle<()>)>,
+}
+
+struct Client {
+    to: SocketAddr,
+    ask: Ask,
+    answers: AtomicU64,
+    stop: AtomicBool,
+    /// What was not answered well.
+    failed: Mutex<Vec<String>>,
+}
+
+/// Failures of one client that are kept word for word.
+const FAILURES_KEPT: usize = 100;
+
+impl Load {
+    /// Begins to ask for `/` of an app; `well` looks at each answer's text.
+    pub fn on(host: &Host, app: &str, clients: usize, well: impl Fn(&str) -> bool + Clone + Send + 'static) -> Self {
+        Self::of(host.listen, &host.to_app(app, Ask::get("/")), clients, well)
+    }
+
+    /// Begins to send an app events, which are answered with 200.
+    pub fn of_events(host: &Host, app: &str) -> Self {
+        let event = json!({ "specversion": "1.0", "id": "1", "source": "/load", "type": "load" });
+        let ask = Ask::post(format!("/v1/apps/{app}/events")).body("application/cloudevents+json", event.to_string());
+        Self::of(host.admin, &ask.header("authorization", format!("Bearer {}", host.token)), 1, |_| true)
+    }
+
+    /// Begins to ask anything again and again.
+    pub fn of(to: SocketAddr, ask: &Ask, clients: usize, well: impl Fn(&str) -> bool + Clone + Send + 'static) -> Self {
+        let start = |_| {
+            let client = Arc::new(Client {
+                to,
+                ask: ask.clone(),
+                answers: AtomicU64::new(0),
+                stop: AtomicBool::new(false),
+                failed: Mutex::default(),
+            });
+            let (asking, well) = (Arc::clone(&client), well.clone());
+            (client, std::thread::spawn(move || asking.run(well)))
+        };
+        Self { clients: (0..clients).map(start).collect() }
+    }
+
+    /// Waits until each client was answered some times more.
+    pub fn go_on(&self) {
+        let answers = |client: &Client| client.answers.load(Ordering::Acquire);
+        let enough: Vec<u64> = self.clients.iter().map(|(client, _)| answers(client) + LOAD_ANSWERS_AFTER).collect();
+        wait_for("the load's answers", || {
+            let has_enough = |((client, thread), enough): (&(Arc<Client>, JoinHandle<()>), &u64)| {
+                answers(client) >= *enough || thread.is_finished()
+            };
+            self.clients.iter().zip(&enough).all(has_enough).then_some(())
+        });
+    }
+
+    /// Lets it go on for a moment and ends it. Gives the number of requests, and what of them failed.
+    pub fn end(mut self) -> (u64, Vec<String>) {
+        self.go_on();
+        self.stop();
+        let (mut answers, mut failed) = (0, Vec::new());
+        for (client, thread) in self.clients.drain(..) {
+            thread.join().expect("asking does not panic");
+            answers += client.answers.load(Ordering::Acquire);
+            failed.append(&mut client.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        (answers, failed)
+    }
+
+    /// Ends it, and gives the number of requests.
+    ///
+    /// # Panics
+    /// Where one of them failed.
+    #[track_caller]
+    pub fn finish(self) -> u64 {
+        let (requests, failed) = self.end();
+        assert!(failed.is_empty(), "{} of {requests} requests failed, the first: {}", failed.len(), failed[0]);
+        requests
+    }
+
+    fn stop(&self) {
+        self.clients.iter().for_each(|(client, _)| client.stop.store(true, Ordering::Release));
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Client {
+    fn run(&self, well: impl Fn(&str) -> bool) {
+        let mut wire = None;
+        while !self.stop.load(Ordering::Acquire) {
+            if let Err(failed) = self.ask_once(&mut wire, &well) {
+                wire = None;
+                let mut kept = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() < FAILURES_KEPT {
+                    kept.push(failed);
+                }
+            }
+            self.answers.fetch_add(1, Ordering::Release);
+            std::thread::sleep(LOAD_PAUSE);
+        }
+    }
+
+    fn ask_once(&self, wire: &mut Option<Wire>, well: impl Fn(&str) -> bool) -> Result<(), String> {
+        let wire = match wire {
+            Some(wire) => wire,
+            None => wire.insert(Wire::open(self.to).map_err(|error| error.to_string())?),
+        };
+        wire.ask(&self.ask).map_err(|error| error.to_string())?;
+        let answer = wire.answer().map_err(|broken| broken.to_string())?;
+        if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+            return Err(format!("the connection was closed, which costs its client a new one: {answer}"));
+        }
+        if answer.status == 200 && well(&answer.text()) { Ok(()) } else { Err(answer.to_string()) }
+    }
+}

@@ -1,0 +1,154 @@
+//! A host that is killed at each step of its work: it comes back with the app on one good release, the push ended, and
+//! the next push as good as any.
+
+use isopod_tests::{Ask, Bundle, Host, Push, wait_for};
+use serde_json::{Value, json};
+
+fn greeting(words: &str) -> Bundle {
+    Bundle::shape(&[("GREETING", words)])
+}
+
+/// A host with a first release in service, whose second one will be held at this step.
+fn about_to_hold(step: &str) -> Host {
+    let host = Host::start_pausing(&format!("{step}=1*off->pause"));
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("old"));
+    host
+}
+
+/// Waits until the second release's making stands at this step, as far as it can be seen from outside.
+fn until_held(host: &Host, push: &Push, step: &str) {
+    let said = |words: &str| host.push_now(push).log.iter().any(|line| line.contains(words));
+    let is_in = |state: &str| host.releases("shop").len() == 2 && host.release_state("shop", 2) == state;
+    wait_for(&format!("the push standing at {step}"), || {
+        let stands = match step {
+            "push-queued" => host.push_now(push).state == "queued",
+            "push-verified" => said("a component of"),
+            "release-built" => said("compiled in"),
+            "release-booted" => said("healthy"),
+            "release-commits" => said("healthy") && is_in("booted"),
+            "release-committed" => host.releases("shop").iter().any(|release| {
+                release["release"] == 2 && ["ready", "frozen"].iter().any(|state| release["state"] == *state)
+            }),
+            other => panic!("{other} is no step"),
+        };
+        stands.then_some(())
+    });
+}
+
+/// C4: nothing is ever in between.
+fn killed_at(step: &str, release: u64, answer: &str) {
+    let host = about_to_hold(step);
+    let push = host.push("shop", &greeting("new"));
+    until_held(&host, &push, step);
+    if step != "release-committed" {
+        assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old", "{step}: it serves while it is worked on");
+    }
+    let host = host.kill_and_restart();
+    assert_eq!(host.get("shop", "/").expect(200).text(), answer, "{step}");
+    assert_eq!(host.state("shop"), "running", "{step}");
+    assert_eq!(host.show("shop")["release"], release, "{step}");
+    assert_eq!(host.current("shop"), [release], "{step}");
+    for other in host.releases("shop").iter().filter(|other| other["release"] != release) {
+        let at_rest = ["retired", "build_error", "deployment_error"];
+        assert!(at_rest.iter().any(|state| other["state"] == *state), "{step}: {other}");
+        assert!(other["state"] == "retired" || other["reason"]["detail"].is_string(), "{step}: {other}");
+    }
+    let ended = host.push_now(&push);
+    if release == 2 {
+        assert_eq!((ended.state.as_str(), ended.release), ("completed", Some(2)), "{step}: {ended:?}");
+    } else {
+        assert_eq!(ended.state, "failed", "{step}: {ended:?}");
+        assert!(ended.reason.is_some_and(|reason| reason.len() > 20), "{step}: its reason says what to do");
+        let told = host.activity("shop").into_iter().find(|entry| entry["kind"] == "push-failed");
+        assert_eq!(told.map(|told| told["data"]["push"].clone()), Some(json!(push.id)), "{step}: it is explained");
+    }
+    let next = host.deploy("shop", greeting("newer"));
+    let number = next.release.expect("a completed push has a release");
+    assert!(number > release, "{step}: {next:?}");
+    assert_eq!(host.get("shop", "/").expect(200).text(), format!("v{number} newer"), "{step}");
+    assert_eq!(host.current("shop"), [number], "{step}");
+}
+
+#[test]
+fn killed_before_a_pushs_turn() {
+    killed_at("push-queued", 1, "v1 old");
+}
+
+#[test]
+fn killed_when_a_bundle_was_read() {
+    killed_at("push-verified", 1, "v1 old");
+}
+
+#[test]
+fn killed_when_a_release_was_built() {
+    killed_at("release-built", 1, "v1 old");
+}
+
+#[test]
+fn killed_when_a_releases_instances_were_well() {
+    killed_at("release-booted", 1, "v1 old");
+}
+
+#[test]
+fn killed_right_before_a_release_becomes_the_present_one() {
+    killed_at("release-commits", 1, "v1 old");
+}
+
+#[test]
+fn killed_right_after_a_release_became_the_present_one() {
+    killed_at("release-committed", 2, "v2 new");
+}
+
+/// H4: a change of config, formation or grants, or a rollback, takes the same road, so it breaks off the same way.
+#[test]
+fn killed_while_a_change_rolls_out() {
+    for (method, what, body) in [
+        ("PATCH", "config", json!({ "GREETING": "changed" })),
+        ("PATCH", "formation", json!({ "web": { "min": 2 } })),
+        ("POST", "rollback", json!({ "release": 1 })),
+    ] {
+        let host = Host::start_pausing("release-commits=2*off->pause");
+        host.deploy("shop", greeting("old"));
+        host.deploy("shop", greeting("good"));
+        let before = (host.config("shop"), host.formation("shop"));
+        let ask = Ask::new(method, format!("/v1/apps/shop/{what}")).json(&body);
+        let ask = ask.header("authorization", format!("Bearer {}", host.token));
+        let admin = host.admin;
+        let waiting = std::thread::spawn(move || ask.send(admin).map(|answer| answer.to_string()));
+        wait_for("the change's release", || {
+            (host.releases("shop").len() == 3 && host.release_state("shop", 3) == "booted").then_some(())
+        });
+        assert_eq!((host.config("shop"), host.formation("shop")), before, "{what}: not in force before it serves");
+        let host = host.kill_and_restart();
+        let answered = waiting.join().expect("asking does not panic");
+        assert!(answered.is_err(), "{what}: nothing was promised: {answered:?}");
+        assert_eq!(host.get("shop", "/").expect(200).text(), "v2 good", "{what}");
+        assert_eq!((host.config("shop"), host.formation("shop")), before, "{what}");
+        assert_eq!((host.current("shop"), host.release_state("shop", 3).as_str()), (vec![2], "deployment_error"));
+        host.set_config("shop", &json!({ "GREETING": "now" })).expect(200);
+        assert_eq!(host.get("shop", "/").expect(200).text(), "v4 now", "{what}");
+    }
+}
+
+/// Killed while nothing is under way, again and again: each start finds the same.
+#[test]
+fn killed_again_and_again() {
+    let mut host = Host::start();
+    host.deploy("shop", greeting("hello"));
+    host.scale("shop", &json!({ "web": { "min": 1 } })).expect(200);
+    // The addresses change with the ports.
+    let all = |host: &Host| host.releases("shop").into_iter().map(without_url).collect::<Vec<_>>();
+    let releases = all(&host);
+    for _ in 0..3 {
+        host = host.kill_and_restart();
+        assert_eq!(host.get("shop", "/").expect(200).text(), "v2 hello");
+        assert_eq!(all(&host), releases);
+        host.running_ids("shop", "web", 1);
+    }
+}
+
+fn without_url(mut release: Value) -> Value {
+    release["url"] = Value::Null;
+    release
+}

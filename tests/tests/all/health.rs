@@ -1,0 +1,53 @@
+//! Health checks that are not plainly yes or no: each is judged as its process type says, and says what was found.
+
+use isopod_tests::{Bundle, Host, Load, bundle::QUICK_WEB};
+use serde_json::Value;
+
+fn shape(health: &str, check: &str) -> Bundle {
+    let web = format!("[processes.web]\nentry = \"http\"\nmin = 1\nhealth = {{ path = \"/healthz\", {check} }}\n");
+    Bundle::shapes(&format!("{web}[config]\nHEALTH = \"{health}\"\n"))
+}
+
+/// H5: whatever is wrong with the new release's health, the old one keeps all traffic and the reason is told.
+#[test]
+fn a_health_check_that_is_not_passed_keeps_the_old_release_and_says_what_was_found() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::shape(&[]));
+    let load = Load::on(&host, "shop", 2, |text| text == "v1 ");
+    let quick = "grace = \"0ms\", timeout = \"200ms\"";
+    for (health, found) in [("fails", "500"), ("hangs", "200 ms"), ("redirects", "303")] {
+        let (code, reason) = host.deploy_in_vain("shop", &shape(health, quick));
+        assert_eq!(code, "health-check", "{health}");
+        for word in ["web", "/healthz", found] {
+            assert!(reason.contains(word), "{health}: {word:?} is not in: {reason}");
+        }
+        assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"), "{health}");
+    }
+    let nowhere = format!("{}\n", QUICK_WEB.replace("/healthz", "/trap"));
+    let (code, reason) = host.deploy_in_vain("shop", &Bundle::shapes(&nowhere));
+    assert_eq!(code, "health-check", "{reason}");
+    load.finish();
+}
+
+#[test]
+fn a_release_that_needs_a_moment_gets_its_grace() {
+    let host = Host::start();
+    host.deploy("shop", shape("late", "grace = \"20s\""));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 ");
+    let checks = |line: &Value| line["message"].as_str().is_some_and(|text| text == "check 3: 200");
+    host.log_line("shop", "the check that was passed", checks);
+}
+
+/// An instance is asked again and again; one bad answer is no verdict.
+#[test]
+fn a_check_that_fails_every_third_time_costs_nothing() {
+    let host = Host::start();
+    host.deploy("shop", shape("fails-every-third", "interval = \"1s\", threshold = 2"));
+    let ids = host.running_ids("shop", "web", 1);
+    let failed = |line: &Value| line["message"].as_str().is_some_and(|text| text == "check 3: 500");
+    host.log_line("shop", "the third check", failed);
+    let passed = |line: &Value| line["message"].as_str().is_some_and(|text| text == "check 4: 200");
+    host.log_line("shop", "the fourth check", passed);
+    assert_eq!(host.running_ids("shop", "web", 1), ids);
+    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"));
+}

@@ -1,0 +1,112 @@
+//! Instances: each with an id and a URL of its own, kept running whatever ends them.
+
+use isopod_tests::{Bundle, Host, bundle::QUICK_WEB, wait_for};
+use serde_json::{Value, json};
+
+/// Whether it is a process type and five characters that are not mistaken for each other.
+fn is_id(id: &str, process: &str) -> bool {
+    let rest = id.strip_prefix(process).and_then(|rest| rest.strip_prefix('-'));
+    rest.is_some_and(|rest| rest.len() == 5 && rest.chars().all(|c| "0123456789abcdefghjkmnpqrstvwxyz".contains(c)))
+}
+
+fn with_instances(count: u32) -> Host {
+    let host = Host::start();
+    host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}min = {count}\n")));
+    host
+}
+
+fn once_restarted(host: &Host, id: &str) -> Value {
+    wait_for("the instance's return", || {
+        host.instance("shop", id).filter(|seen| seen["state"] == "idle" && seen["restarts"].as_u64() >= Some(1))
+    })
+}
+
+/// E1, E3, H6.
+#[test]
+fn a_minimum_is_kept_warm_and_each_instance_is_told_and_reached() {
+    let host = with_instances(3);
+    let ids = host.running_ids("shop", "web", 3);
+    for id in &ids {
+        assert!(is_id(id, "web"), "{id}");
+        assert_eq!(ids.iter().filter(|other| *other == id).count(), 1, "ids are not given twice");
+        assert_eq!(host.get(&format!("{id}--shop"), "/").expect(200).text(), "v1 ");
+        let seen = host.instance("shop", id).expect("it is listed");
+        assert_eq!((&seen["release"], &seen["restarts"]), (&json!(1), &json!(0)), "{seen}");
+        assert_eq!(seen["requests"], 1, "requests are counted where they were answered: {seen}");
+        assert!(seen["memory_bytes"].as_u64() > Some(10_000) && seen["age_ms"].is_u64(), "{seen}");
+        assert!(seen["cpu_ms"].is_u64() && seen["started_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{seen}");
+        let url = format!("http://{id}--shop.localhost:{}/", host.listen.port());
+        assert_eq!(seen["url"], url);
+    }
+    host.get("web-00000--shop", "/").problem_of("shop", 404, "unknown-part");
+    host.get("cart-00000--shop", "/").problem_of("shop", 404, "unknown-part");
+}
+
+/// E3, E4: a crash keeps the id; so does a restart by hand.
+#[test]
+fn an_instance_comes_back_under_its_id() {
+    let host = with_instances(2);
+    let ids = host.running_ids("shop", "web", 2);
+    let own = format!("{}--shop", ids[0]);
+    host.get(&own, "/trap").problem_of("shop", 502, "app-failed");
+    once_restarted(&host, &ids[0]);
+    assert_eq!(host.get(&own, "/").expect(200).text(), "v1 ");
+    host.restart_instance("shop", &ids[1]).expect(202);
+    once_restarted(&host, &ids[1]);
+    let now = host.running_ids("shop", "web", 2);
+    assert!(now.iter().all(|id| ids.contains(id)), "{ids:?}, then {now:?}");
+    assert_eq!(host.current("shop"), [1], "nothing of that is a new release");
+    let told = host.activity_of("shop", "instance-restarted");
+    assert!(told["text"].as_str().is_some_and(|text| text.contains(&ids[1])), "{told}");
+    for unknown in ["web-00000", "web", "1"] {
+        host.restart_instance("shop", unknown).problem_of("shop", 404, "unknown-instance");
+    }
+    assert_eq!(host.state("shop"), "running", "B3");
+}
+
+#[test]
+fn a_restart_lets_the_instance_finish_what_it_does() {
+    let host = with_instances(1);
+    let id = host.running_ids("shop", "web", 1).remove(0);
+    let mut wire = host.wire();
+    wire.ask(&host.to_app(&format!("{id}--shop"), isopod_tests::Ask::get("/slow"))).expect("it can be sent");
+    let is_busy = || host.instance("shop", &id).filter(|seen| seen["state"] == "busy").map(drop);
+    wait_for("the request's begin", is_busy);
+    host.restart_instance("shop", &id).expect(202);
+    assert_eq!(wire.answer().expect("an answer").expect(200).text(), "v1 ");
+    once_restarted(&host, &id);
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 ");
+}
+
+#[test]
+fn scaling_makes_new_ids() {
+    let host = with_instances(2);
+    let before = host.running_ids("shop", "web", 2);
+    host.scale("shop", &json!({ "web": { "min": 3 } })).expect(200);
+    let after = host.running_ids("shop", "web", 3);
+    assert!(after.iter().all(|id| !before.contains(id)), "{before:?}, then {after:?}");
+    // Those of the release before are gone, so their URLs are too.
+    wait_for("the old ones' end", || (host.get(&format!("{}--shop", before[0]), "/").status == 404).then_some(()));
+}
+
+/// A command is a process type as others: it is kept running, with its arguments.
+#[test]
+fn a_command_runs_beside_the_web_and_is_kept_running() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}[processes.clock]\nentry = \"command\"\n")));
+    let id = host.running_ids("shop", "clock", 1).remove(0);
+    assert!(is_id(&id, "clock"), "{id}");
+    let says = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("shapes works as"));
+    let line = host.log_line("shop", "the command's own", says);
+    assert!(line["message"].as_str().is_some_and(|text| text.contains("clock")), "{line}");
+    host.restart_instance("shop", &id).expect(202);
+    wait_for("its second run", || (host.log("shop").iter().filter(|line| says(line)).count() >= 2).then_some(()));
+    assert_eq!(host.running_ids("shop", "clock", 1), [id]);
+    // One that has done its work begins again: it was not asked to run only once.
+    host.scale("shop", &json!({ "clock": { "args": ["0"] } })).expect(200);
+    let runs = |host: &Host| host.log("shop").iter().filter(|line| line["release"] == 2 && says(line)).count();
+    wait_for("two runs of the new release", || (runs(&host) >= 2).then_some(()));
+    assert_eq!((host.state("shop").as_str(), host.current("shop")), ("running", vec![2]));
+    host.stop_app("shop");
+    wait_for("an end of all instances", || host.instances("shop").is_empty().then_some(()));
+}

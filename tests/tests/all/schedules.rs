@@ -1,0 +1,107 @@
+//! Schedules: which there can be, that they last, and that they fire, each time once. Which times are meant by one is the
+//! policy's arithmetic.
+
+use isopod_tests::{Bundle, Host, guest, limits::MINUTE_PATIENCE, wait_up_to};
+use serde_json::json;
+
+#[test]
+fn a_schedule_is_listed_as_it_was_written_and_lasts() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::component(guest("shapes")));
+    for (name, schedule) in [
+        ("every-minute", "* * * * *"),
+        ("nightly", "0 3 * * *"),
+        ("mondays", "30 4 * * MON"),
+        ("leap-days", "0 0 29 2 *"),
+        ("often", "*/5 8-18 * * 1-5"),
+    ] {
+        let process = json!({ "name": name, "entry": "events", "schedule": schedule });
+        assert_eq!(host.add_process("shop", &process).expect(201).json()[name]["schedule"], schedule);
+    }
+    let command = json!({ "name": "report", "entry": "command", "schedule": "15 * * * *", "args": ["0"] });
+    assert_eq!(host.add_process("shop", &command).expect(201).json()["report"]["args"], json!(["0"]));
+    let before = host.formation("shop");
+    let host = host.kill_and_restart();
+    assert_eq!(host.formation("shop"), before);
+    host.deploy("shop", Bundle::component(guest("shapes")));
+    assert_eq!(host.formation("shop"), before, "also over a deploy");
+    host.scale("shop", &json!({ "nightly": { "schedule": null } })).expect(200);
+    assert!(host.formation("shop")["nightly"]["schedule"].is_null());
+}
+
+#[test]
+fn a_schedule_that_never_comes_is_refused() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::component(guest("shapes")));
+    for schedule in [
+        "",
+        "every day",
+        "0 3 * *",
+        "0 3 * * * *",
+        "60 * * * *",
+        "* 24 * * *",
+        "* * 0 * *",
+        "* * * 13 *",
+        "* * * * 8",
+        "*/0 * * * *",
+        "5-1 * * * *",
+        "0 0 30 2 *",
+        "0 0 31 2,4,6,9,11 *",
+        "-1 * * * *",
+        "@reboot",
+    ] {
+        let process = json!({ "name": "nightly", "entry": "events", "schedule": schedule });
+        let refused = host.add_process("shop", &process).problem_of("shop", 422, "bad-formation");
+        assert!(refused["detail"].as_str().is_some_and(|text| text.contains("schedule")), "{schedule:?}: {refused}");
+        host.scale("shop", &json!({ "worker": { "schedule": schedule } })).problem_of("shop", 422, "bad-formation");
+    }
+    for wrong in [json!(3), json!(["0 3 * * *"]), json!({ "cron": "0 3 * * *" })] {
+        let process = json!({ "name": "nightly", "entry": "events", "schedule": wrong });
+        host.add_process("shop", &process).problem_of("shop", 422, "bad-formation");
+    }
+    let manifest = "[processes.nightly]\nentry = \"events\"\nschedule = \"0 0 30 2 *\"\n";
+    let (code, reason) = host.deploy_in_vain("shop", &Bundle::shapes(manifest));
+    assert_eq!(code, "invalid-bundle", "{reason}");
+    assert!(reason.contains("schedule"), "{reason}");
+    assert_eq!(host.releases("shop").len(), 1);
+}
+
+/// A command with a schedule is not kept running: it waits for its time.
+#[test]
+fn what_has_a_schedule_waits_for_it() {
+    let host = Host::start();
+    let job = "[processes.web]\nentry = \"http\"\n[processes.job]\nentry = \"command\"\nschedule = \"0 0 29 2 *\"\n";
+    host.create("shop", "production");
+    host.deploy("shop", Bundle::shapes(job));
+    host.running_ids("shop", "web", 1);
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 ");
+    let ran = host.log("shop").iter().any(|line| line.to_string().contains("shapes works as"));
+    assert!(!ran, "it ran before its time");
+}
+
+/// H1: an event for a handler, a run for a command. Nothing comes sooner than the next full minute, so this takes up to
+/// one; it waits only.
+#[test]
+fn a_schedule_fires_once_in_its_minute() {
+    let host = Host::start();
+    let every_minute = "schedule = \"* * * * *\"\n";
+    host.deploy(
+        "shop",
+        Bundle::shapes(&format!(
+            "[processes.web]\nentry = \"http\"\n[processes.tick]\nentry = \"events\"\n{every_minute}\
+             [processes.job]\nentry = \"command\"\nargs = [\"0\"]\n{every_minute}"
+        )),
+    );
+    let ticks = |host: &Host| host.get("shop", "/ticks").expect(200).text();
+    let runs = |host: &Host| host.log("shop").iter().filter(|line| line["message"] == JOB).count();
+    let fired = wait_up_to(MINUTE_PATIENCE, "the next full minute", || {
+        let (ticks, runs) = (ticks(&host), runs(&host));
+        (ticks != "0" && runs > 0).then_some((ticks, runs))
+    });
+    assert_eq!(fired, ("1".to_owned(), 1));
+    let host = host.kill_and_restart();
+    assert_eq!((ticks(&host).as_str(), runs(&host)), ("1", 1), "a start is no reason to fire again");
+}
+
+/// What the command of `shapes` says when it begins.
+const JOB: &str = "shapes works as Some(\"job\")";

@@ -1,0 +1,243 @@
+//! An app's type and its life: what may be done in which state, and that every change is explained.
+
+use isopod_tests::{Ask, Bundle, Host, bundle::QUICK_WEB, guest, wait_for};
+use serde_json::{Value, json};
+
+fn greeting(words: &str) -> Bundle {
+    Bundle::shape(&[("GREETING", words)])
+}
+
+/// A command that ends with this status as soon as it is started, beside a web that is well.
+fn crashing(status: &str) -> Bundle {
+    Bundle::shapes(&format!("{QUICK_WEB}[processes.job]\nentry = \"command\"\nargs = [\"{status}\"]\n"))
+}
+
+/// A3.
+#[test]
+fn a_type_changes_only_while_the_app_is_stopped() {
+    let host = Host::start();
+    host.create("new", "dev");
+    host.set_type("new", "staging").expect(200);
+    host.deploy("shop", greeting("hello"));
+    let refused = host.set_type("shop", "production").problem_of("shop", 409, "not-stopped");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("running")), "{refused}");
+    assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("stop")), "{refused}");
+    assert_eq!(host.show("shop")["type"], "dev");
+    host.stop_app("shop");
+    assert_eq!(host.set_type("shop", "production").expect(200).json()["type"], "production");
+    for nonsense in ["prod", "", "Production"] {
+        assert!(matches!(host.set_type("shop", nonsense).status, 400 | 422), "{nonsense}");
+    }
+    let host = host.restart();
+    assert_eq!((host.state("shop"), &host.show("shop")["type"]), ("stopped".to_owned(), &json!("production")));
+    host.start_app("shop");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 hello", "A1: the same release");
+    assert_eq!(host.formation("shop")["web"]["min"], 1, "A6: kept warm from now on");
+    host.running_ids("shop", "web", 1);
+    let told = host.activity_of("shop", "app-type");
+    assert_eq!((&told["data"]["from"], &told["data"]["to"]), (&json!("dev"), &json!("production")), "{told}");
+}
+
+#[test]
+fn what_is_deployed_to_a_stopped_app_waits_for_its_start() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("one"));
+    host.stop_app("shop");
+    let push = host.deploy("shop", greeting("two"));
+    assert_eq!((push.release, host.state("shop").as_str()), (Some(2), "stopped"));
+    host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
+    host.set_config("shop", &json!({ "GREETING": "three" })).expect(200);
+    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![3], "stopped"));
+    assert!(host.instances("shop").is_empty(), "nothing runs of a stopped app");
+    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    assert_eq!(host.state("shop"), "stopped");
+    let host = host.restart();
+    assert_eq!(host.state("shop"), "stopped");
+    host.start_app("shop");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v3 three");
+}
+
+#[test]
+fn what_is_deployed_to_a_deleted_app_is_a_new_app() {
+    let host = Host::start();
+    host.create("shop", "production");
+    host.deploy("shop", greeting("old"));
+    host.set_config("shop", &json!({ "TOKEN": { "secret": "x" } })).expect(200);
+    host.api(Ask::new("DELETE", "/v1/apps/shop")).expect(204);
+    for what in ["", "/releases", "/formation", "/instances", "/config", "/activity"] {
+        host.api(Ask::get(format!("/v1/apps/shop{what}"))).problem_of("shop", 404, "unknown-app");
+    }
+    host.rollback("shop", 1).problem_of("shop", 404, "unknown-app");
+    host.get("v1--shop", "/").problem(404, "unknown-app");
+    let push = host.deploy("shop", Bundle::component(guest("shapes")));
+    assert!(push.created_app, "{push:?}");
+    assert_eq!(push.release, Some(1));
+    assert_eq!((host.config("shop"), host.show("shop")["type"].clone()), (json!({}), json!("dev")));
+    assert_eq!(host.get("shop", "/").text(), "v1 ");
+}
+
+/// D4: a release whose command ends badly again and again is taken back.
+#[test]
+fn a_crash_loop_brings_the_last_good_release_back() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("good"));
+    host.deploy("shop", crashing("1"));
+    let told = host.activity_of("shop", "release-returned");
+    assert_eq!((&told["data"]["release"], &told["data"]["bad"]), (&json!(1), &json!(2)), "{told}");
+    assert!(told["text"].as_str().is_some_and(|text| text.contains("job") && text.contains("status 1")), "{told}");
+    assert_eq!(host.release_state("shop", 2), "deployment_error");
+    assert_eq!(host.release("shop", 2)["reason"]["code"], "crash-loop");
+    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
+    assert!(host.instances("shop").iter().all(|instance| instance["process"] != "job"), "it is stopped for good");
+}
+
+/// B1, B2: with nothing to go back to the app is in error, says why, and a good release brings it back.
+#[test]
+fn a_first_release_in_a_crash_loop_is_an_error_that_a_good_one_mends() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.deploy("shop", crashing("1"));
+    host.until_state("shop", "error");
+    let error = host.show("shop")["error"].clone();
+    assert_eq!(error["cause"], "health-check", "{error}");
+    assert!(error["detail"].as_str().is_some_and(|detail| detail.contains("status 1")), "{error}");
+    host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
+    host.activity_of("shop", "app-error");
+    assert_eq!((host.release_state("shop", 1).as_str(), host.current("shop")), ("deployment_error", vec![]));
+    let host = host.restart();
+    assert_ne!(host.state("shop"), "running", "a release that was given up is not tried again by itself");
+    assert_eq!(host.current("shop"), [] as [u64; 0]);
+    // A bad push leaves the error, and a good one mends it.
+    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    assert_ne!(host.state("shop"), "running");
+    let push = host.deploy("shop", greeting("good"));
+    assert_eq!((push.release, host.state("shop").as_str()), (Some(3), "running"));
+    assert!(host.show("shop")["error"].is_null());
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v3 good");
+}
+
+/// What was stopped for good is not started again, and whatever makes a better release of it mends the app.
+#[test]
+fn an_app_in_error_is_mended_by_a_change_and_not_by_a_start() {
+    let host = Host::start();
+    host.deploy("shop", crashing("1"));
+    host.until_state("shop", "error");
+    host.activity_of("shop", "app-error");
+    let started = host.api(Ask::post("/v1/apps/shop/start"));
+    assert!(matches!(started.status, 202 | 409), "{started}");
+    host.until_state("shop", "error");
+    assert_eq!(host.current("shop"), [] as [u64; 0]);
+    let fixed = host.scale("shop", &json!({ "job": { "args": [] } })).expect(200).json();
+    assert_eq!(fixed["job"]["args"], json!([]));
+    assert_eq!((host.state("shop").as_str(), host.current("shop")), ("running", vec![2]));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 ");
+}
+
+/// B1: what was done, by whom and why, in the order in which it happened.
+#[test]
+fn the_activity_explains_every_change() {
+    let host = Host::start();
+    host.create("shop", "dev");
+    host.deploy("shop", greeting("one"));
+    host.stop_app("shop");
+    host.set_type("shop", "staging").expect(200);
+    host.start_app("shop");
+    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.set_config("shop", &json!({ "A": "1" })).expect(200);
+    host.rollback("shop", 1).expect(200);
+    let mut activity = host.activity("shop");
+    activity.retain(|entry| entry["kind"] != "app-state");
+    activity.reverse();
+    let kinds: Vec<&str> = activity.iter().filter_map(|entry| entry["kind"].as_str()).collect();
+    let expected = [
+        "app-created",
+        "app-deployed",
+        "app-stopped",
+        "app-type",
+        "app-started",
+        "push-failed",
+        "app-deployed",
+        "app-deployed",
+    ];
+    assert_eq!(kinds, expected);
+    for entry in &activity {
+        let has_text = |field: &str| entry[field].as_str().is_some_and(|text| !text.is_empty());
+        assert!(has_text("text") && has_text("at") && entry["data"].is_object() && entry["app"] == "shop", "{entry}");
+        assert!(entry["data"]["by"].is_string(), "who did it: {entry}");
+    }
+    let of = |number: usize| activity[number]["text"].as_str().unwrap_or_default();
+    assert!(of(1).contains("v1") && of(1).contains("push p-"), "{}", of(1));
+    assert!(of(6).contains("v3") && of(6).contains("v1") && of(6).contains("config changed: A"), "{}", of(6));
+    assert!(of(7).contains("v4") && of(7).contains("rollback to v1"), "{}", of(7));
+    let numbers: Vec<&Value> = [1, 6, 7].iter().map(|&at: &usize| &activity[at]["data"]["release"]).collect();
+    assert_eq!(numbers, [&json!(1), &json!(3), &json!(4)]);
+}
+
+/// B1: the states follow each other without a gap, each with its cause.
+#[test]
+fn every_state_of_an_app_is_told_with_its_cause() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("one"));
+    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.stop_app("shop");
+    host.start_app("shop");
+    host.deploy("shop", crashing("1"));
+    host.activity_of("shop", "release-returned");
+    let told = || host.activity("shop").into_iter().rev().filter(|entry| entry["kind"] == "app-state");
+    let word = |entry: &Value, field: &str| entry["data"][field].as_str().unwrap_or_default().to_owned();
+    let states = wait_for("the last state", || {
+        let states: Vec<String> = told().map(|entry| word(&entry, "to")).collect();
+        (states.iter().filter(|state| *state == "starting").count() == 1 && states.ends_with(&["running".to_owned()]))
+            .then_some(states)
+    });
+    let first: Vec<&str> = states.iter().map(String::as_str).take(8).collect();
+    let expected = ["deploying", "running", "deploying", "running", "stopped", "starting", "running", "deploying"];
+    assert_eq!(first, expected);
+    let mut before = "stopped".to_owned();
+    for entry in told() {
+        assert_eq!(word(&entry, "from"), before, "{entry}");
+        assert!(word(&entry, "cause").len() > 8, "{entry}");
+        before = word(&entry, "to");
+    }
+    assert_eq!(before, host.state("shop"));
+}
+
+/// B1: by whom, where several people have tokens of their own.
+#[test]
+fn whoever_asked_is_named() {
+    let host = Host::start();
+    let made = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ada", "role": "deploy" }))).expect(201).json();
+    let token = made["token"].as_str().expect("a token is shown once");
+    let bundle = greeting("one");
+    let push = Ask::post("/v1/apps/shop/pushes?wait=true").body(bundle.content_type, bundle.bytes);
+    host.api_with(token, push).expect(200);
+    let set = Ask::new("PATCH", "/v1/apps/shop/config").json(&json!({ "A": "1" }));
+    host.api_with(token, set).expect(200);
+    host.set_config("shop", &json!({ "A": "2" })).expect(200);
+    let by: Vec<Value> = host.releases("shop").iter().map(|release| release["created_by"].clone()).collect();
+    assert_eq!((&by[0], &by[1]), (&json!("ada"), &json!("ada")));
+    assert_ne!(by[2], "ada");
+    let told: Vec<Value> = host.activity("shop").iter().map(|entry| entry["data"]["by"].clone()).collect();
+    assert!(told.iter().filter(|by| **by == "ada").count() >= 3, "created, deployed and changed: {told:?}");
+}
+
+#[test]
+fn what_is_so_already_can_be_asked_for_again() {
+    let host = Host::start();
+    host.create("shop", "dev");
+    host.api(Ask::post("/v1/apps/shop/start")).problem_of("shop", 409, "no-release");
+    host.api(Ask::post("/v1/apps/shop/stop")).expect(202);
+    host.deploy("shop", greeting("hello"));
+    host.start_app("shop");
+    host.stop_app("shop");
+    host.stop_app("shop");
+    host.start_app("shop");
+    host.start_app("shop");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 hello");
+    let stops = host.activity("shop").iter().filter(|entry| entry["kind"] == "app-stopped").count();
+    assert_eq!(stops, 1, "what changes nothing is no change");
+}
