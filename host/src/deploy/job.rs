@@ -198,12 +198,13 @@ impl Deployer {
         let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
         tracing::info!(push = %live.id(), app = %live.entry.name, code = reason.code, "a push failed: {failure}");
         let text = format!("push {} failed: {failure}", live.id());
-        if let Err(refused) = live.step(PushEvent::Fail, Some(reason)).await {
-            tracing::error!(push = %live.id(), %refused, "a failed push could not be marked so");
-        }
+        // Recorded first: whoever sees the push failed finds the reason in the activity.
         if !matches!(failure, Failure::AppDeleted) {
             let data = json!({ "push": live.id(), "code": failure.code(), "by": live.created_by() });
             self.record(&live.entry, "push-failed", text, data).await;
+        }
+        if let Err(refused) = live.step(PushEvent::Fail, Some(reason)).await {
+            tracing::error!(push = %live.id(), %refused, "a failed push could not be marked so");
         }
     }
 }

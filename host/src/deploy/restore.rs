@@ -88,6 +88,14 @@ impl Deployer {
                 let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
                 let failed = ReleaseEvent::DeployFails;
                 control.step_release(&release.app, release.number, failed, Some(reason), Timestamp::now()).await?;
+                let activity = NewActivity {
+                    text: format!("{} was not finished: {}: {failure}", release.number, release.cause),
+                    app: Some(release.app.clone()),
+                    kind: "release-interrupted".to_owned(),
+                    data: json!({ "release": release.number, "code": failure.code(), "by": release.created_by }),
+                    at: Timestamp::now(),
+                };
+                control.append_activity(activity).await?;
                 tracing::info!(app = %release.app, release = %release.number, "the host's stop interrupted a release");
             }
         }

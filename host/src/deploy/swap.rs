@@ -100,13 +100,13 @@ impl Deployer {
                 let text = format!("{bad_number} is stopped, and there is no good release to go back to: {detail}");
                 drop(entry.traffic.set_stopped(format!("the app is in error: {}", ErrorCause::HealthCheck)));
                 entry.log.write(LogLine::host(&entry.name, text.clone()));
-                settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), &detail);
                 let failed = ReleaseEvent::DeployFails;
                 let marked =
                     self.0.parts.store.step_release(&entry.name, bad_number, failed, Some(reason), Timestamp::now());
                 if let Err(error) = marked.await {
                     tracing::error!(app = %entry.name, %error, "a failed release could not be marked so");
                 }
+                settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), &detail);
                 let data = json!({ "release": bad_number, "code": code, "detail": detail });
                 self.record(entry, "app-error", text, data).await;
             }

@@ -142,9 +142,8 @@ impl Shared {
             true => self.directory.get(&name.to_ascii_lowercase()),
         };
         let app = found.ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name))?;
-        let part =
-            part.ok_or_else(|| no_such_part(format!("`{host}` names no release and no instance of `{name}`")))?;
-        Ok((app, part))
+        let no_part = || no_such_part(format!("`{host}` names no release and no instance of `{name}`")).app(name);
+        Ok((app, part.ok_or_else(no_part)?))
     }
 
     async fn ask(
