@@ -244,9 +244,13 @@ fn show(common: &Common, answer: &Value, text: &str) {
     if common.json { output::json(answer) } else { output::emit(&format!("{text}\n")) }
 }
 
+/// The state, and of an app in error its cause in a word: the whole of it would make the table as wide as a sentence.
 fn state(app: &Value) -> String {
-    let error = error(app);
-    if error.is_empty() { field(app, "state") } else { format!("{} ({error})", field(app, "state")) }
+    let cause = match app.get("error") {
+        Some(error @ Value::Object(_)) => field(error, "cause"),
+        _ => error(app),
+    };
+    if cause.is_empty() { field(app, "state") } else { format!("{} ({cause})", field(app, "state")) }
 }
 
 /// The address of an app, if the host has told one.
@@ -279,9 +283,10 @@ mod tests {
 
     #[test]
     fn an_app_is_one_row() {
-        let app = json!({"name": "hello", "type": "dev", "state": "error", "error": "health check failed",
+        let app = json!({"name": "hello", "type": "dev", "state": "error",
+            "error": {"cause": "health-check", "detail": "GET /healthz answered 503 Service Unavailable"},
             "release": 2, "urls": ["http://hello.localhost:8080/"]});
-        let expected = ["hello", "dev", "error (health check failed)", "v2", "http://hello.localhost:8080/"];
+        let expected = ["hello", "dev", "error (health-check)", "v2", "http://hello.localhost:8080/"];
         assert_eq!(row(&app), expected);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Failure {
     log: Vec<String>,
     usage: bool,
     /// The problem as the host told it, for programs.
-    problem: Option<Value>,
+    problem: Option<Box<Value>>,
 }
 
 impl Failure {
@@ -89,7 +89,7 @@ impl Failure {
     /// The failure as programs read it: the host's own problem, or one of the same shape.
     pub(crate) fn problem(&self) -> Value {
         if let Some(problem) = &self.problem {
-            return problem.clone();
+            return Value::clone(problem);
         }
         let mut problem = json!({"type": "about:blank", "title": self.what});
         for (key, value) in [("detail", &self.why), ("hint", &self.next)] {
@@ -115,7 +115,7 @@ impl Failure {
         failure.why = text("detail").filter(|detail| *detail != title).map(str::to_owned);
         let code = text("type").and_then(|urn| urn.strip_prefix("urn:isopod:problem:")).unwrap_or_default();
         failure.next = next_here(code, text("app").unwrap_or("NAME")).or_else(|| text("hint").map(str::to_owned));
-        failure.problem = Some(body.clone());
+        failure.problem = Some(Box::new(body.clone()));
         // What this version does not offer is no trouble of the host.
         if let Some(id) = text("request_id").filter(|_| status >= 500 && status != 501) {
             let next = failure.next.take().map(|next| format!("{next}\n")).unwrap_or_default();

@@ -105,3 +105,28 @@ pub(crate) fn shown(path: &Path) -> String {
         None => path.display().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The blocks of a page that are marked as TOML.
+    fn blocks(page: &str) -> Vec<&str> {
+        page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+    }
+
+    #[test]
+    fn the_documented_manifests_can_be_read() {
+        let [whole, health] = blocks(include_str!("../../../docs/manifest.md"))[..] else {
+            panic!("blocks were added")
+        };
+        let manifest = Manifest::parse(whole).unwrap();
+        assert_eq!((manifest.processes.len(), &manifest.limits), (3, &isopod_policy::Limits::default()));
+        Manifest::parse(&format!("name = \"x\"\n[processes.web]\n{health}")).unwrap();
+        let [shop, schedule] = blocks(include_str!("../../../docs/operations.md"))[..] else {
+            panic!("blocks were added")
+        };
+        Manifest::parse(shop).unwrap();
+        Manifest::parse(&format!("name = \"x\"\n{schedule}")).unwrap();
+    }
+}

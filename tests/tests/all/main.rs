@@ -30,4 +30,5 @@ mod rolling;
 mod schedules;
 mod starting;
 mod streaming;
+mod terminal;
 mod types;

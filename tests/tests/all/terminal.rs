@@ -1,0 +1,104 @@
+//! The command line as people and programs meet it: what it asks for, what it says when it fails, and `isopod dev` while
+//! its manifest is being typed.
+
+use isopod_tests::{
+    Ask, Host, guest,
+    program::{self, Running},
+    wait_for,
+};
+use serde_json::Value;
+use std::{fs, net::SocketAddr, path::Path, process::Output};
+
+fn isopod(host: &Host, args: &[&str]) -> Output {
+    let mut command = program::command(args);
+    command.env("ISOPOD_HOST", format!("http://{}", host.admin)).env("ISOPOD_TOKEN", &host.token);
+    command.output().expect("the program can be run")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn nothing_is_destroyed_where_nobody_can_be_asked() {
+    let host = Host::start();
+    host.create("shop", "dev");
+    let refused = isopod(&host, &["apps", "destroy", "shop"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+    assert!(err(&refused).contains("isopod apps destroy shop --yes"), "{}", err(&refused));
+    host.show("shop");
+    assert!(isopod(&host, &["apps", "destroy", "shop", "--yes"]).status.success());
+    host.api(Ask::get("/v1/apps/shop")).problem(404, "unknown-app");
+}
+
+#[test]
+fn a_failure_is_told_in_commands_for_people_and_as_a_problem_for_programs() {
+    let host = Host::start();
+    let failed = isopod(&host, &["apps", "info", "nowhere", "--json"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(err(&failed).contains("`isopod apps`"), "{}", err(&failed));
+    let problem: Value = serde_json::from_slice(&failed.stdout).expect("standard output is JSON");
+    assert_eq!(problem["type"], "urn:isopod:problem:unknown-app");
+    let wrong = isopod(&host, &["logs", "--app", "nowhere", "--json", "--lines", "many"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let problem: Value = serde_json::from_slice(&wrong.stdout).expect("standard output is JSON");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("many")), "{problem}");
+}
+
+/// A project whose component is built already, served by `isopod dev`.
+struct Dev {
+    folder: tempfile::TempDir,
+    running: Running,
+}
+
+impl Dev {
+    const MANIFEST: &str = "name = \"typed\"\ncomponent = \"app.wasm\"\n";
+
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        fs::write(folder.path().join("isopod.toml"), Self::MANIFEST).expect("it can be written");
+        fs::write(folder.path().join("app.wasm"), guest("hello")).expect("it can be written");
+        let mut command = program::command(&["dev", "--listen", "127.0.0.1:0"]);
+        command.current_dir(folder.path());
+        let mut running = Running::start(command);
+        running.line_on_stdout("✓ v1 is live");
+        Self { folder, running }
+    }
+
+    /// Saves a file as many editors do: another one is written, and then takes its place.
+    fn save(&self, name: &str, content: impl AsRef<[u8]>) {
+        let (new, old) = (self.folder.path().join("saved-by-editor"), self.folder.path().join(name));
+        fs::write(&new, content).and_then(|()| fs::rename(&new, old)).expect("it can be written");
+    }
+
+    fn app(&self) -> Value {
+        let data = self.folder.path().join(".isopod");
+        let read = |name: &str| fs::read_to_string(Path::new(&data).join(name)).expect("the host has written it");
+        let admin: SocketAddr = read("admin.address").trim().parse().expect("an address");
+        let ask = Ask::get("/v1/apps/typed").header("authorization", format!("Bearer {}", read("admin.token").trim()));
+        ask.send(admin).expect("an answer").expect(200).json()
+    }
+
+    fn wait_for_build_error(&self, words: &str) {
+        let shown = |app: Value| app["build_error"].as_str().is_some_and(|error| error.contains(words));
+        wait_for(&format!("a build error with {words:?}"), || shown(self.app()).then_some(()));
+    }
+}
+
+/// I3: whatever is saved meanwhile, the old code serves and the error stays until there is a manifest again.
+#[test]
+fn dev_holds_everything_while_its_manifest_cannot_be_used() {
+    let mut dev = Dev::start();
+    dev.save("isopod.toml", "name = \"typed\"\ncomponent = \"app.wasm\"\nkomponent = 1\n");
+    dev.running.line_on_stdout("error: isopod.toml cannot be used");
+    dev.wait_for_build_error("komponent");
+    // New code waits, too: it might want what the manifest is about to say.
+    dev.save("app.wasm", guest("hello-wasi02"));
+    dev.save("isopod.toml", Dev::MANIFEST.replace("typed", "typ"));
+    dev.running.line_on_stdout("error: the app's name in isopod.toml has changed from typed to typ");
+    dev.wait_for_build_error("typed to typ");
+    assert_eq!(dev.app()["release"], 1);
+    dev.save("isopod.toml", Dev::MANIFEST);
+    dev.running.line_on_stdout("✓ v2 is live");
+    assert_eq!((&dev.app()["release"], &dev.app()["build_error"]), (&Value::from(2), &Value::Null));
+}
