@@ -19,7 +19,7 @@ use crate::limits;
 /// What is wrong with a request, before anything was done about it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadRequest {
-    #[error("the body is no JSON that fits: {detail} (line {line}, column {column})")]
+    #[error("the body is no JSON that fits: {detail}{}", place(*line, *column))]
     Json { detail: String, line: usize, column: usize },
     #[error("the content type is {got}, but this route takes {wanted}")]
     ContentType { got: String, wanted: &'static str },
@@ -163,6 +163,11 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+/// Where in the body something is, as far as it is known: what has no place is wrong with the whole.
+fn place(line: usize, column: usize) -> String {
+    if line == 0 { String::new() } else { format!(" (line {line}, column {column})") }
 }
 
 #[cfg(test)]

@@ -131,9 +131,9 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Starts the instances that each process type is to have from the beginning, at least one, a few at a time, and asks
-/// each whether it is well. Says how many there are.
-pub(super) async fn warm_up(planned: &mut [Planned], isolation: Isolation) -> Result<usize, Failure> {
+/// Starts the instances that each process type is to have from the beginning, at least one, a few at a time. Says how
+/// many they are.
+pub(super) async fn start_all(planned: &mut [Planned], isolation: Isolation) -> Result<usize, Failure> {
     let mut count = 0;
     for planned in planned.iter_mut() {
         let wanted = match (planned.process.entry, isolation) {
@@ -142,27 +142,37 @@ pub(super) async fn warm_up(planned: &mut [Planned], isolation: Isolation) -> Re
             (ProcessEntry::Http | ProcessEntry::Events, Isolation::Request) => 1,
             (ProcessEntry::Http | ProcessEntry::Events, Isolation::Reuse) => planned.scale.min.max(1) as usize,
         };
-        let (name, process, program) = (&planned.name, &planned.process, &planned.program);
-        let warm: Vec<Option<Box<Instance>>> = futures::stream::iter(0..wanted)
-            .map(|_| start_well(name, process, program))
-            .buffer_unordered(limits::SURGE_INSTANCES)
-            .try_collect()
-            .await?;
+        let program = &planned.program;
+        let started = futures::stream::iter(0..wanted).map(|_| start(program));
+        planned.warm = started.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
         count += wanted;
-        planned.warm = warm.into_iter().flatten().collect();
     }
     Ok(count)
 }
 
-/// Starts an instance that is well. It is asked again while its grace lasts, and a few times in any case.
-async fn start_well(
+/// Asks each instance that was started whether it is well, and keeps those that are fit to serve.
+pub(super) async fn check_all(planned: &mut [Planned]) -> Result<(), Failure> {
+    for planned in planned.iter_mut() {
+        let warm = std::mem::take(&mut planned.warm);
+        let (name, process, program) = (&planned.name, &planned.process, &planned.program);
+        let asked = futures::stream::iter(warm).map(|instance| well(name, process, program, instance));
+        let well: Vec<Option<Box<Instance>>> = asked.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
+        planned.warm = well.into_iter().flatten().collect();
+    }
+    Ok(())
+}
+
+/// Waits until an instance, or the one that follows it, is well. It is asked while its grace lasts, and a few times in
+/// any case.
+async fn well(
     name: &ProcessName,
     process: &Process,
     program: &Program,
+    instance: Box<Instance>,
 ) -> Result<Option<Box<Instance>>, Failure> {
     let begun = Instant::now();
     let grace = process.health.as_ref().map_or(std::time::Duration::ZERO, |health| health.grace);
-    let mut spare = Some(start(program).await?);
+    let mut spare = Some(instance);
     let mut attempts = 0;
     loop {
         let instance = match spare.take() {

@@ -228,10 +228,13 @@ fn formation_cause(before: &Formation, after: &Formation, app_type: AppType, lim
     let said = after.iter().filter_map(|(name, now)| {
         let then = before.get(name)?;
         let scaled = (then.min, then.max) != (now.min, now.max);
-        match scaled {
-            true => Some(format!("{name} scaled from {}..{} to {}..{}", then.min, then.max, now.min, now.max)),
-            false if then != now => Some(format!("{name} updated")),
-            false => None,
+        let updated = (&then.health, &then.schedule, &then.args) != (&now.health, &now.schedule, &now.args);
+        let counts = format!("{name} scaled from {}..{} to {}..{}", then.min, then.max, now.min, now.max);
+        match (scaled, updated) {
+            (true, true) => Some(format!("{counts} and updated")),
+            (true, false) => Some(counts),
+            (false, true) => Some(format!("{name} updated")),
+            (false, false) => None,
         }
     });
     format!("formation changed: {}", said.collect::<Vec<_>>().join(", "))

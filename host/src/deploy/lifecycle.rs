@@ -230,7 +230,8 @@ impl Deployer {
         let formation = verify::formation_of(&manifest, &info.entries)?;
         let content = activate::Content { manifest: &manifest, config: &release.config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
-        activate::warm_up(&mut planned, manifest.isolation).await?;
+        activate::start_all(&mut planned, manifest.isolation).await?;
+        activate::check_all(&mut planned).await?;
         Ok(dispatch::Running::new(Some(number), program, manifest.isolation, planned))
     }
 

@@ -135,9 +135,10 @@ impl Deployer {
         begin_deploying(entry, &format!("{number} is brought into service: {cause}"))?;
         let content = activate::Content { manifest: &manifest, config: &config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
+        let started = activate::start_all(&mut planned, manifest.isolation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
-        let warmed = activate::warm_up(&mut planned, manifest.isolation).await?;
-        making.say(match warmed {
+        activate::check_all(&mut planned).await?;
+        making.say(match started {
             0 => "there is nothing to ask for its health".to_owned(),
             1 => "a new instance started and is healthy".to_owned(),
             more => format!("{more} new instances started and are healthy"),

@@ -126,7 +126,13 @@ impl Command {
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {
-        (0..self.copies.len()).filter_map(|copy| self.place(copy)).map(|place| place.seen()).collect()
+        let places = (0..self.copies.len()).filter_map(|copy| self.place(copy));
+        let seen = places.map(|place| match place.seen() {
+            // Between two runs of its schedule it waits, and nothing of it is being started again.
+            waiting if self.definition.schedule.is_some() && !place.is_busy => Seen { state: "idle", ..waiting },
+            seen => seen,
+        });
+        seen.collect()
     }
 
     fn place(&self, copy: usize) -> Option<MutexGuard<'_, Place>> {
