@@ -224,13 +224,17 @@ impl Deployer {
     /// with those before it that had no time to do so themselves.
     pub(super) fn put_in_service(&self, entry: &Arc<Entry>, running: Arc<Running>) {
         running.keep(&self.0.troubles);
-        let Some(before) = entry.traffic.install(Arc::clone(&running)) else { return };
-        let too_many = {
+        let before = entry.traffic.install(Arc::clone(&running));
+        let (nothing_to_watch, too_many) = {
             let mut earlier = entry.earlier();
-            earlier.push(before);
+            earlier.extend(before);
             // The oldest one has proven well, so it stays.
-            (earlier.len() > limits::EARLIER_RELEASES_MAX).then(|| earlier.remove(1))
+            let too_many = (earlier.len() > limits::EARLIER_RELEASES_MAX).then(|| earlier.remove(1));
+            (earlier.is_empty(), too_many)
         };
+        if nothing_to_watch {
+            return;
+        }
         if let Some(too_many) = too_many {
             self.in_background(async move { too_many.wind_down().await });
         }

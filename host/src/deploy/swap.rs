@@ -140,7 +140,11 @@ impl Deployer {
     }
 
     /// The release that served last before this one and was well, ready to serve.
-    async fn last_good(&self, entry: &Arc<Entry>, bad: ReleaseNumber) -> Option<(Option<ReleaseNumber>, Arc<Running>)> {
+    pub(super) async fn last_good(
+        &self,
+        entry: &Arc<Entry>,
+        bad: ReleaseNumber,
+    ) -> Option<(Option<ReleaseNumber>, Arc<Running>)> {
         let stamps = self.0.parts.store.release_stamps(&entry.name).await.ok()?;
         let mut good: Vec<_> = stamps
             .into_iter()

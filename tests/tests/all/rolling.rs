@@ -163,3 +163,24 @@ fn a_fault_is_taken_back_though_another_release_came_right_after_it() {
     let told: Vec<_> = host.activity("shop").into_iter().filter(|entry| entry["kind"] == "release-returned").collect();
     assert_eq!(told.len(), 2, "{told:?}");
 }
+
+/// Neither a crash of the host nor a stop right after the swap ends the watch over a new release.
+#[test]
+fn a_bad_release_is_taken_back_though_the_host_crashed_or_the_app_was_stopped_meanwhile() {
+    let host = Host::start();
+    for app in ["shop", "store"] {
+        host.create(app, "production");
+        host.deploy(app, greeting("good"));
+        host.set_config(app, &json!({ "SHAPE": "trap" })).expect(200);
+    }
+    host.stop_app("store");
+    host.start_app("store");
+    let load = Load::on(&host, "store", CLIENTS, is_served);
+    wait_for("the release that was well", || (host.current("store") == [1]).then_some(()));
+    drop(load.end());
+    let host = host.kill_and_restart();
+    let load = Load::on(&host, "shop", CLIENTS, is_served);
+    wait_for("the release that was well", || (host.current("shop") == [1]).then_some(()));
+    drop(load.end());
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
+}
