@@ -56,7 +56,7 @@ impl Service {
             match accepted {
                 Some((stream, slot)) => serve(stream, slot, router.clone(), &graceful),
                 // Out of file descriptors, most likely: a pause lets others close theirs.
-                None => tokio::time::sleep(Duration::from_millis(50)).await,
+                None => tokio::time::sleep(limits::ACCEPT_PAUSE).await,
             }
         }
         drop(self.listener);
