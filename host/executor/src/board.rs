@@ -1,0 +1,87 @@
+//! What I/O threads may know about the fair threads' queue without its lock. Written under the lock, read by anyone; what
+//! is read may be a moment old, which moves a call too early or too late and harms nothing.
+
+use crate::{
+    class::{Class, PerClass},
+    fair::Level,
+    ledger::Ledger,
+    place::Facts,
+    sync::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
+
+/// On cache lines of its own: every call reads it.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Board {
+    classes: PerClass<Posted>,
+    inline_pull_ns: AtomicU64,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Posted {
+    minimum_ns: AtomicU64,
+    active: AtomicU32,
+    waiting: AtomicU32,
+}
+
+// As for the ledger: each number is right by itself.
+const ANY_ORDER: Ordering = Ordering::Relaxed;
+
+impl Board {
+    pub(crate) fn post(&self, class: Class, level: Level) {
+        let posted = &self.classes[class];
+        posted.minimum_ns.store(level.minimum_ns, ANY_ORDER);
+        posted.active.store(u32::try_from(level.active).unwrap_or(u32::MAX), ANY_ORDER);
+        posted.waiting.store(u32::try_from(level.waiting).unwrap_or(u32::MAX), ANY_ORDER);
+    }
+
+    pub(crate) fn active(&self, class: Class) -> u32 {
+        self.classes[class].active.load(ANY_ORDER)
+    }
+
+    pub(crate) fn waiting(&self, class: Class) -> u32 {
+        self.classes[class].waiting.load(ANY_ORDER)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, ANY_ORDER);
+    }
+
+    /// Whether the fair threads take nothing more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(ANY_ORDER)
+    }
+
+    /// What decides about the next poll of a call.
+    pub(crate) fn facts(&self, ledger: &Ledger, class: Class, burst_ns: u64) -> Facts {
+        let others_active = self.active(class) > u32::from(ledger.is_active(class));
+        let lead_ns = match others_active {
+            true => ledger.virtual_ns(class).saturating_sub(self.minimum_ns(class)),
+            false => 0,
+        };
+        let pull_waits = self.waiting(Class::Pull) > 0;
+        Facts { typical_ns: ledger.typical_ns(class), burst_ns, lead_ns, others_active, pull_waits }
+    }
+
+    /// Charges a poll on an I/O thread.
+    pub(crate) fn charge(&self, ledger: &Ledger, class: Class, cpu_ns: u64, debt_max_ns: u64) {
+        if self.active(class) > 0 {
+            ledger.charge(class, cpu_ns, self.minimum_ns(class), debt_max_ns);
+        } else {
+            ledger.count(class, cpu_ns);
+        }
+        if class == Class::Pull && self.waiting(Class::Push) > 0 {
+            self.inline_pull_ns.fetch_add(cpu_ns, ANY_ORDER);
+        }
+    }
+
+    /// What pull work used on I/O threads while push work waited, since it was last asked.
+    pub(crate) fn take_inline_pull_ns(&self) -> u64 {
+        if self.inline_pull_ns.load(ANY_ORDER) == 0 { 0 } else { self.inline_pull_ns.swap(0, ANY_ORDER) }
+    }
+
+    fn minimum_ns(&self, class: Class) -> u64 {
+        self.classes[class].minimum_ns.load(ANY_ORDER)
+    }
+}
