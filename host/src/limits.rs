@@ -182,6 +182,12 @@ pub(crate) const TROUBLES_WAITING: usize = 64;
 /// the host's own log says.
 pub(crate) const STATE_CHANGES_WAITING: usize = 4_096;
 
+/// How long an app whose minimum is 0 goes unasked before it is frozen, unless configured.
+pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(60);
+
+/// How often it is looked for apps to freeze at most; half the time after which they are, where that is shorter.
+pub(crate) const FREEZE_LOOK: Duration = Duration::from_secs(5);
+
 /// How often an instance with a check of its own is asked whether it is well, where the process type doesn't say.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
