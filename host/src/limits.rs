@@ -188,6 +188,16 @@ pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(60);
 /// How often it is looked for apps to freeze at most; half the time after which they are, where that is shorter.
 pub(crate) const FREEZE_LOOK: Duration = Duration::from_secs(5);
 
+/// Releases of one app that wait to serve again while a newer one is watched. Beyond it the second oldest is let go.
+pub(crate) const EARLIER_RELEASES_MAX: usize = 4;
+
+/// How long after its first swap a release's crash loops take it out of service. Later ones do not: what ran well for so
+/// long mostly fails for a cause outside of it.
+pub(crate) const RELEASE_FRESH: Duration = Duration::from_secs(60);
+
+/// How long a process type that can't be kept going rests before it is tried again.
+pub(crate) const CRASH_LOOP_PAUSE: Duration = Duration::from_secs(60);
+
 /// How often an instance with a check of its own is asked whether it is well, where the process type doesn't say.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -136,6 +136,8 @@ pub(crate) fn map(engine: &wasmtime::Engine, code: &Path) -> wasmtime::Result<Co
 /// Writes a file that is there whole or not at all, even for a reader in another process.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
+    // It is only a cache, so somebody may have removed it.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

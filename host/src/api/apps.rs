@@ -148,7 +148,11 @@ pub(super) async fn stop(
     Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
 }
 
-pub(super) async fn delete(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<StatusCode, Error> {
-    api.deployer.delete(&app_name(&app)?).await?;
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    Caller(by): Caller,
+    Path(app): Path<String>,
+) -> Result<StatusCode, Error> {
+    api.deployer.delete(&app_name(&app)?, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -57,7 +57,21 @@ impl Deployer {
         config: &ConfigVars,
     ) -> Result<Vec<(String, String)>, Failure> {
         let secrets = self.0.parts.store.secrets();
-        let variables = config.effective(&manifest.config, |key, sealed| secrets.unseal(&entry.name, key, sealed))?;
-        Ok(variables.into_iter().collect())
+        let mut lost = Vec::new();
+        let variables = config.effective(&manifest.config, |key, sealed| {
+            let opened = secrets.unseal(&entry.name, key, sealed);
+            Ok::<_, Failure>(opened.unwrap_or_else(|error| {
+                lost.push((key.to_owned(), error));
+                String::new()
+            }))
+        })?;
+        // All of them are named: setting one again is of no use while another can't be opened.
+        match lost.first() {
+            None => Ok(variables.into_iter().collect()),
+            Some((_, error)) => Err(Failure::SecretsLost {
+                keys: lost.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(" "),
+                why: error.to_string(),
+            }),
+        }
     }
 }

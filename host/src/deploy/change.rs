@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use isopod_policy::{
-    AppName, AppType, ConfigChange, ConfigVars, Formation, FormationChange, Grants, Limits, Manifest, NewProcess,
-    ProcessName, ReleaseNumber, ReleaseState, config_vars::Applied, formation,
+    AppName, AppType, ConfigChange, ConfigVars, Formation, FormationChange, Limits, Manifest, NewProcess, ProcessName,
+    ReleaseNumber, ReleaseState, config_vars::Applied, formation,
 };
 use isopod_store::{Control, Release};
 use jiff::Timestamp;
@@ -121,8 +121,8 @@ impl Deployer {
                 format!("formation changed: process type {name} removed")
             }
             Change::Grants(patch) => {
-                let patched = patched(&before.grants, &patch);
-                verified.manifest.grants = patched.map_err(|why| DeployError::Grants { app: app(), why })?;
+                let patched = patched(&before, &patch);
+                verified.manifest = patched.map_err(|why| DeployError::Grants { app: app(), why })?;
                 "grants changed".to_owned()
             }
             Change::Rollback(_) => return Ok(None),
@@ -215,10 +215,14 @@ impl Deployer {
     }
 }
 
-/// The grants after a merge patch: what it names is replaced, what it sets to null is taken away.
-fn patched(grants: &Grants, patch: &Value) -> Result<Grants, String> {
-    let mut present = serde_json::to_value(grants).map_err(|e| e.to_string())?;
-    json_patch::merge(&mut present, patch);
+/// The manifest with its grants after a merge patch: what it names is replaced, what it sets to null is taken away. Read
+/// as a manifest that somebody wrote, so that the same rules hold.
+fn patched(manifest: &Manifest, patch: &Value) -> Result<Manifest, String> {
+    if !patch.is_object() {
+        return Err("the body must be an object, such as {\"keyvalue\":true}".to_owned());
+    }
+    let mut present = serde_json::to_value(manifest).map_err(|e| e.to_string())?;
+    json_patch::merge(&mut present["grants"], patch);
     serde_json::from_value(present).map_err(|e| e.to_string())
 }
 

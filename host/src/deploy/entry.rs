@@ -30,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) pushes: Arc<Semaphore>,
     /// Cancelled when the app is deleted, for those who work on it.
     pub(crate) gone: CancellationToken,
+    /// Releases that may have to serve again, while a newer one is watched: first the last one that has proven well.
+    earlier: Mutex<Vec<Arc<dispatch::Running>>>,
     pub(crate) usage: Usage,
     /// The way to whoever records changes of state.
     changes: mpsc::Sender<NewActivity>,
@@ -91,10 +93,15 @@ impl Entry {
             commit: tokio::sync::Mutex::new(()),
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
             gone: CancellationToken::new(),
+            earlier: Mutex::default(),
             usage: Usage::default(),
             changes,
             facts: Mutex::new(facts),
         }
+    }
+
+    pub(crate) fn earlier(&self) -> MutexGuard<'_, Vec<Arc<dispatch::Running>>> {
+        self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The facts, for a moment: the lock is never held across a wait.

@@ -84,6 +84,11 @@ pub(crate) enum Failure {
     Health { process: String, detail: String },
     #[error("{release} was stopped for good: {reason}. Deploy another bundle, or roll back: `isopod releases`")]
     StoppedForGood { release: ReleaseNumber, reason: String },
+    #[error(
+        "secrets of the app can't be opened: {why}. Set them in one command, together with whatever else is being changed: \
+         `isopod config set {keys} --secret` asks for each"
+    )]
+    SecretsLost { keys: String, why: String },
     #[error("the push took longer than its time limit of {} s and was given up", .0.as_secs())]
     TimeLimit(Duration),
     #[error("the host was stopped before the push was completed; push again")]
@@ -107,6 +112,7 @@ impl Failure {
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
             Self::StoppedForGood { .. } => "stopped-for-good",
+            Self::SecretsLost { .. } => "secrets-lost",
             Self::TimeLimit(_) => "time-limit",
             Self::HostStopped => "host-stopped",
             Self::AppDeleted => "app-deleted",
@@ -123,6 +129,7 @@ impl Failure {
             Self::Start(_)
             | Self::Health { .. }
             | Self::StoppedForGood { .. }
+            | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped
             | Self::AppDeleted
@@ -140,6 +147,7 @@ impl Failure {
             | Self::Rejected(_)
             | Self::Formation(_)
             | Self::OnlyACommand
+            | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped
             | Self::AppDeleted

@@ -12,7 +12,7 @@ use super::{
     BuildError, DeployError, Deployer, Entry, Failure, activate,
     verify::{self, Verified},
 };
-use crate::{dispatch, observe::logs::LogLine};
+use crate::{dispatch, limits, observe::logs::LogLine};
 
 impl Deployer {
     /// Makes an app.
@@ -137,7 +137,7 @@ impl Deployer {
     }
 
     /// Deletes an app with all it has. Accepted requests are finished first.
-    pub(crate) async fn delete(&self, name: &AppName) -> Result<(), DeployError> {
+    pub(crate) async fn delete(&self, name: &AppName, by: &str) -> Result<(), DeployError> {
         let entry = self.app(name)?;
         entry.facts().deleted = true;
         entry.gone.cancel();
@@ -146,7 +146,7 @@ impl Deployer {
         self.0.parts.directory.remove(name);
         let _turn = entry.turn.lock().await;
         if let Some(serving) = serving
-            && tokio::time::timeout(crate::limits::DRAIN_TIME, serving.drained()).await.is_err()
+            && tokio::time::timeout(limits::DRAIN_TIME, serving.drained()).await.is_err()
         {
             tracing::warn!(app = %name, "requests of a deleted app were not finished in time and go on without its data");
         }
@@ -159,7 +159,7 @@ impl Deployer {
             return Err(error.into());
         }
         self.0.apps.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        tracing::info!(app = %name, "an app was deleted with its data");
+        tracing::info!(app = %name, by, "an app was deleted with its data");
         Ok(())
     }
 
@@ -198,6 +198,7 @@ impl Deployer {
         }
         match brought {
             Ok(running) => {
+                self.watch_again(entry, &running, release).await;
                 self.put_in_service(entry, Arc::new(running));
                 settle(entry, AppEvent::Serving, &format!("{release} serves"));
                 self.refresh_from(entry, release).await;
@@ -210,6 +211,24 @@ impl Deployer {
                 let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
                 self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;
             }
+        }
+    }
+
+    /// A stop, or a crash of the host, right after a swap does not end the watch over the new release: it is watched anew,
+    /// beside the last good one.
+    async fn watch_again(&self, entry: &Arc<Entry>, running: &dispatch::Running, number: ReleaseNumber) {
+        let Ok(Some(release)) = self.0.parts.store.release(&entry.name, number).await else { return };
+        // Whichever way the clock was set meanwhile.
+        if Timestamp::now().duration_since(release.updated_at).unsigned_abs() >= limits::RELEASE_FRESH {
+            return;
+        }
+        running.mark_fresh();
+        if entry.facts().app_type == AppType::Dev {
+            return;
+        }
+        if let Some((_, good)) = self.last_good(entry, number).await {
+            good.keep(&self.0.troubles);
+            entry.earlier().push(good);
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     push::LivePush,
     verify::{self, Verified},
 };
-use crate::dispatch::Running;
+use crate::{dispatch::Running, limits};
 use isopod_policy::PushEvent;
 
 /// What a release is to be made of.
@@ -159,7 +159,10 @@ impl Deployer {
         let at = Timestamp::now();
         let before = entry.facts().release;
         let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("in place of {before}"));
-        let text = format!("{number} is in service, {replaced}: {cause}");
+        let text = match entry.facts().intended {
+            Intended::Running => format!("{number} is in service, {replaced}: {cause}"),
+            Intended::Stopped => format!("{number} serves once the app is started, {replaced}: {cause}"),
+        };
         let push = making.push.as_ref().map(|push| push.id().clone());
         let data = json!({
             "release": number, "before": before, "push": push, "size_bytes": size_bytes, "cause": cause, "by": by
@@ -176,6 +179,7 @@ impl Deployer {
         }
         entry.traffic.set_build_error(None);
         if entry.facts().intended == Intended::Running {
+            running.mark_fresh();
             self.put_in_service(entry, Arc::new(running));
             if let Err(refused) = entry.step(AppEvent::Serving, &format!("{number} serves")) {
                 tracing::error!(app = %entry.name, %refused, "a served app is in a state that does not fit");
@@ -216,14 +220,26 @@ impl Deployer {
         Ok(())
     }
 
-    /// Lets a release serve. The one before is watched over and wound down in the background.
+    /// Lets a release serve, watched beside the one before. That one waits until the new one has proven well, together
+    /// with those before it that had no time to do so themselves.
     pub(super) fn put_in_service(&self, entry: &Arc<Entry>, running: Arc<Running>) {
         running.keep(&self.0.troubles);
         let before = entry.traffic.install(Arc::clone(&running));
-        if let Some(before) = before {
-            let (deployer, entry) = (self.clone(), Arc::clone(entry));
-            self.in_background(async move { deployer.hand_over(&entry, before, running).await });
+        let (nothing_to_watch, too_many) = {
+            let mut earlier = entry.earlier();
+            earlier.extend(before);
+            // The oldest one has proven well, so it stays.
+            let too_many = (earlier.len() > limits::EARLIER_RELEASES_MAX).then(|| earlier.remove(1));
+            (earlier.is_empty(), too_many)
+        };
+        if nothing_to_watch {
+            return;
         }
+        if let Some(too_many) = too_many {
+            self.in_background(async move { too_many.wind_down().await });
+        }
+        let (deployer, entry) = (self.clone(), Arc::clone(entry));
+        self.in_background(async move { deployer.hand_over(&entry, running).await });
     }
 
     /// Records what happened to a release, with the numbers behind it.

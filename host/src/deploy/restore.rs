@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use isopod_policy::{AppEvent, AppName, ProcessName, PushEvent, ReleaseEvent};
-use isopod_store::{App, Control, Intended, NewActivity, Page, Push, Reason};
+use isopod_store::{App, Control, Intended, NewActivity, Page, Push, Reason, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -80,7 +80,14 @@ impl Deployer {
     async fn end_interrupted_releases(&self) -> Result<(), DeployError> {
         let (control, failure) = (&self.0.parts.store, Failure::HostStopped);
         loop {
-            let interrupted = control.interrupted_releases().await?;
+            let interrupted = match control.interrupted_releases().await {
+                Err(error @ StoreError::Damaged { .. }) => {
+                    // One app's row is no reason to keep all others from serving.
+                    tracing::error!(%error, "releases that the host's stop interrupted can't be read, and stay as they are");
+                    return Ok(());
+                }
+                found => found?,
+            };
             if interrupted.is_empty() {
                 return Ok(());
             }

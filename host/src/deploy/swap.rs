@@ -20,20 +20,34 @@ use crate::{
 };
 
 impl Deployer {
-    /// Watches over a swap, then winds down the release that is not needed any more.
-    pub(super) async fn hand_over(&self, entry: &Arc<Entry>, before: Arc<Running>, now: Arc<Running>) {
-        let app_type = entry.facts().app_type;
-        match app_type {
-            // New code comes every few seconds and may well be broken: that is what a dev app is for.
-            AppType::Dev => {}
-            AppType::Staging | AppType::Production => {
-                if let Some(detail) = watch(entry, &before, &now).await {
-                    self.go_back(entry, &now, Some(&before), "worse-than-before", detail).await;
+    /// Watches over a swap, then winds down the releases that are not needed any more. Where the app goes back to one that
+    /// had no time to prove well itself, that one is watched in its turn.
+    pub(super) async fn hand_over(&self, entry: &Arc<Entry>, mut now: Arc<Running>) {
+        loop {
+            let Some(before) = entry.earlier().last().cloned() else { return };
+            let app_type = entry.facts().app_type;
+            let watched = match app_type {
+                // New code comes every few seconds and may well be broken: that is what a dev app is for.
+                AppType::Dev => Watched::Well,
+                AppType::Staging | AppType::Production => watch(entry, &before, &now).await,
+            };
+            match watched {
+                Watched::Worse(detail) => {
+                    entry.earlier().pop();
+                    self.go_back(entry, &now, Some(Arc::clone(&before)), "worse-than-before", detail).await;
+                    now = before;
+                }
+                // Whoever watches the release that took over has these too; if none serves, nobody needs them.
+                Watched::Superseded if entry.traffic.awake().is_some() => return,
+                Watched::Well | Watched::Superseded => {
+                    let done = std::mem::take(&mut *entry.earlier());
+                    for earlier in done {
+                        earlier.wind_down().await;
+                    }
                     return;
                 }
             }
         }
-        before.wind_down().await;
     }
 
     /// Listens to process types that can't be kept going.
@@ -46,7 +60,17 @@ impl Deployer {
                 continue;
             };
             let detail = format!("process `{}`: {}", trouble.process, trouble.detail);
-            self.go_back(&entry, &serving, None, "crash-loop", detail).await;
+            if serving.is_fresh() {
+                let before = entry.earlier().pop();
+                self.go_back(&entry, &serving, before, "crash-loop", detail).await;
+                continue;
+            }
+            // It ran well for long, so the cause is hardly its own: going back would burn one good release after
+            // another, and take down what of it still works.
+            let text = format!("{detail}; the release has served well before, so it stays, and it is tried again");
+            entry.log.write(LogLine::host(&entry.name, text.clone()));
+            let data = json!({ "release": serving.release(), "process": trouble.process, "detail": trouble.detail });
+            self.record(&entry, "process-failing", text, data).await;
         }
     }
 
@@ -56,7 +80,7 @@ impl Deployer {
         &self,
         entry: &Arc<Entry>,
         bad: &Arc<Running>,
-        before: Option<&Arc<Running>>,
+        before: Option<Arc<Running>>,
         code: &str,
         detail: String,
     ) {
@@ -64,15 +88,16 @@ impl Deployer {
         let is_serving = entry.traffic.awake().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
         let (true, Some(bad_number)) = (is_serving, bad.release()) else { return };
         let reason = Reason { code: code.to_owned(), detail: detail.clone() };
+        let is_loaded = before.is_none();
         let good = match before {
-            Some(before) => Some((before.release(), Arc::clone(before))),
+            Some(before) => Some((before.release(), before)),
             None => self.last_good(entry, bad_number).await,
         };
         match good {
             Some((Some(good_number), good)) => {
                 // Traffic first: people wait, and what is stored follows within milliseconds.
                 drop(entry.traffic.install(Arc::clone(&good)));
-                if before.is_none() {
+                if is_loaded {
                     good.keep(&self.0.troubles);
                 }
                 entry.facts().release = Some(good_number);
@@ -115,7 +140,11 @@ impl Deployer {
     }
 
     /// The release that served last before this one and was well, ready to serve.
-    async fn last_good(&self, entry: &Arc<Entry>, bad: ReleaseNumber) -> Option<(Option<ReleaseNumber>, Arc<Running>)> {
+    pub(super) async fn last_good(
+        &self,
+        entry: &Arc<Entry>,
+        bad: ReleaseNumber,
+    ) -> Option<(Option<ReleaseNumber>, Arc<Running>)> {
         let stamps = self.0.parts.store.release_stamps(&entry.name).await.ok()?;
         let mut good: Vec<_> = stamps
             .into_iter()
@@ -139,19 +168,28 @@ impl Deployer {
     }
 }
 
-/// Watches a new release beside the one before; says what is wrong with it, if something clearly is.
-async fn watch(entry: &Entry, before: &Running, now: &Arc<Running>) -> Option<String> {
+/// What came of watching a release.
+enum Watched {
+    Well,
+    /// What is wrong with it.
+    Worse(String),
+    /// Another release took over, or none serves.
+    Superseded,
+}
+
+/// Watches a new release beside the one before.
+async fn watch(entry: &Entry, before: &Running, now: &Arc<Running>) -> Watched {
     let begun = Instant::now();
     let old = counts(before.tally());
     loop {
         let serving = entry.traffic.awake();
         if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
-            return None;
+            return Watched::Superseded;
         }
         match judge(&old, &counts(now.tally()), begun.elapsed()) {
             Verdict::Watching => tokio::time::sleep(limits::SWAP_LOOK).await,
-            Verdict::Well => return None,
-            Verdict::Worse(worse) => return Some(worse.to_string()),
+            Verdict::Well => return Watched::Well,
+            Verdict::Worse(worse) => return Watched::Worse(worse.to_string()),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{
     keep::{Trouble, tell_of},
     place::{Place, Seen},
 };
+use crate::limits;
 use isopod_engine::{Fault, Level, OutputLine, Program, Stream};
 use isopod_policy::{InstanceId, Isolation, Next, Process, ProcessName, ReleaseNumber, Restarts, Scale};
 use std::{
@@ -70,7 +71,7 @@ impl Command {
         self.copies.len()
     }
 
-    /// Runs a copy again and again, until it can't be helped.
+    /// Runs a copy again and again, until its release ends.
     pub(super) async fn keep(
         self: Arc<Self>,
         copy: usize,
@@ -95,7 +96,8 @@ impl Command {
                 Next::CrashLoop { crashes, .. } => {
                     let detail = format!("{text}, {crashes} times in a row right after its start");
                     tell_of(&self.program.sandbox().app, &self.process, release, &trouble, detail).await;
-                    return;
+                    sleep(limits::CRASH_LOOP_PAUSE).await;
+                    restarts = Restarts::default();
                 }
             }
         }

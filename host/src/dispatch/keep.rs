@@ -20,7 +20,7 @@ pub(crate) struct Trouble {
     pub(crate) detail: String,
 }
 
-/// Keeps a pool's warm instances until it is dropped or can't be helped.
+/// Keeps a pool's warm instances until its release ends.
 pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, trouble: mpsc::Sender<Trouble>) {
     let mut restarts = Restarts::default();
     let health = pool.definition().health.clone();
@@ -41,7 +41,9 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
                 Next::Restart { after } => sleep(after).await,
                 Next::CrashLoop { crashes, .. } => {
                     tell(&pool, release, &trouble, format!("{ended}, {crashes} times in a row")).await;
-                    return;
+                    // Whoever is told ends this release or leaves it be.
+                    sleep(limits::CRASH_LOOP_PAUSE).await;
+                    restarts = Restarts::default();
                 }
             }
         }
@@ -65,7 +67,8 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
                     Next::Restart { after } => sleep(after).await,
                     Next::CrashLoop { crashes, .. } => {
                         tell(&pool, release, &trouble, format!("{detail}; {crashes} new instances were no better")).await;
-                        return;
+                        sleep(limits::CRASH_LOOP_PAUSE).await;
+                        restarts = Restarts::default();
                     }
                 }
             }

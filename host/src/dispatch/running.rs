@@ -8,10 +8,11 @@ use super::{
     place::Seen,
     pool::{Pool, Tally},
 };
+use crate::limits;
 use isopod_engine::{Instance, Program};
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -40,6 +41,8 @@ pub(crate) struct Running {
     /// Which of the pools takes the app's requests, and which its events.
     pub(super) http: Option<Arc<Pool>>,
     pub(super) events: Option<Arc<Pool>>,
+    /// When it was put in service as a new release; none if it serves again.
+    fresh_since: OnceLock<Instant>,
     stop: CancellationToken,
     _stop_at_drop: DropGuard,
 }
@@ -74,7 +77,20 @@ impl Running {
         let (http, events) = (main_pool(&pools, Entry::Http, "web"), main_pool(&pools, Entry::Events, "worker"));
         let last_work = Mutex::new((Tally::default(), Instant::now()));
         let _stop_at_drop = stop.clone().drop_guard();
-        Self { release, program, isolation, last_work, pools, commands, http, events, _stop_at_drop, stop }
+        let fresh_since = OnceLock::new();
+        Self {
+            release,
+            program,
+            isolation,
+            last_work,
+            pools,
+            commands,
+            http,
+            events,
+            fresh_since,
+            _stop_at_drop,
+            stop,
+        }
     }
 
     pub(crate) fn release(&self) -> Option<ReleaseNumber> {
@@ -117,6 +133,16 @@ impl Running {
             program: self.program.freeze(),
             processes: pools.chain(commands).collect(),
         })
+    }
+
+    /// Marks it as a release that has never served before.
+    pub(crate) fn mark_fresh(&self) {
+        self.fresh_since.get_or_init(Instant::now);
+    }
+
+    /// Whether it is so new that its troubles are most likely its own.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh_since.get().is_some_and(|since| since.elapsed() < limits::RELEASE_FRESH)
     }
 
     /// Keeps the warm instances warm and the commands running, and tells what can't be mended by starting again.

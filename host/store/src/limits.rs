@@ -34,6 +34,8 @@ pub const CAUSE_BYTES_MAX: usize = 8 << 10;
 /// Neither: an app's failed and oldest releases make room for new ones; the one that serves is always kept. The
 /// policy's own rule removes most of them long before; this bound holds for whoever deploys all day.
 pub const RELEASES_KEPT: u32 = 200;
+/// Neither: so many of an app's newest releases make no room, whatever became of them.
+pub const NEWEST_RELEASES_KEPT: usize = 20;
 /// Neither: the rest of a longer sentence is cut off.
 pub const ACTIVITY_TEXT_BYTES_MAX: usize = 8 << 10;
 /// Neither: the rest of a longer text is left out where an error shows what was given.

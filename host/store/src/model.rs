@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::shown;
 use crate::limits::{
-    ACTIVITY_TEXT_BYTES_MAX, CAUSE_BYTES_MAX, IDEMPOTENCY_KEPT, IDEMPOTENCY_KEY_BYTES_MAX, PUSH_LOG_LINE_BYTES_MAX,
-    REASON_BYTES_MAX, RELEASES_KEPT,
+    ACTIVITY_TEXT_BYTES_MAX, CAUSE_BYTES_MAX, IDEMPOTENCY_KEPT, IDEMPOTENCY_KEY_BYTES_MAX, NEWEST_RELEASES_KEPT,
+    PUSH_LOG_LINE_BYTES_MAX, REASON_BYTES_MAX, RELEASES_KEPT,
 };
 use crate::{Digest, StoreError};
 
@@ -292,9 +292,12 @@ impl Release {
 }
 
 /// Which releases of an app make room beyond the bound: failed ones first, then those that served the longest ago. The
-/// current one never does, and one that is under way only if there is no other.
+/// current one never does, nor do the newest, which somebody may be about to look at; one that is under way only if there
+/// is no other.
 pub(crate) fn beyond_bound(mut releases: Vec<StoredRelease>, current: Option<ReleaseNumber>) -> Vec<ReleaseNumber> {
     let surplus = releases.len().saturating_sub(RELEASES_KEPT as usize);
+    releases.sort_by_key(|release| std::cmp::Reverse(release.number));
+    releases.drain(..releases.len().min(NEWEST_RELEASES_KEPT));
     releases.retain(|release| Some(release.number) != current);
     releases.sort_by_key(|release| {
         (release.state.is_under_way(), !release.state.is_final(), release.last_current_at, release.number)

@@ -179,3 +179,26 @@ fn a_change_that_makes_the_app_unwell_changes_nothing_and_says_why() {
     assert_eq!(host.get("shop", "/").text(), "v2 hello");
     assert_eq!(host.config("shop"), json!({ "COLOUR": "green" }));
 }
+
+/// Grants keep the rules of a manifest, and what breaks them is never stored.
+#[test]
+fn grants_that_cannot_be_are_refused_and_leave_nothing_behind() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::shape(&[]));
+    let patch = |body: &Value| host.api(Ask::new("PATCH", "/v1/apps/shop/grants").json(body));
+    for bad in [
+        json!([]),
+        json!("all"),
+        json!({ "files": { "../x": "read-write" } }),
+        json!({ "files": { "": "read" } }),
+        json!({ "http": [7] }),
+        json!({ "network": true }),
+    ] {
+        patch(&bad).problem_of("shop", 422, "bad-grants");
+    }
+    assert_eq!(host.releases("shop").len(), 1);
+    patch(&json!({ "http": ["api.example.org"] })).expect(200);
+    let host = host.kill_and_restart();
+    let grants = host.api(Ask::get("/v1/apps/shop/grants")).expect(200).json();
+    assert_eq!((&grants["http"], &grants["keyvalue"]), (&json!(["api.example.org"]), &json!(true)), "the rest stays");
+}

@@ -2,7 +2,7 @@
 //! request fails.
 
 use crate::bundles::http_component;
-use isopod_tests::{Ask, Bundle, Host, Load, bundle::QUICK_WEB, guest};
+use isopod_tests::{Ask, Bundle, Host, Load, bundle::QUICK_WEB, guest, wait_for};
 use serde_json::{Value, json};
 
 const CLIENTS: usize = 3;
@@ -146,4 +146,41 @@ fn a_release_that_fails_as_the_one_before_did_stays() {
 
 fn text(entry: &Value) -> &str {
     entry["text"].as_str().unwrap_or_else(|| panic!("an entry of the activity has a text: {entry}"))
+}
+
+/// A release that comes right after a bad one, and has its fault, leads back to what was well before both.
+#[test]
+fn a_fault_is_taken_back_though_another_release_came_right_after_it() {
+    let host = Host::start();
+    host.create("shop", "production");
+    host.deploy("shop", greeting("good"));
+    host.set_config("shop", &json!({ "SHAPE": "trap" })).expect(200);
+    host.set_config("shop", &json!({ "GREETING": "hasty" })).expect(200);
+    let load = Load::on(&host, "shop", CLIENTS, is_served);
+    wait_for("the release that was well", || (host.current("shop") == [1]).then_some(()));
+    drop(load.end());
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
+    let told: Vec<_> = host.activity("shop").into_iter().filter(|entry| entry["kind"] == "release-returned").collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+}
+
+/// Neither a crash of the host nor a stop right after the swap ends the watch over a new release.
+#[test]
+fn a_bad_release_is_taken_back_though_the_host_crashed_or_the_app_was_stopped_meanwhile() {
+    let host = Host::start();
+    for app in ["shop", "store"] {
+        host.create(app, "production");
+        host.deploy(app, greeting("good"));
+        host.set_config(app, &json!({ "SHAPE": "trap" })).expect(200);
+    }
+    host.stop_app("store");
+    host.start_app("store");
+    let load = Load::on(&host, "store", CLIENTS, is_served);
+    wait_for("the release that was well", || (host.current("store") == [1]).then_some(()));
+    drop(load.end());
+    let host = host.kill_and_restart();
+    let load = Load::on(&host, "shop", CLIENTS, is_served);
+    wait_for("the release that was well", || (host.current("shop") == [1]).then_some(()));
+    drop(load.end());
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
 }

@@ -48,8 +48,12 @@ impl SqlError {
 
 /// Opens a database so that what it has committed survives a crash of the process and of the machine.
 pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection, StoreError> {
-    // Made beforehand with our own mode, which SQLite then takes over for its journal.
-    drop(private_file(path)?);
+    // Made beforehand with our own mode, which SQLite then takes over for its journal. Only where it is missing: closing
+    // a file drops all of this process's locks on it, those of SQLite's other connections too, and another process
+    // that looks into the database would then take it for its own.
+    if !path.exists() {
+        drop(private_file(path)?);
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let set_up = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
