@@ -24,8 +24,8 @@ pub(crate) use running::{Planned, Running, SeenInstance};
 pub(crate) use visit::{NoVisit, Visit, Visits};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use isopod_policy::{AppName, InstanceId};
 use frozen::Frozen;
+use isopod_policy::{AppName, InstanceId, ReleaseNumber};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -104,6 +104,7 @@ impl App {
             serving: ArcSwap::from_pointee(nothing),
             build_error: ArcSwapOption::empty(),
             visited: Visited::default(),
+            thawing: Mutex::new(()),
         }
     }
 

@@ -78,19 +78,7 @@ impl Running {
         let last_work = Mutex::new((Tally::default(), Instant::now()));
         let _stop_at_drop = stop.clone().drop_guard();
         let fresh_since = OnceLock::new();
-        Self {
-            release,
-            program,
-            isolation,
-            last_work,
-            pools,
-            commands,
-            http,
-            events,
-            fresh_since,
-            _stop_at_drop,
-            stop,
-        }
+        Self { release, program, isolation, last_work, pools, commands, http, events, fresh_since, _stop_at_drop, stop }
     }
 
     pub(crate) fn release(&self) -> Option<ReleaseNumber> {
