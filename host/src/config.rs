@@ -24,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) pushes: Pushes,
     pub(crate) logs: Logs,
     pub(crate) drain_time: Duration,
+    pub(crate) freeze_after: Duration,
     pub(crate) compile_threads: usize,
     pub(crate) instances_max: u32,
 }
@@ -82,6 +83,7 @@ struct Written {
     admin: Option<String>,
     domain: Option<String>,
     drain_time: Option<Span>,
+    freeze_after: Option<Span>,
     compile_threads: Option<usize>,
     instances_max: Option<u32>,
     #[serde(default)]
@@ -207,6 +209,7 @@ fn resolve(
             kept_for: written.logs.kept_for.map_or(limits::LOG_KEPT_FOR, |span| span.0),
         },
         drain_time: written.drain_time.map_or(limits::DRAIN_TIME, |span| span.0),
+        freeze_after: written.freeze_after.map_or(limits::FREEZE_AFTER, |span| span.0),
         compile_threads: written.compile_threads.unwrap_or(processors),
         instances_max: written.instances_max.unwrap_or(1000),
     };
@@ -216,7 +219,7 @@ fn resolve(
 
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 8] = [
+    let checks: [(&'static str, bool, String, &'static str); 9] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -243,6 +246,12 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             "at least one segment (logs.segment)",
         ),
         ("drain_time", config.drain_time.as_secs() <= 3600, seconds(config.drain_time), "0 seconds to 1 hour"),
+        (
+            "freeze_after",
+            (Duration::from_millis(100)..=Duration::from_secs(24 * 3600)).contains(&config.freeze_after),
+            format!("{} ms", config.freeze_after.as_millis()),
+            "100 milliseconds to 24 hours",
+        ),
         (
             "compile_threads",
             (1..=256).contains(&config.compile_threads),

@@ -182,6 +182,12 @@ pub(crate) const TROUBLES_WAITING: usize = 64;
 /// the host's own log says.
 pub(crate) const STATE_CHANGES_WAITING: usize = 4_096;
 
+/// How long an app whose minimum is 0 goes unasked before it is frozen, unless configured.
+pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(60);
+
+/// How often it is looked for apps to freeze at most; half the time after which they are, where that is shorter.
+pub(crate) const FREEZE_LOOK: Duration = Duration::from_secs(5);
+
 /// Releases of one app that wait to serve again while a newer one is watched. Beyond it the second oldest is let go.
 pub(crate) const EARLIER_RELEASES_MAX: usize = 4;
 

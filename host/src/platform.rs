@@ -91,6 +91,7 @@ impl Platform {
             logs: logs.handle(),
             metrics: metrics.clone(),
             pushes: config.pushes,
+            freeze_after: config.freeze_after,
         };
         let deployer = Deployer::open(parts, visitors)
             .map_err(|source| PlatformError::Io { doing: "the folder for uploads can't be made", source })?;

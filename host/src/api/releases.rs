@@ -67,11 +67,16 @@ enum Wanted {
 }
 
 impl ReleaseView {
-    fn of(release: Release, urls: &Urls) -> Self {
+    /// `frozen` is the release of its app that is frozen now. That it is so changes with every visitor, so it is not stored.
+    fn of(release: Release, frozen: Option<ReleaseNumber>, urls: &Urls) -> Self {
+        let state = match release.state {
+            ReleaseState::Ready if frozen == Some(release.number) => ReleaseState::Frozen,
+            state => state,
+        };
         Self {
             url: urls.of(&format!("{}--{}", release.number, release.app)),
             name: release.number.to_string(),
-            state: release.state,
+            state,
             reason: release.reason,
             cause: release.cause,
             release: release.number,
@@ -92,9 +97,9 @@ pub(super) async fn list(
     Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<ReleaseView>>, Error> {
     let app = app_name(&app)?;
-    api.deployer.app(&app)?;
+    let frozen = api.deployer.app(&app)?.traffic.frozen();
     let found = api.store.releases(&app, page.page()?).await?;
-    let items = found.items.into_iter().map(|release| ReleaseView::of(release, &api.urls)).collect();
+    let items = found.items.into_iter().map(|release| ReleaseView::of(release, frozen, &api.urls)).collect();
     Ok(axum::Json(List { items, next: found.next }))
 }
 
@@ -103,8 +108,8 @@ pub(super) async fn show(
     Path((app, release)): Path<(String, String)>,
 ) -> Result<axum::Json<ReleaseView>, Error> {
     let app = app_name(&app)?;
-    api.deployer.app(&app)?;
-    Ok(axum::Json(ReleaseView::of(find(&api, &app, &release).await?, &api.urls)))
+    let frozen = api.deployer.app(&app)?.traffic.frozen();
+    Ok(axum::Json(ReleaseView::of(find(&api, &app, &release).await?, frozen, &api.urls)))
 }
 
 pub(super) async fn diff(
@@ -138,7 +143,7 @@ pub(super) async fn rollback(
     let number = text.parse::<ReleaseNumber>().map_err(|_| unknown())?;
     let entry = api.deployer.change(&app, Change::Rollback(number), &by).await?;
     let present = entry.facts().release.ok_or_else(unknown)?;
-    Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, &api.urls)))
+    Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, None, &api.urls)))
 }
 
 async fn find(api: &Api, app: &AppName, release: &str) -> Result<Release, Error> {

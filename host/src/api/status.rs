@@ -61,7 +61,7 @@ pub(super) async fn app(
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
     let entry = api.deployer.app(&app_name(&app)?)?;
     let facts = entry.facts().clone();
-    let up = entry.traffic.serving().is_some();
+    let up = entry.traffic.is_up();
     let body = json!({
         "app": entry.name,
         "status": if up { "up" } else { "down" },

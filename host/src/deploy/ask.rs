@@ -18,7 +18,7 @@ impl Deployer {
         let app_type = entry.facts().app_type;
         let Some(release) = self.present(&entry).await? else { return Ok(BTreeMap::new()) };
         let limits = release.manifest.limits.clone();
-        let processes = match entry.traffic.serving() {
+        let processes = match entry.traffic.awake() {
             _ if !release.manifest.processes.is_empty() => release.manifest.processes,
             Some(running) => formation::usual(verify::exported(&running.program().info().entries)),
             None => match self.stored(release).await {

@@ -264,7 +264,7 @@ pub(super) fn back_to_before(entry: &Entry, cause: &str) {
     }
     let (before, detail) = entry.facts().before_deploy.clone();
     let steps: &[AppEvent] = match before {
-        AppState::Running | AppState::Deploying if entry.traffic.serving().is_some() => &[AppEvent::Serving],
+        AppState::Running | AppState::Deploying if entry.traffic.is_up() => &[AppEvent::Serving],
         AppState::Error(cause) => &[AppEvent::Failed(cause)],
         // Whoever was about to start it still waits for the turn, and goes on from there.
         AppState::Starting => &[AppEvent::Stop, AppEvent::Start],

@@ -7,6 +7,7 @@ mod change;
 mod entry;
 mod error;
 mod failpoint;
+mod freeze;
 mod job;
 mod keeping;
 mod lifecycle;
@@ -56,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) logs: Logs,
     pub(crate) metrics: Metrics,
     pub(crate) pushes: config::Pushes,
+    /// How long an app goes unasked before it is frozen.
+    pub(crate) freeze_after: Duration,
 }
 
 /// Where uploads are until their push is done.
@@ -117,6 +120,7 @@ impl Deployer {
         deployer.in_background(deployer.clone().receive_visits(visits));
         deployer.in_background(deployer.clone().record_changes(changed));
         deployer.in_background(deployer.clone().keep_schedules());
+        deployer.in_background(deployer.clone().keep_frozen());
         deployer.in_background(deployer.clone().keep_tidy());
         deployer.in_background(deployer.clone().keep_usage());
         Ok(deployer)

@@ -38,7 +38,7 @@ impl Deployer {
                     now = before;
                 }
                 // Whoever watches the release that took over has these too; if none serves, nobody needs them.
-                Watched::Superseded if entry.traffic.serving().is_some() => return,
+                Watched::Superseded if entry.traffic.awake().is_some() => return,
                 Watched::Well | Watched::Superseded => {
                     let done = std::mem::take(&mut *entry.earlier());
                     for earlier in done {
@@ -56,7 +56,7 @@ impl Deployer {
             let Ok(entry) = trouble.app.parse().map_err(drop).and_then(|name| self.app(&name).map_err(drop)) else {
                 continue;
             };
-            let Some(serving) = entry.traffic.serving().filter(|running| running.release() == trouble.release) else {
+            let Some(serving) = entry.traffic.awake().filter(|running| running.release() == trouble.release) else {
                 continue;
             };
             let detail = format!("process `{}`: {}", trouble.process, trouble.detail);
@@ -85,7 +85,7 @@ impl Deployer {
         detail: String,
     ) {
         let _alone = entry.commit.lock().await;
-        let is_serving = entry.traffic.serving().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
+        let is_serving = entry.traffic.awake().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
         let (true, Some(bad_number)) = (is_serving, bad.release()) else { return };
         let reason = Reason { code: code.to_owned(), detail: detail.clone() };
         let is_loaded = before.is_none();
@@ -182,7 +182,7 @@ async fn watch(entry: &Entry, before: &Running, now: &Arc<Running>) -> Watched {
     let begun = Instant::now();
     let old = counts(before.tally());
     loop {
-        let serving = entry.traffic.serving();
+        let serving = entry.traffic.awake();
         if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
             return Watched::Superseded;
         }

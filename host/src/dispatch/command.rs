@@ -2,6 +2,7 @@
 //! started again, with back-off; with one, a run is asked for from outside.
 
 use super::{
+    frozen::FrozenProcess,
     keep::{Trouble, tell_of},
     place::{Place, Seen},
 };
@@ -21,6 +22,7 @@ use tokio::{
 pub(crate) struct Command {
     process: ProcessName,
     definition: Process,
+    scale: Scale,
     program: Program,
     copies: Vec<Copy>,
 }
@@ -39,7 +41,7 @@ impl Command {
             again: Notify::new(),
         };
         let copies = (0..count).map(|_| copy()).collect();
-        Self { process, definition, program, copies }
+        Self { process, definition, scale, program, copies }
     }
 
     pub(super) fn process(&self) -> &ProcessName {
@@ -48,6 +50,21 @@ impl Command {
 
     pub(super) fn is_kept_running(&self) -> bool {
         self.definition.schedule.is_none()
+    }
+
+    /// Whether a run goes on.
+    pub(super) fn is_busy(&self) -> bool {
+        (0..self.copies.len()).filter_map(|copy| self.place(copy)).any(|place| place.is_busy)
+    }
+
+    /// What is left of it once its release is let go.
+    pub(super) fn freeze(&self) -> FrozenProcess {
+        FrozenProcess {
+            name: self.process.clone(),
+            process: self.definition.clone(),
+            scale: self.scale,
+            program: Some(self.program.freeze()),
+        }
     }
 
     pub(super) fn copies(&self) -> usize {

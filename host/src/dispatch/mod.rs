@@ -9,6 +9,7 @@
 
 mod call;
 mod command;
+mod frozen;
 pub(crate) mod health;
 mod keep;
 mod place;
@@ -23,8 +24,12 @@ pub(crate) use running::{Planned, Running, SeenInstance};
 pub(crate) use visit::{NoVisit, Visit, Visits};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use isopod_policy::{AppName, InstanceId};
-use std::{collections::HashMap, sync::Arc};
+use frozen::Frozen;
+use isopod_policy::{AppName, InstanceId, ReleaseNumber};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 use visit::Visited;
 
 /// Every app that traffic can reach, by name.
@@ -71,12 +76,16 @@ pub(crate) struct App {
     /// The text of the latest build, if it failed, to be shown to people who look at the app in a browser.
     build_error: ArcSwapOption<String>,
     visited: Visited,
+    /// Held by whoever thaws the release, so that one does it for all who come at the same moment.
+    thawing: Mutex<()>,
 }
 
 /// What an app does with a job.
 enum Serving {
     /// It gives it to this release.
     Release(Arc<Running>),
+    /// It thaws this release, and gives it to that.
+    Frozen(Frozen),
     /// It refuses it, for this reason.
     Nothing { reason: String },
 }
@@ -95,6 +104,7 @@ impl App {
             serving: ArcSwap::from_pointee(nothing),
             build_error: ArcSwapOption::empty(),
             visited: Visited::default(),
+            thawing: Mutex::new(()),
         }
     }
 
@@ -119,21 +129,79 @@ impl App {
     fn serve(&self, serving: Serving) -> Option<Arc<Running>> {
         match &*self.serving.swap(Arc::new(serving)) {
             Serving::Release(running) => Some(Arc::clone(running)),
+            // Whoever replaces a release may want it back.
+            Serving::Frozen(frozen) => frozen.thaw().ok().map(Arc::new),
             Serving::Nothing { .. } => None,
         }
     }
 
-    /// The release that serves, if one does.
-    pub(crate) fn serving(&self) -> Option<Arc<Running>> {
+    /// The release that serves, if one does and is not frozen.
+    pub(crate) fn awake(&self) -> Option<Arc<Running>> {
         match &**self.serving.load() {
             Serving::Release(running) => Some(Arc::clone(running)),
-            Serving::Nothing { .. } => None,
+            Serving::Frozen(_) | Serving::Nothing { .. } => None,
+        }
+    }
+
+    /// The release that serves, thawed if need be.
+    pub(crate) fn serving(&self) -> Option<Arc<Running>> {
+        match self.availability() {
+            Availability::Ready(running) => Some(running),
+            Availability::Unavailable { .. } => None,
+        }
+    }
+
+    /// Whether a release serves, frozen or not.
+    pub(crate) fn is_up(&self) -> bool {
+        match **self.serving.load() {
+            Serving::Release(_) | Serving::Frozen(_) => true,
+            Serving::Nothing { .. } => false,
+        }
+    }
+
+    /// The release that is frozen now.
+    pub(crate) fn frozen(&self) -> Option<ReleaseNumber> {
+        match &**self.serving.load() {
+            Serving::Frozen(frozen) => Some(frozen.release()),
+            Serving::Release(_) | Serving::Nothing { .. } => None,
+        }
+    }
+
+    /// Lets go of the instances and the code of a release that has nothing to do. False if it must stay as it is.
+    pub(crate) fn freeze(&self) -> bool {
+        let before = self.serving.load_full();
+        let Serving::Release(running) = &*before else { return false };
+        let Some(frozen) = running.freeze() else { return false };
+        // Whoever took the release a moment ago still has it, and is answered by it.
+        let replaced = self.serving.compare_and_swap(&before, Arc::new(Serving::Frozen(frozen)));
+        self.visited.forget_all();
+        Arc::ptr_eq(&replaced, &before)
+    }
+
+    fn thaw(&self) -> Availability {
+        let _one_for_all = self.thawing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.serving.load_full();
+        let frozen = match &*before {
+            Serving::Frozen(frozen) => frozen,
+            Serving::Release(running) => return Availability::Ready(Arc::clone(running)),
+            Serving::Nothing { reason } => return Availability::Unavailable { reason: reason.clone() },
+        };
+        match frozen.thaw() {
+            Ok(running) => {
+                let running = Arc::new(running);
+                // Where another release was put here meanwhile, this one answers one request more.
+                self.serving.compare_and_swap(&before, Arc::new(Serving::Release(Arc::clone(&running))));
+                Availability::Ready(running)
+            }
+            Err(rejected) => {
+                Availability::Unavailable { reason: format!("its code can't be read any more: {rejected}") }
+            }
         }
     }
 
     /// What runs of this app: the release that serves, and those that somebody visits by their own URLs.
     pub(crate) fn running(&self) -> Vec<Arc<Running>> {
-        self.serving().into_iter().chain(self.visited.all()).collect()
+        self.awake().into_iter().chain(self.visited.all()).collect()
     }
 
     /// The release that an instance belongs to.
@@ -144,6 +212,7 @@ impl App {
     pub(crate) fn availability(&self) -> Availability {
         match &**self.serving.load() {
             Serving::Release(running) => Availability::Ready(Arc::clone(running)),
+            Serving::Frozen(_) => self.thaw(),
             Serving::Nothing { reason } => Availability::Unavailable { reason: reason.clone() },
         }
     }

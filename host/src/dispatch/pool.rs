@@ -121,6 +121,16 @@ impl Pool {
         state.free.push_back(index);
     }
 
+    pub(super) fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    /// Whether a job runs or waits.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.lock();
+        state.busy > 0 || !state.waiting.is_empty()
+    }
+
     /// How many places have an instance or a job.
     pub(super) fn live(&self) -> u32 {
         let state = self.lock();

@@ -3,6 +3,7 @@
 
 use super::{
     command::Command,
+    frozen::{Frozen, FrozenProcess},
     keep::{self, Trouble},
     place::Seen,
     pool::{Pool, Tally},
@@ -11,8 +12,8 @@ use crate::limits;
 use isopod_engine::{Instance, Program};
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
 use std::{
-    sync::{Arc, OnceLock},
-    time::Instant,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -32,6 +33,9 @@ pub(crate) struct Planned {
 pub(crate) struct Running {
     release: Option<ReleaseNumber>,
     program: Program,
+    isolation: Isolation,
+    /// When it was last seen at work.
+    last_work: Mutex<(Tally, Instant)>,
     pools: Vec<Arc<Pool>>,
     commands: Vec<Arc<Command>>,
     /// Which of the pools takes the app's requests, and which its events.
@@ -71,9 +75,10 @@ impl Running {
         }
         let stop = CancellationToken::new();
         let (http, events) = (main_pool(&pools, Entry::Http, "web"), main_pool(&pools, Entry::Events, "worker"));
+        let last_work = Mutex::new((Tally::default(), Instant::now()));
         let _stop_at_drop = stop.clone().drop_guard();
         let fresh_since = OnceLock::new();
-        Self { release, program, pools, commands, http, events, fresh_since, _stop_at_drop, stop }
+        Self { release, program, isolation, last_work, pools, commands, http, events, fresh_since, _stop_at_drop, stop }
     }
 
     pub(crate) fn release(&self) -> Option<ReleaseNumber> {
@@ -82,6 +87,40 @@ impl Running {
 
     pub(crate) fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// For how long nothing was done here, by the time of the last look.
+    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
+        let tally = self.tally();
+        let is_busy = self.pools.iter().any(|pool| pool.is_busy());
+        let mut last = self.last_work.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_busy || last.0 != tally {
+            *last = (tally, now);
+        }
+        now.saturating_duration_since(last.1)
+    }
+
+    /// What is left of it once it is let go; none where something of it is to run without being asked.
+    pub(super) fn freeze(&self) -> Option<Frozen> {
+        let release = self.release?;
+        let stays = self.pools.iter().any(|pool| pool.warm_min() > 0 || pool.is_busy())
+            || self.commands.iter().any(|command| command.is_kept_running() || command.is_busy());
+        if stays {
+            return None;
+        }
+        let pools = self.pools.iter().map(|pool| FrozenProcess {
+            name: pool.process().clone(),
+            process: pool.definition().clone(),
+            scale: pool.scale(),
+            program: None,
+        });
+        let commands = self.commands.iter().map(|command| command.freeze());
+        Some(Frozen {
+            release,
+            isolation: self.isolation,
+            program: self.program.freeze(),
+            processes: pools.chain(commands).collect(),
+        })
     }
 
     /// Marks it as a release that has never served before.

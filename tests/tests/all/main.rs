@@ -12,6 +12,7 @@ mod disk;
 mod events;
 mod folders;
 mod formation;
+mod freezing;
 mod greed;
 mod guests;
 mod health;

@@ -1,0 +1,73 @@
+//! D3: an app that nobody asks for lets go of its instances and its code, and is back for whoever asks.
+
+use isopod_tests::{Ask, Bundle, Host, guest, wait_for};
+use serde_json::json;
+
+const SOON: &str = "freeze_after = \"200ms\"\n";
+
+fn until_frozen(host: &Host, app: &str) {
+    wait_for("the app being frozen", || {
+        let releases = host.releases(app);
+        releases.iter().any(|release| release["state"] == "frozen").then_some(())
+    });
+    assert!(host.instances(app).is_empty(), "a frozen app has no instances");
+}
+
+#[test]
+fn an_app_that_nobody_asks_for_is_frozen_and_answers_the_next_request() {
+    let host = Host::start_with("", SOON);
+    host.deploy("hello", Bundle::component(guest("hello")));
+    for _ in 0..3 {
+        until_frozen(&host, "hello");
+        assert_eq!(host.state("hello"), "running", "freezing is no state of the app");
+        assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!");
+        assert_eq!(host.current("hello"), [1]);
+    }
+}
+
+/// Thawing is done once for all who come at the same moment, and none of them fails.
+#[test]
+fn a_burst_to_a_frozen_app_is_answered_whole() {
+    let host = Host::start_with("", SOON);
+    host.deploy("hello", Bundle::component(guest("hello")));
+    until_frozen(&host, "hello");
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!"));
+        }
+    });
+}
+
+#[test]
+fn what_is_to_run_unasked_is_never_frozen() {
+    let host = Host::start_with("", SOON);
+    host.create("shop", "production");
+    host.deploy("shop", Bundle::component(guest("hello")));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    until_frozen(&host, "hello");
+    assert_eq!(host.releases("shop")[0]["state"], "ready", "a production app keeps an instance warm");
+    host.scale("shop", &json!({ "web": { "min": 0 } })).expect(200);
+    until_frozen(&host, "shop");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+}
+
+/// What is done to a frozen app is done to it as to any other.
+#[test]
+fn a_frozen_app_is_deployed_to_stopped_visited_and_brought_back_as_any_other() {
+    let host = Host::start_with("", SOON);
+    host.deploy("shop", Bundle::shape(&[("GREETING", "one")]));
+    until_frozen(&host, "shop");
+    host.deploy("shop", Bundle::shape(&[("GREETING", "two")]));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 two");
+    until_frozen(&host, "shop");
+    assert_eq!(host.get("v2--shop", "/").expect(200).text(), "v2 two");
+    assert_eq!(host.get("v1--shop", "/").expect(200).text(), "v1 one");
+    until_frozen(&host, "shop");
+    host.api(Ask::get("/v1/apps/shop/status")).expect(200);
+    host.stop_app("shop");
+    host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
+    host.start_app("shop");
+    until_frozen(&host, "shop");
+    let host = host.restart();
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 two");
+}
