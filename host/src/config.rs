@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use isopod_policy::{Cores, CoresOverride, limits as policy};
 use serde::Deserialize;
 
 use crate::limits;
@@ -25,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) logs: Logs,
     pub(crate) drain_time: Duration,
     pub(crate) freeze_after: Duration,
+    pub(crate) cores: Cores,
     pub(crate) compile_threads: usize,
     pub(crate) instances_max: u32,
 }
@@ -90,6 +92,8 @@ struct Written {
     pushes: WrittenPushes,
     #[serde(default)]
     logs: WrittenLogs,
+    #[serde(default)]
+    cores: CoresOverride,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -210,6 +214,7 @@ fn resolve(
         },
         drain_time: written.drain_time.map_or(limits::DRAIN_TIME, |span| span.0),
         freeze_after: written.freeze_after.map_or(limits::FREEZE_AFTER, |span| span.0),
+        cores: Cores { pull: policy::CORES_PULL_USUAL, push: policy::CORES_PUSH_USUAL }.with(written.cores),
         compile_threads: written.compile_threads.unwrap_or(processors),
         instances_max: written.instances_max.unwrap_or(1000),
     };
@@ -219,7 +224,7 @@ fn resolve(
 
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 9] = [
+    let checks: [(&'static str, bool, String, &'static str); 11] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -252,6 +257,8 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             format!("{} ms", config.freeze_after.as_millis()),
             "100 milliseconds to 24 hours",
         ),
+        ("cores.pull", policy::CORES.contains(&config.cores.pull), config.cores.pull.to_string(), "1 to 1000"),
+        ("cores.push", policy::CORES.contains(&config.cores.push), config.cores.push.to_string(), "1 to 1000"),
         (
             "compile_threads",
             (1..=256).contains(&config.compile_threads),

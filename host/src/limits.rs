@@ -237,3 +237,30 @@ pub(crate) const UNUSED_KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
 
 /// How often what was counted of the apps' use is added to the store.
 pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a dev or staging app weighs where the CPU is short.
+pub(crate) const WEIGHT_USUAL: u32 = 100;
+
+/// What a production app weighs: it gets so much more than others where the CPU is short.
+pub(crate) const WEIGHT_PRODUCTION: u32 = 400;
+
+/// Seconds over which the throughput of a queue is taken.
+pub(crate) const THROUGHPUT_SECONDS: usize = 10;
+
+/// Half of the time over which latencies are kept: between one and two of these are shown.
+pub(crate) const LATENCY_WINDOW: Duration = Duration::from_secs(30);
+
+/// Bytes of the bodies of one queue's waiting jobs. A job beyond it is refused with 429.
+pub(crate) const QUEUED_BYTES: u64 = 64 << 20;
+
+/// Bytes of the bodies of all apps' waiting jobs. A job beyond it is refused with 429.
+pub(crate) const QUEUED_BYTES_ALL: u64 = 512 << 20;
+
+/// How often the sizes of pools are looked at, and what changed is recorded.
+pub(crate) const SCALE_LOOK: Duration = Duration::from_secs(1);
+
+/// How long changes of a pool's size are gathered into one record of the app's activity.
+pub(crate) const SCALE_TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the metrics of an app are told to those who follow them.
+pub(crate) const METRICS_EVERY: Duration = Duration::from_secs(1);

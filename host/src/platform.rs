@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use isopod_engine::{Engine, EngineConfig, EngineError};
+use isopod_executor::Executor;
 use isopod_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +22,9 @@ use crate::{
     api::{self, Api, TokenError, Urls},
     config::Config,
     deploy::{DeployError, Deployer, Parts},
-    dispatch::Directory,
+    dispatch::{Directory, Machine},
     ingress, limits,
-    observe::{access::Access, logs, metrics::Metrics},
+    observe::{access::Access, logs, machine, metrics::Metrics},
 };
 
 /// Why the host can't start.
@@ -34,6 +36,8 @@ pub(crate) enum PlatformError {
     Bind { what: &'static str, flag: &'static str, address: SocketAddr, reason: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Executor(#[from] isopod_executor::Error),
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error("the apps can't be brought back: {0}")]
@@ -85,6 +89,8 @@ impl Platform {
             forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
         })?;
         let parts = Parts {
+            machine: Machine::new(start_executor()?),
+            cores: config.cores,
             store: store.clone(),
             engine,
             directory,
@@ -109,6 +115,7 @@ impl Platform {
             ready: Arc::clone(&ready),
             followers: api::followers(),
             stop: stop_api.clone(),
+            machine: machine::Watch::default(),
             started_at: jiff::Timestamp::now(),
         }));
         let api = tokio::spawn(admin_service.run(router, stop_api.clone(), config.drain_time));
@@ -154,6 +161,19 @@ fn start_logs(store: &Store, config: &Config) -> Result<logs::Service, PlatformE
         kept_for: config.logs.kept_for,
     })
     .map_err(|source| PlatformError::Io { doing: "the log writer can't be started", source })
+}
+
+/// Starts the threads that guests share. Must be called in a runtime: what guests wait for is waited for there.
+pub(crate) fn start_executor() -> Result<Executor, isopod_executor::Error> {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let runtime = tokio::runtime::Handle::current();
+    Executor::new(&isopod_executor::Config {
+        around_thread: Arc::new(move |_, work| {
+            let _entered = runtime.enter();
+            work();
+        }),
+        ..isopod_executor::Config::new(cores)
+    })
 }
 
 /// Accepts traffic on a thread of its own, so that a busy API delays no new connection.

@@ -9,7 +9,8 @@ use crate::{
     output::{Lines, RequestId},
     sandbox::{Sandbox, Stream},
 };
-use std::{sync::Arc, time::Instant};
+use isopod_executor::slice;
+use std::sync::Arc;
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
@@ -28,8 +29,6 @@ pub(crate) struct HostState {
     outbound: Outbound,
     stdio: [Lines; 2],
     memory_bytes: usize,
-    /// When the guest last got the processor, as far as we know.
-    slice_started: Instant,
 }
 
 impl HostState {
@@ -52,7 +51,6 @@ impl HostState {
             outbound: program.outbound().clone(),
             stdio,
             memory_bytes: 0,
-            slice_started: Instant::now(),
             sandbox,
         })
     }
@@ -65,7 +63,6 @@ impl HostState {
     pub(crate) fn begin(&mut self, request_id: &str) {
         self.request.set(request_id);
         self.denied = None;
-        self.slice_started = Instant::now();
     }
 
     /// Marks the end of a call.
@@ -79,13 +76,12 @@ impl HostState {
     }
 }
 
-/// Asked at every epoch while the guest runs: a young slice goes on, an old one gives the thread to others.
-pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
-    if store.data().slice_started.elapsed() < limits::EPOCH / 2 {
+/// Asked at every epoch while the guest runs: a young slice goes on, an old one gives way to others.
+pub(crate) fn on_epoch(_: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
+    if !slice::expired() {
         return Ok(UpdateDeadline::Continue(1));
     }
-    store.data_mut().slice_started = Instant::now();
-    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    Ok(UpdateDeadline::YieldCustom(1, Box::pin(slice::yield_now())))
 }
 
 fn wasi_context(sandbox: &Sandbox, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {

@@ -119,3 +119,16 @@ pub const RELEASES_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const LOW_MONTHLY_USERS_MAX: u64 = 5_000;
 /// Advises: an app with more events a month for each user than this is one for production.
 pub const LOW_EVENTS_PER_USER_MAX: u64 = 200;
+
+/// Refuses: how many cores each of an app's queues may have.
+pub const CORES: RangeInclusive<u32> = 1..=1_000;
+/// Waits: jobs of an app that somebody waits for and that run at one time, where the operator says nothing.
+pub const CORES_PULL_USUAL: u32 = 10;
+/// Waits: jobs of an app that nobody waits for and that run at one time, where the operator says nothing.
+pub const CORES_PUSH_USUAL: u32 = 4;
+/// Parts of the window over which the peak of a process type is kept: after the last of them it is forgotten.
+pub const SCALE_WINDOW_PARTS: usize = 12;
+/// How long one part of that window lasts. The whole is a minute, as long as Knative's stable window.
+pub const SCALE_WINDOW_PART: Duration = Duration::from_secs(5);
+/// What a client is told whose job finds the queue full: never to come back sooner or later than this.
+pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);

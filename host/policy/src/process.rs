@@ -58,6 +58,16 @@ impl Process {
         Scale { min: min.min(max), max }
     }
 
+    /// The same as it is at work: only production apps grow with their load, others keep their size whatever they have to
+    /// do.
+    pub fn scale_at_work(&self, app_type: AppType, limits: &Limits) -> Scale {
+        let scale = self.scale(app_type, limits);
+        match (self.entry, app_type) {
+            (Entry::Http | Entry::Events, AppType::Dev | AppType::Staging) => Scale { max: scale.min.max(1), ..scale },
+            (Entry::Http | Entry::Events, AppType::Production) | (Entry::Command, _) => scale,
+        }
+    }
+
     /// Whether one instance runs without anybody having asked for it.
     fn runs_unasked(&self, app_type: AppType) -> bool {
         if self.schedule.is_some() {
@@ -146,6 +156,19 @@ mod tests {
         assert_eq!(scale(&events, AppType::Production), (0, 10));
         let three = Process { min: Some(3), ..Process::new(Entry::Command) };
         assert_eq!(scale(&three, AppType::Dev), (3, 3));
+    }
+
+    #[test]
+    fn only_production_grows_with_its_load() {
+        let at_work = |process: &Process| {
+            AppType::ALL.map(|app_type| {
+                let Scale { min, max } = process.scale_at_work(app_type, &Limits::default());
+                (min, max)
+            })
+        };
+        assert_eq!(at_work(&Process::new(Entry::Http)), [(0, 1), (0, 1), (1, 10)]);
+        let said = Process { min: Some(2), max: Some(5), ..Process::new(Entry::Http) };
+        assert_eq!(at_work(&said), [(2, 2), (2, 2), (2, 5)]);
     }
 
     #[test]

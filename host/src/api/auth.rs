@@ -45,6 +45,8 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
         ["v1", "apps"] if reads => need(Role::Read, None, false),
         ["v1", "apps"] => need(Role::Deploy, None, true),
         ["v1", "apps", app] if *method == Method::DELETE => need(Role::Admin, Some(app), false),
+        // How the machine is divided is for its operator to say.
+        ["v1", "apps", app, "cores"] if !reads => need(Role::Admin, Some(app), false),
         ["v1", "apps", app, ..] if reads => need(Role::Read, Some(app), false),
         ["v1", "apps", app, ..] => need(Role::Deploy, Some(app), false),
         ["metrics"] | ["v1", "status"] => need(Role::Read, None, true),

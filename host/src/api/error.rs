@@ -243,6 +243,11 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-config", "Not a config var", detail).app(app)
         }
         DeployError::Formation { app, error } => formation(app.as_ref(), error, detail),
+        DeployError::Cores { app, .. } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-cores", "Not a number of cores", detail)
+                .app(app)
+                .hint("write it as {\"pull\": 10, \"push\": 2}; null follows what the operator allots to all apps")
+        }
         DeployError::Grants { app, .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-grants", "Not grants", detail)
                 .app(app)

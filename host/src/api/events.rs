@@ -1,4 +1,5 @@
-//! Owns the route of events: one CloudEvent in, its reply out. Never keeps an event: the sender waits for the reply.
+//! Owns the route of events: one CloudEvent in, its reply out. Never keeps an event: the sender waits for the reply,
+//! whichever queue it goes through.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::{
     response::IntoResponse,
 };
 use isopod_engine::{Event, EventFailure, Fault, Reply};
+use isopod_executor::Class;
 use serde::Deserialize;
 
 use super::{
@@ -37,6 +39,15 @@ enum Queue {
     Push,
 }
 
+impl Queue {
+    fn class(self) -> Class {
+        match self {
+            Self::Pull => Class::Pull,
+            Self::Push => Class::Push,
+        }
+    }
+}
+
 pub(super) async fn send(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
@@ -44,19 +55,19 @@ pub(super) async fn send(
     request: Request,
 ) -> Result<Response<Body>, Error> {
     let entry = api.deployer.app(&app_name(&app)?)?;
-    if params.queue == Queue::Push || wants_no_reply(request.headers()) {
+    if wants_no_reply(request.headers()) {
         return Err(Error::NotOffered(
-            "this version keeps no events: send it with queue=pull and without `Prefer: respond-async`, and wait for the reply",
+            "this version keeps no events: send it without `Prefer: respond-async`, and wait for the reply",
         ));
     }
     let request_id = request.extensions().get::<RequestIdText>().map_or_else(String::new, |id| id.0.clone());
     let (parts, body) = request.into_parts();
     let body = collect(body, limits::EVENT_BODY_BYTES).await?;
     let event = cloud_event::read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
-    deliver(&entry, event, &request_id).await
+    deliver(&entry, params.queue.class(), event, request_id).await
 }
 
-async fn deliver(entry: &Entry, event: Event, request_id: &str) -> Result<Response<Body>, Error> {
+async fn deliver(entry: &Entry, class: Class, event: Event, request_id: String) -> Result<Response<Body>, Error> {
     let app = || entry.name.to_string();
     let running = match entry.traffic.availability() {
         Availability::Ready(running) => running,
@@ -65,7 +76,7 @@ async fn deliver(entry: &Entry, event: Event, request_id: &str) -> Result<Respon
         }
     };
     entry.usage.count(event.subject.as_deref());
-    match running.event(event, request_id).await {
+    match running.event(class, event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),
         Ok(Ok(None)) => Ok(StatusCode::NO_CONTENT.into_response()),
         Ok(Err(EventFailure::Permanent { message })) => Err(EventError::Refused { app: app(), message }.into()),
@@ -81,7 +92,9 @@ fn explain(entry: &Entry, refused: &Refused) -> Error {
     let (app, detail) = (entry.name.to_string(), refused.to_string());
     match refused {
         Refused::NoProcess(_) | Refused::NoInstance => Error::NoEvents { app, detail },
-        Refused::QueueFull(_) => EventError::QueueFull { app, detail, retry_after_s: 1 }.into(),
+        Refused::QueueFull(full) => {
+            EventError::QueueFull { app, detail, retry_after_s: full.retry_after.as_secs() }.into()
+        }
         Refused::Fault(fault) => match fault {
             Fault::Timeout { .. } => EventError::Timeout { app, detail }.into(),
             Fault::NoRoom { .. } => EventError::Unavailable { app, detail }.into(),

@@ -8,6 +8,7 @@ pub(crate) mod auth;
 mod build_error;
 mod cloud_event;
 mod config;
+mod cores;
 mod edge;
 mod error;
 mod events;
@@ -15,6 +16,7 @@ mod formation;
 mod index;
 mod instances;
 mod logs;
+mod metrics;
 mod openapi;
 mod pushes;
 mod releases;
@@ -42,7 +44,7 @@ use self::error::Error;
 use crate::{
     deploy::Deployer,
     limits,
-    observe::{logs::Logs, metrics::Metrics},
+    observe::{logs::Logs, machine, metrics::Metrics},
 };
 
 /// What the handlers work with.
@@ -59,6 +61,8 @@ pub(crate) struct Api {
     pub(crate) followers: Arc<Semaphore>,
     /// Ends what would otherwise be followed for ever.
     pub(crate) stop: CancellationToken,
+    /// What is seen of the machine.
+    pub(crate) machine: machine::Watch,
     pub(crate) started_at: jiff::Timestamp,
 }
 
@@ -92,6 +96,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(status::metrics))
         .route("/v1/openapi.json", get(openapi::show))
         .route("/v1/status", get(status::host))
+        .route("/v1/metrics", get(metrics::list))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{name}", delete(tokens::delete))
         .route("/v1/apps", get(apps::list).post(apps::create))
@@ -114,6 +119,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{app}/advice", get(advice::show))
         .route("/v1/apps/{app}/config", get(config::show).patch(config::change))
         .route("/v1/apps/{app}/grants", get(config::grants).patch(config::change_grants))
+        .route("/v1/apps/{app}/cores", get(cores::show).patch(cores::change))
+        .route("/v1/apps/{app}/metrics", get(metrics::show))
         .route("/v1/apps/{app}/events", post(events::send))
         .route("/v1/apps/{app}/logs", get(logs::show))
         .route("/v1/apps/{app}/activity", get(activity::show))

@@ -148,6 +148,19 @@ const OPERATIONS: &[Operation] = &[
         query: FOLLOW_PAGE,
         ..operation("get", "/v1/apps/{app}/activity", "What happened to an app and why, newest first", ("200", None))
     },
+    Operation {
+        query: &[("follow", "`true` answers with server-sent events, one a second")],
+        ..operation("get", "/v1/apps/{app}/metrics", "What an app does now, for each of its queues", ("200", None))
+    },
+    Operation {
+        query: PAGE,
+        ..operation("get", "/v1/metrics", "What the apps that are awake do now, the busiest first", ("200", None))
+    },
+    operation("get", "/v1/apps/{app}/cores", "How many jobs of an app run at one time, in each queue", ("200", None)),
+    Operation {
+        body: JSON,
+        ..operation("patch", "/v1/apps/{app}/cores", "Gives an app other cores than all have", ("200", None))
+    },
 ];
 
 pub(super) async fn show() -> axum::Json<Value> {

@@ -2,13 +2,13 @@
 
 use super::local::{Granted, Terminal, load};
 use crate::{
-    dispatch::{App, Directory, Planned, Running},
+    dispatch::{App, Directory, Machine, Planned, Running},
     ingress::{self, AccessLine, AccessLog},
-    limits,
+    limits, platform,
 };
 use anyhow::{Context, Result, bail};
 use isopod_engine::{Engine, EngineConfig};
-use isopod_policy::{AppName, Entry, Isolation, Process, Scale};
+use isopod_policy::{AppName, AppType, Cores, Entry, Isolation, Process, Scale};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::sync::watch;
 
@@ -43,16 +43,19 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let sandbox = args.granted.sandbox(name.as_ref(), Vec::new(), Arc::new(Terminal))?;
     let program = engine.program(&component, sandbox)?;
     let first = program.start().await.context("the component cannot be started")?;
+    let most = program.sandbox().limits.instances_max;
+    let machine = Machine::new(platform::start_executor()?);
+    let share = machine.share(AppType::Production, Cores { pull: most, push: most });
     let isolation = if args.isolate_requests { Isolation::Request } else { Isolation::Reuse };
-    let app = Arc::new(App::new(name.clone()));
+    let app = Arc::new(App::new(name.clone(), Arc::clone(&share)));
     let web = Planned {
         name: "web".parse()?,
         process: Process::new(Entry::Http),
-        scale: Scale { min: 0, max: program.sandbox().limits.instances_max },
+        scale: Scale { min: 0, max: most },
         program: program.clone(),
         warm: vec![first],
     };
-    app.install(Arc::new(Running::new(None, program, isolation, vec![web])));
+    app.install(Arc::new(Running::new(None, program, isolation, vec![web], share)));
     // Nobody listens: there are no other releases to visit.
     let (visits, _) = tokio::sync::mpsc::channel(1);
     let directory = Arc::new(Directory::new(visits));

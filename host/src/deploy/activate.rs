@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use isopod_engine::{Folder, Instance, Output, Program, Sandbox, Speed};
+use isopod_executor::Class;
 use isopod_policy::{
     Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Manifest, Process, ProcessName,
     ReleaseNumber,
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Deployer, Entry, Failure};
 use crate::{
-    dispatch::{Planned, health},
+    dispatch::{Planned, Share, health},
     keyvalue::AppKeyValue,
     limits,
     observe::logs::AppOutput,
@@ -70,7 +71,7 @@ impl Deployer {
                     self.0.parts.engine.program(component, Sandbox { args, ..shared.clone() })?
                 }
             };
-            let scale = process.scale(app_type, &content.manifest.limits);
+            let scale = process.scale_at_work(app_type, &content.manifest.limits);
             Ok(Planned { name, process, scale, program, warm: Vec::new() })
         });
         let planned = planned.collect::<Result<Vec<_>, Failure>>()?;
@@ -133,7 +134,7 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
 
 /// Starts the instances that each process type is to have from the beginning, at least one, a few at a time. Says how
 /// many they are.
-pub(super) async fn start_all(planned: &mut [Planned], isolation: Isolation) -> Result<usize, Failure> {
+pub(super) async fn start_all(share: &Share, planned: &mut [Planned], isolation: Isolation) -> Result<usize, Failure> {
     let mut count = 0;
     for planned in planned.iter_mut() {
         let wanted = match (planned.process.entry, isolation) {
@@ -143,7 +144,7 @@ pub(super) async fn start_all(planned: &mut [Planned], isolation: Isolation) -> 
             (ProcessEntry::Http | ProcessEntry::Events, Isolation::Reuse) => planned.scale.min.max(1) as usize,
         };
         let program = &planned.program;
-        let started = futures::stream::iter(0..wanted).map(|_| start(program));
+        let started = futures::stream::iter(0..wanted).map(|_| start(share, program));
         planned.warm = started.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
         count += wanted;
     }
@@ -151,11 +152,11 @@ pub(super) async fn start_all(planned: &mut [Planned], isolation: Isolation) -> 
 }
 
 /// Asks each instance that was started whether it is well, and keeps those that are fit to serve.
-pub(super) async fn check_all(planned: &mut [Planned]) -> Result<(), Failure> {
+pub(super) async fn check_all(share: &Share, planned: &mut [Planned]) -> Result<(), Failure> {
     for planned in planned.iter_mut() {
         let warm = std::mem::take(&mut planned.warm);
         let (name, process, program) = (&planned.name, &planned.process, &planned.program);
-        let asked = futures::stream::iter(warm).map(|instance| well(name, process, program, instance));
+        let asked = futures::stream::iter(warm).map(|instance| well(share, name, process, program, instance));
         let well: Vec<Option<Box<Instance>>> = asked.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
         planned.warm = well.into_iter().flatten().collect();
     }
@@ -165,6 +166,7 @@ pub(super) async fn check_all(planned: &mut [Planned]) -> Result<(), Failure> {
 /// Waits until an instance, or the one that follows it, is well. It is asked while its grace lasts, and a few times in
 /// any case.
 async fn well(
+    share: &Share,
     name: &ProcessName,
     process: &Process,
     program: &Program,
@@ -177,9 +179,9 @@ async fn well(
     loop {
         let instance = match spare.take() {
             Some(instance) => instance,
-            None => start(program).await?,
+            None => start(share, program).await?,
         };
-        let (outcome, left) = health::check(instance, process).await;
+        let (outcome, left) = health::check(share, instance, process).await;
         spare = left;
         attempts += 1;
         match outcome {
@@ -192,8 +194,9 @@ async fn well(
     }
 }
 
-async fn start(program: &Program) -> Result<Box<Instance>, Failure> {
+async fn start(share: &Share, program: &Program) -> Result<Box<Instance>, Failure> {
     let limit = limits::HEALTH_TIME;
-    let started = tokio::time::timeout(limit, program.start()).await;
-    started.unwrap_or(Err(isopod_engine::Fault::Timeout { limit })).map_err(Failure::Start)
+    let program = program.clone();
+    let started = tokio::time::timeout(limit, share.run(Class::Pull, async move { program.start().await })).await;
+    started.map_or(Err(isopod_engine::Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
 }

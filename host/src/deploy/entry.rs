@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use isopod_policy::{AppEvent, AppName, AppState, AppType, ConfigVars, ProcessName, ReleaseNumber};
+use isopod_policy::{AppEvent, AppName, AppState, AppType, ConfigVars, CoresOverride, ProcessName, ReleaseNumber};
 use isopod_store::{App, Intended, NewActivity};
 use jiff::Timestamp;
 use serde_json::json;
@@ -49,6 +49,8 @@ pub(crate) struct Facts {
     pub(crate) release: Option<ReleaseNumber>,
     /// The config vars that the next release gets.
     pub(crate) config: ConfigVars,
+    /// Where the app's cores differ from what the operator allots to all.
+    pub(crate) cores: CoresOverride,
     /// When process types last fired by their schedules, as far as the host's start found it stored.
     pub(crate) fired: HashMap<ProcessName, Timestamp>,
     pub(crate) build_error: Option<BuildError>,
@@ -79,6 +81,7 @@ impl Entry {
             intended: row.intended,
             release: row.release,
             config: row.config,
+            cores: row.cores,
             fired: HashMap::new(),
             build_error: None,
             before_deploy: (AppState::Stopped, None),

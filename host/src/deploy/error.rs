@@ -47,6 +47,8 @@ pub(crate) enum DeployError {
     NotRolledOut { app: AppName, failure: Box<Failure> },
     #[error("`{app}` is of type {app_type}, and build errors are shown for dev apps only")]
     NotDev { app: AppName, app_type: AppType },
+    #[error("these are no cores: {why}")]
+    Cores { app: AppName, why: String },
     #[error("{what} are waiting already")]
     TooMany { what: String, retry_after: Duration },
     #[error("{0}")]

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use isopod_policy::{AppEvent, AppName, AppState, AppType, ReleaseNumber};
+use isopod_policy::{AppEvent, AppName, AppState, AppType, Cores, CoresOverride, ReleaseNumber};
 use isopod_store::{App, Control, Intended, NewActivity, NewApp, Release, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -43,7 +43,8 @@ impl Deployer {
 
     /// Makes an app known to traffic and to this host's tables.
     pub(super) fn enter(&self, row: App) -> Arc<Entry> {
-        let traffic = Arc::new(dispatch::App::new(row.name.clone()));
+        let share = self.0.parts.machine.share(row.app_type, self.0.parts.cores.with(row.cores));
+        let traffic = Arc::new(dispatch::App::new(row.name.clone(), share));
         let log = self.0.parts.logs.app(&row.name);
         let entry = Arc::new(Entry::new(row, log, Arc::clone(&traffic), self.0.changes.clone()));
         let mut apps = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
@@ -77,10 +78,40 @@ impl Deployer {
         }
         self.0.parts.store.set_app_type(name, app_type, Timestamp::now()).await?;
         entry.facts().app_type = app_type;
+        entry.traffic.share().set_type(app_type);
         drop(turn);
         let text = format!("type changed from {before} to {app_type}: asked for");
         self.record(&entry, "app-type", text, json!({ "from": before, "to": app_type, "by": by })).await;
         Ok(entry)
+    }
+
+    /// Gives an app other cores than the operator allots to all. Needs no new release: jobs that wait begin at once, and
+    /// what runs ends in its own time.
+    pub(crate) async fn set_cores(&self, name: &AppName, change: &Value, by: &str) -> Result<Arc<Entry>, DeployError> {
+        self.still_open()?;
+        let entry = self.app(name)?;
+        let mut wanted = json!(entry.facts().cores);
+        json_patch::merge(&mut wanted, change);
+        let said = serde_json::from_value::<CoresOverride>(wanted).map_err(|e| e.to_string());
+        let said = said.and_then(|said| said.checked().map_err(|e| e.to_string()));
+        let said = said.map_err(|why| DeployError::Cores { app: name.clone(), why })?;
+        self.0.parts.store.set_app_cores(name, said, Timestamp::now()).await?;
+        let before = std::mem::replace(&mut entry.facts().cores, said);
+        let allotted = self.0.parts.cores;
+        let (before, after) = (allotted.with(before), allotted.with(said));
+        entry.traffic.set_cores(after);
+        let text = format!(
+            "cores changed from {} pull and {} push to {} and {}: asked for",
+            before.pull, before.push, after.pull, after.push
+        );
+        self.record(&entry, "app-cores", text, json!({ "from": before, "to": after, "by": by })).await;
+        Ok(entry)
+    }
+
+    /// The cores of an app, and what was said of them.
+    pub(crate) fn cores(&self, entry: &Entry) -> (Cores, CoresOverride) {
+        let said = entry.facts().cores;
+        (self.0.parts.cores.with(said), said)
     }
 
     /// Starts a stopped app, or one in error. What comes of it is seen in its state.
@@ -249,9 +280,15 @@ impl Deployer {
         let formation = verify::formation_of(&manifest, &info.entries)?;
         let content = activate::Content { manifest: &manifest, config: &release.config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
-        activate::start_all(&mut planned, manifest.isolation).await?;
-        activate::check_all(&mut planned).await?;
-        Ok(dispatch::Running::new(Some(number), program, manifest.isolation, planned))
+        activate::start_all(entry.traffic.share(), &mut planned, manifest.isolation).await?;
+        activate::check_all(entry.traffic.share(), &mut planned).await?;
+        Ok(dispatch::Running::new(
+            Some(number),
+            program,
+            manifest.isolation,
+            planned,
+            Arc::clone(entry.traffic.share()),
+        ))
     }
 
     /// The release that the app has now.

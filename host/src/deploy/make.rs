@@ -135,16 +135,17 @@ impl Deployer {
         begin_deploying(entry, &format!("{number} is brought into service: {cause}"))?;
         let content = activate::Content { manifest: &manifest, config: &config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
-        let started = activate::start_all(&mut planned, manifest.isolation).await?;
+        let started = activate::start_all(entry.traffic.share(), &mut planned, manifest.isolation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
-        activate::check_all(&mut planned).await?;
+        activate::check_all(entry.traffic.share(), &mut planned).await?;
         making.say(match started {
             0 => "there is nothing to ask for its health".to_owned(),
             1 => "a new instance started and is healthy".to_owned(),
             more => format!("{more} new instances started and are healthy"),
         });
         reached("release-booted").await;
-        let running = Running::new(Some(number), program, manifest.isolation, planned);
+        let running =
+            Running::new(Some(number), program, manifest.isolation, planned, Arc::clone(entry.traffic.share()));
         Ok(Ready { number, size_bytes: info.size_bytes, manifest, config, cause, by, running, storing })
     }
 

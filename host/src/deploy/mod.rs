@@ -15,6 +15,7 @@ mod make;
 mod push;
 mod receive;
 mod restore;
+mod scaling;
 mod schedules;
 mod swap;
 mod usage;
@@ -29,7 +30,7 @@ use std::{
 };
 
 use isopod_engine::Engine;
-use isopod_policy::{AppName, PushId};
+use isopod_policy::{AppName, Cores, PushId};
 use isopod_store::{Control, NewActivity, Store};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -57,6 +58,9 @@ pub(crate) struct Parts {
     pub(crate) logs: Logs,
     pub(crate) metrics: Metrics,
     pub(crate) pushes: config::Pushes,
+    /// What apps divide among them, and how many cores each gets of it.
+    pub(crate) machine: dispatch::Machine,
+    pub(crate) cores: Cores,
     /// How long an app goes unasked before it is frozen.
     pub(crate) freeze_after: Duration,
 }
@@ -121,6 +125,7 @@ impl Deployer {
         deployer.in_background(deployer.clone().record_changes(changed));
         deployer.in_background(deployer.clone().keep_schedules());
         deployer.in_background(deployer.clone().keep_frozen());
+        deployer.in_background(deployer.clone().keep_sizes());
         deployer.in_background(deployer.clone().keep_tidy());
         deployer.in_background(deployer.clone().keep_usage());
         Ok(deployer)

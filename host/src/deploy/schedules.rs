@@ -133,7 +133,7 @@ impl Deployer {
             ProcessEntry::Events | ProcessEntry::Http => {
                 let id = RequestId::from_random(rand::random());
                 let event = event(&app, &process, &schedule, id, at);
-                match running.event_to(&process, event, id.as_str()).await {
+                match running.event_to(&process, event, id).await {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(failure)) => Err(failure.to_string()),
                     Err(refused) => Err(refused.to_string()),

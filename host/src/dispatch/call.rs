@@ -1,18 +1,18 @@
-//! One job: a place in the pool, an instance, the call within its deadline, and the instance back in its place.
+//! One job: a place in the pool, then its guest's work on the app's account of CPU time, within its deadline. The place
+//! is given back, with the instance in it or without, wherever the work ends.
 
 use super::{
     pool::{Lease, Pool, QueueFull},
     running::Running,
 };
 use http::{Request, Response};
-use isopod_engine::{After, Event, Fault, Handled, Instance, Level, OutputLine, ReplyBody, RequestBody, Stream};
-use isopod_policy::{InstanceId, ProcessName};
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::{Duration, Instant},
+use http_body::Body;
+use isopod_engine::{
+    After, Answer, Event, Fault, Handled, Instance, Level, OutputLine, ReplyBody, RequestBody, Stream,
 };
+use isopod_executor::Class;
+use isopod_policy::{InstanceId, ProcessName};
+use std::sync::Arc;
 use tokio::time::timeout;
 
 /// Why a job was not done.
@@ -28,15 +28,24 @@ pub(crate) enum Refused {
     Fault(#[from] Fault),
 }
 
+/// The id of a request, as it stands in the logs.
+pub(crate) trait Id: AsRef<str> + Clone + Send + 'static {}
+
+impl<T: AsRef<str> + Clone + Send + 'static> Id for T {}
+
 impl Running {
     /// Answers an HTTP request. Dropping the future ends the guest's work on it.
     pub(crate) async fn http(
         &self,
         request: Request<RequestBody>,
-        request_id: &str,
+        request_id: impl Id,
     ) -> Result<Response<ReplyBody>, Refused> {
         let pool = self.http.as_ref().ok_or(Refused::NoProcess("HTTP requests"))?;
-        within(pool, request_id, async { answer(pool, pool.lease().await?, request, request_id).await }).await
+        within(pool, request_id.clone(), async {
+            let lease = pool.lease(Class::Pull, held(&request)).await?;
+            answer(pool, lease, request, request_id).await
+        })
+        .await
     }
 
     /// Answers an HTTP request by this very instance.
@@ -44,34 +53,34 @@ impl Running {
         &self,
         id: &InstanceId,
         request: Request<RequestBody>,
-        request_id: &str,
+        request_id: impl Id,
     ) -> Result<Response<ReplyBody>, Refused> {
         let pool = self.pool(&id.process()).ok_or(Refused::NoInstance)?;
         if pool.entry() != isopod_policy::Entry::Http {
             return Err(Refused::NoProcess("HTTP requests"));
         }
-        within(pool, request_id, async {
-            let lease = pool.lease_of(id).await.ok_or(Refused::NoInstance)??;
+        within(pool, request_id.clone(), async {
+            let lease = pool.lease_of(id, held(&request)).await.ok_or(Refused::NoInstance)??;
             answer(pool, lease, request, request_id).await
         })
         .await
     }
 
     /// Delivers an event and waits for what its handler says.
-    pub(crate) async fn event(&self, event: Event, request_id: &str) -> Result<Handled, Refused> {
+    pub(crate) async fn event(&self, class: Class, event: Event, request_id: impl Id) -> Result<Handled, Refused> {
         let pool = self.events.as_ref().ok_or(Refused::NoProcess("events"))?;
-        deliver(pool, event, request_id).await
+        deliver(pool, class, event, request_id).await
     }
 
-    /// Delivers an event to one process type.
+    /// Delivers an event that nobody waits for to one process type.
     pub(crate) async fn event_to(
         &self,
         process: &ProcessName,
         event: Event,
-        request_id: &str,
+        request_id: impl Id,
     ) -> Result<Handled, Refused> {
         let pool = self.pool(process).ok_or(Refused::NoProcess("events"))?;
-        deliver(pool, event, request_id).await
+        deliver(pool, Class::Push, event, request_id).await
     }
 }
 
@@ -79,10 +88,17 @@ async fn answer(
     pool: &Arc<Pool>,
     mut lease: Lease,
     request: Request<RequestBody>,
-    request_id: &str,
+    request_id: impl Id,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let instance = lease.instance(pool.program()).await?;
-    let (answer, spent) = Timed::new(instance.http(request, request_id)).await;
+    let id = request_id.clone();
+    let work = async move {
+        let answer = match lease.instance().await {
+            Ok(instance) => instance.http(request, id.as_ref()).await,
+            Err(fault) => Answer { response: Err(fault), after: After::Spent },
+        };
+        (answer, lease)
+    };
+    let ((answer, mut lease), spent) = pool.share().run(Class::Pull, work).await;
     lease.charge(spent);
     match answer.after {
         After::Free(instance) => lease.put(Some(instance)),
@@ -92,23 +108,41 @@ async fn answer(
     Ok(answer.response?)
 }
 
-async fn deliver(pool: &Arc<Pool>, event: Event, request_id: &str) -> Result<Handled, Refused> {
-    within(pool, request_id, async {
-        let mut lease = pool.lease().await?;
-        let instance = lease.instance(pool.program()).await?;
-        let ((handled, instance), spent) = Timed::new(instance.event(event, request_id)).await;
+async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, Refused> {
+    within(pool, request_id.clone(), async {
+        let mut lease = pool.lease(class, event.data.as_ref().map_or(0, |data| data.len() as u64)).await?;
+        let work = async move {
+            let (handled, instance) = match lease.instance().await {
+                Ok(instance) => instance.event(event, request_id.as_ref()).await,
+                Err(fault) => (Err(fault), None),
+            };
+            lease.put(instance);
+            (handled, lease)
+        };
+        let ((handled, mut lease), spent) = pool.share().run(class, work).await;
         lease.charge(spent);
-        lease.put(instance);
         Ok(handled?)
     })
     .await
 }
 
-async fn within<T>(pool: &Pool, request_id: &str, job: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+/// What a request holds in memory while it waits: a body that streams is not read before.
+fn held(request: &Request<RequestBody>) -> u64 {
+    match request.body() {
+        RequestBody::Full(body) => body.size_hint().lower(),
+        RequestBody::Incoming { .. } => 0,
+    }
+}
+
+async fn within<T>(
+    pool: &Pool,
+    request_id: impl Id,
+    job: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Refused> {
     let limit = pool.program().sandbox().limits.request_timeout;
     let outcome = timeout(limit, job).await.unwrap_or(Err(Refused::Fault(Fault::Timeout { limit })));
     if let Err(Refused::Fault(fault)) = &outcome {
-        report(pool, fault, request_id);
+        report(pool, fault, request_id.as_ref());
     }
     outcome
 }
@@ -118,16 +152,15 @@ fn finish_later(
     pool: &Arc<Pool>,
     mut lease: Lease,
     rest: impl Future<Output = Result<Option<Box<Instance>>, Fault>> + Send + Unpin + 'static,
-    request_id: &str,
+    request_id: impl Id,
 ) {
     let pool = Arc::clone(pool);
-    let request_id = request_id.to_owned();
     tokio::spawn(async move {
-        let (rest, spent) = Timed::new(rest).await;
+        let (rest, spent) = pool.share().run(Class::Pull, rest).await;
         lease.charge(spent);
         match rest {
             Ok(instance) => lease.put(instance),
-            Err(fault) => report(&pool, &fault, &request_id),
+            Err(fault) => report(&pool, &fault, request_id.as_ref()),
         }
     });
 }
@@ -145,31 +178,4 @@ fn report(pool: &Pool, fault: &Fault, request_id: &str) {
     }
     let stream = Stream::Log(Level::Error);
     pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", request_id, text: &text });
-}
-
-pin_project_lite::pin_project! {
-    /// A guest's work, and how long it had a thread.
-    struct Timed<F> {
-        #[pin]
-        work: F,
-        spent: Duration,
-    }
-}
-
-impl<F> Timed<F> {
-    fn new(work: F) -> Self {
-        Self { work, spent: Duration::ZERO }
-    }
-}
-
-impl<F: Future> Future for Timed<F> {
-    type Output = (F::Output, Duration);
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let begun = Instant::now();
-        let polled = this.work.poll(cx);
-        *this.spent += begun.elapsed();
-        polled.map(|output| (output, *this.spent))
-    }
 }

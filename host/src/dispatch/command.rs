@@ -5,9 +5,11 @@ use super::{
     frozen::FrozenProcess,
     keep::{Trouble, tell_of},
     place::{Place, Seen},
+    share::Share,
 };
 use crate::limits;
 use isopod_engine::{Fault, Level, OutputLine, Program, Stream};
+use isopod_executor::Class;
 use isopod_policy::{InstanceId, Isolation, Next, Process, ProcessName, ReleaseNumber, Restarts, Scale};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,6 +26,7 @@ pub(crate) struct Command {
     definition: Process,
     scale: Scale,
     program: Program,
+    share: Arc<Share>,
     copies: Vec<Copy>,
 }
 
@@ -34,14 +37,20 @@ struct Copy {
 }
 
 impl Command {
-    pub(super) fn new(process: ProcessName, definition: Process, scale: Scale, program: Program) -> Self {
+    pub(super) fn new(
+        process: ProcessName,
+        definition: Process,
+        scale: Scale,
+        program: Program,
+        share: Arc<Share>,
+    ) -> Self {
         let count = if definition.schedule.is_some() { 1 } else { scale.min };
         let copy = || Copy {
             place: Mutex::new(Place::new(InstanceId::from_random(&process, rand::random()))),
             again: Notify::new(),
         };
         let copies = (0..count).map(|_| copy()).collect();
-        Self { process, definition, scale, program, copies }
+        Self { process, definition, scale, program, share, copies }
     }
 
     pub(super) fn process(&self) -> &ProcessName {
@@ -125,15 +134,17 @@ impl Command {
             place.is_busy = true;
             place.requests += 1;
         }
-        let outcome = match self.copies.get(copy) {
+        let program = self.program.clone();
+        let (outcome, spent) = match self.copies.get(copy) {
             Some(copy) => tokio::select! {
-                outcome = self.program.run() => outcome,
-                () = copy.again.notified() => Ok(0),
+                run = self.share.run(Class::Push, async move { program.run().await }) => run,
+                () = copy.again.notified() => (Ok(0), Duration::ZERO),
             },
-            None => Ok(0),
+            None => (Ok(0), Duration::ZERO),
         };
         if let Some(mut place) = self.place(copy) {
             place.is_busy = false;
+            place.spent += spent;
             place.left_empty(Isolation::Reuse);
         }
         outcome

@@ -1,9 +1,13 @@
 //! A release that nobody asks for: all of it that is needed to serve again, without its instances and without its code
 //! in memory. It costs some kilobytes, and no task, timer, thread or open file.
 
-use super::running::{Planned, Running};
+use super::{
+    running::{Planned, Running},
+    share::Share,
+};
 use isopod_engine::{FrozenProgram, Rejected};
 use isopod_policy::{Isolation, Process, ProcessName, ReleaseNumber, Scale};
+use std::sync::Arc;
 
 /// A frozen release.
 pub(crate) struct Frozen {
@@ -28,7 +32,7 @@ impl Frozen {
     }
 
     /// Maps the code again. Takes a fraction of a millisecond for a component of some hundred kilobytes.
-    pub(super) fn thaw(&self) -> Result<Running, Rejected> {
+    pub(super) fn thaw(&self, share: &Arc<Share>) -> Result<Running, Rejected> {
         let program = self.program.thaw()?;
         let planned = self.processes.iter().map(|frozen| {
             let own = frozen.program.as_ref().map(FrozenProgram::thaw).transpose()?;
@@ -41,6 +45,6 @@ impl Frozen {
             })
         });
         let planned = planned.collect::<Result<Vec<_>, Rejected>>()?;
-        Ok(Running::new(Some(self.release), program.clone(), self.isolation, planned))
+        Ok(Running::new(Some(self.release), program.clone(), self.isolation, planned, Arc::clone(share)))
     }
 }

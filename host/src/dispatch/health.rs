@@ -3,17 +3,25 @@
 use http::Request;
 use http_body_util::BodyExt;
 use isopod_engine::{After, Fault, Instance, RequestBody};
+use isopod_executor::Class;
 use isopod_policy::Process;
 use std::time::Duration;
 
+use super::Share;
 use crate::limits;
 
 /// Asks by the component's own check, then by the path that the process type names. The instance comes back if it is
 /// fit to serve.
 pub(crate) async fn check(
-    mut instance: Box<Instance>,
+    share: &Share,
+    instance: Box<Instance>,
     process: &Process,
 ) -> (Result<(), String>, Option<Box<Instance>>) {
+    let process = process.clone();
+    share.run(Class::Pull, async move { examine(instance, &process).await }).await.0
+}
+
+async fn examine(mut instance: Box<Instance>, process: &Process) -> (Result<(), String>, Option<Box<Instance>>) {
     let limit = process.health.as_ref().map_or(limits::HEALTH_TIME, |health| health.timeout);
     match within(limit, instance.health()).await {
         Ok(Ok(())) => {}

@@ -3,6 +3,7 @@
 
 use super::{health, pool::Pool};
 use crate::limits;
+use isopod_executor::Class;
 use isopod_policy::{Next, ProcessName, ReleaseNumber, Restarts};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -29,7 +30,8 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
     let mut begun = Instant::now();
     loop {
         while pool.live() < pool.warm_min() {
-            let ended = match pool.program().start().await {
+            let program = pool.program().clone();
+            let ended = match pool.share().run(Class::Pull, async move { program.start().await }).await.0 {
                 Ok(instance) => {
                     pool.add(instance);
                     begun = Instant::now();
@@ -80,7 +82,7 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
 async fn ask_one(pool: &Arc<Pool>) -> Result<(), String> {
     let Some(mut lease) = pool.lease_idle() else { return Ok(()) };
     let Some(instance) = lease.take() else { return Ok(()) };
-    let (outcome, left) = health::check(instance, pool.definition()).await;
+    let (outcome, left) = health::check(pool.share(), instance, pool.definition()).await;
     lease.put(left);
     outcome
 }

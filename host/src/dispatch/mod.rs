@@ -12,20 +12,25 @@ mod command;
 mod frozen;
 pub(crate) mod health;
 mod keep;
+mod meter;
 mod place;
 mod pool;
+mod queue;
 mod running;
+mod share;
 mod visit;
 
 pub(crate) use call::Refused;
 pub(crate) use keep::Trouble;
-pub(crate) use pool::Tally;
+pub(crate) use meter::Latency;
+pub(crate) use pool::{Load, Rescaled, Tally};
 pub(crate) use running::{Planned, Running, SeenInstance};
+pub(crate) use share::{Machine, Share};
 pub(crate) use visit::{NoVisit, Visit, Visits};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use frozen::Frozen;
-use isopod_policy::{AppName, InstanceId, ReleaseNumber};
+use isopod_policy::{AppName, Cores, InstanceId, ReleaseNumber};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -72,6 +77,7 @@ impl Directory {
 /// One app, as traffic sees it.
 pub(crate) struct App {
     name: AppName,
+    share: Arc<Share>,
     serving: ArcSwap<Serving>,
     /// The text of the latest build, if it failed, to be shown to people who look at the app in a browser.
     build_error: ArcSwapOption<String>,
@@ -97,10 +103,11 @@ pub(crate) enum Availability {
 }
 
 impl App {
-    pub(crate) fn new(name: AppName) -> Self {
+    pub(crate) fn new(name: AppName, share: Arc<Share>) -> Self {
         let nothing = Serving::Nothing { reason: "nothing was deployed to the app yet".into() };
         Self {
             name,
+            share,
             serving: ArcSwap::from_pointee(nothing),
             build_error: ArcSwapOption::empty(),
             visited: Visited::default(),
@@ -110,6 +117,17 @@ impl App {
 
     pub(crate) fn name(&self) -> &AppName {
         &self.name
+    }
+
+    /// What it has of the machine.
+    pub(crate) fn share(&self) -> &Arc<Share> {
+        &self.share
+    }
+
+    /// Gives it other cores; jobs for which there are now more begin at once.
+    pub(crate) fn set_cores(&self, cores: Cores) {
+        self.share.set_cores(cores);
+        self.running().iter().for_each(|running| running.let_in());
     }
 
     /// Serves this release from now on. The one before, which is handed back, finishes what it accepted.
@@ -130,7 +148,7 @@ impl App {
         match &*self.serving.swap(Arc::new(serving)) {
             Serving::Release(running) => Some(Arc::clone(running)),
             // Whoever replaces a release may want it back.
-            Serving::Frozen(frozen) => frozen.thaw().ok().map(Arc::new),
+            Serving::Frozen(frozen) => frozen.thaw(&self.share).ok().map(Arc::new),
             Serving::Nothing { .. } => None,
         }
     }
@@ -175,6 +193,7 @@ impl App {
         // Whoever took the release a moment ago still has it, and is answered by it.
         let replaced = self.serving.compare_and_swap(&before, Arc::new(Serving::Frozen(frozen)));
         self.visited.forget_all();
+        self.share.rest();
         Arc::ptr_eq(&replaced, &before)
     }
 
@@ -186,7 +205,7 @@ impl App {
             Serving::Release(running) => return Availability::Ready(Arc::clone(running)),
             Serving::Nothing { reason } => return Availability::Unavailable { reason: reason.clone() },
         };
-        match frozen.thaw() {
+        match frozen.thaw(&self.share) {
             Ok(running) => {
                 let running = Arc::new(running);
                 // Where another release was put here meanwhile, this one answers one request more.

@@ -1,14 +1,10 @@
 //! One place of a pool: an id that stays, and the instances that come and go under it. Never starts or ends one.
 
-use super::pool::Lease;
+use super::queue::Queue;
 use isopod_engine::Instance;
 use isopod_policy::{InstanceId, Isolation};
 use jiff::Timestamp;
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
-use tokio::sync::oneshot;
+use std::time::{Duration, Instant};
 
 /// A place for one instance.
 pub(super) struct Place {
@@ -24,7 +20,7 @@ pub(super) struct Place {
     pub(super) restarts: u32,
     pub(super) memory_bytes: usize,
     /// Jobs that asked for this very instance.
-    pub(super) waiting: VecDeque<oneshot::Sender<Lease>>,
+    pub(super) waiting: Queue,
     since: Timestamp,
     begun: Instant,
 }
@@ -53,7 +49,7 @@ impl Place {
             spent: Duration::ZERO,
             restarts: 0,
             memory_bytes: 0,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             since: Timestamp::now(),
             begun: Instant::now(),
         }

@@ -1,12 +1,26 @@
-//! The places of one process type of one release, the instances in them, and the jobs that wait for one. Decides
-//! nothing about scale: it makes a place when a job finds none free and the maximum allows one more.
+//! The places of one process type of one release, the instances in them, and the jobs that wait for one, in a queue for
+//! each class. Grows at once: a job that finds no free instance gets a new one while there is a core for it. What is kept
+//! afterwards is decided by the policy crate.
 //!
-//! The lock is held for a push or a pop, never while a guest runs. Whoever frees a place hands it to the next job in
-//! the queue, so that a waiting job costs no wake-up of anybody else.
+//! ```text
+//!   pull: requests, events with a reply ──> [ waiting ] ─┐ its cores at once   ┌─> place web-7f3k2: instance
+//!                                                        ├──── lease ──────────┼─> place web-m2x9q: instance
+//!   push: schedules, broadcasts, events ──> [ waiting ] ─┘ its cores at once   └─> place web-p4t8z: (started when leased)
+//! ```
+//!
+//! The queues share the instances but not the cores, so that neither waits for the other. The lock is held for a push or
+//! a pop, never while a guest runs. Whoever frees a place hands it to the next job in the queue, so that a waiting job
+//! costs no wake-up of anybody else.
 
-use super::place::{Place, Seen};
+use super::{
+    place::{Place, Seen},
+    queue::{Queue, Turn},
+    share::{CLASSES, Share, at},
+};
+use crate::limits;
 use isopod_engine::{Fault, Instance, Program};
-use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, Scale};
+use isopod_executor::Class;
+use isopod_policy::{Entry, InstanceId, Isolation, Peaks, Process, ProcessName, Scale, retry_after};
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -14,9 +28,9 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 /// A process type that answers somebody: HTTP requests or events.
 pub(crate) struct Pool {
@@ -25,6 +39,7 @@ pub(crate) struct Pool {
     program: Program,
     isolation: Isolation,
     scale: Scale,
+    share: Arc<Share>,
     queue_max: u32,
     failures: AtomicU64,
     state: Mutex<State>,
@@ -34,23 +49,32 @@ pub(crate) struct Pool {
     pub(super) ended: Notify,
 }
 
-#[derive(Default)]
 struct State {
     places: Slab<Place>,
     /// Places that nobody leases. Those with an instance are taken from the back, those without stand in front.
     free: VecDeque<usize>,
-    /// Leases given out.
-    busy: u32,
-    waiting: VecDeque<oneshot::Sender<Lease>>,
+    /// Leases given out in each class.
+    busy: [u32; 2],
+    queues: [Queue; 2],
     requests: u64,
+    peaks: Peaks,
+    /// When the present part of the peaks' window began.
+    part_begun: Instant,
+    /// How many instances were told of last.
+    told: u32,
+    told_at: Option<Instant>,
 }
 
 /// Why a job got no instance.
-#[derive(Debug, thiserror::Error)]
-#[error("all {instances} instances are busy and {waiting} more jobs wait already")]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("all {cores} cores of the {queue} queue are busy and {waiting} more jobs wait already: at most {limit}")]
 pub(crate) struct QueueFull {
-    instances: u32,
+    queue: &'static str,
+    cores: u32,
     waiting: u32,
+    limit: String,
+    /// When there should be room again, as fast as jobs ended lately.
+    pub(crate) retry_after: Duration,
 }
 
 /// What a pool has done so far.
@@ -60,6 +84,25 @@ pub(crate) struct Tally {
     pub(crate) failures: u64,
 }
 
+/// What a pool is doing in one class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) active: u32,
+    pub(crate) waiting: u32,
+}
+
+/// A pool that has another size than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rescaled {
+    pub(crate) process: ProcessName,
+    pub(crate) scale: Scale,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    /// The most jobs that ran at one time in the stable window.
+    pub(crate) peak: u32,
+    pub(crate) waiting: u32,
+}
+
 impl Pool {
     pub(super) fn new(
         process: ProcessName,
@@ -67,7 +110,20 @@ impl Pool {
         program: Program,
         isolation: Isolation,
         scale: Scale,
+        share: Arc<Share>,
     ) -> Self {
+        let now = Instant::now();
+        let state = State {
+            places: Slab::new(),
+            free: VecDeque::new(),
+            busy: [0; 2],
+            queues: Default::default(),
+            requests: 0,
+            peaks: Peaks::default(),
+            part_begun: now,
+            told: scale.min,
+            told_at: None,
+        };
         Self {
             process,
             definition,
@@ -75,8 +131,9 @@ impl Pool {
             scale: Scale { min: scale.min, max: scale.max.max(1) },
             queue_max: program.sandbox().limits.queue_max,
             program,
+            share,
             failures: AtomicU64::new(0),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             idle: Notify::new(),
             ended: Notify::new(),
         }
@@ -96,6 +153,15 @@ impl Pool {
 
     pub(super) fn program(&self) -> &Program {
         &self.program
+    }
+
+    pub(super) fn share(&self) -> &Arc<Share> {
+        &self.share
+    }
+
+    /// How many jobs of a class run at one time.
+    fn cores(&self, class: Class) -> u32 {
+        self.share.cores(class).min(self.scale.max)
     }
 
     /// How many instances are kept even when nobody asks.
@@ -125,34 +191,27 @@ impl Pool {
         self.scale
     }
 
-    /// Whether a job runs or waits.
-    pub(super) fn is_busy(&self) -> bool {
-        let state = self.lock();
-        state.busy > 0 || !state.waiting.is_empty()
-    }
-
     /// How many places have an instance or a job.
     pub(super) fn live(&self) -> u32 {
-        let state = self.lock();
-        let idle = state.free.iter().filter(|&&index| state.places[index].instance.is_some()).count();
-        state.busy + u32::try_from(idle).unwrap_or(u32::MAX)
+        self.lock().live()
     }
 
-    /// The right to run one job, at once or when its turn comes. Dropping the future gives the turn to the next.
-    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, QueueFull> {
+    /// The right to run one job, at once or when its turn comes. `bytes` is what the job holds while it waits. Dropping
+    /// the future gives the turn to the next.
+    pub(super) async fn lease(self: &Arc<Self>, class: Class, bytes: u64) -> Result<Lease, QueueFull> {
+        let begun = Instant::now();
         let turn = {
             let mut state = self.lock();
-            if let Some(index) = state.free.pop_back() {
-                return Ok(self.take(&mut state, index));
+            if state.busy[at(class)] < self.cores(class) {
+                let index = match state.free.pop_back() {
+                    Some(index) => index,
+                    None => state.make_place(&self.process),
+                };
+                return Ok(self.take(&mut state, index, class, begun));
             }
-            if state.places.len() < self.scale.max as usize {
-                let index = state.make_place(&self.process);
-                return Ok(self.take(&mut state, index));
-            }
-            wait_in(&mut state.waiting, self.queue_max).ok_or_else(|| self.full())?
+            self.wait(&mut state.queues[at(class)], class, bytes, begun)?
         };
-        // The sender is dropped unused only with the pool, which this future keeps.
-        turn.await.map_err(|_| self.full())
+        self.turn(turn, class).await
     }
 
     /// The right to use an instance that has nothing to do; none if there is none.
@@ -160,26 +219,58 @@ impl Pool {
         let mut state = self.lock();
         let at = state.free.iter().rposition(|&index| state.places[index].instance.is_some())?;
         let index = state.free.remove(at)?;
-        let mut lease = self.take(&mut state, index);
+        let mut lease = self.take(&mut state, index, Class::Pull, Instant::now());
         lease.counts = false;
         Some(lease)
     }
 
     /// The right to run one job in the place of this instance; none if there is no such place.
-    pub(super) async fn lease_of(self: &Arc<Self>, id: &InstanceId) -> Option<Result<Lease, QueueFull>> {
+    pub(super) async fn lease_of(self: &Arc<Self>, id: &InstanceId, bytes: u64) -> Option<Result<Lease, QueueFull>> {
+        let (class, begun) = (Class::Pull, Instant::now());
         let turn = {
             let mut state = self.lock();
             let (index, _) = state.places.iter().find(|(_, place)| place.id == *id)?;
             if let Some(at) = state.free.iter().position(|&free| free == index) {
                 state.free.remove(at);
-                return Some(Ok(self.take(&mut state, index)));
+                return Some(Ok(self.take(&mut state, index, class, begun)));
             }
-            match wait_in(&mut state.places[index].waiting, self.queue_max) {
-                Some(turn) => turn,
-                None => return Some(Err(self.full())),
+            match self.wait(&mut state.places[index].waiting, class, bytes, begun) {
+                Ok(turn) => turn,
+                Err(full) => return Some(Err(full)),
             }
         };
-        Some(turn.await.map_err(|_| self.full()))
+        Some(self.turn(turn, class).await)
+    }
+
+    fn wait(&self, queue: &mut Queue, class: Class, bytes: u64, begun: Instant) -> Result<Turn, QueueFull> {
+        queue
+            .join(self.queue_max, self.share.machine(), bytes, begun)
+            .map_err(|limit| self.full(class, queue.len(), limit))
+    }
+
+    async fn turn(&self, turn: Turn, class: Class) -> Result<Lease, QueueFull> {
+        // The sender is dropped unused only with the pool, which whoever waits keeps.
+        turn.await.map_err(|_| self.full(class, 0, "the app is gone".to_owned()))
+    }
+
+    /// Lets in those who wait, as far as there are cores for them: after there have become more of these.
+    pub(super) fn let_in(self: &Arc<Self>) {
+        let mut unwanted = Vec::new();
+        let mut state = self.lock();
+        for class in CLASSES {
+            while state.busy[at(class)] < self.cores(class) && !state.queues[at(class)].is_empty() {
+                let index = state.free.pop_back().unwrap_or_else(|| state.make_place(&self.process));
+                let Some((turn, begun)) = state.queues[at(class)].next(self.share.machine()) else {
+                    state.free.push_front(index);
+                    break;
+                };
+                let lease = self.take(&mut state, index, class, begun);
+                unwanted.extend(turn.send(lease).err().map(Lease::unused));
+            }
+        }
+        drop(state);
+        // Each gives its place back, for which it needs the lock.
+        drop(unwanted);
     }
 
     /// Ends an instance after what it is doing; a new one takes its place and its id. False if there is none.
@@ -199,11 +290,7 @@ impl Pool {
 
     /// Ends one instance that has nothing to do; false if there is none.
     pub(super) fn end_one_idle(&self) -> bool {
-        let ended = {
-            let mut state = self.lock();
-            let at = state.free.iter().rposition(|&index| state.places[index].instance.is_some());
-            at.and_then(|at| state.free.remove(at)).map(|index| state.places.remove(index))
-        };
+        let ended = self.lock().end_one_idle();
         ended.is_some()
     }
 
@@ -211,14 +298,53 @@ impl Pool {
     pub(super) async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
-            {
-                let state = self.lock();
-                if state.busy == 0 && state.waiting.iter().all(oneshot::Sender::is_closed) {
-                    return;
-                }
+            if !self.is_busy() {
+                return;
             }
             idle.await;
         }
+    }
+
+    /// Whether a job runs or waits.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.lock();
+        state.busy != [0; 2] || state.queues.iter().any(|queue| queue.waiting() > 0)
+    }
+
+    /// What it is doing in one class.
+    pub(super) fn load(&self, class: Class) -> Load {
+        let state = self.lock();
+        Load { active: state.busy[at(class)], waiting: state.queues[at(class)].waiting() }
+    }
+
+    /// Ends instances that the load of the last minute had no need of, and tells how its size has changed since it last
+    /// told.
+    pub(super) fn look(&self, now: Instant) -> Option<Rescaled> {
+        if self.scale.is_fixed() || self.isolation == Isolation::Request {
+            return None;
+        }
+        let mut ended = Vec::new();
+        let mut state = self.lock();
+        let busy = state.busy.iter().sum();
+        if now.saturating_duration_since(state.part_begun) >= isopod_policy::limits::SCALE_WINDOW_PART {
+            state.part_begun = now;
+            state.peaks.turn(busy);
+        }
+        let kept = self.scale.kept(&state.peaks);
+        while state.live() > kept {
+            match state.end_one_idle() {
+                Some(place) => ended.push(place),
+                None => break,
+            }
+        }
+        let (live, from) = (state.live(), state.told);
+        let is_early = state.told_at.is_some_and(|at| now.saturating_duration_since(at) < limits::SCALE_TOLD_EVERY);
+        if live == from || is_early {
+            return None;
+        }
+        (state.told, state.told_at) = (live, Some(now));
+        let (process, waiting) = (self.process.clone(), state.queues.iter().map(Queue::waiting).sum());
+        Some(Rescaled { process, scale: self.scale, from, to: live, peak: state.peaks.highest(), waiting })
     }
 
     /// What stands in each place.
@@ -234,24 +360,31 @@ impl Pool {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn take(self: &Arc<Self>, state: &mut State, index: usize) -> Lease {
-        state.busy += 1;
+    fn take(self: &Arc<Self>, state: &mut State, index: usize, class: Class, begun: Instant) -> Lease {
+        state.busy[at(class)] += 1;
+        let running = state.busy.iter().sum();
+        state.peaks.note(running);
         let place = &mut state.places[index];
         place.is_busy = true;
         Lease {
             pool: Some(Arc::clone(self)),
             index,
             instance: place.instance.take(),
+            class,
+            begun,
             spent: Duration::ZERO,
             counts: true,
         }
     }
 
-    fn give_back(self: &Arc<Self>, index: usize, instance: Option<Box<Instance>>, spent: Duration, counts: bool) {
+    fn give_back(self: &Arc<Self>, returned: Returned) {
+        let Returned { index, instance, class, spent, counts } = returned;
         let instance = instance.filter(|_| self.isolation == Isolation::Reuse);
         let mut state = self.lock();
+        state.busy[at(class)] -= 1;
         state.requests += u64::from(counts);
         let place = &mut state.places[index];
+        place.is_busy = false;
         place.requests += u64::from(counts);
         place.spent += spent;
         let doomed = std::mem::take(&mut place.is_doomed);
@@ -261,35 +394,48 @@ impl Pool {
             None => place.left_empty(self.isolation),
         }
         let is_gone = instance.is_none();
-        let mut lease = Lease { pool: Some(Arc::clone(self)), index, instance, spent: Duration::ZERO, counts: true };
-        while let Some(waiter) = state.next_waiter(index) {
-            match waiter.send(lease) {
-                Ok(()) => return,
-                Err(unwanted) => lease = unwanted,
-            }
-        }
-        state.busy -= 1;
-        lease.pool = None;
-        state.places[index].is_busy = false;
-        match lease.instance.take() {
-            Some(instance) => {
-                state.places[index].instance = Some(instance);
-                state.free.push_back(index);
-            }
-            None => state.free.push_front(index),
-        }
-        if state.busy == 0 {
+        place.instance = instance;
+        let unwanted = self.hand_on(&mut state, index);
+        if state.busy == [0; 2] {
             self.idle.notify_waiters();
         }
         drop(state);
         drop(ended);
+        drop(unwanted);
         if is_gone && self.warm_min() > 0 {
             self.ended.notify_one();
         }
     }
 
-    fn full(&self) -> QueueFull {
-        QueueFull { instances: self.scale.max, waiting: self.queue_max }
+    /// Gives a place to who is next, or makes it free. A lease that nobody wanted any more comes back to the caller, who
+    /// drops it without the lock.
+    fn hand_on(self: &Arc<Self>, state: &mut State, index: usize) -> Option<Lease> {
+        let machine = self.share.machine();
+        // Whoever asked for this very place comes first, since no other will do.
+        let mut next = state.places[index].waiting.next(machine).map(|(turn, begun)| (turn, begun, Class::Pull));
+        for class in CLASSES {
+            if next.is_none() && state.busy[at(class)] < self.cores(class) {
+                next = state.queues[at(class)].next(machine).map(|(turn, begun)| (turn, begun, class));
+            }
+        }
+        let Some((turn, begun, class)) = next else {
+            match state.places[index].instance {
+                Some(_) => state.free.push_back(index),
+                None => state.free.push_front(index),
+            }
+            return None;
+        };
+        let lease = self.take(state, index, class, begun);
+        turn.send(lease).err().map(Lease::unused)
+    }
+
+    fn full(&self, class: Class, waiting: u32, limit: String) -> QueueFull {
+        let queue = match class {
+            Class::Pull => "pull",
+            Class::Push => "push",
+        };
+        let retry_after = retry_after(waiting, self.share.throughput_per_s(class));
+        QueueFull { queue, cores: self.cores(class), waiting, limit, retry_after }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -308,23 +454,17 @@ impl State {
         }
     }
 
-    /// Whoever asked for this very place comes first, since no other will do.
-    fn next_waiter(&mut self, index: usize) -> Option<oneshot::Sender<Lease>> {
-        self.places[index].waiting.pop_front().or_else(|| self.waiting.pop_front())
+    /// How many places have an instance or a job.
+    fn live(&self) -> u32 {
+        let idle = self.free.iter().filter(|&&index| self.places[index].instance.is_some()).count();
+        self.busy.iter().sum::<u32>() + u32::try_from(idle).unwrap_or(u32::MAX)
     }
-}
 
-/// A turn in a queue, unless that is full of jobs that still want theirs.
-fn wait_in(queue: &mut VecDeque<oneshot::Sender<Lease>>, max: u32) -> Option<oneshot::Receiver<Lease>> {
-    if queue.len() >= max as usize {
-        queue.retain(|waiter| !waiter.is_closed());
+    /// Takes out the place of the instance that has had nothing to do for the longest time.
+    fn end_one_idle(&mut self) -> Option<Place> {
+        let at = self.free.iter().position(|&index| self.places[index].instance.is_some())?;
+        self.free.remove(at).map(|index| self.places.remove(index))
     }
-    if queue.len() >= max as usize {
-        return None;
-    }
-    let (sender, turn) = oneshot::channel();
-    queue.push_back(sender);
-    Some(turn)
 }
 
 /// One of a pool's places, with the instance in it if there is one. The place is free again once this is dropped.
@@ -333,6 +473,9 @@ pub(super) struct Lease {
     pool: Option<Arc<Pool>>,
     index: usize,
     instance: Option<Box<Instance>>,
+    class: Class,
+    /// When the job came.
+    begun: Instant,
     spent: Duration,
     /// Whether what was done counts as a request.
     counts: bool,
@@ -340,10 +483,12 @@ pub(super) struct Lease {
 
 impl Lease {
     /// The instance of this place, started now if it has none.
-    pub(super) async fn instance(&mut self, program: &Program) -> Result<Box<Instance>, Fault> {
-        match self.instance.take() {
-            Some(instance) => Ok(instance),
-            None => program.start().await,
+    pub(super) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
+        match (self.instance.take(), &self.pool) {
+            (Some(instance), _) => Ok(instance),
+            (None, Some(pool)) => pool.program.start().await,
+            // A lease that was given back is gone, and its place with it.
+            (None, None) => Err(Fault::NoAnswer),
         }
     }
 
@@ -357,6 +502,12 @@ impl Lease {
         self.instance = instance;
     }
 
+    /// The same, for a job that left before it began.
+    fn unused(mut self) -> Self {
+        self.counts = false;
+        self
+    }
+
     /// Charges the place for the time that its guest had a thread.
     pub(super) fn charge(&mut self, spent: Duration) {
         self.spent += spent;
@@ -365,8 +516,20 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            pool.give_back(self.index, self.instance.take(), self.spent, self.counts);
+        let Some(pool) = self.pool.take() else { return };
+        let Self { index, class, spent, counts, .. } = *self;
+        if counts {
+            pool.share.note(class, self.begun);
         }
+        pool.give_back(Returned { index, instance: self.instance.take(), class, spent, counts });
     }
+}
+
+/// What a lease leaves behind.
+struct Returned {
+    index: usize,
+    instance: Option<Box<Instance>>,
+    class: Class,
+    spent: Duration,
+    counts: bool,
 }

@@ -6,10 +6,12 @@ use super::{
     frozen::{Frozen, FrozenProcess},
     keep::{self, Trouble},
     place::Seen,
-    pool::{Pool, Tally},
+    pool::{Load, Pool, Rescaled, Tally},
+    share::Share,
 };
 use crate::limits;
 use isopod_engine::{Instance, Program};
+use isopod_executor::Class;
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -60,14 +62,17 @@ impl Running {
         program: Program,
         isolation: Isolation,
         planned: Vec<Planned>,
+        share: Arc<Share>,
     ) -> Self {
         let isolation = if program.info().single_use { Isolation::Request } else { isolation };
         let (mut pools, mut commands) = (Vec::new(), Vec::new());
         for Planned { name, process, scale, program, warm } in planned {
             match process.entry {
-                Entry::Command => commands.push(Arc::new(Command::new(name, process, scale, program))),
+                Entry::Command => {
+                    commands.push(Arc::new(Command::new(name, process, scale, program, Arc::clone(&share))))
+                }
                 Entry::Http | Entry::Events => {
-                    let pool = Pool::new(name, process, program, isolation, scale);
+                    let pool = Pool::new(name, process, program, isolation, scale, Arc::clone(&share));
                     warm.into_iter().for_each(|instance| pool.add(instance));
                     pools.push(Arc::new(pool));
                 }
@@ -174,6 +179,24 @@ impl Running {
     /// Whether an instance of this id runs here.
     pub(crate) fn has_instance(&self, id: &InstanceId) -> bool {
         self.instances().iter().any(|instance| instance.seen.id == *id)
+    }
+
+    /// What all its pools do in one class.
+    pub(crate) fn load(&self, class: Class) -> Load {
+        self.pools.iter().map(|pool| pool.load(class)).fold(Load::default(), |sum, load| Load {
+            active: sum.active + load.active,
+            waiting: sum.waiting + load.waiting,
+        })
+    }
+
+    /// Ends instances that nothing needed lately, and tells whose number has changed.
+    pub(crate) fn rescaled(&self, now: Instant) -> Vec<Rescaled> {
+        self.pools.iter().filter_map(|pool| pool.look(now)).collect()
+    }
+
+    /// Begins jobs for which there are cores now.
+    pub(super) fn let_in(&self) {
+        self.pools.iter().for_each(Pool::let_in);
     }
 
     /// Ends an instance, after what it is doing, and starts a new one under its id; false if there is none.

@@ -232,8 +232,8 @@ async fn deliver(
     let limit = running.program().sandbox().limits.request_body_bytes;
     let (request, trouble) = prepare(request, limit).await.map_err(|problem| (problem, None))?;
     let answered = match instance {
-        None => running.http(request, id.as_str()).await,
-        Some(instance) => running.http_by(instance, request, id.as_str()).await,
+        None => running.http(request, id).await,
+        Some(instance) => running.http_by(instance, request, id).await,
     };
     match trouble.as_ref().and_then(BodyTrouble::found) {
         // Whatever the app made of half a body: it was the client's.
@@ -329,7 +329,7 @@ fn explain(refused: &Refused) -> Failed {
         Refused::QueueFull(full) => {
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
-            (problem.retry_after(1), Some("queue-full"))
+            (problem.retry_after(full.retry_after.as_secs()), Some("queue-full"))
         }
         Refused::Fault(fault) => {
             let (status, code, title, detail) = match fault {

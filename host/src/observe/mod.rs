@@ -1,6 +1,7 @@
-//! Owns what can be seen of the host and its apps: logs and metrics. Never decides anything: what is observed may be
+//! Owns what can be seen of the host and its apps: logs, metrics and the machine. Never decides anything: what is observed may be
 //! lost, and nothing waits for it.
 
 pub(crate) mod access;
 pub(crate) mod logs;
+pub(crate) mod machine;
 pub(crate) mod metrics;

@@ -3,7 +3,9 @@
 
 use async_trait::async_trait;
 use isopod_policy::retention::StoredRelease;
-use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
+use isopod_policy::{
+    AppName, AppType, ConfigVars, CoresOverride, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber,
+};
 use jiff::Timestamp;
 
 use crate::StoreError;
@@ -33,6 +35,8 @@ pub trait Control: Send + Sync {
     async fn set_intended(&self, name: &AppName, intended: Intended, at: Timestamp) -> Result<App, StoreError>;
     /// Sets the config vars that the next release gets.
     async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError>;
+    /// Says how many cores an app has in place of what the operator allots to all.
+    async fn set_app_cores(&self, name: &AppName, cores: CoresOverride, at: Timestamp) -> Result<App, StoreError>;
 
     /// Queues a push for an app that exists. One with the key of an earlier push of the app is not queued a second
     /// time; a key is forgotten after a day.

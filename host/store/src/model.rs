@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
-    AppName, AppType, ConfigVars, Manifest, ProcessName, PushId, PushState, Refused, ReleaseEvent, ReleaseNumber,
-    ReleaseState, Role, Scope, UnknownWord,
+    AppName, AppType, ConfigVars, CoresOverride, Manifest, ProcessName, PushId, PushState, Refused, ReleaseEvent,
+    ReleaseNumber, ReleaseState, Role, Scope, UnknownWord,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,8 @@ pub struct App {
     /// The config vars that the next release gets. Never printed together with the app, since some are secrets.
     #[serde(skip)]
     pub config: ConfigVars,
+    /// Where the app's cores differ from what the operator allots to all.
+    pub cores: CoresOverride,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }

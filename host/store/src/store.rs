@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use isopod_policy::retention::StoredRelease;
-use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
+use isopod_policy::{
+    AppName, AppType, ConfigVars, CoresOverride, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber,
+};
 use jiff::Timestamp;
 
 use crate::files::{private_folder, remove_folder};
@@ -152,6 +154,10 @@ impl Control for Store {
 
     async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError> {
         self.inner.control.set_app_config(name, config, at).await
+    }
+
+    async fn set_app_cores(&self, name: &AppName, cores: CoresOverride, at: Timestamp) -> Result<App, StoreError> {
+        self.inner.control.set_app_cores(name, cores, at).await
     }
 
     async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {

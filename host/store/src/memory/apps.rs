@@ -1,6 +1,6 @@
 //! What is done with apps.
 
-use isopod_policy::{AppName, ConfigVars};
+use isopod_policy::{AppName, ConfigVars, CoresOverride};
 use jiff::Timestamp;
 
 use super::{Rows, one_more};
@@ -30,8 +30,8 @@ impl Rows {
             return Err(StoreError::AppExists { name: app.name });
         }
         let NewApp { name, app_type, intended, created_at } = app;
-        let (release, config) = (None, ConfigVars::default());
-        let app = App { name, app_type, intended, release, config, created_at, updated_at: created_at };
+        let (release, config, cores) = (None, ConfigVars::default(), CoresOverride::default());
+        let app = App { name, app_type, intended, release, config, cores, created_at, updated_at: created_at };
         self.apps.insert(app.name.clone(), app.clone());
         Ok(app)
     }

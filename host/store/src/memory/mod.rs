@@ -14,7 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use isopod_policy::retention::StoredRelease;
-use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
+use isopod_policy::{
+    AppName, AppType, ConfigVars, CoresOverride, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber,
+};
 use jiff::Timestamp;
 
 use self::pushes::PushRow;
@@ -88,6 +90,10 @@ impl Control for Memory {
 
     async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError> {
         self.rows().change_app(name, at, |app| app.config = config)
+    }
+
+    async fn set_app_cores(&self, name: &AppName, cores: CoresOverride, at: Timestamp) -> Result<App, StoreError> {
+        self.rows().change_app(name, at, |app| app.cores = cores)
     }
 
     async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {

@@ -1,6 +1,6 @@
 //! The statements for apps.
 
-use isopod_policy::{AppName, AppType, ConfigVars, ReleaseNumber};
+use isopod_policy::{AppName, AppType, ConfigVars, CoresOverride, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
@@ -10,7 +10,7 @@ use crate::StoreError;
 use crate::model::{App, Intended, NewApp};
 use crate::page::{Page, Paged};
 
-const COLUMNS: &str = "name, type, intended, release, config, created_at, updated_at";
+const COLUMNS: &str = "name, type, intended, release, config, cores, created_at, updated_at";
 
 fn make(row: &Row<'_>) -> Sql<App> {
     Ok(App {
@@ -19,6 +19,7 @@ fn make(row: &Row<'_>) -> Sql<App> {
         intended: parsed(row, "intended")?,
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
         config: json(row, "config")?,
+        cores: json(row, "cores")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
@@ -91,4 +92,8 @@ pub(super) fn set_release(connection: &Connection, name: &AppName, number: Relea
 
 pub(super) fn set_config(connection: &Connection, name: &AppName, config: &ConfigVars, at: Timestamp) -> Sql<App> {
     set(connection, name, "config", to_json(config)?, at)
+}
+
+pub(super) fn set_cores(connection: &Connection, name: &AppName, cores: CoresOverride, at: Timestamp) -> Sql<App> {
+    set(connection, name, "cores", to_json(&cores)?, at)
 }

@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use isopod_policy::retention::StoredRelease;
-use isopod_policy::{AppName, AppType, ConfigVars, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber};
+use isopod_policy::{
+    AppName, AppType, ConfigVars, CoresOverride, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber,
+};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -126,6 +128,11 @@ impl Control for Sqlite {
     async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError> {
         let name = name.clone();
         self.write(move |connection| apps::set_config(connection, &name, &config, at)).await
+    }
+
+    async fn set_app_cores(&self, name: &AppName, cores: CoresOverride, at: Timestamp) -> Result<App, StoreError> {
+        let name = name.clone();
+        self.write(move |connection| apps::set_cores(connection, &name, cores, at)).await
     }
 
     async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {

@@ -58,6 +58,10 @@ async fn changes_of_an_app_are_kept(store: &dyn Control) {
     let configured = store.set_app_config(&app, config("hi"), at(3)).await.expect("the config is set");
     assert_eq!((&configured.config, configured.updated_at), (&config("hi"), at(3)));
     assert_eq!(store.app(&app).await, Ok(Some(configured)));
+    let cores = CoresOverride { pull: Some(3), push: None };
+    let allotted = store.set_app_cores(&app, cores, at(4)).await.expect("the cores are set");
+    assert_eq!((allotted.cores, &allotted.config, allotted.updated_at), (cores, &config("hi"), at(4)));
+    assert_eq!(store.app(&app).await, Ok(Some(allotted)));
 }
 
 async fn what_concerns_an_unknown_app_is_refused(store: &dyn Control) {
@@ -67,6 +71,7 @@ async fn what_concerns_an_unknown_app_is_refused(store: &dyn Control) {
     assert_eq!(store.set_app_type(&ghost, AppType::Dev, at(1)).await, Err(unknown.clone()));
     assert_eq!(store.set_intended(&ghost, Intended::Stopped, at(1)).await, Err(unknown.clone()));
     assert_eq!(store.set_app_config(&ghost, config("hi"), at(1)).await, Err(unknown.clone()));
+    assert_eq!(store.set_app_cores(&ghost, CoresOverride::default(), at(1)).await, Err(unknown.clone()));
     assert_eq!(store.insert_release(new_release("ghost", 1)).await, Err(unknown.clone()));
     let activity = || new_activity(Some("ghost"), "it serves");
     assert_eq!(store.make_current(&ghost, number(1), activity(), at(1)).await, Err(unknown.clone()));

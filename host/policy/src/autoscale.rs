@@ -1,0 +1,121 @@
+//! How many instances of a process type there should be, from what it had to do lately. Owns the peak of the stable
+//! window, and the answer to a client for whom there is no room. Never has a clock, and never starts or ends anything.
+//!
+//! ```text
+//!  jobs at once │        ╭─╮
+//!               │  ╭╮   ╭╯ │                 grow: at once, for the job that finds no free instance
+//!               │ ╭╯╰───╯  ╰──╮╭╮            shrink: to the highest point of the last minute,
+//!               └─┴───────────┴┴┴─> time     so that load which comes and goes starts nothing anew
+//!                 │<─ window ─>│
+//! ```
+
+use std::time::Duration;
+
+use crate::Scale;
+use crate::limits::{RETRY_AFTER, SCALE_WINDOW_PARTS};
+
+/// The most jobs that ran at one time, in each part of the stable window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peaks {
+    parts: [u32; SCALE_WINDOW_PARTS],
+    at: usize,
+}
+
+impl Peaks {
+    /// Takes in how many jobs run now.
+    pub fn note(&mut self, jobs: u32) {
+        let part = &mut self.parts[self.at];
+        *part = (*part).max(jobs);
+    }
+
+    /// Begins the next part of the window, in which so many jobs run already; the oldest part is forgotten.
+    pub fn turn(&mut self, jobs: u32) {
+        self.at = (self.at + 1) % SCALE_WINDOW_PARTS;
+        self.parts[self.at] = jobs;
+    }
+
+    /// The most in the whole window.
+    pub fn highest(&self) -> u32 {
+        self.parts.iter().copied().max().unwrap_or(0)
+    }
+}
+
+impl Scale {
+    /// How many instances are kept after such a window.
+    pub fn kept(self, peaks: &Peaks) -> u32 {
+        peaks.highest().clamp(self.min, self.max)
+    }
+
+    /// Whether load changes how many instances there are.
+    pub fn is_fixed(self) -> bool {
+        self.min == self.max
+    }
+}
+
+/// When a job that finds its queue full should come again: once half of those before it are done, as fast as jobs ended
+/// lately. Where none ended, as late as is ever said.
+pub fn retry_after(waiting: u32, ended_per_s: f64) -> Duration {
+    let (least, most) = (*RETRY_AFTER.start(), *RETRY_AFTER.end());
+    let seconds = f64::from(waiting) / 2.0 / ended_per_s;
+    Duration::try_from_secs_f64(seconds)
+        .map_or(most, |wait| Duration::from_secs(wait.as_secs_f64().ceil() as u64).clamp(least, most))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SCALE: Scale = Scale { min: 1, max: 10 };
+
+    #[test]
+    fn a_peak_counts_for_one_whole_window() {
+        let mut peaks = Peaks::default();
+        peaks.note(7);
+        peaks.note(2);
+        for _ in 1..SCALE_WINDOW_PARTS {
+            peaks.turn(1);
+            assert_eq!(SCALE.kept(&peaks), 7);
+        }
+        peaks.turn(1);
+        assert_eq!(SCALE.kept(&peaks), 1);
+    }
+
+    #[test]
+    fn what_runs_while_the_window_turns_is_not_forgotten() {
+        let mut peaks = Peaks::default();
+        peaks.note(4);
+        (0..3 * SCALE_WINDOW_PARTS).for_each(|_| peaks.turn(4));
+        assert_eq!(SCALE.kept(&peaks), 4);
+    }
+
+    #[test]
+    fn a_client_is_told_how_long_half_of_the_queue_takes() {
+        assert_eq!(retry_after(1_000, 100.0), Duration::from_secs(5));
+        assert_eq!(retry_after(10, 1_000.0), Duration::from_secs(1));
+        assert_eq!(retry_after(10, 0.0), Duration::from_secs(60));
+        assert_eq!(retry_after(0, 0.0), Duration::from_secs(60));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_within_the_scale_and_enough_for_what_runs(
+            jobs in proptest::collection::vec((any::<bool>(), 0..20u32), 0..60), min in 0..5u32, more in 1..10u32,
+        ) {
+            let scale = Scale { min, max: min + more };
+            let mut peaks = Peaks::default();
+            for (turns, jobs) in jobs {
+                if turns { peaks.turn(jobs) } else { peaks.note(jobs) }
+                let kept = scale.kept(&peaks);
+                prop_assert!(kept >= scale.min && kept <= scale.max);
+                prop_assert!(kept >= jobs.min(scale.max));
+            }
+        }
+
+        #[test]
+        fn any_rate_gives_a_time_that_can_be_said(waiting: u32, rate: f64) {
+            prop_assert!(RETRY_AFTER.contains(&retry_after(waiting, rate)));
+        }
+    }
+}

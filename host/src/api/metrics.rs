@@ -1,0 +1,178 @@
+//! Owns the routes of the apps' real-time metrics: of one, and of all that are awake. Never measures anything itself.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, Response},
+    response::IntoResponse,
+};
+use futures::stream;
+use isopod_executor::Class;
+use isopod_policy::{AppName, AppState, AppType};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::{
+    Api,
+    error::Error,
+    request::{PageParams, Params, app_name},
+    sse::{self, News},
+};
+use crate::{
+    deploy::Entry,
+    dispatch::{Latency, Load},
+    limits,
+    observe::machine::Machine,
+};
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct FollowParams {
+    #[serde(default)]
+    follow: bool,
+}
+
+/// What an app does now.
+#[derive(Debug, Serialize)]
+pub(super) struct AppMetrics {
+    app: AppName,
+    #[serde(rename = "type")]
+    app_type: AppType,
+    state: AppState,
+    instances: usize,
+    /// CPU time of its guests since the host started.
+    cpu_ms: u64,
+    /// Of one processor, in the last second.
+    cpu_percent: f64,
+    memory_bytes: usize,
+    pull: QueueMetrics,
+    push: QueueMetrics,
+}
+
+#[derive(Debug, Serialize)]
+struct QueueMetrics {
+    cores: u32,
+    active_cores: u32,
+    buffered: u32,
+    latency_ms: LatencyMs,
+    throughput_per_s: f64,
+}
+
+/// Null where nothing ended in the last minute.
+#[derive(Debug, Default, Serialize)]
+struct LatencyMs {
+    p50: Option<f64>,
+    p95: Option<f64>,
+    p99: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct HostMetrics {
+    #[serde(flatten)]
+    machine: Machine,
+    apps: usize,
+    apps_awake: usize,
+    instances: usize,
+    buffered: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Top {
+    items: Vec<AppMetrics>,
+    next: Option<String>,
+    host: HostMetrics,
+}
+
+impl AppMetrics {
+    fn of(entry: &Entry) -> Self {
+        let (running, share) = (entry.traffic.running(), entry.traffic.share());
+        let instances: Vec<_> = running.iter().flat_map(|running| running.instances()).collect();
+        let (app_type, state) = {
+            let facts = entry.facts();
+            (facts.app_type, facts.state)
+        };
+        let queue = |class| {
+            let loads = running.iter().map(|running| running.load(class));
+            let load = loads.fold(Load::default(), |sum, load| Load {
+                active: sum.active + load.active,
+                waiting: sum.waiting + load.waiting,
+            });
+            let measured = share.measured(class);
+            QueueMetrics {
+                cores: share.cores(class),
+                active_cores: load.active,
+                buffered: load.waiting,
+                latency_ms: measured.latency.map(LatencyMs::from).unwrap_or_default(),
+                throughput_per_s: measured.throughput_per_s,
+            }
+        };
+        Self {
+            app: entry.name.clone(),
+            app_type,
+            state,
+            cpu_ms: u64::try_from(share.cpu().as_millis()).unwrap_or(u64::MAX),
+            cpu_percent: share.cpu_percent(),
+            memory_bytes: instances.iter().map(|instance| instance.seen.memory_bytes).sum(),
+            instances: instances.len(),
+            pull: queue(Class::Pull),
+            push: queue(Class::Push),
+        }
+    }
+}
+
+impl From<Latency> for LatencyMs {
+    fn from(Latency { p50, p95, p99 }: Latency) -> Self {
+        let ms = |time: Duration| Some(time.as_secs_f64() * 1_000.0);
+        Self { p50: ms(p50), p95: ms(p95), p99: ms(p99) }
+    }
+}
+
+/// One app; with `follow` once a second.
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Params(params): Params<FollowParams>,
+) -> Result<Response<Body>, Error> {
+    let entry = api.deployer.app(&app_name(&app)?)?;
+    if !params.follow {
+        return Ok(axum::Json(AppMetrics::of(&entry)).into_response());
+    }
+    let mut every = tokio::time::interval(limits::METRICS_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    sse::tell(&api, stream::unfold((entry, every), next_sample))
+}
+
+async fn next_sample((entry, mut every): (Arc<Entry>, Interval)) -> Option<(News<AppMetrics>, (Arc<Entry>, Interval))> {
+    tokio::select! {
+        _ = every.tick() => {}
+        () = entry.gone.cancelled() => return None,
+    }
+    Some((News::Item(AppMetrics::of(&entry)), (entry, every)))
+}
+
+/// All apps that are awake, those that use most CPU first.
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    Params(page): Params<PageParams>,
+) -> Result<axum::Json<Top>, Error> {
+    let limit = page.limit()? as usize;
+    let all = api.deployer.apps(None, usize::MAX);
+    let seen = |entry: &&Arc<Entry>| api.tokens.may_see(&headers, &entry.name);
+    let (apps, mut items): (usize, Vec<AppMetrics>) = {
+        let seen: Vec<_> = all.iter().filter(seen).collect();
+        let awake = seen.iter().filter(|entry| entry.traffic.awake().is_some());
+        (seen.len(), awake.map(|entry| AppMetrics::of(entry)).collect())
+    };
+    items.sort_by(|a, b| b.cpu_percent.total_cmp(&a.cpu_percent).then_with(|| a.app.cmp(&b.app)));
+    let host = HostMetrics {
+        machine: api.machine.look(),
+        apps,
+        apps_awake: items.len(),
+        instances: items.iter().map(|app| app.instances).sum(),
+        buffered: items.iter().map(|app| app.pull.buffered + app.push.buffered).sum(),
+    };
+    items.truncate(limit);
+    Ok(axum::Json(Top { items, next: None, host }))
+}

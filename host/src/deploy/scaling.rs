@@ -1,0 +1,76 @@
+//! Owns the sizes of pools while nobody changes them by hand: looks at all of them once in a while, lets go of what the
+//! load no longer needs, and records each change with its reason and numbers. Growing is not its work: a job that finds
+//! no free instance starts one itself.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{Deployer, Entry};
+use crate::{dispatch::Rescaled, limits};
+
+impl Deployer {
+    /// Looks after the sizes of all pools until the host stops.
+    pub(super) async fn keep_sizes(self) {
+        loop {
+            tokio::time::sleep(limits::SCALE_LOOK).await;
+            let now = Instant::now();
+            for entry in self.apps(None, usize::MAX) {
+                let Some(running) = entry.traffic.awake() else { continue };
+                entry.traffic.share().look(now);
+                for rescaled in running.rescaled(now) {
+                    self.record_scale(&entry, rescaled).await;
+                }
+            }
+        }
+    }
+
+    async fn record_scale(&self, entry: &Entry, rescaled: Rescaled) {
+        let text = explain(&rescaled);
+        let Rescaled { process, scale, from, to, peak, waiting } = rescaled;
+        let data = json!({
+            "process": process, "from": from, "to": to, "min": scale.min, "max": scale.max, "peak": peak,
+            "buffered": waiting, "by": "the scheduler"
+        });
+        self.record(entry, "app-scaled", text, data).await;
+    }
+}
+
+fn explain(rescaled: &Rescaled) -> String {
+    let Rescaled { process, scale, from, to, peak, waiting } = rescaled;
+    let range = format!("of {}..{}", scale.min, scale.max);
+    match (to > from, waiting) {
+        (true, 0) => format!("{process} grew from {from} to {to} instances {range}: {peak} jobs ran at one time"),
+        (true, _) => {
+            format!(
+                "{process} grew from {from} to {to} instances {range}: {peak} jobs ran at one time, {waiting} waited"
+            )
+        }
+        (false, _) => {
+            format!(
+                "{process} shrank from {from} to {to} instances {range}: at most {peak} jobs ran at one time in the last minute"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isopod_policy::Scale;
+
+    #[test]
+    fn a_decision_is_told_with_its_numbers() {
+        let grown = Rescaled {
+            process: "web".parse().expect("is a name"),
+            scale: Scale { min: 1, max: 10 },
+            from: 1,
+            to: 10,
+            peak: 10,
+            waiting: 14,
+        };
+        assert_eq!(explain(&grown), "web grew from 1 to 10 instances of 1..10: 10 jobs ran at one time, 14 waited");
+        let shrunk = Rescaled { from: 10, to: 3, peak: 3, waiting: 0, ..grown };
+        assert!(explain(&shrunk).ends_with("at most 3 jobs ran at one time in the last minute"));
+    }
+}

@@ -1,0 +1,172 @@
+//! What is measured of one queue of an app: how long its jobs took, and how many ended. Keeps the last minute, and no
+//! more than some kilobytes for it. Never has a clock: the time is an argument.
+
+use crate::limits;
+use hdrhistogram::Histogram;
+use std::time::{Duration, Instant};
+
+/// The measurements of one queue. It holds nothing until its first job has ended.
+#[derive(Default)]
+pub(super) struct Meter(Option<Box<Window>>);
+
+/// The present part of the time that is kept, and the part before it.
+struct Window {
+    begun: Instant,
+    now: Histogram<u32>,
+    before: Histogram<u32>,
+    /// How many jobs ended in each of the last seconds.
+    ended: [u32; SECONDS],
+    second: u64,
+    epoch: Instant,
+}
+
+/// The seconds over which the throughput is taken; the present one is not over, so there is one more.
+const SECONDS: usize = limits::THROUGHPUT_SECONDS + 1;
+
+/// What people see of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Measured {
+    /// None where no job ended in the last minute.
+    pub(crate) latency: Option<Latency>,
+    pub(crate) throughput_per_s: f64,
+}
+
+/// How long jobs took, from their arrival to their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Latency {
+    pub(crate) p50: Duration,
+    pub(crate) p95: Duration,
+    pub(crate) p99: Duration,
+}
+
+impl Meter {
+    /// Takes in a job that ended now.
+    pub(super) fn note(&mut self, now: Instant, took: Duration) {
+        let window = self.0.get_or_insert_with(|| Box::new(Window::new(now)));
+        window.move_on(now);
+        window.now.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        window.ended[window.place()] += 1;
+    }
+
+    pub(super) fn read(&mut self, now: Instant) -> Measured {
+        let Some(window) = &mut self.0 else { return Measured::default() };
+        window.move_on(now);
+        Measured { latency: window.latency(), throughput_per_s: window.throughput_per_s(now) }
+    }
+
+    pub(super) fn throughput_per_s(&mut self, now: Instant) -> f64 {
+        let Some(window) = &mut self.0 else { return 0.0 };
+        window.move_on(now);
+        window.throughput_per_s(now)
+    }
+
+    /// Forgets all, and gives its memory back.
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Window {
+    fn new(now: Instant) -> Self {
+        let (now_part, before) = (histogram(), histogram());
+        Self { begun: now, now: now_part, before, ended: [0; SECONDS], second: 0, epoch: now }
+    }
+
+    fn place(&self) -> usize {
+        (self.second % SECONDS as u64) as usize
+    }
+
+    /// Forgets what is too old at this time.
+    fn move_on(&mut self, now: Instant) {
+        let second = now.saturating_duration_since(self.epoch).as_secs();
+        if second != self.second {
+            let passed = second.saturating_sub(self.second).min(SECONDS as u64);
+            for _ in 0..passed {
+                self.second += 1;
+                let place = self.place();
+                self.ended[place] = 0;
+            }
+            self.second = second;
+        }
+        let age = now.saturating_duration_since(self.begun);
+        if age < limits::LATENCY_WINDOW {
+            return;
+        }
+        std::mem::swap(&mut self.now, &mut self.before);
+        self.now.reset();
+        if age >= 2 * limits::LATENCY_WINDOW {
+            self.before.reset();
+        }
+        self.begun = now;
+    }
+
+    fn throughput_per_s(&self, now: Instant) -> f64 {
+        // Two seconds after the first job a rate over ten would be too low by far.
+        let measured_for = now.saturating_duration_since(self.epoch).as_secs();
+        let over = measured_for.clamp(1, limits::THROUGHPUT_SECONDS as u64);
+        let ended: u32 = match measured_for {
+            0 => self.ended.iter().sum(),
+            _ => {
+                self.ended.iter().enumerate().filter(|(place, _)| *place != self.place()).map(|(_, ended)| ended).sum()
+            }
+        };
+        f64::from(ended) / over as f64
+    }
+
+    fn latency(&self) -> Option<Latency> {
+        let mut both = self.now.clone();
+        both.add(&self.before).ok()?;
+        if both.is_empty() {
+            return None;
+        }
+        let at = |quantile| Duration::from_micros(both.value_at_quantile(quantile));
+        Some(Latency { p50: at(0.5), p95: at(0.95), p99: at(0.99) })
+    }
+}
+
+fn histogram() -> Histogram<u32> {
+    // Two digits, up to an hour in microseconds: some kilobytes.
+    Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("the bounds are constants that fit each other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(time: u64) -> Duration {
+        Duration::from_millis(time)
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_last_minute() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        assert_eq!(meter.read(start), Measured::default());
+        (1..=100).for_each(|took| meter.note(start, ms(took)));
+        let latency = meter.read(start).latency.expect("jobs ended");
+        let near = |found: Duration, wanted| found.abs_diff(ms(wanted)) <= ms(wanted / 50);
+        assert!(near(latency.p50, 50) && near(latency.p95, 95) && near(latency.p99, 99), "{latency:?}");
+        assert!(meter.read(start + limits::LATENCY_WINDOW).latency.is_some());
+        assert_eq!(meter.read(start + 3 * limits::LATENCY_WINDOW).latency, None);
+    }
+
+    #[test]
+    fn the_throughput_is_that_of_the_last_seconds() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        let second = |n: u64| start + Duration::from_secs(n);
+        for n in 0..20 {
+            (0..30).for_each(|_| meter.note(second(n), ms(1)));
+        }
+        assert_eq!(meter.read(second(20)).throughput_per_s, 30.0);
+        assert_eq!(meter.read(second(25)).throughput_per_s, 15.0);
+        assert_eq!(meter.read(second(60)).throughput_per_s, 0.0);
+    }
+
+    #[test]
+    fn a_rate_is_known_from_the_first_second_on() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        (0..40).for_each(|_| meter.note(start, ms(1)));
+        assert_eq!(meter.read(start + ms(500)).throughput_per_s, 40.0);
+        assert_eq!(meter.read(start + ms(1500)).throughput_per_s, 40.0);
+        assert_eq!(meter.read(start + ms(4500)).throughput_per_s, 10.0);
+    }
+}

@@ -1,0 +1,79 @@
+//! Jobs that wait for an instance, in the order in which they came. Bounded by their number and by what they hold. Whoever
+//! leaves gives up the turn: nobody starts work that no one waits for any more.
+
+use super::{pool::Lease, share::Machine};
+use crate::limits;
+use std::{collections::VecDeque, time::Instant};
+use tokio::sync::oneshot;
+
+/// The lease, once it is one's turn.
+pub(super) type Turn = oneshot::Receiver<Lease>;
+
+#[derive(Default)]
+pub(super) struct Queue {
+    jobs: VecDeque<Waiting>,
+    bytes: u64,
+}
+
+struct Waiting {
+    turn: oneshot::Sender<Lease>,
+    bytes: u64,
+    begun: Instant,
+}
+
+impl Queue {
+    /// A turn; where there is no room, what there is too much of.
+    pub(super) fn join(&mut self, max: u32, machine: &Machine, bytes: u64, begun: Instant) -> Result<Turn, String> {
+        let is_full = |queue: &Self| queue.jobs.len() >= max as usize || queue.bytes + bytes > limits::QUEUED_BYTES;
+        if is_full(self) {
+            self.forget_gone(machine);
+        }
+        if self.jobs.len() >= max as usize {
+            return Err(format!("{max} (queue_max)"));
+        }
+        if self.bytes + bytes > limits::QUEUED_BYTES {
+            return Err(format!("{} MiB of bodies", limits::QUEUED_BYTES >> 20));
+        }
+        if !machine.take_in(bytes) {
+            return Err(format!("{} MiB of bodies on the whole host", limits::QUEUED_BYTES_ALL >> 20));
+        }
+        self.bytes += bytes;
+        let (sender, turn) = oneshot::channel();
+        self.jobs.push_back(Waiting { turn: sender, bytes, begun });
+        Ok(turn)
+    }
+
+    /// Takes out the first one who still waits, and when that job came.
+    pub(super) fn next(&mut self, machine: &Machine) -> Option<(oneshot::Sender<Lease>, Instant)> {
+        while let Some(job) = self.jobs.pop_front() {
+            self.bytes -= job.bytes;
+            machine.let_go(job.bytes);
+            if !job.turn.is_closed() {
+                return Some((job.turn, job.begun));
+            }
+        }
+        None
+    }
+
+    /// How many still wait.
+    pub(super) fn waiting(&self) -> u32 {
+        let waiting = self.jobs.iter().filter(|job| !job.turn.is_closed()).count();
+        u32::try_from(waiting).unwrap_or(u32::MAX)
+    }
+
+    /// How many stand in it, whether they still wait or not.
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.jobs.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    fn forget_gone(&mut self, machine: &Machine) {
+        let before = self.bytes;
+        self.jobs.retain(|job| !job.turn.is_closed());
+        self.bytes = self.jobs.iter().map(|job| job.bytes).sum();
+        machine.let_go(before - self.bytes);
+    }
+}

@@ -1,0 +1,170 @@
+//! What one app has of the machine, whichever of its releases runs: its account of CPU time, its cores, and what is
+//! measured of its two queues. Never queues or runs anything itself.
+
+use super::meter::{Measured, Meter};
+use crate::limits;
+use isopod_executor::{Account, Class, Executor, Weight};
+use isopod_policy::{AppType, Cores};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Where shares come from: the machine as far as apps divide it among them.
+#[derive(Clone)]
+pub(crate) struct Machine(Arc<Parts>);
+
+struct Parts {
+    executor: Executor,
+    /// Bytes of all jobs that wait, of all apps.
+    waiting_bytes: AtomicU64,
+}
+
+/// One app's share.
+pub(crate) struct Share {
+    account: Account,
+    machine: Machine,
+    cores: [AtomicU32; 2],
+    meters: [Mutex<Meter>; 2],
+    /// Tenths of a percent of one processor that the app's guests used when it was last looked at.
+    cpu_permille: AtomicU32,
+    looked: Mutex<Option<(Instant, Duration)>>,
+}
+
+impl Machine {
+    pub(crate) fn new(executor: Executor) -> Self {
+        Self(Arc::new(Parts { executor, waiting_bytes: AtomicU64::new(0) }))
+    }
+
+    /// The share of a new app.
+    pub(crate) fn share(&self, app_type: AppType, cores: Cores) -> Arc<Share> {
+        let share = Share {
+            account: self.0.executor.account(weight(app_type), widest(cores)),
+            machine: self.clone(),
+            cores: [AtomicU32::new(cores.pull), AtomicU32::new(cores.push)],
+            meters: Default::default(),
+            cpu_permille: AtomicU32::new(0),
+            looked: Mutex::default(),
+        };
+        Arc::new(share)
+    }
+
+    /// Makes room for a job that waits; false if the queues of all apps hold too much already.
+    pub(super) fn take_in(&self, bytes: u64) -> bool {
+        let before = self.0.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= limits::QUEUED_BYTES_ALL;
+        if !fits {
+            self.let_go(bytes);
+        }
+        fits
+    }
+
+    pub(super) fn let_go(&self, bytes: u64) {
+        self.0.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Share {
+    /// Runs a guest's work on the app's account. Its output comes with the CPU time it took.
+    pub(crate) async fn run<F>(&self, class: Class, work: F) -> (F::Output, Duration)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.account.run(class, work).await
+    }
+
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(crate) fn cores(&self, class: Class) -> u32 {
+        self.cores[at(class)].load(Ordering::Relaxed)
+    }
+
+    /// Gives the app other cores. What runs now ends in its own time.
+    pub(super) fn set_cores(&self, cores: Cores) {
+        self.cores[at(Class::Pull)].store(cores.pull, Ordering::Relaxed);
+        self.cores[at(Class::Push)].store(cores.push, Ordering::Relaxed);
+        self.account.set_cores(widest(cores));
+    }
+
+    pub(crate) fn set_type(&self, app_type: AppType) {
+        self.account.set_weight(weight(app_type));
+    }
+
+    /// The CPU time that the app's guests have used since the host started.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.account.cpu(Class::Pull) + self.account.cpu(Class::Push)
+    }
+
+    /// Looks at the CPU time once more, to know how much is used now.
+    pub(crate) fn look(&self, now: Instant) {
+        let cpu = self.cpu();
+        let before = self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace((now, cpu));
+        let Some((then, cpu_then)) = before else { return };
+        let (passed, used) = (now.saturating_duration_since(then), cpu.saturating_sub(cpu_then));
+        let permille = used.as_micros().saturating_mul(1_000) / passed.as_micros().max(1);
+        self.cpu_permille.store(u32::try_from(permille).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// The part of one processor that the app's guests used lately, in percent.
+    pub(crate) fn cpu_percent(&self) -> f64 {
+        f64::from(self.cpu_permille.load(Ordering::Relaxed)) / 10.0
+    }
+
+    /// Takes in a job that ended.
+    pub(super) fn note(&self, class: Class, begun: Instant) {
+        let now = Instant::now();
+        self.meter(class).note(now, now.saturating_duration_since(begun));
+    }
+
+    pub(crate) fn measured(&self, class: Class) -> Measured {
+        self.meter(class).read(Instant::now())
+    }
+
+    /// How many jobs of a class ended in a second lately.
+    pub(super) fn throughput_per_s(&self, class: Class) -> f64 {
+        self.meter(class).throughput_per_s(Instant::now())
+    }
+
+    /// Gives back what an app without work needs no memory for.
+    pub(super) fn rest(&self) {
+        self.meters.iter().for_each(|meter| meter.lock().unwrap_or_else(PoisonError::into_inner).clear());
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.cpu_permille.store(0, Ordering::Relaxed);
+    }
+
+    fn meter(&self, class: Class) -> MutexGuard<'_, Meter> {
+        self.meters[at(class)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the values of a class stand among those of both.
+pub(super) fn at(class: Class) -> usize {
+    match class {
+        Class::Pull => 0,
+        Class::Push => 1,
+    }
+}
+
+/// Both classes, the more urgent one first.
+pub(super) const CLASSES: [Class; 2] = [Class::Pull, Class::Push];
+
+/// What people pay for is served with a larger share where the CPU is short.
+fn weight(app_type: AppType) -> Weight {
+    let weight = match app_type {
+        AppType::Dev | AppType::Staging => limits::WEIGHT_USUAL,
+        AppType::Production => limits::WEIGHT_PRODUCTION,
+    };
+    Weight::new(weight).unwrap_or_default()
+}
+
+/// How many fair threads the app may have at once: each queue's cores are bounded where jobs are let in.
+fn widest(cores: Cores) -> NonZeroU32 {
+    NonZeroU32::new(cores.pull.max(cores.push)).unwrap_or(NonZeroU32::MIN)
+}
