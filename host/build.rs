@@ -9,7 +9,8 @@ const ENDINGS: [&str; 4] = ["rs", "toml", "wit", "md"];
 const FOLDERS_LEFT_OUT: [&str; 4] = ["target", "tests", "examples", "benches"];
 
 fn main() {
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/rust");
+    let host = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo says where the package is"));
+    let sdk = host.join("../sdk/rust");
     let sdk = sdk.canonicalize().expect("the SDK's sources stand beside the host's");
     let mut files = Vec::new();
     collect(&sdk, &mut files);

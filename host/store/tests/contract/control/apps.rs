@@ -1,6 +1,6 @@
 //! Apps: created once, changed, listed by name, and deleted with all that is theirs.
 
-use isopod_policy::{AppType, ConfigVars, ReleaseNumber};
+use isopod_policy::{AppType, ConfigVars, CoresOverride, ReleaseNumber};
 use isopod_store::{Control, Intended, Page, Paged, StoreError};
 
 use super::{create, month, number, page, process, reason, usage};
