@@ -34,6 +34,10 @@ pub(crate) const TRAFFIC_BODY_READ_FIRST: u64 = 1024 * 1024;
 /// How long a body that is read first may take. Then 408.
 pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a streaming body may keep a guest waiting while others wait for the guest's place. Then 408. Without others
+/// it is the time above, or half of the app's `request_timeout` if that is less.
+pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
+
 /// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 
@@ -237,6 +241,9 @@ pub(crate) const UNUSED_KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
 
 /// How often what was counted of the apps' use is added to the store.
 pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often room is made for an instance, where others take it meanwhile. Then 503.
+pub(crate) const ROOM_ATTEMPTS: usize = 4;
 
 /// What a dev or staging app weighs where the CPU is short.
 pub(crate) const WEIGHT_USUAL: u32 = 100;

@@ -34,7 +34,7 @@ pub enum Fault {
     /// The client went away before the answer was complete.
     #[error("the client went away")]
     ClientGone,
-    /// All instance slots of the machine are taken.
+    /// All instance slots of the machine are taken, or all of the guests' memory is.
     #[error("no room for another instance: {detail}")]
     NoRoom { detail: String },
     /// The component has no such entry.
@@ -77,8 +77,13 @@ impl Fault {
             return Self::NoRoom { detail: error.to_string() };
         }
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        if let Some(Denied { what, limit }) = denied {
-            return Self::OutOf { what, limit, backtrace };
+        match denied {
+            Some(Denied::OwnLimit { what, limit }) => return Self::OutOf { what, limit, backtrace },
+            Some(Denied::HostMemory { most }) => {
+                let mib = most / (1024 * 1024);
+                return Self::NoRoom { detail: format!("the guests of this host have all of their {mib} MiB") };
+            }
+            None => {}
         }
         let message = match error.downcast_ref::<Trap>() {
             Some(Trap::UnreachableCodeReached) => "it panicked or reached unreachable code".to_owned(),
@@ -92,9 +97,11 @@ impl Fault {
 
 /// What a store's limiter refused.
 #[derive(Debug, Clone)]
-pub(crate) struct Denied {
-    pub(crate) what: &'static str,
-    pub(crate) limit: String,
+pub(crate) enum Denied {
+    /// A limit of the app itself.
+    OwnLimit { what: &'static str, limit: String },
+    /// What all guests have together.
+    HostMemory { most: u64 },
 }
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {

@@ -134,6 +134,11 @@ impl Program {
         tokio::time::timeout(limit, Instance::start(self)).await.unwrap_or(Err(Fault::Timeout { limit }))
     }
 
+    /// Whether instances of both programs take the same slots, so that the end of one makes room for the other.
+    pub fn shares_slots_with(&self, other: &Self) -> bool {
+        self.0.kept.0.kind == other.0.kept.0.kind
+    }
+
     pub(crate) fn wasmtime_engine(&self) -> &wasmtime::Engine {
         self.0.pre.engine()
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     Program,
+    budget::Taken,
     fault::Denied,
     keyvalue::KeyValueHost,
     limits,
@@ -29,6 +30,7 @@ pub(crate) struct HostState {
     outbound: Outbound,
     stdio: [Lines; 2],
     memory_bytes: usize,
+    taken: Taken,
 }
 
 impl HostState {
@@ -51,6 +53,7 @@ impl HostState {
             outbound: program.outbound().clone(),
             stdio,
             memory_bytes: 0,
+            taken: Taken::nothing(program.engine().memory()),
             sandbox,
         })
     }
@@ -72,7 +75,7 @@ impl HostState {
     }
 
     fn refuse(&mut self, what: &'static str, limit: String) {
-        self.denied = Some(Denied { what, limit });
+        self.denied = Some(Denied::OwnLimit { what, limit });
     }
 }
 
@@ -120,6 +123,11 @@ impl ResourceLimiter for HostState {
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if total > limit {
             self.refuse("memory", format!("{} MiB", limit / (1024 * 1024)));
+            return Ok(false);
+        }
+        let more = (total - self.memory_bytes) as u64;
+        if let Err(most) = self.taken.grow(more, self.sandbox.may_use_reserve) {
+            self.denied = Some(Denied::HostMemory { most });
             return Ok(false);
         }
         self.memory_bytes = total;

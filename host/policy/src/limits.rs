@@ -128,7 +128,7 @@ pub const CORES_PULL_USUAL: u32 = 10;
 pub const CORES_PUSH_USUAL: u32 = 4;
 /// Parts of the window over which the peak of a process type is kept: after the last of them it is forgotten.
 pub const SCALE_WINDOW_PARTS: usize = 12;
-/// How long one part of that window lasts. The whole is a minute, as long as Knative's stable window.
-pub const SCALE_WINDOW_PART: Duration = Duration::from_secs(5);
+/// How long that window is where the operator says nothing: as long as Knative's stable window.
+pub const SCALE_WINDOW: Duration = Duration::from_secs(60);
 /// What a client is told whose job finds the queue full: never to come back sooner or later than this.
 pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);

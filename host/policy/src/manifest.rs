@@ -84,6 +84,15 @@ impl FromStr for Isolation {
 }
 
 impl Manifest {
+    /// Whether nothing of such an app runs until somebody asks for it.
+    pub fn sleeps(&self, app_type: AppType) -> bool {
+        match self.processes.is_empty() {
+            // The usual process types, of which production keeps an instance warm.
+            true => app_type != AppType::Production,
+            false => self.processes.values().all(|process| process.scale_at_work(app_type, &self.limits).min == 0),
+        }
+    }
+
     /// A manifest that says nothing but the app's name.
     pub fn new(name: AppName) -> Self {
         Self {

@@ -19,11 +19,7 @@ use super::{
     error::{Error, EventError},
     request::{Params, app_name, collect, media_type},
 };
-use crate::{
-    deploy::Entry,
-    dispatch::{Availability, Refused},
-    limits,
-};
+use crate::{deploy::Entry, dispatch::Refused, limits};
 
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct SendParams {
@@ -64,17 +60,19 @@ pub(super) async fn send(
     let (parts, body) = request.into_parts();
     let body = collect(body, limits::EVENT_BODY_BYTES).await?;
     let event = cloud_event::read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
-    deliver(&entry, params.queue.class(), event, request_id).await
+    deliver(&api, &entry, params.queue.class(), event, request_id).await
 }
 
-async fn deliver(entry: &Entry, class: Class, event: Event, request_id: String) -> Result<Response<Body>, Error> {
+async fn deliver(
+    api: &Api,
+    entry: &Entry,
+    class: Class,
+    event: Event,
+    request_id: String,
+) -> Result<Response<Body>, Error> {
     let app = || entry.name.to_string();
-    let running = match entry.traffic.availability() {
-        Availability::Ready(running) => running,
-        Availability::Unavailable { reason } => {
-            return Err(EventError::Unavailable { app: app(), detail: reason }.into());
-        }
-    };
+    let running = api.deployer.serving(entry).await;
+    let running = running.map_err(|detail| EventError::Unavailable { app: app(), detail })?;
     entry.usage.count(event.subject.as_deref());
     match running.event(class, event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),

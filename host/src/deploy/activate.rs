@@ -98,6 +98,7 @@ impl Deployer {
             limits: manifest.limits.clone(),
             keyvalue,
             output,
+            may_use_reserve: entry.facts().app_type == AppType::Production,
             inherit_stdio: false,
         })
     }

@@ -234,15 +234,18 @@ impl Deployer {
                 settle(entry, AppEvent::Serving, &format!("{release} serves"));
                 self.refresh_from(entry, release).await;
             }
-            Err(failure) => {
-                let reason = format!("{}: {failure}", failure.code());
-                entry.log.write(LogLine::host(&entry.name, format!("{release} can't be started: {reason}")));
-                drop(entry.traffic.set_stopped(format!("the app is in error: {}", failure.cause())));
-                settle(entry, AppEvent::Failed(failure.cause()), &reason);
-                let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
-                self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;
-            }
+            Err(failure) => self.cannot_serve(entry, release, &failure).await,
         }
+    }
+
+    /// The app has a release that can't be loaded: it is in error, and says why.
+    pub(super) async fn cannot_serve(&self, entry: &Entry, release: ReleaseNumber, failure: &Failure) {
+        let reason = format!("{}: {failure}", failure.code());
+        entry.log.write(LogLine::host(&entry.name, format!("{release} can't be started: {reason}")));
+        drop(entry.traffic.set_stopped(format!("the app is in error: {}", failure.cause())));
+        settle(entry, AppEvent::Failed(failure.cause()), &reason);
+        let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
+        self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;
     }
 
     /// A stop, or a crash of the host, right after a swap does not end the watch over the new release: it is watched anew,

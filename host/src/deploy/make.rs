@@ -102,6 +102,8 @@ impl Deployer {
         let Verified { component, info, manifest, .. } = verified;
         let (entry, control) = (&making.entry, &self.0.parts.store);
         let formation = verify::formation_of(&manifest, &info.entries)?;
+        // What the new release is compared with, and gone back to.
+        drop(self.serving(entry).await);
 
         making.push_step(PushEvent::Build).await?;
         let begun = std::time::Instant::now();

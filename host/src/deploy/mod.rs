@@ -61,6 +61,8 @@ pub(crate) struct Parts {
     /// What apps divide among them, and how many cores each gets of it.
     pub(crate) machine: dispatch::Machine,
     pub(crate) cores: Cores,
+    /// Over which the peak of a pool counts for its size.
+    pub(crate) scale_window: Duration,
     /// How long an app goes unasked before it is frozen.
     pub(crate) freeze_after: Duration,
 }

@@ -126,7 +126,7 @@ impl Deployer {
         if let Err(error) = self.0.parts.store.schedule_fired(&app, &process, at).await {
             tracing::warn!(%app, %process, %error, "the firing of a schedule could not be stored");
         }
-        let Some(running) = entry.traffic.serving() else { return };
+        let Ok(running) = self.serving(&entry).await else { return };
         let outcome = match kind {
             ProcessEntry::Command if running.run_command(&process) => Ok(()),
             ProcessEntry::Command => Err("the run before still goes on, so this one is left out".to_owned()),

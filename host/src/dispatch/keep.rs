@@ -30,8 +30,8 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
     let mut begun = Instant::now();
     loop {
         while pool.live() < pool.warm_min() {
-            let program = pool.program().clone();
-            let ended = match pool.share().run(Class::Pull, async move { program.start().await }).await.0 {
+            let starting = Arc::clone(&pool);
+            let ended = match pool.share().run(Class::Pull, async move { starting.start().await }).await.0 {
                 Ok(instance) => {
                     pool.add(instance);
                     begun = Instant::now();

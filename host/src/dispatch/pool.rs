@@ -26,11 +26,14 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
+
+/// How many parts a window of the peaks has.
+const PARTS: u32 = isopod_policy::limits::SCALE_WINDOW_PARTS as u32;
 
 /// A process type that answers somebody: HTTP requests or events.
 pub(crate) struct Pool {
@@ -43,6 +46,8 @@ pub(crate) struct Pool {
     queue_max: u32,
     failures: AtomicU64,
     state: Mutex<State>,
+    /// Whether jobs wait that somebody waits for, to be seen without the lock.
+    is_crowded: Arc<AtomicBool>,
     /// Told whenever the last lease is back.
     idle: Notify,
     /// Told whenever an instance is gone, for whoever keeps some warm.
@@ -134,6 +139,7 @@ impl Pool {
             share,
             failures: AtomicU64::new(0),
             state: Mutex::new(state),
+            is_crowded: Arc::default(),
             idle: Notify::new(),
             ended: Notify::new(),
         }
@@ -153,6 +159,10 @@ impl Pool {
 
     pub(super) fn program(&self) -> &Program {
         &self.program
+    }
+
+    pub(super) fn is_crowded(&self) -> &Arc<AtomicBool> {
+        &self.is_crowded
     }
 
     pub(super) fn share(&self) -> &Arc<Share> {
@@ -209,7 +219,11 @@ impl Pool {
                 };
                 return Ok(self.take(&mut state, index, class, begun));
             }
-            self.wait(&mut state.queues[at(class)], class, bytes, begun)?
+            let turn = self.wait(&mut state.queues[at(class)], class, bytes, begun)?;
+            if class == Class::Pull {
+                self.is_crowded.store(true, Ordering::Relaxed);
+            }
+            turn
         };
         self.turn(turn, class).await
     }
@@ -294,6 +308,33 @@ impl Pool {
         ended.is_some()
     }
 
+    /// Ends one instance that has nothing to do and that is kept for nothing but the next job; false if there is none.
+    pub(super) fn end_one_spare(&self) -> bool {
+        let mut state = self.lock();
+        if state.live() <= self.warm_min() {
+            return false;
+        }
+        let ended = state.end_one_idle();
+        drop(state);
+        ended.is_some()
+    }
+
+    pub(super) fn shares_slots_with(&self, other: &Self) -> bool {
+        self.program.shares_slots_with(&other.program)
+    }
+
+    /// Starts an instance. Where there is no room for it, one that has nothing to do has to go, whoever it belongs to.
+    pub(super) async fn start(&self) -> Result<Box<Instance>, Fault> {
+        for _ in 0..limits::ROOM_ATTEMPTS {
+            match self.program.start().await {
+                Err(Fault::NoRoom { .. })
+                    if self.share.machine().make_room(self, rand::random_range(0..=usize::MAX)) => {}
+                started => return started,
+            }
+        }
+        self.program.start().await
+    }
+
     /// Waits until no lease is out and no job waits.
     pub(super) async fn drained(&self) {
         loop {
@@ -319,14 +360,14 @@ impl Pool {
 
     /// Ends instances that the load of the last minute had no need of, and tells how its size has changed since it last
     /// told.
-    pub(super) fn look(&self, now: Instant) -> Option<Rescaled> {
+    pub(super) fn look(&self, now: Instant, window: Duration) -> Option<Rescaled> {
         if self.scale.is_fixed() || self.isolation == Isolation::Request {
             return None;
         }
         let mut ended = Vec::new();
         let mut state = self.lock();
         let busy = state.busy.iter().sum();
-        if now.saturating_duration_since(state.part_begun) >= isopod_policy::limits::SCALE_WINDOW_PART {
+        if now.saturating_duration_since(state.part_begun) >= window / PARTS {
             state.part_begun = now;
             state.peaks.turn(busy);
         }
@@ -338,7 +379,8 @@ impl Pool {
             }
         }
         let (live, from) = (state.live(), state.told);
-        let is_early = state.told_at.is_some_and(|at| now.saturating_duration_since(at) < limits::SCALE_TOLD_EVERY);
+        let is_early =
+            state.told_at.is_some_and(|at| now.saturating_duration_since(at) < limits::SCALE_TOLD_EVERY.min(window));
         if live == from || is_early {
             return None;
         }
@@ -418,6 +460,9 @@ impl Pool {
                 next = state.queues[at(class)].next(machine).map(|(turn, begun)| (turn, begun, class));
             }
         }
+        if state.queues[at(Class::Pull)].is_empty() && self.is_crowded.load(Ordering::Relaxed) {
+            self.is_crowded.store(false, Ordering::Relaxed);
+        }
         let Some((turn, begun, class)) = next else {
             match state.places[index].instance {
                 Some(_) => state.free.push_back(index),
@@ -486,7 +531,7 @@ impl Lease {
     pub(super) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
         match (self.instance.take(), &self.pool) {
             (Some(instance), _) => Ok(instance),
-            (None, Some(pool)) => pool.program.start().await,
+            (None, Some(pool)) => pool.start().await,
             // A lease that was given back is gone, and its place with it.
             (None, None) => Err(Fault::NoAnswer),
         }

@@ -1,14 +1,17 @@
 //! What one app has of the machine, whichever of its releases runs: its account of CPU time, its cores, and what is
 //! measured of its two queues. Never queues or runs anything itself.
 
-use super::meter::{Measured, Meter};
+use super::{
+    meter::{Measured, Meter},
+    pool::Pool,
+};
 use crate::limits;
 use isopod_executor::{Account, Class, Executor, Weight};
 use isopod_policy::{AppType, Cores};
 use std::{
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +25,8 @@ struct Parts {
     executor: Executor,
     /// Bytes of all jobs that wait, of all apps.
     waiting_bytes: AtomicU64,
+    /// All pools, for when there is no room for another instance.
+    pools: Mutex<Vec<Weak<Pool>>>,
 }
 
 /// One app's share.
@@ -37,7 +42,7 @@ pub(crate) struct Share {
 
 impl Machine {
     pub(crate) fn new(executor: Executor) -> Self {
-        Self(Arc::new(Parts { executor, waiting_bytes: AtomicU64::new(0) }))
+        Self(Arc::new(Parts { executor, waiting_bytes: AtomicU64::new(0), pools: Mutex::default() }))
     }
 
     /// The share of a new app.
@@ -51,6 +56,26 @@ impl Machine {
             looked: Mutex::default(),
         };
         Arc::new(share)
+    }
+
+    /// Knows a pool from now on, until it is gone.
+    pub(super) fn know(&self, pool: &Arc<Pool>) {
+        let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only as often as the list doubles, so that it costs each pool the same however many there are.
+        if pools.len() == pools.capacity() {
+            pools.retain(|pool| pool.strong_count() > 0);
+        }
+        pools.push(Arc::downgrade(pool));
+    }
+
+    /// Ends an instance that has nothing to do, to make room for one of `wanting`; false if there is none. It begins
+    /// somewhere else each time, so that no app always gives way.
+    pub(super) fn make_room(&self, wanting: &Pool, from: usize) -> bool {
+        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let start = from % pools.len().max(1);
+        let (before, after) = pools.split_at(start.min(pools.len()));
+        let mut others = after.iter().chain(before).filter_map(Weak::upgrade);
+        others.any(|pool| pool.shares_slots_with(wanting) && pool.end_one_spare())
     }
 
     /// Makes room for a job that waits; false if the queues of all apps hold too much already.

@@ -7,7 +7,7 @@ use super::{
     route::{Route, is_domain, route},
 };
 use crate::{
-    dispatch::{App, Availability, NoVisit, Refused, Running},
+    dispatch::{App, NoVisit, Refused, Running},
     limits,
     problem::Problem,
 };
@@ -158,12 +158,12 @@ impl Shared {
             return page;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let (release, outcome) = match app.availability() {
-            Availability::Ready(running) => match part {
+        let (release, outcome) = match self.directory.serving(app).await {
+            Ok(running) => match part {
                 Part::Serving => (running.release(), deliver(&running, None, request, id).await),
                 Part::Release(_) | Part::Instance(_) => self.deliver_to_part(app, part, request, id).await,
             },
-            Availability::Unavailable { reason } => {
+            Err(reason) => {
                 let problem =
                     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app does not serve", reason)
                         .retry_after(5);
@@ -230,7 +230,8 @@ async fn deliver(
     id: RequestId,
 ) -> Result<Response<ReplyBody>, Failed> {
     let limit = running.program().sandbox().limits.request_body_bytes;
-    let (request, trouble) = prepare(request, limit).await.map_err(|problem| (problem, None))?;
+    let request = prepare(request, limit, running).await.map_err(|problem| (problem, None))?;
+    let trouble = request.body().trouble();
     let answered = match instance {
         None => running.http(request, id).await,
         Some(instance) => running.http_by(instance, request, id).await,
@@ -238,6 +239,7 @@ async fn deliver(
     match trouble.as_ref().and_then(BodyTrouble::found) {
         // Whatever the app made of half a body: it was the client's.
         Some(BadBody::TooLarge) => Err((too_large(limit), None)),
+        Some(BadBody::TooSlow) => Err((too_slow("the app waited for the rest of it".to_owned()), None)),
         Some(BadBody::Broken { detail }) => Err((broken(detail.clone()), None)),
         None => answered.map_err(|refused| explain(&refused)),
     }
@@ -251,6 +253,10 @@ fn too_large(limit: u64) -> Problem {
         format!("the app takes bodies of at most {limit} bytes"),
     )
     .hint("raise request_body under [limits] in isopod.toml")
+}
+
+fn too_slow(detail: String) -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The request's body came too slowly", detail)
 }
 
 fn broken(detail: String) -> Problem {
@@ -287,33 +293,26 @@ impl Shared {
 
 /// Gives the request's body its limit. A small body of known length is read first, so that a slow client holds a
 /// buffer and not an instance.
-async fn prepare(
-    request: Request<Incoming>,
-    limit: u64,
-) -> Result<(Request<RequestBody>, Option<BodyTrouble>), Problem> {
+async fn prepare(request: Request<Incoming>, limit: u64, running: &Running) -> Result<Request<RequestBody>, Problem> {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
-        return Ok((Request::from_parts(parts, RequestBody::empty()), None));
+        return Ok(Request::from_parts(parts, RequestBody::empty()));
     }
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
     if length.is_none_or(|length| length > limits::TRAFFIC_BODY_READ_FIRST) {
-        let trouble = BodyTrouble::default();
-        let body = RequestBody::incoming(body, limit, trouble.clone());
-        return Ok((Request::from_parts(parts, body), Some(trouble)));
+        return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit, running.patience())));
     }
     let most = usize::try_from(limits::TRAFFIC_BODY_READ_FIRST).unwrap_or(usize::MAX);
     match timeout(limits::TRAFFIC_BODY_TIMEOUT, Limited::new(body, most).collect()).await {
-        Ok(Ok(whole)) => Ok((Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes()))), None)),
+        Ok(Ok(whole)) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes())))),
         Ok(Err(error)) => Err(broken(error.to_string())),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body-too-slow",
-            "The request's body came too slowly",
-            format!("a body of this size is waited for during {} s", limits::TRAFFIC_BODY_TIMEOUT.as_secs()),
-        )),
+        Err(_) => {
+            let seconds = limits::TRAFFIC_BODY_TIMEOUT.as_secs();
+            Err(too_slow(format!("a body of this size is waited for during {seconds} s")))
+        }
     }
 }
 
