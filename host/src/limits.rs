@@ -222,7 +222,7 @@ pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);
 /// Characters of an `Idempotency-Key`. Longer is refused with 400.
 pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 
-/// How often old releases, unused bundles and unused compiled code are looked for.
+/// How often old releases, unused bundles and unused compiled code are looked for after the start.
 pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How long a bundle or compiled code that nothing needs is kept since it was last written, so that a push under way

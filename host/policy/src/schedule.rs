@@ -8,7 +8,7 @@ use cronexpr::{Crontab, FallbackTimezoneOption, MakeTimestamp, ParseOptions};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
+use crate::limits::{CLOCK_BACK_MAX, SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
 
 /// When something happens again and again, written as `minute hour day month weekday` in UTC.
 ///
@@ -204,6 +204,13 @@ impl From<Schedule> for String {
     fn from(schedule: Schedule) -> String {
         schedule.text
     }
+}
+
+/// Since when a schedule counts the times that come, where it is said to have fired last at `last`: since now if that was
+/// told by a clock that was far ahead, which would otherwise keep the schedule silent until the clock is there again.
+pub fn counted_since(last: Timestamp, now: Timestamp) -> Timestamp {
+    let is_far_ahead = SignedDuration::try_from(CLOCK_BACK_MAX).is_ok_and(|most| last.duration_since(now) > most);
+    if is_far_ahead { now } else { last }
 }
 
 /// What a schedule asks for at a certain time.

@@ -117,7 +117,6 @@ impl Deployer {
         deployer.in_background(deployer.clone().receive_visits(visits));
         deployer.in_background(deployer.clone().record_changes(changed));
         deployer.in_background(deployer.clone().keep_schedules());
-        deployer.in_background(deployer.clone().keep_tidy());
         deployer.in_background(deployer.clone().keep_usage());
         Ok(deployer)
     }
