@@ -72,6 +72,9 @@ pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 /// Followers (server-sent events) at one time, all apps together. Further ones get 503: each holds a connection.
 pub(crate) const FOLLOWERS_MAX: usize = 256;
 
+/// Followers with one token at one time. Further ones get 429, so that one client leaves room for all others.
+pub(crate) const FOLLOWERS_PER_TOKEN: usize = 128;
+
 /// How often a follower without news is sent a comment, so that proxies and clients see that it is alive.
 pub(crate) const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
 

@@ -106,7 +106,7 @@ impl Platform {
             tokens,
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
-            followers: api::followers(),
+            followers: Arc::default(),
             stop: stop_api.clone(),
             started_at: jiff::Timestamp::now(),
         }));

@@ -39,6 +39,7 @@ pub(crate) use self::{
     change::Change,
     entry::{BuildError, Entry},
     error::{DeployError, Failure},
+    lifecycle::APP_DESTROYED,
     push::PushNow,
     receive::{Received, Upload},
     restore::Restored,

@@ -16,8 +16,8 @@ use crate::files::{private_folder, remove_folder};
 use crate::kv::APPS;
 use crate::lock::FolderLock;
 use crate::model::{
-    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
-    ScheduleFired, Token,
+    Activity, App, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
+    Release, ScheduleFired, Token,
 };
 use crate::page::{Page, Paged};
 use crate::sqlite::Sqlite;
@@ -206,7 +206,7 @@ impl Control for Store {
         self.inner.control.release(app, number).await
     }
 
-    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError> {
+    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<ListedRelease>, StoreError> {
         self.inner.control.releases(app, page).await
     }
 

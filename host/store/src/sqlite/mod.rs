@@ -27,8 +27,8 @@ pub(crate) use self::rows::{Sql, all, connect, first};
 use self::{reader::Readers, writer::Writer};
 use crate::control::Control;
 use crate::model::{
-    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
-    ScheduleFired, Token,
+    Activity, App, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
+    Release, ScheduleFired, Token,
 };
 use crate::page::{Page, Paged};
 use crate::usage::{Month, MonthUsage};
@@ -192,7 +192,7 @@ impl Control for Sqlite {
         self.read(move |connection| releases::get(connection, &app, number)).await
     }
 
-    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError> {
+    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<ListedRelease>, StoreError> {
         let app = app.clone();
         self.read(move |connection| releases::list(connection, &app, &page)).await
     }
