@@ -21,6 +21,7 @@ mod logs;
 mod meanwhile;
 mod model;
 mod outbound;
+mod pages;
 mod protocol;
 mod pushes;
 mod releases;
