@@ -225,7 +225,8 @@ pub struct Due {
 /// Whether `schedule` is to fire at `now`. `last` is when it fired last, or since when there is this schedule; whoever
 /// fires keeps `now` as the next `last`. Without one nothing can have been missed, so it waits for its next time.
 ///
-/// A clock that went back behind `last` fires nothing until it has passed `last` again, so no time fires twice.
+/// A clock that went back behind `last` fires nothing until it has passed `last` again, so no time fires twice; where it
+/// went back far, [`counted_since`] gives another `last`.
 pub fn due(last: Option<Timestamp>, now: Timestamp, schedule: &Schedule) -> Due {
     let fire_now = last.and_then(|last| schedule.next_after(last)).is_some_and(|missed| missed <= now);
     let next = schedule.next_after(last.map_or(now, |last| last.max(now)));

@@ -207,7 +207,7 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
             Problem::new(StatusCode::CONFLICT, "being-destroyed", "The app is being destroyed", detail)
                 .app(app)
                 .retry_after(1)
-                .hint("once it is gone, the same push makes a new app of that name")
+                .hint("once it is gone, its name is free: try again")
         }
         DeployError::NotStopped { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "not-stopped", "The app is not stopped", detail)
