@@ -76,6 +76,9 @@ pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 /// Followers (server-sent events) at one time, all apps together. Further ones get 503: each holds a connection.
 pub(crate) const FOLLOWERS_MAX: usize = 256;
 
+/// Followers with one token at one time. Further ones get 429, so that one client leaves room for all others.
+pub(crate) const FOLLOWERS_PER_TOKEN: usize = 128;
+
 /// How often a follower without news is sent a comment, so that proxies and clients see that it is alive.
 pub(crate) const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -232,7 +235,7 @@ pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);
 /// Characters of an `Idempotency-Key`. Longer is refused with 400.
 pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 
-/// How often old releases, unused bundles and unused compiled code are looked for.
+/// How often old releases, unused bundles and unused compiled code are looked for after the start.
 pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How long a bundle or compiled code that nothing needs is kept since it was last written, so that a push under way

@@ -115,7 +115,7 @@ impl Platform {
             tokens,
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
-            followers: api::followers(),
+            followers: Arc::default(),
             stop: stop_api.clone(),
             machine: machine::Watch::default(),
             started_at: jiff::Timestamp::now(),

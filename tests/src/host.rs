@@ -87,8 +87,18 @@ impl Host {
     /// # Panics
     /// Where it does not stop cleanly.
     #[track_caller]
-    pub fn restart(mut self) -> Self {
+    pub fn restart(self) -> Self {
+        self.restart_after(|_| ())
+    }
+
+    /// The same, with something done to its data in between.
+    ///
+    /// # Panics
+    /// Where it does not stop cleanly.
+    #[track_caller]
+    pub fn restart_after(mut self, change: impl FnOnce(&Self)) -> Self {
         self.stop();
+        change(&self);
         self.again()
     }
 

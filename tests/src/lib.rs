@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod control;
+pub mod database;
 pub mod guests;
 pub mod h2c;
 pub mod host;
@@ -20,7 +21,7 @@ pub mod wait;
 pub mod wire;
 
 pub use bundle::Bundle;
-pub use guests::guest;
+pub use guests::{guest, guest_noted};
 pub use host::Host;
 pub use http::{Answer, Ask, Broken};
 pub use load::Load;

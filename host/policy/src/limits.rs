@@ -82,6 +82,9 @@ pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
 /// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years,
 /// from one 29 February on a certain weekday to the next.
 pub const SCHEDULE_SEARCH_YEARS: i64 = 48;
+/// Waits: a clock that went back by less, as it does when it is adjusted, fires nothing until it has caught up. One that
+/// went back by more was wrong before, and is believed from then on.
+pub const CLOCK_BACK_MAX: Duration = Duration::from_secs(3 * 3600);
 
 /// Counts the rest: a sentence about a release names so many of the things that changed.
 pub const CHANGES_NAMED_MAX: usize = 4;

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::{dispatch, limits, observe::logs::LogLine};
 
+/// The kind of the last entry in the activity of an app.
+pub(crate) const APP_DESTROYED: &str = "app-destroyed";
+
 impl Deployer {
     /// Makes an app.
     pub(crate) async fn create(
@@ -26,8 +29,10 @@ impl Deployer {
         self.still_open()?;
         // One at a time: two apps of one name must not get past each other.
         let _creating = self.0.creating.lock().await;
-        if self.0.apps.read().unwrap_or_else(PoisonError::into_inner).contains_key(name) {
-            return Err(DeployError::AppExists(name.clone()));
+        if let Some(known) = self.0.apps.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            let is_going = known.facts().deleted;
+            let refused = if is_going { DeployError::BeingDestroyed } else { DeployError::AppExists };
+            return Err(refused(name.clone()));
         }
         let new = NewApp { name: name.clone(), app_type, intended: Intended::Running, created_at: Timestamp::now() };
         let row = match self.0.parts.store.create_app(new).await {
@@ -191,6 +196,9 @@ impl Deployer {
         }
         self.0.apps.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         tracing::info!(app = %name, by, "an app was deleted with its data");
+        // Nothing of it is stored, since the activity of an app goes with it: this is for those who follow it.
+        let text = "destroyed with all it had: asked for".to_owned();
+        self.tell(self.activity_of(&entry, APP_DESTROYED, text, json!({ "by": by })));
         Ok(())
     }
 

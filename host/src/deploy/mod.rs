@@ -41,6 +41,7 @@ pub(crate) use self::{
     change::Change,
     entry::{BuildError, Entry},
     error::{DeployError, Failure},
+    lifecycle::APP_DESTROYED,
     push::PushNow,
     receive::{Received, Upload},
     restore::Restored,
@@ -128,7 +129,6 @@ impl Deployer {
         deployer.in_background(deployer.clone().keep_schedules());
         deployer.in_background(deployer.clone().keep_frozen());
         deployer.in_background(deployer.clone().keep_sizes());
-        deployer.in_background(deployer.clone().keep_tidy());
         deployer.in_background(deployer.clone().keep_usage());
         Ok(deployer)
     }

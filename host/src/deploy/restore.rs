@@ -148,7 +148,7 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    /// Brings them up, a bounded number at a time.
+    /// Brings them up, a bounded number at a time, and then throws away what none of them needs.
     pub(crate) async fn bring_up(self) {
         let begun = Instant::now();
         let deployer = &self.deployer;
@@ -157,5 +157,6 @@ impl Restored {
             .await;
         let duration_ms = begun.elapsed().as_millis();
         tracing::info!(apps = self.entries.len(), duration_ms, "the apps are brought back");
+        deployer.in_background(deployer.clone().keep_tidy());
     }
 }

@@ -389,6 +389,10 @@ impl Pool {
         Some(Rescaled { process, scale: self.scale, from, to: live, peak: state.peaks.highest(), waiting })
     }
 
+    pub(super) fn has(&self, id: &InstanceId) -> bool {
+        self.lock().places.iter().any(|(_, place)| place.id == *id)
+    }
+
     /// What stands in each place.
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.lock().places.iter().map(|(_, place)| place.seen()).collect()

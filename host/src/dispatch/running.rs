@@ -167,6 +167,12 @@ impl Running {
         self.pools.iter().find(|pool| pool.process() == process)
     }
 
+    /// What a process type takes.
+    pub(crate) fn entry_of(&self, process: &ProcessName) -> Option<Entry> {
+        let is_command = || self.commands.iter().any(|command| command.process() == process);
+        self.pool(process).map(|pool| pool.entry()).or_else(|| is_command().then_some(Entry::Command))
+    }
+
     /// What runs now.
     pub(crate) fn instances(&self) -> Vec<SeenInstance> {
         let of_pools = self.pools.iter().map(|pool| (pool.process().clone(), pool.seen()));
@@ -180,7 +186,7 @@ impl Running {
 
     /// Whether an instance of this id runs here.
     pub(crate) fn has_instance(&self, id: &InstanceId) -> bool {
-        self.instances().iter().any(|instance| instance.seen.id == *id)
+        self.pools.iter().any(|pool| pool.has(id)) || self.commands.iter().any(|command| command.has(id))
     }
 
     /// How long a client may keep a guest waiting for its body.

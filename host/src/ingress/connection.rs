@@ -3,7 +3,7 @@
 #![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 
 use super::{
-    AccessLine, Shared, build_page,
+    AccessLine, Shared, build_page, page, problem_page,
     route::{Route, is_domain, route},
 };
 use crate::{
@@ -21,7 +21,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody, RequestBody};
-use isopod_policy::{InstanceId, ReleaseNumber, RequestId};
+use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
     convert::Infallible,
     sync::{
@@ -89,7 +89,7 @@ impl Shared {
         let id = RequestId::from_random(rand::random());
         let mut response = match self.find(&request) {
             Ok((app, part)) => self.ask(&app, part, request, id, started).await,
-            Err(problem) => render(&problem, id),
+            Err(problem) => render(&problem, id, page::is_for_a_person(&request)),
         };
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(REQUEST_ID, value);
@@ -158,6 +158,7 @@ impl Shared {
             return page;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
+        let for_a_person = page::is_for_a_person(&request);
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
                 Part::Serving => (running.release(), deliver(&running, None, request, id).await),
@@ -172,7 +173,7 @@ impl Shared {
         };
         let (response, fault) = match outcome {
             Ok(response) => (response, None),
-            Err((problem, fault)) => (render(&problem.app(app.name()), id), fault),
+            Err((problem, fault)) => (render(&problem.app(app.name()), id, for_a_person), fault),
         };
         self.access.request(AccessLine {
             app: app.name(),
@@ -217,7 +218,7 @@ fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyB
     if request.uri().path() == build_page::STATUS_PATH {
         return Some(build_page::status(error.is_some()));
     }
-    error.filter(|_| build_page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
+    error.filter(|_| page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
 }
 
 /// What the client is told, and the name of the fault for log and metrics.
@@ -273,7 +274,13 @@ impl Shared {
     ) -> (Option<ReleaseNumber>, Result<Response<ReplyBody>, Failed>) {
         let (running, instance) = match part {
             Part::Serving => (app.serving(), None),
-            Part::Instance(instance) => (app.with_instance(&instance), Some(instance)),
+            Part::Instance(instance) => {
+                let running = app.with_instance(&instance);
+                if let Some(problem) = running.as_ref().and_then(|running| takes_no_http(running, &instance)) {
+                    return (running.and_then(|running| running.release()), Err((problem, None)));
+                }
+                (running, Some(instance))
+            }
             Part::Release(release) => match self.directory.visit(app, release).await {
                 Ok(running) => (Some(running), None),
                 Err(NoVisit::Unknown(detail)) => return (Some(release), Err((no_such_part(detail), None))),
@@ -289,6 +296,18 @@ impl Shared {
             None => (None, Err((no_such_part("the instance is gone".to_owned()), None))),
         }
     }
+}
+
+/// What is said to somebody who asks an instance that answers nobody.
+fn takes_no_http(running: &Running, instance: &InstanceId) -> Option<Problem> {
+    let process = instance.process();
+    let (does, hint) = match running.entry_of(&process)? {
+        Entry::Http => return None,
+        Entry::Events => ("handles events", "send it one: `isopod events send`"),
+        Entry::Command => ("runs by itself", "`isopod logs` shows what it writes"),
+    };
+    let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");
+    Some(Problem::new(StatusCode::NOT_FOUND, "no-http", "The process takes no HTTP", detail).hint(hint))
 }
 
 /// Gives the request's body its limit. A small body of known length is read first, so that a slow client holds a
@@ -365,13 +384,20 @@ fn explain(refused: &Refused) -> Failed {
     }
 }
 
-fn render(problem: &Problem, id: RequestId) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
-    *response.status_mut() = problem.status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+/// A page for people, and JSON for everybody else.
+fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<ReplyBody> {
+    let mut response = match for_a_person {
+        true => problem_page::page(problem, id),
+        false => {
+            let mut response = Response::new(ReplyBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
+            *response.status_mut() = problem.status;
+            let json = HeaderValue::from_static("application/problem+json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
+    };
     for (name, value) in &problem.headers {
-        headers.insert(name, value.clone());
+        response.headers_mut().insert(name, value.clone());
     }
     response
 }

@@ -194,6 +194,25 @@ pub struct NewRelease {
     pub created_at: Timestamp,
 }
 
+/// A release as it stands in a list: one that is damaged leaves all others readable.
+pub type ListedRelease = Result<Release, DamagedRelease>;
+
+/// What can still be told of a release whose row cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRelease {
+    pub number: ReleaseNumber,
+    /// What is damaged about it.
+    pub detail: String,
+}
+
+/// The number of a release in a list.
+pub(crate) fn listed_number(listed: &ListedRelease) -> ReleaseNumber {
+    match listed {
+        Ok(release) => release.number,
+        Err(damaged) => damaged.number,
+    }
+}
+
 /// A release. What it is made of never changes; its state does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Release {

@@ -8,10 +8,10 @@ use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, json, parsed, reason, time, time_if_any, to_json};
+use super::rows::{Sql, SqlError, all, first, json, parsed, reason, time, time_if_any, to_json};
 use super::{apps, pushes};
 use crate::limits::PAGE_ITEMS_MAX;
-use crate::model::{App, NewRelease, Reason, Release, beyond_bound};
+use crate::model::{App, DamagedRelease, ListedRelease, NewRelease, Reason, Release, beyond_bound, listed_number};
 use crate::page::{Page, Paged};
 use crate::{Digest, StoreError};
 
@@ -125,11 +125,22 @@ fn existing(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sq
     found.ok_or_else(|| StoreError::UnknownRelease { app: app.clone(), number }.into())
 }
 
-pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<Release>> {
+/// One damaged row is no reason to keep all others from being read.
+fn listed(row: &Row<'_>) -> Sql<ListedRelease> {
+    match make(row) {
+        Ok(release) => Ok(Ok(release)),
+        Err(SqlError::Store(StoreError::Damaged { detail })) => {
+            Ok(Err(DamagedRelease { number: number(row)?, detail }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<ListedRelease>> {
     let before = page.number(i64::MAX)?;
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
-    let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], make)?;
-    Ok(Paged::from_one_more(items, page, |release| release.number.get().to_string()))
+    let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], listed)?;
+    Ok(Paged::from_one_more(items, page, |listed| listed_number(listed).get().to_string()))
 }
 
 pub(super) const STAMPS: &str = "SELECT number, state, last_current_at FROM releases WHERE app = ?1 ORDER BY number";
