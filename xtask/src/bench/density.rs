@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::api::Api;
@@ -43,6 +43,9 @@ const DEPLOYERS: u32 = 8;
 
 /// How many of the live apps are asked at a time.
 const CALLERS: u32 = 8;
+
+/// For each app that is to be live, so that what else runs does not decide whether there is room.
+const ROOM_FOR_EACH: u32 = 2;
 
 const FREEZE_SOON: &str = "freeze_after = \"1s\"\n";
 const FROZEN_WITHIN: Duration = Duration::from_secs(120);
@@ -84,23 +87,25 @@ fn measure(arguments: &Arguments, program: &Path, folder: &Path, component: &[u8
     let ready_after = began.elapsed();
     wait_until_all_are_ready(&host.api())?;
     let all_ready_after = began.elapsed();
-    let started = footprint(&host)?;
+    let started_instances = host.api().instances()?;
     step::announce(&format!("asking {} apps, and again once they are frozen", arguments.thaws));
     let asked = scattered(arguments.apps, arguments.thaws);
     let cold = ask_each(&host, &asked)?;
     wait_until_frozen(&host)?;
+    let started = footprint(&host)?;
     let thawed = ask_each(&host, &asked)?;
     host.stop()?;
 
-    let host = Host::start(program, folder, &format!("instances_max = {}\n", arguments.live + arguments.live / 10))?;
+    let host = Host::start(program, folder, &format!("instances_max = {}\n", arguments.live * ROOM_FOR_EACH))?;
     wait_until_all_are_ready(&host.api())?;
     step::announce(&format!("asking {} apps, none of which freezes meanwhile", arguments.live));
     let live = scattered(arguments.apps, arguments.live);
     let shares: Vec<&[u32]> = live.chunks(live.len().div_ceil(CALLERS as usize).max(1)).collect();
-    std::thread::scope(|scope| {
+    let refused = std::thread::scope(|scope| {
         let callers: Vec<_> = shares.iter().map(|apps| scope.spawn(|| ask_each(&host, apps))).collect();
-        callers.into_iter().try_for_each(|caller| {
-            caller.join().map_err(|_| anyhow::anyhow!("a caller panicked"))?.map(drop)
+        callers.into_iter().try_fold(0, |refused, caller| {
+            let asked = caller.join().map_err(|_| anyhow!("a caller panicked"))??;
+            anyhow::Ok(refused + asked.refused)
         })
     })?;
     let live_instances = host.api().instances()?;
@@ -119,7 +124,9 @@ fn measure(arguments: &Arguments, program: &Path, folder: &Path, component: &[u8
         all_ready_after,
         cold,
         thawed,
+        started_instances,
         live_instances,
+        refused,
         footprints,
     })
 }
@@ -145,9 +152,7 @@ fn deploy_all(api: &Api, arguments: &Arguments, component: &[u8]) -> Result<()> 
             }
         };
         let deployers: Vec<_> = (0..DEPLOYERS).map(|_| scope.spawn(deploy)).collect();
-        deployers
-            .into_iter()
-            .try_for_each(|deployer| deployer.join().map_err(|_| anyhow::anyhow!("a deployer panicked"))?)
+        deployers.into_iter().try_for_each(|deployer| deployer.join().map_err(|_| anyhow!("a deployer panicked"))?)
     })
 }
 
@@ -191,21 +196,28 @@ fn footprint(host: &Host) -> Result<Footprint> {
     Footprint::of(host.server().process())
 }
 
+/// What came of asking many apps.
+#[derive(Default)]
+struct Asked {
+    times: Times,
+    refused: u32,
+}
+
 /// Asks every one of these apps once, over one connection.
-fn ask_each(host: &Host, apps: &[u32]) -> Result<Times> {
+fn ask_each(host: &Host, apps: &[u32]) -> Result<Asked> {
     let requests: Vec<Request> = apps.iter().map(|number| Request::get(&name_of(&app(*number)), "/")).collect();
-    let Some(first) = requests.first() else { return Ok(Times::default()) };
+    let mut asked = Asked::default();
+    let Some(first) = requests.first() else { return Ok(asked) };
     let mut client = Client::open(host.listen(), first.clone())?;
-    let mut times = Vec::new();
-    for (request, number) in requests.iter().zip(apps) {
-        let asked = Instant::now();
+    for request in &requests {
+        let began = Instant::now();
         let answer = client.send(request)?;
-        times.push(asked.elapsed().as_secs_f64() * 1e3);
-        if answer.status != 200 {
-            bail!("{} was answered with {}: {}", app(*number), answer.status, answer.body);
+        match answer.status {
+            200 => asked.times.0.push(began.elapsed().as_secs_f64() * 1e3),
+            _ => asked.refused += 1,
         }
     }
-    Ok(Times(times))
+    Ok(asked)
 }
 
 /// So many of the numbers below `of`, each at most once, in an order without a pattern, the same in every run.
@@ -225,9 +237,13 @@ struct Figures {
     deployed_in: Duration,
     ready_after: Duration,
     all_ready_after: Duration,
-    cold: Times,
-    thawed: Times,
+    cold: Asked,
+    thawed: Asked,
+    /// Right after the host's start, when nobody has asked for anything.
+    started_instances: u64,
     live_instances: u64,
+    /// Of the apps that were to be live.
+    refused: u32,
     footprints: [(&'static str, Footprint); 4],
 }
 
@@ -242,17 +258,19 @@ impl Figures {
                 held.resident_mib, held.threads, held.open_files, held.memory_maps
             );
         }
-        println!("\n| {:<30} | requests |   p50 ms |   p99 ms | slowest ms |", "first answer of an app");
-        println!("| {:-<30} | -------: | -------: | -------: | ---------: |", "");
-        for (what, times) in [("after the host's start", &self.cold), ("after a freeze", &self.thawed)] {
-            let (count, p50, p99, slowest) = (times.0.len(), times.p50(), times.p99(), times.slowest());
-            println!("| {what:<30} | {count:>8} | {p50:>8.2} | {p99:>8.2} | {slowest:>10.2} |");
+        println!("\n| {:<30} | answers |   p50 ms |   p99 ms | slowest ms | refused |", "first answer of an app");
+        println!("| {:-<30} | ------: | -------: | -------: | ---------: | ------: |", "");
+        for (what, asked) in [("after the host's start", &self.cold), ("after a freeze", &self.thawed)] {
+            let (count, p50, p99) = (asked.times.0.len(), asked.times.p50(), asked.times.p99());
+            let (slowest, refused) = (asked.times.slowest(), asked.refused);
+            println!("| {what:<30} | {count:>7} | {p50:>8.2} | {p99:>8.2} | {slowest:>10.2} | {refused:>7} |");
         }
         let seconds = |time: Duration| time.as_secs_f64();
         println!("\ndeployed in {:.1} s, {DEPLOYERS} at a time", seconds(self.deployed_in));
         println!("`isopod ready` {:.2} s after the start", seconds(self.ready_after));
         println!("/readyz is 200 {:.2} s after the start", seconds(self.all_ready_after));
-        println!("{} instances were live at once", self.live_instances);
+        println!("{} instances ran after the start, before anybody asked", self.started_instances);
+        println!("{} instances were live at once; {} apps were refused", self.live_instances, self.refused);
     }
 
     fn json(&self) -> Value {
@@ -271,9 +289,11 @@ impl Figures {
             "deployed_in_s": self.deployed_in.as_secs_f64(),
             "ready_after_s": self.ready_after.as_secs_f64(),
             "readyz_after_s": self.all_ready_after.as_secs_f64(),
-            "first_answer_after_start": self.cold.json(),
-            "first_answer_after_freeze": self.thawed.json(),
+            "first_answer_after_start": { "times": self.cold.times.json(), "refused": self.cold.refused },
+            "first_answer_after_freeze": { "times": self.thawed.times.json(), "refused": self.thawed.refused },
+            "instances_after_start": self.started_instances,
             "instances_live": self.live_instances,
+            "live_refused": self.refused,
             "footprints": footprints.collect::<Vec<_>>(),
         })
     }

@@ -92,8 +92,7 @@ pub(super) fn quiet(caller: &Caller, patience: Patience) -> Result<Times> {
     let mut client = Client::open(caller.address, caller.request.clone())?;
     let mut times = Vec::new();
     let began = Instant::now();
-    while began.elapsed() < patience.at_least
-        || (times.len() < patience.answers && began.elapsed() < patience.at_most)
+    while began.elapsed() < patience.at_least || (times.len() < patience.answers && began.elapsed() < patience.at_most)
     {
         std::thread::sleep(QUIET_PAUSE);
         let asked = Instant::now();

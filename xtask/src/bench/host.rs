@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_manifest_is_that_of_the_example_with_our_component() {
-        let example = "name = \"search\"\nbuild = \"make\"\ncomponent = \"out/search.wasm\"\n\n[snapshot]\nwarm = [\"/\"]";
+        let example =
+            "name = \"search\"\nbuild = \"make\"\ncomponent = \"out/search.wasm\"\n\n[snapshot]\nwarm = [\"/\"]";
         let ours = "name = \"thawed\"\ncomponent = \"app.wasm\"\n\n[snapshot]\nwarm = [\"/\"]\n";
         assert_eq!(manifest_of("thawed", example), ours);
     }

@@ -81,7 +81,8 @@ pub(super) struct Footprint {
 impl Footprint {
     pub(super) fn of(process: u32) -> Result<Footprint> {
         let folder = Path::new("/proc").join(process.to_string());
-        let status = fs::read_to_string(folder.join("status")).context("this system does not tell a process's memory")?;
+        let status =
+            fs::read_to_string(folder.join("status")).context("this system does not tell a process's memory")?;
         let figure = |name: &str| status_figure(&status, name).with_context(|| format!("no {name} is told"));
         Ok(Footprint {
             resident_mib: figure("VmRSS:")? as f64 / 1024.0,

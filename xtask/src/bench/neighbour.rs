@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::Common;
 use super::burn::Pace;
 use super::client::Request;
 use super::flood::{self, Caller, Patience};
 use super::host::{Host, name_of};
 use super::machine::Processors;
 use super::peers::Peers;
-use super::Common;
 use crate::step;
 use report::{Figures, Phase, Turn};
 use rivals::Rival;
@@ -106,10 +106,8 @@ impl Neighbours {
         host.wait_for(NOISY, ANSWER)?;
         let listen = host.listen();
         let pace = Pace::measure(listen, &name_of(NOISY))?;
-        let burning = |app: &str, milliseconds| Caller {
-            address: listen,
-            request: pace.request(&name_of(app), milliseconds),
-        };
+        let burning =
+            |app: &str, milliseconds| Caller { address: listen, request: pace.request(&name_of(app), milliseconds) };
         let event = api.event(NOISY, "?queue=push", "burn", &pace.turns(PUSH_MS).to_string());
         Ok(Neighbours {
             quiet: Caller { address: listen, request: Request::get(&name_of(QUIET), "/") },

@@ -152,9 +152,10 @@ impl Figures {
     }
 
     fn json(&self) -> Value {
-        let series = self.series.iter().map(|(subject, times)| {
-            json!({ "app": subject.label, "example": subject.example, "times": times.json() })
-        });
+        let series = self
+            .series
+            .iter()
+            .map(|(subject, times)| json!({ "app": subject.label, "example": subject.example, "times": times.json() }));
         json!({
             "conditions": machine::description(),
             "thaws": series.collect::<Vec<_>>(),
