@@ -34,9 +34,9 @@ const HOST: &str = "localhost";
 impl Rival {
     /// Those that are there or can be installed.
     pub(super) fn find(peers: &Peers) -> Vec<Rival> {
-        let wasmtime = peers::or_left_out(peers.wasmtime_cli()).map(Rival::WasmtimeServe);
+        let wasmtime_cli = peers::or_left_out(peers.wasmtime_cli()).map(Rival::WasmtimeServe);
         let workerd = peers::or_left_out(peers.workerd()).map(Rival::Workerd);
-        wasmtime.into_iter().chain(workerd).collect()
+        wasmtime_cli.into_iter().chain(workerd).collect()
     }
 
     pub(super) fn measure(&self, component: &Path, folder: &Path, seconds: u32) -> Result<RivalFigures> {
