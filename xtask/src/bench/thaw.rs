@@ -26,8 +26,10 @@ pub(crate) struct Arguments {
 
 const SETTINGS: &str = "freeze_after = \"200ms\"\n";
 
-/// An app that never freezes, which the connection is used for before each thaw.
+/// An app that never freezes, which the connection is used for before each thaw. Of another component than those that
+/// are frozen, so that no code of theirs stays in memory for its sake.
 const AWAKE: &str = "awake";
+const AWAKE_COMPONENT: &str = "busy";
 const AWAKE_MANIFEST: &str = "type = \"production\"\n[processes.web]\nentry = \"http\"\nmin = 1\n";
 
 const FROZEN_WITHIN: Duration = Duration::from_secs(20);
@@ -36,6 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// An example that is frozen and thawed, and what is expected of it.
 struct Subject {
     example: &'static str,
+    path: &'static str,
     label: &'static str,
     p50_ms_max: Option<f64>,
     p99_ms_max: Option<f64>,
@@ -49,18 +52,24 @@ const PLAIN: &str = "hello";
 const SNAPSHOT: &str = "search";
 
 const SUBJECTS: [Subject; 4] = [
-    Subject { example: PLAIN, label: "Rust", p50_ms_max: Some(0.5), p99_ms_max: Some(3.0), one_in: 1 },
-    Subject { example: "hello-js", label: "JavaScript", p50_ms_max: Some(2.0), p99_ms_max: None, one_in: 4 },
-    Subject { example: "hello-py", label: "Python", p50_ms_max: Some(5.0), p99_ms_max: None, one_in: 4 },
-    Subject { example: SNAPSHOT, label: "Rust, snapshot", p50_ms_max: None, p99_ms_max: None, one_in: 1 },
+    Subject { p50_ms_max: Some(0.5), p99_ms_max: Some(3.0), one_in: 1, ..Subject::of(PLAIN, "Rust") },
+    Subject { p50_ms_max: Some(2.0), ..Subject::of("hello-js", "JavaScript") },
+    Subject { p50_ms_max: Some(5.0), ..Subject::of("hello-py", "Python") },
+    Subject { path: "/?q=forty", one_in: 1, ..Subject::of(SNAPSHOT, "Rust, snapshot") },
 ];
+
+impl Subject {
+    const fn of(example: &'static str, label: &'static str) -> Subject {
+        Subject { example, path: "/", label, p50_ms_max: None, p99_ms_max: None, one_in: 4 }
+    }
+}
 
 /// How many times as long as its plain sibling the app with the snapshot may take.
 const SNAPSHOT_RATIO_MAX: f64 = 1.2;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    let [awake] = super::components([PLAIN])?;
+    let [awake] = super::components([AWAKE_COMPONENT])?;
     let folder = super::fresh_folder("thaw")?;
     let host = Host::start(&program, &folder, SETTINGS)?;
     host.deploy(AWAKE, AWAKE_MANIFEST, &awake)?;
@@ -70,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let count = (arguments.thaws / subject.one_in).max(1);
         deploy(&host, subject.example, &component)?;
         step::announce(&format!("{count} thaws of {}", subject.example));
-        let times = thaw_often(&host, subject.example, count)?;
+        let times = thaw_often(&host, &subject, count)?;
         figures.series.push((subject, times));
     }
     host.stop()?;
@@ -78,15 +87,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// With the example's own manifest: what is to be in a snapshot stands there.
+/// With the example's own manifest, since what is to be in a snapshot stands there; all of one type, so that all have
+/// code of the same compiler.
 fn deploy(host: &Host, example: &str, component: &Path) -> Result<()> {
     let manifest = step::root().join("examples").join(example).join("isopod.toml");
     let manifest = fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-    host.deploy(example, &manifest, component)
+    host.deploy(example, &manifest.replace("type = \"dev\"", "type = \"staging\""), component)
 }
 
-fn thaw_often(host: &Host, app: &str, count: u32) -> Result<Times> {
-    let (awake, frozen) = (Request::get(&name_of(AWAKE), "/"), Request::get(&name_of(app), "/"));
+fn thaw_often(host: &Host, subject: &Subject, count: u32) -> Result<Times> {
+    let app = subject.example;
+    let (awake, frozen) = (Request::get(&name_of(AWAKE), "/"), Request::get(&name_of(app), subject.path));
     let mut client = Client::open(host.listen(), awake)?;
     let mut times = Vec::new();
     for _ in 0..count {
