@@ -60,7 +60,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components([COMPONENT])?;
     let folder = super::fresh_folder("scale")?;
-    let mut host = Host::start(&program, &folder, "")?;
+    // An app never runs more at a time than it has cores.
+    let mut host = Host::start(&program, &folder, &format!("[cores]\npull = {}\n", arguments.max))?;
     let manifest = format!(
         "type = \"production\"\n[processes.web]\nentry = \"http\"\nmin = {MIN}\nmax = {max}\n\
          [limits]\ninstances_max = {max}\n",
