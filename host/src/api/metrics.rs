@@ -16,6 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::{
     Api,
+    edge::Caller,
     error::Error,
     request::{PageParams, Params, app_name},
     sse::{self, News},
@@ -131,6 +132,7 @@ impl From<Latency> for LatencyMs {
 /// One app; with `follow` once a second.
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(app): Path<String>,
     Params(params): Params<FollowParams>,
 ) -> Result<Response<Body>, Error> {
@@ -140,7 +142,7 @@ pub(super) async fn show(
     }
     let mut every = tokio::time::interval(limits::METRICS_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sse::tell(&api, stream::unfold((entry, every), next_sample))
+    sse::tell(&api, &caller, stream::unfold((entry, every), next_sample))
 }
 
 async fn next_sample((entry, mut every): (Arc<Entry>, Interval)) -> Option<(News<AppMetrics>, (Arc<Entry>, Interval))> {
