@@ -8,6 +8,7 @@ use crate::{
     outbound::Outbound,
     output::{Lines, RequestId},
     sandbox::{Sandbox, Stream},
+    witness::{LaterClock, Witness, WitnessedRandom},
 };
 use std::{sync::Arc, time::Instant};
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline, component::ResourceTable};
@@ -23,11 +24,14 @@ pub(crate) struct HostState {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) request: RequestId,
     pub(crate) denied: Option<Denied>,
+    witness: Option<Arc<Witness>>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
     stdio: [Lines; 2],
     memory_bytes: usize,
+    /// Whether the guest is at its end and only its memory is read, which takes a page more of it.
+    is_being_read: bool,
     /// When the guest last got the processor, as far as we know.
     slice_started: Instant,
 }
@@ -47,11 +51,13 @@ impl HostState {
             config: Arc::clone(program.config()),
             request,
             denied: None,
-            wasi: wasi_context(&sandbox, &stdio)?,
+            witness: program.witness().cloned(),
+            wasi: wasi_context(program, &stdio)?,
             http: WasiHttpCtx::new(),
             outbound: program.outbound().clone(),
             stdio,
             memory_bytes: 0,
+            is_being_read: false,
             slice_started: Instant::now(),
             sandbox,
         })
@@ -59,6 +65,11 @@ impl HostState {
 
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// Who sees what the guest asks for, while it is prepared for a snapshot.
+    pub(crate) fn witness(&self) -> Option<&Arc<Witness>> {
+        self.witness.as_ref()
     }
 
     /// Marks the start of a call.
@@ -72,6 +83,11 @@ impl HostState {
     pub(crate) fn end(&mut self) {
         self.stdio.iter().for_each(Lines::flush_partial);
         self.request.set("");
+    }
+
+    /// The guest has done its last call: from now on its memory is only read.
+    pub(crate) fn begin_reading(&mut self) {
+        self.is_being_read = true;
     }
 
     fn refuse(&mut self, what: &'static str, limit: String) {
@@ -88,8 +104,15 @@ pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::R
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
 }
 
-fn wasi_context(sandbox: &Sandbox, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
+fn wasi_context(program: &Program, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
+    let sandbox = program.sandbox();
     let mut wasi = WasiCtxBuilder::new();
+    if let Some(witness) = program.witness() {
+        wasi.secure_random(WitnessedRandom::new(witness));
+    }
+    if program.info().is_snapshot {
+        wasi.monotonic_clock(LaterClock::new());
+    }
     wasi.args(&sandbox.args).envs(&sandbox.env).allow_tcp(false).allow_udp(false);
     if sandbox.inherit_stdio {
         wasi.inherit_stdio();
@@ -121,6 +144,9 @@ impl WasiHttpView for HostState {
 impl ResourceLimiter for HostState {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let limit = usize::try_from(self.sandbox.limits.memory_bytes).unwrap_or(usize::MAX);
+        if self.is_being_read {
+            return Ok(true);
+        }
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if total > limit {
             self.refuse("memory", format!("{} MiB", limit / (1024 * 1024)));

@@ -1,4 +1,5 @@
-//! Owns what is thrown away: old releases, bundles that no release names any more, and compiled code of such bundles.
+//! Owns what is thrown away: old releases, bundles and snapshots that no release names any more, and compiled code of
+//! such.
 
 use std::collections::HashSet;
 
@@ -6,7 +7,7 @@ use isopod_policy::{
     AppName,
     retention::{StoredRelease, expired},
 };
-use isopod_store::{Control, Page, StoreError, remove_unused_files};
+use isopod_store::{Control, StoreError, remove_unused_files};
 use jiff::Timestamp;
 
 use super::Deployer;
@@ -30,7 +31,7 @@ impl Deployer {
             releases += self.forget_releases(&entry.name).await?;
         }
         let bundles = store.remove_unused_blobs(limits::UNUSED_KEPT_FOR).await?;
-        let needed = self.needed_bundles().await?;
+        let needed: HashSet<String> = store.bundles_in_use().await?.into_iter().map(String::from).collect();
         let cache = store.folder().join("cache");
         let artefacts = remove_unused_files(&cache, move |name| is_of(name, &needed), limits::UNUSED_KEPT_FOR).await?;
         if releases + bundles + artefacts > 0 {
@@ -57,26 +58,9 @@ impl Deployer {
         }
         Ok(old.len())
     }
-
-    async fn needed_bundles(&self) -> Result<HashSet<String>, StoreError> {
-        let mut needed = HashSet::new();
-        for entry in self.apps(None, usize::MAX) {
-            let mut cursor = None;
-            loop {
-                let page = Page { cursor, limit: Some(limits::PAGE_ITEMS_MAX) };
-                let found = self.0.parts.store.releases(&entry.name, page).await?;
-                needed.extend(found.items.into_iter().map(|release| release.bundle.to_string()));
-                cursor = found.next;
-                if cursor.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(needed)
-    }
 }
 
-/// Whether a compiled file is of one of these bundles: its name begins with the bundle's digest.
+/// Whether a compiled file is of one of these bundles or snapshots: its name begins with their digest.
 fn is_of(name: &str, bundles: &HashSet<String>) -> bool {
     name.split(['-', '.']).next().is_some_and(|digest| bundles.contains(digest))
 }

@@ -7,6 +7,7 @@ mod change;
 mod entry;
 mod error;
 mod failpoint;
+mod image;
 mod job;
 mod keeping;
 mod lifecycle;

@@ -7,7 +7,7 @@ use super::rows::Sql;
 use crate::StoreError;
 
 /// The steps from an empty database to the present format; the first leads to format 1.
-const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2];
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -130,6 +130,9 @@ const FORMAT_2: &str = "
         PRIMARY KEY (app, month)
     ) STRICT;
 ";
+
+/// Releases may have a snapshot.
+const FORMAT_3: &str = "ALTER TABLE releases ADD COLUMN snapshot TEXT;";
 
 /// Brings the database to the present format, one step per transaction, so that a crash in between is no harm.
 pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
