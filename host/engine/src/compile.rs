@@ -4,7 +4,7 @@
 //! trusting it, so these files are written only here, readable only by their owner, and never loaded unless their
 //! checksum, kept in a file beside them, still holds.
 
-use crate::{ComponentInfo, EngineConfig, EngineError, Rejected, Speed, inspect::hex, limits};
+use crate::{ComponentInfo, EngineConfig, EngineError, NoSnapshot, Rejected, Speed, inspect::hex, limits};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{
@@ -52,8 +52,11 @@ impl Compiler {
         Artefact::new(&self.folder, engine, info).code
     }
 
-    /// Takes a snapshot on a thread that compiles. None if that broke off.
-    pub(crate) async fn snapshot<T: Send + 'static>(&self, take: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    /// Takes a snapshot on a thread that compiles.
+    pub(crate) async fn snapshot<T: Send + 'static>(
+        &self,
+        take: impl FnOnce() -> Result<T, NoSnapshot> + Send + 'static,
+    ) -> Result<T, NoSnapshot> {
         let turn = Arc::clone(&self.snapshot_turns).acquire_owned().await.expect("the semaphore is never closed");
         let (reply, answer) = oneshot::channel();
         self.optimising.spawn(move || {
@@ -61,7 +64,12 @@ impl Compiler {
             // Nobody may wait any more. A panic, which would end the process, is told by the reply that never comes.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(reply.send(take()))));
         });
-        answer.await.ok()
+        let limit = limits::COMPILE_TIME_MAX + limits::SNAPSHOT_TIME_MAX;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(_)) => Err(NoSnapshot::Internal("the code that takes it panicked".to_owned())),
+            Err(_) => Err(NoSnapshot::TooLong { what: "taking it", seconds: limit.as_secs() }),
+        }
     }
 
     /// Loads a component for an engine, from the cache or by compiling it.

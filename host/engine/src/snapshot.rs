@@ -73,8 +73,8 @@ pub enum NoSnapshot {
     Init(Fault),
     #[error("the warm-up request GET {path} failed: {detail}")]
     WarmUp { path: String, detail: String },
-    #[error("`init` and the warm-up requests took longer than {seconds} s")]
-    TooLong { seconds: u64 },
+    #[error("{what} took longer than {seconds} s")]
+    TooLong { what: &'static str, seconds: u64 },
     #[error(
         "it holds resources of the host when it is prepared (streams, files, pollables, key-value buckets), which no \
          image can keep. Drop them before `init` returns or the request is answered; log with `log::info!` in place of \
@@ -86,6 +86,11 @@ pub enum NoSnapshot {
          by wasi:config (`config::get`), and only when a request needs them"
     )]
     ReadsEnvironment,
+    #[error(
+        "it looks into its folders while it is prepared, and would never see them as they are. Read files only when a \
+         request needs them, or put what `init` needs into the component"
+    )]
+    LooksForFolders,
     #[error(
         "it takes random bytes while it is prepared, and all instances would go on from the same ones. Take them only \
          when a request needs them"
@@ -112,8 +117,7 @@ impl Engine {
                 }
             })
         };
-        let taken = self.0.compiler.snapshot(take).await;
-        taken.unwrap_or_else(|| Err(NoSnapshot::Internal("the code that takes it panicked".to_owned())))
+        self.0.compiler.snapshot(take).await
     }
 
     async fn take_snapshot(
@@ -131,8 +135,8 @@ impl Engine {
 
         let begun = Instant::now();
         let prepared = tokio::time::timeout(limits::SNAPSHOT_TIME_MAX, prepare(&program, &warm)).await;
-        let seconds = limits::SNAPSHOT_TIME_MAX.as_secs();
-        let mut instance = prepared.map_err(|_| NoSnapshot::TooLong { seconds })??;
+        let (what, seconds) = ("preparing it by `init` and the warm-up requests", limits::SNAPSHOT_TIME_MAX.as_secs());
+        let mut instance = prepared.map_err(|_| NoSnapshot::TooLong { what, seconds })??;
         let prepared_in = begun.elapsed();
         check_what_it_keeps(&instance)?;
 
@@ -234,6 +238,9 @@ fn check_what_it_keeps(instance: &Instance) -> Result<(), NoSnapshot> {
     let state = instance.store.data();
     if state.witness().is_some_and(|witness| witness.saw_environment()) {
         return Err(NoSnapshot::ReadsEnvironment);
+    }
+    if state.witness().is_some_and(|witness| witness.saw_folders()) {
+        return Err(NoSnapshot::LooksForFolders);
     }
     if state.witness().is_some_and(|witness| witness.saw_randomness()) {
         return Err(NoSnapshot::TakesRandomness);

@@ -1,5 +1,5 @@
-//! What must not be frozen into a snapshot, and is fresh again after it: environment variables, random bytes, the
-//! monotonic clock. It notes what a guest asks for while it is prepared; whether that is refused is the snapshot's.
+//! What must not be frozen into a snapshot, and is fresh again after it: environment variables, folders, random bytes,
+//! the monotonic clock. It notes what a guest asks for while it is prepared; whether that is refused is the snapshot's.
 
 use crate::{limits, state::HostState};
 use rand::{Rng, SeedableRng, TryRng, rngs::StdRng};
@@ -10,16 +10,21 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use wasmtime::{StoreContextMut, component::Linker};
-use wasmtime_wasi::{HostMonotonicClock, clocks::MonotonicClock};
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, Resource},
+};
+use wasmtime_wasi::{HostMonotonicClock, clocks::MonotonicClock, filesystem::Descriptor};
 
-/// The interface that wasmtime-wasi offers; every 0.2 of a guest is joined with it.
+/// The interfaces as wasmtime-wasi offers them; every 0.2 of a guest is joined with these.
 const ENVIRONMENT: &str = "wasi:cli/environment@0.2.12";
+const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
 
 /// What a guest has asked for that it would keep.
 #[derive(Default)]
 pub(crate) struct Witness {
     environment: AtomicBool,
+    folders: AtomicBool,
     randomness: AtomicBool,
 }
 
@@ -29,31 +34,40 @@ impl Witness {
         self.environment.load(Ordering::Relaxed)
     }
 
+    /// They do the same with the list of granted folders.
+    pub(crate) fn saw_folders(&self) -> bool {
+        self.folders.load(Ordering::Relaxed)
+    }
+
     /// Whoever asks for random bytes seeds a generator with them, or makes a key.
     pub(crate) fn saw_randomness(&self) -> bool {
         self.randomness.load(Ordering::Relaxed)
     }
 }
 
-/// The same imports, but for the environment: it is empty, and the witness sees who reads it.
+/// The same imports, but for environment and folders: there are none, and the witness sees who asks for them.
 pub(crate) fn linker(usual: &Linker<HostState>) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = usual.clone();
     linker.allow_shadowing(true);
     let mut environment = linker.instance(ENVIRONMENT)?;
     environment.func_wrap("get-environment", |store, ()| {
-        note_environment(&store);
+        note(&store, |witness| &witness.environment);
         Ok((Vec::<(String, String)>::new(),))
     })?;
     environment.func_wrap("get-arguments", |store, ()| {
-        note_environment(&store);
+        note(&store, |witness| &witness.environment);
         Ok((Vec::<String>::new(),))
+    })?;
+    linker.instance(PREOPENS)?.func_wrap("get-directories", |store, ()| {
+        note(&store, |witness| &witness.folders);
+        Ok((Vec::<(Resource<Descriptor>, String)>::new(),))
     })?;
     Ok(linker)
 }
 
-fn note_environment(store: &StoreContextMut<'_, HostState>) {
+fn note(store: &StoreContextMut<'_, HostState>, what: impl FnOnce(&Witness) -> &AtomicBool) {
     if let Some(witness) = store.data().witness() {
-        witness.environment.store(true, Ordering::Relaxed);
+        what(witness).store(true, Ordering::Relaxed);
     }
 }
 
@@ -119,9 +133,9 @@ mod tests {
     fn what_was_not_asked_for_was_not_seen() {
         let witness = Arc::new(Witness::default());
         let mut random = WitnessedRandom::new(&witness);
-        assert!(!witness.saw_randomness() && !witness.saw_environment());
+        assert!(!witness.saw_randomness());
         random.try_next_u64().unwrap();
-        assert!(witness.saw_randomness() && !witness.saw_environment());
+        assert!(witness.saw_randomness() && !witness.saw_environment() && !witness.saw_folders());
     }
 
     #[test]
