@@ -23,6 +23,10 @@ pub const COMPILATIONS_MAX: usize = 2;
 /// How long `init` and all warm-up requests together may take before a snapshot is given up.
 pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Memory that an instance may have when its snapshot is taken. More is refused: for a moment the host holds several
+/// copies of it.
+pub const SNAPSHOT_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
+
 /// Snapshots that may be taken at once, so that a slow one leaves a thread to those who compile. Others wait their turn.
 pub const SNAPSHOTS_MAX: usize = 1;
 

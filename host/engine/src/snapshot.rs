@@ -96,6 +96,11 @@ pub enum NoSnapshot {
          when a request needs them"
     )]
     TakesRandomness,
+    #[error(
+        "it has {mib} MiB of memory when it is prepared, and at most {limit_mib} MiB fit an image. Prepare less; what was \
+         freed counts too, as a guest never gives memory back"
+    )]
+    TooMuchMemory { mib: usize, limit_mib: usize },
     #[error("the component with its image is refused: {0}")]
     Image(Rejected),
     #[error("it broke off: {0}; the host's own log may say more")]
@@ -247,6 +252,10 @@ fn check_what_it_keeps(instance: &Instance) -> Result<(), NoSnapshot> {
     }
     if !state.table.is_empty() {
         return Err(NoSnapshot::HoldsResources);
+    }
+    if state.memory_bytes() > limits::SNAPSHOT_MEMORY_BYTES_MAX {
+        let [mib, limit_mib] = [state.memory_bytes(), limits::SNAPSHOT_MEMORY_BYTES_MAX].map(|bytes| bytes >> 20);
+        return Err(NoSnapshot::TooMuchMemory { mib, limit_mib });
     }
     Ok(())
 }

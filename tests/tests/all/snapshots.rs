@@ -104,6 +104,15 @@ fn what_cannot_be_kept_is_told_and_the_app_starts_plainly() {
 }
 
 #[test]
+fn more_memory_than_fits_an_image_is_told() {
+    let host = Host::start();
+    let rest = "[limits]\nmemory = \"1GiB\"\n[snapshot]\nwarm = [\"/allocate?mib=150\"]\n";
+    let manifest = format!("name = \"greedy\"\n{FRESH_INSTANCES}{rest}");
+    let push = host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy-flat")));
+    assert!(refusal(&push).contains("at most 128 MiB fit an image"), "{}", refusal(&push));
+}
+
+#[test]
 fn an_init_that_fails_is_told_by_the_snapshot_and_by_the_start() {
     let host = Host::start();
     let bundle = search("[limits]\nmemory = \"2MiB\"\n[snapshot]\n");
@@ -166,6 +175,9 @@ fn an_app_that_cannot_have_a_snapshot_is_told_why() {
         refusal(&host.deploy(app_type, Bundle::archive(&manifest, guest))).to_owned()
     };
     assert!(asked_by("dev", &guest("hello")).contains("a dev app"));
+    // Pushes take snapshots, and nothing else does.
+    host.set_config("dev", &json!({ "GREETING": "hello" })).expect(200);
+    assert!(host.release("dev", 2)["snapshot"].is_null());
     assert!(asked_by("staging", &guest("hello-wasi03")).contains("WASI 0.3"));
     if let Some(javascript) = guest_if_built("hello-js") {
         assert!(asked_by("production", &javascript).contains("ComponentizeJS"));
