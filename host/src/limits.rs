@@ -109,6 +109,10 @@ pub(crate) const HEALTH_TIME: Duration = Duration::from_secs(15);
 /// How often a failing health check over HTTP is asked again within `HEALTH_TIME`.
 pub(crate) const HEALTH_ATTEMPTS: u32 = 3;
 
+/// Lines of a guest's output that a push's log shows while the guest is prepared for a snapshot. Further ones are left
+/// out, so that the guest can't fill the log.
+pub(crate) const PREPARATION_LINES_MAX: usize = 20;
+
 /// Lines in a push's log. Further ones are left out: a push says a dozen.
 pub(crate) const PUSH_LOG_LINES_MAX: usize = 500;
 

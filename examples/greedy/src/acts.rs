@@ -2,8 +2,10 @@
 
 use isopod_sdk::http::fetch;
 use isopod_sdk::prelude::*;
+use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Does what the path names.
 pub async fn act(request: Request) -> Result<Response> {
@@ -42,6 +44,10 @@ pub async fn act(request: Request) -> Result<Response> {
             let bytes = vec![b'x'; usize::try_from(number("bytes", 1)?)?];
             return Ok(Response::text(outcome(std::fs::write(text("path")?, bytes).map(|()| "written".to_owned()))));
         }
+        "/variable" => return Ok(Response::text(std::env::var(text("name")?).unwrap_or_else(|_| "unset".to_owned()))),
+        "/random" => return Ok(Response::text(random().to_string())),
+        "/hash" => return Ok(Response::text(RandomState::new().hash_one("a word").to_string())),
+        "/clocks" => return clocks(),
         path => return reply(path, number("bytes", 2 << 30)?),
     }
     Ok(Response::text("ok"))
@@ -118,6 +124,15 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + frame[(depth % 64) as usize]
 }
 
+/// The time of day in milliseconds, and how long ago it was first asked for by the monotonic clock, if that is not in the
+/// future.
+fn clocks() -> Result<Response> {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let (first, now) = (*FIRST.get_or_init(Instant::now), Instant::now());
+    let since = now.checked_duration_since(first).map_or("never".to_owned(), |since| since.as_millis().to_string());
+    Ok(Response::text(format!("{} {since}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())))
+}
+
 fn log_flood(lines: u64, bytes: u64) {
     let line = "x".repeat(bytes as usize);
     for index in 0..lines {
@@ -156,15 +171,19 @@ fn outcome(result: std::io::Result<String>) -> String {
 }
 
 #[cfg(target_family = "wasm")]
-use inside::{connect, hold_handles, poll_storm, trap};
+use inside::{connect, hold_handles, poll_storm, random, trap};
 #[cfg(not(target_family = "wasm"))]
-use outside::{connect, hold_handles, poll_storm, trap};
+use outside::{connect, hold_handles, poll_storm, random, trap};
 
 /// What can only be done in a component.
 #[cfg(target_family = "wasm")]
 mod inside {
     use wasip2::sockets::network::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
     use wasip2::{clocks::monotonic_clock, http::types::Fields, io::poll, sockets};
+
+    pub fn random() -> u64 {
+        wasip2::random::random::get_random_u64()
+    }
 
     pub fn trap() {
         core::arch::wasm32::unreachable()
@@ -207,6 +226,10 @@ mod inside {
 /// What stands in for it where the app is only compiled for its tests.
 #[cfg(not(target_family = "wasm"))]
 mod outside {
+    pub fn random() -> u64 {
+        0
+    }
+
     pub fn trap() {
         panic!("greedy was asked to trap")
     }

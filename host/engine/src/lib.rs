@@ -24,11 +24,13 @@ mod outbound;
 mod output;
 mod program;
 mod sandbox;
+mod snapshot;
 mod state;
 mod streaming;
 mod ticker;
 mod wasi02;
 mod wasi03;
+mod witness;
 
 pub use body::{BadBody, BodyError, BodyTrouble, Patience, ReplyBody, RequestBody};
 pub use config::{EngineConfig, Speed};
@@ -38,6 +40,7 @@ pub use inspect::{ComponentInfo, Entries, HttpRoad, Rejected, inspect};
 pub use instance::{After, Answer, Instance};
 pub use program::{FrozenProgram, Program};
 pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Stream};
+pub use snapshot::{NoSnapshot, Preparation, Snapshot};
 
 use budget::Budget;
 use bytes::Bytes;

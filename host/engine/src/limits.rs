@@ -20,6 +20,20 @@ pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Compilations that may run at once. Others wait their turn.
 pub const COMPILATIONS_MAX: usize = 2;
 
+/// How long `init` and all warm-up requests together may take before a snapshot is given up.
+pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Memory that an instance may have when its snapshot is taken. More is refused: for a moment the host holds several
+/// copies of it.
+pub const SNAPSHOT_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Snapshots that may be taken at once, so that a slow one leaves a thread to those who compile. Others wait their turn.
+pub const SNAPSHOTS_MAX: usize = 1;
+
+/// By how much the monotonic clock of an instance that starts from a snapshot is ahead: more than it can have advanced
+/// while the snapshot was prepared, so that for the guest it never runs backwards.
+pub const SNAPSHOT_CLOCK_AHEAD: Duration = Duration::from_secs(3600);
+
 /// Length of one epoch: how often running guests are asked whether they should give way.
 pub const EPOCH: Duration = Duration::from_millis(1);
 

@@ -41,7 +41,7 @@ pub use formation::{Exported, Formation, FormationChange, FormationError, NewPro
 pub use grants::{Access, FolderError, Grants, HttpGrant, HttpGrantError, Reach};
 pub use health::{Health, HealthError};
 pub use ids::{IdError, InstanceId, PushId, ReleaseNumber, RequestId};
-pub use manifest::{Isolation, Manifest, ManifestError};
+pub use manifest::{Isolation, Manifest, ManifestError, Snapshot};
 pub use names::{AppName, NameError, NameRule, ProcessName};
 pub use process::{Entry, Process, Scale};
 pub use push_state::{PushEvent, PushState};

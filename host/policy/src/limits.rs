@@ -31,6 +31,8 @@ pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 pub const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Refuses: arguments are copied into every instance.
 pub const ARGUMENTS_MAX: usize = 64;
+/// Refuses: warm-up requests are made one after the other at every push.
+pub const WARM_UP_REQUESTS_MAX: usize = 32;
 /// Refuses: a key, a path, a command or an argument longer than this is a mistake.
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 

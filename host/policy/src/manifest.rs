@@ -39,9 +39,19 @@ pub struct Manifest {
     pub grants: Grants,
     /// What the app may use.
     pub limits: Limits,
+    /// Whether a release's instances start from an image of one that was prepared at the deploy, and how it is prepared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// Plain config vars. Secrets are set at the host and never stand in a file.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+}
+
+/// How the instance is prepared whose image is taken at a deploy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Paths that are asked for with GET, in order, after the app's own `init`.
+    pub warm: Vec<String>,
 }
 
 /// Whether requests share instances.
@@ -104,6 +114,7 @@ impl Manifest {
             processes: BTreeMap::new(),
             grants: Grants::default(),
             limits: Limits::default(),
+            snapshot: None,
             config: BTreeMap::new(),
         }
     }

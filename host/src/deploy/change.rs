@@ -165,8 +165,8 @@ impl Deployer {
 
     pub(super) async fn stored(&self, release: Release) -> Result<Verified, Failure> {
         let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
-        let manifest: Manifest = release.manifest;
-        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest)).await;
+        let (manifest, snapshot) = (release.manifest, release.snapshot);
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
         verified.map_err(|e| Failure::Internal(e.to_string()))?
     }
 

@@ -1,4 +1,5 @@
-//! Owns what is thrown away: old releases, bundles that no release names any more, and compiled code of such bundles.
+//! Owns what is thrown away: old releases, bundles and snapshots that no release names any more, and compiled code of
+//! such.
 
 use std::collections::HashSet;
 

@@ -282,9 +282,9 @@ impl Deployer {
             let reason = release.reason.map_or_else(|| release.state.to_string(), |reason| reason.detail);
             return Err(Failure::StoppedForGood { release: number, reason });
         }
-        let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
-        let manifest = release.manifest;
-        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest)).await;
+        let bytes = self.code_of(&release).await?;
+        let (manifest, snapshot) = (release.manifest, release.snapshot);
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
         let Verified { component, info, manifest, .. } = verified.map_err(|e| Failure::Internal(e.to_string()))??;
         let app_type = entry.facts().app_type;
         let compiled = self.compile(&component, app_type).await?;

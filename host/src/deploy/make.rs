@@ -29,10 +29,10 @@ pub(super) struct Wanted {
 
 /// A release on its way into service.
 pub(super) struct Making {
-    entry: Arc<Entry>,
+    pub(super) entry: Arc<Entry>,
     store: Store,
     /// The push that asked for it, whose log is told and whose states follow.
-    push: Option<Arc<LivePush>>,
+    pub(super) push: Option<Arc<LivePush>>,
     number: OnceLock<ReleaseNumber>,
 }
 
@@ -121,18 +121,21 @@ impl Deployer {
     /// Makes a release ready, changing nothing of what serves.
     pub(super) async fn prepare(&self, making: &Making, wanted: Wanted) -> Result<Ready, Failure> {
         let Wanted { verified, config, cause, by } = wanted;
-        let Verified { component, info, manifest, .. } = verified;
         let (entry, control) = (&making.entry, &self.0.parts.store);
-        let formation = verify::formation_of(&manifest, &info.entries)?;
+        let formation = verify::formation_of(&verified.manifest, &verified.info.entries)?;
         // What the new release is compared with, and gone back to.
         drop(self.serving(entry).await);
 
         making.push_step(PushEvent::Build).await?;
+        let image = self.image(making, &verified).await?;
+        let Verified { component, info, manifest, .. } = verified;
+        let code = image.as_ref().map_or(&component, |image| &image.component);
         let begun = std::time::Instant::now();
         let bundle: Digest = info.digest.parse().map_err(|_| Failure::Internal("a digest is none".to_owned()))?;
         let release = NewRelease {
             app: entry.name.clone(),
             bundle,
+            snapshot: image.as_ref().map(|image| image.digest.clone()),
             manifest: manifest.clone(),
             config: config.clone(),
             cause: cause.clone(),
@@ -146,7 +149,7 @@ impl Deployer {
             Ok::<_, StoreError>(*making.number.get_or_init(|| release.number))
         };
         let (compiled, stored, made) =
-            tokio::join!(self.compile(&component, app_type), control.blobs().put(component.clone()), made);
+            tokio::join!(self.compile(code, app_type), control.blobs().put(component.clone()), made);
         let number = made?;
         stored?;
         let compiled = compiled?;

@@ -8,6 +8,7 @@ mod entry;
 mod error;
 mod failpoint;
 mod freeze;
+mod image;
 mod job;
 mod keeping;
 mod lifecycle;

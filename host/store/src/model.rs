@@ -184,6 +184,8 @@ pub struct NewRelease {
     pub app: AppName,
     /// The digest of the component among the blobs.
     pub bundle: Digest,
+    /// The digest of the snapshot that its instances start from, if it has one.
+    pub snapshot: Option<Digest>,
     pub manifest: Manifest,
     /// The config vars it is made with.
     pub config: ConfigVars,
@@ -223,6 +225,8 @@ pub struct Release {
     pub reason: Option<Reason>,
     pub cause: String,
     pub bundle: Digest,
+    /// The component with the image of a prepared instance in it, among the blobs.
+    pub snapshot: Option<Digest>,
     pub manifest: Manifest,
     /// The config vars it was made with. Never printed together with the release, since some are secrets.
     #[serde(skip)]
@@ -239,7 +243,7 @@ pub struct Release {
 impl Release {
     /// The release as it is made.
     pub(crate) fn made(new: NewRelease, number: ReleaseNumber) -> Self {
-        let NewRelease { app, bundle, manifest, config, size_bytes, cause, created_by, created_at } = new;
+        let NewRelease { app, bundle, snapshot, manifest, config, size_bytes, cause, created_by, created_at } = new;
         Self {
             app,
             number,
@@ -247,6 +251,7 @@ impl Release {
             reason: None,
             cause: cut(&cause, CAUSE_BYTES_MAX).to_owned(),
             bundle,
+            snapshot,
             manifest,
             config,
             size_bytes,

@@ -31,6 +31,7 @@ mod replies;
 mod requests;
 mod rolling;
 mod schedules;
+mod snapshots;
 mod starting;
 mod streaming;
 mod terminal;
