@@ -37,3 +37,6 @@ pub const FILES_USUAL: usize = 1_024;
 
 /// Files that are left to the other tests and to the host itself by whoever opens as many as there may be.
 pub const FILES_FOR_THE_REST: usize = 400;
+
+/// Bytes of an answer that is not read: far more than what the kernel and the host hold for its client.
+pub const HELD_BYTES: usize = 16 << 20;

@@ -1,7 +1,7 @@
 //! Owns how tests fill an app's queues and see into them: events for either, jobs that are begun and not waited for, and
 //! cores that are held as long as a test wants.
 
-use crate::{Answer, Ask, Host, Wire, wait_for};
+use crate::{Answer, Ask, Host, Wire, limits::HELD_BYTES, wait_for};
 use serde_json::{Value, json};
 
 /// One of an app's two queues.
@@ -80,9 +80,7 @@ impl Host {
 
     /// Asks `greedy` for a core to hold. It may have to wait for one.
     pub fn ask_to_hold(&self, app: &str) -> Held {
-        let mut wire = self.begin(app, Ask::post("/echo").header("transfer-encoding", "chunked"));
-        wire.send_chunk(WORD).expect("it can be sent");
-        Held(wire)
+        Held(self.begin(app, Ask::get(format!("/reply-flood?bytes={HELD_BYTES}"))))
     }
 
     /// Holds a core of `greedy`, from now on.
@@ -97,9 +95,7 @@ impl Host {
     }
 }
 
-const WORD: &[u8] = b"held";
-
-/// A core of `greedy`, which answers a request that goes on until the test ends it.
+/// A core of `greedy`, whose answer goes on until the test reads it.
 pub struct Held(Wire);
 
 impl Held {
@@ -110,7 +106,10 @@ impl Held {
     #[track_caller]
     pub fn until_held(&mut self) {
         let head = self.0.head().unwrap_or_else(|error| panic!("no core was got: {error}"));
-        assert_eq!(head.status, 200, "no core was got: {head}");
+        if head.status != 200 {
+            let text = self.0.piece().ok().flatten().unwrap_or_default();
+            panic!("no core was got: {}", Answer { body: text, ..head });
+        }
     }
 
     /// Gives the core back.
@@ -119,11 +118,10 @@ impl Held {
     /// Where the answer is not whole.
     #[track_caller]
     pub fn let_go(mut self) {
-        self.0.send_chunk(b"").expect("it can be sent");
-        let mut echoed = Vec::new();
+        let mut bytes = 0;
         while let Some(piece) = self.0.piece().unwrap_or_else(|error| panic!("the answer broke off: {error}")) {
-            echoed.extend(piece);
+            bytes += piece.len();
         }
-        assert_eq!(echoed, WORD, "the answer is another");
+        assert_eq!(bytes, HELD_BYTES, "the answer is another");
     }
 }

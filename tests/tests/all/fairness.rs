@@ -163,3 +163,24 @@ fn who_finds_all_places_busy_is_told_to_come_again() {
     held.into_iter().for_each(|held| held.let_go());
     wait_for("a place", || (host.get("three", "/").status == 200).then_some(()));
 }
+
+/// Memory is divided too: what idle instances of others hold is no reason to refuse somebody for good.
+#[test]
+fn memory_that_idle_instances_hold_goes_to_who_needs_it() {
+    let host = Host::start_with("", "memory_max = \"128MiB\"\n");
+    let apps = ["one", "two", "three"];
+    for app in apps {
+        let manifest = format!("name = \"{app}\"\n[processes.web]\nentry = \"http\"\n[limits]\nmemory = \"96MiB\"\n");
+        host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
+    }
+    for app in apps {
+        wait_for(&format!("memory for {app}"), || {
+            let answer = host.get(app, "/allocate?mib=64");
+            if answer.status != 200 {
+                answer.problem_of(app, 503, "no-room");
+                assert!(answer.header("retry-after").is_some(), "{answer}");
+            }
+            (answer.status == 200).then_some(())
+        });
+    }
+}
