@@ -1,5 +1,6 @@
 //! The misdeeds, one for each path. Each does one thing only, so that a test knows what it has met.
 
+use crate::storms;
 use isopod_sdk::http::fetch;
 use isopod_sdk::prelude::*;
 use std::hash::{BuildHasher, RandomState};
@@ -30,13 +31,19 @@ pub async fn act(request: Request) -> Result<Response> {
         "/error" => return Err(Error::msg("greedy was asked to fail; this text is a secret")),
         "/never" => sleep(Duration::MAX).await,
         "/stuck" => std::future::pending().await,
-        "/poll-storm" => poll_storm(),
+        "/poll-storm" => storms::poll_storm(),
+        "/call-storm" => storms::call_storm(),
+        "/growth-storm" => storms::growth_storm(),
         "/handles" => return Ok(Response::text(format!("{} handles", hold_handles(number("count", u64::MAX)?)))),
         "/log-flood" => log_flood(number("lines", 1_000_000)?, number("bytes", 100)?),
         "/log-line" => println!("{}", text("text")?),
         "/kv-flood" => return kv_flood(number("bytes", 1 << 20)?),
         "/config" => return Ok(Response::text(isopod_sdk::config::require(&text("name")?)?)),
         "/fetch" => return relay(&text("url")?).await,
+        "/fetch-many" => {
+            let count = usize::try_from(number("count", 10_000)?)?;
+            return Ok(Response::text(storms::fetch_many(&text("authority")?, count)));
+        }
         "/connect" => return Ok(Response::text(connect(&text("address")?))),
         "/read" => return Ok(Response::text(outcome(std::fs::read_to_string(text("path")?)))),
         "/list" => return Ok(Response::text(outcome(list(&text("path")?)))),
@@ -171,15 +178,15 @@ fn outcome(result: std::io::Result<String>) -> String {
 }
 
 #[cfg(target_family = "wasm")]
-use inside::{connect, hold_handles, poll_storm, random, trap};
+use inside::{connect, hold_handles, random, trap};
 #[cfg(not(target_family = "wasm"))]
-use outside::{connect, hold_handles, poll_storm, random, trap};
+use outside::{connect, hold_handles, random, trap};
 
 /// What can only be done in a component.
 #[cfg(target_family = "wasm")]
 mod inside {
     use wasip2::sockets::network::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
-    use wasip2::{clocks::monotonic_clock, http::types::Fields, io::poll, sockets};
+    use wasip2::{http::types::Fields, sockets};
 
     pub fn random() -> u64 {
         wasip2::random::random::get_random_u64()
@@ -187,13 +194,6 @@ mod inside {
 
     pub fn trap() {
         core::arch::wasm32::unreachable()
-    }
-
-    /// Asks the host again and again whether something is ready that always is.
-    pub fn poll_storm() {
-        loop {
-            poll::poll(&[&monotonic_clock::subscribe_duration(0)]);
-        }
     }
 
     /// Makes resources at the host and gives none back.
@@ -233,8 +233,6 @@ mod outside {
     pub fn trap() {
         panic!("greedy was asked to trap")
     }
-
-    pub fn poll_storm() {}
 
     pub fn hold_handles(count: u64) -> u64 {
         count

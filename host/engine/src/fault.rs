@@ -35,11 +35,20 @@ pub enum Fault {
     #[error("the client went away")]
     ClientGone,
     /// All instance slots of the machine are taken, or all of the guests' memory is.
-    #[error("no room for another instance: {detail}")]
-    NoRoom { detail: String },
+    #[error("no room on this host: {detail}")]
+    NoRoom { room: Room, detail: String },
     /// The component has no such entry.
     #[error("the component does not export {entry}")]
     NoSuchEntry { entry: &'static str },
+}
+
+/// What there is none left of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Places for instances of one engine.
+    Slot,
+    /// Memory of all guests.
+    Memory,
 }
 
 impl Fault {
@@ -74,14 +83,15 @@ impl Fault {
             return Self::Exited { code: exit.0 };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-            return Self::NoRoom { detail: error.to_string() };
+            return Self::NoRoom { room: Room::Slot, detail: error.to_string() };
         }
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
         match denied {
             Some(Denied::OwnLimit { what, limit }) => return Self::OutOf { what, limit, backtrace },
             Some(Denied::HostMemory { most }) => {
                 let mib = most / (1024 * 1024);
-                return Self::NoRoom { detail: format!("the guests of this host have all of their {mib} MiB") };
+                let detail = format!("the guests of this host have all of their {mib} MiB");
+                return Self::NoRoom { room: Room::Memory, detail };
             }
             None => {}
         }

@@ -35,7 +35,7 @@ mod witness;
 pub use body::{BadBody, BodyError, BodyTrouble, Patience, ReplyBody, RequestBody};
 pub use config::{EngineConfig, Speed};
 pub use events::{Event, EventFailure, Handled, Reply};
-pub use fault::Fault;
+pub use fault::{Fault, Room};
 pub use inspect::{ComponentInfo, Entries, HttpRoad, Rejected, inspect};
 pub use instance::{After, Answer, Instance};
 pub use program::{FrozenProgram, Program};

@@ -1,4 +1,4 @@
-//! Owns the route of events: one CloudEvent in, its reply out. Never keeps an event: the sender waits for the reply,
+//! Owns the routes of events: one CloudEvent in, its reply out. Never keeps an event: the sender waits for the reply,
 //! whichever queue it goes through.
 
 use std::sync::Arc;
@@ -61,6 +61,12 @@ pub(super) async fn send(
     let body = collect(body, limits::EVENT_BODY_BYTES).await?;
     let event = cloud_event::read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
     deliver(&api, &entry, params.queue.class(), event, request_id).await
+}
+
+/// A broadcast is accepted once all of it is kept, which this version can't say of anything.
+pub(super) async fn broadcast(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Response<Body>, Error> {
+    api.deployer.app(&app_name(&app)?)?;
+    Err(Error::NotOffered("this version keeps no events: send them one by one, and wait for each reply"))
 }
 
 async fn deliver(

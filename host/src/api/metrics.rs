@@ -96,12 +96,14 @@ impl AppMetrics {
         let queue = |class| {
             let loads = running.iter().map(|running| running.load(class));
             let load = loads.fold(Load::default(), |sum, load| Load {
+                cores: sum.cores + load.cores,
                 active: sum.active + load.active,
                 waiting: sum.waiting + load.waiting,
             });
             let measured = share.measured(class);
             QueueMetrics {
-                cores: share.cores(class),
+                // No more than there may be instances; one that sleeps has none to count.
+                cores: if running.is_empty() { share.cores(class) } else { share.cores(class).min(load.cores) },
                 active_cores: load.active,
                 buffered: load.waiting,
                 latency_ms: measured.latency.map(LatencyMs::from).unwrap_or_default(),

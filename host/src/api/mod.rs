@@ -116,6 +116,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{app}/cores", get(cores::show).patch(cores::change))
         .route("/v1/apps/{app}/metrics", get(metrics::show))
         .route("/v1/apps/{app}/events", post(events::send))
+        .route("/v1/apps/{app}/broadcasts", post(events::broadcast))
         .route("/v1/apps/{app}/logs", get(logs::show))
         .route("/v1/apps/{app}/activity", get(activity::show))
         .fallback(unknown_route)

@@ -135,7 +135,11 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
 
 /// Starts the instances that each process type is to have from the beginning, at least one, a few at a time. Says how
 /// many they are.
-pub(super) async fn start_all(share: &Share, planned: &mut [Planned], isolation: Isolation) -> Result<usize, Failure> {
+pub(super) async fn start_all(
+    share: &Arc<Share>,
+    planned: &mut [Planned],
+    isolation: Isolation,
+) -> Result<usize, Failure> {
     let mut count = 0;
     for planned in planned.iter_mut() {
         let wanted = match (planned.process.entry, isolation) {
@@ -153,7 +157,7 @@ pub(super) async fn start_all(share: &Share, planned: &mut [Planned], isolation:
 }
 
 /// Asks each instance that was started whether it is well, and keeps those that are fit to serve.
-pub(super) async fn check_all(share: &Share, planned: &mut [Planned]) -> Result<(), Failure> {
+pub(super) async fn check_all(share: &Arc<Share>, planned: &mut [Planned]) -> Result<(), Failure> {
     for planned in planned.iter_mut() {
         let warm = std::mem::take(&mut planned.warm);
         let (name, process, program) = (&planned.name, &planned.process, &planned.program);
@@ -167,7 +171,7 @@ pub(super) async fn check_all(share: &Share, planned: &mut [Planned]) -> Result<
 /// Waits until an instance, or the one that follows it, is well. It is asked while its grace lasts, and a few times in
 /// any case.
 async fn well(
-    share: &Share,
+    share: &Arc<Share>,
     name: &ProcessName,
     process: &Process,
     program: &Program,
@@ -195,9 +199,10 @@ async fn well(
     }
 }
 
-async fn start(share: &Share, program: &Program) -> Result<Box<Instance>, Failure> {
+async fn start(share: &Arc<Share>, program: &Program) -> Result<Box<Instance>, Failure> {
     let limit = limits::HEALTH_TIME;
-    let program = program.clone();
-    let started = tokio::time::timeout(limit, share.run(Class::Pull, async move { program.start().await })).await;
+    let (owner, program) = (Arc::clone(share), program.clone());
+    let starting = share.run(Class::Pull, async move { owner.start(&program).await });
+    let started = tokio::time::timeout(limit, starting).await;
     started.map_or(Err(isopod_engine::Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
 }

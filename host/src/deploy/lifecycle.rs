@@ -95,9 +95,15 @@ impl Deployer {
     pub(crate) async fn set_cores(&self, name: &AppName, change: &Value, by: &str) -> Result<Arc<Entry>, DeployError> {
         self.still_open()?;
         let entry = self.app(name)?;
+        // One at a time: two changes at the same moment must not undo each other.
+        let _dividing = self.0.dividing.lock().await;
         let mut wanted = json!(entry.facts().cores);
         json_patch::merge(&mut wanted, change);
-        let said = serde_json::from_value::<CoresOverride>(wanted).map_err(|e| e.to_string());
+        let said = match wanted {
+            Value::Object(_) => serde_json::from_value::<CoresOverride>(wanted).map_err(|e| e.to_string()),
+            // A list could be read too, by the order of its numbers, which nobody should have to know.
+            _ => Err("they are written as an object".to_owned()),
+        };
         let said = said.and_then(|said| said.checked().map_err(|e| e.to_string()));
         let said = said.map_err(|why| DeployError::Cores { app: name.clone(), why })?;
         self.0.parts.store.set_app_cores(name, said, Timestamp::now()).await?;

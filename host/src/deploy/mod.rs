@@ -82,6 +82,8 @@ struct Shared {
     parts: Parts,
     apps: RwLock<BTreeMap<AppName, Arc<Entry>>>,
     creating: tokio::sync::Mutex<()>,
+    /// Held while the cores of an app change.
+    dividing: tokio::sync::Mutex<()>,
     live: Mutex<HashMap<PushId, Arc<LivePush>>>,
     /// Room for pushes that wait or run.
     room: Arc<Semaphore>,
@@ -111,6 +113,7 @@ impl Deployer {
         let deployer = Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),
+            dividing: tokio::sync::Mutex::new(()),
             live: Mutex::default(),
             room: Arc::new(Semaphore::new(parts.pushes.queued_max)),
             running: Arc::new(Semaphore::new(parts.pushes.parallel)),

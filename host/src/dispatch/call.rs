@@ -153,6 +153,7 @@ async fn within<T>(
         && !was_the_client
     {
         report(pool, fault, request_id.as_ref());
+        pool.share().make_room_after(fault, pool.program());
     }
     outcome
 }

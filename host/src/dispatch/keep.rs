@@ -31,7 +31,8 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
     loop {
         while pool.live() < pool.warm_min() {
             let starting = Arc::clone(&pool);
-            let ended = match pool.share().run(Class::Pull, async move { starting.start().await }).await.0 {
+            let start = async move { starting.share().start(starting.program()).await };
+            let ended = match pool.share().run(Class::Pull, start).await.0 {
                 Ok(instance) => {
                     pool.add(instance);
                     begun = Instant::now();

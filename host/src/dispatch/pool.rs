@@ -92,6 +92,7 @@ pub(crate) struct Tally {
 /// What a pool is doing in one class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Load {
+    pub(crate) cores: u32,
     pub(crate) active: u32,
     pub(crate) waiting: u32,
 }
@@ -170,8 +171,13 @@ impl Pool {
     }
 
     /// How many jobs of a class run at one time.
-    fn cores(&self, class: Class) -> u32 {
+    pub(super) fn cores(&self, class: Class) -> u32 {
         self.share.cores(class).min(self.scale.max)
+    }
+
+    /// Takes one of the app's cores for a job, if there is one and the pool may have another instance at work.
+    fn take_core(&self, state: &State, class: Class) -> bool {
+        state.busy[at(class)] < self.scale.max && self.share.take_core(class)
     }
 
     /// How many instances are kept even when nobody asks.
@@ -212,11 +218,8 @@ impl Pool {
         let begun = Instant::now();
         let turn = {
             let mut state = self.lock();
-            if state.busy[at(class)] < self.cores(class) {
-                let index = match state.free.pop_back() {
-                    Some(index) => index,
-                    None => state.make_place(&self.process),
-                };
+            if self.take_core(&state, class) {
+                let index = state.any_free(&self.process);
                 return Ok(self.take(&mut state, index, class, begun));
             }
             let turn = self.wait(&mut state.queues[at(class)], class, bytes, begun)?;
@@ -225,6 +228,8 @@ impl Pool {
             }
             turn
         };
+        // A core that another of the app's pools gave back meanwhile told nobody of it.
+        self.let_in();
         self.turn(turn, class).await
     }
 
@@ -233,6 +238,7 @@ impl Pool {
         let mut state = self.lock();
         let at = state.free.iter().rposition(|&index| state.places[index].instance.is_some())?;
         let index = state.free.remove(at)?;
+        self.share.take_any_core(Class::Pull);
         let mut lease = self.take(&mut state, index, Class::Pull, Instant::now());
         lease.counts = false;
         Some(lease)
@@ -246,6 +252,7 @@ impl Pool {
             let (index, _) = state.places.iter().find(|(_, place)| place.id == *id)?;
             if let Some(at) = state.free.iter().position(|&free| free == index) {
                 state.free.remove(at);
+                self.share.take_any_core(class);
                 return Some(Ok(self.take(&mut state, index, class, begun)));
             }
             match self.wait(&mut state.places[index].waiting, class, bytes, begun) {
@@ -258,7 +265,7 @@ impl Pool {
 
     fn wait(&self, queue: &mut Queue, class: Class, bytes: u64, begun: Instant) -> Result<Turn, QueueFull> {
         queue
-            .join(self.queue_max, self.share.machine(), bytes, begun)
+            .join(self.queue_max, (&self.share, class), bytes, begun)
             .map_err(|limit| self.full(class, queue.len(), limit))
     }
 
@@ -272,12 +279,12 @@ impl Pool {
         let mut unwanted = Vec::new();
         let mut state = self.lock();
         for class in CLASSES {
-            while state.busy[at(class)] < self.cores(class) && !state.queues[at(class)].is_empty() {
-                let index = state.free.pop_back().unwrap_or_else(|| state.make_place(&self.process));
-                let Some((turn, begun)) = state.queues[at(class)].next(self.share.machine()) else {
-                    state.free.push_front(index);
+            while !state.queues[at(class)].is_empty() && self.take_core(&state, class) {
+                let Some((turn, begun)) = state.queues[at(class)].next(&self.share, class) else {
+                    self.share.give_core_back(class);
                     break;
                 };
+                let index = state.any_free(&self.process);
                 let lease = self.take(&mut state, index, class, begun);
                 unwanted.extend(turn.send(lease).err().map(Lease::unused));
             }
@@ -319,22 +326,6 @@ impl Pool {
         ended.is_some()
     }
 
-    pub(super) fn shares_slots_with(&self, other: &Self) -> bool {
-        self.program.shares_slots_with(&other.program)
-    }
-
-    /// Starts an instance. Where there is no room for it, one that has nothing to do has to go, whoever it belongs to.
-    pub(super) async fn start(&self) -> Result<Box<Instance>, Fault> {
-        for _ in 0..limits::ROOM_ATTEMPTS {
-            match self.program.start().await {
-                Err(Fault::NoRoom { .. })
-                    if self.share.machine().make_room(self, rand::random_range(0..=usize::MAX)) => {}
-                started => return started,
-            }
-        }
-        self.program.start().await
-    }
-
     /// Waits until no lease is out and no job waits.
     pub(super) async fn drained(&self) {
         loop {
@@ -355,7 +346,7 @@ impl Pool {
     /// What it is doing in one class.
     pub(super) fn load(&self, class: Class) -> Load {
         let state = self.lock();
-        Load { active: state.busy[at(class)], waiting: state.queues[at(class)].waiting() }
+        Load { cores: self.scale.max, active: state.busy[at(class)], waiting: state.queues[at(class)].waiting() }
     }
 
     /// Ends instances that the load of the last minute had no need of, and tells how its size has changed since it last
@@ -428,6 +419,7 @@ impl Pool {
         let instance = instance.filter(|_| self.isolation == Isolation::Reuse);
         let mut state = self.lock();
         state.busy[at(class)] -= 1;
+        self.share.give_core_back(class);
         state.requests += u64::from(counts);
         let place = &mut state.places[index];
         place.is_busy = false;
@@ -448,6 +440,7 @@ impl Pool {
         drop(state);
         drop(ended);
         drop(unwanted);
+        self.share.let_in(class);
         if is_gone && self.warm_min() > 0 {
             self.ended.notify_one();
         }
@@ -456,12 +449,18 @@ impl Pool {
     /// Gives a place to who is next, or makes it free. A lease that nobody wanted any more comes back to the caller, who
     /// drops it without the lock.
     fn hand_on(self: &Arc<Self>, state: &mut State, index: usize) -> Option<Lease> {
-        let machine = self.share.machine();
         // Whoever asked for this very place comes first, since no other will do.
-        let mut next = state.places[index].waiting.next(machine).map(|(turn, begun)| (turn, begun, Class::Pull));
+        let wanted = state.places[index].waiting.next(&self.share, Class::Pull);
+        let mut next = wanted.map(|(turn, begun)| (turn, begun, Class::Pull));
+        if next.is_some() {
+            self.share.take_any_core(Class::Pull);
+        }
         for class in CLASSES {
-            if next.is_none() && state.busy[at(class)] < self.cores(class) {
-                next = state.queues[at(class)].next(machine).map(|(turn, begun)| (turn, begun, class));
+            if next.is_none() && !state.queues[at(class)].is_empty() && self.take_core(state, class) {
+                next = state.queues[at(class)].next(&self.share, class).map(|(turn, begun)| (turn, begun, class));
+                if next.is_none() {
+                    self.share.give_core_back(class);
+                }
             }
         }
         if state.queues[at(Class::Pull)].is_empty() && self.is_crowded.load(Ordering::Relaxed) {
@@ -503,6 +502,14 @@ impl State {
         }
     }
 
+    /// A place that nobody leases, best with an instance.
+    fn any_free(&mut self, process: &ProcessName) -> usize {
+        match self.free.pop_back() {
+            Some(index) => index,
+            None => self.make_place(process),
+        }
+    }
+
     /// How many places have an instance or a job.
     fn live(&self) -> u32 {
         let idle = self.free.iter().filter(|&&index| self.places[index].instance.is_some()).count();
@@ -513,6 +520,19 @@ impl State {
     fn end_one_idle(&mut self) -> Option<Place> {
         let at = self.free.iter().position(|&index| self.places[index].instance.is_some())?;
         self.free.remove(at).map(|index| self.places.remove(index))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Those who left stand in the queues until somebody looks.
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for class in CLASSES {
+            while state.queues[at(class)].next(&self.share, class).is_some() {}
+        }
+        for (_, place) in &mut state.places {
+            while place.waiting.next(&self.share, Class::Pull).is_some() {}
+        }
     }
 }
 
@@ -535,7 +555,7 @@ impl Lease {
     pub(super) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
         match (self.instance.take(), &self.pool) {
             (Some(instance), _) => Ok(instance),
-            (None, Some(pool)) => pool.start().await,
+            (None, Some(pool)) => pool.share.start(&pool.program).await,
             // A lease that was given back is gone, and its place with it.
             (None, None) => Err(Fault::NoAnswer),
         }

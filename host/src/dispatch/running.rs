@@ -75,7 +75,7 @@ impl Running {
                     let pool = Pool::new(name, process, program, isolation, scale, Arc::clone(&share));
                     warm.into_iter().for_each(|instance| pool.add(instance));
                     let pool = Arc::new(pool);
-                    share.machine().know(&pool);
+                    share.know(&pool);
                     pools.push(pool);
                 }
             }
@@ -201,6 +201,7 @@ impl Running {
     /// What all its pools do in one class.
     pub(crate) fn load(&self, class: Class) -> Load {
         self.pools.iter().map(|pool| pool.load(class)).fold(Load::default(), |sum, load| Load {
+            cores: sum.cores + load.cores,
             active: sum.active + load.active,
             waiting: sum.waiting + load.waiting,
         })
