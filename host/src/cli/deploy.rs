@@ -10,7 +10,7 @@ use isopod_policy::{AppName, AppType};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::client::{Client, HostArgs};
+use super::client::{Answer, Client, HostArgs};
 use super::failure::Failure;
 use super::output::{self, field};
 use super::progress::Step;
@@ -85,7 +85,9 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
             output::json(&push);
             Ok(ExitCode::FAILURE)
         } else {
-            Err(failed(&upload.app, &push))
+            // Without an answer it is left open whether there is a release to keep.
+            let app = client.get(&format!("/v1/apps/{}", upload.app)).and_then(Answer::success);
+            Err(failed(&upload.app, &push, app.is_ok_and(|app| app["release"].is_u64())))
         };
     }
     let app = if args.wait {
@@ -255,14 +257,17 @@ impl PushDisplay {
     }
 }
 
-fn failed(app: &AppName, push: &Value) -> Failure {
+fn failed(app: &AppName, push: &Value, has_release: bool) -> Failure {
     let reason = match push.get("reason") {
         Some(reason @ Value::Object(_)) => output::first_field(reason, &["detail", "message", "code"]),
         _ => field(push, "reason"),
     };
     let failure = Failure::new(format!("push {} of {app} {}", field(push, "id"), field(push, "state")));
     let failure = if reason.is_empty() { failure } else { failure.why(reason) };
-    failure.next(format!("mend it and deploy again; {app} keeps the release it had"))
+    failure.next(match has_release {
+        true => format!("mend it and deploy again; {app} keeps the release it had"),
+        false => "mend it and deploy again".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -320,6 +325,9 @@ mod tests {
     #[test]
     fn a_failed_push_says_its_reason() {
         let push = json!({"id": "p-1", "state": "failed", "reason": "unknown import x"});
-        assert_eq!(failed(&"hello".parse().unwrap(), &push).one_line(), "push p-1 of hello failed: unknown import x");
+        let told = |has_release| failed(&"hello".parse().unwrap(), &push, has_release);
+        assert_eq!(told(true).one_line(), "push p-1 of hello failed: unknown import x");
+        assert!(told(true).text().contains("keeps the release it had"));
+        assert!(!told(false).text().contains("keeps"), "a first push leaves nothing to keep");
     }
 }

@@ -82,7 +82,7 @@ pub(crate) enum Failure {
     OnlyACommand,
     #[error("a new instance did not start: {0}")]
     Start(Fault),
-    #[error("the health check of process `{process}` failed: {detail}. The release before it keeps the traffic")]
+    #[error("the health check of process `{process}` failed: {detail}")]
     Health { process: String, detail: String },
     #[error("{release} was stopped for good: {reason}. Deploy another bundle, or roll back: `isopod releases`")]
     StoppedForGood { release: ReleaseNumber, reason: String },

@@ -138,11 +138,7 @@ impl Deployer {
         let started = activate::start_all(entry.traffic.share(), &mut planned, manifest.isolation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
         activate::check_all(entry.traffic.share(), &mut planned).await?;
-        making.say(match started {
-            0 => "there is nothing to ask for its health".to_owned(),
-            1 => "a new instance started and is healthy".to_owned(),
-            more => format!("{more} new instances started and are healthy"),
-        });
+        making.say(started.to_string());
         reached("release-booted").await;
         let running =
             Running::new(Some(number), program, manifest.isolation, planned, Arc::clone(entry.traffic.share()));
