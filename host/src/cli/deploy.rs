@@ -235,23 +235,48 @@ struct PushDisplay {
     step: Step,
     state: String,
     lines: usize,
+    steps: usize,
 }
 
 impl PushDisplay {
     fn new(push: &Value) -> PushDisplay {
-        let state = field(push, "state");
-        PushDisplay { step: Step::spinner("following the push"), state, lines: 0 }
+        // That state has been told already.
+        let (state, steps) = (field(push, "state"), push["steps"].as_array().map_or(0, Vec::len));
+        PushDisplay { step: Step::spinner("following the push"), state, lines: 0, steps }
     }
 
     fn update(&mut self, push: &Value) {
-        let log = push.get("log").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        for line in log.iter().skip(self.lines) {
-            self.step.line(&output::dim(&format!("  | {}", output::log_text(line))));
+        for line in self.news(push) {
+            self.step.line(&line);
         }
+    }
+
+    /// What is new of a push, in the order in which it happened.
+    fn news(&mut self, push: &Value) -> Vec<String> {
+        let list = |name: &str| push.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let (log, steps) = (list("log"), list("steps"));
+        let mut news = Vec::new();
+        for step in steps.iter().skip(self.steps) {
+            let before = step["log_lines"].as_u64().and_then(|lines| usize::try_from(lines).ok()).unwrap_or(0);
+            self.log_until(&log[..before.min(log.len())], &mut news);
+            self.state(field(step, "state"), &mut news);
+        }
+        self.steps = self.steps.max(steps.len());
+        self.log_until(log, &mut news);
+        // Where the host has not told the steps, as of a push that ended before it was asked for.
+        self.state(field(push, "state"), &mut news);
+        news
+    }
+
+    fn log_until(&mut self, log: &[Value], news: &mut Vec<String>) {
+        let lines = log.iter().skip(self.lines);
+        news.extend(lines.map(|line| output::dim(&format!("  | {}", output::log_text(line)))));
         self.lines = self.lines.max(log.len());
-        let state = field(push, "state");
+    }
+
+    fn state(&mut self, state: String, news: &mut Vec<String>) {
         if state != self.state {
-            self.step.line(&format!("push is {state}"));
+            news.push(format!("push is {state}"));
             self.state = state;
         }
     }
@@ -313,6 +338,23 @@ mod tests {
     fn an_idempotency_key_fits_into_a_header() {
         assert!(idempotency_key("4f2a-1").is_ok());
         assert!(["", "a b", "a\nb", "é", &"a".repeat(129)].into_iter().all(|text| idempotency_key(text).is_err()));
+    }
+
+    #[test]
+    fn what_a_push_says_and_what_it_becomes_is_shown_in_its_order() {
+        let mut display = PushDisplay::new(&json!({"state": "queued"}));
+        let said = |text: &str| output::dim(&format!("  | {text}"));
+        let is = |state: &str| format!("push is {state}");
+        let step = |state: &str, log_lines: u32| json!({"state": state, "log_lines": log_lines});
+        let first = json!({"state": "running", "log": ["received"], "steps": [step("running", 1)]});
+        assert_eq!(display.news(&first), [said("received"), is("running")]);
+        let steps = [step("running", 1), step("building", 2), step("deploying", 3)];
+        let log = ["received", "a component", "compiled", "started"];
+        let then = json!({"state": "deploying", "log": log, "steps": steps});
+        let expected = [said("a component"), is("building"), said("compiled"), is("deploying"), said("started")];
+        assert_eq!(display.news(&then), expected);
+        let without_steps = json!({"state": "completed", "log": log});
+        assert_eq!(display.news(&without_steps), [is("completed")]);
     }
 
     #[test]
