@@ -140,6 +140,11 @@ impl Failure {
         }
     }
 
+    /// Whether it is the host's disk that failed, for lack of room.
+    pub(crate) fn is_of_full_disk(&self) -> bool {
+        matches!(self, Self::Store(StoreError::DiskFull { .. }))
+    }
+
     /// What an app is in error for when its present release fails so.
     pub(crate) fn cause(&self) -> ErrorCause {
         match self {
