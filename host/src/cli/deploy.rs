@@ -103,7 +103,10 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     } else {
         let release = output::release(&push, "release");
         output::note(&output::done(&format!("{} runs {release}", upload.app)));
-        output::emit(&format!("{}\n", apps::url(&app)));
+        match apps::url(&app) {
+            url if url.is_empty() => output::note("it takes no HTTP requests; `isopod events send` gives it events"),
+            url => output::emit(&format!("{url}\n")),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

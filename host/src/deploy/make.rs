@@ -221,6 +221,7 @@ impl Deployer {
     /// with those before it that had no time to do so themselves.
     pub(super) fn put_in_service(&self, entry: &Arc<Entry>, running: Arc<Running>) {
         running.keep(&self.0.troubles);
+        entry.facts().serves_http = running.serves_http();
         let before = entry.traffic.install(Arc::clone(&running));
         let (nothing_to_watch, too_many) = {
             let mut earlier = entry.earlier();
