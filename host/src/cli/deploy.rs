@@ -129,6 +129,9 @@ fn prepare(args: &DeployArgs) -> Result<Upload, Failure> {
     };
     check_size(std::fs::metadata(&args.source).map_err(cannot_read)?.len())?;
     let bytes = std::fs::read(&args.source).map_err(cannot_read)?;
+    if bytes.is_empty() {
+        return Err(Failure::new(format!("{} is empty", args.source.display())).next("build it again"));
+    }
     let media_type = media_type(&bytes).ok_or_else(|| {
         Failure::new(format!("{} is neither a component nor a bundle", args.source.display()))
             .why("it begins neither like WebAssembly nor like gzip")

@@ -127,6 +127,9 @@ impl Deployer {
         stored?;
         let compiled = compiled?;
         making.say(format!("compiled in {} ms", begun.elapsed().as_millis()));
+        if let Some(missing) = verify::missing_grant(&info, &manifest.grants) {
+            making.say(missing);
+        }
         reached("release-built").await;
 
         let mut storing = Vec::new();
