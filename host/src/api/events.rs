@@ -75,7 +75,9 @@ async fn deliver(entry: &Entry, class: Class, event: Event, request_id: String) 
             return Err(EventError::Unavailable { app: app(), detail: reason }.into());
         }
     };
-    entry.usage.count(event.subject.as_deref());
+    if running.takes_events() {
+        entry.usage.count(event.subject.as_deref());
+    }
     match running.event(class, event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),
         Ok(Ok(None)) => Ok(StatusCode::NO_CONTENT.into_response()),
