@@ -5,7 +5,7 @@
 /// Answers HTTP requests with an `async fn(Request) -> Result<Response>`.
 ///
 /// The component exports it twice: as `wasi:http/incoming-handler`, which runs on any host, and as
-/// `isopod:app/http`, which Isopod takes where it can because it is twice as fast. An error that `?` passes up is
+/// `isopod:app/http`, which Isopod takes where it can because it costs less. An error that `?` passes up is
 /// logged and answered with 500, without its text.
 ///
 /// With the feature `wasi-03` it is exported as `wasi:http/handler` 0.3 instead, and one instance answers many requests
