@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) cores: Cores,
     pub(crate) compile_threads: usize,
     pub(crate) instances_max: u32,
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) scale_window: Duration,
 }
 
 /// How push jobs run.
@@ -93,6 +95,8 @@ struct Written {
     freeze_after: Option<Span>,
     compile_threads: Option<usize>,
     instances_max: Option<u32>,
+    memory_max: Option<Size>,
+    scale_window: Option<Span>,
     #[serde(default)]
     pushes: WrittenPushes,
     #[serde(default)]
@@ -222,15 +226,26 @@ fn resolve(
         cores: Cores { pull: policy::CORES_PULL_USUAL, push: policy::CORES_PUSH_USUAL }.with(written.cores),
         compile_threads: written.compile_threads.unwrap_or(processors),
         instances_max: written.instances_max.unwrap_or(1000),
+        memory_bytes_max: written.memory_max.map_or_else(usual_memory, |size| size.0),
+        scale_window: written.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
     Ok(config)
 }
 
+/// Three quarters of the machine's memory; the rest is for the host, the kernel and its caches.
+fn usual_memory() -> u64 {
+    // SAFETY: `sysconf` takes plain numbers and changes nothing.
+    let (pages, page_bytes) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let bytes = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page_bytes).unwrap_or(0));
+    // Where the system does not tell, nothing is refused for it.
+    if bytes == 0 { u64::MAX } else { bytes / 4 * 3 }
+}
+
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 11] = [
+    let checks: [(&'static str, bool, String, &'static str); 13] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -270,6 +285,18 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             (1..=256).contains(&config.compile_threads),
             config.compile_threads.to_string(),
             "1 to 256",
+        ),
+        (
+            "memory_max",
+            config.memory_bytes_max >= 64 << 20,
+            format!("{} bytes", config.memory_bytes_max),
+            "at least 64MiB",
+        ),
+        (
+            "scale_window",
+            (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&config.scale_window),
+            format!("{} ms", config.scale_window.as_millis()),
+            "1 second to 1 hour",
         ),
         (
             "instances_max",

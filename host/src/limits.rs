@@ -34,6 +34,10 @@ pub(crate) const TRAFFIC_BODY_READ_FIRST: u64 = 1024 * 1024;
 /// How long a body that is read first may take. Then 408.
 pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a streaming body may keep a guest waiting while others wait for the guest's place. Then 408. Without others
+/// it is the time above, or half of the app's `request_timeout` if that is less.
+pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
+
 /// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 
@@ -72,6 +76,9 @@ pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 /// Followers (server-sent events) at one time, all apps together. Further ones get 503: each holds a connection.
 pub(crate) const FOLLOWERS_MAX: usize = 256;
 
+/// Followers with one token at one time. Further ones get 429, so that one client leaves room for all others.
+pub(crate) const FOLLOWERS_PER_TOKEN: usize = 128;
+
 /// How often a follower without news is sent a comment, so that proxies and clients see that it is alive.
 pub(crate) const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -101,6 +108,10 @@ pub(crate) const HEALTH_TIME: Duration = Duration::from_secs(15);
 
 /// How often a failing health check over HTTP is asked again within `HEALTH_TIME`.
 pub(crate) const HEALTH_ATTEMPTS: u32 = 3;
+
+/// Lines of a guest's output that a push's log shows while the guest is prepared for a snapshot. Further ones are left
+/// out, so that the guest can't fill the log.
+pub(crate) const PREPARATION_LINES_MAX: usize = 20;
 
 /// Lines in a push's log. Further ones are left out: a push says a dozen.
 pub(crate) const PUSH_LOG_LINES_MAX: usize = 500;
@@ -228,7 +239,7 @@ pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);
 /// Characters of an `Idempotency-Key`. Longer is refused with 400.
 pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 
-/// How often old releases, unused bundles and unused compiled code are looked for.
+/// How often old releases, unused bundles and unused compiled code are looked for after the start.
 pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How long a bundle or compiled code that nothing needs is kept since it was last written, so that a push under way
@@ -237,6 +248,9 @@ pub(crate) const UNUSED_KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
 
 /// How often what was counted of the apps' use is added to the store.
 pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often room is made for an instance, where others take it meanwhile. Then 503.
+pub(crate) const ROOM_ATTEMPTS: usize = 4;
 
 /// What a dev or staging app weighs where the CPU is short.
 pub(crate) const WEIGHT_USUAL: u32 = 100;

@@ -86,11 +86,13 @@ impl Platform {
             cache_dir: Some(store.folder().join("cache")),
             compile_threads: config.compile_threads,
             instances_max: config.instances_max,
+            memory_bytes_max: config.memory_bytes_max,
             forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
         })?;
         let parts = Parts {
             machine: Machine::new(start_executor()?),
             cores: config.cores,
+            scale_window: config.scale_window,
             store: store.clone(),
             engine,
             directory,
@@ -113,7 +115,7 @@ impl Platform {
             tokens,
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
-            followers: api::followers(),
+            followers: Arc::default(),
             stop: stop_api.clone(),
             machine: machine::Watch::default(),
             started_at: jiff::Timestamp::now(),

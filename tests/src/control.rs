@@ -136,6 +136,23 @@ impl Host {
         self.patch(app, "grants", change)
     }
 
+    /// What is measured of an app now.
+    #[track_caller]
+    pub fn metrics(&self, app: &str) -> Value {
+        self.about(app, "metrics")
+    }
+
+    #[track_caller]
+    pub fn cores(&self, app: &str) -> Value {
+        self.about(app, "cores")
+    }
+
+    /// Changes how many jobs of an app run at one time, as in `{"pull":2,"push":null}`.
+    #[track_caller]
+    pub fn set_cores(&self, app: &str, change: &Value) -> Answer {
+        self.patch(app, "cores", change)
+    }
+
     #[track_caller]
     pub fn set_type(&self, app: &str, app_type: &str) -> Answer {
         self.api(Ask::new("PATCH", format!("/v1/apps/{app}")).json(&json!({ "type": app_type })))

@@ -31,6 +31,14 @@ pub fn guest(name: &str) -> Vec<u8> {
     std::fs::read(&file).unwrap_or_else(|error| panic!("{} cannot be read: {error}", file.display()))
 }
 
+/// An example's component with a note in it that no guest reads: the same code, and another digest.
+pub fn guest_noted(name: &str, note: u8) -> Vec<u8> {
+    let mut component = guest(name);
+    // A custom section: its id, its length, the length of its name, its name and the note.
+    component.extend_from_slice(&[0, 6, 4, b'n', b'o', b't', b'e', note]);
+    component
+}
+
 /// An example's component, if it could be built on this machine: JavaScript needs npm.
 pub fn guest_if_built(name: &str) -> Option<Vec<u8>> {
     let file = isopod_toolchain::guest_file(&repository(), name);

@@ -15,6 +15,8 @@ pub struct Host {
     pub token: String,
     running: Running,
     data: PathBuf,
+    /// Its configuration file, if it has one.
+    settings: Option<PathBuf>,
     /// Removed with the host, unless the folder is somebody else's.
     temporary: Option<TempDir>,
 }
@@ -64,7 +66,8 @@ impl Host {
         };
         let (listen, admin) = (address("listen="), address("admin="));
         let token = std::fs::read_to_string(data.join("admin.token")).expect("the host has made its token");
-        Self { listen, admin, token: token.trim().to_owned(), running, data: data.to_owned(), temporary: None }
+        let (token, data, settings) = (token.trim().to_owned(), data.to_owned(), settings.map(Path::to_owned));
+        Self { listen, admin, token, running, data, settings, temporary: None }
     }
 
     /// Where it keeps its data.
@@ -87,8 +90,18 @@ impl Host {
     /// # Panics
     /// Where it does not stop cleanly.
     #[track_caller]
-    pub fn restart(mut self) -> Self {
+    pub fn restart(self) -> Self {
+        self.restart_after(|_| ())
+    }
+
+    /// The same, with something done to its data in between.
+    ///
+    /// # Panics
+    /// Where it does not stop cleanly.
+    #[track_caller]
+    pub fn restart_after(mut self, change: impl FnOnce(&Self)) -> Self {
         self.stop();
+        change(&self);
         self.again()
     }
 
@@ -127,7 +140,7 @@ impl Host {
 
     fn again(mut self) -> Self {
         let temporary = self.temporary.take();
-        Self { temporary, ..Self::on(&self.data) }
+        Self { temporary, ..Self::on_with(&self.data, "", self.settings.as_deref()) }
     }
 
     /// Asks the API with the administrator's token.

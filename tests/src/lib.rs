@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod control;
+pub mod database;
 pub mod guests;
 pub mod h2c;
 pub mod host;
@@ -15,17 +16,19 @@ pub mod neighbour;
 pub mod problem;
 pub mod program;
 pub mod push;
+pub mod queue;
 pub mod sse;
 pub mod wait;
 pub mod wire;
 
 pub use bundle::Bundle;
-pub use guests::guest;
+pub use guests::{guest, guest_noted};
 pub use host::Host;
 pub use http::{Answer, Ask, Broken};
 pub use load::Load;
 pub use neighbour::Neighbour;
 pub use push::Push;
+pub use queue::{Held, Queue};
 pub use sse::Followed;
 pub use wait::{wait_for, wait_up_to};
 pub use wire::Wire;

@@ -31,3 +31,12 @@ pub const LOAD_PAUSE: Duration = Duration::from_millis(3);
 
 /// Answers that each client of a load must have had after the last change, at the least.
 pub const LOAD_ANSWERS_AFTER: u64 = 10;
+
+/// Files that a program may usually open, where the system doesn't say.
+pub const FILES_USUAL: usize = 1_024;
+
+/// Files that are left to the other tests and to the host itself by whoever opens as many as there may be.
+pub const FILES_FOR_THE_REST: usize = 400;
+
+/// Bytes of an answer that is not read: far more than what the kernel and the host hold for its client.
+pub const HELD_BYTES: usize = 16 << 20;

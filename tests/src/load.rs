@@ -3,7 +3,7 @@
 
 use crate::{
     Ask, Host, Wire,
-    limits::{LOAD_ANSWERS_AFTER, LOAD_PAUSE},
+    limits::{FILES_FOR_THE_REST, FILES_USUAL, LOAD_ANSWERS_AFTER, LOAD_PAUSE},
     wait_for,
 };
 use serde_json::json;
@@ -102,6 +102,15 @@ impl Load {
     fn stop(&self) {
         self.clients.iter().for_each(|(client, _)| client.stop.store(true, Ordering::Release));
     }
+}
+
+/// How many connections a test may hold at one time: so many, or as many as this machine lets one program open.
+pub fn connections(wanted: usize) -> usize {
+    let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it writes nothing but that.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files) } == 0;
+    let most = if known { usize::try_from(files.rlim_cur).unwrap_or(usize::MAX) } else { FILES_USUAL };
+    wanted.min(most.saturating_sub(FILES_FOR_THE_REST))
 }
 
 impl Drop for Load {

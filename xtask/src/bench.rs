@@ -1,18 +1,29 @@
 //! `cargo xtask bench`: how fast the host is, beside others on the same machine in the same run. Measures and tells; a
 //! target that is missed is said and never fails the run, since a figure depends on the machine.
 
+mod api;
+mod burn;
 mod client;
 mod contender;
+mod density;
+mod flood;
+mod host;
+mod instructions;
 mod machine;
+mod neighbour;
 mod peers;
 mod reload;
 mod report;
+mod scale;
 mod serve;
 mod server;
 mod statistics;
 mod swap;
 mod targets;
+mod thaw;
+mod times;
 mod variants;
+mod verdict;
 mod wrk;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +40,16 @@ pub(crate) enum Benchmark {
     Reload(reload::Arguments),
     /// Whether requests fail or wait while new releases take the place of old ones
     Swap(swap::Arguments),
+    /// How soon a quiet app answers beside apps that want all of the CPU, and what share each heavy app gets
+    Neighbour(neighbour::Arguments),
+    /// How soon a frozen app gives its first answer
+    Thaw(thaw::Arguments),
+    /// What ten thousand deployed apps cost, and how soon the host and each of them is back
+    Density(density::Arguments),
+    /// How soon an app has grown to a step of load, and shrunk after it
+    Scale(scale::Arguments),
+    /// How many instructions a request takes, which a busy machine does not change
+    Instructions(instructions::Arguments),
 }
 
 /// What every benchmark is told.
@@ -47,6 +68,11 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Serve(arguments) => serve::run(arguments),
         Benchmark::Reload(arguments) => reload::run(arguments),
         Benchmark::Swap(arguments) => swap::run(arguments),
+        Benchmark::Neighbour(arguments) => neighbour::run(arguments),
+        Benchmark::Thaw(arguments) => thaw::run(arguments),
+        Benchmark::Density(arguments) => density::run(arguments),
+        Benchmark::Scale(arguments) => scale::run(arguments),
+        Benchmark::Instructions(arguments) => instructions::run(arguments),
     }
 }
 
@@ -79,6 +105,21 @@ fn components<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
     setup::run()?;
     guests::build(&names.map(str::to_owned), guests::Linker::BuildIt)?;
     Ok(names.map(|name| isopod_toolchain::guest_file(&root, name)))
+}
+
+/// The component of an example that a project may be without, or that needs what this machine may be without.
+fn component_if_there(name: &str) -> Option<PathBuf> {
+    let root = step::root();
+    if !root.join("examples").join(name).join("isopod.toml").is_file() {
+        step::announce(&format!("passing over {name}: there is no such example"));
+        return None;
+    }
+    if let Err(error) = guests::build(&[name.to_owned()], guests::Linker::BuildIt) {
+        step::announce(&format!("passing over {name}: {error:#}"));
+        return None;
+    }
+    let component = isopod_toolchain::guest_file(&root, name);
+    component.is_file().then_some(component)
 }
 
 /// An empty folder for one benchmark's files, below the target folder.

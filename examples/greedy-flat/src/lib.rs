@@ -4,5 +4,7 @@
 mod acts;
 #[path = "../../greedy/src/start.rs"]
 mod start;
+#[path = "../../greedy/src/storms.rs"]
+mod storms;
 
 isopod_sdk::http!(acts::act);

@@ -1,9 +1,12 @@
 //! The misdeeds, one for each path. Each does one thing only, so that a test knows what it has met.
 
+use crate::storms;
 use isopod_sdk::http::fetch;
 use isopod_sdk::prelude::*;
+use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Does what the path names.
 pub async fn act(request: Request) -> Result<Response> {
@@ -28,13 +31,19 @@ pub async fn act(request: Request) -> Result<Response> {
         "/error" => return Err(Error::msg("greedy was asked to fail; this text is a secret")),
         "/never" => sleep(Duration::MAX).await,
         "/stuck" => std::future::pending().await,
-        "/poll-storm" => poll_storm(),
+        "/poll-storm" => storms::poll_storm(),
+        "/call-storm" => storms::call_storm(),
+        "/growth-storm" => storms::growth_storm(),
         "/handles" => return Ok(Response::text(format!("{} handles", hold_handles(number("count", u64::MAX)?)))),
         "/log-flood" => log_flood(number("lines", 1_000_000)?, number("bytes", 100)?),
         "/log-line" => println!("{}", text("text")?),
         "/kv-flood" => return kv_flood(number("bytes", 1 << 20)?),
         "/config" => return Ok(Response::text(isopod_sdk::config::require(&text("name")?)?)),
         "/fetch" => return relay(&text("url")?).await,
+        "/fetch-many" => {
+            let count = usize::try_from(number("count", 10_000)?)?;
+            return Ok(Response::text(storms::fetch_many(&text("authority")?, count)));
+        }
         "/connect" => return Ok(Response::text(connect(&text("address")?))),
         "/read" => return Ok(Response::text(outcome(std::fs::read_to_string(text("path")?)))),
         "/list" => return Ok(Response::text(outcome(list(&text("path")?)))),
@@ -42,6 +51,10 @@ pub async fn act(request: Request) -> Result<Response> {
             let bytes = vec![b'x'; usize::try_from(number("bytes", 1)?)?];
             return Ok(Response::text(outcome(std::fs::write(text("path")?, bytes).map(|()| "written".to_owned()))));
         }
+        "/variable" => return Ok(Response::text(std::env::var(text("name")?).unwrap_or_else(|_| "unset".to_owned()))),
+        "/random" => return Ok(Response::text(random().to_string())),
+        "/hash" => return Ok(Response::text(RandomState::new().hash_one("a word").to_string())),
+        "/clocks" => return clocks(),
         path => return reply(path, number("bytes", 2 << 30)?),
     }
     Ok(Response::text("ok"))
@@ -118,6 +131,15 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + frame[(depth % 64) as usize]
 }
 
+/// The time of day in milliseconds, and how long ago it was first asked for by the monotonic clock, if that is not in the
+/// future.
+fn clocks() -> Result<Response> {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let (first, now) = (*FIRST.get_or_init(Instant::now), Instant::now());
+    let since = now.checked_duration_since(first).map_or("never".to_owned(), |since| since.as_millis().to_string());
+    Ok(Response::text(format!("{} {since}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())))
+}
+
 fn log_flood(lines: u64, bytes: u64) {
     let line = "x".repeat(bytes as usize);
     for index in 0..lines {
@@ -156,25 +178,22 @@ fn outcome(result: std::io::Result<String>) -> String {
 }
 
 #[cfg(target_family = "wasm")]
-use inside::{connect, hold_handles, poll_storm, trap};
+use inside::{connect, hold_handles, random, trap};
 #[cfg(not(target_family = "wasm"))]
-use outside::{connect, hold_handles, poll_storm, trap};
+use outside::{connect, hold_handles, random, trap};
 
 /// What can only be done in a component.
 #[cfg(target_family = "wasm")]
 mod inside {
     use wasip2::sockets::network::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
-    use wasip2::{clocks::monotonic_clock, http::types::Fields, io::poll, sockets};
+    use wasip2::{http::types::Fields, sockets};
+
+    pub fn random() -> u64 {
+        wasip2::random::random::get_random_u64()
+    }
 
     pub fn trap() {
         core::arch::wasm32::unreachable()
-    }
-
-    /// Asks the host again and again whether something is ready that always is.
-    pub fn poll_storm() {
-        loop {
-            poll::poll(&[&monotonic_clock::subscribe_duration(0)]);
-        }
     }
 
     /// Makes resources at the host and gives none back.
@@ -207,11 +226,13 @@ mod inside {
 /// What stands in for it where the app is only compiled for its tests.
 #[cfg(not(target_family = "wasm"))]
 mod outside {
+    pub fn random() -> u64 {
+        0
+    }
+
     pub fn trap() {
         panic!("greedy was asked to trap")
     }
-
-    pub fn poll_storm() {}
 
     pub fn hold_handles(count: u64) -> u64 {
         count

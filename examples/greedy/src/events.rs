@@ -1,5 +1,6 @@
 //! What it does with an event is named by the event's type, as the path names what it does with a request.
 
+use crate::acts;
 use isopod_sdk::prelude::*;
 use std::time::Duration;
 
@@ -9,6 +10,10 @@ pub async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
         "fail" => Err(Error::msg("greedy was asked to fail"))?,
         "retry" => Err(Error::msg("greedy was asked to put it off").retry_after(Duration::from_secs(7))),
         "panic" => panic!("greedy was asked to panic"),
+        "spin" => {
+            acts::spin(None);
+            Ok(None)
+        }
         "never" => {
             sleep(Duration::MAX).await;
             Ok(None)

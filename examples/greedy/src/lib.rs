@@ -6,6 +6,7 @@
 mod acts;
 mod events;
 mod start;
+mod storms;
 
 use isopod_sdk::prelude::*;
 

@@ -25,3 +25,11 @@ pub(crate) mod health {
         exports: { default: async },
     });
 }
+
+pub(crate) mod init {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit",
+        world: "isopod:app/init-app",
+        exports: { default: async },
+    });
+}

@@ -11,16 +11,39 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep},
+};
 use wasmtime_wasi_http::WasiBody;
 
 /// A request's body.
 pub enum RequestBody {
     /// As it comes from the client, up to a limit.
-    Incoming { incoming: Incoming, left: u64, trouble: BodyTrouble },
+    Incoming(FromClient),
     /// Known in full.
     Full(Full<Bytes>),
+}
+
+/// A body that a client is still sending.
+pub struct FromClient {
+    incoming: Incoming,
+    left: u64,
+    trouble: BodyTrouble,
+    patience: Patience,
+    /// Since when the guest waits for more of it, and when that is looked at.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+/// How long a client may keep a guest waiting for the next part of a body, since the guest's place is taken meanwhile.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    pub usual: Duration,
+    /// The same while other clients wait for a place.
+    pub crowded: Duration,
+    pub is_crowded: Arc<AtomicBool>,
 }
 
 /// Why a body broke off.
@@ -30,6 +53,8 @@ pub enum BodyError {
     RequestTooLarge,
     #[error("the answer's body is larger than the app's limit (reply_body under [limits])")]
     ReplyTooLarge,
+    #[error("the client kept the guest waiting for the rest of its body")]
+    TooSlow,
     #[error("the client's body broke off: {0}")]
     Client(#[from] hyper::Error),
     #[error("the guest failed in the middle of its answer")]
@@ -41,31 +66,55 @@ pub enum BodyError {
 /// Whether a client's body turned out to be none that can be read: the guest only sees that it broke off, and its answer
 /// would put the blame on the app.
 #[derive(Clone, Default)]
-pub struct BodyTrouble(Arc<OnceLock<BadBody>>);
+pub struct BodyTrouble(Arc<Trouble>);
+
+#[derive(Default)]
+struct Trouble {
+    bad: OnceLock<BadBody>,
+    /// Whether the guest waits for the client now.
+    waits: AtomicBool,
+}
 
 /// What is wrong with a client's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadBody {
     TooLarge,
+    TooSlow,
     Broken { detail: String },
 }
 
 impl BodyTrouble {
     /// What is wrong with the body as far as it was read, if anything is.
     pub fn found(&self) -> Option<&BadBody> {
-        self.0.get()
+        self.0.bad.get()
+    }
+
+    /// Marks that the time for the whole request was over: if the guest was waiting for its client then, it was the
+    /// client who took too long.
+    pub fn time_is_over(&self) {
+        if self.0.waits.load(Ordering::Relaxed) {
+            self.note(BadBody::TooSlow);
+        }
     }
 
     fn note(&self, bad: BadBody) {
         // The first one is the cause of those that follow.
-        let _ = self.0.set(bad);
+        let _ = self.0.bad.set(bad);
     }
 }
 
 impl RequestBody {
     /// A client's body, of at most `limit` bytes.
-    pub fn incoming(incoming: Incoming, limit: u64, trouble: BodyTrouble) -> Self {
-        Self::Incoming { incoming, left: limit, trouble }
+    pub fn incoming(incoming: Incoming, limit: u64, patience: Patience) -> Self {
+        Self::Incoming(FromClient { incoming, left: limit, trouble: BodyTrouble::default(), patience, waiting: None })
+    }
+
+    /// What will be known to be wrong with the body; none where it is known in full.
+    pub fn trouble(&self) -> Option<BodyTrouble> {
+        match self {
+            Self::Incoming(body) => Some(body.trouble.clone()),
+            Self::Full(_) => None,
+        }
     }
 
     /// No body.
@@ -80,36 +129,60 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Incoming { incoming, left, trouble } => {
-                let Some(frame) = ready!(Pin::new(incoming).poll_frame(cx)) else { return Poll::Ready(None) };
-                let frame = frame.inspect_err(|error| trouble.note(BadBody::Broken { detail: error.to_string() }))?;
-                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                Poll::Ready(Some(match left.checked_sub(size) {
-                    Some(rest) => {
-                        *left = rest;
-                        Ok(frame)
-                    }
-                    None => {
-                        trouble.note(BadBody::TooLarge);
-                        Err(BodyError::RequestTooLarge)
-                    }
-                }))
-            }
+            Self::Incoming(body) => body.poll_next(cx),
             Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Incoming { incoming, .. } => incoming.is_end_stream(),
+            Self::Incoming(body) => body.incoming.is_end_stream(),
             Self::Full(full) => full.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Incoming { incoming, .. } => incoming.size_hint(),
+            Self::Incoming(body) => body.incoming.size_hint(),
             Self::Full(full) => full.size_hint(),
+        }
+    }
+}
+
+impl FromClient {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            return self.poll_patience(cx).map(|error| Some(Err(error)));
+        };
+        self.waiting = None;
+        self.trouble.0.waits.store(false, Ordering::Relaxed);
+        let Some(frame) = next else { return Poll::Ready(None) };
+        let frame = frame.inspect_err(|error| self.trouble.note(BadBody::Broken { detail: error.to_string() }))?;
+        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+        Poll::Ready(Some(match self.left.checked_sub(size) {
+            Some(rest) => {
+                self.left = rest;
+                Ok(frame)
+            }
+            None => {
+                self.trouble.note(BadBody::TooLarge);
+                Err(BodyError::RequestTooLarge)
+            }
+        }))
+    }
+
+    /// Ready once the client has kept the guest waiting for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Patience { usual, crowded, is_crowded } = &self.patience;
+        self.trouble.0.waits.store(true, Ordering::Relaxed);
+        let (since, look) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(*crowded))));
+        loop {
+            ready!(look.as_mut().poll(cx));
+            if is_crowded.load(Ordering::Relaxed) || since.elapsed() >= *usual {
+                self.trouble.note(BadBody::TooSlow);
+                return Poll::Ready(BodyError::TooSlow);
+            }
+            look.as_mut().reset(Instant::now() + *crowded);
         }
     }
 }
@@ -118,6 +191,7 @@ impl From<BodyError> for wasmtime_wasi_http::Error {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::RequestTooLarge => Self::HttpRequestBodySize(None),
+            BodyError::TooSlow => Self::ConnectionReadTimeout,
             BodyError::Client(error) => Self::Hyper(error),
             BodyError::ReplyTooLarge | BodyError::Guest => Self::InternalError(Some(error.to_string())),
             BodyError::Wasi(error) => error,

@@ -4,7 +4,7 @@
 //! trusting it, so these files are written only here, readable only by their owner, and never loaded unless their
 //! checksum, kept in a file beside them, still holds.
 
-use crate::{ComponentInfo, EngineConfig, EngineError, Rejected, Speed, inspect::hex, limits};
+use crate::{ComponentInfo, EngineConfig, EngineError, NoSnapshot, Rejected, Speed, inspect::hex, limits};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{
@@ -12,6 +12,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Write},
     os::unix::fs::DirBuilderExt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,6 +24,7 @@ pub(crate) struct Compiler {
     quick: rayon::ThreadPool,
     optimising: rayon::ThreadPool,
     turns: Arc<Semaphore>,
+    snapshot_turns: Arc<Semaphore>,
     folder: PathBuf,
     /// Removes the folder with the compiler where nobody asked to keep it.
     _temporary: Option<tempfile::TempDir>,
@@ -41,12 +43,33 @@ impl Compiler {
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(EngineError::Cache)?;
         let turns = Arc::new(Semaphore::new(limits::COMPILATIONS_MAX));
-        Ok(Self { quick, optimising, turns, folder, _temporary: temporary })
+        let snapshot_turns = Arc::new(Semaphore::new(limits::SNAPSHOTS_MAX));
+        Ok(Self { quick, optimising, turns, snapshot_turns, folder, _temporary: temporary })
     }
 
     /// Where the code of a component is once it was loaded.
     pub(crate) fn file(&self, engine: &wasmtime::Engine, info: &ComponentInfo) -> PathBuf {
         Artefact::new(&self.folder, engine, info).code
+    }
+
+    /// Takes a snapshot on a thread that compiles.
+    pub(crate) async fn snapshot<T: Send + 'static>(
+        &self,
+        take: impl FnOnce() -> Result<T, NoSnapshot> + Send + 'static,
+    ) -> Result<T, NoSnapshot> {
+        let turn = Arc::clone(&self.snapshot_turns).acquire_owned().await.expect("the semaphore is never closed");
+        let (reply, answer) = oneshot::channel();
+        self.optimising.spawn(move || {
+            let _turn = turn;
+            // Nobody may wait any more. A panic, which would end the process, is told by the reply that never comes.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(reply.send(take()))));
+        });
+        let limit = limits::COMPILE_TIME_MAX + limits::SNAPSHOT_TIME_MAX;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(_)) => Err(NoSnapshot::Internal("the code that takes it panicked".to_owned())),
+            Err(_) => Err(NoSnapshot::TooLong { what: "taking it", seconds: limit.as_secs() }),
+        }
     }
 
     /// Loads a component for an engine, from the cache or by compiling it.

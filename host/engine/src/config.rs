@@ -17,6 +17,8 @@ pub struct EngineConfig {
     pub compile_threads: usize,
     /// Live instances over all apps, for each engine.
     pub instances_max: u32,
+    /// Bytes of memory that all guests may have together.
+    pub memory_bytes_max: u64,
     /// Addresses that no guest reaches, whatever it was granted: the host's own.
     pub forbidden_addresses: Vec<SocketAddr>,
 }
@@ -27,6 +29,7 @@ impl Default for EngineConfig {
             cache_dir: None,
             compile_threads: std::thread::available_parallelism().map_or(1, usize::from),
             instances_max: limits::INSTANCES_MAX,
+            memory_bytes_max: u64::MAX,
             forbidden_addresses: Vec::new(),
         }
     }
@@ -78,18 +81,12 @@ pub(crate) fn engine(kind: Kind, config: &EngineConfig) -> Result<wasmtime::Engi
         Flavour::Plain => settings.wasm_component_model_async(false).concurrency_support(false),
         Flavour::Concurrent => settings.wasm_component_model_async(true).concurrency_support(true),
     };
-    let instances_max = match kind.speed {
-        Speed::Optimised => {
-            settings.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed);
-            config.instances_max
-        }
+    match kind.speed {
+        Speed::Optimised => settings.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed),
         // One pass from WebAssembly to machine code: a third of Cranelift's time, even without optimisation.
-        Speed::Quick => {
-            settings.strategy(Strategy::Winch);
-            config.instances_max.min(limits::QUICK_INSTANCES_MAX)
-        }
+        Speed::Quick => settings.strategy(Strategy::Winch),
     };
-    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances_max)?));
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.instances_max)?));
     wasmtime::Engine::new(&settings).map_err(|error| EngineError::Settings(format!("{error:#}")))
 }
 

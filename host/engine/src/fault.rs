@@ -34,12 +34,21 @@ pub enum Fault {
     /// The client went away before the answer was complete.
     #[error("the client went away")]
     ClientGone,
-    /// All instance slots of the machine are taken.
-    #[error("no room for another instance: {detail}")]
-    NoRoom { detail: String },
+    /// All instance slots of the machine are taken, or all of the guests' memory is.
+    #[error("no room on this host: {detail}")]
+    NoRoom { room: Room, detail: String },
     /// The component has no such entry.
     #[error("the component does not export {entry}")]
     NoSuchEntry { entry: &'static str },
+}
+
+/// What there is none left of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Places for instances of one engine.
+    Slot,
+    /// Memory of all guests.
+    Memory,
 }
 
 impl Fault {
@@ -74,11 +83,17 @@ impl Fault {
             return Self::Exited { code: exit.0 };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-            return Self::NoRoom { detail: error.to_string() };
+            return Self::NoRoom { room: Room::Slot, detail: error.to_string() };
         }
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        if let Some(Denied { what, limit }) = denied {
-            return Self::OutOf { what, limit, backtrace };
+        match denied {
+            Some(Denied::OwnLimit { what, limit }) => return Self::OutOf { what, limit, backtrace },
+            Some(Denied::HostMemory { most }) => {
+                let mib = most / (1024 * 1024);
+                let detail = format!("the guests of this host have all of their {mib} MiB");
+                return Self::NoRoom { room: Room::Memory, detail };
+            }
+            None => {}
         }
         let message = match error.downcast_ref::<Trap>() {
             Some(Trap::UnreachableCodeReached) => "it panicked or reached unreachable code".to_owned(),
@@ -92,9 +107,11 @@ impl Fault {
 
 /// What a store's limiter refused.
 #[derive(Debug, Clone)]
-pub(crate) struct Denied {
-    pub(crate) what: &'static str,
-    pub(crate) limit: String,
+pub(crate) enum Denied {
+    /// A limit of the app itself.
+    OwnLimit { what: &'static str, limit: String },
+    /// What all guests have together.
+    HostMemory { most: u64 },
 }
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {

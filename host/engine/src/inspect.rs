@@ -2,7 +2,7 @@
 //!
 //! Refusals made here name what is wrong in the words of whoever built the component.
 
-use crate::limits;
+use crate::{limits, snapshot};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
@@ -34,6 +34,8 @@ pub struct ComponentInfo {
     pub sdk_version: Option<String>,
     /// Whether it uses WASI 0.3 or the component model's async features.
     pub needs_concurrency: bool,
+    /// Whether it holds the image of an instance that was prepared, so that its own instances need no `init`.
+    pub is_snapshot: bool,
     /// Whether its instances are fit for one request only, whatever the manifest says: so are those that ComponentizeJS
     /// makes, whose engine answers the event of its first request and no other.
     pub single_use: bool,
@@ -128,6 +130,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         digest: hex(&Sha256::digest(bytes)),
         size_bytes: bytes.len() as u64,
         needs_concurrency: uses_wasi_03 || uses_async(bytes)?,
+        is_snapshot: outline.is_snapshot,
         single_use: outline.single_use,
         imports: outline.imports,
         exports: outline.exports,
@@ -142,6 +145,7 @@ struct Outline {
     imports: Vec<String>,
     exports: Vec<String>,
     sdk_version: Option<String>,
+    is_snapshot: bool,
     single_use: bool,
     functions: usize,
 }
@@ -185,6 +189,9 @@ impl Outline {
                 }
                 Payload::CustomSection(section) if section.name() == "producers" && depth == 0 => {
                     outline.single_use |= names_single_use_tool(section.data());
+                }
+                Payload::CustomSection(section) if section.name() == snapshot::SECTION && depth == 0 => {
+                    outline.is_snapshot = true;
                 }
                 Payload::CustomSection(section) if section.name() == "isopod-sdk" => {
                     outline.sdk_version = std::str::from_utf8(section.data()).ok().map(str::to_owned);

@@ -68,8 +68,21 @@ impl Instance {
         let component = started.map_err(|error| Fault::from_error(&error, store.data_mut().denied.take()))?;
         store.data_mut().end();
         let calls_max = limits::REQUESTS_PER_INSTANCE + program.engine().spread(limits::REQUESTS_PER_INSTANCE / 2);
-        let ready = Ready::default();
-        Ok(Box::new(Self { store, component, program: program.clone(), ready, calls: 0, calls_max }))
+        let (program, ready) = (program.clone(), Ready::default());
+        let mut instance = Box::new(Self { store, component, program, ready, calls: 0, calls_max });
+        instance.init().await?;
+        Ok(instance)
+    }
+
+    /// Has the guest prepare itself, unless it starts from the image of one that has.
+    async fn init(&mut self) -> Result<(), Fault> {
+        let program = self.program.clone();
+        let Some(indices) = &program.exports().init else { return Ok(()) };
+        self.begin("");
+        let app = indices.load(&mut self.store, &self.component).map_err(|error| self.fault(&error))?;
+        let prepared = app.isopod_app_init().call_init(&mut self.store).await;
+        self.store.data_mut().end();
+        prepared.map_err(|error| self.fault(&error))?.map_err(|message| Fault::Failed { message })
     }
 
     /// Answers one HTTP request by the best road that the component and the request allow. Dropping the returned

@@ -8,6 +8,7 @@
 
 mod bindings;
 mod body;
+mod budget;
 mod command;
 mod compile;
 mod config;
@@ -23,21 +24,25 @@ mod outbound;
 mod output;
 mod program;
 mod sandbox;
+mod snapshot;
 mod state;
 mod streaming;
 mod ticker;
 mod wasi02;
 mod wasi03;
+mod witness;
 
-pub use body::{BadBody, BodyError, BodyTrouble, ReplyBody, RequestBody};
+pub use body::{BadBody, BodyError, BodyTrouble, Patience, ReplyBody, RequestBody};
 pub use config::{EngineConfig, Speed};
 pub use events::{Event, EventFailure, Handled, Reply};
-pub use fault::Fault;
+pub use fault::{Fault, Room};
 pub use inspect::{ComponentInfo, Entries, HttpRoad, Rejected, inspect};
 pub use instance::{After, Answer, Instance};
 pub use program::{FrozenProgram, Program};
 pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Stream};
+pub use snapshot::{NoSnapshot, Preparation, Snapshot};
 
+use budget::Budget;
 use bytes::Bytes;
 use compile::Compiler;
 use config::{Flavour, KINDS, Kind};
@@ -62,6 +67,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     runtimes: HashMap<Kind, Runtime>,
     compiler: Compiler,
+    memory: Arc<Budget>,
     forbidden: Arc<[SocketAddr]>,
     /// Source of small differences between instances; it need not be random, only spread.
     started: AtomicU32,
@@ -108,8 +114,9 @@ impl Engine {
         let ticker = Ticker::start(runtimes.values().map(|runtime| runtime.engine.clone()).collect())
             .map_err(|error| EngineError::Threads(error.to_string()))?;
         let compiler = Compiler::new(&config)?;
+        let memory = Arc::new(Budget::new(config.memory_bytes_max));
         let forbidden = config.forbidden_addresses.into();
-        Ok(Self(Arc::new(Inner { runtimes, compiler, forbidden, started: AtomicU32::new(0), _ticker: ticker })))
+        Ok(Self(Arc::new(Inner { runtimes, compiler, memory, forbidden, started: AtomicU32::new(0), _ticker: ticker })))
     }
 
     /// Makes machine code of a component, or takes it from the cache. What the quick compiler cannot do, the
@@ -149,6 +156,11 @@ impl Engine {
 
     pub(crate) fn forbidden_addresses(&self) -> Arc<[SocketAddr]> {
         Arc::clone(&self.0.forbidden)
+    }
+
+    /// What all guests have of the machine's memory.
+    pub(crate) fn memory(&self) -> &Arc<Budget> {
+        &self.0.memory
     }
 
     /// A number below `range`, another one at each call, so that instances do not grow old together.

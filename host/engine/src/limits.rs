@@ -20,14 +20,29 @@ pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Compilations that may run at once. Others wait their turn.
 pub const COMPILATIONS_MAX: usize = 2;
 
+/// How long `init` and all warm-up requests together may take before a snapshot is given up.
+pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Memory that an instance may have when its snapshot is taken. More is refused: for a moment the host holds several
+/// copies of it.
+pub const SNAPSHOT_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Snapshots that may be taken at once, so that a slow one leaves a thread to those who compile. Others wait their turn.
+pub const SNAPSHOTS_MAX: usize = 1;
+
+/// By how much the monotonic clock of an instance that starts from a snapshot is ahead: more than it can have advanced
+/// while the snapshot was prepared, so that for the guest it never runs backwards.
+pub const SNAPSHOT_CLOCK_AHEAD: Duration = Duration::from_secs(3600);
+
 /// Length of one epoch: how often running guests are asked whether they should give way.
 pub const EPOCH: Duration = Duration::from_millis(1);
 
 /// Live instances over all apps, for each of the two engines. Past it a start is refused with [`crate::Fault::NoRoom`].
 pub const INSTANCES_MAX: u32 = 1_000;
 
-/// The same for each engine of quickly compiled code: that is for apps in development.
-pub const QUICK_INSTANCES_MAX: u32 = 200;
+/// The part of the guests' memory that only apps with [`crate::Sandbox::may_use_reserve`] may take, in percent. The
+/// others are refused with [`crate::Fault::NoRoom`] before.
+pub const MEMORY_RESERVE_PERCENT: u64 = 10;
 
 /// Core instances that one component may be made of; JavaScript and Python guests have up to 14.
 pub const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 40;

@@ -6,11 +6,15 @@ use crate::{
     keyvalue, logging,
     outbound::Outbound,
     state::HostState,
+    witness::{self, Witness},
 };
 use std::{path::PathBuf, sync::Arc};
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{p2::bindings as wasi02, p3::bindings as wasi03};
+
+/// The interface by which a guest prepares itself.
+pub(crate) const INIT: &str = "isopod:app/init@0.1.";
 
 /// A component that can be started.
 #[derive(Clone)]
@@ -35,13 +39,14 @@ struct Kept {
     sandbox: Arc<Sandbox>,
     config: Arc<WasiConfigVariables>,
     outbound: Outbound,
+    witness: Option<Arc<Witness>>,
 }
 
 impl FrozenProgram {
     /// Maps the code again. Blocks for about as long as it takes to open a file.
     pub fn thaw(&self) -> Result<Program, Rejected> {
         let code = self.0.engine.map(self.0.kind, &self.0.file)?;
-        Program::of(self.clone(), &code)
+        Program::of(self.clone(), &code, self.0.engine.linker(self.0.kind))
     }
 
     /// What the component is.
@@ -57,13 +62,31 @@ pub(crate) struct Exports {
     pub(crate) wasi03: Option<wasi03::ServiceIndices>,
     pub(crate) events: Option<bindings::events::EventAppIndices>,
     pub(crate) health: Option<bindings::health::HealthAppIndices>,
+    /// None too where instances start from an image that was taken after it was called.
+    pub(crate) init: Option<bindings::init::InitAppIndices>,
 }
 
 impl Program {
     pub(crate) fn new(engine: &Engine, component: &Component, sandbox: Sandbox) -> Result<Self, Rejected> {
+        let linker = engine.linker(component.kind);
+        Self::of(Self::kept(engine, component, sandbox, None), &component.code, linker)
+    }
+
+    /// A program whose instance is prepared for a snapshot.
+    pub(crate) fn to_prepare(
+        engine: &Engine,
+        component: &Component,
+        sandbox: Sandbox,
+        witness: Arc<Witness>,
+    ) -> Result<Self, Rejected> {
+        let linker = witness::linker(engine.linker(component.kind)).map_err(|error| unlinked(&error))?;
+        Self::of(Self::kept(engine, component, sandbox, Some(witness)), &component.code, &linker)
+    }
+
+    fn kept(engine: &Engine, component: &Component, sandbox: Sandbox, witness: Option<Arc<Witness>>) -> FrozenProgram {
         let config = sandbox.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let sandbox = Arc::new(sandbox);
-        let kept = Kept {
+        FrozenProgram(Arc::new(Kept {
             engine: engine.clone(),
             info: component.info.clone(),
             kind: component.kind,
@@ -71,13 +94,16 @@ impl Program {
             config: Arc::new(config),
             outbound: Outbound::new(Arc::clone(&sandbox), engine.forbidden_addresses()),
             sandbox,
-        };
-        Self::of(FrozenProgram(Arc::new(kept)), &component.code)
+            witness,
+        }))
     }
 
     /// Finds everything in the code that is looked for at a start or a call.
-    fn of(kept: FrozenProgram, code: &wasmtime::component::Component) -> Result<Self, Rejected> {
-        let linker = kept.0.engine.linker(kept.0.kind);
+    fn of(
+        kept: FrozenProgram,
+        code: &wasmtime::component::Component,
+        linker: &Linker<HostState>,
+    ) -> Result<Self, Rejected> {
         let pre = linker.instantiate_pre(code).map_err(|error| unlinked(&error))?;
         let info = kept.info();
         let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
@@ -109,6 +135,10 @@ impl Program {
                 .then(|| bindings::health::HealthAppIndices::new(&pre))
                 .transpose()
                 .map_err(broken)?,
+            init: (has(INIT) && !info.is_snapshot)
+                .then(|| bindings::init::InitAppIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
         };
         Ok(Self(Arc::new(Inner { pre, exports, kept })))
     }
@@ -134,6 +164,11 @@ impl Program {
         tokio::time::timeout(limit, Instance::start(self)).await.unwrap_or(Err(Fault::Timeout { limit }))
     }
 
+    /// Whether instances of both programs take the same slots, so that the end of one makes room for the other.
+    pub fn shares_slots_with(&self, other: &Self) -> bool {
+        self.0.kept.0.kind == other.0.kept.0.kind
+    }
+
     pub(crate) fn wasmtime_engine(&self) -> &wasmtime::Engine {
         self.0.pre.engine()
     }
@@ -152,6 +187,10 @@ impl Program {
 
     pub(crate) fn outbound(&self) -> &Outbound {
         &self.0.kept.0.outbound
+    }
+
+    pub(crate) fn witness(&self) -> Option<&Arc<Witness>> {
+        self.0.kept.0.witness.as_ref()
     }
 
     pub(crate) fn engine(&self) -> &Engine {

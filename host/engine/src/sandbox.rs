@@ -28,6 +28,8 @@ pub struct Sandbox {
     /// Where the app's output goes.
     pub output: Arc<dyn Output>,
     /// Whether the host's own standard input, output and error are the guest's: only for `isopod run`.
+    /// Whether the app may use the memory that is kept for the important ones when the machine is full.
+    pub may_use_reserve: bool,
     pub inherit_stdio: bool,
 }
 

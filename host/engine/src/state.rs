@@ -2,12 +2,14 @@
 
 use crate::{
     Program,
+    budget::Taken,
     fault::Denied,
     keyvalue::KeyValueHost,
     limits,
     outbound::Outbound,
     output::{Lines, RequestId},
     sandbox::{Sandbox, Stream},
+    witness::{LaterClock, Witness, WitnessedRandom},
 };
 use isopod_executor::slice;
 use std::sync::Arc;
@@ -24,11 +26,15 @@ pub(crate) struct HostState {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) request: RequestId,
     pub(crate) denied: Option<Denied>,
+    witness: Option<Arc<Witness>>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
     stdio: [Lines; 2],
     memory_bytes: usize,
+    taken: Taken,
+    /// Whether the guest is at its end and only its memory is read, which takes a page more of it.
+    is_being_read: bool,
 }
 
 impl HostState {
@@ -46,17 +52,25 @@ impl HostState {
             config: Arc::clone(program.config()),
             request,
             denied: None,
-            wasi: wasi_context(&sandbox, &stdio)?,
+            witness: program.witness().cloned(),
+            wasi: wasi_context(program, &stdio)?,
             http: WasiHttpCtx::new(),
             outbound: program.outbound().clone(),
             stdio,
             memory_bytes: 0,
+            taken: Taken::nothing(program.engine().memory()),
+            is_being_read: false,
             sandbox,
         })
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// Who sees what the guest asks for, while it is prepared for a snapshot.
+    pub(crate) fn witness(&self) -> Option<&Arc<Witness>> {
+        self.witness.as_ref()
     }
 
     /// Marks the start of a call.
@@ -71,8 +85,13 @@ impl HostState {
         self.request.set("");
     }
 
+    /// The guest has done its last call: from now on its memory is only read.
+    pub(crate) fn begin_reading(&mut self) {
+        self.is_being_read = true;
+    }
+
     fn refuse(&mut self, what: &'static str, limit: String) {
-        self.denied = Some(Denied { what, limit });
+        self.denied = Some(Denied::OwnLimit { what, limit });
     }
 }
 
@@ -84,8 +103,15 @@ pub(crate) fn on_epoch(_: StoreContextMut<'_, HostState>) -> wasmtime::Result<Up
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(slice::yield_now())))
 }
 
-fn wasi_context(sandbox: &Sandbox, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
+fn wasi_context(program: &Program, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
+    let sandbox = program.sandbox();
     let mut wasi = WasiCtxBuilder::new();
+    if let Some(witness) = program.witness() {
+        wasi.secure_random(WitnessedRandom::new(witness));
+    }
+    if program.info().is_snapshot {
+        wasi.monotonic_clock(LaterClock::new());
+    }
     wasi.args(&sandbox.args).envs(&sandbox.env).allow_tcp(false).allow_udp(false);
     if sandbox.inherit_stdio {
         wasi.inherit_stdio();
@@ -117,9 +143,17 @@ impl WasiHttpView for HostState {
 impl ResourceLimiter for HostState {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let limit = usize::try_from(self.sandbox.limits.memory_bytes).unwrap_or(usize::MAX);
+        if self.is_being_read {
+            return Ok(true);
+        }
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if total > limit {
             self.refuse("memory", format!("{} MiB", limit / (1024 * 1024)));
+            return Ok(false);
+        }
+        let more = (total - self.memory_bytes) as u64;
+        if let Err(most) = self.taken.grow(more, self.sandbox.may_use_reserve) {
+            self.denied = Some(Denied::HostMemory { most });
             return Ok(false);
         }
         self.memory_bytes = total;

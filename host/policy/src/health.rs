@@ -37,16 +37,20 @@ pub enum HealthError {
     Limit(#[from] LimitError),
 }
 
+/// Checks what the host itself is to ask an app for.
+pub(crate) fn check_request_path(path: &str) -> Result<(), HealthError> {
+    let printable = path.bytes().all(|byte| byte.is_ascii_graphic());
+    let fine = path.starts_with('/') && printable && !path.contains('#') && path.len() <= limits::TEXT_BYTES_MAX;
+    if fine { Ok(()) } else { Err(HealthError::BadPath) }
+}
+
 impl Health {
     /// The keys of the table, `path` first.
     pub(crate) const KEYS: &'static [&'static str] = &["path", "grace", "interval", "timeout", "threshold"];
 
     /// A check of `path` with everything else as usual.
     pub fn of_path(path: &str) -> Result<Self, HealthError> {
-        let printable = path.bytes().all(|byte| byte.is_ascii_graphic());
-        if !path.starts_with('/') || !printable || path.contains('#') || path.len() > limits::TEXT_BYTES_MAX {
-            return Err(HealthError::BadPath);
-        }
+        check_request_path(path)?;
         Ok(Self {
             path: path.to_owned(),
             grace: limits::HEALTH_GRACE_USUAL,

@@ -41,14 +41,14 @@ pub use formation::{Exported, Formation, FormationChange, FormationError, NewPro
 pub use grants::{Access, FolderError, Grants, HttpGrant, HttpGrantError, Reach};
 pub use health::{Health, HealthError};
 pub use ids::{IdError, InstanceId, PushId, ReleaseNumber, RequestId};
-pub use manifest::{Isolation, Manifest, ManifestError};
+pub use manifest::{Isolation, Manifest, ManifestError, Snapshot};
 pub use names::{AppName, NameError, NameRule, ProcessName};
 pub use process::{Entry, Process, Scale};
 pub use push_state::{PushEvent, PushState};
 pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
 pub use restart::{Next, Restarts};
-pub use schedule::{Due, Schedule, ScheduleError, due};
+pub use schedule::{Due, Schedule, ScheduleError, counted_since, due};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

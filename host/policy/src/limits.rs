@@ -31,6 +31,8 @@ pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 pub const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Refuses: arguments are copied into every instance.
 pub const ARGUMENTS_MAX: usize = 64;
+/// Refuses: warm-up requests are made one after the other at every push.
+pub const WARM_UP_REQUESTS_MAX: usize = 32;
 /// Refuses: a key, a path, a command or an argument longer than this is a mistake.
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 
@@ -82,6 +84,9 @@ pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
 /// Ends the search for the next time of a schedule: the longest that one which comes at all can take is 40 years,
 /// from one 29 February on a certain weekday to the next.
 pub const SCHEDULE_SEARCH_YEARS: i64 = 48;
+/// Waits: a clock that went back by less, as it does when it is adjusted, fires nothing until it has caught up. One that
+/// went back by more was wrong before, and is believed from then on.
+pub const CLOCK_BACK_MAX: Duration = Duration::from_secs(3 * 3600);
 
 /// Counts the rest: a sentence about a release names so many of the things that changed.
 pub const CHANGES_NAMED_MAX: usize = 4;
@@ -128,7 +133,7 @@ pub const CORES_PULL_USUAL: u32 = 10;
 pub const CORES_PUSH_USUAL: u32 = 4;
 /// Parts of the window over which the peak of a process type is kept: after the last of them it is forgotten.
 pub const SCALE_WINDOW_PARTS: usize = 12;
-/// How long one part of that window lasts. The whole is a minute, as long as Knative's stable window.
-pub const SCALE_WINDOW_PART: Duration = Duration::from_secs(5);
+/// How long that window is where the operator says nothing: as long as Knative's stable window.
+pub const SCALE_WINDOW: Duration = Duration::from_secs(60);
 /// What a client is told whose job finds the queue full: never to come back sooner or later than this.
 pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);

@@ -39,9 +39,19 @@ pub struct Manifest {
     pub grants: Grants,
     /// What the app may use.
     pub limits: Limits,
+    /// Whether a release's instances start from an image of one that was prepared at the deploy, and how it is prepared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// Plain config vars. Secrets are set at the host and never stand in a file.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+}
+
+/// How the instance is prepared whose image is taken at a deploy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Paths that are asked for with GET, in order, after the app's own `init`.
+    pub warm: Vec<String>,
 }
 
 /// Whether requests share instances.
@@ -84,6 +94,15 @@ impl FromStr for Isolation {
 }
 
 impl Manifest {
+    /// Whether nothing of such an app runs until somebody asks for it.
+    pub fn sleeps(&self, app_type: AppType) -> bool {
+        match self.processes.is_empty() {
+            // The usual process types, of which production keeps an instance warm.
+            true => app_type != AppType::Production,
+            false => self.processes.values().all(|process| process.scale_at_work(app_type, &self.limits).min == 0),
+        }
+    }
+
     /// A manifest that says nothing but the app's name.
     pub fn new(name: AppName) -> Self {
         Self {
@@ -95,6 +114,7 @@ impl Manifest {
             processes: BTreeMap::new(),
             grants: Grants::default(),
             limits: Limits::default(),
+            snapshot: None,
             config: BTreeMap::new(),
         }
     }

@@ -8,7 +8,7 @@ use cronexpr::{Crontab, FallbackTimezoneOption, MakeTimestamp, ParseOptions};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
+use crate::limits::{CLOCK_BACK_MAX, SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
 
 /// When something happens again and again, written as `minute hour day month weekday` in UTC.
 ///
@@ -206,6 +206,13 @@ impl From<Schedule> for String {
     }
 }
 
+/// Since when a schedule counts the times that come, where it is said to have fired last at `last`: since now if that was
+/// told by a clock that was far ahead, which would otherwise keep the schedule silent until the clock is there again.
+pub fn counted_since(last: Timestamp, now: Timestamp) -> Timestamp {
+    let is_far_ahead = SignedDuration::try_from(CLOCK_BACK_MAX).is_ok_and(|most| last.duration_since(now) > most);
+    if is_far_ahead { now } else { last }
+}
+
 /// What a schedule asks for at a certain time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
@@ -218,7 +225,8 @@ pub struct Due {
 /// Whether `schedule` is to fire at `now`. `last` is when it fired last, or since when there is this schedule; whoever
 /// fires keeps `now` as the next `last`. Without one nothing can have been missed, so it waits for its next time.
 ///
-/// A clock that went back behind `last` fires nothing until it has passed `last` again, so no time fires twice.
+/// A clock that went back behind `last` fires nothing until it has passed `last` again, so no time fires twice; where it
+/// went back far, [`counted_since`] gives another `last`.
 pub fn due(last: Option<Timestamp>, now: Timestamp, schedule: &Schedule) -> Due {
     let fire_now = last.and_then(|last| schedule.next_after(last)).is_some_and(|missed| missed <= now);
     let next = schedule.next_after(last.map_or(now, |last| last.max(now)));

@@ -18,10 +18,12 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Api,
+    edge::Caller,
     error::Error,
     request::{List, PageParams, Params, app_name},
     sse::{self, News},
 };
+use crate::deploy::{APP_DESTROYED, Entry};
 
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct ActivityParams {
@@ -43,13 +45,16 @@ struct ActivityView {
 /// The newest first; with `follow` what happens from now on, as it happens.
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(app): Path<String>,
     Params(params): Params<ActivityParams>,
 ) -> Result<Response<Body>, Error> {
     let app = app_name(&app)?;
-    api.deployer.app(&app)?;
+    // Listened to before it is known that the app is there, so that its end is not missed.
+    let news = api.deployer.news();
+    let entry = api.deployer.app(&app)?;
     if params.follow {
-        return sse::tell(&api, stream::unfold((app, api.deployer.news()), next_entry));
+        return sse::tell(&api, &caller, stream::unfold(Some(Following { entry, news }), next_entry));
     }
     let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
     let found = api.store.activity(Some(&app), page).await?;
@@ -67,18 +72,27 @@ pub(super) async fn show(
     Ok(axum::Json(List { items, next: found.next }).into_response())
 }
 
-type Following = (AppName, Receiver<NewActivity>);
+struct Following {
+    entry: Arc<Entry>,
+    news: Receiver<NewActivity>,
+}
 
-async fn next_entry((app, mut news): Following) -> Option<(News<ActivityView>, Following)> {
+/// What happens to the app next; that it was destroyed is the last of it.
+async fn next_entry(following: Option<Following>) -> Option<(News<ActivityView>, Option<Following>)> {
+    let mut following = following?;
     loop {
-        let piece = match news.recv().await {
-            Ok(entry) if entry.app.as_ref() != Some(&app) => continue,
-            Ok(NewActivity { app, kind, text, data, at }) => News::Item(ActivityView { at, app, kind, text, data }),
+        let NewActivity { app, kind, text, data, at } = match following.news.recv().await {
+            Ok(happened) if happened.app.as_ref() != Some(&following.entry.name) => continue,
+            Ok(happened) => happened,
+            // Its end may be among what was skipped.
+            Err(RecvError::Lagged(_)) if following.entry.facts().deleted => return None,
             Err(RecvError::Lagged(entries)) => {
-                News::Comment(format!("{entries} entries were skipped: too slow a reader"))
+                let told = News::Comment(format!("{entries} entries were skipped: too slow a reader"));
+                return Some((told, Some(following)));
             }
             Err(RecvError::Closed) => return None,
         };
-        return Some((piece, (app, news)));
+        let goes_on = kind != APP_DESTROYED;
+        return Some((News::Item(ActivityView { at, app, kind, text, data }), goes_on.then_some(following)));
     }
 }

@@ -10,7 +10,7 @@ use isopod_policy::{FormationError, NameError};
 use isopod_store::StoreError;
 
 use super::{auth, pushes::PushView, request::BadRequest};
-use crate::{deploy::DeployError, observe::logs::LogsError, problem::Problem};
+use crate::{deploy::DeployError, limits, observe::logs::LogsError, problem::Problem};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -38,6 +38,8 @@ pub(crate) enum Error {
     AdminToken,
     #[error("too many followers are connected")]
     TooManyFollowers,
+    #[error("the token `{token}` follows {} streams already", limits::FOLLOWERS_PER_TOKEN)]
+    TooManyOfToken { token: String },
     #[error("`{app}` handles no events: {detail}")]
     NoEvents { app: String, detail: String },
     #[error(transparent)]
@@ -123,6 +125,11 @@ impl Error {
                     .retry_after(10)
                     .hint("end other calls with ?follow=true, or ask without it")
             }
+            Self::TooManyOfToken { .. } => {
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-followers", "Too many followers", detail)
+                    .retry_after(10)
+                    .hint("end other calls with ?follow=true, or ask without it")
+            }
             Self::NoEvents { app, .. } => {
                 Problem::new(StatusCode::CONFLICT, "no-events", "The app handles no events", detail)
                     .app(app)
@@ -196,6 +203,12 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::AppExists(app) => Problem::new(StatusCode::CONFLICT, "app-exists", "The app exists", detail)
             .app(app)
             .hint("choose another name"),
+        DeployError::BeingDestroyed(app) => {
+            Problem::new(StatusCode::CONFLICT, "being-destroyed", "The app is being destroyed", detail)
+                .app(app)
+                .retry_after(1)
+                .hint("once it is gone, its name is free: try again")
+        }
         DeployError::NotStopped { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "not-stopped", "The app is not stopped", detail)
                 .app(app)

@@ -1,4 +1,4 @@
-//! Owns the route of events: one CloudEvent in, its reply out. Never keeps an event: the sender waits for the reply,
+//! Owns the routes of events: one CloudEvent in, its reply out. Never keeps an event: the sender waits for the reply,
 //! whichever queue it goes through.
 
 use std::sync::Arc;
@@ -19,11 +19,7 @@ use super::{
     error::{Error, EventError},
     request::{Params, app_name, collect, media_type},
 };
-use crate::{
-    deploy::Entry,
-    dispatch::{Availability, Refused},
-    limits,
-};
+use crate::{deploy::Entry, dispatch::Refused, limits};
 
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct SendParams {
@@ -64,17 +60,25 @@ pub(super) async fn send(
     let (parts, body) = request.into_parts();
     let body = collect(body, limits::EVENT_BODY_BYTES).await?;
     let event = cloud_event::read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
-    deliver(&entry, params.queue.class(), event, request_id).await
+    deliver(&api, &entry, params.queue.class(), event, request_id).await
 }
 
-async fn deliver(entry: &Entry, class: Class, event: Event, request_id: String) -> Result<Response<Body>, Error> {
+/// A broadcast is accepted once all of it is kept, which this version can't say of anything.
+pub(super) async fn broadcast(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Response<Body>, Error> {
+    api.deployer.app(&app_name(&app)?)?;
+    Err(Error::NotOffered("this version keeps no events: send them one by one, and wait for each reply"))
+}
+
+async fn deliver(
+    api: &Api,
+    entry: &Entry,
+    class: Class,
+    event: Event,
+    request_id: String,
+) -> Result<Response<Body>, Error> {
     let app = || entry.name.to_string();
-    let running = match entry.traffic.availability() {
-        Availability::Ready(running) => running,
-        Availability::Unavailable { reason } => {
-            return Err(EventError::Unavailable { app: app(), detail: reason }.into());
-        }
-    };
+    let running = api.deployer.serving(entry).await;
+    let running = running.map_err(|detail| EventError::Unavailable { app: app(), detail })?;
     if running.takes_events() {
         entry.usage.count(event.subject.as_deref());
     }

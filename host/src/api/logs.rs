@@ -14,6 +14,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Api,
+    edge::Caller,
     error::Error,
     request::{BadRequest, PageParams, Params, app_name},
     sse::{self, News},
@@ -30,6 +31,7 @@ pub(crate) struct LogParams {
 
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(app): Path<String>,
     Params(params): Params<LogParams>,
 ) -> Result<Response<Body>, Error> {
@@ -42,7 +44,7 @@ pub(super) async fn show(
     if params.follow {
         let (page, news) = api.logs.follow(&app, limit).await?;
         let following = Following { old: page.items.into(), news };
-        return sse::tell(&api, stream::unfold(following, next_line));
+        return sse::tell(&api, &caller, stream::unfold(following, next_line));
     }
     let before = params.cursor.as_deref().map(str::parse::<Cursor>).transpose();
     let before = before.map_err(|detail| BadRequest::Query { detail: detail.to_owned() })?;

@@ -16,6 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::{
     Api,
+    edge::Caller,
     error::Error,
     request::{PageParams, Params, app_name},
     sse::{self, News},
@@ -95,12 +96,14 @@ impl AppMetrics {
         let queue = |class| {
             let loads = running.iter().map(|running| running.load(class));
             let load = loads.fold(Load::default(), |sum, load| Load {
+                cores: sum.cores + load.cores,
                 active: sum.active + load.active,
                 waiting: sum.waiting + load.waiting,
             });
             let measured = share.measured(class);
             QueueMetrics {
-                cores: share.cores(class),
+                // No more than there may be instances; one that sleeps has none to count.
+                cores: if running.is_empty() { share.cores(class) } else { share.cores(class).min(load.cores) },
                 active_cores: load.active,
                 buffered: load.waiting,
                 latency_ms: measured.latency.map(LatencyMs::from).unwrap_or_default(),
@@ -131,6 +134,7 @@ impl From<Latency> for LatencyMs {
 /// One app; with `follow` once a second.
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(app): Path<String>,
     Params(params): Params<FollowParams>,
 ) -> Result<Response<Body>, Error> {
@@ -140,7 +144,7 @@ pub(super) async fn show(
     }
     let mut every = tokio::time::interval(limits::METRICS_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sse::tell(&api, stream::unfold((entry, every), next_sample))
+    sse::tell(&api, &caller, stream::unfold((entry, every), next_sample))
 }
 
 async fn next_sample((entry, mut every): (Arc<Entry>, Interval)) -> Option<(News<AppMetrics>, (Arc<Entry>, Interval))> {

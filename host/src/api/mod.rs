@@ -36,14 +36,13 @@ use axum::{
 };
 use isopod_policy::RequestId;
 use isopod_store::Store;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
 use self::error::Error;
+pub(crate) use self::sse::Followers;
 use crate::{
     deploy::Deployer,
-    limits,
     observe::{logs::Logs, machine, metrics::Metrics},
 };
 
@@ -58,7 +57,7 @@ pub(crate) struct Api {
     pub(crate) urls: Urls,
     /// Whether all apps are brought back.
     pub(crate) ready: Arc<AtomicBool>,
-    pub(crate) followers: Arc<Semaphore>,
+    pub(crate) followers: Arc<Followers>,
     /// Ends what would otherwise be followed for ever.
     pub(crate) stop: CancellationToken,
     /// What is seen of the machine.
@@ -80,11 +79,6 @@ impl Urls {
             port => format!("http://{app}.{}:{port}/", self.domain),
         }
     }
-}
-
-/// Room for followers, as the API starts with it.
-pub(crate) fn followers() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(limits::FOLLOWERS_MAX))
 }
 
 /// All routes. `openapi` describes the same ones, which a test holds together.
@@ -122,6 +116,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{app}/cores", get(cores::show).patch(cores::change))
         .route("/v1/apps/{app}/metrics", get(metrics::show))
         .route("/v1/apps/{app}/events", post(events::send))
+        .route("/v1/apps/{app}/broadcasts", post(events::broadcast))
         .route("/v1/apps/{app}/logs", get(logs::show))
         .route("/v1/apps/{app}/activity", get(activity::show))
         .fallback(unknown_route)

@@ -141,6 +141,15 @@ const OPERATIONS: &[Operation] = &[
         )
     },
     Operation {
+        body: &["application/x-ndjson"],
+        ..operation(
+            "post",
+            "/v1/apps/{app}/broadcasts",
+            "Gives an app many CloudEvents, one in each line; not offered by this version: 501",
+            ("202", None),
+        )
+    },
+    Operation {
         query: FOLLOW_PAGE,
         ..operation("get", "/v1/apps/{app}/logs", "The newest lines of an app's log, oldest first", ("200", None))
     },

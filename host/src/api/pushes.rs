@@ -132,6 +132,7 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path((app, id)): Path<(String, String)>,
     Params(params): Params<ShowParams>,
 ) -> Result<Response<Body>, Error> {
@@ -141,7 +142,7 @@ pub(super) async fn show(
         return Ok(axum::Json(PushView::from(now)).into_response());
     }
     let news = api.deployer.follow(&app, &id).await?;
-    sse::tell(&api, stream::unfold(Some((news, true)), next_state))
+    sse::tell(&api, &caller, stream::unfold(Some((news, true)), next_state))
 }
 
 pub(super) async fn cancel(

@@ -7,7 +7,7 @@ use isopod_policy::{
     AppName, Manifest, ReleaseContent, ReleaseNumber, ReleaseState,
     release_diff::{Change as Difference, changes},
 };
-use isopod_store::{Control, Digest, Reason, Release};
+use isopod_store::{Control, DamagedRelease, Digest, ListedRelease, Reason, Release};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    request::{Json, List, PageParams, Params, app_name},
+    request::{BadRequest, Json, List, PageParams, Params, app_name},
 };
 use crate::deploy::{Change, DeployError};
 
@@ -30,6 +30,7 @@ pub(super) struct ReleaseView {
     reason: Option<Reason>,
     cause: String,
     bundle: Digest,
+    snapshot: Option<Digest>,
     size_bytes: u64,
     manifest: Manifest,
     config: Value,
@@ -55,15 +56,27 @@ pub(super) struct DiffParams {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
-    release: Wanted,
+    /// People write 3, "3" and "v3".
+    release: Value,
 }
 
-/// People write 3, "3" and "v3".
-#[derive(Debug, Deserialize)]
+/// A release in a list, where one that is damaged leaves all others readable.
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Wanted {
-    Number(u32),
-    Name(String),
+pub(super) enum ListedView {
+    Whole(Box<ReleaseView>),
+    Damaged { release: ReleaseNumber, name: String, app: AppName, damaged: String },
+}
+
+impl ListedView {
+    fn of(listed: ListedRelease, frozen: Option<ReleaseNumber>, app: &AppName, urls: &Urls) -> Self {
+        match listed {
+            Ok(release) => Self::Whole(Box::new(ReleaseView::of(release, frozen, urls))),
+            Err(DamagedRelease { number, detail }) => {
+                Self::Damaged { release: number, name: number.to_string(), app: app.clone(), damaged: detail }
+            }
+        }
+    }
 }
 
 impl ReleaseView {
@@ -82,6 +95,7 @@ impl ReleaseView {
             release: release.number,
             app: release.app,
             bundle: release.bundle,
+            snapshot: release.snapshot,
             size_bytes: release.size_bytes,
             manifest: release.manifest,
             config: serde_json::to_value(release.config.redacted()).unwrap_or_default(),
@@ -95,11 +109,11 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<List<ReleaseView>>, Error> {
+) -> Result<axum::Json<List<ListedView>>, Error> {
     let app = app_name(&app)?;
     let frozen = api.deployer.app(&app)?.traffic.frozen();
     let found = api.store.releases(&app, page.page()?).await?;
-    let items = found.items.into_iter().map(|release| ReleaseView::of(release, frozen, &api.urls)).collect();
+    let items = found.items.into_iter().map(|listed| ListedView::of(listed, frozen, &app, &api.urls)).collect();
     Ok(axum::Json(List { items, next: found.next }))
 }
 
@@ -136,8 +150,12 @@ pub(super) async fn rollback(
 ) -> Result<axum::Json<ReleaseView>, Error> {
     let app = app_name(&app)?;
     let text = match wanted.release {
-        Wanted::Number(number) => number.to_string(),
-        Wanted::Name(name) => name,
+        Value::Number(number) => number.to_string(),
+        Value::String(name) => name,
+        other => {
+            let detail = format!("`release` is {other}, and must be a release such as 3 or \"v3\"");
+            return Err(BadRequest::Json { detail, line: 0, column: 0 }.into());
+        }
     };
     let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
     let number = text.parse::<ReleaseNumber>().map_err(|_| unknown())?;

@@ -1,7 +1,12 @@
 //! Owns answering with server-sent events: their bound in number, their keep-alive, and their end at a stop. Never
 //! knows what is told.
 
-use std::{convert::Infallible, pin::Pin};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use axum::{
     body::Body,
@@ -14,7 +19,7 @@ use axum::{
 use futures::{Stream, StreamExt};
 use serde::Serialize;
 
-use super::{Api, error::Error};
+use super::{Api, edge::Caller, error::Error};
 use crate::limits;
 
 /// One piece of news.
@@ -25,16 +30,57 @@ pub(crate) enum News<T> {
     Comment(String),
 }
 
+/// How many follow, by their tokens.
+#[derive(Default)]
+pub(crate) struct Followers(Mutex<HashMap<String, usize>>);
+
+impl Followers {
+    /// A place for one more, so long as it is kept.
+    fn take(self: &Arc<Self>, token: &str) -> Result<Place, Error> {
+        let mut places = self.lock();
+        if places.values().sum::<usize>() >= limits::FOLLOWERS_MAX {
+            return Err(Error::TooManyFollowers);
+        }
+        let own = places.entry(token.to_owned()).or_default();
+        if *own >= limits::FOLLOWERS_PER_TOKEN {
+            return Err(Error::TooManyOfToken { token: token.to_owned() });
+        }
+        *own += 1;
+        Ok(Place { followers: Arc::clone(self), token: token.to_owned() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of one follower.
+struct Place {
+    followers: Arc<Followers>,
+    token: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.followers.lock();
+        if let Some(own) = places.get_mut(&self.token) {
+            *own -= 1;
+        }
+        places.retain(|_, own| *own > 0);
+    }
+}
+
 /// Tells the news until they end or the host stops.
 pub(crate) fn tell<T: Serialize + 'static>(
     api: &Api,
+    Caller(token): &Caller,
     news: impl Stream<Item = News<T>> + Send + 'static,
 ) -> Result<Response<Body>, Error> {
-    let slot = std::sync::Arc::clone(&api.followers).try_acquire_owned().map_err(|_| Error::TooManyFollowers)?;
+    let place = api.followers.take(token)?;
     let stop = api.stop.clone();
     let events = news.take_until(stop.cancelled_owned()).map(move |piece| {
-        // The slot is free again when the stream is dropped.
-        let _held = &slot;
+        // The place is free again when the stream is dropped.
+        let _held = &place;
         Ok::<Event, Infallible>(event(piece))
     });
     let events: Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>> = Box::pin(events);
@@ -47,5 +93,25 @@ fn event<T: Serialize>(piece: News<T>) -> Event {
             Event::default().json_data(item).unwrap_or_else(|e| Event::default().comment(e.to_string()))
         }
         News::Comment(text) => Event::default().comment(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_takes_all_places_and_each_is_free_again() {
+        let followers = Arc::new(Followers::default());
+        let mut own: Vec<Place> = (0..limits::FOLLOWERS_PER_TOKEN).map_while(|_| followers.take("ci").ok()).collect();
+        assert_eq!(own.len(), limits::FOLLOWERS_PER_TOKEN);
+        assert!(matches!(followers.take("ci"), Err(Error::TooManyOfToken { .. })));
+        let others: Vec<Place> = (0..).map_while(|n| followers.take(&format!("other-{}", n % 7)).ok()).collect();
+        assert_eq!(own.len() + others.len(), limits::FOLLOWERS_MAX);
+        assert!(matches!(followers.take("ann"), Err(Error::TooManyFollowers)));
+        own.pop();
+        assert!(followers.take("ann").is_ok());
+        drop((own, others));
+        assert!(followers.lock().is_empty());
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
+use ureq::config::ConfigBuilder;
 use ureq::http::{Method, Request, Response, StatusCode, Uri};
+use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Body, BodyReader, SendBody};
@@ -87,17 +89,15 @@ impl Client {
             None if local => data_dir.and_then(|folder| read_token(&folder.join("admin.token"))),
             other => other,
         };
-        let mut settings = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(limits::CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(limits::ANSWER_TIMEOUT))
-            .user_agent(concat!("isopod/", env!("CARGO_PKG_VERSION")));
-        if local {
-            settings = settings.proxy(None);
-        }
-        let connector = DefaultConnector::default().chain(Listening);
-        let agent = Agent::with_parts(settings.build(), connector, DefaultResolver::default());
+        // What is followed has no end, so that only the head of an answer has its time.
+        let agent = agent(local, |times| times.timeout_recv_response(Some(limits::ANSWER_TIMEOUT)));
         Ok(Client { agent, base, token })
+    }
+
+    /// The same host, but an answer that is not there as a whole after this time is a failure.
+    pub(crate) fn answered_within(self, time: Duration) -> Client {
+        let agent = agent(is_loopback(&self.base), |times| times.timeout_global(Some(time)));
+        Client { agent, ..self }
     }
 
     /// Whether a project's folder led here, and not the command line, the environment or the default.
@@ -226,6 +226,7 @@ impl Client {
                 .why("nothing listens there")
                 .next("start a host with `isopod up`, or name another with --host or ISOPOD_HOST"),
             ureq::Error::HostNotFound => failure.why("its name is not known").next("check --host or ISOPOD_HOST"),
+            ureq::Error::Timeout(_) => failure.why("it gave no answer in time").next("check that the host is well"),
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) => speaks_no_tls(failure.why(error)),
             // Bytes that are no TLS come up as an error of reading.
             ureq::Error::Io(io) if self.base.starts_with("https://") && io.kind() == ErrorKind::InvalidData => {
@@ -236,6 +237,20 @@ impl Client {
             }
         }
     }
+}
+
+type Settings = ConfigBuilder<AgentScope>;
+
+fn agent(is_local: bool, times: impl FnOnce(Settings) -> Settings) -> Agent {
+    let mut settings = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(limits::CONNECT_TIMEOUT))
+        .user_agent(concat!("isopod/", env!("CARGO_PKG_VERSION")));
+    if is_local {
+        settings = settings.proxy(None);
+    }
+    let connector = DefaultConnector::default().chain(Listening);
+    Agent::with_parts(times(settings).build(), connector, DefaultResolver::default())
 }
 
 fn speaks_no_tls(failure: Failure) -> Failure {

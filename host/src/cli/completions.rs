@@ -42,7 +42,7 @@ mod tests {
     fn every_shell_knows_the_commands_and_their_options() {
         for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
             let script = script(shell);
-            for word in ["rollback", "ps:create", "no-schedule", "grants", "secret", "advise"] {
+            for word in ["rollback", "ps:create", "no-schedule", "grants", "secret", "advise", "top"] {
                 let escaped = word.replace(':', "\\:");
                 assert!(script.contains(word) || script.contains(&escaped), "{shell} does not know {word}");
             }

@@ -58,6 +58,11 @@ impl Failure {
         }
     }
 
+    /// Why, in one line, for places which say themselves what has failed.
+    pub(crate) fn reason(&self) -> &str {
+        self.why.as_deref().and_then(|why| why.lines().next()).unwrap_or(&self.what)
+    }
+
     /// Prints the failure, for a program too if one asked, and says how the program ends.
     pub(crate) fn report(&self, as_json: bool) -> ExitCode {
         anstream::eprint!("{}", self.text());

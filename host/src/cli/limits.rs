@@ -40,3 +40,18 @@ pub(crate) const COMPARED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(crate) const IGNORE_PATTERNS_MAX: usize = 500;
 /// The log of the host of `isopod dev`; a longer one is begun anew at the next start.
 pub(crate) const HOST_LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// How often `isopod top` asks for a sample: the host measures no finer.
+pub(crate) const TOP_SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Waiting for one sample: past it the host counts as gone, and is asked again.
+pub(crate) const TOP_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Apps that `isopod top` shows, the busiest; that there are more is said.
+pub(crate) const TOP_APPS_MAX: u32 = crate::limits::PAGE_ITEMS_MAX;
+/// Seconds that `isopod top` remembers of each app; older ones are forgotten.
+pub(crate) const TOP_HISTORY_SECONDS: usize = 300;
+/// Keys and samples that `isopod top` has not looked at yet; who brings more waits.
+pub(crate) const TOP_MESSAGES_WAITING_MAX: usize = 64;
+/// The longest text of a host that `isopod top` shows; the rest is cut off, for no name is as long.
+pub(crate) const TOP_TEXT_CHARS_MAX: usize = 200;
+/// The longest filter: as long as a name can be. Further letters are not taken.
+pub(crate) const TOP_FILTER_CHARS_MAX: usize = 63;

@@ -47,6 +47,7 @@ impl Granted {
             limits: Limits::default(),
             keyvalue: Some(Arc::new(InMemory::default())),
             output,
+            may_use_reserve: true,
             inherit_stdio: false,
         })
     }

@@ -36,6 +36,7 @@ mod serve;
 mod sse;
 mod target;
 mod templates;
+mod top;
 mod up;
 mod waiting;
 mod wire;
@@ -99,6 +100,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Show what happened to an app, and why
     Activity(activity::ActivityArgs),
+    /// Show which apps are busy now, live
+    Top(top::TopArgs),
     /// Send events to an app
     Events(events::EventsArgs),
     /// Say what this machine lacks, and the command that mends it
@@ -150,6 +153,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Grants(args) => grants::run(&args)?,
         Command::Logs(args) => logs::run(&args)?,
         Command::Activity(args) => activity::run(&args)?,
+        Command::Top(args) => top::run(&args)?,
         Command::Events(args) => events::run(&args)?,
         Command::Doctor(args) => return doctor::run(&args),
         Command::Completions(args) => completions::run(&args),

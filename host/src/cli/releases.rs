@@ -87,8 +87,8 @@ fn row(release: &Value, current: &str) -> Vec<String> {
     let mark = if name == current { " *" } else { "" };
     vec![
         format!("{name}{mark}"),
-        field(release, "state"),
-        field(release, "cause"),
+        if release["damaged"].is_string() { "damaged".to_owned() } else { field(release, "state") },
+        output::first_field(release, &["cause", "damaged"]),
         output::time(&field(release, "created_at")),
         field(release, "created_by"),
     ]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::output;
 use super::releases;
-use super::target::{RemoteApp, Target};
+use super::target::{RemoteApp, Target, is_stopped};
 
 const EXAMPLES: &str = "\
 The earlier release stays as it is: its bundle, config vars, formation and grants are copied into a new one, which is
@@ -30,15 +30,19 @@ pub(crate) struct RollbackArgs {
 pub(crate) fn run(args: &RollbackArgs) -> Result<(), Failure> {
     let app = args.target.change()?;
     let made = roll_back(&app, args.release)?;
-    app.show(&made, || Ok(format!("{}\n", text(&app, args.release, &made))))
+    app.show(&made, || Ok(format!("{}\n", text(&app, args.release, &made)?)))
 }
 
 fn roll_back(app: &RemoteApp, to: ReleaseNumber) -> Result<Value, Failure> {
     app.rolling_out(|| app.post("/rollback", Some(&json!({"release": to}))))
 }
 
-fn text(app: &RemoteApp, to: ReleaseNumber, made: &Value) -> String {
-    output::done(&format!("{} serves {}, which is what {to} was", app.name, releases::name(made)))
+fn text(app: &RemoteApp, to: ReleaseNumber, made: &Value) -> Result<String, Failure> {
+    let (name, release) = (&app.name, releases::name(made));
+    Ok(output::done(&match is_stopped(&app.get("")?) {
+        true => format!("{name} is stopped, and serves {release}, which is what {to} was, once it is started"),
+        false => format!("{name} serves {release}, which is what {to} was"),
+    }))
 }
 
 #[cfg(test)]
@@ -48,13 +52,16 @@ mod tests {
 
     #[test]
     fn a_rollback_names_the_release_that_serves_now() {
-        let host = FakeHost::answering([(200, json!({"release": 5, "name": "v5", "cause": "rollback to v3"}))]);
+        let made = json!({"release": 5, "name": "v5", "cause": "rollback to v3"});
+        let app = |state: &str| (200, json!({"state": state, "release": 5}));
+        let host = FakeHost::answering([(200, made), app("running"), app("stopped")]);
         let app = host.app("shop");
         let to = "v3".parse().unwrap();
         let made = roll_back(&app, to).unwrap();
         let asked = &host.asked()[0];
         assert_eq!((asked.line.as_str(), &asked.body), ("POST /v1/apps/shop/rollback", &json!({"release": 3})));
-        assert!(text(&app, to, &made).contains("shop serves v5, which is what v3 was"));
+        assert!(text(&app, to, &made).unwrap().contains("shop serves v5, which is what v3 was"));
+        assert!(text(&app, to, &made).unwrap().contains("once it is started"));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl RemoteApp {
 
     /// Makes a change that the host answers once it is rolled out, and shows that it is waited for.
     pub(crate) fn rolling_out<T>(&self, change: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-        let step = Step::spinner(&format!("rolling out a release of {}", self.name));
+        let step = Step::spinner(&format!("changing {}", self.name));
         let outcome = change();
         step.finish();
         outcome
@@ -107,11 +107,38 @@ impl RemoteApp {
             return;
         }
         // The change is made, so an answer that fails to come is no failure of it.
-        let serves = match self.get("").map(|app| output::release(&app, "release")) {
-            Ok(release) if release.is_empty() => "; its first release will have it".to_owned(),
-            Ok(release) => format!("; {} serves {release}", self.name),
-            Err(_) => String::new(),
-        };
-        output::note(&output::done(&format!("{what}{serves}")));
+        let since = self.get("").map(|app| self.since(&app)).unwrap_or_default();
+        output::note(&output::done(&format!("{what}{since}")));
+    }
+
+    /// Which release serves since a change, as the end of a sentence about it.
+    fn since(&self, app: &Value) -> String {
+        match output::release(app, "release").as_str() {
+            "" => "; its first release will have it".to_owned(),
+            release if is_stopped(app) => {
+                format!("; {} is stopped, and serves {release} once it is started", self.name)
+            }
+            release => format!("; {} serves {release}", self.name),
+        }
+    }
+}
+
+/// Whether an app, as the host shows it, waits for somebody to start it.
+pub(crate) fn is_stopped(app: &Value) -> bool {
+    output::field(app, "state") == "stopped"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeHost;
+    use serde_json::json;
+
+    #[test]
+    fn a_stopped_app_is_not_said_to_serve() {
+        let host = FakeHost::answering([]);
+        let since = |state: &str| host.app("shop").since(&json!({"state": state, "release": 4}));
+        assert_eq!(since("running"), "; shop serves v4");
+        assert_eq!(since("stopped"), "; shop is stopped, and serves v4 once it is started");
+        assert_eq!(host.app("shop").since(&json!({"state": "stopped"})), "; its first release will have it");
     }
 }

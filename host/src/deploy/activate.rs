@@ -99,6 +99,7 @@ impl Deployer {
             limits: manifest.limits.clone(),
             keyvalue,
             output,
+            may_use_reserve: entry.facts().app_type == AppType::Production,
             inherit_stdio: false,
         })
     }
@@ -175,7 +176,7 @@ impl fmt::Display for Started {
 
 /// Starts the instances that each process type is to have from the beginning, at least one, a few at a time.
 pub(super) async fn start_all(
-    share: &Share,
+    share: &Arc<Share>,
     planned: &mut [Planned],
     isolation: Isolation,
 ) -> Result<Started, Failure> {
@@ -196,7 +197,7 @@ pub(super) async fn start_all(
 }
 
 /// Asks each instance that was started whether it is well, and keeps those that are fit to serve.
-pub(super) async fn check_all(share: &Share, planned: &mut [Planned]) -> Result<(), Failure> {
+pub(super) async fn check_all(share: &Arc<Share>, planned: &mut [Planned]) -> Result<(), Failure> {
     for planned in planned.iter_mut() {
         let warm = std::mem::take(&mut planned.warm);
         let (name, process, program) = (&planned.name, &planned.process, &planned.program);
@@ -210,7 +211,7 @@ pub(super) async fn check_all(share: &Share, planned: &mut [Planned]) -> Result<
 /// Waits until an instance, or the one that follows it, is well. It is asked while its grace lasts, and a few times in
 /// any case.
 async fn well(
-    share: &Share,
+    share: &Arc<Share>,
     name: &ProcessName,
     process: &Process,
     program: &Program,
@@ -238,10 +239,11 @@ async fn well(
     }
 }
 
-async fn start(share: &Share, program: &Program) -> Result<Box<Instance>, Failure> {
+async fn start(share: &Arc<Share>, program: &Program) -> Result<Box<Instance>, Failure> {
     let limit = limits::HEALTH_TIME;
-    let program = program.clone();
-    let started = tokio::time::timeout(limit, share.run(Class::Pull, async move { program.start().await })).await;
+    let (owner, program) = (Arc::clone(share), program.clone());
+    let starting = share.run(Class::Pull, async move { owner.start(&program).await });
+    let started = tokio::time::timeout(limit, starting).await;
     started.map_or(Err(isopod_engine::Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
 }
 

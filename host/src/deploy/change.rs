@@ -14,7 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     DeployError, Deployer, Entry, Failure,
-    make::{Making, Wanted, back_to_before},
+    make::{Making, Wanted},
     verify::{self, Verified},
 };
 use crate::limits;
@@ -165,8 +165,8 @@ impl Deployer {
 
     pub(super) async fn stored(&self, release: Release) -> Result<Verified, Failure> {
         let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
-        let manifest: Manifest = release.manifest;
-        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest)).await;
+        let (manifest, snapshot) = (release.manifest, release.snapshot);
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
         verified.map_err(|e| Failure::Internal(e.to_string()))?
     }
 
@@ -193,18 +193,9 @@ impl Deployer {
             let Changed { verified, config, cause } = changed;
             let (wanted_for, asked_by) = (cause.clone(), by.clone());
             let wanted = Wanted { verified, config, cause, by };
-            let limit = deployer.0.parts.pushes.time_limit;
-            let preparing = tokio::time::timeout(limit, deployer.prepare(&making, wanted));
-            let prepared = deployer.unless_given_up(&entry, preparing).await;
-            let prepared = prepared.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit))));
-            let done = match prepared {
-                Ok(ready) => deployer.commit(&making, ready).await,
-                Err(failure) => Err(failure),
-            };
+            let preparing = deployer.prepare(&making, wanted);
+            let done = deployer.carry_out(&making, preparing, "the change was not rolled out").await;
             if let Err(failure) = &done {
-                back_to_before(&entry, "the change was not rolled out");
-                deployer.start_if_wanted(&entry);
-                making.failed(failure).await;
                 let text = format!("a change was not rolled out: {wanted_for}: {failure}");
                 let data = json!({ "code": failure.code(), "cause": wanted_for, "by": asked_by });
                 deployer.record(&entry, "change-failed", text, data).await;

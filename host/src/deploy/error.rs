@@ -15,6 +15,8 @@ pub(crate) enum DeployError {
     UnknownApp(AppName),
     #[error("there is an app `{0}` already")]
     AppExists(AppName),
+    #[error("the app `{0}` is being destroyed")]
+    BeingDestroyed(AppName),
     #[error("the type of `{app}` can't be changed while it is {state}")]
     NotStopped { app: AppName, state: AppState },
     #[error("`{0}` has no release yet, so there is nothing to start")]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId};
-use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Reason};
+use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Reason, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{
     DeployError, Deployer, Entry, Failure, Received,
     failpoint::reached,
-    make::{Making, Ready, Wanted, back_to_before},
+    make::{Making, Ready, Wanted},
     push::{LivePush, PushNow},
     verify::{self, Verified},
 };
@@ -61,7 +61,8 @@ impl Deployer {
         let room = Arc::clone(&self.0.room).try_acquire_owned();
         let room = room.map_err(|_| too_many(format!("{} pushes", self.0.parts.pushes.queued_max)))?;
 
-        let push = match self.0.parts.store.insert_push(new_push(app, by, idempotency)).await? {
+        let inserted = self.0.parts.store.insert_push(new_push(app, by, idempotency)).await;
+        let push = match inserted.map_err(|error| gone_meanwhile(app, error))? {
             Inserted::New(push) => push,
             // Somebody was not sure whether it had arrived.
             Inserted::Same(push) => {
@@ -102,7 +103,10 @@ impl Deployer {
         match self.create(app, app_type, "made by its first push", by).await {
             Ok(entry) => Ok((entry, received, true)),
             // Somebody else made it in the meantime.
-            Err(DeployError::AppExists(_)) => Ok((self.app(app)?, received, false)),
+            Err(DeployError::AppExists(_)) => {
+                let entry = self.app(app).map_err(|_| DeployError::BeingDestroyed(app.clone()))?;
+                Ok((entry, received, false))
+            }
             Err(error) => Err(error),
         }
     }
@@ -144,24 +148,8 @@ impl Deployer {
             // It was cancelled while it waited.
             return Ok(());
         }
-        let limit = self.0.parts.pushes.time_limit;
         let making = Making::new(Arc::clone(entry), self.0.parts.store.clone(), Some(Arc::clone(live)));
-        let preparing = tokio::time::timeout(limit, self.prepare_push(job, &making));
-        let prepared = self.unless_given_up(entry, preparing).await.and_then(|in_time| match in_time {
-            Ok(prepared) => prepared,
-            Err(_) => Err(Failure::TimeLimit(limit)),
-        });
-        // The commit is short and is never given up half-way.
-        let done = match prepared {
-            Ok(ready) => self.commit(&making, ready).await,
-            Err(failure) => Err(failure),
-        };
-        if let Err(failure) = &done {
-            back_to_before(entry, "the push failed");
-            self.start_if_wanted(entry);
-            making.failed(failure).await;
-        }
-        done
+        self.carry_out(&making, self.prepare_push(job, &making), "the push failed").await
     }
 
     /// Waits for something, but not longer than the host runs and the app is there.
@@ -236,6 +224,14 @@ async fn digest(received: &Received) -> Result<Digest, DeployError> {
     let read = tokio::task::spawn_blocking(move || std::fs::read(path).map(|bytes| Digest::of(&bytes))).await;
     let read = read.unwrap_or_else(|e| Err(std::io::Error::other(e)));
     read.map_err(|source| DeployError::Disk { doing: "the upload can't be read", source })
+}
+
+/// The app was there when the push came: if it is no more, somebody destroyed it in between.
+fn gone_meanwhile(app: &AppName, error: StoreError) -> DeployError {
+    match error {
+        StoreError::UnknownApp { .. } => DeployError::BeingDestroyed(app.clone()),
+        error => error.into(),
+    }
 }
 
 fn new_push(app: &AppName, by: &str, idempotency: Option<Idempotency>) -> NewPush {

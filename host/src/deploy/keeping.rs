@@ -1,4 +1,5 @@
-//! Owns what is thrown away: old releases, bundles that no release names any more, and compiled code of such bundles.
+//! Owns what is thrown away: old releases, bundles and snapshots that no release names any more, and compiled code of
+//! such.
 
 use std::collections::HashSet;
 
@@ -6,20 +7,21 @@ use isopod_policy::{
     AppName,
     retention::{StoredRelease, expired},
 };
-use isopod_store::{Control, Page, StoreError, remove_unused_files};
+use isopod_store::{Control, Digest, StoreError, remove_unused_files};
 use jiff::Timestamp;
 
 use super::Deployer;
 use crate::limits;
 
 impl Deployer {
-    /// Throws away what is not needed, now and then, until the host stops.
+    /// Throws away what is not needed, now and then, until the host stops. Begins at once, since a host that is started
+    /// more often than that must be tidied too; only once all apps are known, since what is theirs is not.
     pub(super) async fn keep_tidy(self) {
         loop {
-            tokio::time::sleep(limits::TIDY_INTERVAL).await;
             if let Err(error) = self.tidy().await {
                 tracing::warn!(%error, "old releases and bundles could not be removed");
             }
+            tokio::time::sleep(limits::TIDY_INTERVAL).await;
         }
     }
 
@@ -30,7 +32,7 @@ impl Deployer {
             releases += self.forget_releases(&entry.name).await?;
         }
         let bundles = store.remove_unused_blobs(limits::UNUSED_KEPT_FOR).await?;
-        let needed = self.needed_bundles().await?;
+        let needed = store.bundles_in_use().await?;
         let cache = store.folder().join("cache");
         let artefacts = remove_unused_files(&cache, move |name| is_of(name, &needed), limits::UNUSED_KEPT_FOR).await?;
         if releases + bundles + artefacts > 0 {
@@ -57,26 +59,10 @@ impl Deployer {
         }
         Ok(old.len())
     }
-
-    async fn needed_bundles(&self) -> Result<HashSet<String>, StoreError> {
-        let mut needed = HashSet::new();
-        for entry in self.apps(None, usize::MAX) {
-            let mut cursor = None;
-            loop {
-                let page = Page { cursor, limit: Some(limits::PAGE_ITEMS_MAX) };
-                let found = self.0.parts.store.releases(&entry.name, page).await?;
-                needed.extend(found.items.into_iter().map(|release| release.bundle.to_string()));
-                cursor = found.next;
-                if cursor.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(needed)
-    }
 }
 
 /// Whether a compiled file is of one of these bundles: its name begins with the bundle's digest.
-fn is_of(name: &str, bundles: &HashSet<String>) -> bool {
-    name.split(['-', '.']).next().is_some_and(|digest| bundles.contains(digest))
+fn is_of(name: &str, bundles: &HashSet<Digest>) -> bool {
+    let digest = name.split(['-', '.']).next().and_then(|digest| digest.parse().ok());
+    digest.is_some_and(|digest| bundles.contains(&digest))
 }

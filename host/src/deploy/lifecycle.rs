@@ -14,6 +14,9 @@ use super::{
 };
 use crate::{dispatch, limits, observe::logs::LogLine};
 
+/// The kind of the last entry in the activity of an app.
+pub(crate) const APP_DESTROYED: &str = "app-destroyed";
+
 impl Deployer {
     /// Makes an app.
     pub(crate) async fn create(
@@ -26,8 +29,10 @@ impl Deployer {
         self.still_open()?;
         // One at a time: two apps of one name must not get past each other.
         let _creating = self.0.creating.lock().await;
-        if self.0.apps.read().unwrap_or_else(PoisonError::into_inner).contains_key(name) {
-            return Err(DeployError::AppExists(name.clone()));
+        if let Some(known) = self.0.apps.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            let is_going = known.facts().deleted;
+            let refused = if is_going { DeployError::BeingDestroyed } else { DeployError::AppExists };
+            return Err(refused(name.clone()));
         }
         let new = NewApp { name: name.clone(), app_type, intended: Intended::Running, created_at: Timestamp::now() };
         let row = match self.0.parts.store.create_app(new).await {
@@ -90,9 +95,15 @@ impl Deployer {
     pub(crate) async fn set_cores(&self, name: &AppName, change: &Value, by: &str) -> Result<Arc<Entry>, DeployError> {
         self.still_open()?;
         let entry = self.app(name)?;
+        // One at a time: two changes at the same moment must not undo each other.
+        let _dividing = self.0.dividing.lock().await;
         let mut wanted = json!(entry.facts().cores);
         json_patch::merge(&mut wanted, change);
-        let said = serde_json::from_value::<CoresOverride>(wanted).map_err(|e| e.to_string());
+        let said = match wanted {
+            Value::Object(_) => serde_json::from_value::<CoresOverride>(wanted).map_err(|e| e.to_string()),
+            // A list could be read too, by the order of its numbers, which nobody should have to know.
+            _ => Err("they are written as an object".to_owned()),
+        };
         let said = said.and_then(|said| said.checked().map_err(|e| e.to_string()));
         let said = said.map_err(|why| DeployError::Cores { app: name.clone(), why })?;
         self.0.parts.store.set_app_cores(name, said, Timestamp::now()).await?;
@@ -191,6 +202,9 @@ impl Deployer {
         }
         self.0.apps.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         tracing::info!(app = %name, by, "an app was deleted with its data");
+        // Nothing of it is stored, since the activity of an app goes with it: this is for those who follow it.
+        let text = "destroyed with all it had: asked for".to_owned();
+        self.tell(self.activity_of(&entry, APP_DESTROYED, text, json!({ "by": by })));
         Ok(())
     }
 
@@ -234,15 +248,18 @@ impl Deployer {
                 settle(entry, AppEvent::Serving, &format!("{release} serves"));
                 self.refresh_from(entry, release).await;
             }
-            Err(failure) => {
-                let reason = format!("{}: {failure}", failure.code());
-                entry.log.write(LogLine::host(&entry.name, format!("{release} can't be started: {reason}")));
-                drop(entry.traffic.set_stopped(format!("the app is in error: {}", failure.cause())));
-                settle(entry, AppEvent::Failed(failure.cause()), &reason);
-                let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
-                self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;
-            }
+            Err(failure) => self.cannot_serve(entry, release, &failure).await,
         }
+    }
+
+    /// The app has a release that can't be loaded: it is in error, and says why.
+    pub(super) async fn cannot_serve(&self, entry: &Entry, release: ReleaseNumber, failure: &Failure) {
+        let reason = format!("{}: {failure}", failure.code());
+        entry.log.write(LogLine::host(&entry.name, format!("{release} can't be started: {reason}")));
+        drop(entry.traffic.set_stopped(format!("the app is in error: {}", failure.cause())));
+        settle(entry, AppEvent::Failed(failure.cause()), &reason);
+        let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
+        self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;
     }
 
     /// A stop, or a crash of the host, right after a swap does not end the watch over the new release: it is watched anew,
@@ -271,9 +288,9 @@ impl Deployer {
             let reason = release.reason.map_or_else(|| release.state.to_string(), |reason| reason.detail);
             return Err(Failure::StoppedForGood { release: number, reason });
         }
-        let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
-        let manifest = release.manifest;
-        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest)).await;
+        let bytes = self.code_of(&release).await?;
+        let (manifest, snapshot) = (release.manifest, release.snapshot);
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
         let Verified { component, info, manifest, .. } = verified.map_err(|e| Failure::Internal(e.to_string()))??;
         let app_type = entry.facts().app_type;
         let compiled = self.compile(&component, app_type).await?;

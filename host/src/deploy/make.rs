@@ -29,10 +29,10 @@ pub(super) struct Wanted {
 
 /// A release on its way into service.
 pub(super) struct Making {
-    entry: Arc<Entry>,
+    pub(super) entry: Arc<Entry>,
     store: Store,
     /// The push that asked for it, whose log is told and whose states follow.
-    push: Option<Arc<LivePush>>,
+    pub(super) push: Option<Arc<LivePush>>,
     number: OnceLock<ReleaseNumber>,
 }
 
@@ -84,7 +84,7 @@ impl Making {
     }
 
     /// Marks the release as failed, if it got as far as having a number.
-    pub(super) async fn failed(&self, failure: &Failure) {
+    async fn failed(&self, failure: &Failure) {
         let Some(number) = self.number.get() else { return };
         let event = if failure.is_of_build() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
         let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
@@ -96,19 +96,46 @@ impl Making {
 }
 
 impl Deployer {
+    /// Carries out the making of a release, or leaves the app as it was before: `given_up` says so in its activity.
+    pub(super) async fn carry_out(
+        &self,
+        making: &Making,
+        preparing: impl Future<Output = Result<Ready, Failure>>,
+        given_up: &str,
+    ) -> Result<(), Failure> {
+        let limit = self.0.parts.pushes.time_limit;
+        let prepared = self.unless_given_up(&making.entry, tokio::time::timeout(limit, preparing)).await;
+        let done = match prepared.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit)))) {
+            // The commit is short and is never given up half-way.
+            Ok(ready) => self.commit(making, ready).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = &done {
+            back_to_before(&making.entry, given_up);
+            self.start_if_wanted(&making.entry);
+            making.failed(failure).await;
+        }
+        done
+    }
+
     /// Makes a release ready, changing nothing of what serves.
     pub(super) async fn prepare(&self, making: &Making, wanted: Wanted) -> Result<Ready, Failure> {
         let Wanted { verified, config, cause, by } = wanted;
-        let Verified { component, info, manifest, .. } = verified;
         let (entry, control) = (&making.entry, &self.0.parts.store);
-        let formation = verify::formation_of(&manifest, &info.entries)?;
+        let formation = verify::formation_of(&verified.manifest, &verified.info.entries)?;
+        // What the new release is compared with, and gone back to.
+        drop(self.serving(entry).await);
 
         making.push_step(PushEvent::Build).await?;
+        let image = self.image(making, &verified).await?;
+        let Verified { component, info, manifest, .. } = verified;
+        let code = image.as_ref().map_or(&component, |image| &image.component);
         let begun = std::time::Instant::now();
         let bundle: Digest = info.digest.parse().map_err(|_| Failure::Internal("a digest is none".to_owned()))?;
         let release = NewRelease {
             app: entry.name.clone(),
             bundle,
+            snapshot: image.as_ref().map(|image| image.digest.clone()),
             manifest: manifest.clone(),
             config: config.clone(),
             cause: cause.clone(),
@@ -122,7 +149,7 @@ impl Deployer {
             Ok::<_, StoreError>(*making.number.get_or_init(|| release.number))
         };
         let (compiled, stored, made) =
-            tokio::join!(self.compile(&component, app_type), control.blobs().put(component.clone()), made);
+            tokio::join!(self.compile(code, app_type), control.blobs().put(component.clone()), made);
         let number = made?;
         stored?;
         let compiled = compiled?;
@@ -149,7 +176,7 @@ impl Deployer {
     }
 
     /// Stores that a release is the current one, and lets it serve. Short, and never given up half-way.
-    pub(super) async fn commit(&self, making: &Making, ready: Ready) -> Result<(), Failure> {
+    async fn commit(&self, making: &Making, ready: Ready) -> Result<(), Failure> {
         let Ready { number, manifest, config, size_bytes, cause, by, running, storing } = ready;
         let entry = &making.entry;
         let _alone = entry.commit.lock().await;
@@ -259,7 +286,7 @@ fn begin_deploying(entry: &Entry, cause: &str) -> Result<(), Failure> {
 }
 
 /// The app is again what it was before: it serves the release it has, or it is stopped.
-pub(super) fn back_to_before(entry: &Entry, cause: &str) {
+fn back_to_before(entry: &Entry, cause: &str) {
     if entry.facts().state != AppState::Deploying {
         return;
     }

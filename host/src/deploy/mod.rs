@@ -8,6 +8,7 @@ mod entry;
 mod error;
 mod failpoint;
 mod freeze;
+mod image;
 mod job;
 mod keeping;
 mod lifecycle;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     change::Change,
     entry::{BuildError, Entry},
     error::{DeployError, Failure},
+    lifecycle::APP_DESTROYED,
     push::{PushNow, Step},
     receive::{Received, Upload},
     restore::Restored,
@@ -61,6 +63,8 @@ pub(crate) struct Parts {
     /// What apps divide among them, and how many cores each gets of it.
     pub(crate) machine: dispatch::Machine,
     pub(crate) cores: Cores,
+    /// Over which the peak of a pool counts for its size.
+    pub(crate) scale_window: Duration,
     /// How long an app goes unasked before it is frozen.
     pub(crate) freeze_after: Duration,
 }
@@ -78,6 +82,8 @@ struct Shared {
     parts: Parts,
     apps: RwLock<BTreeMap<AppName, Arc<Entry>>>,
     creating: tokio::sync::Mutex<()>,
+    /// Held while the cores of an app change.
+    dividing: tokio::sync::Mutex<()>,
     live: Mutex<HashMap<PushId, Arc<LivePush>>>,
     /// Room for pushes that wait or run.
     room: Arc<Semaphore>,
@@ -107,6 +113,7 @@ impl Deployer {
         let deployer = Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),
+            dividing: tokio::sync::Mutex::new(()),
             live: Mutex::default(),
             room: Arc::new(Semaphore::new(parts.pushes.queued_max)),
             running: Arc::new(Semaphore::new(parts.pushes.parallel)),
@@ -126,7 +133,6 @@ impl Deployer {
         deployer.in_background(deployer.clone().keep_schedules());
         deployer.in_background(deployer.clone().keep_frozen());
         deployer.in_background(deployer.clone().keep_sizes());
-        deployer.in_background(deployer.clone().keep_tidy());
         deployer.in_background(deployer.clone().keep_usage());
         Ok(deployer)
     }

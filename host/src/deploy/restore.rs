@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
-use isopod_policy::{AppEvent, AppName, ProcessName, PushEvent, ReleaseEvent};
+use isopod_policy::{AppEvent, AppName, AppState, ProcessName, PushEvent, ReleaseEvent};
 use isopod_store::{App, Control, Intended, NewActivity, Page, Push, Reason, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
@@ -26,6 +26,9 @@ impl Deployer {
             let stopped = row.intended == Intended::Stopped;
             let entry = self.enter(row);
             entry.facts().fired.extend(fired.remove(&entry.name).unwrap_or_default());
+            if wanted && self.stays_cold(&entry).await? {
+                continue;
+            }
             if wanted {
                 settle(&entry, AppEvent::Start, "the host has started");
                 drop(entry.traffic.set_stopped("the host has just started and the app is being brought back"));
@@ -35,6 +38,35 @@ impl Deployer {
             }
         }
         Ok(Restored { deployer: self.clone(), entries })
+    }
+
+    /// Leaves an app cold whose release has nothing to do until somebody asks for it, so that starting the host takes no
+    /// longer for it than reading a row. For its users it runs, as it did before.
+    async fn stays_cold(&self, entry: &Arc<Entry>) -> Result<bool, DeployError> {
+        let (number, app_type) = {
+            let facts = entry.facts();
+            (facts.release, facts.app_type)
+        };
+        let Some(number) = number else { return Ok(false) };
+        let release = match self.0.parts.store.release(&entry.name, number).await {
+            Ok(Some(release)) => release,
+            // The usual way to start says what is wrong with it.
+            Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        // A release right after its swap is watched anew, for which it has to run.
+        let is_new = Timestamp::now().duration_since(release.updated_at).unsigned_abs() < limits::RELEASE_FRESH;
+        if is_new || release.state.is_final() || !release.manifest.sleeps(app_type) {
+            return Ok(false);
+        }
+        {
+            let mut facts = entry.facts();
+            facts.state = AppState::Running;
+            facts.config = release.config;
+        }
+        entry.traffic.install_cold(number);
+        self.schedule(entry, &release.manifest);
+        Ok(true)
     }
 
     async fn stored_apps(&self) -> Result<Vec<App>, DeployError> {
@@ -116,7 +148,7 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    /// Brings them up, a bounded number at a time.
+    /// Brings them up, a bounded number at a time, and then throws away what none of them needs.
     pub(crate) async fn bring_up(self) {
         let begun = Instant::now();
         let deployer = &self.deployer;
@@ -125,5 +157,6 @@ impl Restored {
             .await;
         let duration_ms = begun.elapsed().as_millis();
         tracing::info!(apps = self.entries.len(), duration_ms, "the apps are brought back");
+        deployer.in_background(deployer.clone().keep_tidy());
     }
 }

@@ -2,7 +2,7 @@
 //! load no longer needs, and records each change with its reason and numbers. Growing is not its work: a job that finds
 //! no free instance starts one itself.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -12,21 +12,22 @@ use crate::{dispatch::Rescaled, limits};
 impl Deployer {
     /// Looks after the sizes of all pools until the host stops.
     pub(super) async fn keep_sizes(self) {
+        let window = self.0.parts.scale_window;
         loop {
-            tokio::time::sleep(limits::SCALE_LOOK).await;
+            tokio::time::sleep(limits::SCALE_LOOK.min(window / 4)).await;
             let now = Instant::now();
             for entry in self.apps(None, usize::MAX) {
                 let Some(running) = entry.traffic.awake() else { continue };
                 entry.traffic.share().look(now);
-                for rescaled in running.rescaled(now) {
-                    self.record_scale(&entry, rescaled).await;
+                for rescaled in running.rescaled(now, window) {
+                    self.record_scale(&entry, rescaled, window).await;
                 }
             }
         }
     }
 
-    async fn record_scale(&self, entry: &Entry, rescaled: Rescaled) {
-        let text = explain(&rescaled);
+    async fn record_scale(&self, entry: &Entry, rescaled: Rescaled, window: Duration) {
+        let text = explain(&rescaled, window);
         let Rescaled { process, scale, from, to, peak, waiting } = rescaled;
         let data = json!({
             "process": process, "from": from, "to": to, "min": scale.min, "max": scale.max, "peak": peak,
@@ -36,7 +37,7 @@ impl Deployer {
     }
 }
 
-fn explain(rescaled: &Rescaled) -> String {
+fn explain(rescaled: &Rescaled, window: Duration) -> String {
     let Rescaled { process, scale, from, to, peak, waiting } = rescaled;
     let range = format!("of {}..{}", scale.min, scale.max);
     match (to > from, waiting) {
@@ -47,8 +48,9 @@ fn explain(rescaled: &Rescaled) -> String {
             )
         }
         (false, _) => {
+            let window = window.as_secs();
             format!(
-                "{process} shrank from {from} to {to} instances {range}: at most {peak} jobs ran at one time in the last minute"
+                "{process} shrank from {from} to {to} instances {range}: at most {peak} jobs ran at one time in the last {window} s"
             )
         }
     }
@@ -58,6 +60,8 @@ fn explain(rescaled: &Rescaled) -> String {
 mod tests {
     use super::*;
     use isopod_policy::Scale;
+
+    const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_decision_is_told_with_its_numbers() {
@@ -69,8 +73,11 @@ mod tests {
             peak: 10,
             waiting: 14,
         };
-        assert_eq!(explain(&grown), "web grew from 1 to 10 instances of 1..10: 10 jobs ran at one time, 14 waited");
+        assert_eq!(
+            explain(&grown, MINUTE),
+            "web grew from 1 to 10 instances of 1..10: 10 jobs ran at one time, 14 waited"
+        );
         let shrunk = Rescaled { from: 10, to: 3, peak: 3, waiting: 0, ..grown };
-        assert!(explain(&shrunk).ends_with("at most 3 jobs ran at one time in the last minute"));
+        assert!(explain(&shrunk, MINUTE).ends_with("at most 3 jobs ran at one time in the last 60 s"));
     }
 }

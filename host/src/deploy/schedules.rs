@@ -8,7 +8,7 @@ use std::{
 };
 
 use isopod_engine::Event;
-use isopod_policy::{AppName, Entry as ProcessEntry, Manifest, ProcessName, RequestId, Schedule, due};
+use isopod_policy::{AppName, Entry as ProcessEntry, Manifest, ProcessName, RequestId, Schedule, counted_since, due};
 use isopod_store::Control;
 use jiff::Timestamp;
 use serde_json::json;
@@ -50,6 +50,7 @@ impl Schedules {
         let (mut firings, mut soonest) = (Vec::new(), limits::SCHEDULE_LOOK);
         for (app, scheduled) in self.lock().iter_mut() {
             for scheduled in scheduled {
+                scheduled.last = counted_since(scheduled.last, now);
                 let found = due(Some(scheduled.last), now, &scheduled.schedule);
                 if found.fire_now {
                     scheduled.last = now;
@@ -126,7 +127,7 @@ impl Deployer {
         if let Err(error) = self.0.parts.store.schedule_fired(&app, &process, at).await {
             tracing::warn!(%app, %process, %error, "the firing of a schedule could not be stored");
         }
-        let Some(running) = entry.traffic.serving() else { return };
+        let Ok(running) = self.serving(&entry).await else { return };
         let outcome = match kind {
             ProcessEntry::Command if running.run_command(&process) => Ok(()),
             ProcessEntry::Command => Err("the run before still goes on, so this one is left out".to_owned()),

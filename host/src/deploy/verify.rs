@@ -7,6 +7,7 @@ use isopod_policy::{
     BundleError, BundleKind, Grants, Manifest, bundle,
     formation::{self, Exported, Formation},
 };
+use isopod_store::Digest;
 
 use super::Failure;
 
@@ -19,6 +20,8 @@ pub(super) struct Verified {
     pub(super) info: ComponentInfo,
     /// What the app will be given: the bundle's own manifest, or the one it has.
     pub(super) manifest: Manifest,
+    /// The snapshot that the release has which this was stored with.
+    pub(super) snapshot: Option<Digest>,
     /// Whether the manifest came with the bundle.
     pub(super) has_manifest: bool,
 }
@@ -48,12 +51,12 @@ pub(super) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Res
         None => present,
     };
     formation_of(&manifest, &info.entries)?;
-    Ok(Verified { component: component.into(), info, manifest, has_manifest })
+    Ok(Verified { component: component.into(), info, manifest, snapshot: None, has_manifest })
 }
 
-/// Reads a component that was stored with its manifest.
-pub(super) fn stored(component: Vec<u8>, manifest: Manifest) -> Result<Verified, Failure> {
-    verify(BundleKind::Component, component, manifest)
+/// Reads a component that was stored with its manifest, and maybe with a snapshot.
+pub(super) fn stored(component: Vec<u8>, manifest: Manifest, snapshot: Option<Digest>) -> Result<Verified, Failure> {
+    Ok(Verified { snapshot, ..verify(BundleKind::Component, component, manifest)? })
 }
 
 /// The processes that an app runs: those of its manifest, or `web` and `worker` by what the component can do.

@@ -1,4 +1,5 @@
-//! Owns fetching releases that somebody visits by their own URLs while another one serves.
+//! Owns fetching releases that somebody visits by their own URLs while another one serves, and those that nobody
+//! has asked for since the host started.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use isopod_policy::ReleaseState;
 use isopod_store::Control;
 use tokio::sync::mpsc;
 
-use super::Deployer;
+use super::{Deployer, Entry};
 use crate::dispatch::{NoVisit, Running, Visit};
 
 impl Deployer {
@@ -39,8 +40,25 @@ impl Deployer {
                 return Err(NoVisit::Unknown(format!("{number} is in {}{why}", release.state)));
             }
         }
-        let loaded = self.load(&entry, number).await;
-        let running = loaded.map_err(|failure| NoVisit::Unavailable(format!("{}: {failure}", failure.code())))?;
-        Ok(Arc::new(running))
+        let is_asked_for = || entry.traffic.cold() == Some(number);
+        match self.load(&entry, number).await {
+            Ok(running) => {
+                let running = Arc::new(running);
+                // False for one that is only visited.
+                entry.traffic.warm_up(&running);
+                Ok(running)
+            }
+            Err(failure) => {
+                if is_asked_for() {
+                    self.cannot_serve(&entry, number, &failure).await;
+                }
+                Err(NoVisit::Unavailable(format!("{}: {failure}", failure.code())))
+            }
+        }
+    }
+
+    /// The release that serves an app, thawed or loaded if need be; else why none does.
+    pub(crate) async fn serving(&self, entry: &Entry) -> Result<Arc<Running>, String> {
+        self.0.parts.directory.serving(&entry.traffic).await
     }
 }

@@ -8,7 +8,7 @@ use super::{
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    After, Answer, Event, Fault, Handled, Instance, Level, OutputLine, ReplyBody, RequestBody, Stream,
+    After, Answer, BodyTrouble, Event, Fault, Handled, Instance, Level, OutputLine, ReplyBody, RequestBody, Stream,
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName};
@@ -41,7 +41,8 @@ impl Running {
         request_id: impl Id,
     ) -> Result<Response<ReplyBody>, Refused> {
         let pool = self.http.as_ref().ok_or(Refused::NoProcess("HTTP requests"))?;
-        within(pool, request_id.clone(), async {
+        let trouble = request.body().trouble();
+        within(pool, request_id.clone(), trouble, async {
             let lease = pool.lease(Class::Pull, held(&request)).await?;
             answer(pool, lease, request, request_id).await
         })
@@ -59,7 +60,8 @@ impl Running {
         if pool.entry() != isopod_policy::Entry::Http {
             return Err(Refused::NoProcess("HTTP requests"));
         }
-        within(pool, request_id.clone(), async {
+        let trouble = request.body().trouble();
+        within(pool, request_id.clone(), trouble, async {
             let lease = pool.lease_of(id, held(&request)).await.ok_or(Refused::NoInstance)??;
             answer(pool, lease, request, request_id).await
         })
@@ -109,7 +111,7 @@ async fn answer(
 }
 
 async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, Refused> {
-    within(pool, request_id.clone(), async {
+    within(pool, request_id.clone(), None, async {
         let mut lease = pool.lease(class, event.data.as_ref().map_or(0, |data| data.len() as u64)).await?;
         let work = async move {
             let (handled, instance) = match lease.instance().await {
@@ -130,19 +132,28 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
 fn held(request: &Request<RequestBody>) -> u64 {
     match request.body() {
         RequestBody::Full(body) => body.size_hint().lower(),
-        RequestBody::Incoming { .. } => 0,
+        RequestBody::Incoming(_) => 0,
     }
 }
 
 async fn within<T>(
     pool: &Pool,
     request_id: impl Id,
+    trouble: Option<BodyTrouble>,
     job: impl Future<Output = Result<T, Refused>>,
 ) -> Result<T, Refused> {
     let limit = pool.program().sandbox().limits.request_timeout;
-    let outcome = timeout(limit, job).await.unwrap_or(Err(Refused::Fault(Fault::Timeout { limit })));
-    if let Err(Refused::Fault(fault)) = &outcome {
+    let outcome = timeout(limit, job).await.unwrap_or_else(|_| {
+        trouble.iter().for_each(BodyTrouble::time_is_over);
+        Err(Refused::Fault(Fault::Timeout { limit }))
+    });
+    // Whatever the app made of half a body: it was the client's.
+    let was_the_client = trouble.is_some_and(|trouble| trouble.found().is_some());
+    if let Err(Refused::Fault(fault)) = &outcome
+        && !was_the_client
+    {
         report(pool, fault, request_id.as_ref());
+        pool.share().make_room_after(fault, pool.program());
     }
     outcome
 }

@@ -150,9 +150,16 @@ impl Command {
         outcome
     }
 
+    pub(super) fn has(&self, id: &InstanceId) -> bool {
+        self.copy(id).is_some()
+    }
+
     pub(super) fn restart(&self, id: &InstanceId) -> bool {
-        let found = self.copies.iter().find(|copy| copy.place.lock().unwrap_or_else(PoisonError::into_inner).id == *id);
-        found.map(|copy| copy.again.notify_one()).is_some()
+        self.copy(id).map(|copy| copy.again.notify_one()).is_some()
+    }
+
+    fn copy(&self, id: &InstanceId) -> Option<&Copy> {
+        self.copies.iter().find(|copy| copy.place.lock().unwrap_or_else(PoisonError::into_inner).id == *id)
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {

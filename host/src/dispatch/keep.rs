@@ -30,8 +30,9 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
     let mut begun = Instant::now();
     loop {
         while pool.live() < pool.warm_min() {
-            let program = pool.program().clone();
-            let ended = match pool.share().run(Class::Pull, async move { program.start().await }).await.0 {
+            let starting = Arc::clone(&pool);
+            let start = async move { starting.share().start(starting.program()).await };
+            let ended = match pool.share().run(Class::Pull, start).await.0 {
                 Ok(instance) => {
                     pool.add(instance);
                     begun = Instant::now();

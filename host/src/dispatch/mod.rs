@@ -84,6 +84,8 @@ pub(crate) struct App {
     visited: Visited,
     /// Held by whoever thaws the release, so that one does it for all who come at the same moment.
     thawing: Mutex<()>,
+    /// The same for whoever has it loaded.
+    waking: tokio::sync::Mutex<()>,
 }
 
 /// What an app does with a job.
@@ -92,14 +94,20 @@ enum Serving {
     Release(Arc<Running>),
     /// It thaws this release, and gives it to that.
     Frozen(Frozen),
+    /// It has this release loaded first: nobody has asked for it since the host started.
+    Cold(ReleaseNumber),
     /// It refuses it, for this reason.
     Nothing { reason: String },
 }
 
 /// Whether an app can take a job.
-pub(crate) enum Availability {
+enum Availability {
     Ready(Arc<Running>),
-    Unavailable { reason: String },
+    /// Once this release is loaded.
+    Cold(ReleaseNumber),
+    Unavailable {
+        reason: String,
+    },
 }
 
 impl App {
@@ -112,6 +120,7 @@ impl App {
             build_error: ArcSwapOption::empty(),
             visited: Visited::default(),
             thawing: Mutex::new(()),
+            waking: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -138,6 +147,30 @@ impl App {
         self.serve(Serving::Release(running))
     }
 
+    /// Serves this release from now on, which is loaded when somebody first asks for it.
+    pub(crate) fn install_cold(&self, release: ReleaseNumber) {
+        drop(self.serve(Serving::Cold(release)));
+    }
+
+    /// Serves a release that was loaded because the app was cold. False if it is so no longer.
+    pub(crate) fn warm_up(&self, running: &Arc<Running>) -> bool {
+        let before = self.serving.load_full();
+        let Serving::Cold(release) = *before else { return false };
+        if running.release() != Some(release) {
+            return false;
+        }
+        let replaced = self.serving.compare_and_swap(&before, Arc::new(Serving::Release(Arc::clone(running))));
+        Arc::ptr_eq(&replaced, &before)
+    }
+
+    /// The release that is to be loaded when somebody asks.
+    pub(crate) fn cold(&self) -> Option<ReleaseNumber> {
+        match **self.serving.load() {
+            Serving::Cold(release) => Some(release),
+            Serving::Release(_) | Serving::Frozen(_) | Serving::Nothing { .. } => None,
+        }
+    }
+
     /// Serves nothing from now on. What was accepted is finished by the release that is handed back.
     pub(crate) fn set_stopped(&self, reason: impl Into<String>) -> Option<Arc<Running>> {
         self.visited.forget_all();
@@ -149,7 +182,7 @@ impl App {
             Serving::Release(running) => Some(Arc::clone(running)),
             // Whoever replaces a release may want it back.
             Serving::Frozen(frozen) => frozen.thaw(&self.share).ok().map(Arc::new),
-            Serving::Nothing { .. } => None,
+            Serving::Cold(_) | Serving::Nothing { .. } => None,
         }
     }
 
@@ -157,22 +190,22 @@ impl App {
     pub(crate) fn awake(&self) -> Option<Arc<Running>> {
         match &**self.serving.load() {
             Serving::Release(running) => Some(Arc::clone(running)),
-            Serving::Frozen(_) | Serving::Nothing { .. } => None,
+            Serving::Frozen(_) | Serving::Cold(_) | Serving::Nothing { .. } => None,
         }
     }
 
-    /// The release that serves, thawed if need be.
+    /// The release that serves, thawed if need be; none while it still has to be loaded.
     pub(crate) fn serving(&self) -> Option<Arc<Running>> {
         match self.availability() {
             Availability::Ready(running) => Some(running),
-            Availability::Unavailable { .. } => None,
+            Availability::Cold(_) | Availability::Unavailable { .. } => None,
         }
     }
 
     /// Whether a release serves, frozen or not.
     pub(crate) fn is_up(&self) -> bool {
         match **self.serving.load() {
-            Serving::Release(_) | Serving::Frozen(_) => true,
+            Serving::Release(_) | Serving::Frozen(_) | Serving::Cold(_) => true,
             Serving::Nothing { .. } => false,
         }
     }
@@ -181,6 +214,7 @@ impl App {
     pub(crate) fn frozen(&self) -> Option<ReleaseNumber> {
         match &**self.serving.load() {
             Serving::Frozen(frozen) => Some(frozen.release()),
+            Serving::Cold(release) => Some(*release),
             Serving::Release(_) | Serving::Nothing { .. } => None,
         }
     }
@@ -203,6 +237,7 @@ impl App {
         let frozen = match &*before {
             Serving::Frozen(frozen) => frozen,
             Serving::Release(running) => return Availability::Ready(Arc::clone(running)),
+            Serving::Cold(release) => return Availability::Cold(*release),
             Serving::Nothing { reason } => return Availability::Unavailable { reason: reason.clone() },
         };
         match frozen.thaw(&self.share) {
@@ -228,10 +263,11 @@ impl App {
         self.running().into_iter().find(|running| running.has_instance(id))
     }
 
-    pub(crate) fn availability(&self) -> Availability {
+    fn availability(&self) -> Availability {
         match &**self.serving.load() {
             Serving::Release(running) => Availability::Ready(Arc::clone(running)),
             Serving::Frozen(_) => self.thaw(),
+            Serving::Cold(release) => Availability::Cold(*release),
             Serving::Nothing { reason } => Availability::Unavailable { reason: reason.clone() },
         }
     }

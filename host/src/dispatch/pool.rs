@@ -26,11 +26,14 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
+
+/// How many parts a window of the peaks has.
+const PARTS: u32 = isopod_policy::limits::SCALE_WINDOW_PARTS as u32;
 
 /// A process type that answers somebody: HTTP requests or events.
 pub(crate) struct Pool {
@@ -43,6 +46,8 @@ pub(crate) struct Pool {
     queue_max: u32,
     failures: AtomicU64,
     state: Mutex<State>,
+    /// Whether jobs wait that somebody waits for, to be seen without the lock.
+    is_crowded: Arc<AtomicBool>,
     /// Told whenever the last lease is back.
     idle: Notify,
     /// Told whenever an instance is gone, for whoever keeps some warm.
@@ -87,6 +92,7 @@ pub(crate) struct Tally {
 /// What a pool is doing in one class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Load {
+    pub(crate) cores: u32,
     pub(crate) active: u32,
     pub(crate) waiting: u32,
 }
@@ -134,6 +140,7 @@ impl Pool {
             share,
             failures: AtomicU64::new(0),
             state: Mutex::new(state),
+            is_crowded: Arc::default(),
             idle: Notify::new(),
             ended: Notify::new(),
         }
@@ -155,13 +162,22 @@ impl Pool {
         &self.program
     }
 
+    pub(super) fn is_crowded(&self) -> &Arc<AtomicBool> {
+        &self.is_crowded
+    }
+
     pub(super) fn share(&self) -> &Arc<Share> {
         &self.share
     }
 
     /// How many jobs of a class run at one time.
-    fn cores(&self, class: Class) -> u32 {
+    pub(super) fn cores(&self, class: Class) -> u32 {
         self.share.cores(class).min(self.scale.max)
+    }
+
+    /// Takes one of the app's cores for a job, if there is one and the pool may have another instance at work.
+    fn take_core(&self, state: &State, class: Class) -> bool {
+        state.busy[at(class)] < self.scale.max && self.share.take_core(class)
     }
 
     /// How many instances are kept even when nobody asks.
@@ -202,15 +218,18 @@ impl Pool {
         let begun = Instant::now();
         let turn = {
             let mut state = self.lock();
-            if state.busy[at(class)] < self.cores(class) {
-                let index = match state.free.pop_back() {
-                    Some(index) => index,
-                    None => state.make_place(&self.process),
-                };
+            if self.take_core(&state, class) {
+                let index = state.any_free(&self.process);
                 return Ok(self.take(&mut state, index, class, begun));
             }
-            self.wait(&mut state.queues[at(class)], class, bytes, begun)?
+            let turn = self.wait(&mut state.queues[at(class)], class, bytes, begun)?;
+            if class == Class::Pull {
+                self.is_crowded.store(true, Ordering::Relaxed);
+            }
+            turn
         };
+        // A core that another of the app's pools gave back meanwhile told nobody of it.
+        self.let_in();
         self.turn(turn, class).await
     }
 
@@ -219,6 +238,7 @@ impl Pool {
         let mut state = self.lock();
         let at = state.free.iter().rposition(|&index| state.places[index].instance.is_some())?;
         let index = state.free.remove(at)?;
+        self.share.take_any_core(Class::Pull);
         let mut lease = self.take(&mut state, index, Class::Pull, Instant::now());
         lease.counts = false;
         Some(lease)
@@ -232,6 +252,7 @@ impl Pool {
             let (index, _) = state.places.iter().find(|(_, place)| place.id == *id)?;
             if let Some(at) = state.free.iter().position(|&free| free == index) {
                 state.free.remove(at);
+                self.share.take_any_core(class);
                 return Some(Ok(self.take(&mut state, index, class, begun)));
             }
             match self.wait(&mut state.places[index].waiting, class, bytes, begun) {
@@ -244,7 +265,7 @@ impl Pool {
 
     fn wait(&self, queue: &mut Queue, class: Class, bytes: u64, begun: Instant) -> Result<Turn, QueueFull> {
         queue
-            .join(self.queue_max, self.share.machine(), bytes, begun)
+            .join(self.queue_max, (&self.share, class), bytes, begun)
             .map_err(|limit| self.full(class, queue.len(), limit))
     }
 
@@ -258,12 +279,12 @@ impl Pool {
         let mut unwanted = Vec::new();
         let mut state = self.lock();
         for class in CLASSES {
-            while state.busy[at(class)] < self.cores(class) && !state.queues[at(class)].is_empty() {
-                let index = state.free.pop_back().unwrap_or_else(|| state.make_place(&self.process));
-                let Some((turn, begun)) = state.queues[at(class)].next(self.share.machine()) else {
-                    state.free.push_front(index);
+            while !state.queues[at(class)].is_empty() && self.take_core(&state, class) {
+                let Some((turn, begun)) = state.queues[at(class)].next(&self.share, class) else {
+                    self.share.give_core_back(class);
                     break;
                 };
+                let index = state.any_free(&self.process);
                 let lease = self.take(&mut state, index, class, begun);
                 unwanted.extend(turn.send(lease).err().map(Lease::unused));
             }
@@ -294,6 +315,17 @@ impl Pool {
         ended.is_some()
     }
 
+    /// Ends one instance that has nothing to do and that is kept for nothing but the next job; false if there is none.
+    pub(super) fn end_one_spare(&self) -> bool {
+        let mut state = self.lock();
+        if state.live() <= self.warm_min() {
+            return false;
+        }
+        let ended = state.end_one_idle();
+        drop(state);
+        ended.is_some()
+    }
+
     /// Waits until no lease is out and no job waits.
     pub(super) async fn drained(&self) {
         loop {
@@ -314,19 +346,19 @@ impl Pool {
     /// What it is doing in one class.
     pub(super) fn load(&self, class: Class) -> Load {
         let state = self.lock();
-        Load { active: state.busy[at(class)], waiting: state.queues[at(class)].waiting() }
+        Load { cores: self.scale.max, active: state.busy[at(class)], waiting: state.queues[at(class)].waiting() }
     }
 
     /// Ends instances that the load of the last minute had no need of, and tells how its size has changed since it last
     /// told.
-    pub(super) fn look(&self, now: Instant) -> Option<Rescaled> {
+    pub(super) fn look(&self, now: Instant, window: Duration) -> Option<Rescaled> {
         if self.scale.is_fixed() || self.isolation == Isolation::Request {
             return None;
         }
         let mut ended = Vec::new();
         let mut state = self.lock();
         let busy = state.busy.iter().sum();
-        if now.saturating_duration_since(state.part_begun) >= isopod_policy::limits::SCALE_WINDOW_PART {
+        if now.saturating_duration_since(state.part_begun) >= window / PARTS {
             state.part_begun = now;
             state.peaks.turn(busy);
         }
@@ -338,13 +370,18 @@ impl Pool {
             }
         }
         let (live, from) = (state.live(), state.told);
-        let is_early = state.told_at.is_some_and(|at| now.saturating_duration_since(at) < limits::SCALE_TOLD_EVERY);
+        let is_early =
+            state.told_at.is_some_and(|at| now.saturating_duration_since(at) < limits::SCALE_TOLD_EVERY.min(window));
         if live == from || is_early {
             return None;
         }
         (state.told, state.told_at) = (live, Some(now));
         let (process, waiting) = (self.process.clone(), state.queues.iter().map(Queue::waiting).sum());
         Some(Rescaled { process, scale: self.scale, from, to: live, peak: state.peaks.highest(), waiting })
+    }
+
+    pub(super) fn has(&self, id: &InstanceId) -> bool {
+        self.lock().places.iter().any(|(_, place)| place.id == *id)
     }
 
     /// What stands in each place.
@@ -384,6 +421,7 @@ impl Pool {
         let instance = instance.filter(|_| self.isolation == Isolation::Reuse);
         let mut state = self.lock();
         state.busy[at(class)] -= 1;
+        self.share.give_core_back(class);
         state.requests += u64::from(counts);
         let place = &mut state.places[index];
         place.is_busy = false;
@@ -404,6 +442,7 @@ impl Pool {
         drop(state);
         drop(ended);
         drop(unwanted);
+        self.share.let_in(class);
         if is_gone && self.warm_min() > 0 {
             self.ended.notify_one();
         }
@@ -412,13 +451,22 @@ impl Pool {
     /// Gives a place to who is next, or makes it free. A lease that nobody wanted any more comes back to the caller, who
     /// drops it without the lock.
     fn hand_on(self: &Arc<Self>, state: &mut State, index: usize) -> Option<Lease> {
-        let machine = self.share.machine();
         // Whoever asked for this very place comes first, since no other will do.
-        let mut next = state.places[index].waiting.next(machine).map(|(turn, begun)| (turn, begun, Class::Pull));
+        let wanted = state.places[index].waiting.next(&self.share, Class::Pull);
+        let mut next = wanted.map(|(turn, begun)| (turn, begun, Class::Pull));
+        if next.is_some() {
+            self.share.take_any_core(Class::Pull);
+        }
         for class in CLASSES {
-            if next.is_none() && state.busy[at(class)] < self.cores(class) {
-                next = state.queues[at(class)].next(machine).map(|(turn, begun)| (turn, begun, class));
+            if next.is_none() && !state.queues[at(class)].is_empty() && self.take_core(state, class) {
+                next = state.queues[at(class)].next(&self.share, class).map(|(turn, begun)| (turn, begun, class));
+                if next.is_none() {
+                    self.share.give_core_back(class);
+                }
             }
+        }
+        if state.queues[at(Class::Pull)].is_empty() && self.is_crowded.load(Ordering::Relaxed) {
+            self.is_crowded.store(false, Ordering::Relaxed);
         }
         let Some((turn, begun, class)) = next else {
             match state.places[index].instance {
@@ -456,6 +504,14 @@ impl State {
         }
     }
 
+    /// A place that nobody leases, best with an instance.
+    fn any_free(&mut self, process: &ProcessName) -> usize {
+        match self.free.pop_back() {
+            Some(index) => index,
+            None => self.make_place(process),
+        }
+    }
+
     /// How many places have an instance or a job.
     fn live(&self) -> u32 {
         let idle = self.free.iter().filter(|&&index| self.places[index].instance.is_some()).count();
@@ -466,6 +522,19 @@ impl State {
     fn end_one_idle(&mut self) -> Option<Place> {
         let at = self.free.iter().position(|&index| self.places[index].instance.is_some())?;
         self.free.remove(at).map(|index| self.places.remove(index))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Those who left stand in the queues until somebody looks.
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for class in CLASSES {
+            while state.queues[at(class)].next(&self.share, class).is_some() {}
+        }
+        for (_, place) in &mut state.places {
+            while place.waiting.next(&self.share, Class::Pull).is_some() {}
+        }
     }
 }
 
@@ -488,7 +557,7 @@ impl Lease {
     pub(super) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
         match (self.instance.take(), &self.pool) {
             (Some(instance), _) => Ok(instance),
-            (None, Some(pool)) => pool.program.start().await,
+            (None, Some(pool)) => pool.share.start(&pool.program).await,
             // A lease that was given back is gone, and its place with it.
             (None, None) => Err(Fault::NoAnswer),
         }

@@ -1,8 +1,9 @@
 //! Jobs that wait for an instance, in the order in which they came. Bounded by their number and by what they hold. Whoever
 //! leaves gives up the turn: nobody starts work that no one waits for any more.
 
-use super::{pool::Lease, share::Machine};
+use super::{pool::Lease, share::Share};
 use crate::limits;
+use isopod_executor::Class;
 use std::{collections::VecDeque, time::Instant};
 use tokio::sync::oneshot;
 
@@ -23,10 +24,16 @@ struct Waiting {
 
 impl Queue {
     /// A turn; where there is no room, what there is too much of.
-    pub(super) fn join(&mut self, max: u32, machine: &Machine, bytes: u64, begun: Instant) -> Result<Turn, String> {
+    pub(super) fn join(
+        &mut self,
+        max: u32,
+        (share, class): (&Share, Class),
+        bytes: u64,
+        begun: Instant,
+    ) -> Result<Turn, String> {
         let is_full = |queue: &Self| queue.jobs.len() >= max as usize || queue.bytes + bytes > limits::QUEUED_BYTES;
         if is_full(self) {
-            self.forget_gone(machine);
+            self.forget_gone(share, class);
         }
         if self.jobs.len() >= max as usize {
             return Err(format!("{max} (queue_max)"));
@@ -34,20 +41,22 @@ impl Queue {
         if self.bytes + bytes > limits::QUEUED_BYTES {
             return Err(format!("{} MiB of bodies", limits::QUEUED_BYTES >> 20));
         }
-        if !machine.take_in(bytes) {
+        if !share.machine().take_in(bytes) {
             return Err(format!("{} MiB of bodies on the whole host", limits::QUEUED_BYTES_ALL >> 20));
         }
         self.bytes += bytes;
+        share.begin_waiting(class);
         let (sender, turn) = oneshot::channel();
         self.jobs.push_back(Waiting { turn: sender, bytes, begun });
         Ok(turn)
     }
 
     /// Takes out the first one who still waits, and when that job came.
-    pub(super) fn next(&mut self, machine: &Machine) -> Option<(oneshot::Sender<Lease>, Instant)> {
+    pub(super) fn next(&mut self, share: &Share, class: Class) -> Option<(oneshot::Sender<Lease>, Instant)> {
         while let Some(job) = self.jobs.pop_front() {
             self.bytes -= job.bytes;
-            machine.let_go(job.bytes);
+            share.machine().let_go(job.bytes);
+            share.end_waiting(class, 1);
             if !job.turn.is_closed() {
                 return Some((job.turn, job.begun));
             }
@@ -70,10 +79,11 @@ impl Queue {
         self.jobs.is_empty()
     }
 
-    fn forget_gone(&mut self, machine: &Machine) {
-        let before = self.bytes;
+    fn forget_gone(&mut self, share: &Share, class: Class) {
+        let (before, jobs) = (self.bytes, self.jobs.len());
         self.jobs.retain(|job| !job.turn.is_closed());
         self.bytes = self.jobs.iter().map(|job| job.bytes).sum();
-        machine.let_go(before - self.bytes);
+        share.machine().let_go(before - self.bytes);
+        share.end_waiting(class, jobs - self.jobs.len());
     }
 }

@@ -10,7 +10,7 @@ use super::{
     share::Share,
 };
 use crate::limits;
-use isopod_engine::{Instance, Program};
+use isopod_engine::{Instance, Patience, Program};
 use isopod_executor::Class;
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
 use std::{
@@ -74,7 +74,9 @@ impl Running {
                 Entry::Http | Entry::Events => {
                     let pool = Pool::new(name, process, program, isolation, scale, Arc::clone(&share));
                     warm.into_iter().for_each(|instance| pool.add(instance));
-                    pools.push(Arc::new(pool));
+                    let pool = Arc::new(pool);
+                    share.know(&pool);
+                    pools.push(pool);
                 }
             }
         }
@@ -175,6 +177,12 @@ impl Running {
         self.pools.iter().find(|pool| pool.process() == process)
     }
 
+    /// What a process type takes.
+    pub(crate) fn entry_of(&self, process: &ProcessName) -> Option<Entry> {
+        let is_command = || self.commands.iter().any(|command| command.process() == process);
+        self.pool(process).map(|pool| pool.entry()).or_else(|| is_command().then_some(Entry::Command))
+    }
+
     /// What runs now.
     pub(crate) fn instances(&self) -> Vec<SeenInstance> {
         let of_pools = self.pools.iter().map(|pool| (pool.process().clone(), pool.seen()));
@@ -188,20 +196,30 @@ impl Running {
 
     /// Whether an instance of this id runs here.
     pub(crate) fn has_instance(&self, id: &InstanceId) -> bool {
-        self.instances().iter().any(|instance| instance.seen.id == *id)
+        self.pools.iter().any(|pool| pool.has(id)) || self.commands.iter().any(|command| command.has(id))
+    }
+
+    /// How long a client may keep a guest waiting for its body.
+    pub(crate) fn patience(&self) -> Patience {
+        let timeout = self.program.sandbox().limits.request_timeout;
+        // Before the whole time is over, so that the client is told what was slow.
+        let usual = limits::TRAFFIC_BODY_TIMEOUT.min(timeout / 2);
+        let is_crowded = self.http.as_ref().map(|pool| Arc::clone(pool.is_crowded())).unwrap_or_default();
+        Patience { usual, crowded: limits::TRAFFIC_BODY_CROWDED.min(usual), is_crowded }
     }
 
     /// What all its pools do in one class.
     pub(crate) fn load(&self, class: Class) -> Load {
         self.pools.iter().map(|pool| pool.load(class)).fold(Load::default(), |sum, load| Load {
+            cores: sum.cores + load.cores,
             active: sum.active + load.active,
             waiting: sum.waiting + load.waiting,
         })
     }
 
     /// Ends instances that nothing needed lately, and tells whose number has changed.
-    pub(crate) fn rescaled(&self, now: Instant) -> Vec<Rescaled> {
-        self.pools.iter().filter_map(|pool| pool.look(now)).collect()
+    pub(crate) fn rescaled(&self, now: Instant, window: Duration) -> Vec<Rescaled> {
+        self.pools.iter().filter_map(|pool| pool.look(now, window)).collect()
     }
 
     /// Begins jobs for which there are cores now.

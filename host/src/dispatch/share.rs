@@ -1,15 +1,19 @@
 //! What one app has of the machine, whichever of its releases runs: its account of CPU time, its cores, and what is
 //! measured of its two queues. Never queues or runs anything itself.
 
-use super::meter::{Measured, Meter};
+use super::{
+    meter::{Measured, Meter},
+    pool::Pool,
+};
 use crate::limits;
+use isopod_engine::{Fault, Instance, Program, Room};
 use isopod_executor::{Account, Class, Executor, Weight};
 use isopod_policy::{AppType, Cores};
 use std::{
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,6 +26,8 @@ struct Parts {
     executor: Executor,
     /// Bytes of all jobs that wait, of all apps.
     waiting_bytes: AtomicU64,
+    /// All pools, for when there is no room for another instance.
+    pools: Mutex<Vec<Weak<Pool>>>,
 }
 
 /// One app's share.
@@ -29,6 +35,11 @@ pub(crate) struct Share {
     account: Account,
     machine: Machine,
     cores: [AtomicU32; 2],
+    /// How many of them are taken, and how many jobs wait.
+    busy: [AtomicU32; 2],
+    waiting: [AtomicUsize; 2],
+    /// The app's own pools, of whichever release.
+    pools: Mutex<Vec<Weak<Pool>>>,
     meters: [Mutex<Meter>; 2],
     /// Tenths of a percent of one processor that the app's guests used when it was last looked at.
     cpu_permille: AtomicU32,
@@ -37,7 +48,7 @@ pub(crate) struct Share {
 
 impl Machine {
     pub(crate) fn new(executor: Executor) -> Self {
-        Self(Arc::new(Parts { executor, waiting_bytes: AtomicU64::new(0) }))
+        Self(Arc::new(Parts { executor, waiting_bytes: AtomicU64::new(0), pools: Mutex::default() }))
     }
 
     /// The share of a new app.
@@ -46,11 +57,30 @@ impl Machine {
             account: self.0.executor.account(weight(app_type), widest(cores)),
             machine: self.clone(),
             cores: [AtomicU32::new(cores.pull), AtomicU32::new(cores.push)],
+            busy: Default::default(),
+            waiting: Default::default(),
+            pools: Mutex::default(),
             meters: Default::default(),
             cpu_permille: AtomicU32::new(0),
             looked: Mutex::default(),
         };
         Arc::new(share)
+    }
+
+    /// Ends an instance that has nothing to do, to make room for one of `wanting`; false if there is none. It begins
+    /// somewhere else each time, so that no app always gives way.
+    fn make_room(&self, room: Room, wanting: &Program, from: usize) -> bool {
+        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let start = from % pools.len().max(1);
+        let (before, after) = pools.split_at(start.min(pools.len()));
+        let mut others = after.iter().chain(before).filter_map(Weak::upgrade);
+        others.any(|pool| {
+            let fits = match room {
+                Room::Slot => pool.program().shares_slots_with(wanting),
+                Room::Memory => true,
+            };
+            fits && pool.end_one_spare()
+        })
     }
 
     /// Makes room for a job that waits; false if the queues of all apps hold too much already.
@@ -76,6 +106,73 @@ impl Share {
         F::Output: Send + 'static,
     {
         self.account.run(class, work).await
+    }
+
+    /// Starts an instance; to be called within [`Self::run`]. Where there is no room for it, one that has nothing to do
+    /// has to go, whoever it belongs to.
+    pub(crate) async fn start(&self, program: &Program) -> Result<Box<Instance>, Fault> {
+        for _ in 0..limits::ROOM_ATTEMPTS {
+            match program.start().await {
+                Err(Fault::NoRoom { room, .. })
+                    if self.machine.make_room(room, program, rand::random::<u32>() as usize) => {}
+                started => return started,
+            }
+        }
+        program.start().await
+    }
+
+    /// Makes room after a job found none in the middle of its work, so that the next attempt does.
+    pub(super) fn make_room_after(&self, fault: &Fault, program: &Program) {
+        if let Fault::NoRoom { room, .. } = fault {
+            let spare = (0..limits::ROOM_ATTEMPTS).map(|_| rand::random::<u32>() as usize);
+            // Whoever has none to spare has none for the next attempt either.
+            let _ended = spare.take_while(|&from| self.machine.make_room(*room, program, from)).count();
+        }
+    }
+
+    /// Knows a pool of the app from now on, until it is gone.
+    pub(super) fn know(&self, pool: &Arc<Pool>) {
+        for pools in [&self.pools, &self.machine.0.pools] {
+            let mut pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
+            // Only as often as the list doubles, so that it costs each pool the same however many there are.
+            if pools.len() == pools.capacity() {
+                pools.retain(|pool| pool.strong_count() > 0);
+            }
+            pools.push(Arc::downgrade(pool));
+        }
+    }
+
+    /// Takes a core, if one is free.
+    pub(super) fn take_core(&self, class: Class) -> bool {
+        let cores = self.cores(class);
+        let one_more = |busy: u32| (busy < cores).then_some(busy + 1);
+        self.busy[at(class)].try_update(Ordering::SeqCst, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    /// Takes a core though none may be free: for who asked for one very instance.
+    pub(super) fn take_any_core(&self, class: Class) {
+        self.busy[at(class)].fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn give_core_back(&self, class: Class) {
+        self.busy[at(class)].fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn begin_waiting(&self, class: Class) {
+        self.waiting[at(class)].fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn end_waiting(&self, class: Class, jobs: usize) {
+        self.waiting[at(class)].fetch_sub(jobs, Ordering::SeqCst);
+    }
+
+    /// Lets in jobs that wait in any pool of the app, after a core was given back. Nothing is looked at where none waits.
+    pub(super) fn let_in(&self, class: Class) {
+        if self.waiting[at(class)].load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.let_in());
     }
 
     pub(super) fn machine(&self) -> &Machine {

@@ -1,7 +1,7 @@
 //! Releases that are reached by their own URLs while another one serves: asked for when somebody comes, kept for a few
 //! visitors, and let go again. Never loads a release itself: that is asked of whoever listens to the visits.
 
-use super::{App, Directory, Running};
+use super::{App, Availability, Directory, Running};
 use crate::limits;
 use isopod_policy::{AppName, ReleaseNumber};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,6 +83,28 @@ impl Directory {
         let busy = || NoVisit::Unavailable("too many releases are being fetched; try again".to_owned());
         self.visits.try_send(visit).map_err(|_| busy())?;
         let running = answered.await.unwrap_or_else(|_| Err(busy()))?;
+        if app.awake().is_some_and(|serving| Arc::ptr_eq(&serving, &running)) {
+            return Ok(running);
+        }
         Ok(app.visited.keep(running))
+    }
+
+    /// The release that serves an app, thawed or loaded if need be; else why none does.
+    pub(crate) async fn serving(&self, app: &App) -> Result<Arc<Running>, String> {
+        match app.availability() {
+            Availability::Ready(running) => Ok(running),
+            Availability::Unavailable { reason } => Err(reason),
+            Availability::Cold(_) => self.wake(app).await,
+        }
+    }
+
+    /// Has the release of a cold app loaded, once for all who come at the same moment.
+    async fn wake(&self, app: &App) -> Result<Arc<Running>, String> {
+        let _one_for_all = app.waking.lock().await;
+        match app.availability() {
+            Availability::Ready(running) => Ok(running),
+            Availability::Unavailable { reason } => Err(reason),
+            Availability::Cold(release) => self.visit(app, release).await.map_err(|no_visit| no_visit.to_string()),
+        }
     }
 }

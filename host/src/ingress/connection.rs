@@ -3,11 +3,11 @@
 #![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 
 use super::{
-    AccessLine, Shared, build_page,
+    AccessLine, Shared, build_page, page, problem_page,
     route::{Route, is_domain, route},
 };
 use crate::{
-    dispatch::{App, Availability, NoVisit, Refused, Running},
+    dispatch::{App, NoVisit, Refused, Running},
     limits,
     problem::Problem,
 };
@@ -21,7 +21,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody, RequestBody};
-use isopod_policy::{InstanceId, ReleaseNumber, RequestId};
+use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
     convert::Infallible,
     sync::{
@@ -89,7 +89,7 @@ impl Shared {
         let id = RequestId::from_random(rand::random());
         let mut response = match self.find(&request) {
             Ok((app, part)) => self.ask(&app, part, request, id, started).await,
-            Err(problem) => render(&problem, id),
+            Err(problem) => render(&problem, id, page::is_for_a_person(&request)),
         };
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(REQUEST_ID, value);
@@ -158,12 +158,13 @@ impl Shared {
             return page;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let (release, outcome) = match app.availability() {
-            Availability::Ready(running) => match part {
+        let for_a_person = page::is_for_a_person(&request);
+        let (release, outcome) = match self.directory.serving(app).await {
+            Ok(running) => match part {
                 Part::Serving => (running.release(), deliver(&running, None, request, id).await),
                 Part::Release(_) | Part::Instance(_) => self.deliver_to_part(app, part, request, id).await,
             },
-            Availability::Unavailable { reason } => {
+            Err(reason) => {
                 let problem =
                     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app does not serve", reason)
                         .retry_after(5);
@@ -172,7 +173,7 @@ impl Shared {
         };
         let (response, fault) = match outcome {
             Ok(response) => (response, None),
-            Err((problem, fault)) => (render(&problem.app(app.name()), id), fault),
+            Err((problem, fault)) => (render(&problem.app(app.name()), id, for_a_person), fault),
         };
         self.access.request(AccessLine {
             app: app.name(),
@@ -217,7 +218,7 @@ fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyB
     if request.uri().path() == build_page::STATUS_PATH {
         return Some(build_page::status(error.is_some()));
     }
-    error.filter(|_| build_page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
+    error.filter(|_| page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
 }
 
 /// What the client is told, and the name of the fault for log and metrics.
@@ -230,7 +231,8 @@ async fn deliver(
     id: RequestId,
 ) -> Result<Response<ReplyBody>, Failed> {
     let limit = running.program().sandbox().limits.request_body_bytes;
-    let (request, trouble) = prepare(request, limit).await.map_err(|problem| (problem, None))?;
+    let request = prepare(request, limit, running).await.map_err(|problem| (problem, None))?;
+    let trouble = request.body().trouble();
     let answered = match instance {
         None => running.http(request, id).await,
         Some(instance) => running.http_by(instance, request, id).await,
@@ -238,6 +240,7 @@ async fn deliver(
     match trouble.as_ref().and_then(BodyTrouble::found) {
         // Whatever the app made of half a body: it was the client's.
         Some(BadBody::TooLarge) => Err((too_large(limit), None)),
+        Some(BadBody::TooSlow) => Err((too_slow("the app waited for the rest of it".to_owned()), None)),
         Some(BadBody::Broken { detail }) => Err((broken(detail.clone()), None)),
         None => answered.map_err(|refused| explain(&refused)),
     }
@@ -251,6 +254,10 @@ fn too_large(limit: u64) -> Problem {
         format!("the app takes bodies of at most {limit} bytes"),
     )
     .hint("raise request_body under [limits] in isopod.toml")
+}
+
+fn too_slow(detail: String) -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The request's body came too slowly", detail)
 }
 
 fn broken(detail: String) -> Problem {
@@ -267,7 +274,13 @@ impl Shared {
     ) -> (Option<ReleaseNumber>, Result<Response<ReplyBody>, Failed>) {
         let (running, instance) = match part {
             Part::Serving => (app.serving(), None),
-            Part::Instance(instance) => (app.with_instance(&instance), Some(instance)),
+            Part::Instance(instance) => {
+                let running = app.with_instance(&instance);
+                if let Some(problem) = running.as_ref().and_then(|running| takes_no_http(running, &instance)) {
+                    return (running.and_then(|running| running.release()), Err((problem, None)));
+                }
+                (running, Some(instance))
+            }
             Part::Release(release) => match self.directory.visit(app, release).await {
                 Ok(running) => (Some(running), None),
                 Err(NoVisit::Unknown(detail)) => return (Some(release), Err((no_such_part(detail), None))),
@@ -285,35 +298,40 @@ impl Shared {
     }
 }
 
+/// What is said to somebody who asks an instance that answers nobody.
+fn takes_no_http(running: &Running, instance: &InstanceId) -> Option<Problem> {
+    let process = instance.process();
+    let (does, hint) = match running.entry_of(&process)? {
+        Entry::Http => return None,
+        Entry::Events => ("handles events", "send it one: `isopod events send`"),
+        Entry::Command => ("runs by itself", "`isopod logs` shows what it writes"),
+    };
+    let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");
+    Some(Problem::new(StatusCode::NOT_FOUND, "no-http", "The process takes no HTTP", detail).hint(hint))
+}
+
 /// Gives the request's body its limit. A small body of known length is read first, so that a slow client holds a
 /// buffer and not an instance.
-async fn prepare(
-    request: Request<Incoming>,
-    limit: u64,
-) -> Result<(Request<RequestBody>, Option<BodyTrouble>), Problem> {
+async fn prepare(request: Request<Incoming>, limit: u64, running: &Running) -> Result<Request<RequestBody>, Problem> {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
-        return Ok((Request::from_parts(parts, RequestBody::empty()), None));
+        return Ok(Request::from_parts(parts, RequestBody::empty()));
     }
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
     if length.is_none_or(|length| length > limits::TRAFFIC_BODY_READ_FIRST) {
-        let trouble = BodyTrouble::default();
-        let body = RequestBody::incoming(body, limit, trouble.clone());
-        return Ok((Request::from_parts(parts, body), Some(trouble)));
+        return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit, running.patience())));
     }
     let most = usize::try_from(limits::TRAFFIC_BODY_READ_FIRST).unwrap_or(usize::MAX);
     match timeout(limits::TRAFFIC_BODY_TIMEOUT, Limited::new(body, most).collect()).await {
-        Ok(Ok(whole)) => Ok((Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes()))), None)),
+        Ok(Ok(whole)) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes())))),
         Ok(Err(error)) => Err(broken(error.to_string())),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body-too-slow",
-            "The request's body came too slowly",
-            format!("a body of this size is waited for during {} s", limits::TRAFFIC_BODY_TIMEOUT.as_secs()),
-        )),
+        Err(_) => {
+            let seconds = limits::TRAFFIC_BODY_TIMEOUT.as_secs();
+            Err(too_slow(format!("a body of this size is waited for during {seconds} s")))
+        }
     }
 }
 
@@ -366,13 +384,20 @@ fn explain(refused: &Refused) -> Failed {
     }
 }
 
-fn render(problem: &Problem, id: RequestId) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
-    *response.status_mut() = problem.status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+/// A page for people, and JSON for everybody else.
+fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<ReplyBody> {
+    let mut response = match for_a_person {
+        true => problem_page::page(problem, id),
+        false => {
+            let mut response = Response::new(ReplyBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
+            *response.status_mut() = problem.status;
+            let json = HeaderValue::from_static("application/problem+json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
+    };
     for (name, value) in &problem.headers {
-        headers.insert(name, value.clone());
+        response.headers_mut().insert(name, value.clone());
     }
     response
 }

@@ -11,6 +11,8 @@
 mod access;
 mod build_page;
 mod connection;
+mod page;
+mod problem_page;
 mod route;
 
 pub(crate) use access::{AccessLine, AccessLog};

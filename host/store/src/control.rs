@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use crate::StoreError;
 use crate::model::{
-    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
-    ScheduleFired, Token,
+    Activity, App, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
+    Release, ScheduleFired, Token,
 };
 use crate::page::{Page, Paged};
 use crate::usage::{Month, MonthUsage};
@@ -74,7 +74,7 @@ pub trait Control: Send + Sync {
     /// One release of an app, if there is one of this number.
     async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>, StoreError>;
     /// The releases of an app, newest first.
-    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError>;
+    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<ListedRelease>, StoreError>;
     /// Moves a release on; refused where the state machine has no such step, or where another release would have to be
     /// the current one after it. A reason belongs to a failure.
     async fn step_release(

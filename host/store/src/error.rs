@@ -86,8 +86,8 @@ pub enum StoreError {
     TooManyTokens,
     /// The key file can be read by others.
     #[error(
-        "{} can be read by others (mode {mode:04o}), so the secrets may be known to them; run `chmod 600` on it, \
-         and set the secrets again if somebody else uses this machine", path.display()
+        "{} can be read by others (mode {mode:04o}), so the secrets may be known to them; run `chmod 600 {}`, \
+         and set the secrets again if somebody else uses this machine", path.display(), path.display()
     )]
     KeyFileOpen { path: PathBuf, mode: u32 },
     /// The key file is not what was written.

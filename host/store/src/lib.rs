@@ -24,8 +24,8 @@ pub use error::StoreError;
 pub use files::remove_unused_files;
 pub use kv::KvStore;
 pub use model::{
-    Activity, App, Idempotency, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
-    Release, ScheduleFired, Token,
+    Activity, App, DamagedRelease, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp,
+    NewPush, NewRelease, Push, Reason, Release, ScheduleFired, Token,
 };
 pub use page::{Page, Paged};
 pub use secrets::Secrets;

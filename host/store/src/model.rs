@@ -184,6 +184,8 @@ pub struct NewRelease {
     pub app: AppName,
     /// The digest of the component among the blobs.
     pub bundle: Digest,
+    /// The digest of the snapshot that its instances start from, if it has one.
+    pub snapshot: Option<Digest>,
     pub manifest: Manifest,
     /// The config vars it is made with.
     pub config: ConfigVars,
@@ -192,6 +194,25 @@ pub struct NewRelease {
     pub cause: String,
     pub created_by: String,
     pub created_at: Timestamp,
+}
+
+/// A release as it stands in a list: one that is damaged leaves all others readable.
+pub type ListedRelease = Result<Release, DamagedRelease>;
+
+/// What can still be told of a release whose row cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRelease {
+    pub number: ReleaseNumber,
+    /// What is damaged about it.
+    pub detail: String,
+}
+
+/// The number of a release in a list.
+pub(crate) fn listed_number(listed: &ListedRelease) -> ReleaseNumber {
+    match listed {
+        Ok(release) => release.number,
+        Err(damaged) => damaged.number,
+    }
 }
 
 /// A release. What it is made of never changes; its state does.
@@ -204,6 +225,8 @@ pub struct Release {
     pub reason: Option<Reason>,
     pub cause: String,
     pub bundle: Digest,
+    /// The component with the image of a prepared instance in it, among the blobs.
+    pub snapshot: Option<Digest>,
     pub manifest: Manifest,
     /// The config vars it was made with. Never printed together with the release, since some are secrets.
     #[serde(skip)]
@@ -220,7 +243,7 @@ pub struct Release {
 impl Release {
     /// The release as it is made.
     pub(crate) fn made(new: NewRelease, number: ReleaseNumber) -> Self {
-        let NewRelease { app, bundle, manifest, config, size_bytes, cause, created_by, created_at } = new;
+        let NewRelease { app, bundle, snapshot, manifest, config, size_bytes, cause, created_by, created_at } = new;
         Self {
             app,
             number,
@@ -228,6 +251,7 @@ impl Release {
             reason: None,
             cause: cut(&cause, CAUSE_BYTES_MAX).to_owned(),
             bundle,
+            snapshot,
             manifest,
             config,
             size_bytes,

@@ -16,6 +16,7 @@
 //! | answer HTTP | [`http!`], with [`routes!`] for several paths, or [`http_streaming!`] for bodies of any size |
 //! | handle events and schedules | [`events!`] |
 //! | tell the host whether all is well | [`health!`] |
+//! | prepare an instance before its first request | [`init!`] |
 //! | read config vars | [`config`] |
 //! | keep data | [`kv`] |
 //! | ask other servers | [`http::fetch`] |

@@ -140,7 +140,7 @@ macro_rules! health {
 
             #[unsafe(export_name = "isopod:app/health@0.1.0#check")]
             unsafe extern "C" fn __isopod_check() -> *const u8 {
-                $crate::__private::check_health($check)
+                $crate::__private::done_or_not($check)
             }
         };
         #[cfg(not(target_family = "wasm"))]
@@ -148,6 +148,49 @@ macro_rules! health {
             #[allow(dead_code)]
             async fn __isopod_handler() -> $crate::Result<()> {
                 $check().await
+            }
+        };
+    };
+}
+
+/// Prepares an instance before anything else is asked of it, with an `async fn() -> Result<()>`: builds an index, reads
+/// a table. An instance whose preparation fails is of no use and is not started.
+///
+/// An app with `[snapshot]` in its manifest is prepared once, at the deploy, and its instances start from the memory that
+/// this has left. There is then nothing to read but what is in the component: no config vars, files, key-value data or
+/// other servers.
+///
+/// ```
+/// use isopod_sdk::prelude::*;
+/// use std::sync::OnceLock;
+///
+/// static SQUARES: OnceLock<Vec<u64>> = OnceLock::new();
+///
+/// isopod_sdk::init!(prepare);
+///
+/// async fn prepare() -> Result<()> {
+///     SQUARES.get_or_init(|| (0..1_000_000).map(|number| number * number).collect());
+///     Ok(())
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! init {
+    ($prepare:path) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            $crate::__link!(INIT, "component-type:isopod-sdk:0.1.0:init-app");
+
+            #[unsafe(export_name = "isopod:app/init@0.1.0#init")]
+            unsafe extern "C" fn __isopod_init() -> *const u8 {
+                $crate::__private::done_or_not($prepare)
+            }
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            #[allow(dead_code)]
+            async fn __isopod_handler() -> $crate::Result<()> {
+                $prepare().await
             }
         };
     };
@@ -306,12 +349,17 @@ mod tests {
     crate::http!(handle);
     crate::health!(check);
     crate::events!(handler);
+    crate::init!(prepare);
 
     async fn handle(_: Request) -> Result<Response> {
         Ok(Response::new(204))
     }
 
     async fn check() -> Result<()> {
+        Ok(())
+    }
+
+    async fn prepare() -> Result<()> {
         Ok(())
     }
 

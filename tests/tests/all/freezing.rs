@@ -1,6 +1,6 @@
 //! D3: an app that nobody asks for lets go of its instances and its code, and is back for whoever asks.
 
-use isopod_tests::{Ask, Bundle, Host, guest, wait_for};
+use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
 use serde_json::json;
 
 const SOON: &str = "freeze_after = \"200ms\"\n";
@@ -36,6 +36,28 @@ fn a_burst_to_a_frozen_app_is_answered_whole() {
             scope.spawn(|| assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!"));
         }
     });
+}
+
+/// F1: events of both queues, and requests among them.
+#[test]
+fn a_burst_of_events_to_a_frozen_app_is_answered_whole() {
+    let host = Host::start_with("", SOON);
+    let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
+    host.deploy("greedy", Bundle::archive(&format!("name = \"greedy\"\n{processes}"), &guest("greedy")));
+    for _ in 0..2 {
+        until_frozen(&host, "greedy");
+        std::thread::scope(|scope| {
+            for _ in 0..15 {
+                for queue in Queue::BOTH {
+                    let host = &host;
+                    scope.spawn(move || {
+                        assert_eq!(host.send_event("greedy", "hello", queue).expect(200).text(), "hello, delivery 1");
+                    });
+                }
+                scope.spawn(|| assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok"));
+            }
+        });
+    }
 }
 
 #[test]

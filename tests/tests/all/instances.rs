@@ -124,3 +124,18 @@ fn a_command_runs_beside_the_web_and_is_kept_running() {
     host.stop_app("shop");
     wait_for("an end of all instances", || host.instances("shop").is_empty().then_some(()));
 }
+
+#[test]
+fn an_instance_that_takes_no_http_says_what_it_does_instead() {
+    let host = Host::start();
+    let others = "[processes.nightly]\nentry = \"events\"\nmin = 1\n[processes.job]\nentry = \"command\"\n";
+    host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}{others}")));
+    for (process, does, hint) in [("nightly", "handles events", "events send"), ("job", "runs by itself", "logs")] {
+        let id = host.running_ids("shop", process, 1).remove(0);
+        let problem = host.get(&format!("{id}--shop"), "/").problem_of("shop", 404, "no-http");
+        for word in [&id, process, does] {
+            assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(word)), "{word}: {problem}");
+        }
+        assert!(problem["hint"].as_str().is_some_and(|text| text.contains(hint)), "{problem}");
+    }
+}

@@ -133,3 +133,43 @@ fn the_activity_is_told_as_it_happens() {
     host.stop_app("shop");
     assert_eq!(next("app-stopped")["app"], "shop");
 }
+
+/// A push that meets the end of its app is told so, and not that there never was one.
+#[test]
+fn a_push_to_an_app_that_is_being_destroyed_is_refused_until_it_is_gone() {
+    let host = Host::start_pausing("release-commits=1*off->pause");
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("one"));
+    // It has begun to become the current release, which is never given up half-way, so the end of the app waits for it.
+    let push = host.push("shop", &greeting("two"));
+    wait_for("the push's last step", || {
+        (host.releases("shop").len() == 2 && host.release_state("shop", 2) == "booted").then_some(())
+    });
+    let destroy = Ask::new("DELETE", "/v1/apps/shop").header("authorization", format!("Bearer {}", host.token));
+    let admin = host.admin;
+    let destroying = std::thread::spawn(move || destroy.send(admin).is_ok());
+    wait_for("the end of the app's traffic", || (host.get("shop", "/").status == 404).then_some(()));
+    let refused = host.upload("shop", &greeting("three"), "");
+    refused.problem_of("shop", 409, "being-destroyed");
+    assert!(refused.header("retry-after").is_some(), "{refused}");
+    let again = Ask::post("/v1/apps").json(&json!({ "name": "shop" }));
+    host.api(again).problem_of("shop", 409, "being-destroyed");
+    host.api(Ask::get(push.path())).problem_of("shop", 404, "unknown-app");
+    drop(host);
+    assert!(!destroying.join().expect("asking does not panic"), "it was still waiting");
+}
+
+/// Whoever follows what happens to an app hears of its end as the last thing.
+#[test]
+fn the_end_of_an_app_ends_its_followers() {
+    let host = shop();
+    let [activity, logs] = ["activity", "logs"].map(|what| host.follow(&format!("/v1/apps/shop/{what}")));
+    host.api(Ask::new("DELETE", "/v1/apps/shop")).expect(204);
+    let told: Vec<_> = activity.collect();
+    let last = told.last().expect("something was told");
+    assert_eq!(
+        (&last["kind"], &last["app"], &last["data"]["by"]),
+        (&json!("app-destroyed"), &json!("shop"), &json!("admin"))
+    );
+    assert!(logs.count() > 0, "its log had lines, and has ended");
+}

@@ -11,30 +11,37 @@ use std::{
 };
 
 /// A server that guests should or should not reach; it counts who comes.
-struct Elsewhere {
-    address: SocketAddr,
+pub(crate) struct Elsewhere {
+    pub(crate) address: SocketAddr,
     visits: Arc<AtomicU32>,
 }
 
 impl Elsewhere {
     /// It serves until the test's process ends.
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    pub(crate) fn start() -> Self {
+        Self::serving(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+    }
+
+    /// The same where somebody already listens.
+    pub(crate) fn serving(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("it has an address");
         let visits = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&visits);
-        std::thread::spawn(move || {
-            for visitor in listener.incoming() {
-                let Ok(mut visitor) = visitor else { return };
-                counted.fetch_add(1, Ordering::AcqRel);
-                let _ = visitor.read(&mut [0; 4096]);
-                let _ = visitor.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\nreached");
-            }
-        });
+        std::thread::spawn(move || Self::answer(&listener, &counted));
         Self { address, visits }
     }
 
-    fn visits(&self) -> u32 {
+    /// Answers whoever comes.
+    fn answer(listener: &TcpListener, visits: &AtomicU32) {
+        for visitor in listener.incoming() {
+            let Ok(mut visitor) = visitor else { return };
+            visits.fetch_add(1, Ordering::AcqRel);
+            let _ = visitor.read(&mut [0; 4096]);
+            let _ = visitor.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\nreached");
+        }
+    }
+
+    pub(crate) fn visits(&self) -> u32 {
         self.visits.load(Ordering::Acquire)
     }
 }

@@ -1,5 +1,6 @@
 //! Releases: numbered, immutable, each made by one change, and each to be had again.
 
+use crate::bundles::http_component;
 use isopod_tests::{Ask, Bundle, Host, guest};
 use serde_json::{Value, json};
 
@@ -125,12 +126,14 @@ fn a_release_that_failed_says_why_and_can_not_be_gone_back_to() {
     host.rollback("shop", 1).problem_of("shop", 409, "no-way-back");
     host.rollback("shop", 9).problem_of("shop", 404, "unknown-release");
     let ask = |body: &Value| host.api(Ask::post("/v1/apps/shop/rollback").json(body));
-    for unknown in [json!("v9"), json!("banana"), json!(0)] {
-        ask(&json!({ "release": unknown })).problem_of("shop", 404, "unknown-release");
+    for unknown in [json!("v9"), json!("banana"), json!(0), json!(-1), json!(1.5)] {
+        let problem = ask(&json!({ "release": unknown })).problem_of("shop", 404, "unknown-release");
+        let named = unknown.as_str().map_or_else(|| unknown.to_string(), str::to_owned);
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(&named)), "{unknown}: {problem}");
     }
-    for nonsense in [json!({}), json!({ "release": -1 }), json!({ "release": 1.5 }), json!([1]), json!({ "to": 1 })] {
-        let answer = ask(&nonsense);
-        assert!((400..500).contains(&answer.status), "{nonsense}: {answer}");
+    for nonsense in [json!({}), json!({ "release": null }), json!({ "release": [1] }), json!(1), json!({ "to": 1 })] {
+        let problem = ask(&nonsense).problem(400, "bad-json");
+        assert!(!problem["detail"].as_str().is_some_and(|detail| detail.contains("untagged")), "{problem}");
     }
     assert_eq!(host.releases("shop").len(), 2, "what is refused makes no release");
     // The number of a failed release is not given again.
@@ -149,6 +152,33 @@ fn what_can_not_be_built_never_becomes_a_release_that_serves() {
     assert_eq!(host.current("shop"), [1]);
     host.rollback("shop", 2).expect(if host.releases("shop").len() > 1 { 409 } else { 404 });
     assert_eq!(host.get("shop", "/").text(), "v1 hello");
+}
+
+/// What a component's functions do is looked at by the compiler only, so this one gets as far as having a number.
+#[test]
+fn a_component_that_can_not_be_compiled_leaves_the_app_as_it_was() {
+    let host = Host::start();
+    host.create("new", "production");
+    host.create("shop", "production");
+    host.deploy("shop", greeting("hello"));
+    let ill_typed = Bundle::component(http_component("(func (result i32) i64.const 1)"));
+    for (app, number, state, current) in [("new", 1, "stopped", vec![]), ("shop", 2, "running", vec![1])] {
+        let (code, reason) = host.deploy_in_vain(app, &ill_typed);
+        assert_eq!(code, "invalid-component", "{reason}");
+        assert!(reason.contains("type mismatch"), "{reason}");
+        let failed = host.release(app, number);
+        assert_eq!(failed["state"], "build_error", "{failed}");
+        assert_eq!(failed["reason"]["code"], code);
+        assert!(failed["reason"]["detail"].as_str().is_some_and(|detail| reason.ends_with(detail)), "{failed}");
+        assert_eq!((host.current(app), host.state(app).as_str()), (current, state));
+        assert!(host.show(app)["error"].is_null(), "{app}");
+        host.rollback(app, number).problem_of(app, 409, if app == "new" { "no-release" } else { "no-way-back" });
+    }
+    host.get("v2--shop", "/").problem_of("shop", 404, "unknown-part");
+    let host = host.kill_and_restart();
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 hello");
+    assert_eq!((host.release_state("shop", 2).as_str(), host.state("new").as_str()), ("build_error", "stopped"));
+    assert_eq!(host.deploy("new", greeting("hi")).release, Some(2));
 }
 
 /// D5: every kept release at its own URL, while another one serves.

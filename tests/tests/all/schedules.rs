@@ -1,8 +1,8 @@
 //! Schedules: which there can be, that they last, and that they fire, each time once. Which times are meant by one is the
 //! policy's arithmetic.
 
-use isopod_tests::{Bundle, Host, guest, limits::MINUTE_PATIENCE, wait_up_to};
-use serde_json::json;
+use isopod_tests::{Bundle, Host, bundle::QUICK_WEB, guest, limits::MINUTE_PATIENCE, wait_for, wait_up_to};
+use serde_json::{Value, json};
 
 #[test]
 fn a_schedule_is_listed_as_it_was_written_and_lasts() {
@@ -101,6 +101,37 @@ fn a_schedule_fires_once_in_its_minute() {
     assert_eq!(fired, ("1".to_owned(), 1));
     let host = host.kill_and_restart();
     assert_eq!((ticks(&host).as_str(), runs(&host)), ("1", 1), "a start is no reason to fire again");
+}
+
+/// A clock that was wrong, and was put right while the host was off: nothing bursts, and nothing falls silent. The leap days
+/// that were missed are one run, and the next minute comes though the last one seems to be years ahead.
+#[test]
+fn a_clock_that_jumped_neither_bursts_nor_silences_a_schedule() {
+    let host = Host::start();
+    let [leap_days, minutes] = ["0 0 29 2 *", "* * * * *"].map(|schedule| format!("schedule = \"{schedule}\"\n"));
+    let processes = format!(
+        "{QUICK_WEB}[processes.behind]\nentry = \"events\"\n{leap_days}[processes.ahead]\nentry = \"events\"\n{minutes}"
+    );
+    host.deploy("shop", Bundle::shapes(&processes));
+    let host = host.restart_after(|host| {
+        for (process, last) in [("behind", "2000-01-01T00:00:00Z"), ("ahead", "2099-01-01T00:00:00Z")] {
+            let sql = "INSERT OR REPLACE INTO schedules (app, process, last_fired_at) VALUES ('shop', ?1, ?2)";
+            host.change_rows(sql, [process, last]);
+        }
+    });
+    let runs = |process: &str| {
+        let said = format!("`{process}` ran by its schedule");
+        let tells = |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(&said));
+        host.log("shop").iter().filter(tells).count()
+    };
+    wait_for("the run that was missed", || (runs("behind") == 1).then_some(()));
+    wait_up_to(MINUTE_PATIENCE, "the next full minute", || (runs("ahead") > 0).then_some(()));
+    assert_eq!((runs("behind"), runs("ahead")), (1, 1));
+    let stored: String = host
+        .control_database()
+        .query_row("SELECT last_fired_at FROM schedules WHERE process = 'ahead'", [], |row| row.get(0))
+        .expect("it is stored");
+    assert!(stored.as_str() < "2099", "{stored}: the present clock is believed");
 }
 
 /// What the command of `shapes` says when it begins.

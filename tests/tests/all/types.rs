@@ -94,6 +94,29 @@ fn a_crash_loop_brings_the_last_good_release_back() {
     assert!(host.instances("shop").iter().all(|instance| instance["process"] != "job"), "it is stopped for good");
 }
 
+/// What served well for long hardly fails by its own fault, so going back would only burn good releases.
+#[test]
+fn a_process_that_begins_to_fail_late_is_told_and_its_release_stays() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("good"));
+    // Stopped, nothing of it runs before it is no longer new.
+    host.stop_app("shop");
+    host.deploy("shop", crashing("1"));
+    let host = host.restart_after(|host| {
+        host.change_rows("UPDATE releases SET updated_at = '2020-01-01T00:00:00Z' WHERE number = 2", []);
+    });
+    host.start_app("shop");
+    let told = host.activity_of("shop", "process-failing");
+    assert_eq!((&told["data"]["release"], &told["data"]["process"]), (&json!(2), &json!("job")), "{told}");
+    for word in ["status 1", "stays", "tried again"] {
+        assert!(told["text"].as_str().is_some_and(|text| text.contains(word)), "{word:?}: {told}");
+    }
+    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![2], "running"));
+    assert!(host.activity("shop").iter().all(|entry| entry["kind"] != "release-returned"));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 ");
+}
+
 /// B1, B2: with nothing to go back to the app is in error, says why, and a good release brings it back.
 #[test]
 fn a_first_release_in_a_crash_loop_is_an_error_that_a_good_one_mends() {

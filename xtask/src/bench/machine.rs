@@ -1,6 +1,7 @@
 //! Owns what depends on the system: what this machine is, how busy it is, and how a process is asked to end.
 
 use std::fs;
+use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
@@ -40,6 +41,62 @@ fn ticks(stat: &str) -> Option<f64> {
     Some(next()? + next()?)
 }
 
+/// What all processors have done since the system's start, in ticks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Processors {
+    busy: f64,
+    idle: f64,
+}
+
+impl Processors {
+    pub(super) fn now() -> Option<Processors> {
+        processors(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// Which part of the time since then all of them were busy, 0 to 1.
+    pub(super) fn busy_since(self, then: Processors) -> f64 {
+        let (busy, idle) = (self.busy - then.busy, self.idle - then.idle);
+        busy / (busy + idle)
+    }
+}
+
+/// Of the fields user, nice, system, idle, iowait, irq, softirq, … the 4th and 5th are idle. The 8th is what another
+/// machine had of the processors: neither. The further ones are part of the first two.
+fn processors(stat: &str) -> Option<Processors> {
+    let ticks: Vec<f64> =
+        stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map_while(|field| field.parse().ok()).collect();
+    let [user, nice, system, idle, waiting, interrupts, soft_interrupts, ..] = ticks[..] else { return None };
+    Some(Processors { busy: user + nice + system + interrupts + soft_interrupts, idle: idle + waiting })
+}
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Footprint {
+    pub(super) resident_mib: f64,
+    pub(super) threads: u64,
+    pub(super) open_files: usize,
+    pub(super) memory_maps: usize,
+}
+
+impl Footprint {
+    pub(super) fn of(process: u32) -> Result<Footprint> {
+        let folder = Path::new("/proc").join(process.to_string());
+        let status =
+            fs::read_to_string(folder.join("status")).context("this system does not tell a process's memory")?;
+        let figure = |name: &str| status_figure(&status, name).with_context(|| format!("no {name} is told"));
+        Ok(Footprint {
+            resident_mib: figure("VmRSS:")? as f64 / 1024.0,
+            threads: figure("Threads:")?,
+            open_files: fs::read_dir(folder.join("fd"))?.count(),
+            memory_maps: fs::read_to_string(folder.join("maps"))?.lines().count(),
+        })
+    }
+}
+
+fn status_figure(status: &str, name: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
 fn cpu_model(cpuinfo: &str) -> Option<&str> {
     cpuinfo.lines().find_map(|line| Some(line.strip_prefix("model name")?.split_once(':')?.1.trim()))
 }
@@ -75,6 +132,15 @@ mod tests {
     fn the_system_tells_its_parts() {
         assert_eq!(cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"), Some("Some CPU @ 2 GHz"));
         assert_eq!(ticks("7 (a (b) c) S 1 7 7 0 -1 4 500 0 0 0 120 30 9 9 20"), Some(150.0));
+        assert_eq!(status_figure("Name:\tx\nVmRSS:\t  2048 kB\nThreads:\t12\n", "VmRSS:"), Some(2048));
         assert_eq!(memory_gib("MemTotal:        4194304 kB\nMemFree: 1 kB\n"), Some(4.0));
+    }
+
+    #[test]
+    fn processors_are_busy_for_what_is_not_idle_nor_taken_by_others() {
+        let before = processors("cpu  100 0 50 800 50 0 0 10 0 0\ncpu0 1 2 3\n").expect("ticks");
+        let after = processors("cpu  160 10 70 800 60 0 0 99 0 0\n").expect("ticks");
+        assert_eq!(after.busy_since(before), 0.9);
+        assert_eq!(processors("intr 1 2"), None);
     }
 }

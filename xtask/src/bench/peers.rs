@@ -14,8 +14,13 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn in_folder(folder: PathBuf) -> Peers {
-        Peers { folder }
+    /// In the folder that was named, else below the target folder.
+    pub(super) fn find(folder: Option<&Path>) -> Result<Peers> {
+        let folder = match folder {
+            Some(folder) => std::path::absolute(folder)?,
+            None => step::target()?.join("peers"),
+        };
+        Ok(Peers { folder })
     }
 
     /// The native greeting, which every other figure is compared with.
@@ -59,6 +64,21 @@ impl Peers {
     }
 }
 
+/// The comparison is still worth something without one of the others.
+pub(super) fn or_left_out(found: Result<PathBuf>) -> Option<PathBuf> {
+    match found {
+        Ok(program) => {
+            let version = version(&program).unwrap_or_else(|| program.display().to_string());
+            step::announce(&format!("measuring beside {version}"));
+            Some(program)
+        }
+        Err(error) => {
+            step::announce(&format!("left out: {error:#}"));
+            None
+        }
+    }
+}
+
 /// Makes sure that wrk is there.
 pub(super) fn wrk() -> Result<()> {
     // It has no option that succeeds without a target; that it starts is enough.
@@ -77,7 +97,7 @@ pub(super) fn wrk() -> Result<()> {
 }
 
 /// The version of a peer as it says it itself, in one line.
-pub(super) fn version(program: &Path) -> Option<String> {
+fn version(program: &Path) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned())
 }

@@ -72,36 +72,19 @@ fn measure(programs: &Programs, contender: Contender, seconds: u32) -> Result<Ru
 }
 
 fn programs(arguments: &Arguments, contenders: &[Contender]) -> Result<Programs> {
-    let folder = match &arguments.peers {
-        Some(folder) => std::path::absolute(folder)?,
-        None => step::target()?.join("peers"),
-    };
-    let peers = Peers::in_folder(folder);
+    let peers = Peers::find(arguments.peers.as_deref())?;
     let is_among = |needed: fn(Contender) -> bool| contenders.iter().any(|contender| needed(*contender));
     let [sdk, wasi02, wasi03] = super::components(["hello", "hello-wasi02", "hello-wasi03"])?;
     Ok(Programs {
         axum: peers.axum()?,
         isopod: arguments.common.host()?,
-        wasmtime_cli: is_among(Contender::needs_wasmtime_cli).then(|| peers.wasmtime_cli()).and_then(or_left_out),
-        workerd: is_among(Contender::needs_workerd).then(|| peers.workerd()).and_then(or_left_out),
+        wasmtime_cli: is_among(Contender::needs_wasmtime_cli)
+            .then(|| peers.wasmtime_cli())
+            .and_then(peers::or_left_out),
+        workerd: is_among(Contender::needs_workerd).then(|| peers.workerd()).and_then(peers::or_left_out),
         sdk,
         wasi02,
         wasi03,
         folder: super::fresh_folder("serve")?,
     })
-}
-
-/// The comparison is still worth something without one of the others.
-fn or_left_out(found: Result<PathBuf>) -> Option<PathBuf> {
-    match found {
-        Ok(program) => {
-            let version = peers::version(&program).unwrap_or_else(|| program.display().to_string());
-            step::announce(&format!("measuring beside {version}"));
-            Some(program)
-        }
-        Err(error) => {
-            step::announce(&format!("left out: {error:#}"));
-            None
-        }
-    }
 }

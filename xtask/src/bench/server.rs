@@ -71,6 +71,10 @@ impl Server {
         Ok(())
     }
 
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The processor time that it has used so far.
     pub(super) fn processor_time(&self) -> Option<Duration> {
         super::machine::processor_time(self.child.id())

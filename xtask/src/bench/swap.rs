@@ -1,18 +1,16 @@
 //! `cargo xtask bench swap`: a production app is asked at a constant rate while new releases take the place of old ones,
 //! one after another. Every request must be answered well, and about as soon as before.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::server::{Server, free_address};
+use super::host::Host;
 use super::variants::Code;
 use super::{Common, machine, statistics};
 use crate::step;
@@ -44,17 +42,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let [component] = super::components(["hello"])?;
     let folder = super::fresh_folder("swap")?;
     let mut code = Code::new(&component, folder.join("built/app.wasm"))?;
-    let (listen, admin) = (free_address()?, free_address()?);
-    let mut up = Command::new(program);
-    up.args(["up", "--listen", &listen.to_string(), "--admin", &admin.to_string(), "--data"]).arg(folder.join("data"));
-    let mut server = Server::start(up, &folder.join("server.log"))?;
-    server.wait_for_words("isopod ready ")?;
-    let token = fs::read_to_string(folder.join("data/admin.token")).context("the host made no admin.token")?;
-    let api = Api { address: admin, token: token.trim().to_owned() };
-    api.create()?;
+    let mut host = Host::start(&program, &folder, "")?;
+    let (api, listen) = (host.api(), host.listen());
+    api.create(APP, "production")?;
     code.replace()?;
-    api.push(&code)?;
-    server.wait_for(listen, HOST, &code.greeting())?;
+    api.push(APP, code.bytes())?;
+    host.wait_for(APP, &code.greeting())?;
 
     let load = Load::default();
     let swapped = std::thread::scope(|scope| {
@@ -67,45 +60,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         step::announce(&format!("{} swaps", arguments.swaps));
         let outcome = (0..arguments.swaps).try_for_each(|_| {
             code.replace()?;
-            api.push(&code)
+            api.push(APP, code.bytes())
         });
         load.stopped.store(true, Ordering::Relaxed);
         outcome
     });
     swapped?;
-    server.stop()?;
+    host.stop()?;
     let figures = Figures::of(load, arguments.swaps);
     figures.show();
     arguments.common.write_json(&figures.json())
-}
-
-/// The host's API, as far as it is needed here.
-struct Api {
-    address: SocketAddr,
-    token: String,
-}
-
-impl Api {
-    fn create(&self) -> Result<()> {
-        let body = json!({ "name": APP, "type": "production" }).to_string();
-        self.post("/v1/apps", "application/json", body.as_bytes())
-    }
-
-    /// Pushes the present variant, and waits until it serves.
-    fn push(&self, code: &Code) -> Result<()> {
-        self.post(&format!("/v1/apps/{APP}/pushes?wait=true"), "application/wasm", code.bytes())
-    }
-
-    fn post(&self, path: &str, media_type: &str, body: &[u8]) -> Result<()> {
-        let request = ureq::post(format!("http://{}{path}", self.address))
-            .header("authorization", format!("Bearer {}", self.token))
-            .header("content-type", media_type);
-        let answer = request.send(body).with_context(|| format!("POST {path} failed"))?;
-        if !answer.status().is_success() {
-            bail!("POST {path} was answered with {}", answer.status());
-        }
-        Ok(())
-    }
 }
 
 /// Connections that ask at a constant rate, and how they fared.

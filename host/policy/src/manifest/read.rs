@@ -6,19 +6,22 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
 use super::tree::{Found, Outcome, Reader, Table};
-use super::{Isolation, Manifest, ManifestError, ManifestProblem};
+use super::{Isolation, Manifest, ManifestError, ManifestProblem, Snapshot};
 use crate::formation::{HEALTH_NEEDS_HTTP, SCHEDULE_NEEDS_NO_HTTP};
 use crate::grants::check_folder_name;
+use crate::health::check_request_path;
 use crate::limits::{
     ARGUMENTS_MAX, CONFIG_VARS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX, PROCESSES_MAX,
+    WARM_UP_REQUESTS_MAX,
 };
 use crate::{Access, Entry, Grants, Health, HttpGrant, Limits, Process, ProcessName};
 use crate::{app_limits, config_vars};
 
 const TOP_KEYS: &[&str] =
-    &["name", "type", "build", "component", "isolation", "processes", "grants", "limits", "config"];
+    &["name", "type", "build", "component", "isolation", "processes", "grants", "limits", "snapshot", "config"];
 const PROCESS_KEYS: &[&str] = &["entry", "health", "min", "max", "schedule", "args"];
 const GRANT_KEYS: &[&str] = &["http", "files", "keyvalue"];
+const SNAPSHOT_KEYS: &[&str] = &["warm"];
 
 pub(super) fn parse(text: &str) -> Outcome<Manifest> {
     if text.len() > MANIFEST_BYTES_MAX {
@@ -62,6 +65,9 @@ fn read_manifest(top: &Table<'_, '_>) -> Outcome<Manifest> {
     }
     if let Some(found) = top.find("limits") {
         manifest.limits = read_limits(&found.table()?)?;
+    }
+    if let Some(found) = top.find("snapshot") {
+        manifest.snapshot = Some(read_snapshot(&found.table()?)?);
     }
     if let Some(found) = top.find("config") {
         manifest.config = read_config(&found.table()?)?;
@@ -193,6 +199,18 @@ fn read_limits(table: &Table<'_, '_>) -> Outcome<Limits> {
         limits.set(name.get_ref(), found.limit()?).map_err(|error| found.not_set(error))?;
     }
     Ok(limits)
+}
+
+fn read_snapshot(table: &Table<'_, '_>) -> Outcome<Snapshot> {
+    table.only(SNAPSHOT_KEYS)?;
+    let Some(found) = table.find("warm") else { return Ok(Snapshot::default()) };
+    let paths = found.list(WARM_UP_REQUESTS_MAX)?;
+    let warm = paths.iter().map(|found| {
+        let path = found.text()?;
+        check_request_path(path).map_err(|why| found.invalid(why))?;
+        Ok(path.to_owned())
+    });
+    Ok(Snapshot { warm: warm.collect::<Outcome<_>>()? })
 }
 
 fn read_config(table: &Table<'_, '_>) -> Outcome<BTreeMap<String, String>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use isopod_policy::{
     Access, AppType, Entry, Grants, Health, HttpGrant, Isolation, Limits, Manifest, Process, ProcessName, Schedule,
-    limits,
+    Snapshot, limits,
 };
 use proptest::prelude::*;
 
@@ -22,6 +22,8 @@ entry = "http"
 health = "/healthz"
 min = 0
 max = 4
+[snapshot]
+warm = ["/", "/search?q=isopod"]
 [processes.nightly]
 entry = "events"
 schedule = "0 3 * * *"
@@ -50,6 +52,10 @@ fn everything_that_is_written_is_read() {
     let web = &manifest.processes["web"];
     assert_eq!((web.entry, web.min, web.max), (Entry::Http, Some(0), Some(4)));
     assert_eq!(web.health, Some(Health::of_path("/healthz").expect("it is a path")));
+    assert_eq!(
+        manifest.snapshot.as_ref().map(|snapshot| snapshot.warm.as_slice()),
+        Some(&["/".to_owned(), "/search?q=isopod".to_owned()][..])
+    );
     let nightly = &manifest.processes["nightly"];
     assert_eq!(nightly.schedule.as_ref().map(Schedule::as_str), Some("0 3 * * *"));
     assert_eq!(nightly.args, ["--deep"]);
@@ -154,6 +160,9 @@ fn every_mistake_is_answered_with_its_place_and_a_way_out() {
         ("name = \"a\"\n[limits]\nmemory = \"8GiB\"", "choose from 1MiB to 4GiB"),
         ("name = \"a\"\n[limits]\nrequest_timeout = 30", "in quotes, such as \"30s\""),
         ("name = \"a\"\n[limits]\nqueue_max = \"9\"", "must be a whole number without quotes"),
+        ("name = \"a\"\n[snapshot]\nwram = [\"/\"]", "did you mean \"snapshot.warm\"?"),
+        ("name = \"a\"\n[snapshot]\nwarm = [\"index\"]", "\"snapshot.warm[0]\": write a path that begins with '/'"),
+        ("name = \"a\"\nsnapshot = true", "\"snapshot\" is true or false, but must be a table"),
         ("name = \"a\"\n[config]\n\"BAD-KEY\" = \"x\"", "no digit first"),
         ("name = \"a\"\n[config]\nPORT = 80", "\"config.PORT\" is a whole number, but must be text in quotes"),
         ("name = \"a\"\nname = \"b\"", "line 2"),
@@ -267,13 +276,16 @@ fn manifest() -> impl Strategy<Value = Manifest> {
     let process_name = "[a-z]{1,8}".prop_map(|text| text.parse::<ProcessName>().expect("a valid name"));
     let head = (name, 0..3usize, any::<bool>(), proptest::option::of("[a-z]{1,9}( [ -~]{0,20})?"));
     let component = proptest::option::of("[a-z0-9_]{1,8}(/[a-zA-Z0-9_.-]{1,8}w){0,3}");
+    let warm = proptest::collection::vec("/[a-z0-9/?=-]{0,10}", 0..3);
+    let snapshot = proptest::option::of(warm.prop_map(|warm| Snapshot { warm }));
     let config = proptest::collection::btree_map("[A-Za-z_][A-Za-z0-9_]{0,10}", "[^\0]{0,20}", 0..4);
     let processes = proptest::collection::btree_map(process_name, process(), 0..4);
-    (head, component, processes, some_grants(), some_limits(), config).prop_map(
-        |((name, app_type, fresh, build), component, processes, grants, limits, config): (
+    (head, component, processes, some_grants(), some_limits(), snapshot, config).prop_map(
+        |((name, app_type, fresh, build), component, processes, grants, limits, snapshot, config): (
             _,
             _,
             BTreeMap<_, _>,
+            _,
             _,
             _,
             _,
@@ -285,6 +297,7 @@ fn manifest() -> impl Strategy<Value = Manifest> {
             processes,
             grants,
             limits,
+            snapshot,
             config,
             ..Manifest::new(name)
         },

@@ -1,6 +1,6 @@
 //! Schedules: what is read, when the next time comes, and that no time fires twice.
 
-use isopod_policy::{Due, Schedule, ScheduleError, due};
+use isopod_policy::{Due, Schedule, ScheduleError, counted_since, due};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use proptest::prelude::*;
 
@@ -126,6 +126,19 @@ fn a_jump_of_years_fires_once_and_the_way_back_fires_nothing() {
     let next = Some(at("2036-11-23T03:00:00Z"));
     assert_eq!(due(Some(then), then, &nightly), Due { fire_now: false, next });
     assert_eq!(due(Some(then), now, &nightly), Due { fire_now: false, next });
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_is_forgotten_and_a_small_step_back_is_waited_for() {
+    let now = at("2026-11-22T12:00:00Z");
+    for (last, since) in [
+        ("2026-11-20T03:00:00Z", "2026-11-20T03:00:00Z"),
+        ("2026-11-22T15:00:00Z", "2026-11-22T15:00:00Z"),
+        ("2026-11-22T15:00:01Z", "2026-11-22T12:00:00Z"),
+        ("2036-11-22T12:00:00Z", "2026-11-22T12:00:00Z"),
+    ] {
+        assert_eq!(counted_since(at(last), now), at(since), "{last}");
+    }
 }
 
 #[test]

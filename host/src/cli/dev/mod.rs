@@ -52,6 +52,9 @@ pub(crate) struct DevArgs {
     /// Where the app is served by our own host
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: String,
+    /// Show a line for every request, and not only for those that the app failed to answer
+    #[arg(long)]
+    access: bool,
 }
 
 /// Everything the session reacts to.
@@ -106,13 +109,13 @@ fn run_with_host(
         (_, None) => format!("on {}", client.address()),
     };
     output::emit(&format!("{name} is at {url}  (Ctrl-C stops)\n"));
-    follow_log(client, format!("/v1/apps/{name}/logs?follow=true&limit=0"), happenings.clone());
+    follow_log(client, format!("/v1/apps/{name}/logs?follow=true&limit=0"), args.access, happenings.clone());
     let courier = Courier::start(pusher, happenings.clone());
     Session::new(project, courier, happenings)?.run(&receiver, own_host)
 }
 
 /// Shows the app's log as it comes, for as long as we live.
-fn follow_log(client: Client, path: String, happenings: SyncSender<Happening>) {
+fn follow_log(client: Client, path: String, all_requests: bool, happenings: SyncSender<Happening>) {
     std::thread::spawn(move || {
         loop {
             let Ok(events) = client.follow(&path) else {
@@ -122,6 +125,7 @@ fn follow_log(client: Client, path: String, happenings: SyncSender<Happening>) {
             for event in events.map_while(Result::ok) {
                 let text = match serde_json::from_str::<Value>(&event) {
                     Ok(entry) if is_about_a_push(&entry) => continue,
+                    Ok(entry) if !all_requests && is_about_a_good_request(&entry) => continue,
                     Ok(entry) => logs::line(&entry),
                     Err(_) => format!("{event}\n"),
                 };
@@ -137,6 +141,11 @@ fn follow_log(client: Client, path: String, happenings: SyncSender<Happening>) {
 /// The session tells about its own pushes in one line each.
 fn is_about_a_push(entry: &Value) -> bool {
     output::field(entry, "stream") == "host" && output::field(entry, "message").starts_with("push ")
+}
+
+/// A page loads dozens of things, whose lines would carry the compiler's words off the screen.
+fn is_about_a_good_request(entry: &Value) -> bool {
+    output::field(entry, "stream") == "access" && entry["status"].as_u64().is_none_or(|status| status < 500)
 }
 
 /// Turns the first Ctrl-C into an orderly end; the second ends us at once.
@@ -160,4 +169,18 @@ fn listen_for_signals(happenings: SyncSender<Happening>) {
             }
         });
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn of_requests_only_those_that_failed_are_shown() {
+        let line = |stream: &str, status: u16| json!({"stream": stream, "status": status, "message": "GET /"});
+        assert!(is_about_a_good_request(&line("access", 404)));
+        assert!(!is_about_a_good_request(&line("access", 502)));
+        assert!(!is_about_a_good_request(&json!({"stream": "stdout", "message": "hello"})));
+    }
 }

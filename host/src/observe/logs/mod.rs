@@ -19,7 +19,7 @@ use std::{
 
 use isopod_policy::AppName;
 use jiff::Timestamp;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 
 use self::line::Request;
 pub(crate) use self::{
@@ -70,6 +70,8 @@ pub(crate) struct Logs(Arc<Shared>);
 struct Shared {
     config: Config,
     queue: SyncSender<Message>,
+    /// Told by the writer whenever it has made room in the queue.
+    room: Arc<Notify>,
     apps: Mutex<HashMap<AppName, Arc<AppLog>>>,
     dropped: Arc<AtomicU64>,
 }
@@ -97,9 +99,10 @@ impl Service {
     pub(crate) fn start(config: Config) -> std::io::Result<Self> {
         let (queue, messages) = sync_channel(limits::LOG_QUEUE_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
-        let writer = writer::Writer::new(config.clone(), Arc::clone(&dropped));
+        let room = Arc::new(Notify::new());
+        let writer = writer::Writer::new(config.clone(), Arc::clone(&dropped), Arc::clone(&room));
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(move || writer.run(&messages))?;
-        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, apps: Mutex::default(), dropped })) })
+        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, room, apps: Mutex::default(), dropped })) })
     }
 
     pub(crate) fn handle(&self) -> Logs {
@@ -189,17 +192,20 @@ impl Logs {
 
     /// Readers may wait a moment for room in the queue; it is only writers of lines that never do.
     async fn send(&self, message: Message) -> Result<(), LogsError> {
-        let deadline = tokio::time::Instant::now() + limits::LOG_READ_WAIT;
         let mut message = message;
-        loop {
-            match self.0.queue.try_send(message) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Disconnected(_)) => return Err(LogsError::Unavailable),
-                Err(TrySendError::Full(back)) if tokio::time::Instant::now() < deadline => message = back,
-                Err(TrySendError::Full(_)) => return Err(LogsError::Unavailable),
+        let sending = async {
+            loop {
+                // Listened to before the queue is looked at, so that room made in between is not missed.
+                let room = self.0.room.notified();
+                match self.0.queue.try_send(message) {
+                    Ok(()) => return Ok(()),
+                    Err(TrySendError::Disconnected(_)) => return Err(LogsError::Unavailable),
+                    Err(TrySendError::Full(back)) => message = back,
+                }
+                room.await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        };
+        tokio::time::timeout(limits::LOG_READ_WAIT, sending).await.unwrap_or(Err(LogsError::Unavailable))
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use isopod_policy::AppName;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use super::{
     AppLog, Config, Cursor, Following, LogLine, Message, folder,
@@ -34,6 +34,8 @@ const TROUBLE_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct Writer {
     config: Config,
     dropped: Arc<AtomicU64>,
+    /// Whom readers of logs hear from when there is room in the queue again.
+    room: Arc<Notify>,
     open: HashMap<AppName, Open>,
     followers: HashMap<AppName, broadcast::Sender<Arc<LogLine>>>,
     told_trouble: Option<Instant>,
@@ -50,8 +52,8 @@ struct Open {
 }
 
 impl Writer {
-    pub(super) fn new(config: Config, dropped: Arc<AtomicU64>) -> Self {
-        Self { config, dropped, open: HashMap::new(), followers: HashMap::new(), told_trouble: None }
+    pub(super) fn new(config: Config, dropped: Arc<AtomicU64>, room: Arc<Notify>) -> Self {
+        Self { config, dropped, room, open: HashMap::new(), followers: HashMap::new(), told_trouble: None }
     }
 
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
@@ -81,6 +83,7 @@ impl Writer {
                     Message::Stop => return self.write_out(),
                 }
             }
+            self.room.notify_waiters();
             self.write_out();
             if checked_age.elapsed() >= AGE_CHECK {
                 checked_age = Instant::now();

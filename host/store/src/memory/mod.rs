@@ -21,8 +21,8 @@ use jiff::Timestamp;
 
 use self::pushes::PushRow;
 use crate::model::{
-    Activity, App, Inserted, Intended, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason, Release,
-    ScheduleFired, Token,
+    Activity, App, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
+    Release, ScheduleFired, Token,
 };
 use crate::page::{Page, Paged};
 use crate::usage::{Month, MonthUsage};
@@ -148,7 +148,7 @@ impl Control for Memory {
         Ok(self.rows().releases.get(&(app.clone(), number)).cloned())
     }
 
-    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<Release>, StoreError> {
+    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<ListedRelease>, StoreError> {
         self.rows().list_releases(app, &page)
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Rows, one_more};
 use crate::StoreError;
 use crate::limits::PAGE_ITEMS_MAX;
-use crate::model::{App, NewActivity, NewRelease, Reason, Release, beyond_bound};
+use crate::model::{App, ListedRelease, NewActivity, NewRelease, Reason, Release, beyond_bound, listed_number};
 use crate::page::{Page, Paged};
 
 impl Rows {
@@ -34,11 +34,11 @@ impl Rows {
         Ok(made)
     }
 
-    pub(super) fn list_releases(&self, app: &AppName, page: &Page) -> Result<Paged<Release>, StoreError> {
+    pub(super) fn list_releases(&self, app: &AppName, page: &Page) -> Result<Paged<ListedRelease>, StoreError> {
         let before = page.number(u64::MAX)?;
         let of_app = self.releases.values().rev().filter(|release| release.app == *app);
-        let items = one_more(of_app.filter(|release| u64::from(release.number.get()) < before).cloned(), page);
-        Ok(Paged::from_one_more(items, page, |release| release.number.get().to_string()))
+        let items = one_more(of_app.filter(|release| u64::from(release.number.get()) < before).cloned().map(Ok), page);
+        Ok(Paged::from_one_more(items, page, |listed| listed_number(listed).get().to_string()))
     }
 
     pub(super) fn step_release(

@@ -8,15 +8,15 @@ use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, json, parsed, reason, time, time_if_any, to_json};
+use super::rows::{Sql, SqlError, all, first, json, parsed, parsed_if_any, reason, time, time_if_any, to_json};
 use super::{apps, pushes};
 use crate::limits::PAGE_ITEMS_MAX;
-use crate::model::{App, NewRelease, Reason, Release, beyond_bound};
+use crate::model::{App, DamagedRelease, ListedRelease, NewRelease, Reason, Release, beyond_bound, listed_number};
 use crate::page::{Page, Paged};
 use crate::{Digest, StoreError};
 
-const COLUMNS: &str = "app, number, state, reason_code, reason, cause, bundle, manifest, config, size_bytes, \
-                       last_current_at, created_by, created_at, updated_at";
+const COLUMNS: &str = "app, number, state, reason_code, reason, cause, bundle, snapshot, manifest, config, \
+                       size_bytes, last_current_at, created_by, created_at, updated_at";
 
 /// The states of a release on its way into service, as [`isopod_policy::ReleaseState::is_under_way`] has them. SQLite
 /// takes the index of such releases only where these are the very words of the index.
@@ -36,6 +36,7 @@ fn make(row: &Row<'_>) -> Sql<Release> {
         reason: reason(row)?,
         cause: row.get("cause")?,
         bundle: parsed(row, "bundle")?,
+        snapshot: parsed_if_any(row, "snapshot")?,
         manifest: json(row, "manifest")?,
         config: json(row, "config")?,
         size_bytes: u64::try_from(size).map_err(StoreError::damaged)?,
@@ -61,8 +62,8 @@ pub(super) fn insert(connection: &Connection, release: NewRelease) -> Sql<Releas
     let size = i64::try_from(made.size_bytes).map_err(StoreError::damaged)?;
     connection
         .prepare_cached(
-            "INSERT INTO releases (app, number, state, cause, bundle, manifest, config, size_bytes, created_by,
-             created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO releases (app, number, state, cause, bundle, snapshot, manifest, config, size_bytes, created_by,
+             created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             made.app.as_str(),
@@ -70,6 +71,7 @@ pub(super) fn insert(connection: &Connection, release: NewRelease) -> Sql<Releas
             made.state.as_str(),
             made.cause,
             made.bundle.as_str(),
+            made.snapshot.as_ref().map(Digest::as_str),
             to_json(&made.manifest)?,
             to_json(&made.config)?,
             size,
@@ -105,10 +107,11 @@ pub(super) fn delete(connection: &Connection, app: &AppName, numbers: &[ReleaseN
     remove(connection, app, numbers)
 }
 
-/// The digests that releases and pushes that are not done name, each once.
+/// The digests that releases and pushes that are not done name, each once: bundles, and snapshots of them.
 pub(super) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
     let sql = format!(
         "SELECT bundle FROM releases UNION
+         SELECT snapshot FROM releases WHERE snapshot IS NOT NULL UNION
          SELECT bundle FROM pushes WHERE bundle IS NOT NULL AND state NOT IN {}",
         pushes::FINAL
     );
@@ -125,11 +128,22 @@ fn existing(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sq
     found.ok_or_else(|| StoreError::UnknownRelease { app: app.clone(), number }.into())
 }
 
-pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<Release>> {
+/// One damaged row is no reason to keep all others from being read.
+fn listed(row: &Row<'_>) -> Sql<ListedRelease> {
+    match make(row) {
+        Ok(release) => Ok(Ok(release)),
+        Err(SqlError::Store(StoreError::Damaged { detail })) => {
+            Ok(Err(DamagedRelease { number: number(row)?, detail }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<ListedRelease>> {
     let before = page.number(i64::MAX)?;
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
-    let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], make)?;
-    Ok(Paged::from_one_more(items, page, |release| release.number.get().to_string()))
+    let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], listed)?;
+    Ok(Paged::from_one_more(items, page, |listed| listed_number(listed).get().to_string()))
 }
 
 pub(super) const STAMPS: &str = "SELECT number, state, last_current_at FROM releases WHERE app = ?1 ORDER BY number";

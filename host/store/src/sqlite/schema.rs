@@ -131,8 +131,10 @@ const FORMAT_2: &str = "
     ) STRICT;
 ";
 
+/// Apps may have cores of their own, and releases a snapshot.
 const FORMAT_3: &str = "
     ALTER TABLE apps ADD COLUMN cores TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE releases ADD COLUMN snapshot TEXT;
 ";
 
 /// Brings the database to the present format, one step per transaction, so that a crash in between is no harm.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use isopod_policy::PushEvent;
-use isopod_store::{Blobs, Control, Digest, StoreError, remove_unused_files};
+use isopod_store::{Blobs, Control, Digest, NewRelease, StoreError, remove_unused_files};
 
 use crate::{at, new_app, new_push, new_release, on_disk, push_id};
 
@@ -99,6 +99,23 @@ async fn the_bundle_of_a_push_is_in_use_until_the_push_is_done() {
     let bundle = new_push(1, "greeter").bundle.expect("the test's pushes have one");
     assert_eq!(store.bundles_in_use().await, Ok([bundle].into()));
     store.advance_push(&push_id(1), PushEvent::Fail, None, at(1)).await.expect("it fails");
+    assert_eq!(store.bundles_in_use().await, Ok([].into()));
+}
+
+#[tokio::test]
+async fn a_snapshot_is_in_use_as_long_as_its_release() {
+    let backend = on_disk();
+    let store = &backend.store;
+    let app = store.create_app(new_app("greeter")).await.expect("it is created").name;
+    let snapshot = Some(Digest::of(b"image"));
+    let made = NewRelease { snapshot: snapshot.clone(), ..new_release("greeter", 1) };
+    let first = store.insert_release(made).await.expect("it is made");
+    assert_eq!(
+        store.release(&app, first.number).await.expect("it is read").map(|release| release.snapshot),
+        Some(snapshot.clone())
+    );
+    assert_eq!(store.bundles_in_use().await, Ok(snapshot.into_iter().chain([first.bundle]).collect()));
+    store.delete_releases(&app, &[first.number]).await.expect("it is removed");
     assert_eq!(store.bundles_in_use().await, Ok([].into()));
 }
 

@@ -122,6 +122,7 @@ async fn assert_is_whole(store: &Store, app: &AppName, last: i64, round: u32) {
     let now: App = app_now(store, app).await;
     let page = Page { cursor: None, limit: Some(1_000) };
     let releases = store.releases(app, page.clone()).await.expect("they are read").items;
+    let releases: Vec<Release> = releases.into_iter().collect::<Result<_, _>>().expect("none is damaged");
     for release in &releases {
         let serves = matches!(release.state, ReleaseState::Ready | ReleaseState::Frozen);
         assert_eq!(serves, now.release == Some(release.number), "round {round}: {}", release.number);

@@ -105,7 +105,7 @@ fn a_key_file_that_others_can_read_is_refused() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("the test may change it");
         let refused = Secrets::open(folder.path()).expect_err("it is no secret");
         assert_eq!(refused, StoreError::KeyFileOpen { path: path.clone(), mode });
-        assert!(refused.to_string().contains("chmod 600"), "{refused}");
+        assert!(refused.to_string().contains(&format!("`chmod 600 {}`", path.display())), "{refused}");
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("the test may change it");
     Secrets::open(folder.path()).expect("one that nobody may write is fine");

@@ -1,4 +1,4 @@
-//! The exports `isopod:app/events` and `isopod:app/health`: the canonical ABI of their two functions.
+//! The exports `isopod:app/events`, `isopod:app/health` and `isopod:app/init`: the canonical ABI of their functions.
 
 use std::cell::UnsafeCell;
 use std::future::Future;
@@ -151,15 +151,15 @@ unsafe fn lift(event: *mut RawEvent) -> Event {
     }
 }
 
-/// Asks the app for its health and says where the answer lies.
-pub fn check_health<F, Fut>(check: F) -> *const u8
+/// Calls what only succeeds or fails, `check` or `init`, and says where the outcome lies.
+pub fn done_or_not<F, Fut>(call: F) -> *const u8
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<()>>,
 {
     run_constructors();
     logging::install();
-    let outcome = match reactor::run(check()) {
+    let outcome = match reactor::run(call()) {
         Ok(outcome) => outcome,
         Err(stuck) => Err(stuck.into()),
     };

@@ -1,6 +1,6 @@
 //! What the macros' expansions call.
 
-pub use super::event_export::{check_health, handle_event};
+pub use super::event_export::{done_or_not, handle_event};
 #[cfg(not(feature = "wasi-03"))]
 pub use super::flat::{Words, handle as handle_flat};
 #[cfg(feature = "wasi-03")]

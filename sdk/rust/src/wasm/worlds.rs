@@ -39,6 +39,16 @@ B\x03\x01j\0\x01s\x01@\0\0\0\x04\0\x05check\x01\x01\x04\0\x17isopod:app/health@0
 p\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
 wit-bindgen-rust\x060.62.0";
 
+/// The world that exports `isopod:app/init`.
+#[rustfmt::skip]
+#[allow(clippy::octal_escapes)]
+pub const INIT: [u8; 210] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07T\x01A\x02\x01A\x02\
+\x01B\x03\x01j\0\x01s\x01@\0\0\0\x04\0\x04init\x01\x01\x04\0\x15isopod:app/init@\
+0.1.0\x05\0\x04\0\x19isopod:app/init-app@0.1.0\x04\0\x0b\x0e\x01\0\x08init-app\
+\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
+wit-bindgen-rust\x060.62.0";
+
 /// The world of what is imported beyond WASI's own: key-value, config, logging. A component imports what it uses of it.
 #[rustfmt::skip]
 #[unsafe(link_section = "component-type:isopod-sdk:0.1.0:platform")]

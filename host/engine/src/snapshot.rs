@@ -1,0 +1,333 @@
+//! Snapshots: a component that holds the memory of an instance of itself which was prepared, so that its own instances
+//! start where that one stood. The instance is prepared here once, with nothing granted and no configuration; the image
+//! of its memory becomes the data of a new component, and starting that maps the image copy-on-write.
+//!
+//! It never decides which app gets one, and keeps none.
+
+use crate::{
+    After, Component, ComponentInfo, Engine, Fault, Instance, Output, Program, Rejected, RequestBody, Sandbox, Speed,
+    config::{Flavour, Kind},
+    inspect, limits,
+    program::INIT,
+    state::HostState,
+};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
+use isopod_policy::{Grants, Limits};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{runtime::Handle, sync::oneshot};
+use wasmtime::{Store, component::Lift, component::WasmList};
+use wasmtime_wizer::{ComponentInstanceState, Wizer};
+
+/// The custom section that marks a component as a snapshot, so that its instances are not prepared again.
+pub(crate) const SECTION: &str = "isopod-snapshot";
+
+/// That section as it is encoded: its kind, its length, its name's length and its name.
+const ENCODED_SECTION: &[u8] = b"\0\x10\x0fisopod-snapshot";
+
+/// How an instance is prepared. It is given no configuration and no grants, since all that it learns is kept for every
+/// instance to come.
+pub struct Preparation {
+    /// The app's name, as the warm-up requests' host and for messages.
+    pub app: String,
+    pub limits: Limits,
+    /// Where its output goes.
+    pub output: Arc<dyn Output>,
+    /// Paths to ask for with GET, in order.
+    pub warm: Vec<String>,
+}
+
+/// A component with the image of a prepared instance in it.
+pub struct Snapshot {
+    pub component: Bytes,
+    /// How long the instance took to prepare itself and to answer the warm-up requests.
+    pub prepared_in: Duration,
+}
+
+/// Why there is no snapshot of a component, and what its author can do. Its instances can still start plainly.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSnapshot {
+    #[error(
+        "there is nothing to prepare: the component exports no isopod:app/init, and [snapshot] names no requests. \
+         Add `isopod_sdk::init!(prepare)`, or `warm = [\"/\"]`"
+    )]
+    NothingToPrepare,
+    #[error(
+        "the component uses WASI 0.3 or async exports, whose tasks can't be kept in an image. Build it for WASI 0.2"
+    )]
+    Concurrent,
+    #[error(
+        "its instances answer one request each; ComponentizeJS has already run the script's top level at the build"
+    )]
+    SingleUse,
+    #[error("the component is a snapshot already")]
+    IsOne,
+    #[error("its code can't be imaged: {detail}")]
+    Unsupported { detail: String },
+    #[error("it could not be prepared: {0}")]
+    Init(Fault),
+    #[error("the warm-up request GET {path} failed: {detail}")]
+    WarmUp { path: String, detail: String },
+    #[error("{what} took longer than {seconds} s")]
+    TooLong { what: &'static str, seconds: u64 },
+    #[error(
+        "it holds resources of the host when it is prepared (streams, files, pollables, key-value buckets), which no \
+         image can keep. Drop them before `init` returns or the request is answered; log with `log::info!` in place of \
+         `println!`, which keeps standard output open"
+    )]
+    HoldsResources,
+    #[error(
+        "it reads environment variables while it is prepared, and would never see their real values. Read config vars \
+         by wasi:config (`config::get`), and only when a request needs them"
+    )]
+    ReadsEnvironment,
+    #[error(
+        "it looks into its folders while it is prepared, and would never see them as they are. Read files only when a \
+         request needs them, or put what `init` needs into the component"
+    )]
+    LooksForFolders,
+    #[error(
+        "it takes random bytes while it is prepared, and all instances would go on from the same ones. Take them only \
+         when a request needs them"
+    )]
+    TakesRandomness,
+    #[error(
+        "it has {mib} MiB of memory when it is prepared, and at most {limit_mib} MiB fit an image. Prepare less; what was \
+         freed counts too, as a guest never gives memory back"
+    )]
+    TooMuchMemory { mib: usize, limit_mib: usize },
+    #[error("the component with its image is refused: {0}")]
+    Image(Rejected),
+    #[error("it broke off: {0}; the host's own log may say more")]
+    Internal(String),
+}
+
+impl Engine {
+    /// Prepares an instance of the component and takes a snapshot of it. Nothing of it goes on when the caller leaves.
+    pub async fn snapshot(&self, component: Bytes, how: Preparation) -> Result<Snapshot, NoSnapshot> {
+        let info = inspect(&component).map_err(NoSnapshot::Image)?;
+        check(&info, &how.warm)?;
+        let (_still_wanted, given_up) = oneshot::channel::<()>();
+        let (engine, handle) = (self.clone(), Handle::current());
+        let take = move || {
+            handle.block_on(async {
+                tokio::select! {
+                    taken = engine.take_snapshot(&component, info, how) => taken,
+                    _ = given_up => Err(NoSnapshot::Internal("nobody waits for it any more".to_owned())),
+                }
+            })
+        };
+        self.0.compiler.snapshot(take).await
+    }
+
+    async fn take_snapshot(
+        &self,
+        component: &[u8],
+        info: ComponentInfo,
+        how: Preparation,
+    ) -> Result<Snapshot, NoSnapshot> {
+        let mut wizer = Wizer::new();
+        wizer.keep_init_func(true);
+        let unsupported = |error: wasmtime::Error| NoSnapshot::Unsupported { detail: format!("{error:#}") };
+        let (context, instrumented) = wizer.instrument_component(component).map_err(unsupported)?;
+        let Preparation { app, limits, output, warm } = how;
+        let program = self.instrumented(&instrumented, info, bare(app, limits, output))?;
+
+        let begun = Instant::now();
+        let prepared = tokio::time::timeout(limits::SNAPSHOT_TIME_MAX, prepare(&program, &warm)).await;
+        let (what, seconds) = ("preparing it by `init` and the warm-up requests", limits::SNAPSHOT_TIME_MAX.as_secs());
+        let mut instance = prepared.map_err(|_| NoSnapshot::TooLong { what, seconds })??;
+        let prepared_in = begun.elapsed();
+        check_what_it_keeps(&instance)?;
+
+        instance.store.data_mut().begin_reading();
+        let mut reader = Reader { instance, failed: None };
+        let imaged = wizer.snapshot_component(&context, &mut reader).await.map_err(unsupported)?;
+        if let Some(error) = reader.failed {
+            return Err(unsupported(error));
+        }
+        let component = Bytes::from([&imaged, ENCODED_SECTION].concat());
+        inspect(&component).map_err(NoSnapshot::Image)?;
+        Ok(Snapshot { component, prepared_in })
+    }
+
+    /// The component with accessors to all its state, compiled for this one instance.
+    fn instrumented(&self, bytes: &[u8], info: ComponentInfo, sandbox: Sandbox) -> Result<Program, NoSnapshot> {
+        let kind = Kind { flavour: Flavour::Plain, speed: Speed::Optimised };
+        let code = wasmtime::component::Component::new(&self.runtime(kind).engine, bytes);
+        let code = code.map_err(|error| NoSnapshot::Unsupported { detail: format!("{error:#}") })?;
+        // It is never let go and mapped again, so no file is kept of it.
+        let component = Component { info, kind, code, file: PathBuf::new() };
+        Program::to_prepare(self, &component, sandbox, Arc::default()).map_err(NoSnapshot::Image)
+    }
+}
+
+fn bare(app: String, limits: Limits, output: Arc<dyn Output>) -> Sandbox {
+    Sandbox {
+        app,
+        args: Vec::new(),
+        env: Vec::new(),
+        config: Vec::new(),
+        grants: Grants::default(),
+        inherit_network: false,
+        folders: Vec::new(),
+        limits,
+        keyvalue: None,
+        output,
+        may_use_reserve: false,
+        inherit_stdio: false,
+    }
+}
+
+/// What is known to be in vain before anything is run.
+fn check(info: &ComponentInfo, warm: &[String]) -> Result<(), NoSnapshot> {
+    if info.is_snapshot {
+        return Err(NoSnapshot::IsOne);
+    }
+    if info.single_use {
+        return Err(NoSnapshot::SingleUse);
+    }
+    if info.needs_concurrency {
+        return Err(NoSnapshot::Concurrent);
+    }
+    if warm.is_empty() && !info.exports.iter().any(|name| name.starts_with(INIT)) {
+        return Err(NoSnapshot::NothingToPrepare);
+    }
+    Ok(())
+}
+
+/// Starts an instance, which calls its `init`, and asks it for every path.
+async fn prepare(program: &Program, warm: &[String]) -> Result<Box<Instance>, NoSnapshot> {
+    let mut instance = Instance::start(program).await.map_err(NoSnapshot::Init)?;
+    let limit = program.sandbox().limits.request_timeout;
+    for path in warm {
+        let asked = tokio::time::timeout(limit, ask(instance, path, &program.sandbox().app)).await;
+        let answered = asked.unwrap_or_else(|_| Err(Fault::Timeout { limit }.to_string()));
+        instance = answered.map_err(|detail| NoSnapshot::WarmUp { path: path.clone(), detail })?;
+    }
+    Ok(instance)
+}
+
+/// One warm-up request, by the same road as all others. Gives the instance back when all its work is done.
+async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Instance>, String> {
+    let request = Request::get(path).header(http::header::HOST, host).body(RequestBody::empty());
+    let request = request.map_err(|error| error.to_string())?;
+    let answer = instance.http(request, "warm-up").await;
+    let response = answer.response.map_err(|fault| fault.to_string())?;
+    if response.status().is_server_error() {
+        return Err(format!("it answered {}", response.status()));
+    }
+    let mut body = response.into_body();
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            frame.map_err(|error| error.to_string())?;
+        }
+        Ok::<_, String>(())
+    };
+    let worked = async {
+        match answer.after {
+            After::Free(instance) => Ok(Some(instance)),
+            After::Spent => Ok(None),
+            After::Working(work) => work.await.map_err(|fault| fault.to_string()),
+        }
+    };
+    let ((), instance) = tokio::try_join!(read, worked)?;
+    instance.ok_or_else(|| "its instance is used up".to_owned())
+}
+
+fn check_what_it_keeps(instance: &Instance) -> Result<(), NoSnapshot> {
+    let state = instance.store.data();
+    if state.witness().is_some_and(|witness| witness.saw_environment()) {
+        return Err(NoSnapshot::ReadsEnvironment);
+    }
+    if state.witness().is_some_and(|witness| witness.saw_folders()) {
+        return Err(NoSnapshot::LooksForFolders);
+    }
+    if state.witness().is_some_and(|witness| witness.saw_randomness()) {
+        return Err(NoSnapshot::TakesRandomness);
+    }
+    if !state.table.is_empty() {
+        return Err(NoSnapshot::HoldsResources);
+    }
+    if state.memory_bytes() > limits::SNAPSHOT_MEMORY_BYTES_MAX {
+        let [mib, limit_mib] = [state.memory_bytes(), limits::SNAPSHOT_MEMORY_BYTES_MAX].map(|bytes| bytes >> 20);
+        return Err(NoSnapshot::TooMuchMemory { mib, limit_mib });
+    }
+    Ok(())
+}
+
+/// Reads the state of a prepared instance through the accessors. What can't be read is remembered as a failure and
+/// given as nothing, since its caller knows no errors.
+struct Reader {
+    instance: Box<Instance>,
+    failed: Option<wasmtime::Error>,
+}
+
+impl Reader {
+    async fn call<R: Lift + Send + Sync + 'static>(&mut self, interface: &str, name: &str) -> Option<R> {
+        let Instance { store, component, .. } = &mut *self.instance;
+        match read(store, component, interface, name).await {
+            Ok(read) => Some(read),
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
+    }
+}
+
+async fn read<R: Lift + Send + Sync + 'static>(
+    store: &mut Store<HostState>,
+    component: &wasmtime::component::Instance,
+    interface: &str,
+    name: &str,
+) -> wasmtime::Result<R> {
+    let missing = || wasmtime::format_err!("the accessor {name} is missing");
+    let (_, interface) = component.get_export(&mut *store, None, interface).ok_or_else(missing)?;
+    let (_, accessor) = component.get_export(&mut *store, Some(&interface), name).ok_or_else(missing)?;
+    let accessor = component.get_typed_func::<(), (R,)>(&mut *store, accessor)?;
+    store.set_epoch_deadline(1);
+    Ok(accessor.call_async(store, ()).await?.0)
+}
+
+impl ComponentInstanceState for Reader {
+    async fn call_func_ret_list_u8(&mut self, interface: &str, name: &str, contents: impl FnOnce(&[u8]) + Send) {
+        match self.call::<WasmList<u8>>(interface, name).await {
+            Some(list) => contents(list.as_le_slice(&self.instance.store)),
+            None => contents(&[]),
+        }
+    }
+
+    async fn call_func_ret_s32(&mut self, interface: &str, name: &str) -> i32 {
+        self.call(interface, name).await.unwrap_or_default()
+    }
+
+    async fn call_func_ret_s64(&mut self, interface: &str, name: &str) -> i64 {
+        self.call(interface, name).await.unwrap_or_default()
+    }
+
+    async fn call_func_ret_f32(&mut self, interface: &str, name: &str) -> u32 {
+        self.call::<f32>(interface, name).await.unwrap_or_default().to_bits()
+    }
+
+    async fn call_func_ret_f64(&mut self, interface: &str, name: &str) -> u64 {
+        self.call::<f64>(interface, name).await.unwrap_or_default().to_bits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_of_a_snapshot_is_the_section_that_is_looked_for() {
+        let name = &ENCODED_SECTION[3..];
+        assert_eq!(name, SECTION.as_bytes());
+        assert_eq!((usize::from(ENCODED_SECTION[1]), usize::from(ENCODED_SECTION[2])), (name.len() + 1, name.len()));
+    }
+}

@@ -1,0 +1,186 @@
+//! What a host measures, decoded once: its awake apps with their two queues, and the host itself. Text of the host is
+//! cleaned here, so that nothing behind this file can be told to write control characters. Never asks and never draws.
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+
+use super::super::limits;
+
+/// One measurement of a host, with one of an app apart from it where somebody looks at an app that is not awake.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct Sample {
+    #[serde(rename = "items")]
+    pub(super) apps: Vec<AppSample>,
+    /// The cursor of further apps: that there are more is all that is shown of them.
+    next: Option<IgnoredAny>,
+    pub(super) host: HostSample,
+    #[serde(skip)]
+    pub(super) apart: Apart,
+}
+
+/// What was learnt of the one app that is looked at, if the list does not hold it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) enum Apart {
+    #[default]
+    NotAsked,
+    App(Box<AppSample>),
+    /// There is no app of this name.
+    Unknown(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct HostSample {
+    pub(super) cores: u32,
+    /// Of one processor, as everywhere here: two busy ones are 200.
+    pub(super) cpu_percent: f64,
+    pub(super) memory_bytes: u64,
+    pub(super) apps: u64,
+    pub(super) apps_awake: u64,
+    pub(super) instances: u64,
+    pub(super) buffered: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct AppSample {
+    #[serde(rename = "app", deserialize_with = "cleaned")]
+    pub(super) name: String,
+    #[serde(rename = "type", deserialize_with = "cleaned")]
+    pub(super) kind: String,
+    #[serde(deserialize_with = "cleaned")]
+    pub(super) state: String,
+    pub(super) instances: u64,
+    pub(super) cpu_ms: u64,
+    pub(super) cpu_percent: f64,
+    pub(super) memory_bytes: u64,
+    pub(super) pull: QueueSample,
+    pub(super) push: QueueSample,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct QueueSample {
+    pub(super) cores: u64,
+    pub(super) active_cores: u64,
+    pub(super) buffered: u64,
+    pub(super) latency_ms: Latency,
+    pub(super) throughput_per_s: f64,
+}
+
+/// Nothing where nothing was measured in the last minute.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct Latency {
+    pub(super) p50: Option<f64>,
+    pub(super) p95: Option<f64>,
+    pub(super) p99: Option<f64>,
+}
+
+impl Sample {
+    /// Whether the host has more awake apps than it told.
+    pub(super) fn has_more(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// The apps of the list, and the one that was measured apart from it.
+    pub(super) fn all(&self) -> impl Iterator<Item = &AppSample> {
+        let apart = match &self.apart {
+            Apart::App(app) => Some(&**app),
+            Apart::NotAsked | Apart::Unknown(_) => None,
+        };
+        self.apps.iter().chain(apart)
+    }
+
+    pub(super) fn app(&self, name: &str) -> Option<&AppSample> {
+        self.all().find(|app| app.name == name)
+    }
+
+    /// Whether the host said that there is no such app.
+    pub(super) fn is_unknown(&self, name: &str) -> bool {
+        matches!(&self.apart, Apart::Unknown(unknown) if unknown == name)
+    }
+}
+
+fn cleaned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(clean(&String::deserialize(deserializer)?))
+}
+
+/// Text as it can be shown: what steers a terminal, or turns the direction of writing, is seen to have been there, and
+/// does nothing. More than anybody reads is left out.
+pub(super) fn clean(text: &str) -> String {
+    let shown = |c: char| if c.is_control() || is_format(c) { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().take(limits::TOP_TEXT_CHARS_MAX).map(shown).collect()
+}
+
+/// Characters that have no shape and change how others are shown.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Measurements as tests need them.
+#[cfg(test)]
+pub(super) mod made {
+    use serde_json::{Value, json};
+
+    use super::{AppSample, Sample};
+
+    pub(crate) fn queue(active: u64, buffered: u64, p99: Option<f64>, per_s: f64) -> Value {
+        json!({"cores": 10, "active_cores": active, "buffered": buffered, "throughput_per_s": per_s,
+            "latency_ms": {"p50": p99.map(|p| p / 10.0), "p95": p99.map(|p| p / 2.0), "p99": p99}})
+    }
+
+    /// An app whose figures all follow from how busy it is.
+    pub(crate) fn app_value(name: &str, busy: u32) -> Value {
+        let busy = f64::from(busy);
+        json!({"app": name, "type": "production", "state": "running", "instances": 3, "cpu_ms": 12_345,
+            "cpu_percent": busy, "memory_bytes": (busy * 1_048_576.0) as u64,
+            "pull": queue(2, 0, Some(busy / 10.0), busy * 20.0), "push": queue(0, 4, None, 0.0)})
+    }
+
+    pub(crate) fn app(name: &str, busy: u32) -> AppSample {
+        serde_json::from_value(app_value(name, busy)).unwrap()
+    }
+
+    pub(crate) fn list_value(apps: &[(&str, u32)]) -> Value {
+        let items: Vec<Value> = apps.iter().map(|(name, busy)| app_value(name, *busy)).collect();
+        json!({"items": items, "next": null, "host": {"cores": 2, "cpu_percent": 87.0, "memory_bytes": 1_288_490_189_u64,
+            "apps": 12, "apps_awake": items.len(), "instances": 17, "buffered": 3}})
+    }
+
+    pub(crate) fn list(apps: &[(&str, u32)]) -> Sample {
+        serde_json::from_value(list_value(apps)).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_the_host_says_is_read() {
+        let mut value = made::list_value(&[("shop", 41)]);
+        value["next"] = json!("cursor");
+        let sample: Sample = serde_json::from_value(value).unwrap();
+        assert_eq!((sample.apps[0].kind.as_str(), sample.apps[0].pull.active_cores), ("production", 2));
+        assert_eq!((sample.apps[0].pull.latency_ms.p99, sample.apps[0].push.latency_ms.p99), (Some(4.1), None));
+        assert!(sample.has_more() && sample.app("shop").is_some() && sample.app("blog").is_none());
+        assert!(!made::list(&[]).has_more());
+    }
+
+    #[test]
+    fn an_answer_without_a_figure_is_not_read_as_nought() {
+        let mut value = made::list_value(&[("shop", 41)]);
+        value["items"][0]["pull"]["buffered"] = Value::Null;
+        assert!(serde_json::from_value::<Sample>(value).is_err());
+    }
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_left_in_a_name() {
+        let mut value = made::app_value("x", 1);
+        value["app"] = json!("a\u{1b}[2Jb\u{9b}31m\r\n\u{7f}\u{202e}c");
+        value["state"] = json!("\u{7}run");
+        let app: AppSample = serde_json::from_value(value).unwrap();
+        assert_eq!(app.name, "a\u{fffd}[2Jb\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}c");
+        assert_eq!(app.state, "\u{fffd}run");
+        assert_eq!(clean(&"x".repeat(10_000)).len(), limits::TOP_TEXT_CHARS_MAX);
+    }
+}

@@ -1,0 +1,54 @@
+//! Owns looking into a host's databases from a process that is not the host, as a backup or a curious operator does.
+
+use crate::Host;
+use rusqlite::{Connection, Params};
+use std::{fs::File, mem, os::fd::AsRawFd, path::Path};
+
+/// The bytes of a database file that everybody who has it open holds a lock on, as SQLite's file format has it.
+const SHARED_FIRST: i64 = 0x4000_0002;
+const SHARED_BYTES: i64 = 510;
+
+impl Host {
+    /// The database of apps, pushes, releases and activity.
+    #[track_caller]
+    pub fn control_database(&self) -> Connection {
+        open(&self.data().join("control.db"))
+    }
+
+    /// The database of what an app keeps.
+    #[track_caller]
+    pub fn database_of(&self, app: &str) -> Connection {
+        open(&self.data().join("apps").join(app).join("kv.db"))
+    }
+
+    /// Changes rows of a stopped host, at least one.
+    ///
+    /// # Panics
+    /// Where there is none to change.
+    #[track_caller]
+    pub fn change_rows(&self, sql: &str, params: impl Params) {
+        let changed = self.control_database().execute(sql, params).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert!(changed > 0, "no row was changed by {sql}");
+    }
+}
+
+/// The process whose lock keeps others from taking a database for their own, which an older SQLite does when it closes one
+/// that nobody else seems to have open.
+#[track_caller]
+pub fn lock_holder(database: &Path) -> Option<u32> {
+    let file = File::options().read(true).write(true).open(database).expect("the database can be opened");
+    // SAFETY: a C structure of plain numbers, for which zeros are a value.
+    let mut lock: libc::flock = unsafe { mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    (lock.l_start, lock.l_len) = (SHARED_FIRST, SHARED_BYTES);
+    // SAFETY: the file is open, and the kernel writes into this structure only.
+    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) };
+    assert_eq!(asked, 0, "{}: {}", database.display(), std::io::Error::last_os_error());
+    (lock.l_type != libc::F_UNLCK as i16).then(|| u32::try_from(lock.l_pid).expect("process ids are positive"))
+}
+
+#[track_caller]
+fn open(path: &Path) -> Connection {
+    Connection::open(path).unwrap_or_else(|error| panic!("{} cannot be opened: {error}", path.display()))
+}

@@ -1,0 +1,210 @@
+//! F5: how many jobs of an app run at one time, as the operator says for all apps and for one.
+
+use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest, wait_for};
+use serde_json::{Value, json};
+
+const ALLOTMENT: &str = "[cores]\npull = 3\npush = 2\n";
+
+/// A production app, since only those use more than one core.
+fn deploy_greedy(host: &Host) {
+    host.create("greedy", "production");
+    let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
+    let manifest = format!("name = \"greedy\"\n{processes}[limits]\nrequest_timeout = \"10m\"\n");
+    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+}
+
+/// How many cores both of its queues have.
+#[track_caller]
+fn pull_and_push(cores: &Value) -> (u64, u64) {
+    let number = |name: &str| cores[name].as_u64().unwrap_or_else(|| panic!("no {name} in {cores}"));
+    (number("pull"), number("push"))
+}
+
+#[track_caller]
+fn set(host: &Host, change: Value) -> (u64, u64) {
+    pull_and_push(&host.set_cores("greedy", &change).expect(200).json())
+}
+
+#[test]
+fn one_allotment_holds_for_all_apps() {
+    let host = Host::start_with("", ALLOTMENT);
+    deploy_greedy(&host);
+    host.create("empty", "dev");
+    for app in ["greedy", "empty"] {
+        let cores = host.cores(app);
+        assert_eq!((pull_and_push(&cores), &cores["override"]), ((3, 2), &json!({})), "{app}");
+    }
+    let busy: Vec<Wire> = (0..5).map(|_| host.begin_event("greedy", "never", Queue::Push)).collect();
+    host.until_queue("greedy", Queue::Push, 2, 3);
+    let held: Vec<_> = (0..3).map(|_| host.hold("greedy")).collect();
+    let waits = host.begin("greedy", Ask::get("/ok"));
+    host.until_queue("greedy", Queue::Pull, 3, 1);
+    for queue in Queue::BOTH {
+        let shown = host.queue("greedy", queue);
+        assert_eq!(shown["cores"], if queue == Queue::Pull { 3 } else { 2 }, "{shown}");
+    }
+    drop(busy);
+    held.into_iter().for_each(|held| held.let_go());
+    drop(waits);
+}
+
+#[test]
+fn what_is_said_of_one_app_goes_before_the_allotment_and_is_kept() {
+    let host = Host::start_with("", ALLOTMENT);
+    deploy_greedy(&host);
+    host.deploy("hello", Bundle::component(guest("hello")));
+    assert_eq!(set(&host, json!({ "pull": 2 })), (2, 2));
+    assert_eq!(host.cores("greedy")["override"], json!({ "pull": 2 }));
+    assert_eq!(set(&host, json!({ "push": 7 })), (2, 7), "what is not mentioned stays");
+    assert_eq!(pull_and_push(&host.cores("hello")), (3, 2));
+    let told = host.activity_of("greedy", "app-cores");
+    assert_eq!(
+        (&told["data"]["from"], &told["data"]["to"]),
+        (&json!({"pull": 2, "push": 2}), &json!({"pull": 2, "push": 7}))
+    );
+
+    let host = host.restart();
+    assert_eq!(pull_and_push(&host.cores("greedy")), (2, 7));
+    let held: Vec<_> = (0..2).map(|_| host.hold("greedy")).collect();
+    let waits = host.begin("greedy", Ask::get("/ok"));
+    host.until_queue("greedy", Queue::Pull, 2, 1);
+    held.into_iter().for_each(|held| held.let_go());
+    drop(waits);
+
+    assert_eq!(set(&host, json!({ "pull": null })), (3, 7), "null follows the allotment again");
+    assert_eq!(set(&host, json!({ "push": null })), (3, 2));
+    let host = host.restart();
+    assert_eq!(host.cores("greedy")["override"], json!({}));
+    assert_eq!(host.releases("greedy").len(), 1, "none of this was a release");
+}
+
+/// No change gets lost because another one came at the same moment.
+#[test]
+fn changes_at_the_same_moment_are_both_kept() {
+    let host = Host::start();
+    host.create("greedy", "dev");
+    for cores in 1..=20 {
+        std::thread::scope(|scope| {
+            for queue in Queue::BOTH {
+                let change = json!({ queue.name(): cores });
+                let host = &host;
+                scope.spawn(move || host.set_cores("greedy", &change).expect(200));
+            }
+        });
+        assert_eq!(pull_and_push(&host.cores("greedy")), (cores, cores));
+    }
+    let host = host.restart();
+    assert_eq!(pull_and_push(&host.cores("greedy")), (20, 20), "what was shown is what was kept");
+}
+
+#[test]
+fn absurd_numbers_are_refused_and_change_nothing() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    set(&host, json!({ "pull": 5 }));
+    let before = host.cores("greedy");
+    for absurd in [
+        json!({ "pull": 0 }),
+        json!({ "pull": -1 }),
+        json!({ "push": 1001 }),
+        json!({ "push": 4_294_967_297_u64 }),
+        json!({ "pull": 1.5 }),
+        json!({ "pull": "two" }),
+        json!({ "pull": [2] }),
+        json!({ "pul": 2 }),
+        json!({ "pull": 2, "push": 0 }),
+        json!([2, 2]),
+        json!(2),
+    ] {
+        let refused = host.set_cores("greedy", &absurd);
+        refused.problem_of("greedy", 422, "bad-cores");
+        assert_eq!(host.cores("greedy"), before, "{absurd}");
+    }
+    host.set_cores("nobody", &json!({ "pull": 2 })).problem_of("nobody", 404, "unknown-app");
+    assert_eq!(set(&host, json!({ "pull": 1, "push": 1000 })), (1, 1000), "the ends of the range are in it");
+}
+
+/// How the machine is divided is its operator's to say, not its tenants'.
+#[test]
+fn only_an_administrator_changes_cores() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    for role in ["read", "deploy", "admin"] {
+        let body = json!({ "name": format!("a-{role}"), "role": role, "apps": ["greedy"] });
+        let made = host.api(Ask::post("/v1/tokens").json(&body)).expect(201).json();
+        let token = made["token"].as_str().expect("it is shown once");
+        let change = Ask::new("PATCH", "/v1/apps/greedy/cores").json(&json!({ "pull": 2 }));
+        let answer = host.api_with(token, change);
+        match role {
+            "admin" => assert_eq!(pull_and_push(&answer.expect(200).json()), (2, 4)),
+            _ => drop(answer.problem(403, "role-too-small")),
+        }
+        host.api_with(token, Ask::get("/v1/apps/greedy/cores")).expect(200);
+    }
+}
+
+#[test]
+fn with_more_cores_waiting_jobs_begin_at_once() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    assert_eq!(set(&host, json!({ "pull": 1, "push": 1 })), (1, 1));
+    let mut held = vec![host.hold("greedy")];
+    held.extend((0..3).map(|_| host.ask_to_hold("greedy")));
+    host.until_queue("greedy", Queue::Pull, 1, 3);
+    let first = host.running_ids("greedy", "web", 1);
+    set(&host, json!({ "pull": 3 }));
+    host.until_queue("greedy", Queue::Pull, 3, 1);
+    set(&host, json!({ "pull": 8 }));
+    host.until_queue("greedy", Queue::Pull, 4, 0);
+    held[1..].iter_mut().for_each(|held| held.until_held());
+    assert!(host.running_ids("greedy", "web", 4).contains(&first[0]), "what ran goes on: nothing was started again");
+    held.into_iter().for_each(|held| held.let_go());
+
+    let events: Vec<Wire> = (0..3).map(|_| host.begin_event("greedy", "never", Queue::Push)).collect();
+    host.until_queue("greedy", Queue::Push, 1, 2);
+    set(&host, json!({ "push": 2 }));
+    host.until_queue("greedy", Queue::Push, 2, 1);
+    drop(events);
+}
+
+#[test]
+fn with_fewer_cores_what_runs_ends_in_its_own_time() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    let mut held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
+    let waits = host.begin("greedy", Ask::get("/ok"));
+    // All four run, and a fifth core was free.
+    drop(waits);
+    set(&host, json!({ "pull": 2 }));
+    let mut waits = host.ask_to_hold("greedy");
+    host.until_queue("greedy", Queue::Pull, 4, 1);
+    for left in [3, 2] {
+        held.pop().expect("some are held").let_go();
+        host.until_queue("greedy", Queue::Pull, left, 1);
+    }
+    held.pop().expect("some are held").let_go();
+    waits.until_held();
+    host.until_queue("greedy", Queue::Pull, 2, 0);
+    waits.let_go();
+    held.into_iter().for_each(|held| held.let_go());
+    host.until_queue("greedy", Queue::Pull, 0, 0);
+}
+
+/// F2: whatever process types it has, and whoever asks for which.
+#[test]
+fn an_app_never_uses_more_than_its_cores() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    set(&host, json!({ "pull": 2, "push": 1 }));
+    let held: Vec<_> = (0..2).map(|_| host.hold("greedy")).collect();
+    let event = host.begin_event("greedy", "never", Queue::Pull);
+    let pushed: Vec<Wire> = (0..2).map(|_| host.begin_event("greedy", "never", Queue::Push)).collect();
+    host.until_queue("greedy", Queue::Push, 1, 1);
+    host.until_queue("greedy", Queue::Pull, 2, 1);
+    drop((event, pushed));
+    held.into_iter().for_each(|held| held.let_go());
+    wait_for("no work being left", || {
+        let metrics = host.metrics("greedy");
+        Queue::BOTH.iter().all(|queue| metrics[queue.name()]["active_cores"] == 0).then_some(())
+    });
+}

@@ -1,0 +1,70 @@
+//! Others who look into a host's databases while it runs, and rows that are damaged.
+
+use isopod_tests::{Ask, Bundle, Host, database::lock_holder, guest};
+use rusqlite::Connection;
+use serde_json::json;
+
+fn sign(host: &Host, name: &str) {
+    let form = format!("name={name}&text=hello");
+    host.app("book", Ask::post("/entries").body("application/x-www-form-urlencoded", form)).expect(303);
+}
+
+/// How many tables there are, as somebody finds out who opens the database, reads and closes it.
+fn look_into(database: Connection) -> i64 {
+    let tables = database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
+    database.close().expect("it can be closed");
+    tables.expect("it can be read")
+}
+
+/// Whoever closes a database last removes its journal. A host that had lost its lock on it would go on to write into a
+/// file that nobody finds again; not every SQLite looks further than for that lock.
+#[test]
+fn what_is_written_after_somebody_else_looked_into_a_database_survives_kill_9() {
+    let mut host = Host::start();
+    host.deploy("book", Bundle::archive("name = \"book\"\n[grants]\nkeyvalue = true\n", &guest("guestbook")));
+    for turn in 1..4 {
+        // Reads open further connections of the host's own.
+        host.releases("book");
+        host.get("book", "/entries").expect(200);
+        for database in ["control.db", "apps/book/kv.db"] {
+            assert_eq!(lock_holder(&host.data().join(database)), Some(host.id()), "{database}");
+        }
+        assert!(look_into(host.control_database()) > 0 && look_into(host.database_of("book")) > 0);
+        host.set_config("book", &json!({ "TURN": turn.to_string() })).expect(200);
+        sign(&host, &format!("guest-{turn}"));
+        host = host.kill_and_restart();
+        assert_eq!(host.config("book"), json!({ "TURN": turn.to_string() }));
+        let names: Vec<String> = host
+            .get("book", "/entries")
+            .expect(200)
+            .json()
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|entry| entry["name"].as_str().expect("a name").to_owned())
+            .collect();
+        assert_eq!(names.len(), turn, "{names:?}");
+    }
+}
+
+/// The others are listed and served as if nothing were, and the list says which one it is.
+#[test]
+fn a_damaged_row_of_one_release_leaves_the_others_readable() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    for words in ["one", "two", "three"] {
+        host.deploy("shop", Bundle::shape(&[("GREETING", words)]));
+    }
+    let host = host.restart_after(|host| {
+        host.change_rows("UPDATE releases SET manifest = '{nonsense' WHERE number = 2", []);
+    });
+    let releases = host.releases("shop");
+    assert_eq!((&releases[0]["state"], &releases[2]["state"]), (&json!("retired"), &json!("ready")));
+    let damaged = &releases[1];
+    assert_eq!((&damaged["release"], &damaged["name"], &damaged["app"]), (&json!(2), &json!("v2"), &json!("shop")));
+    assert!(damaged["damaged"].as_str().is_some_and(|why| why.contains("manifest")), "{damaged}");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v3 three");
+    host.api(Ask::get("/v1/apps/shop/releases/2")).problem(500, "store");
+    host.rollback("shop", 1).expect(200);
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v4 one");
+}

@@ -1,0 +1,186 @@
+//! F2, J2: no app can slow another. The CPU is divided between apps, whatever their guests do and however many ask.
+
+use isopod_tests::{Ask, Bundle, Host, Load, Neighbour, Queue, guest, wait_for};
+use serde_json::json;
+
+/// `greedy` under another name, with a size that load does not change.
+fn deploy_greedy(host: &Host, app: &str, app_type: &str, instances: u32) {
+    host.create(app, app_type);
+    let (web, worker) = ("[processes.web]\nentry = \"http\"\n", "[processes.worker]\nentry = \"events\"\n");
+    let size = format!("min = {instances}\nmax = {instances}\n");
+    let limits = "[limits]\nrequest_timeout = \"10m\"\n";
+    let manifest = format!("name = \"{app}\"\n{web}{size}{worker}{size}{limits}");
+    host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
+}
+
+/// Clients that make an app's guests use the CPU, a while for each request.
+fn spin(host: &Host, app: &str, clients: usize) -> Load {
+    Load::of(host.listen, &host.to_app(app, Ask::get("/spin?ms=30")), clients, |text| text == "ok")
+}
+
+/// CPU time of an app's guests so far.
+#[track_caller]
+fn cpu_ms(host: &Host, app: &str) -> u64 {
+    host.metrics(app)["cpu_ms"].as_u64().expect("it is measured")
+}
+
+/// How many times as much CPU time the one app gets as the other, measured while both have more to do than the machine
+/// can.
+#[track_caller]
+fn ratio(host: &Host, one: &str, other: &str) -> f64 {
+    let now = || (cpu_ms(host, one), cpu_ms(host, other));
+    let before = wait_for("both being at work", || Some(now()).filter(|(one, other)| *one > 0 && *other > 0));
+    let (one, other) = wait_for("enough to compare", || {
+        let now = now();
+        let used = (now.0 - before.0, now.1 - before.1);
+        (used.0 + used.1 > 4_000).then_some(used)
+    });
+    one as f64 / other.max(1) as f64
+}
+
+/// The spinning app's own clients are answered too, each in its turn.
+#[test]
+fn a_quiet_app_is_answered_while_another_spins() {
+    for app_type in ["dev", "production"] {
+        let host = Host::start();
+        deploy_greedy(&host, "busy", app_type, 8);
+        let neighbour = Neighbour::beside(&host);
+        let load = spin(&host, "busy", 24);
+        load.go_on();
+        let before = neighbour.answers();
+        load.go_on();
+        assert!(neighbour.answers() > before, "the neighbour was not answered at all");
+        neighbour.finish();
+        load.finish();
+    }
+}
+
+/// Push events that spin for good leave the CPU to everybody's pull, their own app's as well.
+#[test]
+fn a_flood_of_pushed_work_slows_nobody_who_waits() {
+    let host = Host::start();
+    deploy_greedy(&host, "busy", "dev", 4);
+    let neighbour = Neighbour::beside(&host);
+    let flood: Vec<_> = (0..24).map(|_| host.begin_event("busy", "spin", Queue::Push)).collect();
+    host.until_queue("busy", Queue::Push, 4, 20);
+    for _ in 0..20 {
+        assert_eq!(host.get("busy", "/ok").expect(200).text(), "ok");
+        host.send_event("busy", "hello", Queue::Pull).expect(200);
+    }
+    host.until_queue("busy", Queue::Push, 4, 20);
+    drop(flood);
+    host.until_queue("busy", Queue::Push, 0, 0);
+    neighbour.finish();
+}
+
+/// Push work is not starved by pull, either.
+#[test]
+fn pushed_work_goes_on_beside_a_flood_of_requests() {
+    let host = Host::start();
+    deploy_greedy(&host, "busy", "dev", 8);
+    let load = spin(&host, "busy", 16);
+    load.go_on();
+    for _ in 0..5 {
+        host.send_event("busy", "hello", Queue::Push).expect(200);
+    }
+    load.finish();
+}
+
+/// Twice the clients get no more of the machine.
+#[test]
+fn two_equal_apps_get_equal_shares_of_the_cpu() {
+    let host = Host::start();
+    for app in ["one", "other"] {
+        deploy_greedy(&host, app, "dev", 8);
+    }
+    let loads = [spin(&host, "one", 16), spin(&host, "other", 6)];
+    let ratio = ratio(&host, "one", "other");
+    assert!((1.0 / 1.5..1.5).contains(&ratio), "one got {ratio} times as much as the other");
+    for load in loads {
+        load.finish();
+    }
+}
+
+/// A6: a production app weighs more where the CPU is short.
+#[test]
+fn a_production_app_gets_a_larger_share_of_the_cpu() {
+    let host = Host::start();
+    deploy_greedy(&host, "shop", "production", 8);
+    deploy_greedy(&host, "trial", "dev", 8);
+    let loads = [spin(&host, "shop", 8), spin(&host, "trial", 8)];
+    let ratio = ratio(&host, "shop", "trial");
+    assert!((2.0..8.0).contains(&ratio), "production got {ratio} times as much");
+    for load in loads {
+        load.finish();
+    }
+}
+
+/// A host with fewer places for instances than it has apps gives each a place in its turn.
+#[test]
+fn more_apps_than_places_for_instances_take_turns() {
+    let host = Host::start_with("", "instances_max = 4\n");
+    let apps: Vec<String> = (1..=6).map(|number| format!("app-{number}")).collect();
+    for app in &apps {
+        host.deploy(app, Bundle::component(guest("hello")));
+    }
+    let served = |app: &str| {
+        let answer = host.get(app, "/");
+        match answer.status {
+            200 => assert_eq!(answer.text(), "Hello, world!"),
+            _ => {
+                answer.problem_of(app, 503, "no-room");
+                assert!(answer.header("retry-after").is_some(), "{answer}");
+            }
+        }
+        (answer.status == 200).then_some(())
+    };
+    for _ in 0..3 {
+        apps.iter().for_each(|app| wait_for(&format!("a place for {app}"), || served(app)));
+    }
+    // All at the same moment.
+    std::thread::scope(|scope| {
+        for app in &apps {
+            scope.spawn(|| wait_for("a place", || served(app)));
+        }
+    });
+    assert!(apps.iter().all(|app| host.state(app) == "running"));
+    assert_eq!(host.api(Ask::get("/v1/status")).expect(200).json()["status"], json!("up"));
+}
+
+/// Where no place is idle, who comes is told when to come again, and served once there is one.
+#[test]
+fn who_finds_all_places_busy_is_told_to_come_again() {
+    let host = Host::start_with("", "instances_max = 2\n");
+    for app in ["one", "two"] {
+        let manifest = format!("name = \"{app}\"\n[processes.web]\nentry = \"http\"\n");
+        host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
+    }
+    host.deploy("three", Bundle::component(guest("hello")));
+    let held = ["one", "two"].map(|app| host.hold(app));
+    let refused = host.get("three", "/");
+    refused.problem_of("three", 503, "no-room");
+    assert!(refused.header("retry-after").is_some(), "{refused}");
+    held.into_iter().for_each(|held| held.let_go());
+    wait_for("a place", || (host.get("three", "/").status == 200).then_some(()));
+}
+
+/// Memory is divided too: what idle instances of others hold is no reason to refuse somebody for good.
+#[test]
+fn memory_that_idle_instances_hold_goes_to_who_needs_it() {
+    let host = Host::start_with("", "memory_max = \"128MiB\"\n");
+    let apps = ["one", "two", "three"];
+    for app in apps {
+        let manifest = format!("name = \"{app}\"\n[processes.web]\nentry = \"http\"\n[limits]\nmemory = \"96MiB\"\n");
+        host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
+    }
+    for app in apps {
+        wait_for(&format!("memory for {app}"), || {
+            let answer = host.get(app, "/allocate?mib=64");
+            if answer.status != 200 {
+                answer.problem_of(app, 503, "no-room");
+                assert!(answer.header("retry-after").is_some(), "{answer}");
+            }
+            (answer.status == 200).then_some(())
+        });
+    }
+}

@@ -1,0 +1,136 @@
+//! F6: what each app does now, as people and monitors see it.
+
+use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
+use serde_json::{Value, json};
+
+fn deploy_greedy(host: &Host) {
+    let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
+    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+}
+
+#[track_caller]
+fn number(value: &Value, name: &str) -> f64 {
+    value[name].as_f64().unwrap_or_else(|| panic!("{name} is no number in {value}"))
+}
+
+#[track_caller]
+fn has_all_parts(metrics: &Value) {
+    for name in ["app", "type", "state"] {
+        assert!(metrics[name].is_string(), "{name}: {metrics}");
+    }
+    for name in ["instances", "cpu_ms", "cpu_percent", "memory_bytes"] {
+        assert!(number(metrics, name) >= 0.0, "{metrics}");
+    }
+    for queue in Queue::BOTH {
+        let queue = &metrics[queue.name()];
+        for name in ["cores", "active_cores", "buffered", "throughput_per_s"] {
+            assert!(number(queue, name) >= 0.0, "{metrics}");
+        }
+        let latencies = queue["latency_ms"].as_object().unwrap_or_else(|| panic!("no latencies in {metrics}"));
+        assert_eq!(latencies.keys().collect::<Vec<_>>(), ["p50", "p95", "p99"], "{metrics}");
+    }
+}
+
+#[test]
+fn an_app_that_nobody_asked_for_anything_measures_nothing() {
+    let host = Host::start();
+    host.create("empty", "dev");
+    deploy_greedy(&host);
+    for app in ["empty", "greedy"] {
+        let metrics = host.metrics(app);
+        has_all_parts(&metrics);
+        assert_eq!(metrics["app"], app);
+        for queue in Queue::BOTH {
+            let queue = &metrics[queue.name()];
+            assert_eq!(queue["latency_ms"], json!({ "p50": null, "p95": null, "p99": null }), "{app}");
+            assert_eq!((number(queue, "active_cores"), number(queue, "throughput_per_s")), (0.0, 0.0), "{app}");
+        }
+    }
+    host.api(Ask::get("/v1/apps/nobody/metrics")).problem_of("nobody", 404, "unknown-app");
+    host.api(Ask::get("/v1/apps/greedy/metrics?follow=perhaps")).problem(400, "bad-query");
+}
+
+#[test]
+fn each_queue_is_measured_for_itself() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    for _ in 0..20 {
+        host.get("greedy", "/spin?ms=20").expect(200);
+    }
+    let metrics = wait_for("the jobs being measured", || {
+        let metrics = host.metrics("greedy");
+        (number(&metrics["pull"], "throughput_per_s") > 0.0).then_some(metrics)
+    });
+    has_all_parts(&metrics);
+    let latency = &metrics["pull"]["latency_ms"];
+    let (p50, p95, p99) = (number(latency, "p50"), number(latency, "p95"), number(latency, "p99"));
+    assert!((19.0..=p95).contains(&p50) && p95 <= p99, "{latency}");
+    assert!(metrics["push"]["latency_ms"]["p50"].is_null(), "nothing was pushed: {metrics}");
+    for name in ["cpu_ms", "memory_bytes", "instances"] {
+        assert!(number(&metrics, name) > 0.0, "{name}: {metrics}");
+    }
+
+    host.send_event("greedy", "hello", Queue::Push).expect(200);
+    let push = host.queue("greedy", Queue::Push);
+    assert!(number(&push["latency_ms"], "p50") > 0.0 && number(&push, "throughput_per_s") > 0.0, "{push}");
+}
+
+/// What is refused or given up is no job that ended, and a failed one is.
+#[test]
+fn a_job_that_never_began_is_not_measured() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    let held = host.hold("greedy");
+    let gone: Vec<_> = (0..5).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 5);
+    drop(gone);
+    host.until_queue("greedy", Queue::Pull, 1, 0);
+    assert!(host.queue("greedy", Queue::Pull)["latency_ms"]["p50"].is_null());
+    held.let_go();
+    host.until_queue("greedy", Queue::Pull, 0, 0);
+    assert!(number(&host.queue("greedy", Queue::Pull)["latency_ms"], "p50") > 0.0);
+}
+
+#[test]
+fn whoever_follows_sees_the_load_come_and_go() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    let mut samples = host.follow("/v1/apps/greedy/metrics").inspect(has_all_parts);
+    let mut until = |active: u64| samples.find(|sample| sample["pull"]["active_cores"] == active).expect("it goes on");
+    until(0);
+    let held = host.hold("greedy");
+    until(1);
+    held.let_go();
+    until(0);
+    host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
+    assert_eq!(samples.find(|sample| sample["state"] == "nothing"), None, "it ends with the app");
+}
+
+/// `GET /v1/metrics`: who uses the machine, and how much of it is used.
+#[test]
+fn all_apps_that_are_awake_are_listed_for_those_who_may_see_them() {
+    let host = Host::start_with("", "freeze_after = \"500ms\"\n");
+    host.create("shop", "production");
+    for app in ["shop", "hello"] {
+        host.deploy(app, Bundle::component(guest("hello")));
+    }
+    let listed = |token: &str| {
+        let page = host.api_with(token, Ask::get("/v1/metrics")).expect(200).json();
+        let items = page["items"].as_array().unwrap_or_else(|| panic!("no items in {page}")).clone();
+        items.iter().for_each(has_all_parts);
+        let mut names: Vec<String> = items.iter().filter_map(|app| app["app"].as_str().map(str::to_owned)).collect();
+        names.sort();
+        (names, page)
+    };
+    host.get("hello", "/").expect(200);
+    wait_for("only one app being awake", || (listed(&host.token).0 == ["shop"]).then_some(()));
+    let (_, page) = listed(&host.token);
+    assert_eq!((&page["host"]["apps"], &page["host"]["apps_awake"]), (&json!(2), &json!(1)), "{page}");
+    host.get("hello", "/").expect(200);
+
+    let made = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "one", "role": "read", "apps": ["shop"] })));
+    let made = made.expect(201).json();
+    let (names, page) = listed(made["token"].as_str().expect("it is shown once"));
+    assert_eq!((names, &page["host"]["apps"]), (vec!["shop".to_owned()], &json!(1)), "others' apps are not counted");
+    host.api_as_it_is(&Ask::get("/v1/metrics")).problem(401, "no-token");
+}

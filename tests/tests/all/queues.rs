@@ -1,0 +1,229 @@
+//! F1, F3, F4: each app has two queues. Pull never waits behind push; what waits is counted, bounded, and not begun when
+//! nobody waits for it any more.
+
+use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, Queue, Wire, guest, wait_for};
+use serde_json::Value;
+
+/// `greedy` as an app of this type, with these limits.
+fn deploy_greedy(host: &Host, app_type: &str, limits: &str) {
+    host.create("greedy", app_type);
+    let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
+    let manifest = format!("name = \"greedy\"\n{processes}[limits]\n{limits}\n");
+    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+}
+
+#[track_caller]
+fn answer(mut wire: Wire) -> Answer {
+    wire.answer().expect("an answer")
+}
+
+/// A refusal says when there should be room again, and never soon enough to be a load or too late to be of use.
+#[track_caller]
+fn says_when_to_come_again(refused: &Answer) {
+    refused.problem_of("greedy", 429, "queue-full");
+    let seconds = refused.header("retry-after").and_then(|seconds| seconds.parse().ok());
+    assert!(seconds.is_some_and(|seconds: u64| (1..=60).contains(&seconds)), "{refused}");
+}
+
+/// What the guest itself wrote into the log.
+fn written(host: &Host) -> Vec<String> {
+    let by_guest = host.log("greedy").into_iter().filter(|line| line["stream"] == "stdout");
+    by_guest.filter_map(|line| line["message"].as_str().map(str::to_owned)).collect()
+}
+
+#[track_caller]
+fn until_written(host: &Host, text: &str) -> Vec<String> {
+    wait_for("a line of the guest", || Some(written(host)).filter(|lines| lines.iter().any(|line| line == text)))
+}
+
+/// F1: all cores of the push queue are taken for a long time, and more push events wait.
+#[test]
+fn pull_does_not_wait_behind_push() {
+    for kind in ["never", "spin"] {
+        let host = Host::start();
+        deploy_greedy(&host, "production", "request_timeout = \"10m\"");
+        let neighbour = Neighbour::beside(&host);
+        let slow: Vec<Wire> = (0..6).map(|_| host.begin_event("greedy", kind, Queue::Push)).collect();
+        host.until_queue("greedy", Queue::Push, 4, 2);
+        let last = host.begin_event("greedy", "hello", Queue::Push);
+        host.until_queue("greedy", Queue::Push, 4, 3);
+        for _ in 0..10 {
+            assert_eq!(host.send_event("greedy", "hello", Queue::Pull).expect(200).text(), "hello, delivery 1");
+            assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
+        }
+        // Still none of them was answered.
+        host.until_queue("greedy", Queue::Push, 4, 3);
+        // Their senders leave, and with them goes their work.
+        drop(slow);
+        assert_eq!(answer(last).expect(200).text(), "hello, delivery 1");
+        host.until_queue("greedy", Queue::Push, 0, 0);
+        neighbour.finish();
+    }
+}
+
+/// Nothing is called accepted that could be lost: who sends to the push queue hears what became of it.
+#[test]
+fn a_push_event_waits_for_its_handlers_answer() {
+    let host = Host::start();
+    deploy_greedy(&host, "dev", "request_timeout = \"1s\"");
+    let send = |kind| host.send_event("greedy", kind, Queue::Push);
+    assert_eq!(send("hello").expect(200).text(), "hello, delivery 1");
+    send("quiet").expect(204);
+    send("fail").problem_of("greedy", 422, "event-refused");
+    assert_eq!(send("retry").header("retry-after"), Some("7"));
+    send("panic").problem_of("greedy", 502, "guest-failed");
+    send("never").problem_of("greedy", 504, "deadline");
+    send("hello").expect(200);
+    host.api(Ask::post("/v1/apps/greedy/events?queue=urgent")).problem(400, "bad-query");
+    assert_eq!(host.state("greedy"), "running");
+}
+
+#[test]
+fn what_would_need_events_to_be_kept_is_not_offered() {
+    let host = Host::start();
+    deploy_greedy(&host, "dev", "");
+    for queue in Queue::BOTH {
+        for preference in ["respond-async", "wait=10, Respond-Async"] {
+            let later = host.event("greedy", "hello", queue).header("prefer", preference);
+            host.api_as_it_is(&later).problem(501, "not-offered");
+        }
+    }
+    let broadcast = Ask::post("/v1/apps/greedy/broadcasts").body("application/x-ndjson", "{}\n");
+    host.api(broadcast).problem(501, "not-offered");
+    assert_eq!(host.queue("greedy", Queue::Pull)["throughput_per_s"], 0.0, "the handler saw none of them");
+}
+
+/// F3, F4.
+#[test]
+fn active_cores_rise_with_the_load_and_fall_back_to_none() {
+    let host = Host::start();
+    deploy_greedy(&host, "production", "request_timeout = \"10m\"\ninstances_max = 4");
+    host.until_queue("greedy", Queue::Pull, 0, 0);
+    let mut held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
+    host.until_queue("greedy", Queue::Pull, 4, 0);
+    let waiting: Vec<Wire> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+    host.until_queue("greedy", Queue::Pull, 4, 3);
+    assert_eq!(host.queue("greedy", Queue::Push)["active_cores"], 0);
+    // One core is enough for all three of them.
+    held.pop().expect("four are held").let_go();
+    for wire in waiting {
+        assert_eq!(answer(wire).expect(200).text(), "ok");
+    }
+    host.until_queue("greedy", Queue::Pull, 3, 0);
+    held.into_iter().for_each(|held| held.let_go());
+    host.until_queue("greedy", Queue::Pull, 0, 0);
+}
+
+/// F4: each queue for itself, and what was accepted is answered.
+#[test]
+fn a_full_queue_refuses_and_says_when_to_come_again() {
+    let host = Host::start();
+    deploy_greedy(&host, "dev", "request_timeout = \"10m\"\nqueue_max = 2");
+    let neighbour = Neighbour::beside(&host);
+    for queue in Queue::BOTH {
+        let slow = host.begin_event("greedy", "never", queue);
+        host.until_queue("greedy", queue, 1, 0);
+        let mut accepted = Vec::new();
+        for waiting in 1..=2 {
+            accepted.push(host.begin_event("greedy", "hello", queue));
+            host.until_queue("greedy", queue, 1, waiting);
+        }
+        for _ in 0..5 {
+            says_when_to_come_again(&host.send_event("greedy", "hello", queue));
+        }
+        drop(slow);
+        for wire in accepted {
+            answer(wire).expect(200);
+        }
+        host.send_event("greedy", "hello", queue).expect(200);
+    }
+    neighbour.finish();
+}
+
+/// Those who left are no reason to refuse those who come.
+#[test]
+fn who_has_gone_makes_room_in_a_full_queue() {
+    let host = Host::start();
+    deploy_greedy(&host, "dev", "request_timeout = \"10m\"\nqueue_max = 3");
+    let held = host.hold("greedy");
+    let leaving: Vec<Wire> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 3);
+    drop(leaving);
+    host.until_queue("greedy", Queue::Pull, 1, 0);
+    let coming: Vec<Wire> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 3);
+    held.let_go();
+    coming.into_iter().for_each(|wire| drop(answer(wire).expect(200)));
+}
+
+/// F4: the bodies of those who wait are held in memory, so their bytes are bounded as well as their number.
+#[test]
+fn bodies_that_wait_are_bounded_by_their_bytes() {
+    const BODY_BYTES: usize = 1 << 20;
+    let host = Host::start();
+    deploy_greedy(&host, "dev", "request_timeout = \"10m\"\nqueue_max = 100000");
+    let neighbour = Neighbour::beside(&host);
+    let body = vec![b'x'; BODY_BYTES];
+    let count = || Ask::post("/count").body("application/octet-stream", body.clone());
+    let held = host.hold("greedy");
+    let waiting: Vec<Wire> = (0..64).map(|_| host.begin("greedy", count())).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 64);
+    let refused = host.app("greedy", count());
+    says_when_to_come_again(&refused);
+    assert!(refused.text().contains("MiB"), "it says of what there is too much: {refused}");
+    // There is room for a small one still.
+    let small = host.begin("greedy", Ask::get("/ok"));
+    host.until_queue("greedy", Queue::Pull, 1, 65);
+    held.let_go();
+    for wire in waiting {
+        assert_eq!(answer(wire).expect(200).text(), BODY_BYTES.to_string());
+    }
+    answer(small).expect(200);
+    assert_eq!(host.app("greedy", count()).expect(200).text(), BODY_BYTES.to_string(), "and room for large ones again");
+    neighbour.finish();
+}
+
+/// Nobody begins work that no one waits for any more.
+#[test]
+fn a_request_whose_client_has_gone_never_reaches_the_guest() {
+    let host = Host::start();
+    deploy_greedy(&host, "dev", "request_timeout = \"10m\"");
+    let held = host.hold("greedy");
+    let first = host.begin("greedy", Ask::get("/log-line?text=first"));
+    host.until_queue("greedy", Queue::Pull, 1, 1);
+    let gone: Vec<Wire> = (0..20).map(|_| host.begin("greedy", Ask::get("/log-line?text=gone"))).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 21);
+    let last = host.begin("greedy", Ask::get("/log-line?text=last"));
+    host.until_queue("greedy", Queue::Pull, 1, 22);
+    drop(gone);
+    host.until_queue("greedy", Queue::Pull, 1, 2);
+    held.let_go();
+    for wire in [first, last] {
+        answer(wire).expect(200);
+    }
+    assert_eq!(until_written(&host, "last"), ["first", "last"]);
+}
+
+/// The one before it holds the core for longer than the deadline lets the second one wait.
+#[test]
+fn a_deadline_that_passes_in_the_queue_is_told_and_the_guest_never_sees_the_request() {
+    let host = Host::start();
+    deploy_greedy(&host, "dev", "request_timeout = \"6s\"");
+    let neighbour = Neighbour::beside(&host);
+    let held = host.hold("greedy");
+    let mut next = host.ask_to_hold("greedy");
+    host.until_queue("greedy", Queue::Pull, 1, 1);
+    let late = host.begin("greedy", Ask::get("/log-line?text=late"));
+    host.until_queue("greedy", Queue::Pull, 1, 2);
+    // The core changes hands well after the late one came, so that its next holder outlasts the late one's deadline.
+    let told = host.follow("/v1/apps/greedy/metrics").take(3);
+    assert!(told.into_iter().all(|sample: Value| sample["pull"]["buffered"] == 2));
+    held.let_go();
+    next.until_held();
+    answer(late).problem_of("greedy", 504, "app-timeout");
+    host.until_queue("greedy", Queue::Pull, 1, 0);
+    drop(next);
+    host.get("greedy", "/log-line?text=after").expect(200);
+    assert_eq!(until_written(&host, "after"), ["after"]);
+    neighbour.finish();
+}

@@ -1,0 +1,169 @@
+//! E1, E2, A4, A5: production apps grow and shrink with their load, and say why; others keep the size they were given.
+
+use isopod_tests::{Ask, Bundle, Held, Host, Load, Neighbour, Queue, guest, wait_for};
+use serde_json::{Value, json};
+
+/// A window short enough to be waited for.
+const SOON: &str = "scale_window = \"2s\"\n";
+
+fn deploy_greedy(host: &Host, app_type: &str, scale: &str) {
+    host.create("greedy", app_type);
+    let manifest =
+        format!("name = \"greedy\"\n[processes.web]\nentry = \"http\"\n{scale}\n[limits]\nrequest_timeout = \"10m\"\n");
+    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+}
+
+/// The scheduler's decisions about an app, the first one first.
+fn decisions(host: &Host) -> Vec<Value> {
+    let mut decisions: Vec<_> =
+        host.activity("greedy").into_iter().filter(|entry| entry["kind"] == "app-scaled").collect();
+    decisions.reverse();
+    decisions
+}
+
+/// From and to how many instances one went.
+#[track_caller]
+fn step(decision: &Value) -> (u64, u64) {
+    let number = |name: &str| decision["data"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {decision}"));
+    (number("from"), number("to"))
+}
+
+/// Each decision says what was decided, and from which numbers.
+#[track_caller]
+fn has_its_reason(decision: &Value) {
+    let (data, text) = (&decision["data"], decision["text"].as_str().unwrap_or_default());
+    let (from, to) = step(decision);
+    assert_ne!(from, to, "{decision}");
+    assert_eq!((&data["process"], &data["min"], &data["max"]), (&json!("web"), &json!(1), &json!(4)), "{decision}");
+    assert!((1..=4).contains(&to) && data["peak"].is_u64() && data["buffered"].is_u64(), "{decision}");
+    for word in ["web", &from.to_string(), &to.to_string(), "1..4", "at one time"] {
+        assert!(text.contains(word), "{word:?} is not in {decision}");
+    }
+}
+
+#[track_caller]
+fn let_go(held: Vec<Held>) {
+    held.into_iter().for_each(Held::let_go);
+}
+
+/// E2: up to its maximum at once, what is beyond waits, and back to its minimum when the load is gone.
+#[test]
+fn a_production_app_grows_with_its_load_and_shrinks_after_it() {
+    let host = Host::start_with("", SOON);
+    deploy_greedy(&host, "production", "min = 1\nmax = 4");
+    host.running_ids("greedy", "web", 1);
+    let held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
+    let waiting: Vec<_> = (0..2).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+    host.until_queue("greedy", Queue::Pull, 4, 2);
+    let busy = host.running_ids("greedy", "web", 4);
+    let grown = wait_for("growth in the activity", || decisions(&host).into_iter().find(|grown| step(grown).1 > 1));
+    has_its_reason(&grown);
+    let_go(held);
+    for mut wire in waiting {
+        assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok");
+    }
+    let kept = host.running_ids("greedy", "web", 1);
+    assert!(busy.contains(&kept[0]), "an instance that ran is kept, not a new one made");
+    let shrunk = wait_for("the way back in the activity", || decisions(&host).pop().filter(|last| step(last).1 == 1));
+    has_its_reason(&shrunk);
+    assert!(decisions(&host).windows(2).all(|two| step(&two[0]).1 == step(&two[1]).0), "no step is left out");
+    assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
+    assert_eq!(host.releases("greedy").len(), 1, "none of this was a release");
+}
+
+/// E2: load that comes and goes starts nothing anew, within the window.
+#[test]
+fn an_app_keeps_what_its_load_needed_a_moment_ago() {
+    let host = Host::start();
+    deploy_greedy(&host, "production", "min = 1\nmax = 4");
+    let held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
+    let mut first = host.running_ids("greedy", "web", 4);
+    let_go(held);
+    first.sort();
+    for _ in 0..3 {
+        let_go((0..4).map(|_| host.hold("greedy")).collect());
+        let mut ids = host.running_ids("greedy", "web", 4);
+        ids.sort();
+        assert_eq!(ids, first);
+    }
+}
+
+/// A4, A5: whatever its minimum and maximum say.
+#[test]
+fn dev_and_staging_apps_do_not_grow() {
+    for (app_type, scale, size) in
+        [("dev", "min = 0\nmax = 4", 1), ("dev", "min = 2\nmax = 4", 2), ("staging", "min = 1\nmax = 4", 1)]
+    {
+        let host = Host::start_with("", SOON);
+        deploy_greedy(&host, app_type, scale);
+        let held: Vec<_> = (0..size).map(|_| host.hold("greedy")).collect();
+        let waiting: Vec<_> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+        host.until_queue("greedy", Queue::Pull, size as u64, 3);
+        assert_eq!(host.running_ids("greedy", "web", size).len(), size, "{app_type} {scale}");
+        let_go(held);
+        for mut wire in waiting {
+            assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok", "{app_type} {scale}");
+        }
+        assert_eq!(host.running_ids("greedy", "web", size).len(), size, "{app_type} {scale}");
+        assert_eq!(decisions(&host), [] as [Value; 0], "{app_type} {scale}");
+    }
+}
+
+/// The type decides, from the next start on.
+#[test]
+fn an_app_that_becomes_a_production_app_grows() {
+    let host = Host::start();
+    deploy_greedy(&host, "staging", "min = 1\nmax = 4");
+    host.stop_app("greedy");
+    host.set_type("greedy", "production").expect(200);
+    host.start_app("greedy");
+    let held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
+    host.running_ids("greedy", "web", 4);
+    let_go(held);
+    host.stop_app("greedy");
+    host.set_type("greedy", "dev").expect(200);
+    host.start_app("greedy");
+    let held = vec![host.hold("greedy")];
+    let mut waits = host.ask_to_hold("greedy");
+    host.until_queue("greedy", Queue::Pull, 1, 1);
+    let_go(held);
+    waits.until_held();
+    waits.let_go();
+}
+
+/// E1: what runs goes on to its end, what waits is answered, and nobody else notices.
+#[test]
+fn scaling_down_while_every_instance_is_busy_fails_nothing() {
+    for app_type in ["staging", "production"] {
+        let host = Host::start();
+        deploy_greedy(&host, app_type, "min = 4\nmax = 4");
+        let neighbour = Neighbour::beside(&host);
+        let held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
+        let waiting: Vec<_> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+        host.until_queue("greedy", Queue::Pull, 4, 3);
+        host.scale("greedy", &json!({ "web": { "min": 1, "max": 1 } })).expect(200);
+        // Who comes now is served by what there will be; what ran before runs still.
+        assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
+        let_go(held);
+        for mut wire in waiting {
+            assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok", "{app_type}");
+        }
+        assert_eq!(host.running_ids("greedy", "web", 1).len(), 1);
+        assert_eq!((host.current("greedy"), host.state("greedy").as_str()), (vec![2], "running"));
+        neighbour.finish();
+    }
+}
+
+/// The same under a load that never stops, up and down again and again.
+#[test]
+fn no_request_fails_while_an_app_is_scaled_up_and_down() {
+    let host = Host::start_with("", SOON);
+    deploy_greedy(&host, "production", "min = 1\nmax = 4");
+    let load = Load::of(host.listen, &host.to_app("greedy", Ask::get("/sleep?ms=20")), 6, |text| text == "ok");
+    for (min, max) in [(4, 4), (1, 1), (2, 8), (0, 1), (1, 4)] {
+        host.scale("greedy", &json!({ "web": { "min": min, "max": max } })).expect(200);
+        load.go_on();
+    }
+    load.finish();
+    assert_eq!(host.state("greedy"), "running");
+}

@@ -1,0 +1,205 @@
+//! Snapshots: an app that asks for one is prepared at its deploy, and its instances start from what that has left. What
+//! can't be kept is told, and the app runs without one.
+
+use isopod_tests::{Ask, Bundle, Host, Push, guest, guests::guest_if_built, wait_for};
+use serde_json::json;
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+const FRESH_INSTANCES: &str = "type = \"staging\"\nisolation = \"request\"\n";
+const SNAPSHOT: &str = "[snapshot]\n";
+
+/// The example `search`, each request on an instance of its own.
+fn search(rest: &str) -> Bundle {
+    Bundle::archive(&format!("name = \"search\"\n{FRESH_INSTANCES}{rest}"), &guest("search"))
+}
+
+/// The example `greedy-flat`, asked for a path before its snapshot is taken.
+fn warmed(path: &str) -> Bundle {
+    let rest = format!("[limits]\nmemory = \"16MiB\"\nrequest_timeout = \"500ms\"\n[snapshot]\nwarm = [\"{path}\"]\n");
+    Bundle::archive(&format!("name = \"greedy\"\n{FRESH_INSTANCES}{rest}"), &guest("greedy-flat"))
+}
+
+#[track_caller]
+fn is_taken(push: &Push) {
+    assert!(push.log.iter().any(|line| line.starts_with("snapshot taken in ")), "{:#?}", push.log);
+}
+
+/// Why a push took none.
+#[track_caller]
+fn refusal(push: &Push) -> &str {
+    let line = push.log.iter().find(|line| line.starts_with("no snapshot"));
+    line.unwrap_or_else(|| panic!("nothing is said of a refused snapshot: {:#?}", push.log))
+}
+
+#[test]
+fn instances_start_from_the_snapshot_and_do_not_prepare_themselves() {
+    let host = Host::start();
+    let push = host.deploy("search", search("[snapshot]\nwarm = [\"/?q=forty\"]\n"));
+    is_taken(&push);
+    assert!(push.log.iter().any(|line| line == "the app says: the index holds 30 words"), "{:#?}", push.log);
+    let built = host.get("search", "/about").expect(200).text();
+    assert_eq!(host.get("search", "/about").expect(200).text(), built);
+    assert!(host.get("search", "/?q=forty+two").expect(200).text().starts_with("forty two\n"));
+    // Its sibling builds the index at each start.
+    host.deploy("plain", search(""));
+    let built = host.get("plain", "/about").expect(200).text();
+    assert_ne!(host.get("plain", "/about").expect(200).text(), built);
+}
+
+#[test]
+fn a_snapshot_lasts_as_long_as_its_release() {
+    let host = Host::start();
+    host.deploy("search", search(SNAPSHOT));
+    let built = host.get("search", "/about").expect(200).text();
+    host.set_config("search", &json!({ "GREETING": "hello" })).expect(200);
+    assert_eq!(host.get("search", "/about").expect(200).text(), built, "a change of config keeps it");
+    // Compiled code is a cache; the snapshot itself is kept with the bundles.
+    for file in files_in(&host.data().join("cache")) {
+        fs::remove_file(file).expect("the cache may be removed");
+    }
+    let host = host.restart();
+    assert_eq!(host.get("search", "/about").expect(200).text(), built, "and so does a restart without a cache");
+    host.deploy("search", search(SNAPSHOT));
+    assert_ne!(host.get("search", "/about").expect(200).text(), built, "a push is prepared anew");
+    host.rollback("search", 1).expect(200);
+    assert_eq!(host.get("search", "/about").expect(200).text(), built, "and a rollback has the one of then");
+    assert_eq!(host.release("search", 1)["snapshot"], host.release("search", 4)["snapshot"]);
+}
+
+#[test]
+fn a_lost_snapshot_costs_only_the_time_it_saved() {
+    let host = Host::start();
+    host.deploy("search", search(SNAPSHOT));
+    let snapshot = host.release("search", 1)["snapshot"].as_str().expect("it has one").to_owned();
+    fs::write(host.data().join("blobs").join(snapshot), "damaged").expect("it can be damaged");
+    let host = host.restart();
+    assert!(host.get("search", "/?q=forty+two").expect(200).text().starts_with("forty two\n"));
+}
+
+#[test]
+fn what_cannot_be_kept_is_told_and_the_app_starts_plainly() {
+    let host = Host::start();
+    for (path, why) in [
+        ("/trap", "GET /trap failed: the guest trapped"),
+        ("/spin", "GET /spin failed: the guest gave no answer within 500 ms"),
+        ("/allocate?mib=32", "ran out of memory"),
+        ("/error", "GET /error failed: the guest failed"),
+        ("/fetch?url=http://example.com/", "it answered 502"),
+        ("/exit?code=3", "GET /exit?code=3 failed: the guest exited"),
+        ("/log-line?text=hello", "log with `log::info!`"),
+        ("/handles?count=1", "resources of the host"),
+        ("/random", "it takes random bytes"),
+        ("/variable?name=HOME", "it reads environment variables"),
+        ("/read?path=/data/x", "it looks into its folders"),
+        ("/config?name=GREETING", "GET /config?name=GREETING failed"),
+    ] {
+        let push = host.deploy("greedy", warmed(path));
+        assert!(refusal(&push).contains(why), "{path}: {}", refusal(&push));
+        host.get("greedy", "/ok").expect(200);
+    }
+}
+
+#[test]
+fn more_memory_than_fits_an_image_is_told() {
+    let host = Host::start();
+    let rest = "[limits]\nmemory = \"1GiB\"\n[snapshot]\nwarm = [\"/allocate?mib=150\"]\n";
+    let manifest = format!("name = \"greedy\"\n{FRESH_INSTANCES}{rest}");
+    let push = host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy-flat")));
+    assert!(refusal(&push).contains("at most 128 MiB fit an image"), "{}", refusal(&push));
+}
+
+#[test]
+fn an_init_that_fails_is_told_by_the_snapshot_and_by_the_start() {
+    let host = Host::start();
+    let bundle = search("[limits]\nmemory = \"2MiB\"\n[snapshot]\n");
+    let push = host.ended(&host.push("search", &bundle));
+    assert!(refusal(&push).contains("ran out of memory"), "{push:?}");
+    assert_eq!((push.state.as_str(), push.reason_code.as_deref()), ("failed", Some("start-failed")), "{push:?}");
+}
+
+/// What no instance may share with another: random numbers; and what must go on: the clocks.
+#[test]
+fn random_numbers_and_clocks_are_fresh_after_a_snapshot() {
+    let host = Host::start();
+    let manifest = format!("name = \"greedy\"\n{FRESH_INSTANCES}[snapshot]\nwarm = [\"/clocks\", \"/hash\"]\n");
+    is_taken(&host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy-flat"))));
+    let ask = |path: &str| host.get("greedy", path).expect(200).text();
+    assert_ne!(ask("/random"), ask("/random"));
+    let clocks = ask("/clocks");
+    let (time, since) = clocks.split_once(' ').expect("two words");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_millis();
+    let time: u128 = time.parse().expect("milliseconds");
+    assert!((now - 60_000..=now).contains(&time), "{time} is not {now}");
+    assert!(since.parse::<u64>().is_ok(), "an instant of before the snapshot is in the past, not {since}");
+    // The seed of Rust's own hash maps is drawn once and lies in the image: one for the release, as the docs say.
+    assert_eq!(ask("/hash"), ask("/hash"));
+}
+
+/// Built with nothing of ours, and asked by the standard's streams, which are all closed when the request is answered.
+#[test]
+fn a_plain_wasi_component_can_have_a_snapshot() {
+    let host = Host::start();
+    let manifest = format!("name = \"plain\"\n{FRESH_INSTANCES}[snapshot]\nwarm = [\"/\"]\n");
+    is_taken(&host.deploy("plain", Bundle::archive(&manifest, &guest("hello-wasi02"))));
+    assert_eq!(host.get("plain", "/").expect(200).text(), "Hello, world!");
+}
+
+#[test]
+fn neither_secrets_nor_config_are_in_a_snapshot() {
+    let host = Host::start();
+    host.create("greedy", "staging");
+    let (secret, plain) = ("correct-horse-battery-staple", "a-plain-value-of-config");
+    host.set_config("greedy", &json!({ "SECRET": { "secret": secret }, "PLAIN": plain })).expect(200);
+    let push = host.deploy("greedy", warmed("/ok"));
+    is_taken(&push);
+    for folder in ["blobs", "cache"] {
+        for file in files_in(&host.data().join(folder)) {
+            let bytes = fs::read(&file).expect("it can be read");
+            let holds = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+            assert!(!holds(secret) && !holds(plain), "{} holds a config var", file.display());
+        }
+    }
+    assert_eq!(host.get("greedy", "/config?name=SECRET").expect(200).text(), secret);
+    assert_eq!(host.get("greedy", "/variable?name=PLAIN").expect(200).text(), plain);
+}
+
+#[test]
+fn an_app_that_cannot_have_a_snapshot_is_told_why() {
+    let host = Host::start();
+    let asked_by = |app_type: &str, guest: &[u8]| {
+        let manifest = format!("name = \"app\"\ntype = \"{app_type}\"\n[snapshot]\nwarm = [\"/\"]\n");
+        refusal(&host.deploy(app_type, Bundle::archive(&manifest, guest))).to_owned()
+    };
+    assert!(asked_by("dev", &guest("hello")).contains("a dev app"));
+    // Pushes take snapshots, and nothing else does.
+    host.set_config("dev", &json!({ "GREETING": "hello" })).expect(200);
+    assert!(host.release("dev", 2)["snapshot"].is_null());
+    assert!(asked_by("staging", &guest("hello-wasi03")).contains("WASI 0.3"));
+    if let Some(javascript) = guest_if_built("hello-js") {
+        assert!(asked_by("production", &javascript).contains("ComponentizeJS"));
+    }
+    let nothing = Bundle::archive(&format!("name = \"a\"\n{FRESH_INSTANCES}{SNAPSHOT}"), &guest("hello"));
+    assert!(refusal(&host.deploy("nothing", nothing)).contains("nothing to prepare"));
+}
+
+/// Only one is taken at a time, so one that went on would hold up the next.
+#[test]
+fn a_snapshot_that_nobody_wants_any_more_is_given_up() {
+    let host = Host::start();
+    let manifest = format!("name = \"endless\"\n{FRESH_INSTANCES}[snapshot]\nwarm = [\"/spin\"]\n");
+    let endless = host.push("endless", &Bundle::archive(&manifest, &guest("greedy-flat")));
+    wait_for("the build", || (host.push_now(&endless).state == "building").then_some(()));
+    let begun = Instant::now();
+    host.api(Ask::new("DELETE", "/v1/apps/endless")).expect(204);
+    is_taken(&host.deploy("greedy", warmed("/ok")));
+    assert!(begun.elapsed() < Duration::from_secs(20), "it was waited for");
+}
+
+fn files_in(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder is there");
+    entries.map(|entry| entry.expect("it can be listed").path()).collect()
+}

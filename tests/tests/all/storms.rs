@@ -1,0 +1,155 @@
+//! Bad input as a flood: guests that call their host without end, or never get past their start; guests with more
+//! requests to others than anybody needs, and more clients than an app can serve. Each meets its bound, and the
+//! neighbour notices nothing.
+
+use crate::{bundles::http_component, outbound::Elsewhere};
+use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, Queue, guest, load, wait_for};
+use std::net::TcpListener;
+
+fn bundle(more: &str) -> Bundle {
+    let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
+    Bundle::archive(&format!("name = \"greedy\"\n{processes}{more}"), &guest("greedy"))
+}
+
+fn host_with_greedy(more: &str) -> Host {
+    let host = Host::start();
+    host.deploy("greedy", bundle(more));
+    host
+}
+
+fn is_well(host: &Host) {
+    assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
+    assert_eq!(host.state("greedy"), "running");
+}
+
+/// In a handler: on the CPU, in calls of the host, in polls that are always ready, and in asking for memory that there
+/// is not.
+#[test]
+fn a_handler_that_never_ends_is_ended_at_its_deadline() {
+    let host = host_with_greedy("[limits]\nrequest_timeout = \"1s\"\nmemory = \"32MiB\"\n");
+    let neighbour = Neighbour::beside(&host);
+    for path in ["/spin", "/poll-storm", "/call-storm", "/growth-storm"] {
+        for _ in 0..2 {
+            host.get("greedy", path).problem_of("greedy", 504, "app-timeout");
+            is_well(&host);
+        }
+    }
+    for queue in Queue::BOTH {
+        host.send_event("greedy", "spin", queue).problem_of("greedy", 504, "deadline");
+        host.send_event("greedy", "hello", queue).expect(200);
+    }
+    neighbour.finish();
+}
+
+/// More of them than the machine has processors, in an app that may run many at one time.
+#[test]
+fn many_storms_at_a_time_hurt_only_themselves() {
+    let host = Host::start();
+    host.create("greedy", "production");
+    host.deploy("greedy", bundle("[limits]\nrequest_timeout = \"2s\"\nmemory = \"32MiB\"\n"));
+    let neighbour = Neighbour::beside(&host);
+    std::thread::scope(|scope| {
+        for path in ["/spin", "/poll-storm", "/call-storm", "/growth-storm"] {
+            for _ in 0..4 {
+                let host = &host;
+                scope.spawn(move || host.get("greedy", path).problem_of("greedy", 504, "app-timeout"));
+            }
+        }
+    });
+    is_well(&host);
+    neighbour.finish();
+}
+
+/// What never gets past its start is never put in service, and what served before serves on.
+#[test]
+fn an_instance_that_spins_in_its_start_fails_its_push() {
+    let host = host_with_greedy("");
+    let neighbour = Neighbour::beside(&host);
+    let spins = http_component("(func $start (loop (br 0))) (start $start)");
+    let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[limits]\nrequest_timeout = \"1s\"\n";
+    for _ in 0..2 {
+        let (code, reason) = host.deploy_in_vain("greedy", &Bundle::archive(manifest, &spins));
+        assert_eq!(code, "start-failed", "{reason}");
+    }
+    is_well(&host);
+    assert_eq!(host.current("greedy"), [1]);
+    neighbour.finish();
+}
+
+fn granting(address: &str) -> String {
+    format!("[grants]\nhttp = [\"{address}\"]\n[limits]\nrequest_timeout = \"2s\"\n")
+}
+
+/// I4: the guest is told what it met, and nobody else pays for it.
+#[test]
+fn requests_to_others_are_bounded_and_the_guest_is_told() {
+    let elsewhere = Elsewhere::start();
+    let address = elsewhere.address.to_string();
+    let host = host_with_greedy(&granting(&address).replace("2s", "1m"));
+    let neighbour = Neighbour::beside(&host);
+    for _ in 0..2 {
+        let before = elsewhere.visits();
+        let said = host.get("greedy", &format!("/fetch-many?authority={address}&count=1000")).expect(200).text();
+        assert!(said.starts_with("64 answered, 936 refused") && said.contains("ConnectionLimitReached"), "{said}");
+        assert!(elsewhere.visits() - before <= 64, "others are not flooded");
+        assert_eq!(host.get("greedy", &format!("/fetch?url=http://{address}/")).expect(200).text(), "reached");
+    }
+    // What it holds of them is bounded too; then it fails, and not its host.
+    let far_too_many = host.get("greedy", &format!("/fetch-many?authority={address}&count=100000"));
+    assert!([200, 502].contains(&far_too_many.status), "{far_too_many}");
+    assert_eq!(host.get("greedy", &format!("/fetch?url=http://{address}/")).expect(200).text(), "reached");
+    is_well(&host);
+    neighbour.finish();
+}
+
+/// The other side accepts connections and never says a word.
+#[test]
+fn requests_that_others_never_answer_are_given_up_with_the_one_that_made_them() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("it has an address").to_string();
+    let host = host_with_greedy(&granting(&address));
+    let neighbour = Neighbour::beside(&host);
+    for _ in 0..3 {
+        let ask = format!("/fetch-many?authority={address}&count=64");
+        host.get("greedy", &ask).problem_of("greedy", 504, "app-timeout");
+        is_well(&host);
+    }
+    // All the room that there is for such requests is free again.
+    silent.set_nonblocking(true).expect("it can be set");
+    while silent.accept().is_ok() {}
+    silent.set_nonblocking(false).expect("it can be set");
+    Elsewhere::serving(silent);
+    let ask = format!("/fetch-many?authority={address}&count=64");
+    let said = host.get("greedy", &ask).expect(200).text();
+    assert!(said.starts_with("64 answered, 0 refused"), "{said}");
+    neighbour.finish();
+}
+
+/// F4: so many clients as the machine lets the test have. The queue takes as many as it says, the others hear so.
+#[test]
+fn thousands_of_clients_of_one_app_are_all_answered() {
+    const QUEUE: usize = 300;
+    let host = host_with_greedy(&format!("[limits]\nrequest_timeout = \"10m\"\nqueue_max = {QUEUE}\n"));
+    let neighbour = Neighbour::beside(&host);
+    let held = host.hold("greedy");
+    let mut clients: Vec<_> = (0..load::connections(2_000)).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+    let refused = "isopod_faults_total{app=\"greedy\",fault=\"queue-full\"}";
+    let beyond = clients.len() - QUEUE;
+    wait_for("all clients being queued or refused", || (host.metric(refused) >= beyond as f64).then_some(()));
+    host.until_queue("greedy", Queue::Pull, 1, QUEUE as u64);
+    held.let_go();
+    let answers: Vec<Answer> = clients.iter_mut().map(|wire| wire.answer().expect("an answer")).collect();
+    let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!((served.len(), refused.len()), (QUEUE, beyond));
+    for answer in refused {
+        answer.problem_of("greedy", 429, "queue-full");
+        assert!(answer.header("retry-after").is_some(), "{answer}");
+    }
+    // The connections are as good as new.
+    for wire in &mut clients {
+        wire.ask(&host.to_app("greedy", Ask::get("/ok"))).expect("it can be sent");
+        wire.answer().expect("an answer").expect(200);
+    }
+    is_well(&host);
+    neighbour.finish();
+}

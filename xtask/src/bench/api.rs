@@ -1,0 +1,121 @@
+//! Owns how the host's API is asked, as far as the benchmarks need it. Never measures.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::client::Request;
+
+#[derive(Clone)]
+pub(super) struct Api {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Api {
+    pub(super) fn new(address: SocketAddr, token: &str) -> Api {
+        Api { address, token: token.trim().to_owned() }
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn create(&self, app: &str, kind: &str) -> Result<()> {
+        let body = json!({ "name": app, "type": kind }).to_string();
+        self.post("/v1/apps", "application/json", body.as_bytes())
+    }
+
+    /// Pushes a component, and waits until it serves. An app that is not there is created, with the type `dev`.
+    pub(super) fn push(&self, app: &str, component: &[u8]) -> Result<()> {
+        self.post(&format!("/v1/apps/{app}/pushes?wait=true"), "application/wasm", component)
+    }
+
+    /// One page of what a route shows.
+    pub(super) fn get(&self, path: &str) -> Result<Value> {
+        serde_json::from_str(&self.text(path)?).with_context(|| format!("the answer to GET {path} is no JSON"))
+    }
+
+    pub(super) fn text(&self, path: &str) -> Result<String> {
+        let request = ureq::get(self.url(path)).header("authorization", self.authorization());
+        let mut answer = request.call().with_context(|| format!("GET {path} failed"))?;
+        Ok(answer.body_mut().read_to_string()?)
+    }
+
+    /// The state of the app's newest release.
+    pub(super) fn release_state(&self, app: &str) -> Result<String> {
+        let releases = self.get(&format!("/v1/apps/{app}/releases?limit=1"))?;
+        Ok(releases["items"][0]["state"].as_str().with_context(|| format!("{app} has no release"))?.to_owned())
+    }
+
+    /// How many instances of all apps there are, whatever they do.
+    pub(super) fn instances(&self) -> Result<u64> {
+        Ok(sum_of(&self.text("/metrics")?, "isopod_instances"))
+    }
+
+    /// An event for the app, of this type and with this JSON, as it goes over a connection that is kept.
+    pub(super) fn event(&self, app: &str, query: &str, kind: &str, data: &str) -> Request {
+        let headers = [
+            ("authorization", self.authorization()),
+            ("content-type", "application/json".to_owned()),
+            ("ce-specversion", "1.0".to_owned()),
+            ("ce-id", "1".to_owned()),
+            ("ce-source", "/bench".to_owned()),
+            ("ce-type", kind.to_owned()),
+        ];
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Request::post(&self.address.to_string(), &format!("/v1/apps/{app}/events{query}"), &headers, data)
+    }
+
+    fn post(&self, path: &str, media_type: &str, body: &[u8]) -> Result<()> {
+        let request = ureq::post(self.url(path))
+            .header("authorization", self.authorization())
+            .header("content-type", media_type)
+            .config()
+            // What the host says of its refusal is in the body.
+            .http_status_as_error(false)
+            .build();
+        let mut answer = request.send(body).with_context(|| format!("POST {path} failed"))?;
+        if !answer.status().is_success() {
+            let said = answer.body_mut().read_to_string().unwrap_or_default();
+            bail!("POST {path} was answered with {}: {said}", answer.status());
+        }
+        Ok(())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+}
+
+/// Sums up a metric over all its labels, in the text that Prometheus reads.
+fn sum_of(metrics: &str, name: &str) -> u64 {
+    let values = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next()?.parse::<u64>().ok())?
+    });
+    values.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_summed_over_its_labels() {
+        let metrics = "# TYPE isopod_instances gauge\nisopod_instances{state=\"idle\"} 3\nisopod_instances{state=\"busy\"} 4\n\
+                       isopod_instances_max 1000\nisopod_apps{state=\"running\"} 7\n";
+        assert_eq!(sum_of(metrics, "isopod_instances"), 7);
+        assert_eq!(sum_of("isopod_instances 5\n", "isopod_instances"), 5);
+        assert_eq!(sum_of(metrics, "isopod_pushes"), 0);
+    }
+}

@@ -1,0 +1,253 @@
+//! `cargo xtask bench instructions`: how many instructions a server executes in user mode for a request. A busy machine
+//! makes a request slower and not longer, so a regression shows here that the other figures hide.
+
+mod callgrind;
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::contender::GREETING;
+use super::host::{Host, name_of};
+use super::peers::Peers;
+use super::server::{Server, free_address};
+use super::{Common, machine, statistics};
+use crate::step;
+use callgrind::Callgrind;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Where the native greeting is built [default: target/peers]
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+    /// How many requests are counted in each round
+    #[arg(long, default_value_t = 500)]
+    requests: u32,
+    /// How often is counted
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+}
+
+/// Valgrind has address space for the instances of a small pool only.
+const SETTINGS: &str = "instances_max = 1\n";
+
+const APP: &str = "counted";
+
+/// Requests that are not counted: pools and caches fill.
+const WARM_UP: u32 = 100;
+
+/// The processor's time is told in steps of 10 ms: without callgrind so many times the requests are asked.
+const WITHOUT_CALLGRIND_TIMES: u32 = 40;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Axum,
+    Sdk,
+    Wasi02,
+    Wasi03,
+}
+
+impl Subject {
+    const ALL: [Subject; 4] = [Subject::Axum, Subject::Sdk, Subject::Wasi02, Subject::Wasi03];
+
+    /// The example that the host serves; none for the native greeting.
+    fn example(self) -> Option<&'static str> {
+        match self {
+            Subject::Axum => None,
+            Subject::Sdk => Some("hello"),
+            Subject::Wasi02 => Some("hello-wasi02"),
+            Subject::Wasi03 => Some("hello-wasi03"),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Subject::Axum => "native axum",
+            Subject::Sdk => "isopod, SDK app",
+            Subject::Wasi02 => "isopod, wasi:http 0.2",
+            Subject::Wasi03 => "isopod, wasi:http 0.3",
+        })
+    }
+}
+
+/// What is counted: where there is no callgrind, the processor's time stands in for instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Instructions,
+    ProcessorTime,
+}
+
+impl Measure {
+    fn unit(self) -> &'static str {
+        match self {
+            Measure::Instructions => "instructions/request",
+            Measure::ProcessorTime => "CPU µs/request",
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let program = arguments.common.host()?;
+    super::components(["hello", "hello-wasi02", "hello-wasi03"])?;
+    let axum = Peers::find(arguments.peers.as_deref())?.axum()?;
+    let measure = if callgrind::is_there() { Measure::Instructions } else { Measure::ProcessorTime };
+    if measure == Measure::ProcessorTime {
+        step::announce("valgrind is not to be had here: the processor's time is taken instead of instructions");
+    }
+    let bench = Bench { measure, requests: arguments.requests, rounds: arguments.rounds };
+    let folder = super::fresh_folder("instructions")?;
+    let mut figures = Figures { measure, counted: Vec::new() };
+    for subject in Subject::ALL {
+        step::announce(&format!("{subject}: {} requests, {} times", bench.requests, bench.rounds));
+        let folder = folder.join(figures.counted.len().to_string());
+        super::make_folder(&folder)?;
+        let rounds = match subject.example() {
+            None => bench.axum(&axum, &folder)?,
+            Some(example) => bench.app(&program, example, &folder)?,
+        };
+        figures.counted.push((subject, rounds));
+    }
+    figures.show();
+    arguments.common.write_json(&figures.json())
+}
+
+struct Bench {
+    measure: Measure,
+    requests: u32,
+    rounds: u32,
+}
+
+impl Bench {
+    fn axum(&self, program: &Path, folder: &Path) -> Result<Vec<f64>> {
+        let callgrind = Callgrind::new(folder.join("counts"));
+        let mut command = self.command(&callgrind, program);
+        let address = free_address()?;
+        command.arg(address.to_string());
+        let mut server = Server::start(command, &folder.join("server.log"))?;
+        server.wait_for(address, "localhost", GREETING)?;
+        let rounds = self.count(callgrind, &server, address, "localhost")?;
+        server.stop()?;
+        Ok(rounds)
+    }
+
+    /// Each app has a host of its own, since there is room for one instance.
+    fn app(&self, program: &Path, example: &str, folder: &Path) -> Result<Vec<f64>> {
+        let callgrind = Callgrind::new(folder.join("counts"));
+        let mut host = Host::start_as(self.command(&callgrind, program), program, folder, SETTINGS)?;
+        let component = isopod_toolchain::guest_file(&step::root(), example);
+        host.api().create(APP, "production")?;
+        host.api().push(APP, &fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?)?;
+        host.wait_for(APP, GREETING)?;
+        let rounds = self.count(callgrind, host.server(), host.listen(), &name_of(APP))?;
+        host.stop()?;
+        Ok(rounds)
+    }
+
+    fn command(&self, callgrind: &Callgrind, program: &Path) -> Command {
+        match self.measure {
+            Measure::Instructions => callgrind.command(program),
+            Measure::ProcessorTime => Command::new(program),
+        }
+    }
+
+    /// For each request, in each round.
+    fn count(&self, mut callgrind: Callgrind, server: &Server, address: SocketAddr, host: &str) -> Result<Vec<f64>> {
+        let mut client = Client::connect(address, host)?;
+        if self.measure == Measure::Instructions {
+            callgrind.begin(server.process())?;
+        }
+        ask(&mut client, WARM_UP)?;
+        let mut rounds = Vec::new();
+        for _ in 0..self.rounds {
+            rounds.push(match self.measure {
+                Measure::Instructions => {
+                    let counted = callgrind.count(server.process(), || ask(&mut client, self.requests))?;
+                    counted as f64 / f64::from(self.requests)
+                }
+                Measure::ProcessorTime => {
+                    let requests = self.requests * WITHOUT_CALLGRIND_TIMES;
+                    let time = || server.processor_time().context("this system does not tell a process's time");
+                    let before = time()?;
+                    ask(&mut client, requests)?;
+                    time()?.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(requests)
+                }
+            });
+        }
+        Ok(rounds)
+    }
+}
+
+fn ask(client: &mut Client, requests: u32) -> Result<()> {
+    for _ in 0..requests {
+        let answer = client.get()?;
+        if answer.status != 200 {
+            bail!("a request was answered with {}: {}", answer.status, answer.body);
+        }
+    }
+    Ok(())
+}
+
+struct Figures {
+    measure: Measure,
+    counted: Vec<(Subject, Vec<f64>)>,
+}
+
+impl Figures {
+    fn conditions(&self) -> String {
+        format!("{}, one connection, medians of the rounds, {}", self.measure.unit(), machine::description())
+    }
+
+    fn ratio_to_native(&self, rounds: &[f64]) -> f64 {
+        let native = self.counted.iter().find(|(subject, _)| *subject == Subject::Axum);
+        native.map_or(f64::NAN, |(_, native)| median(rounds) / median(native))
+    }
+
+    fn show(&self) {
+        println!("\n{}\n", self.conditions());
+        println!("| {:<21} | {:>20} | {:>20} | times native |", "server", self.measure.unit(), "between");
+        println!("| {:-<21} | {:->19}: | {:->19}: | -----------: |", "", "", "");
+        for (subject, rounds) in &self.counted {
+            let between = format!("{:.1}–{:.1}", least(rounds), most(rounds));
+            let ratio = self.ratio_to_native(rounds);
+            println!("| {:<21} | {:>20.1} | {between:>20} | {ratio:>12.2} |", subject.to_string(), median(rounds));
+        }
+    }
+
+    fn json(&self) -> Value {
+        let servers = self.counted.iter().map(|(subject, rounds)| {
+            json!({
+                "server": subject.to_string(),
+                "median": median(rounds),
+                "times_native": self.ratio_to_native(rounds),
+                "rounds": rounds,
+            })
+        });
+        json!({
+            "conditions": self.conditions(),
+            "unit": self.measure.unit(),
+            "servers": servers.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn median(rounds: &[f64]) -> f64 {
+    statistics::median(rounds).unwrap_or(f64::NAN)
+}
+
+fn least(rounds: &[f64]) -> f64 {
+    rounds.iter().copied().fold(f64::NAN, f64::min)
+}
+
+fn most(rounds: &[f64]) -> f64 {
+    rounds.iter().copied().fold(f64::NAN, f64::max)
+}

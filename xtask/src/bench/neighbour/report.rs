@@ -1,0 +1,217 @@
+//! Owns how the figures of `bench neighbour` are reduced, judged and shown. Never measures.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::shares::Share;
+use crate::bench::flood::Outcome;
+use crate::bench::times::Times;
+use crate::bench::verdict::{self, Bound, Verdict};
+use crate::bench::{machine, statistics};
+
+/// What there is beside the quiet app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Alone,
+    Spinning,
+    Pushing,
+    BusyApps,
+}
+
+impl Phase {
+    pub(super) const ALL: [Phase; 4] = [Phase::Alone, Phase::Spinning, Phase::Pushing, Phase::BusyApps];
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Phase::Alone => "alone",
+            Phase::Spinning => "beside 24 clients, 200 ms of CPU each",
+            Phase::Pushing => "beside 64 senders of push events",
+            Phase::BusyApps => "beside 100 busy apps",
+        })
+    }
+}
+
+/// What the quiet caller found once.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Turn {
+    pub(super) times: Times,
+    pub(super) flood: Outcome,
+    /// Of all processors together, 0 to 1.
+    pub(super) processors_busy: f64,
+}
+
+pub(super) struct RivalFigures {
+    pub(super) name: String,
+    pub(super) alone: Turn,
+    pub(super) spinning: Turn,
+}
+
+pub(super) struct Figures {
+    conditions: String,
+    pub(super) rounds: Vec<Vec<(Phase, Turn)>>,
+    pub(super) shares: Vec<Share>,
+    pub(super) rivals: Vec<RivalFigures>,
+}
+
+/// How much later than alone an answer may come.
+const P50_MS_MAX: f64 = 0.1;
+const P99_MS_MAX: f64 = 1.5;
+const PROCESSORS_BUSY_MIN: f64 = 0.95;
+const SHARE_ERROR_MAX: f64 = 0.05;
+
+impl Figures {
+    pub(super) fn new(rounds: u32, seconds: u32) -> Figures {
+        let load = machine::load().map_or_else(String::new, |load| format!(", load {load:.1} before the run"));
+        let conditions = format!("medians of {rounds} rounds of {seconds} s, {}{load}", machine::description());
+        Figures { conditions, rounds: Vec::new(), shares: Vec::new(), rivals: Vec::new() }
+    }
+
+    fn turns(&self, phase: Phase) -> impl Iterator<Item = &Turn> {
+        self.rounds.iter().filter_map(move |round| find(round, phase))
+    }
+
+    fn median(&self, phase: Phase, figure: impl Fn(&Turn) -> f64) -> f64 {
+        statistics::median(&self.turns(phase).map(figure).collect::<Vec<_>>()).unwrap_or(f64::NAN)
+    }
+
+    /// By how much a figure is larger than alone: the median over the rounds that had both.
+    fn above_alone(&self, phase: Phase, figure: impl Fn(&Turn) -> f64) -> f64 {
+        let differences = self.rounds.iter().filter_map(|round| {
+            let (alone, beside) = (find(round, Phase::Alone)?, find(round, phase)?);
+            Some(figure(beside) - figure(alone))
+        });
+        statistics::median(&differences.collect::<Vec<_>>()).unwrap_or(f64::NAN)
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for phase in [Phase::Spinning, Phase::Pushing, Phase::BusyApps] {
+            let mut judge = |what: &str, bound, measured| {
+                verdicts.push(Verdict::new(format!("{what}, {phase}"), bound, measured));
+            };
+            judge("p50 above alone, ms", Bound::AtMost(P50_MS_MAX), self.above_alone(phase, |turn| turn.times.p50()));
+            judge("p99 above alone, ms", Bound::AtMost(P99_MS_MAX), self.above_alone(phase, |turn| turn.times.p99()));
+            let busy = self.median(phase, |turn| turn.processors_busy);
+            judge("processors busy", Bound::AtLeast(PROCESSORS_BUSY_MIN), busy);
+        }
+        let worst = self.shares.iter().map(Share::error).reduce(f64::max).unwrap_or(f64::NAN);
+        verdicts.push(Verdict::new("heavy apps: share missed by", Bound::AtMost(SHARE_ERROR_MAX), worst));
+        for rival in &self.rivals {
+            let ratio = rival.spinning.times.p50() / self.median(Phase::Spinning, |turn| turn.times.p50());
+            let what = format!("{}'s p50 beside spinning clients, times ours", rival.name);
+            verdicts.push(Verdict::new(what, Bound::AtLeast(1.0), ratio));
+        }
+        verdicts
+    }
+
+    pub(super) fn show(&self) {
+        println!("\na quiet app's answers, {}\n", self.conditions);
+        println!(
+            "| {:<15} | {:<37} |   p50 ms |   p99 ms | slowest ms | processors busy | flood answered | refused |",
+            "server", "the quiet app is"
+        );
+        println!(
+            "| {:-<15} | {:-<37} | -------: | -------: | ---------: | --------------: | -------------: | ------: |",
+            "", ""
+        );
+        for phase in Phase::ALL {
+            let turns: Vec<&Turn> = self.turns(phase).collect();
+            row("isopod", phase, &turns);
+        }
+        for rival in &self.rivals {
+            row(&rival.name, Phase::Alone, &[&rival.alone]);
+            row(&rival.name, Phase::Spinning, &[&rival.spinning]);
+        }
+        if !self.shares.is_empty() {
+            println!("\n| {:<16} | share of the CPU it is to have | it had |", "heavy app");
+            println!("| {:-<16} | ----------------------------: | -----: |", "");
+        }
+        for share in &self.shares {
+            println!("| {:<16} | {:>29.3} | {:>6.3} |", share.app, share.expected, share.measured);
+        }
+        verdict::show(&self.verdicts());
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let phases = Phase::ALL.map(|phase| {
+            let turns: Vec<Value> = self.turns(phase).map(turn_json).collect();
+            json!({
+                "beside": phase.to_string(),
+                "p50_ms": self.median(phase, |turn| turn.times.p50()),
+                "p99_ms": self.median(phase, |turn| turn.times.p99()),
+                "p50_above_alone_ms": self.above_alone(phase, |turn| turn.times.p50()),
+                "p99_above_alone_ms": self.above_alone(phase, |turn| turn.times.p99()),
+                "rounds": turns,
+            })
+        });
+        let rivals = self.rivals.iter().map(|rival| {
+            json!({ "server": rival.name, "alone": turn_json(&rival.alone), "spinning": turn_json(&rival.spinning) })
+        });
+        json!({
+            "conditions": self.conditions,
+            "isopod": phases,
+            "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
+            "rivals": rivals.collect::<Vec<_>>(),
+            "targets": verdict::json(&self.verdicts()),
+        })
+    }
+}
+
+fn find(round: &[(Phase, Turn)], phase: Phase) -> Option<&Turn> {
+    round.iter().find(|(of, _)| *of == phase).map(|(_, turn)| turn)
+}
+
+/// A phase without a turn was passed over, which was said then.
+fn row(server: &str, phase: Phase, turns: &[&Turn]) {
+    if turns.is_empty() {
+        return;
+    }
+    let median = |figure: fn(&Turn) -> f64| {
+        statistics::median(&turns.iter().map(|turn| figure(turn)).collect::<Vec<_>>()).unwrap_or(f64::NAN)
+    };
+    println!(
+        "| {server:<15} | {:<37} | {:>8.2} | {:>8.2} | {:>10.2} | {:>15.2} | {:>14} | {:>7} |",
+        phase.to_string(),
+        median(|turn| turn.times.p50()),
+        median(|turn| turn.times.p99()),
+        median(|turn| turn.times.slowest()),
+        median(|turn| turn.processors_busy),
+        turns.iter().map(|turn| turn.flood.answered).sum::<u64>(),
+        turns.iter().map(|turn| turn.flood.refused).sum::<u64>(),
+    );
+}
+
+fn turn_json(turn: &Turn) -> Value {
+    json!({
+        "times": turn.times.json(),
+        "flood_answered": turn.flood.answered,
+        "flood_refused": turn.flood.refused,
+        "processors_busy": turn.processors_busy,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(phase: Phase, milliseconds: f64) -> (Phase, Turn) {
+        let times = [milliseconds].into_iter().collect();
+        (phase, Turn { times, flood: Outcome::default(), processors_busy: 1.0 })
+    }
+
+    #[test]
+    fn a_phase_is_compared_with_alone_within_each_round() {
+        let mut figures = Figures::new(3, 1);
+        // The second round was on a slower machine: both sides of the difference were.
+        figures.rounds =
+            [0.25, 5.0, 0.5].map(|alone| vec![turn(Phase::Alone, alone), turn(Phase::Spinning, alone + 0.125)]).into();
+        assert_eq!(figures.above_alone(Phase::Spinning, |turn| turn.times.p50()), 0.125);
+        assert!(figures.above_alone(Phase::Pushing, |turn| turn.times.p50()).is_nan());
+        let targets = figures.json();
+        assert_eq!(targets["targets"][0]["reached"], false);
+        assert_eq!(targets["targets"][3]["reached"], Value::Null);
+    }
+}

@@ -1,0 +1,87 @@
+//! Owns how the same component, or what comes nearest to it, runs behind other servers beside a flood. Never judges.
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::report::RivalFigures;
+use super::{ANSWER, SPIN_MS, SPINNING_CLIENTS, turn};
+use crate::bench::burn::Pace;
+use crate::bench::client::Request;
+use crate::bench::flood::{Caller, Patience};
+use crate::bench::peers::{self, Peers};
+use crate::bench::server::{Server, free_address};
+
+/// Another server, by its program.
+pub(super) enum Rival {
+    /// One process serves one component: the flood is of the quiet app itself.
+    WasmtimeServe(PathBuf),
+    /// Two services in one process, in JavaScript.
+    Workerd(PathBuf),
+}
+
+/// An answer may take seconds beside the flood: so many are waited for, or so long.
+const FLOODED_ANSWERS: usize = 9;
+const FLOODED_AT_MOST: Duration = Duration::from_secs(60);
+
+const HOST: &str = "localhost";
+
+impl Rival {
+    /// Those that are there or can be installed.
+    pub(super) fn find(peers: &Peers) -> Vec<Rival> {
+        let wasmtime_cli = peers::or_left_out(peers.wasmtime_cli()).map(Rival::WasmtimeServe);
+        let workerd = peers::or_left_out(peers.workerd()).map(Rival::Workerd);
+        wasmtime_cli.into_iter().chain(workerd).collect()
+    }
+
+    pub(super) fn measure(&self, component: &Path, folder: &Path, seconds: u32) -> Result<RivalFigures> {
+        let (command, quiet, noisy) = self.command(component, folder)?;
+        let mut server = Server::start(command, &folder.join("rival.log"))?;
+        for address in [quiet, noisy] {
+            server.wait_for(address, HOST, ANSWER)?;
+        }
+        let pace = Pace::measure(noisy, HOST)?;
+        let spinning = vec![Caller { address: noisy, request: pace.request(HOST, SPIN_MS) }; SPINNING_CLIENTS];
+        let quiet = Caller { address: quiet, request: Request::get(HOST, "/") };
+        let alone = turn(&quiet, &[], Patience::seconds(seconds))?;
+        let patience = Patience { answers: FLOODED_ANSWERS, at_most: FLOODED_AT_MOST, ..Patience::seconds(seconds) };
+        let spinning = turn(&quiet, &spinning, patience)?;
+        server.stop()?;
+        Ok(RivalFigures { name: self.to_string(), alone, spinning })
+    }
+
+    /// With the address of the quiet app, and that of the one that is flooded.
+    fn command(&self, component: &Path, folder: &Path) -> Result<(Command, SocketAddr, SocketAddr)> {
+        let quiet = free_address()?;
+        match self {
+            Rival::WasmtimeServe(program) => {
+                let mut command = Command::new(program);
+                command.args(["serve", "-S", "cli", "-S", "config", "--addr", &quiet.to_string()]).arg(component);
+                Ok((command, quiet, quiet))
+            }
+            Rival::Workerd(program) => {
+                let noisy = free_address()?;
+                let config = folder.join("busy.capnp");
+                let text = include_str!("busy.capnp").replace("ANSWER", ANSWER);
+                fs::write(&config, text.replace("QUIET", &quiet.to_string()).replace("NOISY", &noisy.to_string()))?;
+                let mut command = Command::new(program);
+                command.arg("serve").arg(config);
+                Ok((command, quiet, noisy))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rival {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Rival::WasmtimeServe(_) => "wasmtime serve",
+            Rival::Workerd(_) => "workerd",
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! `cargo xtask bench thaw`: how soon a frozen app gives its first answer, over a connection that is open already and
+//! was used just before, for an app of each language and for one whose slow start is in a snapshot.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::client::{Client, Request};
+use super::host::{Host, name_of};
+use super::times::Times;
+use super::verdict::{self, Bound, Verdict};
+use super::{Common, machine};
+use crate::step;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// How often each app in Rust is thawed; those in other languages a quarter as often
+    #[arg(long, default_value_t = 200)]
+    thaws: u32,
+}
+
+const SETTINGS: &str = "freeze_after = \"200ms\"\n";
+
+/// An app that never freezes, which the connection is used for before each thaw. Of another component than those that
+/// are frozen, so that no code of theirs stays in memory for its sake.
+const AWAKE: &str = "awake";
+const AWAKE_COMPONENT: &str = "busy";
+const AWAKE_MANIFEST: &str = "type = \"production\"\n[processes.web]\nentry = \"http\"\nmin = 1\n";
+
+const FROZEN_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// An example that is frozen and thawed, and what is expected of it.
+struct Subject {
+    example: &'static str,
+    path: &'static str,
+    label: &'static str,
+    p50_ms_max: Option<f64>,
+    p99_ms_max: Option<f64>,
+    /// One thaw for so many that are asked for.
+    one_in: u32,
+}
+
+/// What others are compared with.
+const PLAIN: &str = "hello";
+/// What has a slow start and a snapshot of it.
+const SNAPSHOT: &str = "search";
+
+const SUBJECTS: [Subject; 4] = [
+    Subject { p50_ms_max: Some(0.5), p99_ms_max: Some(3.0), one_in: 1, ..Subject::of(PLAIN, "Rust") },
+    Subject { p50_ms_max: Some(2.0), ..Subject::of("hello-js", "JavaScript") },
+    Subject { p50_ms_max: Some(5.0), ..Subject::of("hello-py", "Python") },
+    Subject { path: "/?q=forty", one_in: 1, ..Subject::of(SNAPSHOT, "Rust, snapshot") },
+];
+
+impl Subject {
+    const fn of(example: &'static str, label: &'static str) -> Subject {
+        Subject { example, path: "/", label, p50_ms_max: None, p99_ms_max: None, one_in: 4 }
+    }
+}
+
+/// How many times as long as its plain sibling the app with the snapshot may take.
+const SNAPSHOT_RATIO_MAX: f64 = 1.2;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let program = arguments.common.host()?;
+    let [awake] = super::components([AWAKE_COMPONENT])?;
+    let folder = super::fresh_folder("thaw")?;
+    let host = Host::start(&program, &folder, SETTINGS)?;
+    host.deploy(AWAKE, AWAKE_MANIFEST, &awake)?;
+    let mut figures = Figures::default();
+    for subject in SUBJECTS {
+        let Some(component) = super::component_if_there(subject.example) else { continue };
+        let count = (arguments.thaws / subject.one_in).max(1);
+        deploy(&host, subject.example, &component)?;
+        step::announce(&format!("{count} thaws of {}", subject.example));
+        let times = thaw_often(&host, &subject, count)?;
+        figures.series.push((subject, times));
+    }
+    host.stop()?;
+    figures.show();
+    arguments.common.write_json(&figures.json())
+}
+
+/// With the example's own manifest, since what is to be in a snapshot stands there; all of one type, so that all have
+/// code of the same compiler.
+fn deploy(host: &Host, example: &str, component: &Path) -> Result<()> {
+    let manifest = step::root().join("examples").join(example).join("isopod.toml");
+    let manifest = fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    host.deploy(example, &manifest.replace("type = \"dev\"", "type = \"staging\""), component)
+}
+
+fn thaw_often(host: &Host, subject: &Subject, count: u32) -> Result<Times> {
+    let app = subject.example;
+    let (awake, frozen) = (Request::get(&name_of(AWAKE), "/"), Request::get(&name_of(app), subject.path));
+    let mut client = Client::open(host.listen(), awake)?;
+    let mut times = Vec::new();
+    for _ in 0..count {
+        wait_until_frozen(host, app)?;
+        client.get()?;
+        let began = Instant::now();
+        let answer = client.send(&frozen)?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        if answer.status != 200 {
+            bail!("{app} was answered with {} after a thaw", answer.status);
+        }
+    }
+    Ok(Times(times))
+}
+
+fn wait_until_frozen(host: &Host, app: &str) -> Result<()> {
+    let api = host.api();
+    let began = Instant::now();
+    while api.release_state(app)? != "frozen" {
+        if began.elapsed() > FROZEN_WITHIN {
+            bail!("{app} was not frozen within {FROZEN_WITHIN:?}");
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Figures {
+    series: Vec<(Subject, Times)>,
+}
+
+impl Figures {
+    fn p50(&self, example: &str) -> Option<f64> {
+        self.series.iter().find(|(subject, _)| subject.example == example).map(|(_, times)| times.p50())
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for (subject, times) in &self.series {
+            let mut judge = |what, limit: Option<f64>, measured| {
+                verdicts.extend(limit.map(|limit| {
+                    Verdict::new(format!("{}: {what} ms", subject.label), Bound::AtMost(limit), measured)
+                }));
+            };
+            judge("p50", subject.p50_ms_max, times.p50());
+            judge("p99", subject.p99_ms_max, times.p99());
+        }
+        let ratio = self.p50(SNAPSHOT).zip(self.p50(PLAIN)).map(|(snapshot, plain)| snapshot / plain);
+        let what = "snapshot: p50 beside the plain app's, times";
+        verdicts.push(Verdict::new(what, Bound::AtMost(SNAPSHOT_RATIO_MAX), ratio.unwrap_or(f64::NAN)));
+        verdicts
+    }
+
+    fn show(&self) {
+        println!("\nmilliseconds of a frozen app's first answer, {}\n", machine::description());
+        println!("| {:<14} |  thaws |      p50 |      p99 |  slowest |", "app");
+        println!("| {:-<14} | -----: | -------: | -------: | -------: |", "");
+        for (subject, times) in &self.series {
+            println!("| {:<14} | {} |", subject.label, times.cells());
+        }
+        verdict::show(&self.verdicts());
+    }
+
+    fn json(&self) -> Value {
+        let series = self
+            .series
+            .iter()
+            .map(|(subject, times)| json!({ "app": subject.label, "example": subject.example, "times": times.json() }));
+        json!({
+            "conditions": machine::description(),
+            "thaws": series.collect::<Vec<_>>(),
+            "targets": verdict::json(&self.verdicts()),
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! Owns what a figure is to be, and whether it is: reached, not reached, or not measured. Pure.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// A target and what was measured; no number where it could not be measured.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Verdict {
+    what: String,
+    bound: Bound,
+    measured: f64,
+}
+
+impl Verdict {
+    pub(super) fn new(what: impl Into<String>, bound: Bound, measured: f64) -> Verdict {
+        Verdict { what: what.into(), bound, measured }
+    }
+
+    fn reached(&self) -> Option<bool> {
+        if self.measured.is_nan() {
+            return None;
+        }
+        Some(match self.bound {
+            Bound::AtMost(limit) => self.measured <= limit,
+            Bound::AtLeast(limit) => self.measured >= limit,
+        })
+    }
+
+    fn json(&self) -> Value {
+        let (bound, limit) = match self.bound {
+            Bound::AtMost(limit) => ("at_most", limit),
+            Bound::AtLeast(limit) => ("at_least", limit),
+        };
+        json!({ "target": self.what, bound: limit, "measured": self.measured, "reached": self.reached() })
+    }
+}
+
+/// A row of the table that `show` prints.
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bound, limit) = match self.bound {
+            Bound::AtMost(limit) => ("at most", limit),
+            Bound::AtLeast(limit) => ("at least", limit),
+        };
+        let (measured, reached) = match self.reached() {
+            None => ("-".to_owned(), "-"),
+            Some(reached) => (format!("{:.2}", self.measured), if reached { "yes" } else { "no" }),
+        };
+        write!(out, "| {:<58} | {bound:<8} {limit:>6.2} | {measured:>8} | {reached:<7} |", self.what)
+    }
+}
+
+/// A table that reads the same in a terminal and in docs/benchmarks.md.
+pub(super) fn show(verdicts: &[Verdict]) {
+    println!("\n| {:<58} | {:<15} | measured | reached |", "target", "is to be");
+    println!("| {:-<58} | {:-<15} | -------: | ------- |", "", "");
+    for verdict in verdicts {
+        println!("{verdict}");
+    }
+}
+
+pub(super) fn json(verdicts: &[Verdict]) -> Value {
+    verdicts.iter().map(Verdict::json).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_reached_missed_or_not_measured() {
+        let p50 = |measured| Verdict::new("p50", Bound::AtMost(0.5), measured);
+        assert_eq!([p50(0.5), p50(0.6), p50(f64::NAN)].map(|p50| p50.reached()), [Some(true), Some(false), None]);
+        assert_eq!(Verdict::new("share", Bound::AtLeast(0.95), 0.9).reached(), Some(false));
+        assert!(p50(f64::NAN).to_string().ends_with("|        - | -       |"));
+        assert_eq!(json(&[p50(0.25)])[0]["at_most"], 0.5);
+        assert_eq!(json(&[p50(0.25)])[0]["reached"], true);
+    }
+}
