@@ -70,6 +70,11 @@ pub(crate) enum ConfigError {
     Malformed { path: PathBuf, message: String },
     #[error("`{value}` is no address for {name}: {reason}. Write it as host:port, such as 127.0.0.1:8080")]
     BadAddress { name: &'static str, value: String, reason: String },
+    #[error(
+        "listen ({listen}) and admin ({admin}) have the same port of the same address: apps are served on the one, the API \
+         on the other. Choose another port for one of them, with --listen or --admin"
+    )]
+    SameAddress { listen: SocketAddr, admin: SocketAddr },
     #[error("`{value}` is no domain for apps: {reason}")]
     BadDomain { value: String, reason: &'static str },
     #[error("{name} is {value}, outside of its range {range}")]
@@ -225,6 +230,7 @@ fn resolve(
         scale_window: written.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
     };
     check_ranges(&config)?;
+    check_addresses(&config)?;
     Ok(config)
 }
 
@@ -307,6 +313,17 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Otherwise the second of them would be "in use by another program", and it is our own.
+fn check_addresses(config: &Config) -> Result<(), ConfigError> {
+    let (listen, admin) = (config.listen, config.admin);
+    // Port 0 picks a free one for each.
+    if listen.port() == 0 || listen.port() != admin.port() {
+        return Ok(());
+    }
+    let overlap = listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    if overlap { Err(ConfigError::SameAddress { listen, admin }) } else { Ok(()) }
+}
+
 fn address(name: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
     let bad = |reason: String| ConfigError::BadAddress { name, value: value.to_owned(), reason };
     let mut found = value.to_socket_addrs().map_err(|e| bad(e.to_string()))?;
@@ -354,6 +371,20 @@ mod tests {
         let config = resolved("listen = \"127.0.0.1:9000\"\nadmin = \"127.0.0.1:9001\"", overrides).expect("resolves");
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.admin.port(), 9001);
+    }
+
+    #[test]
+    fn apps_and_the_api_have_an_address_each() {
+        let both = |listen: &str, admin: &str| {
+            resolved(&format!("listen = \"{listen}\"\nadmin = \"{admin}\""), Overrides::default())
+        };
+        for (listen, admin) in [("127.0.0.1:90", "127.0.0.1:90"), ("0.0.0.0:90", "127.0.0.1:90")] {
+            let error = both(listen, admin).expect_err(listen).to_string();
+            assert!(error.contains(admin) && error.contains("--admin"), "{error}");
+        }
+        for (listen, admin) in [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.2:90", "127.0.0.1:90")] {
+            both(listen, admin).expect(listen);
+        }
     }
 
     #[test]

@@ -15,16 +15,24 @@ isopod_sdk::events!(events::on_event);
 
 async fn app(request: Request, body: IncomingBody) -> Result<Response> {
     match request.path() {
-        "/echo" => Ok(Response::stream(async move |mut out| {
-            let mut body = body;
-            while let Some(piece) = body.next().await? {
-                out.write(piece).await?;
-            }
-            out.set_trailers(body.trailers().await?);
-            Ok(())
-        })),
+        "/echo" => Ok(echo(&request, body)),
         "/count" => Ok(Response::text(count(body).await?.to_string())),
         _ => acts::act(request).await,
+    }
+}
+
+/// The body and its trailers as they come. Over HTTP/1.1 only those trailers reach a client that the head has named.
+fn echo(request: &Request, mut body: IncomingBody) -> Response {
+    let echoed = Response::stream(async move |mut out| {
+        while let Some(piece) = body.next().await? {
+            out.write(piece).await?;
+        }
+        out.set_trailers(body.trailers().await?);
+        Ok(())
+    });
+    match request.header("trailer") {
+        Some(named) => echoed.with_header("trailer", named.to_owned()),
+        None => echoed,
     }
 }
 

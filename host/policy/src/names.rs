@@ -114,6 +114,10 @@ impl Kind {
     }
 
     fn suggest(&self, text: &str) -> Option<String> {
+        // Without the letters that it can't keep, a name is another word: "pp" for "äpp".
+        if text.chars().any(|c| c.is_alphabetic() && !c.is_ascii()) {
+            return None;
+        }
         let mut name = String::new();
         for c in text.chars().take(self.chars_max * 4) {
             let c = c.to_ascii_lowercase();

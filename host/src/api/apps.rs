@@ -27,6 +27,7 @@ pub(crate) struct AppView {
     state: AppState,
     error: Option<ErrorView>,
     release: Option<ReleaseNumber>,
+    /// None of an app that takes no HTTP requests.
     urls: Vec<String>,
     /// What the compiler said, while the newest code of a dev app can't be built.
     build_error: Option<String>,
@@ -56,7 +57,7 @@ impl AppView {
             state: facts.state,
             error,
             release: facts.release,
-            urls: vec![urls.of(entry.name.as_str())],
+            urls: facts.serves_http.then(|| urls.of(entry.name.as_str())).into_iter().collect(),
             build_error_at: facts.build_error.as_ref().map(|error| error.at),
             build_error: facts.build_error.map(|error| error.message),
             created_at: entry.created_at,

@@ -266,6 +266,7 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .app(app)
                 .hint("docs/manifest.md lists the grants there are")
         }
+        DeployError::NotRolledOut { failure, .. } if failure.is_of_full_disk() => disk_full(detail),
         DeployError::NotRolledOut { app, failure } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "The change was not rolled out", detail)
                 .app(app)

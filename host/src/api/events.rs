@@ -79,7 +79,9 @@ async fn deliver(
     let app = || entry.name.to_string();
     let running = api.deployer.serving(entry).await;
     let running = running.map_err(|detail| EventError::Unavailable { app: app(), detail })?;
-    entry.usage.count(event.subject.as_deref());
+    if running.takes_events() {
+        entry.usage.count(event.subject.as_deref());
+    }
     match running.event(class, event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),
         Ok(Ok(None)) => Ok(StatusCode::NO_CONTENT.into_response()),

@@ -271,6 +271,13 @@ fn schemas() -> Value {
                 "reason": maybe("string"),
                 "reason_code": maybe("string"),
                 "log": { "type": "array", "items": text() },
+                "steps": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": { "state": text(), "log_lines": { "type": "integer" } },
+                    },
+                },
                 "created_by": text(),
                 "created_at": time(),
                 "updated_at": time(),

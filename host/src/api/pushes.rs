@@ -23,7 +23,7 @@ use super::{
     sse::{self, News},
 };
 use crate::{
-    deploy::{DeployError, PushNow, Received},
+    deploy::{DeployError, PushNow, Received, Step},
     limits,
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct PushView {
     /// The stable name of the reason, for programs.
     pub(crate) reason_code: Option<String>,
     pub(crate) log: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) steps: Vec<Step>,
     pub(crate) created_by: String,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
@@ -46,7 +48,7 @@ pub(crate) struct PushView {
 }
 
 impl From<PushNow> for PushView {
-    fn from(PushNow { push, log }: PushNow) -> Self {
+    fn from(PushNow { push, log, steps }: PushNow) -> Self {
         Self {
             id: push.id,
             app: push.app,
@@ -55,6 +57,7 @@ impl From<PushNow> for PushView {
             reason: push.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.detail)),
             reason_code: push.reason.map(|reason| reason.code),
             log,
+            steps,
             created_by: push.created_by,
             created_at: push.created_at,
             updated_at: push.updated_at,
@@ -121,7 +124,7 @@ pub(super) async fn list(
     api.deployer.app(&app)?;
     let found = api.store.pushes(&app, page.page()?).await?;
     // The log is left out here: it is asked for with the push.
-    let stored = |push: Push| PushNow { push, log: Vec::new() };
+    let stored = |push: Push| PushNow { push, log: Vec::new(), steps: Vec::new() };
     let newest = |push: Push| api.deployer.push_under_way(&push.id).unwrap_or_else(|| stored(push));
     let items: Vec<PushView> = found.items.into_iter().map(|push| newest(push).into()).collect();
     Ok(axum::Json(List { items, next: found.next }))

@@ -154,8 +154,14 @@ fn row(app: &Value) -> Vec<String> {
 fn info(common: &Common, one: &One) -> Result<(), Failure> {
     let name = one.resolve()?;
     let client = Client::new(&common.host)?;
-    let app = client.get(&format!("/v1/apps/{name}"))?.success()?;
+    let mut app = client.get(&format!("/v1/apps/{name}"))?.success()?;
+    // Without a release there are no process types yet.
+    let formation = match app["release"].is_null() {
+        true => None,
+        false => Some(client.get(&format!("/v1/apps/{name}/formation"))?.success()?),
+    };
     if common.json {
+        app["formation"] = json!(formation);
         output::json(&app);
         return Ok(());
     }
@@ -170,9 +176,7 @@ fn info(common: &Common, one: &One) -> Result<(), Failure> {
         ("created", output::time(&field(&app, "created_at"))),
     ];
     output::emit(&output::pairs(&rows));
-    // Without a release there are no process types yet.
-    if !app["release"].is_null() {
-        let formation = client.get(&format!("/v1/apps/{name}/formation"))?.success()?;
+    if let Some(formation) = formation {
         output::emit(&format!("\n{}", formation::table(&formation)));
     }
     Ok(())

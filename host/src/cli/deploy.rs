@@ -10,7 +10,7 @@ use isopod_policy::{AppName, AppType};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::client::{Client, HostArgs};
+use super::client::{Answer, Client, HostArgs};
 use super::failure::Failure;
 use super::output::{self, field};
 use super::progress::Step;
@@ -85,7 +85,9 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
             output::json(&push);
             Ok(ExitCode::FAILURE)
         } else {
-            Err(failed(&upload.app, &push))
+            // Without an answer it is left open whether there is a release to keep.
+            let app = client.get(&format!("/v1/apps/{}", upload.app)).and_then(Answer::success);
+            Err(failed(&upload.app, &push, app.is_ok_and(|app| app["release"].is_u64())))
         };
     }
     let app = if args.wait {
@@ -101,7 +103,10 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     } else {
         let release = output::release(&push, "release");
         output::note(&output::done(&format!("{} runs {release}", upload.app)));
-        output::emit(&format!("{}\n", apps::url(&app)));
+        match apps::url(&app) {
+            url if url.is_empty() => output::note("it takes no HTTP requests; `isopod events send` gives it events"),
+            url => output::emit(&format!("{url}\n")),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -124,6 +129,9 @@ fn prepare(args: &DeployArgs) -> Result<Upload, Failure> {
     };
     check_size(std::fs::metadata(&args.source).map_err(cannot_read)?.len())?;
     let bytes = std::fs::read(&args.source).map_err(cannot_read)?;
+    if bytes.is_empty() {
+        return Err(Failure::new(format!("{} is empty", args.source.display())).next("build it again"));
+    }
     let media_type = media_type(&bytes).ok_or_else(|| {
         Failure::new(format!("{} is neither a component nor a bundle", args.source.display()))
             .why("it begins neither like WebAssembly nor like gzip")
@@ -233,36 +241,64 @@ struct PushDisplay {
     step: Step,
     state: String,
     lines: usize,
+    steps: usize,
 }
 
 impl PushDisplay {
     fn new(push: &Value) -> PushDisplay {
-        let state = field(push, "state");
-        PushDisplay { step: Step::spinner("following the push"), state, lines: 0 }
+        // That state has been told already.
+        let (state, steps) = (field(push, "state"), push["steps"].as_array().map_or(0, Vec::len));
+        PushDisplay { step: Step::spinner("following the push"), state, lines: 0, steps }
     }
 
     fn update(&mut self, push: &Value) {
-        let log = push.get("log").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        for line in log.iter().skip(self.lines) {
-            self.step.line(&output::dim(&format!("  | {}", output::log_text(line))));
+        for line in self.news(push) {
+            self.step.line(&line);
         }
+    }
+
+    /// What is new of a push, in the order in which it happened.
+    fn news(&mut self, push: &Value) -> Vec<String> {
+        let list = |name: &str| push.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let (log, steps) = (list("log"), list("steps"));
+        let mut news = Vec::new();
+        for step in steps.iter().skip(self.steps) {
+            let before = step["log_lines"].as_u64().and_then(|lines| usize::try_from(lines).ok()).unwrap_or(0);
+            self.log_until(&log[..before.min(log.len())], &mut news);
+            self.state(field(step, "state"), &mut news);
+        }
+        self.steps = self.steps.max(steps.len());
+        self.log_until(log, &mut news);
+        // Where the host has not told the steps, as of a push that ended before it was asked for.
+        self.state(field(push, "state"), &mut news);
+        news
+    }
+
+    fn log_until(&mut self, log: &[Value], news: &mut Vec<String>) {
+        let lines = log.iter().skip(self.lines);
+        news.extend(lines.map(|line| output::dim(&format!("  | {}", output::log_text(line)))));
         self.lines = self.lines.max(log.len());
-        let state = field(push, "state");
+    }
+
+    fn state(&mut self, state: String, news: &mut Vec<String>) {
         if state != self.state {
-            self.step.line(&format!("push is {state}"));
+            news.push(format!("push is {state}"));
             self.state = state;
         }
     }
 }
 
-fn failed(app: &AppName, push: &Value) -> Failure {
+fn failed(app: &AppName, push: &Value, has_release: bool) -> Failure {
     let reason = match push.get("reason") {
         Some(reason @ Value::Object(_)) => output::first_field(reason, &["detail", "message", "code"]),
         _ => field(push, "reason"),
     };
     let failure = Failure::new(format!("push {} of {app} {}", field(push, "id"), field(push, "state")));
     let failure = if reason.is_empty() { failure } else { failure.why(reason) };
-    failure.next(format!("mend it and deploy again; {app} keeps the release it had"))
+    failure.next(match has_release {
+        true => format!("mend it and deploy again; {app} keeps the release it had"),
+        false => "mend it and deploy again".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -311,6 +347,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_push_says_and_what_it_becomes_is_shown_in_its_order() {
+        let mut display = PushDisplay::new(&json!({"state": "queued"}));
+        let said = |text: &str| output::dim(&format!("  | {text}"));
+        let is = |state: &str| format!("push is {state}");
+        let step = |state: &str, log_lines: u32| json!({"state": state, "log_lines": log_lines});
+        let first = json!({"state": "running", "log": ["received"], "steps": [step("running", 1)]});
+        assert_eq!(display.news(&first), [said("received"), is("running")]);
+        let steps = [step("running", 1), step("building", 2), step("deploying", 3)];
+        let log = ["received", "a component", "compiled", "started"];
+        let then = json!({"state": "deploying", "log": log, "steps": steps});
+        let expected = [said("a component"), is("building"), said("compiled"), is("deploying"), said("started")];
+        assert_eq!(display.news(&then), expected);
+        let without_steps = json!({"state": "completed", "log": log});
+        assert_eq!(display.news(&without_steps), [is("completed")]);
+    }
+
+    #[test]
     fn a_push_is_final_in_three_states() {
         let last = ["queued", "running", "building", "deploying", "completed", "failed", "cancelled"];
         let finals = last.map(|state| is_final(&json!({"state": state})));
@@ -320,6 +373,9 @@ mod tests {
     #[test]
     fn a_failed_push_says_its_reason() {
         let push = json!({"id": "p-1", "state": "failed", "reason": "unknown import x"});
-        assert_eq!(failed(&"hello".parse().unwrap(), &push).one_line(), "push p-1 of hello failed: unknown import x");
+        let told = |has_release| failed(&"hello".parse().unwrap(), &push, has_release);
+        assert_eq!(told(true).one_line(), "push p-1 of hello failed: unknown import x");
+        assert!(told(true).text().contains("keeps the release it had"));
+        assert!(!told(false).text().contains("keeps"), "a first push leaves nothing to keep");
     }
 }

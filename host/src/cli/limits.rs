@@ -16,6 +16,8 @@ pub(crate) const STREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) const EVENT_BYTES_MAX: usize = crate::limits::EVENT_BODY_BYTES;
 /// The longest that `--wait` waits for an app's state; then the command fails, though what it asked for is done or goes on.
 pub(crate) const APP_STATE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Compiling takes so long without a word; then it is said, at a terminal.
+pub(crate) const COMPILE_SILENCE: Duration = Duration::from_secs(1);
 /// Items of a list that a command reads; the rest is left out, for nobody reads so many.
 pub(crate) const LIST_ITEMS_MAX: usize = 100_000;
 

@@ -7,10 +7,12 @@ use isopod_engine::{Component, Engine, Folder, KeyValue, KvError, Output, Output
 use isopod_policy::{BundleKind, Grants, HttpGrant, Limits};
 use std::{
     collections::BTreeMap,
-    io::Write,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
+
+use super::{limits, progress::Step};
 
 /// What the component may do; nothing unless said here.
 #[derive(Debug, clap::Args)]
@@ -78,7 +80,18 @@ fn folder(text: &str) -> Result<Folder> {
 pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Component> {
     let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     check_kind(&bytes, file)?;
-    engine.load(Bytes::from(bytes), Speed::Optimised).await.with_context(|| format!("{} cannot be run", file.display()))
+    let mut load = std::pin::pin!(engine.load(Bytes::from(bytes), Speed::Optimised));
+    let loaded = match tokio::time::timeout(limits::COMPILE_SILENCE, load.as_mut()).await {
+        Ok(loaded) => loaded,
+        Err(_) => {
+            // Elsewhere the first line belongs to the address, or to the command.
+            let step = std::io::stderr().is_terminal().then(|| Step::spinner(&format!("compiling {}", file.display())));
+            let loaded = load.await;
+            step.into_iter().for_each(Step::finish);
+            loaded
+        }
+    };
+    loaded.with_context(|| format!("{} cannot be run", file.display()))
 }
 
 /// What is no WebAssembly at all is a slip, which the engine would take for a bad upload.

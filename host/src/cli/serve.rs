@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// The component: a .wasm file.
     file: PathBuf,
     /// Where to listen; port 0 picks a free one.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, visible_alias = "listen", default_value = "127.0.0.1:0")]
     addr: SocketAddr,
     /// Give every request an instance of its own.
     #[arg(long)]

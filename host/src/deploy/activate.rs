@@ -2,6 +2,7 @@
 //! their health. Never stores anything and never touches traffic.
 
 use std::{
+    fmt,
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -133,14 +134,53 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Starts the instances that each process type is to have from the beginning, at least one, a few at a time. Says how
-/// many they are.
+/// What was started to see whether it is well, as a push tells it.
+#[derive(Debug, Default)]
+pub(super) struct Started {
+    instances: usize,
+    /// How many of them there is something to ask for their health.
+    asked: usize,
+    /// Whether one that nothing asks serves HTTP, and so could name a path.
+    could_name_a_path: bool,
+}
+
+impl Started {
+    fn add(&mut self, instances: usize, planned: &Planned) {
+        let asked = planned.process.health.is_some() || planned.program.info().entries.health;
+        self.instances += instances;
+        self.asked += if asked { instances } else { 0 };
+        self.could_name_a_path |= !asked && planned.process.entry == ProcessEntry::Http;
+    }
+}
+
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (they, are, have) = match self.instances {
+            0 => return f.write_str("no instance is started before the release serves"),
+            1 => ("a new instance".to_owned(), "is", "it has"),
+            more => (format!("{more} new instances"), "are", "they have"),
+        };
+        let what_next = if self.could_name_a_path {
+            "name a path in isopod.toml, under [processes.web]: health = \"/healthz\""
+        } else {
+            "export one, in Rust with isopod_sdk::health!"
+        };
+        match self.asked {
+            0 => write!(f, "{they} started; {have} no health check: {what_next}"),
+            all if all == self.instances => write!(f, "{they} started and {are} healthy"),
+            1 => write!(f, "{they} started; one has a health check, and is healthy"),
+            some => write!(f, "{they} started; {some} have a health check, and are healthy"),
+        }
+    }
+}
+
+/// Starts the instances that each process type is to have from the beginning, at least one, a few at a time.
 pub(super) async fn start_all(
     share: &Arc<Share>,
     planned: &mut [Planned],
     isolation: Isolation,
-) -> Result<usize, Failure> {
-    let mut count = 0;
+) -> Result<Started, Failure> {
+    let mut all = Started::default();
     for planned in planned.iter_mut() {
         let wanted = match (planned.process.entry, isolation) {
             // A command is started once its release serves: before that it would do its work beside the old one.
@@ -151,9 +191,9 @@ pub(super) async fn start_all(
         let program = &planned.program;
         let started = futures::stream::iter(0..wanted).map(|_| start(share, program));
         planned.warm = started.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
-        count += wanted;
+        all.add(wanted, planned);
     }
-    Ok(count)
+    Ok(all)
 }
 
 /// Asks each instance that was started whether it is well, and keeps those that are fit to serve.
@@ -205,4 +245,23 @@ async fn start(share: &Arc<Share>, program: &Program) -> Result<Box<Instance>, F
     let starting = share.run(Class::Pull, async move { owner.start(&program).await });
     let started = tokio::time::timeout(limit, starting).await;
     started.map_or(Err(isopod_engine::Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_asked_is_called_healthy() {
+        let told = |instances, asked, could_name_a_path| Started { instances, asked, could_name_a_path }.to_string();
+        assert_eq!(told(1, 1, false), "a new instance started and is healthy");
+        assert_eq!(told(3, 3, false), "3 new instances started and are healthy");
+        assert_eq!(told(3, 2, false), "3 new instances started; 2 have a health check, and are healthy");
+        assert_eq!(told(2, 1, true), "2 new instances started; one has a health check, and is healthy");
+        let unasked = told(1, 0, true);
+        assert!(unasked.contains("it has no health check") && unasked.contains("[processes.web]"), "{unasked}");
+        let unasked = told(2, 0, false);
+        assert!(unasked.contains("they have no health check") && unasked.contains("health!"), "{unasked}");
+        assert!(!told(0, 0, false).contains("healthy"));
+    }
 }

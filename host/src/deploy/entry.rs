@@ -47,6 +47,8 @@ pub(crate) struct Facts {
     pub(crate) error_detail: Option<String>,
     pub(crate) intended: Intended,
     pub(crate) release: Option<ReleaseNumber>,
+    /// Whether the release that served last takes HTTP requests; until one has, it is taken to do so.
+    pub(crate) serves_http: bool,
     /// The config vars that the next release gets.
     pub(crate) config: ConfigVars,
     /// Where the app's cores differ from what the operator allots to all.
@@ -80,6 +82,7 @@ impl Entry {
             error_detail: None,
             intended: row.intended,
             release: row.release,
+            serves_http: true,
             config: row.config,
             cores: row.cores,
             fired: HashMap::new(),

@@ -84,7 +84,7 @@ pub(crate) enum Failure {
     OnlyACommand,
     #[error("a new instance did not start: {0}")]
     Start(Fault),
-    #[error("the health check of process `{process}` failed: {detail}. The release before it keeps the traffic")]
+    #[error("the health check of process `{process}` failed: {detail}")]
     Health { process: String, detail: String },
     #[error("{release} was stopped for good: {reason}. Deploy another bundle, or roll back: `isopod releases`")]
     StoppedForGood { release: ReleaseNumber, reason: String },
@@ -140,6 +140,11 @@ impl Failure {
             | Self::Store(_)
             | Self::Internal(_) => false,
         }
+    }
+
+    /// Whether it is the host's disk that failed, for lack of room.
+    pub(crate) fn is_of_full_disk(&self) -> bool {
+        matches!(self, Self::Store(StoreError::DiskFull { .. }))
     }
 
     /// What an app is in error for when its present release fails so.

@@ -154,6 +154,9 @@ impl Deployer {
         stored?;
         let compiled = compiled?;
         making.say(format!("compiled in {} ms", begun.elapsed().as_millis()));
+        if let Some(missing) = verify::missing_grant(&info, &manifest.grants) {
+            making.say(missing);
+        }
         reached("release-built").await;
 
         let mut storing = Vec::new();
@@ -165,11 +168,7 @@ impl Deployer {
         let started = activate::start_all(entry.traffic.share(), &mut planned, manifest.isolation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
         activate::check_all(entry.traffic.share(), &mut planned).await?;
-        making.say(match started {
-            0 => "there is nothing to ask for its health".to_owned(),
-            1 => "a new instance started and is healthy".to_owned(),
-            more => format!("{more} new instances started and are healthy"),
-        });
+        making.say(started.to_string());
         reached("release-booted").await;
         let running =
             Running::new(Some(number), program, manifest.isolation, planned, Arc::clone(entry.traffic.share()));
@@ -252,6 +251,7 @@ impl Deployer {
     /// with those before it that had no time to do so themselves.
     pub(super) fn put_in_service(&self, entry: &Arc<Entry>, running: Arc<Running>) {
         running.keep(&self.0.troubles);
+        entry.facts().serves_http = running.serves_http();
         let before = entry.traffic.install(Arc::clone(&running));
         let (nothing_to_watch, too_many) = {
             let mut earlier = entry.earlier();

@@ -43,7 +43,7 @@ pub(crate) use self::{
     entry::{BuildError, Entry},
     error::{DeployError, Failure},
     lifecycle::APP_DESTROYED,
-    push::PushNow,
+    push::{PushNow, Step},
     receive::{Received, Upload},
     restore::Restored,
 };
@@ -178,7 +178,7 @@ impl Deployer {
         match control.push(id).await?.filter(|push| push.app == *app) {
             Some(push) => {
                 let log = control.push_log(id, 0).await?.into_iter().map(|line| line.text).collect();
-                Ok(PushNow { push, log })
+                Ok(PushNow { push, log, steps: Vec::new() })
             }
             None => Err(DeployError::UnknownPush { app: app.clone(), id: id.to_string() }),
         }

@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, join_all};
 use isopod_policy::{PushEvent, PushId, PushState, Refused, ReleaseNumber};
 use isopod_store::{Control, Push, Reason, Store, StoreError};
 use jiff::Timestamp;
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Entry;
@@ -17,6 +18,16 @@ use crate::{limits, observe::logs::LogLine};
 pub(crate) struct PushNow {
     pub(crate) push: Push,
     pub(crate) log: Vec<String>,
+    /// The states that it came into since it was accepted here; none of one that is read from the store.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// A state, and how much of the log was written before it: so a follower who hears of several at once can tell what
+/// came first.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Step {
+    state: PushState,
+    log_lines: usize,
 }
 
 /// A push that is not final yet, or has just become so.
@@ -43,7 +54,7 @@ impl LivePush {
         let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_WAITING);
         let id = push.id.clone();
         tokio::spawn(record(store, id.clone(), records));
-        let now = watch::Sender::new(PushNow { push, log: Vec::new() });
+        let now = watch::Sender::new(PushNow { push, log: Vec::new(), steps: Vec::new() });
         Arc::new(Self { entry, id, now, recorder, unsaid: Mutex::default() })
     }
 
@@ -109,6 +120,7 @@ impl LivePush {
             let Ok(state) = stepped else { return false };
             now.push.state = state;
             now.push.updated_at = at;
+            now.steps.push(Step { state, log_lines: now.log.len() });
             change(&mut now.push);
             true
         });

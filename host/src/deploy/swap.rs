@@ -100,7 +100,11 @@ impl Deployer {
                 if is_loaded {
                     good.keep(&self.0.troubles);
                 }
-                entry.facts().release = Some(good_number);
+                {
+                    let mut facts = entry.facts();
+                    facts.release = Some(good_number);
+                    facts.serves_http = good.serves_http();
+                }
                 let text = format!("{bad_number} is taken out of service and {good_number} serves again: {detail}");
                 entry.log.write(LogLine::host(&entry.name, text.clone()));
                 let data = json!({ "release": good_number, "bad": bad_number, "code": code, "detail": detail });

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
 use isopod_policy::{
-    BundleKind, Manifest, bundle,
+    BundleError, BundleKind, Grants, Manifest, bundle,
     formation::{self, Exported, Formation},
 };
 use isopod_store::Digest;
@@ -28,6 +28,9 @@ pub(super) struct Verified {
 
 /// Reads a bundle. `present` is the manifest of the app as it runs now; a bare component keeps it.
 pub(super) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<Verified, Failure> {
+    if bytes.is_empty() {
+        return Err(BundleError::Empty.into());
+    }
     let (component, given) = match kind {
         // Reading it as a bundle would only copy it.
         BundleKind::Component => (bytes, None),
@@ -65,6 +68,15 @@ pub(super) fn formation_of(manifest: &Manifest, entries: &Entries) -> Result<For
     }
     let usual = formation::usual(exported);
     if usual.is_empty() { Err(Failure::OnlyACommand) } else { Ok(usual) }
+}
+
+/// What a component asks for by its imports, and would not get. It may do without, so that is no reason to refuse it.
+pub(super) fn missing_grant(info: &ComponentInfo, grants: &Grants) -> Option<&'static str> {
+    let imports_keyvalue = info.imports.iter().any(|name| name.starts_with("wasi:keyvalue/"));
+    (imports_keyvalue && !grants.keyvalue).then_some(
+        "note: it imports wasi:keyvalue, which the app is not granted: write `keyvalue = true` under [grants] in \
+         isopod.toml, or `isopod grants set --keyvalue true`",
+    )
 }
 
 /// What the policy needs to know of a component.
@@ -127,6 +139,12 @@ mod tests {
         let written = manifest("name = \"a\"\n[processes.jobs]\nentry = \"events\"\n");
         let refused = formation_of(&written, &HTTP).expect_err("handles no events");
         assert!(refused.to_string().contains("\"jobs\""), "{refused}");
+    }
+
+    #[test]
+    fn nothing_at_all_is_called_empty() {
+        let refused = verify(BundleKind::Component, Vec::new(), manifest("name = \"a\"")).err();
+        assert!(refused.is_some_and(|refused| refused.to_string().contains("empty")));
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl Command {
 
     pub(super) fn seen(&self) -> Vec<Seen> {
         let places = (0..self.copies.len()).filter_map(|copy| self.place(copy));
-        let seen = places.map(|place| match place.seen() {
+        let seen = places.map(|place| match place.seen(true) {
             // Between two runs of its schedule it waits, and nothing of it is being started again.
             waiting if self.definition.schedule.is_some() && !place.is_busy => Seen { state: "idle", ..waiting },
             seen => seen,

@@ -71,12 +71,14 @@ impl Place {
         }
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    /// What stands here. `is_kept` says whether an instance that ended is started again without being asked for.
+    pub(super) fn seen(&self, is_kept: bool) -> Seen {
         let state = match (self.is_busy, &self.instance) {
             (true, _) if self.is_doomed => "stopping",
             (true, _) => "busy",
             (false, Some(_)) => "idle",
-            (false, None) => "restarting",
+            (false, None) if is_kept => "restarting",
+            (false, None) => "stopped",
         };
         Seen {
             id: self.id.clone(),

@@ -386,7 +386,9 @@ impl Pool {
 
     /// What stands in each place.
     pub(super) fn seen(&self) -> Vec<Seen> {
-        self.lock().places.iter().map(|(_, place)| place.seen()).collect()
+        let state = self.lock();
+        let is_kept = state.live() < self.warm_min();
+        state.places.iter().map(|(_, place)| place.seen(is_kept)).collect()
     }
 
     pub(super) fn tally(&self) -> Tally {

@@ -96,6 +96,16 @@ impl Running {
         &self.program
     }
 
+    /// Whether one of its process types takes HTTP requests.
+    pub(crate) fn serves_http(&self) -> bool {
+        self.http.is_some()
+    }
+
+    /// Whether one of them takes events.
+    pub(crate) fn takes_events(&self) -> bool {
+        self.events.is_some()
+    }
+
     /// For how long nothing was done here, by the time of the last look.
     pub(crate) fn idle_for(&self, now: Instant) -> Duration {
         let tally = self.tally();

@@ -5,7 +5,7 @@
 /// Answers HTTP requests with an `async fn(Request) -> Result<Response>`.
 ///
 /// The component exports it twice: as `wasi:http/incoming-handler`, which runs on any host, and as
-/// `isopod:app/http`, which Isopod takes where it can because it is twice as fast. An error that `?` passes up is
+/// `isopod:app/http`, which Isopod takes where it can because it costs less. An error that `?` passes up is
 /// logged and answered with 500, without its text.
 ///
 /// With the feature `wasi-03` it is exported as `wasi:http/handler` 0.3 instead, and one instance answers many requests
@@ -28,6 +28,7 @@ macro_rules! http {
         #[cfg(target_family = "wasm")]
         const _: () = {
             $crate::__export_http!($handler);
+            $crate::__start!();
         };
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
@@ -65,6 +66,7 @@ macro_rules! http_streaming {
         #[cfg(target_family = "wasm")]
         const _: () = {
             $crate::__export_http_streaming!($handler);
+            $crate::__start!();
         };
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
@@ -205,6 +207,22 @@ macro_rules! __link {
 
         #[used]
         static __ISOPOD_LINK: fn() = $crate::__private::worlds::link;
+    };
+}
+
+/// Makes the constructors run while an instance starts, and not in its first call: `_initialize` becomes the component's
+/// own start, so what fails there fails the start, before anybody is served.
+///
+/// It stands in the macros of HTTP alone, since there may be one of it, and one such handler, in a component. In the
+/// crate itself it would be in programs with a `main` too, whose own start runs the constructors once more.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __start {
+    () => {
+        #[unsafe(export_name = "_initialize")]
+        extern "C" fn __isopod_start() {
+            $crate::__private::run_constructors();
+        }
     };
 }
 

@@ -43,5 +43,12 @@ fn users_and_their_events_are_counted_and_advised_from() {
     let many = advice(&host);
     assert_eq!(many["advice"], "production", "{many}");
     assert!(many["reason"].as_str().is_some_and(|reason| reason.contains("200")), "{many}");
+    // What an app does not take is no use of it.
+    host.deploy("hello", Bundle::component(guest("hello")));
+    let event = json!({ "specversion": "1.0", "id": "1", "source": "/test", "type": "hello", "subject": "ada" });
+    let ask = Ask::post("/v1/apps/hello/events").body("application/cloudevents+json", event.to_string());
+    assert_eq!(host.api(ask).status, 409);
+    let none = host.api(Ask::get("/v1/apps/hello/advice")).expect(200).json();
+    assert_eq!(none["monthly_users"], 0, "{none}");
     host.api(Ask::get("/v1/apps/nobody/advice")).problem_of("nobody", 404, "unknown-app");
 }

@@ -141,6 +141,13 @@ fn a_guest_that_fails_at_its_start_never_gets_traffic() {
         assert_eq!(push.reason_code.as_deref(), Some("start-failed"), "{what}: {push:?}");
         assert_eq!(host.state("victim"), "running", "{what}");
     }
+    // Rust's constructors are part of the start, and so is what they do wrong.
+    for how in ["trap", "allocate"] {
+        let manifest = format!("name = \"victim\"\n[config]\nGREEDY_START = \"{how}\"\n");
+        let push = host.ended(&host.push("victim", &Bundle::archive(&manifest, &guest("greedy"))));
+        assert_eq!(push.reason_code.as_deref(), Some("start-failed"), "{how}: {push:?}");
+        assert_eq!(host.state("victim"), "running", "{how}");
+    }
     let unwell = "name = \"victim\"\n[processes.web]\nhealth = \"/error\"\n";
     let push = host.ended(&host.push("victim", &Bundle::archive(unwell, &guest("greedy"))));
     assert_eq!(push.reason_code.as_deref(), Some("health-check"), "{push:?}");

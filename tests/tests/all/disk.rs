@@ -87,6 +87,10 @@ fn a_full_disk_refuses_what_needs_room_and_is_forgotten_with_it() {
     kept.reverse();
     assert_eq!(kept[0], "Ada");
     assert_eq!(kept[1..], signed[..], "all that was acknowledged is there, and nothing else");
+    // The same goes for a change of its settings: the first ones may fit.
+    let change = json!({ "PADDING": "x".repeat(4000) });
+    let refused = (0..50).map(|_| host.set_config("book", &change)).find(|answer| answer.status != 200);
+    refused.expect("the disk is full").problem(507, "disk-full");
     assert_eq!(host.state("book"), "running");
 
     std::fs::remove_file(filler).expect("it is there");

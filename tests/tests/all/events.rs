@@ -30,6 +30,7 @@ fn deploy_bot(host: &Host) {
 fn a_bot_holds_a_conversation_with_each_user() {
     let host = Host::start();
     deploy_bot(&host);
+    assert_eq!(host.show("bot")["urls"], json!([]), "it takes no HTTP requests");
     assert_eq!(say(&host, "u1", "hi"), "Hello! What is your name?");
     assert_eq!(say(&host, "u2", "hi"), "Hello! What is your name?");
     assert!(say(&host, "u1", "Ada").contains("Ada"));

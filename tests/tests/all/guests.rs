@@ -84,7 +84,8 @@ fn a_guestbook_lasts_and_is_its_apps_own() {
 #[test]
 fn storage_that_was_not_granted_is_refused() {
     let host = Host::start();
-    host.deploy("book", Bundle::component(guest("guestbook")));
+    let push = host.deploy("book", Bundle::component(guest("guestbook")));
+    assert!(push.log.iter().any(|line| line.contains("isopod grants set --keyvalue true")), "{push:?}");
     host.get("book", "/entries").problem_of("book", 502, "app-failed");
     host.log_line("book", "why it failed", |line| {
         line["message"].as_str().is_some_and(|text| text.contains("opening the bucket default"))

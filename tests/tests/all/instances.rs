@@ -64,6 +64,20 @@ fn an_instance_comes_back_under_its_id() {
     assert_eq!(host.state("shop"), "running", "B3");
 }
 
+/// Without a minimum nothing is started again before somebody asks.
+#[test]
+fn an_instance_that_ended_and_is_not_kept_is_stopped_until_it_is_asked_for() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::shapes(QUICK_WEB));
+    let state = |wanted: &str| {
+        wait_for(wanted, || host.instances("shop").iter().all(|seen| seen["state"] == wanted).then_some(()));
+    };
+    host.get("shop", "/trap").problem_of("shop", 502, "app-failed");
+    state("stopped");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 ");
+    state("idle");
+}
+
 #[test]
 fn a_restart_lets_the_instance_finish_what_it_does() {
     let host = with_instances(1);

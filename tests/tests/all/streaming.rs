@@ -36,6 +36,25 @@ fn bytes_arrive_before_the_end_in_both_directions() {
     assert_eq!(wire.piece().expect("it ends well"), None);
 }
 
+/// RFC 9110, 6.5: over HTTP/1.1 they are for clients that ask for them, and are named in the head.
+#[test]
+fn trailers_go_there_and_back_over_http_1_1() {
+    let host = Host::start();
+    greedy_with_one_place(&host, "30s");
+    for (te, named, came) in [
+        ("trailers", "x-sum", vec![("x-sum".to_owned(), "14".to_owned())]),
+        ("trailers", "x-other", Vec::new()),
+        ("gzip", "x-sum", Vec::new()),
+    ] {
+        let ask = Ask::post("/echo").header("transfer-encoding", "chunked").header("te", te).header("trailer", named);
+        let mut wire = begin(&host, ask);
+        wire.send_chunk(b"there and back").expect("it can be sent");
+        wire.send(b"0\r\nx-sum: 14\r\n\r\n").expect("it can be sent");
+        let answer = wire.answer().expect("an answer").expect(200);
+        assert_eq!((answer.text().as_str(), answer.trailers), ("there and back", came), "te: {te}, trailer: {named}");
+    }
+}
+
 #[test]
 fn a_large_body_streams_in_and_out() {
     let host = Host::start();

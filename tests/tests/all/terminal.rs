@@ -2,11 +2,11 @@
 //! its manifest is being typed.
 
 use isopod_tests::{
-    Ask, Host, guest,
+    Ask, Bundle, Host, guest,
     program::{self, Running},
     wait_for,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{fs, net::SocketAddr, path::Path, process::Output};
 
 fn isopod(host: &Host, args: &[&str]) -> Output {
@@ -17,6 +17,15 @@ fn isopod(host: &Host, args: &[&str]) -> Output {
 
 fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn programs_are_told_as_much_of_an_app_as_people() {
+    let host = Host::start();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let shown = isopod(&host, &["apps", "info", "greedy", "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("standard output is JSON");
+    assert_eq!((&shown["name"], &shown["formation"]["web"]["entry"]), (&json!("greedy"), &json!("http")), "{shown}");
 }
 
 #[test]

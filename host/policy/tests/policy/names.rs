@@ -34,6 +34,7 @@ fn a_refusal_suggests_a_valid_name() {
     assert_eq!(refused("My Cool App!").suggestion.as_deref(), Some("my-cool-app"));
     assert_eq!(refused("v3--a").suggestion.as_deref(), Some("v3-a"));
     assert_eq!(refused("--").suggestion, None);
+    assert_eq!(refused("äpp").suggestion, None, "no other word is made of it");
     assert_eq!(
         refused("Greeter").to_string(),
         "\"Greeter\" is no valid app name: it holds 'G', and only small letters a-z, digits and '-' are allowed; \

@@ -116,6 +116,9 @@ impl BodyWriter {
     }
 
     /// Sets the fields that follow the body. They are lost where the body is collected.
+    ///
+    /// Over HTTP/1.1 a client gets those that the answer has named in its header `trailer`, and only if it sent
+    /// `te: trailers`; over HTTP/2 it gets all.
     pub fn set_trailers(&mut self, trailers: Headers) {
         match &mut self.0 {
             Sink::Collect(_) => {}

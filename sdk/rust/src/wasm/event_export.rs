@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::abi::{Area, Slice, free_list};
+use super::exports::run_constructors;
 use super::reactor;
 use crate::events::{Event, EventError, Reply};
 use crate::{Result, logging};
@@ -79,6 +80,8 @@ where
     F: FnOnce(Event) -> Fut,
     Fut: Future<Output = Result<Option<Reply>, EventError>>,
 {
+    // An app that answers no HTTP has no `_initialize`, see `__start!`.
+    run_constructors();
     logging::install();
     // SAFETY: the host passes an event, allocated for this call.
     let event = unsafe { lift(event.cast()) };
@@ -154,6 +157,7 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<()>>,
 {
+    run_constructors();
     logging::install();
     let outcome = match reactor::run(call()) {
         Ok(outcome) => outcome,

@@ -8,3 +8,7 @@ pub use super::handler03::{handle_streaming, handle_whole};
 #[cfg(not(feature = "wasi-03"))]
 pub use super::incoming::{handle_streaming, handle_whole};
 pub use super::worlds;
+
+/// Runs the constructors: statics in `.init_array`, of Rust crates or of C. The bindings of `wasip2` ask the same function
+/// in front of each call of theirs, so they run once.
+pub use wit_bindgen::rt::run_ctors_once as run_constructors;
