@@ -175,7 +175,7 @@ fn memory_that_idle_instances_hold_goes_to_who_needs_it() {
     }
     for app in apps {
         wait_for(&format!("memory for {app}"), || {
-            let answer = host.get(app, "/allocate?mib=64");
+            let answer = host.get(app, "/allocate?mib=32");
             if answer.status != 200 {
                 answer.problem_of(app, 503, "no-room");
                 assert!(answer.header("retry-after").is_some(), "{answer}");
