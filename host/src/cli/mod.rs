@@ -9,6 +9,7 @@ mod build;
 mod client;
 mod completions;
 mod config_vars;
+mod cores;
 mod deploy;
 mod dev;
 mod doctor;
@@ -96,6 +97,8 @@ enum Command {
     Config(config_vars::ConfigArgs),
     /// Show and change what an app may reach
     Grants(grants::GrantsArgs),
+    /// Show and change how many jobs of an app run at one time
+    Cores(cores::CoresArgs),
     /// Show what an app has logged
     Logs(logs::LogsArgs),
     /// Show what happened to an app, and why
@@ -151,6 +154,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::PsDestroy(args) => formation::destroy(&args)?,
         Command::Config(args) => config_vars::run(&args)?,
         Command::Grants(args) => grants::run(&args)?,
+        Command::Cores(args) => cores::run(&args)?,
         Command::Logs(args) => logs::run(&args)?,
         Command::Activity(args) => activity::run(&args)?,
         Command::Top(args) => top::run(&args)?,

@@ -1,0 +1,105 @@
+//! `isopod cores`: how many jobs of an app run at one time, in each of its queues.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::failure::Failure;
+use super::output;
+use super::target::Target;
+
+pub(crate) const HEADINGS: [&str; 3] = ["QUEUE", "CORES", "SAID BY"];
+
+const EXAMPLES: &str = "\
+A core is the right to run one instance at a time. All apps have as many as the host's configuration file allots; an
+administrator may say otherwise for one. A change counts at once and makes no release.
+
+Examples:
+  isopod cores
+  isopod cores set --pull 20
+  isopod cores set --pull default";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CoresArgs {
+    #[command(subcommand)]
+    command: Option<CoresCommand>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Subcommand, Debug)]
+enum CoresCommand {
+    /// Give the app other cores than all have; what is not mentioned stays
+    Set(SetArgs),
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+struct SetArgs {
+    /// Cores for what somebody waits for; `default` is what all apps have
+    #[arg(long, value_name = "N", value_parser = cores)]
+    pull: Option<Value>,
+    /// Cores for what nobody waits for; `default` is what all apps have
+    #[arg(long, value_name = "N", value_parser = cores)]
+    push: Option<Value>,
+}
+
+fn cores(text: &str) -> Result<Value, String> {
+    match text {
+        "default" => Ok(Value::Null),
+        number => number.parse::<u32>().map(Value::from).map_err(|_| "write a number, or `default`".to_owned()),
+    }
+}
+
+pub(crate) fn run(args: &CoresArgs) -> Result<(), Failure> {
+    match &args.command {
+        None => {
+            let app = args.target.look()?;
+            let cores = app.get("/cores")?;
+            app.show(&cores, || Ok(output::table(&HEADINGS, &rows(&cores))))
+        }
+        Some(CoresCommand::Set(set)) => {
+            let app = args.target.change()?;
+            let cores = app.patch("/cores", &patch(set))?;
+            app.done("changed the cores");
+            app.show(&cores, || Ok(output::table(&HEADINGS, &rows(&cores))))
+        }
+    }
+}
+
+fn patch(set: &SetArgs) -> Value {
+    let said = [("pull", &set.pull), ("push", &set.push)];
+    let said = said.into_iter().filter_map(|(queue, cores)| Some((queue.to_owned(), cores.clone()?)));
+    Value::Object(said.collect::<Map<_, _>>())
+}
+
+fn rows(cores: &Value) -> Vec<Vec<String>> {
+    let row = |queue: &str| {
+        let by = if cores["override"].get(queue).is_some() { "the administrator" } else { "the host, for all apps" };
+        vec![queue.to_owned(), cores[queue].to_string(), by.to_owned()]
+    };
+    vec![row("pull"), row("push")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_names_only_what_was_said() {
+        let set = |pull: Option<&str>, push: Option<&str>| {
+            let read = |text: Option<&str>| text.map(|text| cores(text).expect("can be read"));
+            patch(&SetArgs { pull: read(pull), push: read(push) })
+        };
+        assert_eq!(set(Some("20"), None), json!({ "pull": 20 }));
+        assert_eq!(set(Some("default"), Some("1")), json!({ "pull": null, "push": 1 }));
+        assert!(cores("many").is_err() && cores("-1").is_err());
+    }
+
+    #[test]
+    fn it_is_shown_who_said_so() {
+        let shown = rows(&json!({ "pull": 20, "push": 4, "override": { "pull": 20 } }));
+        assert_eq!(shown[0], ["pull", "20", "the administrator"]);
+        assert_eq!(shown[1], ["push", "4", "the host, for all apps"]);
+    }
+}
