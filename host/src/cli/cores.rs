@@ -1,7 +1,7 @@
 //! `isopod cores`: how many jobs of an app run at one time, in each of its queues.
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::output;
@@ -83,6 +83,8 @@ fn rows(cores: &Value) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -2,7 +2,8 @@
 //! is given back, with the instance in it or without, wherever the work ends.
 
 use super::{
-    pool::{Lease, Pool, QueueFull},
+    lease::Lease,
+    pool::{Pool, QueueFull},
     running::Running,
 };
 use http::{Request, Response};

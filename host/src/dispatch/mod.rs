@@ -12,6 +12,7 @@ mod command;
 mod frozen;
 pub(crate) mod health;
 mod keep;
+mod lease;
 mod meter;
 mod place;
 mod pool;

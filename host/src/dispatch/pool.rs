@@ -13,12 +13,13 @@
 //! costs no wake-up of anybody else.
 
 use super::{
+    lease::{Lease, Returned},
     place::{Place, Seen},
     queue::{Queue, Turn},
     share::{CLASSES, Share, at},
 };
 use crate::limits;
-use isopod_engine::{Fault, Instance, Program};
+use isopod_engine::{Instance, Program};
 use isopod_executor::Class;
 use isopod_policy::{Entry, InstanceId, Isolation, Peaks, Process, ProcessName, Scale, retry_after};
 use slab::Slab;
@@ -416,7 +417,7 @@ impl Pool {
         }
     }
 
-    fn give_back(self: &Arc<Self>, returned: Returned) {
+    pub(super) fn give_back(self: &Arc<Self>, returned: Returned) {
         let Returned { index, instance, class, spent, counts } = returned;
         let instance = instance.filter(|_| self.isolation == Isolation::Reuse);
         let mut state = self.lock();
@@ -536,71 +537,4 @@ impl Drop for Pool {
             while place.waiting.next(&self.share, Class::Pull).is_some() {}
         }
     }
-}
-
-/// One of a pool's places, with the instance in it if there is one. The place is free again once this is dropped.
-pub(super) struct Lease {
-    /// None once the place was given back.
-    pool: Option<Arc<Pool>>,
-    index: usize,
-    instance: Option<Box<Instance>>,
-    class: Class,
-    /// When the job came.
-    begun: Instant,
-    spent: Duration,
-    /// Whether what was done counts as a request.
-    counts: bool,
-}
-
-impl Lease {
-    /// The instance of this place, started now if it has none.
-    pub(super) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
-        match (self.instance.take(), &self.pool) {
-            (Some(instance), _) => Ok(instance),
-            (None, Some(pool)) => pool.share.start(&pool.program).await,
-            // A lease that was given back is gone, and its place with it.
-            (None, None) => Err(Fault::NoAnswer),
-        }
-    }
-
-    /// The instance of this place, if it has one.
-    pub(super) fn take(&mut self) -> Option<Box<Instance>> {
-        self.instance.take()
-    }
-
-    /// Puts an instance back for the next job.
-    pub(super) fn put(&mut self, instance: Option<Box<Instance>>) {
-        self.instance = instance;
-    }
-
-    /// The same, for a job that left before it began.
-    fn unused(mut self) -> Self {
-        self.counts = false;
-        self
-    }
-
-    /// Charges the place for the time that its guest had a thread.
-    pub(super) fn charge(&mut self, spent: Duration) {
-        self.spent += spent;
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some(pool) = self.pool.take() else { return };
-        let Self { index, class, spent, counts, .. } = *self;
-        if counts {
-            pool.share.note(class, self.begun);
-        }
-        pool.give_back(Returned { index, instance: self.instance.take(), class, spent, counts });
-    }
-}
-
-/// What a lease leaves behind.
-struct Returned {
-    index: usize,
-    instance: Option<Box<Instance>>,
-    class: Class,
-    spent: Duration,
-    counts: bool,
 }

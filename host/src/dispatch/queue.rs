@@ -1,7 +1,7 @@
 //! Jobs that wait for an instance, in the order in which they came. Bounded by their number and by what they hold. Whoever
 //! leaves gives up the turn: nobody starts work that no one waits for any more.
 
-use super::{pool::Lease, share::Share};
+use super::{lease::Lease, share::Share};
 use crate::limits;
 use isopod_executor::Class;
 use std::{collections::VecDeque, time::Instant};
