@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
-use isopod_policy::{AppEvent, AppName, AppState, ProcessName, PushEvent, ReleaseEvent};
+use isopod_policy::{AppEvent, AppName, AppState, Entry as ProcessEntry, ProcessName, PushEvent, ReleaseEvent};
 use isopod_store::{App, Control, Intended, NewActivity, Page, Push, Reason, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
@@ -63,6 +63,9 @@ impl Deployer {
             let mut facts = entry.facts();
             facts.state = AppState::Running;
             facts.config = release.config;
+            let mut processes = release.manifest.processes.values();
+            // Where none are named it is known only once the component is looked at.
+            facts.serves_http = processes.len() == 0 || processes.any(|process| process.entry == ProcessEntry::Http);
         }
         entry.traffic.install_cold(number);
         self.schedule(entry, &release.manifest);

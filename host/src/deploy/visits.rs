@@ -45,7 +45,9 @@ impl Deployer {
             Ok(running) => {
                 let running = Arc::new(running);
                 // False for one that is only visited.
-                entry.traffic.warm_up(&running);
+                if entry.traffic.warm_up(&running) {
+                    entry.facts().serves_http = running.serves_http();
+                }
                 Ok(running)
             }
             Err(failure) => {
