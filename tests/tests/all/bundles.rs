@@ -29,7 +29,7 @@ fn bad_bundles() -> Vec<Bad> {
     scribbled[hello.len() / 3..][..4_000].fill(0xff);
     vec![
         bad("text", b"hello".to_vec(), "invalid-component", &["not WebAssembly"]),
-        bad("nothing", Vec::new(), "invalid-component", &["not WebAssembly"]),
+        bad("nothing", Vec::new(), "invalid-bundle", &["empty"]),
         bad("a core module", wat("(module)"), "invalid-component", &["core module", "wasm32-wasip2"]),
         bad("half a component", half, "invalid-component", &["damaged"]),
         bad("a component with bytes overwritten", scribbled, "invalid-component", &["not valid"]),
