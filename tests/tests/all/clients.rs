@@ -157,3 +157,26 @@ fn a_stop_finishes_what_was_accepted() {
     drop(wire);
     host.until_stopped();
 }
+
+/// A guest's place is for work: clients that keep the rest of their bodies back give it up where others wait for it, are
+/// told that it was them, and cost the new release nothing.
+#[test]
+fn a_body_that_is_kept_back_gives_up_its_place_and_is_no_fault_of_the_app() {
+    let host = Host::start();
+    host.create("shop", "production");
+    for release in 1..=2 {
+        let manifest = format!("name = \"shop\"\n[limits]\ninstances_max = 2\n[config]\nRELEASE = \"{release}\"\n");
+        host.deploy("shop", Bundle::archive(&manifest, &guest("hello")));
+    }
+    let mut kept_back: Vec<Wire> = (0..6).map(|_| host.wire()).collect();
+    for wire in &mut kept_back {
+        wire.send(b"POST /echo HTTP/1.1\r\nhost: shop.localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc")
+            .expect("it can be sent");
+    }
+    host.get("shop", "/").expect(200);
+    for (index, wire) in kept_back.iter_mut().enumerate() {
+        let answer = wire.answer().unwrap_or_else(|broken| panic!("client {index} is not answered: {broken}"));
+        answer.problem(408, "body-too-slow");
+    }
+    assert_eq!((host.current("shop"), host.state("shop")), (vec![2], "running".to_owned()));
+}
