@@ -62,7 +62,7 @@ pub const ASYNC_STACK_BYTES: usize = 2 * 1024 * 1024;
 /// Entries of a guest's resource table: handles it may hold at once. Past it the call that makes one more fails.
 pub const HANDLES_MAX: usize = 10_000;
 
-/// Outbound requests that one instance may have open at once. Past it a request is refused to the guest.
+/// Outbound requests that all instances of one program may have open at once. Past it a request is refused to the guest.
 pub const OUTBOUND_REQUESTS_MAX: usize = 64;
 
 /// How long an outbound connection may take to be made, whatever the guest asked for.

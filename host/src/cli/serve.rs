@@ -59,7 +59,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
     // Nobody listens: there are no other releases to visit.
     let (visits, _) = tokio::sync::mpsc::channel(1);
     let directory = Arc::new(Directory::new(visits));
-    directory.put(app);
+    directory.put(&[app]);
 
     let config = ingress::Config {
         domain: "localhost".into(),

@@ -41,20 +41,20 @@ impl Deployer {
             Err(error) => return Err(error.into()),
         };
         let entry = self.enter(row);
+        self.0.parts.directory.put(&[Arc::clone(&entry.traffic)]);
         let text = format!("created as a {app_type} app: {cause}");
         self.record(&entry, "app-created", text, json!({ "type": app_type, "by": by })).await;
         Ok(entry)
     }
 
-    /// Makes an app known to traffic and to this host's tables.
+    /// Makes an app known to this host's tables; traffic finds it once it is put in the directory.
     pub(super) fn enter(&self, row: App) -> Arc<Entry> {
         let share = self.0.parts.machine.share(row.app_type, self.0.parts.cores.with(row.cores));
         let traffic = Arc::new(dispatch::App::new(row.name.clone(), share));
         let log = self.0.parts.logs.app(&row.name);
-        let entry = Arc::new(Entry::new(row, log, Arc::clone(&traffic), self.0.changes.clone()));
+        let entry = Arc::new(Entry::new(row, log, traffic, self.0.changes.clone()));
         let mut apps = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.insert(entry.name.clone(), Arc::clone(&entry));
-        self.0.parts.directory.put(traffic);
         entry
     }
 
@@ -197,7 +197,7 @@ impl Deployer {
         if let Err(error) = self.0.parts.store.delete_app(name).await {
             // It is still stored, so it is still an app: it comes back when the host starts again, or is deleted again.
             entry.facts().deleted = false;
-            self.0.parts.directory.put(Arc::clone(&entry.traffic));
+            self.0.parts.directory.put(&[Arc::clone(&entry.traffic)]);
             return Err(error.into());
         }
         self.0.apps.write().unwrap_or_else(PoisonError::into_inner).remove(name);

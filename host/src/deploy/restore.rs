@@ -37,6 +37,8 @@ impl Deployer {
                 drop(entry.traffic.set_stopped("the app is stopped"));
             }
         }
+        let known: Vec<_> = self.apps(None, usize::MAX).iter().map(|entry| Arc::clone(&entry.traffic)).collect();
+        self.0.parts.directory.put(&known);
         Ok(Restored { deployer: self.clone(), entries })
     }
 

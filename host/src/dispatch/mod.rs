@@ -54,10 +54,9 @@ impl Directory {
         self.apps.load().get(name).cloned()
     }
 
-    pub(crate) fn put(&self, app: Arc<App>) {
-        self.change(|apps| {
-            apps.insert(app.name.to_string(), Arc::clone(&app));
-        });
+    /// Puts apps in, all at once: each call copies the whole table.
+    pub(crate) fn put(&self, new: &[Arc<App>]) {
+        self.change(|apps| apps.extend(new.iter().map(|app| (app.name.to_string(), Arc::clone(app)))));
     }
 
     pub(crate) fn remove(&self, name: &AppName) {
