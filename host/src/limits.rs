@@ -38,6 +38,10 @@ pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// it is the time above, or half of the app's `request_timeout` if that is less.
 pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
 
+/// The same for a client that takes nothing of a streamed answer, whose connection is then closed. It is longer, since the
+/// system asks for more only once it has got rid of a good part of what it holds for a slow line.
+pub(crate) const TRAFFIC_ANSWER_CROWDED: Duration = Duration::from_secs(10);
+
 /// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 

@@ -37,13 +37,26 @@ pub struct FromClient {
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-/// How long a client may keep a guest waiting for the next part of a body, since the guest's place is taken meanwhile.
+/// How long a client may keep a guest waiting, for the next part of its body or to take the next part of the answer's,
+/// since the guest's place is taken meanwhile.
 #[derive(Debug, Clone)]
 pub struct Patience {
     pub usual: Duration,
     /// The same while other clients wait for a place.
     pub crowded: Duration,
     pub is_crowded: Arc<AtomicBool>,
+}
+
+impl Patience {
+    /// For a body that the host itself reads.
+    pub fn endless() -> Self {
+        Self { usual: Duration::MAX, crowded: Duration::MAX, is_crowded: Arc::default() }
+    }
+
+    /// Whether a client has kept the guest waiting for too long. Looked at each time that `crowded` has passed.
+    pub(crate) fn is_over(&self, waited: Duration) -> bool {
+        waited >= self.usual || waited >= self.crowded && self.is_crowded.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a body broke off.
@@ -173,16 +186,16 @@ impl FromClient {
 
     /// Ready once the client has kept the guest waiting for too long.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let Patience { usual, crowded, is_crowded } = &self.patience;
+        let crowded = self.patience.crowded;
         self.trouble.0.waits.store(true, Ordering::Relaxed);
-        let (since, look) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(*crowded))));
+        let (since, look) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(crowded))));
         loop {
             ready!(look.as_mut().poll(cx));
-            if is_crowded.load(Ordering::Relaxed) || since.elapsed() >= *usual {
+            if self.patience.is_over(since.elapsed()) {
                 self.trouble.note(BadBody::TooSlow);
                 return Poll::Ready(BodyError::TooSlow);
             }
-            look.as_mut().reset(Instant::now() + *crowded);
+            look.as_mut().reset(Instant::now() + crowded);
         }
     }
 }
@@ -232,6 +245,8 @@ pub(crate) struct Link {
     failed: AtomicBool,
     /// Frames handed on so far.
     progress: AtomicU64,
+    /// Whether the reader is still busy with what it was given last.
+    reader_is_slow: AtomicBool,
     /// The reader is gone, before or after the body's end.
     gone: Notify,
     broken_off: AtomicBool,
@@ -245,6 +260,11 @@ impl Link {
 
     pub(crate) fn progress(&self) -> u64 {
         self.progress.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is the reader who keeps the other waiting, rather than the guest.
+    pub(crate) fn reader_is_slow(&self) -> bool {
+        self.reader_is_slow.load(Ordering::Relaxed)
     }
 
     /// Waits until the reader is gone; true if it left before the body's end.
@@ -275,8 +295,9 @@ impl Body for Streamed {
         if self.ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let result = match frame {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.link.reader_is_slow.store(polled.is_ready(), Ordering::Relaxed);
+        let result = match ready!(polled) {
             None if self.link.failed.load(Ordering::Acquire) => Some(Err(BodyError::Guest)),
             None => {
                 self.end();

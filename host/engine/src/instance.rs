@@ -8,9 +8,8 @@ use crate::{
     body::{ReplyBody, RequestBody},
     flat, limits,
     state::{HostState, on_epoch},
-    streaming::{self, Version},
+    streaming::{self, Unfinished, Version},
 };
-use futures::future::BoxFuture;
 use http::{Request, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 use wasmtime::Store;
@@ -54,7 +53,7 @@ pub enum After {
     /// It is used up: replace it.
     Spent,
     /// It is still working, on the answer's body or after it. Drive this to its end.
-    Working(BoxFuture<'static, Result<Option<Box<Instance>>, Fault>>),
+    Working(Unfinished),
 }
 
 impl Instance {

@@ -41,6 +41,7 @@ pub use instance::{After, Answer, Instance};
 pub use program::{FrozenProgram, Program};
 pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Stream};
 pub use snapshot::{NoSnapshot, Preparation, Snapshot};
+pub use streaming::Unfinished;
 
 use budget::Budget;
 use bytes::Bytes;

@@ -5,7 +5,8 @@
 //! It never decides which app gets one, and keeps none.
 
 use crate::{
-    After, Component, ComponentInfo, Engine, Fault, Instance, Output, Program, Rejected, RequestBody, Sandbox, Speed,
+    After, Component, ComponentInfo, Engine, Fault, Instance, Output, Patience, Program, Rejected, RequestBody,
+    Sandbox, Speed,
     config::{Flavour, Kind},
     inspect, limits,
     program::INIT,
@@ -233,7 +234,7 @@ async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Inst
         match answer.after {
             After::Free(instance) => Ok(Some(instance)),
             After::Spent => Ok(None),
-            After::Working(work) => work.await.map_err(|fault| fault.to_string()),
+            After::Working(rest) => rest.finish(Patience::endless()).await.map_err(|fault| fault.to_string()),
         }
     };
     let ((), instance) = tokio::try_join!(read, worked)?;

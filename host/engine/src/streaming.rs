@@ -2,7 +2,7 @@
 
 use crate::{
     Answer, Fault, Instance,
-    body::{Link, ReplyBody, RequestBody},
+    body::{Link, Patience, ReplyBody, RequestBody},
     instance::After,
     limits, wasi02, wasi03,
 };
@@ -19,7 +19,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use wasmtime_wasi_http::WasiBody;
 
 /// A guest at work; ends with the instance if it may be used again.
@@ -125,7 +125,7 @@ fn after(
     match finished {
         Some(Ok(instance)) => After::from(instance),
         Some(Err(_)) => After::Spent,
-        None => After::Working(watched(work, link, limits.request_timeout)),
+        None => After::Working(Unfinished { work, link, limit: limits.request_timeout }),
     }
 }
 
@@ -219,15 +219,23 @@ impl Body for Begun {
     }
 }
 
-/// Lets a guest work on after its answer's head, as long as it gets on with the body and somebody reads it.
-///
-/// `patience` is how long it may go without handing on a part of the body, and how long it may work after the body.
-fn watched(mut work: Work, link: Arc<Link>, patience: Duration) -> Work {
-    Box::pin(async move {
+/// A guest that is still at work on an answer whose head is known.
+pub struct Unfinished {
+    work: Work,
+    link: Arc<Link>,
+    /// How long it may go without handing on a part of the body, and how long it may work after the body.
+    limit: Duration,
+}
+
+impl Unfinished {
+    /// Lets the guest work on, as long as it gets on with the body and somebody reads it.
+    pub async fn finish(self, patience: Patience) -> Result<Option<Box<Instance>>, Fault> {
+        let Self { mut work, link, limit } = self;
+        let look = patience.crowded.min(limit);
         let mut reader_gone = pin!(link.reader_gone());
         let mut reading = true;
-        let mut seen = link.progress();
-        let mut alarm = pin!(tokio::time::sleep(patience));
+        let (mut seen, mut since) = (link.progress(), Instant::now());
+        let mut alarm = pin!(tokio::time::sleep(look));
         loop {
             tokio::select! {
                 biased;
@@ -239,15 +247,23 @@ fn watched(mut work: Work, link: Arc<Link>, patience: Duration) -> Work {
                     reading = false;
                 }
                 () = &mut alarm => {
-                    let now = link.progress();
-                    if now == seen {
+                    let (now, progress) = (Instant::now(), link.progress());
+                    let fault = match now - since {
+                        _ if progress != seen => None,
+                        still if reading && link.reader_is_slow() && patience.is_over(still) => Some(Fault::ClientGone),
+                        still if still >= limit => Some(Fault::Timeout { limit }),
+                        _ => None,
+                    };
+                    if let Some(fault) = fault {
                         link.fail();
-                        return Err(Fault::Timeout { limit: patience });
+                        return Err(fault);
                     }
-                    seen = now;
-                    alarm.as_mut().reset(tokio::time::Instant::now() + patience);
+                    if progress != seen {
+                        (seen, since) = (progress, now);
+                    }
+                    alarm.as_mut().reset(now + look);
                 }
             }
         }
-    })
+    }
 }

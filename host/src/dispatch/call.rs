@@ -9,12 +9,14 @@ use super::{
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    After, Answer, BodyTrouble, Event, Fault, Handled, Instance, Level, OutputLine, ReplyBody, RequestBody, Stream,
+    After, Answer, BodyTrouble, Event, Fault, Handled, Level, OutputLine, ReplyBody, RequestBody, Stream, Unfinished,
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName};
 use std::sync::Arc;
 use tokio::time::timeout;
+
+use crate::limits;
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -137,38 +139,40 @@ fn held(request: &Request<RequestBody>) -> u64 {
     }
 }
 
-async fn within<T>(
+/// Holds a job to its deadline. It is no `async fn`, whose future would have room for the job twice: before its deadline
+/// is known and after.
+fn within<T>(
     pool: &Pool,
     request_id: impl Id,
     trouble: Option<BodyTrouble>,
     job: impl Future<Output = Result<T, Refused>>,
-) -> Result<T, Refused> {
+) -> impl Future<Output = Result<T, Refused>> {
     let limit = pool.program().sandbox().limits.request_timeout;
-    let outcome = timeout(limit, job).await.unwrap_or_else(|_| {
-        trouble.iter().for_each(BodyTrouble::time_is_over);
-        Err(Refused::Fault(Fault::Timeout { limit }))
-    });
-    // Whatever the app made of half a body: it was the client's.
-    let was_the_client = trouble.is_some_and(|trouble| trouble.found().is_some());
-    if let Err(Refused::Fault(fault)) = &outcome
-        && !was_the_client
-    {
-        report(pool, fault, request_id.as_ref());
-        pool.share().make_room_after(fault, pool.program());
+    let job = timeout(limit, job);
+    async move {
+        let outcome = job.await.unwrap_or_else(|_| {
+            trouble.iter().for_each(BodyTrouble::time_is_over);
+            Err(Refused::Fault(Fault::Timeout { limit }))
+        });
+        // Whatever the app made of half a body: it was the client's.
+        let was_the_client = trouble.is_some_and(|trouble| trouble.found().is_some());
+        if let Err(Refused::Fault(fault)) = &outcome
+            && !was_the_client
+        {
+            report(pool, fault, request_id.as_ref());
+            pool.share().make_room_after(fault, pool.program());
+        }
+        outcome
     }
-    outcome
 }
 
-/// Lets a guest finish an answer that is on its way already. Its place stays taken until then.
-fn finish_later(
-    pool: &Arc<Pool>,
-    mut lease: Lease,
-    rest: impl Future<Output = Result<Option<Box<Instance>>, Fault>> + Send + Unpin + 'static,
-    request_id: impl Id,
-) {
+/// Lets a guest finish an answer that is on its way already. Its place stays taken until then, but not for a client that
+/// takes nothing of it.
+fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, request_id: impl Id) {
     let pool = Arc::clone(pool);
     tokio::spawn(async move {
-        let (rest, spent) = pool.share().run(Class::Pull, rest).await;
+        let (rest, spent) =
+            pool.share().run(Class::Pull, rest.finish(pool.patience(limits::TRAFFIC_ANSWER_CROWDED))).await;
         lease.charge(spent);
         match rest {
             Ok(instance) => lease.put(instance),

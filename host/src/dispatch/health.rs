@@ -2,7 +2,7 @@
 
 use http::Request;
 use http_body_util::BodyExt;
-use isopod_engine::{After, Fault, Instance, RequestBody};
+use isopod_engine::{After, Fault, Instance, Patience, RequestBody};
 use isopod_executor::Class;
 use isopod_policy::Process;
 use std::time::Duration;
@@ -53,7 +53,7 @@ async fn ask(instance: Box<Instance>, path: &str, limit: Duration) -> (Result<()
             (After::Spent, _) | (After::Working(_), None) => None,
             // The head is what counts: the body is read to its end for the instance's sake, not for what it says.
             (After::Working(rest), Some(body)) => {
-                let (_, rest) = tokio::join!(body.collect(), rest);
+                let (_, rest) = tokio::join!(body.collect(), rest.finish(Patience::endless()));
                 rest.ok().flatten()
             }
         };

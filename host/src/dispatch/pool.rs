@@ -19,7 +19,7 @@ use super::{
     share::{CLASSES, Share, at},
 };
 use crate::limits;
-use isopod_engine::{Instance, Program};
+use isopod_engine::{Instance, Patience, Program};
 use isopod_executor::Class;
 use isopod_policy::{Entry, InstanceId, Isolation, Peaks, Process, ProcessName, Scale, retry_after};
 use slab::Slab;
@@ -163,8 +163,12 @@ impl Pool {
         &self.program
     }
 
-    pub(super) fn is_crowded(&self) -> &Arc<AtomicBool> {
-        &self.is_crowded
+    /// How long a client may keep a guest waiting: at most so long while others wait for the guest's place.
+    pub(super) fn patience(&self, crowded: Duration) -> Patience {
+        let timeout = self.program.sandbox().limits.request_timeout;
+        // Before the whole time is over, so that the client is told what was slow.
+        let usual = limits::TRAFFIC_BODY_TIMEOUT.min(timeout / 2);
+        Patience { usual, crowded: crowded.min(usual), is_crowded: Arc::clone(&self.is_crowded) }
     }
 
     pub(super) fn share(&self) -> &Arc<Share> {

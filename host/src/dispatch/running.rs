@@ -201,11 +201,7 @@ impl Running {
 
     /// How long a client may keep a guest waiting for its body.
     pub(crate) fn patience(&self) -> Patience {
-        let timeout = self.program.sandbox().limits.request_timeout;
-        // Before the whole time is over, so that the client is told what was slow.
-        let usual = limits::TRAFFIC_BODY_TIMEOUT.min(timeout / 2);
-        let is_crowded = self.http.as_ref().map(|pool| Arc::clone(pool.is_crowded())).unwrap_or_default();
-        Patience { usual, crowded: limits::TRAFFIC_BODY_CROWDED.min(usual), is_crowded }
+        self.http.as_ref().map_or_else(Patience::endless, |pool| pool.patience(limits::TRAFFIC_BODY_CROWDED))
     }
 
     /// What all its pools do in one class.

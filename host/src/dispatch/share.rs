@@ -7,7 +7,7 @@ use super::{
 };
 use crate::limits;
 use isopod_engine::{Fault, Instance, Program, Room};
-use isopod_executor::{Account, Class, Executor, Weight};
+use isopod_executor::{Account, Class, Executor, Run, Weight};
 use isopod_policy::{AppType, Cores};
 use std::{
     num::NonZeroU32,
@@ -70,10 +70,10 @@ impl Machine {
     /// Ends an instance that has nothing to do, to make room for one of `wanting`; false if there is none. It begins
     /// somewhere else each time, so that no app always gives way.
     fn make_room(&self, room: Room, wanting: &Program, from: usize) -> bool {
-        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let start = from % pools.len().max(1);
-        let (before, after) = pools.split_at(start.min(pools.len()));
-        let mut others = after.iter().chain(before).filter_map(Weak::upgrade);
+        let pools = || self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = pools().len();
+        // One at a time, so that nobody waits for the list while an instance ends.
+        let mut others = (0..count).filter_map(|step| pools().get((from + step) % count).and_then(Weak::upgrade));
         others.any(|pool| {
             let fits = match room {
                 Room::Slot => pool.program().shares_slots_with(wanting),
@@ -100,12 +100,12 @@ impl Machine {
 
 impl Share {
     /// Runs a guest's work on the app's account. Its output comes with the CPU time it took.
-    pub(crate) async fn run<F>(&self, class: Class, work: F) -> (F::Output, Duration)
+    pub(crate) fn run<F>(&self, class: Class, work: F) -> Run<F>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.account.run(class, work).await
+        self.account.run(class, work)
     }
 
     /// Starts an instance; to be called within [`Self::run`]. Where there is no room for it, one that has nothing to do

@@ -81,6 +81,21 @@ fn a_slow_body_holds_no_instance_until_it_is_there() {
     }
 }
 
+/// It would hold the app's only place for as long as a request may take, which is longer than the next client waits.
+#[test]
+fn a_client_that_reads_nothing_of_a_large_answer_makes_room_for_the_next() {
+    let host = Host::start();
+    let manifest = "name = \"greedy\"\n[limits]\ninstances_max = 1\nrequest_timeout = \"50s\"\n";
+    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    let mut deaf = host.wire();
+    deaf.ask(&host.to_app("greedy", Ask::get("/reply-flood"))).expect("it can be sent");
+    assert_eq!(deaf.head().expect("the answer begins").status, 200);
+    host.get("greedy", "/ok").expect(200);
+    while deaf.piece().is_ok_and(|piece| !piece.expect("it was cut off: its answer has no proper end").is_empty()) {}
+    let told = host.log("greedy");
+    assert!(told.iter().all(|line| line["context"] != "isopod"), "it was not the app's failure: {told:?}");
+}
+
 #[test]
 fn nonsense_is_refused_and_hurts_nobody() {
     let host = host_with_one_place();
