@@ -224,7 +224,7 @@ fn resolve(
         drain_time: written.drain_time.map_or(limits::DRAIN_TIME, |span| span.0),
         freeze_after: written.freeze_after.map_or(limits::FREEZE_AFTER, |span| span.0),
         cores: Cores { pull: policy::CORES_PULL_USUAL, push: policy::CORES_PUSH_USUAL }.with(written.cores),
-        compile_threads: written.compile_threads.unwrap_or(processors),
+        compile_threads: written.compile_threads.unwrap_or(processors.div_ceil(2)),
         instances_max: written.instances_max.unwrap_or(1000),
         memory_bytes_max: written.memory_max.map_or_else(usual_memory, |size| size.0),
         scale_window: written.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),

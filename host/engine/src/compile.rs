@@ -32,7 +32,8 @@ pub(crate) struct Compiler {
 
 impl Compiler {
     pub(crate) fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let quick = threads("quick", QUICK_NICENESS, config.compile_threads)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let quick = threads("quick", QUICK_NICENESS, processors)?;
         let optimising = threads("compile", OPTIMISING_NICENESS, config.compile_threads)?;
         let (folder, temporary) = match &config.cache_dir {
             Some(folder) => (folder.clone(), None),

@@ -12,6 +12,7 @@ mod access;
 mod build_page;
 mod connection;
 mod page;
+mod priority;
 mod problem_page;
 mod route;
 
@@ -157,9 +158,10 @@ impl IoThread {
     fn start(index: usize, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> io::Result<Self> {
         let (connections, incoming) = mpsc::channel(limits::CONNECTIONS_HANDED_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = thread::Builder::new()
-            .name(format!("isopod-io-{index}"))
-            .spawn(move || runtime.block_on(serve(incoming, shared, stop)))?;
+        let handle = thread::Builder::new().name(format!("isopod-io-{index}")).spawn(move || {
+            priority::ask_for_short_slices();
+            runtime.block_on(serve(incoming, shared, stop));
+        })?;
         Ok(Self { connections, open: Arc::default(), handle })
     }
 
