@@ -56,9 +56,11 @@ impl Deployer {
             Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        // A release right after its swap is watched anew, for which it has to run.
+        // A release right after its swap is watched anew, for which it has to run. The first one of an app has taken nothing's
+        // place.
+        let is_first = number.get() == 1;
         let is_new = Timestamp::now().duration_since(release.updated_at).unsigned_abs() < limits::RELEASE_FRESH;
-        if is_new || release.state.is_final() || !release.manifest.sleeps(app_type) {
+        if (is_new && !is_first) || release.state.is_final() || !release.manifest.sleeps(app_type) {
             return Ok(false);
         }
         {
