@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::client::{Client, Request};
+use super::machine;
 use super::times::Times;
 
 /// Between two requests of the quiet caller: about 200 a second.
@@ -89,6 +90,7 @@ impl Patience {
 
 /// The times of a caller that waits for each answer and pauses then, over one kept connection.
 pub(super) fn quiet(caller: &Caller, patience: Patience) -> Result<Times> {
+    machine::run_soon();
     let mut client = Client::open(caller.address, caller.request.clone())?;
     let mut times = Vec::new();
     let began = Instant::now();

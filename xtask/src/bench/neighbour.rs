@@ -49,6 +49,11 @@ const TYPE: &str = "staging";
 const QUIET: &str = "quiet";
 const NOISY: &str = "noisy";
 
+/// So many instances at work that the app alone wants more than the whole machine.
+const NOISY_MANIFEST: &str = "type = \"staging\"\n\
+                              [processes.web]\nentry = \"http\"\nmin = 8\nmax = 8\n\
+                              [processes.worker]\nentry = \"events\"\nmin = 8\nmax = 8\n";
+
 const SPINNING_CLIENTS: usize = 24;
 const SPIN_MS: f64 = 200.0;
 
@@ -68,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let folder = super::fresh_folder("neighbour")?;
     let bytes = std::fs::read(&component)?;
     let mut host = Host::start(&program, &folder, "")?;
+    host.deploy(NOISY, NOISY_MANIFEST, &component)?;
     let neighbours = Neighbours::deploy(&mut host, &bytes)?;
     let mut figures = Figures::new(arguments.rounds, arguments.seconds);
     for round in 1..=arguments.rounds {
@@ -96,10 +102,10 @@ struct Neighbours {
 
 impl Neighbours {
     fn deploy(host: &mut Host, component: &[u8]) -> Result<Neighbours> {
-        step::announce(&format!("deploying {} apps", 2 + BUSY_APPS));
+        step::announce(&format!("deploying {} more apps", 1 + BUSY_APPS));
         let api = host.api();
         let busy_apps: Vec<String> = (0..BUSY_APPS).map(|number| format!("busy-{number}")).collect();
-        for app in [QUIET, NOISY].into_iter().chain(busy_apps.iter().map(String::as_str)) {
+        for app in [QUIET].into_iter().chain(busy_apps.iter().map(String::as_str)) {
             api.create(app, TYPE)?;
             api.push(app, component)?;
         }

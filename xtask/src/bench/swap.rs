@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::host::Host;
+use super::times::Times;
 use super::variants::Code;
-use super::{Common, machine, statistics};
+use super::verdict::{self, Bound, Verdict};
+use super::{Common, machine};
 use crate::step;
 
 #[derive(clap::Args)]
@@ -85,6 +87,7 @@ struct Load {
 
 impl Load {
     fn ask_until_stopped(&self, address: SocketAddr, rate: u32) {
+        machine::run_soon();
         let every = Duration::from_secs(1) / rate.max(1);
         let (mut before, mut during) = (Vec::new(), Vec::new());
         let mut client = None;
@@ -115,49 +118,44 @@ impl Load {
 
 struct Figures {
     swaps: u32,
-    before: Vec<f64>,
-    during: Vec<f64>,
+    before: Times,
+    during: Times,
     failed: u64,
 }
 
 impl Figures {
     fn of(load: Load, swaps: u32) -> Figures {
-        let times = |times: Mutex<Vec<f64>>| times.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let times = |times: Mutex<Vec<f64>>| Times(times.into_inner().unwrap_or_else(PoisonError::into_inner));
         Figures { swaps, before: times(load.before), during: times(load.during), failed: load.failed.into_inner() }
     }
 
-    fn ratio(&self) -> f64 {
-        share(&self.during, 99) / share(&self.before, 99)
+    fn verdicts(&self) -> Vec<Verdict> {
+        let ratio = self.during.p99() / self.before.p99();
+        vec![
+            Verdict::new("requests that failed", Bound::AtMost(0.0), self.failed as f64),
+            Verdict::new("p99 during swaps, times that before", Bound::AtMost(P99_RATIO_MAX), ratio),
+        ]
     }
 
     fn show(&self) {
         println!("\nmilliseconds of an answer, {}\n", machine::description());
-        println!("| requests          |  count |    p50 |    p99 | slowest |");
-        println!("| ----------------- | -----: | -----: | -----: | ------: |");
+        println!("| {:<17} |  count |      p50 |      p99 |  slowest |", "requests");
+        println!("| {:-<17} | -----: | -------: | -------: | -------: |", "");
         let during = format!("during {} swaps", self.swaps);
         for (name, times) in [("before", &self.before), (during.as_str(), &self.during)] {
-            let (p50, p99, slowest) = (share(times, 50), share(times, 99), share(times, 100));
-            println!("| {name:<17} | {:>6} | {p50:>6.2} | {p99:>6.2} | {slowest:>7.2} |", times.len());
+            println!("| {name:<17} | {} |", times.cells());
         }
-        println!("\n{} requests failed; p99 during swaps is {:.2} times the p99 before", self.failed, self.ratio());
-        let reached = |yes: bool| if yes { "reached" } else { "not reached" };
-        println!("target: no failed request: {}", reached(self.failed == 0));
-        println!("target: p99 at most {P99_RATIO_MAX} times: {}", reached(self.ratio() <= P99_RATIO_MAX));
+        verdict::show(&self.verdicts());
     }
 
     fn json(&self) -> Value {
-        let times = |times: &[f64]| json!({ "requests": times.len(), "p50_ms": share(times, 50), "p99_ms": share(times, 99), "max_ms": share(times, 100) });
         json!({
             "conditions": machine::description(),
             "swaps": self.swaps,
-            "before": times(&self.before),
-            "during": times(&self.during),
-            "p99_ratio": self.ratio(),
+            "before": self.before.json(),
+            "during": self.during.json(),
             "requests_failed": self.failed,
+            "targets": verdict::json(&self.verdicts()),
         })
     }
-}
-
-fn share(times: &[f64], share: u32) -> f64 {
-    statistics::percentile(times, share).unwrap_or(f64::NAN)
 }
