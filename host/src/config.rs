@@ -234,13 +234,19 @@ fn resolve(
     Ok(config)
 }
 
-/// Three quarters of the machine's memory; the rest is for the host, the kernel and its caches.
+/// Three quarters of the memory that there is for this process; the rest is for the host, the kernel and its caches.
 fn usual_memory() -> u64 {
+    // A container's own bound; elsewhere there is no such file, or it says `max`.
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|most| most.trim().parse().ok());
+    machine_memory().min(container.unwrap_or(u64::MAX)) / 4 * 3
+}
+
+/// Where the system does not tell, nothing is refused for it.
+fn machine_memory() -> u64 {
     // SAFETY: `sysconf` takes plain numbers and changes nothing.
     let (pages, page_bytes) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
     let bytes = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page_bytes).unwrap_or(0));
-    // Where the system does not tell, nothing is refused for it.
-    if bytes == 0 { u64::MAX } else { bytes / 4 * 3 }
+    if bytes == 0 { u64::MAX } else { bytes }
 }
 
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {

@@ -1,5 +1,5 @@
-//! The memory that all guests have together. A limit for each instance is none for a thousand of them, so whoever grows is
-//! counted here too.
+//! What all guests have together: memory, and places for their instances. A limit for each app is none for a thousand of
+//! them, so whoever takes more is counted here too.
 
 use crate::limits;
 use std::sync::{
@@ -20,37 +20,38 @@ impl Budget {
 
     /// How much a guest may see taken, itself included.
     fn most(&self, may_use_reserve: bool) -> u64 {
-        if may_use_reserve { self.most } else { self.most - self.most / 100 * limits::MEMORY_RESERVE_PERCENT }
+        let reserve = if may_use_reserve { 0 } else { self.most.saturating_mul(limits::RESERVE_PERCENT) / 100 };
+        self.most - reserve
     }
 }
 
 /// What one instance has of it; given back when it is dropped.
 pub(crate) struct Taken {
     budget: Arc<Budget>,
-    bytes: u64,
+    amount: u64,
 }
 
 impl Taken {
     pub(crate) fn nothing(budget: &Arc<Budget>) -> Self {
-        Self { budget: Arc::clone(budget), bytes: 0 }
+        Self { budget: Arc::clone(budget), amount: 0 }
     }
 
     /// Takes more; where there is none left, says how much there is in all.
-    pub(crate) fn grow(&mut self, bytes: u64, may_use_reserve: bool) -> Result<(), u64> {
+    pub(crate) fn grow(&mut self, amount: u64, may_use_reserve: bool) -> Result<(), u64> {
         let most = self.budget.most(may_use_reserve);
-        let before = self.budget.taken.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > most {
-            self.budget.taken.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.budget.taken.fetch_add(amount, Ordering::Relaxed);
+        if before.saturating_add(amount) > most {
+            self.budget.taken.fetch_sub(amount, Ordering::Relaxed);
             return Err(most);
         }
-        self.bytes += bytes;
+        self.amount += amount;
         Ok(())
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.taken.fetch_sub(self.amount, Ordering::Relaxed);
     }
 }
 

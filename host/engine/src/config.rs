@@ -15,7 +15,7 @@ pub struct EngineConfig {
     pub cache_dir: Option<PathBuf>,
     /// Threads that compile.
     pub compile_threads: usize,
-    /// Live instances over all apps, for each engine.
+    /// Live instances over all apps.
     pub instances_max: u32,
     /// Bytes of memory that all guests may have together.
     pub memory_bytes_max: u64,

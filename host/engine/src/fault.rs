@@ -45,7 +45,9 @@ pub enum Fault {
 /// What there is none left of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// Places for instances of one engine.
+    /// Places for instances, of all apps.
+    Instance,
+    /// What instances of one engine are made of.
     Slot,
     /// Memory of all guests.
     Memory,

@@ -4,8 +4,9 @@
 //! another one, so that an instance which trapped, timed out or was left in the middle can't be used again.
 
 use crate::{
-    Fault, Program, bindings,
+    Fault, Program, Room, bindings,
     body::{ReplyBody, RequestBody},
+    budget::Taken,
     flat, limits,
     state::{HostState, on_epoch},
     streaming::{self, Unfinished, Version},
@@ -22,6 +23,8 @@ pub struct Instance {
     pub(crate) ready: Ready,
     calls: u32,
     calls_max: u32,
+    /// Given back after the store is gone.
+    _place: Taken,
 }
 
 /// Exports that were found in this instance, kept since looking them up costs more than calling them.
@@ -58,6 +61,11 @@ pub enum After {
 
 impl Instance {
     pub(crate) async fn start(program: &Program) -> Result<Box<Self>, Fault> {
+        let mut place = Taken::nothing(program.engine().instances());
+        place.grow(1, program.sandbox().may_use_reserve).map_err(|most| {
+            let detail = format!("all {most} places for instances that this app may have are taken");
+            Fault::NoRoom { room: Room::Instance, detail }
+        })?;
         let state = HostState::new(program).map_err(|error| Fault::from_error(&error, None))?;
         let mut store = Store::new(program.wasmtime_engine(), state);
         store.limiter(|state| state);
@@ -68,7 +76,7 @@ impl Instance {
         store.data_mut().end();
         let calls_max = limits::REQUESTS_PER_INSTANCE + program.engine().spread(limits::REQUESTS_PER_INSTANCE / 2);
         let (program, ready) = (program.clone(), Ready::default());
-        let mut instance = Box::new(Self { store, component, program, ready, calls: 0, calls_max });
+        let mut instance = Box::new(Self { store, component, program, ready, calls: 0, calls_max, _place: place });
         instance.init().await?;
         Ok(instance)
     }

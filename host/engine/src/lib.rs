@@ -69,6 +69,7 @@ struct Inner {
     runtimes: HashMap<Kind, Runtime>,
     compiler: Compiler,
     memory: Arc<Budget>,
+    instances: Arc<Budget>,
     forbidden: Arc<[SocketAddr]>,
     /// Source of small differences between instances; it need not be random, only spread.
     started: AtomicU32,
@@ -116,8 +117,10 @@ impl Engine {
             .map_err(|error| EngineError::Threads(error.to_string()))?;
         let compiler = Compiler::new(&config)?;
         let memory = Arc::new(Budget::new(config.memory_bytes_max));
+        let instances = Arc::new(Budget::new(config.instances_max.into()));
         let forbidden = config.forbidden_addresses.into();
-        Ok(Self(Arc::new(Inner { runtimes, compiler, memory, forbidden, started: AtomicU32::new(0), _ticker: ticker })))
+        let started = AtomicU32::new(0);
+        Ok(Self(Arc::new(Inner { runtimes, compiler, memory, instances, forbidden, started, _ticker: ticker })))
     }
 
     /// Makes machine code of a component, or takes it from the cache. What the quick compiler cannot do, the
@@ -162,6 +165,11 @@ impl Engine {
     /// What all guests have of the machine's memory.
     pub(crate) fn memory(&self) -> &Arc<Budget> {
         &self.0.memory
+    }
+
+    /// The places that the instances of all apps have.
+    pub(crate) fn instances(&self) -> &Arc<Budget> {
+        &self.0.instances
     }
 
     /// A number below `range`, another one at each call, so that instances do not grow old together.

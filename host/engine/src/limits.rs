@@ -40,9 +40,9 @@ pub const EPOCH: Duration = Duration::from_millis(1);
 /// Live instances over all apps, for each of the two engines. Past it a start is refused with [`crate::Fault::NoRoom`].
 pub const INSTANCES_MAX: u32 = 1_000;
 
-/// The part of the guests' memory that only apps with [`crate::Sandbox::may_use_reserve`] may take, in percent. The
-/// others are refused with [`crate::Fault::NoRoom`] before.
-pub const MEMORY_RESERVE_PERCENT: u64 = 10;
+/// The part of the guests' memory, and of the places for instances, that only apps with
+/// [`crate::Sandbox::may_use_reserve`] may take, in percent. The others are refused with [`crate::Fault::NoRoom`] before.
+pub const RESERVE_PERCENT: u64 = 10;
 
 /// Core instances that one component may be made of; JavaScript and Python guests have up to 14.
 pub const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 40;

@@ -27,9 +27,9 @@ pub struct Sandbox {
     pub keyvalue: Option<Arc<dyn KeyValue>>,
     /// Where the app's output goes.
     pub output: Arc<dyn Output>,
-    /// Whether the host's own standard input, output and error are the guest's: only for `isopod run`.
-    /// Whether the app may use the memory that is kept for the important ones when the machine is full.
+    /// Whether the app may use the memory and the places that are kept for the important ones when the machine is full.
     pub may_use_reserve: bool,
+    /// Whether the host's own standard input, output and error are the guest's: only for `isopod run`.
     pub inherit_stdio: bool,
 }
 

@@ -77,7 +77,7 @@ impl Machine {
         others.any(|pool| {
             let fits = match room {
                 Room::Slot => pool.program().shares_slots_with(wanting),
-                Room::Memory => true,
+                Room::Instance | Room::Memory => true,
             };
             fits && pool.end_one_spare()
         })

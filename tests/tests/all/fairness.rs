@@ -147,6 +147,20 @@ fn more_apps_than_places_for_instances_take_turns() {
     assert_eq!(host.api(Ask::get("/v1/status")).expect(200).json()["status"], json!("up"));
 }
 
+/// A6: the others can't fill the machine so far that a production app finds no place.
+#[test]
+fn a_tenth_of_the_places_is_kept_for_production_apps() {
+    let host = Host::start_with("", "instances_max = 10\n");
+    let crowd = "name = \"crowd\"\ntype = \"staging\"\n[processes.web]\nentry = \"http\"\nmin = 9\nmax = 9\n";
+    host.deploy("crowd", Bundle::archive(crowd, &guest("hello")));
+    let (code, reason) = host.deploy_in_vain("late", &Bundle::component(guest("hello")));
+    assert!(code == "start-failed" && reason.contains("9 places for instances"), "{code}: {reason}");
+    host.create("shop", "production");
+    host.deploy("shop", Bundle::component(guest("hello")));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+    assert_eq!(host.running_ids("crowd", "web", 9).len(), 9);
+}
+
 /// Where no place is idle, who comes is told when to come again, and served once there is one.
 #[test]
 fn who_finds_all_places_busy_is_told_to_come_again() {
