@@ -115,13 +115,10 @@ impl Shared {
             let app = self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")))?;
             return Ok((app, Part::Serving));
         }
-        let host = host_of(request).ok_or_else(|| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "no-host",
-                "Not one host",
-                "the request names no host or several, so no app can be found for it",
-            )
+        let host = host_of(request).map_err(|trouble| {
+            let detail = format!("{trouble}, so no app can be found for it");
+            Problem::new(StatusCode::BAD_REQUEST, "no-host", "Not one host", detail)
+                .hint(format!("send one `Host` header, such as `Host: hello.{}`", self.config.domain))
         })?;
         let (name, part) = match route(host, &self.config.domain) {
             Route::App(name) => (name, Some(Part::Serving)),
@@ -402,14 +399,16 @@ fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<Repl
     response
 }
 
-/// The host that a request names: HTTP/2's authority, or the header.
-fn host_of(request: &Request<Incoming>) -> Option<&str> {
-    match request.uri().authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => {
-            // Of two hosts a proxy before us may have checked the other one.
-            let mut hosts = request.headers().get_all(header::HOST).iter();
-            hosts.next().filter(|_| hosts.next().is_none())?.to_str().ok()
-        }
+/// The host that a request names, by HTTP/2's authority or the header, or what is wrong with how it does so.
+fn host_of(request: &Request<Incoming>) -> Result<&str, &'static str> {
+    if let Some(authority) = request.uri().authority() {
+        return Ok(authority.as_str());
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Err("the request names no host"),
+        (Some(host), None) => host.to_str().map_err(|_| "the request's host is no text"),
+        // A proxy before us may have checked the other one.
+        (Some(_), Some(_)) => Err("the request names several hosts"),
     }
 }

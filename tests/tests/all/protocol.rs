@@ -61,6 +61,15 @@ fn hosts_that_name_no_app_are_told_so() {
     to("v9--nobody.localhost").problem(404, "unknown-app");
     to("..localhost").problem(404, "unknown-app");
     to(&format!("{}.localhost", "x".repeat(300))).problem(404, "unknown-app");
+    for (hosts, told) in
+        [("", "names no host"), ("host: hello.localhost\r\nhost: other.localhost\r\n", "names several hosts")]
+    {
+        let mut wire = host.wire();
+        wire.send(format!("GET / HTTP/1.1\r\n{hosts}\r\n").as_bytes()).expect("it can be sent");
+        let answer = wire.answer().expect("an answer");
+        answer.problem(400, "no-host");
+        assert!(answer.text().contains(told), "{answer}");
+    }
 }
 
 #[test]
