@@ -25,6 +25,13 @@ struct Cached {
     metrics: AppMetrics,
 }
 
+impl Cached {
+    fn record(&self, line: &AccessLine<'_>) {
+        self.metrics.request(line.status, line.duration);
+        self.log.request(line);
+    }
+}
+
 thread_local! {
     static APPS: RefCell<HashMap<AppName, Cached>> = RefCell::default();
 }
@@ -46,15 +53,15 @@ impl AccessLog for Access {
         }
         APPS.with_borrow_mut(|apps| {
             // An app that was deleted, and perhaps made again, has another log.
-            if apps.get(line.app).is_none_or(|cached| cached.log.is_forgotten()) {
-                if apps.len() >= limits::ACCESS_APPS_CACHED {
-                    apps.clear();
-                }
-                apps.insert(line.app.clone(), self.look_up(line.app));
+            if let Some(cached) = apps.get(line.app).filter(|cached| !cached.log.is_forgotten()) {
+                return cached.record(&line);
             }
-            let Some(cached) = apps.get(line.app) else { return };
-            cached.metrics.request(line.status, line.duration);
-            cached.log.request(&line);
+            if apps.len() >= limits::ACCESS_APPS_CACHED {
+                apps.clear();
+            }
+            let cached = self.look_up(line.app);
+            cached.record(&line);
+            apps.insert(line.app.clone(), cached);
         });
     }
 }
