@@ -42,7 +42,9 @@ fn name(number: u32) -> Vec<&'static str> {
 }
 
 async fn find(request: Request) -> Result<Response> {
-    let query = request.query_param("q").or_status(400, "ask for /?q=forty+two")?;
+    let Some(query) = request.query_param("q") else {
+        return Ok(Response::text("Finds numbers by the words in their names: ask for /?q=forty+two\n"));
+    };
     let (index, _) = INDEX.get().context("there is no index")?;
     let lists: Vec<&[u32]> =
         query.split_whitespace().map(|word| index.get(word).map_or(&[][..], Vec::as_slice)).collect();

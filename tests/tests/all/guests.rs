@@ -3,11 +3,13 @@
 use isopod_tests::{Answer, Ask, Bundle, Host, guest, guests::guest_if_built};
 use serde_json::json;
 
-/// I2, I5: every way to answer HTTP, in one host.
+/// I2, I5: every way to answer HTTP, in one host, at the address that `cargo xtask demo` asks.
 #[test]
 fn every_kind_of_http_guest_answers() {
     let host = Host::start();
     for (app, greeting) in [
+        ("busy", "done"),
+        ("search", "Finds numbers by the words in their names: ask for /?q=forty+two\n"),
         ("hello", "Hello, world!"),
         ("hello-wasi02", "Hello, world!"),
         ("hello-wasi03", "Hello, world!"),
