@@ -42,6 +42,13 @@ pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
 /// system asks for more only once it has got rid of a good part of what it holds for a slow line.
 pub(crate) const TRAFFIC_ANSWER_CROWDED: Duration = Duration::from_secs(10);
 
+/// Bytes of one label of a host's name, by RFC 1035. A longer one is resolved by nobody, so it is not shown.
+pub(crate) const DNS_LABEL_BYTES_MAX: usize = 63;
+
+/// How long after the first signal to stop another one is taken for the same: some programs send it to a process and to
+/// its group. A later one ends the host at once.
+pub(crate) const STOP_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 
@@ -209,6 +216,9 @@ pub(crate) const EARLIER_RELEASES_MAX: usize = 4;
 /// How long after its first swap a release's crash loops take it out of service. Later ones do not: what ran well for so
 /// long mostly fails for a cause outside of it.
 pub(crate) const RELEASE_FRESH: Duration = Duration::from_secs(60);
+
+/// How long a warm instance for which the host has no room is waited with before it is tried again.
+pub(crate) const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a process type that can't be kept going rests before it is tried again.
 pub(crate) const CRASH_LOOP_PAUSE: Duration = Duration::from_secs(60);

@@ -46,9 +46,9 @@ impl Scale {
         peaks.highest().clamp(self.min, self.max)
     }
 
-    /// Whether load changes how many instances there are.
+    /// Whether load changes how many instances there are. That an app of one instance sleeps is no change of its size.
     pub fn is_fixed(self) -> bool {
-        self.min == self.max
+        self.max <= self.min.max(1)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    request::{Json, List, PageParams, Params, app_name},
+    request::{List, Object, PageParams, Params, app_name},
 };
 use crate::deploy::Entry;
 
@@ -57,7 +57,7 @@ impl AppView {
             state: facts.state,
             error,
             release: facts.release,
-            urls: facts.serves_http.then(|| urls.of(entry.name.as_str())).into_iter().collect(),
+            urls: urls.of(entry.name.as_str()).filter(|_| facts.serves_http).into_iter().collect(),
             build_error_at: facts.build_error.as_ref().map(|error| error.at),
             build_error: facts.build_error.map(|error| error.message),
             created_at: entry.created_at,
@@ -85,7 +85,7 @@ type Shown = axum::Json<AppView>;
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
-    Json(new): Json<NewApp>,
+    Object(new): Object<NewApp>,
 ) -> Result<(StatusCode, Shown), Error> {
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
     let entry = api.deployer.create(&name, new.app_type, "asked for", &by).await?;
@@ -125,7 +125,7 @@ pub(super) async fn change(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
     Path(app): Path<String>,
-    Json(change): Json<Change>,
+    Object(change): Object<Change>,
 ) -> Result<Shown, Error> {
     let entry = api.deployer.set_type(&app_name(&app)?, change.app_type, &by).await?;
     Ok(axum::Json(AppView::of(&entry, &api.urls)))

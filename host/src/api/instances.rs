@@ -31,7 +31,8 @@ pub(super) struct InstanceView {
     cpu_ms: u64,
     requests: u64,
     restarts: u32,
-    url: String,
+    /// None where the name is longer than DNS lets it be.
+    url: Option<String>,
 }
 
 impl InstanceView {

@@ -43,6 +43,7 @@ use self::error::Error;
 pub(crate) use self::sse::Followers;
 use crate::{
     deploy::Deployer,
+    limits,
     observe::{logs::Logs, machine, metrics::Metrics},
 };
 
@@ -73,11 +74,10 @@ pub(crate) struct Urls {
 }
 
 impl Urls {
-    pub(crate) fn of(&self, app: &str) -> String {
-        match self.port {
-            80 => format!("http://{app}.{}/", self.domain),
-            port => format!("http://{app}.{}:{port}/", self.domain),
-        }
+    /// The address of an app, or of a part of one; none where the name is longer than DNS lets it be.
+    pub(crate) fn of(&self, label: &str) -> Option<String> {
+        let port = if self.port == 80 { String::new() } else { format!(":{}", self.port) };
+        (label.len() <= limits::DNS_LABEL_BYTES_MAX).then(|| format!("http://{label}.{}{port}/", self.domain))
     }
 }
 

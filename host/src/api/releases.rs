@@ -16,7 +16,7 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    request::{BadRequest, Json, List, PageParams, Params, app_name},
+    request::{BadRequest, List, Object, PageParams, Params, app_name},
 };
 use crate::deploy::{Change, DeployError};
 
@@ -36,7 +36,8 @@ pub(super) struct ReleaseView {
     config: Value,
     created_at: Timestamp,
     created_by: String,
-    url: String,
+    /// None where the name is longer than DNS lets it be.
+    url: Option<String>,
 }
 
 /// What is different between two releases.
@@ -146,7 +147,7 @@ pub(super) async fn rollback(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
     Path(app): Path<String>,
-    Json(wanted): Json<Rollback>,
+    Object(wanted): Object<Rollback>,
 ) -> Result<axum::Json<ReleaseView>, Error> {
     let app = app_name(&app)?;
     let text = match wanted.release {

@@ -45,14 +45,33 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
-        let media_type = media_type(request.headers());
-        if media_type.as_deref() != Some("application/json") {
-            let got = media_type.unwrap_or_else(|| "missing".to_owned());
-            return Err(BadRequest::ContentType { got, wanted: "application/json" }.into());
+        Ok(Self(json(&json_body(request).await?)?))
+    }
+}
+
+/// A JSON body whose members have names: a list would be read by the order of its items, which nobody should have to know.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Object<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
+        let bytes = json_body(request).await?;
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            let detail = "an object is wanted, not a list".to_owned();
+            return Err(BadRequest::Json { detail, line: 1, column: 1 }.into());
         }
-        let bytes = collect(request.into_body(), limits::JSON_BODY_BYTES).await?;
         Ok(Self(json(&bytes)?))
     }
+}
+
+async fn json_body(request: Request) -> Result<Bytes, BadRequest> {
+    let media_type = media_type(request.headers());
+    if media_type.as_deref() != Some("application/json") {
+        let got = media_type.unwrap_or_else(|| "missing".to_owned());
+        return Err(BadRequest::ContentType { got, wanted: "application/json" });
+    }
+    collect(request.into_body(), limits::JSON_BODY_BYTES).await
 }
 
 /// Reads JSON and says where it is wrong.

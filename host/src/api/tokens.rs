@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Api, auth,
     error::Error,
-    request::{Json, List},
+    request::{List, Object},
 };
 
 #[derive(Debug, Deserialize)]
@@ -30,7 +30,7 @@ pub(crate) struct NewToken {
 
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
-    Json(new): Json<NewToken>,
+    Object(new): Object<NewToken>,
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
     // Token names follow the rules of app names: they are typed in the same places.
     let name: AppName = new.name.parse().map_err(Error::BadName)?;

@@ -127,7 +127,12 @@ fn prepare(args: &DeployArgs) -> Result<Upload, Failure> {
             .why(error)
             .next("give a project's folder, a component (.wasm) or a bundle (.tar.gz)")
     };
-    check_size(std::fs::metadata(&args.source).map_err(cannot_read)?.len())?;
+    let found = std::fs::metadata(&args.source).map_err(cannot_read)?;
+    if !found.is_file() {
+        // A device may have no end, and a pipe may never begin.
+        return Err(cannot_read(std::io::Error::other("it is no plain file")));
+    }
+    check_size(found.len())?;
     let bytes = std::fs::read(&args.source).map_err(cannot_read)?;
     if bytes.is_empty() {
         return Err(Failure::new(format!("{} is empty", args.source.display())).next("build it again"));

@@ -16,6 +16,9 @@ pub(crate) const STREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) const EVENT_BYTES_MAX: usize = crate::limits::EVENT_BODY_BYTES;
 /// The longest that `--wait` waits for an app's state; then the command fails, though what it asked for is done or goes on.
 pub(crate) const APP_STATE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of a component that `isopod serve` and `isopod run` take. A larger file is refused before it is read.
+pub(crate) const LOCAL_COMPONENT_BYTES_MAX: u64 = 512 << 20;
+
 /// Compiling takes so long without a word; then it is said, at a terminal.
 pub(crate) const COMPILE_SILENCE: Duration = Duration::from_secs(1);
 /// Items of a list that a command reads; the rest is left out, for nobody reads so many.

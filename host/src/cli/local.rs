@@ -12,20 +12,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{limits, progress::Step};
+use super::{limits, output, progress::Step};
 
 /// What the component may do; nothing unless said here.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Granted {
     /// A folder of this machine and the name the component sees it under; `HOST::GUEST::ro` for reading only.
-    #[arg(long = "dir", value_name = "HOST::GUEST")]
-    dirs: Vec<String>,
+    #[arg(long = "dir", value_name = "HOST::GUEST", value_parser = folder)]
+    dirs: Vec<Folder>,
     /// An environment variable, also readable through wasi:config.
-    #[arg(long = "env", value_name = "KEY=VALUE")]
-    envs: Vec<String>,
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
+    envs: Vec<(String, String)>,
     /// A host the component may send HTTP requests to, such as `api.example.org` or `*.example.org:8443`.
     #[arg(long = "allow-http", value_name = "HOST")]
-    allow_http: Vec<String>,
+    allow_http: Vec<HttpGrant>,
     /// Let the component use sockets and reach every address.
     #[arg(long)]
     inherit_network: bool,
@@ -33,30 +33,28 @@ pub(crate) struct Granted {
 
 impl Granted {
     /// The sandbox these flags describe.
-    pub(crate) fn sandbox(&self, app: &str, args: Vec<String>, output: Arc<dyn Output>) -> Result<Sandbox> {
-        let env = self.envs.iter().map(|pair| variable(pair)).collect::<Result<Vec<_>>>()?;
-        let http = self.allow_http.iter().map(|host| Ok(host.parse::<HttpGrant>()?)).collect::<Result<Vec<_>>>()?;
-        Ok(Sandbox {
+    pub(crate) fn sandbox(&self, app: &str, args: Vec<String>, output: Arc<dyn Output>) -> Sandbox {
+        Sandbox {
             app: app.to_owned(),
             args,
-            config: env.clone(),
-            env,
-            grants: Grants { http, keyvalue: true, ..Grants::default() },
+            config: self.envs.clone(),
+            env: self.envs.clone(),
+            grants: Grants { http: self.allow_http.clone(), keyvalue: true, ..Grants::default() },
             inherit_network: self.inherit_network,
-            folders: self.dirs.iter().map(|text| folder(text)).collect::<Result<_>>()?,
+            folders: self.dirs.clone(),
             limits: Limits::default(),
             keyvalue: Some(Arc::new(InMemory::default())),
             output,
             may_use_reserve: true,
             inherit_stdio: false,
-        })
+        }
     }
 }
 
 fn variable(pair: &str) -> Result<(String, String)> {
     match pair.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => bail!("`--env {pair}` is not of the form KEY=VALUE"),
+        _ => bail!("it is not of the form KEY=VALUE"),
     }
 }
 
@@ -66,11 +64,11 @@ fn folder(text: &str) -> Result<Folder> {
     let writable = match mode {
         None | Some("rw") => true,
         Some("ro") => false,
-        Some(other) => bail!("`--dir {text}`: `{other}` is neither `ro` nor `rw`"),
+        Some(other) => bail!("`{other}` is neither `ro` nor `rw`"),
     };
     let host = PathBuf::from(host);
     if !host.is_dir() {
-        bail!("`--dir {text}`: there is no folder {}; make it first", host.display());
+        bail!("there is no folder {}; make it first", host.display());
     }
     let guest = guest.map_or_else(|| host.display().to_string(), str::to_owned);
     Ok(Folder { host, guest, writable })
@@ -78,7 +76,7 @@ fn folder(text: &str) -> Result<Folder> {
 
 /// Reads and compiles a component.
 pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Component> {
-    let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let bytes = read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     check_kind(&bytes, file)?;
     let mut load = std::pin::pin!(engine.load(Bytes::from(bytes), Speed::Optimised));
     let loaded = match tokio::time::timeout(limits::COMPILE_SILENCE, load.as_mut()).await {
@@ -92,6 +90,19 @@ pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Component> {
         }
     };
     loaded.with_context(|| format!("{} cannot be run", file.display()))
+}
+
+/// Reads a file as far as it can be one that is wanted: a device may have no end, and a pipe may never begin.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let found = std::fs::metadata(file)?;
+    if !found.is_file() {
+        bail!("it is no plain file");
+    }
+    let most = limits::LOCAL_COMPONENT_BYTES_MAX;
+    if found.len() > most {
+        bail!("it has {}, and a component has at most {}", output::size(found.len()), output::size(most));
+    }
+    Ok(std::fs::read(file)?)
 }
 
 /// What is no WebAssembly at all is a slip, which the engine would take for a bad upload.

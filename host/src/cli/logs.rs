@@ -68,7 +68,15 @@ pub(crate) fn line(entry: &Value) -> String {
     let level = output::first_field(entry, &["level", "stream"]);
     let text = output::first_field(entry, &["text", "message", "line"]);
     let head: Vec<&str> = [output::clock(&at), &source, &level].into_iter().filter(|part| !part.is_empty()).collect();
-    format!("{} {text}\n", output::dim(&head.join(" ")))
+    // By which an error's page or problem is found here.
+    let id = if is_of_failure(entry) { output::field(entry, "request_id") } else { String::new() };
+    let id = if id.is_empty() { id } else { format!(" {}", output::dim(&format!("request {id}"))) };
+    format!("{} {text}{id}\n", output::dim(&head.join(" ")))
+}
+
+/// Whether a line tells of a request that the app failed to answer.
+fn is_of_failure(entry: &Value) -> bool {
+    entry["status"].as_u64().is_some_and(|status| status >= 500) || output::field(entry, "context") == "isopod"
 }
 
 #[cfg(test)]
@@ -80,5 +88,16 @@ mod tests {
         let entry =
             serde_json::json!({"time": "2026-01-02T03:04:05Z", "instance": "web-1", "stream": "stdout", "text": "hi"});
         assert_eq!(anstream::adapter::strip_str(&line(&entry)).to_string(), "03:04:05 web-1 stdout hi\n");
+    }
+
+    #[test]
+    fn a_failed_request_can_be_found_by_its_id() {
+        let entry = |status: u16| {
+            let at = "2026-01-02T03:04:05Z";
+            serde_json::json!({"time": at, "stream": "access", "message": "GET /", "status": status, "request_id": "r-1"})
+        };
+        let shown = |status| anstream::adapter::strip_str(&line(&entry(status))).to_string();
+        assert_eq!(shown(502), "03:04:05 access GET / request r-1\n");
+        assert_eq!(shown(200), "03:04:05 access GET /\n");
     }
 }

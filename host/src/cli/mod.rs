@@ -120,7 +120,7 @@ pub(crate) fn main() -> ExitCode {
         Ok((cli, matches)) => run(cli.command).unwrap_or_else(|failure| failure.report(wants_json(&matches))),
         Err(error) => {
             // What cannot be read as a command line says nothing for sure, but a program that asked is told.
-            if error.use_stderr() && std::env::args().take_while(|word| word != "--").any(|word| word == "--json") {
+            if error.use_stderr() && std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
                 output::json_line(&Failure::usage("wrong usage").why(error.to_string().trim_end()).problem());
             }
             error.exit()

@@ -14,12 +14,18 @@ pub(crate) fn json_line(value: &Value) {
     emit(&format!("{value}\n"));
 }
 
-/// Prints text on standard output; a reader that has gone is not an error.
+/// Prints text on standard output. A reader that has gone is not an error; what can't be written otherwise ends the
+/// program, since whoever wants it would not know that something is missing.
 pub(crate) fn emit(text: &str) {
-    use std::io::Write as _;
+    use std::io::{ErrorKind, Write as _};
     let mut out = anstream::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            note(&format!("error: standard output cannot be written: {error}"));
+            std::process::exit(1);
+        }
     }
 }
 

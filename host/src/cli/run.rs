@@ -29,7 +29,7 @@ async fn execute(args: Args) -> Result<ExitCode> {
     let name = args.file.file_stem().map_or_else(|| "command".into(), |stem| stem.to_string_lossy().into_owned());
     let mut argv = vec![name.clone()];
     argv.extend(args.args);
-    let mut sandbox = args.granted.sandbox(&name, argv, Arc::new(Terminal))?;
+    let mut sandbox = args.granted.sandbox(&name, argv, Arc::new(Terminal));
     sandbox.inherit_stdio = true;
     let program = engine.program(&component, sandbox)?;
     match program.run().await {

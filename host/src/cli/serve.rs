@@ -40,7 +40,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
         );
     }
     let name: AppName = "app".parse()?;
-    let sandbox = args.granted.sandbox(name.as_ref(), Vec::new(), Arc::new(Terminal))?;
+    let sandbox = args.granted.sandbox(name.as_ref(), Vec::new(), Arc::new(Terminal));
     let program = engine.program(&component, sandbox)?;
     let first = program.start().await.context("the component cannot be started")?;
     let most = program.sandbox().limits.instances_max;

@@ -5,6 +5,7 @@ use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Instant,
 };
 
 use anyhow::{Context, Result};
@@ -82,8 +83,11 @@ async fn serve(config: Config) -> Result<ExitCode> {
     };
     say_ready(&platform)?;
     signals.next().await;
+    let told = Instant::now();
     tokio::spawn(async move {
-        signals.next().await;
+        while told.elapsed() < limits::STOP_AGAIN_AFTER {
+            signals.next().await;
+        }
         tracing::warn!("told to stop a second time: ending at once");
         std::process::exit(1);
     });

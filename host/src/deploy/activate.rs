@@ -83,9 +83,10 @@ impl Deployer {
         let Content { manifest, config, number } = content;
         let folders = self.folders(entry, manifest).await?;
         let variables = self.variables(entry, manifest, config)?;
-        let mut env = variables.clone();
-        env.push(("ISOPOD_APP".to_owned(), entry.name.to_string()));
-        env.push(("ISOPOD_RELEASE".to_owned(), number.to_string()));
+        // What the host says of itself is not for a config var to say.
+        let own = [("ISOPOD_APP", entry.name.to_string()), ("ISOPOD_RELEASE", number.to_string())];
+        let of_others = variables.iter().filter(|(name, _)| own.iter().all(|(own, _)| name != own)).cloned();
+        let env = of_others.chain(own.iter().map(|(name, value)| ((*name).to_owned(), value.clone()))).collect();
         let keyvalue = manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.0.parts.store.kv(), &entry.name));
         let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&entry.log), *number));
         Ok(Sandbox {

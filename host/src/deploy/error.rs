@@ -113,6 +113,7 @@ impl Failure {
             Self::Rejected(rejected) => rejected.code(),
             Self::SdkTooOld { .. } => "sdk-too-old",
             Self::Formation(_) | Self::OnlyACommand => "invalid-formation",
+            Self::Start(Fault::NoRoom { .. }) => "no-room",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
             Self::StoppedForGood { .. } => "stopped-for-good",
@@ -140,6 +141,11 @@ impl Failure {
             | Self::Store(_)
             | Self::Internal(_) => false,
         }
+    }
+
+    /// Whether the host had no room for another instance, which says nothing of the release.
+    pub(super) fn is_of_no_room(&self) -> bool {
+        matches!(self, Self::Start(Fault::NoRoom { .. }))
     }
 
     /// Whether it is the host's disk that failed, for lack of room.

@@ -13,6 +13,7 @@ impl Deployer {
             tokio::time::sleep(limits::FREEZE_LOOK.min(after / 2)).await;
             let now = Instant::now();
             for entry in self.apps(None, usize::MAX) {
+                entry.traffic.forget_visited(now, after);
                 let Some(running) = entry.traffic.awake() else { continue };
                 if running.idle_for(now) >= after && entry.traffic.freeze() {
                     tracing::debug!(app = %entry.name, "an app that nobody asked for is frozen");

@@ -157,17 +157,19 @@ impl Deployer {
     /// Stops an app: new requests are refused at once, accepted ones are finished.
     pub(crate) async fn stop(&self, name: &AppName, by: &str) -> Result<Arc<Entry>, DeployError> {
         let entry = self.app(name)?;
+        // Whoever is about to bring a release into service has done so, or sees that it is not wanted.
+        let _alone = entry.commit.lock().await;
         self.intend(&entry, Intended::Stopped).await?;
         if entry.step(AppEvent::Stop, "asked for").is_err() {
             // It is stopped already.
-            return Ok(entry);
+            return Ok(Arc::clone(&entry));
         }
         self.unschedule(&entry.name);
         if let Some(serving) = entry.traffic.set_stopped("the app is stopped") {
             self.in_background(async move { serving.wind_down().await });
         }
         self.record(&entry, "app-stopped", "stopped: asked for".to_owned(), json!({ "by": by })).await;
-        Ok(entry)
+        Ok(Arc::clone(&entry))
     }
 
     async fn intend(&self, entry: &Entry, intended: Intended) -> Result<(), DeployError> {
@@ -187,6 +189,8 @@ impl Deployer {
         self.unschedule(name);
         self.0.parts.directory.remove(name);
         let _turn = entry.turn.lock().await;
+        // Whoever had the turn may have brought a release into service meanwhile.
+        let serving = entry.traffic.set_stopped("the app is deleted").or(serving);
         if let Some(serving) = serving
             && tokio::time::timeout(limits::DRAIN_TIME, serving.drained()).await.is_err()
         {
@@ -234,16 +238,23 @@ impl Deployer {
             () = entry.gone.cancelled() => return,
             () = self.0.abandon.cancelled() => return,
         };
-        if entry.facts().state != AppState::Starting {
-            return;
-        }
+        let before = match &brought {
+            Ok(running) => self.to_watch_again(entry, running, release).await,
+            Err(_) => None,
+        };
         let _alone = entry.commit.lock().await;
-        if entry.facts().state != AppState::Starting {
-            return;
+        {
+            let facts = entry.facts();
+            if facts.state != AppState::Starting || facts.deleted {
+                return;
+            }
         }
         match brought {
             Ok(running) => {
-                self.watch_again(entry, &running, release).await;
+                if let Some(before) = before {
+                    before.keep(&self.0.troubles);
+                    entry.earlier().push(before);
+                }
                 self.put_in_service(entry, Arc::new(running));
                 settle(entry, AppEvent::Serving, &format!("{release} serves"));
                 self.refresh_from(entry, release).await;
@@ -263,21 +274,23 @@ impl Deployer {
     }
 
     /// A stop, or a crash of the host, right after a swap does not end the watch over the new release: it is watched anew,
-    /// beside the last good one.
-    async fn watch_again(&self, entry: &Arc<Entry>, running: &dispatch::Running, number: ReleaseNumber) {
-        let Ok(Some(release)) = self.0.parts.store.release(&entry.name, number).await else { return };
+    /// beside the last good one, which this is.
+    async fn to_watch_again(
+        &self,
+        entry: &Arc<Entry>,
+        running: &dispatch::Running,
+        number: ReleaseNumber,
+    ) -> Option<Arc<dispatch::Running>> {
+        let release = self.0.parts.store.release(&entry.name, number).await.ok()??;
         // Whichever way the clock was set meanwhile.
         if Timestamp::now().duration_since(release.updated_at).unsigned_abs() >= limits::RELEASE_FRESH {
-            return;
+            return None;
         }
         running.mark_fresh();
         if entry.facts().app_type == AppType::Dev {
-            return;
+            return None;
         }
-        if let Some((_, good)) = self.last_good(entry, number).await {
-            good.keep(&self.0.troubles);
-            entry.earlier().push(good);
-        }
+        self.last_good(entry, number).await.map(|(_, good)| good)
     }
 
     /// Makes a stored release ready to serve, as it was made.
@@ -297,8 +310,16 @@ impl Deployer {
         let formation = verify::formation_of(&manifest, &info.entries)?;
         let content = activate::Content { manifest: &manifest, config: &release.config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
-        activate::start_all(entry.traffic.share(), &mut planned, manifest.isolation).await?;
-        activate::check_all(entry.traffic.share(), &mut planned).await?;
+        let share = entry.traffic.share();
+        let started = match activate::start_all(share, &mut planned, manifest.isolation).await {
+            Ok(_) => activate::check_all(share, &mut planned).await,
+            Err(failure) => Err(failure),
+        };
+        match started {
+            // Room comes and goes. The release was well when it was made, and starts its instances once there is some.
+            Err(failure) if failure.is_of_no_room() => planned.iter_mut().for_each(|planned| planned.warm.clear()),
+            other => other?,
+        }
         Ok(dispatch::Running::new(
             Some(number),
             program,

@@ -20,13 +20,14 @@ impl Deployer {
         for schedule in self.0.parts.store.schedules().await? {
             fired.entry(schedule.app).or_default().push((schedule.process, schedule.last_fired_at));
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut asleep) = (Vec::new(), 0);
         for row in self.stored_apps().await? {
             let wanted = row.intended == Intended::Running && row.release.is_some();
             let stopped = row.intended == Intended::Stopped;
             let entry = self.enter(row);
             entry.facts().fired.extend(fired.remove(&entry.name).unwrap_or_default());
             if wanted && self.stays_cold(&entry).await? {
+                asleep += 1;
                 continue;
             }
             if wanted {
@@ -39,7 +40,7 @@ impl Deployer {
         }
         let known: Vec<_> = self.apps(None, usize::MAX).iter().map(|entry| Arc::clone(&entry.traffic)).collect();
         self.0.parts.directory.put(&known);
-        Ok(Restored { deployer: self.clone(), entries })
+        Ok(Restored { deployer: self.clone(), entries, asleep })
     }
 
     /// Leaves an app cold whose release has nothing to do until somebody asks for it, so that starting the host takes no
@@ -152,6 +153,8 @@ impl Deployer {
 pub(crate) struct Restored {
     deployer: Deployer,
     entries: Vec<Arc<Entry>>,
+    /// How many are known and start when somebody asks for them.
+    asleep: usize,
 }
 
 impl Restored {
@@ -163,7 +166,8 @@ impl Restored {
             .for_each_concurrent(limits::RESTORE_PARALLEL, |entry| deployer.bring_up(entry))
             .await;
         let duration_ms = begun.elapsed().as_millis();
-        tracing::info!(apps = self.entries.len(), duration_ms, "the apps are brought back");
+        let (started, asleep) = (self.entries.len(), self.asleep);
+        tracing::info!(started, asleep, duration_ms, "the apps are brought back; who sleeps starts when asked for");
         deployer.in_background(deployer.clone().keep_tidy());
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{health, pool::Pool};
 use crate::limits;
+use isopod_engine::Fault;
 use isopod_executor::Class;
 use isopod_policy::{Next, ProcessName, ReleaseNumber, Restarts};
 use std::{sync::Arc, time::Duration};
@@ -36,6 +37,11 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
                 Ok(instance) => {
                     pool.add(instance);
                     begun = Instant::now();
+                    continue;
+                }
+                // That says nothing of the app.
+                Err(Fault::NoRoom { .. }) => {
+                    sleep(limits::NO_ROOM_PAUSE).await;
                     continue;
                 }
                 Err(fault) => format!("an instance did not start: {fault}"),

@@ -35,6 +35,7 @@ use isopod_policy::{AppName, Cores, InstanceId, ReleaseNumber};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use visit::Visited;
 
@@ -229,6 +230,11 @@ impl App {
         self.visited.forget_all();
         self.share.rest();
         Arc::ptr_eq(&replaced, &before)
+    }
+
+    /// Lets go of releases that were reached by their own URLs, and are so no longer.
+    pub(crate) fn forget_visited(&self, now: Instant, after: Duration) {
+        self.visited.forget_idle(now, after);
     }
 
     fn thaw(&self) -> Availability {

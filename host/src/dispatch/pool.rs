@@ -249,15 +249,17 @@ impl Pool {
         Some(lease)
     }
 
-    /// The right to run one job in the place of this instance; none if there is no such place.
+    /// The right to run one job in the place of this instance, once the app has a core for it; none if there is no such
+    /// place.
     pub(super) async fn lease_of(self: &Arc<Self>, id: &InstanceId, bytes: u64) -> Option<Result<Lease, QueueFull>> {
         let (class, begun) = (Class::Pull, Instant::now());
         let turn = {
             let mut state = self.lock();
             let (index, _) = state.places.iter().find(|(_, place)| place.id == *id)?;
-            if let Some(at) = state.free.iter().position(|&free| free == index) {
+            if let Some(at) = state.free.iter().position(|&free| free == index)
+                && self.take_core(&state, class)
+            {
                 state.free.remove(at);
-                self.share.take_any_core(class);
                 return Some(Ok(self.take(&mut state, index, class, begun)));
             }
             match self.wait(&mut state.places[index].waiting, class, bytes, begun) {
@@ -265,6 +267,8 @@ impl Pool {
                 Err(full) => return Some(Err(full)),
             }
         };
+        // As above.
+        self.let_in();
         Some(self.turn(turn, class).await)
     }
 
@@ -281,22 +285,44 @@ impl Pool {
 
     /// Lets in those who wait, as far as there are cores for them: after there have become more of these.
     pub(super) fn let_in(self: &Arc<Self>) {
-        let mut unwanted = Vec::new();
-        let mut state = self.lock();
         for class in CLASSES {
-            while !state.queues[at(class)].is_empty() && self.take_core(&state, class) {
-                let Some((turn, begun)) = state.queues[at(class)].next(&self.share, class) else {
-                    self.share.give_core_back(class);
-                    break;
-                };
-                let index = state.any_free(&self.process);
-                let lease = self.take(&mut state, index, class, begun);
-                unwanted.extend(turn.send(lease).err().map(Lease::unused));
-            }
+            while self.let_one_in(class) {}
         }
+    }
+
+    /// Lets in the one who has waited longest; false if there is none, or no core.
+    pub(super) fn let_one_in(self: &Arc<Self>, class: Class) -> bool {
+        let mut state = self.lock();
+        let Some((_, place)) = state.oldest(class) else { return false };
+        if !self.take_core(&state, class) {
+            return false;
+        }
+        let waiting = match place {
+            Some(index) => &mut state.places[index].waiting,
+            None => &mut state.queues[at(class)],
+        };
+        let Some((turn, begun)) = waiting.next(&self.share, class) else {
+            self.share.give_core_back(class);
+            // All of them have left.
+            return true;
+        };
+        let index = match place {
+            Some(index) => {
+                state.free.retain(|&free| free != index);
+                index
+            }
+            None => state.any_free(&self.process),
+        };
+        let lease = self.take(&mut state, index, class, begun);
         drop(state);
-        // Each gives its place back, for which it needs the lock.
-        drop(unwanted);
+        // One that nobody wants any more gives its place back, for which it needs the lock.
+        drop(turn.send(lease).err().map(Lease::unused));
+        true
+    }
+
+    /// Since when the one who has waited longest does so, of those for whom there is a place.
+    pub(super) fn oldest(&self, class: Class) -> Option<Instant> {
+        self.lock().oldest(class).map(|(since, _)| since)
     }
 
     /// Ends an instance after what it is doing; a new one takes its place and its id. False if there is none.
@@ -345,13 +371,13 @@ impl Pool {
     /// Whether a job runs or waits.
     pub(super) fn is_busy(&self) -> bool {
         let state = self.lock();
-        state.busy != [0; 2] || state.queues.iter().any(|queue| queue.waiting() > 0)
+        state.busy != [0; 2] || CLASSES.into_iter().any(|class| state.waiting(class) > 0)
     }
 
     /// What it is doing in one class.
     pub(super) fn load(&self, class: Class) -> Load {
         let state = self.lock();
-        Load { cores: self.scale.max, active: state.busy[at(class)], waiting: state.queues[at(class)].waiting() }
+        Load { cores: self.scale.max, active: state.busy[at(class)], waiting: state.waiting(class) }
     }
 
     /// Ends instances that the load of the last minute had no need of, and tells how its size has changed since it last
@@ -381,7 +407,7 @@ impl Pool {
             return None;
         }
         (state.told, state.told_at) = (live, Some(now));
-        let (process, waiting) = (self.process.clone(), state.queues.iter().map(Queue::waiting).sum());
+        let (process, waiting) = (self.process.clone(), CLASSES.into_iter().map(|class| state.waiting(class)).sum());
         Some(Rescaled { process, scale: self.scale, from, to: live, peak: state.peaks.highest(), waiting })
     }
 
@@ -456,14 +482,11 @@ impl Pool {
     /// Gives a place to who is next, or makes it free. A lease that nobody wanted any more comes back to the caller, who
     /// drops it without the lock.
     fn hand_on(self: &Arc<Self>, state: &mut State, index: usize) -> Option<Lease> {
-        // Whoever asked for this very place comes first, since no other will do.
-        let wanted = state.places[index].waiting.next(&self.share, Class::Pull);
-        let mut next = wanted.map(|(turn, begun)| (turn, begun, Class::Pull));
-        if next.is_some() {
-            self.share.take_any_core(Class::Pull);
-        }
+        let mut next = None;
         for class in CLASSES {
-            if next.is_none() && !state.queues[at(class)].is_empty() && self.take_core(state, class) {
+            // Where others of the app wait too, the core goes to who has waited longest.
+            let is_alone = self.share.waiting(class) == state.queues[at(class)].len() as usize;
+            if next.is_none() && is_alone && !state.queues[at(class)].is_empty() && self.take_core(state, class) {
                 next = state.queues[at(class)].next(&self.share, class).map(|(turn, begun)| (turn, begun, class));
                 if next.is_none() {
                     self.share.give_core_back(class);
@@ -517,6 +540,21 @@ impl State {
         }
     }
 
+    /// How many jobs of a class wait, for any place or for one.
+    fn waiting(&self, class: Class) -> u32 {
+        let of_places = self.places.iter().filter(|_| class == Class::Pull).map(|(_, place)| place.waiting.waiting());
+        self.queues[at(class)].waiting() + of_places.sum::<u32>()
+    }
+
+    /// Since when the one who has waited longest does so, and for which place if only that one will do. Those whose place is
+    /// busy have no turn yet.
+    fn oldest(&self, class: Class) -> Option<(Instant, Option<usize>)> {
+        let any = self.queues[at(class)].oldest().map(|since| (since, None));
+        let of_places = self.places.iter().filter(|(_, place)| class == Class::Pull && !place.is_busy);
+        let of_places = of_places.filter_map(|(index, place)| Some((place.waiting.oldest()?, Some(index))));
+        of_places.chain(any).min_by_key(|(since, _)| *since)
+    }
+
     /// How many places have an instance or a job.
     fn live(&self) -> u32 {
         let idle = self.free.iter().filter(|&&index| self.places[index].instance.is_some()).count();
@@ -525,7 +563,8 @@ impl State {
 
     /// Takes out the place of the instance that has had nothing to do for the longest time.
     fn end_one_idle(&mut self) -> Option<Place> {
-        let at = self.free.iter().position(|&index| self.places[index].instance.is_some())?;
+        let is_spare = |place: &Place| place.instance.is_some() && place.waiting.is_empty();
+        let at = self.free.iter().position(|&index| is_spare(&self.places[index]))?;
         self.free.remove(at).map(|index| self.places.remove(index))
     }
 }

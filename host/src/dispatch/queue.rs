@@ -64,6 +64,11 @@ impl Queue {
         None
     }
 
+    /// Since when the first one waits.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.jobs.front().map(|job| job.begun)
+    }
+
     /// How many still wait.
     pub(super) fn waiting(&self) -> u32 {
         let waiting = self.jobs.iter().filter(|job| !job.turn.is_closed()).count();

@@ -149,7 +149,7 @@ impl Share {
         self.busy[at(class)].try_update(Ordering::SeqCst, Ordering::Relaxed, one_more).is_ok()
     }
 
-    /// Takes a core though none may be free: for who asked for one very instance.
+    /// Takes a core though none may be free: for a look at an instance's health.
     pub(super) fn take_any_core(&self, class: Class) {
         self.busy[at(class)].fetch_add(1, Ordering::SeqCst);
     }
@@ -166,13 +166,30 @@ impl Share {
         self.waiting[at(class)].fetch_sub(jobs, Ordering::SeqCst);
     }
 
-    /// Lets in jobs that wait in any pool of the app, after a core was given back. Nothing is looked at where none waits.
+    /// How many jobs wait, in all pools of the app.
+    pub(super) fn waiting(&self, class: Class) -> usize {
+        self.waiting[at(class)].load(Ordering::SeqCst)
+    }
+
+    /// Lets in jobs that wait in any pool of the app, after a core was given back: who has waited longest comes first, so
+    /// that no release and no process type keeps the others waiting. Nothing is looked at where none waits.
     pub(super) fn let_in(&self, class: Class) {
-        if self.waiting[at(class)].load(Ordering::SeqCst) == 0 {
+        if self.waiting(class) == 0 {
             return;
         }
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.let_in());
+        let mut pools: Vec<_> = pools.iter().filter_map(Weak::upgrade).collect();
+        while let Some((at, _)) = pools
+            .iter()
+            .enumerate()
+            .filter_map(|(at, pool)| Some((at, pool.oldest(class)?)))
+            .min_by_key(|(_, since)| *since)
+        {
+            // A pool with as many at work as it may have leaves the core to the others.
+            if !pools[at].let_one_in(class) {
+                pools.swap_remove(at);
+            }
+        }
     }
 
     pub(super) fn machine(&self) -> &Machine {

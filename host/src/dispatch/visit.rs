@@ -4,7 +4,10 @@
 use super::{App, Availability, Directory, Running};
 use crate::limits;
 use isopod_policy::{AppName, ReleaseNumber};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Somebody wants a release that does not serve. The answer says why it can't be had.
@@ -58,6 +61,11 @@ impl Visited {
 
     pub(super) fn forget_all(&self) {
         self.lock().clear();
+    }
+
+    /// Lets go of those that nobody has visited for so long.
+    pub(super) fn forget_idle(&self, now: Instant, after: Duration) {
+        self.lock().retain(|running| running.idle_for(now) < after);
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Running>> {

@@ -3,7 +3,7 @@
 #![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 
 use super::{
-    AccessLine, Shared, build_page, page, problem_page,
+    AccessLine, AccessLog, Shared, build_page, page, problem_page,
     route::{Route, is_domain, route},
 };
 use crate::{
@@ -28,7 +28,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     net::TcpStream,
@@ -131,7 +131,7 @@ impl Shared {
                 )));
             }
             Route::Elsewhere => {
-                return Err(unknown(format!("`{host}` is not below the domain `{}`", self.config.domain)));
+                return Err(unknown(format!("`{host}` is not of the form APP.{}", self.config.domain)));
             }
         };
         let found = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -155,6 +155,18 @@ impl Shared {
             return page;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
+        let line = AccessLine {
+            app: app.name(),
+            release: None,
+            request_id: id,
+            method: &method,
+            path: uri.path(),
+            status: client_gone(),
+            duration: Duration::ZERO,
+            bytes: None,
+            fault: None,
+        };
+        let unanswered = Unanswered { access: &*self.access, line, started };
         let for_a_person = page::is_for_a_person(&request);
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
@@ -172,19 +184,34 @@ impl Shared {
             Ok(response) => (response, None),
             Err((problem, fault)) => (render(&problem.app(app.name()), id, for_a_person), fault),
         };
-        self.access.request(AccessLine {
-            app: app.name(),
-            release,
-            request_id: id,
-            method: &method,
-            path: uri.path(),
-            status: response.status(),
-            duration: started.elapsed(),
-            bytes: response.body().size_hint().exact(),
-            fault,
-        });
+        let (status, bytes) = (response.status(), response.body().size_hint().exact());
+        unanswered.answered(AccessLine { release, status, bytes, fault, ..line });
         response
     }
+}
+
+/// A request that is being answered. It is recorded too if its client does not wait for the answer.
+struct Unanswered<'a> {
+    access: &'a dyn AccessLog,
+    line: AccessLine<'a>,
+    started: Instant,
+}
+
+impl<'a> Unanswered<'a> {
+    fn answered(mut self, line: AccessLine<'a>) {
+        self.line = line;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.access.request(AccessLine { duration: self.started.elapsed(), ..self.line });
+    }
+}
+
+/// What servers commonly record of a request whose client has closed the connection. Nobody is answered with it.
+fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT)
 }
 
 /// Which part of an app a request is for.

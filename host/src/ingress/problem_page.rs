@@ -2,7 +2,7 @@
 
 use super::page;
 use crate::problem::Problem;
-use http::Response;
+use http::{Response, header};
 use isopod_engine::ReplyBody;
 use isopod_policy::RequestId;
 
@@ -14,5 +14,10 @@ pub(super) fn page(problem: &Problem, id: RequestId) -> Response<ReplyBody> {
         ("hint", problem.hint.as_deref().unwrap_or_default()),
         ("request_id", id.as_str()),
     ];
-    page::answer(problem.status, page::fill(include_str!("problem_page.html"), &texts))
+    let mut answer = page::answer(problem.status, page::fill(include_str!("problem_page.html"), &texts));
+    // A page that is to be looked at again looks again by itself.
+    if let Some((_, seconds)) = problem.headers.iter().find(|(name, _)| name == header::RETRY_AFTER) {
+        answer.headers_mut().insert(header::REFRESH, seconds.clone());
+    }
+    answer
 }

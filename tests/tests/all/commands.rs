@@ -127,6 +127,7 @@ fn what_cannot_be_run_is_told_with_what_to_do() {
     says(&["run", &path(text.path())], 1, &["not WebAssembly"]);
     says(&["run", &path(&hello)], 1, &["no command", "isopod serve"]);
     says(&["serve", &path(&command)], 1, &["isopod run"]);
-    says(&["run", "--dir", "/nowhere::/x", &path(&command)], 1, &["/nowhere"]);
+    says(&["run", "--dir", "/nowhere::/x", &path(&command)], 2, &["/nowhere"]);
+    says(&["run", "/dev/zero"], 1, &["/dev/zero", "no plain file"]);
     says(&["serve", "--bogus"], 2, &["--bogus"]);
 }

@@ -208,3 +208,48 @@ fn an_app_never_uses_more_than_its_cores() {
         Queue::BOTH.iter().all(|queue| metrics[queue.name()]["active_cores"] == 0).then_some(())
     });
 }
+
+/// F2: whoever asks for one very instance waits for a core as everybody else.
+#[test]
+fn the_urls_of_instances_do_not_go_past_the_cores() {
+    let host = Host::start();
+    host.create("greedy", "production");
+    let manifest =
+        "name = \"greedy\"\n[processes.web]\nentry = \"http\"\nmin = 2\n[limits]\nrequest_timeout = \"10m\"\n";
+    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    host.set_cores("greedy", &json!({ "pull": 1 })).expect(200);
+    let urls: Vec<_> = host.running_ids("greedy", "web", 2).into_iter().map(|id| format!("{id}--greedy")).collect();
+    let held = host.hold("greedy");
+    let mut waiting: Vec<_> = urls.iter().map(|url| host.begin(url, Ask::get("/ok"))).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 2);
+    held.let_go();
+    for wire in &mut waiting {
+        assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok");
+    }
+    host.until_queue("greedy", Queue::Pull, 0, 0);
+}
+
+/// A release that is reached by its own URL keeps nobody else of its app waiting: the core goes to who came first.
+#[test]
+fn the_releases_of_an_app_share_its_cores_in_turn() {
+    let host = Host::start();
+    host.create("greedy", "staging");
+    let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[limits]\nrequest_timeout = \"10m\"\n";
+    for _ in 0..2 {
+        host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    }
+    host.set_cores("greedy", &json!({ "pull": 1 })).expect(200);
+    host.get("v1--greedy", "/ok").expect(200);
+    let held = host.hold("greedy");
+    let asked = [("v1--greedy", "first"), ("greedy", "second"), ("v1--greedy", "third"), ("greedy", "fourth")];
+    let mut waiting = Vec::new();
+    for (at, (to, text)) in asked.iter().enumerate() {
+        waiting.push(host.begin(to, Ask::get(format!("/log-line?text={text}"))));
+        host.until_queue("greedy", Queue::Pull, 1, at as u64 + 1);
+    }
+    held.let_go();
+    waiting.iter_mut().for_each(|wire| drop(wire.answer().expect("an answer").expect(200)));
+    let written: Vec<_> = host.log("greedy").into_iter().filter(|line| line["stream"] == "stdout").collect();
+    let written: Vec<_> = written.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert_eq!(written, ["first", "second", "third", "fourth"]);
+}

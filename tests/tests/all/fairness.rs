@@ -147,6 +147,23 @@ fn more_apps_than_places_for_instances_take_turns() {
     assert_eq!(host.api(Ask::get("/v1/status")).expect(200).json()["status"], json!("up"));
 }
 
+/// That there is no room for it now is no fault of an app: it is not in error, and is served when there is some.
+#[test]
+fn an_app_that_finds_no_room_after_a_start_of_the_host_is_served_later() {
+    let host = Host::start_with("", "instances_max = 2\n");
+    let apps = ["one", "two", "three"];
+    for app in apps {
+        let manifest = format!("name = \"{app}\"\ntype = \"staging\"\n[processes.web]\nentry = \"http\"\n");
+        host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
+    }
+    let host = host.restart();
+    let held = ["one", "two"].map(|app| host.hold(app));
+    host.get("three", "/ok").problem_of("three", 503, "no-room");
+    assert_eq!(host.state("three"), "running");
+    held.into_iter().for_each(|held| held.let_go());
+    wait_for("a place", || (host.get("three", "/ok").status == 200).then_some(()));
+}
+
 /// A6: the others can't fill the machine so far that a production app finds no place.
 #[test]
 fn a_tenth_of_the_places_is_kept_for_production_apps() {
@@ -154,7 +171,7 @@ fn a_tenth_of_the_places_is_kept_for_production_apps() {
     let crowd = "name = \"crowd\"\ntype = \"staging\"\n[processes.web]\nentry = \"http\"\nmin = 9\nmax = 9\n";
     host.deploy("crowd", Bundle::archive(crowd, &guest("hello")));
     let (code, reason) = host.deploy_in_vain("late", &Bundle::component(guest("hello")));
-    assert!(code == "start-failed" && reason.contains("9 places for instances"), "{code}: {reason}");
+    assert!(code == "no-room" && reason.contains("9 places for instances"), "{code}: {reason}");
     host.create("shop", "production");
     host.deploy("shop", Bundle::component(guest("hello")));
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");

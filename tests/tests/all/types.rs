@@ -264,3 +264,26 @@ fn what_is_so_already_can_be_asked_for_again() {
     let stops = host.activity("shop").iter().filter(|entry| entry["kind"] == "app-stopped").count();
     assert_eq!(stops, 1, "what changes nothing is no change");
 }
+
+/// B1: whichever of the two comes last is what the app does.
+#[test]
+fn an_app_that_is_stopped_while_it_starts_serves_no_more() {
+    let host = Host::start();
+    host.create("shop", "production");
+    host.deploy("shop", Bundle::component(guest("hello")));
+    for round in 0..20 {
+        host.stop_app("shop");
+        host.api(Ask::post("/v1/apps/shop/start")).expect(202);
+        if round % 2 == 0 {
+            // Somewhere between the first step of the start and its last.
+            (0..round).for_each(|_| drop(host.state("shop")));
+        }
+        host.api(Ask::post("/v1/apps/shop/stop")).expect(202);
+        host.until_state("shop", "stopped");
+        wait_for("the end of its instances", || host.instances("shop").is_empty().then_some(()));
+        host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
+        host.api(Ask::post("/v1/apps/shop/start")).expect(202);
+        host.until_state("shop", "running");
+        assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+    }
+}
