@@ -26,6 +26,7 @@ mod measured;
 mod model;
 mod outbound;
 mod pages;
+mod projects;
 mod protocol;
 mod pushes;
 mod queues;
