@@ -37,7 +37,7 @@ pub const SNAPSHOT_CLOCK_AHEAD: Duration = Duration::from_secs(3600);
 /// Length of one epoch: how often running guests are asked whether they should give way.
 pub const EPOCH: Duration = Duration::from_millis(1);
 
-/// Live instances over all apps, for each of the two engines. Past it a start is refused with [`crate::Fault::NoRoom`].
+/// Live instances over all apps. Past it a start is refused with [`crate::Fault::NoRoom`].
 pub const INSTANCES_MAX: u32 = 1_000;
 
 /// The part of the guests' memory, and of the places for instances, that only apps with

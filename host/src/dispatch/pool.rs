@@ -292,6 +292,9 @@ impl Pool {
 
     /// Lets in the one who has waited longest; false if there is none, or no core.
     pub(super) fn let_one_in(self: &Arc<Self>, class: Class) -> bool {
+        if !self.share.has_core(class) {
+            return false;
+        }
         let mut state = self.lock();
         let Some((_, place)) = state.oldest(class) else { return false };
         if !self.take_core(&state, class) {

@@ -142,6 +142,11 @@ impl Share {
         }
     }
 
+    /// Whether a core is free. Whoever makes one free looks for those who wait for it, so that none is missed.
+    pub(super) fn has_core(&self, class: Class) -> bool {
+        self.busy[at(class)].load(Ordering::SeqCst) < self.cores(class)
+    }
+
     /// Takes a core, if one is free.
     pub(super) fn take_core(&self, class: Class) -> bool {
         let cores = self.cores(class);
@@ -172,9 +177,10 @@ impl Share {
     }
 
     /// Lets in jobs that wait in any pool of the app, after a core was given back: who has waited longest comes first, so
-    /// that no release and no process type keeps the others waiting. Nothing is looked at where none waits.
+    /// that no release and no process type keeps the others waiting. Nothing is looked at where none waits, or the core was
+    /// handed on already.
     pub(super) fn let_in(&self, class: Class) {
-        if self.waiting(class) == 0 {
+        if self.waiting(class) == 0 || !self.has_core(class) {
             return;
         }
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
