@@ -13,6 +13,12 @@ fn deploy_greedy(host: &Host, app: &str, app_type: &str, instances: u32) {
     host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
 }
 
+/// `greedy` under another name, with one process type for requests and this after it.
+fn deploy_web(host: &Host, app: &str, more: &str) {
+    let manifest = format!("name = \"{app}\"\n[processes.web]\nentry = \"http\"\n{more}");
+    host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
+}
+
 /// Clients that make an app's guests use the CPU, a while for each request.
 fn spin(host: &Host, app: &str, clients: usize) -> Load {
     Load::of(host.listen, &host.to_app(app, Ask::get("/spin?ms=30")), clients, |text| text == "ok")
@@ -152,10 +158,7 @@ fn more_apps_than_places_for_instances_take_turns() {
 fn an_app_that_finds_no_room_after_a_start_of_the_host_is_served_later() {
     let host = Host::start_with("", "instances_max = 2\n");
     let apps = ["one", "two", "three"];
-    for app in apps {
-        let manifest = format!("name = \"{app}\"\ntype = \"staging\"\n[processes.web]\nentry = \"http\"\n");
-        host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
-    }
+    apps.iter().for_each(|app| deploy_web(&host, app, ""));
     let host = host.restart();
     let held = ["one", "two"].map(|app| host.hold(app));
     host.get("three", "/ok").problem_of("three", 503, "no-room");
@@ -182,10 +185,7 @@ fn a_tenth_of_the_places_is_kept_for_production_apps() {
 #[test]
 fn who_finds_all_places_busy_is_told_to_come_again() {
     let host = Host::start_with("", "instances_max = 2\n");
-    for app in ["one", "two"] {
-        let manifest = format!("name = \"{app}\"\n[processes.web]\nentry = \"http\"\n");
-        host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
-    }
+    ["one", "two"].iter().for_each(|app| deploy_web(&host, app, ""));
     host.deploy("three", Bundle::component(guest("hello")));
     let held = ["one", "two"].map(|app| host.hold(app));
     let refused = host.get("three", "/");
@@ -200,10 +200,7 @@ fn who_finds_all_places_busy_is_told_to_come_again() {
 fn memory_that_idle_instances_hold_goes_to_who_needs_it() {
     let host = Host::start_with("", "memory_max = \"128MiB\"\n");
     let apps = ["one", "two", "three"];
-    for app in apps {
-        let manifest = format!("name = \"{app}\"\n[processes.web]\nentry = \"http\"\n[limits]\nmemory = \"96MiB\"\n");
-        host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
-    }
+    apps.iter().for_each(|app| deploy_web(&host, app, "[limits]\nmemory = \"96MiB\"\n"));
     for app in apps {
         wait_for(&format!("memory for {app}"), || {
             let answer = host.get(app, "/allocate?mib=32");
