@@ -36,8 +36,8 @@ pub(super) struct InstanceView {
 }
 
 impl InstanceView {
-    fn of(app: &str, release: Option<ReleaseNumber>, instance: SeenInstance, urls: &Urls) -> Self {
-        let SeenInstance { process, seen } = instance;
+    fn of(app: &str, instance: SeenInstance, urls: &Urls) -> Self {
+        let SeenInstance { release, process, seen } = instance;
         let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             url: urls.of(&format!("{}--{app}", seen.id)),
@@ -60,11 +60,8 @@ pub(super) async fn list(
     Path(app): Path<String>,
 ) -> Result<axum::Json<List<InstanceView>>, Error> {
     let entry = api.deployer.app(&app_name(&app)?)?;
-    let mut items: Vec<InstanceView> = Vec::new();
-    for running in entry.traffic.running() {
-        let of = |instance| InstanceView::of(entry.name.as_str(), running.release(), instance, &api.urls);
-        items.extend(running.instances().into_iter().map(of));
-    }
+    let of = |instance| InstanceView::of(entry.name.as_str(), instance, &api.urls);
+    let items = entry.traffic.instances().into_iter().map(of).collect();
     Ok(axum::Json(List { items, next: None }))
 }
 

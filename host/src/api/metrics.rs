@@ -21,12 +21,7 @@ use super::{
     request::{PageParams, Params, app_name},
     sse::{self, News},
 };
-use crate::{
-    deploy::Entry,
-    dispatch::{Latency, Load},
-    limits,
-    observe::machine::Machine,
-};
+use crate::{deploy::Entry, dispatch::Latency, limits, observe::machine::Machine};
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct FollowParams {
@@ -87,23 +82,16 @@ pub(super) struct Top {
 
 impl AppMetrics {
     fn of(entry: &Entry) -> Self {
-        let (running, share) = (entry.traffic.running(), entry.traffic.share());
-        let instances: Vec<_> = running.iter().flat_map(|running| running.instances()).collect();
+        let (instances, share) = (entry.traffic.instances(), entry.traffic.share());
         let (app_type, state) = {
             let facts = entry.facts();
             (facts.app_type, facts.state)
         };
         let queue = |class| {
-            let loads = running.iter().map(|running| running.load(class));
-            let load = loads.fold(Load::default(), |sum, load| Load {
-                cores: sum.cores + load.cores,
-                active: sum.active + load.active,
-                waiting: sum.waiting + load.waiting,
-            });
+            let load = share.load(class);
             let measured = share.measured(class);
             QueueMetrics {
-                // No more than there may be instances; one that sleeps has none to count.
-                cores: if running.is_empty() { share.cores(class) } else { share.cores(class).min(load.cores) },
+                cores: load.cores,
                 active_cores: load.active,
                 buffered: load.waiting,
                 latency_ms: measured.latency.map(LatencyMs::from).unwrap_or_default(),

@@ -243,7 +243,7 @@ async fn well(
 async fn start(share: &Arc<Share>, program: &Program) -> Result<Box<Instance>, Failure> {
     let limit = limits::HEALTH_TIME;
     let (owner, program) = (Arc::clone(share), program.clone());
-    let starting = share.run(Class::Pull, async move { owner.start(&program).await });
+    let starting = share.run(Class::Pull, async move { owner.start_in_place(&program).await });
     let started = tokio::time::timeout(limit, starting).await;
     started.map_or(Err(isopod_engine::Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
 }

@@ -39,8 +39,7 @@ impl Deployer {
     /// Ends an instance after what it is doing; a new one takes its place and its id.
     pub(crate) async fn restart(&self, name: &AppName, id: &InstanceId, by: &str) -> Result<(), DeployError> {
         let entry = self.app(name)?;
-        let restarted = entry.traffic.running().iter().any(|running| running.restart(id));
-        if !restarted {
+        if !entry.traffic.restart(id) {
             return Err(DeployError::UnknownInstance { app: name.clone(), id: id.to_string() });
         }
         let text = format!("{id} is restarted: asked for");

@@ -117,11 +117,44 @@ impl Entry {
 
     /// Takes a step of the app's state machine, for a cause that people read in the app's activity.
     pub(crate) fn step(&self, event: AppEvent, cause: &str) -> Result<AppState, isopod_policy::Refused> {
+        self.step_in(&mut self.facts(), event, cause)
+    }
+
+    /// A release is on its way into service; what the app is now is kept, should that come to nothing.
+    pub(crate) fn begin_deploying(&self, cause: &str) -> Result<AppState, isopod_policy::Refused> {
         let mut facts = self.facts();
+        facts.before_deploy = (facts.state, facts.error_detail.clone());
+        self.step_in(&mut facts, AppEvent::DeployBegins, cause)
+    }
+
+    /// Goes from the state `deploying` back to what the app was before: it serves the release it has, or it is stopped.
+    /// Nobody else's step comes in between.
+    pub(crate) fn step_back(&self, cause: &str) {
+        let mut facts = self.facts();
+        if facts.state != AppState::Deploying {
+            return;
+        }
+        let (before, detail) = facts.before_deploy.clone();
+        let steps: &[AppEvent] = match before {
+            AppState::Running | AppState::Deploying if self.traffic.is_up() => &[AppEvent::Serving],
+            AppState::Error(cause) => &[AppEvent::Failed(cause)],
+            // Whoever was about to start it still waits for the turn, and goes on from there.
+            AppState::Starting => &[AppEvent::Stop, AppEvent::Start],
+            AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
+        };
+        for event in steps {
+            // An app that was in error before stays so for its own cause.
+            let cause = detail.as_deref().unwrap_or(cause);
+            if let Err(refused) = self.step_in(&mut facts, *event, cause) {
+                tracing::error!(app = %self.name, %refused, "an app could not go back to its state before a push");
+            }
+        }
+    }
+
+    fn step_in(&self, facts: &mut Facts, event: AppEvent, cause: &str) -> Result<AppState, isopod_policy::Refused> {
         let (before, after) = (facts.state, facts.state.step(event)?);
         facts.state = after;
         facts.error_detail = after.cause().is_some().then(|| cause.to_owned());
-        drop(facts);
         tracing::info!(app = %self.name, from = %before, to = %after, cause, "the app's state changed");
         if before != after {
             let data = json!({ "from": before, "to": after, "error": after.cause(), "cause": cause });

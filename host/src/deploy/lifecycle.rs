@@ -165,8 +165,11 @@ impl Deployer {
             return Ok(Arc::clone(&entry));
         }
         self.unschedule(&entry.name);
-        if let Some(serving) = entry.traffic.set_stopped("the app is stopped") {
-            self.in_background(async move { serving.wind_down().await });
+        let serving = entry.traffic.set_stopped("the app is stopped");
+        // Nothing is watched any more: a start looks anew for what there is to go back to.
+        let earlier = std::mem::take(&mut *entry.earlier());
+        for ending in earlier.into_iter().chain(serving) {
+            self.in_background(async move { ending.wind_down().await });
         }
         self.record(&entry, "app-stopped", "stopped: asked for".to_owned(), json!({ "by": by })).await;
         Ok(Arc::clone(&entry))
@@ -251,11 +254,10 @@ impl Deployer {
         }
         match brought {
             Ok(running) => {
-                if let Some(before) = before {
+                if let Some(before) = &before {
                     before.keep(&self.0.troubles);
-                    entry.earlier().push(before);
                 }
-                self.put_in_service(entry, Arc::new(running));
+                self.put_in_service(entry, Arc::new(running), before);
                 settle(entry, AppEvent::Serving, &format!("{release} serves"));
                 self.refresh_from(entry, release).await;
             }

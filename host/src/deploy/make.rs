@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::future::{BoxFuture, join_all};
-use isopod_policy::{AppEvent, AppState, ConfigVars, Manifest, ReleaseEvent, ReleaseNumber};
+use isopod_policy::{AppEvent, ConfigVars, Manifest, ReleaseEvent, ReleaseNumber};
 use isopod_store::{Control, Digest, Intended, NewActivity, NewRelease, Reason, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ impl Deployer {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &done {
-            back_to_before(&making.entry, given_up);
+            making.entry.step_back(given_up);
             self.start_if_wanted(&making.entry);
             making.failed(failure).await;
         }
@@ -162,7 +162,8 @@ impl Deployer {
         let mut storing = Vec::new();
         making.step(number, ReleaseEvent::Built, &mut storing).await;
         making.push_step(PushEvent::Deploy).await?;
-        begin_deploying(entry, &format!("{number} is brought into service: {cause}"))?;
+        let begun = entry.begin_deploying(&format!("{number} is brought into service: {cause}"));
+        begun.map_err(|refused| Failure::Internal(refused.to_string()))?;
         let content = activate::Content { manifest: &manifest, config: &config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         let started = activate::start_all(entry.traffic.share(), &mut planned, manifest.isolation).await?;
@@ -207,7 +208,7 @@ impl Deployer {
         entry.traffic.set_build_error(None);
         if entry.facts().intended == Intended::Running {
             running.mark_fresh();
-            self.put_in_service(entry, Arc::new(running));
+            self.put_in_service(entry, Arc::new(running), None);
             if let Err(refused) = entry.step(AppEvent::Serving, &format!("{number} serves")) {
                 tracing::error!(app = %entry.name, %refused, "a served app is in a state that does not fit");
             }
@@ -215,7 +216,7 @@ impl Deployer {
             making.say(format!("{number} serves"));
         } else {
             making.say(format!("{number} is made; the app is stopped and stays so until `isopod apps start`"));
-            back_to_before(entry, &format!("{number} is made, and serves once the app is started"));
+            entry.step_back(&format!("{number} is made, and serves once the app is started"));
         }
         // Told last: whoever waits for `completed` finds the new code serving.
         match &making.push {
@@ -247,15 +248,15 @@ impl Deployer {
         Ok(())
     }
 
-    /// Lets a release serve, watched beside the one before. That one waits until the new one has proven well, together
-    /// with those before it that had no time to do so themselves.
-    pub(super) fn put_in_service(&self, entry: &Arc<Entry>, running: Arc<Running>) {
+    /// Lets a release serve, watched beside the one before, which is `last_good` where none serves. That one waits until
+    /// the new one has proven well, together with those before it that had no time to do so themselves.
+    pub(super) fn put_in_service(&self, entry: &Arc<Entry>, running: Arc<Running>, last_good: Option<Arc<Running>>) {
         running.keep(&self.0.troubles);
         entry.facts().serves_http = running.serves_http();
         let before = entry.traffic.install(Arc::clone(&running));
         let (nothing_to_watch, too_many) = {
             let mut earlier = entry.earlier();
-            earlier.extend(before);
+            earlier.extend(before.or(last_good));
             // The oldest one has proven well, so it stays.
             let too_many = (earlier.len() > limits::EARLIER_RELEASES_MAX).then(|| earlier.remove(1));
             (earlier.is_empty(), too_many)
@@ -273,36 +274,5 @@ impl Deployer {
     /// Records what happened to a release, with the numbers behind it.
     pub(super) fn activity_of(&self, entry: &Entry, kind: &str, text: String, data: Value) -> NewActivity {
         NewActivity { app: Some(entry.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
-    }
-}
-
-fn begin_deploying(entry: &Entry, cause: &str) -> Result<(), Failure> {
-    {
-        let mut facts = entry.facts();
-        facts.before_deploy = (facts.state, facts.error_detail.clone());
-    }
-    let stepped = entry.step(AppEvent::DeployBegins, cause);
-    stepped.map(drop).map_err(|refused| Failure::Internal(refused.to_string()))
-}
-
-/// The app is again what it was before: it serves the release it has, or it is stopped.
-fn back_to_before(entry: &Entry, cause: &str) {
-    if entry.facts().state != AppState::Deploying {
-        return;
-    }
-    let (before, detail) = entry.facts().before_deploy.clone();
-    let steps: &[AppEvent] = match before {
-        AppState::Running | AppState::Deploying if entry.traffic.is_up() => &[AppEvent::Serving],
-        AppState::Error(cause) => &[AppEvent::Failed(cause)],
-        // Whoever was about to start it still waits for the turn, and goes on from there.
-        AppState::Starting => &[AppEvent::Stop, AppEvent::Start],
-        AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
-    };
-    for event in steps {
-        // An app that was in error before stays so for its own cause.
-        let cause = detail.as_deref().unwrap_or(cause);
-        if let Err(refused) = entry.step(*event, cause) {
-            tracing::error!(app = %entry.name, %refused, "an app could not go back to its state before a push");
-        }
     }
 }

@@ -33,7 +33,10 @@ use std::{
 use isopod_engine::Engine;
 use isopod_policy::{AppName, Cores, PushId};
 use isopod_store::{Control, NewActivity, Store};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::{
+    sync::{Semaphore, broadcast, mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::push::LivePush;
@@ -95,6 +98,8 @@ struct Shared {
     troubles: mpsc::Sender<dispatch::Trouble>,
     /// The way to whoever records changes of state.
     changes: mpsc::Sender<NewActivity>,
+    /// That one's task, until the host stops.
+    recording: Mutex<Option<JoinHandle<()>>>,
     schedules: Schedules,
     /// What happens to apps, for those who follow.
     news: broadcast::Sender<NewActivity>,
@@ -102,6 +107,8 @@ struct Shared {
     closing: CancellationToken,
     /// Work under way is given up.
     abandon: CancellationToken,
+    /// Nothing changes any more.
+    settled: CancellationToken,
 }
 
 impl Deployer {
@@ -121,15 +128,18 @@ impl Deployer {
             tasks: TaskTracker::new(),
             troubles,
             changes,
+            recording: Mutex::default(),
             schedules: Schedules::default(),
             news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES),
             closing: CancellationToken::new(),
             abandon: CancellationToken::new(),
+            settled: CancellationToken::new(),
             parts,
         }));
         deployer.in_background(deployer.clone().hear_troubles(told));
         deployer.in_background(deployer.clone().receive_visits(visits));
-        deployer.in_background(deployer.clone().record_changes(changed));
+        let recording = tokio::spawn(deployer.clone().record_changes(changed));
+        *deployer.recording() = Some(recording);
         deployer.in_background(deployer.clone().keep_schedules());
         deployer.in_background(deployer.clone().keep_frozen());
         deployer.in_background(deployer.clone().keep_sizes());
@@ -218,6 +228,17 @@ impl Deployer {
                 tracing::warn!("some pushes could not be ended in time; they are marked as failed at the next start");
             }
         }
+        self.0.settled.cancel();
+        let recording = self.recording().take();
+        if let Some(recording) = recording
+            && tokio::time::timeout(limits::FLUSH_TIME, recording).await.is_err()
+        {
+            tracing::warn!("the last changes of state could not be recorded in time");
+        }
+    }
+
+    fn recording(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.0.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn still_open(&self) -> Result<(), DeployError> {
@@ -232,9 +253,15 @@ impl Deployer {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records changes of state, in the order in which they were.
+    /// Records changes of state, in the order in which they were: also those that pushes bring while the host stops.
     async fn record_changes(self, mut changed: mpsc::Receiver<NewActivity>) {
-        while let Some(change) = changed.recv().await {
+        loop {
+            let next = tokio::select! {
+                biased;
+                change = changed.recv() => change,
+                () = self.0.settled.cancelled() => None,
+            };
+            let Some(change) = next else { return };
             if let Err(error) = self.0.parts.store.append_activity(change.clone()).await {
                 tracing::warn!(%error, "a change of state could not be recorded");
             }

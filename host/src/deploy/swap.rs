@@ -32,16 +32,12 @@ impl Deployer {
                 AppType::Staging | AppType::Production => watch(entry, &before, &now).await,
             };
             match watched {
-                Watched::Worse(detail) => {
-                    entry.earlier().pop();
-                    self.go_back(entry, &now, Some(Arc::clone(&before)), "worse-than-before", detail).await;
-                    now = before;
-                }
-                // Whoever watches the release that took over has these too; if none serves, nobody needs them.
-                Watched::Superseded if entry.traffic.awake().is_some() => return,
+                Watched::Worse(detail) => match self.go_back(entry, &now, "worse-than-before", detail).await {
+                    Some(before) => now = before,
+                    None => return,
+                },
                 Watched::Well | Watched::Superseded => {
-                    let done = std::mem::take(&mut *entry.earlier());
-                    for earlier in done {
+                    for earlier in not_needed(entry, &now) {
                         earlier.wind_down().await;
                     }
                     return;
@@ -61,8 +57,10 @@ impl Deployer {
             };
             let detail = format!("process `{}`: {}", trouble.process, trouble.detail);
             if serving.is_fresh() {
-                let before = entry.earlier().pop();
-                self.go_back(&entry, &serving, before, "crash-loop", detail).await;
+                if let Some(now) = self.go_back(&entry, &serving, "crash-loop", detail).await {
+                    let deployer = self.clone();
+                    self.in_background(async move { deployer.hand_over(&entry, now).await });
+                }
                 continue;
             }
             // It ran well for long, so the cause is hardly its own: going back would burn one good release after
@@ -74,26 +72,26 @@ impl Deployer {
         }
     }
 
-    /// Takes a release out of service for good. The app goes back to `before`, or else to its last good release, or
-    /// else it is in error.
+    /// Takes a release out of service for good. The app goes back to the one before, or else to its last good release,
+    /// or else it is in error. Gives the release that serves instead.
     async fn go_back(
         &self,
         entry: &Arc<Entry>,
         bad: &Arc<Running>,
-        before: Option<Arc<Running>>,
         code: &str,
         detail: String,
-    ) {
+    ) -> Option<Arc<Running>> {
         let _alone = entry.commit.lock().await;
         let is_serving = entry.traffic.awake().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
-        let (true, Some(bad_number)) = (is_serving, bad.release()) else { return };
+        let (true, Some(bad_number)) = (is_serving, bad.release()) else { return None };
         let reason = Reason { code: code.to_owned(), detail: detail.clone() };
+        let before = entry.earlier().pop();
         let is_loaded = before.is_none();
         let good = match before {
             Some(before) => Some((before.release(), before)),
             None => self.last_good(entry, bad_number).await,
         };
-        match good {
+        let now = match good {
             Some((Some(good_number), good)) => {
                 // Traffic first: people wait, and what is stored follows within milliseconds.
                 drop(entry.traffic.install(Arc::clone(&good)));
@@ -124,6 +122,7 @@ impl Deployer {
                     }
                 }
                 self.refresh_from(entry, good_number).await;
+                Some(good)
             }
             Some((None, _)) | None => {
                 let text = format!("{bad_number} is stopped, and there is no good release to go back to: {detail}");
@@ -138,9 +137,13 @@ impl Deployer {
                 settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), &detail);
                 let data = json!({ "release": bad_number, "code": code, "detail": detail });
                 self.record(entry, "app-error", text, data).await;
+                None
             }
-        }
-        bad.wind_down().await;
+        };
+        // It may have long work to finish, for which nobody is to wait.
+        let bad = Arc::clone(bad);
+        self.in_background(async move { bad.wind_down().await });
+        now
     }
 
     /// The release that served last before this one and was well, ready to serve.
@@ -179,6 +182,17 @@ enum Watched {
     Worse(String),
     /// Another release took over, or none serves.
     Superseded,
+}
+
+/// The earlier releases of an app that need not serve again, since `now` has proven well or nothing serves. Where another
+/// release took over, whoever watches that one has them.
+fn not_needed(entry: &Entry, now: &Arc<Running>) -> Vec<Arc<Running>> {
+    // Held meanwhile, since a release that takes over comes with those before it.
+    let mut earlier = entry.earlier();
+    match entry.traffic.awake() {
+        Some(serving) if !Arc::ptr_eq(&serving, now) => Vec::new(),
+        Some(_) | None => std::mem::take(&mut *earlier),
+    }
 }
 
 /// Watches a new release beside the one before.

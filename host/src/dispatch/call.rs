@@ -186,7 +186,10 @@ fn report(pool: &Pool, fault: &Fault, request_id: &str) {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
         return;
     }
-    pool.count_failure();
+    // That the host is full says nothing of a release, and must not take it out of service.
+    if !matches!(fault, Fault::NoRoom { .. }) {
+        pool.count_failure();
+    }
     let mut text = fault.to_string();
     for function in fault.backtrace() {
         text.push_str("\n    at ");

@@ -24,7 +24,7 @@ mod visit;
 pub(crate) use call::Refused;
 pub(crate) use keep::Trouble;
 pub(crate) use meter::Latency;
-pub(crate) use pool::{Load, Rescaled, Tally};
+pub(crate) use pool::{Rescaled, Tally};
 pub(crate) use running::{Planned, Running, SeenInstance};
 pub(crate) use share::{Machine, Share};
 pub(crate) use visit::{NoVisit, Visit, Visits};
@@ -134,10 +134,9 @@ impl App {
         &self.share
     }
 
-    /// Gives it other cores; jobs for which there are now more begin at once.
+    /// Gives it other cores.
     pub(crate) fn set_cores(&self, cores: Cores) {
         self.share.set_cores(cores);
-        self.running().iter().for_each(|running| running.let_in());
     }
 
     /// Serves this release from now on. The one before, which is handed back, finishes what it accepted.
@@ -259,14 +258,33 @@ impl App {
         }
     }
 
-    /// What runs of this app: the release that serves, and those that somebody visits by their own URLs.
-    pub(crate) fn running(&self) -> Vec<Arc<Running>> {
-        self.awake().into_iter().chain(self.visited.all()).collect()
+    /// What takes work: the release that serves, and those that somebody visits by their own URLs.
+    fn running(&self) -> impl Iterator<Item = Arc<Running>> {
+        self.awake().into_iter().chain(self.visited.all())
     }
 
-    /// The release that an instance belongs to.
+    /// The release that takes work for an instance.
     pub(crate) fn with_instance(&self, id: &InstanceId) -> Option<Arc<Running>> {
-        self.running().into_iter().find(|running| running.has_instance(id))
+        self.running().find(|running| running.has_instance(id))
+    }
+
+    /// What runs of this app, newest release first: also what replaced releases still have to finish, or keep to serve
+    /// again.
+    pub(crate) fn instances(&self) -> Vec<SeenInstance> {
+        let of_pools = self.share.pools().into_iter().flat_map(|pool| {
+            let (release, process) = (pool.release(), pool.process().clone());
+            pool.seen().into_iter().map(move |seen| SeenInstance { release, process: process.clone(), seen })
+        });
+        let of_commands = self.running().flat_map(|running| running.seen_commands().collect::<Vec<_>>());
+        let mut all: Vec<_> = of_pools.chain(of_commands).collect();
+        all.sort_by_key(|instance| std::cmp::Reverse(instance.release));
+        all
+    }
+
+    /// Ends an instance, after what it is doing, and starts a new one under its id; false if there is none.
+    pub(crate) fn restart(&self, id: &InstanceId) -> bool {
+        self.share.pools().iter().any(|pool| pool.restart(id))
+            || self.running().any(|running| running.restart_command(id))
     }
 
     fn availability(&self) -> Availability {

@@ -21,7 +21,7 @@ use super::{
 use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
 use isopod_executor::Class;
-use isopod_policy::{Entry, InstanceId, Isolation, Peaks, Process, ProcessName, Scale, retry_after};
+use isopod_policy::{Entry, InstanceId, Isolation, Peaks, Process, ProcessName, ReleaseNumber, Scale, retry_after};
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -32,18 +32,28 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// How many parts a window of the peaks has.
 const PARTS: u32 = isopod_policy::limits::SCALE_WINDOW_PARTS as u32;
 
+/// What all pools of one release have in common.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) release: Option<ReleaseNumber>,
+    pub(super) isolation: Isolation,
+    pub(super) share: Arc<Share>,
+    /// Cancelled once the release only finishes what it accepted.
+    pub(super) stop: CancellationToken,
+}
+
 /// A process type that answers somebody: HTTP requests or events.
 pub(crate) struct Pool {
+    common: Common,
     process: ProcessName,
     definition: Process,
     program: Program,
-    isolation: Isolation,
     scale: Scale,
-    share: Arc<Share>,
     queue_max: u32,
     failures: AtomicU64,
     state: Mutex<State>,
@@ -73,10 +83,9 @@ struct State {
 
 /// Why a job got no instance.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("all {cores} cores of the {queue} queue are busy and {waiting} more jobs wait already: at most {limit}")]
+#[error("{busy}, and {waiting} more jobs wait already: at most {limit}")]
 pub(crate) struct QueueFull {
-    queue: &'static str,
-    cores: u32,
+    busy: String,
     waiting: u32,
     limit: String,
     /// When there should be room again, as fast as jobs ended lately.
@@ -88,14 +97,6 @@ pub(crate) struct QueueFull {
 pub(crate) struct Tally {
     pub(crate) requests: u64,
     pub(crate) failures: u64,
-}
-
-/// What a pool is doing in one class.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Load {
-    pub(crate) cores: u32,
-    pub(crate) active: u32,
-    pub(crate) waiting: u32,
 }
 
 /// A pool that has another size than before.
@@ -112,12 +113,11 @@ pub(crate) struct Rescaled {
 
 impl Pool {
     pub(super) fn new(
+        common: Common,
         process: ProcessName,
         definition: Process,
         program: Program,
-        isolation: Isolation,
         scale: Scale,
-        share: Arc<Share>,
     ) -> Self {
         let now = Instant::now();
         let state = State {
@@ -132,13 +132,12 @@ impl Pool {
             told_at: None,
         };
         Self {
+            common,
             process,
             definition,
-            isolation,
             scale: Scale { min: scale.min, max: scale.max.max(1) },
             queue_max: program.sandbox().limits.queue_max,
             program,
-            share,
             failures: AtomicU64::new(0),
             state: Mutex::new(state),
             is_crowded: Arc::default(),
@@ -172,22 +171,21 @@ impl Pool {
     }
 
     pub(super) fn share(&self) -> &Arc<Share> {
-        &self.share
+        &self.common.share
     }
 
-    /// How many jobs of a class run at one time.
-    pub(super) fn cores(&self, class: Class) -> u32 {
-        self.share.cores(class).min(self.scale.max)
+    pub(super) fn release(&self) -> Option<ReleaseNumber> {
+        self.common.release
     }
 
     /// Takes one of the app's cores for a job, if there is one and the pool may have another instance at work.
     fn take_core(&self, state: &State, class: Class) -> bool {
-        state.busy[at(class)] < self.scale.max && self.share.take_core(class)
+        state.busy[at(class)] < self.scale.max && self.share().take_core(class)
     }
 
     /// How many instances are kept even when nobody asks.
     pub(super) fn warm_min(&self) -> u32 {
-        match self.isolation {
+        match self.common.isolation {
             Isolation::Reuse => self.scale.min,
             Isolation::Request => 0,
         }
@@ -243,7 +241,7 @@ impl Pool {
         let mut state = self.lock();
         let at = state.free.iter().rposition(|&index| state.places[index].instance.is_some())?;
         let index = state.free.remove(at)?;
-        self.share.take_any_core(Class::Pull);
+        self.share().take_any_core(Class::Pull);
         let mut lease = self.take(&mut state, index, Class::Pull, Instant::now());
         lease.counts = false;
         Some(lease)
@@ -274,7 +272,7 @@ impl Pool {
 
     fn wait(&self, queue: &mut Queue, class: Class, bytes: u64, begun: Instant) -> Result<Turn, QueueFull> {
         queue
-            .join(self.queue_max, (&self.share, class), bytes, begun)
+            .join(self.queue_max, (self.share(), class), bytes, begun)
             .map_err(|limit| self.full(class, queue.len(), limit))
     }
 
@@ -292,7 +290,7 @@ impl Pool {
 
     /// Lets in the one who has waited longest; false if there is none, or no core.
     pub(super) fn let_one_in(self: &Arc<Self>, class: Class) -> bool {
-        if !self.share.has_core(class) {
+        if !self.share().has_core(class) {
             return false;
         }
         let mut state = self.lock();
@@ -304,8 +302,8 @@ impl Pool {
             Some(index) => &mut state.places[index].waiting,
             None => &mut state.queues[at(class)],
         };
-        let Some((turn, begun)) = waiting.next(&self.share, class) else {
-            self.share.give_core_back(class);
+        let Some((turn, begun)) = waiting.next(self.share(), class) else {
+            self.share().give_core_back(class);
             // All of them have left.
             return true;
         };
@@ -377,16 +375,15 @@ impl Pool {
         state.busy != [0; 2] || CLASSES.into_iter().any(|class| state.waiting(class) > 0)
     }
 
-    /// What it is doing in one class.
-    pub(super) fn load(&self, class: Class) -> Load {
-        let state = self.lock();
-        Load { cores: self.scale.max, active: state.busy[at(class)], waiting: state.waiting(class) }
+    /// How many jobs of a class wait here.
+    pub(super) fn waiting(&self, class: Class) -> u32 {
+        self.lock().waiting(class)
     }
 
     /// Ends instances that the load of the last minute had no need of, and tells how its size has changed since it last
     /// told.
     pub(super) fn look(&self, now: Instant, window: Duration) -> Option<Rescaled> {
-        if self.scale.is_fixed() || self.isolation == Isolation::Request {
+        if self.scale.is_fixed() || self.common.isolation == Isolation::Request {
             return None;
         }
         let mut ended = Vec::new();
@@ -421,8 +418,15 @@ impl Pool {
     /// What stands in each place.
     pub(super) fn seen(&self) -> Vec<Seen> {
         let state = self.lock();
+        let places = state.places.iter().map(|(_, place)| place);
+        if self.common.stop.is_cancelled() {
+            return places
+                .filter(|place| place.is_busy)
+                .map(|place| Seen { state: "stopping", ..place.seen(false) })
+                .collect();
+        }
         let is_kept = state.live() < self.warm_min();
-        state.places.iter().map(|(_, place)| place.seen(is_kept)).collect()
+        places.map(|place| place.seen(is_kept)).collect()
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -452,10 +456,10 @@ impl Pool {
 
     pub(super) fn give_back(self: &Arc<Self>, returned: Returned) {
         let Returned { index, instance, class, spent, counts } = returned;
-        let instance = instance.filter(|_| self.isolation == Isolation::Reuse);
+        let instance = instance.filter(|_| self.common.isolation == Isolation::Reuse);
         let mut state = self.lock();
         state.busy[at(class)] -= 1;
-        self.share.give_core_back(class);
+        self.share().give_core_back(class);
         state.requests += u64::from(counts);
         let place = &mut state.places[index];
         place.is_busy = false;
@@ -465,7 +469,7 @@ impl Pool {
         let (instance, ended) = if doomed { (None, instance) } else { (instance, None) };
         match &instance {
             Some(instance) => place.memory_bytes = instance.memory_bytes(),
-            None => place.left_empty(self.isolation),
+            None => place.left_empty(self.common.isolation),
         }
         let is_gone = instance.is_none();
         place.instance = instance;
@@ -476,7 +480,7 @@ impl Pool {
         drop(state);
         drop(ended);
         drop(unwanted);
-        self.share.let_in(class);
+        self.share().let_in(class);
         if is_gone && self.warm_min() > 0 {
             self.ended.notify_one();
         }
@@ -488,11 +492,11 @@ impl Pool {
         let mut next = None;
         for class in CLASSES {
             // Where others of the app wait too, the core goes to who has waited longest.
-            let is_alone = self.share.waiting(class) == state.queues[at(class)].len() as usize;
+            let is_alone = self.share().waiting(class) == state.queues[at(class)].len() as usize;
             if next.is_none() && is_alone && !state.queues[at(class)].is_empty() && self.take_core(state, class) {
-                next = state.queues[at(class)].next(&self.share, class).map(|(turn, begun)| (turn, begun, class));
+                next = state.queues[at(class)].next(self.share(), class).map(|(turn, begun)| (turn, begun, class));
                 if next.is_none() {
-                    self.share.give_core_back(class);
+                    self.share().give_core_back(class);
                 }
             }
         }
@@ -515,8 +519,15 @@ impl Pool {
             Class::Pull => "pull",
             Class::Push => "push",
         };
-        let retry_after = retry_after(waiting, self.share.throughput_per_s(class));
-        QueueFull { queue, cores: self.cores(class), waiting, limit, retry_after }
+        let cores = self.share().cores(class);
+        let busy = match (self.scale.max, cores) {
+            (1, _) => format!("the only instance of {} is busy", self.process),
+            (max, cores) if max < cores => format!("all {max} instances of {} are busy", self.process),
+            (_, 1) => format!("the only core of the {queue} queue is busy"),
+            (_, cores) => format!("all {cores} cores of the {queue} queue are busy"),
+        };
+        let retry_after = retry_after(waiting, self.share().throughput_per_s(class));
+        QueueFull { busy, waiting, limit, retry_after }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -575,12 +586,12 @@ impl State {
 impl Drop for Pool {
     fn drop(&mut self) {
         // Those who left stand in the queues until somebody looks.
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (state, share) = (self.state.get_mut().unwrap_or_else(PoisonError::into_inner), &self.common.share);
         for class in CLASSES {
-            while state.queues[at(class)].next(&self.share, class).is_some() {}
+            while state.queues[at(class)].next(share, class).is_some() {}
         }
         for (_, place) in &mut state.places {
-            while place.waiting.next(&self.share, Class::Pull).is_some() {}
+            while place.waiting.next(share, Class::Pull).is_some() {}
         }
     }
 }

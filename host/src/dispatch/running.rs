@@ -6,12 +6,11 @@ use super::{
     frozen::{Frozen, FrozenProcess},
     keep::{self, Trouble},
     place::Seen,
-    pool::{Load, Pool, Rescaled, Tally},
+    pool::{Common, Pool, Rescaled, Tally},
     share::Share,
 };
 use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
-use isopod_executor::Class;
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -51,6 +50,7 @@ pub(crate) struct Running {
 
 /// An instance as people see it.
 pub(crate) struct SeenInstance {
+    pub(crate) release: Option<ReleaseNumber>,
     pub(crate) process: ProcessName,
     pub(crate) seen: Seen,
 }
@@ -65,6 +65,8 @@ impl Running {
         share: Arc<Share>,
     ) -> Self {
         let isolation = if program.info().single_use { Isolation::Request } else { isolation };
+        let stop = CancellationToken::new();
+        let common = Common { release, isolation, share: Arc::clone(&share), stop: stop.clone() };
         let (mut pools, mut commands) = (Vec::new(), Vec::new());
         for Planned { name, process, scale, program, warm } in planned {
             match process.entry {
@@ -72,7 +74,7 @@ impl Running {
                     commands.push(Arc::new(Command::new(name, process, scale, program, Arc::clone(&share))))
                 }
                 Entry::Http | Entry::Events => {
-                    let pool = Pool::new(name, process, program, isolation, scale, Arc::clone(&share));
+                    let pool = Pool::new(common.clone(), name, process, program, scale);
                     warm.into_iter().for_each(|instance| pool.add(instance));
                     let pool = Arc::new(pool);
                     share.know(&pool);
@@ -80,7 +82,6 @@ impl Running {
                 }
             }
         }
-        let stop = CancellationToken::new();
         let (http, events) = (main_pool(&pools, Entry::Http, "web"), main_pool(&pools, Entry::Events, "worker"));
         let last_work = Mutex::new((Tally::default(), Instant::now()));
         let _stop_at_drop = stop.clone().drop_guard();
@@ -183,15 +184,12 @@ impl Running {
         self.pool(process).map(|pool| pool.entry()).or_else(|| is_command().then_some(Entry::Command))
     }
 
-    /// What runs now.
-    pub(crate) fn instances(&self) -> Vec<SeenInstance> {
-        let of_pools = self.pools.iter().map(|pool| (pool.process().clone(), pool.seen()));
-        let of_commands = self.commands.iter().map(|command| (command.process().clone(), command.seen()));
-        let all = of_pools.chain(of_commands);
-        all.flat_map(|(process, seen)| {
-            seen.into_iter().map(move |seen| SeenInstance { process: process.clone(), seen })
+    /// The copies of its commands.
+    pub(super) fn seen_commands(&self) -> impl Iterator<Item = SeenInstance> {
+        self.commands.iter().flat_map(|command| {
+            let of = |seen| SeenInstance { release: self.release, process: command.process().clone(), seen };
+            command.seen().into_iter().map(of)
         })
-        .collect()
     }
 
     /// Whether an instance of this id runs here.
@@ -204,28 +202,14 @@ impl Running {
         self.http.as_ref().map_or_else(Patience::endless, |pool| pool.patience(limits::TRAFFIC_BODY_CROWDED))
     }
 
-    /// What all its pools do in one class.
-    pub(crate) fn load(&self, class: Class) -> Load {
-        self.pools.iter().map(|pool| pool.load(class)).fold(Load::default(), |sum, load| Load {
-            cores: sum.cores + load.cores,
-            active: sum.active + load.active,
-            waiting: sum.waiting + load.waiting,
-        })
-    }
-
     /// Ends instances that nothing needed lately, and tells whose number has changed.
     pub(crate) fn rescaled(&self, now: Instant, window: Duration) -> Vec<Rescaled> {
         self.pools.iter().filter_map(|pool| pool.look(now, window)).collect()
     }
 
-    /// Begins jobs for which there are cores now.
-    pub(super) fn let_in(&self) {
-        self.pools.iter().for_each(Pool::let_in);
-    }
-
-    /// Ends an instance, after what it is doing, and starts a new one under its id; false if there is none.
-    pub(crate) fn restart(&self, id: &InstanceId) -> bool {
-        self.pools.iter().any(|pool| pool.restart(id)) || self.commands.iter().any(|command| command.restart(id))
+    /// Ends a copy of a command and starts it anew; false if there is none.
+    pub(super) fn restart_command(&self, id: &InstanceId) -> bool {
+        self.commands.iter().any(|command| command.restart(id))
     }
 
     /// What all its pools have done.

@@ -30,6 +30,15 @@ struct Parts {
     pools: Mutex<Vec<Weak<Pool>>>,
 }
 
+/// What an app does in one class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) cores: u32,
+    /// How many of them are taken.
+    pub(crate) active: u32,
+    pub(crate) waiting: u32,
+}
+
 /// One app's share.
 pub(crate) struct Share {
     account: Account,
@@ -74,13 +83,7 @@ impl Machine {
         let count = pools().len();
         // One at a time, so that nobody waits for the list while an instance ends.
         let mut others = (0..count).filter_map(|step| pools().get((from + step) % count).and_then(Weak::upgrade));
-        others.any(|pool| {
-            let fits = match room {
-                Room::Slot => pool.program().shares_slots_with(wanting),
-                Room::Instance | Room::Memory => true,
-            };
-            fits && pool.end_one_spare()
-        })
+        others.any(|pool| makes_room(&pool, room, wanting) && pool.end_one_spare())
     }
 
     /// Makes room for a job that waits; false if the queues of all apps hold too much already.
@@ -121,6 +124,22 @@ impl Share {
         program.start().await
     }
 
+    /// The same for a release that is to take the place of another one. Of that one all idle instances but one may have to
+    /// go: an app that holds all there is must not for that reason keep the release it has.
+    pub(crate) async fn start_in_place(&self, program: &Program) -> Result<Box<Instance>, Fault> {
+        loop {
+            match self.start(program).await {
+                Err(Fault::NoRoom { room, .. }) if self.give_way(room, program) => {}
+                started => return started,
+            }
+        }
+    }
+
+    fn give_way(&self, room: Room, wanting: &Program) -> bool {
+        let mut own = self.pools().into_iter();
+        own.any(|pool| makes_room(&pool, room, wanting) && pool.live() > 1 && pool.end_one_idle())
+    }
+
     /// Makes room after a job found none in the middle of its work, so that the next attempt does.
     pub(super) fn make_room_after(&self, fault: &Fault, program: &Program) {
         if let Fault::NoRoom { room, .. } = fault {
@@ -140,6 +159,18 @@ impl Share {
             }
             pools.push(Arc::downgrade(pool));
         }
+    }
+
+    /// The app's pools, also those that only finish what they accepted.
+    pub(super) fn pools(&self) -> Vec<Arc<Pool>> {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pools.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// What the app does in one class, whichever of its releases does it.
+    pub(crate) fn load(&self, class: Class) -> Load {
+        let waiting = self.pools().iter().map(|pool| pool.waiting(class)).sum();
+        Load { cores: self.cores(class), active: self.busy[at(class)].load(Ordering::Relaxed), waiting }
     }
 
     /// Whether a core is free. Whoever makes one free looks for those who wait for it, so that none is missed.
@@ -183,8 +214,7 @@ impl Share {
         if self.waiting(class) == 0 || !self.has_core(class) {
             return;
         }
-        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut pools: Vec<_> = pools.iter().filter_map(Weak::upgrade).collect();
+        let mut pools = self.pools();
         while let Some((at, _)) = pools
             .iter()
             .enumerate()
@@ -206,11 +236,12 @@ impl Share {
         self.cores[at(class)].load(Ordering::Relaxed)
     }
 
-    /// Gives the app other cores. What runs now ends in its own time.
+    /// Gives the app other cores. What runs now ends in its own time, and jobs for which there are more begin at once.
     pub(super) fn set_cores(&self, cores: Cores) {
         self.cores[at(Class::Pull)].store(cores.pull, Ordering::Relaxed);
         self.cores[at(Class::Push)].store(cores.push, Ordering::Relaxed);
         self.account.set_cores(widest(cores));
+        CLASSES.into_iter().for_each(|class| self.let_in(class));
     }
 
     pub(crate) fn set_type(&self, app_type: AppType) {
@@ -274,6 +305,14 @@ pub(super) fn at(class: Class) -> usize {
 
 /// Both classes, the more urgent one first.
 pub(super) const CLASSES: [Class; 2] = [Class::Pull, Class::Push];
+
+/// Whether an instance less in a pool is room for one of `wanting`.
+fn makes_room(pool: &Pool, room: Room, wanting: &Program) -> bool {
+    match room {
+        Room::Slot => pool.program().shares_slots_with(wanting),
+        Room::Instance | Room::Memory => true,
+    }
+}
 
 /// What people pay for is served with a larger share where the CPU is short.
 fn weight(app_type: AppType) -> Weight {

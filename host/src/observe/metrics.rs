@@ -154,7 +154,7 @@ impl Metrics {
         for entry in deployer.apps(None, usize::MAX) {
             let state = entry.facts().state.as_str();
             names.apps.get_or_create(&StateLabels { state }).inc();
-            for instance in entry.traffic.running().iter().flat_map(|running| running.instances()) {
+            for instance in entry.traffic.instances() {
                 names.instances.get_or_create(&StateLabels { state: instance.seen.state }).inc();
             }
         }

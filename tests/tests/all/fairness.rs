@@ -1,6 +1,6 @@
 //! F2, J2: no app can slow another. The CPU is divided between apps, whatever their guests do and however many ask.
 
-use isopod_tests::{Ask, Bundle, Host, Load, Neighbour, Queue, guest, wait_for};
+use isopod_tests::{Ask, Bundle, Host, Load, Neighbour, Queue, guest, guest_noted, wait_for};
 use serde_json::json;
 
 /// `greedy` under another name, with a size that load does not change.
@@ -211,4 +211,37 @@ fn memory_that_idle_instances_hold_goes_to_who_needs_it() {
             (answer.status == 200).then_some(())
         });
     }
+}
+
+/// An app that holds all places there are can still be made smaller, and its next release finds room.
+#[test]
+fn an_app_that_fills_the_host_makes_room_for_its_own_next_release() {
+    let host = Host::start_with("", "instances_max = 4\n");
+    let crowd = "name = \"crowd\"\n[processes.web]\nentry = \"http\"\nmin = 4\nmax = 4\n";
+    host.deploy("crowd", Bundle::archive(crowd, &guest("hello")));
+    host.running_ids("crowd", "web", 4);
+    host.scale("crowd", &json!({ "web": { "min": 1, "max": 2 } })).expect(200);
+    wait_for("the end of the old release", || (host.instances("crowd").len() == 1).then_some(()));
+    host.deploy("shop", Bundle::component(guest("hello")));
+    for app in ["crowd", "shop"] {
+        assert_eq!(host.get(app, "/").expect(200).text(), "Hello, world!", "{app}");
+    }
+}
+
+/// D4: that the host is full is no fault of a new release, which stays in service.
+#[test]
+fn a_new_release_that_finds_no_room_is_not_taken_out_of_service() {
+    let host = Host::start_with("", "instances_max = 2\n");
+    ["one", "two"].iter().for_each(|app| deploy_web(&host, app, ""));
+    host.create("shop", "staging");
+    host.deploy("shop", Bundle::component(guest("hello")));
+    host.deploy("shop", Bundle::component(guest_noted("hello", 1)));
+    let held = ["one", "two"].map(|app| host.hold(app));
+    for _ in 0..200 {
+        host.get("shop", "/").problem_of("shop", 503, "no-room");
+    }
+    assert_eq!(host.current("shop"), [2]);
+    held.into_iter().for_each(|held| held.let_go());
+    wait_for("a place", || (host.get("shop", "/").status == 200).then_some(()));
+    assert!(host.activity("shop").iter().all(|entry| entry["kind"] != "release-returned"));
 }

@@ -1,6 +1,6 @@
 //! Instances: each with an id and a URL of its own, kept running whatever ends them.
 
-use isopod_tests::{Bundle, Host, bundle::QUICK_WEB, wait_for};
+use isopod_tests::{Bundle, Host, Queue, bundle::QUICK_WEB, guest, guest_noted, wait_for};
 use serde_json::{Value, json};
 
 /// Whether it is a process type and five characters that are not mistaken for each other.
@@ -138,4 +138,37 @@ fn an_instance_that_takes_no_http_says_what_it_does_instead() {
         }
         assert!(problem["hint"].as_str().is_some_and(|text| text.contains(hint)), "{problem}");
     }
+}
+
+/// H6, F6: what a replaced release still has to finish is seen, and counted as the app's.
+#[test]
+fn work_that_a_replaced_release_finishes_is_seen_until_it_is_done() {
+    let host = Host::start();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let held = host.hold("greedy");
+    host.deploy("greedy", Bundle::component(guest_noted("greedy", 1)));
+    host.until_queue("greedy", Queue::Pull, 1, 0);
+    let stopping = || host.instances("greedy").into_iter().filter(|seen| seen["state"] == "stopping");
+    let seen = wait_for("the old instance on its way out", || stopping().next());
+    assert_eq!(seen["release"], 1, "{seen}");
+    assert_eq!(host.metric("isopod_instances{state=\"stopping\"}"), 1.0);
+    assert_eq!(host.get("greedy", "/ok").expect(200).status, 200, "the new release answers beside it");
+    held.let_go();
+    host.until_queue("greedy", Queue::Pull, 0, 0);
+    wait_for("the old instance's end", || stopping().next().is_none().then_some(()));
+}
+
+/// H6: a stop is no exception.
+#[test]
+fn work_that_a_stopped_app_finishes_is_seen_until_it_is_done() {
+    let host = Host::start();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let held = host.hold("greedy");
+    host.stop_app("greedy");
+    wait_for("the instance on its way out", || {
+        host.instances("greedy").iter().all(|seen| seen["state"] == "stopping").then_some(())
+    });
+    assert_eq!(host.instances("greedy").len(), 1);
+    held.let_go();
+    wait_for("the instance's end", || host.instances("greedy").is_empty().then_some(()));
 }

@@ -43,4 +43,5 @@ mod storms;
 mod streaming;
 mod terminal;
 mod tidying;
+mod together;
 mod types;

@@ -190,3 +190,16 @@ fn a_failed_push_is_followed_to_its_reason() {
     assert_eq!(ended.reason_code.as_deref(), Some("health-check"));
     assert!(ended.log.iter().any(|line| line.contains("failed") && line.contains("/healthz")), "{:?}", ended.log);
 }
+
+/// A6: a push that ends while the host stops is told of like any other.
+#[test]
+fn what_ends_while_the_host_stops_is_in_the_activity() {
+    let host = Host::start_pausing("release-booted=sleep(300)");
+    let push = host.push("shop", &hello());
+    wait_for("the push to be deploying", || (host.push_now(&push).state == "deploying").then_some(()));
+    let host = host.restart();
+    assert_eq!(host.push_now(&push).state, "completed");
+    let states = host.activity("shop").into_iter().filter(|entry| entry["kind"] == "app-state");
+    let states: Vec<_> = states.map(|entry| entry["data"]["to"].as_str().unwrap_or_default().to_owned()).collect();
+    assert_eq!(states, ["running", "deploying"], "the newest first");
+}
