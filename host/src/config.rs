@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) cores: Cores,
     pub(crate) compile_threads: usize,
     pub(crate) instances_max: u32,
+    pub(crate) app_instances_max: u32,
     pub(crate) memory_bytes_max: u64,
     pub(crate) scale_window: Duration,
 }
@@ -95,6 +96,7 @@ struct Written {
     freeze_after: Option<Span>,
     compile_threads: Option<usize>,
     instances_max: Option<u32>,
+    app_instances_max: Option<u32>,
     memory_max: Option<Size>,
     scale_window: Option<Span>,
     #[serde(default)]
@@ -206,6 +208,7 @@ fn resolve(
     let admin = overrides.admin.or(written.admin).unwrap_or_else(|| "127.0.0.1:8081".to_owned());
     let domain = overrides.domain.or(written.domain).unwrap_or_else(|| "localhost".to_owned());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let instances_max = written.instances_max.unwrap_or(1000);
     let config = Config {
         data_dir: data_dir.ok_or(ConfigError::NoDataDir)?,
         listen: address("listen", &listen)?,
@@ -225,7 +228,8 @@ fn resolve(
         freeze_after: written.freeze_after.map_or(limits::FREEZE_AFTER, |span| span.0),
         cores: Cores { pull: policy::CORES_PULL_USUAL, push: policy::CORES_PUSH_USUAL }.with(written.cores),
         compile_threads: written.compile_threads.unwrap_or(processors.div_ceil(2)),
-        instances_max: written.instances_max.unwrap_or(1000),
+        instances_max,
+        app_instances_max: written.app_instances_max.unwrap_or((instances_max / 10).max(10)),
         memory_bytes_max: written.memory_max.map_or_else(usual_memory, |size| size.0),
         scale_window: written.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
     };
@@ -251,7 +255,7 @@ fn machine_memory() -> u64 {
 
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 13] = [
+    let checks: [(&'static str, bool, String, &'static str); 14] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -308,6 +312,12 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             "instances_max",
             (1..=100_000).contains(&config.instances_max),
             config.instances_max.to_string(),
+            "1 to 100000",
+        ),
+        (
+            "app_instances_max",
+            (1..=100_000).contains(&config.app_instances_max),
+            config.app_instances_max.to_string(),
             "1 to 100000",
         ),
     ];

@@ -9,6 +9,7 @@ mod dispatch;
 mod ingress;
 mod keyvalue;
 mod limits;
+mod linger;
 mod observe;
 mod platform;
 mod problem;

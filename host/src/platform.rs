@@ -89,10 +89,13 @@ impl Platform {
             memory_bytes_max: config.memory_bytes_max,
             forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
         })?;
+        let watch = Arc::<machine::Watch>::default();
         let parts = Parts {
             machine: Machine::new(start_executor()?),
             cores: config.cores,
             scale_window: config.scale_window,
+            app_instances_max: config.app_instances_max,
+            watch: Arc::clone(&watch),
             store: store.clone(),
             engine,
             directory,
@@ -117,7 +120,7 @@ impl Platform {
             ready: Arc::clone(&ready),
             followers: Arc::default(),
             stop: stop_api.clone(),
-            machine: machine::Watch::default(),
+            machine: watch,
             started_at: jiff::Timestamp::now(),
         }));
         let api = tokio::spawn(admin_service.run(router, stop_api.clone(), config.drain_time));

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
@@ -26,8 +27,9 @@ pub(crate) struct Example {
 }
 
 impl Example {
-    fn is_javascript(&self) -> bool {
-        self.build.contains("npm")
+    /// The program beyond Rust that builds it, which fetches packages for it.
+    fn packager(&self) -> Option<&'static str> {
+        ["npm", "python3"].into_iter().find(|program| self.build.starts_with(program))
     }
 }
 
@@ -37,8 +39,8 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the examples of these names, or all; returns those that are there now. One that needs npm is passed over
-/// where there is none.
+/// Builds the examples of these names, or all; returns those that are there now. One that needs npm or Python is passed
+/// over where there is none.
 pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
     let mut examples = find(&step::root().join("examples"))?;
     if let Some(unknown) = names.iter().find(|name| !examples.iter().any(|example| example.name == **name)) {
@@ -46,7 +48,6 @@ pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
         bail!("there is no example {unknown:?}; there are {}", known.join(", "));
     }
     examples.retain(|example| names.is_empty() || names.contains(&example.name));
-    let has_npm = isopod_toolchain::checks().iter().any(|check| check.name == "npm" && check.ok);
     let mut toolchain = None;
     let mut built = Vec::new();
     for example in examples {
@@ -56,8 +57,11 @@ pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
             built.push(example);
             continue;
         }
-        if example.is_javascript() && !has_npm {
-            step::announce(&format!("passing over {}: it is built with npm, which is not installed", example.name));
+        if let Some(program) = example.packager().filter(|program| !is_installed(program)) {
+            step::announce(&format!(
+                "passing over {}: it is built with {program}, which is not installed",
+                example.name
+            ));
             continue;
         }
         let toolchain = match &toolchain {
@@ -68,7 +72,7 @@ pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
             Ok(()) => built.push(example),
             // Packages come over the network, and no other part of the project needs these; so what can't be fetched is
             // missing here only, and whoever asks for it by name hears of it as an error.
-            Err(error) if example.is_javascript() && names.is_empty() => {
+            Err(error) if example.packager().is_some() && names.is_empty() => {
                 let _ = fs::remove_file(&output);
                 step::announce(&format!("passing over {}: {error:#}", example.name));
             }
@@ -76,6 +80,10 @@ pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
         }
     }
     Ok(built)
+}
+
+fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 fn find_toolchain(linker: Linker) -> Result<Toolchain> {
@@ -152,7 +160,7 @@ fn newest_below(folder: &Path) -> Result<SystemTime> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let entry = entry?;
         let name = entry.file_name();
-        if ["target", "node_modules", "dist", "Cargo.lock", "package-lock.json"]
+        if ["target", "node_modules", "dist", "__pycache__", "Cargo.lock", "package-lock.json"]
             .iter()
             .any(|left_out| name == *left_out)
         {
@@ -176,6 +184,7 @@ mod tests {
         let example = read(PathBuf::from("examples/hello"), manifest).expect("an example");
         assert_eq!((example.name.as_str(), example.build.as_str()), ("hello", "make"));
         assert_eq!(example.component, Path::new("out/hello.wasm"));
+        assert_eq!(example.packager(), None);
     }
 
     #[test]

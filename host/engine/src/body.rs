@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use std::{
     pin::Pin,
     sync::{
@@ -29,7 +28,7 @@ pub enum RequestBody {
 
 /// A body that a client is still sending.
 pub struct FromClient {
-    incoming: Incoming,
+    incoming: Pin<Box<dyn Body<Data = Bytes, Error = hyper::Error> + Send>>,
     left: u64,
     trouble: BodyTrouble,
     patience: Patience,
@@ -118,7 +117,12 @@ impl BodyTrouble {
 
 impl RequestBody {
     /// A client's body, of at most `limit` bytes.
-    pub fn incoming(incoming: Incoming, limit: u64, patience: Patience) -> Self {
+    pub fn incoming(
+        incoming: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
+        limit: u64,
+        patience: Patience,
+    ) -> Self {
+        let incoming = Box::pin(incoming);
         Self::Incoming(FromClient { incoming, left: limit, trouble: BodyTrouble::default(), patience, waiting: None })
     }
 
@@ -164,7 +168,7 @@ impl Body for RequestBody {
 
 impl FromClient {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+        let Poll::Ready(next) = self.incoming.as_mut().poll_frame(cx) else {
             return self.poll_patience(cx).map(|error| Some(Err(error)));
         };
         self.waiting = None;

@@ -4,8 +4,8 @@
 //! one runs on a *plain* engine, whose instances and calls cost a half to a third. Of both there is one for optimised
 //! code and one for quickly compiled code.
 
-use crate::{EngineError, limits};
-use std::{net::SocketAddr, path::PathBuf};
+use crate::{EngineError, functions::Functions, limits};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
 /// What the embedder chooses.
@@ -67,7 +67,11 @@ pub(crate) struct Kind {
 }
 
 /// Makes an engine of one kind, which compiles its components and runs them.
-pub(crate) fn engine(kind: Kind, config: &EngineConfig) -> Result<wasmtime::Engine, EngineError> {
+pub(crate) fn engine(
+    kind: Kind,
+    config: &EngineConfig,
+    functions: &Arc<Functions>,
+) -> Result<wasmtime::Engine, EngineError> {
     let mut settings = Config::new();
     settings
         .wasm_component_model(true)
@@ -82,7 +86,11 @@ pub(crate) fn engine(kind: Kind, config: &EngineConfig) -> Result<wasmtime::Engi
         Flavour::Concurrent => settings.wasm_component_model_async(true).concurrency_support(true),
     };
     match kind.speed {
-        Speed::Optimised => settings.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed),
+        Speed::Optimised => settings
+            .strategy(Strategy::Cranelift)
+            .cranelift_opt_level(OptLevel::Speed)
+            .enable_incremental_compilation(Arc::clone(functions) as Arc<dyn wasmtime::CacheStore>)
+            .map_err(|error| EngineError::Settings(format!("{error:#}")))?,
         // One pass from WebAssembly to machine code: a third of Cranelift's time, even without optimisation.
         Speed::Quick => settings.strategy(Strategy::Winch),
     };

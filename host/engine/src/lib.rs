@@ -15,6 +15,7 @@ mod config;
 mod events;
 mod fault;
 mod flat;
+mod functions;
 mod inspect;
 mod instance;
 mod keyvalue;
@@ -47,6 +48,7 @@ use budget::Budget;
 use bytes::Bytes;
 use compile::Compiler;
 use config::{Flavour, KINDS, Kind};
+use functions::Functions;
 use state::HostState;
 use std::{
     collections::HashMap,
@@ -111,7 +113,8 @@ impl Component {
 
 impl Engine {
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let runtimes = KINDS.into_iter().map(|kind| Ok((kind, Runtime::new(kind, &config)?)));
+        let functions = Arc::new(Functions::new());
+        let runtimes = KINDS.into_iter().map(|kind| Ok((kind, Runtime::new(kind, &config, &functions)?)));
         let runtimes = runtimes.collect::<Result<HashMap<_, _>, EngineError>>()?;
         let ticker = Ticker::start(runtimes.values().map(|runtime| runtime.engine.clone()).collect())
             .map_err(|error| EngineError::Threads(error.to_string()))?;
@@ -184,8 +187,8 @@ impl Engine {
 }
 
 impl Runtime {
-    fn new(kind: Kind, config: &EngineConfig) -> Result<Self, EngineError> {
-        let engine = config::engine(kind, config)?;
+    fn new(kind: Kind, config: &EngineConfig, functions: &Arc<Functions>) -> Result<Self, EngineError> {
+        let engine = config::engine(kind, config, functions)?;
         let linker =
             program::linker(&engine, kind.flavour).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
         Ok(Self { engine, linker })

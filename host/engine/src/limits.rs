@@ -20,6 +20,13 @@ pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Compilations that may run at once. Others wait their turn.
 pub const COMPILATIONS_MAX: usize = 2;
 
+/// Bytes of compiled functions that are kept for components that have them too. Past it those that were not asked for
+/// lately go.
+pub const FUNCTIONS_KEPT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// About what one of them takes, from which the number of places for them is guessed.
+pub const FUNCTION_KEPT_BYTES_USUAL: u64 = 2 * 1024;
+
 /// How long `init` and all warm-up requests together may take before a snapshot is given up.
 pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(30);
 

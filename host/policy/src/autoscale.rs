@@ -53,9 +53,9 @@ impl Scale {
 }
 
 /// When a job that finds its queue full should come again: once half of those before it are done, as fast as jobs ended
-/// lately. Where none ended, as late as is ever said.
-pub fn retry_after(waiting: u32, ended_per_s: f64) -> Duration {
-    let (least, most) = (*RETRY_AFTER.start(), *RETRY_AFTER.end());
+/// lately. Where none ended, after the longest that a job may take: by then one has.
+pub fn retry_after(waiting: u32, ended_per_s: f64, longest: Duration) -> Duration {
+    let (least, most) = (*RETRY_AFTER.start(), *RETRY_AFTER.end().min(&longest.max(*RETRY_AFTER.start())));
     let seconds = f64::from(waiting) / 2.0 / ended_per_s;
     Duration::try_from_secs_f64(seconds)
         .map_or(most, |wait| Duration::from_secs(wait.as_secs_f64().ceil() as u64).clamp(least, most))
@@ -68,6 +68,7 @@ mod tests {
     use super::*;
 
     const SCALE: Scale = Scale { min: 1, max: 10 };
+    const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
     fn a_peak_counts_for_one_whole_window() {
@@ -92,10 +93,12 @@ mod tests {
 
     #[test]
     fn a_client_is_told_how_long_half_of_the_queue_takes() {
-        assert_eq!(retry_after(1_000, 100.0), Duration::from_secs(5));
-        assert_eq!(retry_after(10, 1_000.0), Duration::from_secs(1));
-        assert_eq!(retry_after(10, 0.0), Duration::from_secs(60));
-        assert_eq!(retry_after(0, 0.0), Duration::from_secs(60));
+        assert_eq!(retry_after(1_000, 100.0, LONG), Duration::from_secs(5));
+        assert_eq!(retry_after(10, 1_000.0, LONG), Duration::from_secs(1));
+        assert_eq!(retry_after(10, 0.0, LONG), Duration::from_secs(60));
+        assert_eq!(retry_after(0, 0.0, LONG), Duration::from_secs(60));
+        assert_eq!(retry_after(10, 0.0, Duration::from_secs(5)), Duration::from_secs(5));
+        assert_eq!(retry_after(10, 0.0, Duration::from_millis(50)), Duration::from_secs(1));
     }
 
     proptest! {
@@ -115,7 +118,7 @@ mod tests {
 
         #[test]
         fn any_rate_gives_a_time_that_can_be_said(waiting: u32, rate: f64) {
-            prop_assert!(RETRY_AFTER.contains(&retry_after(waiting, rate)));
+            prop_assert!(RETRY_AFTER.contains(&retry_after(waiting, rate, LONG)));
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HealthError {
     /// What is asked for is no path.
-    #[error("write a path that begins with '/', as in \"/healthz\", in plain ASCII without spaces")]
+    #[error("write a path that begins with '/', as in \"/healthz\", in plain ASCII without spaces and '#'")]
     BadPath,
     /// One of the durations or the threshold is out of range, or is none.
     #[error(transparent)]

@@ -90,6 +90,9 @@ struct Builder {
 
 impl Builder {
     fn set(&mut self, name: &str, value: String) -> Result<(), BadRequest> {
+        if value.chars().any(char::is_control) {
+            return Err(wrong(format!("the attribute `{name}` has control characters, which no attribute may have")));
+        }
         let event = &mut self.event;
         match name {
             "specversion" => self.specversion = Some(value),

@@ -142,9 +142,9 @@ impl Error {
 fn request(error: &BadRequest, detail: String) -> Problem {
     match error {
         BadRequest::Json { line, column, .. } => {
-            Problem::new(StatusCode::BAD_REQUEST, "bad-json", "Not the JSON that is wanted", detail)
-                .member("line", *line)
-                .member("column", *column)
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-json", "Not the JSON that is wanted", detail);
+            // What is wrong with the whole has no place.
+            if *line == 0 { problem } else { problem.member("line", *line).member("column", *column) }
         }
         BadRequest::ContentType { wanted, .. } => {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-content-type", "Wrong content type", detail)
@@ -165,6 +165,9 @@ fn request(error: &BadRequest, detail: String) -> Problem {
         }
         BadRequest::Query { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "bad-query", "The query can't be read", detail)
+        }
+        BadRequest::Header { .. } => {
+            Problem::new(StatusCode::BAD_REQUEST, "bad-header", "A header can't be used", detail)
         }
         BadRequest::Event { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Not a CloudEvent", detail)
             .hint("a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io"),

@@ -159,7 +159,7 @@ pub(super) async fn list(
     };
     items.sort_by(|a, b| b.cpu_percent.total_cmp(&a.cpu_percent).then_with(|| a.app.cmp(&b.app)));
     let host = HostMetrics {
-        machine: api.machine.look(),
+        machine: api.machine.seen(),
         apps,
         apps_awake: items.len(),
         instances: items.iter().map(|app| app.instances).sum(),

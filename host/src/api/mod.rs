@@ -62,7 +62,7 @@ pub(crate) struct Api {
     /// Ends what would otherwise be followed for ever.
     pub(crate) stop: CancellationToken,
     /// What is seen of the machine.
-    pub(crate) machine: machine::Watch,
+    pub(crate) machine: Arc<machine::Watch>,
     pub(crate) started_at: jiff::Timestamp,
 }
 

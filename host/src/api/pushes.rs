@@ -208,7 +208,10 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
     let key = value.to_str().ok().filter(|key| (1..=limits::IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len()));
     let detail = || {
         let most = limits::IDEMPOTENCY_KEY_CHARS_MAX;
-        BadRequest::Query { detail: format!("Idempotency-Key must be 1 to {most} visible ASCII characters") }
+        BadRequest::Header {
+            name: "Idempotency-Key",
+            detail: format!("it must be 1 to {most} visible ASCII characters"),
+        }
     };
     key.map(|key| Some(key.to_owned())).ok_or_else(detail)
 }

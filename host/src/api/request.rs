@@ -32,6 +32,8 @@ pub(crate) enum BadRequest {
     TooSlow,
     #[error("the query can't be read: {detail}")]
     Query { detail: String },
+    #[error("the header {name} can't be used: {detail}")]
+    Header { name: &'static str, detail: String },
     #[error("the event is not right: {detail}")]
     Event { detail: String },
     #[error("the body is no UTF-8 text")]

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::limits;
+use crate::{limits, linger::Lingering};
 
 /// The admin address, bound and not yet answering.
 pub(crate) struct Service {
@@ -86,7 +86,7 @@ fn serve(stream: TcpStream, slot: OwnedSemaphorePermit, router: Router, graceful
     let asks = Arc::clone(&asked);
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         asks.store(true, Ordering::Relaxed);
-        hyper::service::Service::call(&service, request.map(axum::body::Body::new))
+        hyper::service::Service::call(&service, Lingering::of(request).map(axum::body::Body::new))
     });
     let connection = graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
     // While it is not known which HTTP a client speaks, no timeout of either is running yet.

@@ -30,6 +30,7 @@ pub(crate) struct CoresArgs {
 #[derive(Subcommand, Debug)]
 enum CoresCommand {
     /// Give the app other cores than all have; what is not mentioned stays
+    #[command(override_usage = "isopod cores set [--pull <N>] [--push <N>] [OPTIONS]")]
     Set(SetArgs),
 }
 

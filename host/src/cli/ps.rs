@@ -73,7 +73,7 @@ fn nothing_runs(app: &Value) -> String {
     let name = field(app, "name");
     match field(app, "state").as_str() {
         _ if app["release"].is_null() => format!("{name} has no code yet; `isopod deploy --app {name}` brings some"),
-        "running" => format!("no instance of {name} runs now; the next request or event starts one"),
+        "running" => format!("no instance of {name} runs now; what it is asked next, or its schedule, starts one"),
         state => {
             format!("no instance of {name} runs, since the app is {state}; `isopod activity --app {name}` says why")
         }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn an_empty_list_is_explained() {
         let app = |state: &str, release: Value| json!({"name": "shop", "state": state, "release": release});
-        assert!(nothing_runs(&app("running", json!(2))).contains("the next request"));
+        assert!(nothing_runs(&app("running", json!(2))).contains("asked next"));
         assert!(nothing_runs(&app("stopped", json!(2))).contains("the app is stopped"));
         assert!(nothing_runs(&app("stopped", Value::Null)).contains("isopod deploy"));
     }

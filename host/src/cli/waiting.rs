@@ -60,7 +60,10 @@ pub(crate) fn until(client: &Client, name: &AppName, goal: Goal, so_far: &str) -
         match goal.progress(&state) {
             Progress::Reached => return Ok(app),
             Progress::Lost => {
-                let failure = Failure::new(format!("{name} {so_far} but is {state}")).next(next());
+                let is = if state == "error" { "is in error".to_owned() } else { format!("is {state}") };
+                // Nobody started it, and whatever was done to it will not.
+                let next = if state == "stopped" { format!("isopod apps start {name}") } else { next() };
+                let failure = Failure::new(format!("{name} {so_far} but {is}")).next(next);
                 let why = error(&app);
                 return Err(if why.is_empty() { failure } else { failure.why(why) });
             }
@@ -118,6 +121,6 @@ mod tests {
         let error = json!({"cause": "health-check", "message": "the health check failed", "detail": "GET /: 500"});
         let host = FakeHost::answering([(200, json!({"name": "shop", "state": "error", "error": error}))]);
         let waited = until(&host.app("shop").client, &"shop".parse().unwrap(), Goal::Running, "was told to start");
-        assert_eq!(waited.unwrap_err().one_line(), "shop was told to start but is error: GET /: 500");
+        assert_eq!(waited.unwrap_err().one_line(), "shop was told to start but is in error: GET /: 500");
     }
 }

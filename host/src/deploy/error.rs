@@ -82,6 +82,11 @@ pub(crate) enum Failure {
          `isopod run`, or name a process of entry = \"command\" under [processes] in isopod.toml"
     )]
     OnlyACommand,
+    #[error(
+        "its process types would keep {kept} instances running, and an app may keep {most} on this host: make `min` \
+         smaller, or ask the operator to raise app_instances_max"
+    )]
+    KeepsTooMany { kept: u64, most: u32 },
     #[error("a new instance did not start: {0}")]
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}")]
@@ -113,6 +118,7 @@ impl Failure {
             Self::Rejected(rejected) => rejected.code(),
             Self::SdkTooOld { .. } => "sdk-too-old",
             Self::Formation(_) | Self::OnlyACommand => "invalid-formation",
+            Self::KeepsTooMany { .. } => "too-many-instances",
             Self::Start(Fault::NoRoom { .. }) => "no-room",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
@@ -131,7 +137,8 @@ impl Failure {
             Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => {
                 true
             }
-            Self::Start(_)
+            Self::KeepsTooMany { .. }
+            | Self::Start(_)
             | Self::Health { .. }
             | Self::StoppedForGood { .. }
             | Self::SecretsLost { .. }
@@ -162,6 +169,7 @@ impl Failure {
             | Self::Rejected(_)
             | Self::Formation(_)
             | Self::OnlyACommand
+            | Self::KeepsTooMany { .. }
             | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped

@@ -99,7 +99,12 @@ impl Deployer {
         let _dividing = self.0.dividing.lock().await;
         let mut wanted = json!(entry.facts().cores);
         json_patch::merge(&mut wanted, change);
+        let is_count =
+            |value: &Value| value.is_null() || value.as_u64().is_some_and(|count| u32::try_from(count).is_ok());
         let said = match wanted {
+            Value::Object(ref said) if let Some((queue, value)) = said.iter().find(|(_, value)| !is_count(value)) => {
+                Err(format!("`{queue}` is {value}; write a whole number, or null for as many as all apps have"))
+            }
             Value::Object(_) => serde_json::from_value::<CoresOverride>(wanted).map_err(|e| e.to_string()),
             // A list could be read too, by the order of its numbers, which nobody should have to know.
             _ => Err("they are written as an object".to_owned()),

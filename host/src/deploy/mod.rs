@@ -52,7 +52,7 @@ pub(crate) use self::{
 };
 use crate::{
     config, dispatch, limits,
-    observe::{logs::Logs, metrics::Metrics},
+    observe::{logs::Logs, machine, metrics::Metrics},
 };
 
 /// What the deployer works with.
@@ -68,6 +68,9 @@ pub(crate) struct Parts {
     pub(crate) cores: Cores,
     /// Over which the peak of a pool counts for its size.
     pub(crate) scale_window: Duration,
+    /// How many instances one app may keep without being asked.
+    pub(crate) app_instances_max: u32,
+    pub(crate) watch: Arc<machine::Watch>,
     /// How long an app goes unasked before it is frozen.
     pub(crate) freeze_after: Duration,
 }

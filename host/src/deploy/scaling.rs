@@ -16,6 +16,7 @@ impl Deployer {
         loop {
             tokio::time::sleep(limits::SCALE_LOOK.min(window / 4)).await;
             let now = Instant::now();
+            self.0.parts.watch.look(now);
             for entry in self.apps(None, usize::MAX) {
                 let Some(running) = entry.traffic.awake() else { continue };
                 entry.traffic.share().look(now);

@@ -83,7 +83,7 @@ struct State {
 
 /// Why a job got no instance.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{busy}, and {waiting} more jobs wait already: at most {limit}")]
+#[error("{busy}, and {waiting} more wait already: at most {limit}")]
 pub(crate) struct QueueFull {
     busy: String,
     waiting: u32,
@@ -526,7 +526,8 @@ impl Pool {
             (_, 1) => format!("the only core of the {queue} queue is busy"),
             (_, cores) => format!("all {cores} cores of the {queue} queue are busy"),
         };
-        let retry_after = retry_after(waiting, self.share().throughput_per_s(class));
+        let retry_after =
+            retry_after(waiting, self.share().throughput_per_s(class), self.program.sandbox().limits.request_timeout);
         QueueFull { busy, waiting, limit, retry_after }
     }
 

@@ -9,13 +9,14 @@ use super::{
 use crate::{
     dispatch::{App, NoVisit, Refused, Running},
     limits,
+    linger::Lingering,
     problem::Problem,
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -56,7 +57,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
     let asked = AtomicBool::new(false);
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
-        let shared = Arc::clone(&shared);
+        let (shared, request) = (Arc::clone(&shared), Lingering::of(request));
         async move { Ok::<_, Infallible>(shared.answer(request).await) }
     });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -84,7 +85,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+    async fn answer(&self, request: Request<Lingering>) -> Response<ReplyBody> {
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
         let mut response = match self.find(&request) {
@@ -98,7 +99,7 @@ impl Shared {
     }
 
     /// The app that a request is for, and which part of it.
-    fn find(&self, request: &Request<Incoming>) -> Result<(Arc<App>, Part), Problem> {
+    fn find(&self, request: &Request<Lingering>) -> Result<(Arc<App>, Part), Problem> {
         if request.method() == Method::CONNECT {
             return Err(Problem::new(
                 StatusCode::NOT_IMPLEMENTED,
@@ -147,7 +148,7 @@ impl Shared {
         &self,
         app: &App,
         part: Part,
-        request: Request<Incoming>,
+        request: Request<Lingering>,
         id: RequestId,
         started: Instant,
     ) -> Response<ReplyBody> {
@@ -237,7 +238,7 @@ fn no_such_part(detail: String) -> Problem {
 }
 
 /// The page of a broken build, or the answer to its question whether it still is.
-fn build_state(app: &App, request: &Request<Incoming>) -> Option<Response<ReplyBody>> {
+fn build_state(app: &App, request: &Request<Lingering>) -> Option<Response<ReplyBody>> {
     let error = app.build_error();
     if request.uri().path() == build_page::STATUS_PATH {
         return Some(build_page::status(error.is_some()));
@@ -251,7 +252,7 @@ type Failed = (Problem, Option<&'static str>);
 async fn deliver(
     running: &Running,
     instance: Option<&InstanceId>,
-    request: Request<Incoming>,
+    request: Request<Lingering>,
     id: RequestId,
 ) -> Result<Response<ReplyBody>, Failed> {
     let limit = running.program().sandbox().limits.request_body_bytes;
@@ -293,7 +294,7 @@ impl Shared {
         &self,
         app: &App,
         part: Part,
-        request: Request<Incoming>,
+        request: Request<Lingering>,
         id: RequestId,
     ) -> (Option<ReleaseNumber>, Result<Response<ReplyBody>, Failed>) {
         let (running, instance) = match part {
@@ -336,7 +337,7 @@ fn takes_no_http(running: &Running, instance: &InstanceId) -> Option<Problem> {
 
 /// Gives the request's body its limit. A small body of known length is read first, so that a slow client holds a
 /// buffer and not an instance.
-async fn prepare(request: Request<Incoming>, limit: u64, running: &Running) -> Result<Request<RequestBody>, Problem> {
+async fn prepare(request: Request<Lingering>, limit: u64, running: &Running) -> Result<Request<RequestBody>, Problem> {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return Ok(Request::from_parts(parts, RequestBody::empty()));
@@ -365,7 +366,11 @@ fn explain(refused: &Refused) -> Failed {
     match refused {
         Refused::NoProcess(_) => {
             let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", "The app serves no HTTP", refused.to_string());
-            (problem.hint("send it events: `isopod events send`"), None)
+            (
+                problem
+                    .hint("`isopod scale` lists its process types; one for events gets them by `isopod events send`"),
+                None,
+            )
         }
         Refused::NoInstance => (no_such_part(refused.to_string()), None),
         Refused::QueueFull(full) => {
@@ -427,7 +432,7 @@ fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<Repl
 }
 
 /// The host that a request names, by HTTP/2's authority or the header, or what is wrong with how it does so.
-fn host_of(request: &Request<Incoming>) -> Result<&str, &'static str> {
+fn host_of(request: &Request<Lingering>) -> Result<&str, &'static str> {
     if let Some(authority) = request.uri().authority() {
         return Ok(authority.as_str());
     }

@@ -12,38 +12,37 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Machine {
     cores: usize,
-    /// Of one processor, since somebody last looked.
+    /// Of one processor, in the second before the last look.
     cpu_percent: f64,
     /// Resident.
     memory_bytes: u64,
 }
 
-/// Whoever looks at it: it knows when somebody last did, the CPU time used until then, and what that came to.
+/// What is known of it from one look to the next: when the last was, the CPU time used until then, and what that came to.
 #[derive(Debug, Default)]
 pub(crate) struct Watch(Mutex<Option<(Instant, Duration, f64)>>);
 
-/// How often CPU time is looked at: over less, a rate says nothing.
-const LOOK: Duration = Duration::from_millis(500);
-
 impl Watch {
-    /// Looks at the machine.
-    pub(crate) fn look(&self) -> Machine {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Machine { cores, cpu_percent: self.cpu_percent(Instant::now(), cpu_time()), memory_bytes: resident_bytes() }
+    /// Looks at the CPU time once more. Done when the apps' is looked at, so that what they have used and what the host
+    /// has used are of the same time.
+    pub(crate) fn look(&self, now: Instant) {
+        self.note(now, cpu_time());
     }
 
-    fn cpu_percent(&self, now: Instant, cpu: Duration) -> f64 {
+    fn note(&self, now: Instant, cpu: Duration) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let percent = match *last {
-            Some((then, _, percent)) if now.saturating_duration_since(then) < LOOK => return percent,
-            Some((then, before, _)) => {
-                let passed = now.saturating_duration_since(then).as_secs_f64();
-                (cpu.saturating_sub(before).as_secs_f64() / passed * 1_000.0).round() / 10.0
-            }
-            None => 0.0,
-        };
+        let percent = last.map_or(0.0, |(then, before, _)| {
+            let passed = now.saturating_duration_since(then).as_secs_f64();
+            (cpu.saturating_sub(before).as_secs_f64() / passed * 1_000.0).round() / 10.0
+        });
         *last = Some((now, cpu, percent));
-        percent
+    }
+
+    /// The machine as it was at the last look.
+    pub(crate) fn seen(&self) -> Machine {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Machine { cores, cpu_percent: last.map_or(0.0, |(_, _, percent)| percent), memory_bytes: resident_bytes() }
     }
 }
 
@@ -74,12 +73,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_that_since_the_last_look() {
+    fn a_rate_is_that_between_the_last_two_looks() {
         let (watch, start) = (Watch::default(), Instant::now());
         let seconds = Duration::from_secs;
-        assert_eq!(watch.cpu_percent(start, seconds(5)), 0.0);
-        assert_eq!(watch.cpu_percent(start + seconds(2), seconds(8)), 150.0);
-        assert_eq!(watch.cpu_percent(start + Duration::from_millis(2_100), seconds(9)), 150.0);
+        assert_eq!(watch.seen().cpu_percent, 0.0);
+        watch.note(start, seconds(5));
+        assert_eq!(watch.seen().cpu_percent, 0.0);
+        watch.note(start + seconds(2), seconds(8));
+        assert_eq!(watch.seen().cpu_percent, 150.0);
+        watch.note(start + seconds(4), seconds(8));
+        assert_eq!(watch.seen().cpu_percent, 0.0);
     }
 
     #[test]
@@ -87,6 +90,6 @@ mod tests {
         let before = cpu_time();
         while cpu_time() == before {}
         assert!(resident_bytes() > 1 << 20);
-        assert!(Watch::default().look().cores >= 1);
+        assert!(Watch::default().seen().cores >= 1);
     }
 }

@@ -195,3 +195,35 @@ fn a_body_that_is_kept_back_gives_up_its_place_and_is_no_fault_of_the_app() {
     }
     assert_eq!((host.current("shop"), host.state("shop")), (vec![2], "running".to_owned()));
 }
+
+/// I1: an answer that is given before the body has come reaches also those who first send all of it, and their
+/// connection goes on.
+#[test]
+fn who_sends_all_of_a_body_that_nobody_wants_sees_the_answer() {
+    let host = Host::start();
+    ["hello", "asleep"].iter().for_each(|app| drop(host.deploy(app, Bundle::component(guest("hello")))));
+    host.stop_app("asleep");
+    let large = vec![b'x'; 8 << 20];
+    let fine = host.to_app("hello", Ask::get("/"));
+    for (app, status) in [("nobody", 404), ("asleep", 503), ("hello", 405)] {
+        let mut wire = host.wire();
+        wire.ask(&host.to_app(app, Ask::post("/").body("text/plain", large.clone()))).expect("all of it can be sent");
+        assert_eq!(wire.answer().expect("an answer").status, status, "{app}");
+        wire.ask(&fine).expect("the connection goes on");
+        assert_eq!(wire.answer().expect("an answer").expect(200).text(), "Hello, world!", "{app}");
+    }
+    // Small and late: the answer is there before the body.
+    let mut wire = host.wire();
+    wire.send(b"POST / HTTP/1.1\r\nhost: nobody.localhost\r\ncontent-length: 4\r\n\r\n").expect("can be sent");
+    assert_eq!(wire.answer().expect("an answer").status, 404);
+    wire.send(b"late").expect("can be sent");
+    wire.ask(&fine).expect("the connection goes on");
+    assert_eq!(wire.answer().expect("an answer").expect(200).text(), "Hello, world!");
+    // The API does the same.
+    let mut wire = Wire::open(host.admin).expect("a connection");
+    let ask = Ask::post("/v1/apps/app/pushes").body("application/wasm", large).header("host", "localhost");
+    wire.ask(&ask).expect("all of it can be sent");
+    wire.answer().expect("an answer").problem(401, "no-token");
+    wire.ask(&Ask::get("/livez").header("host", "localhost")).expect("the connection goes on");
+    assert_eq!(wire.answer().expect("an answer").status, 200);
+}

@@ -245,3 +245,19 @@ fn a_new_release_that_finds_no_room_is_not_taken_out_of_service() {
     wait_for("a place", || (host.get("shop", "/").status == 200).then_some(()));
     assert!(host.activity("shop").iter().all(|entry| entry["kind"] != "release-returned"));
 }
+
+/// F2: one app can't take all places of a host by asking for them.
+#[test]
+fn what_an_app_keeps_running_has_a_bound_of_the_operators() {
+    let host = Host::start_with("", "app_instances_max = 3\n");
+    let greedy =
+        "name = \"crowd\"\n[processes.web]\nentry = \"http\"\nmin = 2\n[processes.more]\nentry = \"http\"\nmin = 2\n";
+    let (code, reason) = host.deploy_in_vain("crowd", &Bundle::archive(greedy, &guest("hello")));
+    assert!(code == "too-many-instances" && reason.contains("app_instances_max"), "{code}: {reason}");
+    assert_eq!(host.releases("crowd").len(), 0, "no release was made of it");
+    host.deploy("crowd", Bundle::component(guest("hello")));
+    host.scale("crowd", &json!({ "web": { "min": 3 } })).expect(200);
+    let refused = host.scale("crowd", &json!({ "web": { "min": 4 } }));
+    assert!(refused.text().contains("too-many-instances"), "{refused}");
+    assert_eq!((host.current("crowd"), host.state("crowd").as_str()), (vec![2], "running"));
+}

@@ -10,7 +10,8 @@ fn until_frozen(host: &Host, app: &str) {
         let releases = host.releases(app);
         releases.iter().any(|release| release["state"] == "frozen").then_some(())
     });
-    assert!(host.instances(app).is_empty(), "a frozen app has no instances");
+    // Those of the release before go too, if that was still kept to serve again.
+    wait_for("the end of its instances", || host.instances(app).is_empty().then_some(()));
 }
 
 #[test]

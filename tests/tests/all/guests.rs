@@ -37,6 +37,18 @@ fn a_javascript_guest_answers() {
     host.get("hello-js", "/nowhere").expect(404);
 }
 
+/// The flat interface is for every language, and the whole of its runtime is in the component.
+#[test]
+fn a_python_guest_answers() {
+    let Some(component) = guest_if_built("hello-py") else { return };
+    let host = Host::start();
+    host.deploy("hello-py", Bundle::component(component));
+    assert_eq!(host.get("hello-py", "/").expect(200).text(), "Hello from Python!\n");
+    let echoed = host.app("hello-py", Ask::post("/echo").body("text/plain", "again and again")).expect(200);
+    assert_eq!(echoed.text(), "again and again");
+    host.get("hello-py", "/nowhere").expect(404);
+}
+
 #[test]
 fn bodies_and_headers_go_through_a_flat_guest() {
     let host = Host::start();

@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// How many releases take the place of the one before
     #[arg(long, default_value_t = 100)]
     swaps: u32,
+    /// A new release each so many milliseconds at the soonest; 0: as soon as the one before serves
+    #[arg(long, default_value_t = 250)]
+    every: u64,
     /// How many connections make the load
     #[arg(long, default_value_t = 8)]
     connections: u32,
@@ -60,7 +63,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         std::thread::sleep(Duration::from_secs(arguments.seconds.into()));
         load.swapping.store(true, Ordering::Relaxed);
         step::announce(&format!("{} swaps", arguments.swaps));
-        let outcome = (0..arguments.swaps).try_for_each(|_| {
+        machine::stand_back();
+        let began = Instant::now();
+        let outcome = (0..arguments.swaps).try_for_each(|turn| {
+            let due = began + Duration::from_millis(arguments.every) * turn;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
             code.replace()?;
             api.push(APP, code.bytes())
         });

@@ -1,0 +1,75 @@
+//! The rest of a request's body that nobody reads: an answer may be given before the body has come. A client that still
+//! sends would not see the answer if its connection were closed under it, so the rest is read and thrown away, as far as
+//! that is a reasonable amount. The connection then serves the next request.
+
+use crate::limits;
+use bytes::Bytes;
+use http::{Request, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::runtime::Handle;
+
+/// A request's body, whose rest is thrown away where nobody reads it to its end.
+pub(crate) struct Lingering {
+    body: Option<Incoming>,
+    /// Where the rest is read: where the connection is.
+    runtime: Option<Handle>,
+}
+
+impl Lingering {
+    /// Must be called on the runtime of the request's connection.
+    pub(crate) fn of(request: Request<Incoming>) -> Request<Self> {
+        // Who asks before sending does not send after an answer that is none.
+        let is_sent = !request.body().is_end_stream() && !request.headers().contains_key(header::EXPECT);
+        request.map(|body| Self { body: Some(body), runtime: is_sent.then(Handle::current) })
+    }
+}
+
+impl Body for Lingering {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        if let (Some(body), Some(runtime)) = (self.body.take(), &self.runtime)
+            && !body.is_end_stream()
+        {
+            runtime.spawn(tokio::time::timeout(limits::LINGER_TIME, throw_away(body)));
+        }
+    }
+}
+
+/// Reads a body to its end, or as far as it is worth it: then the connection is closed.
+async fn throw_away(mut body: Incoming) {
+    let mut left = limits::LINGER_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match left.checked_sub(size) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
