@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) instances_max: u32,
     pub(crate) app_instances_max: u32,
     pub(crate) memory_bytes_max: u64,
+    pub(crate) frozen_code_bytes_max: u64,
     pub(crate) scale_window: Duration,
 }
 
@@ -98,6 +99,7 @@ struct Written {
     instances_max: Option<u32>,
     app_instances_max: Option<u32>,
     memory_max: Option<Size>,
+    frozen_code_max: Option<Size>,
     scale_window: Option<Span>,
     #[serde(default)]
     pushes: WrittenPushes,
@@ -231,6 +233,9 @@ fn resolve(
         instances_max,
         app_instances_max: written.app_instances_max.unwrap_or((instances_max / 10).max(10)),
         memory_bytes_max: written.memory_max.map_or_else(usual_memory, |size| size.0),
+        frozen_code_bytes_max: written
+            .frozen_code_max
+            .map_or(isopod_engine::limits::FROZEN_CODE_BYTES_MAX, |size| size.0),
         scale_window: written.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
     };
     check_ranges(&config)?;

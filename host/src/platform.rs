@@ -87,6 +87,7 @@ impl Platform {
             compile_threads: config.compile_threads,
             instances_max: config.instances_max,
             memory_bytes_max: config.memory_bytes_max,
+            frozen_code_bytes_max: config.frozen_code_bytes_max,
             forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
         })?;
         let watch = Arc::<machine::Watch>::default();

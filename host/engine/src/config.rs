@@ -19,6 +19,8 @@ pub struct EngineConfig {
     pub instances_max: u32,
     /// Bytes of memory that all guests may have together.
     pub memory_bytes_max: u64,
+    /// Bytes of code that stays mapped though its programs are frozen.
+    pub frozen_code_bytes_max: u64,
     /// Addresses that no guest reaches, whatever it was granted: the host's own.
     pub forbidden_addresses: Vec<SocketAddr>,
 }
@@ -30,6 +32,7 @@ impl Default for EngineConfig {
             compile_threads: std::thread::available_parallelism().map_or(1, usize::from),
             instances_max: limits::INSTANCES_MAX,
             memory_bytes_max: u64::MAX,
+            frozen_code_bytes_max: limits::FROZEN_CODE_BYTES_MAX,
             forbidden_addresses: Vec::new(),
         }
     }

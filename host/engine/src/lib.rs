@@ -15,6 +15,7 @@ mod config;
 mod events;
 mod fault;
 mod flat;
+mod frozen_code;
 mod functions;
 mod inspect;
 mod instance;
@@ -48,6 +49,7 @@ use budget::Budget;
 use bytes::Bytes;
 use compile::Compiler;
 use config::{Flavour, KINDS, Kind};
+use frozen_code::FrozenCode;
 use functions::Functions;
 use state::HostState;
 use std::{
@@ -72,6 +74,7 @@ struct Inner {
     compiler: Compiler,
     memory: Arc<Budget>,
     instances: Arc<Budget>,
+    frozen_code: FrozenCode,
     forbidden: Arc<[SocketAddr]>,
     /// Source of small differences between instances; it need not be random, only spread.
     started: AtomicU32,
@@ -121,9 +124,17 @@ impl Engine {
         let compiler = Compiler::new(&config)?;
         let memory = Arc::new(Budget::new(config.memory_bytes_max));
         let instances = Arc::new(Budget::new(config.instances_max.into()));
-        let forbidden = config.forbidden_addresses.into();
-        let started = AtomicU32::new(0);
-        Ok(Self(Arc::new(Inner { runtimes, compiler, memory, instances, forbidden, started, _ticker: ticker })))
+        let inner = Inner {
+            runtimes,
+            compiler,
+            memory,
+            instances,
+            frozen_code: FrozenCode::new(config.frozen_code_bytes_max),
+            forbidden: config.forbidden_addresses.into(),
+            started: AtomicU32::new(0),
+            _ticker: ticker,
+        };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Makes machine code of a component, or takes it from the cache. What the quick compiler cannot do, the
@@ -168,6 +179,11 @@ impl Engine {
     /// What all guests have of the machine's memory.
     pub(crate) fn memory(&self) -> &Arc<Budget> {
         &self.0.memory
+    }
+
+    /// The code of programs that were frozen last.
+    pub(crate) fn frozen_code(&self) -> &FrozenCode {
+        &self.0.frozen_code
     }
 
     /// The places that the instances of all apps have.

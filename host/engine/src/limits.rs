@@ -27,6 +27,12 @@ pub const FUNCTIONS_KEPT_BYTES: u64 = 64 * 1024 * 1024;
 /// About what one of them takes, from which the number of places for them is guessed.
 pub const FUNCTION_KEPT_BYTES_USUAL: u64 = 2 * 1024;
 
+/// Code of frozen programs that stays mapped. Past it that of those which were not thawed lately goes.
+pub const FROZEN_CODE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// What is counted for one of them besides its code, for what wasmtime knows of it and for the kernel's maps.
+pub const FROZEN_CODE_MORE_BYTES: u64 = 1024 * 1024;
+
 /// How long `init` and all warm-up requests together may take before a snapshot is given up.
 pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(30);
 

@@ -22,7 +22,12 @@ pub struct Program(Arc<Inner>);
 
 struct Inner {
     kept: FrozenProgram,
-    pre: InstancePre<HostState>,
+    linked: Arc<Linked>,
+}
+
+/// Machine code joined with what the host offers: what all apps of the same component can share.
+pub(crate) struct Linked {
+    pub(crate) pre: InstancePre<HostState>,
     exports: Exports,
 }
 
@@ -43,10 +48,15 @@ struct Kept {
 }
 
 impl FrozenProgram {
-    /// Maps the code again. Blocks for about as long as it takes to open a file.
+    /// Maps the code again, unless it was frozen so lately that it is still there. Blocks for about as long as it takes
+    /// to open a file.
     pub fn thaw(&self) -> Result<Program, Rejected> {
-        let code = self.0.engine.map(self.0.kind, &self.0.file)?;
-        Program::of(self.clone(), &code, self.0.engine.linker(self.0.kind))
+        let engine = &self.0.engine;
+        if let Some(linked) = engine.frozen_code().find(&self.0.file) {
+            return Ok(Program(Arc::new(Inner { kept: self.clone(), linked })));
+        }
+        let code = engine.map(self.0.kind, &self.0.file)?;
+        Program::of(self.clone(), &code, engine.linker(self.0.kind))
     }
 
     /// What the component is.
@@ -140,11 +150,13 @@ impl Program {
                 .transpose()
                 .map_err(broken)?,
         };
-        Ok(Self(Arc::new(Inner { pre, exports, kept })))
+        Ok(Self(Arc::new(Inner { kept, linked: Arc::new(Linked { pre, exports }) })))
     }
 
-    /// What is left of the program when its code is let go, which happens with its last instance.
+    /// What is left of the program when its code is let go. That happens with its last instance, and after others were
+    /// frozen.
     pub fn freeze(&self) -> FrozenProgram {
+        self.engine().frozen_code().keep(&self.0.kept.0.file, &self.0.linked);
         self.0.kept.clone()
     }
 
@@ -170,15 +182,15 @@ impl Program {
     }
 
     pub(crate) fn wasmtime_engine(&self) -> &wasmtime::Engine {
-        self.0.pre.engine()
+        self.0.linked.pre.engine()
     }
 
     pub(crate) fn pre(&self) -> &InstancePre<HostState> {
-        &self.0.pre
+        &self.0.linked.pre
     }
 
     pub(crate) fn exports(&self) -> &Exports {
-        &self.0.exports
+        &self.0.linked.exports
     }
 
     pub(crate) fn config(&self) -> &Arc<WasiConfigVariables> {

@@ -80,6 +80,8 @@ pub(super) struct Top {
     host: HostMetrics,
 }
 
+const CLASSES: [Class; 2] = [Class::Pull, Class::Push];
+
 impl AppMetrics {
     fn of(entry: &Entry) -> Self {
         let (instances, share) = (entry.traffic.instances(), entry.traffic.share());
@@ -152,19 +154,22 @@ pub(super) async fn list(
     let limit = page.limit()? as usize;
     let all = api.deployer.apps(None, usize::MAX);
     let seen = |entry: &&Arc<Entry>| api.tokens.may_see(&headers, &entry.name);
-    let (apps, mut items): (usize, Vec<AppMetrics>) = {
-        let seen: Vec<_> = all.iter().filter(seen).collect();
-        let awake = seen.iter().filter(|entry| entry.traffic.awake().is_some());
-        (seen.len(), awake.map(|entry| AppMetrics::of(entry)).collect())
-    };
-    items.sort_by(|a, b| b.cpu_percent.total_cmp(&a.cpu_percent).then_with(|| a.app.cmp(&b.app)));
+    let seen: Vec<_> = all.iter().filter(seen).collect();
+    let mut awake: Vec<_> = seen
+        .iter()
+        .filter(|entry| entry.traffic.awake().is_some())
+        .map(|entry| (entry.traffic.share().cpu_percent(), *entry))
+        .collect();
+    awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));
+    let buffered = |entry: &Entry| CLASSES.map(|class| entry.traffic.share().load(class).waiting).iter().sum::<u32>();
     let host = HostMetrics {
         machine: api.machine.seen(),
-        apps,
-        apps_awake: items.len(),
-        instances: items.iter().map(|app| app.instances).sum(),
-        buffered: items.iter().map(|app| app.pull.buffered + app.push.buffered).sum(),
+        apps: seen.len(),
+        apps_awake: awake.len(),
+        instances: awake.iter().map(|(_, entry)| entry.traffic.instances().len()).sum(),
+        buffered: awake.iter().map(|(_, entry)| buffered(entry)).sum(),
     };
-    items.truncate(limit);
+    // The rest of an app's figures costs more, and is wanted of these only.
+    let items = awake.into_iter().take(limit).map(|(_, entry)| AppMetrics::of(entry)).collect();
     Ok(axum::Json(Top { items, next: None, host }))
 }

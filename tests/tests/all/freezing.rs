@@ -16,13 +16,20 @@ fn until_frozen(host: &Host, app: &str) {
 
 #[test]
 fn an_app_that_nobody_asks_for_is_frozen_and_answers_the_next_request() {
-    let host = Host::start_with("", SOON);
-    host.deploy("hello", Bundle::component(guest("hello")));
-    for _ in 0..3 {
-        until_frozen(&host, "hello");
-        assert_eq!(host.state("hello"), "running", "freezing is no state of the app");
-        assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!");
-        assert_eq!(host.current("hello"), [1]);
+    // With its code still mapped, and without.
+    for more in ["", "frozen_code_max = \"0B\"\n"] {
+        let host = Host::start_with("", &format!("{SOON}{more}"));
+        host.deploy("hello", Bundle::component(guest("hello")));
+        let file = |maps: &str| maps.lines().any(|line| line.ends_with(".cwasm"));
+        for _ in 0..3 {
+            until_frozen(&host, "hello");
+            assert_eq!(host.state("hello"), "running", "freezing is no state of the app");
+            let is_mapped = || file(&std::fs::read_to_string(format!("/proc/{}/maps", host.id())).unwrap_or_default());
+            assert!(!more.is_empty() || is_mapped(), "the code of the last one stays");
+            wait_for("the code's leaving", || (more.is_empty() || !is_mapped()).then_some(()));
+            assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!");
+            assert_eq!(host.current("hello"), [1]);
+        }
     }
 }
 

@@ -24,7 +24,30 @@ pub(crate) struct Arguments {
     thaws: u32,
 }
 
-const SETTINGS: &str = "freeze_after = \"200ms\"\n";
+/// What has become of the code of a frozen app: that of the last ones stays mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Code {
+    Kept,
+    Gone,
+}
+
+impl Code {
+    const ALL: [Code; 2] = [Code::Kept, Code::Gone];
+
+    fn settings(self) -> &'static str {
+        match self {
+            Code::Kept => "freeze_after = \"200ms\"\n",
+            Code::Gone => "freeze_after = \"200ms\"\nfrozen_code_max = \"0B\"\n",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Code::Kept => "code kept",
+            Code::Gone => "code gone",
+        }
+    }
+}
 
 /// An app that never freezes, which the connection is used for before each thaw. Of another component than those that
 /// are frozen, so that no code of theirs stays in memory for its sake.
@@ -36,6 +59,7 @@ const FROZEN_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// An example that is frozen and thawed, and what is expected of it.
+#[derive(Clone, Copy)]
 struct Subject {
     example: &'static str,
     path: &'static str,
@@ -70,19 +94,21 @@ const SNAPSHOT_RATIO_MAX: f64 = 1.2;
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [awake] = super::components([AWAKE_COMPONENT])?;
-    let folder = super::fresh_folder("thaw")?;
-    let host = Host::start(&program, &folder, SETTINGS)?;
-    host.deploy(AWAKE, AWAKE_MANIFEST, &awake)?;
     let mut figures = Figures::default();
-    for subject in SUBJECTS {
-        let Some(component) = super::component_if_there(subject.example) else { continue };
-        let count = (arguments.thaws / subject.one_in).max(1);
-        deploy(&host, subject.example, &component)?;
-        step::announce(&format!("{count} thaws of {}", subject.example));
-        let times = thaw_often(&host, &subject, count)?;
-        figures.series.push((subject, times));
+    for code in Code::ALL {
+        let folder = super::fresh_folder("thaw")?;
+        let host = Host::start(&program, &folder, code.settings())?;
+        host.deploy(AWAKE, AWAKE_MANIFEST, &awake)?;
+        for subject in SUBJECTS {
+            let Some(component) = super::component_if_there(subject.example) else { continue };
+            let count = (arguments.thaws / subject.one_in).max(1);
+            deploy(&host, subject.example, &component)?;
+            step::announce(&format!("{count} thaws of {}, {}", subject.example, code.words()));
+            let times = thaw_often(&host, &subject, count)?;
+            figures.series.push((subject, code, times));
+        }
+        host.stop()?;
     }
-    host.stop()?;
     figures.show();
     arguments.common.write_json(&figures.json())
 }
@@ -127,37 +153,42 @@ fn wait_until_frozen(host: &Host, app: &str) -> Result<()> {
 
 #[derive(Default)]
 struct Figures {
-    series: Vec<(Subject, Times)>,
+    series: Vec<(Subject, Code, Times)>,
 }
 
 impl Figures {
-    fn p50(&self, example: &str) -> Option<f64> {
-        self.series.iter().find(|(subject, _)| subject.example == example).map(|(_, times)| times.p50())
+    fn p50(&self, example: &str, code: Code) -> Option<f64> {
+        let found = self.series.iter().find(|(subject, of, _)| subject.example == example && *of == code);
+        found.map(|(_, _, times)| times.p50())
     }
 
     fn verdicts(&self) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        for (subject, times) in &self.series {
+        for (subject, code, times) in &self.series {
             let mut judge = |what, limit: Option<f64>, measured| {
                 verdicts.extend(limit.map(|limit| {
-                    Verdict::new(format!("{}: {what} ms", subject.label), Bound::AtMost(limit), measured)
+                    let name = format!("{}, {}: {what} ms", subject.label, code.words());
+                    Verdict::new(name, Bound::AtMost(limit), measured)
                 }));
             };
             judge("p50", subject.p50_ms_max, times.p50());
             judge("p99", subject.p99_ms_max, times.p99());
         }
-        let ratio = self.p50(SNAPSHOT).zip(self.p50(PLAIN)).map(|(snapshot, plain)| snapshot / plain);
-        let what = "snapshot: p50 beside the plain app's, times";
-        verdicts.push(Verdict::new(what, Bound::AtMost(SNAPSHOT_RATIO_MAX), ratio.unwrap_or(f64::NAN)));
+        for code in Code::ALL {
+            let both = self.p50(SNAPSHOT, code).zip(self.p50(PLAIN, code));
+            let ratio = both.map_or(f64::NAN, |(snapshot, plain)| snapshot / plain);
+            let what = format!("snapshot, {}: p50 beside the plain app's, times", code.words());
+            verdicts.push(Verdict::new(what, Bound::AtMost(SNAPSHOT_RATIO_MAX), ratio));
+        }
         verdicts
     }
 
     fn show(&self) {
         println!("\nmilliseconds of a frozen app's first answer, {}\n", machine::description());
-        println!("| {:<14} |  thaws |      p50 |      p99 |  slowest |", "app");
-        println!("| {:-<14} | -----: | -------: | -------: | -------: |", "");
-        for (subject, times) in &self.series {
-            println!("| {:<14} | {} |", subject.label, times.cells());
+        println!("| {:<25} |  thaws |      p50 |      p99 |  slowest |", "app");
+        println!("| {:-<25} | -----: | -------: | -------: | -------: |", "");
+        for (subject, code, times) in &self.series {
+            println!("| {:<25} | {} |", format!("{}, {}", subject.label, code.words()), times.cells());
         }
         verdict::show(&self.verdicts());
     }
@@ -166,7 +197,7 @@ impl Figures {
         let series = self
             .series
             .iter()
-            .map(|(subject, times)| json!({ "app": subject.label, "example": subject.example, "times": times.json() }));
+            .map(|(subject, code, times)| json!({ "app": subject.label, "example": subject.example, "code": code.words(), "times": times.json() }));
         json!({
             "conditions": machine::description(),
             "thaws": series.collect::<Vec<_>>(),
