@@ -3,14 +3,16 @@
 
 use std::{
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
 use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId};
 use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Reason, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, watch};
 
 use super::{
     DeployError, Deployer, Entry, Failure, Received,
@@ -37,6 +39,9 @@ struct Job {
     _room: OwnedSemaphorePermit,
     _app_room: OwnedSemaphorePermit,
 }
+
+/// A place among those who change an app, one after the other.
+type Turn = BoxFuture<'static, OwnedMutexGuard<()>>;
 
 impl Deployer {
     /// Accepts a received bundle as a push. An unknown app is made for it if the bundle can be used at all.
@@ -75,10 +80,12 @@ impl Deployer {
         let live = LivePush::new(entry, self.0.parts.store.clone(), push);
         live.say(format!("received {} bytes", received.bytes));
         self.live_pushes().insert(live.id().clone(), Arc::clone(&live));
+        // Taken before the push is answered, so that pushes are done in the order in which they were accepted.
+        let turn = stand_in_line(&live.entry).await;
         let job = Job { live: Arc::clone(&live), received, kind, _room: room, _app_room: app_room };
         let deployer = self.clone();
         let (now, news) = (live.now(), live.follow());
-        self.0.tasks.spawn(async move { deployer.run(job).await });
+        self.0.tasks.spawn(async move { deployer.run(job, turn).await });
         Ok(Accepted { now, news, created_app })
     }
 
@@ -125,10 +132,10 @@ impl Deployer {
         Ok(live.now())
     }
 
-    async fn run(self, job: Job) {
+    async fn run(self, job: Job, turn: Turn) {
         let live = Arc::clone(&job.live);
         let begun = Instant::now();
-        if let Err(failure) = self.attempt(&job).await {
+        if let Err(failure) = self.attempt(&job, turn).await {
             self.fail(&live, &failure).await;
         }
         // Without its record a push that ended is marked as failed by the next start of the host.
@@ -139,10 +146,10 @@ impl Deployer {
         self.0.parts.metrics.push_ended(live.state(), begun.elapsed());
     }
 
-    async fn attempt(&self, job: &Job) -> Result<(), Failure> {
+    async fn attempt(&self, job: &Job, turn: Turn) -> Result<(), Failure> {
         let (live, entry) = (&job.live, &job.live.entry);
         reached("push-queued").await;
-        let _turn = self.unless_given_up(entry, entry.turn.lock()).await?;
+        let _turn = self.unless_given_up(entry, turn).await?;
         let _slot = self.unless_given_up(entry, self.0.running.acquire()).await?;
         if live.step(PushEvent::Take, None).await.is_err() {
             // It was cancelled while it waited.
@@ -194,6 +201,15 @@ impl Deployer {
         if let Err(refused) = live.step(PushEvent::Fail, Some(reason)).await {
             tracing::error!(push = %live.id(), %refused, "a failed push could not be marked so");
         }
+    }
+}
+
+/// The turn to change an app, for which the caller stands in line from now on.
+async fn stand_in_line(entry: &Entry) -> Turn {
+    let mut turn: Turn = Box::pin(Arc::clone(&entry.turn).lock_owned());
+    match futures::poll!(&mut turn) {
+        Poll::Ready(guard) => Box::pin(std::future::ready(guard)),
+        Poll::Pending => turn,
     }
 }
 

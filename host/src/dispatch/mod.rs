@@ -144,6 +144,7 @@ impl App {
         if let Some(release) = running.release() {
             self.visited.forget(release);
         }
+        running.set_standing_by(false);
         self.serve(Serving::Release(running))
     }
 
@@ -179,7 +180,10 @@ impl App {
 
     fn serve(&self, serving: Serving) -> Option<Arc<Running>> {
         match &*self.serving.swap(Arc::new(serving)) {
-            Serving::Release(running) => Some(Arc::clone(running)),
+            Serving::Release(running) => {
+                running.set_standing_by(true);
+                Some(Arc::clone(running))
+            }
             // Whoever replaces a release may want it back.
             Serving::Frozen(frozen) => frozen.thaw(&self.share).ok().map(Arc::new),
             Serving::Cold(_) | Serving::Nothing { .. } => None,

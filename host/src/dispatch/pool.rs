@@ -45,6 +45,8 @@ pub(super) struct Common {
     pub(super) share: Arc<Share>,
     /// Cancelled once the release only finishes what it accepted.
     pub(super) stop: CancellationToken,
+    /// Whether another release took its place, to which it may have to come back.
+    pub(super) stands_by: Arc<AtomicBool>,
 }
 
 /// A process type that answers somebody: HTTP requests or events.
@@ -350,7 +352,9 @@ impl Pool {
     /// Ends one instance that has nothing to do and that is kept for nothing but the next job; false if there is none.
     pub(super) fn end_one_spare(&self) -> bool {
         let mut state = self.lock();
-        if state.live() <= self.warm_min() {
+        // Who only stands by has nobody to be warm for.
+        let is_kept = !self.common.stands_by.load(Ordering::Relaxed);
+        if is_kept && state.live() <= self.warm_min() {
             return false;
         }
         let ended = state.end_one_idle();
@@ -420,10 +424,8 @@ impl Pool {
         let state = self.lock();
         let places = state.places.iter().map(|(_, place)| place);
         if self.common.stop.is_cancelled() {
-            return places
-                .filter(|place| place.is_busy)
-                .map(|place| Seen { state: "stopping", ..place.seen(false) })
-                .collect();
+            let busy = places.filter(|place| place.is_busy);
+            return busy.map(|place| Seen { state: "stopping", ..place.seen(false) }).collect();
         }
         let is_kept = state.live() < self.warm_min();
         places.map(|place| place.seen(is_kept)).collect()
@@ -519,8 +521,7 @@ impl Pool {
             Class::Pull => "pull",
             Class::Push => "push",
         };
-        let cores = self.share().cores(class);
-        let busy = match (self.scale.max, cores) {
+        let busy = match (self.scale.max, self.share().cores(class)) {
             (1, _) => format!("the only instance of {} is busy", self.process),
             (max, cores) if max < cores => format!("all {max} instances of {} are busy", self.process),
             (_, 1) => format!("the only core of the {queue} queue is busy"),

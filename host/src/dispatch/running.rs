@@ -13,7 +13,10 @@ use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -45,6 +48,7 @@ pub(crate) struct Running {
     /// When it was put in service as a new release; none if it serves again.
     fresh_since: OnceLock<Instant>,
     stop: CancellationToken,
+    stands_by: Arc<AtomicBool>,
     _stop_at_drop: DropGuard,
 }
 
@@ -66,7 +70,9 @@ impl Running {
     ) -> Self {
         let isolation = if program.info().single_use { Isolation::Request } else { isolation };
         let stop = CancellationToken::new();
-        let common = Common { release, isolation, share: Arc::clone(&share), stop: stop.clone() };
+        let stands_by = Arc::<AtomicBool>::default();
+        let (owner, ends) = (Arc::clone(&share), stop.clone());
+        let common = Common { release, isolation, share: owner, stop: ends, stands_by: Arc::clone(&stands_by) };
         let (mut pools, mut commands) = (Vec::new(), Vec::new());
         for Planned { name, process, scale, program, warm } in planned {
             match process.entry {
@@ -86,7 +92,20 @@ impl Running {
         let last_work = Mutex::new((Tally::default(), Instant::now()));
         let _stop_at_drop = stop.clone().drop_guard();
         let fresh_since = OnceLock::new();
-        Self { release, program, isolation, last_work, pools, commands, http, events, fresh_since, _stop_at_drop, stop }
+        Self {
+            release,
+            program,
+            isolation,
+            last_work,
+            pools,
+            commands,
+            http,
+            events,
+            fresh_since,
+            _stop_at_drop,
+            stop,
+            stands_by,
+        }
     }
 
     pub(crate) fn release(&self) -> Option<ReleaseNumber> {
@@ -139,6 +158,11 @@ impl Running {
             program: self.program.freeze(),
             processes: pools.chain(commands).collect(),
         })
+    }
+
+    /// Whether another release serves in its place.
+    pub(super) fn set_standing_by(&self, stands_by: bool) {
+        self.stands_by.store(stands_by, Ordering::Relaxed);
     }
 
     /// Marks it as a release that has never served before.
