@@ -2,7 +2,7 @@
 //! lately is the one to be asked again: its instances then start without their code being mapped and linked first.
 
 use crate::{limits, program::Linked};
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,7 +25,13 @@ impl FrozenCode {
     pub(crate) fn new(bytes: u64) -> Self {
         let most = bytes / limits::FROZEN_CODE_MORE_BYTES;
         let places = usize::try_from(most).unwrap_or(usize::MAX).min(limits::INSTANCES_MAX as usize);
-        Self((places > 0).then(|| Cache::with_weighter(places, bytes, Bytes)))
+        if places == 0 {
+            return Self(None);
+        }
+        // In one part: of several each would have a part of the room, too little for a large runtime's code.
+        let mut options = OptionsBuilder::new();
+        let options = options.shards(1).estimated_items_capacity(places).weight_capacity(bytes).build();
+        Self(options.ok().map(|options| Cache::with_options(options, Bytes, Default::default(), Default::default())))
     }
 
     pub(crate) fn keep(&self, file: &Path, linked: &Arc<Linked>) {

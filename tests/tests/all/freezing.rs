@@ -1,6 +1,6 @@
 //! D3: an app that nobody asks for lets go of its instances and its code, and is back for whoever asks.
 
-use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
+use isopod_tests::{Ask, Bundle, Host, Queue, guest, guests::guest_if_built, wait_for};
 use serde_json::json;
 
 const SOON: &str = "freeze_after = \"200ms\"\n";
@@ -14,23 +14,37 @@ fn until_frozen(host: &Host, app: &str) {
     wait_for("the end of its instances", || host.instances(app).is_empty().then_some(()));
 }
 
+/// Whether any compiled code is in the host's memory.
+fn has_code_mapped(host: &Host) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", host.id())).expect("the host runs");
+    maps.lines().any(|line| line.ends_with(".cwasm"))
+}
+
 #[test]
 fn an_app_that_nobody_asks_for_is_frozen_and_answers_the_next_request() {
     // With its code still mapped, and without.
-    for more in ["", "frozen_code_max = \"0B\"\n"] {
+    for (more, stays) in [("", true), ("frozen_code_max = \"0B\"\n", false)] {
         let host = Host::start_with("", &format!("{SOON}{more}"));
         host.deploy("hello", Bundle::component(guest("hello")));
-        let file = |maps: &str| maps.lines().any(|line| line.ends_with(".cwasm"));
         for _ in 0..3 {
             until_frozen(&host, "hello");
             assert_eq!(host.state("hello"), "running", "freezing is no state of the app");
-            let is_mapped = || file(&std::fs::read_to_string(format!("/proc/{}/maps", host.id())).unwrap_or_default());
-            assert!(!more.is_empty() || is_mapped(), "the code of the last one stays");
-            wait_for("the code's leaving", || (more.is_empty() || !is_mapped()).then_some(()));
+            wait_for("the code's leaving, or staying", || (has_code_mapped(&host) == stays).then_some(()));
             assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!");
             assert_eq!(host.current("hello"), [1]);
         }
     }
+}
+
+/// There is room for the code of a large runtime, too.
+#[test]
+fn the_code_of_a_frozen_app_in_javascript_stays() {
+    let Some(component) = guest_if_built("hello-js") else { return };
+    let host = Host::start_with("", SOON);
+    host.deploy("hello-js", Bundle::component(component));
+    until_frozen(&host, "hello-js");
+    assert!(has_code_mapped(&host));
+    assert_eq!(host.get("hello-js", "/").expect(200).text(), "Hello from JavaScript!\n");
 }
 
 /// Thawing is done once for all who come at the same moment, and none of them fails.
