@@ -37,7 +37,7 @@ pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long, and how much of, a body is read and thrown away that nobody wants, so that its client sees the answer. Beyond
 /// that the connection is closed.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(10);
-pub(crate) const LINGER_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const LINGER_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How long a streaming body may keep a guest waiting while others wait for the guest's place. Then 408. Without others
 /// it is the time above, or half of the app's `request_timeout` if that is less.

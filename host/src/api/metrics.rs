@@ -21,7 +21,12 @@ use super::{
     request::{PageParams, Params, app_name},
     sse::{self, News},
 };
-use crate::{deploy::Entry, dispatch::Latency, limits, observe::machine::Machine};
+use crate::{
+    deploy::Entry,
+    dispatch::{Latency, STOPPED, SeenInstance},
+    limits,
+    observe::machine::Machine,
+};
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct FollowParams {
@@ -82,6 +87,11 @@ pub(super) struct Top {
 
 const CLASSES: [Class; 2] = [Class::Pull, Class::Push];
 
+/// How many instances there are: what has ended, and waits for somebody to ask for it, is none.
+fn there_are(instances: &[SeenInstance]) -> usize {
+    instances.iter().filter(|instance| instance.seen.state != STOPPED).count()
+}
+
 impl AppMetrics {
     fn of(entry: &Entry) -> Self {
         let (instances, share) = (entry.traffic.instances(), entry.traffic.share());
@@ -107,7 +117,7 @@ impl AppMetrics {
             cpu_ms: u64::try_from(share.cpu().as_millis()).unwrap_or(u64::MAX),
             cpu_percent: share.cpu_percent(),
             memory_bytes: instances.iter().map(|instance| instance.seen.memory_bytes).sum(),
-            instances: instances.len(),
+            instances: there_are(&instances),
             pull: queue(Class::Pull),
             push: queue(Class::Push),
         }
@@ -157,7 +167,7 @@ pub(super) async fn list(
     let seen: Vec<_> = all.iter().filter(seen).collect();
     let mut awake: Vec<_> = seen
         .iter()
-        .filter(|entry| entry.traffic.awake().is_some())
+        .filter(|entry| entry.traffic.awake().is_some() || entry.traffic.share().is_at_work())
         .map(|entry| (entry.traffic.share().cpu_percent(), *entry))
         .collect();
     awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));
@@ -166,7 +176,7 @@ pub(super) async fn list(
         machine: api.machine.seen(),
         apps: seen.len(),
         apps_awake: awake.len(),
-        instances: awake.iter().map(|(_, entry)| entry.traffic.instances().len()).sum(),
+        instances: awake.iter().map(|(_, entry)| there_are(&entry.traffic.instances())).sum(),
         buffered: awake.iter().map(|(_, entry)| buffered(entry)).sum(),
     };
     // The rest of an app's figures costs more, and is wanted of these only.

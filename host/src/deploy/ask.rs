@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use isopod_policy::{AppName, ConfigVars, Grants, InstanceId, Manifest, ProcessName, formation};
+use isopod_policy::{AppName, ConfigVars, Formation, Grants, InstanceId, Limits, Manifest, ProcessName, formation};
 use serde_json::json;
 
 use super::{DeployError, Deployer, Entry, Failure, verify};
@@ -16,7 +16,13 @@ impl Deployer {
     ) -> Result<BTreeMap<ProcessName, formation::ShownProcess>, DeployError> {
         let entry = self.app(name)?;
         let app_type = entry.facts().app_type;
-        let Some(release) = self.present(&entry).await? else { return Ok(BTreeMap::new()) };
+        let (processes, limits) = self.present_processes(&entry).await?;
+        Ok(formation::shown(&processes, app_type, &limits))
+    }
+
+    /// The process types of the present release as they were said, and its limits.
+    pub(super) async fn present_processes(&self, entry: &Entry) -> Result<(Formation, Limits), DeployError> {
+        let Some(release) = self.present(entry).await? else { return Ok((BTreeMap::new(), Limits::default())) };
         let limits = release.manifest.limits.clone();
         let processes = match entry.traffic.awake() {
             _ if !release.manifest.processes.is_empty() => release.manifest.processes,
@@ -27,7 +33,7 @@ impl Deployer {
                 Err(_) => BTreeMap::new(),
             },
         };
-        Ok(formation::shown(&processes, app_type, &limits))
+        Ok((processes, limits))
     }
 
     /// The grants of the app's present release; none before the first.

@@ -81,6 +81,10 @@ impl Deployer {
             drop(turn);
             return Ok(entry);
         }
+        // A production app keeps an instance of each process type warm.
+        let (processes, limits) = self.present_processes(&entry).await?;
+        self.check_kept(app_type, &processes, &limits)
+            .map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure: Box::new(failure) })?;
         self.0.parts.store.set_app_type(name, app_type, Timestamp::now()).await?;
         entry.facts().app_type = app_type;
         entry.traffic.share().set_type(app_type);

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::future::{BoxFuture, join_all};
-use isopod_policy::{AppEvent, ConfigVars, Formation, Manifest, ReleaseEvent, ReleaseNumber};
+use isopod_policy::{AppEvent, AppType, ConfigVars, Formation, Limits, Manifest, ReleaseEvent, ReleaseNumber};
 use isopod_store::{Control, Digest, Intended, NewActivity, NewRelease, Reason, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -123,7 +123,7 @@ impl Deployer {
         let Wanted { verified, config, cause, by } = wanted;
         let (entry, control) = (&making.entry, &self.0.parts.store);
         let formation = verify::formation_of(&verified.manifest, &verified.info.entries)?;
-        self.check_kept(entry, &formation, &verified.manifest)?;
+        self.check_kept(entry.facts().app_type, &formation, &verified.manifest.limits)?;
         // What the new release is compared with, and gone back to.
         drop(self.serving(entry).await);
 
@@ -178,9 +178,8 @@ impl Deployer {
     }
 
     /// No app may take all places of a host by asking for them: what it keeps running has a bound of the operator's.
-    fn check_kept(&self, entry: &Entry, formation: &Formation, manifest: &Manifest) -> Result<(), Failure> {
-        let app_type = entry.facts().app_type;
-        let kept = formation.values().map(|process| process.scale_at_work(app_type, &manifest.limits).min);
+    pub(super) fn check_kept(&self, app_type: AppType, formation: &Formation, limits: &Limits) -> Result<(), Failure> {
+        let kept = formation.values().map(|process| process.scale_at_work(app_type, limits).min);
         let (kept, most) = (kept.map(u64::from).sum::<u64>(), self.0.parts.app_instances_max);
         if kept > u64::from(most) { Err(Failure::KeepsTooMany { kept, most }) } else { Ok(()) }
     }

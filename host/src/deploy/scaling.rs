@@ -18,8 +18,12 @@ impl Deployer {
             let now = Instant::now();
             self.0.parts.watch.look(now);
             for entry in self.apps(None, usize::MAX) {
-                let Some(running) = entry.traffic.awake() else { continue };
-                entry.traffic.share().look(now);
+                let (share, running) = (entry.traffic.share(), entry.traffic.awake());
+                match running.is_some() || share.is_at_work() {
+                    true => share.look(now),
+                    false => share.look_away(),
+                }
+                let Some(running) = running else { continue };
                 for rescaled in running.rescaled(now, window) {
                     self.record_scale(&entry, rescaled, window).await;
                 }

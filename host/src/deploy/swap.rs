@@ -37,7 +37,10 @@ impl Deployer {
                     None => return,
                 },
                 Watched::Well | Watched::Superseded => {
-                    for earlier in not_needed(entry, &now) {
+                    let done = not_needed(entry, &now);
+                    // It may be frozen or stopped while those finish long work, and then nobody else keeps it.
+                    drop(now);
+                    for earlier in done {
                         earlier.wind_down().await;
                     }
                     return;

@@ -24,6 +24,7 @@ mod visit;
 pub(crate) use call::Refused;
 pub(crate) use keep::Trouble;
 pub(crate) use meter::Latency;
+pub(crate) use place::STOPPED;
 pub(crate) use pool::{Rescaled, Tally};
 pub(crate) use running::{Planned, Running, SeenInstance};
 pub(crate) use share::{Machine, Share};

@@ -25,6 +25,9 @@ pub(super) struct Place {
     begun: Instant,
 }
 
+/// The state of an instance that has ended, and that nobody starts unasked.
+pub(crate) const STOPPED: &str = "stopped";
+
 /// A place as people see it: an instance.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
@@ -78,7 +81,7 @@ impl Place {
             (true, _) => "busy",
             (false, Some(_)) => "idle",
             (false, None) if is_kept => "restarting",
-            (false, None) => "stopped",
+            (false, None) => STOPPED,
         };
         Seen {
             id: self.id.clone(),

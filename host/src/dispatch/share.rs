@@ -167,6 +167,11 @@ impl Share {
         pools.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Whether anything of the app is there that answers somebody, of whichever release.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|pool| pool.strong_count() > 0)
+    }
+
     /// What the app does in one class, whichever of its releases does it.
     pub(crate) fn load(&self, class: Class) -> Load {
         let waiting = self.pools().iter().map(|pool| pool.waiting(class)).sum();
@@ -253,6 +258,12 @@ impl Share {
         self.account.cpu(Class::Pull) + self.account.cpu(Class::Push)
     }
 
+    /// Forgets how much CPU time was used lately, since nothing of the app is there any more.
+    pub(crate) fn look_away(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.cpu_permille.store(0, Ordering::Relaxed);
+    }
+
     /// Looks at the CPU time once more, to know how much is used now.
     pub(crate) fn look(&self, now: Instant) {
         let cpu = self.cpu();
@@ -286,8 +297,7 @@ impl Share {
     /// Gives back what an app without work needs no memory for.
     pub(super) fn rest(&self) {
         self.meters.iter().for_each(|meter| meter.lock().unwrap_or_else(PoisonError::into_inner).clear());
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.cpu_permille.store(0, Ordering::Relaxed);
+        self.look_away();
     }
 
     fn meter(&self, class: Class) -> MutexGuard<'_, Meter> {

@@ -406,8 +406,10 @@ fn explain(refused: &Refused) -> Failed {
                     format!("the app failed to answer ({})", fault.code()),
                 ),
             };
-            let problem = Problem::new(status, code, title, detail).hint(logged);
-            let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };
+            let problem = Problem::new(status, code, title, detail);
+            // That the host is full is not the app's doing.
+            let is_full = status == StatusCode::SERVICE_UNAVAILABLE;
+            let problem = if is_full { problem.retry_after(1) } else { problem.hint(logged) };
             (problem, Some(fault.code()))
         }
     }

@@ -261,3 +261,14 @@ fn what_an_app_keeps_running_has_a_bound_of_the_operators() {
     assert!(refused.text().contains("too-many-instances"), "{refused}");
     assert_eq!((host.current("crowd"), host.state("crowd").as_str()), (vec![2], "running"));
 }
+
+/// A change of the type is no way around it: a production app keeps an instance of each process type.
+#[test]
+fn an_apps_type_is_not_changed_to_one_that_keeps_too_many_instances() {
+    let host = Host::start_with("", "app_instances_max = 1\n");
+    let two = "name = \"crowd\"\n[processes.web]\nentry = \"http\"\n[processes.more]\nentry = \"http\"\n";
+    host.deploy("crowd", Bundle::archive(two, &guest("hello")));
+    host.stop_app("crowd");
+    host.set_type("crowd", "production").problem_of("crowd", 422, "too-many-instances");
+    assert_eq!(host.show("crowd")["type"], "dev");
+}

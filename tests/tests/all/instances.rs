@@ -172,3 +172,24 @@ fn work_that_a_stopped_app_finishes_is_seen_until_it_is_done() {
     held.let_go();
     wait_for("the instance's end", || host.instances("greedy").is_empty().then_some(()));
 }
+
+/// H6, J1: an app whose release is frozen is still shown while a release before it works.
+#[test]
+fn an_app_is_among_those_at_work_for_as_long_as_anything_of_it_is() {
+    let host = Host::start_with("", "freeze_after = \"200ms\"\n");
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let held = host.hold("greedy");
+    host.deploy("greedy", Bundle::component(guest_noted("greedy", 1)));
+    wait_for("the new release being frozen", || (host.release_state("greedy", 2) == "frozen").then_some(()));
+    wait_for("its instances' end", || {
+        host.instances("greedy").iter().all(|seen| seen["state"] == "stopping").then_some(())
+    });
+    let shown = host.api(isopod_tests::Ask::get("/v1/metrics")).expect(200).json();
+    let of_app = &shown["items"][0];
+    assert_eq!((&of_app["app"], &of_app["instances"]), (&json!("greedy"), &json!(1)), "{shown}");
+    held.let_go();
+    wait_for("the app's rest", || {
+        let shown = host.api(isopod_tests::Ask::get("/v1/metrics")).expect(200).json();
+        shown["items"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+}
