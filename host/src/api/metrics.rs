@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     deploy::Entry,
-    dispatch::{Latency, STOPPED, SeenInstance},
+    dispatch::{CLASSES, Latency, STOPPED, SeenInstance},
     limits,
     observe::machine::Machine,
 };
@@ -84,8 +84,6 @@ pub(super) struct Top {
     next: Option<String>,
     host: HostMetrics,
 }
-
-const CLASSES: [Class; 2] = [Class::Pull, Class::Push];
 
 /// How many instances there are: what has ended, and waits for somebody to ask for it, is none.
 fn there_are(instances: &[SeenInstance]) -> usize {

@@ -27,7 +27,7 @@ pub(crate) use meter::Latency;
 pub(crate) use place::STOPPED;
 pub(crate) use pool::{Rescaled, Tally};
 pub(crate) use running::{Planned, Running, SeenInstance};
-pub(crate) use share::{Machine, Share};
+pub(crate) use share::{CLASSES, Machine, Share};
 pub(crate) use visit::{NoVisit, Visit, Visits};
 
 use arc_swap::{ArcSwap, ArcSwapOption};

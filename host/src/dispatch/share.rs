@@ -314,7 +314,7 @@ pub(super) fn at(class: Class) -> usize {
 }
 
 /// Both classes, the more urgent one first.
-pub(super) const CLASSES: [Class; 2] = [Class::Pull, Class::Push];
+pub(crate) const CLASSES: [Class; 2] = [Class::Pull, Class::Push];
 
 /// Whether an instance less in a pool is room for one of `wanting`.
 fn makes_room(pool: &Pool, room: Room, wanting: &Program) -> bool {

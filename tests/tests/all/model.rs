@@ -265,15 +265,20 @@ fn compare(host: &Host, model: &Model) {
     }
 }
 
-#[test]
-fn an_app_is_always_what_its_life_has_made_of_it() {
+/// Other lives at each run, or those of the run that printed this number.
+pub(crate) fn seeded() -> (u64, TestRng) {
     let given = std::env::var("ISOPOD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let clock = || std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
     let seed: u64 = given.unwrap_or_else(clock);
     println!("ISOPOD_TEST_SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    (seed, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+#[test]
+fn an_app_is_always_what_its_life_has_made_of_it() {
+    let (seed, rng) = seeded();
     let config = Config { cases: LIVES, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
     let begun = Instant::now();
     let walked = TestRunner::new_with_rng(config, rng).run(&vec(act(), 1..=ACTS), |acts| {

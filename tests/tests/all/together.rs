@@ -4,12 +4,13 @@
 //!
 //! ISOPOD_TEST_SEED=NUMBER begins with the same acts again as a run that printed this number.
 
+use crate::model::seeded;
 use isopod_tests::{Ask, Bundle, Host, Load, Push, wait_for};
 use proptest::{
     collection::vec,
     prelude::*,
     strategy::ValueTree,
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+    test_runner::{Config, TestRunner},
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -164,13 +165,8 @@ fn live(life: &Life) {
 
 #[test]
 fn whatever_several_people_do_at_once_all_tellings_of_an_app_agree() {
-    let given = std::env::var("ISOPOD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let clock = || std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-    let seed: u64 = given.unwrap_or_else(clock);
-    println!("ISOPOD_TEST_SEED={seed}");
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let (_, rng) = seeded();
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let begun = Instant::now();
     while begun.elapsed() < TIME {
         let walked = life().new_tree(&mut runner).expect("no life is refused").current();
