@@ -351,7 +351,8 @@ fn address(name: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
     found.next().ok_or_else(|| bad("the name has no address".to_owned()))
 }
 
-fn domain_name(value: &str) -> Result<String, ConfigError> {
+/// The domain below which apps have their names, as it is written: small, without a dot at its end.
+pub(crate) fn domain_name(value: &str) -> Result<String, ConfigError> {
     let bad = |reason| ConfigError::BadDomain { value: value.to_owned(), reason };
     let domain = value.trim_end_matches('.').to_ascii_lowercase();
     if domain.is_empty() || domain.len() > 180 {

@@ -237,7 +237,8 @@ pub(crate) const HEALTH_THRESHOLD: u32 = 3;
 /// How long a failing health check of a new instance rests before it is asked again.
 pub(crate) const HEALTH_PAUSE: Duration = Duration::from_millis(250);
 
-/// New instances of one process type that are started at one time beside the old ones. Further ones wait.
+/// New instances of one process type that are started at one time beside the old ones, further ones wait; and that a new
+/// release has beyond its minimum before anybody asks it.
 pub(crate) const SURGE_INSTANCES: usize = 4;
 
 /// How often a new release is looked at after a swap.

@@ -12,6 +12,7 @@ mod instructions;
 mod machine;
 mod neighbour;
 mod peers;
+mod redeploy;
 mod reload;
 mod report;
 mod scale;
@@ -38,6 +39,8 @@ pub(crate) enum Benchmark {
     Serve(serve::Arguments),
     /// How soon new code answers after its file has changed, and whether a request fails meanwhile
     Reload(reload::Arguments),
+    /// How much sooner a further version of an app serves, most of which was compiled before
+    Redeploy(redeploy::Arguments),
     /// Whether requests fail or wait while new releases take the place of old ones
     Swap(swap::Arguments),
     /// How soon a quiet app answers beside apps that want all of the CPU, and what share each heavy app gets
@@ -67,6 +70,7 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Serve(arguments) => serve::run(arguments),
         Benchmark::Reload(arguments) => reload::run(arguments),
+        Benchmark::Redeploy(arguments) => redeploy::run(arguments),
         Benchmark::Swap(arguments) => swap::run(arguments),
         Benchmark::Neighbour(arguments) => neighbour::run(arguments),
         Benchmark::Thaw(arguments) => thaw::run(arguments),

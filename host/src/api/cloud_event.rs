@@ -2,8 +2,14 @@
 //! one.
 
 use axum::http::HeaderMap;
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use iri_string::types::IriReferenceStr;
 use isopod_engine::Event;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use super::request::{BadRequest, json};
 
@@ -90,14 +96,20 @@ struct Builder {
 
 impl Builder {
     fn set(&mut self, name: &str, value: String) -> Result<(), BadRequest> {
-        if value.chars().any(char::is_control) {
-            return Err(wrong(format!("the attribute `{name}` has control characters, which no attribute may have")));
+        if value.chars().any(is_no_text) {
+            let detail = "has control characters or code points that are no characters, which no attribute may have";
+            return Err(wrong(format!("the attribute `{name}` {detail}")));
         }
         let event = &mut self.event;
         match name {
             "specversion" => self.specversion = Some(value),
             "id" => event.id = value,
-            "source" => event.source = value,
+            "source" => {
+                // Of people's own letters too, as browsers show addresses.
+                IriReferenceStr::new(&value)
+                    .map_err(|_| wrong("`source` is no URI reference, such as /shop/orders"))?;
+                event.source = value;
+            }
             "type" => event.event_type = value,
             "subject" => event.subject = Some(value),
             "time" => {
@@ -134,47 +146,20 @@ impl Builder {
 
 /// The CloudEvents binding writes characters beyond ASCII into headers percent-encoded.
 fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match hex {
-            Some(byte) if bytes[at] == b'%' => {
-                decoded.push(byte);
-                at += 3;
-            }
-            Some(_) | None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
+    percent_encoding::percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 /// Standard base64, with or without padding.
 fn base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut count) = (0u32, 0);
-    for symbol in text.bytes() {
-        let value = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count & 0xff) as u8);
-        }
-    }
-    Some(bytes)
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    GeneralPurpose::new(&alphabet::STANDARD, LENIENT).decode(text).ok()
+}
+
+/// What CloudEvents allows in no attribute: control characters, and what Unicode will never make a character.
+fn is_no_text(character: char) -> bool {
+    let code = u32::from(character);
+    character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
 #[cfg(test)]
@@ -211,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn a_source_may_be_any_uri_reference() {
+        for source in
+            ["/", "https://example.org/a?b#c", "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66", "a@b.c", "/bücher"]
+        {
+            let text = format!(r#"{{"specversion":"1.0","id":"1","source":"{source}","type":"t"}}"#);
+            assert_eq!(from_json(&text).expect(source).source, source);
+        }
+    }
+
+    #[test]
     fn a_binary_event_is_read_from_headers() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
@@ -238,6 +233,9 @@ mod tests {
             (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","Bad":"x"}"#, "Bad"),
             (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","x":[]}"#, "`x`"),
             (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","data_base64":"*"}"#, "base64"),
+            (r#"{"specversion":"1.0","id":"1","source":"/a b","type":"t"}"#, "`source`"),
+            (r#"{"specversion":"1.0","id":"1","source":"/","type":"t\uFFFE"}"#, "`type`"),
+            (r#"{"specversion":"1.0","id":"1\n","source":"/","type":"t"}"#, "`id`"),
         ] {
             let error = from_json(text).expect_err(text);
             assert!(error.to_string().contains(named), "{text}: {error}");

@@ -1,6 +1,7 @@
 //! `isopod cores`: how many jobs of an app run at one time, in each of its queues.
 
 use clap::{Args, Subcommand};
+use isopod_policy::limits::CORES;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
@@ -48,7 +49,10 @@ struct SetArgs {
 fn cores(text: &str) -> Result<Value, String> {
     match text {
         "default" => Ok(Value::Null),
-        number => number.parse::<u32>().map(Value::from).map_err(|_| "write a number, or `default`".to_owned()),
+        number => match number.parse::<u32>() {
+            Ok(number) if CORES.contains(&number) => Ok(number.into()),
+            Ok(_) | Err(_) => Err(format!("write a number from {} to {}, or `default`", CORES.start(), CORES.end())),
+        },
     }
 }
 
@@ -96,7 +100,7 @@ mod tests {
         };
         assert_eq!(set(Some("20"), None), json!({ "pull": 20 }));
         assert_eq!(set(Some("default"), Some("1")), json!({ "pull": null, "push": 1 }));
-        assert!(cores("many").is_err() && cores("-1").is_err());
+        assert!(["many", "-1", "0", "1001", "99999999999999999999"].into_iter().all(|text| cores(text).is_err()));
     }
 
     #[test]

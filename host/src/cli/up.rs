@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
     /// The domain below which apps have their names [default: localhost]
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = config::domain_name)]
     domain: Option<String>,
     /// A TOML file with these and further settings; the command line goes before it
     #[arg(long, value_name = "FILE")]

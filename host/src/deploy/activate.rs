@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use isopod_engine::{Folder, Instance, Output, Program, Sandbox, Speed};
+use isopod_engine::{Fault, Folder, Instance, Output, Program, Sandbox, Speed};
 use isopod_executor::Class;
 use isopod_policy::{
     Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Manifest, Process, ProcessName,
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Deployer, Entry, Failure};
 use crate::{
-    dispatch::{Planned, Share, health},
+    dispatch::{Planned, Running, Share, health},
     keyvalue::AppKeyValue,
     limits,
     observe::logs::AppOutput,
@@ -175,24 +175,35 @@ impl fmt::Display for Started {
     }
 }
 
-/// Starts the instances that each process type is to have from the beginning, at least one, a few at a time.
+/// Starts the instances that each process type is to have from the beginning, at least one, a few at a time; and some
+/// more where the load of the release `before` has need of them, so that the first requests find them started.
 pub(super) async fn start_all(
     share: &Arc<Share>,
+    before: Option<&Running>,
     planned: &mut [Planned],
     isolation: Isolation,
 ) -> Result<Started, Failure> {
     let mut all = Started::default();
     for planned in planned.iter_mut() {
-        let wanted = match (planned.process.entry, isolation) {
+        let (name, scale) = (&planned.name, planned.scale);
+        let (least, more) = match (planned.process.entry, isolation) {
             // A command is started once its release serves: before that it would do its work beside the old one.
-            (ProcessEntry::Command, _) => 0,
-            (ProcessEntry::Http | ProcessEntry::Events, Isolation::Request) => 1,
-            (ProcessEntry::Http | ProcessEntry::Events, Isolation::Reuse) => planned.scale.min.max(1) as usize,
+            (ProcessEntry::Command, _) => (0, 0),
+            (ProcessEntry::Http | ProcessEntry::Events, Isolation::Request) => (1, 0),
+            (ProcessEntry::Http | ProcessEntry::Events, Isolation::Reuse) => {
+                let least = scale.min.max(1);
+                let needed = before.map_or(least, |before| before.needed(name, scale));
+                (least as usize, needed.saturating_sub(least) as usize)
+            }
         };
         let program = &planned.program;
-        let started = futures::stream::iter(0..wanted).map(|_| start(share, program));
+        let started = futures::stream::iter(0..least).map(|_| start(share, program));
         planned.warm = started.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
-        all.add(wanted, planned);
+        let started =
+            futures::stream::iter(0..more.min(limits::SURGE_INSTANCES)).map(|_| start_one_more(share, program));
+        let started: Vec<_> = started.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
+        planned.warm.extend(started.into_iter().flatten());
+        all.add(planned.warm.len(), planned);
     }
     Ok(all)
 }
@@ -241,11 +252,26 @@ async fn well(
 }
 
 async fn start(share: &Arc<Share>, program: &Program) -> Result<Box<Instance>, Failure> {
-    let limit = limits::HEALTH_TIME;
     let (owner, program) = (Arc::clone(share), program.clone());
-    let starting = share.run(Class::Pull, async move { owner.start_in_place(&program).await });
-    let started = tokio::time::timeout(limit, starting).await;
-    started.map_or(Err(isopod_engine::Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
+    in_time(share, async move { owner.start_in_place(&program).await }).await
+}
+
+/// The same for an instance without which the release can serve too: none where the host has no room for it.
+async fn start_one_more(share: &Arc<Share>, program: &Program) -> Result<Option<Box<Instance>>, Failure> {
+    let (owner, program) = (Arc::clone(share), program.clone());
+    match in_time(share, async move { owner.start(&program).await }).await {
+        Err(failure) if failure.is_of_no_room() => Ok(None),
+        started => started.map(Some),
+    }
+}
+
+async fn in_time(
+    share: &Share,
+    starting: impl Future<Output = Result<Box<Instance>, Fault>> + Send + 'static,
+) -> Result<Box<Instance>, Failure> {
+    let limit = limits::HEALTH_TIME;
+    let started = tokio::time::timeout(limit, share.run(Class::Pull, starting)).await;
+    started.map_or(Err(Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
 }
 
 #[cfg(test)]

@@ -322,7 +322,7 @@ impl Deployer {
         let content = activate::Content { manifest: &manifest, config: &release.config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         let share = entry.traffic.share();
-        let started = match activate::start_all(share, &mut planned, manifest.isolation).await {
+        let started = match activate::start_all(share, None, &mut planned, manifest.isolation).await {
             Ok(_) => activate::check_all(share, &mut planned).await,
             Err(failure) => Err(failure),
         };

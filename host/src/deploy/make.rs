@@ -167,7 +167,9 @@ impl Deployer {
         begun.map_err(|refused| Failure::Internal(refused.to_string()))?;
         let content = activate::Content { manifest: &manifest, config: &config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
-        let started = activate::start_all(entry.traffic.share(), &mut planned, manifest.isolation).await?;
+        let before = entry.traffic.awake();
+        let started =
+            activate::start_all(entry.traffic.share(), before.as_deref(), &mut planned, manifest.isolation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
         activate::check_all(entry.traffic.share(), &mut planned).await?;
         making.say(started.to_string());

@@ -20,6 +20,8 @@ pub(super) struct Lease {
     pub(super) spent: Duration,
     /// Whether what was done counts as a request.
     pub(super) counts: bool,
+    /// Whether the host had no room for an instance here.
+    pub(super) found_no_room: bool,
 }
 
 impl Lease {
@@ -27,7 +29,11 @@ impl Lease {
     pub(super) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
         match (self.instance.take(), &self.pool) {
             (Some(instance), _) => Ok(instance),
-            (None, Some(pool)) => pool.share().start(pool.program()).await,
+            (None, Some(pool)) => {
+                let started = pool.share().start(pool.program()).await;
+                self.found_no_room = matches!(started, Err(Fault::NoRoom { .. }));
+                started
+            }
             // A lease that was given back is gone, and its place with it.
             (None, None) => Err(Fault::NoAnswer),
         }
@@ -58,11 +64,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };
-        let Self { index, class, spent, counts, .. } = *self;
+        let Self { index, class, spent, counts, found_no_room, .. } = *self;
         if counts {
             pool.share().note(class, self.begun);
         }
-        pool.give_back(Returned { index, instance: self.instance.take(), class, spent, counts });
+        pool.give_back(Returned { index, instance: self.instance.take(), class, spent, counts, found_no_room });
     }
 }
 
@@ -73,4 +79,5 @@ pub(super) struct Returned {
     pub(super) class: Class,
     pub(super) spent: Duration,
     pub(super) counts: bool,
+    pub(super) found_no_room: bool,
 }

@@ -19,15 +19,17 @@ mod pool;
 mod queue;
 mod running;
 mod share;
+mod size;
 mod visit;
 
 pub(crate) use call::Refused;
 pub(crate) use keep::Trouble;
 pub(crate) use meter::Latency;
 pub(crate) use place::STOPPED;
-pub(crate) use pool::{Rescaled, Tally};
+pub(crate) use pool::Tally;
 pub(crate) use running::{Planned, Running, SeenInstance};
 pub(crate) use share::{CLASSES, Machine, Share};
+pub(crate) use size::Rescaled;
 pub(crate) use visit::{NoVisit, Visit, Visits};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -146,6 +148,9 @@ impl App {
             self.visited.forget(release);
         }
         running.set_standing_by(false);
+        if let Some(before) = self.awake() {
+            running.take_over(&before);
+        }
         self.serve(Serving::Release(running))
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Place {
     pub(super) is_busy: bool,
     /// Whether the instance is to be ended when its lease comes back.
     pub(super) is_doomed: bool,
+    /// Whether there ever was an instance here.
+    pub(super) has_run: bool,
     pub(super) requests: u64,
     /// The time that its guests had a thread.
     pub(super) spent: Duration,
@@ -48,6 +50,7 @@ impl Place {
             instance: None,
             is_busy: false,
             is_doomed: false,
+            has_run: false,
             requests: 0,
             spent: Duration::ZERO,
             restarts: 0,
@@ -61,6 +64,7 @@ impl Place {
     /// Puts a new instance here.
     pub(super) fn settle(&mut self, instance: Box<Instance>) {
         self.memory_bytes = instance.memory_bytes();
+        self.has_run = true;
         self.instance = Some(instance);
     }
 

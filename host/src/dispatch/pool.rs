@@ -17,11 +17,12 @@ use super::{
     place::{Place, Seen},
     queue::{Queue, Turn},
     share::{CLASSES, Share, at},
+    size::{Rescaled, Size},
 };
 use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
 use isopod_executor::Class;
-use isopod_policy::{Entry, InstanceId, Isolation, Peaks, Process, ProcessName, ReleaseNumber, Scale, retry_after};
+use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale, retry_after};
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -33,9 +34,6 @@ use std::{
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-
-/// How many parts a window of the peaks has.
-const PARTS: u32 = isopod_policy::limits::SCALE_WINDOW_PARTS as u32;
 
 /// What all pools of one release have in common.
 #[derive(Clone)]
@@ -75,12 +73,7 @@ struct State {
     busy: [u32; 2],
     queues: [Queue; 2],
     requests: u64,
-    peaks: Peaks,
-    /// When the present part of the peaks' window began.
-    part_begun: Instant,
-    /// How many instances were told of last.
-    told: u32,
-    told_at: Option<Instant>,
+    size: Size,
 }
 
 /// Why a job got no instance.
@@ -101,18 +94,6 @@ pub(crate) struct Tally {
     pub(crate) failures: u64,
 }
 
-/// A pool that has another size than before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rescaled {
-    pub(crate) process: ProcessName,
-    pub(crate) scale: Scale,
-    pub(crate) from: u32,
-    pub(crate) to: u32,
-    /// The most jobs that ran at one time in the stable window.
-    pub(crate) peak: u32,
-    pub(crate) waiting: u32,
-}
-
 impl Pool {
     pub(super) fn new(
         common: Common,
@@ -121,17 +102,13 @@ impl Pool {
         program: Program,
         scale: Scale,
     ) -> Self {
-        let now = Instant::now();
         let state = State {
             places: Slab::new(),
             free: VecDeque::new(),
             busy: [0; 2],
             queues: Default::default(),
             requests: 0,
-            peaks: Peaks::default(),
-            part_begun: now,
-            told: scale.min,
-            told_at: None,
+            size: Size::new(scale.min),
         };
         Self {
             common,
@@ -393,26 +370,30 @@ impl Pool {
         let mut ended = Vec::new();
         let mut state = self.lock();
         let busy = state.busy.iter().sum();
-        if now.saturating_duration_since(state.part_begun) >= window / PARTS {
-            state.part_begun = now;
-            state.peaks.turn(busy);
-        }
-        let kept = self.scale.kept(&state.peaks);
+        state.size.go_on(busy, now, window);
+        let kept = state.size.needed(self.scale);
         while state.live() > kept {
             match state.end_one_idle() {
                 Some(place) => ended.push(place),
                 None => break,
             }
         }
-        let (live, from) = (state.live(), state.told);
-        let is_early =
-            state.told_at.is_some_and(|at| now.saturating_duration_since(at) < limits::SCALE_TOLD_EVERY.min(window));
-        if live == from || is_early {
-            return None;
-        }
-        (state.told, state.told_at) = (live, Some(now));
+        let to = state.live();
+        let (from, peak) = state.size.tell(to, now, window)?;
         let (process, waiting) = (self.process.clone(), CLASSES.into_iter().map(|class| state.waiting(class)).sum());
-        Some(Rescaled { process, scale: self.scale, from, to: live, peak: state.peaks.highest(), waiting })
+        Some(Rescaled { process, scale: self.scale, from, to, peak, waiting })
+    }
+
+    /// How many instances its load has need of lately, where there may be as many as `scale` says.
+    pub(super) fn needed(&self, scale: Scale) -> u32 {
+        self.lock().size.needed(scale)
+    }
+
+    /// Takes over the load of another pool.
+    pub(super) fn take_over(&self, before: &Self) {
+        let size = before.lock().size;
+        let mut state = self.lock();
+        state.size = size.taken_over(state.live());
     }
 
     pub(super) fn has(&self, id: &InstanceId) -> bool {
@@ -442,7 +423,7 @@ impl Pool {
     fn take(self: &Arc<Self>, state: &mut State, index: usize, class: Class, begun: Instant) -> Lease {
         state.busy[at(class)] += 1;
         let running = state.busy.iter().sum();
-        state.peaks.note(running);
+        state.size.note(running);
         let place = &mut state.places[index];
         place.is_busy = true;
         Lease {
@@ -453,11 +434,12 @@ impl Pool {
             begun,
             spent: Duration::ZERO,
             counts: true,
+            found_no_room: false,
         }
     }
 
     pub(super) fn give_back(self: &Arc<Self>, returned: Returned) {
-        let Returned { index, instance, class, spent, counts } = returned;
+        let Returned { index, instance, class, spent, counts, found_no_room } = returned;
         let instance = instance.filter(|_| self.common.isolation == Isolation::Reuse);
         let mut state = self.lock();
         state.busy[at(class)] -= 1;
@@ -467,10 +449,13 @@ impl Pool {
         place.is_busy = false;
         place.requests += u64::from(counts);
         place.spent += spent;
+        place.has_run |= !found_no_room;
         let doomed = std::mem::take(&mut place.is_doomed);
         let (instance, ended) = if doomed { (None, instance) } else { (instance, None) };
         match &instance {
             Some(instance) => place.memory_bytes = instance.memory_bytes(),
+            // Nothing of it has ended.
+            None if found_no_room => {}
             None => place.left_empty(self.common.isolation),
         }
         let is_gone = instance.is_none();
@@ -506,9 +491,11 @@ impl Pool {
             self.is_crowded.store(false, Ordering::Relaxed);
         }
         let Some((turn, begun, class)) = next else {
-            match state.places[index].instance {
-                Some(_) => state.free.push_back(index),
-                None => state.free.push_front(index),
+            match &state.places[index] {
+                place if place.instance.is_some() => state.free.push_back(index),
+                // An id that nothing ever had stands for nothing.
+                place if !place.has_run && place.waiting.is_empty() => drop(state.places.remove(index)),
+                _ => state.free.push_front(index),
             }
             return None;
         };

@@ -6,8 +6,9 @@ use super::{
     frozen::{Frozen, FrozenProcess},
     keep::{self, Trouble},
     place::Seen,
-    pool::{Common, Pool, Rescaled, Tally},
+    pool::{Common, Pool, Tally},
     share::Share,
+    size::Rescaled,
 };
 use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
@@ -163,6 +164,20 @@ impl Running {
     /// Whether another release serves in its place.
     pub(super) fn set_standing_by(&self, stands_by: bool) {
         self.stands_by.store(stands_by, Ordering::Relaxed);
+    }
+
+    /// How many instances of a process type its load has need of lately, where there may be as many as `scale` says.
+    pub(crate) fn needed(&self, process: &ProcessName, scale: Scale) -> u32 {
+        self.pool(process).map_or(scale.min, |pool| pool.needed(scale))
+    }
+
+    /// Takes over the load of the release in whose place it serves.
+    pub(super) fn take_over(&self, before: &Self) {
+        for pool in &self.pools {
+            if let Some(before) = before.pool(pool.process()) {
+                pool.take_over(before);
+            }
+        }
     }
 
     /// Marks it as a release that has never served before.

@@ -1,7 +1,7 @@
 //! F2, J2: no app can slow another. The CPU is divided between apps, whatever their guests do and however many ask.
 
 use isopod_tests::{Ask, Bundle, Host, Load, Neighbour, Queue, guest, guest_noted, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// `greedy` under another name, with a size that load does not change.
 fn deploy_greedy(host: &Host, app: &str, app_type: &str, instances: u32) {
@@ -191,6 +191,7 @@ fn who_finds_all_places_busy_is_told_to_come_again() {
     let refused = host.get("three", "/");
     refused.problem_of("three", 503, "no-room");
     assert!(refused.header("retry-after").is_some(), "{refused}");
+    assert_eq!(host.instances("three"), [] as [Value; 0], "what never started is no instance");
     held.into_iter().for_each(|held| held.let_go());
     wait_for("a place", || (host.get("three", "/").status == 200).then_some(()));
 }

@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 /// A window short enough to be waited for.
 const SOON: &str = "scale_window = \"2s\"\n";
 
-fn deploy_greedy(host: &Host, app_type: &str, scale: &str) {
-    host.create("greedy", app_type);
+fn greedy(scale: &str) -> Bundle {
     let manifest =
         format!("name = \"greedy\"\n[processes.web]\nentry = \"http\"\n{scale}\n[limits]\nrequest_timeout = \"10m\"\n");
-    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+    Bundle::archive(&manifest, &guest("greedy"))
+}
+
+fn deploy_greedy(host: &Host, app_type: &str, scale: &str) {
+    host.create("greedy", app_type);
+    host.deploy("greedy", greedy(scale));
 }
 
 /// The scheduler's decisions about an app, the first one first.
@@ -86,6 +90,23 @@ fn an_app_keeps_what_its_load_needed_a_moment_ago() {
         ids.sort();
         assert_eq!(ids, first);
     }
+}
+
+/// E2, H4: whoever comes right after a swap finds an instance, as before it.
+#[test]
+fn a_new_release_begins_as_large_as_the_load_lately_was() {
+    let host = Host::start();
+    deploy_greedy(&host, "production", "min = 1\nmax = 4");
+    let held: Vec<_> = (0..3).map(|_| host.hold("greedy")).collect();
+    host.running_ids("greedy", "web", 3);
+    let_go(held);
+    let push = host.deploy("greedy", greedy("max = 4\nmin = 1"));
+    assert!(push.log.iter().any(|line| line.contains("3 new instances started")), "{push:?}");
+    let of_now = || host.instances("greedy").into_iter().filter(|instance| instance["release"] == 2).count();
+    assert_eq!(of_now(), 3);
+    let narrow = host.deploy("greedy", greedy("min = 1\nmax = 2"));
+    assert!(narrow.log.iter().any(|line| line.contains("2 new instances started")), "{narrow:?}");
+    assert!(decisions(&host).iter().all(|decision| step(decision) == (1, 3)), "none of this is growth");
 }
 
 /// A4, A5: whatever its minimum and maximum say.

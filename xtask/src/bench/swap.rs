@@ -1,5 +1,5 @@
-//! `cargo xtask bench swap`: a production app is asked at a constant rate while new releases take the place of old ones,
-//! one after another. Every request must be answered well, and about as soon as before.
+//! `cargo xtask bench swap`: a production app is asked without a pause, or at a constant rate, while new releases take
+//! the place of old ones, one after another. Every request must be answered well, and about as soon as before.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,16 +21,13 @@ use crate::step;
 pub(crate) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// How many releases take the place of the one before
+    /// How many releases take the place of the one before under each load, each as soon as the one before serves
     #[arg(long, default_value_t = 100)]
     swaps: u32,
-    /// A new release each so many milliseconds at the soonest; 0: as soon as the one before serves
-    #[arg(long, default_value_t = 250)]
-    every: u64,
     /// How many connections make the load
     #[arg(long, default_value_t = 8)]
     connections: u32,
-    /// How many requests each connection sends in a second
+    /// How many requests each connection sends in a second where the rate is constant
     #[arg(long, default_value_t = 250)]
     rate: u32,
     /// How many seconds are measured before the first swap
@@ -42,46 +39,72 @@ const APP: &str = "swapped";
 const HOST: &str = "swapped.localhost";
 const P99_RATIO_MAX: f64 = 2.0;
 
+/// When a connection asks again.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// As soon as it was answered: the host has as much to do as it can.
+    Closed,
+    /// So often in a second.
+    Rate(u32),
+}
+
+impl Pace {
+    fn words(self) -> &'static str {
+        match self {
+            Pace::Closed => "closed loop",
+            Pace::Rate(_) => "constant rate",
+        }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components(["hello"])?;
     let folder = super::fresh_folder("swap")?;
     let mut code = Code::new(&component, folder.join("built/app.wasm"))?;
     let mut host = Host::start(&program, &folder, "")?;
-    let (api, listen) = (host.api(), host.listen());
-    api.create(APP, "production")?;
+    host.api().create(APP, "production")?;
     code.replace()?;
-    api.push(APP, code.bytes())?;
+    host.api().push(APP, code.bytes())?;
     host.wait_for(APP, &code.greeting())?;
 
-    let load = Load::default();
-    let swapped = std::thread::scope(|scope| {
-        for _ in 0..arguments.connections {
-            scope.spawn(|| load.ask_until_stopped(listen, arguments.rate));
-        }
-        step::announce(&format!("{} s without a swap", arguments.seconds));
-        std::thread::sleep(Duration::from_secs(arguments.seconds.into()));
-        load.swapping.store(true, Ordering::Relaxed);
-        step::announce(&format!("{} swaps", arguments.swaps));
-        machine::stand_back();
-        let began = Instant::now();
-        let outcome = (0..arguments.swaps).try_for_each(|turn| {
-            let due = began + Duration::from_millis(arguments.every) * turn;
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            code.replace()?;
-            api.push(APP, code.bytes())
-        });
-        load.stopped.store(true, Ordering::Relaxed);
-        outcome
-    });
-    swapped?;
+    let mut series = Vec::new();
+    for pace in [Pace::Closed, Pace::Rate(arguments.rate)] {
+        series.push(measure(arguments, pace, &host, &mut code)?);
+    }
     host.stop()?;
-    let figures = Figures::of(load, arguments.swaps);
+    let figures = Figures { swaps: arguments.swaps, series };
     figures.show();
     arguments.common.write_json(&figures.json())
 }
 
-/// Connections that ask at a constant rate, and how they fared.
+fn measure(arguments: &Arguments, pace: Pace, host: &Host, code: &mut Code) -> Result<Series> {
+    let (api, listen) = (host.api(), host.listen());
+    let load = Load::default();
+    let swapped = std::thread::scope(|scope| {
+        for _ in 0..arguments.connections {
+            scope.spawn(|| load.ask_until_stopped(listen, pace));
+        }
+        step::announce(&format!("{}: {} s without a swap", pace.words(), arguments.seconds));
+        std::thread::sleep(Duration::from_secs(arguments.seconds.into()));
+        load.swapping.store(true, Ordering::Relaxed);
+        step::announce(&format!("{}: {} swaps", pace.words(), arguments.swaps));
+        let pushed = scope.spawn(|| {
+            machine::stand_back();
+            (0..arguments.swaps).try_for_each(|_| {
+                code.replace()?;
+                api.push(APP, code.bytes())
+            })
+        });
+        let outcome = pushed.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the pushing thread panicked")));
+        load.stopped.store(true, Ordering::Relaxed);
+        outcome
+    });
+    swapped?;
+    Ok(Series::of(pace, load))
+}
+
+/// Connections that ask, and how they fared.
 #[derive(Default)]
 struct Load {
     stopped: AtomicBool,
@@ -93,9 +116,12 @@ struct Load {
 }
 
 impl Load {
-    fn ask_until_stopped(&self, address: SocketAddr, rate: u32) {
+    fn ask_until_stopped(&self, address: SocketAddr, pace: Pace) {
         machine::run_soon();
-        let every = Duration::from_secs(1) / rate.max(1);
+        let every = match pace {
+            Pace::Closed => Duration::ZERO,
+            Pace::Rate(rate) => Duration::from_secs(1) / rate.max(1),
+        };
         let (mut before, mut during) = (Vec::new(), Vec::new());
         let mut client = None;
         let mut next = Instant::now();
@@ -123,45 +149,66 @@ impl Load {
     }
 }
 
-struct Figures {
-    swaps: u32,
+/// How the requests of one load were answered.
+struct Series {
+    pace: Pace,
     before: Times,
     during: Times,
     failed: u64,
 }
 
-impl Figures {
-    fn of(load: Load, swaps: u32) -> Figures {
+impl Series {
+    fn of(pace: Pace, load: Load) -> Series {
         let times = |times: Mutex<Vec<f64>>| Times(times.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Figures { swaps, before: times(load.before), during: times(load.during), failed: load.failed.into_inner() }
+        Series { pace, before: times(load.before), during: times(load.during), failed: load.failed.into_inner() }
     }
 
-    fn verdicts(&self) -> Vec<Verdict> {
-        let ratio = self.during.p99() / self.before.p99();
-        vec![
-            Verdict::new("requests that failed", Bound::AtMost(0.0), self.failed as f64),
-            Verdict::new("p99 during swaps, times that before", Bound::AtMost(P99_RATIO_MAX), ratio),
+    fn verdicts(&self) -> [Verdict; 2] {
+        let (load, ratio) = (self.pace.words(), self.during.p99() / self.before.p99());
+        [
+            Verdict::new(format!("{load}: requests that failed"), Bound::AtMost(0.0), self.failed as f64),
+            Verdict::new(format!("{load}: p99 during swaps, times before"), Bound::AtMost(P99_RATIO_MAX), ratio),
         ]
+    }
+}
+
+struct Figures {
+    swaps: u32,
+    series: Vec<Series>,
+}
+
+impl Figures {
+    fn verdicts(&self) -> Vec<Verdict> {
+        self.series.iter().flat_map(Series::verdicts).collect()
     }
 
     fn show(&self) {
         println!("\nmilliseconds of an answer, {}\n", machine::description());
-        println!("| {:<17} |  count |      p50 |      p99 |  slowest |", "requests");
-        println!("| {:-<17} | -----: | -------: | -------: | -------: |", "");
-        let during = format!("during {} swaps", self.swaps);
-        for (name, times) in [("before", &self.before), (during.as_str(), &self.during)] {
-            println!("| {name:<17} | {} |", times.cells());
+        println!("| {:<31} |  count |      p50 |      p99 |  slowest |", "requests");
+        println!("| {:-<31} | -----: | -------: | -------: | -------: |", "");
+        for series in &self.series {
+            let load = series.pace.words();
+            let during = format!("{load}, during {} swaps", self.swaps);
+            for (name, times) in [(format!("{load}, before"), &series.before), (during, &series.during)] {
+                println!("| {name:<31} | {} |", times.cells());
+            }
         }
         verdict::show(&self.verdicts());
     }
 
     fn json(&self) -> Value {
+        let series = self.series.iter().map(|series| {
+            json!({
+                "load": series.pace.words(),
+                "before": series.before.json(),
+                "during": series.during.json(),
+                "requests_failed": series.failed,
+            })
+        });
         json!({
             "conditions": machine::description(),
             "swaps": self.swaps,
-            "before": self.before.json(),
-            "during": self.during.json(),
-            "requests_failed": self.failed,
+            "loads": series.collect::<Vec<_>>(),
             "targets": verdict::json(&self.verdicts()),
         })
     }

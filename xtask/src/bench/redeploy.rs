@@ -1,0 +1,116 @@
+//! `cargo xtask bench redeploy`: how much sooner a component is in service whose functions were nearly all compiled
+//! before, as those of an app's next version are, and what the host keeps in memory for that.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::host::Host;
+use super::machine::Footprint;
+use super::verdict::{self, Bound, Verdict};
+use super::{Common, machine};
+use crate::step;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// How many further versions of each component are deployed
+    #[arg(long, default_value_t = 3)]
+    versions: u8,
+}
+
+const EXAMPLES: [&str; 4] = ["hello", "search", "hello-js", "hello-py"];
+
+/// What a further version may take of the first one's time, at the median over all examples.
+const RATIO_MAX: f64 = 0.5;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let program = arguments.common.host()?;
+    let host = Host::start(&program, &super::fresh_folder("redeploy")?, "")?;
+    let before = Footprint::of(host.server().process())?.resident_mib;
+    let mut rows = Vec::new();
+    for example in EXAMPLES {
+        let Some(file) = super::component_if_there(example) else { continue };
+        let component = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        step::announce(&format!("{example}: a first version and {} more", arguments.versions));
+        host.api().create(example, "staging")?;
+        let mut milliseconds = Vec::new();
+        for version in 0..=arguments.versions {
+            let began = Instant::now();
+            host.api().push(example, &version_of(&component, version))?;
+            milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        let first = milliseconds.remove(0);
+        let next = milliseconds.into_iter().collect::<super::times::Times>().p50();
+        rows.push(Row { example, bytes: component.len(), first, next });
+    }
+    let resident_mib = (before, Footprint::of(host.server().process())?.resident_mib);
+    host.stop()?;
+    let figures = Figures { rows, resident_mib };
+    figures.show();
+    arguments.common.write_json(&figures.json())
+}
+
+/// The same component with another custom section: an id of zero, three bytes, a name of one byte, one byte.
+fn version_of(component: &[u8], version: u8) -> Vec<u8> {
+    [component, &[0, 3, 1, b'v', version]].concat()
+}
+
+struct Row {
+    example: &'static str,
+    bytes: usize,
+    first: f64,
+    /// The median of the further versions.
+    next: f64,
+}
+
+struct Figures {
+    rows: Vec<Row>,
+    /// At the start and at the end.
+    resident_mib: (f64, f64),
+}
+
+impl Figures {
+    fn verdicts(&self) -> Vec<Verdict> {
+        let of = |row: &Row| {
+            let what = format!("{}: a further version, times the first", row.example);
+            Verdict::new(what, Bound::AtMost(RATIO_MAX), row.next / row.first)
+        };
+        self.rows.iter().map(of).collect()
+    }
+
+    fn show(&self) {
+        println!("\nmilliseconds of a push until it serves, {}\n", machine::description());
+        println!("| component |    bytes |    first |     next |");
+        println!("| --------- | -------: | -------: | -------: |");
+        for Row { example, bytes, first, next } in &self.rows {
+            println!("| {example:<9} | {bytes:>8} | {first:>8.0} | {next:>8.0} |");
+        }
+        let (before, after) = self.resident_mib;
+        println!("\nresident: {before:.0} MiB at the start, {after:.0} MiB after them all");
+        verdict::show(&self.verdicts());
+    }
+
+    fn json(&self) -> Value {
+        let row = |row: &Row| json!({ "example": row.example, "bytes": row.bytes, "first_ms": row.first, "next_ms": row.next });
+        json!({
+            "conditions": machine::description(),
+            "deploys": self.rows.iter().map(row).collect::<Vec<_>>(),
+            "resident_mib": self.resident_mib,
+            "targets": verdict::json(&self.verdicts()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_the_component_with_a_section_that_says_nothing() {
+        assert_eq!(version_of(b"\0asm", 7), b"\0asm\0\x03\x01v\x07");
+    }
+}
