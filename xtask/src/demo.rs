@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut host = RunningHost::start(Command::new(&program))?;
     let outcome = show(&host, &program, &examples);
     if outcome.is_ok() && !arguments.once {
-        println!("\nThe host runs until Ctrl-C. Its data and log: {}", host.data().display());
+        println!("\nThe host runs until Ctrl-C, and its data goes then. Data and log: {}", host.data().display());
         host.wait_until(stopped)?;
     }
     step::announce("stopping the host");

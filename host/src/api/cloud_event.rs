@@ -6,7 +6,7 @@ use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use iri_string::types::IriReferenceStr;
+use iri_string::types::{IriReferenceStr, IriStr};
 use isopod_engine::Event;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -35,6 +35,9 @@ fn wrong(detail: impl Into<String>) -> BadRequest {
 
 fn structured(mut attributes: Map<String, Value>) -> Result<Event, BadRequest> {
     let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
+        (data, Some(Value::Null)) => {
+            data.filter(|data| !data.is_null()).map(|data| data_bytes(data, attributes.get("datacontenttype")))
+        }
         (Some(_), Some(_)) => return Err(wrong("it has both `data` and `data_base64`")),
         (None, Some(Value::String(text))) => Some(base64(&text).ok_or_else(|| wrong("`data_base64` is no base64"))?),
         (None, Some(_)) => return Err(wrong("`data_base64` is no text")),
@@ -80,7 +83,13 @@ fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     for (name, value) in headers {
         let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
         let value = value.to_str().map_err(|_| wrong(format!("the header ce-{name} is no text")))?;
-        builder.set(name, percent_decoded(value))?;
+        if headers.get_all(format!("ce-{name}")).iter().nth(1).is_some() {
+            return Err(wrong(format!("the header ce-{name} is there more than once")));
+        }
+        if name == "data" || name.is_empty() {
+            return Err(wrong(format!("the header ce-{name} is for no attribute; the data is the body")));
+        }
+        builder.set(name, percent_decoded(&unquoted(value)))?;
     }
     let content_type = headers.get("content-type").and_then(|value| value.to_str().ok());
     let mut event = builder.finish()?;
@@ -117,7 +126,10 @@ impl Builder {
                 event.time = Some(value);
             }
             "datacontenttype" => event.data_content_type = Some(value),
-            "dataschema" => event.data_schema = Some(value),
+            "dataschema" => {
+                IriStr::new(&value).map_err(|_| wrong("`dataschema` is no URI, such as https://example.org/schema"))?;
+                event.data_schema = Some(value);
+            }
             _ if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
                 event.extensions.push((name.to_owned(), value));
             }
@@ -142,6 +154,17 @@ impl Builder {
             None => Ok(self.event),
         }
     }
+}
+
+/// A value may be written as a quoted string, in which a backslash stands before a character that means itself.
+fn unquoted(text: &str) -> String {
+    let Some(inner) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.to_owned() };
+    let mut is_escaped = false;
+    let is_meant = |character: &char| {
+        is_escaped = *character == '\\' && !is_escaped;
+        !is_escaped
+    };
+    inner.chars().filter(is_meant).collect()
 }
 
 /// The CloudEvents binding writes characters beyond ASCII into headers percent-encoded.
@@ -212,13 +235,14 @@ mod tests {
             ("ce-specversion", "1.0"),
             ("ce-id", "7"),
             ("ce-source", "/x"),
-            ("ce-type", "t"),
+            ("ce-type", r#""a \"quoted\" \\ type""#),
             ("ce-subject", "J%C3%BCrgen 100%"),
             ("content-type", "text/plain"),
         ] {
             headers.insert(name, value.parse().expect("is a header"));
         }
         let event = read(Some("text/plain"), &headers, b"hello").expect("is an event");
+        assert_eq!(event.event_type, r#"a "quoted" \ type"#);
         assert_eq!(event.subject.as_deref(), Some("Jürgen 100%"));
         assert_eq!(event.data.as_deref(), Some(b"hello".as_slice()));
     }

@@ -124,7 +124,7 @@ impl AppMetrics {
 
 impl From<Latency> for LatencyMs {
     fn from(Latency { p50, p95, p99 }: Latency) -> Self {
-        let ms = |time: Duration| Some(time.as_secs_f64() * 1_000.0);
+        let ms = |time: Duration| Some((time.as_secs_f64() * 1e6).round() / 1e3);
         Self { p50: ms(p50), p95: ms(p95), p99: ms(p99) }
     }
 }

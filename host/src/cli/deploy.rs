@@ -102,6 +102,11 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         output::json(&answer);
     } else {
         let release = output::release(&push, "release");
+        if field(&app, "state") == "stopped" {
+            output::note(&output::done(&format!("{} has {release}, and is stopped", upload.app)));
+            output::note(&format!("next: isopod apps start {}", upload.app));
+            return Ok(ExitCode::SUCCESS);
+        }
         output::note(&output::done(&format!("{} runs {release}", upload.app)));
         match apps::url(&app) {
             url if url.is_empty() => output::note("it takes no HTTP requests; `isopod events send` gives it events"),

@@ -184,6 +184,7 @@ pub(super) async fn start_all(
     isolation: Isolation,
 ) -> Result<Started, Failure> {
     let mut all = Started::default();
+    let mut left_out = 0;
     for planned in planned.iter_mut() {
         let (name, scale) = (&planned.name, planned.scale);
         let (least, more) = match (planned.process.entry, isolation) {
@@ -198,7 +199,18 @@ pub(super) async fn start_all(
         };
         let program = &planned.program;
         let started = futures::stream::iter(0..least).map(|_| start(share, program));
-        planned.warm = started.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
+        let started: Vec<_> = started.buffer_unordered(limits::SURGE_INSTANCES).collect().await;
+        let (wells, failures): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+        planned.warm = wells.into_iter().flatten().collect();
+        for failure in failures.into_iter().filter_map(Result::err) {
+            // The places of the release before become free once this one serves: who is left out starts then.
+            let has_some = all.instances + planned.warm.len() > 0;
+            let has_a_place = before.is_some_and(|before| left_out < before.live());
+            if !failure.is_of_no_room() || !has_some || !has_a_place {
+                return Err(failure);
+            }
+            left_out += 1;
+        }
         let started =
             futures::stream::iter(0..more.min(limits::SURGE_INSTANCES)).map(|_| start_one_more(share, program));
         let started: Vec<_> = started.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;

@@ -120,6 +120,9 @@ impl Deployer {
         let allotted = self.0.parts.cores;
         let (before, after) = (allotted.with(before), allotted.with(said));
         entry.traffic.set_cores(after);
+        if before == after {
+            return Ok(entry);
+        }
         let text = format!(
             "cores changed from {} pull and {} push to {} and {}: asked for",
             before.pull, before.push, after.pull, after.push
@@ -301,7 +304,9 @@ impl Deployer {
         if entry.facts().app_type == AppType::Dev {
             return None;
         }
-        self.last_good(entry, number).await.map(|(_, good)| good)
+        let (_, good) = self.last_good(entry, number).await?;
+        good.set_standing_by(true);
+        Some(good)
     }
 
     /// Makes a stored release ready to serve, as it was made.

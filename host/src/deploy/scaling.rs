@@ -45,6 +45,14 @@ impl Deployer {
 fn explain(rescaled: &Rescaled, window: Duration) -> String {
     let Rescaled { process, scale, from, to, peak, waiting } = rescaled;
     let range = format!("of {}..{}", scale.min, scale.max);
+    if to < from && *to < scale.min {
+        return format!(
+            "{process} shrank from {from} to {to} instances {range}: the host is full, and others had need of the room"
+        );
+    }
+    if to > from && *to <= scale.min {
+        return format!("{process} grew from {from} to {to} instances {range}: there is room again for those it keeps");
+    }
     match (to > from, waiting) {
         (true, 0) => format!("{process} grew from {from} to {to} instances {range}: {peak} jobs ran at one time"),
         (true, _) => {

@@ -46,7 +46,7 @@ impl Running {
         let pool = self.http.as_ref().ok_or(Refused::NoProcess("HTTP requests"))?;
         let trouble = request.body().trouble();
         within(pool, request_id.clone(), trouble, async {
-            let lease = pool.lease(Class::Pull, held(&request)).await?;
+            let lease = ready_lease(pool, Class::Pull, held(&request)).await?;
             answer(pool, lease, request, request_id).await
         })
         .await
@@ -89,6 +89,35 @@ impl Running {
     }
 }
 
+/// The right to run one job, with an instance for it.
+async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64) -> Result<Lease, Refused> {
+    let lease = pool.lease(class, bytes).await?;
+    // In a box, so that the future of those who find an instance has no room for what they don't need.
+    if lease.has_instance() { Ok(lease) } else { Box::pin(start(pool, lease, bytes)).await }
+}
+
+/// Starts an instance for a job. Where the host has no room for one, the job waits for those that the pool has.
+async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64) -> Result<Lease, Refused> {
+    let class = lease.class;
+    while !lease.has_instance() {
+        let starting = async move { (lease.instance().await, lease) };
+        let ((started, mut back), spent) = pool.share().run(class, starting).await;
+        back.charge(spent);
+        lease = match started {
+            Ok(instance) => {
+                back.put(Some(instance));
+                back
+            }
+            Err(fault @ Fault::NoRoom { .. }) => {
+                let turn = pool.wait_instead(back, bytes).ok_or(fault)??;
+                pool.turn(turn, class).await?
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+    }
+    Ok(lease)
+}
+
 async fn answer(
     pool: &Arc<Pool>,
     mut lease: Lease,
@@ -115,7 +144,7 @@ async fn answer(
 
 async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, Refused> {
     within(pool, request_id.clone(), None, async {
-        let mut lease = pool.lease(class, event.data.as_ref().map_or(0, |data| data.len() as u64)).await?;
+        let mut lease = ready_lease(pool, class, event.data.as_ref().map_or(0, |data| data.len() as u64)).await?;
         let work = async move {
             let (handled, instance) = match lease.instance().await {
                 Ok(instance) => instance.event(event, request_id.as_ref()).await,

@@ -39,6 +39,11 @@ impl Lease {
         }
     }
 
+    /// Whether an instance is there already.
+    pub(super) fn has_instance(&self) -> bool {
+        self.instance.is_some()
+    }
+
     /// The instance of this place, if it has one.
     pub(super) fn take(&mut self) -> Option<Box<Instance>> {
         self.instance.take()
@@ -64,7 +69,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };
-        let Self { index, class, spent, counts, found_no_room, .. } = *self;
+        let Self { index, class, spent, found_no_room, .. } = *self;
+        // Nothing was done where nothing could start.
+        let counts = self.counts && !found_no_room;
         if counts {
             pool.share().note(class, self.begun);
         }

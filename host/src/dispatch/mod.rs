@@ -20,6 +20,7 @@ mod queue;
 mod running;
 mod share;
 mod size;
+mod state;
 mod visit;
 
 pub(crate) use call::Refused;

@@ -14,18 +14,17 @@
 
 use super::{
     lease::{Lease, Returned},
-    place::{Place, Seen},
+    place::Seen,
     queue::{Queue, Turn},
     share::{CLASSES, Share, at},
-    size::{Rescaled, Size},
+    size::Rescaled,
+    state::State,
 };
 use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
 use isopod_executor::Class;
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale, retry_after};
-use slab::Slab;
 use std::{
-    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -65,17 +64,6 @@ pub(crate) struct Pool {
     pub(super) ended: Notify,
 }
 
-struct State {
-    places: Slab<Place>,
-    /// Places that nobody leases. Those with an instance are taken from the back, those without stand in front.
-    free: VecDeque<usize>,
-    /// Leases given out in each class.
-    busy: [u32; 2],
-    queues: [Queue; 2],
-    requests: u64,
-    size: Size,
-}
-
 /// Why a job got no instance.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{busy}, and {waiting} more wait already: at most {limit}")]
@@ -102,14 +90,6 @@ impl Pool {
         program: Program,
         scale: Scale,
     ) -> Self {
-        let state = State {
-            places: Slab::new(),
-            free: VecDeque::new(),
-            busy: [0; 2],
-            queues: Default::default(),
-            requests: 0,
-            size: Size::new(scale.min),
-        };
         Self {
             common,
             process,
@@ -118,7 +98,7 @@ impl Pool {
             queue_max: program.sandbox().limits.queue_max,
             program,
             failures: AtomicU64::new(0),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(scale.min)),
             is_crowded: Arc::default(),
             idle: Notify::new(),
             ended: Notify::new(),
@@ -157,9 +137,10 @@ impl Pool {
         self.common.release
     }
 
-    /// Takes one of the app's cores for a job, if there is one and the pool may have another instance at work.
-    fn take_core(&self, state: &State, class: Class) -> bool {
-        state.busy[at(class)] < self.scale.max && self.share().take_core(class)
+    /// Takes one of the app's cores for a job, if there is one and the pool may have another instance at work. `is_there`
+    /// says whether an instance waits for the job, or one is to be started.
+    fn take_core(&self, state: &State, class: Class, is_there: bool) -> bool {
+        state.busy[at(class)] < self.scale.max && (is_there || state.may_start_one()) && self.share().take_core(class)
     }
 
     /// How many instances are kept even when nobody asks.
@@ -200,7 +181,7 @@ impl Pool {
         let begun = Instant::now();
         let turn = {
             let mut state = self.lock();
-            if self.take_core(&state, class) {
+            if self.take_core(&state, class, state.has_idle()) {
                 let index = state.any_free(&self.process);
                 return Ok(self.take(&mut state, index, class, begun));
             }
@@ -234,7 +215,7 @@ impl Pool {
             let mut state = self.lock();
             let (index, _) = state.places.iter().find(|(_, place)| place.id == *id)?;
             if let Some(at) = state.free.iter().position(|&free| free == index)
-                && self.take_core(&state, class)
+                && self.take_core(&state, class, true)
             {
                 state.free.remove(at);
                 return Some(Ok(self.take(&mut state, index, class, begun)));
@@ -255,7 +236,27 @@ impl Pool {
             .map_err(|limit| self.full(class, queue.len(), limit))
     }
 
-    async fn turn(&self, turn: Turn, class: Class) -> Result<Lease, QueueFull> {
+    /// Gives a place back for whose instance the host had no room. Its job waits for one of those that are at work, before
+    /// all others; where none is, it has nothing to wait for.
+    pub(super) fn wait_instead(self: &Arc<Self>, lease: Lease, bytes: u64) -> Option<Result<Turn, QueueFull>> {
+        let class = lease.class;
+        let mut state = self.lock();
+        // The job itself is one of them.
+        if state.busy.iter().sum::<u32>() <= 1 {
+            return None;
+        }
+        state.full_until = Some(Instant::now() + limits::NO_ROOM_PAUSE);
+        let queue = &mut state.queues[at(class)];
+        let turn = self.wait(queue, class, bytes, lease.begun);
+        if turn.is_ok() {
+            queue.put_last_first();
+        }
+        drop(state);
+        drop(lease);
+        Some(turn)
+    }
+
+    pub(super) async fn turn(&self, turn: Turn, class: Class) -> Result<Lease, QueueFull> {
         // The sender is dropped unused only with the pool, which whoever waits keeps.
         turn.await.map_err(|_| self.full(class, 0, "the app is gone".to_owned()))
     }
@@ -274,7 +275,7 @@ impl Pool {
         }
         let mut state = self.lock();
         let Some((_, place)) = state.oldest(class) else { return false };
-        if !self.take_core(&state, class) {
+        if !self.take_core(&state, class, place.is_some() || state.has_idle()) {
             return false;
         }
         let waiting = match place {
@@ -460,6 +461,10 @@ impl Pool {
         }
         let is_gone = instance.is_none();
         place.instance = instance;
+        if is_gone && !found_no_room {
+            // Where it was there is room.
+            state.full_until = None;
+        }
         let unwanted = self.hand_on(&mut state, index);
         if state.busy == [0; 2] {
             self.idle.notify_waiters();
@@ -480,7 +485,9 @@ impl Pool {
         for class in CLASSES {
             // Where others of the app wait too, the core goes to who has waited longest.
             let is_alone = self.share().waiting(class) == state.queues[at(class)].len() as usize;
-            if next.is_none() && is_alone && !state.queues[at(class)].is_empty() && self.take_core(state, class) {
+            let is_there = state.places[index].instance.is_some();
+            let is_wanted = next.is_none() && is_alone && !state.queues[at(class)].is_empty();
+            if is_wanted && self.take_core(state, class, is_there) {
                 next = state.queues[at(class)].next(self.share(), class).map(|(turn, begun)| (turn, begun, class));
                 if next.is_none() {
                     self.share().give_core_back(class);
@@ -521,54 +528,6 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Makes a place with an id of its own.
-    fn make_place(&mut self, process: &ProcessName) -> usize {
-        loop {
-            let id = InstanceId::from_random(process, rand::random());
-            if self.places.iter().all(|(_, place)| place.id != id) {
-                return self.places.insert(Place::new(id));
-            }
-        }
-    }
-
-    /// A place that nobody leases, best with an instance.
-    fn any_free(&mut self, process: &ProcessName) -> usize {
-        match self.free.pop_back() {
-            Some(index) => index,
-            None => self.make_place(process),
-        }
-    }
-
-    /// How many jobs of a class wait, for any place or for one.
-    fn waiting(&self, class: Class) -> u32 {
-        let of_places = self.places.iter().filter(|_| class == Class::Pull).map(|(_, place)| place.waiting.waiting());
-        self.queues[at(class)].waiting() + of_places.sum::<u32>()
-    }
-
-    /// Since when the one who has waited longest does so, and for which place if only that one will do. Those whose place is
-    /// busy have no turn yet.
-    fn oldest(&self, class: Class) -> Option<(Instant, Option<usize>)> {
-        let any = self.queues[at(class)].oldest().map(|since| (since, None));
-        let of_places = self.places.iter().filter(|(_, place)| class == Class::Pull && !place.is_busy);
-        let of_places = of_places.filter_map(|(index, place)| Some((place.waiting.oldest()?, Some(index))));
-        of_places.chain(any).min_by_key(|(since, _)| *since)
-    }
-
-    /// How many places have an instance or a job.
-    fn live(&self) -> u32 {
-        let idle = self.free.iter().filter(|&&index| self.places[index].instance.is_some()).count();
-        self.busy.iter().sum::<u32>() + u32::try_from(idle).unwrap_or(u32::MAX)
-    }
-
-    /// Takes out the place of the instance that has had nothing to do for the longest time.
-    fn end_one_idle(&mut self) -> Option<Place> {
-        let is_spare = |place: &Place| place.instance.is_some() && place.waiting.is_empty();
-        let at = self.free.iter().position(|&index| is_spare(&self.places[index]))?;
-        self.free.remove(at).map(|index| self.places.remove(index))
     }
 }
 

@@ -51,6 +51,12 @@ impl Queue {
         Ok(turn)
     }
 
+    /// Lets whoever joined last be the next.
+    pub(super) fn put_last_first(&mut self) {
+        let last = self.jobs.pop_back();
+        last.into_iter().for_each(|job| self.jobs.push_front(job));
+    }
+
     /// Takes out the first one who still waits, and when that job came.
     pub(super) fn next(&mut self, share: &Share, class: Class) -> Option<(oneshot::Sender<Lease>, Instant)> {
         while let Some(job) = self.jobs.pop_front() {

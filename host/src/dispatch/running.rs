@@ -141,7 +141,7 @@ impl Running {
     /// What is left of it once it is let go; none where something of it is to run without being asked.
     pub(super) fn freeze(&self) -> Option<Frozen> {
         let release = self.release?;
-        let stays = self.pools.iter().any(|pool| pool.warm_min() > 0 || pool.is_busy())
+        let stays = self.pools.iter().any(|pool| pool.scale().min > 0 || pool.is_busy())
             || self.commands.iter().any(|command| command.is_kept_running() || command.is_busy());
         if stays {
             return None;
@@ -162,13 +162,18 @@ impl Running {
     }
 
     /// Whether another release serves in its place.
-    pub(super) fn set_standing_by(&self, stands_by: bool) {
+    pub(crate) fn set_standing_by(&self, stands_by: bool) {
         self.stands_by.store(stands_by, Ordering::Relaxed);
     }
 
     /// How many instances of a process type its load has need of lately, where there may be as many as `scale` says.
     pub(crate) fn needed(&self, process: &ProcessName, scale: Scale) -> u32 {
         self.pool(process).map_or(scale.min, |pool| pool.needed(scale))
+    }
+
+    /// How many instances it has.
+    pub(crate) fn live(&self) -> u32 {
+        self.pools.iter().map(|pool| pool.live()).sum()
     }
 
     /// Takes over the load of the release in whose place it serves.

@@ -8,7 +8,7 @@ use super::{
 use crate::limits;
 use isopod_engine::{Fault, Instance, Program, Room};
 use isopod_executor::{Account, Class, Executor, Run, Weight};
-use isopod_policy::{AppType, Cores};
+use isopod_policy::{AppType, Cores, Entry};
 use std::{
     num::NonZeroU32,
     sync::{
@@ -136,8 +136,14 @@ impl Share {
     }
 
     fn give_way(&self, room: Room, wanting: &Program) -> bool {
-        let mut own = self.pools().into_iter();
-        own.any(|pool| makes_room(&pool, room, wanting) && pool.live() > 1 && pool.end_one_idle())
+        let own: Vec<_> = self.pools().into_iter().filter(|pool| makes_room(pool, room, wanting)).collect();
+        if own.iter().map(|pool| pool.live()).sum::<u32>() < 2 {
+            return false;
+        }
+        // Of several first; and requests, for which somebody waits, lose their last one only after events.
+        let (requests, events): (Vec<_>, Vec<_>) = own.iter().partition(|pool| pool.entry() == Entry::Http);
+        own.iter().any(|pool| pool.live() > 1 && pool.end_one_idle())
+            || events.into_iter().chain(requests).any(|pool| pool.end_one_idle())
     }
 
     /// Makes room after a job found none in the middle of its work, so that the next attempt does.

@@ -192,8 +192,41 @@ fn who_finds_all_places_busy_is_told_to_come_again() {
     refused.problem_of("three", 503, "no-room");
     assert!(refused.header("retry-after").is_some(), "{refused}");
     assert_eq!(host.instances("three"), [] as [Value; 0], "what never started is no instance");
+    let measured = host.api(Ask::get("/v1/apps/three/metrics")).expect(200).json();
+    assert_eq!(measured["pull"]["latency_ms"]["p50"], Value::Null, "nor was it a request that was done");
     held.into_iter().for_each(|held| held.let_go());
     wait_for("a place", || (host.get("three", "/").status == 200).then_some(()));
+}
+
+/// F4: a job for which there is no further instance waits for those that its app has.
+#[test]
+fn an_app_that_cannot_grow_on_a_full_host_answers_with_what_it_has() {
+    let host = Host::start_with("", "instances_max = 2\n");
+    deploy_web(&host, "other", "");
+    let held = host.hold("other");
+    host.create("shop", "production");
+    deploy_web(&host, "shop", "min = 1\nmax = 4\n[limits]\nrequest_timeout = \"10m\"\n");
+    let busy = host.hold("shop");
+    let mut waiting: Vec<_> = (0..20).map(|_| host.begin("shop", Ask::get("/ok"))).collect();
+    host.until_queue("shop", Queue::Pull, 1, 20);
+    busy.let_go();
+    for wire in &mut waiting {
+        assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok");
+    }
+    held.let_go();
+}
+
+/// E3: of an app with several process types a new release takes the places of the old one, whichever become free first.
+#[test]
+fn an_app_whose_process_types_fill_the_host_can_still_be_changed() {
+    let host = Host::start_with("", "instances_max = 2\napp_instances_max = 2\n");
+    deploy_greedy(&host, "shop", "production", 1);
+    host.set_config("shop", &json!({ "GREETING": "hello" })).expect(200);
+    assert_eq!(host.current("shop"), [2]);
+    for process in ["web", "worker"] {
+        host.running_ids("shop", process, 1);
+    }
+    assert_eq!(host.get("shop", "/ok").expect(200).text(), "ok");
 }
 
 /// Memory is divided too: what idle instances of others hold is no reason to refuse somebody for good.

@@ -47,6 +47,19 @@ fn the_code_of_a_frozen_app_in_javascript_stays() {
     assert_eq!(host.get("hello-js", "/").expect(200).text(), "Hello from JavaScript!\n");
 }
 
+/// E1: whoever asked for a minimum wants the app there, also where each request has an instance of its own.
+#[test]
+fn an_app_with_a_minimum_is_not_frozen() {
+    let host = Host::start_with("", SOON);
+    host.create("single", "production");
+    let manifest = "name = \"single\"\nisolation = \"request\"\n[processes.web]\nentry = \"http\"\nmin = 1\n";
+    host.deploy("single", Bundle::archive(manifest, &guest("hello")));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    until_frozen(&host, "hello");
+    assert_ne!(host.release_state("single", 1), "frozen");
+    assert_eq!(host.get("single", "/").expect(200).text(), "Hello, world!");
+}
+
 /// Thawing is done once for all who come at the same moment, and none of them fails.
 #[test]
 fn a_burst_to_a_frozen_app_is_answered_whole() {

@@ -132,7 +132,7 @@ fn thousands_of_clients_of_one_app_are_all_answered() {
     let host = host_with_greedy(&format!("[limits]\nrequest_timeout = \"10m\"\nqueue_max = {QUEUE}\n"));
     let neighbour = Neighbour::beside(&host);
     let held = host.hold("greedy");
-    let mut clients: Vec<_> = (0..load::connections(2_000)).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+    let mut clients: Vec<_> = (0..load::connections(10_000)).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
     let refused = "isopod_faults_total{app=\"greedy\",fault=\"queue-full\"}";
     let beyond = clients.len() - QUEUE;
     wait_for("all clients being queued or refused", || (host.metric(refused) >= beyond as f64).then_some(()));

@@ -46,7 +46,9 @@ fn what_is_deployed_to_a_stopped_app_waits_for_its_start() {
     host.stop_app("shop");
     let push = host.deploy("shop", greeting("two"));
     assert_eq!((push.release, host.state("shop").as_str()), (Some(2), "stopped"));
-    host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
+    let refused = host.get("shop", "/");
+    refused.problem_of("shop", 503, "app-unavailable");
+    assert!(refused.text().contains("is stopped"), "{refused}");
     host.set_config("shop", &json!({ "GREETING": "three" })).expect(200);
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![3], "stopped"));
     assert!(host.instances("shop").is_empty(), "nothing runs of a stopped app");

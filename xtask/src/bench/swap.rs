@@ -35,9 +35,29 @@ pub(crate) struct Arguments {
     seconds: u32,
 }
 
-const APP: &str = "swapped";
-const HOST: &str = "swapped.localhost";
+/// The app that is asked.
+const APP: &str = "asked";
+const HOST: &str = "asked.localhost";
+
+/// Another app of the same component. What its swaps cost the app that is asked is the work of making releases, not the
+/// swap of the one that answers.
+const OTHER: &str = "other";
+
 const P99_RATIO_MAX: f64 = 2.0;
+
+/// A load, and whose releases are swapped under it.
+#[derive(Clone, Copy)]
+struct Scene {
+    pace: Pace,
+    swapped: &'static str,
+}
+
+impl Scene {
+    fn words(self) -> String {
+        let of = if self.swapped == APP { "" } else { " of another app" };
+        format!("swaps{of}, {}", self.pace.words())
+    }
+}
 
 /// When a connection asks again.
 #[derive(Clone, Copy)]
@@ -63,14 +83,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let folder = super::fresh_folder("swap")?;
     let mut code = Code::new(&component, folder.join("built/app.wasm"))?;
     let mut host = Host::start(&program, &folder, "")?;
-    host.api().create(APP, "production")?;
-    code.replace()?;
-    host.api().push(APP, code.bytes())?;
-    host.wait_for(APP, &code.greeting())?;
+    for app in [OTHER, APP] {
+        host.api().create(app, "production")?;
+        code.replace()?;
+        host.api().push(app, code.bytes())?;
+        host.wait_for(app, &code.greeting())?;
+    }
 
+    let constant = Pace::Rate(arguments.rate);
+    let scenes = [(Pace::Closed, APP), (constant, APP), (constant, OTHER)];
     let mut series = Vec::new();
-    for pace in [Pace::Closed, Pace::Rate(arguments.rate)] {
-        series.push(measure(arguments, pace, &host, &mut code)?);
+    for (pace, swapped) in scenes {
+        series.push(measure(arguments, Scene { pace, swapped }, &host, &mut code)?);
     }
     host.stop()?;
     let figures = Figures { swaps: arguments.swaps, series };
@@ -78,22 +102,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-fn measure(arguments: &Arguments, pace: Pace, host: &Host, code: &mut Code) -> Result<Series> {
+fn measure(arguments: &Arguments, scene: Scene, host: &Host, code: &mut Code) -> Result<Series> {
     let (api, listen) = (host.api(), host.listen());
     let load = Load::default();
     let swapped = std::thread::scope(|scope| {
         for _ in 0..arguments.connections {
-            scope.spawn(|| load.ask_until_stopped(listen, pace));
+            scope.spawn(|| load.ask_until_stopped(listen, scene.pace));
         }
-        step::announce(&format!("{}: {} s without a swap", pace.words(), arguments.seconds));
+        step::announce(&format!("{} s at a {}", arguments.seconds, scene.pace.words()));
         std::thread::sleep(Duration::from_secs(arguments.seconds.into()));
         load.swapping.store(true, Ordering::Relaxed);
-        step::announce(&format!("{}: {} swaps", pace.words(), arguments.swaps));
+        step::announce(&format!("{} {}", arguments.swaps, scene.words()));
         let pushed = scope.spawn(|| {
             machine::stand_back();
             (0..arguments.swaps).try_for_each(|_| {
                 code.replace()?;
-                api.push(APP, code.bytes())
+                api.push(scene.swapped, code.bytes())
             })
         });
         let outcome = pushed.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the pushing thread panicked")));
@@ -101,7 +125,7 @@ fn measure(arguments: &Arguments, pace: Pace, host: &Host, code: &mut Code) -> R
         outcome
     });
     swapped?;
-    Ok(Series::of(pace, load))
+    Ok(Series::of(scene, load))
 }
 
 /// Connections that ask, and how they fared.
@@ -151,23 +175,23 @@ impl Load {
 
 /// How the requests of one load were answered.
 struct Series {
-    pace: Pace,
+    scene: Scene,
     before: Times,
     during: Times,
     failed: u64,
 }
 
 impl Series {
-    fn of(pace: Pace, load: Load) -> Series {
+    fn of(scene: Scene, load: Load) -> Series {
         let times = |times: Mutex<Vec<f64>>| Times(times.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Series { pace, before: times(load.before), during: times(load.during), failed: load.failed.into_inner() }
+        Series { scene, before: times(load.before), during: times(load.during), failed: load.failed.into_inner() }
     }
 
     fn verdicts(&self) -> [Verdict; 2] {
-        let (load, ratio) = (self.pace.words(), self.during.p99() / self.before.p99());
+        let (scene, ratio) = (self.scene.words(), self.during.p99() / self.before.p99());
         [
-            Verdict::new(format!("{load}: requests that failed"), Bound::AtMost(0.0), self.failed as f64),
-            Verdict::new(format!("{load}: p99 during swaps, times before"), Bound::AtMost(P99_RATIO_MAX), ratio),
+            Verdict::new(format!("{scene}: failed"), Bound::AtMost(0.0), self.failed as f64),
+            Verdict::new(format!("{scene}: p99, times before"), Bound::AtMost(P99_RATIO_MAX), ratio),
         ]
     }
 }
@@ -184,13 +208,14 @@ impl Figures {
 
     fn show(&self) {
         println!("\nmilliseconds of an answer, {}\n", machine::description());
-        println!("| {:<31} |  count |      p50 |      p99 |  slowest |", "requests");
-        println!("| {:-<31} | -----: | -------: | -------: | -------: |", "");
+        println!("| {:<41} |  count |      p50 |      p99 |  slowest |", "requests");
+        println!("| {:-<41} | -----: | -------: | -------: | -------: |", "");
         for series in &self.series {
-            let load = series.pace.words();
-            let during = format!("{load}, during {} swaps", self.swaps);
-            for (name, times) in [(format!("{load}, before"), &series.before), (during, &series.during)] {
-                println!("| {name:<31} | {} |", times.cells());
+            let during = format!("{} {}", self.swaps, series.scene.words());
+            for (name, times) in
+                [(format!("{}, before", series.scene.pace.words()), &series.before), (during, &series.during)]
+            {
+                println!("| {name:<41} | {} |", times.cells());
             }
         }
         verdict::show(&self.verdicts());
@@ -199,7 +224,7 @@ impl Figures {
     fn json(&self) -> Value {
         let series = self.series.iter().map(|series| {
             json!({
-                "load": series.pace.words(),
+                "scene": series.scene.words(),
                 "before": series.before.json(),
                 "during": series.during.json(),
                 "requests_failed": series.failed,
@@ -208,7 +233,7 @@ impl Figures {
         json!({
             "conditions": machine::description(),
             "swaps": self.swaps,
-            "loads": series.collect::<Vec<_>>(),
+            "scenes": series.collect::<Vec<_>>(),
             "targets": verdict::json(&self.verdicts()),
         })
     }
