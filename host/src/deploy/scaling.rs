@@ -20,7 +20,11 @@ impl Deployer {
             for entry in self.apps(None, usize::MAX) {
                 let (share, running) = (entry.traffic.share(), entry.traffic.awake());
                 match running.is_some() || share.is_at_work() {
-                    true => share.look(now),
+                    true => {
+                        share.look(now);
+                        // Who waits for room on a full host is told by nobody that there is some.
+                        share.let_all_in();
+                    }
                     false => share.look_away(),
                 }
                 let Some(running) = running else { continue };

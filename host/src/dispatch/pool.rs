@@ -181,7 +181,8 @@ impl Pool {
         let begun = Instant::now();
         let turn = {
             let mut state = self.lock();
-            if self.take_core(&state, class, state.has_idle()) {
+            let is_next = state.queues[at(class)].is_empty();
+            if is_next && self.take_core(&state, class, state.has_idle()) {
                 let index = state.any_free(&self.process);
                 return Ok(self.take(&mut state, index, class, begun));
             }
@@ -236,8 +237,8 @@ impl Pool {
             .map_err(|limit| self.full(class, queue.len(), limit))
     }
 
-    /// Gives a place back for whose instance the host had no room. Its job waits for one of those that are at work, before
-    /// all others; where none is, it has nothing to wait for.
+    /// Gives a place back for whose instance the host had no room. Its job waits for one of those that are at work; where none
+    /// is, it has nothing to wait for.
     pub(super) fn wait_instead(self: &Arc<Self>, lease: Lease, bytes: u64) -> Option<Result<Turn, QueueFull>> {
         let class = lease.class;
         let mut state = self.lock();
@@ -249,7 +250,7 @@ impl Pool {
         let queue = &mut state.queues[at(class)];
         let turn = self.wait(queue, class, bytes, lease.begun);
         if turn.is_ok() {
-            queue.put_last_first();
+            queue.put_last_in_order();
         }
         drop(state);
         drop(lease);
@@ -472,7 +473,7 @@ impl Pool {
         drop(state);
         drop(ended);
         drop(unwanted);
-        self.share().let_in(class);
+        self.share().let_all_in();
         if is_gone && self.warm_min() > 0 {
             self.ended.notify_one();
         }

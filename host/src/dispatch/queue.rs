@@ -51,10 +51,12 @@ impl Queue {
         Ok(turn)
     }
 
-    /// Lets whoever joined last be the next.
-    pub(super) fn put_last_first(&mut self) {
-        let last = self.jobs.pop_back();
-        last.into_iter().for_each(|job| self.jobs.push_front(job));
+    /// Lets whoever joined last stand where its time says, if it waited before.
+    pub(super) fn put_last_in_order(&mut self) {
+        if let Some(last) = self.jobs.pop_back() {
+            let at = self.jobs.partition_point(|job| job.begun <= last.begun);
+            self.jobs.insert(at, last);
+        }
     }
 
     /// Takes out the first one who still waits, and when that job came.

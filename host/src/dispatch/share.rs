@@ -252,6 +252,11 @@ impl Share {
         self.cores[at(Class::Pull)].store(cores.pull, Ordering::Relaxed);
         self.cores[at(Class::Push)].store(cores.push, Ordering::Relaxed);
         self.account.set_cores(widest(cores));
+        self.let_all_in();
+    }
+
+    /// Lets in jobs that wait in any pool of the app, as far as there are cores and instances for them.
+    pub(crate) fn let_all_in(&self) {
         CLASSES.into_iter().for_each(|class| self.let_in(class));
     }
 

@@ -216,6 +216,22 @@ fn an_app_that_cannot_grow_on_a_full_host_answers_with_what_it_has() {
     held.let_go();
 }
 
+/// F4: once there is room again nobody waits for the end of what is at work.
+#[test]
+fn who_waits_for_room_on_a_full_host_is_let_in_once_there_is_some() {
+    let host = Host::start_with("", "instances_max = 2\n");
+    deploy_web(&host, "other", "");
+    let held = host.hold("other");
+    host.create("shop", "production");
+    deploy_web(&host, "shop", "min = 1\nmax = 4\n[limits]\nrequest_timeout = \"10m\"\n");
+    let busy = host.hold("shop");
+    let mut waits = host.begin("shop", Ask::get("/ok"));
+    host.until_queue("shop", Queue::Pull, 1, 1);
+    held.let_go();
+    assert_eq!(waits.answer().expect("an answer").expect(200).text(), "ok", "by a second instance");
+    busy.let_go();
+}
+
 /// E3: of an app with several process types a new release takes the places of the old one, whichever become free first.
 #[test]
 fn an_app_whose_process_types_fill_the_host_can_still_be_changed() {
