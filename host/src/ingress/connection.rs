@@ -109,8 +109,10 @@ impl Shared {
             ));
         }
         let unknown = |detail: String| {
-            Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail)
-                .hint(format!("an app answers at http://APP.{}/; `isopod apps` lists them", self.config.domain))
+            let port = host_of(request).ok().and_then(|host| host.rsplit_once(':'));
+            let port = port.map(|(_, port)| format!(":{port}")).unwrap_or_default();
+            let hint = format!("an app answers at http://APP.{}{port}/; `isopod apps` lists them", self.config.domain);
+            Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).hint(hint)
         };
         if let Some(only) = &self.config.only_app {
             let app = self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")))?;

@@ -64,7 +64,7 @@ fn built_with_an_old_sdk(mut component: Vec<u8>) -> Vec<u8> {
     component
 }
 
-/// H5, C3: four kinds of bad releases, none of which gets a single request.
+/// H5, C3: five kinds of bad releases, none of which gets a single request.
 #[test]
 fn no_request_meets_a_release_that_is_bad_from_its_start() {
     let host = Host::start();
@@ -76,6 +76,7 @@ fn no_request_meets_a_release_that_is_bad_from_its_start() {
         ("a trap at its start", Bundle::component(trapping), "start-failed", Some("deployment_error")),
         ("health 500", Bundle::shape(&[("HEALTH", "fails")]), "health-check", Some("deployment_error")),
         ("health without an end", Bundle::shape(&[("HEALTH", "hangs")]), "health-check", Some("deployment_error")),
+        ("health elsewhere", Bundle::shape(&[("HEALTH", "redirects")]), "health-check", Some("deployment_error")),
         ("an old SDK", Bundle::component(built_with_an_old_sdk(guest("shapes"))), "sdk-too-old", None),
     ] {
         let before = host.releases("shop").len();
@@ -90,7 +91,7 @@ fn no_request_meets_a_release_that_is_bad_from_its_start() {
         load.go_on();
     }
     let failed = host.activity("shop").iter().filter(|entry| entry["kind"] == "push-failed").count();
-    assert_eq!(failed, 4, "each is in the activity");
+    assert_eq!(failed, 5, "each is in the activity");
     load.finish();
     // And the way for good ones is still free.
     host.deploy("shop", greeting("better"));
