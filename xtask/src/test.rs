@@ -18,6 +18,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             advice,
         )?;
     }
+    if args.is_empty() {
+        step::announce("trying every order of the executor's steps");
+        let mut model = step::cargo();
+        model.args(["test", "--package", "isopod-executor", "--features", "loom", "--lib"]);
+        step::run(&mut model, "the order of steps that fails stands above")?;
+    }
     step::announce("running all tests");
     step::run(tests().args(args), advice)
 }
