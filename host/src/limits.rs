@@ -205,9 +205,18 @@ pub(crate) const VISITS_WAITING: usize = 64;
 /// Reports of process types that can't be kept going. Beyond it, who reports waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;
 
-/// Changes of apps' states that wait to be recorded, all apps together. Beyond it one is left out of the activity, which
-/// the host's own log says.
-pub(crate) const STATE_CHANGES_WAITING: usize = 4_096;
+/// Activities that wait to be recorded, all apps together. Beyond it one is left out, which the host's own log says.
+pub(crate) const RECORDS_WAITING: usize = 4_096;
+
+/// Activities that are stored at once. Further ones come next.
+pub(crate) const RECORDS_AT_ONCE: usize = 64;
+
+/// How long whoever did something waits until that is recorded, which takes longer only on a slow or full disk. Then it is
+/// recorded later.
+pub(crate) const RECORD_WAIT: Duration = Duration::from_secs(2);
+
+/// How long what a full disk had no room for rests until that is tried again.
+pub(crate) const STORED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long an app whose minimum is 0 goes unasked before it is frozen, unless configured.
 pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(60);

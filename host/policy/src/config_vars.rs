@@ -59,6 +59,9 @@ pub enum ConfigError {
     /// No name for a config var.
     #[error("{key:?} names no config var: use at most {CONFIG_KEY_BYTES_MAX} letters, digits and '_', no digit first")]
     BadKey { key: String },
+    /// A name that the host gives a value itself.
+    #[error("{key} is what the host says of an app, so it can't be set; choose another name")]
+    Reserved { key: String },
     /// A value that is too long.
     #[error("{key} has {bytes} bytes, and at most {CONFIG_VALUE_BYTES_MAX} are allowed; keep larger data in a file")]
     ValueTooLong { key: String, bytes: usize },
@@ -82,6 +85,9 @@ pub enum ConfigError {
     NoObject { found: &'static str },
 }
 
+/// What the host itself tells each app: its name, and the number of its release.
+pub const RESERVED_VARS: [&str; 2] = ["ISOPOD_APP", "ISOPOD_RELEASE"];
+
 /// How much of a refused key an error repeats.
 const KEY_SHOWN_CHARS: usize = 80;
 
@@ -97,6 +103,9 @@ pub(crate) fn check_key(key: &str) -> Result<(), ConfigError> {
 
 /// Checks the value of a config var.
 pub(crate) fn check_value(key: &str, value: &str) -> Result<(), ConfigError> {
+    if RESERVED_VARS.contains(&key) {
+        return Err(ConfigError::Reserved { key: key.to_owned() });
+    }
     if value.len() > CONFIG_VALUE_BYTES_MAX {
         return Err(ConfigError::ValueTooLong { key: key.to_owned(), bytes: value.len() });
     }

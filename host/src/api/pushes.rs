@@ -147,10 +147,11 @@ pub(super) async fn show(
 
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
+    Caller(by): Caller,
     Path((app, id)): Path<(String, String)>,
 ) -> Result<axum::Json<PushView>, Error> {
     let (app, id) = (app_name(&app)?, push_id(&app, &id)?);
-    Ok(axum::Json(api.deployer.cancel(&app, &id).await?.into()))
+    Ok(axum::Json(api.deployer.cancel(&app, &id, &by).await?.into()))
 }
 
 /// The push as it is, then each time it has changed, until it is final.

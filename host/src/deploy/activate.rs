@@ -15,7 +15,7 @@ use isopod_engine::{Fault, Folder, Instance, Output, Program, Sandbox, Speed};
 use isopod_executor::Class;
 use isopod_policy::{
     Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Manifest, Process, ProcessName,
-    ReleaseNumber,
+    ReleaseNumber, config_vars::RESERVED_VARS,
 };
 use tokio::time::{Instant, sleep};
 
@@ -33,6 +33,16 @@ pub(super) fn speed(app_type: AppType) -> Speed {
         AppType::Dev => Speed::Quick,
         AppType::Staging | AppType::Production => Speed::Optimised,
     }
+}
+
+/// What a stored release is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be the one that serves, or that may have to again.
+    Serve,
+    /// For somebody who looks at it by its own URL while another one serves: nothing of it is kept warm, and it starts
+    /// what it is asked for.
+    Visit,
 }
 
 /// What a release says of its code, besides the code.
@@ -83,10 +93,12 @@ impl Deployer {
         let Content { manifest, config, number } = content;
         let folders = self.folders(entry, manifest).await?;
         let variables = self.variables(entry, manifest, config)?;
-        // What the host says of itself is not for a config var to say.
-        let own = [("ISOPOD_APP", entry.name.to_string()), ("ISOPOD_RELEASE", number.to_string())];
-        let of_others = variables.iter().filter(|(name, _)| own.iter().all(|(own, _)| name != own)).cloned();
-        let env = of_others.chain(own.iter().map(|(name, value)| ((*name).to_owned(), value.clone()))).collect();
+        // What the host says of an app is not for a config var to say, as one that was set before this was refused may.
+        let [app, release] = RESERVED_VARS.map(str::to_owned);
+        let own = [(app, entry.name.to_string()), (release, number.to_string())];
+        let variables: Vec<_> =
+            variables.into_iter().filter(|(name, _)| own.iter().all(|(own, _)| name != own)).collect();
+        let env = variables.iter().chain(&own).cloned().collect();
         let keyvalue = manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.0.parts.store.kv(), &entry.name));
         let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&entry.log), *number));
         Ok(Sandbox {

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::usage::Usage;
+use super::{record::Record, usage::Usage};
 use crate::{dispatch, limits, observe::logs::AppLog};
 
 /// One app.
@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     pub(crate) created_at: Timestamp,
     pub(crate) log: Arc<AppLog>,
     pub(crate) traffic: Arc<dispatch::App>,
-    /// Held by whoever changes the app: a push, a start, a stop. They come one after the other.
+    /// Held by whoever changes what the app is: a push, a change of its settings. They come one after the other.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     /// Held for the moment in which another release becomes the current one.
     pub(crate) commit: tokio::sync::Mutex<()>,
@@ -33,8 +33,8 @@ pub(crate) struct Entry {
     /// Releases that may have to serve again, while a newer one is watched: first the last one that has proven well.
     earlier: Mutex<Vec<Arc<dispatch::Running>>>,
     pub(crate) usage: Usage,
-    /// The way to whoever records changes of state.
-    changes: mpsc::Sender<NewActivity>,
+    /// The way to whoever writes down what happens.
+    records: mpsc::Sender<Record>,
     facts: Mutex<Facts>,
 }
 
@@ -69,13 +69,20 @@ pub(crate) struct BuildError {
     pub(crate) at: Timestamp,
 }
 
+impl Facts {
+    /// Whether its release is being loaded, because somebody asked for a start: also while a push that came after is
+    /// bringing in another one.
+    pub(crate) fn is_starting(&self) -> bool {
+        match self.state {
+            AppState::Starting => true,
+            AppState::Deploying => self.before_deploy.0 == AppState::Starting,
+            AppState::Stopped | AppState::Running | AppState::Error(_) => false,
+        }
+    }
+}
+
 impl Entry {
-    pub(crate) fn new(
-        row: App,
-        log: Arc<AppLog>,
-        traffic: Arc<dispatch::App>,
-        changes: mpsc::Sender<NewActivity>,
-    ) -> Self {
+    pub(crate) fn new(row: App, log: Arc<AppLog>, traffic: Arc<dispatch::App>, records: mpsc::Sender<Record>) -> Self {
         let facts = Facts {
             app_type: row.app_type,
             state: AppState::Stopped,
@@ -101,7 +108,7 @@ impl Entry {
             gone: CancellationToken::new(),
             earlier: Mutex::default(),
             usage: Usage::default(),
-            changes,
+            records,
             facts: Mutex::new(facts),
         }
     }
@@ -138,7 +145,7 @@ impl Entry {
         let steps: &[AppEvent] = match before {
             AppState::Running | AppState::Deploying if self.traffic.is_up() => &[AppEvent::Serving],
             AppState::Error(cause) => &[AppEvent::Failed(cause)],
-            // Whoever was about to start it still waits for the turn, and goes on from there.
+            // Whoever is about to start it is still at that, and goes on from there.
             AppState::Starting => &[AppEvent::Stop, AppEvent::Start],
             AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
         };
@@ -148,6 +155,17 @@ impl Entry {
             if let Err(refused) = self.step_in(&mut facts, *event, cause) {
                 tracing::error!(app = %self.name, %refused, "an app could not go back to its state before a push");
             }
+        }
+    }
+
+    /// The release that was to be brought into service serves. Where a push is bringing in another one meanwhile, that is
+    /// what the app goes back to should the push fail.
+    pub(crate) fn brought_up(&self, cause: &str) {
+        let mut facts = self.facts();
+        if facts.state == AppState::Deploying {
+            facts.before_deploy = (AppState::Running, None);
+        } else if let Err(refused) = self.step_in(&mut facts, AppEvent::Serving, cause) {
+            tracing::warn!(app = %self.name, %refused, "the app changed while it was started");
         }
     }
 
@@ -162,7 +180,7 @@ impl Entry {
             let text = format!("{before} → {after}: {cause}");
             let change = NewActivity { app, kind, text, data, at: Timestamp::now() };
             // A record that finds no room is no reason to hold up the app.
-            if self.changes.try_send(change).is_err() {
+            if self.records.try_send(Record::Happened(change)).is_err() {
                 tracing::warn!(app = %self.name, "a change of state is not recorded: too many wait to be stored");
             }
         }

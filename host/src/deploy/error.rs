@@ -100,7 +100,7 @@ pub(crate) enum Failure {
     SecretsLost { keys: String, why: String },
     #[error("the push took longer than its time limit of {} s and was given up", .0.as_secs())]
     TimeLimit(Duration),
-    #[error("the host was stopped before the push was completed; push again")]
+    #[error("the host was stopped before it was done; do it again")]
     HostStopped,
     #[error("the app was deleted while it was pushed to")]
     AppDeleted,
@@ -127,6 +127,7 @@ impl Failure {
             Self::TimeLimit(_) => "time-limit",
             Self::HostStopped => "host-stopped",
             Self::AppDeleted => "app-deleted",
+            Self::Store(StoreError::DiskFull { .. }) => "disk-full",
             Self::Store(_) | Self::Internal(_) => "internal",
         }
     }
@@ -157,7 +158,7 @@ impl Failure {
 
     /// Whether it is the host's disk that failed, for lack of room.
     pub(crate) fn is_of_full_disk(&self) -> bool {
-        matches!(self, Self::Store(StoreError::DiskFull { .. }))
+        matches!(self, Self::Store(error) if error.is_of_full_disk())
     }
 
     /// What an app is in error for when its present release fails so.

@@ -15,8 +15,10 @@ impl Deployer {
             for entry in self.apps(None, usize::MAX) {
                 entry.traffic.forget_visited(now, after);
                 let Some(running) = entry.traffic.awake() else { continue };
+                let sizes = running.sizes();
                 if running.idle_for(now) >= after && entry.traffic.freeze() {
                     tracing::debug!(app = %entry.name, "an app that nobody asked for is frozen");
+                    self.note_frozen(&entry, &sizes, after);
                 }
             }
         }

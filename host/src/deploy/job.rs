@@ -119,7 +119,7 @@ impl Deployer {
     }
 
     /// Takes a push back whose turn has not come.
-    pub(crate) async fn cancel(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
+    pub(crate) async fn cancel(&self, app: &AppName, id: &PushId, by: &str) -> Result<PushNow, DeployError> {
         let now = self.push(app, id).await?;
         let refused = |refused| DeployError::Refused { app: app.clone(), refused };
         let Some(live) = self.live(id) else {
@@ -129,6 +129,8 @@ impl Deployer {
         live.step(PushEvent::Cancel, None).await.map_err(refused)?;
         live.say("cancelled before its turn came");
         live.stored().await?;
+        let text = format!("push {id} cancelled before its turn came: asked for");
+        self.record(&live.entry, "push-cancelled", text, json!({ "push": id, "by": by })).await;
         Ok(live.now())
     }
 
@@ -142,6 +144,10 @@ impl Deployer {
         if let Err(error) = live.stored().await {
             tracing::warn!(push = %live.id(), %error, "a push could not be recorded in full");
         }
+        if live.store_end().await.is_err_and(|error| error.is_of_full_disk()) {
+            // It is known here until it is stored how it ended.
+            self.until_stored(&|| live.store_end()).await;
+        }
         self.live_pushes().remove(live.id());
         self.0.parts.metrics.push_ended(live.state(), begun.elapsed());
     }
@@ -149,14 +155,30 @@ impl Deployer {
     async fn attempt(&self, job: &Job, turn: Turn) -> Result<(), Failure> {
         let (live, entry) = (&job.live, &job.live.entry);
         reached("push-queued").await;
-        let _turn = self.unless_given_up(entry, turn).await?;
-        let _slot = self.unless_given_up(entry, self.0.running.acquire()).await?;
+        let _turn = self.in_turn(live, turn, || "another change of the app is under way".to_owned()).await?;
+        let most = || format!("{} pushes run, as many as may at one time", self.0.parts.pushes.parallel);
+        let _slot = self.in_turn(live, self.0.running.acquire(), most).await?;
         if live.step(PushEvent::Take, None).await.is_err() {
             // It was cancelled while it waited.
             return Ok(());
         }
         let making = Making::new(Arc::clone(entry), self.0.parts.store.clone(), Some(Arc::clone(live)));
         self.carry_out(&making, self.prepare_push(job, &making), "the push failed").await
+    }
+
+    /// Waits for something that a push needs, and says in its log for what.
+    async fn in_turn<T>(
+        &self,
+        live: &LivePush,
+        turn: impl Future<Output = T>,
+        waits_for: impl FnOnce() -> String,
+    ) -> Result<T, Failure> {
+        let mut turn = std::pin::pin!(turn);
+        if let Poll::Ready(turn) = futures::poll!(&mut turn) {
+            return Ok(turn);
+        }
+        live.say(format!("waits for its turn: {}", waits_for()));
+        self.unless_given_up(&live.entry, turn).await
     }
 
     /// Waits for something, but not longer than the host runs and the app is there.

@@ -3,16 +3,21 @@
 
 use std::sync::{Arc, PoisonError};
 
-use isopod_policy::{AppEvent, AppName, AppState, AppType, Cores, CoresOverride, ReleaseNumber};
-use isopod_store::{App, Control, Intended, NewActivity, NewApp, Release, StoreError};
+use isopod_policy::{AppEvent, AppName, AppState, AppType, Cores, CoresOverride, Isolation, ReleaseNumber};
+use isopod_store::{App, Control, Intended, NewApp, Release, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    BuildError, DeployError, Deployer, Entry, Failure, activate,
+    BuildError, DeployError, Deployer, Entry, Failure,
+    activate::{self, Purpose},
     verify::{self, Verified},
 };
-use crate::{dispatch, limits, observe::logs::LogLine};
+use crate::{
+    dispatch::{self, Planned, Share},
+    limits,
+    observe::logs::LogLine,
+};
 
 /// The kind of the last entry in the activity of an app.
 pub(crate) const APP_DESTROYED: &str = "app-destroyed";
@@ -52,7 +57,7 @@ impl Deployer {
         let share = self.0.parts.machine.share(row.app_type, self.0.parts.cores.with(row.cores));
         let traffic = Arc::new(dispatch::App::new(row.name.clone(), share));
         let log = self.0.parts.logs.app(&row.name);
-        let entry = Arc::new(Entry::new(row, log, traffic, self.0.changes.clone()));
+        let entry = Arc::new(Entry::new(row, log, traffic, self.0.records.clone()));
         let mut apps = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.insert(entry.name.clone(), Arc::clone(&entry));
         entry
@@ -68,8 +73,14 @@ impl Deployer {
         self.still_open()?;
         let entry = self.app(name)?;
         let not_stopped = |state| DeployError::NotStopped { app: name.clone(), state };
+        let state = entry.facts().state;
+        if state != AppState::Stopped {
+            return Err(not_stopped(state));
+        }
         // Whoever holds the turn is changing the app, so it is not at rest even if its state says so.
-        let turn = entry.turn.try_lock().map_err(|_| not_stopped(AppState::Deploying))?;
+        let _turn = entry.turn.try_lock().map_err(|_| DeployError::Busy(name.clone()))?;
+        // Whoever starts it has done so, or takes the new type.
+        let _alone = entry.commit.lock().await;
         let (state, before) = {
             let facts = entry.facts();
             (facts.state, facts.app_type)
@@ -78,8 +89,7 @@ impl Deployer {
             return Err(not_stopped(state));
         }
         if before == app_type {
-            drop(turn);
-            return Ok(entry);
+            return Ok(Arc::clone(&entry));
         }
         // A production app keeps an instance of each process type warm.
         let (processes, limits) = self.present_processes(&entry).await?;
@@ -88,10 +98,9 @@ impl Deployer {
         self.0.parts.store.set_app_type(name, app_type, Timestamp::now()).await?;
         entry.facts().app_type = app_type;
         entry.traffic.share().set_type(app_type);
-        drop(turn);
         let text = format!("type changed from {before} to {app_type}: asked for");
         self.record(&entry, "app-type", text, json!({ "from": before, "to": app_type, "by": by })).await;
-        Ok(entry)
+        Ok(Arc::clone(&entry))
     }
 
     /// Gives an app other cores than the operator allots to all. Needs no new release: jobs that wait begin at once, and
@@ -171,9 +180,15 @@ impl Deployer {
         let entry = self.app(name)?;
         // Whoever is about to bring a release into service has done so, or sees that it is not wanted.
         let _alone = entry.commit.lock().await;
+        let was_intended = entry.facts().intended;
         self.intend(&entry, Intended::Stopped).await?;
         if entry.step(AppEvent::Stop, "asked for").is_err() {
-            // It is stopped already.
+            // It is stopped already, if only for want of a release.
+            if was_intended != Intended::Stopped {
+                drop(entry.traffic.set_stopped("the app is stopped"));
+                let text = "stopped: asked for; what is deployed now serves once the app is started".to_owned();
+                self.record(&entry, "app-stopped", text, json!({ "by": by })).await;
+            }
             return Ok(Arc::clone(&entry));
         }
         self.unschedule(&entry.name);
@@ -203,8 +218,8 @@ impl Deployer {
         let serving = entry.traffic.set_stopped("the app is deleted");
         self.unschedule(name);
         self.0.parts.directory.remove(name);
-        let _turn = entry.turn.lock().await;
-        // Whoever had the turn may have brought a release into service meanwhile.
+        let (_turn, _alone) = (entry.turn.lock().await, entry.commit.lock().await);
+        // Whoever had the turn, or started it, may have brought a release into service meanwhile.
         let serving = entry.traffic.set_stopped("the app is deleted").or(serving);
         if let Some(serving) = serving
             && tokio::time::timeout(limits::DRAIN_TIME, serving.drained()).await.is_err()
@@ -239,41 +254,36 @@ impl Deployer {
         Ok(())
     }
 
-    /// Brings the present release of an app into service, as its intended state asks for.
+    /// Brings the present release of an app into service, as its intended state asks for. It does not wait for a push that
+    /// is under way: that may take long, and may fail.
     pub(super) async fn bring_up(&self, entry: &Arc<Entry>) {
-        let _turn = entry.turn.lock().await;
-        let (state, release) = {
-            let facts = entry.facts();
-            (facts.state, facts.release)
-        };
-        // Otherwise a push or a stop came first.
-        let (AppState::Starting, Some(release)) = (state, release) else { return };
-        let brought = tokio::select! {
-            brought = self.load(entry, release) => brought,
-            () = entry.gone.cancelled() => return,
-            () = self.0.abandon.cancelled() => return,
-        };
-        let before = match &brought {
-            Ok(running) => self.to_watch_again(entry, running, release).await,
-            Err(_) => None,
-        };
-        let _alone = entry.commit.lock().await;
-        {
-            let facts = entry.facts();
-            if facts.state != AppState::Starting || facts.deleted {
-                return;
+        while let Some((release, app_type)) = to_bring_up(entry) {
+            let brought = tokio::select! {
+                brought = self.load(entry, release, Purpose::Serve) => brought,
+                () = entry.gone.cancelled() => return,
+                () = self.0.abandon.cancelled() => return,
+            };
+            let before = match &brought {
+                Ok(running) => self.to_watch_again(entry, running, release).await,
+                Err(_) => None,
+            };
+            let _alone = entry.commit.lock().await;
+            // A push, a stop or a change of type may have come first.
+            if to_bring_up(entry) != Some((release, app_type)) {
+                continue;
             }
-        }
-        match brought {
-            Ok(running) => {
-                if let Some(before) = &before {
-                    before.keep(&self.0.troubles);
+            match brought {
+                Ok(running) => {
+                    if let Some(before) = &before {
+                        before.keep(&self.0.troubles);
+                    }
+                    self.put_in_service(entry, Arc::new(running), before);
+                    entry.brought_up(&format!("{release} serves"));
+                    self.refresh_from(entry, release).await;
                 }
-                self.put_in_service(entry, Arc::new(running), before);
-                settle(entry, AppEvent::Serving, &format!("{release} serves"));
-                self.refresh_from(entry, release).await;
+                Err(failure) => self.cannot_serve(entry, release, &failure).await,
             }
-            Err(failure) => self.cannot_serve(entry, release, &failure).await,
+            return;
         }
     }
 
@@ -310,7 +320,12 @@ impl Deployer {
     }
 
     /// Makes a stored release ready to serve, as it was made.
-    pub(super) async fn load(&self, entry: &Entry, number: ReleaseNumber) -> Result<dispatch::Running, Failure> {
+    pub(super) async fn load(
+        &self,
+        entry: &Entry,
+        number: ReleaseNumber,
+        purpose: Purpose,
+    ) -> Result<dispatch::Running, Failure> {
         let release = self.0.parts.store.release(&entry.name, number).await?;
         let release = release.ok_or_else(|| Failure::Internal(format!("{number} is not in the store")))?;
         if release.state.is_final() {
@@ -327,22 +342,11 @@ impl Deployer {
         let content = activate::Content { manifest: &manifest, config: &release.config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         let share = entry.traffic.share();
-        let started = match activate::start_all(share, None, &mut planned, manifest.isolation).await {
-            Ok(_) => activate::check_all(share, &mut planned).await,
-            Err(failure) => Err(failure),
-        };
-        match started {
-            // Room comes and goes. The release was well when it was made, and starts its instances once there is some.
-            Err(failure) if failure.is_of_no_room() => planned.iter_mut().for_each(|planned| planned.warm.clear()),
-            other => other?,
+        match purpose {
+            Purpose::Serve => start_well(share, &mut planned, manifest.isolation).await?,
+            Purpose::Visit => planned.iter_mut().for_each(|planned| planned.scale.min = 0),
         }
-        Ok(dispatch::Running::new(
-            Some(number),
-            program,
-            manifest.isolation,
-            planned,
-            Arc::clone(entry.traffic.share()),
-        ))
+        Ok(dispatch::Running::new(Some(number), program, manifest.isolation, planned, Arc::clone(share)))
     }
 
     /// The release that the app has now.
@@ -365,16 +369,27 @@ impl Deployer {
             Err(error) => tracing::warn!(app = %entry.name, %error, "a release could not be read"),
         }
     }
+}
 
-    /// Adds to the app's activity. A record that can't be kept is no reason to undo what was done.
-    pub(super) async fn record(&self, entry: &Entry, kind: &str, text: String, data: Value) {
-        let app = Some(entry.name.clone());
-        let activity = NewActivity { app, kind: kind.to_owned(), text, data, at: Timestamp::now() };
-        if let Err(error) = self.0.parts.store.append_activity(activity.clone()).await {
-            tracing::warn!(app = %entry.name, %error, kind, "an activity could not be recorded");
-        }
-        self.tell(activity);
+/// Starts what a release is to have from the beginning. Where the host has no room, it starts that once there is some: the
+/// release was well when it was made, and room comes and goes.
+async fn start_well(share: &Arc<Share>, planned: &mut [Planned], isolation: Isolation) -> Result<(), Failure> {
+    let started = match activate::start_all(share, None, planned, isolation).await {
+        Ok(_) => activate::check_all(share, planned).await,
+        Err(failure) => Err(failure),
+    };
+    match started {
+        Err(failure) if failure.is_of_no_room() => planned.iter_mut().for_each(|planned| planned.warm.clear()),
+        other => other?,
     }
+    Ok(())
+}
+
+/// The release that is to be brought into service, and the type of its app; none where nobody waits for that any more.
+fn to_bring_up(entry: &Entry) -> Option<(ReleaseNumber, AppType)> {
+    let facts = entry.facts();
+    let is_wanted = facts.is_starting() && !facts.deleted;
+    facts.release.filter(|_| is_wanted).map(|release| (release, facts.app_type))
 }
 
 pub(super) fn settle(entry: &Entry, event: AppEvent, cause: &str) {

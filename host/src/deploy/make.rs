@@ -3,16 +3,17 @@
 
 use std::sync::{Arc, OnceLock};
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use isopod_policy::{AppEvent, AppType, ConfigVars, Formation, Limits, Manifest, ReleaseEvent, ReleaseNumber};
 use isopod_store::{Control, Digest, Intended, NewActivity, NewRelease, Reason, Store, StoreError};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Deployer, Entry, Failure, activate,
     failpoint::reached,
     push::LivePush,
+    record::Storing,
     verify::{self, Verified},
 };
 use crate::{dispatch::Running, limits};
@@ -46,7 +47,7 @@ pub(super) struct Ready {
     by: String,
     running: Running,
     /// Steps that are being stored meanwhile.
-    storing: Vec<BoxFuture<'static, Result<(), StoreError>>>,
+    storing: Vec<Storing>,
 }
 
 impl Making {
@@ -68,29 +69,13 @@ impl Making {
     }
 
     /// Hands a step to the store, which does all in the order in which they come; it is waited for before the commit.
-    async fn step(
-        &self,
-        number: ReleaseNumber,
-        event: ReleaseEvent,
-        storing: &mut Vec<BoxFuture<'static, Result<(), StoreError>>>,
-    ) {
+    async fn step(&self, number: ReleaseNumber, event: ReleaseEvent, storing: &mut Vec<Storing>) {
         let (store, app) = (self.store.clone(), self.entry.name.clone());
-        let mut stored: BoxFuture<'static, Result<(), StoreError>> =
+        let mut stored: Storing =
             Box::pin(async move { store.step_release(&app, number, event, None, Timestamp::now()).await.map(drop) });
         match futures::poll!(&mut stored) {
             std::task::Poll::Ready(done) => storing.push(Box::pin(std::future::ready(done))),
             std::task::Poll::Pending => storing.push(stored),
-        }
-    }
-
-    /// Marks the release as failed, if it got as far as having a number.
-    async fn failed(&self, failure: &Failure) {
-        let Some(number) = self.number.get() else { return };
-        let event = if failure.is_of_build() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
-        let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
-        let marked = self.store.step_release(&self.entry.name, *number, event, Some(reason), Timestamp::now()).await;
-        if let Err(error) = marked {
-            tracing::warn!(app = %self.entry.name, release = %number, %error, "a failed release could not be marked so");
         }
     }
 }
@@ -113,9 +98,25 @@ impl Deployer {
         if let Err(failure) = &done {
             making.entry.step_back(given_up);
             self.start_if_wanted(&making.entry);
-            making.failed(failure).await;
+            if let Some(number) = making.number.get() {
+                let event = if failure.is_of_build() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
+                let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+                self.mark_failed(&making.entry, *number, event, reason).await;
+            }
         }
         done
+    }
+
+    /// Marks a release as failed.
+    pub(super) async fn mark_failed(&self, entry: &Entry, number: ReleaseNumber, event: ReleaseEvent, reason: Reason) {
+        let (store, app) = (self.0.parts.store.clone(), entry.name.clone());
+        let mark = move || -> Storing {
+            let (store, app, reason) = (store.clone(), app.clone(), reason.clone());
+            Box::pin(
+                async move { store.step_release(&app, number, event, Some(reason), Timestamp::now()).await.map(drop) },
+            )
+        };
+        self.store_or_later(entry, "that a release failed", mark).await;
     }
 
     /// Makes a release ready, changing nothing of what serves.
@@ -158,6 +159,9 @@ impl Deployer {
         if let Some(missing) = verify::missing_grant(&info, &manifest.grants) {
             making.say(missing);
         }
+        // An import that the host has no such function for is found here, and is a fault of the build.
+        let content = activate::Content { manifest: &manifest, config: &config, number };
+        let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         reached("release-built").await;
 
         let mut storing = Vec::new();
@@ -165,8 +169,6 @@ impl Deployer {
         making.push_step(PushEvent::Deploy).await?;
         let begun = entry.begin_deploying(&format!("{number} is brought into service: {cause}"));
         begun.map_err(|refused| Failure::Internal(refused.to_string()))?;
-        let content = activate::Content { manifest: &manifest, config: &config, number };
-        let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         let before = entry.traffic.awake();
         let started =
             activate::start_all(entry.traffic.share(), before.as_deref(), &mut planned, manifest.isolation).await?;
@@ -194,6 +196,8 @@ impl Deployer {
         if entry.facts().deleted {
             return Err(Failure::AppDeleted);
         }
+        // What happened before is told before.
+        self.recorded().await;
         let at = Timestamp::now();
         let before = entry.facts().release;
         let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("in place of {before}"));
@@ -241,7 +245,7 @@ impl Deployer {
         making: &Making,
         number: ReleaseNumber,
         activity: NewActivity,
-        storing: Vec<BoxFuture<'static, Result<(), StoreError>>>,
+        storing: Vec<Storing>,
     ) -> Result<(), Failure> {
         let (store, at) = (&self.0.parts.store, activity.at);
         join_all(storing).await.into_iter().collect::<Result<(), StoreError>>()?;
@@ -280,10 +284,5 @@ impl Deployer {
         }
         let (deployer, entry) = (self.clone(), Arc::clone(entry));
         self.in_background(async move { deployer.hand_over(&entry, running).await });
-    }
-
-    /// Records what happened to a release, with the numbers behind it.
-    pub(super) fn activity_of(&self, entry: &Entry, kind: &str, text: String, data: Value) -> NewActivity {
-        NewActivity { app: Some(entry.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
     }
 }

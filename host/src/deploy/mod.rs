@@ -15,6 +15,7 @@ mod lifecycle;
 mod make;
 mod push;
 mod receive;
+mod record;
 mod restore;
 mod scaling;
 mod schedules;
@@ -39,8 +40,6 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::push::LivePush;
-use self::schedules::Schedules;
 pub(crate) use self::{
     change::Change,
     entry::{BuildError, Entry},
@@ -50,6 +49,7 @@ pub(crate) use self::{
     receive::{Received, Upload},
     restore::Restored,
 };
+use self::{push::LivePush, record::Record, schedules::Schedules};
 use crate::{
     config, dispatch, limits,
     observe::{logs::Logs, machine, metrics::Metrics},
@@ -99,8 +99,8 @@ struct Shared {
     tasks: TaskTracker,
     /// The way to whoever hears of process types that can't be kept going.
     troubles: mpsc::Sender<dispatch::Trouble>,
-    /// The way to whoever records changes of state.
-    changes: mpsc::Sender<NewActivity>,
+    /// The way to whoever writes down what happens.
+    records: mpsc::Sender<Record>,
     /// That one's task, until the host stops.
     recording: Mutex<Option<JoinHandle<()>>>,
     schedules: Schedules,
@@ -119,7 +119,7 @@ impl Deployer {
     pub(crate) fn open(parts: Parts, visits: mpsc::Receiver<dispatch::Visit>) -> std::io::Result<Self> {
         receive::prepare(&uploads_folder(&parts.store))?;
         let (troubles, told) = mpsc::channel(limits::TROUBLES_WAITING);
-        let (changes, changed) = mpsc::channel(limits::STATE_CHANGES_WAITING);
+        let (records, recorded) = mpsc::channel(limits::RECORDS_WAITING);
         let deployer = Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),
@@ -130,7 +130,7 @@ impl Deployer {
             uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             tasks: TaskTracker::new(),
             troubles,
-            changes,
+            records,
             recording: Mutex::default(),
             schedules: Schedules::default(),
             news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES),
@@ -141,7 +141,7 @@ impl Deployer {
         }));
         deployer.in_background(deployer.clone().hear_troubles(told));
         deployer.in_background(deployer.clone().receive_visits(visits));
-        let recording = tokio::spawn(deployer.clone().record_changes(changed));
+        let recording = tokio::spawn(deployer.clone().write_down(recorded));
         *deployer.recording() = Some(recording);
         deployer.in_background(deployer.clone().keep_schedules());
         deployer.in_background(deployer.clone().keep_frozen());
@@ -236,7 +236,7 @@ impl Deployer {
         if let Some(recording) = recording
             && tokio::time::timeout(limits::FLUSH_TIME, recording).await.is_err()
         {
-            tracing::warn!("the last changes of state could not be recorded in time");
+            tracing::warn!("the last activities could not be recorded in time");
         }
     }
 
@@ -254,26 +254,5 @@ impl Deployer {
 
     fn live_pushes(&self) -> MutexGuard<'_, HashMap<PushId, Arc<LivePush>>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Records changes of state, in the order in which they were: also those that pushes bring while the host stops.
-    async fn record_changes(self, mut changed: mpsc::Receiver<NewActivity>) {
-        loop {
-            let next = tokio::select! {
-                biased;
-                change = changed.recv() => change,
-                () = self.0.settled.cancelled() => None,
-            };
-            let Some(change) = next else { return };
-            if let Err(error) = self.0.parts.store.append_activity(change.clone()).await {
-                tracing::warn!(%error, "a change of state could not be recorded");
-            }
-            self.tell(change);
-        }
-    }
-
-    /// Tells those who follow what was recorded; that nobody follows is the usual case.
-    fn tell(&self, activity: NewActivity) {
-        drop(self.0.news.send(activity));
     }
 }

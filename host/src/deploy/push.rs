@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Entry;
+use super::{Entry, record::Storing};
 use crate::{limits, observe::logs::LogLine};
 
 /// A push as it is now, with its log.
@@ -34,6 +34,7 @@ pub(crate) struct Step {
 pub(super) struct LivePush {
     pub(super) entry: Arc<Entry>,
     id: PushId,
+    store: Store,
     now: watch::Sender<PushNow>,
     recorder: mpsc::Sender<Record>,
     /// Lines of the log that are not stored yet.
@@ -53,9 +54,9 @@ impl LivePush {
     pub(super) fn new(entry: Arc<Entry>, store: Store, push: Push) -> Arc<Self> {
         let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_WAITING);
         let id = push.id.clone();
-        tokio::spawn(record(store, id.clone(), records));
+        tokio::spawn(record(store.clone(), id.clone(), records));
         let now = watch::Sender::new(PushNow { push, log: Vec::new(), steps: Vec::new() });
-        Arc::new(Self { entry, id, now, recorder, unsaid: Mutex::default() })
+        Arc::new(Self { entry, id, store, now, recorder, unsaid: Mutex::default() })
     }
 
     pub(super) fn id(&self) -> &PushId {
@@ -111,6 +112,28 @@ impl LivePush {
         let (done, when_done) = oneshot::channel();
         self.store(Record::Done(done)).await;
         when_done.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Stores how it ended, whatever could be stored of the steps before.
+    pub(super) fn store_end(&self) -> Storing {
+        let Push { id, state, reason, updated_at, .. } = self.now().push;
+        let store = self.store.clone();
+        Box::pin(async move {
+            let event = match state {
+                PushState::Failed => PushEvent::Fail,
+                PushState::Cancelled => PushEvent::Cancel,
+                // It is completed only where that is stored; any other state is none that it ends in.
+                PushState::Completed
+                | PushState::Queued
+                | PushState::Running
+                | PushState::Building
+                | PushState::Deploying => return Ok(()),
+            };
+            if store.push(&id).await?.is_none_or(|stored| stored.state.is_final()) {
+                return Ok(());
+            }
+            store.advance_push(&id, event, reason, updated_at).await.map(drop)
+        })
     }
 
     fn show(&self, event: PushEvent, at: Timestamp, change: impl FnOnce(&mut Push)) -> Result<PushState, Refused> {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Deployer, Entry};
 use crate::{dispatch::Rescaled, limits};
@@ -37,37 +37,59 @@ impl Deployer {
 
     async fn record_scale(&self, entry: &Entry, rescaled: Rescaled, window: Duration) {
         let text = explain(&rescaled, window);
-        let Rescaled { process, scale, from, to, peak, waiting } = rescaled;
-        let data = json!({
-            "process": process, "from": from, "to": to, "min": scale.min, "max": scale.max, "peak": peak,
-            "buffered": waiting, "by": "the scheduler"
-        });
-        self.record(entry, "app-scaled", text, data).await;
+        self.record(entry, "app-scaled", text, numbers(&rescaled)).await;
+    }
+
+    /// Records that an app that scales by itself was frozen with these instances. Nobody waits for that.
+    pub(super) fn note_frozen(&self, entry: &Entry, sizes: &[Rescaled], unasked: Duration) {
+        for size in sizes {
+            let Rescaled { process, scale, from, to, .. } = size;
+            let text = format!(
+                "{process} shrank from {} to {to} instances of {}..{}: nobody asked for the app for {} s, so it is frozen \
+                 until somebody does",
+                from,
+                scale.min,
+                scale.max,
+                unasked.as_secs()
+            );
+            self.note(entry, "app-scaled", text, numbers(size));
+        }
     }
 }
 
+fn numbers(rescaled: &Rescaled) -> Value {
+    let Rescaled { process, scale, from, to, needed: _, peak, waiting } = rescaled;
+    json!({
+        "process": process, "from": from, "to": to, "min": scale.min, "max": scale.max, "peak": peak,
+        "buffered": waiting, "by": "the scheduler"
+    })
+}
+
 fn explain(rescaled: &Rescaled, window: Duration) -> String {
-    let Rescaled { process, scale, from, to, peak, waiting } = rescaled;
+    let Rescaled { process, scale, from, to, needed, peak, waiting } = rescaled;
     let range = format!("of {}..{}", scale.min, scale.max);
-    if to < from && *to < scale.min {
+    let ran = match peak {
+        1 => "1 job ran".to_owned(),
+        more => format!("{more} jobs ran"),
+    };
+    if to < from && to < needed {
         return format!(
-            "{process} shrank from {from} to {to} instances {range}: the host is full, and others had need of the room"
+            "{process} shrank from {from} to {to} instances {range}: not for want of load, which lately needed {needed}; they \
+             failed, or gave way to others on a full host"
         );
     }
     if to > from && *to <= scale.min {
         return format!("{process} grew from {from} to {to} instances {range}: there is room again for those it keeps");
     }
     match (to > from, waiting) {
-        (true, 0) => format!("{process} grew from {from} to {to} instances {range}: {peak} jobs ran at one time"),
+        (true, 0) => format!("{process} grew from {from} to {to} instances {range}: {ran} at one time"),
         (true, _) => {
-            format!(
-                "{process} grew from {from} to {to} instances {range}: {peak} jobs ran at one time, {waiting} waited"
-            )
+            format!("{process} grew from {from} to {to} instances {range}: {ran} at one time, {waiting} waited")
         }
         (false, _) => {
             let window = window.as_secs();
             format!(
-                "{process} shrank from {from} to {to} instances {range}: at most {peak} jobs ran at one time in the last {window} s"
+                "{process} shrank from {from} to {to} instances {range}: at most {ran} at one time in the last {window} s"
             )
         }
     }
@@ -87,6 +109,7 @@ mod tests {
             scale: Scale { min: 1, max: 10 },
             from: 1,
             to: 10,
+            needed: 10,
             peak: 10,
             waiting: 14,
         };
@@ -94,7 +117,9 @@ mod tests {
             explain(&grown, MINUTE),
             "web grew from 1 to 10 instances of 1..10: 10 jobs ran at one time, 14 waited"
         );
-        let shrunk = Rescaled { from: 10, to: 3, peak: 3, waiting: 0, ..grown };
-        assert!(explain(&shrunk, MINUTE).ends_with("at most 3 jobs ran at one time in the last 60 s"));
+        let shrunk = Rescaled { from: 10, to: 1, needed: 1, peak: 1, waiting: 0, ..grown };
+        assert!(explain(&shrunk, MINUTE).ends_with("at most 1 job ran at one time in the last 60 s"));
+        let lost = Rescaled { from: 10, to: 3, needed: 9, peak: 9, ..shrunk };
+        assert!(explain(&lost, MINUTE).contains("not for want of load, which lately needed 9"));
     }
 }

@@ -7,12 +7,12 @@ use isopod_policy::{
     AppEvent, AppType, ErrorCause, ReleaseEvent, ReleaseNumber, ReleaseState,
     swap_watch::{Counts, Verdict, judge},
 };
-use isopod_store::{Control, Reason};
+use isopod_store::{Control, NewActivity, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Deployer, Entry, Failure, lifecycle::settle};
+use super::{Deployer, Entry, Failure, activate::Purpose, lifecycle::settle, record::Storing};
 use crate::{
     dispatch::{Running, Tally, Trouble},
     limits,
@@ -108,22 +108,10 @@ impl Deployer {
                 }
                 let text = format!("{bad_number} is taken out of service and {good_number} serves again: {detail}");
                 entry.log.write(LogLine::host(&entry.name, text.clone()));
+                tracing::warn!(app = %entry.name, "{text}");
                 let data = json!({ "release": good_number, "bad": bad_number, "code": code, "detail": detail });
                 let activity = self.activity_of(entry, "release-returned", text, data);
-                let stored = self.0.parts.store.return_to(
-                    &entry.name,
-                    bad_number,
-                    good_number,
-                    reason,
-                    activity.clone(),
-                    Timestamp::now(),
-                );
-                match stored.await {
-                    Ok(_) => self.tell(activity),
-                    Err(error) => {
-                        tracing::error!(app = %entry.name, %error, "a return to the release before is not stored");
-                    }
-                }
+                self.store_return(entry, (bad_number, good_number), reason, activity).await;
                 self.refresh_from(entry, good_number).await;
                 Some(good)
             }
@@ -131,12 +119,8 @@ impl Deployer {
                 let text = format!("{bad_number} is stopped, and there is no good release to go back to: {detail}");
                 drop(entry.traffic.set_stopped(format!("the app is in error: {}", ErrorCause::HealthCheck)));
                 entry.log.write(LogLine::host(&entry.name, text.clone()));
-                let failed = ReleaseEvent::DeployFails;
-                let marked =
-                    self.0.parts.store.step_release(&entry.name, bad_number, failed, Some(reason), Timestamp::now());
-                if let Err(error) = marked.await {
-                    tracing::error!(app = %entry.name, %error, "a failed release could not be marked so");
-                }
+                tracing::warn!(app = %entry.name, "{text}");
+                self.mark_failed(entry, bad_number, ReleaseEvent::DeployFails, reason).await;
                 settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), &detail);
                 let data = json!({ "release": bad_number, "code": code, "detail": detail });
                 self.record(entry, "app-error", text, data).await;
@@ -147,6 +131,24 @@ impl Deployer {
         let bad = Arc::clone(bad);
         self.in_background(async move { bad.wind_down().await });
         now
+    }
+
+    /// Stores that an app went back from a bad release to a good one.
+    async fn store_return(
+        &self,
+        entry: &Entry,
+        (bad, good): (ReleaseNumber, ReleaseNumber),
+        reason: Reason,
+        activity: NewActivity,
+    ) {
+        self.recorded().await;
+        let (store, app, told) = (self.0.parts.store.clone(), entry.name.clone(), activity.clone());
+        let attempt = move || -> Storing {
+            let (store, app, reason, told) = (store.clone(), app.clone(), reason.clone(), told.clone());
+            Box::pin(async move { store.return_to(&app, bad, good, reason, told, Timestamp::now()).await.map(drop) })
+        };
+        self.store_or_later(entry, "a return to the release before", attempt).await;
+        self.tell(activity);
     }
 
     /// The release that served last before this one and was well, ready to serve.
@@ -164,7 +166,7 @@ impl Deployer {
         good.sort_unstable();
         // The few latest: one that can't be loaded any more must not keep the app from going back further.
         for (_, number) in good.into_iter().rev().take(limits::RETURN_CANDIDATES) {
-            match self.load(entry, number).await {
+            match self.load(entry, number, Purpose::Serve).await {
                 Ok(running) => return Some((Some(number), Arc::new(running))),
                 Err(failure) => self.told_why_not(entry, number, &failure),
             }

@@ -7,7 +7,7 @@ use isopod_policy::ReleaseState;
 use isopod_store::Control;
 use tokio::sync::mpsc;
 
-use super::{Deployer, Entry};
+use super::{Deployer, Entry, activate::Purpose};
 use crate::dispatch::{NoVisit, Running, Visit};
 
 impl Deployer {
@@ -41,7 +41,8 @@ impl Deployer {
             }
         }
         let is_asked_for = || entry.traffic.cold() == Some(number);
-        match self.load(&entry, number).await {
+        let purpose = if is_asked_for() { Purpose::Serve } else { Purpose::Visit };
+        match self.load(&entry, number, purpose).await {
             Ok(running) => {
                 let running = Arc::new(running);
                 // False for one that is only visited.

@@ -3,7 +3,7 @@
 
 use super::{health, pool::Pool};
 use crate::limits;
-use isopod_engine::Fault;
+use isopod_engine::{Fault, Level, OutputLine, Stream};
 use isopod_executor::Class;
 use isopod_policy::{Next, ProcessName, ReleaseNumber, Restarts};
 use std::{sync::Arc, time::Duration};
@@ -70,8 +70,9 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
                     continue;
                 }
                 failed_in_a_row = 0;
-                while pool.end_one_idle() {}
                 let detail = format!("the health check failed {threshold} times in a row: {detail}");
+                let replaced = pool.renew_idle();
+                say(&pool, &format!("{}: {detail}; idle instances that are started anew: {replaced}", pool.process()));
                 match restarts.ended(begun.elapsed(), rand::random()) {
                     Next::Restart { after } => sleep(after).await,
                     Next::CrashLoop { crashes, .. } => {
@@ -92,6 +93,12 @@ async fn ask_one(pool: &Arc<Pool>) -> Result<(), String> {
     let (outcome, left) = health::check(pool.share(), instance, pool.definition()).await;
     lease.put(left);
     outcome
+}
+
+/// Writes into the app's own log, where its author looks for it.
+fn say(pool: &Pool, text: &str) {
+    let stream = Stream::Log(Level::Warn);
+    pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", request_id: "", text });
 }
 
 pub(super) async fn tell_of(

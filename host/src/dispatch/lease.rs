@@ -31,7 +31,10 @@ impl Lease {
             (Some(instance), _) => Ok(instance),
             (None, Some(pool)) => {
                 let started = pool.share().start(pool.program()).await;
-                self.found_no_room = matches!(started, Err(Fault::NoRoom { .. }));
+                match &started {
+                    Ok(instance) => pool.started(self.index, instance.memory_bytes()),
+                    Err(fault) => self.found_no_room = matches!(fault, Fault::NoRoom { .. }),
+                }
                 started
             }
             // A lease that was given back is gone, and its place with it.

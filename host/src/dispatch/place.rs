@@ -68,6 +68,13 @@ impl Place {
         self.instance = Some(instance);
     }
 
+    /// Takes out the instance, if there is one: the next one takes its id.
+    pub(super) fn renew(&mut self) -> Option<Box<Instance>> {
+        let ended = self.instance.take()?;
+        self.left_empty(Isolation::Reuse);
+        Some(ended)
+    }
+
     /// Notes that the instance is gone and that the next one takes its id.
     pub(super) fn left_empty(&mut self, isolation: Isolation) {
         self.memory_bytes = 0;

@@ -322,6 +322,22 @@ impl Pool {
         true
     }
 
+    /// Ends the instances that have nothing to do, and says how many: new ones take their places and their ids.
+    pub(super) fn renew_idle(&self) -> usize {
+        let mut state = self.lock();
+        let State { places, free, .. } = &mut *state;
+        let ended: Vec<_> = free.iter().filter_map(|&index| places[index].renew()).collect();
+        drop(state);
+        ended.len()
+    }
+
+    /// Notes what a new instance in a place has of memory.
+    pub(super) fn started(&self, index: usize, memory_bytes: usize) {
+        if let Some(place) = self.lock().places.get_mut(index) {
+            place.memory_bytes = memory_bytes;
+        }
+    }
+
     /// Ends one instance that has nothing to do; false if there is none.
     pub(super) fn end_one_idle(&self) -> bool {
         let ended = self.lock().end_one_idle();
@@ -383,7 +399,15 @@ impl Pool {
         let to = state.live();
         let (from, peak) = state.size.tell(to, now, window)?;
         let (process, waiting) = (self.process.clone(), CLASSES.into_iter().map(|class| state.waiting(class)).sum());
-        Some(Rescaled { process, scale: self.scale, from, to, peak, waiting })
+        Some(Rescaled { process, scale: self.scale, from, to, needed: kept, peak, waiting })
+    }
+
+    /// How its size was told last, if it changes by itself and is not none.
+    pub(super) fn size(&self) -> Option<Rescaled> {
+        let from = self.lock().size.told();
+        let changes = !self.scale.is_fixed() && self.common.isolation == Isolation::Reuse && from > 0;
+        let process = self.process.clone();
+        changes.then_some(Rescaled { process, scale: self.scale, from, to: 0, needed: 0, peak: 0, waiting: 0 })
     }
 
     /// How many instances its load has need of lately, where there may be as many as `scale` says.

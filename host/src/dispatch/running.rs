@@ -251,6 +251,11 @@ impl Running {
         self.pools.iter().filter_map(|pool| pool.look(now, window)).collect()
     }
 
+    /// What of it is let go when it is frozen, of those process types that scale by themselves.
+    pub(crate) fn sizes(&self) -> Vec<Rescaled> {
+        self.pools.iter().filter_map(|pool| pool.size()).collect()
+    }
+
     /// Ends a copy of a command and starts it anew; false if there is none.
     pub(super) fn restart_command(&self, id: &InstanceId) -> bool {
         self.commands.iter().any(|command| command.restart(id))

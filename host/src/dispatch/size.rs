@@ -26,6 +26,8 @@ pub(crate) struct Rescaled {
     pub(crate) scale: Scale,
     pub(crate) from: u32,
     pub(crate) to: u32,
+    /// How many the load lately has need of.
+    pub(crate) needed: u32,
     /// The most jobs that ran at one time in the stable window.
     pub(crate) peak: u32,
     pub(crate) waiting: u32,
@@ -39,6 +41,11 @@ impl Size {
     /// The same load, which another pool with so many instances takes over.
     pub(super) fn taken_over(self, live: u32) -> Self {
         Self { told: live, told_at: None, ..self }
+    }
+
+    /// How many instances were told of last.
+    pub(super) fn told(&self) -> u32 {
+        self.told
     }
 
     /// Takes in how many jobs run now.

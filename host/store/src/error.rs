@@ -162,6 +162,11 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 impl StoreError {
+    /// Whether there is no room on the disk, so that the same works once there is some.
+    pub fn is_of_full_disk(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
+    }
+
     /// What a failed call of the file system means.
     pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
         match error.kind() {

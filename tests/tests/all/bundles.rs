@@ -244,3 +244,21 @@ fn an_archive_that_unpacks_to_too_much_is_refused() {
     host.upload("bomb", &bomb, "").problem(422, "invalid-bundle");
     neighbour.finish();
 }
+
+/// D2: a function that the host's version of an interface does not have is found when the component is built.
+#[test]
+fn an_unknown_function_is_an_error_of_the_build() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::component(guest("hello")));
+    let mut component = guest("hello-wasi02");
+    let (known, unknown) = (b"wasi:io/streams", b"wasi:io/strxams");
+    while let Some(at) = component.windows(known.len()).position(|bytes| bytes == known) {
+        component[at..at + known.len()].copy_from_slice(unknown);
+    }
+    let (code, reason) = host.deploy_in_vain("shop", &Bundle::component(component));
+    assert_eq!(code, "unknown-import", "{reason}");
+    assert!(reason.contains("strxams"), "{reason}");
+    let release = host.release("shop", 2);
+    assert_eq!((&release["state"], &release["reason"]["code"]), (&"build_error".into(), &"unknown-import".into()));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+}

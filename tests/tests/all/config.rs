@@ -202,3 +202,16 @@ fn grants_that_cannot_be_are_refused_and_leave_nothing_behind() {
     let grants = host.api(Ask::get("/v1/apps/shop/grants")).expect(200).json();
     assert_eq!((&grants["http"], &grants["keyvalue"]), (&json!(["api.example.org"]), &json!(true)), "the rest stays");
 }
+
+/// What the host says of an app is not for its config to say.
+#[test]
+fn the_names_that_the_host_gives_values_are_refused() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::shape(&[]));
+    for name in ["ISOPOD_APP", "ISOPOD_RELEASE"] {
+        let refused = host.set_config("shop", &json!({ name: "other" })).problem_of("shop", 422, "bad-config");
+        assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains(name)), "{refused}");
+        host.set_config("shop", &json!({ name: null })).expect(200);
+    }
+    assert_eq!(host.current("shop"), [1]);
+}

@@ -1,7 +1,7 @@
 //! A full disk: what needs room is refused in clear words, what is running goes on, and once there is room again all
 //! works as before.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, guest};
+use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, bundle::QUICK_WEB, guest, wait_for};
 use serde_json::json;
 use std::{
     fs::File,
@@ -105,4 +105,30 @@ fn a_full_disk_refuses_what_needs_room_and_is_forgotten_with_it() {
     for app in ["neighbour", "third"] {
         host.get(app, "/").expect(200);
     }
+}
+
+/// C3: how a push ended is known while it can't be stored, and is stored once it can.
+#[test]
+fn a_push_that_ends_on_a_full_disk_keeps_its_reason() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let host = Host::on(&disk.path().join("data"));
+    host.deploy("shop", Bundle::shape(&[("GREETING", "old")]));
+    let web = QUICK_WEB.replace("500ms", "2s");
+    let push = host.push("shop", &Bundle::shapes(&format!("{web}[config]\nHEALTH = \"hangs\"\n")));
+    wait_for("the health check", || (host.push_now(&push).state == "deploying").then_some(()));
+    let filler = disk.fill();
+    let ended = host.ended(&push);
+    assert_eq!((ended.state.as_str(), ended.reason_code.as_deref()), ("failed", Some("health-check")), "{ended:?}");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old");
+
+    std::fs::remove_file(filler).expect("it is there");
+    wait_for("the record of it", || {
+        let is_told = |entry: &serde_json::Value| entry["kind"] == "push-failed" && entry["data"]["push"] == push.id;
+        host.activity("shop").iter().any(is_told).then_some(())
+    });
+    wait_for("the release's state", || (host.release_state("shop", 2) == "deployment_error").then_some(()));
+    let host = host.restart();
+    assert_eq!(host.push_now(&push).reason_code.as_deref(), Some("health-check"));
+    assert_eq!(host.release("shop", 2)["reason"]["code"], "health-check");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old");
 }

@@ -28,6 +28,9 @@ fn only_a_push_that_still_waits_can_be_cancelled() {
     assert_eq!(host.push_now(&second).state, "queued", "the app's turn is taken");
     let cancelled = Push::from(cancel(&host, &second).expect(200).json());
     assert_eq!((cancelled.state.as_str(), cancelled.release), ("cancelled", None));
+    let told = host.activity_of("shop", "push-cancelled");
+    assert_eq!((&told["data"]["push"], &told["data"]["by"]), (&second.id.clone().into(), &"admin".into()), "{told}");
+    assert!(host.push_now(&second).log.iter().any(|line| line.contains("waits for its turn")), "{second:?}");
     assert_eq!(host.push_now(&third).state, "queued", "others are left alone");
     for (push, state) in [(&first, "building"), (&second, "cancelled"), (&done, "completed")] {
         let refused = cancel(&host, push).problem_of("shop", 409, "wrong-state");
@@ -54,7 +57,7 @@ fn no_change_gets_between_a_push_and_its_end() {
         scope.spawn(|| host.rollback("shop", 1).problem_of("shop", 409, "push-under-way"));
     });
     host.stop_app("shop");
-    host.set_type("shop", "production").problem_of("shop", 409, "not-stopped");
+    host.set_type("shop", "production").problem_of("shop", 409, "push-under-way");
     assert_eq!((host.config("shop"), host.releases("shop").len()), (json!({}), 2));
 }
 

@@ -56,6 +56,26 @@ fn no_request_fails_while_releases_config_scale_and_rollbacks_roll_out() {
     }
 }
 
+/// J3: the hundred swaps of which the bench takes the latencies. A release takes over while requests come all the time,
+/// some of which last longer than it serves.
+#[test]
+fn no_request_fails_in_a_hundred_swaps() {
+    let host = Host::start();
+    host.create("shop", "production");
+    host.deploy("shop", greeting("0"));
+    let load = Load::on(&host, "shop", CLIENTS, is_served);
+    let slow = Load::of(host.listen, &host.to_app("shop", Ask::get("/slow")), 2, is_served);
+    for swap in 1..=100 {
+        let push = host.deploy("shop", greeting(&swap.to_string()));
+        assert_eq!(push.release, Some(swap + 1));
+        assert_eq!(host.get("shop", "/").expect(200).text(), format!("v{} {swap}", swap + 1));
+    }
+    slow.finish();
+    let requests = load.finish();
+    assert!(requests > 100, "{requests} requests are no load");
+    assert_eq!(host.current("shop"), [101]);
+}
+
 /// The component with the version of its SDK overwritten.
 fn built_with_an_old_sdk(mut component: Vec<u8>) -> Vec<u8> {
     let (now, old) = (b"rust/0.1.0", b"rust/0.0.1");

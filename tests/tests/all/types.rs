@@ -264,7 +264,7 @@ fn what_is_so_already_can_be_asked_for_again() {
     host.start_app("shop");
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 hello");
     let stops = host.activity("shop").iter().filter(|entry| entry["kind"] == "app-stopped").count();
-    assert_eq!(stops, 1, "what changes nothing is no change");
+    assert_eq!(stops, 2, "before the first deploy, and once after it: what changes nothing is no change");
 }
 
 /// B1: whichever of the two comes last is what the app does.
@@ -288,4 +288,55 @@ fn an_app_that_is_stopped_while_it_starts_serves_no_more() {
         host.until_state("shop", "running");
         assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
     }
+}
+
+/// B4: a start need not wait for a push that takes long and may fail; nor does it keep that push from its end.
+#[test]
+fn an_app_is_started_while_a_push_is_under_way() {
+    let host = Host::start_pausing("release-booted=1*off->pause");
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("old"));
+    let push = host.push("shop", &greeting("new"));
+    wait_for("the push", || host.push_now(&push).log.iter().any(|line| line.contains("healthy")).then_some(()));
+    host.stop_app("shop");
+    let refused = host.set_type("shop", "production").problem_of("shop", 409, "push-under-way");
+    assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("wait")), "{refused}");
+    host.start_app("shop");
+    host.until_state("shop", "running");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old");
+    assert_eq!(host.push_now(&push).state, "deploying");
+    let host = host.kill_and_restart();
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old");
+}
+
+/// The same where the push fails, and where it comes to a good end, after the start.
+#[test]
+fn a_push_ends_well_or_badly_after_its_app_was_started_again() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.deploy("shop", greeting("old"));
+    let slow = QUICK_WEB.replace("500ms", "1s");
+    for (health, state, answer) in [("hangs", "failed", "v1 old"), ("late", "completed", "v3 ")] {
+        let web = if health == "late" { slow.replace("0ms", "20s") } else { slow.clone() };
+        let push = host.push("shop", &Bundle::shapes(&format!("{web}[config]\nHEALTH = \"{health}\"\n")));
+        wait_for("the health check", || (host.push_now(&push).state == "deploying").then_some(()));
+        host.stop_app("shop");
+        host.start_app("shop");
+        assert_eq!(host.ended(&push).state, state, "{health}");
+        host.until_state("shop", "running");
+        assert_eq!(host.get("shop", "/").expect(200).text(), answer, "{health}");
+    }
+}
+
+#[test]
+fn an_app_that_is_stopped_before_its_first_deploy_says_who_did_it() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.stop_app("shop");
+    assert_eq!(host.activity_of("shop", "app-stopped")["data"]["by"], "admin");
+    host.deploy("shop", greeting("one"));
+    host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
+    host.start_app("shop");
+    host.until_state("shop", "running");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 one");
 }

@@ -1,0 +1,146 @@
+//! Owns writing down what happens to apps, in the order in which it happens: one task stores all of it and tells those who
+//! follow. What a full disk has no room for is stored once there is some.
+
+use futures::future::{BoxFuture, join_all};
+use isopod_store::{Control, NewActivity, StoreError};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Deployer, Entry};
+use crate::limits;
+
+/// What the task that writes is given.
+pub(crate) enum Record {
+    Happened(NewActivity),
+    /// Told once everything before is stored, or can't be.
+    UpTo(oneshot::Sender<()>),
+}
+
+/// An attempt to store something.
+pub(super) type Storing = BoxFuture<'static, Result<(), StoreError>>;
+
+impl Deployer {
+    /// Writes down what comes, several records at a time where they wait: the store then needs one wait for the disk for
+    /// all. Also what pushes bring while the host stops.
+    pub(super) async fn write_down(self, mut records: mpsc::Receiver<Record>) {
+        let settled = self.0.settled.clone();
+        loop {
+            let mut waiting = Vec::new();
+            tokio::select! {
+                biased;
+                _ = records.recv_many(&mut waiting, limits::RECORDS_AT_ONCE) => {}
+                () = settled.cancelled() => {}
+            }
+            if waiting.is_empty() {
+                return;
+            }
+            // The host does not wait for room on its disk to stop.
+            let _ended = settled.run_until_cancelled(self.write(waiting)).await;
+        }
+    }
+
+    async fn write(&self, records: Vec<Record>) {
+        let store = &self.0.parts.store;
+        let (mut happened, mut asked) = (Vec::new(), Vec::new());
+        for record in records {
+            match record {
+                Record::Happened(activity) => happened.push(activity),
+                Record::UpTo(done) => asked.push(done),
+            }
+        }
+        // Each is handed to the store in its turn, and the store does them in that order.
+        let stored = join_all(happened.iter().map(|activity| store.append_activity(activity.clone()))).await;
+        let mut left = Vec::new();
+        for (activity, stored) in happened.into_iter().zip(stored) {
+            if let Err(error) = stored {
+                tracing::warn!(%error, kind = activity.kind, "an activity could not be recorded");
+                left.extend(error.is_of_full_disk().then(|| activity.clone()));
+            }
+            // Those who follow need no room on the disk.
+            self.tell(activity);
+        }
+        for done in asked {
+            // Whoever asked may have given up waiting.
+            let _given_up = done.send(());
+        }
+        for activity in left {
+            let store = store.clone();
+            self.until_stored(&move || {
+                let (store, activity) = (store.clone(), activity.clone());
+                Box::pin(async move { store.append_activity(activity).await.map(drop) })
+            })
+            .await;
+        }
+    }
+
+    /// Stores something of an app: where the disk is full, once it has room again. Says whether it is stored now.
+    pub(super) async fn store_or_later(
+        &self,
+        entry: &Entry,
+        what: &str,
+        attempt: impl Fn() -> Storing + Send + Sync + 'static,
+    ) -> bool {
+        let Err(error) = attempt().await else { return true };
+        if entry.gone.is_cancelled() {
+            // It goes with all that is stored of it.
+            return false;
+        }
+        tracing::error!(app = %entry.name, %error, "{what} is not stored");
+        if error.is_of_full_disk() {
+            let deployer = self.clone();
+            self.in_background(async move { deployer.until_stored(&attempt).await });
+        }
+        false
+    }
+
+    /// Tries again to store what a full disk had no room for, until it has some or says something else.
+    pub(super) async fn until_stored(&self, attempt: &(impl Fn() -> Storing + Sync)) {
+        loop {
+            tokio::time::sleep(limits::STORED_AGAIN_AFTER).await;
+            match attempt().await {
+                Ok(()) => return,
+                Err(error) if error.is_of_full_disk() => {}
+                Err(error) => {
+                    tracing::warn!(%error, "what a full disk had no room for is not stored");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Adds to the app's activity. A record that can't be kept is no reason to undo what was done.
+    pub(super) async fn record(&self, entry: &Entry, kind: &str, text: String, data: Value) {
+        let activity = self.activity_of(entry, kind, text, data);
+        if self.0.records.send_timeout(Record::Happened(activity), limits::RECORD_WAIT).await.is_err() {
+            tracing::warn!(app = %entry.name, kind, "an activity is not recorded: too many wait to be stored");
+            return;
+        }
+        self.recorded().await;
+    }
+
+    /// The same where nobody waits until it is recorded.
+    pub(super) fn note(&self, entry: &Entry, kind: &str, text: String, data: Value) {
+        if self.0.records.try_send(Record::Happened(self.activity_of(entry, kind, text, data))).is_err() {
+            tracing::warn!(app = %entry.name, kind, "an activity is not recorded: too many wait to be stored");
+        }
+    }
+
+    /// Waits until what has happened so far is stored, but not for room on a full disk.
+    pub(super) async fn recorded(&self) {
+        let (done, when_done) = oneshot::channel();
+        if self.0.records.send_timeout(Record::UpTo(done), limits::RECORD_WAIT).await.is_ok() {
+            drop(tokio::time::timeout(limits::RECORD_WAIT, when_done).await);
+        }
+    }
+
+    /// What happened to an app, with the numbers behind it.
+    pub(super) fn activity_of(&self, entry: &Entry, kind: &str, text: String, data: Value) -> NewActivity {
+        NewActivity { app: Some(entry.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
+    }
+
+    /// Tells those who follow what was recorded; that nobody follows is the usual case.
+    pub(super) fn tell(&self, activity: NewActivity) {
+        drop(self.0.news.send(activity));
+    }
+}
