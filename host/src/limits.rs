@@ -205,6 +205,13 @@ pub(crate) const VISITS_WAITING: usize = 64;
 /// Reports of process types that can't be kept going. Beyond it, who reports waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;
 
+/// Requests for one app that an I/O thread begins before it has looked for other work: further ones wait for the next
+/// round, which is there within milliseconds.
+pub(crate) const REQUESTS_PER_ROUND: usize = 64;
+
+/// New connections that an I/O thread takes in before it has looked for other work; further ones wait for a moment.
+pub(crate) const CONNECTIONS_PER_ROUND: usize = 16;
+
 /// Activities that wait to be recorded, all apps together. Beyond it one is left out, which the host's own log says.
 pub(crate) const RECORDS_WAITING: usize = 4_096;
 

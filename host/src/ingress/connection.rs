@@ -5,6 +5,7 @@
 use super::{
     AccessLine, AccessLog, Shared, build_page, page, problem_page,
     route::{Route, is_domain, route},
+    turns,
 };
 use crate::{
     dispatch::{App, NoVisit, Refused, Running},
@@ -89,7 +90,10 @@ impl Shared {
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
         let mut response = match self.find(&request) {
-            Ok((app, part)) => self.ask(&app, part, request, id, started).await,
+            Ok((app, part)) => {
+                turns::turn(Arc::as_ptr(&app).addr(), started).await;
+                self.ask(&app, part, request, id, started).await
+            }
             Err(problem) => render(&problem, id, page::is_for_a_person(&request)),
         };
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {

@@ -15,6 +15,7 @@ mod page;
 mod priority;
 mod problem_page;
 mod route;
+mod turns;
 
 pub(crate) use access::{AccessLine, AccessLog};
 
@@ -177,17 +178,30 @@ impl IoThread {
 async fn serve(mut incoming: mpsc::Receiver<Accepted>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
     let drain = shared.config.drain;
     let connections = tokio_util::task::TaskTracker::new();
-    while let Some(accepted) = incoming.recv().await {
-        let Accepted { stream, _open, _place } = accepted;
-        let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let connection = connection::serve(stream, Arc::clone(&shared), stop.clone());
-        connections.spawn(async move {
-            let _counted = (_open, _place);
-            connection.await;
-        });
-    }
-    connections.close();
-    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
-        tracing::warn!(left = connections.len(), "connections were cut off: they did not finish within the drain time");
+    let taking = async {
+        let mut taken = 0;
+        while let Some(accepted) = incoming.recv().await {
+            let Accepted { stream, _open, _place } = accepted;
+            let Ok(stream) = TcpStream::from_std(stream) else { continue };
+            let connection = connection::serve(stream, Arc::clone(&shared), stop.clone());
+            connections.spawn(async move {
+                let _counted = (_open, _place);
+                connection.await;
+            });
+            taken += 1;
+            if taken % limits::CONNECTIONS_PER_ROUND == 0 {
+                // Those who are connected already come between.
+                tokio::task::yield_now().await;
+            }
+        }
+        connections.close();
+        if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+            let left = connections.len();
+            tracing::warn!(left, "connections were cut off: they did not finish within the drain time");
+        }
+    };
+    tokio::select! {
+        () = taking => {}
+        () = turns::keep_turns() => {}
     }
 }
