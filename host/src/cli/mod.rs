@@ -28,6 +28,7 @@ mod output;
 mod progress;
 mod project;
 mod ps;
+mod pushes;
 mod releases;
 mod rollback;
 mod run;
@@ -74,6 +75,8 @@ enum Command {
     Deploy(deploy::DeployArgs),
     /// List, create, inspect, start, stop, change and destroy apps
     Apps(apps::AppsArgs),
+    /// List the push jobs of an app, show one with its log, cancel one
+    Pushes(pushes::PushesArgs),
     /// List the releases of an app, show one, compare two
     Releases(releases::ReleasesArgs),
     /// Go back to an earlier release
@@ -144,6 +147,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Build(args) => build::run(&args)?,
         Command::Deploy(args) => return deploy::run(&args),
         Command::Apps(args) => apps::run(&args)?,
+        Command::Pushes(args) => pushes::run(&args)?,
         Command::Releases(args) => releases::run(&args)?,
         Command::Rollback(args) => rollback::run(&args)?,
         Command::Ps(args) => ps::run(&args)?,

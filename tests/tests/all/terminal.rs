@@ -15,6 +15,10 @@ fn isopod(host: &Host, args: &[&str]) -> Output {
     command.output().expect("the program can be run")
 }
 
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -52,6 +56,41 @@ fn a_failure_is_told_in_commands_for_people_and_as_a_problem_for_programs() {
     assert_eq!(wrong.status.code(), Some(2));
     let problem: Value = serde_json::from_slice(&wrong.stdout).expect("standard output is JSON");
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("many")), "{problem}");
+}
+
+/// C2 by hand: the first push is held, so that the second one waits.
+#[test]
+fn a_push_that_waits_is_listed_and_taken_back() {
+    let host = Host::start_pausing("release-built=1*off->pause");
+    host.deploy("shop", Bundle::component(guest("hello")));
+    let held = host.push("shop", &Bundle::shape(&[]));
+    let waits = host.push("shop", &Bundle::component(guest("hello")));
+    let pushes = |args: &[&str]| isopod(&host, &[&["pushes", "--app", "shop"], args].concat());
+    let list = || out(&pushes(&["-n", "2"]));
+    let is_listed = |id: &str, state: &str| list().lines().any(|line| line.starts_with(&format!("{id}  {state}")));
+    assert!(is_listed(&waits.id, "queued") && list().lines().count() == 3, "{}", list());
+    let cancelled = pushes(&["cancel", &waits.id]);
+    assert!(cancelled.status.success() && out(&cancelled).contains(&waits.id), "{}", err(&cancelled));
+    assert!(is_listed(&waits.id, "cancelled"), "{}", list());
+    assert_eq!(host.push_now(&waits).state, "cancelled");
+    let refused = pushes(&["cancel", &held.id]);
+    assert_eq!(refused.status.code(), Some(1), "{}", out(&refused));
+    assert!(err(&refused).contains("only a queued push can be cancelled"), "{}", err(&refused));
+    let unknown = pushes(&["cancel", "p-0000000000"]);
+    assert!(err(&unknown).contains("next: isopod pushes --app shop"), "{}", err(&unknown));
+    assert_eq!(pushes(&["info", "banana"]).status.code(), Some(2), "what is no id is wrong usage");
+}
+
+#[test]
+fn a_push_is_shown_with_its_reason_and_its_whole_log() {
+    let host = Host::start();
+    let push = host.ended(&host.push("shop", &Bundle::shape(&[("HEALTH", "fails")])));
+    let shown = out(&isopod(&host, &["pushes", "info", &push.id, "--app", "shop"]));
+    let expected = push.log.iter().chain(&push.reason);
+    assert!(push.log.len() > 1 && expected.into_iter().all(|line| shown.contains(line)), "{shown}");
+    let told = isopod(&host, &["pushes", "--app", "shop", "--json"]);
+    let told: Value = serde_json::from_slice(&told.stdout).expect("standard output is JSON");
+    assert_eq!(told["items"][0]["reason_code"], "health-check", "{told}");
 }
 
 /// A project whose component is built already, served by `isopod dev`.
