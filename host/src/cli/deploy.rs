@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use isopod_policy::limits::BUNDLE_BYTES_MAX;
-use isopod_policy::{AppName, AppType};
+use isopod_policy::{AppName, AppType, BundleKind, bundle};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -24,6 +24,7 @@ Examples:
   isopod deploy                            builds the project in the working folder and deploys it
   isopod deploy --wait                     returns once the app runs its new release
   isopod deploy app.wasm --app shop        deploys a component as it is
+  isopod deploy shop.tar.gz                deploys a bundle to the app that its isopod.toml names
   isopod deploy --idempotency-key $COMMIT  may be repeated: the same key and bundle are one push job";
 
 #[derive(Args, Debug)]
@@ -123,32 +124,45 @@ fn prepare(args: &DeployArgs) -> Result<Upload, Failure> {
         let app_type = Some(built.project.manifest.app_type);
         return Ok(Upload { app, app_type, media_type: "application/gzip", bytes: built.pack()? });
     }
-    let app = match args.app.resolve() {
-        Ok(app) => app,
-        Err(failure) => return Err(suggest_name(failure, &args.source)),
-    };
+    let file = read(&args.source);
+    let inside = || file.as_ref().ok().and_then(|(_, bytes)| name_inside(bytes));
+    let app = args.app.resolve_or(inside).map_err(|failure| suggest_name(failure, &args.source))?;
+    let (media_type, bytes) = file?;
+    // A component alone says nothing about its app: the host makes a `dev` app if there is none.
+    Ok(Upload { app, app_type: None, media_type, bytes })
+}
+
+/// Reads a component or a bundle, and says which of the two it is.
+fn read(file: &Path) -> Result<(&'static str, Vec<u8>), Failure> {
     let cannot_read = |error| {
-        Failure::new(format!("cannot read {}", args.source.display()))
+        Failure::new(format!("cannot read {}", file.display()))
             .why(error)
             .next("give a project's folder, a component (.wasm) or a bundle (.tar.gz)")
     };
-    let found = std::fs::metadata(&args.source).map_err(cannot_read)?;
+    let found = std::fs::metadata(file).map_err(cannot_read)?;
     if !found.is_file() {
         // A device may have no end, and a pipe may never begin.
         return Err(cannot_read(std::io::Error::other("it is no plain file")));
     }
     check_size(found.len())?;
-    let bytes = std::fs::read(&args.source).map_err(cannot_read)?;
+    let bytes = std::fs::read(file).map_err(cannot_read)?;
     if bytes.is_empty() {
-        return Err(Failure::new(format!("{} is empty", args.source.display())).next("build it again"));
+        return Err(Failure::new(format!("{} is empty", file.display())).next("build it again"));
     }
     let media_type = media_type(&bytes).ok_or_else(|| {
-        Failure::new(format!("{} is neither a component nor a bundle", args.source.display()))
+        Failure::new(format!("{} is neither a component nor a bundle", file.display()))
             .why("it begins neither like WebAssembly nor like gzip")
             .next("give a file that ends in .wasm or .tar.gz, or a project's folder")
     })?;
-    // A component alone says nothing about its app: the host makes a `dev` app if there is none.
-    Ok(Upload { app, app_type: None, media_type, bytes })
+    Ok((media_type, bytes))
+}
+
+/// The app that a bundle's own manifest names, if it can be read: what is wrong with a bundle is for the host to say.
+fn name_inside(bytes: &[u8]) -> Option<AppName> {
+    match BundleKind::sniff(bytes)? {
+        BundleKind::Component => None,
+        BundleKind::TarGz => Some(bundle::read(BundleKind::TarGz, bytes).ok()?.manifest?.name),
+    }
 }
 
 /// What a host refuses is not sent to it.
@@ -166,10 +180,9 @@ fn check_size(bytes: u64) -> Result<(), Failure> {
 }
 
 fn media_type(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0, b'a', b's', b'm', ..] => Some("application/wasm"),
-        [0x1f, 0x8b, ..] => Some("application/gzip"),
-        _ => None,
+    match BundleKind::sniff(bytes)? {
+        BundleKind::Component => Some("application/wasm"),
+        BundleKind::TarGz => Some("application/gzip"),
     }
 }
 
@@ -333,6 +346,15 @@ mod tests {
     fn a_file_suggests_the_name_of_its_app() {
         let failure = suggest_name(Failure::usage("which app?"), Path::new("target/my_app.wasm"));
         assert!(format!("{failure:?}").contains("--app my-app"));
+    }
+
+    #[test]
+    fn a_bundle_names_its_app_if_it_can_be_read() {
+        let packed = bundle::pack("name = \"shop\"", b"\0asm");
+        assert_eq!(name_inside(&packed).as_ref().map(AppName::as_str), Some("shop"));
+        for other in [&packed[..packed.len() / 2], b"\0asm", b"", &bundle::pack("nam = \"shop\"", b"\0asm")] {
+            assert_eq!(name_inside(other), None);
+        }
     }
 
     #[test]

@@ -23,13 +23,19 @@ pub(crate) struct AppArgs {
 impl AppArgs {
     /// The app named on the command line, or else by the manifest in the working folder.
     pub(crate) fn resolve(&self) -> Result<AppName, Failure> {
+        self.resolve_or(|| None)
+    }
+
+    /// The same, and where neither names one the app that is named elsewhere.
+    pub(crate) fn resolve_or(&self, elsewhere: impl FnOnce() -> Option<AppName>) -> Result<AppName, Failure> {
         if let Some(name) = &self.app {
             return Ok(name.clone());
         }
         if !Path::new(MANIFEST).exists() {
-            return Err(Failure::usage("which app?")
+            let unnamed = Failure::usage("which app?")
                 .why("no app was named, and there is no isopod.toml in the working folder")
-                .next("add --app NAME, or go to the project's folder; `isopod apps` lists the apps"));
+                .next("add --app NAME, or go to the project's folder; `isopod apps` lists the apps");
+            return elsewhere().ok_or(unnamed);
         }
         Ok(Project::open(Path::new("."))?.manifest.name)
     }

@@ -58,6 +58,26 @@ fn a_failure_is_told_in_commands_for_people_and_as_a_problem_for_programs() {
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("many")), "{problem}");
 }
 
+#[test]
+fn a_bundle_says_which_app_it_is_of() {
+    let host = Host::start();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let deploy = |name: &str, bundle: &[u8]| {
+        let file = folder.path().join(name);
+        fs::write(&file, bundle).expect("it can be written");
+        isopod(&host, &["deploy", &file.to_string_lossy()])
+    };
+    let whole = Bundle::archive("name = \"shop\"\n", &guest("hello")).bytes;
+    let deployed = deploy("v7.tar.gz", &whole);
+    assert!(deployed.status.success(), "{}", err(&deployed));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+    for (name, bundle) in [("half.tar.gz", &whole[..whole.len() / 2]), ("bare.wasm", guest("hello").as_slice())] {
+        let asked = deploy(name, bundle);
+        assert_eq!(asked.status.code(), Some(2), "{}", err(&asked));
+        assert!(err(&asked).contains("which app?") && err(&asked).contains("--app"), "{}", err(&asked));
+    }
+}
+
 /// C2 by hand: the first push is held, so that the second one waits.
 #[test]
 fn a_push_that_waits_is_listed_and_taken_back() {
