@@ -230,7 +230,7 @@ fn unlinked(error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
     let name = detail.split('`').nth(1).unwrap_or("an import").to_owned();
     let hint = format!(
-        "the host offers this family of interfaces, but not this version or function of it ({detail}). Build with a version \
+        "The host offers this family of interfaces, but not this version or function of it ({detail}). Build with a version \
          that docs/sandbox.md lists under \"What can be imported\""
     );
     Rejected::UnknownImport { name, hint }

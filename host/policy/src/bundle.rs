@@ -2,6 +2,7 @@
 //! component. Owns the defence against hostile archives. Never writes a file and never looks into the component.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read, Write};
 
 use flate2::bufread::GzDecoder;
@@ -37,6 +38,31 @@ impl BundleKind {
             _ => None,
         }
     }
+
+    /// Refuses bytes that are plainly of the other form.
+    pub fn check(self, bytes: &[u8]) -> Result<(), BundleError> {
+        match Self::sniff(bytes) {
+            Some(found) if found != self => Err(BundleError::OtherForm { said: self, found }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The content type that this form is sent with.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Component => "application/wasm",
+            Self::TarGz => "application/gzip",
+        }
+    }
+}
+
+impl fmt::Display for BundleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Component => "a bare component (\\0asm)",
+            Self::TarGz => "a gzipped tar archive (1f 8b)",
+        })
+    }
 }
 
 /// What a bundle holds.
@@ -66,8 +92,14 @@ pub enum BundleError {
     #[error("the bundle is neither a WebAssembly binary nor a gzipped tar archive")]
     UnknownForm,
     /// The bytes are no WebAssembly although they were said to be.
-    #[error("the bundle was sent as WebAssembly but does not begin with \\0asm{hint}")]
-    NotWasm { hint: &'static str },
+    #[error("the bundle was sent as WebAssembly but does not begin with \\0asm; is it the right file?")]
+    NotWasm,
+    /// The bytes are of the one form, and were said to be of the other.
+    #[error(
+        "the content type says that the bundle is {said}, but it begins like {found}; send it with content-type: {}",
+        found.content_type()
+    )]
+    OtherForm { said: BundleKind, found: BundleKind },
     /// The archive ends too early or is damaged.
     #[error("the archive is damaged or was cut off: {detail}; build and upload it again")]
     Damaged { detail: String },
@@ -105,6 +137,7 @@ pub fn read(kind: BundleKind, bytes: &[u8]) -> Result<Bundle, BundleError> {
     if bytes.len() > BUNDLE_BYTES_MAX {
         return Err(BundleError::TooLarge { bytes: bytes.len(), bytes_max: BUNDLE_BYTES_MAX });
     }
+    kind.check(bytes)?;
     match kind {
         BundleKind::Component => read_component(bytes),
         BundleKind::TarGz => read_archive(bytes),
@@ -112,13 +145,10 @@ pub fn read(kind: BundleKind, bytes: &[u8]) -> Result<Bundle, BundleError> {
 }
 
 fn read_component(bytes: &[u8]) -> Result<Bundle, BundleError> {
-    match BundleKind::sniff(bytes) {
-        Some(BundleKind::Component) => Ok(Bundle { manifest: None, manifest_text: None, component: bytes.to_vec() }),
-        Some(BundleKind::TarGz) => {
-            Err(BundleError::NotWasm { hint: "; it is gzipped, so send it with content-type application/gzip" })
-        }
-        None => Err(BundleError::NotWasm { hint: "; is it the right file?" }),
+    if BundleKind::sniff(bytes) != Some(BundleKind::Component) {
+        return Err(BundleError::NotWasm);
     }
+    Ok(Bundle { manifest: None, manifest_text: None, component: bytes.to_vec() })
 }
 
 fn read_archive(bytes: &[u8]) -> Result<Bundle, BundleError> {

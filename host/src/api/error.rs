@@ -365,6 +365,7 @@ fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
         | E::Name(_)
         | E::UnknownKey { .. }
         | E::Missing { .. }
+        | E::UnknownEntry { .. }
         | E::WrongType { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-formation", "Not a formation"),
     };
     Problem::new(status, code, title, detail).app(app)

@@ -180,10 +180,7 @@ fn check_size(bytes: u64) -> Result<(), Failure> {
 }
 
 fn media_type(bytes: &[u8]) -> Option<&'static str> {
-    match BundleKind::sniff(bytes)? {
-        BundleKind::Component => Some("application/wasm"),
-        BundleKind::TarGz => Some("application/gzip"),
-    }
+    BundleKind::sniff(bytes).map(BundleKind::content_type)
 }
 
 fn suggest_name(failure: Failure, file: &Path) -> Failure {

@@ -31,6 +31,7 @@ pub(super) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Res
     if bytes.is_empty() {
         return Err(BundleError::Empty.into());
     }
+    kind.check(&bytes)?;
     let (component, given) = match kind {
         // Reading it as a bundle would only copy it.
         BundleKind::Component => (bytes, None),

@@ -57,9 +57,21 @@ fn bad_bundles() -> Vec<Bad> {
         archive("an absolute path", &[("/tmp/evil.wasm", &hello)], &["/tmp/evil.wasm"]),
         Bad {
             what: "an archive that is none",
+            bundle: Bundle { content_type: "application/gzip", bytes: b"hello".to_vec() },
+            code: "invalid-bundle",
+            names: &["damaged"],
+        },
+        Bad {
+            what: "a component that is sent as an archive",
             bundle: Bundle { content_type: "application/gzip", bytes: hello.clone() },
             code: "invalid-bundle",
-            names: &[],
+            names: &["content-type: application/wasm"],
+        },
+        Bad {
+            what: "an archive that is sent as a component",
+            bundle: Bundle::component(Bundle::archive("name = \"x\"\n", &hello).bytes),
+            code: "invalid-bundle",
+            names: &["content-type: application/gzip"],
         },
         Bad {
             what: "half an archive",

@@ -160,14 +160,7 @@ impl<'v> Object<'v> {
     }
 
     fn change(&self) -> Result<ProcessChange, FormationError> {
-        let entry = match self.entries.get("entry") {
-            None => None,
-            Some(value) => {
-                let expected = "\"http\", \"events\" or \"command\"";
-                let entry = value.as_str().and_then(|text| text.parse().ok());
-                Some(entry.ok_or_else(|| self.wrong("entry", expected, value))?)
-            }
-        };
+        let entry = self.entries.get("entry").map(|value| self.entry(value)).transpose()?;
         let args = match self.optional("args", |value| self.args(value))? {
             Change::Keep => None,
             Change::Clear => Some(Vec::new()),
@@ -184,6 +177,11 @@ impl<'v> Object<'v> {
             })?,
             args,
         })
+    }
+
+    fn entry(&self, value: &Value) -> Result<Entry, FormationError> {
+        let text = value.as_str().ok_or_else(|| self.wrong("entry", "\"http\", \"events\" or \"command\"", value))?;
+        text.parse().map_err(|source| FormationError::UnknownEntry { key: self.key("entry"), source })
     }
 
     fn count(&self, name: &str, value: &Value) -> Result<u32, FormationError> {

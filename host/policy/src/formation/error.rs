@@ -2,7 +2,7 @@
 
 use crate::limits::{ARGUMENTS_MAX, TEXT_BYTES_MAX};
 use crate::nearest::did_you_mean;
-use crate::{Entry, HealthError, NameError, ProcessName, ScheduleError};
+use crate::{Entry, HealthError, NameError, ProcessName, ScheduleError, UnknownWord};
 
 pub(crate) const HEALTH_NEEDS_HTTP: &str = "a health path is asked over HTTP, so it needs entry = \"http\"";
 pub(crate) const SCHEDULE_NEEDS_NO_HTTP: &str =
@@ -72,6 +72,9 @@ pub enum FormationError {
     /// A key that must be there.
     #[error("{key:?} is missing, as in {example}")]
     Missing { key: String, example: &'static str },
+    /// An entry that there is not.
+    #[error("{key:?}: {source}")]
+    UnknownEntry { key: String, source: UnknownWord },
     /// A value of another kind than expected.
     #[error("{key:?} is {found}, but must be {expected}")]
     WrongType { key: String, expected: &'static str, found: &'static str },

@@ -93,10 +93,18 @@ fn the_form_is_told_by_the_first_bytes() {
     assert_eq!(BundleKind::sniff(WASM), Some(BundleKind::Component));
     assert_eq!(BundleKind::sniff(&gzip(b"")), Some(BundleKind::TarGz));
     assert_eq!(BundleKind::sniff(b"\0as"), None);
-    let error = bundle::read(BundleKind::Component, &bundle::pack(MANIFEST, WASM)).expect_err("it is gzipped");
-    assert!(error.to_string().contains("application/gzip"), "{error}");
     let error = bundle::read(BundleKind::Component, b"hello").expect_err("it is text");
     assert!(error.to_string().contains("is it the right file?"), "{error}");
+}
+
+#[test]
+fn a_form_that_was_sent_as_the_other_is_told_with_its_own_content_type() {
+    let error = bundle::read(BundleKind::Component, &bundle::pack(MANIFEST, WASM)).expect_err("it is gzipped");
+    let words = "says that the bundle is a bare component (\\0asm), but it begins like a gzipped tar archive (1f 8b); \
+        send it with content-type: application/gzip";
+    assert!(error.to_string().contains(words), "{error}");
+    let error = read(WASM).expect_err("it is a component");
+    assert!(error.to_string().ends_with("send it with content-type: application/wasm"), "{error}");
 }
 
 #[test]
