@@ -345,8 +345,22 @@ fn check_addresses(config: &Config) -> Result<(), ConfigError> {
     if overlap { Err(ConfigError::SameAddress { listen, admin }) } else { Ok(()) }
 }
 
+/// An address as it is written, `host:port`. Whether there is such a host, and whether the port is free, shows only once
+/// it is to be listened on.
+pub(crate) fn written_address(value: &str) -> Result<String, &'static str> {
+    let (host, port) = value.rsplit_once(':').ok_or("it has no port, such as the 8080 of 127.0.0.1:8080")?;
+    if host.is_empty() {
+        return Err("it has no host: write 0.0.0.0 before the port for every address of this machine");
+    }
+    match port.parse::<u16>() {
+        Ok(_) => Ok(value.to_owned()),
+        Err(_) => Err("its port is no number from 0 to 65535"),
+    }
+}
+
 fn address(name: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
     let bad = |reason: String| ConfigError::BadAddress { name, value: value.to_owned(), reason };
+    written_address(value).map_err(|reason| bad(reason.to_owned()))?;
     let mut found = value.to_socket_addrs().map_err(|e| bad(e.to_string()))?;
     found.next().ok_or_else(|| bad("the name has no address".to_owned()))
 }
@@ -406,6 +420,16 @@ mod tests {
         }
         for (listen, admin) in [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.2:90", "127.0.0.1:90")] {
             both(listen, admin).expect(listen);
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port_that_can_be() {
+        for fine in ["127.0.0.1:0", "localhost:65535", "[::1]:8080"] {
+            assert_eq!(written_address(fine).as_deref(), Ok(fine));
+        }
+        for (wrong, why) in [("127.0.0.1:99999", "65535"), ("h:-1", "65535"), ("here", "no port"), (":80", "no host")] {
+            assert!(written_address(wrong).is_err_and(|reason| reason.contains(why)), "{wrong}");
         }
     }
 

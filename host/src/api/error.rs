@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
-use isopod_policy::{FormationError, NameError};
+use isopod_policy::{AppName, FormationError, NameError};
 use isopod_store::StoreError;
 
 use super::{auth, pushes::PushView, request::BadRequest};
@@ -30,6 +30,8 @@ pub(crate) enum Error {
     NoSuchName { name: String, why: String },
     #[error("{0}")]
     BadName(NameError),
+    #[error("`{given}` is no release: releases are numbered 1, 2, 3 …, and written as 3 or \"v3\"")]
+    BadRelease { app: AppName, given: String },
     #[error("push {} is {}: {}", .0.id, .0.state, .0.reason.as_deref().unwrap_or("it was taken back"))]
     PushFailed(Box<PushView>),
     #[error("{0}")]
@@ -106,6 +108,11 @@ impl Error {
                     Some(name) => problem.member("suggestion", name.as_str()),
                     None => problem,
                 }
+            }
+            Self::BadRelease { app, .. } => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-release", "Not a release", detail)
+                    .app(app)
+                    .hint("`isopod releases` lists those that there are")
             }
             Self::PushFailed(push) => {
                 let push_json = serde_json::to_value(push).unwrap_or_default();

@@ -158,9 +158,10 @@ pub(super) async fn rollback(
             return Err(BadRequest::Json { detail, line: 0, column: 0 }.into());
         }
     };
-    let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
-    let number = text.parse::<ReleaseNumber>().map_err(|_| unknown())?;
+    let given = || text.chars().take(80).collect();
+    let number = text.parse::<ReleaseNumber>().map_err(|_| Error::BadRelease { app: app.clone(), given: given() })?;
     let entry = api.deployer.change(&app, Change::Rollback(number), &by).await?;
+    let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
     let present = entry.facts().release.ok_or_else(unknown)?;
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, None, &api.urls)))
 }

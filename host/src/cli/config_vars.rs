@@ -66,9 +66,8 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
             change(&app, "set", &patch(&given, read, *secret))
         }
         Some(ConfigCommand::Unset { keys }) => {
-            let patch = keys.iter().map(|key| Ok((checked(key)?, Value::Null)));
-            let patch: Map<String, Value> = patch.collect::<Result<_, Failure>>()?;
-            change(&args.target.change()?, "unset", &Value::Object(patch))
+            let keys: Vec<String> = keys.iter().map(|key| checked(key)).collect::<Result<_, Failure>>()?;
+            unset(&args.target.change()?, &keys)
         }
     }
 }
@@ -89,10 +88,8 @@ fn list(app: &RemoteApp) -> Result<(), Failure> {
 fn get(app: &RemoteApp, key: &str) -> Result<(), Failure> {
     let config = app.get("/config")?;
     let value = config.get(key).ok_or_else(|| {
-        let known: Vec<&str> = config.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
-        let why = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
         Failure::new(format!("{} has no config var {key}", app.name))
-            .why(why)
+            .why(format!("it {}", those_set(&config)))
             .next(format!("isopod config set {key}=VALUE --app {}", app.name))
     })?;
     app.show(&json!({key: value}), || match value {
@@ -108,6 +105,25 @@ fn change(app: &RemoteApp, verb: &str, patch: &Value) -> Result<(), Failure> {
     let keys: Vec<&str> = patch.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
     app.done(&format!("{verb} {}", keys.join(", ")));
     app.show(&config, || Ok(text(&config)))
+}
+
+/// Takes away what is set; a name that is not has gone already, or is a slip, so it is told and nothing is done about it.
+fn unset(app: &RemoteApp, keys: &[String]) -> Result<(), Failure> {
+    let config = app.get("/config")?;
+    let (set, not_set): (Vec<&String>, Vec<&String>) = keys.iter().partition(|key| config.get(key.as_str()).is_some());
+    for key in not_set {
+        output::note(&format!("{key} was not set; {} {}", app.name, those_set(&config)));
+    }
+    if set.is_empty() {
+        return app.show(&config, || Ok(text(&config)));
+    }
+    change(app, "unset", &set.into_iter().map(|key| (key.clone(), Value::Null)).collect())
+}
+
+/// Which config vars an app has, as the end of a sentence about it.
+fn those_set(config: &Value) -> String {
+    let keys: Vec<&str> = config.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    if keys.is_empty() { "has none".to_owned() } else { format!("has {}", keys.join(", ")) }
 }
 
 fn text(config: &Value) -> String {
@@ -207,6 +223,22 @@ mod tests {
             (asked[0].line.as_str(), &asked[0].body["A"]["secret"]),
             ("PATCH /v1/apps/shop/config", &json!("s3"))
         );
+    }
+
+    #[test]
+    fn what_was_not_set_is_not_unset() {
+        let (config, app) = (json!({"GREETING": "hi"}), json!({"name": "shop", "release": 2}));
+        let host = FakeHost::answering([(200, config.clone()), (200, json!({})), (200, app), (200, config)]);
+        let keys = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        unset(&host.app("shop"), &keys(&["GREETING", "NOPE"])).unwrap();
+        let asked = host.asked();
+        assert_eq!(
+            (asked[1].line.as_str(), &asked[1].body),
+            ("PATCH /v1/apps/shop/config", &json!({"GREETING": null}))
+        );
+        unset(&host.app("shop"), &keys(&["NOPE"])).unwrap();
+        assert_eq!(host.asked().len(), 1, "nothing is changed");
+        assert_eq!(those_set(&json!({"A": "1", "B": "2"})), "has A, B");
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn next_here(code: &str, app: &str) -> Option<String> {
         "push-under-way" => format!("wait until it has ended: isopod activity -f --app {app}"),
         "unknown-instance" => format!("isopod ps --app {app}"),
         "unknown-push" => format!("isopod pushes --app {app}"),
-        "unknown-release" | "no-way-back" => format!("isopod releases --app {app}"),
+        "unknown-release" | "bad-release" | "no-way-back" => format!("isopod releases --app {app}"),
         "unknown-process" => format!("isopod scale --app {app}"),
         "key-reused" => "choose another --idempotency-key for another bundle".to_owned(),
         "too-many-followers" => "end other commands with --follow, or ask without it".to_owned(),

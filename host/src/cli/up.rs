@@ -25,10 +25,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where apps are reached; port 0 picks a free one [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = config::written_address)]
     listen: Option<String>,
     /// Where the API is reached; port 0 picks a free one [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = config::written_address)]
     admin: Option<String>,
     /// The domain below which apps have their names [default: localhost]
     #[arg(long, value_name = "DOMAIN", value_parser = config::domain_name)]

@@ -1,4 +1,5 @@
-//! Starts that cannot be: each ends with 1, says why and what to do, and touches nothing of anybody else.
+//! Starts that cannot be: each ends with 1, or with 2 where the command line is wrong, says why and what to do, and touches
+//! nothing of anybody else.
 
 use isopod_tests::{Ask, Bundle, Host, guest, program};
 use std::net::TcpListener;
@@ -59,9 +60,21 @@ fn settings_that_are_wrong_are_named() {
     let said = refused(&["--data", data, "--config", config]);
     assert!(said.contains(config) && said.contains("listn"), "{said}");
     assert!(refused(&["--data", data, "--config", "/nowhere.toml"]).contains("/nowhere.toml"));
-    assert!(refused(&["--data", data, "--listen", "here"]).contains("`here`"));
+    std::fs::write(&file, "listen = \"127.0.0.1:99999\"\n").expect("a file can be written");
+    assert!(refused(&["--data", data, "--config", config]).contains("no number from 0 to 65535"));
     assert!(refused(&["--data", "/dev/null/data"]).contains("/dev/null/data"));
     assert!(!folder.path().join("data").exists(), "a start with wrong settings makes nothing");
+}
+
+#[test]
+fn an_address_that_can_not_be_is_wrong_usage() {
+    let flags = ["--listen", "--admin"].into_iter();
+    for (flag, address) in flags.flat_map(|flag| ["127.0.0.1:99999", "here"].map(|address| (flag, address))) {
+        let output = program::run(&["up", flag, address]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flag} {address}: {said}");
+        assert!(said.contains(address) && said.contains(flag), "{said}");
+    }
 }
 
 #[test]

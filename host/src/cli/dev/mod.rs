@@ -34,6 +34,7 @@ use super::guest::{BuildFailed, Built};
 use super::limits;
 use super::project::Project;
 use super::{apps, logs, output};
+use crate::config::written_address;
 
 /// How long to wait before the app's log is asked for again after its stream has ended.
 const LOG_RETRY: Duration = Duration::from_millis(500);
@@ -50,7 +51,7 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Where the app is served by our own host
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = written_address)]
     listen: String,
     /// Show a line for every request, and not only for those that the app failed to answer
     #[arg(long)]
