@@ -22,6 +22,7 @@ enum Talk {
 }
 
 isopod_sdk::events!(on_event);
+isopod_sdk::health!(async || kv::open("default").map(drop));
 
 async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     let user = event.subject()?;

@@ -131,9 +131,18 @@ macro_rules! events {
 /// }
 /// # fn main() {}
 /// ```
+///
+/// What fits into a line needs no name:
+///
+/// ```
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::health!(async || kv::open("default").map(drop));
+/// # fn main() {}
+/// ```
 #[macro_export]
 macro_rules! health {
-    ($check:path) => {
+    ($check:expr) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
             $crate::__link!(HEALTH, "component-type:isopod-sdk:0.1.0:health-app");
@@ -147,7 +156,7 @@ macro_rules! health {
         const _: () = {
             #[allow(dead_code)]
             async fn __isopod_handler() -> $crate::Result<()> {
-                $check().await
+                ($check)().await
             }
         };
     };
