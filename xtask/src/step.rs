@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -22,10 +22,20 @@ pub(crate) fn announce(what: &str) {
 
 /// Runs a program in the foreground; where it fails, the error says so and then what to do.
 pub(crate) fn run(command: &mut Command, advice: &str) -> Result<()> {
-    let shown = shown(command);
-    let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
+    let mut child = spawn(command)?;
+    end_of(&mut child, command, advice)
+}
+
+/// Starts a program.
+pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
+    command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))
+}
+
+/// Waits for a program to end; where it fails, the error says so and then what to do.
+pub(crate) fn end_of(child: &mut Child, command: &Command, advice: &str) -> Result<()> {
+    let status = child.wait().with_context(|| format!("cannot wait for `{}`", shown(command)))?;
     if !status.success() {
-        bail!("`{shown}` failed ({status})\n  {advice}");
+        bail!("`{}` failed ({status})\n  {advice}", shown(command));
     }
     Ok(())
 }

@@ -1,35 +1,140 @@
-//! `cargo xtask test`: everything the tests need, then the tests. Its last lines are those of `cargo test`.
+//! `cargo xtask test`: everything the tests need, then the tests, and at the end how many passed and failed. What
+//! `cargo test` writes passes through as it comes. Never decides whether a test failed: cargo's exit status says it.
 
-use anyhow::Result;
+use std::fmt;
+use std::io::{IsTerminal as _, Read};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
 
 use crate::{guests, setup, step};
 
+const ADVICE: &str = "each failed test is named above; `cargo xtask test NAME` runs one of them again";
+
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::run()?;
-    step::announce("building the host and the tests (the first time takes some minutes)");
-    let advice = "the compiler's message above says why";
-    step::run(tests().arg("--no-run"), advice)?;
+    step::announce("building the host and the tests (the first time takes ten to twenty minutes)");
+    step::run(tests().arg("--no-run"), "the compiler's message above says why")?;
     guests::build(&[], guests::Linker::BuiltWithTheWorkspace)?;
-    let advice = "each failed test is named above; `cargo xtask test NAME` runs one of them again";
-    if args.is_empty() {
+    let mut sum = Sum::default();
+    // All runs come to their end, so that one look shows everything that fails.
+    let outcomes = if args.is_empty() {
         step::announce("running the examples' own tests");
-        step::run(
-            step::cargo().args(["test", "--manifest-path", "examples/Cargo.toml"]).env_remove("CARGO_TARGET_DIR"),
-            advice,
-        )?;
-    }
-    if args.is_empty() {
+        let mut examples = step::cargo();
+        examples.args(["test", "--no-fail-fast", "--manifest-path", "examples/Cargo.toml"]);
+        let examples = counted(examples.env_remove("CARGO_TARGET_DIR"), &[], ADVICE, &mut sum);
         step::announce("trying every order of the executor's steps");
         let mut model = step::cargo();
         model.args(["test", "--package", "isopod-executor", "--features", "loom", "--lib"]);
-        step::run(&mut model, "the order of steps that fails stands above")?;
-    }
+        vec![examples, counted(&mut model, &[], "the order of steps that fails stands above", &mut sum)]
+    } else {
+        Vec::new()
+    };
     step::announce("running all tests");
-    step::run(tests().args(args), advice)
+    let all = counted(&mut tests(), args, ADVICE, &mut sum);
+    println!();
+    step::announce("the tests have run");
+    println!("{sum}");
+    outcomes.into_iter().chain([all]).collect()
 }
 
-fn tests() -> std::process::Command {
+fn tests() -> Command {
     let mut cargo = step::cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast", "--features", step::FEATURES]);
     cargo
+}
+
+/// Runs `cargo test` in the foreground, and adds what its output says of passed and failed tests to the sum.
+fn counted(command: &mut Command, args: &[String], advice: &str, sum: &mut Sum) -> Result<()> {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    command.args(args).args(colour_words(args, colour)).stdout(Stdio::piped());
+    let mut cargo = step::spawn(command)?;
+    let output = cargo.stdout.take().context("the output of cargo is piped")?;
+    let copied = copy(output, &mut std::io::stdout(), sum);
+    step::end_of(&mut cargo, command, advice)?;
+    copied.context("what the tests said can't be passed on")
+}
+
+/// The tests see a pipe, and so no terminal; they are told of ours, unless whoever called said how it should be.
+fn colour_words(args: &[String], colour: bool) -> Vec<&'static str> {
+    if !colour || args.iter().any(|arg| arg.starts_with("--color")) {
+        return Vec::new();
+    }
+    let begin_their_own = !args.iter().any(|arg| arg == "--");
+    begin_their_own.then_some("--").into_iter().chain(["--color=always"]).collect()
+}
+
+/// Passes output on as it comes, also of lines that have not ended, and counts what each line says.
+fn copy(mut from: impl Read, to: &mut impl std::io::Write, sum: &mut Sum) -> std::io::Result<()> {
+    let mut piece = [0; 4096];
+    let mut line = Vec::new();
+    loop {
+        let length = match from.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(length) => length,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        to.write_all(&piece[..length])?;
+        to.flush()?;
+        for byte in &piece[..length] {
+            match byte {
+                b'\n' => sum.add(&String::from_utf8_lossy(&std::mem::take(&mut line))),
+                other => line.push(*other),
+            }
+        }
+    }
+}
+
+/// How many tests passed and failed in all runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sum {
+    passed: u64,
+    failed: u64,
+}
+
+impl Sum {
+    /// Counts a line such as `test result: ok. 3 passed; 1 failed; …`, in whose second word there may be colours.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
+            return;
+        };
+        let count =
+            |what: &str| counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse::<u64>().ok());
+        self.passed += count("passed").unwrap_or(0);
+        self.failed += count("failed").unwrap_or(0);
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_results_of_all_runs_are_added_up() {
+        let output = "running 2 tests\ntest a ... ok\n\n\
+            test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s\n\n\
+            test result: \u{1b}[31mFAILED\u{1b}(B\u{1b}[m. 40 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n\
+            the words test result: ok. 9 passed; 9 failed are of no run\n";
+        let (mut sum, mut shown) = (Sum::default(), Vec::new());
+        copy(output.as_bytes(), &mut shown, &mut sum).expect("it is copied");
+        assert_eq!(sum.to_string(), "42 passed, 2 failed");
+        assert_eq!(String::from_utf8(shown).expect("text"), output);
+    }
+
+    #[test]
+    fn tests_are_told_of_a_terminal_unless_somebody_chose_the_colour() {
+        let words =
+            |args: &[&str], colour| colour_words(&args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>(), colour);
+        assert_eq!(words(&["name"], true), ["--", "--color=always"]);
+        assert_eq!(words(&["name", "--", "--nocapture"], true), ["--color=always"]);
+        assert!(words(&["--", "--color=never"], true).is_empty());
+        assert!(words(&[], false).is_empty());
+    }
 }

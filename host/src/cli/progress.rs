@@ -16,7 +16,7 @@ pub(crate) struct Step {
 impl Step {
     /// Begins a step of unknown length.
     pub(crate) fn spinner(text: &str) -> Step {
-        if !std::io::stderr().is_terminal() {
+        if !is_watched() {
             output::note(text);
             return Step { bar: None };
         }
@@ -29,7 +29,7 @@ impl Step {
 
     /// Begins an upload of known size.
     pub(crate) fn upload(text: &str, bytes: u64) -> Step {
-        if !std::io::stderr().is_terminal() {
+        if !is_watched() {
             output::note(&format!("{text} ({})", output::size(bytes)));
             return Step { bar: None };
         }
@@ -103,6 +103,11 @@ impl<R: Read> Read for Counted<R> {
         }
         Ok(read)
     }
+}
+
+/// Whether somebody sees a bar move; a test is no such person, wherever it runs.
+fn is_watched() -> bool {
+    !cfg!(test) && std::io::stderr().is_terminal()
 }
 
 fn style(template: &str) -> ProgressStyle {

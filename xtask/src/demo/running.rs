@@ -29,10 +29,12 @@ pub(crate) struct RunningHost {
 }
 
 impl RunningHost {
-    /// `command` is the host without its arguments.
-    pub(crate) fn start(mut command: Command) -> Result<RunningHost> {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let data = step::target()?.join("demo").join(since_1970.as_nanos().to_string());
+    /// `command` is the host without its arguments. A host that does not start leaves its folder, for the log in it.
+    pub(crate) fn start(command: Command) -> Result<RunningHost> {
+        RunningHost::start_in(fresh_folder()?, command)
+    }
+
+    fn start_in(data: PathBuf, mut command: Command) -> Result<RunningHost> {
         fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let (listen, admin) = (free_or_any("app traffic", 8080), free_or_any("the API", 8081));
         step::announce("starting the host");
@@ -128,6 +130,12 @@ impl Drop for RunningHost {
             let _ = self.child.wait();
         }
     }
+}
+
+/// A folder that is not there yet.
+fn fresh_folder() -> Result<PathBuf> {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(step::target()?.join("demo").join(since_1970.as_nanos().to_string()))
 }
 
 /// The usual port, or any free one where it is taken.
@@ -235,7 +243,12 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_host_that_ends_at_once_is_reported_with_its_log() {
-        let error = RunningHost::start(stand_in("echo 'error: no room' >&2; exit 1")).err().expect("it does not start");
+        let data = fresh_folder().expect("a name");
+        let command = stand_in("echo 'error: no room' >&2; exit 1");
+        let error = RunningHost::start_in(data.clone(), command).err().expect("it does not start");
+        let log = fs::read_to_string(data.join("host.log")).expect("a log");
+        fs::remove_dir_all(&data).expect("the folder goes");
+        assert_eq!(log, "error: no room\n");
         assert!(format!("{error:#}").contains("host.log: it ended at once (exit status: 1)"), "{error:#}");
     }
 }
