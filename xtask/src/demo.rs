@@ -1,8 +1,10 @@
 //! `cargo xtask demo`: from a fresh clone to running apps. Builds everything, starts a host with a data folder of its
-//! own, deploys the examples, shows one real answer from each, and stays until Ctrl-C. Never touches another host's data.
+//! own, deploys the examples, says what each is and how it answers, and stays until Ctrl-C. Never touches another host's
+//! data.
 
 mod answers;
 mod running;
+mod shown;
 
 use std::path::Path;
 use std::process::Command;
@@ -38,21 +40,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn show(host: &RunningHost, program: &Path, examples: &[Example]) -> Result<()> {
-    let (programs, apps): (Vec<&Example>, Vec<&Example>) =
-        examples.iter().partition(|example| answers::is_program(&example.name));
-    for app in &apps {
+    let shown = shown::of(examples);
+    for (app, _) in shown.iter().filter(|(example, _)| !answers::is_program(&example.name)) {
         step::announce(&format!("deploying {}", app.name));
         let mut deploy = Command::new(program);
         deploy.args(["deploy", "--no-build", "--wait"]).arg(&app.folder);
         deploy.envs(host.environment()?);
-        step::run(&mut deploy, &format!("the host's own words are in {}", host.log().display()))?;
+        step::run_quietly(&mut deploy, &format!("the host's own words are in {}", host.log().display()))?;
     }
     println!();
-    for app in &apps {
-        println!("{}", answers::of(host, &app.name)?);
-    }
-    for example in programs {
-        println!("{}", answers::of_program(program, &guest_file(&step::root(), &example.name))?);
+    for (example, what) in shown {
+        let answer = match answers::is_program(&example.name) {
+            true => answers::of_program(program, &guest_file(&step::root(), &example.name))?,
+            false => answers::of(host, &example.name)?,
+        };
+        println!("{}: {what}\n{answer}", example.name);
     }
     println!("\nTo speak to this host: {}", host.exports()?);
     Ok(())

@@ -49,11 +49,11 @@ pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
     }
     examples.retain(|example| names.is_empty() || names.contains(&example.name));
     let mut toolchain = None;
-    let mut built = Vec::new();
+    let (mut built, mut up_to_date) = (Vec::new(), Vec::new());
     for example in examples {
         let output = guest_file(&step::root(), &example.name);
         if is_up_to_date(&example, &output)? {
-            step::announce(&format!("example {} is up to date", example.name));
+            up_to_date.push(example.name.clone());
             built.push(example);
             continue;
         }
@@ -78,6 +78,9 @@ pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
             }
             Err(error) => return Err(error),
         }
+    }
+    if !up_to_date.is_empty() {
+        step::announce(&format!("examples that are up to date: {}", up_to_date.join(", ")));
     }
     Ok(built)
 }
@@ -114,7 +117,7 @@ fn build_one(example: &Example, toolchain: &Toolchain, output: &Path) -> Result<
 }
 
 /// All examples, by name. A folder without a manifest is none.
-fn find(folder: &Path) -> Result<Vec<Example>> {
+pub(crate) fn find(folder: &Path) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     for entry in entries {

@@ -9,7 +9,7 @@ use crate::step;
 
 /// Builds the host, and the linker for guests; returns the host's file.
 pub(crate) fn build() -> Result<PathBuf> {
-    step::announce("building the host (the first time takes some minutes)");
+    step::announce("building the host (the first time takes ten to twenty minutes)");
     let mut cargo = step::cargo();
     cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--features", step::FEATURES]);
     step::run(&mut cargo, "the compiler's message above says why; a missing `cc` is mended by `cargo xtask setup`")?;

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -26,6 +26,15 @@ pub(crate) fn run(command: &mut Command, advice: &str) -> Result<()> {
     end_of(&mut child, command, advice)
 }
 
+/// Runs a program whose words matter only where it fails; then they come first.
+pub(crate) fn run_quietly(command: &mut Command, advice: &str) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start `{}`", shown(command)))?;
+    if !output.status.success() {
+        eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    }
+    judged(output.status, command, advice)
+}
+
 /// Starts a program.
 pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))
@@ -33,7 +42,10 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
 
 /// Waits for a program to end; where it fails, the error says so and then what to do.
 pub(crate) fn end_of(child: &mut Child, command: &Command, advice: &str) -> Result<()> {
-    let status = child.wait().with_context(|| format!("cannot wait for `{}`", shown(command)))?;
+    judged(child.wait().with_context(|| format!("cannot wait for `{}`", shown(command)))?, command, advice)
+}
+
+fn judged(status: ExitStatus, command: &Command, advice: &str) -> Result<()> {
     if !status.success() {
         bail!("`{}` failed ({status})\n  {advice}", shown(command));
     }

@@ -36,15 +36,21 @@ fn of(machine: &Machine) -> Vec<Check> {
         Err(missing) => (false, missing.why, missing.fix),
     };
     let guests = Check { name: "guest toolchain".to_owned(), ok, detail, fix, required: true };
-    let javascript = Check {
-        name: "npm".to_owned(),
-        ok: machine.npm,
-        detail: if machine.npm { "JavaScript guests can be built" } else { "JavaScript guests can't be built" }
-            .to_owned(),
-        fix: if machine.npm { String::new() } else { "install Node.js, which brings npm".to_owned() },
+    let javascript = language("npm", machine.npm, "JavaScript", "install Node.js, which brings npm");
+    let venv = "install Python 3 with venv; on Debian or Ubuntu: apt-get install python3 python3-venv";
+    let python = language("python3", machine.python, "Python", venv);
+    vec![rust, guests, javascript, python]
+}
+
+/// What only guests in a language other than Rust depend on.
+fn language(program: &str, ok: bool, language: &str, fix: &str) -> Check {
+    Check {
+        name: program.to_owned(),
+        ok,
+        detail: format!("{language} guests {} be built", if ok { "can" } else { "can't" }),
+        fix: if ok { String::new() } else { fix.to_owned() },
         required: false,
-    };
-    vec![rust, guests, javascript]
+    }
 }
 
 #[cfg(test)]
@@ -59,8 +65,8 @@ mod tests {
 
     #[test]
     fn a_machine_with_the_target_needs_nothing() {
-        let machine =
-            Machine { rustc: Some("rustc 1.95.0".to_owned()), has_target: true, npm: true, ..Machine::default() };
+        let rustc = Some("rustc 1.95.0".to_owned());
+        let machine = Machine { rustc, has_target: true, npm: true, python: true, ..Machine::default() };
         assert!(of(&machine).iter().all(|check| check.ok && check.fix.is_empty()));
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Machine {
     pub(crate) rustup: bool,
     pub(crate) debian: Debian,
     pub(crate) npm: bool,
+    /// `python3` is there and can make virtual environments, which Debian has in a package of its own.
+    pub(crate) python: bool,
     pub(crate) forced: Option<String>,
 }
 
@@ -45,6 +47,7 @@ impl Machine {
             rustup: find_on_path("rustup").is_some(),
             debian: Debian::look(),
             npm: find_on_path("npm").is_some(),
+            python: output_of("python3", &["-c", "import ensurepip, venv"]).is_some(),
             forced: std::env::var(FORCE_VARIABLE).ok().filter(|value| !value.is_empty()),
         }
     }

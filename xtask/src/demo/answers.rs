@@ -1,5 +1,5 @@
-//! Owns what the demo asks each example, and how the answer is shown. An example that is not listed here is asked for
-//! its first page. Anything but success ends the demo.
+//! Owns what the demo asks each example, and how the answer is shown. An app that is not listed here is asked for its
+//! first page. Anything but success ends the demo.
 
 use std::fmt;
 use std::path::Path;
@@ -9,14 +9,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::running::RunningHost;
+use crate::step;
 
-/// One question and the example's own answer.
+/// What to open or to type, and what came of it.
 pub(crate) struct Answer {
     question: String,
     text: String,
 }
 
 /// An answer is shown up to here; a page may be longer than a screen.
+const SHOWN_LINES_MAX: usize = 3;
 const SHOWN_CHARS_MAX: usize = 300;
 
 /// The first call of an app may wait for its compilation.
@@ -35,7 +37,7 @@ pub(crate) fn of_program(host_program: &Path, component: &Path) -> Result<Answer
     if !output.status.success() {
         bail!("{} ended with {}: {}", component.display(), output.status, String::from_utf8_lossy(&output.stderr));
     }
-    let file = component.file_name().unwrap_or_default().display();
+    let file = component.strip_prefix(step::root()).unwrap_or(component).display();
     Ok(Answer {
         question: format!("isopod run {file} -- hello world"),
         text: String::from_utf8_lossy(&output.stdout).into(),
@@ -43,17 +45,21 @@ pub(crate) fn of_program(host_program: &Path, component: &Path) -> Result<Answer
 }
 
 pub(crate) fn of(host: &RunningHost, app: &str) -> Result<Answer> {
-    let url = format!("http://{app}.localhost:{}", host.listen.port());
+    let url = format!("http://{app}.localhost:{}/", host.listen.port());
     let (question, text) = match app {
-        "bot" => ("the event \"message\" with the text \"hello\"".to_owned(), event(host, app)?),
+        "bot" => {
+            let typed = r#"isopod events send message --subject ada --data '{"text": "hello"}' --app bot"#;
+            (typed.to_owned(), event(host, app)?)
+        }
         "guestbook" => {
             let form = "application/x-www-form-urlencoded";
             page(host, app, "POST", "/entries", (form, "name=Ada&text=Hello+from+the+demo"))?;
-            (format!("{url}/entries, signed once"), page(host, app, "GET", "/entries", ("", ""))?)
+            (format!("{url} (and {url}entries, signed once)"), page(host, app, "GET", "/entries", ("", ""))?)
         }
-        _ => (format!("{url}/"), page(host, app, "GET", "/", ("", ""))?),
+        "search" => (format!("{url}?q=forty+two"), page(host, app, "GET", "/?q=forty+two", ("", ""))?),
+        _ => (url, page(host, app, "GET", "/", ("", ""))?),
     };
-    Ok(Answer { question: format!("{app}: {question}"), text })
+    Ok(Answer { question, text })
 }
 
 /// The address is connected to and the name sent as Host, since not every system resolves names below `localhost`.
@@ -96,7 +102,27 @@ fn answer(app: &str, request: ureq::http::Request<String>) -> Result<String> {
 
 impl fmt::Display for Answer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "    {}", self.question)?;
         let shown: String = self.text.trim().chars().take(SHOWN_CHARS_MAX).collect();
-        write!(out, "{}\n    {}", self.question, shown.replace('\n', "\n    "))
+        for line in shown.lines().take(SHOWN_LINES_MAX) {
+            write!(out, "\n        {line}")?;
+        }
+        if shown.lines().count() > SHOWN_LINES_MAX || shown.len() < self.text.trim().len() {
+            write!(out, "\n        …")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_answer_is_cut_and_says_so() {
+        let shown = |text: &str| Answer { question: "http://a/".into(), text: text.into() }.to_string();
+        assert_eq!(shown("one\ntwo\n"), "    http://a/\n        one\n        two");
+        assert_eq!(shown("1\n2\n3\n4"), "    http://a/\n        1\n        2\n        3\n        …");
+        assert!(shown(&"x".repeat(SHOWN_CHARS_MAX + 1)).ends_with("x\n        …"));
     }
 }
