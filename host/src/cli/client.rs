@@ -22,7 +22,7 @@ use super::{limits, output};
 use crate::config;
 
 /// Where a host listens for the API if it was not told.
-const DEFAULT_HOST: &str = "http://127.0.0.1:8081";
+pub(crate) const DEFAULT_HOST: &str = "http://127.0.0.1:8081";
 /// Where `isopod dev` keeps the data of its host, below the project's folder.
 pub(crate) const DEV_DATA_DIR: &str = ".isopod";
 /// The file there that names the host's admin address.

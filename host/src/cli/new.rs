@@ -63,8 +63,9 @@ fn start_repository(folder: &Path) {
     }
 }
 
-fn quoted(folder: &Path) -> String {
-    let text = folder.display().to_string();
+/// A path as a shell takes it for one word.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
     if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

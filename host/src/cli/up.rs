@@ -3,7 +3,8 @@
 
 use std::{
     io::{IsTerminal, Write},
-    path::PathBuf,
+    net::SocketAddr,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
 };
@@ -13,7 +14,9 @@ use clap::ValueEnum;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::{client, new, output};
 use crate::{
+    api::Urls,
     config::{self, Config, Overrides},
     limits,
     platform::Platform,
@@ -75,6 +78,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn serve(config: Config) -> Result<ExitCode> {
+    let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    let domain = config.domain.clone();
     // Before anything can be killed half-way.
     let mut signals = Signals::new().context("the signals that stop the host can't be heard")?;
     let platform = tokio::select! {
@@ -82,6 +87,9 @@ async fn serve(config: Config) -> Result<ExitCode> {
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     say_ready(&platform)?;
+    if std::io::stderr().is_terminal() {
+        output::note(&first_steps(&data, platform.admin, &Urls { domain, port: platform.listen.port() }));
+    }
     signals.next().await;
     let told = Instant::now();
     tokio::spawn(async move {
@@ -101,6 +109,25 @@ fn say_ready(platform: &Platform) -> Result<()> {
     writeln!(stdout, "isopod ready listen={} admin={}", platform.listen, platform.admin)
         .and_then(|()| stdout.flush())
         .context("the ready line can't be written to stdout")
+}
+
+/// Where things are and what to type next, for whoever has started the host by hand.
+fn first_steps(data: &Path, admin: SocketAddr, urls: &Urls) -> String {
+    let token = data.join("admin.token");
+    // What a command takes by itself is not to be typed.
+    let at_defaults = client::DEFAULT_HOST.ends_with(&format!("//{admin}"));
+    let is_found = at_defaults && config::default_data_dir().is_some_and(|default| default == data);
+    let export = match is_found {
+        true => String::new(),
+        false => format!("  export ISOPOD_HOST=http://{admin} ISOPOD_TOKEN=$(cat {})\n", new::quoted(&token)),
+    };
+    format!(
+        "\nData: {}\nToken: {}\nNext, in another terminal and in a project's folder (`isopod new NAME` makes one):\n\
+         {export}  isopod deploy\nIt is then at {}; Ctrl-C here stops the host.\n",
+        data.display(),
+        token.display(),
+        urls.of("NAME").unwrap_or_default(),
+    )
 }
 
 struct Signals {
@@ -136,7 +163,19 @@ fn start_log(format: LogFormat, filter: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn load(folder: &std::path::Path, text: &str) -> Result<Config, config::ConfigError> {
+    #[test]
+    fn the_first_steps_name_what_a_command_does_not_find_by_itself() {
+        let urls = |port| Urls { domain: "localhost".into(), port };
+        let default = config::default_data_dir().unwrap_or_default();
+        let usual = first_steps(&default, SocketAddr::from(([127, 0, 0, 1], 8081)), &urls(8080));
+        assert!(usual.contains("  isopod deploy\n") && !usual.contains("export"), "{usual}");
+        assert!(usual.contains("http://NAME.localhost:8080/") && usual.contains("isopod/admin.token\n"), "{usual}");
+        let other = first_steps(Path::new("/srv/a b"), SocketAddr::from(([127, 0, 0, 1], 9001)), &urls(80));
+        let export = "  export ISOPOD_HOST=http://127.0.0.1:9001 ISOPOD_TOKEN=$(cat '/srv/a b/admin.token')\n";
+        assert!(other.contains(export) && other.contains("http://NAME.localhost/;"), "{other}");
+    }
+
+    fn load(folder: &Path, text: &str) -> Result<Config, config::ConfigError> {
         let file = folder.join("isopod.conf");
         std::fs::write(&file, text).unwrap();
         Config::load(Overrides { data_dir: Some(folder.to_owned()), file: Some(file), ..Overrides::default() })
