@@ -54,11 +54,11 @@ enum AppsCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Change the type of a stopped app
+    /// Show the type of an app, or change it while the app is stopped
     Type {
         /// dev, staging or production
         #[arg(value_name = "TYPE")]
-        app_type: AppType,
+        app_type: Option<AppType>,
         #[command(flatten)]
         one: One,
     },
@@ -120,9 +120,14 @@ pub(crate) fn run(args: &AppsArgs) -> Result<(), Failure> {
         Some(AppsCommand::Destroy { one, yes }) => destroy(common, one, *yes),
         Some(AppsCommand::Type { app_type, one }) => {
             let name = one.resolve()?;
+            let (client, path) = (Client::new(&common.host)?, format!("/v1/apps/{name}"));
+            let Some(app_type) = app_type else {
+                let app = client.get(&path)?.success()?;
+                show(common, &app, &field(&app, "type"));
+                return Ok(());
+            };
             let body = json!({"type": app_type});
-            let path = format!("/v1/apps/{name}");
-            let answer = Client::new(&common.host)?.send(Method::PATCH, &path, Some(&body))?.success()?;
+            let answer = client.send(Method::PATCH, &path, Some(&body))?.success()?;
             show(common, &answer, &output::done(&format!("{name} is now {}", field(&answer, "type"))));
             Ok(())
         }

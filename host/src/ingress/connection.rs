@@ -409,7 +409,7 @@ fn explain(refused: &Refused) -> Failed {
                     StatusCode::BAD_GATEWAY,
                     "app-failed",
                     "The app failed",
-                    format!("the app failed to answer ({})", fault.code()),
+                    format!("it has not answered this request ({})", fault.code()),
                 ),
             };
             let problem = Problem::new(status, code, title, detail);
