@@ -28,8 +28,23 @@ pub(crate) const TRAFFIC_STREAMS_MAX: u32 = 128;
 /// How often an idle HTTP/2 connection is asked whether its client is still there.
 pub(crate) const TRAFFIC_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// Bytes that an HTTP/2 connection, or one of its streams, may send before somebody reads them. Its client waits beyond
+/// it. It is what the protocol begins with, since every connection may fill the host's memory by so much.
+pub(crate) const TRAFFIC_WINDOW_BYTES: u32 = 65_535;
+
 /// Bodies up to this size are read before they get an instance; larger ones stream into it.
 pub(crate) const TRAFFIC_BODY_READ_FIRST: u64 = 1024 * 1024;
+
+/// Bytes of bodies that are being read first, for one app. A body beyond it is refused with 429 before anything of it is
+/// read: clients that send slowly must not have all of the bytes below.
+pub(crate) const TRAFFIC_BODIES_BYTES: u64 = 64 << 20;
+
+/// The same for all apps together. A body beyond it is refused with 503: anybody may send one, so it bounds what
+/// strangers can make the host hold.
+pub(crate) const TRAFFIC_BODIES_BYTES_ALL: u64 = 512 << 20;
+
+/// When somebody is to come again whose body was refused by one of these bounds: most bodies are there within it.
+pub(crate) const BODIES_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a body that is read first may take. Then 408.
 pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -72,6 +87,10 @@ pub(crate) const ADMIN_BODY_IDLE: Duration = Duration::from_secs(15);
 
 /// How long a whole request body of the API may take. Then 408: one byte every few seconds is no upload.
 pub(crate) const ADMIN_BODY_TIME: Duration = Duration::from_secs(600);
+
+/// Bytes of bodies that the API is reading into memory, of all callers together. One beyond it is refused with 503 before
+/// anything of it is read. A body that does not say how long it is counts as the longest that it may be.
+pub(crate) const API_BODIES_BYTES: u64 = 64 << 20;
 
 /// The largest JSON or text body of the API. Larger is refused with 413: only bundles are large.
 pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;

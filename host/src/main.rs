@@ -2,6 +2,7 @@
 //! It decides nothing itself.
 
 mod api;
+mod budget;
 mod cli;
 mod config;
 mod deploy;

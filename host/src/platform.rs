@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Api, TokenError, Urls},
+    budget::Budget,
     config::Config,
     deploy::{DeployError, Deployer, Parts},
     dispatch::{Directory, Machine},
@@ -120,6 +121,7 @@ impl Platform {
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
             followers: Arc::default(),
+            bodies: Budget::of(limits::API_BODIES_BYTES),
             stop: stop_api.clone(),
             machine: watch,
             started_at: jiff::Timestamp::now(),

@@ -19,6 +19,28 @@ pub struct Event {
     pub attempt: u32,
 }
 
+impl Event {
+    /// What it holds in memory, as far as its sender says how much that is.
+    pub fn bytes(&self) -> u64 {
+        let Self {
+            id,
+            source,
+            event_type,
+            subject,
+            time,
+            data_content_type,
+            data_schema,
+            data,
+            extensions,
+            attempt: _,
+        } = self;
+        let optional = [subject, time, data_content_type, data_schema].into_iter().flatten();
+        let named = extensions.iter().flat_map(|(name, value)| [name, value]);
+        let texts: usize = [id, source, event_type].into_iter().chain(optional).chain(named).map(String::len).sum();
+        (texts + data.as_ref().map_or(0, Vec::len)) as u64
+    }
+}
+
 /// A handler's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {

@@ -27,7 +27,7 @@ pub(super) async fn set(
         let got = media_type.unwrap_or_else(|| "missing".to_owned());
         return Err(BadRequest::ContentType { got, wanted: "text/plain" }.into());
     }
-    let bytes = collect(request.into_body(), limits::JSON_BODY_BYTES).await?;
+    let bytes = collect(&api.bodies, request.into_body(), limits::JSON_BODY_BYTES).await?;
     let mut text = String::from_utf8(bytes.into()).map_err(|_| BadRequest::Text)?;
     text.truncate(text.floor_char_boundary(limits::BUILD_ERROR_BYTES));
     api.deployer.set_build_error(&app, Some(text))?;

@@ -162,6 +162,11 @@ fn request(error: &BadRequest, detail: String) -> Problem {
                 .member("limit_bytes", *limit_bytes)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
         }
+        BadRequest::TooMany => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-bodies", "Too many bodies at one time", detail)
+                .retry_after(limits::BODIES_RETRY_AFTER.as_secs())
+                .hint("send it again, and with others of your own fewer at one time")
+        }
         BadRequest::Truncated { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body ended early", detail)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))

@@ -58,8 +58,10 @@ pub(super) async fn send(
     }
     let request_id = request.extensions().get::<RequestIdText>().map_or_else(String::new, |id| id.0.clone());
     let (parts, body) = request.into_parts();
-    let body = collect(body, limits::EVENT_BODY_BYTES).await?;
+    let body = collect(&api.bodies, body, limits::EVENT_BODY_BYTES).await?;
     let event = cloud_event::read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
+    // The event has its own copy, and may wait for long.
+    drop(body);
     deliver(&api, &entry, params.queue.class(), event, request_id).await
 }
 

@@ -42,6 +42,7 @@ pub(crate) use self::admin_token::{TokenError, load as load_tokens};
 use self::error::Error;
 pub(crate) use self::sse::Followers;
 use crate::{
+    budget::Budget,
     deploy::Deployer,
     limits,
     observe::{logs::Logs, machine, metrics::Metrics},
@@ -59,6 +60,8 @@ pub(crate) struct Api {
     /// Whether all apps are brought back.
     pub(crate) ready: Arc<AtomicBool>,
     pub(crate) followers: Arc<Followers>,
+    /// What the bodies hold that are being read into memory.
+    pub(crate) bodies: Budget,
     /// Ends what would otherwise be followed for ever.
     pub(crate) stop: CancellationToken,
     /// What is seen of the machine.

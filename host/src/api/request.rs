@@ -1,8 +1,10 @@
 //! Owns reading what clients send: JSON and text bodies with their bounds in size and time, queries and path segments.
 //! Never acts on them.
 
+use std::sync::Arc;
+
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::{FromRequest, FromRequestParts, Query, Request},
     http::{HeaderMap, header, request::Parts},
 };
@@ -13,8 +15,8 @@ use isopod_store::Page;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use super::error::Error;
-use crate::limits;
+use super::{Api, error::Error};
+use crate::{budget::Budget, limits};
 
 /// What is wrong with a request, before anything was done about it.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,9 @@ pub(crate) enum BadRequest {
     ContentType { got: String, wanted: &'static str },
     #[error("the body is larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: u64 },
+    #[error("the bodies that are on their way to the API come to {} MiB, and more are not read at one time",
+        limits::API_BODIES_BYTES >> 20)]
+    TooMany,
     #[error("the body ended early: {detail}")]
     Truncated { detail: String },
     #[error("the body did not arrive in time: no byte came for {} s, or it took longer than {} s in all",
@@ -43,22 +48,22 @@ pub(crate) enum BadRequest {
 /// A JSON body.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
-        Ok(Self(json(&json_body(request).await?)?))
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Error> {
+        Ok(Self(json(&json_body(request, api).await?)?))
     }
 }
 
 /// A JSON body whose members have names: a list would be read by the order of its items, which nobody should have to know.
 pub(crate) struct Object<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Object<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
-        let bytes = json_body(request).await?;
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Error> {
+        let bytes = json_body(request, api).await?;
         if bytes.trim_ascii_start().starts_with(b"[") {
             let detail = "an object is wanted, not a list".to_owned();
             return Err(BadRequest::Json { detail, line: 1, column: 1 }.into());
@@ -67,13 +72,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Object<T> {
     }
 }
 
-async fn json_body(request: Request) -> Result<Bytes, BadRequest> {
+async fn json_body(request: Request, api: &Api) -> Result<Bytes, BadRequest> {
     let media_type = media_type(request.headers());
     if media_type.as_deref() != Some("application/json") {
         let got = media_type.unwrap_or_else(|| "missing".to_owned());
         return Err(BadRequest::ContentType { got, wanted: "application/json" });
     }
-    collect(request.into_body(), limits::JSON_BODY_BYTES).await
+    collect(&api.bodies, request.into_body(), limits::JSON_BODY_BYTES).await
 }
 
 /// Reads JSON and says where it is wrong.
@@ -139,9 +144,15 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Reads a whole body that may have up to `limit` bytes.
-pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, BadRequest> {
-    let mut chunks = Chunks::new(body, limit as u64);
+/// Reads a whole body that may have up to `limit` bytes, where it fits beside those that are being read already.
+pub(crate) async fn collect(bodies: &Budget, body: Body, limit: usize) -> Result<Bytes, BadRequest> {
+    let limit_bytes = limit as u64;
+    let length = body.size_hint().exact().unwrap_or(limit_bytes);
+    if length > limit_bytes {
+        return Err(BadRequest::TooLarge { limit_bytes });
+    }
+    let _counted = bodies.hold(length).ok_or(BadRequest::TooMany)?;
+    let mut chunks = Chunks::new(body, limit_bytes);
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunks.next().await? {
         bytes.extend_from_slice(&chunk);
@@ -203,8 +214,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_its_limit_is_refused() {
-        assert!(matches!(collect(Body::from("12345"), 4).await, Err(BadRequest::TooLarge { limit_bytes: 4 })));
-        assert_eq!(collect(Body::from("1234"), 4).await.expect("fits"), "1234");
+        let bodies = Budget::of(100);
+        let collect = |text| collect(&bodies, Body::from(text), 4);
+        assert!(matches!(collect("12345").await, Err(BadRequest::TooLarge { limit_bytes: 4 })));
+        assert_eq!(collect("1234").await.expect("fits"), "1234");
+    }
+
+    #[tokio::test]
+    async fn bodies_that_are_being_read_leave_no_room_for_more_than_there_may_be() {
+        let bodies = Budget::of(10);
+        let endless = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        // Nobody knows how long it will be, so it counts as the longest.
+        let mut slow = Box::pin(collect(&bodies, endless(), 8));
+        assert!(futures::poll!(&mut slow).is_pending());
+        assert!(matches!(collect(&bodies, Body::from("123"), 8).await, Err(BadRequest::TooMany)));
+        assert_eq!(collect(&bodies, Body::from("12"), 8).await.expect("fits"), "12");
+        drop(slow);
+        assert_eq!(collect(&bodies, Body::from("123"), 8).await.expect("fits"), "123");
     }
 
     #[test]

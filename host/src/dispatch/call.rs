@@ -144,7 +144,7 @@ async fn answer(
 
 async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, Refused> {
     within(pool, request_id.clone(), None, async {
-        let mut lease = ready_lease(pool, class, event.data.as_ref().map_or(0, |data| data.len() as u64)).await?;
+        let mut lease = ready_lease(pool, class, event.bytes()).await?;
         let work = async move {
             let (handled, instance) = match lease.instance().await {
                 Ok(instance) => instance.event(event, request_id.as_ref()).await,

@@ -5,7 +5,10 @@ use super::{
     meter::{Measured, Meter},
     pool::Pool,
 };
-use crate::limits;
+use crate::{
+    budget::{Budget, Held},
+    limits,
+};
 use isopod_engine::{Fault, Instance, Program, Room};
 use isopod_executor::{Account, Class, Executor, Run, Weight};
 use isopod_policy::{AppType, Cores, Entry};
@@ -13,7 +16,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,8 +27,9 @@ pub(crate) struct Machine(Arc<Parts>);
 
 struct Parts {
     executor: Executor,
-    /// Bytes of all jobs that wait, of all apps.
-    waiting_bytes: AtomicU64,
+    /// What all jobs hold that wait, and all bodies that are being read, of all apps.
+    waiting_bytes: Budget,
+    arriving_bytes: Budget,
     /// All pools, for when there is no room for another instance.
     pools: Mutex<Vec<Weak<Pool>>>,
 }
@@ -39,6 +43,23 @@ pub(crate) struct Load {
     pub(crate) waiting: u32,
 }
 
+/// Why a body is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TooManyBodies {
+    #[error("the bodies that are on their way to the app come to {} MiB, and more are not read at one time",
+        limits::TRAFFIC_BODIES_BYTES >> 20)]
+    OfApp,
+    #[error("the bodies that are on their way to this host come to {} MiB, and more are not read at one time",
+        limits::TRAFFIC_BODIES_BYTES_ALL >> 20)]
+    OfAll,
+}
+
+/// A body that is being read: it counts until this is dropped.
+pub(crate) struct Arriving<'a> {
+    _of_app: Held<'a>,
+    _of_all: Held<'a>,
+}
+
 /// One app's share.
 pub(crate) struct Share {
     account: Account,
@@ -47,6 +68,8 @@ pub(crate) struct Share {
     /// How many of them are taken, and how many jobs wait.
     busy: [AtomicU32; 2],
     waiting: [AtomicUsize; 2],
+    /// What the app's bodies hold that are being read.
+    arriving_bytes: Budget,
     /// The app's own pools, of whichever release.
     pools: Mutex<Vec<Weak<Pool>>>,
     meters: [Mutex<Meter>; 2],
@@ -57,7 +80,9 @@ pub(crate) struct Share {
 
 impl Machine {
     pub(crate) fn new(executor: Executor) -> Self {
-        Self(Arc::new(Parts { executor, waiting_bytes: AtomicU64::new(0), pools: Mutex::default() }))
+        let waiting_bytes = Budget::of(limits::QUEUED_BYTES_ALL);
+        let arriving_bytes = Budget::of(limits::TRAFFIC_BODIES_BYTES_ALL);
+        Self(Arc::new(Parts { executor, waiting_bytes, arriving_bytes, pools: Mutex::default() }))
     }
 
     /// The share of a new app.
@@ -68,6 +93,7 @@ impl Machine {
             cores: [AtomicU32::new(cores.pull), AtomicU32::new(cores.push)],
             busy: Default::default(),
             waiting: Default::default(),
+            arriving_bytes: Budget::of(limits::TRAFFIC_BODIES_BYTES),
             pools: Mutex::default(),
             meters: Default::default(),
             cpu_permille: AtomicU32::new(0),
@@ -88,16 +114,11 @@ impl Machine {
 
     /// Makes room for a job that waits; false if the queues of all apps hold too much already.
     pub(super) fn take_in(&self, bytes: u64) -> bool {
-        let before = self.0.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= limits::QUEUED_BYTES_ALL;
-        if !fits {
-            self.let_go(bytes);
-        }
-        fits
+        self.0.waiting_bytes.take(bytes)
     }
 
     pub(super) fn let_go(&self, bytes: u64) {
-        self.0.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.waiting_bytes.give_back(bytes);
     }
 }
 
@@ -237,6 +258,13 @@ impl Share {
                 pools.swap_remove(at);
             }
         }
+    }
+
+    /// Counts a body that is about to be read, whose client may take its time.
+    pub(crate) fn receive(&self, bytes: u64) -> Result<Arriving<'_>, TooManyBodies> {
+        let of_app = self.arriving_bytes.hold(bytes).ok_or(TooManyBodies::OfApp)?;
+        let of_all = self.machine.0.arriving_bytes.hold(bytes).ok_or(TooManyBodies::OfAll)?;
+        Ok(Arriving { _of_app: of_app, _of_all: of_all })
     }
 
     pub(super) fn machine(&self) -> &Machine {

@@ -3,7 +3,7 @@
 #![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 
 use super::{
-    AccessLine, AccessLog, Shared, build_page, page, problem_page,
+    AccessLine, AccessLog, Shared, body, build_page, page, problem_page,
     route::{Route, is_domain, route},
     turns,
 };
@@ -16,13 +16,12 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody, RequestBody};
+use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody};
 use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
     convert::Infallible,
@@ -32,11 +31,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{
-    net::TcpStream,
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, sync::watch, time::sleep};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -52,6 +47,8 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::TRAFFIC_STREAMS_MAX)
+        .initial_stream_window_size(limits::TRAFFIC_WINDOW_BYTES)
+        .initial_connection_window_size(limits::TRAFFIC_WINDOW_BYTES)
         .max_header_list_size(u32::try_from(limits::TRAFFIC_HEAD_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(limits::TRAFFIC_KEEP_ALIVE)
         .keep_alive_timeout(limits::TRAFFIC_HEADERS_TIMEOUT);
@@ -177,7 +174,7 @@ impl Shared {
         let for_a_person = page::is_for_a_person(&request);
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
-                Part::Serving => (running.release(), deliver(&running, None, request, id).await),
+                Part::Serving => (running.release(), deliver(app, &running, None, request, id).await),
                 Part::Release(_) | Part::Instance(_) => self.deliver_to_part(app, part, request, id).await,
             },
             Err(reason) => {
@@ -253,16 +250,17 @@ fn build_state(app: &App, request: &Request<Lingering>) -> Option<Response<Reply
 }
 
 /// What the client is told, and the name of the fault for log and metrics.
-type Failed = (Problem, Option<&'static str>);
+pub(super) type Failed = (Problem, Option<&'static str>);
 
 async fn deliver(
+    app: &App,
     running: &Running,
     instance: Option<&InstanceId>,
     request: Request<Lingering>,
     id: RequestId,
 ) -> Result<Response<ReplyBody>, Failed> {
     let limit = running.program().sandbox().limits.request_body_bytes;
-    let request = prepare(request, limit, running).await.map_err(|problem| (problem, None))?;
+    let request = body::take_in(request, limit, running, app.share()).await?;
     let trouble = request.body().trouble();
     let answered = match instance {
         None => running.http(request, id).await,
@@ -270,29 +268,11 @@ async fn deliver(
     };
     match trouble.as_ref().and_then(BodyTrouble::found) {
         // Whatever the app made of half a body: it was the client's.
-        Some(BadBody::TooLarge) => Err((too_large(limit), None)),
-        Some(BadBody::TooSlow) => Err((too_slow("the app waited for the rest of it".to_owned()), None)),
-        Some(BadBody::Broken { detail }) => Err((broken(detail.clone()), None)),
+        Some(BadBody::TooLarge) => Err(body::too_large(limit)),
+        Some(BadBody::TooSlow) => Err(body::too_slow("the app waited for the rest of it".to_owned())),
+        Some(BadBody::Broken { detail }) => Err(body::broken(detail.clone())),
         None => answered.map_err(|refused| explain(&refused)),
     }
-}
-
-fn too_large(limit: u64) -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body-too-large",
-        "The request's body is too large",
-        format!("the app takes bodies of at most {limit} bytes"),
-    )
-    .hint("raise request_body under [limits] in isopod.toml")
-}
-
-fn too_slow(detail: String) -> Problem {
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The request's body came too slowly", detail)
-}
-
-fn broken(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", detail)
 }
 
 impl Shared {
@@ -323,7 +303,7 @@ impl Shared {
             },
         };
         match running {
-            Some(running) => (running.release(), deliver(&running, instance.as_ref(), request, id).await),
+            Some(running) => (running.release(), deliver(app, &running, instance.as_ref(), request, id).await),
             None => (None, Err((no_such_part("the instance is gone".to_owned()), None))),
         }
     }
@@ -339,31 +319,6 @@ fn takes_no_http(running: &Running, instance: &InstanceId) -> Option<Problem> {
     };
     let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");
     Some(Problem::new(StatusCode::NOT_FOUND, "no-http", "The process takes no HTTP", detail).hint(hint))
-}
-
-/// Gives the request's body its limit. A small body of known length is read first, so that a slow client holds a
-/// buffer and not an instance.
-async fn prepare(request: Request<Lingering>, limit: u64, running: &Running) -> Result<Request<RequestBody>, Problem> {
-    let (parts, body) = request.into_parts();
-    if body.is_end_stream() {
-        return Ok(Request::from_parts(parts, RequestBody::empty()));
-    }
-    let length = body.size_hint().exact();
-    if length.is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
-    }
-    if length.is_none_or(|length| length > limits::TRAFFIC_BODY_READ_FIRST) {
-        return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit, running.patience())));
-    }
-    let most = usize::try_from(limits::TRAFFIC_BODY_READ_FIRST).unwrap_or(usize::MAX);
-    match timeout(limits::TRAFFIC_BODY_TIMEOUT, Limited::new(body, most).collect()).await {
-        Ok(Ok(whole)) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole.to_bytes())))),
-        Ok(Err(error)) => Err(broken(error.to_string())),
-        Err(_) => {
-            let seconds = limits::TRAFFIC_BODY_TIMEOUT.as_secs();
-            Err(too_slow(format!("a body of this size is waited for during {seconds} s")))
-        }
-    }
 }
 
 /// What a client is told. The guest's own words stay in the app's log.

@@ -9,6 +9,7 @@
 //! connection goes to the thread that has the fewest.
 
 mod access;
+mod body;
 mod build_page;
 mod connection;
 mod page;

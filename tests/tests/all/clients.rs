@@ -1,6 +1,6 @@
 //! Clients that are slow, send half, or talk nonsense: they are cut off, and hold nobody else up.
 
-use isopod_tests::{Ask, Bundle, Host, Neighbour, Wire, guest};
+use isopod_tests::{Ask, Bundle, Host, Neighbour, Queue, Wire, guest, wait_for};
 
 /// An app with a single place, which slow clients must not hold.
 fn host_with_one_place() -> Host {
@@ -171,6 +171,67 @@ fn a_stop_finishes_what_was_accepted() {
     assert_eq!(String::from_utf8_lossy(&body), "one two three four five");
     drop(wire);
     host.until_stopped();
+}
+
+/// What clients have begun to send is held in memory, so it counts from its first byte; and one app's slow clients have
+/// only as much of it as is that app's.
+#[test]
+fn bodies_that_come_slowly_are_bounded_by_their_bytes_and_only_for_their_app() {
+    const BODY_BYTES: usize = 1 << 20;
+    let host = Host::start();
+    ["slow", "other"].iter().for_each(|app| drop(host.deploy(app, Bundle::component(guest("hello")))));
+    let head = format!("POST /echo HTTP/1.1\r\nhost: slow.localhost\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
+    let half: Vec<Wire> = (0..64)
+        .map(|_| {
+            let mut wire = host.wire();
+            wire.send(head.as_bytes()).and_then(|()| wire.send(&[b'x'; BODY_BYTES / 2])).expect("it can be sent");
+            wire
+        })
+        .collect();
+    let small = |app| host.app(app, Ask::post("/echo").body("text/plain", "small"));
+    let refused = wait_for("a refusal", || Some(small("slow")).filter(|answer| answer.status != 200));
+    let problem = refused.problem_of("slow", 429, "too-many-bodies");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("64 MiB")), "{refused}");
+    assert!(problem["hint"].is_string() && refused.header("retry-after") == Some("2"), "{refused}");
+    // It is said before the body has come, and the connection goes on.
+    let mut refused = host.wire();
+    refused.send(head.as_bytes()).expect("it can be sent");
+    refused.answer().expect("an answer").problem_of("slow", 429, "too-many-bodies");
+    refused.send(&[b'x'; BODY_BYTES]).expect("all of it can be sent");
+    refused.ask(&host.to_app("slow", Ask::get("/"))).expect("the connection goes on");
+    assert_eq!(refused.answer().expect("an answer").expect(200).text(), "Hello, world!");
+    assert_eq!(small("other").expect(200).text(), "small");
+    drop(half);
+    wait_for("room for bodies", || (small("slow").status == 200).then_some(()));
+    let large = vec![b'x'; BODY_BYTES];
+    assert_eq!(host.app("slow", Ask::post("/echo").body("text/plain", large.clone())).expect(200).body, large);
+}
+
+/// The API's callers have a token each, and share what it may hold.
+#[test]
+fn the_api_reads_no_more_bodies_at_one_time_than_it_can_hold() {
+    let host = Host::start();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let head = format!(
+        "POST /v1/apps/greedy/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+        host.token
+    );
+    // None says how long it will be, so each counts as the longest there may be.
+    let endless: Vec<Wire> = (0..64)
+        .map(|_| {
+            let mut wire = Wire::open(host.admin).expect("the API accepts connections");
+            wire.send(head.as_bytes()).and_then(|()| wire.send_chunk(b"{")).expect("it can be sent");
+            wire
+        })
+        .collect();
+    let send = || host.send_event("greedy", "hello", Queue::Pull);
+    let refused = wait_for("a refusal", || Some(send()).filter(|answer| answer.status != 200));
+    let problem = refused.problem(503, "too-many-bodies");
+    assert!(problem["hint"].is_string() && refused.header("retry-after") == Some("2"), "{refused}");
+    host.get("greedy", "/ok").expect(200);
+    drop(endless);
+    wait_for("room for bodies", || (send().status == 200).then_some(()));
 }
 
 /// A guest's place is for work: clients that keep the rest of their bodies back give it up where others wait for it, are
