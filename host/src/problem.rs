@@ -7,6 +7,10 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
+/// What to do where an app has more work than it may do at one time.
+pub(crate) const BUSY_HINT: &str =
+    "send it again later; `isopod scale` gives the app more instances, and the host's operator more cores";
+
 /// What a client is told about a refused or failed request. The request id is added where the answer leaves.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {

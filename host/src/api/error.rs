@@ -10,7 +10,12 @@ use isopod_policy::{AppName, FormationError, NameError};
 use isopod_store::StoreError;
 
 use super::{auth, pushes::PushView, request::BadRequest};
-use crate::{deploy::DeployError, limits, observe::logs::LogsError, problem::Problem};
+use crate::{
+    deploy::DeployError,
+    limits,
+    observe::logs::LogsError,
+    problem::{BUSY_HINT, Problem},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -61,6 +66,8 @@ pub(crate) enum EventError {
     TryLater { app: String, message: String, retry_after_s: u64 },
     #[error("`{app}` failed while it handled the event: {detail}")]
     Failed { app: String, code: &'static str, detail: String },
+    #[error("`{app}` was too busy for the event: {detail}")]
+    Late { app: String, detail: String, retry_after_s: u64 },
     #[error("`{app}` gave no reply in time: {detail}")]
     Timeout { app: String, detail: String },
 }
@@ -413,6 +420,12 @@ fn event(error: &EventError, detail: String) -> Problem {
             Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail)
                 .app(app)
                 .member("fault", *code)
+        }
+        EventError::Late { app, retry_after_s, .. } => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "queue-timeout", "The app was too busy", detail)
+                .app(app)
+                .retry_after(*retry_after_s)
+                .hint(BUSY_HINT)
         }
         EventError::Timeout { app, .. } => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail).app(app)

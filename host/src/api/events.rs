@@ -103,6 +103,7 @@ fn explain(entry: &Entry, refused: &Refused) -> Error {
         Refused::QueueFull(full) => {
             EventError::QueueFull { app, detail, retry_after_s: full.retry_after.as_secs() }.into()
         }
+        Refused::Late(late) => EventError::Late { app, detail, retry_after_s: late.retry_after.as_secs() }.into(),
         Refused::Fault(fault) => match fault {
             Fault::Timeout { .. } => EventError::Timeout { app, detail }.into(),
             Fault::NoRoom { .. } => EventError::Unavailable { app, detail }.into(),

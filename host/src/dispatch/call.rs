@@ -2,10 +2,12 @@
 //! is given back, with the instance in it or without, wherever the work ends.
 
 use super::{
+    deadline::{Deadline, Late},
     lease::Lease,
     pool::{Pool, QueueFull},
     running::Running,
 };
+use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
@@ -14,7 +16,6 @@ use isopod_engine::{
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName};
 use std::sync::Arc;
-use tokio::time::timeout;
 
 use crate::limits;
 
@@ -27,6 +28,8 @@ pub(crate) enum Refused {
     NoInstance,
     #[error(transparent)]
     QueueFull(#[from] QueueFull),
+    #[error(transparent)]
+    Late(#[from] Late),
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -44,10 +47,10 @@ impl Running {
         request_id: impl Id,
     ) -> Result<Response<ReplyBody>, Refused> {
         let pool = self.http.as_ref().ok_or(Refused::NoProcess("HTTP requests"))?;
-        let trouble = request.body().trouble();
-        within(pool, request_id.clone(), trouble, async {
-            let lease = ready_lease(pool, Class::Pull, held(&request)).await?;
-            answer(pool, lease, request, request_id).await
+        let (trouble, deadline) = (request.body().trouble(), pool.deadline());
+        reported(pool, request_id.clone(), trouble, async {
+            let lease = ready_lease(pool, Class::Pull, held(&request), deadline).await?;
+            answer(pool, lease, deadline, request, request_id).await
         })
         .await
     }
@@ -63,10 +66,10 @@ impl Running {
         if pool.entry() != isopod_policy::Entry::Http {
             return Err(Refused::NoProcess("HTTP requests"));
         }
-        let trouble = request.body().trouble();
-        within(pool, request_id.clone(), trouble, async {
-            let lease = pool.lease_of(id, held(&request)).await.ok_or(Refused::NoInstance)??;
-            answer(pool, lease, request, request_id).await
+        let (trouble, deadline) = (request.body().trouble(), pool.deadline());
+        reported(pool, request_id.clone(), trouble, async {
+            let lease = pool.lease_of(id, held(&request), deadline).await.ok_or(Refused::NoInstance)??;
+            answer(pool, lease, deadline, request, request_id).await
         })
         .await
     }
@@ -90,18 +93,18 @@ impl Running {
 }
 
 /// The right to run one job, with an instance for it.
-async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64) -> Result<Lease, Refused> {
-    let lease = pool.lease(class, bytes).await?;
+async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadline) -> Result<Lease, Refused> {
+    let lease = pool.lease(class, bytes, deadline).await?;
     // In a box, so that the future of those who find an instance has no room for what they don't need.
-    if lease.has_instance() { Ok(lease) } else { Box::pin(start(pool, lease, bytes)).await }
+    if lease.has_instance() { Ok(lease) } else { Box::pin(start(pool, lease, bytes, deadline)).await }
 }
 
 /// Starts an instance for a job. Where the host has no room for one, the job waits for those that the pool has.
-async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64) -> Result<Lease, Refused> {
+async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64, deadline: Deadline) -> Result<Lease, Refused> {
     let class = lease.class;
     while !lease.has_instance() {
         let starting = async move { (lease.instance().await, lease) };
-        let ((started, mut back), spent) = pool.share().run(class, starting).await;
+        let ((started, mut back), spent) = deadline.hold(pool.share().run(class, starting)).await?;
         back.charge(spent);
         lease = match started {
             Ok(instance) => {
@@ -110,7 +113,7 @@ async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64) -> Result<Lease, 
             }
             Err(fault @ Fault::NoRoom { .. }) => {
                 let turn = pool.wait_instead(back, bytes).ok_or(fault)??;
-                pool.turn(turn, class).await?
+                pool.turn(turn, class, deadline).await?
             }
             Err(fault) => return Err(fault.into()),
         };
@@ -121,6 +124,7 @@ async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64) -> Result<Lease, 
 async fn answer(
     pool: &Arc<Pool>,
     mut lease: Lease,
+    deadline: Deadline,
     request: Request<RequestBody>,
     request_id: impl Id,
 ) -> Result<Response<ReplyBody>, Refused> {
@@ -132,7 +136,7 @@ async fn answer(
         };
         (answer, lease)
     };
-    let ((answer, mut lease), spent) = pool.share().run(Class::Pull, work).await;
+    let ((answer, mut lease), spent) = deadline.hold(pool.share().run(Class::Pull, work)).await?;
     lease.charge(spent);
     match answer.after {
         After::Free(instance) => lease.put(Some(instance)),
@@ -143,8 +147,9 @@ async fn answer(
 }
 
 async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, Refused> {
-    within(pool, request_id.clone(), None, async {
-        let mut lease = ready_lease(pool, class, event.bytes()).await?;
+    let deadline = pool.deadline();
+    reported(pool, request_id.clone(), None, async {
+        let mut lease = ready_lease(pool, class, event.bytes(), deadline).await?;
         let work = async move {
             let (handled, instance) = match lease.instance().await {
                 Ok(instance) => instance.event(event, request_id.as_ref()).await,
@@ -153,7 +158,7 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
             lease.put(instance);
             (handled, lease)
         };
-        let ((handled, mut lease), spent) = pool.share().run(class, work).await;
+        let ((handled, mut lease), spent) = deadline.hold(pool.share().run(class, work)).await?;
         lease.charge(spent);
         Ok(handled?)
     })
@@ -168,31 +173,26 @@ fn held(request: &Request<RequestBody>) -> u64 {
     }
 }
 
-/// Holds a job to its deadline. It is no `async fn`, whose future would have room for the job twice: before its deadline
-/// is known and after.
-fn within<T>(
+/// Counts and logs what a job failed of. It is no `async fn`, whose future would have room for the job twice: before it is
+/// begun and after.
+fn reported<T>(
     pool: &Pool,
     request_id: impl Id,
     trouble: Option<BodyTrouble>,
     job: impl Future<Output = Result<T, Refused>>,
 ) -> impl Future<Output = Result<T, Refused>> {
-    let limit = pool.program().sandbox().limits.request_timeout;
-    let job = timeout(limit, job);
-    async move {
-        let outcome = job.await.unwrap_or_else(|_| {
+    job.inspect(move |outcome| {
+        let Err(Refused::Fault(fault)) = outcome else { return };
+        if matches!(fault, Fault::Timeout { .. }) {
             trouble.iter().for_each(BodyTrouble::time_is_over);
-            Err(Refused::Fault(Fault::Timeout { limit }))
-        });
-        // Whatever the app made of half a body: it was the client's.
-        let was_the_client = trouble.is_some_and(|trouble| trouble.found().is_some());
-        if let Err(Refused::Fault(fault)) = &outcome
-            && !was_the_client
-        {
-            report(pool, fault, request_id.as_ref());
-            pool.share().make_room_after(fault, pool.program());
         }
-        outcome
-    }
+        // Whatever the app made of half a body: it was the client's.
+        if trouble.is_some_and(|trouble| trouble.found().is_some()) {
+            return;
+        }
+        report(pool, fault, request_id.as_ref());
+        pool.share().make_room_after(fault, pool.program());
+    })
 }
 
 /// Lets a guest finish an answer that is on its way already. Its place stays taken until then, but not for a client that

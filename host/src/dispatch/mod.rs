@@ -9,6 +9,7 @@
 
 mod call;
 mod command;
+mod deadline;
 mod frozen;
 pub(crate) mod health;
 mod keep;

@@ -13,6 +13,8 @@
 //! costs no wake-up of anybody else.
 
 use super::{
+    call::Refused,
+    deadline::{Deadline, Late},
     lease::{Lease, Returned},
     place::Seen,
     queue::{Queue, Turn},
@@ -129,6 +131,11 @@ impl Pool {
         Patience { usual, crowded: crowded.min(usual), is_crowded: Arc::clone(&self.is_crowded) }
     }
 
+    /// Until when a job that comes now has to be done.
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.program.sandbox().limits.request_timeout)
+    }
+
     pub(super) fn share(&self) -> &Arc<Share> {
         &self.common.share
     }
@@ -177,7 +184,12 @@ impl Pool {
 
     /// The right to run one job, at once or when its turn comes. `bytes` is what the job holds while it waits. Dropping
     /// the future gives the turn to the next.
-    pub(super) async fn lease(self: &Arc<Self>, class: Class, bytes: u64) -> Result<Lease, QueueFull> {
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        class: Class,
+        bytes: u64,
+        deadline: Deadline,
+    ) -> Result<Lease, Refused> {
         let begun = Instant::now();
         let turn = {
             let mut state = self.lock();
@@ -194,7 +206,7 @@ impl Pool {
         };
         // A core that another of the app's pools gave back meanwhile told nobody of it.
         self.let_in();
-        self.turn(turn, class).await
+        self.turn(turn, class, deadline).await
     }
 
     /// The right to use an instance that has nothing to do; none if there is none.
@@ -210,7 +222,12 @@ impl Pool {
 
     /// The right to run one job in the place of this instance, once the app has a core for it; none if there is no such
     /// place.
-    pub(super) async fn lease_of(self: &Arc<Self>, id: &InstanceId, bytes: u64) -> Option<Result<Lease, QueueFull>> {
+    pub(super) async fn lease_of(
+        self: &Arc<Self>,
+        id: &InstanceId,
+        bytes: u64,
+        deadline: Deadline,
+    ) -> Option<Result<Lease, Refused>> {
         let (class, begun) = (Class::Pull, Instant::now());
         let turn = {
             let mut state = self.lock();
@@ -223,12 +240,12 @@ impl Pool {
             }
             match self.wait(&mut state.places[index].waiting, class, bytes, begun) {
                 Ok(turn) => turn,
-                Err(full) => return Some(Err(full)),
+                Err(full) => return Some(Err(full.into())),
             }
         };
         // As above.
         self.let_in();
-        Some(self.turn(turn, class).await)
+        Some(self.turn(turn, class, deadline).await)
     }
 
     fn wait(&self, queue: &mut Queue, class: Class, bytes: u64, begun: Instant) -> Result<Turn, QueueFull> {
@@ -257,9 +274,16 @@ impl Pool {
         Some(turn)
     }
 
-    pub(super) async fn turn(&self, turn: Turn, class: Class) -> Result<Lease, QueueFull> {
-        // The sender is dropped unused only with the pool, which whoever waits keeps.
-        turn.await.map_err(|_| self.full(class, 0, "the app is gone".to_owned()))
+    pub(super) async fn turn(&self, turn: Turn, class: Class, deadline: Deadline) -> Result<Lease, Refused> {
+        match deadline.before(turn).await {
+            Some(Ok(lease)) => Ok(lease),
+            // The sender is dropped unused only with the pool, which whoever waits keeps.
+            Some(Err(_)) => Err(self.full(class, 0, "the app is gone".to_owned()).into()),
+            None => {
+                let retry_after = self.retry_after(class, self.waiting(class));
+                Err(Late { waited: deadline.limit(), retry_after }.into())
+            }
+        }
     }
 
     /// Lets in those who wait, as far as there are cores for them: after there have become more of these.
@@ -546,9 +570,12 @@ impl Pool {
             (_, 1) => format!("the only core of the {queue} queue is busy"),
             (_, cores) => format!("all {cores} cores of the {queue} queue are busy"),
         };
-        let retry_after =
-            retry_after(waiting, self.share().throughput_per_s(class), self.program.sandbox().limits.request_timeout);
-        QueueFull { busy, waiting, limit, retry_after }
+        QueueFull { busy, waiting, limit, retry_after: self.retry_after(class, waiting) }
+    }
+
+    /// When there should be room behind so many who wait.
+    fn retry_after(&self, class: Class, waiting: u32) -> Duration {
+        retry_after(waiting, self.share().throughput_per_s(class), self.program.sandbox().limits.request_timeout)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -11,7 +11,7 @@ use crate::{
     dispatch::{App, NoVisit, Refused, Running},
     limits,
     linger::Lingering,
-    problem::Problem,
+    problem::{self, Problem},
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -338,6 +338,12 @@ fn explain(refused: &Refused) -> Failed {
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
             (problem.retry_after(full.retry_after.as_secs()), Some("queue-full"))
+        }
+        Refused::Late(late) => {
+            let title = "The app was too busy";
+            let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "queue-timeout", title, late.to_string());
+            let problem = problem.retry_after(late.retry_after.as_secs()).hint(problem::BUSY_HINT);
+            (problem, Some("queue-timeout"))
         }
         Refused::Fault(fault) => {
             let (status, code, title, detail) = match fault {

@@ -204,26 +204,43 @@ fn a_request_whose_client_has_gone_never_reaches_the_guest() {
     assert_eq!(until_written(&host, "last"), ["first", "last"]);
 }
 
-/// The one before it holds the core for longer than the deadline lets the second one wait.
+/// The one before them holds the core for longer than their deadline lets them wait. That an app has too much to do says
+/// nothing of its guest, and nothing against a release that is still watched.
 #[test]
-fn a_deadline_that_passes_in_the_queue_is_told_and_the_guest_never_sees_the_request() {
+fn a_deadline_that_passes_in_the_queue_is_told_and_is_no_failure_of_the_guest_that_never_saw_the_request() {
+    const LATE: u64 = 8;
     let host = Host::start();
-    deploy_greedy(&host, "dev", "request_timeout = \"6s\"");
     let neighbour = Neighbour::beside(&host);
+    host.create("greedy", "staging");
+    for release in 1..=2 {
+        let manifest =
+            format!("name = \"greedy\"\n[limits]\nrequest_timeout = \"6s\"\n[config]\nRELEASE = \"{release}\"\n");
+        host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+    }
     let held = host.hold("greedy");
     let mut next = host.ask_to_hold("greedy");
     host.until_queue("greedy", Queue::Pull, 1, 1);
-    let late = host.begin("greedy", Ask::get("/log-line?text=late"));
-    host.until_queue("greedy", Queue::Pull, 1, 2);
-    // The core changes hands well after the late one came, so that its next holder outlasts the late one's deadline.
+    let late: Vec<Wire> = (0..LATE).map(|_| host.begin("greedy", Ask::get("/log-line?text=late"))).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 1 + LATE);
+    // The core changes hands well after the late ones came, so that its next holder outlasts their deadline.
     let told = host.follow("/v1/apps/greedy/metrics").take(3);
-    assert!(told.into_iter().all(|sample: Value| sample["pull"]["buffered"] == 2));
+    assert!(told.into_iter().all(|sample: Value| sample["pull"]["buffered"] == 1 + LATE));
     held.let_go();
     next.until_held();
-    answer(late).problem_of("greedy", 504, "app-timeout");
+    for wire in late {
+        let late = answer(wire);
+        let problem = late.problem_of("greedy", 504, "queue-timeout");
+        assert_eq!(problem["detail"], "it waited 6 s for its turn and was not begun");
+        assert!(problem["hint"].is_string() && late.header("retry-after").is_some(), "{late}");
+    }
     host.until_queue("greedy", Queue::Pull, 1, 0);
     drop(next);
     host.get("greedy", "/log-line?text=after").expect(200);
     assert_eq!(until_written(&host, "after"), ["after"]);
+    let blamed: Vec<Value> = host.log("greedy").into_iter().filter(|line| line["context"] == "isopod").collect();
+    assert!(blamed.is_empty(), "no guest failed: {blamed:?}");
+    let faults = |kind| host.metric(&format!("isopod_faults_total{{app=\"greedy\",fault=\"{kind}\"}}"));
+    assert_eq!((faults("queue-timeout"), faults("timeout")), (LATE as f64, 0.0));
+    assert_eq!(host.current("greedy"), [2]);
     neighbour.finish();
 }
