@@ -123,7 +123,7 @@ fn first_steps(data: &Path, admin: SocketAddr, urls: &Urls) -> String {
     };
     format!(
         "\nData: {}\nToken: {}\nNext, in another terminal and in a project's folder (`isopod new NAME` makes one):\n\
-         {export}  isopod deploy\nIt is then at {}; Ctrl-C here stops the host.\n",
+         {export}  isopod deploy\nIt then answers at {}; Ctrl-C here stops the host.\n",
         data.display(),
         token.display(),
         urls.of("NAME").unwrap_or_default(),
