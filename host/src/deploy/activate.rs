@@ -159,7 +159,7 @@ pub(super) struct Started {
 
 impl Started {
     fn add(&mut self, instances: usize, planned: &Planned) {
-        let asked = planned.process.health.is_some() || planned.program.info().entries.health;
+        let asked = is_asked(planned);
         self.instances += instances;
         self.asked += if asked { instances } else { 0 };
         self.could_name_a_path |= !asked && planned.process.entry == ProcessEntry::Http;
@@ -233,25 +233,37 @@ pub(super) async fn start_all(
 }
 
 /// Asks each instance that was started whether it is well, and keeps those that are fit to serve.
-pub(super) async fn check_all(share: &Arc<Share>, planned: &mut [Planned]) -> Result<(), Failure> {
+pub(super) async fn check_all(
+    share: &Arc<Share>,
+    planned: &mut [Planned],
+    isolation: Isolation,
+) -> Result<(), Failure> {
     for planned in planned.iter_mut() {
         let warm = std::mem::take(&mut planned.warm);
+        // What is there for one request only has had it where it was asked.
+        let is_for_one = isolation == Isolation::Request || planned.program.info().single_use;
+        let is_used_up = is_for_one && is_asked(planned);
         let (name, process, program) = (&planned.name, &planned.process, &planned.program);
-        let asked = futures::stream::iter(warm).map(|instance| well(share, name, process, program, instance));
+        let asked = futures::stream::iter(warm).map(|warm| well(share, (name, process), program, warm, is_used_up));
         let well: Vec<Option<Box<Instance>>> = asked.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
         planned.warm = well.into_iter().flatten().collect();
     }
     Ok(())
 }
 
+/// Whether there is something to ask its instances for their health.
+fn is_asked(planned: &Planned) -> bool {
+    planned.process.health.is_some() || planned.program.info().entries.health
+}
+
 /// Waits until an instance, or the one that follows it, is well. It is asked while its grace lasts, and a few times in
-/// any case.
+/// any case. Where an instance is used up by that, the next question goes to a new one.
 async fn well(
     share: &Arc<Share>,
-    name: &ProcessName,
-    process: &Process,
+    (name, process): (&ProcessName, &Process),
     program: &Program,
     instance: Box<Instance>,
+    is_used_up: bool,
 ) -> Result<Option<Box<Instance>>, Failure> {
     let begun = Instant::now();
     let grace = process.health.as_ref().map_or(std::time::Duration::ZERO, |health| health.grace);
@@ -263,7 +275,7 @@ async fn well(
             None => start(share, program).await?,
         };
         let (outcome, left) = health::check(share, instance, process).await;
-        spare = left;
+        spare = left.filter(|_| !is_used_up);
         attempts += 1;
         match outcome {
             Ok(()) => return Ok(spare),

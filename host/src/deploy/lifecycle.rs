@@ -375,7 +375,7 @@ impl Deployer {
 /// release was well when it was made, and room comes and goes.
 async fn start_well(share: &Arc<Share>, planned: &mut [Planned], isolation: Isolation) -> Result<(), Failure> {
     let started = match activate::start_all(share, None, planned, isolation).await {
-        Ok(_) => activate::check_all(share, planned).await,
+        Ok(_) => activate::check_all(share, planned, isolation).await,
         Err(failure) => Err(failure),
     };
     match started {

@@ -173,7 +173,7 @@ impl Deployer {
         let started =
             activate::start_all(entry.traffic.share(), before.as_deref(), &mut planned, manifest.isolation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
-        activate::check_all(entry.traffic.share(), &mut planned).await?;
+        activate::check_all(entry.traffic.share(), &mut planned, manifest.isolation).await?;
         making.say(started.to_string());
         reached("release-booted").await;
         let running =

@@ -65,3 +65,12 @@ fn an_instance_that_fails_its_check_is_started_anew_under_its_id() {
     let seen = host.instance("shop", &ids[0]).expect("it runs");
     assert!(seen["restarts"].as_u64() >= Some(1), "{seen}");
 }
+
+/// An instance that is there for one request only is not there for a check and a request.
+#[test]
+fn an_instance_for_one_request_is_not_kept_after_its_check() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::shapes(&format!("isolation = \"request\"\n{QUICK_WEB}")));
+    assert!(host.instances("shop").is_empty());
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 ");
+}
