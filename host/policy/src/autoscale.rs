@@ -52,13 +52,25 @@ impl Scale {
     }
 }
 
-/// When a job that finds its queue full should come again: once half of those before it are done, as fast as jobs ended
-/// lately. Where none ended, after the longest that a job may take: by then one has.
-pub fn retry_after(waiting: u32, ended_per_s: f64, longest: Duration) -> Duration {
+/// How fast jobs end while others wait, which says more than how many ended while there were few.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// How many ended.
+    pub jobs: u64,
+    /// In how much time, of that in which others have waited.
+    pub within: Duration,
+}
+
+/// When a job that finds its queue full should come again: once half of those before it are done, as fast as jobs end
+/// now. Where none has ended yet, after as much time again: a queue that has just filled may be empty in a moment, and one
+/// that has stood for long will stand for longer. Never later than a job may take: by then one has ended.
+pub fn retry_after(waiting: u32, drain: Drain, longest: Duration) -> Duration {
     let (least, most) = (*RETRY_AFTER.start(), *RETRY_AFTER.end().min(&longest.max(*RETRY_AFTER.start())));
-    let seconds = f64::from(waiting) / 2.0 / ended_per_s;
-    Duration::try_from_secs_f64(seconds)
-        .map_or(most, |wait| Duration::from_secs(wait.as_secs_f64().ceil() as u64).clamp(least, most))
+    let seconds = match drain.jobs {
+        0 => drain.within.as_secs_f64(),
+        jobs => f64::from(waiting) / 2.0 * drain.within.as_secs_f64() / jobs as f64,
+    };
+    Duration::try_from_secs_f64(seconds.ceil()).map_or(most, |wait| wait.clamp(least, most))
 }
 
 #[cfg(test)]
@@ -69,6 +81,10 @@ mod tests {
 
     const SCALE: Scale = Scale { min: 1, max: 10 };
     const LONG: Duration = Duration::from_secs(3600);
+
+    fn drain(jobs: u64, ms: u64) -> Drain {
+        Drain { jobs, within: Duration::from_millis(ms) }
+    }
 
     #[test]
     fn a_peak_counts_for_one_whole_window() {
@@ -93,12 +109,21 @@ mod tests {
 
     #[test]
     fn a_client_is_told_how_long_half_of_the_queue_takes() {
-        assert_eq!(retry_after(1_000, 100.0, LONG), Duration::from_secs(5));
-        assert_eq!(retry_after(10, 1_000.0, LONG), Duration::from_secs(1));
-        assert_eq!(retry_after(10, 0.0, LONG), Duration::from_secs(60));
-        assert_eq!(retry_after(0, 0.0, LONG), Duration::from_secs(60));
-        assert_eq!(retry_after(10, 0.0, Duration::from_secs(5)), Duration::from_secs(5));
-        assert_eq!(retry_after(10, 0.0, Duration::from_millis(50)), Duration::from_secs(1));
+        assert_eq!(retry_after(1_000, drain(1_000, 10_000), LONG), Duration::from_secs(5));
+        assert_eq!(retry_after(1_000, drain(10, 100), LONG), Duration::from_secs(5), "however short it was seen");
+        assert_eq!(retry_after(10, drain(1_000, 1_000), LONG), Duration::from_secs(1));
+        assert_eq!(retry_after(0, drain(1, 1_000), LONG), Duration::from_secs(1));
+        assert_eq!(retry_after(1_000, drain(1, 1_000), LONG), Duration::from_secs(60));
+        assert_eq!(retry_after(1_000, drain(1, 1_000), Duration::from_secs(5)), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_client_of_a_queue_that_has_not_moved_yet_is_told_to_wait_as_long_again() {
+        assert_eq!(retry_after(1_000, drain(0, 0), LONG), Duration::from_secs(1));
+        assert_eq!(retry_after(1_000, drain(0, 6_500), LONG), Duration::from_secs(7));
+        assert_eq!(retry_after(1_000, drain(0, 600_000), LONG), Duration::from_secs(60));
+        assert_eq!(retry_after(1_000, drain(0, 600_000), Duration::from_secs(5)), Duration::from_secs(5));
+        assert_eq!(retry_after(10, drain(0, 600_000), Duration::from_millis(50)), Duration::from_secs(1));
     }
 
     proptest! {
@@ -117,8 +142,18 @@ mod tests {
         }
 
         #[test]
-        fn any_rate_gives_a_time_that_can_be_said(waiting: u32, rate: f64) {
-            prop_assert!(RETRY_AFTER.contains(&retry_after(waiting, rate, LONG)));
+        fn any_rate_gives_a_time_that_can_be_said(waiting: u32, jobs: u64, within: Duration) {
+            let told = retry_after(waiting, Drain { jobs, within }, LONG);
+            prop_assert!(RETRY_AFTER.contains(&told));
+        }
+
+        #[test]
+        fn who_comes_again_as_told_finds_half_of_the_queue_gone_and_not_much_more(
+            waiting in 2..5_000u32, jobs in 1..100_000u64, ms in 1..10_000u64,
+        ) {
+            let told = retry_after(waiting, drain(jobs, ms), LONG).as_secs_f64();
+            let half = f64::from(waiting) / 2.0 * (ms as f64 / 1e3) / jobs as f64;
+            prop_assert!((half..half + 1.0).contains(&told) || told == 1.0 && half < 1.0 || told == 60.0 && half > 60.0);
         }
     }
 }

@@ -33,7 +33,7 @@ pub mod units;
 pub use access::{Role, Scope};
 pub use app_limits::{LimitError, Limits};
 pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
-pub use autoscale::{Peaks, retry_after};
+pub use autoscale::{Drain, Peaks, retry_after};
 pub use bundle::{Bundle, BundleError, BundleKind};
 pub use config_vars::{Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};
 pub use cores::{Cores, CoresError, CoresOverride};

@@ -18,7 +18,7 @@ pub(super) struct Deadline {
 #[error("it waited {} s for its turn and was not begun", .waited.as_secs_f64())]
 pub(crate) struct Late {
     pub(crate) waited: Duration,
-    /// When there should be room, as fast as jobs ended lately.
+    /// When there should be room, as fast as jobs end now.
     pub(crate) retry_after: Duration,
 }
 

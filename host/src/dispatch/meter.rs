@@ -3,9 +3,10 @@
 
 use crate::limits;
 use hdrhistogram::Histogram;
+use isopod_policy::Drain;
 use std::time::{Duration, Instant};
 
-/// The measurements of one queue. It holds nothing until its first job has ended.
+/// The measurements of one queue. It holds nothing until a job has ended or has to wait.
 #[derive(Default)]
 pub(super) struct Meter(Option<Box<Window>>);
 
@@ -18,6 +19,9 @@ struct Window {
     ended: [u32; SECONDS],
     second: u64,
     epoch: Instant,
+    /// How many ended in all, and since when some wait, with how many had ended then.
+    total: u64,
+    waiting: Option<(Instant, u64)>,
 }
 
 /// The seconds over which the throughput is taken; the present one is not over, so there is one more.
@@ -46,6 +50,13 @@ impl Meter {
         window.move_on(now);
         window.now.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         window.ended[window.place()] += 1;
+        window.total += 1;
+    }
+
+    /// Takes in that a job has to wait, now that none did before.
+    pub(super) fn jobs_wait(&mut self, now: Instant) {
+        let window = self.0.get_or_insert_with(|| Box::new(Window::new(now)));
+        window.waiting = Some((now, window.total));
     }
 
     pub(super) fn read(&mut self, now: Instant) -> Measured {
@@ -54,10 +65,19 @@ impl Meter {
         Measured { latency: window.latency(), throughput_per_s: window.throughput_per_s(now) }
     }
 
-    pub(super) fn throughput_per_s(&mut self, now: Instant) -> f64 {
-        let Some(window) = &mut self.0 else { return 0.0 };
+    /// How fast jobs have ended since some wait; where that is long ago, in the seconds of the throughput.
+    pub(super) fn drain(&mut self, now: Instant) -> Drain {
+        let Some(window) = &mut self.0 else { return Drain::default() };
         window.move_on(now);
-        window.throughput_per_s(now)
+        let Some((since, total_then)) = window.waiting else { return Drain::default() };
+        let within = now.saturating_duration_since(since);
+        let lately = Duration::from_secs(limits::THROUGHPUT_SECONDS as u64);
+        match window.ended_lately() {
+            // None has ended for so long.
+            0 if within > lately => Drain { jobs: 0, within },
+            jobs if within > lately => Drain { jobs: jobs.into(), within: lately },
+            _ => Drain { jobs: window.total - total_then, within },
+        }
     }
 
     /// Forgets all, and gives its memory back.
@@ -69,7 +89,7 @@ impl Meter {
 impl Window {
     fn new(now: Instant) -> Self {
         let (now_part, before) = (histogram(), histogram());
-        Self { begun: now, now: now_part, before, ended: [0; SECONDS], second: 0, epoch: now }
+        Self { begun: now, now: now_part, before, ended: [0; SECONDS], second: 0, epoch: now, total: 0, waiting: None }
     }
 
     fn place(&self) -> usize {
@@ -106,11 +126,14 @@ impl Window {
         let over = measured_for.clamp(1, limits::THROUGHPUT_SECONDS as u64);
         let ended: u32 = match measured_for {
             0 => self.ended.iter().sum(),
-            _ => {
-                self.ended.iter().enumerate().filter(|(place, _)| *place != self.place()).map(|(_, ended)| ended).sum()
-            }
+            _ => self.ended_lately(),
         };
         f64::from(ended) / over as f64
+    }
+
+    /// How many ended in the seconds that are over.
+    fn ended_lately(&self) -> u32 {
+        self.ended.iter().enumerate().filter(|(place, _)| *place != self.place()).map(|(_, ended)| ended).sum()
     }
 
     fn latency(&self) -> Option<Latency> {
@@ -159,6 +182,36 @@ mod tests {
         assert_eq!(meter.read(second(20)).throughput_per_s, 30.0);
         assert_eq!(meter.read(second(25)).throughput_per_s, 15.0);
         assert_eq!(meter.read(second(60)).throughput_per_s, 0.0);
+    }
+
+    /// However quiet it was before.
+    #[test]
+    fn a_queue_drains_as_fast_as_jobs_end_while_others_wait() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        assert_eq!(meter.drain(start), Drain::default());
+        meter.note(start, ms(1));
+        let burst = start + Duration::from_secs(100);
+        meter.jobs_wait(burst);
+        assert_eq!(meter.drain(burst + ms(5)), Drain { jobs: 0, within: ms(5) });
+        (0..600).for_each(|job| meter.note(burst + ms(job), ms(10)));
+        assert_eq!(meter.drain(burst + ms(600)), Drain { jobs: 600, within: ms(600) });
+        // The next one knows of its own only.
+        let next = start + Duration::from_secs(103);
+        meter.jobs_wait(next);
+        assert_eq!(meter.drain(next + ms(700)), Drain { jobs: 0, within: ms(700) });
+    }
+
+    #[test]
+    fn of_a_queue_that_has_stood_for_long_only_the_last_seconds_count() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        meter.jobs_wait(start);
+        let second = |n: u64| start + Duration::from_secs(n);
+        (0..100).for_each(|_| meter.note(second(1), ms(1)));
+        for n in 20..30 {
+            (0..3).for_each(|_| meter.note(second(n), ms(1)));
+        }
+        assert_eq!(meter.drain(second(30)), Drain { jobs: 30, within: Duration::from_secs(10) });
+        assert_eq!(meter.drain(second(90)), Drain { jobs: 0, within: Duration::from_secs(90) });
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) struct QueueFull {
     busy: String,
     waiting: u32,
     limit: String,
-    /// When there should be room again, as fast as jobs ended lately.
+    /// When there should be room again, as fast as jobs end now.
     pub(crate) retry_after: Duration,
 }
 
@@ -575,7 +575,7 @@ impl Pool {
 
     /// When there should be room behind so many who wait.
     fn retry_after(&self, class: Class, waiting: u32) -> Duration {
-        retry_after(waiting, self.share().throughput_per_s(class), self.program.sandbox().limits.request_timeout)
+        retry_after(waiting, self.share().drain(class), self.program.sandbox().limits.request_timeout)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -11,7 +11,7 @@ use crate::{
 };
 use isopod_engine::{Fault, Instance, Program, Room};
 use isopod_executor::{Account, Class, Executor, Run, Weight};
-use isopod_policy::{AppType, Cores, Entry};
+use isopod_policy::{AppType, Cores, Drain, Entry};
 use std::{
     num::NonZeroU32,
     sync::{
@@ -227,7 +227,9 @@ impl Share {
     }
 
     pub(super) fn begin_waiting(&self, class: Class) {
-        self.waiting[at(class)].fetch_add(1, Ordering::SeqCst);
+        if self.waiting[at(class)].fetch_add(1, Ordering::SeqCst) == 0 {
+            self.meter(class).jobs_wait(Instant::now());
+        }
     }
 
     pub(super) fn end_waiting(&self, class: Class, jobs: usize) {
@@ -328,9 +330,9 @@ impl Share {
         self.meter(class).read(Instant::now())
     }
 
-    /// How many jobs of a class ended in a second lately.
-    pub(super) fn throughput_per_s(&self, class: Class) -> f64 {
-        self.meter(class).throughput_per_s(Instant::now())
+    /// How fast jobs of a class end while others wait.
+    pub(super) fn drain(&self, class: Class) -> Drain {
+        self.meter(class).drain(Instant::now())
     }
 
     /// Gives back what an app without work needs no memory for.
