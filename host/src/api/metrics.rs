@@ -165,7 +165,7 @@ pub(super) async fn list(
     let seen: Vec<_> = all.iter().filter(seen).collect();
     let mut awake: Vec<_> = seen
         .iter()
-        .filter(|entry| entry.traffic.awake().is_some() || entry.traffic.share().is_at_work())
+        .filter(|entry| entry.traffic.is_at_work())
         .map(|entry| (entry.traffic.share().cpu_percent(), *entry))
         .collect();
     awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));

@@ -150,6 +150,7 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
     let deadline = pool.deadline();
     reported(pool, request_id.clone(), None, async {
         let mut lease = ready_lease(pool, class, event.bytes(), deadline).await?;
+        pool.share().note_event(class);
         let work = async move {
             let (handled, instance) = match lease.instance().await {
                 Ok(instance) => instance.event(event, request_id.as_ref()).await,

@@ -30,7 +30,7 @@ pub(crate) use meter::Latency;
 pub(crate) use place::STOPPED;
 pub(crate) use pool::Tally;
 pub(crate) use running::{Planned, Running, SeenInstance};
-pub(crate) use share::{CLASSES, Machine, Share, TooManyBodies};
+pub(crate) use share::{CLASSES, Machine, Share, TooManyBodies, class_name};
 pub(crate) use size::Rescaled;
 pub(crate) use visit::{NoVisit, Visit, Visits};
 
@@ -212,6 +212,11 @@ impl App {
             Availability::Ready(running) => Some(running),
             Availability::Cold(_) | Availability::Unavailable { .. } => None,
         }
+    }
+
+    /// Whether anything of it is in memory to do its work, or is just finishing some.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.awake().is_some() || self.share.is_at_work()
     }
 
     /// Whether a release serves, frozen or not.

@@ -18,7 +18,7 @@ use super::{
     lease::{Lease, Returned},
     place::Seen,
     queue::{Queue, Turn},
-    share::{CLASSES, Share, at},
+    share::{CLASSES, Share, at, class_name},
     size::Rescaled,
     state::State,
 };
@@ -560,10 +560,7 @@ impl Pool {
     }
 
     fn full(&self, class: Class, waiting: u32, limit: String) -> QueueFull {
-        let queue = match class {
-            Class::Pull => "pull",
-            Class::Push => "push",
-        };
+        let queue = class_name(class);
         let busy = match (self.scale.max, self.share().cores(class)) {
             (1, _) => format!("the only instance of {} is busy", self.process),
             (max, cores) if max < cores => format!("all {max} instances of {} are busy", self.process),

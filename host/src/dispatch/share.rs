@@ -16,7 +16,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -73,6 +73,8 @@ pub(crate) struct Share {
     /// The app's own pools, of whichever release.
     pools: Mutex<Vec<Weak<Pool>>>,
     meters: [Mutex<Meter>; 2],
+    /// How many events were given to a handler.
+    events: [AtomicU64; 2],
     /// Tenths of a percent of one processor that the app's guests used when it was last looked at.
     cpu_permille: AtomicU32,
     looked: Mutex<Option<(Instant, Duration)>>,
@@ -96,6 +98,7 @@ impl Machine {
             arriving_bytes: Budget::of(limits::TRAFFIC_BODIES_BYTES),
             pools: Mutex::default(),
             meters: Default::default(),
+            events: Default::default(),
             cpu_permille: AtomicU32::new(0),
             looked: Mutex::default(),
         };
@@ -326,6 +329,16 @@ impl Share {
         self.meter(class).note(now, now.saturating_duration_since(begun));
     }
 
+    /// Counts an event that is given to a handler.
+    pub(super) fn note_event(&self, class: Class) {
+        self.events[at(class)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events were given to a handler since the host started.
+    pub(crate) fn events(&self, class: Class) -> u64 {
+        self.events[at(class)].load(Ordering::Relaxed)
+    }
+
     pub(crate) fn measured(&self, class: Class) -> Measured {
         self.meter(class).read(Instant::now())
     }
@@ -351,6 +364,14 @@ pub(super) fn at(class: Class) -> usize {
     match class {
         Class::Pull => 0,
         Class::Push => 1,
+    }
+}
+
+/// What people call the queue of a class.
+pub(crate) fn class_name(class: Class) -> &'static str {
+    match class {
+        Class::Pull => "pull",
+        Class::Push => "push",
     }
 }
 

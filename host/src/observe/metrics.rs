@@ -1,7 +1,10 @@
 //! Owns the host's metrics: every name once, and the text that Prometheus reads. Never waits, and never counts by a
 //! label that a client chooses.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::http::StatusCode;
 use isopod_policy::{AppName, PushState};
@@ -11,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::logs::Logs;
+use super::{load::Load, logs::Logs};
 use crate::deploy::Deployer;
 
 /// Upper bounds of the buckets of a request's duration, in seconds.
@@ -37,11 +40,14 @@ struct Names {
     instances: Family<StateLabels, Gauge>,
     pushes_under_way: Gauge,
     log_lines_dropped: Gauge,
+    load: Load,
+    /// Held by whoever writes the text, since some of it is taken anew each time.
+    writing: Mutex<()>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AppLabels {
-    app: String,
+pub(super) struct AppLabels {
+    pub(super) app: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,8 +99,10 @@ impl AppMetrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("isopod");
+        let load = Load::registered(&mut registry);
         let mut names = Names {
-            registry: Registry::with_prefix("isopod"),
+            registry,
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
             faults: Family::default(),
@@ -105,6 +113,8 @@ impl Metrics {
             instances: Family::default(),
             pushes_under_way: Gauge::default(),
             log_lines_dropped: Gauge::default(),
+            load,
+            writing: Mutex::default(),
         };
         let registry = &mut names.registry;
         registry.register("requests", "Requests answered for an app, by class of status", names.requests.clone());
@@ -149,12 +159,18 @@ impl Metrics {
     /// All metrics as Prometheus reads them.
     pub(crate) fn text(&self, deployer: &Deployer, logs: &Logs) -> String {
         let names = &self.0;
+        let _one_at_a_time = names.writing.lock().unwrap_or_else(PoisonError::into_inner);
         names.apps.clear();
         names.instances.clear();
+        names.load.clear();
         for entry in deployer.apps(None, usize::MAX) {
             let state = entry.facts().state.as_str();
             names.apps.get_or_create(&StateLabels { state }).inc();
-            for instance in entry.traffic.instances() {
+            let instances = entry.traffic.instances();
+            if entry.traffic.is_at_work() {
+                names.load.see(&entry, &instances);
+            }
+            for instance in instances {
                 names.instances.get_or_create(&StateLabels { state: instance.seen.state }).inc();
             }
         }

@@ -2,6 +2,7 @@
 //! lost, and nothing waits for it.
 
 pub(crate) mod access;
+mod load;
 pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod metrics;

@@ -134,3 +134,40 @@ fn all_apps_that_are_awake_are_listed_for_those_who_may_see_them() {
     assert_eq!((names, &page["host"]["apps"]), (vec!["shop".to_owned()], &json!(1)), "others' apps are not counted");
     host.api_as_it_is(&Ask::get("/v1/metrics")).problem(401, "no-token");
 }
+
+/// What Prometheus reads is what the API shows, and apps that sleep have no part in it.
+#[test]
+fn monitors_see_each_queue_of_the_apps_that_are_awake() {
+    let host = Host::start_with("", "freeze_after = \"500ms\"\n");
+    deploy_greedy(&host);
+    host.deploy("asleep", Bundle::component(guest("hello")));
+    host.get("asleep", "/").expect(200);
+    for queue in [Queue::Pull, Queue::Push, Queue::Push] {
+        host.send_event("greedy", "hello", queue).expect(200);
+    }
+    let held = host.hold("greedy");
+    let waiting: Vec<_> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 3);
+    let of =
+        |name: &str, queue: Queue| host.metric(&format!("isopod_{name}{{app=\"greedy\",queue=\"{}\"}}", queue.name()));
+    for (queue, events) in [(Queue::Pull, 1.0), (Queue::Push, 2.0)] {
+        let shown = host.queue("greedy", queue);
+        for (name, same) in
+            [("queue_cores", "cores"), ("queue_active_cores", "active_cores"), ("queue_buffered", "buffered")]
+        {
+            assert_eq!(of(name, queue), number(&shown, same), "{name} of {queue:?}: {shown}");
+        }
+        assert_eq!(of("events_total", queue), events, "{queue:?}");
+    }
+    let shown = host.metrics("greedy");
+    assert_eq!(host.metric("isopod_app_memory_bytes{app=\"greedy\"}"), number(&shown, "memory_bytes"));
+    let cpu_ms = host.metric("isopod_app_cpu_seconds_total{app=\"greedy\"}") * 1_000.0;
+    assert!(cpu_ms > 0.0 && cpu_ms >= number(&shown, "cpu_ms"), "{cpu_ms} and {shown}");
+    wait_for("only one app being awake", || {
+        let text = host.api(Ask::get("/metrics")).expect(200).text();
+        let queues: Vec<_> = text.lines().filter(|line| line.starts_with("isopod_queue_")).collect();
+        queues.iter().all(|line| line.contains("app=\"greedy\"")).then_some(())
+    });
+    drop(waiting);
+    held.let_go();
+}
