@@ -7,6 +7,10 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
+/// What to do where the host has no room for another instance.
+pub(crate) const FULL_HINT: &str =
+    "send it again in a moment; the host's operator can raise instances_max or memory_max, or stop apps";
+
 /// What to do where an app has more work than it may do at one time.
 pub(crate) const BUSY_HINT: &str =
     "send it again later; `isopod scale` gives the app more instances, and the host's operator more cores";

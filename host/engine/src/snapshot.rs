@@ -70,9 +70,9 @@ pub enum NoSnapshot {
     IsOne,
     #[error("its code can't be imaged: {detail}")]
     Unsupported { detail: String },
-    #[error("it could not be prepared: {0}")]
+    #[error("it could not be prepared: {0}. {WITHOUT}")]
     Init(Fault),
-    #[error("the warm-up request GET {path} failed: {detail}")]
+    #[error("the warm-up request GET {path} failed: {detail}. {WITHOUT}")]
     WarmUp { path: String, detail: String },
     #[error("{what} took longer than {seconds} s")]
     TooLong { what: &'static str, seconds: u64 },
@@ -107,6 +107,10 @@ pub enum NoSnapshot {
     #[error("it broke off: {0}; the host's own log may say more")]
     Internal(String),
 }
+
+/// The guest's own words may ask for a grant that the manifest has long since.
+const WITHOUT: &str = "A snapshot is prepared without the app's grants and config vars, since its image would keep what \
+                       came of them";
 
 impl Engine {
     /// Prepares an instance of the component and takes a snapshot of it. Nothing of it goes on when the caller leaves.

@@ -14,7 +14,7 @@ use crate::{
     deploy::DeployError,
     limits,
     observe::logs::LogsError,
-    problem::{BUSY_HINT, Problem},
+    problem::{BUSY_HINT, FULL_HINT, Problem},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +58,13 @@ pub(crate) enum Error {
 pub(crate) enum EventError {
     #[error("`{app}` takes no events now: {detail}")]
     Unavailable { app: String, detail: String },
+    #[error("`{app}` can't begin with the event: {detail}")]
+    NoRoom { app: String, detail: String },
     #[error("the queue of `{app}` is full: {detail}")]
     QueueFull { app: String, detail: String, retry_after_s: u64 },
     #[error("`{app}` refused the event: {message}")]
     Refused { app: String, message: String },
-    #[error("`{app}` could not handle the event now: {message}")]
+    #[error("`{app}` could not handle the event now, and asks for it again in {retry_after_s} s: {message}")]
     TryLater { app: String, message: String, retry_after_s: u64 },
     #[error("`{app}` failed while it handled the event: {detail}")]
     Failed { app: String, code: &'static str, detail: String },
@@ -396,30 +398,42 @@ fn disk_full(detail: String) -> Problem {
 }
 
 fn event(error: &EventError, detail: String) -> Problem {
+    let logged = "the app's log has the details: `isopod logs`";
     match error {
         EventError::Unavailable { app, .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app takes no events", detail)
                 .app(app)
                 .retry_after(5)
+                .hint("`isopod apps` shows its state, and `isopod activity` what led to it")
+        }
+        EventError::NoRoom { app, .. } => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-room", "The host is full", detail)
+                .app(app)
+                .retry_after(1)
+                .hint(FULL_HINT)
         }
         EventError::QueueFull { app, retry_after_s, .. } => {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail)
                 .app(app)
                 .retry_after(*retry_after_s)
+                .hint(BUSY_HINT)
         }
         EventError::Refused { app, .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail)
                 .app(app)
+                .hint("its handler wants no such event: sent again as it is, it is refused again")
         }
         EventError::TryLater { app, retry_after_s, .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to try later", detail)
                 .app(app)
                 .retry_after(*retry_after_s)
+                .hint(format!("send it again in {retry_after_s} s"))
         }
         EventError::Failed { app, code, .. } => {
             Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail)
                 .app(app)
                 .member("fault", *code)
+                .hint(logged)
         }
         EventError::Late { app, retry_after_s, .. } => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "queue-timeout", "The app was too busy", detail)
@@ -428,7 +442,7 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .hint(BUSY_HINT)
         }
         EventError::Timeout { app, .. } => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail).app(app)
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail).app(app).hint(logged)
         }
     }
 }

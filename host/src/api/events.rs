@@ -106,7 +106,7 @@ fn explain(entry: &Entry, refused: &Refused) -> Error {
         Refused::Late(late) => EventError::Late { app, detail, retry_after_s: late.retry_after.as_secs() }.into(),
         Refused::Fault(fault) => match fault {
             Fault::Timeout { .. } => EventError::Timeout { app, detail }.into(),
-            Fault::NoRoom { .. } => EventError::Unavailable { app, detail }.into(),
+            Fault::NoRoom { .. } => EventError::NoRoom { app, detail }.into(),
             Fault::NoSuchEntry { .. } => Error::NoEvents { app, detail },
             Fault::Trap { .. }
             | Fault::OutOf { .. }

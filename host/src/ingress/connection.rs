@@ -337,7 +337,7 @@ fn explain(refused: &Refused) -> Failed {
         Refused::QueueFull(full) => {
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
-            (problem.retry_after(full.retry_after.as_secs()), Some("queue-full"))
+            (problem.retry_after(full.retry_after.as_secs()).hint(problem::BUSY_HINT), Some("queue-full"))
         }
         Refused::Late(late) => {
             let title = "The app was too busy";
@@ -354,7 +354,7 @@ fn explain(refused: &Refused) -> Failed {
                     StatusCode::SERVICE_UNAVAILABLE,
                     "no-room",
                     "The host is full",
-                    "every instance slot of this host is taken".to_owned(),
+                    "this host has no room for another instance now".to_owned(),
                 ),
                 Fault::BadRequest { detail } => {
                     (StatusCode::BAD_REQUEST, "bad-request", "The request could not be read", detail.clone())
@@ -376,7 +376,7 @@ fn explain(refused: &Refused) -> Failed {
             let problem = Problem::new(status, code, title, detail);
             // That the host is full is not the app's doing.
             let is_full = status == StatusCode::SERVICE_UNAVAILABLE;
-            let problem = if is_full { problem.retry_after(1) } else { problem.hint(logged) };
+            let problem = if is_full { problem.retry_after(1).hint(problem::FULL_HINT) } else { problem.hint(logged) };
             (problem, Some(fault.code()))
         }
     }

@@ -67,12 +67,16 @@ fn a_handlers_failure_is_told_to_the_sender_and_the_app_goes_on() {
     assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("asked to fail")), "{refused}");
 
     let later = greedy("retry");
-    later.problem_of("greedy", 503, "event-try-later");
-    assert_eq!(later.header("retry-after"), Some("7"));
+    let put_off = later.problem_of("greedy", 503, "event-try-later");
+    assert_eq!((later.header("retry-after"), &put_off["hint"]), (Some("7"), &json!("send it again in 7 s")));
+    assert!(put_off["detail"].as_str().is_some_and(|detail| detail.contains("again in 7 s")), "{put_off}");
 
     let panicked = greedy("panic").problem_of("greedy", 502, "guest-failed");
     assert_eq!(panicked["fault"], "trap", "{panicked}");
-    greedy("never").problem_of("greedy", 504, "deadline");
+    let never = greedy("never").problem_of("greedy", 504, "deadline");
+    for problem in [refused, panicked, never] {
+        assert!(problem["hint"].is_string(), "who sent it is told what to do next: {problem}");
+    }
 
     greedy("again").expect(200);
     assert_eq!(host.state("greedy"), "running");

@@ -189,8 +189,8 @@ fn who_finds_all_places_busy_is_told_to_come_again() {
     host.deploy("three", Bundle::component(guest("hello")));
     let held = ["one", "two"].map(|app| host.hold(app));
     let refused = host.get("three", "/");
-    refused.problem_of("three", 503, "no-room");
-    assert!(refused.header("retry-after").is_some(), "{refused}");
+    let problem = refused.problem_of("three", 503, "no-room");
+    assert!(problem["hint"].is_string() && refused.header("retry-after").is_some(), "{refused}");
     assert_eq!(host.instances("three"), [] as [Value; 0], "what never started is no instance");
     let measured = host.api(Ask::get("/v1/apps/three/metrics")).expect(200).json();
     assert_eq!(measured["pull"]["latency_ms"]["p50"], Value::Null, "nor was it a request that was done");

@@ -21,7 +21,8 @@ fn answer(mut wire: Wire) -> Answer {
 /// A refusal says when there should be room again, and never soon enough to be a load or too late to be of use.
 #[track_caller]
 fn says_when_to_come_again(refused: &Answer) -> u64 {
-    refused.problem_of("greedy", 429, "queue-full");
+    let problem = refused.problem_of("greedy", 429, "queue-full");
+    assert!(problem["hint"].is_string(), "{refused}");
     let seconds = refused.header("retry-after").and_then(|seconds| seconds.parse().ok());
     seconds.filter(|seconds| (1..=60).contains(seconds)).unwrap_or_else(|| panic!("{refused}"))
 }
