@@ -3,6 +3,7 @@
 
 mod api;
 mod burn;
+mod burst;
 mod client;
 mod contender;
 mod density;

@@ -43,6 +43,12 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
+impl Answer {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
 impl Client {
     pub(super) fn connect(address: SocketAddr, host: &str) -> io::Result<Client> {
         Client::open(address, Request::get(host, "/"))
@@ -58,30 +64,37 @@ impl Client {
 
     /// Asks for what the connection was opened for.
     pub(super) fn get(&mut self) -> io::Result<Answer> {
-        exchange(&mut self.stream, &self.request, &mut self.buffer)
+        self.ask()?;
+        self.answer()
     }
 
     /// Asks for something else.
     pub(super) fn send(&mut self, request: &Request) -> io::Result<Answer> {
-        exchange(&mut self.stream, request, &mut self.buffer)
+        self.stream.write_all(request.0.as_bytes())?;
+        self.answer()
     }
-}
 
-fn exchange(stream: &mut TcpStream, request: &Request, buffer: &mut Vec<u8>) -> io::Result<Answer> {
-    stream.write_all(request.0.as_bytes())?;
-    buffer.clear();
-    let mut part = [0; 4096];
-    loop {
-        let read = stream.read(&mut part)?;
-        if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
-        }
-        buffer.extend_from_slice(&part[..read]);
-        match answer(buffer) {
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) if buffer.len() < ANSWER_BYTES_MAX => {}
-            Ok(None) => return Err(io::Error::other("the answer is too large")),
-            Err(problem) => return Err(io::Error::other(problem)),
+    /// The first half of `get`, for who asks over many connections before it reads an answer.
+    pub(super) fn ask(&mut self) -> io::Result<()> {
+        self.stream.write_all(self.request.0.as_bytes())
+    }
+
+    /// The second half: waits for the answer to what was asked last.
+    pub(super) fn answer(&mut self) -> io::Result<Answer> {
+        self.buffer.clear();
+        let mut part = [0; 4096];
+        loop {
+            let read = self.stream.read(&mut part)?;
+            if read == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
+            }
+            self.buffer.extend_from_slice(&part[..read]);
+            match answer(&self.buffer) {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) if self.buffer.len() < ANSWER_BYTES_MAX => {}
+                Ok(None) => return Err(io::Error::other("the answer is too large")),
+                Err(problem) => return Err(io::Error::other(problem)),
+            }
         }
     }
 }

@@ -12,10 +12,11 @@ use anyhow::Result;
 
 use super::Common;
 use super::burn::Pace;
+use super::burst::{self, Burst};
 use super::client::Request;
-use super::flood::{self, Caller, Patience};
+use super::flood::{self, Caller, Outcome, Patience};
 use super::host::{Host, name_of};
-use super::machine::Processors;
+use super::machine::{self, Processors};
 use super::peers::Peers;
 use crate::step;
 use report::{Figures, Phase, Turn};
@@ -31,6 +32,10 @@ pub(crate) struct Arguments {
     /// Measure the host only, not wasmtime and workerd
     #[arg(long)]
     alone: bool,
+    /// Measure only the quiet app alone and beside what has one of these words in its name, such as `bursts`; no heavy
+    /// apps and no other servers
+    #[arg(long, value_name = "WORD", num_args = 1..)]
+    only: Vec<String>,
     /// How often each flood has its turn
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -63,25 +68,38 @@ const PUSH_MS: f64 = 20.0;
 const BUSY_APPS: usize = 100;
 const BUSY_MS: f64 = 20.0;
 
+const BURST_CLIENTS: usize = 10_000;
+
 /// Between two turns, so that nothing of the flood before is left.
 const REST: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components([COMPONENT])?;
-    let rivals = if arguments.alone { Vec::new() } else { Rival::find(&Peers::find(arguments.peers.as_deref())?) };
+    let all = arguments.only.is_empty();
+    let rivals =
+        if arguments.alone || !all { Vec::new() } else { Rival::find(&Peers::find(arguments.peers.as_deref())?) };
+    // Before the host starts, which gets the same limit.
+    let burst_clients = burst::clients(BURST_CLIENTS, machine::raise_open_files());
     let folder = super::fresh_folder("neighbour")?;
     let bytes = std::fs::read(&component)?;
     let mut host = Host::start(&program, &folder, "")?;
     host.deploy(NOISY, NOISY_MANIFEST, &component)?;
-    let neighbours = Neighbours::deploy(&mut host, &bytes)?;
-    let mut figures = Figures::new(arguments.rounds, arguments.seconds);
+    let neighbours = Neighbours::deploy(&mut host, &bytes, burst_clients)?;
+    let mut figures = Figures::new(arguments.rounds, arguments.seconds, wanted(&arguments.only));
+    if burst_clients < BURST_CLIENTS && figures.phases.contains(&Phase::Bursts) {
+        let fewer = format!("bursts of only {burst_clients} clients, since so few files may be open");
+        step::announce(&fewer);
+        figures.add_condition(&fewer);
+    }
     for round in 1..=arguments.rounds {
         step::announce(&format!("round {round} of {}", arguments.rounds));
-        figures.rounds.push(neighbours.round(arguments.seconds)?);
+        figures.rounds.push(neighbours.round(&figures.phases, arguments.seconds)?);
     }
-    step::announce("three heavy apps, one of them production");
-    figures.shares = shares::measure(&host, &bytes, neighbours.pace, arguments.seconds)?;
+    if all {
+        step::announce("three heavy apps, one of them production");
+        figures.shares = Some(shares::measure(&host, &bytes, neighbours.pace, arguments.seconds)?);
+    }
     host.stop()?;
     for rival in rivals {
         step::announce(&format!("{rival}, alone and beside spinning clients"));
@@ -91,17 +109,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
+/// Alone is always there, since all others are compared with it.
+fn wanted(words: &[String]) -> Vec<Phase> {
+    let named = |phase: &Phase| words.iter().any(|word| phase.to_string().contains(word));
+    let is_wanted = |phase: &Phase| words.is_empty() || *phase == Phase::Alone || named(phase);
+    Phase::ALL.into_iter().filter(is_wanted).collect()
+}
+
 /// The apps of one host, and what each is asked for.
 struct Neighbours {
     quiet: Caller,
     spinning: Vec<Caller>,
     pushing: Vec<Caller>,
     busy: Vec<Caller>,
+    burst: Burst,
     pace: Pace,
 }
 
 impl Neighbours {
-    fn deploy(host: &mut Host, component: &[u8]) -> Result<Neighbours> {
+    fn deploy(host: &mut Host, component: &[u8], burst_clients: usize) -> Result<Neighbours> {
         step::announce(&format!("deploying {} more apps", 1 + BUSY_APPS));
         let api = host.api();
         let busy_apps: Vec<String> = (0..BUSY_APPS).map(|number| format!("busy-{number}")).collect();
@@ -120,23 +146,21 @@ impl Neighbours {
             spinning: vec![burning(NOISY, SPIN_MS); SPINNING_CLIENTS],
             pushing: vec![Caller { address: api.address(), request: event }; PUSHING_CLIENTS],
             busy: busy_apps.iter().map(|app| burning(app, BUSY_MS)).collect(),
+            burst: Burst {
+                caller: Caller { address: listen, request: Request::get(&name_of(NOISY), "/") },
+                clients: burst_clients,
+            },
             pace,
         })
     }
 
     /// One turn of each phase. A flood of which nothing was answered is none: there is no turn then.
-    fn round(&self, seconds: u32) -> Result<Vec<(Phase, Turn)>> {
+    fn round(&self, phases: &[Phase], seconds: u32) -> Result<Vec<(Phase, Turn)>> {
         let mut turns = Vec::new();
-        for phase in Phase::ALL {
-            let callers: &[Caller] = match phase {
-                Phase::Alone => &[],
-                Phase::Spinning => &self.spinning,
-                Phase::Pushing => &self.pushing,
-                Phase::BusyApps => &self.busy,
-            };
+        for &phase in phases {
             std::thread::sleep(REST);
-            let turn = turn(&self.quiet, callers, Patience::seconds(seconds))?;
-            if turn.flood.answered == 0 && !callers.is_empty() {
+            let turn = self.turn(phase, Patience::seconds(seconds))?;
+            if turn.flood.answered == 0 && phase != Phase::Alone {
                 step::announce(&format!("{phase}: passed over, this host refuses all of it"));
                 continue;
             }
@@ -145,15 +169,43 @@ impl Neighbours {
         }
         Ok(turns)
     }
+
+    fn turn(&self, phase: Phase, patience: Patience) -> Result<Turn> {
+        match phase {
+            Phase::Alone => turn(&self.quiet, &[], patience),
+            Phase::Spinning => turn(&self.quiet, &self.spinning, patience),
+            Phase::Pushing => turn(&self.quiet, &self.pushing, patience),
+            Phase::BusyApps => turn(&self.quiet, &self.busy, patience),
+            Phase::Bursts => {
+                let (found, flood) = burst::beside(&self.burst, || found(&self.quiet, patience))?;
+                Ok(Turn { flood, ..found? })
+            }
+        }
+    }
 }
 
 /// What the quiet caller finds while the others ask.
 fn turn(quiet: &Caller, callers: &[Caller], patience: Patience) -> Result<Turn> {
-    let ((times, busy), flood) = flood::beside(callers, || {
-        let before = Processors::now();
-        let times = flood::quiet(quiet, patience);
-        let busy = Processors::now().zip(before).map(|(now, before)| now.busy_since(before));
-        (times, busy)
-    });
-    Ok(Turn { times: times?, flood, processors_busy: busy.unwrap_or(f64::NAN) })
+    let (found, flood) = flood::beside(callers, || found(quiet, patience));
+    Ok(Turn { flood, ..found? })
+}
+
+/// What the quiet caller finds now, whatever goes on beside it.
+fn found(quiet: &Caller, patience: Patience) -> Result<Turn> {
+    let before = Processors::now();
+    let times = flood::quiet(quiet, patience)?;
+    let busy = Processors::now().zip(before).map(|(now, before)| now.busy_since(before));
+    Ok(Turn { times, flood: Outcome::default(), processors_busy: busy.unwrap_or(f64::NAN) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_named_phases_are_measured_and_alone() {
+        assert_eq!(wanted(&[]), Phase::ALL);
+        assert_eq!(wanted(&["bursts".to_owned()]), [Phase::Alone, Phase::Bursts]);
+        assert_eq!(wanted(&["clients".to_owned()]), [Phase::Alone, Phase::Spinning, Phase::Bursts]);
+    }
 }
