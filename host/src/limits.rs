@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
-/// Connections to the traffic address at one time. Further ones wait in the kernel's backlog.
+/// Connections to the traffic address at one time; fewer where the process may not open so many files. Further ones wait in
+/// the kernel's backlog.
 pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
+
+/// Open files that connections leave for all else: outbound requests, the API, the store, uploads. At most half of all.
+pub(crate) const FILES_RESERVED: usize = 2_048;
 
 /// Connections waiting in the kernel's backlog of the traffic address. Further ones are refused by the kernel.
 pub(crate) const TRAFFIC_BACKLOG: i32 = 4_096;
@@ -224,9 +228,12 @@ pub(crate) const VISITS_WAITING: usize = 64;
 /// Reports of process types that can't be kept going. Beyond it, who reports waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;
 
-/// Requests for one app that an I/O thread begins before it has looked for other work: further ones wait for the next
-/// round, which is there within milliseconds.
-pub(crate) const REQUESTS_PER_ROUND: usize = 64;
+/// Connections of one app that an I/O thread goes on with before it has looked at all others that are ready: further ones
+/// wait for the next round, which is there within milliseconds.
+pub(crate) const TURNS_OF_AN_APP: usize = 32;
+
+/// Connections that an I/O thread goes on with in a round in which nobody waits. The next one begins then.
+pub(crate) const TURNS_PER_ROUND: usize = 256;
 
 /// New connections that an I/O thread takes in before it has looked for other work; further ones wait for a moment.
 pub(crate) const CONNECTIONS_PER_ROUND: usize = 16;

@@ -14,6 +14,7 @@ mod linger;
 mod observe;
 mod platform;
 mod problem;
+mod process;
 
 use std::process::ExitCode;
 

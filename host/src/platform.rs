@@ -26,6 +26,7 @@ use crate::{
     dispatch::{Directory, Machine},
     ingress, limits,
     observe::{access::Access, logs, machine, metrics::Metrics},
+    process,
 };
 
 /// Why the host can't start.
@@ -64,6 +65,15 @@ pub(crate) struct Platform {
 impl Platform {
     /// Starts everything, from what nothing depends on to what depends on all. Ready when apps can be reached.
     pub(crate) async fn start(config: Config) -> Result<Self, PlatformError> {
+        process::keep_pages_small();
+        let connections_max = ingress::connections_max(process::raise_open_files());
+        if connections_max < limits::TRAFFIC_CONNECTIONS_MAX {
+            tracing::warn!(
+                connections_max,
+                "fewer clients than usual can be connected at once, since this process may not open more files: raise its \
+                 limit (`ulimit -Hn`, or `LimitNOFILE=` of its service)"
+            );
+        }
         // First, since its lock keeps a second host from touching anything.
         let store = Store::open(&config.data_dir)?;
         let admin_service = api::server::Service::bind(config.admin).map_err(|e| cannot_bind(API, config.admin, &e))?;
@@ -78,6 +88,7 @@ impl Platform {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             drain: config.drain_time,
             only_app: None,
+            connections_max,
         };
         let ingress = ingress::Service::bind(config.listen, ingress_config, Arc::clone(&directory), access)
             .map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;

@@ -4,7 +4,7 @@ use super::local::{Granted, Terminal, load};
 use crate::{
     dispatch::{App, Directory, Machine, Planned, Running},
     ingress::{self, AccessLine, AccessLog},
-    limits, platform,
+    limits, platform, process,
 };
 use anyhow::{Context, Result, bail};
 use isopod_engine::{Engine, EngineConfig};
@@ -31,6 +31,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn serve(args: Args) -> Result<ExitCode> {
+    process::keep_pages_small();
     let engine = Engine::new(EngineConfig::default())?;
     let component = load(&engine, &args.file).await?;
     if component.info().entries.http.is_none() {
@@ -66,6 +67,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         drain: limits::SERVE_DRAIN,
         only_app: Some(name.to_string()),
+        connections_max: ingress::connections_max(process::raise_open_files()),
     };
     let service = ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
         .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))?;

@@ -150,12 +150,17 @@ impl Pool {
         state.busy[at(class)] < self.scale.max && (is_there || state.may_start_one()) && self.share().take_core(class)
     }
 
-    /// How many instances are kept even when nobody asks.
-    pub(super) fn warm_min(&self) -> u32 {
+    /// How many instances are kept even when nobody asks, while its release serves.
+    pub(super) fn kept_min(&self) -> u32 {
         match self.common.isolation {
             Isolation::Reuse => self.scale.min,
             Isolation::Request => 0,
         }
+    }
+
+    /// The same as of now: who only stands by has nobody to be warm for, and starts none where others may need the room.
+    pub(super) fn warm_min(&self) -> u32 {
+        if self.common.stands_by.load(Ordering::Relaxed) { 0 } else { self.kept_min() }
     }
 
     /// Takes in an instance that nobody leased, in a place of its own.
@@ -371,9 +376,7 @@ impl Pool {
     /// Ends one instance that has nothing to do and that is kept for nothing but the next job; false if there is none.
     pub(super) fn end_one_spare(&self) -> bool {
         let mut state = self.lock();
-        // Who only stands by has nobody to be warm for.
-        let is_kept = !self.common.stands_by.load(Ordering::Relaxed);
-        if is_kept && state.live() <= self.warm_min() {
+        if state.live() <= self.warm_min() {
             return false;
         }
         let ended = state.end_one_idle();

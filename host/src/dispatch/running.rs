@@ -164,6 +164,10 @@ impl Running {
     /// Whether another release serves in its place.
     pub(crate) fn set_standing_by(&self, stands_by: bool) {
         self.stands_by.store(stands_by, Ordering::Relaxed);
+        if !stands_by {
+            // What gave way meanwhile is started again.
+            self.pools.iter().for_each(|pool| pool.ended.notify_one());
+        }
     }
 
     /// How many instances of a process type its load has need of lately, where there may be as many as `scale` says.
@@ -197,7 +201,7 @@ impl Running {
 
     /// Keeps the warm instances warm and the commands running, and tells what can't be mended by starting again.
     pub(crate) fn keep(&self, trouble: &mpsc::Sender<Trouble>) {
-        for pool in self.pools.iter().filter(|pool| pool.warm_min() > 0) {
+        for pool in self.pools.iter().filter(|pool| pool.kept_min() > 0) {
             let kept = keep::warm(Arc::clone(pool), self.release, trouble.clone());
             tokio::spawn(self.stop.clone().run_until_cancelled_owned(kept));
         }

@@ -5,7 +5,7 @@
 use super::{
     AccessLine, AccessLog, Shared, body, build_page, page, problem_page,
     route::{Route, is_domain, route},
-    turns,
+    turns::Place,
 };
 use crate::{
     dispatch::{App, NoVisit, Refused, Running},
@@ -14,7 +14,7 @@ use crate::{
     problem::{self, Problem},
 };
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::service::service_fn;
 use hyper_util::{
@@ -25,6 +25,7 @@ use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody};
 use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
     convert::Infallible,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -53,17 +54,18 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
         .keep_alive_interval(limits::TRAFFIC_KEEP_ALIVE)
         .keep_alive_timeout(limits::TRAFFIC_HEADERS_TIMEOUT);
     let asked = AtomicBool::new(false);
+    let place = Arc::new(Place::new());
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
-        let (shared, request) = (Arc::clone(&shared), Lingering::of(request));
-        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+        let (shared, place, request) = (Arc::clone(&shared), Arc::clone(&place), Lingering::of(request));
+        async move { Ok::<_, Infallible>(shared.answer(request, &place).await) }
     });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let mut first_words = std::pin::pin!(sleep(limits::TRAFFIC_HEADERS_TIMEOUT));
     let mut waiting = true;
     let ended = loop {
         tokio::select! {
-            ended = connection.as_mut() => break ended,
+            ended = place.take_turns(connection.as_mut()) => break ended,
             // While it is not known which HTTP a client speaks, no timeout of either is running yet.
             () = first_words.as_mut(), if waiting => {
                 if !asked.load(Ordering::Relaxed) {
@@ -73,7 +75,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
             }
             () = super::stopped(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
-                break connection.await;
+                break place.take_turns(connection).await;
             }
         }
     };
@@ -83,13 +85,21 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Lingering>) -> Response<ReplyBody> {
+    async fn answer(&self, request: Request<Lingering>, place: &Place) -> Response<ReplyBody> {
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
         let mut response = match self.find(&request) {
             Ok((app, part)) => {
-                turns::turn(Arc::as_ptr(&app).addr(), started).await;
-                self.ask(&app, part, request, id, started).await
+                let line = Arc::as_ptr(&app).addr();
+                if request.version() == Version::HTTP_2 {
+                    // Each stream is a task of its own.
+                    place.stand_for(line);
+                    let asked = pin!(self.ask(&app, part, request, id, started));
+                    Place::of(line).take_turns(asked).await
+                } else {
+                    place.go_over_to(line).await;
+                    self.ask(&app, part, request, id, started).await
+                }
             }
             Err(problem) => render(&problem, id, page::is_for_a_person(&request)),
         };

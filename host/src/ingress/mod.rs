@@ -47,6 +47,14 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     /// An app that gets every request whatever its host name: for serving one component.
     pub(crate) only_app: Option<String>,
+    /// Connections at one time. Further ones wait in the kernel's backlog.
+    pub(crate) connections_max: usize,
+}
+
+/// How many connections there may be at one time where the process may have so many files open: some are for all else.
+pub(crate) fn connections_max(open_files: usize) -> usize {
+    let for_all_else = limits::FILES_RESERVED.min(open_files / 2);
+    limits::TRAFFIC_CONNECTIONS_MAX.min(open_files - for_all_else)
 }
 
 /// The bound listener, not yet serving.
@@ -86,7 +94,7 @@ impl Service {
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> io::Result<()> {
         let Self { listener, shared } = self;
         let listener = TcpListener::from_std(listener)?;
-        let places = Arc::new(Semaphore::new(limits::TRAFFIC_CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(shared.config.connections_max));
         let threads = (0..shared.config.threads.max(1))
             .map(|index| IoThread::start(index, Arc::clone(&shared), stop.clone()))
             .collect::<io::Result<Vec<_>>>()?;
@@ -159,7 +167,7 @@ struct IoThread {
 impl IoThread {
     fn start(index: usize, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> io::Result<Self> {
         let (connections, incoming) = mpsc::channel(limits::CONNECTIONS_HANDED_MAX);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(turns::rest).build()?;
         let handle = thread::Builder::new().name(format!("isopod-io-{index}")).spawn(move || {
             priority::ask_for_short_slices();
             runtime.block_on(serve(incoming, shared, stop));
@@ -179,30 +187,37 @@ impl IoThread {
 async fn serve(mut incoming: mpsc::Receiver<Accepted>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
     let drain = shared.config.drain;
     let connections = tokio_util::task::TaskTracker::new();
-    let taking = async {
-        let mut taken = 0;
-        while let Some(accepted) = incoming.recv().await {
-            let Accepted { stream, _open, _place } = accepted;
-            let Ok(stream) = TcpStream::from_std(stream) else { continue };
-            let connection = connection::serve(stream, Arc::clone(&shared), stop.clone());
-            connections.spawn(async move {
-                let _counted = (_open, _place);
-                connection.await;
-            });
-            taken += 1;
-            if taken % limits::CONNECTIONS_PER_ROUND == 0 {
-                // Those who are connected already come between.
-                tokio::task::yield_now().await;
-            }
+    tokio::spawn(turns::keep_turns());
+    let mut taken = 0;
+    while let Some(accepted) = incoming.recv().await {
+        let Accepted { stream, _open, _place } = accepted;
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let connection = connection::serve(stream, Arc::clone(&shared), stop.clone());
+        connections.spawn(async move {
+            let _counted = (_open, _place);
+            connection.await;
+        });
+        taken += 1;
+        if taken % limits::CONNECTIONS_PER_ROUND == 0 {
+            // Those who are connected already come between.
+            tokio::task::yield_now().await;
         }
-        connections.close();
-        if tokio::time::timeout(drain, connections.wait()).await.is_err() {
-            let left = connections.len();
-            tracing::warn!(left, "connections were cut off: they did not finish within the drain time");
-        }
-    };
-    tokio::select! {
-        () = taking => {}
-        () = turns::keep_turns() => {}
+    }
+    connections.close();
+    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+        let left = connections.len();
+        tracing::warn!(left, "connections were cut off: they did not finish within the drain time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_all_else() {
+        assert_eq!(connections_max(usize::MAX), limits::TRAFFIC_CONNECTIONS_MAX);
+        assert_eq!(connections_max(limits::FILES_RESERVED + 3_000), 3_000);
+        assert_eq!(connections_max(256), 128);
     }
 }

@@ -1,157 +1,309 @@
-//! Whose turn it is on one I/O thread. A burst of requests for one app would stand before those of all others; so of each
-//! app only some begin in a round, and the rest wait until the thread has looked for other work. Never runs anything.
+//! Whose turn it is on one I/O thread. A burst for one app would stand before the requests of all others; so of each app
+//! only some connections go on in a round, and the rest wait until the thread has looked at everything else that is ready.
+//! Never runs anything, and needs no clock.
 //!
 //! ```text
-//!  a burst for `shop` ──> begin, as many as a round has ──────────────────────> run
-//!                   └───> wait ──> next round: once what is ready by then has had its turn ──> run
-//!  one for `quiet` ─────> begin ──────────────────────────────────────────────> run
+//!  a burst for `shop` ──> go on, as many as a round has ──────────────────────────────> run
+//!                   └───> wait ──> next round: once what is ready by then had its turn ──> run
+//!  one for `quiet` ─────> goes on ─────────────────────────────────────────────────────> run
 //! ```
 //!
-//! A round ends after a while, or where some wait, each time that the thread has asked the kernel for news.
+//! A connection stands in the line of the app that it last asked for. A new one has asked for none: all of these stand in
+//! one line, so that a burst of first requests is read little by little as well.
 
 use crate::limits;
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    rc::Rc,
-    time::{Duration, Instant},
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker, ready},
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 thread_local! {
-    static ROUND: RefCell<Round> = RefCell::new(Round::new(Instant::now()));
+    static ROUND: RefCell<Round> = const { RefCell::new(Round::new()) };
     /// Told once somebody waits for the next round.
-    static WAITING: Rc<Notify> = Rc::default();
+    static WAITING: Arc<Notify> = Arc::default();
 }
 
-/// Waits until a request for an app may begin, which mostly is at once. Apps are told apart by any number of their own.
-pub(super) async fn turn(app: usize, now: Instant) {
-    let Some(turn) = ROUND.with_borrow_mut(|round| round.begin(app, now)) else { return };
-    WAITING.with(|waiting| waiting.notify_one());
-    // An end of the rounds ends the waiting too.
-    let _ended = turn.await;
+/// What takes turns: a connection, or one stream of a connection that has many. Whoever drops it gives up its turn.
+pub(super) struct Place(Arc<Standing>);
+
+/// How a place stands. Only ever touched by its own thread.
+struct Standing {
+    /// The app in whose line it stands, by any number that tells it from others.
+    app: AtomicUsize,
+    step: AtomicU8,
 }
 
-/// Begins the rounds of this thread, for as long as somebody waits for one.
+/// The steps of a [`Standing`].
+const NEEDS_TURN: u8 = 0;
+const WAITS: u8 = 1;
+const HAS_TURN: u8 = 2;
+const GONE: u8 = 3;
+
+/// The line of those who have asked for no app yet.
+const NEW: usize = 0;
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.step.store(GONE, Relaxed);
+    }
+}
+
+impl Place {
+    /// One in the line of those who have asked for nothing yet.
+    pub(super) fn new() -> Self {
+        Self::of(NEW)
+    }
+
+    pub(super) fn of(app: usize) -> Self {
+        Self(Arc::new(Standing { app: AtomicUsize::new(app), step: AtomicU8::new(NEEDS_TURN) }))
+    }
+
+    /// Polls a future in turns. All that wakes it wakes the same task.
+    pub(super) async fn take_turns<F: Future + ?Sized>(&self, mut future: Pin<&mut F>) -> F::Output {
+        poll_fn(|context| {
+            ready!(self.poll_turn(context));
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// Stands in the line of an app from its next turn on. Says whether it stood there before.
+    pub(super) fn stand_for(&self, app: usize) -> bool {
+        self.0.app.swap(app, Relaxed) == app
+    }
+
+    /// Stands in the line of an app from now on. Whoever stood in another one waits for a turn in this one. To be called in
+    /// what takes turns here.
+    pub(super) async fn go_over_to(&self, app: usize) {
+        let mut has_turn = self.stand_for(app);
+        poll_fn(|context| {
+            if !has_turn {
+                // Polled again only when it has one.
+                has_turn = true;
+                ready!(self.poll_turn(context));
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn poll_turn(&self, context: &Context<'_>) -> Poll<()> {
+        match self.0.step.load(Relaxed) {
+            NEEDS_TURN if ROUND.with_borrow_mut(|round| round.begin(&self.0, context.waker())) => Poll::Ready(()),
+            NEEDS_TURN => {
+                WAITING.with(|waiting| waiting.notify_one());
+                Poll::Pending
+            }
+            HAS_TURN => {
+                self.0.step.store(NEEDS_TURN, Relaxed);
+                Poll::Ready(())
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// Begins the rounds of this thread, for as long as somebody waits for one. A task of its own, since its place among the
+/// thread's tasks tells when all others had their turn.
 pub(super) async fn keep_turns() {
-    let waiting = WAITING.with(Rc::clone);
+    let waiting = WAITING.with(Arc::clone);
     loop {
         waiting.notified().await;
         loop {
+            go_to_the_end().await;
             // Comes back after the thread has asked the kernel for news.
             tokio::task::yield_now().await;
-            if !ROUND.with_borrow_mut(|round| round.next(Instant::now())) {
+            if !ROUND.with_borrow_mut(Round::next) {
                 break;
             }
         }
     }
 }
 
-/// What began since the thread last looked for other work.
-struct Round {
-    since: Instant,
-    /// Those of which something began or waits; few, since a round is short.
-    apps: Vec<Line>,
+/// Called when the thread has nothing to do.
+pub(super) fn rest() {
+    ROUND.with_borrow_mut(Round::rest);
 }
 
-/// The requests for one app.
+/// Waits until every task that is ready now has been polled. Unlike tokio's yielding, which asks the kernel first and
+/// comes back before those who stood in line.
+async fn go_to_the_end() {
+    let mut was_there = false;
+    poll_fn(|context| {
+        if was_there {
+            return Poll::Ready(());
+        }
+        was_there = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// What went on since the thread had looked at everything.
+struct Round {
+    /// Those of which something went on or waits; few, since a round is short.
+    lines: Vec<Line>,
+    gone_on: usize,
+    waiting: usize,
+}
+
+/// The connections of one app.
 struct Line {
     app: usize,
-    begun: usize,
-    waiting: VecDeque<oneshot::Sender<()>>,
+    gone_on: usize,
+    waiting: VecDeque<(Arc<Standing>, Waker)>,
 }
 
-/// How long a round lasts where nobody waits for the next one.
-const ROUND_TIME: Duration = Duration::from_millis(1);
-
 impl Round {
-    fn new(since: Instant) -> Self {
-        Self { since, apps: Vec::new() }
+    const fn new() -> Self {
+        Self { lines: Vec::new(), gone_on: 0, waiting: 0 }
     }
 
-    /// Lets a request begin; else gives what is told when it may.
-    fn begin(&mut self, app: usize, now: Instant) -> Option<oneshot::Receiver<()>> {
-        if now.saturating_duration_since(self.since) >= ROUND_TIME
-            && self.apps.iter().all(|line| line.waiting.is_empty())
-        {
-            self.since = now;
-            self.apps.clear();
+    /// Whether one may go on now; else it is told when it may.
+    fn begin(&mut self, standing: &Arc<Standing>, waker: &Waker) -> bool {
+        if self.gone_on >= limits::TURNS_PER_ROUND {
+            self.rest();
         }
-        let Some(line) = self.apps.iter_mut().find(|line| line.app == app) else {
-            self.apps.push(Line { app, begun: 1, waiting: VecDeque::new() });
-            return None;
+        self.gone_on += 1;
+        let app = standing.app.load(Relaxed);
+        let Some(line) = self.lines.iter_mut().find(|line| line.app == app) else {
+            self.lines.push(Line { app, gone_on: 1, waiting: VecDeque::new() });
+            return true;
         };
-        if line.waiting.is_empty() && line.begun < limits::REQUESTS_PER_ROUND {
-            line.begun += 1;
-            return None;
+        if line.waiting.is_empty() && line.gone_on < limits::TURNS_OF_AN_APP {
+            line.gone_on += 1;
+            return true;
         }
-        let (sender, turn) = oneshot::channel();
-        line.waiting.push_back(sender);
-        Some(turn)
+        standing.step.store(WAITS, Relaxed);
+        line.waiting.push_back((Arc::clone(standing), waker.clone()));
+        self.waiting += 1;
+        false
+    }
+
+    /// Begins anew where nobody waits.
+    fn rest(&mut self) {
+        if self.waiting == 0 {
+            self.gone_on = 0;
+            self.lines.clear();
+        }
     }
 
     /// The next round, for those who wait. False if there are none.
-    fn next(&mut self, now: Instant) -> bool {
-        self.since = now;
-        self.apps.retain_mut(|line| {
-            line.begun = 0;
-            while line.begun < limits::REQUESTS_PER_ROUND
-                && let Some(turn) = line.waiting.pop_front()
+    fn next(&mut self) -> bool {
+        (self.gone_on, self.waiting) = (0, 0);
+        self.lines.retain_mut(|line| {
+            line.gone_on = 0;
+            while line.gone_on < limits::TURNS_OF_AN_APP
+                && let Some((standing, waker)) = line.waiting.pop_front()
             {
                 // Who has left takes nothing from the others.
-                line.begun += usize::from(turn.send(()).is_ok());
+                if standing.step.load(Relaxed) == WAITS {
+                    standing.step.store(HAS_TURN, Relaxed);
+                    waker.wake();
+                    line.gone_on += 1;
+                }
             }
-            line.begun > 0
+            self.gone_on += line.gone_on;
+            self.waiting += line.waiting.len();
+            line.gone_on > 0
         });
-        !self.apps.is_empty()
+        !self.lines.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::iter::repeat_with;
 
-    fn has_begun(turn: &mut Option<oneshot::Receiver<()>>) -> bool {
-        turn.as_mut().is_none_or(|turn| turn.try_recv().is_ok())
-    }
+    const SHOP: usize = 1;
+    const QUIET: usize = 2;
 
-    #[test]
-    fn a_burst_for_one_app_lets_another_begin_at_once() {
-        let now = Instant::now();
-        let mut round = Round::new(now);
-        let mut burst: Vec<_> = (0..3 * limits::REQUESTS_PER_ROUND).map(|_| round.begin(1, now)).collect();
-        assert_eq!(burst.iter().filter(|turn| turn.is_none()).count(), limits::REQUESTS_PER_ROUND);
-        assert!(round.begin(2, now).is_none());
-        let mut begun = burst.iter_mut().map(has_begun).filter(|begun| *begun).count();
-        while round.next(now) {
-            begun += burst.iter_mut().flatten().map(|turn| usize::from(turn.try_recv().is_ok())).sum::<usize>();
+    /// Whether it goes on, as its task would find out.
+    fn goes_on(round: &mut Round, place: &Place) -> bool {
+        let waker = Waker::noop();
+        match place.0.step.load(Relaxed) {
+            NEEDS_TURN => round.begin(&place.0, waker),
+            HAS_TURN => {
+                place.0.step.store(NEEDS_TURN, Relaxed);
+                true
+            }
+            _ => false,
         }
-        assert_eq!(begun, burst.len(), "nobody waits for ever");
+    }
+
+    fn burst(app: usize, length: usize) -> Vec<Place> {
+        repeat_with(|| Place::of(app)).take(length).collect()
     }
 
     #[test]
-    fn turns_come_in_the_order_of_the_requests() {
-        let now = Instant::now();
-        let mut round = Round::new(now);
-        (0..limits::REQUESTS_PER_ROUND).for_each(|_| assert!(round.begin(1, now).is_none()));
-        let (mut first, gone) = (round.begin(1, now), round.begin(1, now));
-        let mut rest: Vec<_> = (0..limits::REQUESTS_PER_ROUND).map(|_| round.begin(1, now)).collect();
-        // Whoever comes while others wait does not get past them, however late.
-        assert!(round.begin(1, now + ROUND_TIME).is_some());
+    fn a_burst_for_one_app_lets_another_go_on_at_once() {
+        let mut round = Round::new();
+        let shop = burst(SHOP, 3 * limits::TURNS_OF_AN_APP);
+        let mut gone_on = shop.iter().filter(|place| goes_on(&mut round, place)).count();
+        assert_eq!(gone_on, limits::TURNS_OF_AN_APP);
+        assert!(goes_on(&mut round, &Place::of(QUIET)));
+        while round.next() {
+            let now = shop.iter().filter(|place| place.0.step.load(Relaxed) == HAS_TURN);
+            gone_on += now.filter(|place| goes_on(&mut round, place)).count();
+        }
+        assert_eq!(gone_on, shop.len(), "nobody waits for ever");
+    }
+
+    #[test]
+    fn turns_come_in_the_order_of_the_connections() {
+        let mut round = Round::new();
+        let before = burst(SHOP, limits::TURNS_OF_AN_APP);
+        before.iter().for_each(|place| assert!(goes_on(&mut round, place)));
+        let (first, gone) = (Place::of(SHOP), Place::of(SHOP));
+        assert!(!goes_on(&mut round, &first) && !goes_on(&mut round, &gone));
+        let rest = burst(SHOP, limits::TURNS_OF_AN_APP);
+        rest.iter().for_each(|place| assert!(!goes_on(&mut round, place)));
         drop(gone);
-        assert!(round.next(now));
-        assert!(has_begun(&mut first));
-        let begun = rest.iter_mut().map(has_begun).take_while(|begun| *begun).count();
-        assert_eq!(begun, limits::REQUESTS_PER_ROUND - 1, "who has left takes no turn");
+        assert!(round.next());
+        // Whoever comes while others wait does not get past them.
+        assert!(!goes_on(&mut round, &before[0]));
+        assert!(goes_on(&mut round, &first));
+        let gone_on = rest.iter().map(|place| goes_on(&mut round, place)).take_while(|goes_on| *goes_on).count();
+        assert_eq!(gone_on, limits::TURNS_OF_AN_APP - 1, "who has left takes no turn");
     }
 
     #[test]
-    fn a_round_is_over_after_a_while() {
-        let now = Instant::now();
-        let mut round = Round::new(now);
-        for passed in 0..10 {
-            let now = now + passed * ROUND_TIME;
-            (0..limits::REQUESTS_PER_ROUND).for_each(|_| assert!(round.begin(1, now).is_none()));
+    fn a_round_is_over_when_the_thread_rests_and_after_many_turns() {
+        let mut round = Round::new();
+        for _ in 0..10 {
+            burst(SHOP, limits::TURNS_OF_AN_APP).iter().for_each(|place| assert!(goes_on(&mut round, place)));
+            round.rest();
         }
+        for app in 0..10 * limits::TURNS_PER_ROUND {
+            assert!(goes_on(&mut round, &Place::of(app)));
+            assert!(round.lines.len() <= limits::TURNS_PER_ROUND);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_waits_for_a_turn_in_the_line_that_it_goes_over_to() {
+        let others = burst(SHOP, limits::TURNS_OF_AN_APP);
+        ROUND.with_borrow_mut(|round| others.iter().for_each(|place| assert!(goes_on(round, place))));
+        let place = Place::new();
+        let asking = async {
+            place.go_over_to(SHOP).await;
+            place.go_over_to(SHOP).await;
+        };
+        let mut asking = std::pin::pin!(asking);
+        let mut taking = std::pin::pin!(place.take_turns(asking.as_mut()));
+        assert!(futures::poll!(taking.as_mut()).is_pending());
+        assert!(futures::poll!(taking.as_mut()).is_pending(), "being woken is no turn");
+        assert!(ROUND.with_borrow_mut(Round::next));
+        assert!(futures::poll!(taking.as_mut()).is_ready());
     }
 }
