@@ -25,7 +25,6 @@ use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody};
 use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
     convert::Infallible,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -58,7 +57,8 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
         let (shared, place, request) = (Arc::clone(&shared), Arc::clone(&place), Lingering::of(request));
-        async move { Ok::<_, Infallible>(shared.answer(request, &place).await) }
+        // In a box, since HTTP/1 moves it about, and keeps room for it as long as the connection is open.
+        Box::pin(async move { Ok::<_, Infallible>(shared.answer(request, &place).await) })
     });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let mut first_words = std::pin::pin!(sleep(limits::TRAFFIC_HEADERS_TIMEOUT));
@@ -94,8 +94,8 @@ impl Shared {
                 if request.version() == Version::HTTP_2 {
                     // Each stream is a task of its own.
                     place.stand_for(line);
-                    let asked = pin!(self.ask(&app, part, request, id, started));
-                    Place::of(line).take_turns(asked).await
+                    let mut asked = Box::pin(self.ask(&app, part, request, id, started));
+                    Place::of(line).take_turns(asked.as_mut()).await
                 } else {
                     place.go_over_to(line).await;
                     self.ask(&app, part, request, id, started).await
@@ -185,7 +185,8 @@ impl Shared {
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
                 Part::Serving => (running.release(), deliver(app, &running, None, request, id).await),
-                Part::Release(_) | Part::Instance(_) => self.deliver_to_part(app, part, request, id).await,
+                // In a box, so that the future of the many has no room for what the few need.
+                Part::Release(_) | Part::Instance(_) => Box::pin(self.deliver_to_part(app, part, request, id)).await,
             },
             Err(reason) => {
                 let problem =
@@ -274,7 +275,7 @@ async fn deliver(
     let trouble = request.body().trouble();
     let answered = match instance {
         None => running.http(request, id).await,
-        Some(instance) => running.http_by(instance, request, id).await,
+        Some(instance) => Box::pin(running.http_by(instance, request, id)).await,
     };
     match trouble.as_ref().and_then(BodyTrouble::found) {
         // Whatever the app made of half a body: it was the client's.
