@@ -28,6 +28,7 @@ mod restart;
 pub mod retention;
 mod schedule;
 pub mod swap_watch;
+mod turn;
 pub mod units;
 
 pub use access::{Role, Scope};
@@ -49,6 +50,7 @@ pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
 pub use restart::{Next, Restarts};
 pub use schedule::{Due, Schedule, ScheduleError, counted_since, due};
+pub use turn::{Work, had_its_time, is_hardly_left};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -103,8 +103,9 @@ async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadl
 async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64, deadline: Deadline) -> Result<Lease, Refused> {
     let class = lease.class;
     while !lease.has_instance() {
+        let taken = lease.taken;
         let starting = async move { (lease.instance().await, lease) };
-        let ((started, mut back), spent) = deadline.hold(pool.share().run(class, starting)).await?;
+        let ((started, mut back), spent) = deadline.hold(taken, pool.share().run(class, starting)).await?;
         back.charge(spent);
         lease = match started {
             Ok(instance) => {
@@ -112,7 +113,7 @@ async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64, deadline: Deadlin
                 back
             }
             Err(fault @ Fault::NoRoom { .. }) => {
-                let turn = pool.wait_instead(back, bytes).ok_or(fault)??;
+                let turn = pool.wait_instead(back, bytes, deadline).ok_or(fault)??;
                 pool.turn(turn, class, deadline).await?
             }
             Err(fault) => return Err(fault.into()),
@@ -128,7 +129,7 @@ async fn answer(
     request: Request<RequestBody>,
     request_id: impl Id,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let id = request_id.clone();
+    let (id, taken) = (request_id.clone(), lease.taken);
     let work = async move {
         let answer = match lease.instance().await {
             Ok(instance) => instance.http(request, id.as_ref()).await,
@@ -136,7 +137,7 @@ async fn answer(
         };
         (answer, lease)
     };
-    let ((answer, mut lease), spent) = deadline.hold(pool.share().run(Class::Pull, work)).await?;
+    let ((answer, mut lease), spent) = deadline.hold(taken, pool.share().run(Class::Pull, work)).await?;
     lease.charge(spent);
     match answer.after {
         After::Free(instance) => lease.put(Some(instance)),
@@ -151,6 +152,7 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
     reported(pool, request_id.clone(), None, async {
         let mut lease = ready_lease(pool, class, event.bytes(), deadline).await?;
         pool.share().note_event(class);
+        let taken = lease.taken;
         let work = async move {
             let (handled, instance) = match lease.instance().await {
                 Ok(instance) => instance.event(event, request_id.as_ref()).await,
@@ -159,7 +161,7 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
             lease.put(instance);
             (handled, lease)
         };
-        let ((handled, mut lease), spent) = deadline.hold(pool.share().run(class, work)).await?;
+        let ((handled, mut lease), spent) = deadline.hold(taken, pool.share().run(class, work)).await?;
         lease.charge(spent);
         Ok(handled?)
     })
@@ -200,6 +202,7 @@ fn reported<T>(
 /// takes nothing of it.
 fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, request_id: impl Id) {
     let pool = Arc::clone(pool);
+    lease.note_answer();
     tokio::spawn(async move {
         let (rest, spent) =
             pool.share().run(Class::Pull, rest.finish(pool.patience(limits::TRAFFIC_ANSWER_CROWDED))).await;
@@ -216,8 +219,14 @@ fn report(pool: &Pool, fault: &Fault, request_id: &str) {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
         return;
     }
-    // That the host is full says nothing of a release, and must not take it out of service.
-    if !matches!(fault, Fault::NoRoom { .. }) {
+    // That the host is full says nothing of a release, nor that the app was too busy to give a guest its time: they must
+    // not take it out of service.
+    let is_to_blame = match fault {
+        Fault::NoRoom { .. } => false,
+        Fault::Timeout { limit } => pool.had_its_time(*limit),
+        _ => true,
+    };
+    if is_to_blame {
         pool.count_failure();
     }
     let mut text = fault.to_string();

@@ -17,11 +17,15 @@ pub(super) struct Lease {
     pub(super) class: Class,
     /// When the job came.
     pub(super) begun: Instant,
+    /// When it had its turn.
+    pub(super) taken: Instant,
     pub(super) spent: Duration,
-    /// Whether what was done counts as a request.
+    /// Whether what is done counts as a request.
     pub(super) counts: bool,
-    /// Whether the host had no room for an instance here.
-    pub(super) found_no_room: bool,
+    /// Whether the answer is on its way already, and how long it took is noted.
+    pub(super) has_answered: bool,
+    /// Whether there was no instance here and none began: the job left, or the host had no room.
+    pub(super) is_untouched: bool,
 }
 
 impl Lease {
@@ -33,7 +37,7 @@ impl Lease {
                 let started = pool.share().start(pool.program()).await;
                 match &started {
                     Ok(instance) => pool.started(self.index, instance.memory_bytes()),
-                    Err(fault) => self.found_no_room = matches!(fault, Fault::NoRoom { .. }),
+                    Err(fault) => self.is_untouched = matches!(fault, Fault::NoRoom { .. }),
                 }
                 started
             }
@@ -57,10 +61,19 @@ impl Lease {
         self.instance = instance;
     }
 
-    /// The same, for a job that left before it began.
-    pub(super) fn unused(mut self) -> Self {
-        self.counts = false;
+    /// The same, for a job that begins now. One that left while this was on its way to it has done nothing.
+    pub(super) fn begin(mut self) -> Self {
+        self.counts = true;
+        self.is_untouched = false;
         self
+    }
+
+    /// Notes that the job has its answer, while the place stays taken for the rest of it.
+    pub(super) fn note_answer(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.note_work(self.taken.elapsed());
+            self.has_answered = true;
+        }
     }
 
     /// Charges the place for the time that its guest had a thread.
@@ -72,13 +85,15 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };
-        let Self { index, class, spent, found_no_room, .. } = *self;
+        let Self { index, class, spent, is_untouched, .. } = *self;
         // Nothing was done where nothing could start.
-        let counts = self.counts && !found_no_room;
+        let counts = self.counts && !is_untouched;
+        let now = Instant::now();
         if counts {
-            pool.share().note(class, self.begun);
+            pool.share().note(class, now, now.saturating_duration_since(self.begun));
         }
-        pool.give_back(Returned { index, instance: self.instance.take(), class, spent, counts, found_no_room });
+        let worked = (counts && !self.has_answered).then(|| now.saturating_duration_since(self.taken));
+        pool.give_back(Returned { index, instance: self.instance.take(), class, spent, counts, worked, is_untouched });
     }
 }
 
@@ -89,5 +104,7 @@ pub(super) struct Returned {
     pub(super) class: Class,
     pub(super) spent: Duration,
     pub(super) counts: bool,
-    pub(super) found_no_room: bool,
+    /// How long the job took since its turn, unless that is noted or says nothing.
+    pub(super) worked: Option<Duration>,
+    pub(super) is_untouched: bool,
 }

@@ -12,20 +12,23 @@
 //! a pop, never while a guest runs. Whoever frees a place hands it to the next job in the queue, so that a waiting job
 //! costs no wake-up of anybody else.
 
+mod waiting;
+
+pub(crate) use waiting::QueueFull;
+
 use super::{
     call::Refused,
-    deadline::{Deadline, Late},
+    deadline::Deadline,
     lease::{Lease, Returned},
     place::Seen,
-    queue::{Queue, Turn},
-    share::{CLASSES, Share, at, class_name},
+    share::{CLASSES, Share, at},
     size::Rescaled,
     state::State,
 };
 use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
 use isopod_executor::Class;
-use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale, retry_after};
+use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale, had_its_time};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -64,17 +67,6 @@ pub(crate) struct Pool {
     idle: Notify,
     /// Told whenever an instance is gone, for whoever keeps some warm.
     pub(super) ended: Notify,
-}
-
-/// Why a job got no instance.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{busy}, and {waiting} more wait already: at most {limit}")]
-pub(crate) struct QueueFull {
-    busy: String,
-    waiting: u32,
-    limit: String,
-    /// When there should be room again, as fast as jobs end now.
-    pub(crate) retry_after: Duration,
 }
 
 /// What a pool has done so far.
@@ -136,6 +128,11 @@ impl Pool {
         Deadline::after(self.program.sandbox().limits.request_timeout)
     }
 
+    /// Whether a guest that was given so much of a job's time had enough of it.
+    pub(super) fn had_its_time(&self, had: Duration) -> bool {
+        had_its_time(had, self.program.sandbox().limits.request_timeout)
+    }
+
     pub(super) fn share(&self) -> &Arc<Share> {
         &self.common.share
     }
@@ -195,15 +192,14 @@ impl Pool {
         bytes: u64,
         deadline: Deadline,
     ) -> Result<Lease, Refused> {
-        let begun = Instant::now();
         let turn = {
             let mut state = self.lock();
             let is_next = state.queues[at(class)].is_empty();
             if is_next && self.take_core(&state, class, state.has_idle()) {
                 let index = state.any_free(&self.process);
-                return Ok(self.take(&mut state, index, class, begun));
+                return Ok(self.take(&mut state, index, class, deadline.begun(), deadline.begun()).begin());
             }
-            let turn = self.wait(&mut state.queues[at(class)], class, bytes, begun)?;
+            let turn = self.wait(&mut state.queues[at(class)], class, bytes, deadline)?;
             if class == Class::Pull {
                 self.is_crowded.store(true, Ordering::Relaxed);
             }
@@ -220,120 +216,9 @@ impl Pool {
         let at = state.free.iter().rposition(|&index| state.places[index].instance.is_some())?;
         let index = state.free.remove(at)?;
         self.share().take_any_core(Class::Pull);
-        let mut lease = self.take(&mut state, index, Class::Pull, Instant::now());
-        lease.counts = false;
-        Some(lease)
-    }
-
-    /// The right to run one job in the place of this instance, once the app has a core for it; none if there is no such
-    /// place.
-    pub(super) async fn lease_of(
-        self: &Arc<Self>,
-        id: &InstanceId,
-        bytes: u64,
-        deadline: Deadline,
-    ) -> Option<Result<Lease, Refused>> {
-        let (class, begun) = (Class::Pull, Instant::now());
-        let turn = {
-            let mut state = self.lock();
-            let (index, _) = state.places.iter().find(|(_, place)| place.id == *id)?;
-            if let Some(at) = state.free.iter().position(|&free| free == index)
-                && self.take_core(&state, class, true)
-            {
-                state.free.remove(at);
-                return Some(Ok(self.take(&mut state, index, class, begun)));
-            }
-            match self.wait(&mut state.places[index].waiting, class, bytes, begun) {
-                Ok(turn) => turn,
-                Err(full) => return Some(Err(full.into())),
-            }
-        };
-        // As above.
-        self.let_in();
-        Some(self.turn(turn, class, deadline).await)
-    }
-
-    fn wait(&self, queue: &mut Queue, class: Class, bytes: u64, begun: Instant) -> Result<Turn, QueueFull> {
-        queue
-            .join(self.queue_max, (self.share(), class), bytes, begun)
-            .map_err(|limit| self.full(class, queue.len(), limit))
-    }
-
-    /// Gives a place back for whose instance the host had no room. Its job waits for one of those that are at work; where none
-    /// is, it has nothing to wait for.
-    pub(super) fn wait_instead(self: &Arc<Self>, lease: Lease, bytes: u64) -> Option<Result<Turn, QueueFull>> {
-        let class = lease.class;
-        let mut state = self.lock();
-        // The job itself is one of them.
-        if state.busy.iter().sum::<u32>() <= 1 {
-            return None;
-        }
-        state.full_until = Some(Instant::now() + limits::NO_ROOM_PAUSE);
-        let queue = &mut state.queues[at(class)];
-        let turn = self.wait(queue, class, bytes, lease.begun);
-        if turn.is_ok() {
-            queue.put_last_in_order();
-        }
-        drop(state);
-        drop(lease);
-        Some(turn)
-    }
-
-    pub(super) async fn turn(&self, turn: Turn, class: Class, deadline: Deadline) -> Result<Lease, Refused> {
-        match deadline.before(turn).await {
-            Some(Ok(lease)) => Ok(lease),
-            // The sender is dropped unused only with the pool, which whoever waits keeps.
-            Some(Err(_)) => Err(self.full(class, 0, "the app is gone".to_owned()).into()),
-            None => {
-                let retry_after = self.retry_after(class, self.waiting(class));
-                Err(Late { waited: deadline.limit(), retry_after }.into())
-            }
-        }
-    }
-
-    /// Lets in those who wait, as far as there are cores for them: after there have become more of these.
-    pub(super) fn let_in(self: &Arc<Self>) {
-        for class in CLASSES {
-            while self.let_one_in(class) {}
-        }
-    }
-
-    /// Lets in the one who has waited longest; false if there is none, or no core.
-    pub(super) fn let_one_in(self: &Arc<Self>, class: Class) -> bool {
-        if !self.share().has_core(class) {
-            return false;
-        }
-        let mut state = self.lock();
-        let Some((_, place)) = state.oldest(class) else { return false };
-        if !self.take_core(&state, class, place.is_some() || state.has_idle()) {
-            return false;
-        }
-        let waiting = match place {
-            Some(index) => &mut state.places[index].waiting,
-            None => &mut state.queues[at(class)],
-        };
-        let Some((turn, begun)) = waiting.next(self.share(), class) else {
-            self.share().give_core_back(class);
-            // All of them have left.
-            return true;
-        };
-        let index = match place {
-            Some(index) => {
-                state.free.retain(|&free| free != index);
-                index
-            }
-            None => state.any_free(&self.process),
-        };
-        let lease = self.take(&mut state, index, class, begun);
-        drop(state);
-        // One that nobody wants any more gives its place back, for which it needs the lock.
-        drop(turn.send(lease).err().map(Lease::unused));
-        true
-    }
-
-    /// Since when the one who has waited longest does so, of those for whom there is a place.
-    pub(super) fn oldest(&self, class: Class) -> Option<Instant> {
-        self.lock().oldest(class).map(|(since, _)| since)
+        let now = Instant::now();
+        // It counts as no request.
+        Some(self.take(&mut state, index, Class::Pull, now, now))
     }
 
     /// Ends an instance after what it is doing; a new one takes its place and its id. False if there is none.
@@ -469,51 +354,61 @@ impl Pool {
         Tally { requests: self.lock().requests, failures: self.failures.load(Ordering::Relaxed) }
     }
 
+    /// Notes how long a job took whose place stays taken.
+    pub(super) fn note_work(&self, worked: Duration) {
+        self.lock().work.note(worked);
+    }
+
     pub(super) fn count_failure(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn take(self: &Arc<Self>, state: &mut State, index: usize, class: Class, begun: Instant) -> Lease {
+    /// The right to use a place from `taken` on, for a job that came at `begun` and has not begun yet.
+    fn take(self: &Arc<Self>, state: &mut State, index: usize, class: Class, begun: Instant, taken: Instant) -> Lease {
         state.busy[at(class)] += 1;
         let running = state.busy.iter().sum();
         state.size.note(running);
         let place = &mut state.places[index];
         place.is_busy = true;
+        let instance = place.instance.take();
         Lease {
             pool: Some(Arc::clone(self)),
             index,
-            instance: place.instance.take(),
+            is_untouched: instance.is_none(),
+            instance,
             class,
             begun,
+            taken,
             spent: Duration::ZERO,
-            counts: true,
-            found_no_room: false,
+            counts: false,
+            has_answered: false,
         }
     }
 
     pub(super) fn give_back(self: &Arc<Self>, returned: Returned) {
-        let Returned { index, instance, class, spent, counts, found_no_room } = returned;
+        let Returned { index, instance, class, spent, counts, worked, is_untouched } = returned;
         let instance = instance.filter(|_| self.common.isolation == Isolation::Reuse);
         let mut state = self.lock();
         state.busy[at(class)] -= 1;
         self.share().give_core_back(class);
         state.requests += u64::from(counts);
+        worked.iter().for_each(|&worked| state.work.note(worked));
         let place = &mut state.places[index];
         place.is_busy = false;
         place.requests += u64::from(counts);
         place.spent += spent;
-        place.has_run |= !found_no_room;
+        place.has_run |= !is_untouched;
         let doomed = std::mem::take(&mut place.is_doomed);
         let (instance, ended) = if doomed { (None, instance) } else { (instance, None) };
         match &instance {
             Some(instance) => place.memory_bytes = instance.memory_bytes(),
             // Nothing of it has ended.
-            None if found_no_room => {}
+            None if is_untouched => {}
             None => place.left_empty(self.common.isolation),
         }
         let is_gone = instance.is_none();
         place.instance = instance;
-        if is_gone && !found_no_room {
+        if is_gone && !is_untouched {
             // Where it was there is room.
             state.full_until = None;
         }
@@ -530,54 +425,6 @@ impl Pool {
         }
     }
 
-    /// Gives a place to who is next, or makes it free. A lease that nobody wanted any more comes back to the caller, who
-    /// drops it without the lock.
-    fn hand_on(self: &Arc<Self>, state: &mut State, index: usize) -> Option<Lease> {
-        let mut next = None;
-        for class in CLASSES {
-            // Where others of the app wait too, the core goes to who has waited longest.
-            let is_alone = self.share().waiting(class) == state.queues[at(class)].len() as usize;
-            let is_there = state.places[index].instance.is_some();
-            let is_wanted = next.is_none() && is_alone && !state.queues[at(class)].is_empty();
-            if is_wanted && self.take_core(state, class, is_there) {
-                next = state.queues[at(class)].next(self.share(), class).map(|(turn, begun)| (turn, begun, class));
-                if next.is_none() {
-                    self.share().give_core_back(class);
-                }
-            }
-        }
-        if state.queues[at(Class::Pull)].is_empty() && self.is_crowded.load(Ordering::Relaxed) {
-            self.is_crowded.store(false, Ordering::Relaxed);
-        }
-        let Some((turn, begun, class)) = next else {
-            match &state.places[index] {
-                place if place.instance.is_some() => state.free.push_back(index),
-                // An id that nothing ever had stands for nothing.
-                place if !place.has_run && place.waiting.is_empty() => drop(state.places.remove(index)),
-                _ => state.free.push_front(index),
-            }
-            return None;
-        };
-        let lease = self.take(state, index, class, begun);
-        turn.send(lease).err().map(Lease::unused)
-    }
-
-    fn full(&self, class: Class, waiting: u32, limit: String) -> QueueFull {
-        let queue = class_name(class);
-        let busy = match (self.scale.max, self.share().cores(class)) {
-            (1, _) => format!("the only instance of {} is busy", self.process),
-            (max, cores) if max < cores => format!("all {max} instances of {} are busy", self.process),
-            (_, 1) => format!("the only core of the {queue} queue is busy"),
-            (_, cores) => format!("all {cores} cores of the {queue} queue are busy"),
-        };
-        QueueFull { busy, waiting, limit, retry_after: self.retry_after(class, waiting) }
-    }
-
-    /// When there should be room behind so many who wait.
-    fn retry_after(&self, class: Class, waiting: u32) -> Duration {
-        retry_after(waiting, self.share().drain(class), self.program.sandbox().limits.request_timeout)
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -588,10 +435,10 @@ impl Drop for Pool {
         // Those who left stand in the queues until somebody looks.
         let (state, share) = (self.state.get_mut().unwrap_or_else(PoisonError::into_inner), &self.common.share);
         for class in CLASSES {
-            while state.queues[at(class)].next(share, class).is_some() {}
+            state.queues[at(class)].clear(share, class);
         }
         for (_, place) in &mut state.places {
-            while place.waiting.next(share, Class::Pull).is_some() {}
+            place.waiting.clear(share, Class::Pull);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Jobs that wait for an instance, in the order in which they came. Bounded by their number and by what they hold. Whoever
-//! leaves gives up the turn: nobody starts work that no one waits for any more.
+//! leaves gives up the turn, and whoever has no time left loses it: nobody starts work that no one waits for any more.
 
-use super::{lease::Lease, share::Share};
+use super::{deadline::Deadline, lease::Lease, share::Share};
 use crate::limits;
 use isopod_executor::Class;
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 use tokio::sync::oneshot;
 
 /// The lease, once it is one's turn.
@@ -19,7 +22,7 @@ pub(super) struct Queue {
 struct Waiting {
     turn: oneshot::Sender<Lease>,
     bytes: u64,
-    begun: Instant,
+    deadline: Deadline,
 }
 
 impl Queue {
@@ -29,7 +32,7 @@ impl Queue {
         max: u32,
         (share, class): (&Share, Class),
         bytes: u64,
-        begun: Instant,
+        deadline: Deadline,
     ) -> Result<Turn, String> {
         let is_full = |queue: &Self| queue.jobs.len() >= max as usize || queue.bytes + bytes > limits::QUEUED_BYTES;
         if is_full(self) {
@@ -47,34 +50,51 @@ impl Queue {
         self.bytes += bytes;
         share.begin_waiting(class);
         let (sender, turn) = oneshot::channel();
-        self.jobs.push_back(Waiting { turn: sender, bytes, begun });
+        self.jobs.push_back(Waiting { turn: sender, bytes, deadline });
         Ok(turn)
     }
 
     /// Lets whoever joined last stand where its time says, if it waited before.
     pub(super) fn put_last_in_order(&mut self) {
         if let Some(last) = self.jobs.pop_back() {
-            let at = self.jobs.partition_point(|job| job.begun <= last.begun);
+            let at = self.jobs.partition_point(|job| job.deadline.begun() <= last.deadline.begun());
             self.jobs.insert(at, last);
         }
     }
 
-    /// Takes out the first one who still waits, and when that job came.
-    pub(super) fn next(&mut self, share: &Share, class: Class) -> Option<(oneshot::Sender<Lease>, Instant)> {
-        while let Some(job) = self.jobs.pop_front() {
-            self.bytes -= job.bytes;
-            share.machine().let_go(job.bytes);
-            share.end_waiting(class, 1);
-            if !job.turn.is_closed() {
-                return Some((job.turn, job.begun));
+    /// Takes out the first one who still waits and has at least so much time left, and says when that job came. Those before
+    /// it are told that their turn comes too late.
+    pub(super) fn next(
+        &mut self,
+        share: &Share,
+        class: Class,
+        least_left: Duration,
+        now: Instant,
+    ) -> Option<(oneshot::Sender<Lease>, Instant)> {
+        while let Some(job) = self.take_first(share, class) {
+            if !job.turn.is_closed() && job.deadline.left(now) >= least_left {
+                return Some((job.turn, job.deadline.begun()));
             }
         }
         None
     }
 
+    /// Lets go of all who stand in it.
+    pub(super) fn clear(&mut self, share: &Share, class: Class) {
+        while self.take_first(share, class).is_some() {}
+    }
+
+    fn take_first(&mut self, share: &Share, class: Class) -> Option<Waiting> {
+        let job = self.jobs.pop_front()?;
+        self.bytes -= job.bytes;
+        share.machine().let_go(job.bytes);
+        share.end_waiting(class, 1);
+        Some(job)
+    }
+
     /// Since when the first one waits.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.jobs.front().map(|job| job.begun)
+        self.jobs.front().map(|job| job.deadline.begun())
     }
 
     /// How many still wait.

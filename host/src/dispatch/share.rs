@@ -323,10 +323,9 @@ impl Share {
         f64::from(self.cpu_permille.load(Ordering::Relaxed)) / 10.0
     }
 
-    /// Takes in a job that ended.
-    pub(super) fn note(&self, class: Class, begun: Instant) {
-        let now = Instant::now();
-        self.meter(class).note(now, now.saturating_duration_since(begun));
+    /// Takes in a job that ended after so long.
+    pub(super) fn note(&self, class: Class, now: Instant, took: Duration) {
+        self.meter(class).note(now, took);
     }
 
     /// Counts an event that is given to a handler.

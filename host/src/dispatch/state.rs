@@ -2,7 +2,7 @@
 
 use super::{place::Place, queue::Queue, share::at, size::Size};
 use isopod_executor::Class;
-use isopod_policy::{InstanceId, ProcessName};
+use isopod_policy::{InstanceId, ProcessName, Work};
 use slab::Slab;
 use std::{collections::VecDeque, time::Instant};
 
@@ -16,6 +16,8 @@ pub(super) struct State {
     pub(super) queues: [Queue; 2],
     pub(super) requests: u64,
     pub(super) size: Size,
+    /// How long its jobs lately took.
+    pub(super) work: Work,
     /// Until when no further instance is tried, since the host had no room for one.
     pub(super) full_until: Option<Instant>,
 }
@@ -30,6 +32,7 @@ impl State {
             queues: Default::default(),
             requests: 0,
             size: Size::new(live),
+            work: Work::default(),
             full_until: None,
         }
     }

@@ -235,7 +235,7 @@ fn a_deadline_that_passes_in_the_queue_is_told_and_is_no_failure_of_the_guest_th
     for wire in late {
         let late = answer(wire);
         let problem = late.problem_of("greedy", 504, "queue-timeout");
-        assert_eq!(problem["detail"], "it waited 6 s for its turn and was not begun");
+        assert_eq!(problem["detail"], "it waited 6 s of its 6 s for its turn and was not begun");
         assert!(problem["hint"].is_string() && late.header("retry-after").is_some(), "{late}");
     }
     host.until_queue("greedy", Queue::Pull, 1, 0);
@@ -248,4 +248,66 @@ fn a_deadline_that_passes_in_the_queue_is_told_and_is_no_failure_of_the_guest_th
     assert_eq!((faults("queue-timeout"), faults("timeout")), (LATE as f64, 0.0));
     assert_eq!(host.current("greedy"), [2]);
     neighbour.finish();
+}
+
+/// An app whose guest waits for as long as it is asked to, with two instances and this much time for each request.
+fn deploy_busy(host: &Host, release: u32, request_timeout: &str) {
+    let scale = "[processes.web]\nentry = \"http\"\nmax = 2\n[processes.worker]\nentry = \"events\"\n";
+    let limits = format!("[limits]\nrequest_timeout = \"{request_timeout}\"\n[config]\nRELEASE = \"{release}\"\n");
+    host.deploy("busy", Bundle::archive(&format!("name = \"busy\"\n{scale}{limits}"), &guest("busy")));
+}
+
+/// All of a burst have the same deadline. Those whose turn would come too late are told so in that moment, and do not have
+/// it one after the other to be blamed for what they were given no time for.
+#[test]
+fn what_can_not_end_in_time_is_not_begun_and_takes_no_good_release_out_of_service() {
+    const BURST: usize = 24;
+    let host = Host::start();
+    let neighbour = Neighbour::beside(&host);
+    host.create("busy", "production");
+    deploy_busy(&host, 1, "4s");
+    for _ in 0..BURST {
+        host.get("busy", "/wait?ms=1").expect(200);
+    }
+    deploy_busy(&host, 2, "4s");
+    let begun = Instant::now();
+    let burst: Vec<Wire> = (0..BURST).map(|_| host.begin("busy", Ask::get("/wait?ms=2500"))).collect();
+    let answers: Vec<Answer> = burst.into_iter().map(answer).collect();
+    let took = begun.elapsed();
+    let (done, late): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!(done.len(), 2);
+    for late in late {
+        let problem = late.problem_of("busy", 504, "queue-timeout");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("was not begun")), "{late}");
+        assert!(problem["hint"].is_string() && late.header("retry-after").is_some(), "{late}");
+    }
+    assert!(took.as_millis() < 4_000, "whoever has no time left is told so at once, not after {took:?}");
+    let blamed: Vec<Value> = host.log("busy").into_iter().filter(|line| line["context"] == "isopod").collect();
+    assert!(blamed.is_empty(), "no guest failed: {blamed:?}");
+    let restarts: u64 = host.instances("busy").iter().filter_map(|instance| instance["restarts"].as_u64()).sum();
+    assert_eq!(restarts, 0, "and no instance was thrown away");
+    host.get("busy", "/wait?ms=1").expect(200);
+    assert_eq!(host.current("busy"), [2]);
+    neighbour.finish();
+}
+
+/// Nothing was known of how long its jobs take when the burst came, so some are begun for which there is not enough time.
+#[test]
+fn a_guest_that_had_less_than_half_of_the_time_is_not_blamed() {
+    let host = Host::start();
+    host.create("busy", "production");
+    deploy_busy(&host, 1, "2s");
+    for _ in 0..40 {
+        host.get("busy", "/wait?ms=1").expect(200);
+    }
+    deploy_busy(&host, 2, "2s");
+    for _ in 0..4 {
+        // The short ones make the queue believe that jobs are short.
+        (0..10).for_each(|_| drop(host.get("busy", "/wait?ms=1").expect(200)));
+        let burst: Vec<Wire> = (0..6).map(|_| host.begin("busy", Ask::get("/wait?ms=800"))).collect();
+        let codes: Vec<u16> = burst.into_iter().map(|wire| answer(wire).status).collect();
+        assert_eq!(codes.iter().filter(|&&code| code == 504).count(), 2, "{codes:?}");
+    }
+    let timeouts = host.metric("isopod_faults_total{app=\"busy\",fault=\"timeout\"}");
+    assert_eq!((timeouts, host.current("busy")), (8.0, vec![2]));
 }
