@@ -39,8 +39,8 @@ pub(crate) const TRAFFIC_WINDOW_BYTES: u32 = 65_535;
 /// Bodies up to this size are read before they get an instance; larger ones stream into it.
 pub(crate) const TRAFFIC_BODY_READ_FIRST: u64 = 1024 * 1024;
 
-/// Bytes of bodies that are being read first, for one app. A body beyond it is refused with 429 before anything of it is
-/// read: clients that send slowly must not have all of the bytes below.
+/// Bytes of bodies that are being read first, for one app, as far as they have come. A body that would go beyond it is
+/// refused with 429: clients that send slowly must not have all of the bytes below.
 pub(crate) const TRAFFIC_BODIES_BYTES: u64 = 64 << 20;
 
 /// The same for all apps together. A body beyond it is refused with 503: anybody may send one, so it bounds what

@@ -30,7 +30,7 @@ pub(crate) use meter::Latency;
 pub(crate) use place::STOPPED;
 pub(crate) use pool::Tally;
 pub(crate) use running::{Planned, Running, SeenInstance};
-pub(crate) use share::{CLASSES, Machine, Share, TooManyBodies, class_name};
+pub(crate) use share::{Arriving, CLASSES, Machine, Share, TooManyBodies, class_name};
 pub(crate) use size::Rescaled;
 pub(crate) use visit::{NoVisit, Visit, Visits};
 

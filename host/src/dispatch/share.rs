@@ -6,7 +6,7 @@ use super::{
     pool::Pool,
 };
 use crate::{
-    budget::{Budget, Held},
+    budget::{Budget, Crossed, Growing},
     limits,
 };
 use isopod_engine::{Fault, Instance, Program, Room};
@@ -54,10 +54,23 @@ pub(crate) enum TooManyBodies {
     OfAll,
 }
 
-/// A body that is being read: it counts until this is dropped.
-pub(crate) struct Arriving<'a> {
-    _of_app: Held<'a>,
-    _of_all: Held<'a>,
+/// A body that is being read: what has come of it counts until this is dropped.
+pub(crate) struct Arriving<'a>(Growing<'a>);
+
+impl Arriving<'_> {
+    /// Counts so many bytes of it from now on.
+    pub(crate) fn grow_to(&mut self, bytes: u64) -> Result<(), TooManyBodies> {
+        self.0.grow_to(bytes).map_err(TooManyBodies::from)
+    }
+}
+
+impl From<Crossed> for TooManyBodies {
+    fn from(crossed: Crossed) -> Self {
+        match crossed {
+            Crossed::Own => Self::OfApp,
+            Crossed::All => Self::OfAll,
+        }
+    }
 }
 
 /// One app's share.
@@ -265,11 +278,10 @@ impl Share {
         }
     }
 
-    /// Counts a body that is about to be read, whose client may take its time.
+    /// Counts what comes of a body of so many bytes. What only its head has announced does not count: that costs a client
+    /// nothing. It is refused at once where there is no room for it now.
     pub(crate) fn receive(&self, bytes: u64) -> Result<Arriving<'_>, TooManyBodies> {
-        let of_app = self.arriving_bytes.hold(bytes).ok_or(TooManyBodies::OfApp)?;
-        let of_all = self.machine.0.arriving_bytes.hold(bytes).ok_or(TooManyBodies::OfAll)?;
-        Ok(Arriving { _of_app: of_app, _of_all: of_all })
+        Ok(Arriving(Growing::up_to(bytes, &self.arriving_bytes, &self.machine.0.arriving_bytes)?))
     }
 
     pub(super) fn machine(&self) -> &Machine {

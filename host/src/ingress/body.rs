@@ -3,12 +3,12 @@
 
 use super::connection::Failed;
 use crate::{
-    dispatch::{Running, Share, TooManyBodies},
+    dispatch::{Arriving, Running, Share, TooManyBodies},
     limits,
     linger::Lingering,
     problem::Problem,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
@@ -33,10 +33,9 @@ pub(super) async fn take_in(
     let Some(length) = length.filter(|&length| length <= limits::TRAFFIC_BODY_READ_FIRST) else {
         return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit, running.patience())));
     };
-    let _counted = share.receive(length).map_err(too_many)?;
-    match timeout(limits::TRAFFIC_BODY_TIMEOUT, whole(body, length)).await {
-        Ok(Ok(whole)) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole)))),
-        Ok(Err(error)) => Err(broken(error.to_string())),
+    let mut arriving = share.receive(length).map_err(too_many)?;
+    match timeout(limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
+        Ok(whole) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole?)))),
         Err(_) => {
             let seconds = limits::TRAFFIC_BODY_TIMEOUT.as_secs();
             Err(too_slow(format!("a body of this size is waited for during {seconds} s")))
@@ -44,24 +43,35 @@ pub(super) async fn take_in(
     }
 }
 
-/// Reads a body to its end. Its pieces are put together as they come: a thousand small ones would hold many times what
-/// the body is counted for.
-async fn whole(mut body: Lingering, length: u64) -> Result<Bytes, hyper::Error> {
+/// Reads a body to its end, and counts what it takes. Its pieces are put together as they come: a thousand small ones
+/// would hold many times what the body is counted for.
+async fn whole(mut body: Lingering, length: u64, arriving: &mut Arriving<'_>) -> Result<Bytes, Failed> {
     let mut first = Bytes::new();
-    let mut all = BytesMut::new();
+    let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame?.into_data() else { continue };
+        let Ok(piece) = frame.map_err(|error| broken(error.to_string()))?.into_data() else { continue };
         if first.is_empty() && all.is_empty() {
+            arriving.grow_to(piece.len() as u64).map_err(too_many)?;
             first = piece;
             continue;
         }
-        if all.is_empty() {
-            all.reserve(usize::try_from(length).unwrap_or_default());
+        let so_far = first.len() + all.len() + piece.len();
+        if so_far > all.capacity() {
+            let room = room_for(so_far, length);
+            arriving.grow_to(room as u64).map_err(too_many)?;
+            all.reserve_exact(room - all.len());
             all.extend_from_slice(&std::mem::take(&mut first));
         }
         all.extend_from_slice(&piece);
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    Ok(if all.is_empty() { first } else { all.into() })
+}
+
+/// How much room is made once a body of this length has grown to `so_far`: twice that, so that the body is moved a few
+/// times only, and not all of its length, which its client may never send.
+fn room_for(so_far: usize, length: u64) -> usize {
+    let whole = usize::try_from(length).unwrap_or(usize::MAX);
+    so_far.saturating_mul(2).min(whole).max(so_far)
 }
 
 fn too_many(bodies: TooManyBodies) -> Failed {
@@ -94,4 +104,15 @@ pub(super) fn too_slow(detail: String) -> Failed {
 
 pub(super) fn broken(detail: String) -> Failed {
     (Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", detail), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_room_for_twice_what_has_come_and_never_for_more_than_its_length() {
+        assert_eq!([2, 499, 500, 999, 1_000].map(|so_far| room_for(so_far, 1_000)), [4, 998, 1_000, 1_000, 1_000]);
+        assert_eq!(room_for(1_001, 1_000), 1_001, "whatever came is held");
+    }
 }

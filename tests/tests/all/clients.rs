@@ -173,18 +173,18 @@ fn a_stop_finishes_what_was_accepted() {
     host.until_stopped();
 }
 
-/// What clients have begun to send is held in memory, so it counts from its first byte; and one app's slow clients have
-/// only as much of it as is that app's.
+/// What clients have begun to send is held in memory, so it counts as it comes; and one app's slow clients have only as
+/// much of it as is that app's.
 #[test]
 fn bodies_that_come_slowly_are_bounded_by_their_bytes_and_only_for_their_app() {
     const BODY_BYTES: usize = 1 << 20;
     let host = Host::start();
     ["slow", "other"].iter().for_each(|app| drop(host.deploy(app, Bundle::component(guest("hello")))));
     let head = format!("POST /echo HTTP/1.1\r\nhost: slow.localhost\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
-    let half: Vec<Wire> = (0..64)
+    let almost: Vec<Wire> = (0..64)
         .map(|_| {
             let mut wire = host.wire();
-            wire.send(head.as_bytes()).and_then(|()| wire.send(&[b'x'; BODY_BYTES / 2])).expect("it can be sent");
+            wire.send(head.as_bytes()).and_then(|()| wire.send(&[b'x'; BODY_BYTES - 1])).expect("it can be sent");
             wire
         })
         .collect();
@@ -201,10 +201,30 @@ fn bodies_that_come_slowly_are_bounded_by_their_bytes_and_only_for_their_app() {
     refused.ask(&host.to_app("slow", Ask::get("/"))).expect("the connection goes on");
     assert_eq!(refused.answer().expect("an answer").expect(200).text(), "Hello, world!");
     assert_eq!(small("other").expect(200).text(), "small");
-    drop(half);
+    drop(almost);
     wait_for("room for bodies", || (small("slow").status == 200).then_some(()));
     let large = vec![b'x'; BODY_BYTES];
     assert_eq!(host.app("slow", Ask::post("/echo").body("text/plain", large.clone())).expect(200).body, large);
+}
+
+/// Whoever only says how much is coming holds nothing of it, and keeps nobody from sending.
+#[test]
+fn bodies_that_were_only_announced_take_no_room() {
+    let host = Host::start();
+    host.deploy("hello", Bundle::component(guest("hello")));
+    let head = "POST /echo HTTP/1.1\r\nhost: hello.localhost\r\ncontent-length: 1048576\r\n\r\n";
+    let _announced: Vec<Wire> = (0..200)
+        .map(|index| {
+            let mut wire = host.wire();
+            let begun = &b"x"[..index % 2];
+            wire.send(head.as_bytes()).and_then(|()| wire.send(begun)).expect("it can be sent");
+            wire
+        })
+        .collect();
+    for _ in 0..50 {
+        let large = vec![b'x'; 1 << 20];
+        assert_eq!(host.app("hello", Ask::post("/echo").body("text/plain", large.clone())).expect(200).body, large);
+    }
 }
 
 /// The API's callers have a token each, and share what it may hold.
