@@ -222,8 +222,13 @@ pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;
 /// longest ago makes room.
 pub(crate) const RELEASES_VISITED_MAX: usize = 3;
 
-/// Visits to releases that wait for their release to be fetched, all apps together. Further ones get 503.
+/// Visits to releases that wait for their release to be fetched, all apps together. Further ones get 503, and the first
+/// requests of apps that are cold wait.
 pub(crate) const VISITS_WAITING: usize = 64;
+
+/// How long the first request of a cold app waits until its release begins to be fetched. Then 503: after a start of the
+/// host thousands may come at once, and its own time is known only once the release is there.
+pub(crate) const WAKE_WAIT: Duration = Duration::from_secs(20);
 
 /// Reports of process types that can't be kept going. Beyond it, who reports waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;

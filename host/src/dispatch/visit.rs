@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 /// Somebody wants a release that does not serve. The answer says why it can't be had.
 pub(crate) struct Visit {
@@ -86,11 +89,9 @@ impl Directory {
         if let Some(visited) = app.visited.find(release) {
             return Ok(visited);
         }
-        let (answer, answered) = oneshot::channel();
-        let visit = Visit { app: app.name.clone(), release, answer };
-        let busy = || NoVisit::Unavailable("too many releases are being fetched; try again".to_owned());
-        self.visits.try_send(visit).map_err(|_| busy())?;
-        let running = answered.await.unwrap_or_else(|_| Err(busy()))?;
+        // Strangers may ask for many of them.
+        let place = self.visits.try_reserve().map_err(|_| too_many())?;
+        let running = fetched(place, app, release).await?;
         if app.awake().is_some_and(|serving| Arc::ptr_eq(&serving, &running)) {
             return Ok(running);
         }
@@ -112,7 +113,68 @@ impl Directory {
         match app.availability() {
             Availability::Ready(running) => Ok(running),
             Availability::Unavailable { reason } => Err(reason),
-            Availability::Cold(release) => self.visit(app, release).await.map_err(|no_visit| no_visit.to_string()),
+            Availability::Cold(release) => {
+                // It is the app itself, and each app asks once: it waits for its turn.
+                let place = timeout(limits::WAKE_WAIT, self.visits.reserve()).await;
+                let place = place.ok().and_then(Result::ok).ok_or_else(|| too_many().to_string())?;
+                fetched(place, app, release).await.map_err(|no_visit| no_visit.to_string())
+            }
         }
+    }
+}
+
+/// Has a release loaded, now that there is a place for that.
+async fn fetched(place: mpsc::Permit<'_, Visit>, app: &App, release: ReleaseNumber) -> Result<Arc<Running>, NoVisit> {
+    let (answer, answered) = oneshot::channel();
+    place.send(Visit { app: app.name.clone(), release, answer });
+    answered.await.unwrap_or_else(|_| Err(too_many()))
+}
+
+fn too_many() -> NoVisit {
+    NoVisit::Unavailable("too many releases are being fetched; try again".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Machine;
+    use isopod_executor::{Config, Executor};
+    use isopod_policy::{AppType, Cores};
+    use std::num::NonZeroUsize;
+
+    /// Says of whatever it is asked for that it is not there.
+    async fn fetch_in_vain(mut visits: mpsc::Receiver<Visit>) {
+        while let Some(visit) = visits.recv().await {
+            tokio::task::yield_now().await;
+            drop(visit.answer.send(Err(NoVisit::Unavailable(visit.app.to_string()))));
+        }
+    }
+
+    /// As all are after a start of the host.
+    #[tokio::test]
+    async fn cold_apps_that_are_asked_for_at_the_same_moment_wait_for_their_turn_and_visitors_do_not() {
+        let machine = Machine::new(Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started"));
+        let (sender, visits) = mpsc::channel(2);
+        let directory = Directory { apps: Default::default(), visits: sender };
+        let first = "1".parse().expect("is a number");
+        let cold = |index| {
+            let cores = Cores::new(1, 1).expect("are cores");
+            let app = App::new(format!("cold-{index}").parse().expect("is a name"), machine.share(AppType::Dev, cores));
+            app.install_cold(first);
+            app
+        };
+        let apps: Vec<App> = (0..100).map(cold).collect();
+        let fetching = tokio::spawn(fetch_in_vain(visits));
+        let heard = futures::future::join_all(apps.iter().map(|app| directory.serving(app))).await;
+        for (app, heard) in apps.iter().zip(heard) {
+            assert_eq!(heard.err().as_deref(), Some(app.name.as_ref()));
+        }
+        let visited = futures::future::join_all(apps.iter().map(|app| directory.visit(app, first))).await;
+        let busy = visited
+            .into_iter()
+            .filter(|visited| visited.as_ref().is_err_and(|no_visit| no_visit.to_string().starts_with("too many")));
+        assert_eq!(busy.count(), 98);
+        drop(directory);
+        fetching.await.expect("it ends with the directory");
     }
 }
