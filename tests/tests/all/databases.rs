@@ -1,8 +1,10 @@
 //! Others who look into a host's databases while it runs, and rows that are damaged.
 
+use crate::rolling::built_with_an_old_sdk;
 use isopod_tests::{Ask, Bundle, Host, database::lock_holder, guest};
 use rusqlite::Connection;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 fn sign(host: &Host, name: &str) {
     let form = format!("name={name}&text=hello");
@@ -67,4 +69,25 @@ fn a_damaged_row_of_one_release_leaves_the_others_readable() {
     host.api(Ask::get("/v1/apps/shop/releases/2")).problem(500, "store");
     host.rollback("shop", 1).expect(200);
     assert_eq!(host.get("shop", "/").expect(200).text(), "v4 one");
+}
+
+/// As it is after a host was replaced by a newer one, which takes releases of newer SDKs only: the app says so, and a new
+/// release mends it.
+#[test]
+fn an_app_whose_release_a_newer_host_no_longer_takes_is_in_error_for_it() {
+    let host = Host::start();
+    host.create("shop", "production");
+    host.deploy("shop", Bundle::component(guest("shapes")));
+    let old = built_with_an_old_sdk(guest("shapes"));
+    let digest: String = Sha256::digest(&old).iter().map(|byte| format!("{byte:02x}")).collect();
+    let host = host.restart_after(|host| {
+        std::fs::write(host.data().join("blobs").join(&digest), old).expect("it can be written");
+        host.change_rows("UPDATE releases SET bundle = ?1", [&digest]);
+    });
+    host.until_state("shop", "error");
+    assert_eq!(host.show("shop")["error"]["cause"], "sdk-too-old");
+    host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
+    host.deploy("shop", Bundle::component(guest("shapes")));
+    assert_eq!(host.state("shop"), "running");
+    host.get("shop", "/").expect(200);
 }

@@ -73,6 +73,26 @@ fn a_burst_to_a_frozen_app_is_answered_whole() {
     });
 }
 
+/// Whoever thawed it for itself would have instances of its own, beside those of the others.
+#[test]
+fn a_burst_thaws_a_frozen_app_once() {
+    const BURST: u64 = 100;
+    let host = Host::start_with("", SOON);
+    host.deploy(
+        "greedy",
+        Bundle::archive("name = \"greedy\"\n[limits]\nrequest_timeout = \"10m\"\n", &guest("greedy")),
+    );
+    until_frozen(&host, "greedy");
+    let held = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..BURST).map(|_| scope.spawn(|| host.ask_to_hold("greedy"))).collect();
+        all.into_iter().map(|held| held.join().expect("it is asked")).collect::<Vec<_>>()
+    });
+    host.until_queue("greedy", Queue::Pull, 1, BURST - 1);
+    assert_eq!(host.instances("greedy").len(), 1);
+    drop(held);
+    assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
+}
+
 /// F1: events of both queues, and requests among them.
 #[test]
 fn a_burst_of_events_to_a_frozen_app_is_answered_whole() {

@@ -77,7 +77,7 @@ fn no_request_fails_in_a_hundred_swaps() {
 }
 
 /// The component with the version of its SDK overwritten.
-fn built_with_an_old_sdk(mut component: Vec<u8>) -> Vec<u8> {
+pub(crate) fn built_with_an_old_sdk(mut component: Vec<u8>) -> Vec<u8> {
     let (now, old) = (b"rust/0.1.0", b"rust/0.0.1");
     let at = component.windows(now.len()).position(|window| window == now).expect("it says its SDK's version");
     component[at..at + old.len()].copy_from_slice(old);
