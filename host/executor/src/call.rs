@@ -7,6 +7,7 @@ use crate::{
     clock::nanoseconds,
     limits,
     place::{Place, burst_ns},
+    spent::Spent,
 };
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,13 @@ pub(crate) struct Call {
     /// When it was first polled.
     pub(crate) begun: Option<Instant>,
     pub(crate) used_ns: u64,
+    /// Where it is shown meanwhile.
+    pub(crate) shown: Option<Spent>,
 }
 
 impl Call {
     pub(crate) fn new(account: Account, class: Class) -> Self {
-        Self { account, class, begun: None, used_ns: 0 }
+        Self { account, class, begun: None, used_ns: 0, shown: None }
     }
 
     /// Where it should be polled next.
@@ -36,9 +39,15 @@ impl Call {
         board.facts(self.account.ledger(), self.class, burst_ns).place(self.class, slice_ns)
     }
 
+    /// Takes in a poll, wherever it was.
+    pub(crate) fn add(&mut self, cpu_ns: u64) {
+        self.used_ns += cpu_ns;
+        self.shown.iter().for_each(|shown| shown.add(cpu_ns));
+    }
+
     /// Charges a poll on an I/O thread.
     pub(crate) fn charge_here(&mut self, cpu_ns: u64) {
-        self.used_ns += cpu_ns;
+        self.add(cpu_ns);
         let debt_max_ns = self.account.slice_ns() * limits::DEBT_SLICES_MAX;
         self.account.pool().board().charge(self.account.ledger(), self.class, cpu_ns, debt_max_ns);
     }

@@ -7,6 +7,7 @@ use crate::{
     class::Class,
     place::Place,
     slice,
+    spent::Spent,
     task::{self, Moved},
 };
 use std::{
@@ -38,6 +39,12 @@ where
 {
     pub(crate) fn new(account: Account, class: Class, work: F) -> Self {
         Self { call: Call::new(account, class), state: State::Here(Box::pin(work)) }
+    }
+
+    /// Adds the CPU time there too, slice by slice, while it is used.
+    pub fn shown_in(mut self, spent: Spent) -> Self {
+        self.call.shown = Some(spent);
+        self
     }
 
     /// Polls the work for a slice on this thread.

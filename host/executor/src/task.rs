@@ -85,7 +85,7 @@ impl<F: Future> Future for Inside<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.work.as_mut().poll(cx);
-        self.call.used_ns += slice::stop_fair();
+        self.call.add(slice::stop_fair());
         let output = std::task::ready!(polled);
         self.call.note_long();
         Poll::Ready((output, self.call.used()))

@@ -103,10 +103,10 @@ async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadl
 async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64, deadline: Deadline) -> Result<Lease, Refused> {
     let class = lease.class;
     while !lease.has_instance() {
-        let taken = lease.taken;
+        let (taken, spent) = (lease.taken, lease.spent.clone());
         let starting = async move { (lease.instance().await, lease) };
-        let ((started, mut back), spent) = deadline.hold(taken, pool.share().run(class, starting)).await?;
-        back.charge(spent);
+        let starting = pool.share().run(class, starting).shown_in(spent);
+        let ((started, mut back), _) = deadline.hold(taken, starting).await?;
         lease = match started {
             Ok(instance) => {
                 back.put(Some(instance));
@@ -129,7 +129,7 @@ async fn answer(
     request: Request<RequestBody>,
     request_id: impl Id,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let (id, taken) = (request_id.clone(), lease.taken);
+    let (id, taken, spent) = (request_id.clone(), lease.taken, lease.spent.clone());
     let work = async move {
         let answer = match lease.instance().await {
             Ok(instance) => instance.http(request, id.as_ref()).await,
@@ -137,8 +137,8 @@ async fn answer(
         };
         (answer, lease)
     };
-    let ((answer, mut lease), spent) = deadline.hold(taken, pool.share().run(Class::Pull, work)).await?;
-    lease.charge(spent);
+    let work = pool.share().run(Class::Pull, work).shown_in(spent);
+    let ((answer, mut lease), _) = deadline.hold(taken, work).await?;
     match answer.after {
         After::Free(instance) => lease.put(Some(instance)),
         After::Spent => {}
@@ -152,7 +152,7 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
     reported(pool, request_id.clone(), None, async {
         let mut lease = ready_lease(pool, class, event.bytes(), deadline).await?;
         pool.share().note_event(class);
-        let taken = lease.taken;
+        let (taken, spent) = (lease.taken, lease.spent.clone());
         let work = async move {
             let (handled, instance) = match lease.instance().await {
                 Ok(instance) => instance.event(event, request_id.as_ref()).await,
@@ -161,8 +161,8 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
             lease.put(instance);
             (handled, lease)
         };
-        let ((handled, mut lease), spent) = deadline.hold(taken, pool.share().run(class, work)).await?;
-        lease.charge(spent);
+        let work = pool.share().run(class, work).shown_in(spent);
+        let ((handled, _lease), _) = deadline.hold(taken, work).await?;
         Ok(handled?)
     })
     .await
@@ -204,9 +204,8 @@ fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, request_id
     let pool = Arc::clone(pool);
     lease.note_answer();
     tokio::spawn(async move {
-        let (rest, spent) =
-            pool.share().run(Class::Pull, rest.finish(pool.patience(limits::TRAFFIC_ANSWER_CROWDED))).await;
-        lease.charge(spent);
+        let rest = rest.finish(pool.patience(limits::TRAFFIC_ANSWER_CROWDED));
+        let (rest, _) = pool.share().run(Class::Pull, rest).shown_in(lease.spent.clone()).await;
         match rest {
             Ok(instance) => lease.put(instance),
             Err(fault) => report(&pool, &fault, request_id.as_ref()),

@@ -130,21 +130,24 @@ impl Command {
     }
 
     async fn run(&self, copy: usize) -> Result<i32, Fault> {
-        if let Some(mut place) = self.place(copy) {
+        let spent = self.place(copy).map(|mut place| {
             place.is_busy = true;
             place.requests += 1;
-        }
+            place.spent.clone()
+        });
         let program = self.program.clone();
-        let (outcome, spent) = match self.copies.get(copy) {
-            Some(copy) => tokio::select! {
-                run = self.share.run(Class::Push, async move { program.run().await }) => run,
-                () = copy.again.notified() => (Ok(0), Duration::ZERO),
-            },
-            None => (Ok(0), Duration::ZERO),
+        let outcome = match self.copies.get(copy) {
+            Some(copy) => {
+                let run = self.share.run(Class::Push, async move { program.run().await });
+                tokio::select! {
+                    (outcome, _) = run.shown_in(spent.unwrap_or_default()) => outcome,
+                    () = copy.again.notified() => Ok(0),
+                }
+            }
+            None => Ok(0),
         };
         if let Some(mut place) = self.place(copy) {
             place.is_busy = false;
-            place.spent += spent;
             place.left_empty(Isolation::Reuse);
         }
         outcome

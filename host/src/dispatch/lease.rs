@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use isopod_engine::{Fault, Instance};
-use isopod_executor::Class;
+use isopod_executor::{Class, Spent};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +19,8 @@ pub(super) struct Lease {
     pub(super) begun: Instant,
     /// When it had its turn.
     pub(super) taken: Instant,
-    pub(super) spent: Duration,
+    /// What the place's guests have used, to which this job adds its own.
+    pub(super) spent: Spent,
     /// Whether what is done counts as a request.
     pub(super) counts: bool,
     /// Whether the answer is on its way already, and how long it took is noted.
@@ -75,17 +76,12 @@ impl Lease {
             self.has_answered = true;
         }
     }
-
-    /// Charges the place for the time that its guest had a thread.
-    pub(super) fn charge(&mut self, spent: Duration) {
-        self.spent += spent;
-    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };
-        let Self { index, class, spent, is_untouched, .. } = *self;
+        let Self { index, class, is_untouched, .. } = *self;
         // Nothing was done where nothing could start.
         let counts = self.counts && !is_untouched;
         let now = Instant::now();
@@ -93,7 +89,7 @@ impl Drop for Lease {
             pool.share().note(class, now, now.saturating_duration_since(self.begun));
         }
         let worked = (counts && !self.has_answered).then(|| now.saturating_duration_since(self.taken));
-        pool.give_back(Returned { index, instance: self.instance.take(), class, spent, counts, worked, is_untouched });
+        pool.give_back(Returned { index, instance: self.instance.take(), class, counts, worked, is_untouched });
     }
 }
 
@@ -102,7 +98,6 @@ pub(super) struct Returned {
     pub(super) index: usize,
     pub(super) instance: Option<Box<Instance>>,
     pub(super) class: Class,
-    pub(super) spent: Duration,
     pub(super) counts: bool,
     /// How long the job took since its turn, unless that is noted or says nothing.
     pub(super) worked: Option<Duration>,

@@ -2,6 +2,7 @@
 
 use super::queue::Queue;
 use isopod_engine::Instance;
+use isopod_executor::Spent;
 use isopod_policy::{InstanceId, Isolation};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ pub(super) struct Place {
     /// Whether there ever was an instance here.
     pub(super) has_run: bool,
     pub(super) requests: u64,
-    /// The time that its guests had a thread.
-    pub(super) spent: Duration,
+    /// The time that its guests had a thread, up to now.
+    pub(super) spent: Spent,
     pub(super) restarts: u32,
     pub(super) memory_bytes: usize,
     /// Jobs that asked for this very instance.
@@ -52,7 +53,7 @@ impl Place {
             is_doomed: false,
             has_run: false,
             requests: 0,
-            spent: Duration::ZERO,
+            spent: Spent::default(),
             restarts: 0,
             memory_bytes: 0,
             waiting: Queue::default(),
@@ -100,7 +101,7 @@ impl Place {
             started_at: self.since,
             age: self.begun.elapsed(),
             memory_bytes: self.memory_bytes,
-            spent: self.spent,
+            spent: self.spent.time(),
             requests: self.requests,
             restarts: self.restarts,
         }

@@ -379,14 +379,14 @@ impl Pool {
             class,
             begun,
             taken,
-            spent: Duration::ZERO,
+            spent: place.spent.clone(),
             counts: false,
             has_answered: false,
         }
     }
 
     pub(super) fn give_back(self: &Arc<Self>, returned: Returned) {
-        let Returned { index, instance, class, spent, counts, worked, is_untouched } = returned;
+        let Returned { index, instance, class, counts, worked, is_untouched } = returned;
         let instance = instance.filter(|_| self.common.isolation == Isolation::Reuse);
         let mut state = self.lock();
         state.busy[at(class)] -= 1;
@@ -396,7 +396,6 @@ impl Pool {
         let place = &mut state.places[index];
         place.is_busy = false;
         place.requests += u64::from(counts);
-        place.spent += spent;
         place.has_run |= !is_untouched;
         let doomed = std::mem::take(&mut place.is_doomed);
         let (instance, ended) = if doomed { (None, instance) } else { (instance, None) };

@@ -75,6 +75,24 @@ fn each_queue_is_measured_for_itself() {
     assert!(number(&push["latency_ms"], "p50") > 0.0 && number(&push, "throughput_per_s") > 0.0, "{push}");
 }
 
+/// Whoever looks for what keeps the processor busy finds it while it does so.
+#[test]
+fn the_cpu_time_of_an_instance_is_seen_while_it_works() {
+    let host = Host::start();
+    let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[limits]\nrequest_timeout = \"10m\"\n";
+    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    let spinning = host.begin("greedy", Ask::get("/spin?ms=100000"));
+    let mut seen_ms = 0.0;
+    for _ in 0..3 {
+        seen_ms = wait_for("more CPU time of the instance at work", || {
+            let instances = host.instances("greedy");
+            let busy = instances.iter().find(|instance| instance["state"] == "busy")?;
+            Some(number(busy, "cpu_ms")).filter(|&now_ms| now_ms > seen_ms)
+        });
+    }
+    drop(spinning);
+}
+
 /// What is refused or given up is no job that ended, and a failed one is.
 #[test]
 fn a_job_that_never_began_is_not_measured() {
