@@ -106,6 +106,13 @@ pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
 /// less than its beginning.
 pub(crate) const BUILD_ERROR_BYTES: usize = 256 * 1024;
 
+/// Changes that were asked of the API and are under way at one time, whether their clients are still there or not. Further
+/// ones are refused with 503.
+pub(crate) const CHANGES_MAX: usize = 512;
+
+/// When somebody is to come again whose change was refused by this bound.
+pub(crate) const CHANGES_RETRY_AFTER: Duration = Duration::from_secs(2);
+
 /// Items in one page of a list, unless the caller asks for fewer.
 pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
 

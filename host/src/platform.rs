@@ -132,6 +132,7 @@ impl Platform {
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
             followers: Arc::default(),
+            changes: api::changes::Changes::new(deployer.tasks()),
             bodies: Budget::of(limits::API_BODIES_BYTES),
             stop: stop_api.clone(),
             machine: watch,

@@ -43,6 +43,10 @@ pub(crate) enum Error {
     NotOffered(&'static str),
     #[error("the administrator's token can't be deleted: it would lock its owner out")]
     AdminToken,
+    #[error("{} changes are under way already", limits::CHANGES_MAX)]
+    TooManyChanges,
+    #[error("the work on the request broke off; the host's own log says more")]
+    BrokeOff,
     #[error("too many followers are connected")]
     TooManyFollowers,
     #[error("the token `{token}` follows {} streams already", limits::FOLLOWERS_PER_TOKEN)]
@@ -135,6 +139,13 @@ impl Error {
             Self::AdminToken => {
                 Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token stays", detail)
                     .hint("to revoke it, remove the file admin.token in the data folder and start the host again: a new one is made")
+            }
+            Self::TooManyChanges => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-changes", "Too many changes", detail)
+                    .retry_after(limits::CHANGES_RETRY_AFTER.as_secs())
+            }
+            Self::BrokeOff => {
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed", detail)
             }
             Self::TooManyFollowers => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many followers", detail)

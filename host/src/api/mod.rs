@@ -6,6 +6,7 @@ mod advice;
 mod apps;
 pub(crate) mod auth;
 mod build_error;
+pub(crate) mod changes;
 mod cloud_event;
 mod config;
 mod cores;
@@ -60,6 +61,7 @@ pub(crate) struct Api {
     /// Whether all apps are brought back.
     pub(crate) ready: Arc<AtomicBool>,
     pub(crate) followers: Arc<Followers>,
+    pub(crate) changes: changes::Changes,
     /// What the bodies hold that are being read into memory.
     pub(crate) bodies: Budget,
     /// Ends what would otherwise be followed for ever.
@@ -118,10 +120,12 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{app}/grants", get(config::grants).patch(config::change_grants))
         .route("/v1/apps/{app}/cores", get(cores::show).patch(cores::change))
         .route("/v1/apps/{app}/metrics", get(metrics::show))
-        .route("/v1/apps/{app}/events", post(events::send))
         .route("/v1/apps/{app}/broadcasts", post(events::broadcast))
         .route("/v1/apps/{app}/logs", get(logs::show))
         .route("/v1/apps/{app}/activity", get(activity::show))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), changes::carry_through))
+        // An app's work, which is ended with its sender like that on any other request, and so is not carried through.
+        .route("/v1/apps/{app}/events", post(events::send))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method);
     routes

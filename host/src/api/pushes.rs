@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{
     Api,
+    changes::ClientGone,
     edge::Caller,
     error::Error,
     request::{BadRequest, Chunks, List, PageParams, Params, app_name, media_type},
@@ -81,6 +82,7 @@ pub(crate) struct ShowParams {
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
+    gone: ClientGone,
     Path(app): Path<String>,
     Params(params): Params<CreateParams>,
     request: Request,
@@ -101,6 +103,8 @@ pub(super) async fn create(
         // The sender goes once the push is final, which is then what it said last.
         ended = news.wait_for(|now| now.push.state.is_final()) => ended.ok().map(|now| now.clone()),
         () = api.stop.cancelled() => return Err(DeployError::Stopping.into()),
+        // Nobody reads what is answered.
+        () = gone.wait() => None,
     };
     let now = now.unwrap_or_else(|| news.borrow().clone());
     let view = PushView { created_app: view.created_app, ..PushView::from(now) };
@@ -225,10 +229,18 @@ async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     if declared.is_some_and(|bytes| bytes > limit_bytes) {
         return Err(BadRequest::TooLarge { limit_bytes }.into());
     }
-    let mut upload = api.deployer.upload().await?;
-    let mut chunks = Chunks::new(request.into_body(), limit_bytes);
-    while let Some(chunk) = chunks.next().await? {
-        upload.write(&chunk).await?;
+    let upload = api.deployer.upload().await?;
+    let chunks = Chunks::new(request.into_body(), limit_bytes);
+    let receiving = async move {
+        let (mut upload, mut chunks) = (upload, chunks);
+        while let Some(chunk) = chunks.next().await? {
+            upload.write(&chunk).await?;
+        }
+        Ok(upload.finish().await?)
+    };
+    tokio::select! {
+        received = receiving => received,
+        // What comes after is not accepted any more.
+        () = api.stop.cancelled() => Err(DeployError::Stopping.into()),
     }
-    Ok(upload.finish().await?)
 }

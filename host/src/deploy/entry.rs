@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     /// Held for the moment in which another release becomes the current one.
     pub(crate) commit: tokio::sync::Mutex<()>,
+    /// Held while a push is accepted, from its row in the store to its place in line.
+    pub(crate) accepting: tokio::sync::Mutex<()>,
     /// Room for the app's waiting pushes.
     pub(crate) pushes: Arc<Semaphore>,
     /// Cancelled when the app is deleted, for those who work on it.
@@ -104,6 +106,7 @@ impl Entry {
             traffic,
             turn: Arc::default(),
             commit: tokio::sync::Mutex::new(()),
+            accepting: tokio::sync::Mutex::new(()),
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
             gone: CancellationToken::new(),
             earlier: Mutex::default(),

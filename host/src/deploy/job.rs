@@ -66,22 +66,26 @@ impl Deployer {
         let room = Arc::clone(&self.0.room).try_acquire_owned();
         let room = room.map_err(|_| too_many(format!("{} pushes", self.0.parts.pushes.queued_max)))?;
 
+        let accepting = entry.accepting.lock().await;
         let inserted = self.0.parts.store.insert_push(new_push(app, by, idempotency)).await;
         let push = match inserted.map_err(|error| gone_meanwhile(app, error))? {
             Inserted::New(push) => push,
             // Somebody was not sure whether it had arrived.
             Inserted::Same(push) => {
+                drop(accepting);
                 let news = self.follow(app, &push.id).await?;
                 let now = news.borrow().clone();
                 return Ok(Accepted { now, news, created_app: false });
             }
             Inserted::Conflict(push) => return Err(DeployError::KeyReused { app: app.clone(), id: push.id }),
         };
-        let live = LivePush::new(entry, self.0.parts.store.clone(), push);
+        reached("push-stored").await;
+        let live = LivePush::new(Arc::clone(&entry), self.0.parts.store.clone(), push);
         live.say(format!("received {} bytes", received.bytes));
         self.live_pushes().insert(live.id().clone(), Arc::clone(&live));
         // Taken before the push is answered, so that pushes are done in the order in which they were accepted.
         let turn = stand_in_line(&live.entry).await;
+        drop(accepting);
         let job = Job { live: Arc::clone(&live), received, kind, _room: room, _app_room: app_room };
         let deployer = self.clone();
         let (now, news) = (live.now(), live.follow());
@@ -120,18 +124,29 @@ impl Deployer {
 
     /// Takes a push back whose turn has not come.
     pub(crate) async fn cancel(&self, app: &AppName, id: &PushId, by: &str) -> Result<PushNow, DeployError> {
+        let entry = self.app(app)?;
         let now = self.push(app, id).await?;
         let refused = |refused| DeployError::Refused { app: app.clone(), refused };
+        // It is not known here before it is accepted in full.
+        let accepting = entry.accepting.lock().await;
         let Some(live) = self.live(id) else {
-            // It is final, so the table says why not.
-            return now.push.state.step(PushEvent::Cancel).map(|_| now.clone()).map_err(refused);
+            // It is final, so the table says why not; or nobody is left to do it, and then nobody needs to be told.
+            now.push.state.step(PushEvent::Cancel).map_err(refused)?;
+            self.0.parts.store.advance_push(id, PushEvent::Cancel, None, Timestamp::now()).await?;
+            self.note_cancelled(&entry, id, by).await;
+            return self.push(app, id).await;
         };
+        drop(accepting);
         live.step(PushEvent::Cancel, None).await.map_err(refused)?;
         live.say("cancelled before its turn came");
         live.stored().await?;
-        let text = format!("push {id} cancelled before its turn came: asked for");
-        self.record(&live.entry, "push-cancelled", text, json!({ "push": id, "by": by })).await;
+        self.note_cancelled(&entry, id, by).await;
         Ok(live.now())
+    }
+
+    async fn note_cancelled(&self, entry: &Entry, id: &PushId, by: &str) {
+        let text = format!("push {id} cancelled before its turn came: asked for");
+        self.record(entry, "push-cancelled", text, json!({ "push": id, "by": by })).await;
     }
 
     async fn run(self, job: Job, turn: Turn) {

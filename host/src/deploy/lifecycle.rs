@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     BuildError, DeployError, Deployer, Entry, Failure,
     activate::{self, Purpose},
+    failpoint::reached,
     verify::{self, Verified},
 };
 use crate::{
@@ -45,6 +46,7 @@ impl Deployer {
             Err(StoreError::AppExists { name }) => return Err(DeployError::AppExists(name)),
             Err(error) => return Err(error.into()),
         };
+        reached("app-stored").await;
         let entry = self.enter(row);
         self.0.parts.directory.put(&[Arc::clone(&entry.traffic)]);
         let text = format!("created as a {app_type} app: {cause}");
@@ -156,6 +158,7 @@ impl Deployer {
             // It runs, or is being made to run: asked for what is the case.
             return Ok(entry);
         }
+        reached("app-starts").await;
         let text = format!("{release} is started: asked for");
         self.record(&entry, "app-started", text, json!({ "release": release, "by": by })).await;
         let (deployer, starting) = (self.clone(), Arc::clone(&entry));

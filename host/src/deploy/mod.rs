@@ -150,6 +150,11 @@ impl Deployer {
         Ok(deployer)
     }
 
+    /// What the host waits for a while when it stops, before it is cut off.
+    pub(crate) fn tasks(&self) -> TaskTracker {
+        self.0.tasks.clone()
+    }
+
     /// Does something that nobody waits for, until it is done or the host stops.
     fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(self.0.closing.clone().run_until_cancelled_owned(work));
@@ -220,7 +225,7 @@ impl Deployer {
         self.0.news.subscribe()
     }
 
-    /// Takes no new work, lets pushes under way finish for a while, then gives them up as failed.
+    /// Takes no new work, lets pushes and other changes under way finish for a while, then gives them up as failed.
     pub(crate) async fn shut_down(&self, patience: Duration) {
         self.0.closing.cancel();
         self.store_usage().await;
@@ -228,7 +233,9 @@ impl Deployer {
         if tokio::time::timeout(patience, self.0.tasks.wait()).await.is_err() {
             self.0.abandon.cancel();
             if tokio::time::timeout(limits::FLUSH_TIME, self.0.tasks.wait()).await.is_err() {
-                tracing::warn!("some pushes could not be ended in time; they are marked as failed at the next start");
+                tracing::warn!(
+                    "some changes could not be ended in time; pushes are marked as failed at the next start"
+                );
             }
         }
         self.0.settled.cancel();

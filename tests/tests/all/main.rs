@@ -18,6 +18,7 @@ mod formation;
 mod freezing;
 mod greed;
 mod guests;
+mod hangups;
 mod health;
 mod instances;
 mod logs;
