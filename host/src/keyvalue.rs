@@ -8,15 +8,23 @@ use isopod_engine::{KeyValue, KvError};
 use isopod_policy::AppName;
 use isopod_store::KvStore;
 
+use crate::fence::{Fence, Pass};
+
 /// The key-value data of one app.
 pub(crate) struct AppKeyValue {
     store: KvStore,
     app: AppName,
+    fence: Fence,
 }
 
 impl AppKeyValue {
-    pub(crate) fn shared(store: &KvStore, app: &AppName) -> Arc<dyn KeyValue> {
-        Arc::new(Self { store: store.clone(), app: app.clone() })
+    pub(crate) fn shared(store: &KvStore, app: &AppName, fence: &Fence) -> Arc<dyn KeyValue> {
+        Arc::new(Self { store: store.clone(), app: app.clone(), fence: fence.clone() })
+    }
+
+    /// The store is asked by the app's name, which may be another app's by now.
+    fn pass(&self) -> Result<Pass, KvError> {
+        self.fence.pass().ok_or_else(|| failed("the app was destroyed, and its data with it"))
     }
 }
 
@@ -27,26 +35,32 @@ fn failed(error: impl std::fmt::Display) -> KvError {
 #[async_trait]
 impl KeyValue for AppKeyValue {
     async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, KvError> {
+        let _pass = self.pass()?;
         self.store.get(&self.app, bucket, key).await.map_err(failed)
     }
 
     async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError> {
+        let _pass = self.pass()?;
         self.store.set(&self.app, bucket, key, &value).await.map_err(failed)
     }
 
     async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError> {
+        let _pass = self.pass()?;
         self.store.delete(&self.app, bucket, key).await.map_err(failed)
     }
 
     async fn exists(&self, bucket: &str, key: &str) -> Result<bool, KvError> {
+        let _pass = self.pass()?;
         self.store.exists(&self.app, bucket, key).await.map_err(failed)
     }
 
     async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError> {
+        let _pass = self.pass()?;
         self.store.list_keys(&self.app, bucket, cursor).await.map_err(failed)
     }
 
     async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError> {
+        let _pass = self.pass()?;
         self.store.increment(&self.app, bucket, key, delta).await.map_err(failed)
     }
 }

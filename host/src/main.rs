@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod deploy;
 mod dispatch;
+mod fence;
 mod ingress;
 mod keyvalue;
 mod limits;

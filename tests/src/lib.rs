@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod control;
 pub mod database;
+pub mod disk;
 pub mod guests;
 pub mod h2c;
 pub mod host;
@@ -22,6 +23,7 @@ pub mod wait;
 pub mod wire;
 
 pub use bundle::Bundle;
+pub use disk::SmallDisk;
 pub use guests::{guest, guest_noted};
 pub use host::Host;
 pub use http::{Answer, Ask, Broken};

@@ -100,6 +100,7 @@ fn explain(entry: &Entry, refused: &Refused) -> Error {
     let (app, detail) = (entry.name.to_string(), refused.to_string());
     match refused {
         Refused::NoProcess(_) | Refused::NoInstance => Error::NoEvents { app, detail },
+        Refused::Gone => EventError::Unavailable { app, detail }.into(),
         Refused::QueueFull(full) => {
             EventError::QueueFull { app, detail, retry_after_s: full.retry_after.as_secs() }.into()
         }

@@ -99,7 +99,8 @@ impl Deployer {
         let variables: Vec<_> =
             variables.into_iter().filter(|(name, _)| own.iter().all(|(own, _)| name != own)).collect();
         let env = variables.iter().chain(&own).cloned().collect();
-        let keyvalue = manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.0.parts.store.kv(), &entry.name));
+        let keyvalue =
+            manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.0.parts.store.kv(), &entry.name, &entry.fence));
         let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&entry.log), *number));
         Ok(Sandbox {
             app: entry.name.to_string(),
@@ -134,7 +135,12 @@ impl Deployer {
             })
             .collect();
         let paths: Vec<PathBuf> = folders.iter().map(|folder| folder.host.clone()).collect();
-        let made = tokio::task::spawn_blocking(move || paths.iter().try_for_each(|path| make_folder(path))).await;
+        let pass = entry.fence.pass().ok_or(Failure::AppDeleted)?;
+        let made = tokio::task::spawn_blocking(move || {
+            let _pass = pass;
+            paths.iter().try_for_each(|path| make_folder(path))
+        });
+        let made = made.await;
         match made {
             Ok(Ok(())) => Ok(folders),
             Ok(Err(e)) => Err(Failure::Internal(format!("a granted folder can't be made: {e}"))),

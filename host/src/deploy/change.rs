@@ -47,6 +47,7 @@ impl Deployer {
         let busy = || DeployError::Busy(name.clone());
         let turn = tokio::time::timeout(limits::CHANGE_WAIT, Arc::clone(&entry.turn).lock_owned());
         let turn = turn.await.map_err(|_| busy())?;
+        entry.still_there()?;
         let present = self.present(&entry).await?;
         let changed = match (change, present) {
             (Change::Config(change), None) => {

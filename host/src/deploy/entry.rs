@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{record::Record, usage::Usage};
-use crate::{dispatch, limits, observe::logs::AppLog};
+use super::{DeployError, record::Record, usage::Usage};
+use crate::{dispatch, fence::Fence, limits, observe::logs::AppLog};
 
 /// One app.
 pub(crate) struct Entry {
@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) pushes: Arc<Semaphore>,
     /// Cancelled when the app is deleted, for those who work on it.
     pub(crate) gone: CancellationToken,
+    /// Around what the app's guests keep.
+    pub(crate) fence: Fence,
     /// Releases that may have to serve again, while a newer one is watched: first the last one that has proven well.
     earlier: Mutex<Vec<Arc<dispatch::Running>>>,
     pub(crate) usage: Usage,
@@ -109,6 +111,7 @@ impl Entry {
             accepting: tokio::sync::Mutex::new(()),
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
             gone: CancellationToken::new(),
+            fence: Fence::default(),
             earlier: Mutex::default(),
             usage: Usage::default(),
             records,
@@ -123,6 +126,11 @@ impl Entry {
     /// The facts, for a moment: the lock is never held across a wait.
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the app was deleted while somebody waited to change it: what is stored by its name may be another one's.
+    pub(super) fn still_there(&self) -> Result<(), DeployError> {
+        if self.facts().deleted { Err(DeployError::UnknownApp(self.name.clone())) } else { Ok(()) }
     }
 
     /// Takes a step of the app's state machine, for a cause that people read in the app's activity.
@@ -177,7 +185,8 @@ impl Entry {
         facts.state = after;
         facts.error_detail = after.cause().is_some().then(|| cause.to_owned());
         tracing::info!(app = %self.name, from = %before, to = %after, cause, "the app's state changed");
-        if before != after {
+        // Nothing is kept of an app that is deleted, and a new one of its name may be there before this is stored.
+        if before != after && !facts.deleted {
             let data = json!({ "from": before, "to": after, "error": after.cause(), "cause": cause });
             let (app, kind) = (Some(self.name.clone()), "app-state".to_owned());
             let text = format!("{before} → {after}: {cause}");

@@ -67,6 +67,7 @@ impl Deployer {
         let room = room.map_err(|_| too_many(format!("{} pushes", self.0.parts.pushes.queued_max)))?;
 
         let accepting = entry.accepting.lock().await;
+        entry.still_there().map_err(|_| DeployError::BeingDestroyed(app.clone()))?;
         let inserted = self.0.parts.store.insert_push(new_push(app, by, idempotency)).await;
         let push = match inserted.map_err(|error| gone_meanwhile(app, error))? {
             Inserted::New(push) => push,

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use futures::future::join_all;
 use isopod_policy::{AppEvent, AppName, AppState, AppType, Cores, CoresOverride, Isolation, ReleaseNumber};
 use isopod_store::{App, Control, Intended, NewApp, Release, StoreError};
 use jiff::Timestamp;
@@ -83,6 +84,7 @@ impl Deployer {
         let _turn = entry.turn.try_lock().map_err(|_| DeployError::Busy(name.clone()))?;
         // Whoever starts it has done so, or takes the new type.
         let _alone = entry.commit.lock().await;
+        entry.still_there()?;
         let (state, before) = {
             let facts = entry.facts();
             (facts.state, facts.app_type)
@@ -112,6 +114,7 @@ impl Deployer {
         let entry = self.app(name)?;
         // One at a time: two changes at the same moment must not undo each other.
         let _dividing = self.0.dividing.lock().await;
+        entry.still_there()?;
         let mut wanted = json!(entry.facts().cores);
         json_patch::merge(&mut wanted, change);
         let is_count =
@@ -183,6 +186,7 @@ impl Deployer {
         let entry = self.app(name)?;
         // Whoever is about to bring a release into service has done so, or sees that it is not wanted.
         let _alone = entry.commit.lock().await;
+        entry.still_there()?;
         let was_intended = entry.facts().intended;
         self.intend(&entry, Intended::Stopped).await?;
         if entry.step(AppEvent::Stop, "asked for").is_err() {
@@ -213,29 +217,20 @@ impl Deployer {
         Ok(())
     }
 
-    /// Deletes an app with all it has. Accepted requests are finished first.
+    /// Deletes an app with all it has. It is over once the store has said so, and until then nothing has changed; accepted
+    /// requests are then finished for a while.
     pub(crate) async fn delete(&self, name: &AppName, by: &str) -> Result<(), DeployError> {
         let entry = self.app(name)?;
-        entry.facts().deleted = true;
-        entry.gone.cancel();
-        let serving = entry.traffic.set_stopped("the app is deleted");
-        self.unschedule(name);
-        self.0.parts.directory.remove(name);
-        let (_turn, _alone) = (entry.turn.lock().await, entry.commit.lock().await);
-        // Whoever had the turn, or started it, may have brought a release into service meanwhile.
-        let serving = entry.traffic.set_stopped("the app is deleted").or(serving);
-        if let Some(serving) = serving
-            && tokio::time::timeout(limits::DRAIN_TIME, serving.drained()).await.is_err()
-        {
-            tracing::warn!(app = %name, "requests of a deleted app were not finished in time and go on without its data");
-        }
-        // First, since the writer of the logs would make the folder again for its next line.
+        let at_work = self.delete_stored(&entry).await?;
+        reached("app-deleted").await;
+        // Whoever had the turn gives it up.
+        let _turn = entry.turn.lock().await;
+        self.end_work(&entry, at_work).await;
+        // Who is let out here was let in before; all others find the app gone.
+        entry.fence.close().await;
         self.0.parts.logs.forget(name).await;
-        if let Err(error) = self.0.parts.store.delete_app(name).await {
-            // It is still stored, so it is still an app: it comes back when the host starts again, or is deleted again.
-            entry.facts().deleted = false;
-            self.0.parts.directory.put(&[Arc::clone(&entry.traffic)]);
-            return Err(error.into());
+        if let Err(error) = self.0.parts.store.remove_data(name).await {
+            tracing::error!(app = %name, %error, "the folder of a deleted app can't be removed; the next start tries again");
         }
         self.0.apps.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         tracing::info!(app = %name, by, "an app was deleted with its data");
@@ -243,6 +238,44 @@ impl Deployer {
         let text = "destroyed with all it had: asked for".to_owned();
         self.tell(self.activity_of(&entry, APP_DESTROYED, text, json!({ "by": by })));
         Ok(())
+    }
+
+    /// Takes an app out of the store, and then out of service. Gives what of it may still be at work.
+    async fn delete_stored(&self, entry: &Entry) -> Result<Vec<Arc<dispatch::Running>>, DeployError> {
+        // Whoever is about to bring a release into service has done so, or sees that the app is gone.
+        let _alone = entry.commit.lock().await;
+        entry.still_there()?;
+        self.recorded().await;
+        self.0.parts.store.delete_app(&entry.name).await?;
+        entry.facts().deleted = true;
+        entry.gone.cancel();
+        let serving = entry.traffic.set_stopped("the app is deleted");
+        self.unschedule(&entry.name);
+        self.0.parts.directory.remove(&entry.name);
+        let mut at_work = std::mem::take(&mut *entry.earlier());
+        at_work.extend(serving);
+        Ok(at_work)
+    }
+
+    /// Waits until the work of a deleted app is done, also that of releases which were replaced or stopped before; what is
+    /// not done in time is cut off.
+    async fn end_work(&self, entry: &Entry, at_work: Vec<Arc<dispatch::Running>>) {
+        let done = async {
+            join_all(at_work.iter().map(|running| running.wind_down())).await;
+            entry.traffic.drained().await;
+        };
+        let in_time = tokio::select! {
+            in_time = tokio::time::timeout(limits::DRAIN_TIME, done) => in_time.is_ok(),
+            () = self.0.abandon.cancelled() => false,
+        };
+        entry.traffic.end();
+        if in_time {
+            return;
+        }
+        tracing::warn!(app = %entry.name, "work of a deleted app was not finished in time and is cut off");
+        if tokio::time::timeout(limits::FLUSH_TIME, entry.traffic.drained()).await.is_err() {
+            tracing::warn!(app = %entry.name, "work of a deleted app could not be cut off in time, and goes on without its data");
+        }
     }
 
     /// Keeps what the compiler said about the newest code of a dev app, or forgets it.

@@ -186,7 +186,9 @@ async fn record(store: Store, id: PushId, mut records: mpsc::Receiver<Record>) {
             }
         });
         let stored: Vec<Result<(), StoreError>> = join_all(storing).await;
-        for error in stored.into_iter().filter_map(Result::err) {
+        // What belongs to no push any more went with its app.
+        let is_trouble = |error: &StoreError| !matches!(error, StoreError::UnknownPush { .. });
+        for error in stored.into_iter().filter_map(Result::err).filter(is_trouble) {
             tracing::warn!(push = %id, %error, "a step of a push could not be stored");
             trouble.get_or_insert(error);
         }

@@ -89,7 +89,11 @@ impl Deployer {
         tracing::error!(app = %entry.name, %error, "{what} is not stored");
         if error.is_of_full_disk() {
             let deployer = self.clone();
-            self.in_background(async move { deployer.until_stored(&attempt).await });
+            // Nothing of it must be stored for a new app of its name.
+            let gone = entry.gone.clone();
+            self.in_background(async move {
+                gone.run_until_cancelled(deployer.until_stored(&attempt)).await;
+            });
         }
         false
     }
@@ -109,8 +113,12 @@ impl Deployer {
         }
     }
 
-    /// Adds to the app's activity. A record that can't be kept is no reason to undo what was done.
+    /// Adds to the app's activity. A record that can't be kept is no reason to undo what was done; of an app that is deleted
+    /// none is kept, since a new one of its name may be there before it is stored.
     pub(super) async fn record(&self, entry: &Entry, kind: &str, text: String, data: Value) {
+        if entry.facts().deleted {
+            return;
+        }
         let activity = self.activity_of(entry, kind, text, data);
         if self.0.records.send_timeout(Record::Happened(activity), limits::RECORD_WAIT).await.is_err() {
             tracing::warn!(app = %entry.name, kind, "an activity is not recorded: too many wait to be stored");
@@ -121,6 +129,9 @@ impl Deployer {
 
     /// The same where nobody waits until it is recorded.
     pub(super) fn note(&self, entry: &Entry, kind: &str, text: String, data: Value) {
+        if entry.facts().deleted {
+            return;
+        }
         if self.0.records.try_send(Record::Happened(self.activity_of(entry, kind, text, data))).is_err() {
             tracing::warn!(app = %entry.name, kind, "an activity is not recorded: too many wait to be stored");
         }

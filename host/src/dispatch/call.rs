@@ -15,7 +15,7 @@ use isopod_engine::{
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crate::limits;
 
@@ -26,6 +26,8 @@ pub(crate) enum Refused {
     NoProcess(&'static str),
     #[error("the instance is gone")]
     NoInstance,
+    #[error("the app was destroyed before the work on it was done")]
+    Gone,
     #[error(transparent)]
     QueueFull(#[from] QueueFull),
     #[error(transparent)]
@@ -106,7 +108,7 @@ async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64, deadline: Deadlin
         let (taken, spent) = (lease.taken, lease.spent.clone());
         let starting = async move { (lease.instance().await, lease) };
         let starting = pool.share().run(class, starting).shown_in(spent);
-        let ((started, mut back), _) = deadline.hold(taken, starting).await?;
+        let ((started, mut back), _) = held_to(deadline, pool, taken, starting).await?;
         lease = match started {
             Ok(instance) => {
                 back.put(Some(instance));
@@ -138,7 +140,7 @@ async fn answer(
         (answer, lease)
     };
     let work = pool.share().run(Class::Pull, work).shown_in(spent);
-    let ((answer, mut lease), _) = deadline.hold(taken, work).await?;
+    let ((answer, mut lease), _) = held_to(deadline, pool, taken, work).await?;
     match answer.after {
         After::Free(instance) => lease.put(Some(instance)),
         After::Spent => {}
@@ -162,10 +164,22 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
             (handled, lease)
         };
         let work = pool.share().run(class, work).shown_in(spent);
-        let ((handled, _lease), _) = deadline.hold(taken, work).await?;
+        let ((handled, _lease), _) = held_to(deadline, pool, taken, work).await?;
         Ok(handled?)
     })
     .await
+}
+
+/// Holds a guest's work, for which there is time since `taken`, to its deadline and to the life of its app. It is no
+/// `async fn`, whose future would have room for the work twice.
+fn held_to<T>(
+    deadline: Deadline,
+    pool: &Pool,
+    taken: Instant,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Refused>> {
+    let work = pool.share().over().while_there(work);
+    deadline.hold(taken, work).map(|held| held?.ok_or(Refused::Gone))
 }
 
 /// What a request holds in memory while it waits: a body that streams is not read before.
@@ -205,7 +219,8 @@ fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, request_id
     lease.note_answer();
     tokio::spawn(async move {
         let rest = rest.finish(pool.patience(limits::TRAFFIC_ANSWER_CROWDED));
-        let (rest, _) = pool.share().run(Class::Pull, rest).shown_in(lease.spent.clone()).await;
+        let rest = pool.share().run(Class::Pull, rest).shown_in(lease.spent.clone());
+        let Some((rest, _)) = pool.share().over().while_there(rest).await else { return };
         match rest {
             Ok(instance) => lease.put(instance),
             Err(fault) => report(&pool, &fault, request_id.as_ref()),

@@ -15,6 +15,7 @@ pub(crate) mod health;
 mod keep;
 mod lease;
 mod meter;
+mod over;
 mod place;
 mod pool;
 mod queue;
@@ -212,6 +213,21 @@ impl App {
             Availability::Ready(running) => Some(running),
             Availability::Cold(_) | Availability::Unavailable { .. } => None,
         }
+    }
+
+    /// Waits until all of its work is done that was accepted, whichever release does it. Only of use once no new work can
+    /// come.
+    pub(crate) async fn drained(&self) {
+        self.share.drained().await;
+    }
+
+    /// Ends all that is not done, for good.
+    pub(crate) fn end(&self) {
+        self.share.over().end();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.share.over().is_over()
     }
 
     /// Whether anything of it is in memory to do its work, or is just finishing some.

@@ -273,13 +273,6 @@ impl Running {
         })
     }
 
-    /// Waits until nothing that was accepted is left. Only of use once no new job can come.
-    pub(crate) async fn drained(&self) {
-        for pool in &self.pools {
-            pool.drained().await;
-        }
-    }
-
     /// Ends the instances one at a time, each once it has nothing to do. Only of use once no new job can come.
     pub(crate) async fn wind_down(&self) {
         self.stop.cancel();

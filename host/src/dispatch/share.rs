@@ -3,6 +3,7 @@
 
 use super::{
     meter::{Measured, Meter},
+    over::Over,
     pool::Pool,
 };
 use crate::{
@@ -91,6 +92,7 @@ pub(crate) struct Share {
     /// Tenths of a percent of one processor that the app's guests used when it was last looked at.
     cpu_permille: AtomicU32,
     looked: Mutex<Option<(Instant, Duration)>>,
+    over: Over,
 }
 
 impl Machine {
@@ -114,6 +116,7 @@ impl Machine {
             events: Default::default(),
             cpu_permille: AtomicU32::new(0),
             looked: Mutex::default(),
+            over: Over::default(),
         };
         Arc::new(share)
     }
@@ -208,6 +211,17 @@ impl Share {
     pub(super) fn pools(&self) -> Vec<Arc<Pool>> {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
         pools.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Waits until no job of the app runs or waits.
+    pub(super) async fn drained(&self) {
+        while let Some(busy) = self.pools().into_iter().find(|pool| pool.is_busy()) {
+            busy.drained().await;
+        }
+    }
+
+    pub(super) fn over(&self) -> &Over {
+        &self.over
     }
 
     /// Whether anything of the app is there that answers somebody, of whichever release.

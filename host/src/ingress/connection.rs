@@ -180,7 +180,7 @@ impl Shared {
             bytes: None,
             fault: None,
         };
-        let unanswered = Unanswered { access: &*self.access, line, started };
+        let unanswered = Unanswered { access: &*self.access, app, line, started };
         let for_a_person = page::is_for_a_person(&request);
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
@@ -208,6 +208,7 @@ impl Shared {
 /// A request that is being answered. It is recorded too if its client does not wait for the answer.
 struct Unanswered<'a> {
     access: &'a dyn AccessLog,
+    app: &'a App,
     line: AccessLine<'a>,
     started: Instant,
 }
@@ -220,7 +221,10 @@ impl<'a> Unanswered<'a> {
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        self.access.request(AccessLine { duration: self.started.elapsed(), ..self.line });
+        // What is written of an app that is over could stand in the log of a new one of its name.
+        if !self.app.is_over() {
+            self.access.request(AccessLine { duration: self.started.elapsed(), ..self.line });
+        }
     }
 }
 
@@ -345,6 +349,10 @@ fn explain(refused: &Refused) -> Failed {
             )
         }
         Refused::NoInstance => (no_such_part(refused.to_string()), None),
+        Refused::Gone => {
+            let title = "The app does not serve";
+            (Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", title, refused.to_string()), None)
+        }
         Refused::QueueFull(full) => {
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());

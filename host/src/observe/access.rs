@@ -41,8 +41,8 @@ impl Access {
         Self { logs, metrics }
     }
 
-    fn look_up(&self, app: &AppName) -> Cached {
-        Cached { log: self.logs.app(app), metrics: self.metrics.app(app) }
+    fn look_up(&self, app: &AppName) -> Option<Cached> {
+        Some(Cached { log: self.logs.known(app)?, metrics: self.metrics.app(app) })
     }
 }
 
@@ -59,7 +59,7 @@ impl AccessLog for Access {
             if apps.len() >= limits::ACCESS_APPS_CACHED {
                 apps.clear();
             }
-            let cached = self.look_up(line.app);
+            let Some(cached) = self.look_up(line.app) else { return };
             cached.record(&line);
             apps.insert(line.app.clone(), cached);
         });

@@ -21,13 +21,14 @@ use crate::usage::{Month, MonthUsage};
 /// A future that is dropped before it is ready may still have its effect, as with any server that lost its client.
 #[async_trait]
 pub trait Control: Send + Sync {
-    /// Creates an app; refused if the name is taken.
+    /// Creates an app, of which nothing is recorded yet; refused if the name is taken.
     async fn create_app(&self, app: NewApp) -> Result<App, StoreError>;
     /// The app of this name, if there is one.
     async fn app(&self, name: &AppName) -> Result<Option<App>, StoreError>;
     /// The apps by name.
     async fn apps(&self, page: Page) -> Result<Paged<App>, StoreError>;
-    /// Deletes an app with all that belongs to it.
+    /// Deletes an app with all that is remembered of it. What its guests keep stays until
+    /// [`Store::remove_data`](crate::Store::remove_data).
     async fn delete_app(&self, name: &AppName) -> Result<(), StoreError>;
     /// Changes the type; that the app is stopped is for the caller to see to, who knows what it does.
     async fn set_app_type(&self, name: &AppName, app_type: AppType, at: Timestamp) -> Result<App, StoreError>;

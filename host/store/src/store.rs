@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use isopod_policy::AppName;
 
-use crate::files::{private_folder, remove_folder};
+use crate::files::{blocking, private_folder, remove_folder};
 use crate::kv::APPS;
 use crate::lock::FolderLock;
 use crate::sqlite::Sqlite;
@@ -90,6 +90,13 @@ impl Store {
     /// What seals the secrets among config vars.
     pub fn secrets(&self) -> &Secrets {
         &self.inner.secrets
+    }
+
+    /// Removes the folder of a deleted app with all that its guests kept. Nobody may reach for its key-value data any more.
+    /// Should the host end before this is done, the next start does it.
+    pub async fn remove_data(&self, app: &AppName) -> Result<(), StoreError> {
+        let (kv, app) = (self.kv().clone(), app.clone());
+        blocking(move || kv.remove_app(&app)).await
     }
 
     /// The data folder.

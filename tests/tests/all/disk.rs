@@ -1,55 +1,8 @@
 //! A full disk: what needs room is refused in clear words, what is running goes on, and once there is room again all
 //! works as before.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, bundle::QUICK_WEB, guest, wait_for};
+use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, SmallDisk, bundle::QUICK_WEB, guest, wait_for};
 use serde_json::json;
-use std::{
-    fs::File,
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
-use tempfile::TempDir;
-
-/// A small disk, until it is dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// Only root can mount one; the store's own tests fill a database up to a bound instead, wherever they run.
-    fn mount(mebibytes: u32) -> Option<Self> {
-        let folder = tempfile::Builder::new().prefix("isopod-disk-").tempdir().expect("a folder can be made");
-        let size = format!("size={mebibytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(folder)),
-            _ => {
-                println!("note: passed over, since only root can mount a small disk to be filled");
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Fills it to the last byte, and gives the file that does so.
-    fn fill(&self) -> PathBuf {
-        let path = self.path().join("filler");
-        let mut file = File::create(&path).expect("a file can be made");
-        for size in [1 << 20, 4096, 1] {
-            while file.write_all(&vec![0; size]).is_ok() {}
-        }
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, should the host still be there because the test failed.
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
-    }
-}
 
 fn sign(host: &Host, name: &str) -> Answer {
     let form = format!("name={name}&text=hello");

@@ -10,6 +10,7 @@ mod cores;
 mod crashes;
 mod databases;
 mod deploy;
+mod destroying;
 mod disk;
 mod events;
 mod fairness;

@@ -135,6 +135,11 @@ impl Logs {
         Arc::clone(log)
     }
 
+    /// The same of an app that is there; nothing is begun for one that was deleted.
+    pub(crate) fn known(&self, app: &AppName) -> Option<Arc<AppLog>> {
+        self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
+    }
+
     /// Lines dropped since the start, all apps together.
     pub(crate) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
@@ -25,6 +26,8 @@ pub(super) struct AppDatabase {
     reader: Mutex<Option<Connection>>,
     writer: Mutex<Option<Connection>>,
     waiting: Mutex<Waiting>,
+    /// Whether it is never opened again.
+    closed: AtomicBool,
 }
 
 /// Writes that wait for a commit.
@@ -57,6 +60,7 @@ impl AppDatabase {
             reader: Mutex::default(),
             writer: Mutex::default(),
             waiting: Mutex::default(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +109,14 @@ impl AppDatabase {
         }
     }
 
+    /// Closes it for good, once those are done who work with it: what is still asked of it is refused. Blocks.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for connection in [&self.reader, &self.writer] {
+            drop(locked(connection).take());
+        }
+    }
+
     /// The next job; without one, whoever comes next begins to drain again.
     fn take(&self) -> Option<Job> {
         let mut waiting = locked(&self.waiting);
@@ -118,6 +130,9 @@ impl AppDatabase {
     }
 
     fn opened<'c>(&self, slot: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
         if slot.is_none() {
             private_folder(&self.folder)?;
             let connection = connect(&self.path, self.pages_max)?;

@@ -5,6 +5,8 @@ mod lane;
 mod tables;
 
 use std::collections::HashMap;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,10 +107,21 @@ impl KvStore {
         self.database(app).write(move |connection| tables::increment(connection, &bucket, &key, delta)).await
     }
 
-    /// Removes all that an app keeps. Its instances must be gone: what they write later would begin a new store.
+    /// Removes all that an app keeps. Nobody may ask for it any more: what is written later would begin a new store. Blocks.
     pub fn remove_app(&self, app: &AppName) -> Result<(), StoreError> {
-        self.lock().apps.remove(app);
-        remove_folder(&self.inner.folder.join(app.as_str()))
+        let open = self.lock().apps.remove(app);
+        if let Some((database, _)) = open {
+            database.close();
+        }
+        // Out of the way first, at one stroke: a file that somebody still writes there can't be in the way of a new app, and
+        // what can't be removed now is removed when the store is opened the next time. No app has such a name.
+        let (folder, doomed) = (self.inner.folder.join(app.as_str()), self.inner.folder.join(format!(".{app}")));
+        remove_folder(&doomed)?;
+        match fs::rename(&folder, &doomed) {
+            Ok(()) => remove_folder(&doomed),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::file(&folder, &error)),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenApps> {

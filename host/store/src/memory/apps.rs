@@ -29,6 +29,7 @@ impl Rows {
         if self.apps.contains_key(&app.name) {
             return Err(StoreError::AppExists { name: app.name });
         }
+        self.forget_activity(&app.name);
         let NewApp { name, app_type, intended, created_at } = app;
         let (release, config, cores) = (None, ConfigVars::default(), CoresOverride::default());
         let app = App { name, app_type, intended, release, config, cores, created_at, updated_at: created_at };
@@ -49,8 +50,13 @@ impl Rows {
         self.releases.retain(|(app, _), _| app != name);
         self.schedules.retain(|(app, _), _| app != name);
         self.usage.retain(|(app, _), _| app != name);
+        self.forget_activity(name);
+        Ok(())
+    }
+
+    /// What was recorded of an app after it was deleted is no new one's.
+    fn forget_activity(&mut self, name: &AppName) {
         self.activity.retain(|_, entry| entry.app.as_ref() != Some(name));
         self.activity_counts.remove(&Some(name.clone()));
-        Ok(())
     }
 }

@@ -44,6 +44,8 @@ pub(super) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
     if created == 0 {
         return Err(StoreError::AppExists { name: app.name.clone() }.into());
     }
+    // What was recorded of an app after it was deleted is no new one's.
+    activity::forget(connection, &app.name)?;
     existing(connection, &app.name)
 }
 

@@ -42,10 +42,8 @@ impl Control for Store {
     }
 
     async fn delete_app(&self, name: &AppName) -> Result<(), StoreError> {
-        let (kv, deleted) = (self.kv().clone(), name.clone());
-        self.sqlite().write(move |connection| apps::delete(connection, &deleted)).await?;
         let name = name.clone();
-        tokio::task::spawn_blocking(move || kv.remove_app(&name)).await.map_err(|_| StoreError::Closed)?
+        self.sqlite().write(move |connection| apps::delete(connection, &name)).await
     }
 
     async fn set_app_type(&self, name: &AppName, app_type: AppType, at: Timestamp) -> Result<App, StoreError> {

@@ -116,6 +116,11 @@ async fn a_deleted_app_takes_its_keys_along() {
     backend.store.kv().set(&app, "", "k", b"old").await.expect("it is set");
     assert!(backend.folder.path().join("apps/greeter/kv.db").exists());
     backend.store.delete_app(&app).await.expect("it is deleted");
+    let kv = backend.store.kv().clone();
+    // A call that its caller has left may still be on its way.
+    let late = futures::future::join_all((0..50).map(|_| kv.set(&app, "", "k", b"late")));
+    drop(tokio::time::timeout(std::time::Duration::from_micros(200), late).await);
+    backend.store.remove_data(&app).await.expect("it is removed");
     assert!(!backend.folder.path().join("apps/greeter").exists());
     backend.store.create_app(new_app("greeter")).await.expect("it is created again");
     assert_eq!(backend.store.kv().get(&app, "", "k").await, Ok(None));

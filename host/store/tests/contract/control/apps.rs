@@ -103,7 +103,10 @@ async fn a_deleted_app_leaves_nothing_behind(store: &dyn Control) {
     let left = store.activity(None, Page::default()).await.expect("activity is read").items;
     assert_eq!(left.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>(), ["host started"]);
 
+    store.append_activity(new_activity(Some("greeter"), "too late")).await.expect("it is recorded");
     create(store, "greeter").await;
+    let left = store.activity(Some(&app), Page::default()).await.expect("activity is read").items;
+    assert_eq!(left, [], "nothing of the one before is the new one's");
     assert_eq!(store.releases(&app, Page::default()).await, Ok(Paged { items: vec![], next: None }));
     assert_eq!(store.schedules().await, Ok(vec![]));
     assert_eq!(store.usage(&app, month("2026-11")).await, Ok(None));
