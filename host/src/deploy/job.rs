@@ -59,6 +59,10 @@ impl Deployer {
             Some(key) => Some(Idempotency { key, upload: digest(&received).await? }),
             None => None,
         };
+        // Before a place is asked for: what was accepted before needs none.
+        if let Some(accepted) = self.accepted_before(app, idempotency.as_ref()).await? {
+            return Ok(accepted);
+        }
         let too_many = |what: String| DeployError::TooMany { what, retry_after: Duration::from_secs(5) };
         let app_room = Arc::clone(&entry.pushes).try_acquire_owned();
         let app_room =
@@ -71,14 +75,10 @@ impl Deployer {
         let inserted = self.0.parts.store.insert_push(new_push(app, by, idempotency)).await;
         let push = match inserted.map_err(|error| gone_meanwhile(app, error))? {
             Inserted::New(push) => push,
-            // Somebody was not sure whether it had arrived.
-            Inserted::Same(push) => {
+            again @ (Inserted::Same(_) | Inserted::Conflict(_)) => {
                 drop(accepting);
-                let news = self.follow(app, &push.id).await?;
-                let now = news.borrow().clone();
-                return Ok(Accepted { now, news, created_app: false });
+                return self.again(app, again).await;
             }
-            Inserted::Conflict(push) => return Err(DeployError::KeyReused { app: app.clone(), id: push.id }),
         };
         reached("push-stored").await;
         let live = LivePush::new(Arc::clone(&entry), self.0.parts.store.clone(), push);
@@ -92,6 +92,30 @@ impl Deployer {
         let (now, news) = (live.now(), live.follow());
         self.0.tasks.spawn(async move { deployer.run(job, turn).await });
         Ok(Accepted { now, news, created_app })
+    }
+
+    /// The push that was accepted with this key before, if there is one.
+    async fn accepted_before(
+        &self,
+        app: &AppName,
+        sent: Option<&Idempotency>,
+    ) -> Result<Option<Accepted>, DeployError> {
+        let Some(sent) = sent else { return Ok(None) };
+        match self.0.parts.store.sent_before(app, sent.clone(), Timestamp::now()).await? {
+            Some(again) => self.again(app, again).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Somebody was not sure whether a push had arrived, or uses its key for another one.
+    async fn again(&self, app: &AppName, again: Inserted) -> Result<Accepted, DeployError> {
+        let push = match again {
+            Inserted::New(push) | Inserted::Same(push) => push,
+            Inserted::Conflict(push) => return Err(DeployError::KeyReused { app: app.clone(), id: push.id }),
+        };
+        let news = self.follow(app, &push.id).await?;
+        let now = news.borrow().clone();
+        Ok(Accepted { now, news, created_app: false })
     }
 
     /// The app that is pushed to, made now if it is not there yet and the bundle is worth it.
@@ -140,7 +164,10 @@ impl Deployer {
         drop(accepting);
         live.step(PushEvent::Cancel, None).await.map_err(refused)?;
         live.say("cancelled before its turn came");
-        live.stored().await?;
+        if let Err(error) = live.stored().await {
+            // It is so all the same, and stored once there is room.
+            tracing::warn!(push = %id, %error, "that a push is cancelled is not stored yet");
+        }
         self.note_cancelled(&entry, id, by).await;
         Ok(live.now())
     }
@@ -153,7 +180,10 @@ impl Deployer {
     async fn run(self, job: Job, turn: Turn) {
         let live = Arc::clone(&job.live);
         let begun = Instant::now();
-        if let Err(failure) = self.attempt(&job, turn).await {
+        let attempted = self.attempt(&job, turn).await;
+        // Its upload and its places are of use to others from now on.
+        drop(job);
+        if let Err(failure) = attempted {
             self.fail(&live, &failure).await;
         }
         // Without its record a push that ended is marked as failed by the next start of the host.
@@ -171,9 +201,10 @@ impl Deployer {
     async fn attempt(&self, job: &Job, turn: Turn) -> Result<(), Failure> {
         let (live, entry) = (&job.live, &job.live.entry);
         reached("push-queued").await;
-        let _turn = self.in_turn(live, turn, || "another change of the app is under way".to_owned()).await?;
+        let turn = self.in_turn(live, turn, || "another change of the app is under way".to_owned()).await?;
+        let Some(_turn) = turn else { return Ok(()) };
         let most = || format!("{} pushes run, as many as may at one time", self.0.parts.pushes.parallel);
-        let _slot = self.in_turn(live, self.0.running.acquire(), most).await?;
+        let Some(_slot) = self.in_turn(live, self.0.running.acquire(), most).await? else { return Ok(()) };
         if live.step(PushEvent::Take, None).await.is_err() {
             // It was cancelled while it waited.
             return Ok(());
@@ -182,19 +213,24 @@ impl Deployer {
         self.carry_out(&making, self.prepare_push(job, &making), "the push failed").await
     }
 
-    /// Waits for something that a push needs, and says in its log for what.
+    /// Waits for something that a push needs, and says in its log for what. None once the push is cancelled.
     async fn in_turn<T>(
         &self,
         live: &LivePush,
         turn: impl Future<Output = T>,
         waits_for: impl FnOnce() -> String,
-    ) -> Result<T, Failure> {
+    ) -> Result<Option<T>, Failure> {
         let mut turn = std::pin::pin!(turn);
         if let Poll::Ready(turn) = futures::poll!(&mut turn) {
-            return Ok(turn);
+            return Ok(Some(turn));
         }
         live.say(format!("waits for its turn: {}", waits_for()));
-        self.unless_given_up(&live.entry, turn).await
+        tokio::select! {
+            // First, since whoever took it back wants no word of its failure.
+            biased;
+            () = live.cancelled() => Ok(None),
+            turn = self.unless_given_up(&live.entry, turn) => turn.map(Some),
+        }
     }
 
     /// Waits for something, but not longer than the host runs and the app is there.
@@ -227,6 +263,10 @@ impl Deployer {
     }
 
     async fn fail(&self, live: &LivePush, failure: &Failure) {
+        if live.state().is_final() {
+            // It was taken back at that very moment.
+            return;
+        }
         live.say(format!("failed: {failure}"));
         let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
         tracing::info!(push = %live.id(), app = %live.entry.name, code = reason.code, "a push failed: {failure}");

@@ -71,6 +71,12 @@ impl LivePush {
         self.now.borrow().push.state
     }
 
+    /// Waits until it is cancelled, which it may never be.
+    pub(super) async fn cancelled(&self) {
+        // The sender lives as long as this.
+        drop(self.follow().wait_for(|now| now.push.state == PushState::Cancelled).await);
+    }
+
     pub(super) fn created_by(&self) -> String {
         self.now.borrow().push.created_by.clone()
     }

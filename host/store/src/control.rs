@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use crate::StoreError;
 use crate::model::{
-    Activity, App, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
-    Release, ScheduleFired, Token,
+    Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
+    Push, Reason, Release, ScheduleFired, Token,
 };
 use crate::page::{Page, Paged};
 use crate::usage::{Month, MonthUsage};
@@ -42,6 +42,13 @@ pub trait Control: Send + Sync {
     /// Queues a push for an app that exists. One with the key of an earlier push of the app is not queued a second
     /// time; a key is forgotten after a day.
     async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError>;
+    /// What would become of a push with this key and upload, sent now: none if the key is not known, or is forgotten.
+    async fn sent_before(
+        &self,
+        app: &AppName,
+        sent: Idempotency,
+        now: Timestamp,
+    ) -> Result<Option<Inserted>, StoreError>;
     /// The push of this id, if there is one.
     async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError>;
     /// The pushes of an app, newest first.

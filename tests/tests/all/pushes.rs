@@ -101,6 +101,36 @@ fn pushes_of_one_app_wait_up_to_a_bound() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
 
+/// F4: what is taken back makes room for others at once, not when its turn would have come.
+#[test]
+fn a_cancelled_push_gives_up_its_place_and_its_upload() {
+    let host = Host::start_pausing("release-built=1*off->sleep(4000)");
+    host.deploy("shop", hello());
+    let held = host.push("shop", &Bundle::shape(&[]));
+    until(&host, &held, "building");
+    let first = Push::from(upload(&host, "shop", &hello(), "once").expect(202).json());
+    let more = (0..100).map(|_| host.upload("shop", &hello(), "")).take_while(|answer| answer.status == 202);
+    let waiting: Vec<Push> = more.map(|answer| Push::from(answer.json())).chain([first.clone()]).collect();
+    host.upload("shop", &hello(), "").problem(429, "too-many-pushes");
+    let again = Push::from(upload(&host, "shop", &hello(), "once").expect(202).json());
+    assert_eq!(again.id, first.id, "what was accepted needs no further place");
+    upload(&host, "shop", &Bundle::shape(&[]), "once").problem_of("shop", 422, "key-reused");
+
+    let uploads = || std::fs::read_dir(host.data().join("tmp")).expect("the host has made it").count();
+    assert_eq!(uploads(), 1 + waiting.len());
+    waiting.iter().for_each(|push| drop(cancel(&host, push).expect(200)));
+    wait_for("the end of their uploads", || (uploads() == 1).then_some(()));
+    assert_eq!(host.push_now(&held).state, "building");
+    let last = host.push("shop", &hello());
+    cancel(&host, &last).expect(200);
+    // It is over, whatever becomes of the others.
+    let host = host.restart();
+    assert_eq!(host.push_now(&last).state, "cancelled");
+    assert_eq!(host.push_now(&held).state, "completed");
+    let failed = host.activity("shop").into_iter().find(|entry| entry["kind"] == "push-failed");
+    assert_eq!(failed, None);
+}
+
 /// C3: a push has an end, whatever it waits for.
 #[test]
 fn a_push_that_takes_too_long_is_given_up() {

@@ -21,8 +21,8 @@ use jiff::Timestamp;
 
 use self::pushes::PushRow;
 use crate::model::{
-    Activity, App, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
-    Release, ScheduleFired, Token,
+    Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
+    Push, Reason, Release, ScheduleFired, Token,
 };
 use crate::page::{Page, Paged};
 use crate::usage::{Month, MonthUsage};
@@ -98,6 +98,15 @@ impl Control for Memory {
 
     async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {
         self.rows().insert_push(push)
+    }
+
+    async fn sent_before(
+        &self,
+        app: &AppName,
+        sent: Idempotency,
+        now: Timestamp,
+    ) -> Result<Option<Inserted>, StoreError> {
+        self.rows().sent_before(app, &sent, now)
     }
 
     async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError> {

@@ -22,21 +22,27 @@ impl Rows {
         found.ok_or_else(|| StoreError::UnknownPush { id: id.clone() })
     }
 
-    /// The newest push of the app with the key of this one, unless its key is forgotten.
-    fn sent_before(&self, push: &NewPush) -> Result<Option<Inserted>, StoreError> {
-        let Some(sent) = &push.idempotency else { return Ok(None) };
+    /// What becomes of a push whose key was sent before; none if it was not, or is forgotten.
+    pub(super) fn sent_before(
+        &self,
+        app: &AppName,
+        sent: &Idempotency,
+        now: Timestamp,
+    ) -> Result<Option<Inserted>, StoreError> {
         sent.check()?;
-        let mut newest_first = self.pushes.values().rev().filter(|row| row.push.app == push.app);
+        let mut newest_first = self.pushes.values().rev().filter(|row| row.push.app == *app);
         let found = newest_first.find_map(|row| {
             let kept = row.idempotency.as_ref().filter(|kept| kept.key == sent.key)?;
             Some((row.push.clone(), &kept.upload))
         });
-        Ok(found.and_then(|(earlier, upload)| Inserted::again(earlier, upload, sent, push.created_at)))
+        Ok(found.and_then(|(earlier, upload)| Inserted::again(earlier, upload, sent, now)))
     }
 
     pub(super) fn insert_push(&mut self, push: NewPush) -> Result<Inserted, StoreError> {
         self.app(&push.app)?;
-        if let Some(again) = self.sent_before(&push)? {
+        if let Some(sent) = &push.idempotency
+            && let Some(again) = self.sent_before(&push.app, sent, push.created_at)?
+        {
             return Ok(again);
         }
         if self.push(&push.id).is_ok() {

@@ -12,8 +12,8 @@ use rusqlite::Connection;
 use super::{activity, apps, pushes, releases, schedules, tokens, usage};
 use crate::control::Control;
 use crate::model::{
-    Activity, App, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, Reason,
-    Release, ScheduleFired, Token,
+    Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
+    Push, Reason, Release, ScheduleFired, Token,
 };
 use crate::page::{Page, Paged};
 use crate::usage::{Month, MonthUsage};
@@ -68,6 +68,16 @@ impl Control for Store {
 
     async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {
         self.sqlite().write(move |connection| pushes::insert(connection, &push)).await
+    }
+
+    async fn sent_before(
+        &self,
+        app: &AppName,
+        sent: Idempotency,
+        now: Timestamp,
+    ) -> Result<Option<Inserted>, StoreError> {
+        let app = app.clone();
+        self.sqlite().read(move |connection| pushes::sent_before(connection, &app, &sent, now)).await
     }
 
     async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params};
 use super::rows::{Sql, all, first, parsed, parsed_if_any, reason, time};
 use super::{apps, releases};
 use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT};
-use crate::model::{Inserted, LogLine, NewPush, Push, Reason};
+use crate::model::{Idempotency, Inserted, LogLine, NewPush, Push, Reason};
 use crate::page::{Page, Paged};
 use crate::{Digest, StoreError};
 
@@ -56,18 +56,24 @@ pub(super) fn by_key_sql() -> String {
 }
 
 /// What becomes of a push whose key was sent before; none if it was not, or is forgotten.
-fn sent_before(connection: &Connection, push: &NewPush) -> Sql<Option<Inserted>> {
-    let Some(sent) = &push.idempotency else { return Ok(None) };
+pub(super) fn sent_before(
+    connection: &Connection,
+    app: &AppName,
+    sent: &Idempotency,
+    now: Timestamp,
+) -> Sql<Option<Inserted>> {
     sent.check()?;
-    let newest = first(connection, &by_key_sql(), [push.app.as_str(), &sent.key], |row| {
+    let newest = first(connection, &by_key_sql(), [app.as_str(), &sent.key], |row| {
         Ok((make(row)?.push, parsed::<Digest>(row, "upload_digest")?))
     })?;
-    Ok(newest.and_then(|(earlier, upload)| Inserted::again(earlier, &upload, sent, push.created_at)))
+    Ok(newest.and_then(|(earlier, upload)| Inserted::again(earlier, &upload, sent, now)))
 }
 
 pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Inserted> {
     apps::existing(connection, &push.app)?;
-    if let Some(again) = sent_before(connection, push)? {
+    if let Some(sent) = &push.idempotency
+        && let Some(again) = sent_before(connection, &push.app, sent, push.created_at)?
+    {
         return Ok(again);
     }
     let inserted = connection

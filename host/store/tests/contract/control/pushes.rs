@@ -173,10 +173,17 @@ async fn a_push_that_is_sent_again_is_the_same_push(store: &dyn Control) {
     assert!(matches!(&first, Inserted::New(push) if push.id == push_id(1)), "{first:?}");
     store.advance_push(&push_id(1), PushEvent::Fail, Some(reason("time-limit")), at(2)).await.expect("it fails");
     let again = store.insert_push(sent(2, "key", b"bytes")).await.expect("it is known");
-    let Inserted::Same(push) = again else { panic!("{again:?}") };
+    let Inserted::Same(push) = again.clone() else { panic!("{again:?}") };
     assert_eq!((push.id, push.state), (push_id(1), PushState::Failed), "it is told what became of it");
     let other = store.insert_push(sent(3, "key", b"other bytes")).await.expect("it is known");
     assert!(matches!(&other, Inserted::Conflict(push) if push.id == push_id(1)), "{other:?}");
+    let ask = async |key: &str, bytes: &[u8]| {
+        let asked = Idempotency { key: key.to_owned(), upload: Digest::of(bytes) };
+        store.sent_before(&name("greeter"), asked, at(3)).await.expect("it is read")
+    };
+    assert_eq!(ask("key", b"bytes").await, Some(again), "one may ask without sending it");
+    assert_eq!(ask("key", b"other bytes").await, Some(other));
+    assert_eq!(ask("other key", b"bytes").await, None);
     let queued = store.insert_push(sent(4, "other key", b"bytes")).await.expect("it is queued");
     assert!(matches!(queued, Inserted::New(_)), "{queued:?}");
     let queued = store.insert_push(new_push(5, "greeter")).await.expect("one without a key is always queued");
