@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::{Path, State},
-    http::Response,
-    response::IntoResponse,
-};
+use axum::{body::Body, extract::State, http::Response, response::IntoResponse};
 use futures::stream;
 use isopod_policy::AppName;
 use isopod_store::{Control, NewActivity};
@@ -20,7 +15,7 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
-    request::{List, PageParams, Params, app_name},
+    request::{List, PageParams, Params, Path, app_name},
     sse::{self, News},
 };
 use crate::deploy::{APP_DESTROYED, Entry};

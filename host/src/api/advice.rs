@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use isopod_policy::advise::Advice;
 use isopod_store::Month;
 use serde::Serialize;
 
-use super::{Api, error::Error, request::app_name};
+use super::{
+    Api,
+    error::Error,
+    request::{Path, app_name},
+};
 
 #[derive(Debug, Serialize)]
 pub(super) struct AdviceView {

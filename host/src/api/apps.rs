@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
 };
 use isopod_policy::{AppName, AppState, AppType, ReleaseNumber};
@@ -14,7 +14,7 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    request::{List, Object, PageParams, Params, app_name},
+    request::{List, Object, PageParams, Params, Path, app_name},
 };
 use crate::deploy::Entry;
 

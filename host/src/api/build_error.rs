@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
 };
 
 use super::{
     Api,
     error::Error,
-    request::{BadRequest, app_name, collect, media_type},
+    request::{BadRequest, Path, app_name, collect, media_type},
 };
 use crate::limits;
 

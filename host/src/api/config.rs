@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use isopod_policy::{ConfigChange, Grants};
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
-    request::{Json, app_name},
+    request::{Json, Path, app_name},
 };
 use crate::deploy::{Change, Entry};
 

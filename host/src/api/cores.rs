@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use isopod_policy::{Cores, CoresOverride};
 use serde::Serialize;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
-    request::{Json, app_name},
+    request::{Json, Path, app_name},
 };
 use crate::deploy::Entry;
 

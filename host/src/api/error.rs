@@ -195,6 +195,7 @@ fn request(error: &BadRequest, detail: String) -> Problem {
             Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
         }
+        BadRequest::Path { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-path", "The path can't be read", detail),
         BadRequest::Query { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "bad-query", "The query can't be read", detail)
         }

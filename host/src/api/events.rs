@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
@@ -17,7 +17,7 @@ use super::{
     Api, cloud_event,
     edge::RequestIdText,
     error::{Error, EventError},
-    request::{Params, app_name, collect, media_type},
+    request::{Params, Path, app_name, collect, media_type},
 };
 use crate::{deploy::Entry, dispatch::Refused, limits};
 

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{extract::State, http::StatusCode};
 use isopod_policy::{ProcessName, formation::ShownProcess};
 use serde_json::Value;
 
@@ -13,7 +10,7 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
-    request::{Json, app_name},
+    request::{Json, Path, app_name},
 };
 use crate::deploy::{Change, DeployError};
 

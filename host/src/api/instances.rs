@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{extract::State, http::StatusCode};
 use isopod_policy::{InstanceId, ProcessName, ReleaseNumber};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,7 +11,7 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    request::{List, app_name},
+    request::{List, Path, app_name},
 };
 use crate::{deploy::DeployError, dispatch::SeenInstance};
 

@@ -2,12 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use axum::{
-    body::Body,
-    extract::{Path, State},
-    http::Response,
-    response::IntoResponse,
-};
+use axum::{body::Body, extract::State, http::Response, response::IntoResponse};
 use futures::stream;
 use serde::Deserialize;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -16,7 +11,7 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
-    request::{BadRequest, PageParams, Params, app_name},
+    request::{BadRequest, PageParams, Params, Path, app_name},
     sse::{self, News},
 };
 use crate::observe::logs::{Cursor, LogLine};

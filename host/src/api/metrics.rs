@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, Response},
     response::IntoResponse,
 };
@@ -18,7 +18,7 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
-    request::{PageParams, Params, app_name},
+    request::{PageParams, Params, Path, app_name},
     sse::{self, News},
 };
 use crate::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, Response, StatusCode, header},
     response::IntoResponse,
 };
@@ -20,7 +20,7 @@ use super::{
     changes::ClientGone,
     edge::Caller,
     error::Error,
-    request::{BadRequest, Chunks, List, PageParams, Params, app_name, media_type},
+    request::{BadRequest, Chunks, List, PageParams, Params, Path, app_name, media_type},
     sse::{self, News},
 };
 use crate::{

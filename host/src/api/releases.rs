@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use isopod_policy::{
     AppName, Manifest, ReleaseContent, ReleaseNumber, ReleaseState,
     release_diff::{Change as Difference, changes},
@@ -16,7 +16,7 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    request::{BadRequest, List, Object, PageParams, Params, app_name},
+    request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
 use crate::deploy::{Change, DeployError};
 

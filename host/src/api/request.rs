@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     body::{Body, HttpBody},
-    extract::{FromRequest, FromRequestParts, Query, Request},
+    extract::{self, FromRequest, FromRequestParts, Query, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
@@ -35,6 +35,8 @@ pub(crate) enum BadRequest {
     #[error("the body did not arrive in time: no byte came for {} s, or it took longer than {} s in all",
         limits::ADMIN_BODY_IDLE.as_secs(), limits::ADMIN_BODY_TIME.as_secs())]
     TooSlow,
+    #[error("the path can't be read: {detail}")]
+    Path { detail: String },
     #[error("the query can't be read: {detail}")]
     Query { detail: String },
     #[error("the header {name} can't be used: {detail}")]
@@ -88,6 +90,18 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRequest> {
         let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(before, _)| before).to_owned();
         BadRequest::Json { detail, line: e.line(), column: e.column() }
     })
+}
+
+/// What stands in the path in place of names in braces.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|extract::Path(value)| Self(value)).map_err(|e| BadRequest::Path { detail: e.body_text() }.into())
+    }
 }
 
 /// A query; unknown parameters are ignored, as caches and proxies add some.

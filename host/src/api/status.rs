@@ -3,14 +3,18 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
 };
 use isopod_policy::AppState;
 use serde_json::{Value, json};
 
-use super::{Api, error::Error, request::app_name};
+use super::{
+    Api,
+    error::Error,
+    request::{Path, app_name},
+};
 
 /// The process is alive and answers.
 pub(super) async fn live() -> axum::Json<Value> {

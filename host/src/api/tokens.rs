@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{extract::State, http::StatusCode};
 use isopod_policy::{AppName, Role, Scope};
 use isopod_store::{Control, Token};
 use jiff::Timestamp;
@@ -15,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Api, auth,
     error::Error,
-    request::{List, Object},
+    request::{List, Object, Path},
 };
 
 #[derive(Debug, Deserialize)]

@@ -1,11 +1,16 @@
 //! Owns writing down what happens to apps, in the order in which it happens: one task stores all of it and tells those who
 //! follow. What a full disk has no room for is stored once there is some.
 
+use std::collections::VecDeque;
+
 use futures::future::{BoxFuture, join_all};
 use isopod_store::{Control, NewActivity, StoreError};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{Deployer, Entry};
 use crate::limits;
@@ -25,23 +30,27 @@ impl Deployer {
     /// all. Also what pushes bring while the host stops.
     pub(super) async fn write_down(self, mut records: mpsc::Receiver<Record>) {
         let settled = self.0.settled.clone();
+        let (mut late, mut again_at) = (VecDeque::new(), Instant::now());
         loop {
             let mut waiting = Vec::new();
             tokio::select! {
                 biased;
                 _ = records.recv_many(&mut waiting, limits::RECORDS_AT_ONCE) => {}
-                () = settled.cancelled() => {}
+                () = tokio::time::sleep_until(again_at), if !late.is_empty() => {}
+                // The host does not wait for room on its disk to stop.
+                () = settled.cancelled() => return,
             }
-            if waiting.is_empty() {
-                return;
+            self.write(waiting, &mut late).await;
+            if !late.is_empty() && again_at <= Instant::now() {
+                self.write_late(&mut late).await;
+                again_at = Instant::now() + limits::STORED_AGAIN_AFTER;
             }
-            // The host does not wait for room on its disk to stop.
-            let _ended = settled.run_until_cancelled(self.write(waiting)).await;
         }
     }
 
-    async fn write(&self, records: Vec<Record>) {
-        let store = &self.0.parts.store;
+    /// Stores what happened and tells it. What a full disk has no room for, and what comes after it, is `late`: whoever
+    /// follows, or waits for a record, needs no room on the disk.
+    async fn write(&self, records: Vec<Record>, late: &mut VecDeque<NewActivity>) {
         let (mut happened, mut asked) = (Vec::new(), Vec::new());
         for record in records {
             match record {
@@ -49,29 +58,55 @@ impl Deployer {
                 Record::UpTo(done) => asked.push(done),
             }
         }
-        // Each is handed to the store in its turn, and the store does them in that order.
-        let stored = join_all(happened.iter().map(|activity| store.append_activity(activity.clone()))).await;
-        let mut left = Vec::new();
-        for (activity, stored) in happened.into_iter().zip(stored) {
-            if let Err(error) = stored {
-                tracing::warn!(%error, kind = activity.kind, "an activity could not be recorded");
-                left.extend(error.is_of_full_disk().then(|| activity.clone()));
+        let left = if late.is_empty() { self.append(happened.clone()).await } else { happened.clone() };
+        for activity in left {
+            if late.len() < limits::RECORDS_WAITING {
+                late.push_back(activity);
+            } else {
+                tracing::warn!(kind = activity.kind, "an activity is not recorded: too many wait for room on the disk");
             }
-            // Those who follow need no room on the disk.
-            self.tell(activity);
         }
+        happened.into_iter().for_each(|activity| self.tell(activity));
         for done in asked {
             // Whoever asked may have given up waiting.
             let _given_up = done.send(());
         }
-        for activity in left {
-            let store = store.clone();
-            self.until_stored(&move || {
-                let (store, activity) = (store.clone(), activity.clone());
-                Box::pin(async move { store.append_activity(activity).await.map(drop) })
-            })
-            .await;
+    }
+
+    /// Tries again to store what is late, in its order, until all of it is stored or there is no room.
+    async fn write_late(&self, late: &mut VecDeque<NewActivity>) {
+        while !late.is_empty() {
+            let some: Vec<_> = late.drain(..late.len().min(limits::RECORDS_AT_ONCE)).collect();
+            let left = self.append(some.into_iter().filter(|activity| self.is_of_one_there(activity)).collect()).await;
+            if !left.is_empty() {
+                left.into_iter().rev().for_each(|activity| late.push_front(activity));
+                return;
+            }
         }
+    }
+
+    /// Whether it happened to an app that is there; a new one of its name has nothing to do with it.
+    fn is_of_one_there(&self, activity: &NewActivity) -> bool {
+        let is_its_own = |name| self.app(name).is_ok_and(|entry| entry.created_at <= activity.at);
+        activity.app.as_ref().is_none_or(is_its_own)
+    }
+
+    /// Adds to the stored activity, and gives back what a full disk has no room for.
+    async fn append(&self, activities: Vec<NewActivity>) -> Vec<NewActivity> {
+        let store = &self.0.parts.store;
+        // Each is handed to the store in its turn, and the store does them in that order.
+        let stored = join_all(activities.iter().map(|activity| store.append_activity(activity.clone()))).await;
+        let mut left = Vec::new();
+        for (activity, stored) in activities.into_iter().zip(stored) {
+            let Err(error) = stored else { continue };
+            if error.is_of_full_disk() {
+                tracing::debug!(%error, kind = activity.kind, "an activity is recorded once the disk has room");
+                left.push(activity);
+            } else {
+                tracing::warn!(%error, kind = activity.kind, "an activity could not be recorded");
+            }
+        }
+        left
     }
 
     /// Stores something of an app: where the disk is full, once it has room again. Says whether it is stored now.

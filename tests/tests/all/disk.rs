@@ -60,6 +60,46 @@ fn a_full_disk_refuses_what_needs_room_and_is_forgotten_with_it() {
     }
 }
 
+/// Those who follow need no room on the disk, nor does whoever takes a push back.
+#[test]
+fn what_happens_on_a_full_disk_is_told_at_once() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let host = Host::on(&disk.path().join("data"));
+    host.deploy("shop", Bundle::shape(&[("GREETING", "old")]));
+    let web = QUICK_WEB.replace("500ms", "2s");
+    let hangs = Bundle::shapes(&format!("{web}[config]\nHEALTH = \"hangs\"\n"));
+    let [first, second, third] = [(); 3].map(|()| host.push("shop", &hangs));
+    wait_for("the health check", || (host.push_now(&first).state == "deploying").then_some(()));
+    let mut news = host.follow("/v1/apps/shop/activity");
+    let filler = disk.fill();
+    // What the database has left of its pages is used up.
+    let tokens = (0..1_000).map(|number| {
+        let token = json!({ "name": format!("t{number}-{}", "x".repeat(50)), "role": "read" });
+        host.api(Ask::post("/v1/tokens").json(&token)).status
+    });
+    assert!(tokens.into_iter().any(|status| status == 507), "the disk is full");
+    let cancelled = host.api(Ask::post(format!("{}/cancel", third.path()))).expect(200).json();
+    assert_eq!(cancelled["state"], "cancelled");
+    let mut told = |kind: &str, push: &isopod_tests::Push| {
+        let is_it = |entry: &serde_json::Value| entry["kind"] == kind && entry["data"]["push"] == push.id;
+        assert!(news.by_ref().any(|entry| is_it(&entry)), "{kind} of {push:?} is not told");
+    };
+    told("push-cancelled", &third);
+    told("push-failed", &first);
+    told("push-failed", &second);
+
+    std::fs::remove_file(filler).expect("it is there");
+    let kinds = wait_for("the records of it", || {
+        let of_pushes = host.activity("shop").into_iter().filter(|entry| entry["data"]["push"].is_string());
+        let kinds: Vec<_> = of_pushes.map(|entry| (entry["kind"].clone(), entry["data"]["push"].clone())).collect();
+        (kinds.len() >= 4).then_some(kinds)
+    });
+    let told = |kind: &str, push: &isopod_tests::Push| (json!(kind), json!(push.id));
+    assert_eq!(kinds[..3], [told("push-failed", &second), told("push-failed", &first), told("push-cancelled", &third)]);
+    let host = host.restart();
+    assert_eq!(host.push_now(&third).state, "cancelled");
+}
+
 /// C3: how a push ended is known while it can't be stored, and is stored once it can.
 #[test]
 fn a_push_that_ends_on_a_full_disk_keeps_its_reason() {

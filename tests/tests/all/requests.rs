@@ -111,6 +111,8 @@ fn what_is_not_there_is_told_so() {
     host.api(Ask::get("/v1/apps/app/pushes/..%2f..%2fx")).problem_of("app", 404, "unknown-push");
     host.api(Ask::get("/v1/apps/app/releases/v1")).problem_of("app", 404, "unknown-release");
     host.api(Ask::get("/v1/nowhere")).problem(404, "unknown-route");
+    host.api(Ask::get("/v1/apps/%ff/pushes")).problem(400, "bad-path");
+    host.api(Ask::post("/v1/apps/shop/pushes/%ff/cancel")).problem(400, "bad-path");
     host.api(Ask::new("PUT", "/v1/apps")).problem(405, "wrong-method");
     host.api(Ask::get("/v1/apps?limit=0")).problem(400, "bad-query");
     host.api(Ask::get("/v1/apps?limit=many")).problem(400, "bad-query");
