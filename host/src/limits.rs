@@ -7,8 +7,12 @@ use std::time::Duration;
 /// the kernel's backlog.
 pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
 
-/// Open files that connections leave for all else: outbound requests, the API, the store, uploads. At most half of all.
+/// Open files that clients of apps leave for all else: outbound requests, the API, the store, uploads. At most half of all,
+/// and a quarter of them for connections to the API.
 pub(crate) const FILES_RESERVED: usize = 2_048;
+
+/// Refuses to start: with fewer files to open, the store and a few clients would be in each other's way.
+pub(crate) const FILES_MIN: usize = 256;
 
 /// Connections waiting in the kernel's backlog of the traffic address. Further ones are refused by the kernel.
 pub(crate) const TRAFFIC_BACKLOG: i32 = 4_096;
@@ -76,7 +80,7 @@ pub(crate) const STOP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 
-/// Connections to the admin address at one time. Further ones wait in the kernel's backlog: people retry, and a
+/// Connections to the admin address at one time; fewer where the process may not open so many files. Further ones wait in the kernel's backlog: people retry, and a
 /// flood of half-open clients must not use up file descriptors.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
 

@@ -26,7 +26,7 @@ use crate::{
     dispatch::{Directory, Machine},
     ingress, limits,
     observe::{access::Access, logs, machine, metrics::Metrics},
-    process,
+    process::{self, Connections},
 };
 
 /// Why the host can't start.
@@ -42,6 +42,12 @@ pub(crate) enum PlatformError {
     Executor(#[from] isopod_executor::Error),
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error(
+        "this process may have only {open_files} files open, and needs at least {}: raise its limit (`ulimit -n`, or \
+         `LimitNOFILE=` of its service)",
+        limits::FILES_MIN
+    )]
+    FewFiles { open_files: usize },
     #[error("the apps can't be brought back: {0}")]
     Restore(#[from] DeployError),
     #[error("{doing}: {source}")]
@@ -66,17 +72,22 @@ impl Platform {
     /// Starts everything, from what nothing depends on to what depends on all. Ready when apps can be reached.
     pub(crate) async fn start(config: Config) -> Result<Self, PlatformError> {
         process::keep_pages_small();
-        let connections_max = ingress::connections_max(process::raise_open_files());
-        if connections_max < limits::TRAFFIC_CONNECTIONS_MAX {
+        let open_files = process::raise_open_files();
+        if open_files < limits::FILES_MIN {
+            return Err(PlatformError::FewFiles { open_files });
+        }
+        let connections = Connections::of(open_files);
+        if connections.traffic < limits::TRAFFIC_CONNECTIONS_MAX / 2 {
             tracing::warn!(
-                connections_max,
+                clients = connections.traffic,
                 "fewer clients than usual can be connected at once, since this process may not open more files: raise its \
                  limit (`ulimit -Hn`, or `LimitNOFILE=` of its service)"
             );
         }
         // First, since its lock keeps a second host from touching anything.
         let store = Store::open(&config.data_dir)?;
-        let admin_service = api::server::Service::bind(config.admin).map_err(|e| cannot_bind(API, config.admin, &e))?;
+        let admin_service = api::server::Service::bind(config.admin, connections.admin)
+            .map_err(|e| cannot_bind(API, config.admin, &e))?;
         let admin = admin_service.local_addr().map_err(|e| cannot_bind(API, config.admin, &e))?;
         let logs = start_logs(&store, &config)?;
         let metrics = Metrics::new();
@@ -88,7 +99,7 @@ impl Platform {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             drain: config.drain_time,
             only_app: None,
-            connections_max,
+            connections_max: connections.traffic,
         };
         let ingress = ingress::Service::bind(config.listen, ingress_config, Arc::clone(&directory), access)
             .map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;

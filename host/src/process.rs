@@ -1,5 +1,25 @@
-//! Owns what this process asks of the kernel for itself: small pages, and as many open files as it may have. Never fails:
-//! what the kernel refuses is told in the log, or is as if it had not been asked for.
+//! Owns what this process asks of the kernel for itself: small pages, and as many open files as it may have, and how those
+//! are shared out. Never fails: what the kernel refuses is told in the log, or is as if it had not been asked for.
+
+use crate::limits;
+
+/// How many connections there may be at one time, so that files are left for all else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Connections {
+    pub(crate) traffic: usize,
+    pub(crate) admin: usize,
+}
+
+impl Connections {
+    /// Of a process that may have so many files open.
+    pub(crate) fn of(open_files: usize) -> Self {
+        let for_all_else = limits::FILES_RESERVED.min(open_files / 2);
+        Self {
+            traffic: limits::TRAFFIC_CONNECTIONS_MAX.min(open_files - for_all_else),
+            admin: limits::ADMIN_CONNECTIONS_MAX.min(for_all_else / 4),
+        }
+    }
+}
 
 /// Has the kernel give this process memory in small pages only. A huge one is cleared while whoever first touches it waits,
 /// and on a virtual machine whose memory comes from its host that takes milliseconds: a burst of new connections would hold
@@ -37,6 +57,15 @@ mod tests {
         keep_pages_small();
         // SAFETY: it takes plain numbers.
         assert_eq!(unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) }, 1);
+    }
+
+    #[test]
+    fn connections_leave_files_for_all_else() {
+        let usual = Connections { traffic: limits::TRAFFIC_CONNECTIONS_MAX, admin: limits::ADMIN_CONNECTIONS_MAX };
+        assert_eq!(Connections::of(usize::MAX), usual);
+        let few = limits::FILES_RESERVED + 3_000;
+        assert_eq!(Connections::of(few), Connections { traffic: 3_000, ..usual });
+        assert_eq!(Connections::of(limits::FILES_MIN), Connections { traffic: 128, admin: 32 });
     }
 
     #[test]

@@ -28,16 +28,17 @@ use crate::{limits, linger::Lingering};
 /// The admin address, bound and not yet answering.
 pub(crate) struct Service {
     listener: TcpListener,
+    connections_max: usize,
 }
 
 impl Service {
     /// Binds the address. Must be called on the runtime that will run the service.
-    pub(crate) fn bind(address: SocketAddr) -> std::io::Result<Self> {
+    pub(crate) fn bind(address: SocketAddr, connections_max: usize) -> std::io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A host that comes back at once must get its port, though old connections linger in the kernel.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        Ok(Self { listener: socket.listen(limits::ADMIN_BACKLOG)? })
+        Ok(Self { listener: socket.listen(limits::ADMIN_BACKLOG)?, connections_max })
     }
 
     pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -46,7 +47,7 @@ impl Service {
 
     /// Answers until `stop`; then lets open requests finish for up to `drain_time`.
     pub(crate) async fn run(self, router: Router, stop: CancellationToken, drain_time: Duration) {
-        let connections = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
+        let connections = Arc::new(Semaphore::new(self.connections_max));
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {

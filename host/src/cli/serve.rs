@@ -4,7 +4,8 @@ use super::local::{Granted, Terminal, load};
 use crate::{
     dispatch::{App, Directory, Machine, Planned, Running},
     ingress::{self, AccessLine, AccessLog},
-    limits, platform, process,
+    limits, platform,
+    process::{self, Connections},
 };
 use anyhow::{Context, Result, bail};
 use isopod_engine::{Engine, EngineConfig};
@@ -67,7 +68,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         drain: limits::SERVE_DRAIN,
         only_app: Some(name.to_string()),
-        connections_max: ingress::connections_max(process::raise_open_files()),
+        connections_max: Connections::of(process::raise_open_files()).traffic,
     };
     let service = ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
         .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))?;

@@ -60,7 +60,7 @@ impl Deployer {
             None => None,
         };
         // Before a place is asked for: what was accepted before needs none.
-        if let Some(accepted) = self.accepted_before(app, idempotency.as_ref()).await? {
+        if let Some(accepted) = self.accepted_before(app, &entry, idempotency.as_ref()).await? {
             return Ok(accepted);
         }
         let too_many = |what: String| DeployError::TooMany { what, retry_after: Duration::from_secs(5) };
@@ -77,7 +77,7 @@ impl Deployer {
             Inserted::New(push) => push,
             again @ (Inserted::Same(_) | Inserted::Conflict(_)) => {
                 drop(accepting);
-                return self.again(app, again).await;
+                return self.again(app, &entry, again).await;
             }
         };
         reached("push-stored").await;
@@ -98,21 +98,24 @@ impl Deployer {
     async fn accepted_before(
         &self,
         app: &AppName,
+        entry: &Entry,
         sent: Option<&Idempotency>,
     ) -> Result<Option<Accepted>, DeployError> {
         let Some(sent) = sent else { return Ok(None) };
         match self.0.parts.store.sent_before(app, sent.clone(), Timestamp::now()).await? {
-            Some(again) => self.again(app, again).await.map(Some),
+            Some(again) => self.again(app, entry, again).await.map(Some),
             None => Ok(None),
         }
     }
 
     /// Somebody was not sure whether a push had arrived, or uses its key for another one.
-    async fn again(&self, app: &AppName, again: Inserted) -> Result<Accepted, DeployError> {
+    async fn again(&self, app: &AppName, entry: &Entry, again: Inserted) -> Result<Accepted, DeployError> {
         let push = match again {
             Inserted::New(push) | Inserted::Same(push) => push,
             Inserted::Conflict(push) => return Err(DeployError::KeyReused { app: app.clone(), id: push.id }),
         };
+        // It may be in the store a moment before it can be followed.
+        drop(entry.accepting.lock().await);
         let news = self.follow(app, &push.id).await?;
         let now = news.borrow().clone();
         Ok(Accepted { now, news, created_app: false })

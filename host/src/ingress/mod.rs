@@ -51,12 +51,6 @@ pub(crate) struct Config {
     pub(crate) connections_max: usize,
 }
 
-/// How many connections there may be at one time where the process may have so many files open: some are for all else.
-pub(crate) fn connections_max(open_files: usize) -> usize {
-    let for_all_else = limits::FILES_RESERVED.min(open_files / 2);
-    limits::TRAFFIC_CONNECTIONS_MAX.min(open_files - for_all_else)
-}
-
 /// The bound listener, not yet serving.
 pub(crate) struct Service {
     listener: std::net::TcpListener,
@@ -207,17 +201,5 @@ async fn serve(mut incoming: mpsc::Receiver<Accepted>, shared: Arc<Shared>, stop
     if tokio::time::timeout(drain, connections.wait()).await.is_err() {
         let left = connections.len();
         tracing::warn!(left, "connections were cut off: they did not finish within the drain time");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_leave_files_for_all_else() {
-        assert_eq!(connections_max(usize::MAX), limits::TRAFFIC_CONNECTIONS_MAX);
-        assert_eq!(connections_max(limits::FILES_RESERVED + 3_000), 3_000);
-        assert_eq!(connections_max(256), 128);
     }
 }

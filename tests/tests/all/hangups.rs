@@ -42,6 +42,26 @@ fn a_push_whose_client_hangs_up_is_carried_out() {
     assert_eq!(Push::from(again.json()).id, push.id, "its sender may be sure of it by sending it again");
 }
 
+/// The same upload with the same key is the same push, also while that is just being accepted.
+#[test]
+fn a_push_that_is_sent_again_at_once_is_waited_for() {
+    let host = Host::start_pausing("push-stored=sleep(600)->off");
+    host.create("shop", "dev");
+    let bundle = Bundle::component(guest("hello"));
+    let upload = || {
+        let ask = Ask::post("/v1/apps/shop/pushes?wait=true").header("idempotency-key", "once");
+        host.api(ask.body(bundle.content_type, bundle.bytes.clone())).expect(200).json()
+    };
+    let (first, again) = std::thread::scope(|scope| {
+        let first = scope.spawn(upload);
+        wait_for("the push", || pushes(&host, "shop").pop());
+        let again = upload();
+        (first.join().expect("it is answered"), again)
+    });
+    assert_eq!((&first["id"], &first["state"]), (&again["id"], &json!("completed")));
+    assert_eq!(again["state"], "completed");
+}
+
 /// A push is listed before all of it is in place, and even then its cancellation is one.
 #[test]
 fn a_push_is_cancelled_though_it_was_accepted_that_very_moment() {
