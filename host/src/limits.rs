@@ -17,6 +17,10 @@ pub(crate) const FILES_MIN: usize = 256;
 /// Connections waiting in the kernel's backlog of the traffic address. Further ones are refused by the kernel.
 pub(crate) const TRAFFIC_BACKLOG: i32 = 4_096;
 
+/// Accepts: once the host is told to stop, it takes in for so long those who are connected already, as far as the kernel
+/// knows; then it closes the traffic address.
+pub(crate) const ACCEPT_AFTER_STOP: Duration = Duration::from_millis(20);
+
 /// Accepted connections on their way to one I/O thread. The acceptor waits beyond it.
 pub(crate) const CONNECTIONS_HANDED_MAX: usize = 1_024;
 

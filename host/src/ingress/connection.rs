@@ -29,6 +29,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::{net::TcpStream, sync::watch, time::sleep};
@@ -74,6 +75,12 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watc
                 waiting = false;
             }
             () = super::stopped(&mut stop) => {
+                // Whoever has asked by now is answered: a connection of which nothing was read would be closed as idle. What
+                // there is to read is known once the kernel was asked.
+                tokio::task::yield_now().await;
+                if let Poll::Ready(ended) = place.take_one_turn(connection.as_mut()).await {
+                    break ended;
+                }
                 connection.as_mut().graceful_shutdown();
                 break place.take_turns(connection).await;
             }

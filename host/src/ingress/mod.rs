@@ -33,7 +33,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
 };
 
 /// What ingress is told by its embedder.
@@ -94,9 +94,9 @@ impl Service {
             .collect::<io::Result<Vec<_>>>()?;
         accept(&listener, &threads, &places, stop).await;
         drop(listener);
-        tokio::task::spawn_blocking(move || threads.into_iter().for_each(IoThread::join))
-            .await
-            .map_err(io::Error::other)
+        // All of them, before the first is waited for: each drains from when it is told that nobody comes any more.
+        let ending: Vec<_> = threads.into_iter().map(IoThread::close).collect();
+        tokio::task::spawn_blocking(move || ending.into_iter().for_each(join)).await.map_err(io::Error::other)
     }
 }
 
@@ -106,30 +106,43 @@ async fn accept(
     places: &Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
-    loop {
+    let next = async || {
         let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
-        let accepted = tokio::select! {
+        (place, listener.accept().await)
+    };
+    loop {
+        let (place, accepted) = tokio::select! {
             biased;
-            () = stopped(&mut stop) => return,
-            accepted = listener.accept() => accepted,
+            () = stopped(&mut stop) => break,
+            next = next() => next,
         };
-        let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => stream,
-            Err(error) => {
-                // Out of file descriptors or a client that left in the handshake: neither ends the service.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let thread = threads.iter().min_by_key(|thread| thread.open.load(Ordering::Relaxed));
-        let Some(thread) = thread else { return };
-        thread.open.fetch_add(1, Ordering::Relaxed);
-        let accepted = Accepted { stream, _open: Open(Arc::clone(&thread.open)), _place: place };
-        if thread.connections.send(accepted).await.is_err() {
+        let Err(error) = hand_over(place, accepted, threads).await else { continue };
+        // Out of file descriptors or a client that left in the handshake: neither ends the service.
+        tracing::warn!(%error, "a connection could not be accepted");
+        tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+    }
+    // Those who were connected by then may have asked already.
+    let until = tokio::time::Instant::now() + limits::ACCEPT_AFTER_STOP;
+    while let Ok((place, Ok(accepted))) = tokio::time::timeout_at(until, next()).await {
+        if hand_over(place, Ok(accepted), threads).await.is_err() {
             return;
         }
     }
+}
+
+/// Gives a new connection to the thread that has the fewest.
+async fn hand_over(
+    place: OwnedSemaphorePermit,
+    accepted: io::Result<(TcpStream, SocketAddr)>,
+    threads: &[IoThread],
+) -> io::Result<()> {
+    let stream = accepted?.0.into_std()?;
+    let thread = threads.iter().min_by_key(|thread| thread.open.load(Ordering::Relaxed));
+    let Some(thread) = thread else { return Ok(()) };
+    thread.open.fetch_add(1, Ordering::Relaxed);
+    let accepted = Accepted { stream, _open: Open(Arc::clone(&thread.open)), _place: place };
+    // A thread that has ended has nobody to serve it.
+    thread.connections.send(accepted).await.map_err(io::Error::other)
 }
 
 /// Waits for the word to stop; an embedder that is gone counts as one.
@@ -141,7 +154,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 struct Accepted {
     stream: std::net::TcpStream,
     _open: Open,
-    _place: tokio::sync::OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 struct Open(Arc<AtomicUsize>);
@@ -169,11 +182,15 @@ impl IoThread {
         Ok(Self { connections, open: Arc::default(), handle })
     }
 
-    fn join(self) {
-        drop(self.connections);
-        if self.handle.join().is_err() {
-            tracing::error!("an I/O thread panicked");
-        }
+    /// Gives it no further connections.
+    fn close(self) -> thread::JoinHandle<()> {
+        self.handle
+    }
+}
+
+fn join(thread: thread::JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("an I/O thread panicked");
     }
 }
 

@@ -75,6 +75,15 @@ impl Place {
         .await
     }
 
+    /// Polls a future once, when it is its turn.
+    pub(super) async fn take_one_turn<F: Future + ?Sized>(&self, mut future: Pin<&mut F>) -> Poll<F::Output> {
+        poll_fn(|context| {
+            ready!(self.poll_turn(context));
+            Poll::Ready(future.as_mut().poll(context))
+        })
+        .await
+    }
+
     /// Stands in the line of an app from its next turn on. Says whether it stood there before.
     pub(super) fn stand_for(&self, app: usize) -> bool {
         self.0.app.swap(app, Relaxed) == app

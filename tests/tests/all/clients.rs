@@ -173,6 +173,31 @@ fn a_stop_finishes_what_was_accepted() {
     host.until_stopped();
 }
 
+/// Whoever asked before the stop is answered, over a new connection and over one that served before, though nothing of the
+/// request was read by then.
+#[test]
+fn a_stop_answers_all_who_have_asked() {
+    const CLIENTS: usize = 300;
+    let mut host = Host::start();
+    host.deploy("hello", Bundle::component(guest("hello")));
+    let ask = |wire: &mut Wire| wire.ask(&host.to_app("hello", Ask::get("/"))).expect("it can be sent");
+    let mut known: Vec<Wire> = (0..CLIENTS).map(|_| host.wire()).collect();
+    known.iter_mut().for_each(ask);
+    known.iter_mut().for_each(|wire| assert_eq!(wire.answer().expect("an answer").status, 200));
+    known.iter_mut().for_each(ask);
+    let new = (0..CLIENTS).map(|_| {
+        let mut wire = host.wire();
+        ask(&mut wire);
+        wire
+    });
+    let all: Vec<Wire> = known.into_iter().chain(new.collect::<Vec<_>>()).collect();
+    host.ask_to_stop();
+    for mut wire in all {
+        assert_eq!(wire.answer().expect("an answer").status, 200);
+    }
+    host.until_stopped();
+}
+
 /// What clients have begun to send is held in memory, so it counts as it comes; and one app's slow clients have only as
 /// much of it as is that app's.
 #[test]
