@@ -286,7 +286,7 @@ impl Deployer {
 }
 
 /// The turn to change an app, for which the caller stands in line from now on.
-async fn stand_in_line(entry: &Entry) -> Turn {
+pub(super) async fn stand_in_line(entry: &Entry) -> Turn {
     let mut turn: Turn = Box::pin(Arc::clone(&entry.turn).lock_owned());
     match futures::poll!(&mut turn) {
         Poll::Ready(guard) => Box::pin(std::future::ready(guard)),

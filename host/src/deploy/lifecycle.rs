@@ -13,6 +13,7 @@ use super::{
     BuildError, DeployError, Deployer, Entry, Failure,
     activate::{self, Purpose},
     failpoint::reached,
+    job::stand_in_line,
     verify::{self, Verified},
 };
 use crate::{
@@ -220,11 +221,23 @@ impl Deployer {
     /// Deletes an app with all it has. It is over once the store has said so, and until then nothing has changed; accepted
     /// requests are then finished for a while.
     pub(crate) async fn delete(&self, name: &AppName, by: &str) -> Result<(), DeployError> {
-        let entry = self.app(name)?;
+        let entry = match self.app(name) {
+            Ok(entry) => entry,
+            Err(unknown) => {
+                // Whoever asks again for what is being done may use the name once told that the app is gone.
+                let going = self.0.apps.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+                if let Some(going) = going {
+                    drop(going.turn.lock().await);
+                }
+                return Err(unknown);
+            }
+        };
+        // Before anybody can see that it is gone, so that whoever asks again stands behind.
+        let turn = stand_in_line(&entry).await;
         let at_work = self.delete_stored(&entry).await?;
         reached("app-deleted").await;
         // Whoever had the turn gives it up.
-        let _turn = entry.turn.lock().await;
+        let _turn = turn.await;
         self.end_work(&entry, at_work).await;
         // Who is let out here was let in before; all others find the app gone.
         entry.fence.close().await;

@@ -114,6 +114,22 @@ fn an_app_whose_destroyer_hangs_up_is_gone() {
     assert_eq!(host.show("book")["release"], json!(null), "it is the new one");
 }
 
+/// Whoever asks a second time is answered when it is done, and may then use the name.
+#[test]
+fn an_app_that_is_being_destroyed_is_gone_for_whoever_asks_again() {
+    let host = Host::start_pausing("app-deleted=sleep(600)");
+    host.deploy("book", guestbook());
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| destroy(&host));
+        wait_for("the end of the app", || (host.api(Ask::get("/v1/apps/book")).status == 404).then_some(()));
+        host.api(Ask::post("/v1/apps").json(&json!({ "name": "book" }))).problem(409, "being-destroyed");
+        assert_eq!(first.is_finished(), false);
+        destroy(&host).problem(404, "unknown-app");
+        host.api(Ask::post("/v1/apps").json(&json!({ "name": "book" }))).expect(201);
+        first.join().expect("it is answered").expect(204);
+    });
+}
+
 /// Where the store has no room to say that it is gone, it is there, and all of it.
 #[test]
 fn an_app_that_a_full_disk_keeps_from_being_destroyed_stays_whole() {
