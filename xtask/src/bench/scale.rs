@@ -1,6 +1,6 @@
-//! `cargo xtask bench scale`: many clients come at once to a production app that stands at its minimum, and go again. How
-//! long until answers come as soon as they do in the end, how many instances were made for so many clients, and when the
-//! app is back at its minimum.
+//! `cargo xtask bench scale`: as many clients as it may have instances come at once to a production app that has none, and
+//! go again. How long until answers come as soon as they do in the end, when all instances were there, whether there ever
+//! were more than the app may have or than there were clients, and when there are none again.
 
 mod windows;
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::api::Api;
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 64)]
     clients: u32,
     /// How many instances the app may have
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 64)]
     max: u32,
     /// How long each request waits in its instance
     #[arg(long, default_value_t = 10)]
@@ -44,7 +44,12 @@ pub(crate) struct Arguments {
 const APP: &str = "waiting";
 const COMPONENT: &str = "busy";
 const ANSWER: &str = "done";
-const MIN: usize = 1;
+
+/// With which an app is soon frozen, where nobody wants to know how long it takes to shrink.
+const FREEZE_SOON: &str = "freeze_after = \"1s\"\n";
+
+/// An app that is not frozen by then won't be: twice the usual `freeze_after`.
+const FROZEN_WITHIN: Duration = Duration::from_secs(120);
 
 /// How often the instances are counted while they grow, and while they shrink.
 const COUNT_EVERY: Duration = Duration::from_millis(50);
@@ -61,17 +66,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let [component] = super::components([COMPONENT])?;
     let folder = super::fresh_folder("scale")?;
     // An app never runs more at a time than it has cores.
-    let mut host = Host::start(&program, &folder, &format!("[cores]\npull = {}\n", arguments.max))?;
+    let freeze = if arguments.no_shrink { FREEZE_SOON } else { "" };
+    let mut host = Host::start(&program, &folder, &format!("{freeze}[cores]\npull = {}\n", arguments.max))?;
     let manifest = format!(
-        "type = \"production\"\n[processes.web]\nentry = \"http\"\nmin = {MIN}\nmax = {max}\n\
+        "type = \"production\"\n[processes.web]\nentry = \"http\"\nmin = 0\nmax = {max}\n\
          [limits]\ninstances_max = {max}\n",
         max = arguments.max
     );
     host.deploy(APP, &manifest, &component)?;
     host.wait_for(APP, ANSWER)?;
+    wait_until_frozen(&host.api())?;
     step::announce(&format!("{} clients for {} s", arguments.clients, arguments.seconds));
     let load = Load::default();
-    let most = load.step(&host, arguments)?;
+    let peak = load.step(&host, arguments)?;
     let ended = Instant::now();
     let shrunk = if arguments.no_shrink { None } else { wait_until_shrunk(&host.api(), ended)? };
     host.stop()?;
@@ -80,12 +87,31 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         growth: Growth::of(&samples, NORMAL_RATIO),
         answered: samples.len(),
         failed,
-        most,
+        peak,
         clients: arguments.clients,
+        max: arguments.max,
         shrunk,
     };
     figures.show();
     arguments.common.write_json(&figures.json())
+}
+
+/// The most instances that were seen, and when there were so many for the first time.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Peak {
+    instances: usize,
+    after: Duration,
+}
+
+impl Peak {
+    fn or_later(self, instances: usize, after: Duration) -> Peak {
+        if instances > self.instances { Peak { instances, after } } else { self }
+    }
+
+    /// How many there were for each of so many.
+    fn for_each_of(self, count: u32) -> f64 {
+        self.instances as f64 / f64::from(count)
+    }
 }
 
 #[derive(Default)]
@@ -97,7 +123,7 @@ struct Load {
 
 impl Load {
     /// Has all clients ask at once, and returns the most instances that were seen meanwhile.
-    fn step(&self, host: &Host, arguments: &Arguments) -> Result<usize> {
+    fn step(&self, host: &Host, arguments: &Arguments) -> Result<Peak> {
         let request = Request::get(&name_of(APP), &format!("/wait?ms={}", arguments.wait_ms));
         let api = host.api();
         let began = Instant::now();
@@ -106,13 +132,13 @@ impl Load {
             for _ in 0..arguments.clients {
                 scope.spawn(|| self.ask_until_stopped(host.listen(), &request, began));
             }
-            let mut most = Ok(0);
-            while let (Ok(before), true) = (&most, began.elapsed() < time) {
-                most = instances(&api).map(|count| count.max(*before));
+            let mut peak = Ok(Peak::default());
+            while let (Ok(before), true) = (&peak, began.elapsed() < time) {
+                peak = instances(&api).map(|count| before.or_later(count, began.elapsed()));
                 std::thread::sleep(COUNT_EVERY);
             }
             self.stopped.store(true, Ordering::Relaxed);
-            most
+            peak
         })
     }
 
@@ -148,11 +174,24 @@ fn instances(api: &Api) -> Result<usize> {
     Ok(page["items"].as_array().context("the instances are no list")?.len())
 }
 
-/// How long it took since `ended`, or none if it did not happen.
+/// Waits until nothing of the app runs and no code of it is at work, as the load is to find it.
+fn wait_until_frozen(api: &Api) -> Result<()> {
+    step::announce("waiting until the app is frozen");
+    let began = Instant::now();
+    while api.release_state(APP)? != "frozen" || instances(api)? > 0 {
+        if began.elapsed() > FROZEN_WITHIN {
+            bail!("{APP} was not frozen within {FROZEN_WITHIN:?}");
+        }
+        std::thread::sleep(COUNT_SHRINKING_EVERY);
+    }
+    Ok(())
+}
+
+/// How long it took since `ended` until there was no instance, or none if it did not happen.
 fn wait_until_shrunk(api: &Api, ended: Instant) -> Result<Option<Duration>> {
     step::announce("waiting until the app has shrunk");
     while ended.elapsed() < SHRUNK_WITHIN {
-        if instances(api)? <= MIN {
+        if instances(api)? == 0 {
             return Ok(Some(ended.elapsed()));
         }
         std::thread::sleep(COUNT_SHRINKING_EVERY);
@@ -164,26 +203,33 @@ struct Figures {
     growth: Growth,
     answered: usize,
     failed: u64,
-    most: usize,
+    peak: Peak,
     clients: u32,
+    max: u32,
     shrunk: Option<Duration>,
 }
 
 impl Figures {
-    fn overshoot(&self) -> f64 {
-        self.most as f64 / f64::from(self.clients)
-    }
-
     fn verdicts(&self) -> Vec<Verdict> {
+        let of_max = self.peak.for_each_of(self.max);
+        // Fewer clients than that need fewer.
+        let wanted = (f64::from(self.clients) / f64::from(self.max)).min(1.0);
         vec![
             Verdict::new("requests that failed", Bound::AtMost(0.0), self.failed as f64),
-            Verdict::new("most instances for each client", Bound::AtMost(1.0), self.overshoot()),
+            Verdict::new("most instances for each that there may be", Bound::AtMost(1.0), of_max),
+            Verdict::new("the same: the maximum is reached", Bound::AtLeast(wanted), of_max),
+            Verdict::new("most instances for each client", Bound::AtMost(1.0), self.peak.for_each_of(self.clients)),
         ]
     }
 
     fn show(&self) {
         let growth = &self.growth;
-        println!("\na step of load from none to {} clients, {}\n", self.clients, machine::description());
+        println!(
+            "\na step of load from none to {} clients, from no instance to {}, {}\n",
+            self.clients,
+            self.max,
+            machine::description()
+        );
         println!("| figure                                        |    value |");
         println!("| --------------------------------------------- | -------: |");
         let row = |figure: &str, value: String| println!("| {figure:<45} | {value:>8} |");
@@ -191,8 +237,9 @@ impl Figures {
         row("p99 of the first 250 ms, ms", format!("{:.2}", growth.first_p99_ms));
         row("p99 in the end, ms", format!("{:.2}", growth.steady_p99_ms));
         row("until p99 is at most 1.5 times that, ms", shown(growth.settled_ms));
-        row("most instances", self.most.to_string());
-        row("from the load's end to the minimum, s", shown(self.shrunk.map(|time| time.as_secs_f64())));
+        row("most instances", self.peak.instances.to_string());
+        row("until there were so many, ms", format!("{:.1}", self.peak.after.as_secs_f64() * 1e3));
+        row("from the load's end to no instance, s", shown(self.shrunk.map(|time| time.as_secs_f64())));
         verdict::show(&self.verdicts());
     }
 
@@ -204,7 +251,9 @@ impl Figures {
             "first_p99_ms": self.growth.first_p99_ms,
             "steady_p99_ms": self.growth.steady_p99_ms,
             "settled_ms": self.growth.settled_ms,
-            "instances_most": self.most,
+            "instances_max": self.max,
+            "instances_most": self.peak.instances,
+            "instances_most_after_ms": self.peak.after.as_secs_f64() * 1e3,
             "shrunk_after_ms": self.shrunk.map(|time| time.as_secs_f64() * 1e3),
             "targets": verdict::json(&self.verdicts()),
         })
@@ -213,4 +262,38 @@ impl Figures {
 
 fn shown(figure: Option<f64>) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.1}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(most: usize, clients: u32, max: u32) -> Figures {
+        let peak = Peak { instances: most, after: Duration::from_millis(150) };
+        Figures { growth: Growth::of(&[], NORMAL_RATIO), answered: 0, failed: 0, peak, clients, max, shrunk: None }
+    }
+
+    fn reached(most: usize, clients: u32, max: u32) -> Vec<bool> {
+        let verdicts = verdict::json(&figures(most, clients, max).verdicts());
+        let verdicts = verdicts.as_array().expect("a list");
+        verdicts.iter().map(|verdict| verdict["reached"].as_bool().expect("it was measured")).collect()
+    }
+
+    #[test]
+    fn the_peak_is_told_with_the_time_when_it_was_first_seen() {
+        let seen = [(0, 0), (40, 50), (64, 100), (63, 150), (64, 200)];
+        let peak =
+            seen.into_iter().fold(Peak::default(), |peak, (count, ms)| peak.or_later(count, Duration::from_millis(ms)));
+        assert_eq!(peak, Peak { instances: 64, after: Duration::from_millis(100) });
+    }
+
+    #[test]
+    fn as_many_instances_as_there_may_be_or_as_there_are_clients_are_neither_too_many_nor_too_few() {
+        assert_eq!(reached(64, 64, 64), [true; 4]);
+        assert_eq!(reached(64, 80, 64), [true; 4]);
+        assert_eq!(reached(64, 64, 100), [true; 4]);
+        assert_eq!(reached(65, 80, 64), [true, false, true, true]);
+        assert_eq!(reached(63, 64, 64), [true, true, false, true]);
+        assert_eq!(reached(70, 64, 100), [true, true, true, false]);
+    }
 }
