@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{TURN_JOBS_SEEN, TURN_PART_LEAST, TURN_PART_MOST};
+use crate::limits::{TURN_JOBS_ENOUGH, TURN_JOBS_SEEN, TURN_PART_LEAST, TURN_PART_MOST};
 
 /// How long the last jobs of a process type took, from their turn to their answer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,18 +27,20 @@ impl Work {
         self.noted = self.noted.wrapping_add(1);
     }
 
-    /// As long as about half of them took; nothing where none has ended yet.
+    /// As long as about half of them took; nothing where too few have ended to say.
     fn usual(&self) -> Duration {
         let mut took_us = self.took_us;
         let known = &mut took_us[..self.noted.min(TURN_JOBS_SEEN)];
         let middle = known.len() / 2;
-        let usual_us = if known.is_empty() { 0 } else { *known.select_nth_unstable(middle).1 };
+        let is_known = known.len() >= TURN_JOBS_ENOUGH;
+        let usual_us = if is_known { *known.select_nth_unstable(middle).1 } else { 0 };
         Duration::from_micros(usual_us.into())
     }
 
     /// What a job that has waited must have left of its time, of which it had `limit`, to be begun: as long as such jobs
     /// usually take. Never less than a twentieth, in which a guest is at least known to be at work, and never more than a
-    /// half, so that a few long jobs do not shut out the short ones.
+    /// half, so that a few long jobs do not shut out the short ones. The twentieth is enough while few jobs have ended: one
+    /// long job after a thaw says nothing of those behind it.
     pub fn least_left(&self, limit: Duration) -> Duration {
         self.usual().clamp(limit / TURN_PART_LEAST, limit / TURN_PART_MOST)
     }
@@ -73,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_jobs_usually_take_must_be_left() {
-        assert_eq!(after([3_000]).least_left(LIMIT), Duration::from_secs(3));
+        assert_eq!(after([3_000; TURN_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(3));
         assert_eq!(after([3_000; 40]).least_left(LIMIT), Duration::from_secs(3));
         assert_eq!(after((0..16).map(|job| 1_000 * job)).least_left(LIMIT), Duration::from_secs(8));
     }
@@ -84,10 +86,23 @@ mod tests {
         assert_eq!(after([5; 20]).least_left(LIMIT), Duration::from_secs(1));
     }
 
+    /// One job takes two of its three seconds right after a thaw, and those that waited behind it have 1.1 s left.
+    #[test]
+    fn a_long_job_shuts_out_nobody_while_no_more_is_known() {
+        let limit = Duration::from_secs(3);
+        let one = after([2_000]);
+        assert_eq!(one.least_left(limit), limit / 20);
+        let mut work = one;
+        for _ in 0..30 {
+            assert!(work.least_left(limit) <= Duration::from_millis(1_100));
+            work.note(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn a_half_is_enough_however_long_jobs_take() {
-        assert_eq!(after([15_000; 3]).least_left(LIMIT), Duration::from_secs(10));
-        assert_eq!(after([u64::MAX / 2_000]).least_left(LIMIT), Duration::from_secs(10));
+        assert_eq!(after([15_000; TURN_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(10));
+        assert_eq!(after([u64::MAX / 2_000; TURN_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(10));
     }
 
     #[test]
@@ -102,7 +117,7 @@ mod tests {
     /// blamed.
     #[test]
     fn a_guest_that_never_answers_is_to_blame_also_under_load() {
-        let hanging = after([20_000; 3]);
+        let hanging = after([20_000; TURN_JOBS_ENOUGH]);
         assert!(had_its_time(hanging.least_left(LIMIT), LIMIT));
         assert!(had_its_time(LIMIT, LIMIT) && !had_its_time(Duration::from_secs(9), LIMIT));
     }
@@ -117,6 +132,26 @@ mod tests {
             prop_assert!(least >= limit / 20 && least <= limit / 2);
             prop_assert!(!is_hardly_left(least / 2, limit) && !is_hardly_left(limit, limit));
             prop_assert!(is_hardly_left(Duration::ZERO, limit));
+        }
+
+        /// So many are let in behind long ones until it is clear that they all are long.
+        #[test]
+        fn fewer_jobs_than_are_enough_refuse_nobody_who_has_a_twentieth_left(
+            took_ms in proptest::collection::vec(0..100_000u64, 0..TURN_JOBS_ENOUGH), limit_ms in 10..3_600_000u64,
+        ) {
+            let limit = Duration::from_millis(limit_ms);
+            prop_assert_eq!(after(took_ms).least_left(limit), limit / 20);
+        }
+
+        #[test]
+        fn long_jobs_that_are_less_than_half_of_those_seen_refuse_nobody(
+            short in 0..TURN_JOBS_SEEN, long in 0..TURN_JOBS_SEEN, from in 0..TURN_JOBS_SEEN,
+        ) {
+            prop_assume!(long < short && short + long <= TURN_JOBS_SEEN);
+            let mut took_ms: Vec<u64> = [vec![1; short], vec![19_000; long]].concat();
+            let count = took_ms.len();
+            took_ms.rotate_left(from % count);
+            prop_assert_eq!(after(took_ms).least_left(LIMIT), LIMIT / 20);
         }
 
         /// A job is only ever refused when it is no use to begin it: a job that never waited always is.

@@ -257,8 +257,8 @@ fn deploy_busy(host: &Host, release: u32, request_timeout: &str) {
     host.deploy("busy", Bundle::archive(&format!("name = \"busy\"\n{scale}{limits}"), &guest("busy")));
 }
 
-/// All of a burst have the same deadline. Those whose turn would come too late are told so in that moment, and do not have
-/// it one after the other to be blamed for what they were given no time for.
+/// All of a burst have the same deadline. Those whose turn would come too late are told so in that moment, once it is known
+/// how long its jobs take, and do not have it one after the other to be blamed for what they were given no time for.
 #[test]
 fn what_can_not_end_in_time_is_not_begun_and_takes_no_good_release_out_of_service() {
     const BURST: usize = 24;
@@ -270,8 +270,13 @@ fn what_can_not_end_in_time_is_not_begun_and_takes_no_good_release_out_of_servic
         host.get("busy", "/wait?ms=1").expect(200);
     }
     deploy_busy(&host, 2, "4s");
+    let slow = |_| host.begin("busy", Ask::get("/wait?ms=2500"));
+    for _ in 0..2 {
+        let both: Vec<Wire> = (0..2).map(slow).collect();
+        both.into_iter().for_each(|wire| drop(answer(wire).expect(200)));
+    }
     let begun = Instant::now();
-    let burst: Vec<Wire> = (0..BURST).map(|_| host.begin("busy", Ask::get("/wait?ms=2500"))).collect();
+    let burst: Vec<Wire> = (0..BURST).map(slow).collect();
     let answers: Vec<Answer> = burst.into_iter().map(answer).collect();
     let took = begun.elapsed();
     let (done, late): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
@@ -289,6 +294,47 @@ fn what_can_not_end_in_time_is_not_begun_and_takes_no_good_release_out_of_servic
     host.get("busy", "/wait?ms=1").expect(200);
     assert_eq!(host.current("busy"), [2]);
     neighbour.finish();
+}
+
+/// No job of the release had ended before the burst, so that a few of it are begun to no avail. They are not held against it.
+#[test]
+fn a_burst_that_meets_a_release_of_which_nothing_is_known_does_not_take_it_out_of_service() {
+    const BURST: usize = 24;
+    let host = Host::start();
+    host.create("busy", "production");
+    deploy_busy(&host, 1, "4s");
+    for _ in 0..BURST {
+        host.get("busy", "/wait?ms=1").expect(200);
+    }
+    deploy_busy(&host, 2, "4s");
+    let burst: Vec<Wire> = (0..BURST).map(|_| host.begin("busy", Ask::get("/wait?ms=2500"))).collect();
+    let answers: Vec<Answer> = burst.into_iter().map(answer).collect();
+    let (done, late): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!(done.len(), 2);
+    let begun = late.iter().filter(|late| late.text().contains("app-timeout")).count();
+    assert!(begun <= 2, "each instance has one more of them at most, not {begun}");
+    for late in late.iter().filter(|late| !late.text().contains("app-timeout")) {
+        late.problem_of("busy", 504, "queue-timeout");
+    }
+    host.get("busy", "/wait?ms=1").expect(200);
+    assert_eq!(host.current("busy"), [2]);
+}
+
+/// The only job that has ended took most of its time: that is no reason to refuse those behind it, which take little.
+#[test]
+fn one_slow_job_after_a_start_or_a_thaw_has_none_of_the_fast_ones_behind_it_refused() {
+    let host = Host::start_with("", "freeze_after = \"200ms\"\n");
+    host.create("busy", "dev");
+    let manifest = "name = \"busy\"\n[limits]\nrequest_timeout = \"3s\"\n";
+    host.deploy("busy", Bundle::archive(manifest, &guest("busy")));
+    for _ in 0..2 {
+        wait_for("the app to be frozen", || (host.release_state("busy", 1) == "frozen").then_some(()));
+        let slow = host.begin("busy", Ask::get("/wait?ms=1900"));
+        host.until_queue("busy", Queue::Pull, 1, 0);
+        let fast: Vec<Wire> = (0..30).map(|_| host.begin("busy", Ask::get("/wait?ms=1"))).collect();
+        answer(slow).expect(200);
+        fast.into_iter().for_each(|wire| drop(answer(wire).expect(200)));
+    }
 }
 
 /// Nothing was known of how long its jobs take when the burst came, so some are begun for which there is not enough time.
