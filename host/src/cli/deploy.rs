@@ -72,6 +72,11 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         create_if_missing(&client, &upload.app, app_type)?;
     }
     let push = send(&client, &upload, args.idempotency_key.as_deref())?;
+    if push["created_app"] == true {
+        // Which type that is was for the host to say.
+        let app = client.get(&format!("/v1/apps/{}", upload.app)).and_then(Answer::success);
+        output::note(&created(&upload.app, &app.map_or_else(|_| "new".to_owned(), |app| field(&app, "type"))));
+    }
     let id = field(&push, "id");
     output::note(&format!("push {id} is {}", field(&push, "state")));
     if args.detach {
@@ -199,13 +204,19 @@ fn create_if_missing(client: &Client, app: &AppName, app_type: AppType) -> Resul
         return Ok(());
     }
     let body = json!({"name": app, "type": app_type});
-    let created = client.send(Method::POST, "/v1/apps", Some(&body))?;
+    let answer = client.send(Method::POST, "/v1/apps", Some(&body))?;
     // Somebody else may have been quicker, which is as good.
-    if created.status() != 409 {
-        created.success()?;
-        output::note(&output::done(&format!("created {app}")));
+    if answer.status() != 409 {
+        answer.success()?;
+        output::note(&created(app, app_type.as_str()));
     }
     Ok(())
+}
+
+/// Says of a new app which type it has, since that is easily overlooked, and what changes it.
+fn created(app: &AppName, app_type: &str) -> String {
+    let how = "`isopod apps type` changes that while it is stopped";
+    output::done(&format!("created {app} as a {app_type} app; {how}"))
 }
 
 /// What may stand in a header, and no more.

@@ -70,6 +70,9 @@ fn a_bundle_says_which_app_it_is_of() {
     let whole = Bundle::archive("name = \"shop\"\n", &guest("hello")).bytes;
     let deployed = deploy("v7.tar.gz", &whole);
     assert!(deployed.status.success(), "{}", err(&deployed));
+    let told = "created shop as a dev app; `isopod apps type`";
+    assert!(err(&deployed).contains(told), "{}", err(&deployed));
+    assert!(!err(&deploy("v7.tar.gz", &whole)).contains("created"), "it is there already");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
     for (name, bundle) in [("half.tar.gz", &whole[..whole.len() / 2]), ("bare.wasm", guest("hello").as_slice())] {
         let asked = deploy(name, bundle);
