@@ -110,6 +110,10 @@ impl Deployer {
             Change::Formation(body) => {
                 let change = FormationChange::from_json(&body).map_err(bad)?;
                 verified.manifest.processes = formation::update(&processes, &change, &limits).map_err(bad)?;
+                // The usual process types, written out, would look like a change.
+                if verified.manifest.processes == processes {
+                    return Ok(None);
+                }
                 formation_cause(&processes, &verified.manifest.processes, entry.facts().app_type, &limits)
             }
             Change::NewProcess(body) => {
@@ -220,9 +224,10 @@ fn patched(manifest: &Manifest, patch: &Value) -> Result<Manifest, String> {
 
 /// Says of a changed formation what is different, with the numbers.
 fn formation_cause(before: &Formation, after: &Formation, app_type: AppType, limits: &Limits) -> String {
-    let (before, after) = (formation::shown(before, app_type, limits), formation::shown(after, app_type, limits));
-    let said = after.iter().filter_map(|(name, now)| {
-        let then = before.get(name)?;
+    let shown = |formation| formation::shown(formation, app_type, limits);
+    let (shown_before, shown_after) = (shown(before), shown(after));
+    let said = shown_after.iter().filter_map(|(name, now)| {
+        let then = shown_before.get(name)?;
         let scaled = (then.min, then.max) != (now.min, now.max);
         let updated = (&then.health, &then.schedule, &then.args) != (&now.health, &now.schedule, &now.args);
         let counts = format!("{name} scaled from {}..{} to {}..{}", then.min, then.max, now.min, now.max);
@@ -230,6 +235,10 @@ fn formation_cause(before: &Formation, after: &Formation, app_type: AppType, lim
             (true, true) => Some(format!("{counts} and updated")),
             (true, false) => Some(counts),
             (false, true) => Some(format!("{name} updated")),
+            // It stays so from now on, also where the type of the app changes.
+            (false, false) if before.get(name) != after.get(name) => {
+                Some(format!("{name} is set to {}..{}, which it had by default", now.min, now.max))
+            }
             (false, false) => None,
         }
     });

@@ -12,6 +12,24 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
+/// H4: what is asked for and is so already makes no release; a default that is written down makes one that says so.
+#[test]
+fn a_formation_that_is_set_to_what_it_is_makes_no_release() {
+    let host = Host::start();
+    host.create("shop", "production");
+    host.deploy("shop", Bundle::component(guest("hello")));
+    let web = host.scale("shop", &json!({ "web": {} })).expect(200).json()["web"].clone();
+    assert_eq!(host.current("shop"), [1]);
+    let same = json!({ "web": { "min": web["min"], "max": web["max"] } });
+    assert_eq!(host.scale("shop", &same).expect(200).json()["web"], web);
+    let cause = text(&host.release("shop", 2), "cause").to_owned();
+    let counts = format!("{}..{}", web["min"], web["max"]);
+    assert_eq!(cause, format!("formation changed: web is set to {counts}, which it had by default"));
+    assert_eq!(host.scale("shop", &same).expect(200).json()["web"], web);
+    assert_eq!(host.current("shop"), [2]);
+    assert_eq!(host.releases("shop").len(), 2);
+}
+
 /// H4, D1: bundle, config, formation, grants, and going back: each makes one release, which serves when the answer comes.
 #[test]
 fn every_change_makes_a_new_release_that_says_what_made_it() {
