@@ -19,10 +19,19 @@ impl Budget {
     }
 
     /// How much a guest may see taken, itself included.
-    fn most(&self, may_use_reserve: bool) -> u64 {
+    pub(crate) fn most(&self, may_use_reserve: bool) -> u64 {
         let reserve = if may_use_reserve { 0 } else { self.most.saturating_mul(limits::RESERVE_PERCENT) / 100 };
         self.most - reserve
     }
+}
+
+/// Why a guest gets no more, with how much there is in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoMore {
+    /// Others have it, and may give it back.
+    Now { most: u64 },
+    /// It would be more than there is, if nobody else had any.
+    Ever { most: u64 },
 }
 
 /// What one instance has of it; given back when it is dropped.
@@ -36,13 +45,16 @@ impl Taken {
         Self { budget: Arc::clone(budget), amount: 0 }
     }
 
-    /// Takes more; where there is none left, says how much there is in all.
-    pub(crate) fn grow(&mut self, amount: u64, may_use_reserve: bool) -> Result<(), u64> {
+    /// Takes more.
+    pub(crate) fn grow(&mut self, amount: u64, may_use_reserve: bool) -> Result<(), NoMore> {
         let most = self.budget.most(may_use_reserve);
+        if self.amount.saturating_add(amount) > most {
+            return Err(NoMore::Ever { most });
+        }
         let before = self.budget.taken.fetch_add(amount, Ordering::Relaxed);
         if before.saturating_add(amount) > most {
             self.budget.taken.fetch_sub(amount, Ordering::Relaxed);
-            return Err(most);
+            return Err(NoMore::Now { most });
         }
         self.amount += amount;
         Ok(())
@@ -63,7 +75,7 @@ mod tests {
     fn what_is_given_back_can_be_taken_again() {
         let budget = Arc::new(Budget::new(1_000));
         let (mut one, mut two) = (Taken::nothing(&budget), Taken::nothing(&budget));
-        assert_eq!((one.grow(600, true), two.grow(600, true)), (Ok(()), Err(1_000)));
+        assert_eq!((one.grow(600, true), two.grow(600, true)), (Ok(()), Err(NoMore::Now { most: 1_000 })));
         assert_eq!(two.grow(400, true), Ok(()));
         drop(one);
         assert_eq!(two.grow(600, true), Ok(()));
@@ -73,7 +85,18 @@ mod tests {
     fn a_part_is_kept_for_those_who_may_use_it() {
         let budget = Arc::new(Budget::new(1_000));
         let mut guest = Taken::nothing(&budget);
-        assert_eq!(guest.grow(901, false), Err(900));
-        assert_eq!((guest.grow(900, false), guest.grow(1, false), guest.grow(100, true)), (Ok(()), Err(900), Ok(())));
+        assert_eq!(guest.grow(901, false), Err(NoMore::Ever { most: 900 }));
+        let mut other = Taken::nothing(&budget);
+        assert_eq!((guest.grow(900, false), other.grow(1, false)), (Ok(()), Err(NoMore::Now { most: 900 })));
+        assert_eq!(other.grow(100, true), Ok(()));
+    }
+
+    #[test]
+    fn what_a_guest_has_counts_for_whether_it_can_ever_have_more() {
+        let budget = Arc::new(Budget::new(1_000));
+        let (mut one, mut two) = (Taken::nothing(&budget), Taken::nothing(&budget));
+        assert_eq!((one.grow(600, true), two.grow(300, true)), (Ok(()), Ok(())));
+        assert_eq!(one.grow(400, true), Err(NoMore::Now { most: 1_000 }));
+        assert_eq!(one.grow(401, true), Err(NoMore::Ever { most: 1_000 }));
     }
 }

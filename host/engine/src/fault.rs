@@ -11,8 +11,8 @@ pub enum Fault {
     #[error("the guest trapped: {message}")]
     Trap { message: String, backtrace: Vec<String> },
     /// The guest asked for more memory or table space than its limit, and gave up.
-    #[error("the guest ran out of {what}, its limit is {limit}: raise it under [limits] in isopod.toml")]
-    OutOf { what: &'static str, limit: String, backtrace: Vec<String> },
+    #[error("the guest ran out of {what}, its limit is {limit}: {next}")]
+    OutOf { what: &'static str, limit: String, next: &'static str, backtrace: Vec<String> },
     /// The guest called `exit` in the middle of a request.
     #[error("the guest exited with status {code} instead of answering")]
     Exited { code: i32 },
@@ -89,7 +89,14 @@ impl Fault {
         }
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
         match denied {
-            Some(Denied::OwnLimit { what, limit }) => return Self::OutOf { what, limit, backtrace },
+            Some(Denied::OwnLimit { what, limit }) => {
+                return Self::OutOf { what, limit, next: "raise it under [limits] in isopod.toml", backtrace };
+            }
+            Some(Denied::WholeHost { most }) => {
+                let limit = format!("{} MiB", most / (1024 * 1024));
+                let next = "that is all this host has for it; its operator can raise memory_max";
+                return Self::OutOf { what: "memory", limit, next, backtrace };
+            }
             Some(Denied::HostMemory { most }) => {
                 let mib = most / (1024 * 1024);
                 let detail = format!("the guests of this host have all of their {mib} MiB");
@@ -112,8 +119,10 @@ impl Fault {
 pub(crate) enum Denied {
     /// A limit of the app itself.
     OwnLimit { what: &'static str, limit: String },
-    /// What all guests have together.
+    /// What all guests have together, some of which others have now.
     HostMemory { most: u64 },
+    /// The same, where all of it would not do.
+    WholeHost { most: u64 },
 }
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {

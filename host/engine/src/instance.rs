@@ -6,7 +6,7 @@
 use crate::{
     Fault, Program, Room, bindings,
     body::{ReplyBody, RequestBody},
-    budget::Taken,
+    budget::{NoMore, Taken},
     flat, limits,
     state::{HostState, on_epoch},
     streaming::{self, Unfinished, Version},
@@ -62,7 +62,8 @@ pub enum After {
 impl Instance {
     pub(crate) async fn start(program: &Program) -> Result<Box<Self>, Fault> {
         let mut place = Taken::nothing(program.engine().instances());
-        place.grow(1, program.sandbox().may_use_reserve).map_err(|most| {
+        place.grow(1, program.sandbox().may_use_reserve).map_err(|no_more| {
+            let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
             let detail = format!("all {most} places for instances that this app may have are taken");
             Fault::NoRoom { room: Room::Instance, detail }
         })?;

@@ -176,6 +176,11 @@ impl Engine {
         Arc::clone(&self.0.forbidden)
     }
 
+    /// How much memory an app's guests can have where no other app has any, in bytes.
+    pub fn memory_bytes_most(&self, may_use_reserve: bool) -> u64 {
+        self.0.memory.most(may_use_reserve)
+    }
+
     /// What all guests have of the machine's memory.
     pub(crate) fn memory(&self) -> &Arc<Budget> {
         &self.0.memory

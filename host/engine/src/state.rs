@@ -2,7 +2,7 @@
 
 use crate::{
     Program,
-    budget::Taken,
+    budget::{NoMore, Taken},
     fault::Denied,
     keyvalue::KeyValueHost,
     limits,
@@ -152,8 +152,11 @@ impl ResourceLimiter for HostState {
             return Ok(false);
         }
         let more = (total - self.memory_bytes) as u64;
-        if let Err(most) = self.taken.grow(more, self.sandbox.may_use_reserve) {
-            self.denied = Some(Denied::HostMemory { most });
+        if let Err(no_more) = self.taken.grow(more, self.sandbox.may_use_reserve) {
+            self.denied = Some(match no_more {
+                NoMore::Now { most } => Denied::HostMemory { most },
+                NoMore::Ever { most } => Denied::WholeHost { most },
+            });
             return Ok(false);
         }
         self.memory_bytes = total;

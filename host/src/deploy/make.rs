@@ -159,6 +159,10 @@ impl Deployer {
         if let Some(missing) = verify::missing_grant(&info, &manifest.grants) {
             making.say(missing);
         }
+        let most = self.0.parts.engine.memory_bytes_most(app_type == AppType::Production);
+        if let Some(too_much) = verify::more_memory_than_there_is(&manifest.limits, most) {
+            making.say(too_much);
+        }
         // An import that the host has no such function for is found here, and is a fault of the build.
         let content = activate::Content { manifest: &manifest, config: &config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;

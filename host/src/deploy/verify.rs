@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
 use isopod_policy::{
-    BundleError, BundleKind, Grants, Manifest, bundle,
+    BundleError, BundleKind, Grants, Limits, Manifest, bundle,
     formation::{self, Exported, Formation},
 };
 use isopod_store::Digest;
@@ -78,6 +78,19 @@ pub(super) fn missing_grant(info: &ComponentInfo, grants: &Grants) -> Option<&'s
         "note: it imports wasi:keyvalue, which the app is not granted: write `keyvalue = true` under [grants] in \
          isopod.toml, or `isopod grants set --keyvalue true`",
     )
+}
+
+/// Says of a limit that no instance can ever come near that the host's own comes first.
+pub(super) fn more_memory_than_there_is(limits: &Limits, most: u64) -> Option<String> {
+    let mib = |bytes| bytes / (1024 * 1024);
+    (limits.memory_bytes > most).then(|| {
+        format!(
+            "note: its `memory` of {} MiB is more than the {} MiB that this host has for all such apps: an instance that \
+             asks for more than that fails; the operator can raise memory_max",
+            mib(limits.memory_bytes),
+            mib(most)
+        )
+    })
 }
 
 /// What the policy needs to know of a component.

@@ -263,6 +263,31 @@ fn memory_that_idle_instances_hold_goes_to_who_needs_it() {
     }
 }
 
+/// What could not be had on an empty host is nothing for which others give way.
+#[test]
+fn memory_that_the_host_does_not_have_is_asked_of_nobody() {
+    let host = Host::start_with("", "memory_max = \"64MiB\"\n");
+    host.deploy("small", Bundle::component(guest("hello")));
+    let manifest = "name = \"huge\"\n[limits]\nmemory = \"256MiB\"\n";
+    let push = host.deploy("huge", Bundle::archive(manifest, &guest("greedy")));
+    let note = push.log.iter().find(|line| line.contains("memory_max")).expect("the push says so");
+    assert!(note.contains("256 MiB") && note.contains("57 MiB"), "{note}");
+    host.get("small", "/").expect(200);
+    let before = host.instances("small");
+    for _ in 0..3 {
+        host.get("huge", "/allocate?mib=100").problem_of("huge", 502, "app-failed");
+    }
+    host.log_line("huge", "what there is", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("its limit is 57 MiB") && text.contains("memory_max"))
+    });
+    let after = host.instances("small");
+    assert!(before.len() == 1 && after.len() == 1, "{before:?}, {after:?}");
+    for what in ["id", "state", "started_at"] {
+        assert_eq!(after[0][what], before[0][what], "it stays");
+    }
+    host.get("huge", "/allocate?mib=16").expect(200);
+}
+
 /// An app that holds all places there are can still be made smaller, and its next release finds room.
 #[test]
 fn an_app_that_fills_the_host_makes_room_for_its_own_next_release() {
