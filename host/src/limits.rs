@@ -179,6 +179,9 @@ pub(crate) const ACTIVITY_FOLLOW_ENTRIES: usize = 256;
 /// Apps that are brought back at one time when the host starts. Further ones wait.
 pub(crate) const RESTORE_PARALLEL: usize = 4;
 
+/// How long an app that could not be brought up for want of the host's files waits until that is tried again.
+pub(crate) const BRING_UP_PAUSE: Duration = Duration::from_secs(2);
+
 /// How long the host waits for apps to be brought back before it says that it is ready. The rest follow behind it and
 /// answer 503 until then: one slow app must not keep all others from serving.
 pub(crate) const RESTORE_WAIT: Duration = Duration::from_secs(60);

@@ -142,7 +142,8 @@ impl Artefact {
         let kept = |error: io::Error| Rejected::Cache { detail: error.to_string() };
         write_whole(&self.code, &code).map_err(kept)?;
         write_whole(&self.checksum, hex(&Sha256::digest(&code)).as_bytes()).map_err(kept)?;
-        self.map(engine).map_err(|error| Rejected::Compile { detail: format!("{error:#}") })
+        // It was sound a moment ago: what fails here is reading the file.
+        self.map(engine).map_err(|error| Rejected::Cache { detail: format!("{error:#}") })
     }
 
     fn map(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {

@@ -1,7 +1,7 @@
 //! What went wrong inside a guest, in words for the app's author, with the names of the guest's functions.
 
 use crate::limits;
-use std::time::Duration;
+use std::{io, time::Duration};
 use wasmtime::{Trap, WasmBacktrace};
 
 /// Why a call into a guest gave no answer. Only the instance that it happened in is lost.
@@ -87,6 +87,10 @@ impl Fault {
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::NoRoom { room: Room::Slot, detail: error.to_string() };
         }
+        // Ending an idle instance of somebody gives files back too.
+        if let Some(error) = error.downcast_ref::<io::Error>().filter(|error| is_of_too_many_files(error)) {
+            return Self::NoRoom { room: Room::Instance, detail: error.to_string() };
+        }
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
         match denied {
             Some(Denied::OwnLimit { what, limit }) => {
@@ -112,6 +116,13 @@ impl Fault {
         };
         Self::Trap { message, backtrace }
     }
+}
+
+/// Whether this process, or the whole machine, has as many files open as it may.
+fn is_of_too_many_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// What a store's limiter refused.

@@ -156,6 +156,15 @@ impl Failure {
         matches!(self, Self::Start(Fault::NoRoom { .. }))
     }
 
+    /// Whether the host could not read or keep its own files just now, which says nothing of the release either.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_passing(),
+            Self::Rejected(rejected) => matches!(rejected, Rejected::Cache { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether it is the host's disk that failed, for lack of room.
     pub(crate) fn is_of_full_disk(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_of_full_disk())
@@ -177,6 +186,23 @@ impl Failure {
             | Self::AppDeleted
             | Self::Store(_)
             | Self::Internal(_) => ErrorCause::LoadFailed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_says_nothing_of_the_code_is_passing() {
+        let file = StoreError::File { path: "blobs/2a".into(), detail: "Too many open files (os error 24)".to_owned() };
+        assert!(Failure::Store(file).is_passing());
+        assert!(Failure::Rejected(Rejected::Cache { detail: "Too many open files".to_owned() }).is_passing());
+        let damaged = StoreError::Damaged { detail: "a blob".to_owned() };
+        let missing = StoreError::UnknownBlob { digest: "2a".to_owned() };
+        for lasting in [Failure::Store(damaged), Failure::Store(missing), Failure::Rejected(Rejected::NotWasm)] {
+            assert!(!lasting.is_passing(), "{lasting}");
         }
     }
 }

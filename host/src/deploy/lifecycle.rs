@@ -330,10 +330,23 @@ impl Deployer {
                     entry.brought_up(&format!("{release} serves"));
                     self.refresh_from(entry, release).await;
                 }
+                Err(failure) if failure.is_passing() => {
+                    say_not_now(entry, release, &failure);
+                    self.bring_up_later(entry);
+                }
                 Err(failure) => self.cannot_serve(entry, release, &failure).await,
             }
             return;
         }
+    }
+
+    /// Nobody waits for it meanwhile, so that one app does not hold up those that are brought back after it.
+    fn bring_up_later(&self, entry: &Arc<Entry>) {
+        let (deployer, entry) = (self.clone(), Arc::clone(entry));
+        self.in_background(async move {
+            tokio::time::sleep(limits::BRING_UP_PAUSE).await;
+            deployer.bring_up(&entry).await;
+        });
     }
 
     /// The app has a release that can't be loaded: it is in error, and says why.
@@ -418,6 +431,13 @@ impl Deployer {
             Err(error) => tracing::warn!(app = %entry.name, %error, "a release could not be read"),
         }
     }
+}
+
+/// Says that a release can't be loaded for a reason that is none of its own, so that the app stays what it is.
+pub(super) fn say_not_now(entry: &Entry, release: ReleaseNumber, failure: &Failure) {
+    tracing::warn!(app = %entry.name, %release, %failure, "a release can't be loaded now, and is tried again");
+    let text = format!("{release} can't be started now, and is tried again: {}: {failure}", failure.code());
+    entry.log.write(LogLine::host(&entry.name, text));
 }
 
 /// Starts what a release is to have from the beginning. Where the host has no room, it starts that once there is some: the

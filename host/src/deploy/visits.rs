@@ -7,7 +7,7 @@ use isopod_policy::ReleaseState;
 use isopod_store::Control;
 use tokio::sync::mpsc;
 
-use super::{Deployer, Entry, activate::Purpose};
+use super::{Deployer, Entry, activate::Purpose, lifecycle::say_not_now};
 use crate::dispatch::{NoVisit, Running, Visit};
 
 impl Deployer {
@@ -50,6 +50,12 @@ impl Deployer {
                     entry.facts().serves_http = running.serves_http();
                 }
                 Ok(running)
+            }
+            // The next one who asks has it tried again. Paths of the host are nothing for clients.
+            Err(failure) if failure.is_passing() => {
+                say_not_now(&entry, number, &failure);
+                let text = "the host can't read the app's code just now; send it again in a moment";
+                Err(NoVisit::Unavailable(text.to_owned()))
             }
             Err(failure) => {
                 if is_asked_for() {

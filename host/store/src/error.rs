@@ -167,6 +167,12 @@ impl StoreError {
         matches!(self, Self::DiskFull { .. })
     }
 
+    /// Whether it says nothing of what is stored, so that the same may well work in a moment: too many files were open, or
+    /// the disk was full.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::DiskFull { .. } | Self::Database { .. } | Self::Closed)
+    }
+
     /// What a failed call of the file system means.
     pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
         match error.kind() {

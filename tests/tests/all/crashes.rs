@@ -1,7 +1,7 @@
 //! A host that is killed at each step of its work: it comes back with the app on one good release, the push ended, and
 //! the next push as good as any.
 
-use isopod_tests::{Ask, Bundle, Host, Push, wait_for};
+use isopod_tests::{Ask, Bundle, Host, Push, guest, wait_for};
 use serde_json::{Value, json};
 
 fn greeting(words: &str) -> Bundle {
@@ -151,4 +151,39 @@ fn killed_again_and_again() {
 fn without_url(mut release: Value) -> Value {
     release["url"] = Value::Null;
     release
+}
+
+/// A1: that the host can't read its files for a while is no fault of an app, which goes on by itself.
+#[test]
+fn code_that_can_not_be_read_for_a_while_costs_no_app_its_state() {
+    let host = Host::start();
+    host.deploy("asleep", Bundle::component(guest("hello")));
+    host.create("kept", "production");
+    host.deploy("kept", greeting("kept"));
+    let (mut blobs, aside) = (Vec::new(), tempfile::tempdir().expect("a folder can be made"));
+    let host = host.restart_after(|host| {
+        for blob in std::fs::read_dir(host.data().join("blobs")).expect("there are some") {
+            let blob = blob.expect("it can be read").path();
+            let kept = aside.path().join(blob.file_name().expect("it has a name"));
+            std::fs::copy(&blob, &kept).and_then(|_| std::fs::remove_file(&blob)).expect("it can be moved");
+            // Reading a folder fails, and not because nothing is there.
+            std::fs::create_dir(&blob).expect("a folder can be made");
+            blobs.push((blob, kept));
+        }
+    });
+    for _ in 0..2 {
+        let refused = host.get("asleep", "/");
+        refused.problem_of("asleep", 503, "app-unavailable");
+        assert!(refused.header("retry-after").is_some() && !refused.text().contains("blobs"), "{refused}");
+    }
+    host.log_line("kept", "why it does not serve", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("tried again"))
+    });
+    assert_eq!(["asleep", "kept"].map(|app| host.state(app)), ["running", "starting"]);
+    for (blob, kept) in &blobs {
+        std::fs::remove_dir(blob).and_then(|()| std::fs::copy(kept, blob)).expect("it can be put back");
+    }
+    assert_eq!(host.get("asleep", "/").expect(200).text(), "Hello, world!");
+    host.until_state("kept", "running");
+    assert!(host.get("kept", "/").expect(200).text().contains("kept"));
 }
