@@ -123,7 +123,7 @@ fn an_app_that_is_being_destroyed_is_gone_for_whoever_asks_again() {
         let first = scope.spawn(|| destroy(&host));
         wait_for("the end of the app", || (host.api(Ask::get("/v1/apps/book")).status == 404).then_some(()));
         host.api(Ask::post("/v1/apps").json(&json!({ "name": "book" }))).problem(409, "being-destroyed");
-        assert_eq!(first.is_finished(), false);
+        assert!(!first.is_finished());
         destroy(&host).problem(404, "unknown-app");
         host.api(Ask::post("/v1/apps").json(&json!({ "name": "book" }))).expect(201);
         first.join().expect("it is answered").expect(204);
