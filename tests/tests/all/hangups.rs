@@ -2,16 +2,28 @@
 
 use isopod_tests::{Ask, Bundle, Host, Push, Wire, guest, wait_for};
 use serde_json::json;
-use std::{thread::sleep, time::Duration};
 
-/// Long enough for a request to be where its step is held, and shorter than that takes.
-const HANG_UP_AFTER: Duration = Duration::from_millis(200);
-
-/// Asks the API, and hangs up before the answer can be there.
-fn ask_and_hang_up(host: &Host, ask: Ask) {
+/// Asks the API; whoever drops what is given hangs up.
+fn asked(host: &Host, ask: Ask) -> Wire {
     let mut wire = Wire::open(host.admin).expect("the host accepts connections");
     wire.ask(&ask.header("authorization", format!("Bearer {}", host.token))).expect("it is sent");
-    sleep(HANG_UP_AFTER);
+    wire
+}
+
+/// Asks the API, and hangs up once there is something to see of the change, which a step holds up in the middle.
+fn ask_and_hang_up<T>(host: &Host, ask: Ask, seen: impl FnMut() -> Option<T>) -> T {
+    let wire = asked(host, ask);
+    let seen = wait_for("a change in the middle", seen);
+    drop(wire);
+    seen
+}
+
+/// What the store has, whatever is in force.
+fn stored(host: &Host, sql: &str) -> Vec<String> {
+    let database = host.control_database();
+    let mut rows = database.prepare(sql).expect("it can be asked");
+    let texts = rows.query_map([], |row| row.get(0)).expect("it is asked");
+    texts.map(|text| text.expect("a text")).collect()
 }
 
 fn pushes(host: &Host, app: &str) -> Vec<Push> {
@@ -22,7 +34,8 @@ fn pushes(host: &Host, app: &str) -> Vec<Push> {
 #[test]
 fn an_app_whose_maker_hangs_up_is_made_in_full() {
     let host = Host::start_pausing("app-stored=sleep(600)");
-    ask_and_hang_up(&host, Ask::post("/v1/apps").json(&json!({ "name": "shop" })));
+    let ask = Ask::post("/v1/apps").json(&json!({ "name": "shop" }));
+    ask_and_hang_up(&host, ask, || stored(&host, "SELECT name FROM apps").pop());
     let shown = || (host.api(Ask::get("/v1/apps/shop")).status == 200).then_some(());
     wait_for("the app", shown);
     host.deploy("shop", Bundle::component(guest("hello")));
@@ -35,8 +48,8 @@ fn a_push_whose_client_hangs_up_is_carried_out() {
     host.create("shop", "dev");
     let bundle = Bundle::component(guest("hello"));
     let upload = |query: &str| Ask::post(format!("/v1/apps/shop/pushes{query}")).header("idempotency-key", "once");
-    ask_and_hang_up(&host, upload("").body(bundle.content_type, bundle.bytes.clone()));
-    let push = wait_for("the push", || pushes(&host, "shop").pop());
+    let ask = upload("").body(bundle.content_type, bundle.bytes.clone());
+    let push = ask_and_hang_up(&host, ask, || pushes(&host, "shop").pop());
     assert_eq!(host.ended(&push).state, "completed");
     let again = host.api(upload("?wait=true").body(bundle.content_type, bundle.bytes.clone())).expect(200);
     assert_eq!(Push::from(again.json()).id, push.id, "its sender may be sure of it by sending it again");
@@ -68,8 +81,8 @@ fn a_push_is_cancelled_though_it_was_accepted_that_very_moment() {
     let host = Host::start_pausing("push-stored=sleep(600)->off;push-queued=sleep(1000)");
     host.create("shop", "dev");
     let bundle = Bundle::component(guest("hello"));
-    ask_and_hang_up(&host, Ask::post("/v1/apps/shop/pushes").body(bundle.content_type, bundle.bytes));
-    let push = wait_for("the push", || pushes(&host, "shop").pop());
+    let ask = Ask::post("/v1/apps/shop/pushes").body(bundle.content_type, bundle.bytes);
+    let push = ask_and_hang_up(&host, ask, || pushes(&host, "shop").pop());
     let cancelled = host.api(Ask::post(format!("{}/cancel", push.path()))).expect(200).json();
     assert_eq!(cancelled["state"], "cancelled");
     assert_eq!(host.push_now(&push).state, "cancelled");
@@ -80,38 +93,35 @@ fn a_start_whose_client_hangs_up_is_done() {
     let host = Host::start_pausing("app-starts=sleep(600)");
     host.deploy("shop", Bundle::component(guest("hello")));
     host.stop_app("shop");
-    ask_and_hang_up(&host, Ask::post("/v1/apps/shop/start"));
+    let starts = || (host.state("shop") == "starting").then_some(());
+    ask_and_hang_up(&host, Ask::post("/v1/apps/shop/start"), starts);
     host.until_state("shop", "running");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
 
-/// What was stored and what is in force are one, also after the host starts again.
+/// What is stored is in force, wherever a client hung up: at once, or as soon as the store has it.
 #[test]
 fn changes_whose_clients_hang_up_are_in_force_once_they_are_stored() {
     let host = Host::start();
     let token = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ci", "role": "read" }))).expect(201).json();
     let token = token["token"].as_str().expect("it is shown once").to_owned();
-    let names: Vec<String> = (0..20).map(|number| format!("app-{number}")).collect();
+    let names: Vec<String> = (10..30).map(|number| format!("app-{number}")).collect();
     names.iter().for_each(|name| drop(host.create(name, "dev")));
-    let wire = |ask: Ask, wait: Duration| {
-        let mut wire = Wire::open(host.admin).expect("the host accepts connections");
-        wire.ask(&ask.header("authorization", format!("Bearer {}", host.token))).expect("it is sent");
-        sleep(wait);
-    };
-    for (number, name) in names.iter().enumerate() {
-        let wait = Duration::from_micros(150 * (number as u64 % 10));
-        wire(Ask::new("PATCH", format!("/v1/apps/{name}")).json(&json!({ "type": "staging" })), wait);
-        wire(Ask::new("PATCH", format!("/v1/apps/{name}/cores")).json(&json!({ "pull": 3 })), wait);
+    for name in &names {
+        drop(asked(&host, Ask::new("PATCH", format!("/v1/apps/{name}")).json(&json!({ "type": "staging" }))));
+        drop(asked(&host, Ask::new("PATCH", format!("/v1/apps/{name}/cores")).json(&json!({ "pull": 3 }))));
     }
-    wire(Ask::new("DELETE", "/v1/tokens/ci"), Duration::from_micros(300));
-    sleep(HANG_UP_AFTER);
-    let listed = host.api(Ask::get("/v1/tokens")).expect(200).text().contains("\"ci\"");
-    let works = host.api_with(&token, Ask::get("/v1/apps")).status == 200;
-    assert_eq!(works, listed, "a token that is not listed does not work");
-    let told = |host: &Host| {
-        let of = |name: &String| (host.show(name)["type"].clone(), host.cores(name)["pull"].clone());
-        names.iter().map(of).collect::<Vec<_>>()
+    drop(asked(&host, Ask::new("DELETE", "/v1/tokens/ci")));
+    let in_force = |name: &String| {
+        let app_type = host.show(name)["type"].as_str().expect("an app has a type").to_owned();
+        format!("{app_type} {}", host.cores(name)["pull"] == 3)
     };
-    let before = told(&host);
-    assert_eq!(told(&host.restart()), before);
+    let all = "SELECT type || ' ' || iif(cores LIKE '%\"pull\":3%', 'true', 'false') FROM apps ORDER BY name";
+    wait_for("what is stored to be in force", || {
+        (names.iter().map(in_force).collect::<Vec<_>>() == stored(&host, all)).then_some(())
+    });
+    wait_for("a token to work while it is stored, and no longer", || {
+        let works = host.api_with(&token, Ask::get("/v1/apps")).status == 200;
+        (works == !stored(&host, "SELECT name FROM tokens WHERE name = 'ci'").is_empty()).then_some(())
+    });
 }
