@@ -62,7 +62,7 @@ fn what_does_not_end_in_time_is_cut_off_and_never_meets_the_new_app() {
     host.deploy("book", guestbook());
     let mut slow = begin_entry(&host);
     host.stop_app("book");
-    let (told, destroyed) = mpsc::channel();
+    let (told, destroyed) = mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         scope.spawn(|| told.send(destroy(&host).status).expect("somebody waits for it"));
         // Whoever keeps sending keeps the guest waiting.

@@ -122,6 +122,6 @@ fn changes_whose_clients_hang_up_are_in_force_once_they_are_stored() {
     });
     wait_for("a token to work while it is stored, and no longer", || {
         let works = host.api_with(&token, Ask::get("/v1/apps")).status == 200;
-        (works == !stored(&host, "SELECT name FROM tokens WHERE name = 'ci'").is_empty()).then_some(())
+        (works != stored(&host, "SELECT name FROM tokens WHERE name = 'ci'").is_empty()).then_some(())
     });
 }
