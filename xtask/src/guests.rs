@@ -151,7 +151,8 @@ fn is_up_to_date(example: &Example, output: &Path) -> Result<bool> {
     let mut newest = fs::metadata(root.join("examples/Cargo.toml"))
         .and_then(|file| file.modified())
         .unwrap_or(SystemTime::UNIX_EPOCH);
-    for input in [example.folder.clone(), root.join("sdk")] {
+    // The probes share a library.
+    for input in [example.folder.clone(), root.join("sdk"), root.join("examples/probe-plan")] {
         newest = newest.max(newest_below(&input)?);
     }
     Ok(newest < built)

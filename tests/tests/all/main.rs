@@ -28,6 +28,7 @@ mod measured;
 mod model;
 mod outbound;
 mod pages;
+mod probes;
 mod projects;
 mod protocol;
 mod pushes;
