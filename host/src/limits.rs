@@ -110,6 +110,9 @@ pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;
 /// The largest event in a request. Larger is refused with 413: an event is a message, not a file.
 pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
 
+/// The longest name of an attribute of an event, as CloudEvents recommends. An event with a longer one is refused with 400.
+pub(crate) const EVENT_ATTRIBUTE_NAME_CHARS_MAX: usize = 20;
+
 /// The text of a failed build that is kept for showing. The rest is cut off: the end of a compiler's output matters
 /// less than its beginning.
 pub(crate) const BUILD_ERROR_BYTES: usize = 256 * 1024;

@@ -18,6 +18,11 @@ pub async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
             sleep(Duration::MAX).await;
             Ok(None)
         }
+        "echo" => {
+            let data_content_type = event.data_content_type.unwrap_or_default();
+            Ok(Some(Reply { data_content_type, data: event.data.unwrap_or_default() }))
+        }
+        "extensions" => Ok(Some(Reply::json(&event.extensions)?)),
         kind => Ok(Some(Reply::text(format!("{kind}, delivery {}", event.attempt)))),
     }
 }

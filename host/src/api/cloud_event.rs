@@ -1,27 +1,40 @@
-//! Owns reading a CloudEvent 1.0 from a request, in structured or in binary mode, and writing a reply. Never delivers
-//! one.
+//! Owns reading a CloudEvent 1.0 from a request, in structured or in binary mode. The rules for single attributes are in
+//! `attribute`. Never delivers an event.
+
+mod attribute;
+
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use axum::http::HeaderMap;
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use iri_string::types::{IriReferenceStr, IriStr};
 use isopod_engine::Event;
-use serde_json::{Map, Value};
-use std::borrow::Cow;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
+use self::attribute::Attributes;
 use super::request::{BadRequest, json};
 
 /// Reads the event of a request. `media_type` is its content type without parameters.
 pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
-    let binary = headers.contains_key("ce-specversion") || headers.contains_key("ce-type");
+    let is_binary = headers.contains_key("ce-specversion") || headers.contains_key("ce-type");
     match media_type {
         Some("application/cloudevents+json") => structured(json(body)?),
-        _ if binary => from_headers(headers, body),
+        Some("application/cloudevents-batch+json") => {
+            Err(invalid(None, "this route takes one event; send each event of a batch by itself"))
+        }
+        // Another event format, such as application/cloudevents+xml, is never the data of a binary event.
+        Some(media_type) if is_binary && !media_type.starts_with("application/cloudevents") => {
+            from_headers(headers, body)
+        }
+        None if is_binary => from_headers(headers, body),
         // People who write an event by hand seldom know its own content type.
         Some("application/json") => structured(json(body)?),
-        Some("application/cloudevents-batch+json") => Err(wrong("this route takes one event; send them one by one")),
         Some(_) | None => Err(BadRequest::ContentType {
             got: media_type.unwrap_or("missing").to_owned(),
             wanted: "application/cloudevents+json, or any with the headers ce-specversion, ce-id, ce-source and ce-type",
@@ -29,160 +42,148 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
     }
 }
 
-fn wrong(detail: impl Into<String>) -> BadRequest {
-    BadRequest::Event { detail: detail.into() }
+/// An error about one attribute, or about the event as a whole.
+fn invalid(attribute: Option<&str>, detail: impl Into<String>) -> BadRequest {
+    BadRequest::Event { attribute: attribute.map(str::to_owned), detail: detail.into() }
 }
 
-fn structured(mut attributes: Map<String, Value>) -> Result<Event, BadRequest> {
-    let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
-        (data, Some(Value::Null)) => {
-            data.filter(|data| !data.is_null()).map(|data| data_bytes(data, attributes.get("datacontenttype")))
-        }
-        (Some(_), Some(_)) => return Err(wrong("it has both `data` and `data_base64`")),
-        (None, Some(Value::String(text))) => Some(base64(&text).ok_or_else(|| wrong("`data_base64` is no base64"))?),
-        (None, Some(_)) => return Err(wrong("`data_base64` is no text")),
-        (None, None) => None,
-        (Some(Value::Null), None) => None,
-        (Some(data), None) => Some(data_bytes(data, attributes.get("datacontenttype"))),
-    };
-    let has_data = data.is_some();
-    let mut builder = Builder { event: Event { data, attempt: 1, ..Event::default() }, specversion: None };
-    for (name, value) in attributes {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Bool(flag) => flag.to_string(),
-            Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
-            Value::Null => continue,
-            Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                return Err(wrong(format!("the attribute `{name}` is neither a text, a whole number nor a boolean")));
-            }
-        };
-        builder.set(&name, text)?;
+/// The members of a structured event in the order in which they were sent. Each value keeps its JSON text: a parsed number
+/// may lose digits, and a parsed object its order and its duplicate members.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
     }
-    let mut event = builder.finish()?;
-    if has_data && event.data_content_type.is_none() {
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a CloudEvent, which is a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(Members(members))
+    }
+}
+
+fn structured(Members(members): Members<'_>) -> Result<Event, BadRequest> {
+    let (mut data, mut data_base64, mut seen) = (None, None, HashSet::new());
+    let mut attributes = Attributes::default();
+    for (name, value) in &members {
+        if !seen.insert(name.as_str()) {
+            return Err(invalid(Some(name), format!("the member `{name}` appears more than once")));
+        }
+        match name.as_str() {
+            "data" => data = Some(*value),
+            "data_base64" => data_base64 = Some(*value).filter(|value| value.get() != "null"),
+            _ => attributes.set_json(name, value)?,
+        }
+    }
+    let mut event = attributes.event()?;
+    event.data = match (data, data_base64) {
+        (Some(_), Some(_)) => return Err(invalid(Some("data_base64"), "it has both `data` and `data_base64`")),
+        (None, Some(value)) => Some(base64_data(value)?),
+        (Some(value), None) if value.get() != "null" => Some(data_bytes(value, event.data_content_type.as_deref())?),
+        (Some(_) | None, None) => None,
+    };
+    if event.data.is_some() && event.data_content_type.is_none() {
         event.data_content_type = Some("application/json".to_owned());
     }
     Ok(event)
 }
 
-/// Text data of a text type is the text itself; everything else is JSON.
-fn data_bytes(data: Value, content_type: Option<&Value>) -> Vec<u8> {
-    let is_json = content_type.and_then(Value::as_str).is_none_or(|content_type| {
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+/// A string of a content type other than JSON is its own characters; everything else is its JSON text, unchanged.
+fn data_bytes(value: &RawValue, content_type: Option<&str>) -> Result<Vec<u8>, BadRequest> {
+    let is_json = content_type.is_none_or(|content_type| {
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         media_type.ends_with("/json") || media_type.ends_with("+json")
     });
-    match data {
-        Value::String(text) if !is_json => text.into_bytes(),
-        other => other.to_string().into_bytes(),
+    let text = value.get();
+    if is_json || !text.starts_with('"') {
+        return Ok(text.as_bytes().to_vec());
     }
+    let text: String = serde_json::from_str(text).map_err(|e| invalid(Some("data"), format!("invalid `data`: {e}")))?;
+    Ok(text.into_bytes())
+}
+
+fn base64_data(value: &RawValue) -> Result<Vec<u8>, BadRequest> {
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let text: String = serde_json::from_str(value.get())
+        .map_err(|_| invalid(Some("data_base64"), "`data_base64` must be a string"))?;
+    GeneralPurpose::new(&alphabet::STANDARD, LENIENT)
+        .decode(text)
+        .map_err(|e| invalid(Some("data_base64"), format!("`data_base64` is not valid base64: {e}")))
 }
 
 fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
-    let mut builder = Builder { event: Event { attempt: 1, ..Event::default() }, specversion: None };
-    for (name, value) in headers {
-        let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
-        let value = value.to_str().map_err(|_| wrong(format!("the header ce-{name} is no text")))?;
-        if headers.get_all(format!("ce-{name}")).iter().nth(1).is_some() {
-            return Err(wrong(format!("the header ce-{name} is there more than once")));
+    let mut attributes = Attributes::default();
+    for name in headers.keys() {
+        let Some(attribute) = name.as_str().strip_prefix("ce-") else { continue };
+        let value = only_value(headers, name.as_str(), attribute)?;
+        match attribute {
+            "data" | "data_base64" | "" => {
+                let detail = format!("the header {name} names no attribute; in binary mode the data is the body");
+                return Err(invalid(Some(attribute), detail));
+            }
+            "datacontenttype" => {
+                let detail = "in binary mode the header content-type is the attribute `datacontenttype`";
+                return Err(invalid(Some(attribute), detail));
+            }
+            _ => attributes.set(attribute, decoded(attribute, value)?)?,
         }
-        if name == "data" || name.is_empty() {
-            return Err(wrong(format!("the header ce-{name} is for no attribute; the data is the body")));
-        }
-        builder.set(name, percent_decoded(&unquoted(value)))?;
     }
-    let content_type = headers.get("content-type").and_then(|value| value.to_str().ok());
-    let mut event = builder.finish()?;
-    event.data_content_type = content_type.map(str::to_owned);
+    if headers.contains_key("content-type") {
+        let value = only_value(headers, "content-type", "datacontenttype")?;
+        attributes.set("datacontenttype", value.to_owned())?;
+    }
+    let mut event = attributes.event()?;
     event.data = (!body.is_empty()).then(|| body.to_vec());
     Ok(event)
 }
 
-struct Builder {
-    event: Event,
-    specversion: Option<String>,
-}
-
-impl Builder {
-    fn set(&mut self, name: &str, value: String) -> Result<(), BadRequest> {
-        if value.chars().any(is_no_text) {
-            let detail = "has control characters or code points that are no characters, which no attribute may have";
-            return Err(wrong(format!("the attribute `{name}` {detail}")));
-        }
-        let event = &mut self.event;
-        match name {
-            "specversion" => self.specversion = Some(value),
-            "id" => event.id = value,
-            "source" => {
-                // Of people's own letters too, as browsers show addresses.
-                IriReferenceStr::new(&value)
-                    .map_err(|_| wrong("`source` is no URI reference, such as /shop/orders"))?;
-                event.source = value;
-            }
-            "type" => event.event_type = value,
-            "subject" => event.subject = Some(value),
-            "time" => {
-                value.parse::<jiff::Timestamp>().map_err(|e| wrong(format!("`time` is no RFC 3339 time: {e}")))?;
-                event.time = Some(value);
-            }
-            "datacontenttype" => event.data_content_type = Some(value),
-            "dataschema" => {
-                IriStr::new(&value).map_err(|_| wrong("`dataschema` is no URI, such as https://example.org/schema"))?;
-                event.data_schema = Some(value);
-            }
-            _ if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
-                event.extensions.push((name.to_owned(), value));
-            }
-            _ => {
-                return Err(wrong(format!(
-                    "the attribute `{name}` has other characters than small letters and digits"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Event, BadRequest> {
-        match self.specversion.as_deref() {
-            Some("1.0") => {}
-            Some(other) => return Err(wrong(format!("its specversion is `{other}`, and only `1.0` is known"))),
-            None => return Err(wrong("its attribute `specversion` is missing")),
-        }
-        let required = [("id", &self.event.id), ("source", &self.event.source), ("type", &self.event.event_type)];
-        match required.iter().find(|(_, value)| value.is_empty()) {
-            Some((name, _)) => Err(wrong(format!("its attribute `{name}` is missing or empty"))),
-            None => Ok(self.event),
-        }
+/// The value of a header that an event may have once.
+fn only_value<'a>(headers: &'a HeaderMap, name: &str, attribute: &str) -> Result<&'a str, BadRequest> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().map_err(|_| {
+            invalid(Some(attribute), format!("the header {name} has characters other than visible ASCII"))
+        }),
+        _ => Err(invalid(Some(attribute), format!("the header {name} appears more than once"))),
     }
 }
 
-/// A value may be written as a quoted string, in which a backslash stands before a character that means itself.
-fn unquoted(text: &str) -> String {
-    let Some(inner) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.to_owned() };
-    let mut is_escaped = false;
-    let is_meant = |character: &char| {
-        is_escaped = *character == '\\' && !is_escaped;
-        !is_escaped
-    };
-    inner.chars().filter(is_meant).collect()
+/// The text of an attribute's header: without its quotes, if it has some, and with its percent-encoding decoded.
+fn decoded(attribute: &str, value: &str) -> Result<String, BadRequest> {
+    let value = unquoted(value).ok_or_else(|| {
+        invalid(Some(attribute), format!("the header ce-{attribute} begins with a quote, but is not a quoted string"))
+    })?;
+    let decoded = percent_encoding::percent_decode_str(&value).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| {
+        invalid(Some(attribute), format!("the header ce-{attribute} is not valid UTF-8 after percent-decoding"))
+    })
 }
 
-/// The CloudEvents binding writes characters beyond ASCII into headers percent-encoded.
-fn percent_decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
-}
-
-/// Standard base64, with or without padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    const LENIENT: GeneralPurposeConfig =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    GeneralPurpose::new(&alphabet::STANDARD, LENIENT).decode(text).ok()
-}
-
-/// What CloudEvents allows in no attribute: control characters, and what Unicode will never make a character.
-fn is_no_text(character: char) -> bool {
-    let code = u32::from(character);
-    character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
+/// A value may be a quoted string (RFC 9110), in which a backslash precedes a character that stands for itself.
+fn unquoted(text: &str) -> Option<Cow<'_, str>> {
+    let Some(rest) = text.strip_prefix('"') else { return Some(text.into()) };
+    let (mut plain, mut characters) = (String::new(), rest.chars());
+    loop {
+        match characters.next()? {
+            '"' => return characters.next().is_none().then_some(plain.into()),
+            '\\' => plain.push(characters.next()?),
+            character => plain.push(character),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +249,49 @@ mod tests {
     }
 
     #[test]
+    fn json_data_keeps_its_text() {
+        for data in [
+            r#"{"b": 18446744073709551616, "a":19.90 ,"a":1e2}"#,
+            "[1.0, -0, 1E400]",
+            r#""caf\u00e9 \/ \ud800""#,
+            "false",
+        ] {
+            let text = format!(r#"{{"specversion":"1.0","id":"1","source":"/","type":"t","data": {data} }}"#);
+            assert_eq!(from_json(&text).expect(data).data.as_deref(), Some(data.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn data_of_another_type_than_json_is_the_characters_of_a_string() {
+        let event = |kind: &str, data: &str| {
+            let text = format!(
+                r#"{{"data":{data},"specversion":"1.0","id":"1","source":"/","type":"t","datacontenttype":"{kind}"}}"#
+            );
+            from_json(&text).map(|event| String::from_utf8(event.data.expect("has data")).expect("is text"))
+        };
+        assert_eq!(event("text/plain", r#""a\nb""#).expect("is an event"), "a\nb");
+        assert_eq!(event("text/csv", "1.50").expect("is an event"), "1.50");
+        assert_eq!(event("application/vnd.x+JSON; v=1", r#""a\nb""#).expect("is an event"), r#""a\nb""#);
+        assert!(event("text/plain", r#""\ud800""#).is_err(), "a lone surrogate is no text");
+    }
+
+    #[test]
+    fn a_header_is_unquoted_then_percent_decoded() {
+        for (value, text) in [
+            ("a%20b%zz", "a b%zz"),
+            (r#""a\"b\\""#, r#"a"b\"#),
+            (r#"a"b"#, r#"a"b"#),
+            ("%22a%22", "\"a\""),
+            ("\"%E2%82%AC\"", "\u{20ac}"),
+        ] {
+            assert_eq!(decoded("subject", value).expect(value), text);
+        }
+        for value in ["%FF", "%C3", "%ED%A0%80", "%C0%80", "\"", "\"a", "\"a\"b", "\"a\\"] {
+            assert!(decoded("subject", value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_an_event_is_named() {
         for (text, named) in [
             (r#"{"id":"1","source":"/","type":"t"}"#, "specversion"),
@@ -260,6 +304,8 @@ mod tests {
             (r#"{"specversion":"1.0","id":"1","source":"/a b","type":"t"}"#, "`source`"),
             (r#"{"specversion":"1.0","id":"1","source":"/","type":"t\uFFFE"}"#, "`type`"),
             (r#"{"specversion":"1.0","id":"1\n","source":"/","type":"t"}"#, "`id`"),
+            (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","id":"2"}"#, "`id`"),
+            (r#"{"specversion":"1.0","id":"1","source":"/","type":"t","data":1,"data_base64":"AA=="}"#, "data_base64"),
         ] {
             let error = from_json(text).expect_err(text);
             assert!(error.to_string().contains(named), "{text}: {error}");

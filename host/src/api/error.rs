@@ -68,7 +68,7 @@ pub(crate) enum EventError {
     QueueFull { app: String, detail: String, retry_after_s: u64 },
     #[error("`{app}` refused the event: {message}")]
     Refused { app: String, message: String },
-    #[error("`{app}` could not handle the event now, and asks for it again in {retry_after_s} s: {message}")]
+    #[error("`{app}` could not handle the event now and asks for it again in {retry_after_s} s: {message}")]
     TryLater { app: String, message: String, retry_after_s: u64 },
     #[error("`{app}` failed while it handled the event: {detail}")]
     Failed { app: String, code: &'static str, detail: String },
@@ -202,8 +202,14 @@ fn request(error: &BadRequest, detail: String) -> Problem {
         BadRequest::Header { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "bad-header", "A header can't be used", detail)
         }
-        BadRequest::Event { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Not a CloudEvent", detail)
-            .hint("a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io"),
+        BadRequest::Event { attribute, .. } => {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Not a CloudEvent", detail)
+                .hint("a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io");
+            match attribute {
+                Some(attribute) => problem.member("attribute", attribute.as_str()),
+                None => problem,
+            }
+        }
         BadRequest::Text => Problem::new(StatusCode::BAD_REQUEST, "bad-text", "Not text", detail),
     }
 }
@@ -439,7 +445,9 @@ fn event(error: &EventError, detail: String) -> Problem {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to try later", detail)
                 .app(app)
                 .retry_after(*retry_after_s)
-                .hint(format!("send it again in {retry_after_s} s"))
+                .hint(format!(
+                    "send it again in {retry_after_s} s: the host does not deliver it a second time by itself"
+                ))
         }
         EventError::Failed { app, code, .. } => {
             Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail)

@@ -41,8 +41,8 @@ pub(crate) enum BadRequest {
     Query { detail: String },
     #[error("the header {name} can't be used: {detail}")]
     Header { name: &'static str, detail: String },
-    #[error("the event is not right: {detail}")]
-    Event { detail: String },
+    #[error("invalid CloudEvent: {detail}")]
+    Event { attribute: Option<String>, detail: String },
     #[error("the body is no UTF-8 text")]
     Text,
 }
@@ -84,7 +84,7 @@ async fn json_body(request: Request, api: &Api) -> Result<Bytes, BadRequest> {
 }
 
 /// Reads JSON and says where it is wrong.
-pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRequest> {
+pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BadRequest> {
     serde_json::from_slice(bytes).map_err(|e| {
         let detail = e.to_string();
         let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(before, _)| before).to_owned();

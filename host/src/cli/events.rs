@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand, ValueEnum};
 use rand::RngExt as _;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use ureq::http::Method;
 
 use super::client::{Client, HostArgs};
@@ -69,20 +70,19 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
     let event = cloud_event(args, &id, data, SystemTime::now());
     let query = if args.queue == Queue::Push { "?queue=push" } else { "" };
     let path = format!("/v1/apps/{app}/events{query}");
-    let text = event.to_string();
+    let text = serde_json::to_string(&event).map_err(|error| Failure::new("cannot write the event").why(error))?;
     check_size(text.len())?;
     let client = Client::near_project(&args.host)?;
     let answer = client.send_text(Method::POST, &path, "application/cloudevents+json", &text)?;
     let status = answer.status();
     let raw = answer.raw().to_owned();
-    let reply = answer.success()?;
+    answer.success()?;
     if args.json {
-        // A reply need not be JSON; then it is shown as the text it is.
-        output::json(&if reply.is_null() && !raw.is_empty() { Value::String(raw) } else { reply });
+        output::emit(&format!("{}\n", reply_json(&raw)));
     } else if status == 202 {
         output::emit(&format!("{}\n", output::done(&format!("accepted event {id}"))));
     } else {
-        output::emit(&reply_text(&reply, &raw));
+        output::emit(&reply_text(&raw));
     }
     Ok(())
 }
@@ -113,31 +113,90 @@ fn check_size(bytes: usize) -> Result<(), Failure> {
         .next("keep larger data where the app can fetch it, and send its address"))
 }
 
-fn cloud_event(args: &SendArgs, id: &str, data: Option<String>, now: SystemTime) -> Value {
-    let time = jiff::Timestamp::try_from(now).map(|time| time.to_string()).unwrap_or_default();
-    let mut event = json!({
-        "specversion": "1.0", "id": id, "source": args.source, "type": args.event_type, "time": time,
-    });
-    if let Some(subject) = &args.subject {
-        event["subject"] = json!(subject);
-    }
-    if let Some(data) = data {
-        let parsed: Result<Value, _> = serde_json::from_str(&data);
-        event["datacontenttype"] = json!(if parsed.is_ok() { "application/json" } else { "text/plain" });
-        event["data"] = parsed.unwrap_or(Value::String(data));
-    }
-    event
+/// An event as it is sent. Members of the data keep the text they were given: a parsed number may lose digits.
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datacontenttype: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data>,
 }
 
-/// A reply for people: its data, as text where it is text.
-fn reply_text(reply: &Value, raw: &str) -> String {
-    let is_event = reply.get("specversion").is_some();
-    let data = reply.get("data").filter(|_| is_event).unwrap_or(reply);
-    match data {
-        Value::Null if raw.trim().is_empty() => format!("{}\n", output::done("handled, without a reply")),
-        Value::Null => format!("{}\n", raw.trim_end()),
-        Value::String(text) => format!("{text}\n"),
-        other => format!("{other:#}\n"),
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data {
+    Json(Box<RawValue>),
+    Text(String),
+}
+
+impl Data {
+    fn of(text: String) -> Self {
+        match serde_json::from_str(&text) {
+            Ok(json) => Self::Json(json),
+            Err(_) => Self::Text(text),
+        }
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self {
+            Self::Json(_) => "application/json",
+            Self::Text(_) => "text/plain",
+        }
+    }
+}
+
+fn cloud_event<'a>(args: &'a SendArgs, id: &'a str, data: Option<String>, now: SystemTime) -> CloudEvent<'a> {
+    let data = data.map(Data::of);
+    CloudEvent {
+        specversion: "1.0",
+        id,
+        source: &args.source,
+        event_type: &args.event_type,
+        time: jiff::Timestamp::try_from(now).map(|time| time.to_string()).unwrap_or_default(),
+        subject: args.subject.as_deref(),
+        datacontenttype: data.as_ref().map(Data::content_type),
+        data,
+    }
+}
+
+/// A reply for programs: its own text where it is JSON, else that text as a JSON string.
+fn reply_json(raw: &str) -> String {
+    match serde_json::from_str::<&RawValue>(raw) {
+        Ok(json) => json.get().to_owned(),
+        Err(_) if raw.is_empty() => "null".to_owned(),
+        Err(_) => serde_json::Value::from(raw).to_string(),
+    }
+}
+
+/// The parts of a reply that is itself a CloudEvent.
+#[derive(Deserialize)]
+struct ReplyEvent<'a> {
+    #[serde(borrow, rename = "specversion")]
+    _specversion: &'a RawValue,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// A reply for people: its data, as text where it is text. Other JSON keeps its own text.
+fn reply_text(raw: &str) -> String {
+    // A struct would also be read from a list.
+    let event = Some(raw).filter(|raw| raw.trim_start().starts_with('{'));
+    let data = match event.map(serde_json::from_str::<ReplyEvent<'_>>) {
+        Some(Ok(event)) => event.data.map_or("", RawValue::get),
+        Some(Err(_)) | None => raw.trim_end(),
+    };
+    match serde_json::from_str::<Option<String>>(data) {
+        Ok(Some(text)) => format!("{text}\n"),
+        Err(_) if !data.is_empty() => format!("{data}\n"),
+        Ok(None) | Err(_) => format!("{}\n", output::done("handled, without a reply")),
     }
 }
 
@@ -152,23 +211,25 @@ mod tests {
         args: SendArgs,
     }
 
-    fn event(words: &[&str], data: Option<&str>) -> Value {
+    fn event(words: &[&str], data: Option<&str>) -> String {
         let args = Wrapper::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args;
-        cloud_event(&args, "1", data.map(str::to_owned), SystemTime::UNIX_EPOCH)
+        let event = cloud_event(&args, "1", data.map(str::to_owned), SystemTime::UNIX_EPOCH);
+        serde_json::to_string(&event).unwrap()
     }
 
     #[test]
-    fn json_data_stays_json_and_other_data_becomes_text() {
-        let json = event(&["x", "chat.message", "--subject", "ann"], Some(r#"{"text":"hi"}"#));
-        assert_eq!((&json["data"]["text"], &json["subject"]), (&json!("hi"), &json!("ann")));
-        let text = event(&["x", "chat.message"], Some("hi there"));
-        assert_eq!((&text["data"], &text["datacontenttype"]), (&json!("hi there"), &json!("text/plain")));
+    fn json_data_keeps_its_text_and_other_data_becomes_text() {
+        let data = r#"{"b": 18446744073709551616, "a": [19.90, 1e2], "a": 0}"#;
+        let json = event(&["x", "chat.message", "--subject", "ann"], Some(&format!(" {data}\n")));
+        assert!(json.ends_with(&format!(r#""subject":"ann","datacontenttype":"application/json","data":{data}}}"#)));
+        let text = event(&["x", "chat.message"], Some("hi \"there"));
+        assert!(text.ends_with(r#""datacontenttype":"text/plain","data":"hi \"there"}"#), "{text}");
     }
 
     #[test]
     fn an_event_without_data_has_no_data_field() {
         let event = event(&["x", "tick"], None);
-        assert!(event.get("data").is_none() && event["time"] == "1970-01-01T00:00:00Z");
+        assert!(!event.contains("data") && event.contains(r#""time":"1970-01-01T00:00:00Z""#), "{event}");
     }
 
     #[test]
@@ -179,8 +240,13 @@ mod tests {
 
     #[test]
     fn a_reply_is_shown_as_its_data() {
-        assert_eq!(reply_text(&json!({"specversion": "1.0", "data": "hello"}), ""), "hello\n");
-        assert_eq!(reply_text(&json!({"data": 1}), ""), "{\n  \"data\": 1\n}\n");
-        assert_eq!(reply_text(&Value::Null, "plain\n"), "plain\n");
+        assert_eq!(reply_text(r#"{"specversion":"1.0","data":"hello"}"#), "hello\n");
+        assert_eq!(reply_text(r#"{"specversion":"1.0","data": {"b":1.0, "a":1}}"#), "{\"b\":1.0, \"a\":1}\n");
+        assert_eq!(reply_text(r#"{"data": 19.90}"#), "{\"data\": 19.90}\n");
+        assert_eq!(reply_text("\"two\\nlines\""), "two\nlines\n");
+        assert_eq!(reply_text("plain\n"), "plain\n");
+        assert!(reply_text("").contains("without a reply"));
+        assert_eq!(reply_json("{\"b\": 1.50}"), "{\"b\": 1.50}");
+        assert_eq!((reply_json("a\"b").as_str(), reply_json("").as_str()), (r#""a\"b""#, "null"));
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use isopod_engine::Event;
+use isopod_engine::{Event, EventFailure, Handled};
 use isopod_policy::{AppName, Entry as ProcessEntry, Manifest, ProcessName, RequestId, Schedule, counted_since, due};
 use isopod_store::Control;
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::{Deployer, Entry};
-use crate::{limits, observe::logs::LogLine};
+use crate::{dispatch::Refused, limits, observe::logs::LogLine};
 
 /// Every schedule of every app that runs.
 #[derive(Default)]
@@ -38,6 +38,37 @@ struct Firing {
     process: ProcessName,
     entry: ProcessEntry,
     schedule: String,
+}
+
+/// The result of a firing.
+enum Outcome {
+    Ran,
+    /// It was started, and did not succeed.
+    Failed(String),
+    /// It was not started.
+    NotRun(String),
+}
+
+impl Outcome {
+    fn of(handled: Result<Handled, Refused>) -> Self {
+        match handled {
+            Ok(Ok(_)) => Self::Ran,
+            Ok(Err(failure @ EventFailure::Retry { .. })) => {
+                Self::Failed(format!("{failure}; the host keeps no events, so it runs next at its scheduled time"))
+            }
+            Ok(Err(failure @ EventFailure::Permanent { .. })) => Self::Failed(failure.to_string()),
+            Err(refused) if refused.has_run() => Self::Failed(refused.to_string()),
+            Err(refused) => Self::NotRun(refused.to_string()),
+        }
+    }
+
+    fn text(&self, process: &ProcessName, schedule: &str) -> String {
+        match self {
+            Self::Ran => format!("`{process}` ran by its schedule {schedule}"),
+            Self::Failed(why) => format!("`{process}` ran by its schedule {schedule} and failed: {why}"),
+            Self::NotRun(why) => format!("`{process}` did not run by its schedule {schedule}: {why}"),
+        }
+    }
 }
 
 impl Schedules {
@@ -129,24 +160,19 @@ impl Deployer {
         }
         let Ok(running) = self.serving(&entry).await else { return };
         let outcome = match kind {
-            ProcessEntry::Command if running.run_command(&process) => Ok(()),
-            ProcessEntry::Command => Err("the run before still goes on, so this one is left out".to_owned()),
+            ProcessEntry::Command if running.run_command(&process) => Outcome::Ran,
+            ProcessEntry::Command => {
+                Outcome::NotRun("the run before still goes on, so this one is left out".to_owned())
+            }
             ProcessEntry::Events | ProcessEntry::Http => {
                 let id = RequestId::from_random(rand::random());
                 let event = event(&app, &process, &schedule, id, at);
-                match running.event_to(&process, event, id).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(failure)) => Err(failure.to_string()),
-                    Err(refused) => Err(refused.to_string()),
-                }
+                Outcome::of(running.event_to(&process, event, id).await)
             }
         };
-        let text = match &outcome {
-            Ok(()) => format!("`{process}` ran by its schedule {schedule}"),
-            Err(why) => format!("`{process}` did not run by its schedule {schedule}: {why}"),
-        };
+        let text = outcome.text(&process, &schedule);
         entry.log.write(LogLine::host(&app, text.clone()));
-        if outcome.is_err() {
+        if !matches!(outcome, Outcome::Ran) {
             self.record(&entry, "schedule-failed", text, json!({ "process": process, "schedule": schedule })).await;
         }
     }
@@ -164,5 +190,35 @@ fn event(app: &AppName, process: &ProcessName, schedule: &str, id: RequestId, at
         data: Some(data.to_string().into_bytes()),
         attempt: 1,
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isopod_engine::Fault;
+
+    use super::*;
+
+    fn text(handled: Result<Handled, Refused>) -> String {
+        Outcome::of(handled).text(&"nightly".parse().expect("is a name"), "0 3 * * *")
+    }
+
+    #[test]
+    fn a_handler_that_ran_and_failed_is_not_said_to_have_not_run() {
+        let permanent = text(Ok(Err(EventFailure::Permanent { message: "no stock".to_owned() })));
+        assert_eq!(permanent, "`nightly` ran by its schedule 0 3 * * * and failed: no stock");
+        let trap = Fault::Trap { message: "a panic".to_owned(), backtrace: Vec::new() };
+        for fault in [trap, Fault::Timeout { limit: Duration::from_secs(30) }] {
+            assert!(text(Err(fault.into())).contains(" ran by its schedule"));
+        }
+        assert!(text(Err(Refused::NoProcess("events"))).contains("did not run"));
+    }
+
+    #[test]
+    fn a_handler_that_asks_for_a_retry_is_said_to_get_none() {
+        let failure = EventFailure::Retry { message: "shop closed".to_owned(), after: Duration::from_secs(7) };
+        let text = text(Ok(Err(failure)));
+        assert!(text.contains("shop closed") && text.contains("in 7000 ms"), "{text}");
+        assert!(text.ends_with("the host keeps no events, so it runs next at its scheduled time"), "{text}");
     }
 }

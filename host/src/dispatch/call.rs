@@ -36,6 +36,26 @@ pub(crate) enum Refused {
     Fault(#[from] Fault),
 }
 
+impl Refused {
+    /// Whether a guest had begun to work on the job.
+    pub(crate) fn has_run(&self) -> bool {
+        match self {
+            Self::NoProcess(_) | Self::NoInstance | Self::Gone | Self::QueueFull(_) | Self::Late(_) => false,
+            Self::Fault(Fault::NoRoom { .. } | Fault::NoSuchEntry { .. } | Fault::BadRequest { .. }) => false,
+            Self::Fault(
+                Fault::Trap { .. }
+                | Fault::OutOf { .. }
+                | Fault::Exited { .. }
+                | Fault::Timeout { .. }
+                | Fault::NoAnswer
+                | Fault::BadAnswer { .. }
+                | Fault::Failed { .. }
+                | Fault::ClientGone,
+            ) => true,
+        }
+    }
+}
+
 /// The id of a request, as it stands in the logs.
 pub(crate) trait Id: AsRef<str> + Clone + Send + 'static {}
 

@@ -58,12 +58,13 @@ impl Event {
         self.subject.as_deref().context("the event has no subject")
     }
 
-    /// The data; empty where there is none.
+    /// The data, byte for byte as it was sent; empty where there is none.
     pub fn bytes(&self) -> &[u8] {
         self.data.as_deref().unwrap_or_default()
     }
 
-    /// The data as text.
+    /// The data as text, unchanged: JSON keeps its spaces, the order of its members and all digits of its numbers, which
+    /// [`json`](Self::json) may not.
     pub fn text(&self) -> Result<&str> {
         std::str::from_utf8(self.bytes()).context("the event's data is not UTF-8 text")
     }
@@ -105,10 +106,14 @@ impl Reply {
     }
 }
 
-/// Why an event could not be handled, and whether it is worth another try.
+/// Why an event could not be handled, and whether another delivery may succeed.
 ///
-/// `?` makes a permanent failure of any error: the event goes to the dead letters. [`RetryAfter`] says instead that it
-/// may succeed later.
+/// `?` makes a permanent failure of any error. [`RetryAfter`] makes a temporary one.
+///
+/// Isopod 0.1 keeps no events: each is delivered once, whatever its handler returns. A sender that waits for the reply
+/// gets 422 for a permanent failure, and 503 with `Retry-After` for a temporary one, and has to send the event again
+/// itself. The event of a schedule has no sender: the failure is logged, and the next event comes at the next scheduled
+/// time. So don't rely on another delivery for work that must be done.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -130,7 +135,7 @@ pub struct EventError {
 }
 
 impl EventError {
-    /// After how long the event is to be delivered again; `None` where that would be in vain.
+    /// After how long another delivery may succeed; `None` for a permanent failure.
     pub fn retry_delay(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -160,12 +165,13 @@ impl fmt::Debug for EventError {
     }
 }
 
-/// Turns an error into a failure that is tried again.
+/// Turns an error into a temporary failure: the same event may succeed later.
 pub trait RetryAfter {
     /// What comes out.
     type Output;
 
-    /// Delivers the event again, after this time at the earliest.
+    /// Reports that another delivery after `delay` may succeed. The sender is told so (`Retry-After`); the host itself does
+    /// not deliver the event again, as [`EventError`] explains.
     fn retry_after(self, delay: Duration) -> Self::Output;
 }
 

@@ -4,6 +4,7 @@
 mod advice;
 mod bundles;
 mod clients;
+mod cloud_events_strict;
 mod commands;
 mod config;
 mod cores;
@@ -12,6 +13,7 @@ mod databases;
 mod deploy;
 mod destroying;
 mod disk;
+mod event_values;
 mod events;
 mod fairness;
 mod folders;
