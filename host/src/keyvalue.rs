@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use isopod_engine::{KeyValue, KvError};
+use isopod_engine::{KeyValue, KvError, ValueVersion};
 use isopod_policy::AppName;
 use isopod_store::KvStore;
 
@@ -62,5 +62,24 @@ impl KeyValue for AppKeyValue {
     async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError> {
         let _pass = self.pass()?;
         self.store.increment(&self.app, bucket, key, delta).await.map_err(failed)
+    }
+
+    async fn get_versioned(&self, bucket: &str, key: &str) -> Result<(Option<Vec<u8>>, ValueVersion), KvError> {
+        let _pass = self.pass()?;
+        let (value, version) = self.store.get_versioned(&self.app, bucket, key).await.map_err(failed)?;
+        Ok((value, ValueVersion(version.0)))
+    }
+
+    async fn set_if(
+        &self,
+        bucket: &str,
+        key: &str,
+        seen: ValueVersion,
+        value: Vec<u8>,
+    ) -> Result<Result<(), ValueVersion>, KvError> {
+        let _pass = self.pass()?;
+        let seen = isopod_store::ValueVersion(seen.0);
+        let set = self.store.set_if(&self.app, bucket, key, seen, &value).await.map_err(failed)?;
+        Ok(set.map_err(|present| ValueVersion(present.0)))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     limits,
-    sandbox::{KeyValue, KvError},
+    sandbox::{KeyValue, KvError, ValueVersion},
     state::HostState,
 };
 use std::sync::Arc;
@@ -14,6 +14,14 @@ pub struct Bucket {
     name: String,
     /// Where listings can go on, for the draft whose cursors are numbers.
     cursors: Vec<String>,
+}
+
+/// A value as a guest saw it, to be replaced only if it is still the same. Public because the generated code re-exports it.
+#[expect(unreachable_pub)]
+pub struct Cas {
+    bucket: String,
+    key: String,
+    seen: ValueVersion,
 }
 
 /// An instance's access to its app's data, if it was granted any.
@@ -74,8 +82,11 @@ impl View<'_> {
     /// The bucket's name and its data. A handle exists only where access was granted.
     fn bucket(&self, handle: &Resource<Bucket>) -> wasmtime::Result<(String, Arc<dyn KeyValue>)> {
         let bucket = self.table.get(handle)?;
-        let data = self.data.0.clone().ok_or_else(|| wasmtime::format_err!("a bucket is open without a grant"))?;
-        Ok((bucket.name.clone(), data))
+        Ok((bucket.name.clone(), self.data()?))
+    }
+
+    fn data(&self) -> wasmtime::Result<Arc<dyn KeyValue>> {
+        self.data.0.clone().ok_or_else(|| wasmtime::format_err!("a bucket is open without a grant"))
     }
 
     fn remember_cursor(&mut self, handle: &Resource<Bucket>, cursor: String) -> wasmtime::Result<Result<u64, Failure>> {
@@ -219,7 +230,10 @@ mod draft2 {
             path: "wit/current",
             world: "isopod:host/capabilities",
             imports: { default: async | trappable },
-            with: { "wasi:keyvalue/store.bucket": crate::keyvalue::Bucket },
+            with: {
+                "wasi:keyvalue/store.bucket": crate::keyvalue::Bucket,
+                "wasi:keyvalue/atomics.cas": crate::keyvalue::Cas,
+            },
         });
     }
     shared_calls!();
@@ -247,6 +261,54 @@ mod draft2 {
         async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: i64) -> Outcome<i64> {
             let (name, data) = self.bucket(&bucket)?;
             outcome(data.increment(&name, &key, delta).await)
+        }
+
+        async fn swap(
+            &mut self,
+            cas: Resource<Cas>,
+            value: Vec<u8>,
+        ) -> wasmtime::Result<Result<(), atomics::CasError>> {
+            let Cas { bucket, key, seen } = self.table.delete(cas)?;
+            match self.data()?.set_if(&bucket, &key, seen, value).await {
+                Ok(Ok(())) => Ok(Ok(())),
+                Ok(Err(seen)) => {
+                    let retry = self.table.push(Cas { bucket, key, seen })?;
+                    Ok(Err(atomics::CasError::CasFailed(retry)))
+                }
+                Err(error) => Ok(Err(atomics::CasError::StoreError(Failure::from(error).into()))),
+            }
+        }
+    }
+
+    impl atomics::HostCas for View<'_> {
+        async fn new(&mut self, bucket: Resource<Bucket>, key: String) -> Outcome<Resource<Cas>> {
+            if key.len() > limits::CAS_KEY_BYTES_MAX {
+                let detail = format!("a key has at most {} bytes", limits::CAS_KEY_BYTES_MAX);
+                return Ok(Err(store::Error::Other(detail)));
+            }
+            let (bucket, data) = self.bucket(&bucket)?;
+            match data.get_versioned(&bucket, &key).await {
+                Ok((_, seen)) => Ok(Ok(self.table.push(Cas { bucket, key, seen })?)),
+                Err(error) => outcome(Err(error)),
+            }
+        }
+
+        /// Reads the value again, and makes it the one that a swap replaces.
+        async fn current(&mut self, cas: Resource<Cas>) -> Outcome<Option<Vec<u8>>> {
+            let data = self.data()?;
+            let Cas { bucket, key, .. } = self.table.get(&cas)?;
+            match data.get_versioned(bucket, key).await {
+                Ok((value, seen)) => {
+                    self.table.get_mut(&cas)?.seen = seen;
+                    Ok(Ok(value))
+                }
+                Err(error) => outcome(Err(error)),
+            }
+        }
+
+        async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
+            self.table.delete(cas)?;
+            Ok(())
         }
     }
 }

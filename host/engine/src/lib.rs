@@ -41,7 +41,7 @@ pub use fault::{Fault, Room};
 pub use inspect::{ComponentInfo, Entries, HttpRoad, Rejected, inspect};
 pub use instance::{After, Answer, Instance};
 pub use program::{FrozenProgram, Program};
-pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Stream};
+pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Stream, ValueVersion};
 pub use snapshot::{NoSnapshot, Preparation, Snapshot};
 pub use streaming::Unfinished;
 

@@ -97,6 +97,9 @@ pub const REQUESTS_PER_INSTANCE: u32 = 20_000;
 /// Cursors that one key-value bucket handle remembers while a guest lists its keys. Past it listing fails.
 pub const LIST_CURSORS_MAX: usize = 1_024;
 
+/// The longest key that a guest's handle for a compare-and-swap keeps. A longer one is an error of the call.
+pub const CAS_KEY_BYTES_MAX: usize = 1_024;
+
 /// Headers that a guest's flat answer may have. More make it a bad answer; `wasi:http` has a bound of its own in bytes.
 pub const REPLY_HEADERS_MAX: usize = 256;
 

@@ -100,7 +100,22 @@ pub trait KeyValue: Send + Sync {
     async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError>;
     /// Adds to a number, atomically; an absent key counts as 0.
     async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError>;
+    /// The value of a key, and the version to pass to `set_if`.
+    async fn get_versioned(&self, bucket: &str, key: &str) -> Result<(Option<Vec<u8>>, ValueVersion), KvError>;
+    /// Sets a key if its present value has this version, atomically; else returns the present version and sets nothing.
+    async fn set_if(
+        &self,
+        bucket: &str,
+        key: &str,
+        seen: ValueVersion,
+        value: Vec<u8>,
+    ) -> Result<Result<(), ValueVersion>, KvError>;
 }
+
+/// Tells one value of a key from another: a digest of its bytes, or none for a key without a value. A guest's handle keeps
+/// this in place of the value, so that it costs the host a few bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueVersion(pub Option<[u8; 32]>);
 
 /// Why a key-value call failed; the text reaches the guest.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -3,8 +3,11 @@
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
-use isopod_engine::{Component, Engine, Folder, KeyValue, KvError, Output, OutputLine, Sandbox, Speed, Stream};
+use isopod_engine::{
+    Component, Engine, Folder, KeyValue, KvError, Output, OutputLine, Sandbox, Speed, Stream, ValueVersion,
+};
 use isopod_policy::{BundleKind, Grants, HttpGrant, Limits};
+use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     io::{IsTerminal, Write},
@@ -136,7 +139,9 @@ impl Output for Terminal {
 
 /// Key-value data that ends with the process.
 #[derive(Default)]
-struct InMemory(Mutex<BTreeMap<(String, String), Vec<u8>>>);
+struct InMemory(Mutex<Entries>);
+
+type Entries = BTreeMap<(String, String), Vec<u8>>;
 
 /// Bytes of all keys and values. More is refused.
 const IN_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -145,9 +150,22 @@ const IN_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 const IN_MEMORY_PAGE: usize = 1_000;
 
 impl InMemory {
-    fn with<R>(&self, use_data: impl FnOnce(&mut BTreeMap<(String, String), Vec<u8>>) -> R) -> R {
+    fn with<R>(&self, use_data: impl FnOnce(&mut Entries) -> R) -> R {
         use_data(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn insert(data: &mut Entries, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError> {
+    let used: usize = data.iter().map(|((_, key), value)| key.len() + value.len()).sum();
+    if used + key.len() + value.len() > IN_MEMORY_BYTES_MAX {
+        return Err(KvError::Other("the in-memory key-value data is full".into()));
+    }
+    data.insert((bucket.to_owned(), key.to_owned()), value);
+    Ok(())
+}
+
+fn version(value: Option<&[u8]>) -> ValueVersion {
+    ValueVersion(value.map(|value| Sha256::digest(value).into()))
 }
 
 #[async_trait]
@@ -157,14 +175,7 @@ impl KeyValue for InMemory {
     }
 
     async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError> {
-        self.with(|data| {
-            let used: usize = data.iter().map(|((_, key), value)| key.len() + value.len()).sum();
-            if used + key.len() + value.len() > IN_MEMORY_BYTES_MAX {
-                return Err(KvError::Other("the in-memory key-value data is full".into()));
-            }
-            data.insert((bucket.to_owned(), key.to_owned()), value);
-            Ok(())
-        })
+        self.with(|data| insert(data, bucket, key, value))
     }
 
     async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError> {
@@ -201,6 +212,28 @@ impl KeyValue for InMemory {
                 sum.ok_or_else(|| KvError::Other(format!("`{key}` holds no number that {delta} can be added to")))?;
             *entry = sum.to_string().into_bytes();
             Ok(sum)
+        })
+    }
+
+    async fn get_versioned(&self, bucket: &str, key: &str) -> Result<(Option<Vec<u8>>, ValueVersion), KvError> {
+        let value = self.get(bucket, key).await?;
+        let version = version(value.as_deref());
+        Ok((value, version))
+    }
+
+    async fn set_if(
+        &self,
+        bucket: &str,
+        key: &str,
+        seen: ValueVersion,
+        value: Vec<u8>,
+    ) -> Result<Result<(), ValueVersion>, KvError> {
+        self.with(|data| {
+            let present = version(data.get(&(bucket.to_owned(), key.to_owned())).map(Vec::as_slice));
+            if present != seen {
+                return Ok(Err(present));
+            }
+            insert(data, bucket, key, value).map(Ok)
         })
     }
 }

@@ -22,7 +22,7 @@ pub use blobs::{Blobs, Digest};
 pub use control::Control;
 pub use error::StoreError;
 pub use files::remove_unused_files;
-pub use kv::KvStore;
+pub use kv::{KvStore, ValueVersion};
 pub use model::{
     Activity, App, DamagedRelease, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp,
     NewPush, NewRelease, Push, Reason, Release, ScheduleFired, Token,

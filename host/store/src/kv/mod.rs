@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use isopod_policy::AppName;
+use sha2::{Digest, Sha256};
 
 use self::lane::AppDatabase;
 use crate::files::{private_folder, remove_folder};
@@ -33,6 +34,16 @@ struct Inner {
     folder: PathBuf,
     pages_max: Option<u32>,
     open: Mutex<OpenApps>,
+}
+
+/// Tells one value of a key from another: a digest of its bytes, or none for a key without a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueVersion(pub Option<[u8; 32]>);
+
+impl ValueVersion {
+    fn of(value: Option<&[u8]>) -> Self {
+        Self(value.map(|value| Sha256::digest(value).into()))
+    }
 }
 
 /// The databases that are open, and when each was last asked for.
@@ -105,6 +116,41 @@ impl KvStore {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         self.database(app).write(move |connection| tables::increment(connection, &bucket, &key, delta)).await
+    }
+
+    /// The value of a key, if it has one, and the version to pass to [`KvStore::set_if`].
+    pub async fn get_versioned(
+        &self,
+        app: &AppName,
+        bucket: &str,
+        key: &str,
+    ) -> Result<(Option<Vec<u8>>, ValueVersion), StoreError> {
+        check(bucket, key)?;
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        let read = move |connection: &rusqlite::Connection| {
+            let value = tables::get(connection, &bucket, &key)?;
+            let version = ValueVersion::of(value.as_deref());
+            Ok((value, version))
+        };
+        self.database(app).read(read).await
+    }
+
+    /// Compare-and-swap: gives a key a value if its present one still has this version. Returns the version of the present
+    /// value otherwise, and writes nothing.
+    pub async fn set_if(
+        &self,
+        app: &AppName,
+        bucket: &str,
+        key: &str,
+        seen: ValueVersion,
+        value: &[u8],
+    ) -> Result<Result<(), ValueVersion>, StoreError> {
+        check(bucket, key)?;
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(StoreError::ValueTooLarge { bytes: value.len() });
+        }
+        let (bucket, key, value) = (bucket.to_owned(), key.to_owned(), value.to_owned());
+        self.database(app).write(move |connection| tables::set_if(connection, &bucket, &key, seen, &value)).await
     }
 
     /// Removes all that an app keeps. Nobody may ask for it any more: what is written later would begin a new store. Blocks.

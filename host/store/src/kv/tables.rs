@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::ValueVersion;
 use crate::StoreError;
 use crate::error::shown;
 use crate::limits::{APP_BYTES_MAX, ENTRY_OVERHEAD_BYTES, KEYS_PER_PAGE};
@@ -113,4 +114,20 @@ pub(super) fn increment(connection: &Connection, bucket: &str, key: &str, delta:
     };
     set(connection, bucket, key, sum.to_string().as_bytes())?;
     Ok(sum)
+}
+
+/// Sets a value if the present one has the version that was seen; else returns the present version.
+pub(super) fn set_if(
+    connection: &Connection,
+    bucket: &str,
+    key: &str,
+    seen: ValueVersion,
+    value: &[u8],
+) -> Sql<Result<(), ValueVersion>> {
+    let present = ValueVersion::of(get(connection, bucket, key)?.as_deref());
+    if present != seen {
+        return Ok(Err(present));
+    }
+    set(connection, bucket, key, value)?;
+    Ok(Ok(()))
 }

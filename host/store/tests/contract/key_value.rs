@@ -50,6 +50,39 @@ async fn increments_that_come_together_are_all_counted() {
 }
 
 #[tokio::test]
+async fn a_value_that_changed_since_it_was_read_is_not_overwritten() {
+    let (_folder, store) = store();
+    let app = name("notes");
+    let (none, unset) = store.get_versioned(&app, "", "k").await.expect("it is read");
+    assert_eq!(none, None);
+    assert_eq!(store.set_if(&app, "", "k", unset, b"one").await, Ok(Ok(())));
+    let (one, version) = store.get_versioned(&app, "", "k").await.expect("it is read");
+    assert_eq!(one.as_deref(), Some(b"one".as_slice()));
+    assert_eq!(store.set_if(&app, "", "k", unset, b"two").await, Ok(Err(version)));
+    assert_eq!(store.get(&app, "", "k").await, Ok(Some(b"one".to_vec())));
+    store.delete(&app, "", "k").await.expect("it is deleted");
+    assert_eq!(store.set_if(&app, "", "k", version, b"two").await, Ok(Err(unset)));
+    let large = vec![0; limits::VALUE_BYTES_MAX + 1];
+    assert!(store.set_if(&app, "", "k", unset, &large).await.is_err());
+    assert_eq!(store.exists(&app, "", "k").await, Ok(false));
+}
+
+#[tokio::test]
+async fn of_swaps_that_come_together_one_succeeds() {
+    let (_folder, store) = store();
+    let app = name("notes");
+    let (_, unset) = store.get_versioned(&app, "", "k").await.expect("it is read");
+    let many = (0..50_u8).map(|number| {
+        let (store, app) = (&store, &app);
+        async move { store.set_if(app, "", "k", unset, &[number]).await.expect("it answers").is_ok() }
+    });
+    let swapped = futures::future::join_all(many).await;
+    let winners: Vec<u8> = (0..50).filter(|number| swapped[usize::from(*number)]).collect();
+    assert_eq!(winners.len(), 1);
+    assert_eq!(store.get(&app, "", "k").await, Ok(Some(winners)));
+}
+
+#[tokio::test]
 async fn what_is_no_number_cannot_be_incremented() {
     let (_folder, store) = store();
     let app = name("counter");
