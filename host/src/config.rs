@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) memory_bytes_max: u64,
     pub(crate) frozen_code_bytes_max: u64,
     pub(crate) scale_window: Duration,
+    /// Whether to start on a data folder whose parts don't belong together.
+    pub(crate) adopt: bool,
 }
 
 /// How push jobs run.
@@ -59,6 +61,7 @@ pub(crate) struct Overrides {
     pub(crate) admin: Option<String>,
     pub(crate) domain: Option<String>,
     pub(crate) file: Option<PathBuf>,
+    pub(crate) adopt: bool,
 }
 
 /// Why the host can't be configured so.
@@ -213,6 +216,7 @@ fn resolve(
     let instances_max = written.instances_max.unwrap_or(1000);
     let config = Config {
         data_dir: data_dir.ok_or(ConfigError::NoDataDir)?,
+        adopt: overrides.adopt,
         listen: address("listen", &listen)?,
         admin: address("admin", &admin)?,
         domain: domain_name(&domain)?,

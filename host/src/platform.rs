@@ -14,7 +14,7 @@ use std::{
 
 use isopod_engine::{Engine, EngineConfig, EngineError};
 use isopod_executor::Executor;
-use isopod_store::{Store, StoreError};
+use isopod_store::{Options, Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::{
     api::{self, Api, TokenError, Urls},
     budget::Budget,
     config::Config,
+    data_folder,
     deploy::{DeployError, Deployer, Parts},
     dispatch::{Directory, Machine},
     ingress, limits,
@@ -85,7 +86,9 @@ impl Platform {
             );
         }
         // First, since its lock keeps a second host from touching anything.
-        let store = Store::open(&config.data_dir)?;
+        let options = Options { adopt: config.adopt, ..Options::default() };
+        let store = Store::open_with(&config.data_dir, &options)?;
+        data_folder::log(&store);
         let admin_service = api::server::Service::bind(config.admin, connections.admin)
             .map_err(|e| cannot_bind(API, config.admin, &e))?;
         let admin = admin_service.local_addr().map_err(|e| cannot_bind(API, config.admin, &e))?;
@@ -131,6 +134,7 @@ impl Platform {
         let deployer = Deployer::open(parts, visitors)
             .map_err(|source| PlatformError::Io { doing: "the folder for uploads can't be made", source })?;
         let tokens = api::load_tokens(&store).await?;
+        data_folder::record_missing(&store).await?;
         let restored = deployer.restore().await?;
 
         let (stop_api, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));

@@ -40,21 +40,27 @@ impl Host {
         let folder = tempfile::Builder::new().prefix("isopod-test-").tempdir().expect("a folder can be made");
         let (data, file) = (folder.path().join("data"), folder.path().join("host.toml"));
         std::fs::write(&file, settings).expect("a file can be written");
-        Self { temporary: Some(folder), ..Self::on_with(&data, steps, Some(&file)) }
+        Self { temporary: Some(folder), ..Self::on_with(&data, steps, Some(&file), &[]) }
     }
 
     /// Starts one on this data folder.
     #[track_caller]
     pub fn on(data: &Path) -> Self {
-        Self::on_with(data, "", None)
+        Self::on_with(data, "", None, &[])
+    }
+
+    /// Starts one on this data folder with `--adopt`.
+    #[track_caller]
+    pub fn adopting(data: &Path) -> Self {
+        Self::on_with(data, "", None, &["--adopt"])
     }
 
     /// # Panics
     /// Where it does not get ready.
     #[track_caller]
-    fn on_with(data: &Path, steps: &str, settings: Option<&Path>) -> Self {
+    fn on_with(data: &Path, steps: &str, settings: Option<&Path>, flags: &[&str]) -> Self {
         let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command.arg("--data").arg(data).env("FAILPOINTS", steps);
+        command.arg("--data").arg(data).args(flags).env("FAILPOINTS", steps);
         if let Some(settings) = settings {
             command.arg("--config").arg(settings);
         }
@@ -140,7 +146,7 @@ impl Host {
 
     fn again(mut self) -> Self {
         let temporary = self.temporary.take();
-        Self { temporary, ..Self::on_with(&self.data, "", self.settings.as_deref()) }
+        Self { temporary, ..Self::on_with(&self.data, "", self.settings.as_deref(), &[]) }
     }
 
     /// Asks the API with the administrator's token.

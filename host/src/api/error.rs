@@ -347,6 +347,7 @@ fn store(error: &StoreError, detail: String) -> Problem {
         E::DiskFull { .. } => disk_full(detail),
         E::Closed => problem(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping").retry_after(5),
         E::AppExists { name } => problem(StatusCode::CONFLICT, "app-exists", "The app exists").app(name),
+        E::FolderInTheWay { .. } => problem(StatusCode::CONFLICT, "folder-exists", "The app's folder exists"),
         E::UnknownApp { name } => problem(StatusCode::NOT_FOUND, "unknown-app", "No such app").app(name),
         E::UnknownPush { .. } => problem(StatusCode::NOT_FOUND, "unknown-push", "No such push"),
         E::UnknownRelease { app, .. } => problem(StatusCode::NOT_FOUND, "unknown-release", "No such release").app(app),
@@ -365,6 +366,10 @@ fn store(error: &StoreError, detail: String) -> Problem {
         E::UnknownToken { .. } => problem(StatusCode::NOT_FOUND, "unknown-token", "No such token"),
         E::TooManyTokens => problem(StatusCode::CONFLICT, "too-many-tokens", "Too many tokens"),
         E::InUse { .. }
+        | E::AppsWithoutDatabase { .. }
+        | E::OtherDatabase { .. }
+        | E::DatabaseWithoutApps { .. }
+        | E::BadFolderId { .. }
         | E::File { .. }
         | E::TooNew { .. }
         | E::SketchTooLarge { .. }

@@ -1,7 +1,7 @@
 //! `isopod doctor`: looks at this machine and says what it lacks, with the command that mends it. It changes nothing.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::output;
+use super::{lost, output};
 use crate::config;
 
 /// Below this a host soon cannot keep bundles and compiled code.
@@ -23,6 +23,9 @@ const KEYS: [(&str, &str); 2] = [("token", "admin.token"), ("key of secrets", "s
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
+    /// The data folder to look at [default: ~/.local/share/isopod]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,7 +33,7 @@ pub(crate) struct DoctorArgs {
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
+pub(super) enum Level {
     Fine,
     /// Something works less well.
     Warning,
@@ -40,25 +43,26 @@ enum Level {
 
 /// What was looked at and found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Finding {
-    name: String,
-    level: Level,
-    detail: String,
-    fix: Option<String>,
+pub(super) struct Finding {
+    pub(super) name: String,
+    pub(super) level: Level,
+    pub(super) detail: String,
+    pub(super) fix: Option<String>,
 }
 
 impl Finding {
-    fn new(name: &str, level: Level, detail: impl Into<String>, fix: Option<&str>) -> Finding {
+    pub(super) fn new(name: &str, level: Level, detail: impl Into<String>, fix: Option<&str>) -> Finding {
         Finding { name: name.into(), level, detail: detail.into(), fix: fix.map(str::to_owned) }
     }
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let mut findings = toolchain();
-    match config::default_data_dir() {
+    match args.data.clone().or_else(config::default_data_dir) {
         Some(data_dir) => {
             findings.extend([data_folder(&data_dir), disk(&data_dir)]);
             findings.extend(KEYS.iter().filter_map(|(name, file)| key(name, &data_dir.join(file))));
+            findings.extend(lost::findings(&data_dir));
         }
         None => findings.push(no_data_folder()),
     }

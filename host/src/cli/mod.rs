@@ -23,6 +23,7 @@ mod guest;
 mod limits;
 pub(crate) mod local;
 mod logs;
+mod lost;
 mod new;
 mod output;
 mod progress;

@@ -39,6 +39,10 @@ pub(crate) struct Args {
     /// A TOML file with these and further settings; the command line goes before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Start although control.db and the rest of the data folder don't belong together; what no app owns is moved to
+    /// lost+found/ in the data folder
+    #[arg(long)]
+    adopt: bool,
     /// How the host's own log looks
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -63,6 +67,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         admin: args.admin,
         domain: args.domain,
         file: args.config,
+        adopt: args.adopt,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(limits::ADMIN_THREADS)

@@ -30,6 +30,37 @@ pub enum StoreError {
     /// The folder was written by a newer version.
     #[error("the database has format {found}, and this isopod knows up to {known}; run the newer isopod again")]
     TooNew { found: i64, known: i64 },
+    /// The database does not list any app, and there are folders of apps.
+    #[error(
+        "{} holds the data of apps ({apps}), but control.db lists no app: it is new, empty or from another time; nothing \
+         was changed. Restore control.db from a backup, or choose another folder with --data, or start once with \
+         --adopt: what no app owns is then moved to lost+found/", folder.display()
+    )]
+    AppsWithoutDatabase { folder: PathBuf, apps: String },
+    /// The database has another id than the folder it is in.
+    #[error(
+        "control.db does not belong to {}: its id is not that in data.id, so it comes from another data folder or from \
+         before the folder had an id; nothing was changed. Restore control.db from a backup of this folder, or choose \
+         another folder with --data, or start once with --adopt: the id of control.db is then taken over, and what no \
+         app owns is moved to lost+found/", folder.display()
+    )]
+    OtherDatabase { folder: PathBuf },
+    /// The database lists apps, and none of them has a folder.
+    #[error(
+        "control.db lists apps ({apps}), but none of them has a folder in {}/apps: the folder is only half a copy, or \
+         its apps/ was lost; nothing was changed. Restore apps/ from a backup, or choose another folder with --data, or \
+         start once with --adopt: the apps then begin without data", folder.display()
+    )]
+    DatabaseWithoutApps { folder: PathBuf, apps: String },
+    /// The file with the folder's id is not what was written.
+    #[error("{} holds no id; put the file back from a backup, or remove it to have it made from control.db", path.display())]
+    BadFolderId { path: PathBuf },
+    /// A new app's folder is there already and was not that of a destroyed app.
+    #[error(
+        "{} is there already and belongs to no app; move it away, or restart the host, which moves it to lost+found/",
+        path.display()
+    )]
+    FolderInTheWay { path: PathBuf },
     /// SQLite reports something that should not happen.
     #[error("the database failed: {detail}; if this repeats, restore the data folder from a backup")]
     Database { detail: String },

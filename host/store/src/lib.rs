@@ -2,11 +2,13 @@
 //! content-addressed files, a key-value database per app, and the key that seals secrets. Owns the data folder and its
 //! lock. Never decides anything and never stands on the way of a request, except where a guest asks for its own keys.
 
+mod app_folders;
 mod blobs;
 mod control;
 mod error;
 mod files;
 mod group;
+mod identity;
 mod kv;
 pub mod limits;
 mod lock;
@@ -18,6 +20,7 @@ mod sqlite;
 mod store;
 mod usage;
 
+pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest};
 pub use control::Control;
 pub use error::StoreError;

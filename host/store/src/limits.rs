@@ -40,6 +40,8 @@ pub const NEWEST_RELEASES_KEPT: usize = 20;
 pub const ACTIVITY_TEXT_BYTES_MAX: usize = 8 << 10;
 /// Neither: the rest of a longer text is left out where an error shows what was given.
 pub const GIVEN_CHARS_SHOWN: usize = 80;
+/// Neither: an error names so many apps, and says how many more there are.
+pub const NAMES_SHOWN: usize = 5;
 /// Neither: the oldest entries of an app's activity make room for new ones.
 pub const ACTIVITY_ENTRIES_MAX: u32 = 10_000;
 /// Neither: how many entries may be over before the oldest are removed, so that not every append has to count.

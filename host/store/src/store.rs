@@ -2,15 +2,16 @@
 //! it remembers of apps is asked of it by [`Control`](crate::Control).
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use isopod_policy::AppName;
+use jiff::Timestamp;
 
-use crate::files::{blocking, private_folder, remove_folder};
-use crate::kv::APPS;
+use crate::app_folders::{AppFolders, FolderReport};
+use crate::files::{blocking, private_folder};
+use crate::identity::{self, Evidence};
 use crate::lock::FolderLock;
 use crate::sqlite::Sqlite;
 use crate::{Blobs, Digest, KvStore, Secrets, StoreError};
@@ -20,9 +21,12 @@ use crate::{Blobs, Digest, KvStore, Secrets, StoreError};
 pub struct Options {
     /// How many pages of 4 KiB each database may have; none for as many as the disk has room for.
     pub pages_max: Option<u32>,
+    /// Whether to open a folder whose `control.db` does not belong to the rest of it. Nothing is deleted: what no app owns
+    /// is moved to `lost+found/`.
+    pub adopt: bool,
 }
 
-/// The data folder of a host: `control.db`, `blobs/`, `apps/` and `secrets.key`. Cheap to clone.
+/// The data folder of a host: `control.db`, `data.id`, `blobs/`, `apps/`, `lost+found/` and `secrets.key`. Cheap to clone.
 ///
 /// Its methods must be called inside a Tokio runtime. When the last clone is dropped, what waits is still written.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ struct Inner {
     kv: KvStore,
     secrets: Secrets,
     folder: PathBuf,
+    folders: AppFolders,
+    report: FolderReport,
     _lock: FolderLock,
 }
 
@@ -52,12 +58,28 @@ impl Store {
         let folder = folder.as_ref();
         private_folder(folder)?;
         let lock = FolderLock::take(folder)?;
-        let sqlite = Sqlite::open(&folder.join("control.db"), options.pages_max)?;
+        let folders = AppFolders::of(folder);
+        let database = folder.join("control.db");
+        if !database.exists() && !options.adopt {
+            // Before a database is made, so that a refusal leaves the place of a backup free.
+            check(folder, &folders, None, &[])?;
+        }
+        let sqlite = Sqlite::open(&database, options.pages_max)?;
+        let report = settle(folder, &folders, &sqlite, options)?;
         let blobs = Blobs::open(&folder.join("blobs"))?;
         let kv = KvStore::open_with(folder, options)?;
-        remove_leftovers(&folder.join(APPS), &sqlite.app_names()?)?;
         let secrets = Secrets::open(folder)?;
-        Ok(Self { inner: Arc::new(Inner { sqlite, blobs, kv, secrets, folder: folder.to_owned(), _lock: lock }) })
+        let folder = folder.to_owned();
+        Ok(Self { inner: Arc::new(Inner { sqlite, blobs, kv, secrets, folder, folders, report, _lock: lock }) })
+    }
+
+    /// What became of the folders of apps when the data folder was opened.
+    pub fn folder_report(&self) -> &FolderReport {
+        &self.inner.report
+    }
+
+    pub(crate) fn folders(&self) -> &AppFolders {
+        &self.inner.folders
     }
 
     pub(crate) fn sqlite(&self) -> &Sqlite {
@@ -92,7 +114,7 @@ impl Store {
         &self.inner.secrets
     }
 
-    /// Removes the folder of a deleted app with all that its guests kept. Nobody may reach for its key-value data any more.
+    /// Removes the folder of a deleted app with all that its guests kept. Its key-value data must not be used any more.
     /// Should the host end before this is done, the next start does it.
     pub async fn remove_data(&self, app: &AppName) -> Result<(), StoreError> {
         let (kv, app) = (self.kv().clone(), app.clone());
@@ -106,18 +128,40 @@ impl Store {
 
     /// The folder of all that an app keeps; it is removed together with the app. It may not exist yet.
     pub fn app_folder(&self, app: &AppName) -> PathBuf {
-        self.inner.folder.join(APPS).join(app.as_str())
+        self.inner.folders.folder(app)
     }
 }
 
-/// Removes the folders of apps that are no longer there: a crash can come between an app's deletion and its folder's.
-fn remove_leftovers(apps: &Path, known: &[AppName]) -> Result<(), StoreError> {
-    let failed = |error| StoreError::file(apps, &error);
-    for entry in fs::read_dir(apps).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        if !known.iter().any(|app| name == app.as_str()) {
-            remove_folder(&apps.join(name))?;
-        }
+/// Refuses a database that does not belong to the folder.
+fn check(folder: &Path, folders: &AppFolders, id: Option<&str>, listed: &[AppName]) -> Result<(), StoreError> {
+    let survey = folders.survey(listed, id.is_none())?;
+    let in_file = identity::read(folder)?;
+    let listed = listed.len();
+    Evidence { folder, in_database: id, in_file: in_file.as_deref(), listed, survey: &survey }.check()
+}
+
+/// Makes sure that the database belongs to the folder, gives both an id if they have none, and brings the folders of apps
+/// in line with what the database lists.
+fn settle(folder: &Path, folders: &AppFolders, sqlite: &Sqlite, options: &Options) -> Result<FolderReport, StoreError> {
+    let (id, listed) = (sqlite.folder_id()?, sqlite.app_names()?);
+    if !options.adopt {
+        check(folder, folders, id.as_deref(), &listed)?;
     }
-    Ok(())
+    let without_id = id.is_none();
+    let in_file = identity::read(folder).or_else(|error| if options.adopt { Ok(None) } else { Err(error) })?;
+    let id = match id {
+        Some(id) => id,
+        // The database first: a crash in between leaves one without a file, never a file without one.
+        None => sqlite.set_folder_id(in_file.clone().unwrap_or_else(identity::new_id))?,
+    };
+    if in_file.as_ref() != Some(&id) {
+        identity::write(folder, &id)?;
+    }
+    let survey = folders.survey(&listed, without_id)?;
+    let mut report = folders.settle(survey, Timestamp::now())?;
+    if without_id {
+        // It may be that they never had one.
+        report.missing.clear();
+    }
+    Ok(report)
 }

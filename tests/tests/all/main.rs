@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod cores;
 mod crashes;
+mod data_folder;
 mod databases;
 mod deploy;
 mod destroying;

@@ -5,21 +5,16 @@ mod lane;
 mod tables;
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use isopod_policy::AppName;
 use sha2::{Digest, Sha256};
 
 use self::lane::AppDatabase;
-use crate::files::{private_folder, remove_folder};
+use crate::app_folders::AppFolders;
 use crate::limits::{APPS_OPEN_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::{Options, StoreError};
-
-/// The folder in the data folder with a folder for each app.
-pub(crate) const APPS: &str = "apps";
 
 /// The key-value stores under `apps/<app>/kv.db`. Cheap to clone.
 ///
@@ -31,7 +26,7 @@ pub struct KvStore {
 
 #[derive(Debug)]
 struct Inner {
-    folder: PathBuf,
+    folders: AppFolders,
     pages_max: Option<u32>,
     open: Mutex<OpenApps>,
 }
@@ -62,10 +57,10 @@ impl KvStore {
 
     /// As [`KvStore::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
-        let folder = folder.as_ref().join(APPS);
-        private_folder(&folder)?;
+        let folders = AppFolders::of(folder.as_ref());
+        folders.open()?;
         let open = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { folder, pages_max: options.pages_max, open }) })
+        Ok(Self { inner: Arc::new(Inner { folders, pages_max: options.pages_max, open }) })
     }
 
     /// The value of a key, if it has one.
@@ -153,21 +148,17 @@ impl KvStore {
         self.database(app).write(move |connection| tables::set_if(connection, &bucket, &key, seen, &value)).await
     }
 
-    /// Removes all that an app keeps. Nobody may ask for it any more: what is written later would begin a new store. Blocks.
+    /// Closes the app's database and removes all that the app keeps. The app is destroyed: a later call would begin a new
+    /// store. Blocks.
     pub fn remove_app(&self, app: &AppName) -> Result<(), StoreError> {
         let open = self.lock().apps.remove(app);
         if let Some((database, _)) = open {
             database.close();
         }
-        // Out of the way first, at one stroke: a file that somebody still writes there can't be in the way of a new app, and
-        // what can't be removed now is removed when the store is opened the next time. No app has such a name.
-        let (folder, doomed) = (self.inner.folder.join(app.as_str()), self.inner.folder.join(format!(".{app}")));
-        remove_folder(&doomed)?;
-        match fs::rename(&folder, &doomed) {
-            Ok(()) => remove_folder(&doomed),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(StoreError::file(&folder, &error)),
+        if self.inner.folders.folder(app).is_dir() {
+            self.inner.folders.mark_destroyed(app)?;
         }
+        self.inner.folders.remove(app)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenApps> {
@@ -188,7 +179,7 @@ impl KvStore {
             let quietest = open.apps.iter().min_by_key(|(_, (_, last_call))| *last_call).map(|(app, _)| app.clone());
             quietest.and_then(|app| open.apps.remove(&app));
         }
-        let database = Arc::new(AppDatabase::new(self.inner.folder.join(app.as_str()), self.inner.pages_max));
+        let database = Arc::new(AppDatabase::new(self.inner.folders.folder(app), self.inner.pages_max));
         open.apps.insert(app.clone(), (database.clone(), call));
         database
     }

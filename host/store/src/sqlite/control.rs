@@ -11,6 +11,7 @@ use rusqlite::Connection;
 
 use super::{activity, apps, pushes, releases, schedules, tokens, usage};
 use crate::control::Control;
+use crate::files::blocking;
 use crate::model::{
     Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
     Push, Reason, Release, ScheduleFired, Token,
@@ -22,11 +23,10 @@ use crate::{Store, StoreError};
 #[async_trait]
 impl Control for Store {
     async fn create_app(&self, app: NewApp) -> Result<App, StoreError> {
-        let kv = self.kv().clone();
+        let folders = self.folders().clone();
         let create = move |connection: &Connection| {
             let app = apps::create(connection, &app)?;
-            // Should the folder of an earlier app of this name still be there, the new app must not see it.
-            kv.remove_app(&app.name)?;
+            folders.make(&app.name)?;
             Ok(app)
         };
         self.sqlite().write(create).await
@@ -42,8 +42,19 @@ impl Control for Store {
     }
 
     async fn delete_app(&self, name: &AppName) -> Result<(), StoreError> {
-        let name = name.clone();
-        self.sqlite().write(move |connection| apps::delete(connection, &name)).await
+        let (folders, deleted) = (self.folders().clone(), name.clone());
+        let delete = move |connection: &Connection| {
+            apps::existing(connection, &deleted)?;
+            folders.mark_destroyed(&deleted)?;
+            apps::delete(connection, &deleted)
+        };
+        let outcome = self.sqlite().write(delete).await;
+        if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::UnknownApp { .. })) {
+            let (folders, kept) = (self.folders().clone(), name.clone());
+            // The next start drops a tombstone that can't be removed now.
+            let _ = blocking(move || folders.unmark(&kept)).await;
+        }
+        outcome
     }
 
     async fn set_app_type(&self, name: &AppName, app_type: AppType, at: Timestamp) -> Result<App, StoreError> {

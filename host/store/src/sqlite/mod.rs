@@ -63,6 +63,19 @@ impl Sqlite {
         apps::names(&connection).map_err(|error| error.explain(&self.path))
     }
 
+    /// The id of the data folder that the database belongs to; none before it was given one.
+    pub(crate) fn folder_id(&self) -> Result<Option<String>, StoreError> {
+        let connection = connect(&self.path, None)?;
+        first(&connection, "SELECT id FROM data_folder", [], |row| Ok(row.get(0)?)).map_err(|e| e.explain(&self.path))
+    }
+
+    /// Gives the database the id of its data folder, and returns it.
+    pub(crate) fn set_folder_id(&self, id: String) -> Result<String, StoreError> {
+        let connection = connect(&self.path, None)?;
+        let stored = connection.execute("INSERT INTO data_folder (id) VALUES (?1)", [&id]);
+        stored.map(|_| id).map_err(|error| StoreError::sqlite(&self.path, &error))
+    }
+
     /// The digests of all bundles that a release, or a push that is not done, names.
     pub(crate) async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
         self.read(releases::bundles_in_use).await

@@ -7,7 +7,7 @@ use super::rows::Sql;
 use crate::StoreError;
 
 /// The steps from an empty database to the present format; the first leads to format 1.
-const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3];
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -135,6 +135,13 @@ const FORMAT_2: &str = "
 const FORMAT_3: &str = "
     ALTER TABLE apps ADD COLUMN cores TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE releases ADD COLUMN snapshot TEXT;
+";
+
+/// The database says which data folder it belongs to, in at most one row.
+const FORMAT_4: &str = "
+    CREATE TABLE data_folder (
+        id TEXT PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Brings the database to the present format, one step per transaction, so that a crash in between is no harm.

@@ -16,6 +16,7 @@ fn after_a_crash(folder: &Path) -> (tempfile::TempDir, Store) {
     for file in ["control.db", "control.db-wal"] {
         fs::copy(folder.join(file), copy.path().join(file)).expect("the test may copy it");
     }
+    fs::create_dir_all(copy.path().join("apps/greeter")).expect("the test may make it");
     let store = Store::open(copy.path()).expect("it opens");
     (copy, store)
 }

@@ -27,7 +27,7 @@ async fn entries(store: &Store) -> usize {
 #[tokio::test]
 async fn a_database_at_its_bound_refuses_and_recovers() {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    let options = Options { pages_max: Some(100) };
+    let options = Options { pages_max: Some(100), ..Options::default() };
     let store = Store::open_with(folder.path(), &options).expect("the store opens");
     store.create_app(new_app("greedy")).await.expect("it is created");
     store.create_app(new_app("other")).await.expect("it is created");
@@ -59,7 +59,8 @@ async fn fill_keys(store: &Store, value: &[u8]) -> StoreError {
 #[tokio::test]
 async fn writes_that_come_together_on_a_full_disk_are_each_answered() {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    let store = Store::open_with(folder.path(), &Options { pages_max: Some(100) }).expect("the store opens");
+    let store = Store::open_with(folder.path(), &Options { pages_max: Some(100), ..Options::default() })
+        .expect("the store opens");
     let text = "x".repeat(8 << 10);
     let many = (0..300).map(|_| store.append_activity(new_activity(None, &text)));
     let outcomes = futures::future::join_all(many).await;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use isopod_store::{Control, Page, Store, StoreError};
+use isopod_store::{Control, Options, Page, Store, StoreError};
 
 use crate::{name, new_activity, new_app, new_release, on_disk};
 
@@ -64,7 +64,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn a_folder_left_by_a_deleted_app_is_removed_at_the_next_start() {
+async fn a_folder_of_no_app_is_moved_to_lost_and_found() {
     let backend = on_disk();
     backend.store.create_app(new_app("kept")).await.expect("it is created");
     for app in ["kept", "gone"] {
@@ -74,6 +74,45 @@ async fn a_folder_left_by_a_deleted_app_is_removed_at_the_next_start() {
     let again = Store::open(backend.folder.path()).expect("it opens again");
     assert_eq!(again.kv().get(&name("kept"), "", "k").await, Ok(Some(b"v".to_vec())));
     assert!(!backend.folder.path().join("apps/gone").exists());
+    let [moved] = again.folder_report().moved.as_slice() else { panic!("{:?}", again.folder_report()) };
+    assert!(moved.to.starts_with(backend.folder.path().join("lost+found")) && moved.to.join("kv.db").is_file());
+}
+
+#[tokio::test]
+async fn the_folder_of_a_deleted_app_is_removed_at_the_next_start() {
+    let backend = on_disk();
+    for app in ["kept", "gone"] {
+        backend.store.create_app(new_app(app)).await.expect("it is created");
+        backend.store.kv().set(&name(app), "", "k", b"v").await.expect("it is set");
+    }
+    backend.store.delete_app(&name("gone")).await.expect("it is deleted");
+    drop(backend.store);
+    let again = Store::open(backend.folder.path()).expect("it opens again");
+    assert_eq!(again.folder_report().removed, [name("gone")]);
+    assert!(!backend.folder.path().join("apps/gone").exists() && !backend.folder.path().join("lost+found").exists());
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_belong_to_its_folder_is_refused() {
+    let (one, other) = (on_disk(), on_disk());
+    for backend in [&one, &other] {
+        backend.store.create_app(new_app("greeter")).await.expect("it is created");
+        backend.store.kv().set(&name("greeter"), "", "k", b"v").await.expect("it is set");
+    }
+    let (folder, from) = (one.folder.path().to_owned(), other.folder.path().to_owned());
+    drop((one.store, other.store));
+    fs::copy(from.join("control.db"), folder.join("control.db")).expect("it is copied");
+    assert_eq!(Store::open(&folder).expect_err("another id"), StoreError::OtherDatabase { folder: folder.clone() });
+    fs::remove_file(folder.join("control.db")).expect("it is removed");
+    let refused = Store::open(&folder).expect_err("no app is listed");
+    assert_eq!(refused, StoreError::AppsWithoutDatabase { folder: folder.clone(), apps: "greeter".to_owned() });
+    assert!(!folder.join("control.db").exists(), "the place of the backup is free");
+    fs::rename(from.join("apps"), from.join("elsewhere")).expect("it is moved");
+    let refused = Store::open(&from).expect_err("no app has a folder");
+    assert_eq!(refused, StoreError::DatabaseWithoutApps { folder: from.clone(), apps: "greeter".to_owned() });
+    assert!(!from.join("apps/greeter").exists());
+    let adopted = Store::open_with(&from, &Options { adopt: true, ..Options::default() }).expect("it is asked for");
+    assert_eq!(adopted.folder_report().missing, [name("greeter")]);
 }
 
 /// The environment variable that makes this test program play the host that is going to be killed.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use isopod_policy::{AppType, ConfigVars, ReleaseEvent, ReleaseState};
-use isopod_store::{Control, Inserted, Intended, Page, Store, StoreError};
+use isopod_store::{Control, FolderReport, Inserted, Intended, Page, Store, StoreError};
 use rusqlite::{Connection, params};
 
 use crate::control::{booted, number, release_now};
@@ -182,6 +182,26 @@ async fn all_else_of_format_1_is_as_it_was() {
     assert_eq!((activity[0].id, activity[0].kind.as_str()), (3, "app-deployed"));
     assert!(store.token("aa").await.expect("it is read").is_some());
     assert_eq!((store.schedules().await, store.app(&name("gone")).await), (Ok(vec![]), Ok(None)));
+}
+
+#[tokio::test]
+async fn a_folder_without_an_id_gets_one_at_the_upgrade() {
+    let (folder, store) = open_upgraded();
+    assert_eq!(store.folder_report(), &FolderReport::default());
+    drop(store);
+    let id = std::fs::read_to_string(folder.path().join("data.id")).expect("it has one");
+    drop(Store::open(folder.path()).expect("it opens again"));
+    assert_eq!(std::fs::read_to_string(folder.path().join("data.id")).expect("it has one"), id);
+    make_format_1_again(folder.path());
+    let refused =
+        Store::open(folder.path()).expect_err("a backup from before the upgrade can't be told from another's");
+    assert!(matches!(refused, StoreError::OtherDatabase { .. }), "{refused}");
+}
+
+/// Puts back the database from before the upgrade.
+fn make_format_1_again(folder: &Path) {
+    std::fs::remove_file(folder.join("control.db")).expect("it is there");
+    make_format_1(folder);
 }
 
 #[tokio::test]

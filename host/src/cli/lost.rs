@@ -1,0 +1,85 @@
+//! What `isopod doctor` says of `lost+found/` in a data folder: path, size, and how each folder gets back. Never moves or
+//! removes anything.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use isopod_policy::AppName;
+
+use super::doctor::{Finding, Level};
+use super::{new, output};
+
+const NAME: &str = "lost+found";
+
+/// One finding for each entry; none where the folder is missing or empty.
+pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
+    let lost = data_dir.join(NAME);
+    let entries = match fs::read_dir(&lost) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            let detail = format!("{} can't be read: {error}", lost.display());
+            return vec![Finding::new(NAME, Level::Warning, detail, Some("run `isopod doctor` as its owner"))];
+        }
+    };
+    let mut names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    names.sort();
+    names.iter().map(|name| finding(data_dir, &lost.join(name), &name.to_string_lossy())).collect()
+}
+
+fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
+    let size = size(path).map_or_else(|error| format!("its size can't be read: {error}"), output::size);
+    let detail = format!("{}, {size}: no app owned it when the host started", path.display());
+    let fix = match app_of(name) {
+        Some(app) => {
+            let (home, lost) = (data_dir.join("apps").join(app.as_str()), data_dir.join(NAME));
+            let [home, aside, from] =
+                [home, lost.join(format!("{app}.replaced")), path.to_owned()].map(|path| new::quoted(&path));
+            format!(
+                "to get it back, create or deploy {app}, stop the host and run `mv {home} {aside} && mv {from} {home}`; \
+                 if it is not needed, remove it"
+            )
+        }
+        None => "move it where it belongs, or remove it".to_owned(),
+    };
+    Finding::new(NAME, Level::Warning, detail, Some(&fix))
+}
+
+/// The app that had the folder: what comes before the time in `NAME-20261128T190542Z` or `NAME-20261128T190542Z-2`.
+fn app_of(name: &str) -> Option<AppName> {
+    let parts: Vec<&str> = name.split('-').collect();
+    let is_time = |part: &str| part.len() == 16 && part.ends_with('Z') && part.as_bytes()[8] == b'T';
+    let time = parts.iter().rposition(|part| is_time(part))?;
+    parts[..time].join("-").parse().ok()
+}
+
+/// The bytes of all files below, without following links.
+fn size(path: &Path) -> io::Result<u64> {
+    let (mut bytes, mut left) = (0, vec![path.to_owned()]);
+    while let Some(path) = left.pop() {
+        let found = fs::symlink_metadata(&path)?;
+        if found.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                left.push(entry?.path());
+            }
+        } else {
+            bytes += found.len();
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_app_of_a_folder_is_read_from_its_name() {
+        let app = |name: &str| app_of(name).map(|app| app.to_string());
+        assert_eq!(app("shop-20261128T190542Z").as_deref(), Some("shop"));
+        assert_eq!(app("my-shop-20261128T190542Z-2").as_deref(), Some("my-shop"));
+        assert_eq!(app("shop"), None);
+        assert_eq!(app("#12345"), None);
+    }
+}

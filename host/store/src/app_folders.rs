@@ -1,0 +1,352 @@
+//! The folders of apps below `apps/`. Owns tombstones and `lost+found/`: which folder is deleted, which is moved aside,
+//! and which is reported as missing. Never deletes a folder that holds something and has no tombstone.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use isopod_policy::AppName;
+use jiff::Timestamp;
+
+use crate::StoreError;
+use crate::files::{names, private_file, private_folder, remove_folder, sync_folder};
+
+/// The folder in the data folder with a folder for each app.
+const APPS: &str = "apps";
+/// The folder in the data folder for what no app owns.
+const LOST: &str = "lost+found";
+/// The file that marks its folder as that of a destroyed app. Guests reach only folders below their app's folder.
+const TOMBSTONE: &str = ".destroyed";
+
+/// What became of the folders of apps when a data folder was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FolderReport {
+    /// Folders that no app owned, and where they are now.
+    pub moved: Vec<MovedFolder>,
+    /// Folders that no app owns and that could not be moved; they stay where they are.
+    pub stuck: Vec<StoreError>,
+    /// Apps whose folder was missing; each has an empty one now.
+    pub missing: Vec<AppName>,
+    /// Destroyed apps whose folder was still there and is removed now.
+    pub removed: Vec<AppName>,
+    /// Apps that were not destroyed after all: only the tombstone was written before the host ended.
+    pub spared: Vec<AppName>,
+}
+
+/// A folder, or a file in a folder's place, that was moved to `lost+found/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedFolder {
+    pub from: PathBuf,
+    pub to: PathBuf,
+}
+
+/// The entries of `apps/` beside the apps that the database lists. Nothing is changed by looking.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Listed apps whose folder has a tombstone.
+    spared: Vec<AppName>,
+    /// Listed apps without a folder.
+    missing: Vec<AppName>,
+    /// Names of folders and files that no app owns and that are not empty.
+    unknown: Vec<String>,
+    /// Folders of unlisted apps that hold nothing.
+    empty: Vec<AppName>,
+    /// Unlisted apps whose folder has a tombstone.
+    destroyed: Vec<AppName>,
+    /// Folders that were being removed.
+    doomed: Vec<String>,
+}
+
+/// The folder `apps/` of one data folder.
+#[derive(Debug, Clone)]
+pub(crate) struct AppFolders {
+    apps: PathBuf,
+    lost: PathBuf,
+}
+
+impl AppFolders {
+    pub(crate) fn of(data_folder: &Path) -> Self {
+        Self { apps: data_folder.join(APPS), lost: data_folder.join(LOST) }
+    }
+
+    /// Makes `apps/` if there is none.
+    pub(crate) fn open(&self) -> Result<(), StoreError> {
+        private_folder(&self.apps)
+    }
+
+    pub(crate) fn folder(&self, app: &AppName) -> PathBuf {
+        self.apps.join(app.as_str())
+    }
+
+    /// Makes the folder of a new app, durably, so that a missing one is noticed later. The remains of a destroyed app of
+    /// the same name are removed first; any other content is refused.
+    pub(crate) fn make(&self, app: &AppName) -> Result<(), StoreError> {
+        let folder = self.folder(app);
+        if is_marked(&folder) {
+            self.remove(app)?;
+        } else if fs::symlink_metadata(&folder).is_ok() && !is_empty(&folder) {
+            return Err(StoreError::FolderInTheWay { path: folder });
+        }
+        private_folder(&folder)?;
+        sync_folder(&self.apps)
+    }
+
+    /// Writes the tombstone of an app that is about to be destroyed. It is on disk when this returns.
+    pub(crate) fn mark_destroyed(&self, app: &AppName) -> Result<(), StoreError> {
+        let folder = self.folder(app);
+        private_folder(&folder)?;
+        let path = folder.join(TOMBSTONE);
+        private_file(&path)?.sync_all().map_err(|error| StoreError::file(&path, &error))?;
+        sync_folder(&folder)?;
+        sync_folder(&self.apps)
+    }
+
+    /// Takes the tombstone back: the app was not destroyed.
+    pub(crate) fn unmark(&self, app: &AppName) -> Result<(), StoreError> {
+        let folder = self.folder(app);
+        let path = folder.join(TOMBSTONE);
+        match fs::remove_file(&path) {
+            Ok(()) => sync_folder(&folder),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::file(&path, &error)),
+        }
+    }
+
+    /// Removes the folder of a destroyed app.
+    pub(crate) fn remove(&self, app: &AppName) -> Result<(), StoreError> {
+        let (folder, doomed) = (self.folder(app), self.apps.join(doomed_name(app)));
+        if fs::symlink_metadata(&folder).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return remove_folder(&doomed);
+        }
+        if !is_marked(&folder) {
+            return Err(StoreError::FolderInTheWay { path: folder });
+        }
+        // Renamed first, in one step: a file that is still being written there can't be in the way of a new app, and what
+        // can't be removed now is removed at the next start, whether or not the tombstone is gone by then.
+        remove_folder(&doomed)?;
+        fs::rename(&folder, &doomed).map_err(|error| StoreError::file(&folder, &error))?;
+        sync_folder(&self.apps)?;
+        remove_folder(&doomed)
+    }
+
+    /// Compares the folders with the apps that the database lists. In a data folder `without_id`, which an earlier
+    /// version has written, an app may not have a folder yet, and a removal that was interrupted left a hidden one.
+    pub(crate) fn survey(&self, listed: &[AppName], without_id: bool) -> Result<Survey, StoreError> {
+        let mut survey = Survey::default();
+        let is_listed: HashSet<&str> = listed.iter().map(AppName::as_str).collect();
+        let mut found = HashSet::new();
+        for name in if self.apps.is_dir() { names(&self.apps)? } else { Vec::new() } {
+            let path = self.apps.join(&name);
+            let Ok(app) = name.parse::<AppName>() else {
+                match hidden_app(&name) {
+                    Some(Hidden::Doomed) => survey.doomed.push(name),
+                    Some(Hidden::Earlier) if without_id => survey.unknown.push(name),
+                    Some(Hidden::Earlier) | None => {}
+                }
+                continue;
+            };
+            match (is_listed.contains(name.as_str()), path.is_dir()) {
+                (true, true) => {
+                    if is_marked(&path) {
+                        survey.spared.push(app);
+                    }
+                    found.insert(name);
+                }
+                (false, true) if is_marked(&path) => survey.destroyed.push(app),
+                (false, true) if is_empty(&path) => survey.empty.push(app),
+                (_, _) => survey.unknown.push(name),
+            }
+        }
+        survey.missing = listed.iter().filter(|app| !found.contains(app.as_str())).cloned().collect();
+        Ok(survey)
+    }
+
+    /// Carries out what a survey has found. What fails for one folder is reported and keeps no other from its turn.
+    pub(crate) fn settle(&self, survey: Survey, now: Timestamp) -> Result<FolderReport, StoreError> {
+        self.open()?;
+        let mut report = FolderReport { spared: survey.spared, ..FolderReport::default() };
+        for app in &report.spared {
+            self.unmark(app)?;
+        }
+        for name in survey.doomed {
+            report.stuck.extend(remove_folder(&self.apps.join(name)).err());
+        }
+        for app in survey.destroyed {
+            match self.remove(&app) {
+                Ok(()) => report.removed.push(app),
+                Err(error) => report.stuck.push(error),
+            }
+        }
+        for app in survey.empty {
+            let folder = self.folder(&app);
+            report.stuck.extend(fs::remove_dir(&folder).err().map(|error| StoreError::file(&folder, &error)));
+        }
+        for name in survey.unknown {
+            match self.move_aside(&self.apps.join(&name), &name, now) {
+                Ok(to) => report.moved.push(MovedFolder { from: self.apps.join(name), to }),
+                Err(error) => report.stuck.push(error),
+            }
+        }
+        for app in &survey.missing {
+            private_folder(&self.folder(app))?;
+        }
+        sync_folder(&self.apps)?;
+        report.missing = survey.missing;
+        Ok(report)
+    }
+
+    /// Moves what no app owns to `lost+found/`, under a name that is not taken there.
+    fn move_aside(&self, from: &Path, name: &str, now: Timestamp) -> Result<PathBuf, StoreError> {
+        private_folder_below(&self.lost)?;
+        let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+        let first = std::iter::once(format!("{name}-{stamp}"));
+        let free = first.chain((2..).map(|number| format!("{name}-{stamp}-{number}")));
+        let mut paths = free.map(|name| self.lost.join(name));
+        let to = paths.find(|path| fs::symlink_metadata(path).is_err()).expect("the numbers don't end");
+        fs::rename(from, &to).map_err(|error| StoreError::file(from, &error))?;
+        sync_folder(&self.lost).map(|()| to)
+    }
+}
+
+impl Survey {
+    /// The names of what no app owns.
+    pub(crate) fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    /// The listed apps that have no folder.
+    pub(crate) fn missing(&self) -> &[AppName] {
+        &self.missing
+    }
+}
+
+/// Makes `lost+found/`; one that the file system has made for itself keeps its mode and its owner.
+fn private_folder_below(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() { Ok(()) } else { private_folder(path) }
+}
+
+/// The name that a folder has while it is removed. No app has such a name.
+fn doomed_name(app: &AppName) -> String {
+    format!(".{app}{TOMBSTONE}")
+}
+
+/// Folders that no app can have the name of, and that a host has made.
+enum Hidden {
+    /// It was being removed, after its tombstone was written.
+    Doomed,
+    /// An earlier version may have been removing it; but other programs name their folders so too.
+    Earlier,
+}
+
+fn hidden_app(name: &str) -> Option<Hidden> {
+    let hidden = name.strip_prefix('.')?;
+    if hidden.strip_suffix(TOMBSTONE).is_some_and(|app| app.parse::<AppName>().is_ok()) {
+        return Some(Hidden::Doomed);
+    }
+    hidden.parse::<AppName>().is_ok().then_some(Hidden::Earlier)
+}
+
+fn is_marked(folder: &Path) -> bool {
+    fs::symlink_metadata(folder.join(TOMBSTONE)).is_ok_and(|found| found.is_file())
+}
+
+/// Whether it is a folder that holds nothing; one that can't be read is taken to hold something.
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str) -> AppName {
+        name.parse().expect("the name is valid")
+    }
+
+    /// A data folder with these files below `apps/`.
+    fn folders(files: &[&str]) -> (tempfile::TempDir, AppFolders) {
+        let data = tempfile::tempdir().expect("a folder can be made");
+        let folders = AppFolders::of(data.path());
+        private_folder(&folders.apps).expect("it is made");
+        for file in files {
+            let path = folders.apps.join(file);
+            fs::create_dir_all(path.parent().expect("it is in a folder")).expect("it is made");
+            fs::write(&path, file).expect("it is written");
+        }
+        (data, folders)
+    }
+
+    fn settled(folders: &AppFolders, listed: &[&str], without_id: bool) -> FolderReport {
+        let listed: Vec<AppName> = listed.iter().map(|name| app(name)).collect();
+        let survey = folders.survey(&listed, without_id).expect("it can be read");
+        folders.settle(survey, Timestamp::UNIX_EPOCH).expect("it is settled")
+    }
+
+    #[test]
+    fn only_a_folder_with_a_tombstone_is_deleted() {
+        let (data, folders) =
+            folders(&["kept/kv.db", "gone/kv.db", "gone/.destroyed", ".half.destroyed/kv.db", "unknown/kv.db", "file"]);
+        fs::create_dir(folders.apps.join("empty")).expect("it is made");
+        let report = settled(&folders, &["kept"], false);
+        assert_eq!((report.removed, report.missing, report.stuck), (vec![app("gone")], vec![], vec![]));
+        let mut moved: Vec<PathBuf> = report.moved.into_iter().map(|moved| moved.to).collect();
+        moved.sort();
+        let lost = data.path().join("lost+found");
+        assert_eq!(moved, ["file", "unknown"].map(|name| lost.join(format!("{name}-19700101T000000Z"))));
+        assert_eq!(fs::read(moved[1].join("kv.db")).expect("it is whole"), b"unknown/kv.db");
+        assert_eq!(names(&folders.apps), Ok(vec!["kept".to_owned()]));
+    }
+
+    #[test]
+    fn a_name_in_lost_and_found_is_never_taken_twice() {
+        let (data, folders) = folders(&["unknown/first"]);
+        settled(&folders, &[], false);
+        fs::create_dir(folders.apps.join("unknown"))
+            .and_then(|()| fs::write(folders.apps.join("unknown/second"), "2"))
+            .expect("it is made");
+        settled(&folders, &[], false);
+        let lost = data.path().join("lost+found");
+        assert!(lost.join("unknown-19700101T000000Z/first").is_file());
+        assert!(lost.join("unknown-19700101T000000Z-2/second").is_file());
+    }
+
+    #[test]
+    fn a_listed_app_with_a_tombstone_keeps_its_folder() {
+        let (_data, folders) = folders(&["kept/kv.db"]);
+        folders.mark_destroyed(&app("kept")).expect("it is marked");
+        let report = settled(&folders, &["kept"], false);
+        assert_eq!(report, FolderReport { spared: vec![app("kept")], ..FolderReport::default() });
+        assert_eq!(names(&folders.folder(&app("kept"))), Ok(vec!["kv.db".to_owned()]));
+    }
+
+    #[test]
+    fn a_listed_app_without_a_folder_is_missing_even_with_a_file_of_its_name() {
+        let (_data, folders) = folders(&["file"]);
+        let report = settled(&folders, &["file", "none"], false);
+        assert_eq!(report.missing, [app("file"), app("none")]);
+        assert_eq!(report.moved.len(), 1);
+        assert!(folders.folder(&app("none")).is_dir() && folders.folder(&app("file")).is_dir());
+    }
+
+    #[test]
+    fn entries_that_no_app_can_own_stay() {
+        let (_data, folders) = folders(&["Backup/x", "lost+found/x", ".snapshots/x"]);
+        assert_eq!(settled(&folders, &[], false), FolderReport::default());
+        assert_eq!(names(&folders.apps).map(|names| names.len()), Ok(3));
+        let moved = settled(&folders, &[], true).moved;
+        assert_eq!(moved.len(), 1, "an earlier version named a folder so before it removed it");
+    }
+
+    #[test]
+    fn a_new_app_never_sees_the_folder_of_another() {
+        let (_data, folders) = folders(&["gone/kv.db", "unknown/kv.db"]);
+        folders.mark_destroyed(&app("gone")).expect("it is marked");
+        folders.make(&app("gone")).expect("the remains are removed");
+        assert_eq!(names(&folders.folder(&app("gone"))), Ok(vec![]));
+        let refused = folders.make(&app("unknown"));
+        assert_eq!(refused, Err(StoreError::FolderInTheWay { path: folders.folder(&app("unknown")) }));
+        assert_eq!(folders.remove(&app("unknown")), refused);
+        assert!(folders.folder(&app("unknown")).join("kv.db").is_file());
+    }
+}

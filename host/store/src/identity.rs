@@ -1,0 +1,90 @@
+//! The id of a data folder, kept in `control.db` and in the file `data.id` beside it. Owns whether the two belong together.
+//! Never changes either before that is decided.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use chacha20poly1305::aead::Generate;
+
+use crate::StoreError;
+use crate::app_folders::Survey;
+use crate::files::write_whole;
+use crate::limits::NAMES_SHOWN;
+
+/// How many hexadecimal digits an id has.
+const ID_DIGITS: usize = 32;
+
+/// What is known of a data folder before anything in it is changed.
+pub(crate) struct Evidence<'a> {
+    pub(crate) folder: &'a Path,
+    /// The id in the database; none in a new one, and in one of a version that had no ids.
+    pub(crate) in_database: Option<&'a str>,
+    /// The id in the file.
+    pub(crate) in_file: Option<&'a str>,
+    /// How many apps the database lists.
+    pub(crate) listed: usize,
+    pub(crate) survey: &'a Survey,
+}
+
+impl Evidence<'_> {
+    /// Refuses a database that does not belong to the rest of the folder.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let folder = || self.folder.to_owned();
+        let (unknown, missing) = (self.survey.unknown(), self.survey.missing());
+        if self.listed == 0 && !unknown.is_empty() {
+            return Err(StoreError::AppsWithoutDatabase { folder: folder(), apps: shortened(unknown) });
+        }
+        match (self.in_database, self.in_file) {
+            (None, Some(_)) if self.listed == 0 => {}
+            (database, Some(file)) if database != Some(file) => {
+                return Err(StoreError::OtherDatabase { folder: folder() });
+            }
+            (_, _) => {}
+        }
+        // A version that had no ids made an app's folder only once there was something to keep in it.
+        if self.in_database.is_some() && self.listed > 0 && missing.len() == self.listed {
+            return Err(StoreError::DatabaseWithoutApps { folder: folder(), apps: shortened(missing) });
+        }
+        Ok(())
+    }
+}
+
+/// The first of the names, for an error.
+fn shortened(names: &[impl AsRef<str>]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(AsRef::as_ref).collect();
+    match names.len().saturating_sub(NAMES_SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// A new id: 128 random bits.
+pub(crate) fn new_id() -> String {
+    let bytes = <[u8; ID_DIGITS / 2]>::try_generate().expect("the system gives random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The id in the file of the data folder, if there is one.
+pub(crate) fn read(folder: &Path) -> Result<Option<String>, StoreError> {
+    let path = path(folder);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::file(&path, &error)),
+    };
+    let id = text.trim();
+    if id.len() == ID_DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Some(id.to_owned()));
+    }
+    Err(StoreError::BadFolderId { path })
+}
+
+pub(crate) fn write(folder: &Path, id: &str) -> Result<(), StoreError> {
+    let path = path(folder);
+    write_whole(&path, &path.with_extension("unfinished"), format!("{id}\n").as_bytes())
+}
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join("data.id")
+}
