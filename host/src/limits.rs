@@ -208,6 +208,12 @@ pub(crate) const LOG_QUEUE_LINES_PER_APP: usize = 1024;
 /// One log line. The rest is cut off, and the line ends with an ellipsis.
 pub(crate) const LOG_LINE_BYTES: usize = 8 * 1024;
 
+/// Cuts: one line of the host's own log. What guests and bundles contribute to it is cut before.
+pub(crate) const HOST_LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Cuts: one text in a JSON line of the host's own log that is over its bound, so that the line stays JSON.
+pub(crate) const HOST_LOG_VALUE_BYTES_MAX: usize = 2 * 1024;
+
 /// A request's path in a log line. The rest is cut off.
 pub(crate) const LOG_PATH_BYTES: usize = 1024;
 

@@ -6,6 +6,7 @@
 
 use crate::{ComponentInfo, EngineConfig, EngineError, NoSnapshot, Rejected, Speed, inspect::hex, limits};
 use bytes::Bytes;
+use isopod_policy::{limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
 use sha2::{Digest, Sha256};
 use std::{
     fs,
@@ -106,9 +107,10 @@ impl Compiler {
 /// What the compiler has against a component: code that is not valid, or something of its own.
 fn refused(error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
+    let detail = excerpt(&detail, TEXT_DETAIL_BYTES_SHOWN);
     match detail.split_once("Invalid input WebAssembly code") {
         Some((_, rest)) => Rejected::Malformed { detail: format!("its code is not valid{rest}") },
-        None => Rejected::Compile { detail },
+        None => Rejected::Compile { detail: detail.into_owned() },
     }
 }
 

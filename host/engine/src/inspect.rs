@@ -2,24 +2,15 @@
 //!
 //! Refusals made here name what is wrong in the words of whoever built the component.
 
-use crate::{limits, snapshot};
+use crate::{limits, offered, snapshot};
+use isopod_policy::{
+    Form,
+    limits::{TEXT_DETAIL_BYTES_SHOWN, TEXT_NAME_BYTES_SHOWN},
+    text::{self, excerpt},
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
-
-/// Interface families that the host implements; anything else is an unknown import.
-const OFFERED: [&str; 10] = [
-    "wasi:cli/",
-    "wasi:clocks/",
-    "wasi:config/store@",
-    "wasi:filesystem/",
-    "wasi:http/",
-    "wasi:io/",
-    "wasi:keyvalue/",
-    "wasi:logging/logging@",
-    "wasi:random/",
-    "wasi:sockets/",
-];
 
 /// What is known of a component before it is compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,10 +56,8 @@ pub enum HttpRoad {
 /// Why a component is refused.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Rejected {
-    #[error(
-        "this is not WebAssembly: it does not start with the bytes `\\0asm`. Upload the component that your build wrote, for Rust the .wasm file below target/wasm32-wasip2/"
-    )]
-    NotWasm,
+    #[error("this is not WebAssembly: {}", not_wasm(*found))]
+    NotWasm { found: Option<Form> },
     #[error(
         "this is a core module, not a component. Build for the target wasm32-wasip2, or wrap it with `wasm-tools component new`"
     )]
@@ -77,8 +66,8 @@ pub enum Rejected {
     TooLarge { what: &'static str, actual: usize, limit: usize },
     #[error("the component is damaged or not valid: {detail}")]
     Malformed { detail: String },
-    #[error("the component imports `{name}`, which this host does not offer. {hint}")]
-    UnknownImport { name: String, hint: String },
+    #[error("the component imports {}, which this host does not offer. {hint}", listed(names))]
+    UnknownImport { names: Vec<String>, hint: String },
     #[error(
         "the component exports nothing that can be run (it exports {exports}). Export one of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, isopod:app/events@0.1.0 or wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
     )]
@@ -97,7 +86,7 @@ impl Rejected {
     /// A stable name, for a push job's reason and the API.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NotWasm | Self::CoreModule | Self::Malformed { .. } => "invalid-component",
+            Self::NotWasm { .. } | Self::CoreModule | Self::Malformed { .. } => "invalid-component",
             Self::TooLarge { .. } => "component-too-large",
             Self::UnknownImport { .. } => "unknown-import",
             Self::NothingToRun { .. } => "nothing-to-run",
@@ -111,18 +100,22 @@ impl Rejected {
 /// Reads a component and says what it is, or why it can't be run here.
 pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
     if !bytes.starts_with(b"\0asm") {
-        return Err(Rejected::NotWasm);
+        return Err(Rejected::NotWasm { found: Form::sniff(bytes) });
     }
     if bytes.len() > limits::COMPONENT_BYTES_MAX {
         return Err(too_large("the file in bytes", bytes.len(), limits::COMPONENT_BYTES_MAX));
     }
     let outline = Outline::read(bytes)?;
-    if let Some(name) = outline.imports.iter().find(|name| !is_offered(name)) {
-        return Err(Rejected::UnknownImport { name: name.clone(), hint: hint_for(name) });
+    if let Some(foreign) = outline.imports.iter().find(|name| !offered::is_known_package(name)) {
+        return Err(unknown_imports(&outline.imports, hint_for(foreign)));
     }
     let entries = entries_of(&outline.exports);
     if entries.http.is_none() && !entries.events && !entries.command {
-        let exports = if outline.exports.is_empty() { "nothing".to_owned() } else { outline.exports.join(", ") };
+        let names = outline.exports.iter().map(String::as_str);
+        let exports = match outline.exports.is_empty() {
+            true => "nothing".to_owned(),
+            false => text::list(names, TEXT_NAME_BYTES_SHOWN),
+        };
         return Err(Rejected::NothingToRun { exports });
     }
     let uses_wasi_03 = outline.imports.iter().chain(&outline.exports).any(|name| is_wasi_03(name));
@@ -194,7 +187,7 @@ impl Outline {
                     outline.is_snapshot = true;
                 }
                 Payload::CustomSection(section) if section.name() == "isopod-sdk" => {
-                    outline.sdk_version = std::str::from_utf8(section.data()).ok().map(str::to_owned);
+                    outline.sdk_version = sdk_version(section.data());
                 }
                 _ => {}
             }
@@ -209,6 +202,13 @@ impl Outline {
         }
         Ok(())
     }
+}
+
+/// What the SDK wrote about itself; anything longer or not printable is of no SDK of ours.
+fn sdk_version(section: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(section).ok()?.trim();
+    let fits = text.len() <= limits::SDK_VERSION_BYTES_MAX && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
 }
 
 /// Whether a list of tools, as components carry it, has one whose instances cannot be used again.
@@ -258,8 +258,22 @@ fn entries_of(exports: &[String]) -> Entries {
     }
 }
 
-fn is_offered(import: &str) -> bool {
-    OFFERED.iter().any(|family| import.starts_with(family)) || import.starts_with("isopod:app/")
+/// Names every import that the host lacks.
+pub(crate) fn unknown_imports(imports: &[String], hint: String) -> Rejected {
+    let names = imports.iter().filter(|name| !offered::is_offered(name)).map(|name| offered::named(name));
+    Rejected::UnknownImport { names: names.collect(), hint }
+}
+
+fn listed(names: &[String]) -> String {
+    // Each name is short already, and the words around it are the host's own.
+    text::list(names.iter().map(String::as_str), TEXT_DETAIL_BYTES_SHOWN)
+}
+
+fn not_wasm(found: Option<Form>) -> String {
+    match found {
+        Some(form) => format!("it is {form}. {}", form.advice()),
+        None => format!("it does not start with the bytes `\\0asm`. {}", Form::Text.advice()),
+    }
 }
 
 fn is_wasi_03(name: &str) -> bool {
@@ -289,7 +303,8 @@ fn too_large(what: &'static str, actual: usize, limit: usize) -> Rejected {
 }
 
 fn malformed(error: wasmparser::BinaryReaderError) -> Rejected {
-    Rejected::Malformed { detail: format!("{} (at byte {:#x})", error.message(), error.offset()) }
+    let message = excerpt(error.message(), TEXT_DETAIL_BYTES_SHOWN);
+    Rejected::Malformed { detail: format!("{message} (at byte {:#x})", error.offset()) }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -302,8 +317,8 @@ mod tests {
 
     #[test]
     fn text_is_not_webassembly() {
-        assert!(matches!(inspect(b"hello"), Err(Rejected::NotWasm)));
-        assert!(matches!(inspect(b""), Err(Rejected::NotWasm)));
+        assert!(matches!(inspect(b"hello"), Err(Rejected::NotWasm { found: Some(Form::Text) })));
+        assert!(matches!(inspect(b""), Err(Rejected::NotWasm { found: None })));
     }
 
     #[test]
@@ -331,9 +346,8 @@ mod tests {
 
     #[test]
     fn imports_of_other_platforms_get_a_hint() {
-        assert!(!is_offered("fermyon:spin/key-value@2.0.0"));
         assert!(hint_for("fermyon:spin/key-value@2.0.0").contains("Spin"));
-        assert!(is_offered("wasi:http/types@0.2.4") && is_offered("wasi:keyvalue/store@0.2.0-draft2"));
+        assert!(hint_for("wasi:nn/graph@0.2.0").contains("Machine learning"));
     }
 
     #[test]

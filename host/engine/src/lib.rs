@@ -22,6 +22,7 @@ mod instance;
 mod keyvalue;
 pub mod limits;
 mod logging;
+mod offered;
 mod outbound;
 mod output;
 mod program;

@@ -14,6 +14,9 @@ pub const FUNCTION_BYTES_MAX: usize = 1024 * 1024;
 /// Deepest nesting of components and modules. Deeper ones are refused.
 pub const NESTING_MAX: usize = 32;
 
+/// Longest version that an SDK writes about itself, in bytes. A longer text is taken for one of no SDK.
+pub const SDK_VERSION_BYTES_MAX: usize = 64;
+
 /// How long a compilation may take before its caller is told that it failed. The thread finishes by itself.
 pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
 

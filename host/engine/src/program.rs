@@ -3,11 +3,12 @@
 use crate::{
     Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings,
     config::{Flavour, Kind},
-    keyvalue, logging,
+    keyvalue, logging, offered,
     outbound::Outbound,
     state::HostState,
     witness::{self, Witness},
 };
+use isopod_policy::{limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
 use std::{path::PathBuf, sync::Arc};
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
@@ -89,7 +90,8 @@ impl Program {
         sandbox: Sandbox,
         witness: Arc<Witness>,
     ) -> Result<Self, Rejected> {
-        let linker = witness::linker(engine.linker(component.kind)).map_err(|error| unlinked(&error))?;
+        let linker =
+            witness::linker(engine.linker(component.kind)).map_err(|error| unlinked(&component.code, &error))?;
         Self::of(Self::kept(engine, component, sandbox, Some(witness)), &component.code, &linker)
     }
 
@@ -114,11 +116,15 @@ impl Program {
         code: &wasmtime::component::Component,
         linker: &Linker<HostState>,
     ) -> Result<Self, Rejected> {
-        let pre = linker.instantiate_pre(code).map_err(|error| unlinked(&error))?;
+        let pre = linker.instantiate_pre(code).map_err(|error| unlinked(code, &error))?;
         let info = kept.info();
         let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
         let broken = |error: wasmtime::Error| Rejected::Malformed {
-            detail: format!("an export has another type than its interface says: {error:#}"),
+            detail: excerpt(
+                &format!("an export has another type than its interface says: {error:#}"),
+                TEXT_DETAIL_BYTES_SHOWN,
+            )
+            .into_owned(),
         };
         let exports = Exports {
             flat: has("isopod:app/http@0.1.")
@@ -225,13 +231,17 @@ pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::R
     Ok(linker)
 }
 
-/// Names the import that could not be given, from wasmtime's own account of it.
-fn unlinked(error: &wasmtime::Error) -> Rejected {
+/// Names the imports that could not be given: the one that wasmtime names, and those that no version of the host has.
+fn unlinked(code: &wasmtime::component::Component, error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
-    let name = detail.split('`').nth(1).unwrap_or("an import").to_owned();
+    let first = detail.split('`').nth(1).unwrap_or("an import").to_owned();
+    let detail = excerpt(&detail, TEXT_DETAIL_BYTES_SHOWN);
     let hint = format!(
         "The host offers this family of interfaces, but not this version or function of it ({detail}). Build with a version \
          that docs/sandbox.md lists under \"What can be imported\""
     );
-    Rejected::UnknownImport { name, hint }
+    let imports = code.component_type();
+    let imports = imports.imports(code.engine()).map(|(name, _)| name.to_owned()).filter(|name| *name != first);
+    let others = imports.filter(|name| !offered::is_offered(name)).map(|name| offered::named(&name));
+    Rejected::UnknownImport { names: std::iter::once(offered::named(&first)).chain(others).collect(), hint }
 }

@@ -28,6 +28,7 @@ mod restart;
 pub mod retention;
 mod schedule;
 pub mod swap_watch;
+pub mod text;
 mod turn;
 pub mod units;
 
@@ -35,7 +36,7 @@ pub use access::{Role, Scope};
 pub use app_limits::{LimitError, Limits};
 pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
 pub use autoscale::{Drain, Peaks, retry_after};
-pub use bundle::{Bundle, BundleError, BundleKind};
+pub use bundle::{Bundle, BundleError, BundleKind, Form};
 pub use config_vars::{Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};
 pub use cores::{Cores, CoresError, CoresOverride};
 pub use formation::{Exported, Formation, FormationChange, FormationError, NewProcess};

@@ -46,6 +46,18 @@ pub const UNPACKED_BYTES_MAX: usize = COMPONENT_BYTES_MAX + (1 << 20);
 pub const BUNDLE_ENTRIES_MAX: usize = 64;
 /// Refuses: no file of a bundle needs a longer path.
 pub const BUNDLE_PATH_BYTES_MAX: usize = 512;
+/// Refuses: tools that write several gzip members write one for each 64 KiB or more, and each member costs a new
+/// decompressor.
+pub const BUNDLE_GZIP_MEMBERS_MAX: usize = 4096;
+
+/// Cuts: a name in an error or a log line, be it of an import, a section or a file. The message stays readable.
+pub const TEXT_NAME_BYTES_SHOWN: usize = 200;
+/// Cuts: what a compiler or a library says about a bundle.
+pub const TEXT_DETAIL_BYTES_SHOWN: usize = 2 << 10;
+/// Cuts: one whole line about a push or a release. Whoever uploads a bundle chooses part of that text.
+pub const TEXT_LINE_BYTES_MAX: usize = 8 << 10;
+/// Cuts: a longer list in an error or a log line ends with the number of further items.
+pub const TEXT_ITEMS_SHOWN: usize = 20;
 
 /// Refuses at the manifest: below, Rust's own start does not fit; above, 32-bit memory cannot address it.
 pub const MEMORY_BYTES: RangeInclusive<u64> = MIB..=4 * GIB;

@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::process::{Entry, Process};
 
+use crate::bundle::is_utf16;
+use crate::limits::MANIFEST_BYTES_MAX;
 use crate::nearest::did_you_mean;
 use crate::{AppName, AppType, Grants, Limits, ProcessName, UnknownWord};
 
@@ -154,10 +156,27 @@ pub struct ManifestError {
 
 impl std::error::Error for ManifestError {}
 
+/// Reads a manifest's bytes as text. A UTF-8 byte order mark is accepted and left out.
+pub fn decode(bytes: &[u8]) -> Result<&str, ManifestError> {
+    let refused = |problem| ManifestError { line: None, column: None, problem };
+    if bytes.len() > MANIFEST_BYTES_MAX {
+        return Err(refused(ManifestProblem::TooLarge { bytes: bytes.len(), bytes_max: MANIFEST_BYTES_MAX }));
+    }
+    if is_utf16(bytes) {
+        return Err(refused(ManifestProblem::Utf16));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        ManifestError { line: Some(line), column: None, problem: ManifestProblem::NotUtf8 }
+    })
+}
+
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.line, self.column) {
             (Some(line), Some(column)) => write!(f, "isopod.toml, line {line}, column {column}: {}", self.problem),
+            (Some(line), None) => write!(f, "isopod.toml, line {line}: {}", self.problem),
             _ => write!(f, "isopod.toml: {}", self.problem),
         }
     }
@@ -169,6 +188,12 @@ pub enum ManifestProblem {
     /// The file is too large to be read.
     #[error("the manifest has {bytes} bytes, and at most {bytes_max} are read; move data into files of the app")]
     TooLarge { bytes: usize, bytes_max: usize },
+    /// It is text in another encoding.
+    #[error("the file is UTF-16 text; save it as UTF-8: iconv -f UTF-16 -t UTF-8 isopod.toml")]
+    Utf16,
+    /// It is not text.
+    #[error("the line is not UTF-8 text; save the file as UTF-8")]
+    NotUtf8,
     /// It is no TOML.
     #[error("{message}")]
     Syntax { message: String },

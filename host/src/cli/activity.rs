@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn an_entry_is_one_line() {
         let entry = serde_json::json!({"at": "2026-01-02T03:04:05Z", "kind": "released", "text": "v3 serves"});
-        let text = anstream::adapter::strip_str(&line(&entry)).to_string();
+        let text = crate::cli::terminal::plain(&line(&entry));
         assert_eq!(text, "2026-01-02 03:04:05  released           v3 serves\n");
     }
 
@@ -98,7 +98,7 @@ mod tests {
         let data = serde_json::json!({"from": 1, "to": 3, "p95_ms": 1500, "queue": 12, "why": "busy", "by": "scaler"});
         let entry =
             serde_json::json!({"at": "2026-01-02T03:04:05Z", "kind": "scaled", "text": "web 1 to 3", "data": data});
-        let text = anstream::adapter::strip_str(&line(&entry)).to_string();
+        let text = crate::cli::terminal::plain(&line(&entry));
         let expected = "2026-01-02 03:04:05  scaled             web 1 to 3  (p95 1.5s, queue 12, by scaler)\n";
         assert_eq!(text, expected);
     }

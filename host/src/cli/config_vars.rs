@@ -92,7 +92,7 @@ fn get(app: &RemoteApp, key: &str) -> Result<(), Failure> {
             .why(format!("it {}", those_set(&config)))
             .next(format!("isopod config set {key}=VALUE --app {}", app.name))
     })?;
-    app.show(&json!({key: value}), || match value {
+    app.show_exact(&json!({key: value}), || match value {
         Value::String(text) => Ok(format!("{text}\n")),
         _ => Err(Failure::new(format!("{key} is a secret"))
             .why("secrets go to the app and are never shown again")

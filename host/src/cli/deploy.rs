@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use isopod_policy::limits::BUNDLE_BYTES_MAX;
-use isopod_policy::{AppName, AppType, BundleKind, bundle};
+use isopod_policy::{AppName, AppType, BundleKind, Form, bundle};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -154,12 +154,22 @@ fn read(file: &Path) -> Result<(&'static str, Vec<u8>), Failure> {
     if bytes.is_empty() {
         return Err(Failure::new(format!("{} is empty", file.display())).next("build it again"));
     }
-    let media_type = media_type(&bytes).ok_or_else(|| {
-        Failure::new(format!("{} is neither a component nor a bundle", file.display()))
+    match Form::sniff(&bytes) {
+        Some(Form::Component) => Ok((BundleKind::Component.content_type(), bytes)),
+        Some(Form::Gzip) => Ok((BundleKind::TarGz.content_type(), bytes)),
+        form => Err(wrong_form(file, form)),
+    }
+}
+
+/// A file that no host takes; a form that is known is named.
+fn wrong_form(file: &Path, form: Option<Form>) -> Failure {
+    let failure = Failure::new(format!("{} is neither a component nor a bundle", file.display()));
+    match form {
+        Some(form) => failure.why(format!("it is {form}")).next(form.advice()),
+        None => failure
             .why("it begins neither like WebAssembly nor like gzip")
-            .next("give a file that ends in .wasm or .tar.gz, or a project's folder")
-    })?;
-    Ok((media_type, bytes))
+            .next("give a file that ends in .wasm or .tar.gz, or a project's folder"),
+    }
 }
 
 /// The app that a bundle's own manifest names, if it can be read: what is wrong with a bundle is for the host to say.
@@ -182,10 +192,6 @@ fn check_size(bytes: u64) -> Result<(), Failure> {
             output::size(BUNDLE_BYTES_MAX as u64)
         ))
         .next("build it optimised and without debug information; `isopod build` says what it holds"))
-}
-
-fn media_type(bytes: &[u8]) -> Option<&'static str> {
-    BundleKind::sniff(bytes).map(BundleKind::content_type)
 }
 
 fn suggest_name(failure: Failure, file: &Path) -> Failure {
@@ -338,10 +344,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_file_is_shows_in_its_first_bytes() {
-        assert_eq!(media_type(b"\0asm\x0d\0\x01\0"), Some("application/wasm"));
-        assert_eq!(media_type(&[0x1f, 0x8b, 8]), Some("application/gzip"));
-        assert_eq!(media_type(b"#!/bin/sh"), None);
+    fn a_file_of_another_form_is_named_with_what_makes_a_bundle_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let reads = |bytes: &[u8]| {
+            let file = folder.path().join("app.bin");
+            std::fs::write(&file, bytes).unwrap();
+            read(&file).map(|(media_type, _)| media_type).map_err(|failure| failure.text())
+        };
+        assert_eq!(reads(b"\0asm\x0d\0\x01\0").unwrap(), "application/wasm");
+        assert_eq!(reads(&[0x1f, 0x8b, 8]).unwrap(), "application/gzip");
+        assert!(reads(b"PK\x03\x04").unwrap_err().contains("a zip archive"));
+        assert!(reads(b"\0asm\x01\0\0\0").unwrap_err().contains("wasm-tools component new"));
+        assert!(reads(b"<!doctype html>").unwrap_err().contains("an HTML page"));
+        assert!(reads(b"#!/bin/sh").unwrap_err().contains("plain text"));
+        assert!(reads(b"\x01\x02").unwrap_err().contains("neither like WebAssembly nor like gzip"));
+        assert!(reads(b"").unwrap_err().contains("is empty"));
     }
 
     #[test]

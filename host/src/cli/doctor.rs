@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn what_is_wrong_comes_with_the_command_that_mends_it() {
         let findings = [swap("Filename Type\n/swapfile file\n"), map_count(1_000_000)];
-        let text = anstream::adapter::strip_str(&report(&findings)).to_string();
+        let text = crate::cli::terminal::plain(&report(&findings));
         assert!(text.contains("mend it: sudo swapoff -a") && !text.contains("sysctl"), "{text}");
     }
 

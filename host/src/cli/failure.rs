@@ -4,10 +4,10 @@
 use std::fmt::{self, Display, Write as _};
 use std::process::ExitCode;
 
-use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use super::output;
+use super::terminal::{self, Look};
 
 /// A command that could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Failure {
 
     /// Prints the failure, for a program too if one asked, and says how the program ends.
     pub(crate) fn report(&self, as_json: bool) -> ExitCode {
-        anstream::eprint!("{}", self.text());
+        output::note_part(&self.text());
         if as_json {
             output::json_line(&self.problem());
         }
@@ -74,16 +74,15 @@ impl Failure {
 
     /// The failure as people read it, in several lines.
     pub(crate) fn text(&self) -> String {
-        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-        let bold = Style::new().bold();
-        let mut text = format!("{red}error:{red:#} {}\n", self.what);
+        let mut text = format!("{} {}\n", terminal::styled(Look::RedBold, "error:"), self.what);
         for line in &self.log {
             let _ = writeln!(text, "  | {line}");
         }
         for (label, value) in [("why", &self.why), ("next", &self.next)] {
             let Some(value) = value else { continue };
             let mut lines = value.lines();
-            let _ = writeln!(text, "{bold}{label:>5}:{bold:#} {}", lines.next().unwrap_or_default());
+            let label = terminal::styled(Look::Bold, &format!("{label:>5}:"));
+            let _ = writeln!(text, "{label} {}", lines.next().unwrap_or_default());
             for line in lines {
                 let _ = writeln!(text, "       {line}");
             }
@@ -188,7 +187,7 @@ mod tests {
         let body =
             serde_json::json!({"title": "No such app", "detail": "There is no app named x.", "hint": "isopod apps"});
         let failure = Failure::from_answer(404, &body, "");
-        let text = anstream::adapter::strip_str(&failure.text()).to_string();
+        let text = terminal::plain(&failure.text());
         assert_eq!(text, "error: No such app (404)\n  why: There is no app named x.\n next: isopod apps\n");
     }
 

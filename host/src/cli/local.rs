@@ -6,7 +6,7 @@ use bytes::Bytes;
 use isopod_engine::{
     Component, Engine, Folder, KeyValue, KvError, Output, OutputLine, Sandbox, Speed, Stream, ValueVersion,
 };
-use isopod_policy::{BundleKind, Grants, HttpGrant, Limits};
+use isopod_policy::{Form, Grants, HttpGrant, Limits};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
@@ -108,14 +108,14 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     Ok(std::fs::read(file)?)
 }
 
-/// What is no WebAssembly at all is a slip, which the engine would take for a bad upload.
+/// A file that is not WebAssembly is named by its form: the engine would take it for a bad upload.
 fn check_kind(bytes: &[u8], file: &Path) -> Result<()> {
     let name = file.display();
-    match BundleKind::sniff(bytes) {
-        Some(BundleKind::Component) => Ok(()),
-        Some(BundleKind::TarGz) => {
-            bail!("{name} is a bundle: give the component in it, or deploy it: isopod deploy {name}")
-        }
+    match Form::sniff(bytes) {
+        Some(Form::Component | Form::CoreModule) => Ok(()),
+        Some(Form::Gzip) => bail!("{name} is a bundle: give the component in it, or deploy it: isopod deploy {name}"),
+        Some(form) => bail!("{name} is not WebAssembly: it is {form}. {}", form.advice()),
+        None if bytes.is_empty() => bail!("{name} is empty: build it again"),
         None => bail!(
             "{name} is not WebAssembly: it does not start with the bytes `\\0asm`. Give the .wasm file that your build \
              wrote, for Rust below target/wasm32-wasip2/"
@@ -246,7 +246,8 @@ mod tests {
     fn what_is_no_component_is_named_for_what_it_is() {
         let kind = |bytes: &[u8]| check_kind(bytes, Path::new("x.wasm")).map_err(|error| error.to_string());
         assert_eq!(kind(b"\0asm\x0d\0\x01\0"), Ok(()));
-        assert!(kind(b"#!/bin/sh").unwrap_err().contains("Give the .wasm file"));
+        assert!(kind(b"#!/bin/sh").unwrap_err().contains("it is plain text. Take the component"));
+        assert!(kind(b"\x01\x02").unwrap_err().contains("Give the .wasm file"));
         assert!(kind(&[0x1f, 0x8b, 8]).unwrap_err().contains("isopod deploy x.wasm"));
     }
 }

@@ -87,7 +87,7 @@ mod tests {
     fn a_line_shows_when_who_and_what() {
         let entry =
             serde_json::json!({"time": "2026-01-02T03:04:05Z", "instance": "web-1", "stream": "stdout", "text": "hi"});
-        assert_eq!(anstream::adapter::strip_str(&line(&entry)).to_string(), "03:04:05 web-1 stdout hi\n");
+        assert_eq!(crate::cli::terminal::plain(&line(&entry)), "03:04:05 web-1 stdout hi\n");
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
             let at = "2026-01-02T03:04:05Z";
             serde_json::json!({"time": at, "stream": "access", "message": "GET /", "status": status, "request_id": "r-1"})
         };
-        let shown = |status| anstream::adapter::strip_str(&line(&entry(status))).to_string();
+        let shown = |status| crate::cli::terminal::plain(&line(&entry(status)));
         assert_eq!(shown(502), "03:04:05 access GET / request r-1\n");
         assert_eq!(shown(200), "03:04:05 access GET /\n");
     }

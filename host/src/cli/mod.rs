@@ -20,6 +20,7 @@ mod fake;
 mod formation;
 mod grants;
 mod guest;
+mod host_log;
 mod limits;
 pub(crate) mod local;
 mod logs;
@@ -39,6 +40,7 @@ mod serve;
 mod sse;
 mod target;
 mod templates;
+mod terminal;
 mod top;
 mod up;
 mod waiting;
@@ -122,9 +124,13 @@ pub(crate) fn main() -> ExitCode {
     let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     match parsed {
         Ok((cli, matches)) => run(cli.command).unwrap_or_else(|failure| failure.report(wants_json(&matches))),
+        Err(error) if !error.use_stderr() => {
+            output::emit_help(&error.render());
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             // What cannot be read as a command line says nothing for sure, but a program that asked is told.
-            if error.use_stderr() && std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+            if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
                 output::json_line(&Failure::usage("wrong usage").why(error.to_string().trim_end()).problem());
             }
             error.exit()

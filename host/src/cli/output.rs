@@ -1,29 +1,52 @@
 //! How commands print: JSON on request, else tables and short texts for people. It knows no command and no address.
 
-use anstyle::{AnsiColor, Style};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+
 use serde_json::Value;
+
+use super::terminal::{self, Look};
 
 /// Prints a value as JSON, for programs: indented when it is the whole answer of a command.
 pub(crate) fn json(value: &Value) {
-    // Printing must not panic when the reader has gone, as `isopod … | head` does.
-    emit(&format!("{value:#}\n"));
+    write(&terminal::safe_json(&format!("{value:#}\n")));
 }
 
 /// Prints a value as one line of JSON, for commands that print as things come.
 pub(crate) fn json_line(value: &Value) {
-    emit(&format!("{value}\n"));
+    write(&terminal::safe_json(&format!("{value}\n")));
 }
 
-/// Prints text on standard output. A reader that has gone is not an error; what can't be written otherwise ends the
-/// program, since whoever wants it would not know that something is missing.
+/// Prints text on standard output, with everything in it made harmless for a terminal.
 pub(crate) fn emit(text: &str) {
-    use std::io::{ErrorKind, Write as _};
+    write(&terminal::rendered(text));
+}
+
+/// Prints a value for a program to read: exactly as it is, unless a person looks at it.
+pub(crate) fn emit_exact(text: &str) {
+    if std::io::stdout().is_terminal() {
+        return emit(text);
+    }
+    written(std::io::stdout().lock().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()));
+}
+
+/// Prints help or the version, whose colours are our own.
+pub(crate) fn emit_help(help: &clap::builder::StyledStr) {
+    write(&help.ansi().to_string());
+}
+
+fn write(text: &str) {
     if cfg!(test) {
         // Only what is printed by a macro is kept from the terminal of whoever runs the tests.
         return anstream::print!("{text}");
     }
     let mut out = anstream::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Ends the program where standard output can't be written: the reader would not know that something is missing. A
+/// reader that has gone, as in `isopod … | head`, is not an error.
+fn written(outcome: std::io::Result<()>) {
+    match outcome {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
@@ -35,25 +58,32 @@ pub(crate) fn emit(text: &str) {
 
 /// Says on standard error what is being done, so that standard output holds only the answer.
 pub(crate) fn note(text: &str) {
-    anstream::eprintln!("{text}");
+    note_part(&format!("{text}\n"));
+}
+
+/// The same without a line break at the end.
+pub(crate) fn note_part(text: &str) {
+    let text = terminal::rendered(text);
+    if cfg!(test) {
+        return anstream::eprint!("{text}");
+    }
+    // Where nobody can read it, there is no one to report that to.
+    let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Marks a step that went well.
 pub(crate) fn done(text: &str) -> String {
-    let green = Style::new().fg_color(Some(AnsiColor::Green.into()));
-    format!("{green}✓{green:#} {text}")
+    format!("{} {text}", terminal::styled(Look::Green, "✓"))
 }
 
 /// Marks a step that went wrong.
 pub(crate) fn failed(text: &str) -> String {
-    let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
-    format!("{red}✗{red:#} {text}")
+    format!("{} {text}", terminal::styled(Look::Red, "✗"))
 }
 
 /// Makes text quieter than its surroundings.
 pub(crate) fn dim(text: &str) -> String {
-    let dim = Style::new().dimmed();
-    format!("{dim}{text}{dim:#}")
+    terminal::styled(Look::Dim, text)
 }
 
 /// Text as it fits into a cell or a line: line breaks are written as `\n`, so that a key of several lines stays one.

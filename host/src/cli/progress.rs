@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output;
+use super::{output, terminal};
 
 /// A step that takes a while.
 pub(crate) struct Step {
@@ -22,7 +22,7 @@ impl Step {
         }
         let bar = ProgressBar::new_spinner();
         bar.set_style(style("{spinner} {prefix} {wide_msg:.dim}"));
-        bar.set_prefix(text.to_owned());
+        bar.set_prefix(terminal::plain(text));
         bar.enable_steady_tick(Duration::from_millis(100));
         Step { bar: Some(bar) }
     }
@@ -35,7 +35,7 @@ impl Step {
         }
         let bar = ProgressBar::new(bytes);
         bar.set_style(style("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}"));
-        bar.set_prefix(text.to_owned());
+        bar.set_prefix(terminal::plain(text));
         Step { bar: Some(bar) }
     }
 
@@ -84,7 +84,7 @@ pub(crate) struct Detail {
 impl Detail {
     pub(crate) fn detail(&self, text: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(anstream::adapter::strip_str(text).to_string());
+            bar.set_message(terminal::plain(text));
         }
     }
 }

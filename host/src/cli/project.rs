@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use isopod_policy::AppName;
-use isopod_policy::manifest::Manifest;
+use isopod_policy::bundle::is_misnamed_manifest;
+use isopod_policy::manifest::{self, Manifest};
 
 use super::failure::Failure;
+use super::new;
 
 /// The name of the manifest in a project's folder.
 pub(crate) const MANIFEST: &str = "isopod.toml";
@@ -53,12 +55,13 @@ impl Project {
     /// Reads the project in a folder.
     pub(crate) fn open(folder: &Path) -> Result<Project, Failure> {
         let path = if folder == Path::new(".") { PathBuf::from(MANIFEST) } else { folder.join(MANIFEST) };
-        let manifest_text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Failure::new(format!("{} is no project", shown(folder)))
-                .why("it holds no isopod.toml")
-                .next("go to a project's folder, or write a new one with `isopod new NAME`"),
+        let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => no_manifest(folder),
             _ => Failure::new(format!("cannot read {}", shown(&path))).why(error),
         })?;
+        let manifest_text = manifest::decode(&bytes)
+            .map_err(|error| Failure::new(format!("{} cannot be used", shown(&path))).why(error))?
+            .to_owned();
         let manifest = Manifest::parse(&manifest_text)
             .map_err(|error| Failure::new(format!("{} cannot be used", shown(&path))).why(error))?;
         // Watchers and compilers report absolute paths, which must be comparable to ours.
@@ -88,6 +91,22 @@ impl Project {
                 .why(error)
                 .next("run `isopod build`, and check `component` in isopod.toml")
         })
+    }
+}
+
+/// A folder without a manifest; a file in it that was meant to be one is named.
+fn no_manifest(folder: &Path) -> Failure {
+    let failure = Failure::new(format!("{} is no project", shown(folder)));
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let misnamed =
+        names.filter_map(|entry| entry.file_name().into_string().ok()).find(|name| is_misnamed_manifest(name));
+    match misnamed {
+        Some(name) => failure
+            .why(format!("its manifest must be named isopod.toml, and it holds {name}"))
+            .next(format!("mv {} {}", new::quoted(&folder.join(&name)), new::quoted(&folder.join(MANIFEST)))),
+        None => failure
+            .why("it holds no isopod.toml")
+            .next("go to a project's folder, or write a new one with `isopod new NAME`"),
     }
 }
 

@@ -1,6 +1,9 @@
 //! `isopod run FILE.wasm -- ARGS`: one `wasi:cli/command` component, with our own standard streams. Keeps nothing.
 
-use super::local::{Granted, Terminal, load};
+use super::{
+    local::{Granted, Terminal, load},
+    output,
+};
 use anyhow::{Result, bail};
 use isopod_engine::{Engine, EngineConfig, Fault};
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -43,6 +46,6 @@ async fn execute(args: Args) -> Result<ExitCode> {
 
 fn print_backtrace(fault: &Fault) {
     for function in fault.backtrace() {
-        eprintln!("    at {function}");
+        output::note(&format!("    at {function}"));
     }
 }

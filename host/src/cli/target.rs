@@ -101,6 +101,20 @@ impl RemoteApp {
         Ok(())
     }
 
+    /// The same for text that a program may want exactly as it is.
+    pub(crate) fn show_exact(
+        &self,
+        answer: &Value,
+        text: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<(), Failure> {
+        if self.json {
+            output::json(answer);
+        } else {
+            output::emit_exact(&text()?);
+        }
+        Ok(())
+    }
+
     /// Says that something is done and which release serves since. Programs find that in the app, so they are told nothing.
     pub(crate) fn done(&self, what: &str) {
         if self.json {

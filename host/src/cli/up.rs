@@ -14,7 +14,11 @@ use clap::ValueEnum;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::{client, new, output};
+use super::{
+    client,
+    host_log::{Form, HostLog},
+    new, output,
+};
 use crate::{
     api::Urls,
     config::{self, Config, Overrides},
@@ -156,7 +160,12 @@ impl Signals {
 fn start_log(format: LogFormat, filter: &str) -> Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is no filter for --log"))?;
     let colour = std::io::stderr().is_terminal() && !config::no_colour();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let form = match (format, colour) {
+        (LogFormat::Json, _) => Form::Json,
+        (LogFormat::Text, true) => Form::Coloured,
+        (LogFormat::Text, false) => Form::Plain,
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(HostLog(form)).with_ansi(colour);
     let started = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

@@ -6,7 +6,8 @@ use isopod_engine::{Fault, Rejected};
 use isopod_policy::{
     AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, FormationError, PushId, ReleaseNumber,
 };
-use isopod_store::StoreError;
+use isopod_policy::{limits::TEXT_LINE_BYTES_MAX, text::excerpt};
+use isopod_store::{Reason, StoreError};
 
 /// Why something asked of an app is not done.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +133,12 @@ impl Failure {
         }
     }
 
+    /// The failure as it is stored. Its text is bounded, since bundles and guests contribute to it.
+    pub(super) fn reason(&self) -> Reason {
+        let detail = excerpt(&self.to_string(), TEXT_LINE_BYTES_MAX).into_owned();
+        Reason { code: self.code().to_owned(), detail }
+    }
+
     /// Whether the bundle could not be built, as opposed to run.
     pub(super) fn is_of_build(&self) -> bool {
         match self {
@@ -201,7 +208,9 @@ mod tests {
         assert!(Failure::Rejected(Rejected::Cache { detail: "Too many open files".to_owned() }).is_passing());
         let damaged = StoreError::Damaged { detail: "a blob".to_owned() };
         let missing = StoreError::UnknownBlob { digest: "2a".to_owned() };
-        for lasting in [Failure::Store(damaged), Failure::Store(missing), Failure::Rejected(Rejected::NotWasm)] {
+        for lasting in
+            [Failure::Store(damaged), Failure::Store(missing), Failure::Rejected(Rejected::NotWasm { found: None })]
+        {
             assert!(!lasting.is_passing(), "{lasting}");
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId};
-use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Reason, StoreError};
+use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, watch};
@@ -271,7 +271,7 @@ impl Deployer {
             return;
         }
         live.say(format!("failed: {failure}"));
-        let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+        let reason = failure.reason();
         tracing::info!(push = %live.id(), app = %live.entry.name, code = reason.code, "a push failed: {failure}");
         let text = format!("push {} failed: {failure}", live.id());
         // Recorded first: whoever sees the push failed finds the reason in the activity.

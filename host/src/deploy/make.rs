@@ -100,7 +100,7 @@ impl Deployer {
             self.start_if_wanted(&making.entry);
             if let Some(number) = making.number.get() {
                 let event = if failure.is_of_build() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
-                let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+                let reason = failure.reason();
                 self.mark_failed(&making.entry, *number, event, reason).await;
             }
         }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, join_all};
-use isopod_policy::{PushEvent, PushId, PushState, Refused, ReleaseNumber};
+use isopod_policy::{PushEvent, PushId, PushState, Refused, ReleaseNumber, limits::TEXT_LINE_BYTES_MAX, text::excerpt};
 use isopod_store::{Control, Push, Reason, Store, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -101,7 +101,7 @@ impl LivePush {
 
     /// Adds a line to the push's log and to the app's.
     pub(super) fn say(&self, text: impl Into<String>) {
-        let text = text.into();
+        let text = excerpt(&text.into(), TEXT_LINE_BYTES_MAX).into_owned();
         self.entry.log.write(LogLine::host(&self.entry.name, format!("push {}: {text}", self.id)));
         let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
         self.now.send_modify(|now| {

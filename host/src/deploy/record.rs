@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use futures::future::{BoxFuture, join_all};
+use isopod_policy::{limits::TEXT_LINE_BYTES_MAX, text::excerpt};
 use isopod_store::{Control, NewActivity, StoreError};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -182,6 +183,7 @@ impl Deployer {
 
     /// What happened to an app, with the numbers behind it.
     pub(super) fn activity_of(&self, entry: &Entry, kind: &str, text: String, data: Value) -> NewActivity {
+        let text = excerpt(&text, TEXT_LINE_BYTES_MAX).into_owned();
         NewActivity { app: Some(entry.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
     }
 

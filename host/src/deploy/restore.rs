@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use isopod_policy::{AppEvent, AppName, AppState, Entry as ProcessEntry, ProcessName, PushEvent, ReleaseEvent};
-use isopod_store::{App, Control, Intended, NewActivity, Page, Push, Reason, StoreError};
+use isopod_store::{App, Control, Intended, NewActivity, Page, Push, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -102,7 +102,7 @@ impl Deployer {
         }
         let failure = Failure::HostStopped;
         for push in pushes {
-            let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+            let reason = failure.reason();
             control.advance_push(&push.id, PushEvent::Fail, Some(reason), Timestamp::now()).await?;
             let activity = NewActivity {
                 app: Some(push.app.clone()),
@@ -132,7 +132,7 @@ impl Deployer {
                 return Ok(());
             }
             for release in interrupted {
-                let reason = Reason { code: failure.code().to_owned(), detail: failure.to_string() };
+                let reason = failure.reason();
                 let failed = ReleaseEvent::DeployFails;
                 control.step_release(&release.app, release.number, failed, Some(reason), Timestamp::now()).await?;
                 let activity = NewActivity {

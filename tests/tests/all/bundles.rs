@@ -59,7 +59,7 @@ fn bad_bundles() -> Vec<Bad> {
             what: "an archive that is none",
             bundle: Bundle { content_type: "application/gzip", bytes: b"hello".to_vec() },
             code: "invalid-bundle",
-            names: &["damaged"],
+            names: &["not a gzipped tar archive", "plain text"],
         },
         Bad {
             what: "a component that is sent as an archive",

@@ -2,6 +2,8 @@
 //! project that a test proves are named by their ids (`I1`) where they are proved.
 
 mod advice;
+mod bundle_forms;
+mod bundle_manifests;
 mod bundles;
 mod clients;
 mod cloud_events_strict;

@@ -9,10 +9,10 @@ use isopod_policy::limits;
 use proptest::prelude::*;
 use tar::{EntryType, Header};
 
-const WASM: &[u8] = b"\0asm\x0d\0\x01\0";
+pub(crate) const WASM: &[u8] = b"\0asm\x0d\0\x01\0";
 const MANIFEST: &str = "name = \"greeter\"\ncomponent = \"target/greeter.wasm\"\n";
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).expect("memory takes all");
     encoder.finish().expect("memory takes all")
@@ -20,10 +20,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// A tar archive with paths written as they are, which `tar` itself would refuse for hostile ones.
 #[derive(Default)]
-struct Archive(Vec<u8>);
+pub(crate) struct Archive(Vec<u8>);
 
 impl Archive {
-    fn entry(mut self, path: &[u8], kind: EntryType, link: &str, content: &[u8]) -> Self {
+    pub(crate) fn entry(mut self, path: &[u8], kind: EntryType, link: &str, content: &[u8]) -> Self {
         let mut header = Header::new_gnu();
         header.as_old_mut().name[..path.len()].copy_from_slice(path);
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
@@ -37,21 +37,21 @@ impl Archive {
         self
     }
 
-    fn file(self, path: &str, content: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, content: &[u8]) -> Self {
         self.entry(path.as_bytes(), EntryType::Regular, "", content)
     }
 
-    fn tar(mut self) -> Vec<u8> {
+    pub(crate) fn tar(mut self) -> Vec<u8> {
         self.0.resize(self.0.len() + 1024, 0);
         self.0
     }
 
-    fn gz(self) -> Vec<u8> {
+    pub(crate) fn gz(self) -> Vec<u8> {
         gzip(&self.tar())
     }
 }
 
-fn read(bytes: &[u8]) -> Result<bundle::Bundle, BundleError> {
+pub(crate) fn read(bytes: &[u8]) -> Result<bundle::Bundle, BundleError> {
     bundle::read(BundleKind::TarGz, bytes)
 }
 
@@ -75,8 +75,9 @@ fn the_component_is_found_where_people_put_it() {
     let named = Archive::default().file("isopod.toml", MANIFEST.as_bytes());
     let by_path = Archive(named.0.clone()).file("other.wasm", b"no").file("target/greeter.wasm", WASM);
     let by_file_name = Archive(named.0.clone()).file("other.wasm", b"no").file("greeter.wasm", WASM);
-    let by_default_name = Archive(named.0.clone()).file("other.wasm", b"no").file("component.wasm", WASM);
-    let only_one = Archive(named.0).file("README", b"no").file("dist/app.wasm", WASM);
+    let by_default_name = Archive(named.0).file("other.wasm", b"no").file("component.wasm", WASM);
+    let only_one =
+        Archive::default().file("isopod.toml", b"name = \"a\"").file("README", b"no").file("dist/a.wasm", WASM);
     let without_manifest = Archive::default().file("./app.wasm", WASM);
     let with_folders = Archive::default()
         .entry(b"./", EntryType::Directory, "", b"")
@@ -110,9 +111,9 @@ fn a_form_that_was_sent_as_the_other_is_told_with_its_own_content_type() {
 #[test]
 fn an_archive_without_a_component_says_what_is_missing() {
     let error = read(&Archive::default().file("isopod.toml", MANIFEST.as_bytes()).gz()).expect_err("no component");
-    assert!(error.to_string().contains("neither \"target/greeter.wasm\" nor any other"), "{error}");
+    assert!(error.to_string().contains("names \"target/greeter.wasm\", which isn't in it"), "{error}");
     let error = read(&Archive::default().file("a.wasm", WASM).file("b.wasm", WASM).gz()).expect_err("which?");
-    assert!(error.to_string().contains("it has 2 .wasm files"), "{error}");
+    assert!(error.to_string().contains("it has 2 .wasm files (a.wasm, b.wasm)"), "{error}");
     let error = read(&Archive::default().file("a.wasm", b"").gz()).expect_err("it is empty");
     assert!(error.to_string().contains("empty file"), "{error}");
     assert!(matches!(read(&Archive::default().gz()), Err(BundleError::NoComponent { .. })));
@@ -123,8 +124,9 @@ fn an_archive_without_a_component_says_what_is_missing() {
 fn a_bad_manifest_is_named_with_its_line() {
     let error = read(&bundle::pack("name = \"a\"\nbuidl = \"x\"", WASM)).expect_err("buidl is no key");
     assert!(error.to_string().starts_with("isopod.toml, line 2, column 1"), "{error}");
-    let not_text = Archive::default().file("isopod.toml", b"\xff\xfe").file("a.wasm", WASM);
-    assert_eq!(read(&not_text.gz()), Err(BundleError::ManifestNotText));
+    let not_text = Archive::default().file("isopod.toml", b"name = \"a\"\n# \xff\n").file("a.wasm", WASM);
+    let error = read(&not_text.gz()).expect_err("it is not UTF-8");
+    assert_eq!(error.to_string(), "isopod.toml, line 2: the line is not UTF-8 text; save the file as UTF-8");
     let large = vec![b' '; limits::MANIFEST_BYTES_MAX + 1];
     let error = read(&Archive::default().file("isopod.toml", &large).file("a.wasm", WASM).gz()).expect_err("too large");
     assert!(error.to_string().contains("at most 65536 are read"), "{error}");

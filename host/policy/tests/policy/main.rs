@@ -3,6 +3,7 @@
 mod bundles;
 mod config_vars;
 mod formations;
+mod forms;
 mod grants;
 mod ids;
 mod manifests;

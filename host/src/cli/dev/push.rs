@@ -12,6 +12,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, field};
 use crate::cli::project::Project;
+use crate::cli::terminal;
 
 /// What a push led to.
 pub(crate) enum Pushed {
@@ -118,7 +119,7 @@ impl Pusher {
 
     /// Shows a failed build to whoever looks at the app.
     pub(crate) fn show_error(&mut self, text: &str) -> Result<(), Failure> {
-        let plain = anstream::adapter::strip_str(text).to_string();
+        let plain = terminal::plain(text);
         let path = format!("/v1/apps/{}/build-error", self.app);
         self.client.send_text(Method::PUT, &path, "text/plain; charset=utf-8", &plain)?.success()?;
         self.error_shown = true;

@@ -18,6 +18,7 @@ use crate::cli::guest::{BuildFailed, Builder, Built, Cancel};
 use crate::cli::output;
 use crate::cli::progress::Step;
 use crate::cli::project::Project;
+use crate::cli::terminal;
 
 /// How often we look whether our own host still runs.
 const HOST_CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -237,7 +238,7 @@ impl Session {
                 let next = if failed.began { String::new() } else { format!(" next: {}\n", failed.next()) };
                 let BuildFailed { output, how, .. } = failed;
                 let ended = output::failed(&format!("{how}; the old code keeps serving"));
-                self.say(&format!("{output}{ended}\n{next}"));
+                self.say(&format!("{}{ended}\n{next}", terminal::with_colours(&output)));
                 self.courier.show_error(if output.trim().is_empty() { how } else { output })
             }
         }
