@@ -25,13 +25,15 @@ isopod_sdk::events!(on_event);
 isopod_sdk::health!(async || kv::open("default").map(drop));
 
 async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
-    let user = event.subject()?;
-    let message: Message = event.json()?;
-    let bucket = kv::open("default")?;
-    let key = format!("talk/{user}");
-    let talk = if message.text.trim() == "/forget" { Talk::Start } else { bucket.get_json(&key)?.unwrap_or_default() };
-    let (talk, text) = answer(talk, message.text.trim());
-    bucket.set_json(&key, &talk)?;
+    let (user, message) = (event.subject()?, event.json::<Message>()?);
+    let (said, mut text) = (message.text.trim(), String::new());
+    // Two messages of one user may be handled at the same time: the update makes the second one follow the first.
+    kv::open("default")?.update_json(&format!("talk/{user}"), |talk: Option<Talk>| {
+        let talk = if said == "/forget" { Talk::Start } else { talk.unwrap_or_default() };
+        let (talk, answer) = answer(talk, said);
+        text = answer;
+        talk
+    })?;
     Ok(Some(Reply::json(&Message { text })?))
 }
 

@@ -41,6 +41,7 @@ async fn sign(request: Request) -> Result<Response> {
     let name = field("name").or_status(400, "an entry needs a name")?;
     let text = field("text").or_status(400, "an entry needs a text")?;
     let bucket = kv::open("default")?;
+    // A number and a key for each entry, so that entries signed at the same time don't overwrite each other.
     let number = bucket.increment("count", 1)?;
     bucket.set_json(&format!("entry/{number:010}"), &Entry { name, text })?;
     Ok(Response::see_other("/"))

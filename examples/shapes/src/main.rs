@@ -2,6 +2,7 @@
 //! vars HEALTH and SHAPE and its arguments say.
 
 mod health;
+mod notes;
 
 use isopod_sdk::prelude::*;
 use std::time::Duration;
@@ -14,6 +15,7 @@ async fn app(request: Request) -> Result<Response> {
         "/healthz" => return health::check().await,
         "/var" => return var(&request.query_param("name").unwrap_or_default()),
         "/ticks" => return Ok(Response::text(kv::open("default")?.increment("ticks", 0)?.to_string())),
+        "/notes" => return notes::answer(&request),
         "/trap" => panic!("shapes was asked to panic"),
         "/slow" => sleep(Duration::from_millis(300)).await,
         _ => assert!(config::get("SHAPE").as_deref() != Some("trap"), "shapes is made to panic"),

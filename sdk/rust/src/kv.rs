@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Context, Result, platform};
+use crate::limits::UPDATE_TRIES_MAX;
+use crate::{Context, Error, Result, platform};
 
 /// Opens one of the app's buckets; every app has `default`.
 ///
@@ -50,7 +51,8 @@ impl Bucket {
         serde_json::from_slice(&bytes).map(Some).context(format!("reading the key {key} as JSON"))
     }
 
-    /// Sets a key.
+    /// Sets a key, whatever its value is now. A value that depends on the present one is changed with
+    /// [`update`](Self::update).
     pub fn set(&self, key: &str, value: impl AsRef<[u8]>) -> Result<()> {
         self.0.set(key, value.as_ref()).map_err(|error| error.context(format!("setting the key {key}")))
     }
@@ -58,6 +60,85 @@ impl Bucket {
     /// Sets a key to a value written as JSON.
     pub fn set_json<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
         self.set(key, serde_json::to_vec(value).context(format!("writing the key {key} as JSON"))?)
+    }
+
+    /// Replaces the value of a key by what `change` makes of the present one, without losing what other instances write.
+    /// Returns the new value. A key that isn't set is passed as `None`.
+    ///
+    /// An app has several instances, and requests run at the same time. Where one reads a value, changes it and writes it
+    /// back with [`get`](Self::get) and [`set`](Self::set), another may have written in between, and its update is lost.
+    /// This method uses compare-and-swap: the new value is written only if the one that `change` was given is still there;
+    /// otherwise `change` is called again with the present one. So `change` must be free of other effects. After 1,000 calls
+    /// that all met another writer, the result is an error with the status 503.
+    ///
+    /// ```
+    /// # use isopod_sdk::prelude::*;
+    /// # fn example() -> Result<()> {
+    /// let bucket = kv::open("default")?;
+    /// let log = bucket.update("log", |old| {
+    ///     let mut log = old.unwrap_or_default();
+    ///     log.extend_from_slice(b"another line\n");
+    ///     log
+    /// })?;
+    /// # assert_eq!(log, b"another line\n");
+    /// # Ok(())
+    /// # }
+    /// # example().unwrap();
+    /// ```
+    ///
+    /// Values that are numbers are quicker with [`increment`](Self::increment); values that are JSON are changed with
+    /// [`update_json`](Self::update_json).
+    pub fn update<V: AsRef<[u8]>>(&self, key: &str, mut change: impl FnMut(Option<Vec<u8>>) -> V) -> Result<V> {
+        self.try_update(key, |old| Ok(change(old)))
+    }
+
+    /// As [`update`](Self::update), with a change that may fail. Its error leaves the value as it is.
+    pub fn try_update<V: AsRef<[u8]>>(
+        &self,
+        key: &str,
+        mut change: impl FnMut(Option<Vec<u8>>) -> Result<V>,
+    ) -> Result<V> {
+        let failed = |error: Error| error.context(format!("updating the key {key}"));
+        let mut cas = self.0.cas(key).map_err(failed)?;
+        for _ in 0..UPDATE_TRIES_MAX {
+            let new = change(cas.current().map_err(failed)?)?;
+            match cas.swap(new.as_ref()).map_err(failed)? {
+                None => return Ok(new),
+                Some(changed) => cas = changed,
+            }
+        }
+        Err(failed(Error::status(503, "other requests change the value all the time; try again later")))
+    }
+
+    /// As [`update`](Self::update), with values that are read and written as JSON.
+    ///
+    /// ```
+    /// # use isopod_sdk::prelude::*;
+    /// # fn example() -> Result<()> {
+    /// let notes = kv::open("default")?.update_json("notes", |old: Option<Vec<String>>| {
+    ///     let mut notes = old.unwrap_or_default();
+    ///     notes.push("buy milk".to_owned());
+    ///     notes
+    /// })?;
+    /// # assert_eq!(notes, ["buy milk"]);
+    /// # Ok(())
+    /// # }
+    /// # example().unwrap();
+    /// ```
+    pub fn update_json<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        mut change: impl FnMut(Option<T>) -> T,
+    ) -> Result<T> {
+        let mut newest = None;
+        self.try_update(key, |old| {
+            let old = old.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+            let new = change(old.context(format!("reading the key {key} as JSON"))?);
+            let bytes = serde_json::to_vec(&new).context(format!("writing the key {key} as JSON"))?;
+            newest = Some(new);
+            Ok(bytes)
+        })?;
+        newest.context("an update that succeeds has a value")
     }
 
     /// Deletes a key; deleting one that isn't set is no error.

@@ -196,6 +196,10 @@ impl Bucket {
         })
     }
 
+    pub(crate) fn cas(&self, key: &str) -> Result<Cas> {
+        Ok(Cas { bucket: Self(self.0.clone()), key: key.to_owned(), seen: self.get(key)? })
+    }
+
     /// Pages are small here, so that a test with few keys sees a handler that forgets the cursor.
     pub(crate) fn list(&self, cursor: Option<&str>) -> Result<Page> {
         const PAGE_KEYS: usize = 3;
@@ -207,5 +211,28 @@ impl Bucket {
             let cursor = more.then(|| keys[PAGE_KEYS - 1].clone());
             Ok(Page { keys, cursor })
         })
+    }
+}
+
+/// A value as it was seen, to be replaced only if it is still the same.
+pub(crate) struct Cas {
+    bucket: Bucket,
+    key: String,
+    seen: Option<Vec<u8>>,
+}
+
+impl Cas {
+    pub(crate) fn current(&mut self) -> Result<Option<Vec<u8>>> {
+        self.seen = self.bucket.get(&self.key)?;
+        Ok(self.seen.clone())
+    }
+
+    /// Sets the value, or returns the handle for another try where it has changed.
+    pub(crate) fn swap(self, value: &[u8]) -> Result<Option<Self>> {
+        if self.bucket.get(&self.key)? != self.seen {
+            return Ok(Some(self));
+        }
+        self.bucket.set(&self.key, value)?;
+        Ok(None)
     }
 }

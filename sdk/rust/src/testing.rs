@@ -186,6 +186,49 @@ mod tests {
     }
 
     #[test]
+    fn an_update_that_meets_another_writer_is_done_again() {
+        TestHost::new();
+        let bucket = kv::open("default").unwrap();
+        let mut calls = 0;
+        let notes = bucket.update_json("notes", |old: Option<Vec<String>>| {
+            calls += 1;
+            if calls == 1 {
+                bucket.set_json("notes", &["of another instance"]).unwrap();
+            }
+            let mut notes = old.unwrap_or_default();
+            notes.push("mine".to_owned());
+            notes
+        });
+        assert_eq!((notes.unwrap(), calls), (vec!["of another instance".to_owned(), "mine".to_owned()], 2));
+        let same = bucket.update("text", |old| format!("{}+", String::from_utf8(old.unwrap_or_default()).unwrap()));
+        assert_eq!((same.unwrap().as_str(), bucket.get_text("text").unwrap().as_deref()), ("+", Some("+")));
+    }
+
+    #[test]
+    fn a_failed_change_leaves_the_value_as_it_is() {
+        TestHost::new();
+        let bucket = kv::open("default").unwrap();
+        bucket.set("k", "old").unwrap();
+        let refused = bucket.try_update("k", |_| Err::<Vec<u8>, _>(Error::status(409, "not now")));
+        assert_eq!((refused.unwrap_err().http_status(), bucket.get("k").unwrap().unwrap()), (409, b"old".to_vec()));
+        let error = bucket.update_json("k", |old: Option<u8>| old.unwrap_or(1)).unwrap_err();
+        assert!(error.to_string().contains("reading the key k as JSON"), "{error}");
+    }
+
+    #[test]
+    fn an_update_gives_up_where_the_value_never_rests() {
+        TestHost::new();
+        let bucket = kv::open("default").unwrap();
+        let mut calls = 0;
+        let error = bucket.update("k", |_| {
+            calls += 1;
+            bucket.increment("k", 1).unwrap();
+            "x"
+        });
+        assert_eq!((error.unwrap_err().http_status(), calls), (503, crate::limits::UPDATE_TRIES_MAX));
+    }
+
+    #[test]
     fn storage_without_a_grant_says_what_the_manifest_needs() {
         TestHost::new().grant_keyvalue(false);
         let error = kv::open("default").err().unwrap();

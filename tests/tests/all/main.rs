@@ -53,3 +53,4 @@ mod terminal;
 mod tidying;
 mod together;
 mod types;
+mod updates;

@@ -26,6 +26,14 @@ unsafe extern "C" {
 unsafe extern "C" {
     #[link_name = "increment"]
     fn raw_increment(bucket: i32, key: *const u8, key_length: usize, delta: i64, result: *mut u8);
+    #[link_name = "[static]cas.new"]
+    fn raw_cas_new(bucket: i32, key: *const u8, key_length: usize, result: *mut u8);
+    #[link_name = "[method]cas.current"]
+    fn raw_cas_current(cas: i32, result: *mut u8);
+    #[link_name = "[resource-drop]cas"]
+    fn raw_cas_drop(cas: i32);
+    #[link_name = "swap"]
+    fn raw_swap(cas: i32, value: *const u8, value_length: usize, result: *mut u8);
 }
 
 /// A bucket at the host.
@@ -48,6 +56,21 @@ unsafe fn error<const WORDS: usize>(area: &Area<WORDS>, word: usize) -> Error {
         1 => Error::msg("the app has no grant for it; the manifest needs `[grants] keyvalue = true`"),
         // SAFETY: the caller's promise.
         _ => unsafe { super::abi::host_error(area.slice(word + 1)) },
+    }
+}
+
+/// The answer of a call that reads a value.
+///
+/// # Safety
+/// The host has written a result of that type, and the bytes in it are ours.
+unsafe fn value(area: &Area<4>) -> Result<Option<Vec<u8>>> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (area.tag(0), area.tag(1)) {
+            (0, 0) => Ok(None),
+            (0, _) => Ok(Some(area.slice(2).into_vec())),
+            _ => Err(error(area, 1)),
+        }
     }
 }
 
@@ -75,11 +98,16 @@ impl Bucket {
         // SAFETY: the area has room for the result, and the bytes in it are ours.
         unsafe {
             raw_get(self.0, key.as_ptr(), key.len(), area.pointer());
-            match (area.tag(0), area.tag(1)) {
-                (0, 0) => Ok(None),
-                (0, _) => Ok(Some(area.slice(2).into_vec())),
-                _ => Err(error(&area, 1)),
-            }
+            value(&area)
+        }
+    }
+
+    pub(crate) fn cas(&self, key: &str) -> Result<Cas> {
+        let mut area = Area::<4>::new();
+        // SAFETY: the area has room for the result.
+        unsafe {
+            raw_cas_new(self.0, key.as_ptr(), key.len(), area.pointer());
+            if area.tag(0) == 0 { Ok(Cas(area.0[1] as i32)) } else { Err(error(&area, 1)) }
         }
     }
 
@@ -130,6 +158,43 @@ impl Bucket {
             free_list(list, count);
             let cursor = (area.tag(3) != 0).then(|| area.slice(4).into_string());
             Ok(Page { keys, cursor })
+        }
+    }
+}
+
+/// A value as it was seen, at the host, to be replaced only if it is still the same.
+pub(crate) struct Cas(i32);
+
+impl Drop for Cas {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours and is given back once.
+        unsafe { raw_cas_drop(self.0) }
+    }
+}
+
+impl Cas {
+    pub(crate) fn current(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut area = Area::<4>::new();
+        // SAFETY: the area has room for the result, and the bytes in it are ours.
+        unsafe {
+            raw_cas_current(self.0, area.pointer());
+            value(&area)
+        }
+    }
+
+    /// Sets the value, or returns a handle for another try where it has changed.
+    pub(crate) fn swap(self, value: &[u8]) -> Result<Option<Self>> {
+        let mut area = Area::<6>::new();
+        // The call takes the handle away from us.
+        let handle = std::mem::ManuallyDrop::new(self).0;
+        // SAFETY: the area has room for the result: whether it failed, of what, and the error or the new handle.
+        unsafe {
+            raw_swap(handle, value.as_ptr(), value.len(), area.pointer());
+            match (area.tag(0), area.tag(1)) {
+                (0, _) => Ok(None),
+                (_, 0) => Err(error(&area, 2)),
+                _ => Ok(Some(Self(area.0[2] as i32))),
+            }
         }
     }
 }

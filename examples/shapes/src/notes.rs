@@ -1,0 +1,17 @@
+//! A list under one key, to which several instances add at the same time.
+
+use isopod_sdk::prelude::*;
+
+/// Adds the body of a POST to a list under one key, and answers with the list's length.
+pub fn answer(request: &Request) -> Result<Response> {
+    let bucket = kv::open("default")?;
+    if request.method != Method::Post {
+        return Response::json(&bucket.get_json::<Vec<String>>("notes")?.unwrap_or_default());
+    }
+    let notes = bucket.update_json("notes", |old: Option<Vec<String>>| {
+        let mut notes = old.unwrap_or_default();
+        notes.push(String::from_utf8_lossy(request.bytes()).into_owned());
+        notes
+    })?;
+    Ok(Response::text(notes.len().to_string()).with_status(201))
+}
