@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use isopod_policy::{Cores, CoresOverride, limits as policy};
+use isopod_policy::{Cores, CoresOverride, connections::ConnectionTimes, limits as policy};
 use serde::Deserialize;
 
 use crate::limits;
@@ -35,6 +35,15 @@ pub(crate) struct Config {
     pub(crate) scale_window: Duration,
     /// Whether to start on a data folder whose parts don't belong together.
     pub(crate) adopt: bool,
+    pub(crate) connections: Connections,
+}
+
+/// How connections are limited, on both addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections {
+    pub(crate) times: ConnectionTimes,
+    pub(crate) traffic_max: usize,
+    pub(crate) admin_max: usize,
 }
 
 /// How push jobs run.
@@ -110,6 +119,18 @@ struct Written {
     logs: WrittenLogs,
     #[serde(default)]
     cores: CoresOverride,
+    #[serde(default)]
+    connections: WrittenConnections,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenConnections {
+    idle: Option<Span>,
+    head: Option<Span>,
+    age: Option<Span>,
+    traffic_max: Option<usize>,
+    admin_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -241,6 +262,15 @@ fn resolve(
             .frozen_code_max
             .map_or(isopod_engine::limits::FROZEN_CODE_BYTES_MAX, |size| size.0),
         scale_window: written.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
+        connections: Connections {
+            times: ConnectionTimes {
+                idle: written.connections.idle.map_or(limits::CONNECTION_IDLE, |span| span.0),
+                head: written.connections.head.map_or(limits::CONNECTION_HEAD, |span| span.0),
+                age: written.connections.age.map_or(limits::CONNECTION_AGE, |span| span.0),
+            },
+            traffic_max: written.connections.traffic_max.unwrap_or(limits::TRAFFIC_CONNECTIONS_MAX),
+            admin_max: written.connections.admin_max.unwrap_or(limits::ADMIN_CONNECTIONS_MAX),
+        },
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
@@ -330,6 +360,23 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             "1 to 100000",
         ),
     ];
+    let times = &config.connections.times;
+    let spans = [
+        ("connections.idle", times.idle, Duration::from_millis(100), "100 milliseconds to 1 day"),
+        ("connections.head", times.head, Duration::from_millis(100), "100 milliseconds to 1 day"),
+        ("connections.age", times.age, Duration::from_secs(1), "1 second to 1 day"),
+    ];
+    let day = Duration::from_secs(86_400);
+    let spans = spans.map(|(name, span, least, range)| {
+        (name, (least..=day).contains(&span), format!("{} ms", span.as_millis()), range)
+    });
+    let counts = [
+        ("connections.traffic_max", config.connections.traffic_max),
+        ("connections.admin_max", config.connections.admin_max),
+    ];
+    let counts =
+        counts.map(|(name, count)| (name, (8..=1_000_000).contains(&count), count.to_string(), "8 to 1000000"));
+    let checks = checks.into_iter().chain(spans).chain(counts);
     for (name, holds, value, range) in checks {
         if !holds {
             return Err(ConfigError::OutOfRange { name, value, range });

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Connections to the traffic address at one time; fewer where the process may not open so many files. Further ones wait in
-/// the kernel's backlog.
+/// Connections to the traffic address at one time, unless configured; fewer where the process may not open so many files.
+/// Further ones wait in the kernel's backlog, or are closed if their client holds its share already.
 pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
 
 /// Open files that clients of apps leave for all else: outbound requests, the API, the store, uploads. At most half of all,
@@ -27,18 +27,46 @@ pub(crate) const CONNECTIONS_HANDED_MAX: usize = 1_024;
 /// How long the acceptor rests after a failed accept, so that being out of file descriptors does not spin a core.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a client may take to send a request's head, or leave a connection without a word before its first one.
-/// Then the connection is closed.
-pub(crate) const TRAFFIC_HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle between two requests, unless configured. Then it is closed, once nothing is readable.
+/// Load balancers keep connections for 60 s and more, and must be the first to close them.
+pub(crate) const CONNECTION_IDLE: Duration = Duration::from_secs(75);
+
+/// How long a request's head may take from its first byte, and a new connection until its first request, unless configured.
+/// Then 408, or the connection is closed if nothing was sent. While a listener is crowded, idle connections have no longer.
+pub(crate) const CONNECTION_HEAD: Duration = Duration::from_secs(10);
+
+/// The age at which an HTTP/2 connection is asked to go (GOAWAY), unless configured. Requests in progress are finished.
+pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 
 /// Bytes of one request's head. More is refused with 431.
-pub(crate) const TRAFFIC_HEAD_BYTES: usize = 64 * 1024;
+pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 
 /// Requests at one time on one HTTP/2 connection. Further ones wait at the client.
-pub(crate) const TRAFFIC_STREAMS_MAX: u32 = 128;
+pub(crate) const STREAMS_MAX: u32 = 128;
 
-/// How often an idle HTTP/2 connection is asked whether its client is still there.
-pub(crate) const TRAFFIC_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How often an HTTP/2 connection is asked whether its client is still there.
+pub(crate) const HTTP2_PING: Duration = Duration::from_secs(30);
+
+/// How long a connection is quiet before the kernel asks whether its client's machine is still there, and how long it waits
+/// between two questions. After several without an answer the connection is closed.
+pub(crate) const VANISHED_AFTER: Duration = Duration::from_secs(60);
+pub(crate) const VANISHED_PROBE: Duration = Duration::from_secs(15);
+
+/// How long after the first probe of a client that has shut down its side the next one is sent; each later one waits twice
+/// as long as the one before. There are as many as a response has bytes that can be sent ahead: after them, the response
+/// itself shows whether the client is gone.
+pub(crate) const PROBE_AFTER: Duration = Duration::from_secs(1);
+
+/// How long, and how many bytes of, what a client still sends are discarded once the host has shut down its side of a
+/// connection. Then it is closed, and bytes that come later reset it.
+pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(1);
+pub(crate) const CLOSE_BYTES_MAX: usize = 1 << 20;
+
+/// Connections to the admin address beyond its cap, each for one liveness check. The oldest one makes room for the next.
+pub(crate) const ADMIN_RESERVE: usize = 8;
+
+/// How long a connection of that reserve may take until its request was read. Then it is closed.
+pub(crate) const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes that an HTTP/2 connection, or one of its streams, may send before somebody reads them. Its client waits beyond
 /// it. It is what the protocol begins with, since every connection may fill the host's memory by so much.
@@ -84,15 +112,18 @@ pub(crate) const STOP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 
-/// Connections to the admin address at one time; fewer where the process may not open so many files. Further ones wait in the kernel's backlog: people retry, and a
-/// flood of half-open clients must not use up file descriptors.
+/// Connections to the admin address at one time, unless configured; fewer where the process may not open so many files.
+/// Further ones are answered with 503, and liveness checks are answered.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
+
+/// When a client is to come again that was refused by this bound: on a crowded listener idle connections are closed soon.
+pub(crate) const CONNECTIONS_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Connections waiting in the kernel's backlog of the admin address. Further ones are refused by the kernel.
 pub(crate) const ADMIN_BACKLOG: u32 = 256;
 
-/// How long a client of the API may take to send its request's head. Then the connection is closed.
-pub(crate) const ADMIN_HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same as `TRAFFIC_WINDOW_BYTES` for the API, whose uploads are large and whose connections are few.
+pub(crate) const ADMIN_WINDOW_BYTES: u32 = 1 << 20;
 
 /// How long a request body of the API may stand still. Then 408: half a body must not hold a connection for ever.
 pub(crate) const ADMIN_BODY_IDLE: Duration = Duration::from_secs(15);

@@ -2,7 +2,7 @@
 //! sends would not see the answer if its connection were closed under it, so the rest is read and thrown away, as far as
 //! that is a reasonable amount. The connection then serves the next request.
 
-use crate::limits;
+use crate::{connections::Exchange, limits};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body::{Body, Frame, SizeHint};
@@ -19,14 +19,19 @@ pub(crate) struct Lingering {
     body: Option<Incoming>,
     /// Where the rest is read: where the connection is.
     runtime: Option<Handle>,
+    /// The request is in progress until its body was read.
+    exchange: Option<Exchange>,
 }
 
 impl Lingering {
     /// Must be called on the runtime of the request's connection.
-    pub(crate) fn of(request: Request<Incoming>) -> Request<Self> {
+    pub(crate) fn of(request: Request<Incoming>, exchange: Exchange) -> Request<Self> {
         // Who asks before sending does not send after an answer that is none.
         let is_sent = !request.body().is_end_stream() && !request.headers().contains_key(header::EXPECT);
-        request.map(|body| Self { body: Some(body), runtime: is_sent.then(Handle::current) })
+        request.map(|body| {
+            let exchange = (!body.is_end_stream()).then_some(exchange);
+            Self { body: Some(body), runtime: is_sent.then(Handle::current), exchange }
+        })
     }
 }
 
@@ -38,7 +43,7 @@ impl Body for Lingering {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) {
-            self.body = None;
+            (self.body, self.exchange) = (None, None);
         }
         Poll::Ready(frame)
     }
@@ -57,7 +62,11 @@ impl Drop for Lingering {
         if let (Some(body), Some(runtime)) = (self.body.take(), &self.runtime)
             && !body.is_end_stream()
         {
-            runtime.spawn(tokio::time::timeout(limits::LINGER_TIME, throw_away(body)));
+            let exchange = self.exchange.take();
+            runtime.spawn(async move {
+                let _in_progress = exchange;
+                let _ = tokio::time::timeout(limits::LINGER_TIME, throw_away(body)).await;
+            });
         }
     }
 }

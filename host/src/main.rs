@@ -5,6 +5,7 @@ mod api;
 mod budget;
 mod cli;
 mod config;
+mod connections;
 mod data_folder;
 mod deploy;
 mod dispatch;

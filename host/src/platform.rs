@@ -77,8 +77,9 @@ impl Platform {
         if open_files < limits::FILES_MIN {
             return Err(PlatformError::FewFiles { open_files });
         }
-        let connections = Connections::of(open_files);
-        if connections.traffic < limits::TRAFFIC_CONNECTIONS_MAX / 2 {
+        let wanted = Connections { traffic: config.connections.traffic_max, admin: config.connections.admin_max };
+        let connections = Connections::of(open_files, wanted);
+        if connections.traffic < wanted.traffic / 2 {
             tracing::warn!(
                 clients = connections.traffic,
                 "fewer clients than usual can be connected at once, since this process may not open more files: raise its \
@@ -89,7 +90,7 @@ impl Platform {
         let options = Options { adopt: config.adopt, ..Options::default() };
         let store = Store::open_with(&config.data_dir, &options)?;
         data_folder::log(&store);
-        let admin_service = api::server::Service::bind(config.admin, connections.admin)
+        let admin_service = api::server::Service::bind(config.admin, connections.admin, config.connections.times)
             .map_err(|e| cannot_bind(API, config.admin, &e))?;
         let admin = admin_service.local_addr().map_err(|e| cannot_bind(API, config.admin, &e))?;
         let logs = start_logs(&store, &config)?;
@@ -103,6 +104,7 @@ impl Platform {
             drain: config.drain_time,
             only_app: None,
             connections_max: connections.traffic,
+            times: config.connections.times,
         };
         let ingress = ingress::Service::bind(config.listen, ingress_config, Arc::clone(&directory), access)
             .map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;

@@ -11,13 +11,15 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Of a process that may have so many files open.
-    pub(crate) fn of(open_files: usize) -> Self {
+    /// As many as are wanted, of a process that may have so many files open.
+    pub(crate) fn of(open_files: usize, wanted: Self) -> Self {
         let for_all_else = limits::FILES_RESERVED.min(open_files / 2);
-        Self {
-            traffic: limits::TRAFFIC_CONNECTIONS_MAX.min(open_files - for_all_else),
-            admin: limits::ADMIN_CONNECTIONS_MAX.min(for_all_else / 4),
-        }
+        Self { traffic: wanted.traffic.min(open_files - for_all_else), admin: wanted.admin.min(for_all_else / 4) }
+    }
+
+    /// As many as a host has unless configured.
+    pub(crate) fn usual() -> Self {
+        Self { traffic: limits::TRAFFIC_CONNECTIONS_MAX, admin: limits::ADMIN_CONNECTIONS_MAX }
     }
 }
 
@@ -61,11 +63,13 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_all_else() {
-        let usual = Connections { traffic: limits::TRAFFIC_CONNECTIONS_MAX, admin: limits::ADMIN_CONNECTIONS_MAX };
-        assert_eq!(Connections::of(usize::MAX), usual);
+        let usual = Connections::usual();
+        assert_eq!(Connections::of(usize::MAX, usual), usual);
         let few = limits::FILES_RESERVED + 3_000;
-        assert_eq!(Connections::of(few), Connections { traffic: 3_000, ..usual });
-        assert_eq!(Connections::of(limits::FILES_MIN), Connections { traffic: 128, admin: 32 });
+        assert_eq!(Connections::of(few, usual), Connections { traffic: 3_000, ..usual });
+        assert_eq!(Connections::of(limits::FILES_MIN, usual), Connections { traffic: 128, admin: 32 });
+        let wanted = Connections { traffic: 20, admin: 10 };
+        assert_eq!(Connections::of(usize::MAX, wanted), wanted);
     }
 
     #[test]

@@ -103,6 +103,13 @@ impl Wire {
         }
     }
 
+    /// Waits until the other side has shut down its side, and gives what it said before. A reset is an error.
+    pub fn until_end(&mut self) -> Result<Vec<u8>> {
+        let mut said = Vec::new();
+        self.reader.read_to_end(&mut said)?;
+        Ok(said)
+    }
+
     fn chunk(&mut self) -> Result<Option<Vec<u8>>> {
         let line = self.line()?;
         let size = line.split(';').next().unwrap_or_default().trim();

@@ -78,6 +78,11 @@ fn reply(path: &str, bytes: u64) -> Result<Response> {
             }
             Ok(())
         }),
+        "/stuck-mid-reply" => Response::stream(async |mut out| {
+            out.write("begun").await?;
+            sleep(Duration::MAX).await;
+            Ok(())
+        }),
         "/panic-mid-reply" => Response::stream(async |mut out| {
             out.write("the beginning of an answer that ").await?;
             sleep(Duration::from_millis(50)).await;

@@ -10,6 +10,7 @@ mod app_state;
 mod autoscale;
 pub mod bundle;
 pub mod config_vars;
+pub mod connections;
 mod cores;
 pub mod formation;
 mod grants;

@@ -1,44 +1,42 @@
-//! Owns the admin address's connections: accepts them, bounds them in number and time, and drains them at a stop.
-//! Never knows a route.
+//! Owns the admin address's connections: accepts them, and drains them at a stop. Never knows a route, except for which
+//! requests the reserve is kept.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, response::IntoResponse};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper_util::service::TowerToHyperService;
+use isopod_policy::connections::ConnectionTimes;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::edge::REQUEST_ID;
+use crate::{
+    connections::{self, Listener},
+    limits,
+    linger::Lingering,
+    problem::Problem,
 };
 
-use axum::Router;
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
-use tokio_util::sync::CancellationToken;
-
-use crate::{limits, linger::Lingering};
+/// What may be asked over a connection of the reserve: a supervisor must not restart a host because its clients are many.
+const LIVENESS: [&str; 2] = ["/livez", "/readyz"];
 
 /// The admin address, bound and not yet answering.
 pub(crate) struct Service {
     listener: TcpListener,
     connections_max: usize,
+    settings: connections::Settings,
 }
 
 impl Service {
     /// Binds the address. Must be called on the runtime that will run the service.
-    pub(crate) fn bind(address: SocketAddr, connections_max: usize) -> std::io::Result<Self> {
+    pub(crate) fn bind(address: SocketAddr, connections_max: usize, times: ConnectionTimes) -> std::io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A host that comes back at once must get its port, though old connections linger in the kernel.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        Ok(Self { listener: socket.listen(limits::ADMIN_BACKLOG)?, connections_max })
+        let settings = connections::Settings::new(times, limits::ADMIN_WINDOW_BYTES);
+        Ok(Self { listener: socket.listen(limits::ADMIN_BACKLOG)?, connections_max, settings })
     }
 
     pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -47,65 +45,56 @@ impl Service {
 
     /// Answers until `stop`; then lets open requests finish for up to `drain_time`.
     pub(crate) async fn run(self, router: Router, stop: CancellationToken, drain_time: Duration) {
-        let connections = Arc::new(Semaphore::new(self.connections_max));
-        let graceful = GracefulShutdown::new();
+        let listener = Listener::new(self.listener, self.connections_max, limits::ADMIN_RESERVE);
+        let (settings, tracker) = (Arc::new(self.settings), TaskTracker::new());
         loop {
-            let accepted = tokio::select! {
-                accepted = accept(&self.listener, &connections) => accepted,
+            let connections::Accepted { stream, slot } = tokio::select! {
+                accepted = listener.next() => accepted,
                 () = stop.cancelled() => break,
             };
-            match accepted {
-                Some((stream, slot)) => serve(stream, slot, router.clone(), &graceful),
-                // Out of file descriptors, most likely: a pause lets others close theirs.
-                None => tokio::time::sleep(limits::ACCEPT_PAUSE).await,
-            }
+            let Ok(stream) = TcpStream::from_std(stream) else { continue };
+            tracker.spawn(serve((stream, slot), router.clone(), Arc::clone(&settings), stop.clone()));
         }
-        drop(self.listener);
-        if tokio::time::timeout(drain_time, graceful.shutdown()).await.is_err() {
+        drop(listener);
+        tracker.close();
+        if tokio::time::timeout(drain_time, tracker.wait()).await.is_err() {
             tracing::warn!("requests to the admin address were still open after the drain time and are cut off");
         }
     }
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
-        Err(trouble) => {
-            tracing::warn!(%trouble, "a connection to the admin address can't be accepted");
-            None
-        }
-    }
-}
-
-fn serve(stream: TcpStream, slot: OwnedSemaphorePermit, router: Router, graceful: &GracefulShutdown) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::ADMIN_HEADERS_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(limits::ADMIN_HEADERS_TIMEOUT));
-    let service = TowerToHyperService::new(router);
-    let asked = Arc::new(AtomicBool::new(false));
-    let asks = Arc::clone(&asked);
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        asks.store(true, Ordering::Relaxed);
-        hyper::service::Service::call(&service, Lingering::of(request).map(axum::body::Body::new))
-    });
-    let connection = graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
-    // While it is not known which HTTP a client speaks, no timeout of either is running yet.
-    let never_asked = async move {
-        tokio::time::sleep(limits::ADMIN_HEADERS_TIMEOUT).await;
-        if asked.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+async fn serve(
+    (stream, slot): (TcpStream, connections::Slot),
+    router: Router,
+    settings: Arc<connections::Settings>,
+    stop: CancellationToken,
+) {
+    let (service, is_reserve) = (TowerToHyperService::new(router), slot.is_reserve());
+    let answer = |request: Request<Lingering>| {
+        let is_refused = is_reserve && !LIVENESS.contains(&request.uri().path());
+        let answering = (!is_refused).then(|| hyper::service::Service::call(&service, request.map(Body::new)));
+        async move {
+            match answering {
+                Some(answering) => answering.await.unwrap_or_else(|never| match never {}),
+                None => too_many(),
+            }
         }
     };
-    tokio::spawn(async move {
-        tokio::select! {
-            ended = connection => {
-                if let Err(trouble) = ended {
-                    tracing::debug!(%trouble, "a connection to the admin address ended early");
-                }
-            }
-            () = never_asked => tracing::debug!("a connection to the admin address said nothing in time"),
-        }
-        drop(slot);
-    });
+    connections::serve((stream, &slot), &settings, answer, &connections::Open, stop.cancelled()).await;
+}
+
+/// The answer to any other request over a connection of the reserve.
+fn too_many() -> Response<Body> {
+    let title = "Too many connections";
+    let detail = "every connection of the admin address is taken, or this client holds its share of them";
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", title, detail)
+        .retry_after(limits::CONNECTIONS_RETRY_AFTER.as_secs());
+    let id = super::new_request_id();
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
+    let mut response = (problem.status, json, problem.json(&id).to_string()).into_response();
+    response.headers_mut().extend(problem.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
 }

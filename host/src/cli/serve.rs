@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use isopod_engine::{Engine, EngineConfig};
-use isopod_policy::{AppName, AppType, Cores, Entry, Isolation, Process, Scale};
+use isopod_policy::{AppName, AppType, Cores, Entry, Isolation, Process, Scale, connections::ConnectionTimes};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::sync::watch;
 
@@ -68,7 +68,12 @@ async fn serve(args: Args) -> Result<ExitCode> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         drain: limits::SERVE_DRAIN,
         only_app: Some(name.to_string()),
-        connections_max: Connections::of(process::raise_open_files()).traffic,
+        connections_max: Connections::of(process::raise_open_files(), Connections::usual()).traffic,
+        times: ConnectionTimes {
+            idle: limits::CONNECTION_IDLE,
+            head: limits::CONNECTION_HEAD,
+            age: limits::CONNECTION_AGE,
+        },
     };
     let service = ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
         .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))?;

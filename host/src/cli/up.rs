@@ -208,10 +208,15 @@ mod tests {
     fn every_setting_is_documented() {
         let page = include_str!("../../../docs/configuration.md");
         let folder = tempfile::tempdir().unwrap();
-        for (table, prefix) in [("", ""), ("[pushes]\n", "pushes."), ("[logs]\n", "logs."), ("[cores]\n", "cores.")] {
+        const TABLES: [&str; 4] = ["pushes", "logs", "cores", "connections"];
+        for table in [""].into_iter().chain(TABLES) {
+            let (table, prefix) = match table {
+                "" => (String::new(), String::new()),
+                table => (format!("[{table}]\n"), format!("{table}.")),
+            };
             let error = load(folder.path(), &format!("{table}nonsense = 1\n")).unwrap_err().to_string();
             let (_, known) = error.split_once("expected ").unwrap_or_else(|| panic!("no keys are named: {error}"));
-            let known = known.split('`').skip(1).step_by(2).filter(|key| !["pushes", "logs", "cores"].contains(key));
+            let known = known.split('`').skip(1).step_by(2).filter(|key| !TABLES.contains(key));
             for key in known {
                 assert!(page.contains(&format!("| `{prefix}{key}`")), "{prefix}{key} is not in docs/configuration.md");
             }

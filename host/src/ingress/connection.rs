@@ -8,87 +8,32 @@ use super::{
     turns::Place,
 };
 use crate::{
+    connections::{self, Slot},
     dispatch::{App, NoVisit, Refused, Running},
-    limits,
     linger::Lingering,
     problem::{self, Problem},
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
 use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody};
 use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
+    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{net::TcpStream, sync::watch, time::sleep};
+use tokio::{net::TcpStream, sync::watch};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Serves a connection until its client leaves or the host stops.
-pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    // A connection without it still works, only slower.
-    let _ = stream.set_nodelay(true);
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::TRAFFIC_HEADERS_TIMEOUT)
-        .max_buf_size(limits::TRAFFIC_HEAD_BYTES);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::TRAFFIC_STREAMS_MAX)
-        .initial_stream_window_size(limits::TRAFFIC_WINDOW_BYTES)
-        .initial_connection_window_size(limits::TRAFFIC_WINDOW_BYTES)
-        .max_header_list_size(u32::try_from(limits::TRAFFIC_HEAD_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(limits::TRAFFIC_KEEP_ALIVE)
-        .keep_alive_timeout(limits::TRAFFIC_HEADERS_TIMEOUT);
-    let asked = AtomicBool::new(false);
+pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let place = Arc::new(Place::new());
-    let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
-        let (shared, place, request) = (Arc::clone(&shared), Arc::clone(&place), Lingering::of(request));
-        // In a box, since HTTP/1 moves it about, and keeps room for it as long as the connection is open.
-        Box::pin(async move { Ok::<_, Infallible>(shared.answer(request, &place).await) })
-    });
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-    let mut first_words = std::pin::pin!(sleep(limits::TRAFFIC_HEADERS_TIMEOUT));
-    let mut waiting = true;
-    let ended = loop {
-        tokio::select! {
-            ended = place.take_turns(connection.as_mut()) => break ended,
-            // While it is not known which HTTP a client speaks, no timeout of either is running yet.
-            () = first_words.as_mut(), if waiting => {
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
-                waiting = false;
-            }
-            () = super::stopped(&mut stop) => {
-                // Whoever has asked by now is answered: a connection of which nothing was read would be closed as idle. What
-                // there is to read is known once the kernel was asked.
-                tokio::task::yield_now().await;
-                if let Poll::Ready(ended) = place.take_one_turn(connection.as_mut()).await {
-                    break ended;
-                }
-                connection.as_mut().graceful_shutdown();
-                break place.take_turns(connection).await;
-            }
-        }
+    let answer = |request| {
+        let (shared, place) = (Arc::clone(&shared), Arc::clone(&place));
+        async move { shared.answer(request, &place).await }
     };
-    if let Err(error) = ended {
-        tracing::debug!(error, "a connection broke off");
-    }
+    connections::serve((stream, slot), &shared.connections, answer, &*place, super::stopped(&mut stop)).await;
 }
 
 impl Shared {

@@ -20,7 +20,12 @@ mod turns;
 
 pub(crate) use access::{AccessLine, AccessLog};
 
-use crate::{dispatch::Directory, limits};
+use crate::{
+    connections::{self, Accepted, Listener},
+    dispatch::Directory,
+    limits,
+};
+use isopod_policy::connections::ConnectionTimes;
 use std::{
     io,
     net::SocketAddr,
@@ -33,7 +38,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
 };
 
 /// What ingress is told by its embedder.
@@ -49,6 +54,7 @@ pub(crate) struct Config {
     pub(crate) only_app: Option<String>,
     /// Connections at one time. Further ones wait in the kernel's backlog.
     pub(crate) connections_max: usize,
+    pub(crate) times: ConnectionTimes,
 }
 
 /// The bound listener, not yet serving.
@@ -62,6 +68,7 @@ pub(crate) struct Shared {
     config: Config,
     directory: Arc<Directory>,
     access: Arc<dyn AccessLog>,
+    connections: connections::Settings,
 }
 
 impl Service {
@@ -77,7 +84,8 @@ impl Service {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(limits::TRAFFIC_BACKLOG)?;
-        Ok(Self { listener: socket.into(), shared: Arc::new(Shared { config, directory, access }) })
+        let connections = connections::Settings::new(config.times, limits::TRAFFIC_WINDOW_BYTES);
+        Ok(Self { listener: socket.into(), shared: Arc::new(Shared { config, directory, access, connections }) })
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -87,12 +95,11 @@ impl Service {
     /// Serves until `stop` turns true, then lets what is under way finish within the drain time.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> io::Result<()> {
         let Self { listener, shared } = self;
-        let listener = TcpListener::from_std(listener)?;
-        let places = Arc::new(Semaphore::new(shared.config.connections_max));
+        let listener = Listener::new(TcpListener::from_std(listener)?, shared.config.connections_max, 0);
         let threads = (0..shared.config.threads.max(1))
             .map(|index| IoThread::start(index, Arc::clone(&shared), stop.clone()))
             .collect::<io::Result<Vec<_>>>()?;
-        accept(&listener, &threads, &places, stop).await;
+        accept(&listener, &threads, stop).await;
         drop(listener);
         // All of them, before the first is waited for: each drains from when it is told that nobody comes any more.
         let ending: Vec<_> = threads.into_iter().map(IoThread::close).collect();
@@ -100,49 +107,30 @@ impl Service {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    threads: &[IoThread],
-    places: &Arc<Semaphore>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let next = async || {
-        let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
-        (place, listener.accept().await)
-    };
+async fn accept(listener: &Listener, threads: &[IoThread], mut stop: watch::Receiver<bool>) {
     loop {
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            next = next() => next,
+            accepted = listener.next() => accepted,
         };
-        let Err(error) = hand_over(place, accepted, threads).await else { continue };
-        // Out of file descriptors or a client that left in the handshake: neither ends the service.
-        tracing::warn!(%error, "a connection could not be accepted");
-        tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+        hand_over(accepted, threads).await;
     }
     // Those who were connected by then may have asked already.
     let until = tokio::time::Instant::now() + limits::ACCEPT_AFTER_STOP;
-    while let Ok((place, Ok(accepted))) = tokio::time::timeout_at(until, next()).await {
-        if hand_over(place, Ok(accepted), threads).await.is_err() {
-            return;
-        }
+    while let Ok(accepted) = tokio::time::timeout_at(until, listener.next()).await {
+        hand_over(accepted, threads).await;
     }
 }
 
 /// Gives a new connection to the thread that has the fewest.
-async fn hand_over(
-    place: OwnedSemaphorePermit,
-    accepted: io::Result<(TcpStream, SocketAddr)>,
-    threads: &[IoThread],
-) -> io::Result<()> {
-    let stream = accepted?.0.into_std()?;
+async fn hand_over(accepted: Accepted, threads: &[IoThread]) {
     let thread = threads.iter().min_by_key(|thread| thread.open.load(Ordering::Relaxed));
-    let Some(thread) = thread else { return Ok(()) };
+    let Some(thread) = thread else { return };
     thread.open.fetch_add(1, Ordering::Relaxed);
-    let accepted = Accepted { stream, _open: Open(Arc::clone(&thread.open)), _place: place };
-    // A thread that has ended has nobody to serve it.
-    thread.connections.send(accepted).await.map_err(io::Error::other)
+    let handed = Handed { accepted, _open: Open(Arc::clone(&thread.open)) };
+    // Fails only where the thread has ended: then the process does too.
+    let _ = thread.connections.send(handed).await;
 }
 
 /// Waits for the word to stop; an embedder that is gone counts as one.
@@ -151,10 +139,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// A connection on its way to an I/O thread; it counts as open until it is dropped.
-struct Accepted {
-    stream: std::net::TcpStream,
+struct Handed {
+    accepted: Accepted,
     _open: Open,
-    _place: OwnedSemaphorePermit,
 }
 
 struct Open(Arc<AtomicUsize>);
@@ -166,7 +153,7 @@ impl Drop for Open {
 }
 
 struct IoThread {
-    connections: mpsc::Sender<Accepted>,
+    connections: mpsc::Sender<Handed>,
     open: Arc<AtomicUsize>,
     handle: thread::JoinHandle<()>,
 }
@@ -195,18 +182,18 @@ fn join(thread: thread::JoinHandle<()>) {
 }
 
 /// The life of an I/O thread.
-async fn serve(mut incoming: mpsc::Receiver<Accepted>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
     let drain = shared.config.drain;
     let connections = tokio_util::task::TaskTracker::new();
     tokio::spawn(turns::keep_turns());
     let mut taken = 0;
     while let Some(accepted) = incoming.recv().await {
-        let Accepted { stream, _open, _place } = accepted;
+        let Handed { accepted: Accepted { stream, slot }, _open: open } = accepted;
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let connection = connection::serve(stream, Arc::clone(&shared), stop.clone());
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
         connections.spawn(async move {
-            let _counted = (_open, _place);
-            connection.await;
+            let _open = open;
+            connection::serve(stream, &slot, shared, stop).await;
         });
         taken += 1;
         if taken % limits::CONNECTIONS_PER_ROUND == 0 {

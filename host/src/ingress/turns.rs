@@ -11,7 +11,7 @@
 //! A connection stands in the line of the app that it last asked for. A new one has asked for none: all of these stand in
 //! one line, so that a burst of first requests is read little by little as well.
 
-use crate::limits;
+use crate::{connections::Gate, limits};
 use std::{
     cell::RefCell,
     collections::VecDeque,
@@ -75,15 +75,6 @@ impl Place {
         .await
     }
 
-    /// Polls a future once, when it is its turn.
-    pub(super) async fn take_one_turn<F: Future + ?Sized>(&self, mut future: Pin<&mut F>) -> Poll<F::Output> {
-        poll_fn(|context| {
-            ready!(self.poll_turn(context));
-            Poll::Ready(future.as_mut().poll(context))
-        })
-        .await
-    }
-
     /// Stands in the line of an app from its next turn on. Says whether it stood there before.
     pub(super) fn stand_for(&self, app: usize) -> bool {
         self.0.app.swap(app, Relaxed) == app
@@ -117,6 +108,12 @@ impl Place {
             }
             _ => Poll::Pending,
         }
+    }
+}
+
+impl Gate for Place {
+    fn poll_open(&self, context: &Context<'_>) -> Poll<()> {
+        self.poll_turn(context)
     }
 }
 

@@ -9,6 +9,7 @@ mod clients;
 mod cloud_events_strict;
 mod commands;
 mod config;
+mod connections;
 mod cores;
 mod crashes;
 mod data_folder;

@@ -1,0 +1,227 @@
+//! Owns a listener's connection slots: accepts connections, counts them for each client, and keeps a few beyond the cap for
+//! liveness checks. Never reads or writes a connection.
+
+use crate::limits;
+use isopod_policy::connections::{Admission, Occupancy, client_of, is_crowded};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+};
+use tokio::{net::TcpListener, sync::Notify};
+use tokio_util::sync::CancellationToken;
+
+/// A bound address whose connections are counted.
+pub(crate) struct Listener {
+    listener: TcpListener,
+    slots: Arc<Slots>,
+}
+
+/// A connection that was accepted.
+pub(crate) struct Accepted {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) slot: Slot,
+}
+
+impl Listener {
+    /// `reserve` connections beyond `cap` are accepted for one request each.
+    pub(crate) fn new(listener: TcpListener, cap: usize, reserve: usize) -> Self {
+        // Accepted sockets inherit it. A client whose machine vanished sends nothing that would tell.
+        let alive =
+            socket2::TcpKeepalive::new().with_time(limits::VANISHED_AFTER).with_interval(limits::VANISHED_PROBE);
+        if let Err(error) = socket2::SockRef::from(&listener).set_tcp_keepalive(&alive) {
+            tracing::debug!(%error, "clients that vanish are noticed late");
+        }
+        Self { listener, slots: Arc::new(Slots::new(cap, reserve)) }
+    }
+
+    /// The next connection. Cancel safe.
+    pub(crate) async fn next(&self) -> Accepted {
+        loop {
+            self.slots.room().await;
+            match self.accept().await {
+                Ok((stream, peer)) => {
+                    if let Some(slot) = self.slots.take(peer.ip()) {
+                        return Accepted { stream, slot };
+                    }
+                }
+                // Out of file descriptors, or a client that left during the handshake: neither ends the service.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+        let (stream, peer) = self.listener.accept().await?;
+        Ok((stream.into_std()?, peer))
+    }
+}
+
+/// The connection slots of one listener.
+struct Slots {
+    cap: usize,
+    reserve_cap: usize,
+    open: AtomicUsize,
+    taken: Mutex<Taken>,
+    freed: Notify,
+    /// Whether the log says already that clients are refused.
+    is_refusing: AtomicBool,
+}
+
+#[derive(Default)]
+struct Taken {
+    /// Open connections of each client that has any.
+    of_clients: HashMap<IpAddr, usize>,
+    /// The connections of the reserve, oldest first.
+    reserve: VecDeque<CancellationToken>,
+}
+
+impl Slots {
+    fn new(cap: usize, reserve_cap: usize) -> Self {
+        let (open, taken, freed) = Default::default();
+        Self { cap, reserve_cap, open, taken, freed, is_refusing: AtomicBool::new(false) }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a connection can be accepted. With a reserve, one always can.
+    async fn room(&self) {
+        while self.reserve_cap == 0 && self.open.load(Relaxed) >= self.cap {
+            self.freed.notified().await;
+        }
+    }
+
+    /// Takes a slot for a new connection of this client. None if it has to be refused.
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+        let client = client_of(address);
+        let mut taken = self.taken();
+        let of_client = taken.of_clients.get(&client).copied().unwrap_or(0);
+        let open = self.open.load(Relaxed);
+        let admission = Occupancy { open, cap: self.cap, of_client }.admission();
+        if admission == Admission::Admitted {
+            *taken.of_clients.entry(client).or_default() += 1;
+            self.open.fetch_add(1, Relaxed);
+            if !is_crowded(open, self.cap) {
+                self.is_refusing.store(false, Relaxed);
+            }
+            return Some(Slot { slots: Arc::clone(self), kind: Kind::Regular { client } });
+        }
+        if !self.is_refusing.swap(true, Relaxed) {
+            tracing::warn!(%client, of_client, open, cap = self.cap, ?admission, "new connections are refused");
+        }
+        if self.reserve_cap == 0 {
+            return None;
+        }
+        // The oldest one makes room: a liveness check is answered within moments.
+        while taken.reserve.len() >= self.reserve_cap
+            && let Some(oldest) = taken.reserve.pop_front()
+        {
+            oldest.cancel();
+        }
+        let evicted = CancellationToken::new();
+        taken.reserve.push_back(evicted.clone());
+        Some(Slot { slots: Arc::clone(self), kind: Kind::Reserve { evicted } })
+    }
+}
+
+/// The right to be connected. Dropping it frees the slot.
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    kind: Kind,
+}
+
+enum Kind {
+    Regular { client: IpAddr },
+    Reserve { evicted: CancellationToken },
+}
+
+impl Slot {
+    /// Whether the connection is one beyond the cap, which serves one request and only if that asks for liveness.
+    pub(crate) fn is_reserve(&self) -> bool {
+        matches!(self.kind, Kind::Reserve { .. })
+    }
+
+    /// Whether so many connections are open that idle ones are closed early.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_reserve() || is_crowded(self.slots.open.load(Relaxed), self.slots.cap)
+    }
+
+    /// Waits until a newer connection needs this place.
+    pub(super) fn evicted(&self) -> impl Future<Output = ()> + Send + 'static {
+        let evicted = match &self.kind {
+            Kind::Regular { .. } => None,
+            Kind::Reserve { evicted } => Some(evicted.clone()),
+        };
+        async move {
+            match evicted {
+                Some(evicted) => evicted.cancelled().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.taken();
+        match &self.kind {
+            Kind::Regular { client } => {
+                if let Some(count) = taken.of_clients.get_mut(client) {
+                    debug_assert!(*count > 0, "a client's slots are counted down to none");
+                    *count -= 1;
+                    if *count == 0 {
+                        taken.of_clients.remove(client);
+                    }
+                }
+                self.slots.open.fetch_sub(1, Relaxed);
+                self.slots.freed.notify_one();
+            }
+            Kind::Reserve { evicted } => {
+                evicted.cancel();
+                taken.reserve.retain(|kept| !kept.is_cancelled());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn slots_are_counted_for_each_client_and_freed() {
+        let slots = Arc::new(Slots::new(8, 0));
+        let held: Vec<_> = (0..6).map(|_| slots.take(address(1)).expect("there is room")).collect();
+        assert!(slots.take(address(1)).is_none(), "one client can't take the last quarter");
+        let others: Vec<_> = (2..4).map(|last| slots.take(address(last)).expect("there is room")).collect();
+        assert!(slots.take(address(4)).is_none(), "all slots are taken");
+        drop((held, others));
+        assert_eq!(slots.open.load(Relaxed), 0);
+        assert!(slots.taken().of_clients.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_connection_of_the_reserve_makes_room() {
+        let slots = Arc::new(Slots::new(1, 2));
+        let _regular = slots.take(address(1)).expect("there is room");
+        let [first, second, third] = [2, 3, 4].map(|last| slots.take(address(last)).expect("the reserve has room"));
+        assert!(first.is_reserve() && second.is_reserve() && third.is_reserve());
+        first.evicted().await;
+        assert!(futures::poll!(std::pin::pin!(second.evicted())).is_pending());
+        drop((first, second));
+        assert_eq!(slots.taken().reserve.len(), 1);
+    }
+}

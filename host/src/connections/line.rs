@@ -1,0 +1,516 @@
+//! A connection's socket and what is known of its traffic: whether a request is in progress, when the last byte came, and
+//! whether the client is still there. Reads and writes for hyper; never parses HTTP beyond what its timers need.
+//!
+//! hyper owns a [`Socket`], and the connection's driver keeps the [`Line`] behind it. The line counts exchanges: a request
+//! is in progress from the moment hyper hands it out until its response and the rest of its body are done.
+//!
+//! A client that closes only its write side still waits for its response. In TCP that looks the same as a client that has
+//! closed its socket, until it is sent something: the kernel of a client that is gone answers with a reset. So the line
+//! probes: it sends the first bytes of every status line ahead of the response, or a leading zero of the next chunk's size
+//! ([`Line::probe`]). Both are part of the response that follows.
+
+use crate::limits;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use isopod_policy::connections::Activity;
+use socket2::SockRef;
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    net::Shutdown,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+use tokio::{io::Interest, net::TcpStream};
+
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What every HTTP/1 response begins with, whatever its minor version.
+const STATUS_LINE: &[u8] = b"HTTP/1.";
+
+/// What a chunk's size may begin with.
+const ZEROS: &[u8] = b"0000000";
+
+/// By which a response says that its body comes in chunks, as hyper writes it.
+const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
+
+/// One connection's socket and state. All state is advisory and only written in order by the connection's own task, or, for
+/// HTTP/2, by the tasks of its streams; so relaxed atomics suffice.
+pub(super) struct Line {
+    stream: TcpStream,
+    accepted: Instant,
+    /// Holders of an [`Exchange`].
+    exchanges: AtomicU32,
+    has_asked: AtomicBool,
+    /// Bytes of [`PREFACE`] that the connection began with; [`NO_PREFACE`] once it began with something else.
+    preface: AtomicU8,
+    /// When the first byte of an incomplete head came, in milliseconds after `accepted`, plus one; 0 for none.
+    head_begun_ms: AtomicU64,
+    /// When the connection last became idle or was written to, in milliseconds after `accepted`.
+    quiet_since_ms: AtomicU64,
+    ending: AtomicU8,
+    /// Whether the client closed its side, as hyper read it.
+    has_ended: AtomicBool,
+    /// Whether hyper has nothing left to write. Only then may a probe be sent.
+    is_flushed: AtomicBool,
+    response: AtomicU8,
+    /// Bytes of [`STATUS_LINE`] that were sent ahead of the response.
+    status_ahead: AtomicU8,
+    /// Leading zeros of the next chunk's size that were sent ahead of the chunk.
+    zeros_ahead: AtomicU8,
+}
+
+const NO_PREFACE: u8 = u8::MAX;
+
+/// How hyper is made to see the end of what the client sends: not yet; once nothing is readable; at once.
+const OPEN: u8 = 0;
+const WHEN_QUIET: u8 = 1;
+const AT_ONCE: u8 = 2;
+
+/// How far the response in progress is: not begun; begun, with a body that may come in chunks; in chunks; anything else.
+const NOT_BEGUN: u8 = 0;
+const MAYBE_CHUNKED: u8 = 1;
+const IN_CHUNKS: u8 = 2;
+const OTHER: u8 = 3;
+
+impl Line {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            accepted: Instant::now(),
+            exchanges: AtomicU32::new(0),
+            has_asked: AtomicBool::new(false),
+            preface: AtomicU8::new(0),
+            head_begun_ms: AtomicU64::new(0),
+            quiet_since_ms: AtomicU64::new(0),
+            ending: AtomicU8::new(OPEN),
+            has_ended: AtomicBool::new(false),
+            is_flushed: AtomicBool::new(true),
+            response: AtomicU8::new(OTHER),
+            status_ahead: AtomicU8::new(0),
+            zeros_ahead: AtomicU8::new(0),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What the connection is doing now, for its timers.
+    pub(super) fn activity(&self) -> Activity {
+        let now_ms = self.now_ms();
+        let since = |then_ms: u64| Duration::from_millis(now_ms.saturating_sub(then_ms));
+        Activity {
+            is_http2: self.is_http2(),
+            age: since(0),
+            has_asked: self.has_asked(),
+            is_busy: self.is_busy(),
+            in_head: self.head_begun_ms.load(Relaxed).checked_sub(1).map(since),
+            quiet: since(self.quiet_since_ms.load(Relaxed)),
+        }
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        usize::from(self.preface.load(Relaxed)) == PREFACE.len()
+    }
+
+    /// Whether it has ever carried a request.
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked.load(Relaxed)
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.exchanges.load(Relaxed) > 0
+    }
+
+    /// Whether a head has begun and isn't complete.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.head_begun_ms.load(Relaxed) > 0 && !self.is_http2()
+    }
+
+    /// A request was read: it is in progress until the exchange and all of its clones are dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Exchange {
+        self.head_begun_ms.store(0, Relaxed);
+        self.has_asked.store(true, Relaxed);
+        self.response.store(NOT_BEGUN, Relaxed);
+        self.exchanges.fetch_add(1, Relaxed);
+        Exchange(Arc::clone(self))
+    }
+
+    /// Makes hyper see the end of the client's requests, once nothing is readable: a request that came meanwhile is served.
+    pub(super) fn end_when_quiet(&self) {
+        self.ending.store(WHEN_QUIET, Relaxed);
+    }
+
+    /// Makes hyper see the end of the client's requests now, in the middle of a head.
+    pub(super) fn end_at_once(&self) {
+        self.ending.store(AT_ONCE, Relaxed);
+    }
+
+    /// Whether the client has closed its side, or more, while its request is in progress.
+    pub(super) fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<io::Result<HangUp>> {
+        ready!(self.stream.poll_read_ready(cx))?;
+        // Ready for bytes, for their end, or for both: which of these only this call tells.
+        let Poll::Ready(readiness) = std::pin::pin!(self.stream.ready(Interest::READABLE)).poll(cx) else {
+            return Poll::Pending;
+        };
+        match readiness? {
+            ready if ready.is_error() || ready.is_write_closed() => Poll::Ready(Ok(HangUp::Gone)),
+            ready if ready.is_read_closed() => Poll::Ready(Ok(HangUp::WriteSide)),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Waits until the kernel knows that the client is gone.
+    pub(super) async fn gone(self: Arc<Self>) {
+        // An error here means the same.
+        let _ = self.stream.ready(Interest::ERROR).await;
+    }
+
+    /// Sends one byte of the response ahead, where that is possible. A client that is gone answers with a reset.
+    pub(super) fn probe(&self) {
+        if self.is_http2() || !self.is_busy() || !self.is_flushed.load(Relaxed) {
+            return;
+        }
+        let (ahead, bytes) = match self.response.load(Relaxed) {
+            NOT_BEGUN => (&self.status_ahead, STATUS_LINE),
+            IN_CHUNKS => (&self.zeros_ahead, ZEROS),
+            _ => return,
+        };
+        let sent = ahead.load(Relaxed);
+        if let Some(&next) = bytes.get(usize::from(sent))
+            && self.stream.try_write(&[next]).is_ok_and(|written| written == 1)
+        {
+            ahead.store(sent + 1, Relaxed);
+        }
+    }
+
+    /// Says that a head took too long, where nothing else was said yet.
+    pub(super) fn say_too_slow(&self) {
+        if self.ending.load(Relaxed) == AT_ONCE && !self.is_http2() && self.is_flushed.load(Relaxed) {
+            let said = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            // The client may be gone.
+            let _ = self.stream.try_write(said);
+        }
+    }
+
+    /// Ends a connection that hyper is done with. Bytes that are on their way to a closed socket would reset the connection,
+    /// and the client could lose the response; so this side is shut down, and what still comes is discarded for a moment.
+    pub(super) async fn close(&self) {
+        if self.has_ended.load(Relaxed) || SockRef::from(&self.stream).shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let mut left = limits::CLOSE_BYTES_MAX;
+        let discard = async {
+            let mut discarded = [0; 4096];
+            while left > 0 && self.stream.readable().await.is_ok() {
+                match self.stream.try_read(&mut discarded) {
+                    Ok(0) => return,
+                    Ok(read) => left = left.saturating_sub(read),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limits::CLOSE_TIME, discard).await;
+    }
+
+    fn received(&self, bytes: &[u8]) {
+        if self.is_busy() || self.is_http2() {
+            return;
+        }
+        let seen = usize::from(self.preface.load(Relaxed));
+        if seen < PREFACE.len() {
+            let more = bytes.len().min(PREFACE.len() - seen);
+            let is_preface = bytes[..more] == PREFACE[seen..seen + more];
+            // Less than the preface's length, so it fits.
+            self.preface.store(if is_preface { (seen + more) as u8 } else { NO_PREFACE }, Relaxed);
+            if self.is_http2() {
+                self.head_begun_ms.store(0, Relaxed);
+                self.quiet_since_ms.store(self.now_ms(), Relaxed);
+                return;
+            }
+        }
+        // Empty lines before a request are no part of it (RFC 9112, section 2.2).
+        if self.head_begun_ms.load(Relaxed) == 0 && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+            self.head_begun_ms.store(self.now_ms() + 1, Relaxed);
+        }
+    }
+
+    /// Reads what the kernel has, whether or not the runtime knows it. Gives the bytes read.
+    fn receive(&self, cursor: &mut ReadBufCursor<'_>) -> io::Result<usize> {
+        // SAFETY: nothing is uninitialised that was initialised.
+        let buffer: &mut [MaybeUninit<u8>] = unsafe { cursor.as_mut() };
+        let read = SockRef::from(&self.stream).recv(buffer)?;
+        let start = buffer.as_ptr().cast::<u8>();
+        // SAFETY: the kernel has just written these bytes, which are inside of the buffer.
+        self.received(unsafe { std::slice::from_raw_parts(start, read) });
+        // SAFETY: as above.
+        unsafe { cursor.advance(read) };
+        if read == 0 {
+            self.has_ended.store(true, Relaxed);
+        }
+        Ok(read)
+    }
+
+    /// Notes that bytes of a response were written.
+    fn sent(&self, bytes: &[u8]) {
+        if self.response.load(Relaxed) == MAYBE_CHUNKED {
+            let head = bytes.windows(4).position(|part| part == b"\r\n\r\n").map(|end| &bytes[..end + 2]);
+            let is_chunked = head.is_some_and(|head| head.windows(CHUNKED.len()).any(|part| part == CHUNKED));
+            self.response.store(if is_chunked { IN_CHUNKS } else { OTHER }, Relaxed);
+        }
+        if !self.is_busy() && !self.is_http2() {
+            self.quiet_since_ms.store(self.now_ms(), Relaxed);
+        }
+    }
+
+    fn write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let first = buffers.first().map_or(&[][..], |first| first);
+        let skipped = usize::from(self.status_ahead.load(Relaxed)).min(first.len());
+        debug_assert!(STATUS_LINE.starts_with(&first[..skipped]), "what was sent ahead begins a status line");
+        let written = match skipped {
+            0 => self.stream.try_write_vectored(buffers)?,
+            _ => self.stream.try_write(&first[skipped..])?,
+        };
+        self.status_ahead.store(0, Relaxed);
+        self.zeros_ahead.store(0, Relaxed);
+        self.sent(first);
+        Ok(skipped + written)
+    }
+}
+
+/// How a client has hung up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HangUp {
+    /// It sends no more. It may still read.
+    WriteSide,
+    /// It is gone.
+    Gone,
+}
+
+/// A request in progress. Held by whatever still works on it: its response and its body.
+pub(crate) struct Exchange(Arc<Line>);
+
+impl Exchange {
+    /// Notes that the response begins. `is_streamed`: its length is not known.
+    pub(super) fn response_begins(&self, is_streamed: bool) {
+        // Behind an earlier response that isn't written yet, its head can't be told from that one's body.
+        let may_be_chunked = is_streamed && self.0.is_flushed.load(Relaxed);
+        self.0.response.store(if may_be_chunked { MAYBE_CHUNKED } else { OTHER }, Relaxed);
+    }
+
+    /// Notes that the response is over, though the rest of the request may still be read.
+    pub(super) fn response_ends(&self) {
+        self.0.response.store(OTHER, Relaxed);
+    }
+}
+
+impl Clone for Exchange {
+    fn clone(&self) -> Self {
+        self.0.exchanges.fetch_add(1, Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let line = &self.0;
+        debug_assert!(line.is_busy(), "an exchange ended twice");
+        line.quiet_since_ms.store(line.now_ms(), Relaxed);
+        line.exchanges.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The side of a line that hyper owns.
+pub(super) struct Socket(pub(super) Arc<Line>);
+
+impl Read for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let line = &*self.0;
+        match line.ending.load(Relaxed) {
+            OPEN => {}
+            AT_ONCE => return Poll::Ready(Ok(())),
+            _ => match line.receive(&mut cursor) {
+                Ok(read) => {
+                    if read > 0 {
+                        line.ending.store(OPEN, Relaxed);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(error)),
+            },
+        }
+        loop {
+            ready!(line.stream.poll_read_ready(cx))?;
+            // SAFETY: its length is asked for only.
+            let room = unsafe { cursor.as_mut() }.len();
+            let mut outcome = None;
+            let drained = line.stream.try_io(Interest::READABLE, || match line.receive(&mut cursor) {
+                Ok(read) => {
+                    outcome = Some(read);
+                    // With less than there was room for, the kernel has no more: the runtime need not try again to know.
+                    if 0 < read && read < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                }
+                Err(error) => Err(error),
+            });
+            match (outcome, drained) {
+                (Some(_), _) => return Poll::Ready(Ok(())),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                (None, _) => {}
+            }
+        }
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buffer)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let line = &*self.0;
+        line.is_flushed.store(false, Relaxed);
+        loop {
+            ready!(line.stream.poll_write_ready(cx))?;
+            match line.write(buffers) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// hyper calls it once all that it had to write is written.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.is_flushed.store(true, Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match SockRef::from(&self.0.stream).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            done => Poll::Ready(done),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (Arc<Line>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (server, _) = listener.accept().await.expect("a connection");
+        (Arc::new(Line::new(server)), client)
+    }
+
+    async fn read(line: &Arc<Line>) -> Vec<u8> {
+        let mut bytes = [MaybeUninit::uninit(); 64];
+        let mut buffer = hyper::rt::ReadBuf::uninit(&mut bytes);
+        let mut socket = Socket(Arc::clone(line));
+        poll_fn(|cx| Pin::new(&mut socket).poll_read(cx, buffer.unfilled())).await.expect("it can be read");
+        buffer.filled().to_vec()
+    }
+
+    async fn write(line: &Arc<Line>, bytes: &[u8]) {
+        let mut socket = Socket(Arc::clone(line));
+        let written = poll_fn(|cx| Pin::new(&mut socket).poll_write(cx, bytes)).await.expect("it can be written");
+        assert_eq!(written, bytes.len());
+        poll_fn(|cx| Pin::new(&mut socket).poll_flush(cx)).await.expect("it can be flushed");
+    }
+
+    async fn received(client: &mut TcpStream, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        client.read_exact(&mut bytes).await.expect("so many bytes");
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_arrived_is_read_though_the_connection_was_to_be_closed() {
+        let (line, mut client) = pair().await;
+        line.end_when_quiet();
+        assert!(read(&line).await.is_empty(), "nothing is readable");
+        client.write_all(b"GET").await.expect("it can be written");
+        // The kernel has it at once; the runtime was not told yet.
+        line.end_when_quiet();
+        assert_eq!(read(&line).await, b"GET");
+        assert!(line.is_in_head());
+        line.end_at_once();
+        assert!(read(&line).await.is_empty(), "a slow head ends in any case");
+    }
+
+    #[tokio::test]
+    async fn empty_lines_begin_no_head() {
+        let (line, mut client) = pair().await;
+        client.write_all(b"\r\n\r\n").await.expect("it can be written");
+        assert_eq!(read(&line).await, b"\r\n\r\n");
+        assert!(!line.is_in_head() && !line.is_http2());
+        client.write_all(PREFACE).await.expect("it can be written");
+        assert_eq!(read(&line).await, PREFACE);
+        assert!(line.is_in_head() && !line.is_http2(), "a preface is one only at the beginning");
+    }
+
+    #[tokio::test]
+    async fn a_preface_in_pieces_makes_an_http2_connection() {
+        let (line, mut client) = pair().await;
+        for (piece, is_http2) in [(&PREFACE[..3], false), (&PREFACE[3..], true)] {
+            client.write_all(piece).await.expect("it can be written");
+            assert_eq!(read(&line).await, piece);
+            assert_eq!((line.is_http2(), line.is_in_head()), (is_http2, !is_http2));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_ahead_of_a_response_is_not_sent_again() {
+        let (line, mut client) = pair().await;
+        let exchange = line.begin();
+        (0..20).for_each(|_| line.probe());
+        assert_eq!(received(&mut client, STATUS_LINE.len()).await, STATUS_LINE);
+        exchange.response_begins(true);
+        line.probe();
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        write(&line, head).await;
+        assert_eq!(received(&mut client, head.len() - STATUS_LINE.len()).await, &head[STATUS_LINE.len()..]);
+        (0..20).for_each(|_| line.probe());
+        write(&line, b"5\r\nhello\r\n").await;
+        assert_eq!(received(&mut client, 17).await, b"00000005\r\nhello\r\n");
+        line.probe();
+        exchange.response_ends();
+        line.probe();
+        write(&line, b"0\r\n\r\n").await;
+        assert_eq!(received(&mut client, 6).await, b"00\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_response_of_known_length_is_not_probed() {
+        let (line, mut client) = pair().await;
+        let exchange = line.begin();
+        exchange.response_begins(true);
+        write(&line, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\ntransfer-encoding: chunked\r\n").await;
+        line.probe();
+        exchange.response_ends();
+        drop(exchange);
+        line.probe();
+        write(&line, b"end").await;
+        let said = received(&mut client, 69).await;
+        assert!(said.ends_with(b"chunked\r\nend"), "{}", String::from_utf8_lossy(&said));
+    }
+}
