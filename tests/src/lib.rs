@@ -13,6 +13,7 @@ pub mod host;
 pub mod http;
 pub mod limits;
 pub mod load;
+pub mod memory;
 pub mod neighbour;
 pub mod problem;
 pub mod program;

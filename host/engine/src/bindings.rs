@@ -6,7 +6,7 @@ pub(crate) mod http {
         world: "isopod:app/http-app",
         exports: { default: async },
     });
-    pub(crate) use exports::isopod::app::http::{Request, Response};
+    pub(crate) use exports::isopod::app::http::Request;
 }
 
 pub(crate) mod events {

@@ -59,6 +59,14 @@ impl Taken {
         self.amount += amount;
         Ok(())
     }
+
+    /// Gives a part back.
+    pub(crate) fn shrink(&mut self, amount: u64) {
+        debug_assert!(amount <= self.amount, "only what was taken can be given back");
+        let amount = amount.min(self.amount);
+        self.amount -= amount;
+        self.budget.taken.fetch_sub(amount, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Taken {
@@ -79,6 +87,18 @@ mod tests {
         assert_eq!(two.grow(400, true), Ok(()));
         drop(one);
         assert_eq!(two.grow(600, true), Ok(()));
+    }
+
+    #[test]
+    fn a_part_that_is_given_back_can_be_taken_again() {
+        let budget = Arc::new(Budget::new(1_000));
+        let (mut one, mut two) = (Taken::nothing(&budget), Taken::nothing(&budget));
+        assert_eq!(one.grow(1_000, true), Ok(()));
+        one.shrink(400);
+        assert_eq!(two.grow(400, true), Ok(()));
+        assert_eq!(one.grow(1, true), Err(NoMore::Now { most: 1_000 }));
+        drop((one, two));
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
     }
 
     #[test]

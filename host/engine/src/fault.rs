@@ -2,7 +2,8 @@
 
 use crate::limits;
 use std::{io, time::Duration};
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
+use wasmtime_wasi_http::FieldMapError;
 
 /// Why a call into a guest gave no answer. Only the instance that it happened in is lost.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -92,10 +93,8 @@ impl Fault {
             return Self::NoRoom { room: Room::Instance, detail: error.to_string() };
         }
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        match denied {
-            Some(Denied::OwnLimit { what, limit }) => {
-                return Self::OutOf { what, limit, next: "raise it under [limits] in isopod.toml", backtrace };
-            }
+        match denied.or_else(|| Denied::by_wasmtime(error)) {
+            Some(Denied::OwnLimit { what, limit, next }) => return Self::OutOf { what, limit, next, backtrace },
             Some(Denied::WholeHost { most }) => {
                 let limit = format!("{} MiB", most / (1024 * 1024));
                 let next = "that is all this host has for it; its operator can raise memory_max";
@@ -128,12 +127,32 @@ fn is_of_too_many_files(error: &io::Error) -> bool {
 /// What a store's limiter refused.
 #[derive(Debug, Clone)]
 pub(crate) enum Denied {
-    /// A limit of the app itself.
-    OwnLimit { what: &'static str, limit: String },
+    /// A limit of one instance, and how to stay within it.
+    OwnLimit { what: &'static str, limit: String, next: &'static str },
     /// What all guests have together, some of which others have now.
     HostMemory { most: u64 },
     /// The same, where all of it would not do.
     WholeHost { most: u64 },
+}
+
+impl Denied {
+    /// Reads which of the limits that wasmtime itself enforces an error is about.
+    fn by_wasmtime(error: &wasmtime::Error) -> Option<Self> {
+        // Two of these errors are private types, so they are known by their words.
+        let words = error.root_cause().to_string();
+        let (what, limit) = if let Some(ResourceTableError::Full) = error.downcast_ref() {
+            ("handles", limits::HANDLES_MAX.to_string())
+        } else if let Some(FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
+            ("room in one set of header fields", format!("{} KiB", limits::REPLY_HEADERS_BYTES_MAX >> 10))
+        } else if words.contains("store handle limit exceeded") {
+            ("handles", limits::COMPONENT_HANDLES_MAX.to_string())
+        } else if words.contains("fuel allocated for hostcalls") {
+            ("room for the arguments of one host call", format!("{} MiB", limits::HOST_CALL_BYTES_MAX >> 20))
+        } else {
+            return None;
+        };
+        Some(Self::OwnLimit { what, limit, next: "drop handles when they are done with, and pass less at one time" })
+    }
 }
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {

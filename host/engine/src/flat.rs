@@ -2,9 +2,10 @@
 //! is nothing to hand over afterwards.
 
 use crate::{
-    Answer, Fault, Instance,
-    bindings::http::{Request as FlatRequest, Response as FlatResponse},
+    Answer, Fault, Instance, Program, Room,
     body::{ReplyBody, RequestBody},
+    budget::{NoMore, Taken},
+    flat_call::{self, Request as FlatRequest, Response as FlatResponse},
     limits,
 };
 use bytes::Bytes;
@@ -31,8 +32,8 @@ pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<Request
     instance.begin(request_id);
     match call(&mut instance, &lower(&parts, &body)).await {
         Ok(Ok(flat)) => {
-            let limit = instance.program.sandbox().limits.reply_body_bytes;
-            Answer { response: lift(flat, limit), after: instance.finished().into() }
+            let response = answer_of(flat, &instance.program);
+            Answer { response, after: instance.finished().into() }
         }
         Ok(Err(message)) => Answer { response: Err(Fault::Failed { message }), after: instance.finished().into() },
         Err(error) => Answer::lost(instance.fault(&error)),
@@ -54,8 +55,40 @@ async fn call(instance: &mut Instance, request: &FlatRequest) -> wasmtime::Resul
     {
         ready.flat = Some(indices.load(&mut *store, component)?);
     }
-    let app = ready.flat.as_ref().ok_or_else(|| wasmtime::format_err!("isopod:app/http is not exported"))?;
-    app.isopod_app_http().call_handle(store, request).await
+    let handle: &flat_call::Handle =
+        ready.flat.as_ref().ok_or_else(|| wasmtime::format_err!("isopod:app/http is not exported"))?;
+    handle.call(store, request).await
+}
+
+/// The answer, whose body is charged to the host's memory until it is sent: its instance may have the next call by then.
+fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody>, Fault> {
+    let FlatResponse { status, headers, body } = flat;
+    let sandbox = program.sandbox();
+    let mut response = lift(status, headers, body.0.len(), sandbox.limits.reply_body_bytes)?;
+    let mut taken = Taken::nothing(program.engine().memory());
+    if body.0.len() > limits::ANSWER_BYTES_UNCHARGED {
+        taken.grow(body.0.len() as u64, sandbox.may_use_reserve).map_err(|no_more| {
+            let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
+            let detail = format!("answers and guests of this host have all of their {} MiB", most >> 20);
+            Fault::NoRoom { room: Room::Memory, detail }
+        })?;
+        *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body.0, _taken: taken }));
+    } else {
+        *response.body_mut() = ReplyBody::full(body.0);
+    }
+    Ok(response)
+}
+
+/// Bytes that are charged until the last part of them is dropped.
+struct Charged {
+    bytes: Vec<u8>,
+    _taken: Taken,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 fn lower(parts: &Parts, body: &[u8]) -> FlatRequest {
@@ -81,21 +114,26 @@ fn header_text(headers: &HeaderMap, name: &HeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-fn lift(flat: FlatResponse, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
+/// The head of an answer.
+fn lift(
+    status: u16,
+    fields: Vec<(String, Vec<u8>)>,
+    bytes: usize,
+    body_bytes_max: u64,
+) -> Result<Response<ReplyBody>, Fault> {
     let bad = |detail: String| Fault::BadAnswer { detail };
-    if flat.body.len() as u64 > body_bytes_max {
-        let bytes = flat.body.len();
+    if bytes as u64 > body_bytes_max {
         return Err(bad(format!("{bytes} bytes are more than {body_bytes_max}, which is reply_body under [limits]")));
     }
-    let size: usize = flat.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if flat.headers.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
-        return Err(bad(format!("{} headers of {size} bytes are too many", flat.headers.len())));
+    let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if fields.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
+        return Err(bad(format!("{} headers of {size} bytes are too many", fields.len())));
     }
-    let status = StatusCode::from_u16(flat.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
-    let mut response = Response::new(ReplyBody::full(flat.body));
-    *response.status_mut() = status.ok_or_else(|| bad(format!("status {} is not between 200 and 599", flat.status)))?;
+    let known = StatusCode::from_u16(status).ok().filter(|status| (200..600).contains(&status.as_u16()));
+    let mut response = Response::new(ReplyBody::full(Bytes::new()));
+    *response.status_mut() = known.ok_or_else(|| bad(format!("status {status} is not between 200 and 599")))?;
     let headers = response.headers_mut();
-    for (name, value) in flat.headers {
+    for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| bad(format!("`{}` is no header name", name.escape_debug())))?;
         let value = HeaderValue::from_maybe_shared(Bytes::from(value))
@@ -111,22 +149,27 @@ fn lift(flat: FlatResponse, body_bytes_max: u64) -> Result<Response<ReplyBody>, 
 mod tests {
     use super::*;
 
-    fn flat(status: u16, headers: &[(&str, &str)]) -> FlatResponse {
+    type Head = (u16, Vec<(String, Vec<u8>)>);
+
+    fn flat(status: u16, headers: &[(&str, &str)]) -> Head {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-        FlatResponse { status, headers, body: b"hello".to_vec() }
+        (status, headers)
+    }
+
+    fn lifted((status, headers): Head, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
+        lift(status, headers, b"hello".len(), body_bytes_max)
     }
 
     #[test]
     fn headers_of_the_connection_are_left_to_the_host() {
         let response =
-            lift(flat(200, &[("x-a", "1"), ("content-length", "99"), ("connection", "close")]), 5).ok().unwrap();
+            lifted(flat(200, &[("x-a", "1"), ("content-length", "99"), ("connection", "close")]), 5).ok().unwrap();
         assert_eq!(response.headers().len(), 1);
-        assert_eq!(response.body().size_hint().exact(), Some(5));
     }
 
     #[test]
     fn a_body_over_its_limit_is_a_bad_answer() {
-        assert!(matches!(lift(flat(200, &[]), 4), Err(Fault::BadAnswer { .. })));
+        assert!(matches!(lifted(flat(200, &[]), 4), Err(Fault::BadAnswer { .. })));
     }
 
     #[test]
@@ -140,7 +183,7 @@ mod tests {
             flat(200, &[("a b", "")]),
             flat(200, &[("a", "x\r\ny")]),
         ] {
-            assert!(matches!(lift(bad, 1_000), Err(Fault::BadAnswer { .. })));
+            assert!(matches!(lifted(bad, 1_000), Err(Fault::BadAnswer { .. })));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     Fault, Program, Room, bindings,
     body::{ReplyBody, RequestBody},
     budget::{NoMore, Taken},
-    flat, limits,
+    flat, flat_call, limits,
     state::{HostState, on_epoch},
     streaming::{self, Unfinished, Version},
 };
@@ -23,6 +23,8 @@ pub struct Instance {
     pub(crate) ready: Ready,
     calls: u32,
     calls_max: u32,
+    /// Linear memory of the instance when it was ready for its first call.
+    started_with: u64,
     /// Given back after the store is gone.
     _place: Taken,
 }
@@ -30,7 +32,7 @@ pub struct Instance {
 /// Exports that were found in this instance, kept since looking them up costs more than calling them.
 #[derive(Default)]
 pub(crate) struct Ready {
-    pub(crate) flat: Option<bindings::http::HttpApp>,
+    pub(crate) flat: Option<flat_call::Handle>,
     pub(crate) wasi02: Option<wasmtime_wasi_http::p2::bindings::Proxy>,
     pub(crate) wasi03: Option<wasmtime_wasi_http::p3::bindings::Service>,
     pub(crate) events: Option<bindings::events::EventApp>,
@@ -72,13 +74,20 @@ impl Instance {
         store.limiter(|state| state);
         store.epoch_deadline_callback(on_epoch);
         store.set_epoch_deadline(1);
+        store.set_hostcall_fuel(limits::HOST_CALL_BYTES_MAX);
+        store.set_max_component_handles(limits::COMPONENT_HANDLES_MAX);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(limits::CONCURRENT_ENTRIES_MAX);
+        }
         let started = program.pre().instantiate_async(&mut store).await;
         let component = started.map_err(|error| Fault::from_error(&error, store.data_mut().denied.take()))?;
         store.data_mut().end();
         let calls_max = limits::REQUESTS_PER_INSTANCE + program.engine().spread(limits::REQUESTS_PER_INSTANCE / 2);
         let (program, ready) = (program.clone(), Ready::default());
-        let mut instance = Box::new(Self { store, component, program, ready, calls: 0, calls_max, _place: place });
+        let mut instance =
+            Box::new(Self { store, component, program, ready, calls: 0, calls_max, started_with: 0, _place: place });
         instance.init().await?;
+        instance.started_with = instance.store.data().account.linear_bytes();
         Ok(instance)
     }
 
@@ -140,8 +149,11 @@ impl Instance {
 
     /// Ends a call: the instance itself while it may be used again.
     pub(crate) fn finished(mut self: Box<Self>) -> Option<Box<Self>> {
-        self.store.data_mut().end();
-        (self.calls < self.calls_max).then_some(self)
+        let state = self.store.data_mut();
+        state.end();
+        // One that holds too much, or might meet a limit in its next call, is replaced by a new one.
+        let is_fit = state.audit().is_ok() && !state.account.is_nearly_full(self.started_with);
+        (is_fit && self.calls < self.calls_max).then_some(self)
     }
 }
 

@@ -1,6 +1,8 @@
 //! `wasi:keyvalue` for guests, in both drafts that are in use. Where the data is kept is the embedder's matter.
 
 use crate::{
+    account::Account,
+    fault::Denied,
     limits,
     sandbox::{KeyValue, KvError, ValueVersion},
     state::HostState,
@@ -14,6 +16,14 @@ pub struct Bucket {
     name: String,
     /// Where listings can go on, for the draft whose cursors are numbers.
     cursors: Vec<String>,
+    cursor_bytes: usize,
+}
+
+impl Bucket {
+    /// The host memory that the handle holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.name.len() + self.cursor_bytes) as u64
+    }
 }
 
 /// A value as a guest saw it, to be replaced only if it is still the same. Public because the generated code re-exports it.
@@ -22,6 +32,13 @@ pub struct Cas {
     bucket: String,
     key: String,
     seen: ValueVersion,
+}
+
+impl Cas {
+    /// The host memory that the handle holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.bucket.len() + self.key.len()) as u64
+    }
 }
 
 /// An instance's access to its app's data, if it was granted any.
@@ -37,6 +54,7 @@ impl KeyValueHost {
 pub(crate) struct View<'a> {
     data: &'a KeyValueHost,
     table: &'a mut ResourceTable,
+    account: &'a mut Account,
 }
 
 struct HasKeyValue;
@@ -46,7 +64,7 @@ impl HasData for HasKeyValue {
 }
 
 fn view(state: &mut HostState) -> View<'_> {
-    View { data: &state.keyvalue, table: &mut state.table }
+    View { data: &state.keyvalue, table: &mut state.table, account: &mut state.account }
 }
 
 /// Offers both drafts to guests.
@@ -71,16 +89,57 @@ impl From<KvError> for Failure {
     }
 }
 
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        Self::Other(match denied {
+            Denied::OwnLimit { what, limit, next } => format!("out of {what}, the limit is {limit}: {next}"),
+            Denied::HostMemory { .. } | Denied::WholeHost { .. } => "this host has no memory for the call now".into(),
+        })
+    }
+}
+
+/// What one call has read so far.
+#[derive(Default)]
+struct Results(usize);
+
+impl Results {
+    fn add(&mut self, account: &mut Account, bytes: usize) -> Result<(), Failure> {
+        self.0 = self.0.saturating_add(bytes);
+        if self.0 > limits::HOST_CALL_BYTES_MAX {
+            let most = limits::HOST_CALL_BYTES_MAX >> 20;
+            return Err(Failure::Other(format!(
+                "the keys and values of one call come to more than {most} MiB: use more calls"
+            )));
+        }
+        Ok(account.hold(bytes as u64)?)
+    }
+}
+
+/// Whether one call may be about so many keys.
+fn check_keys(count: usize) -> Result<(), Failure> {
+    let most = limits::KEYS_PER_CALL_MAX;
+    if count <= most {
+        return Ok(());
+    }
+    Err(Failure::Other(format!("{count} keys in one call are more than {most}: use more calls")))
+}
+
 impl View<'_> {
     fn open_bucket(&mut self, name: String) -> wasmtime::Result<Result<Resource<Bucket>, Failure>> {
         if self.data.0.is_none() {
             return Ok(Err(Failure::AccessDenied));
         }
-        Ok(Ok(self.table.push(Bucket { name, cursors: Vec::new() })?))
+        let (bytes, most) = (name.len(), limits::BUCKET_NAME_BYTES_MAX);
+        if bytes > most {
+            let text = format!("a bucket's name of {bytes} bytes is longer than {most}");
+            return Ok(Err(Failure::Other(text)));
+        }
+        Ok(Ok(self.table.push(Bucket { name, cursors: Vec::new(), cursor_bytes: 0 })?))
     }
 
-    /// The bucket's name and its data. A handle exists only where access was granted.
-    fn bucket(&self, handle: &Resource<Bucket>) -> wasmtime::Result<(String, Arc<dyn KeyValue>)> {
+    /// The bucket's name and its data, for a new call. A handle exists only where access was granted.
+    fn bucket(&mut self, handle: &Resource<Bucket>) -> wasmtime::Result<(String, Arc<dyn KeyValue>)> {
+        self.account.begin_call();
         let bucket = self.table.get(handle)?;
         Ok((bucket.name.clone(), self.data()?))
     }
@@ -90,12 +149,13 @@ impl View<'_> {
     }
 
     fn remember_cursor(&mut self, handle: &Resource<Bucket>, cursor: String) -> wasmtime::Result<Result<u64, Failure>> {
-        let cursors = &mut self.table.get_mut(handle)?.cursors;
-        if cursors.len() >= limits::LIST_CURSORS_MAX {
+        let bucket = self.table.get_mut(handle)?;
+        if bucket.cursors.len() >= limits::LIST_CURSORS_MAX {
             return Ok(Err(Failure::Other("too many open listings on one bucket handle: open it again".into())));
         }
-        cursors.push(cursor);
-        Ok(Ok(cursors.len() as u64 - 1))
+        bucket.cursor_bytes += cursor.len() + size_of::<String>();
+        bucket.cursors.push(cursor);
+        Ok(Ok(bucket.cursors.len() as u64 - 1))
     }
 
     fn recall_cursor(&self, handle: &Resource<Bucket>, cursor: u64) -> wasmtime::Result<Option<String>> {
@@ -191,18 +251,31 @@ macro_rules! shared_calls {
         impl batch::Host for View<'_> {
             async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Outcome<Vec<Found>> {
                 let (name, data) = self.bucket(&bucket)?;
-                let mut found = Vec::new();
+                if let Err(failure) = check_keys(keys.len()) {
+                    return Ok(Err(failure.into()));
+                }
+                let (mut found, mut results) = (Vec::new(), Results::default());
                 for key in keys {
-                    match data.get(&name, &key).await {
-                        Ok(value) => found.push(found_entry(key, value)),
+                    let value = match data.get(&name, &key).await {
+                        Ok(value) => value,
                         Err(error) => return outcome(Err(error)),
+                    };
+                    let bytes = size_of::<Found>() + key.len() + value.as_ref().map_or(0, Vec::len);
+                    if let Err(failure) = results.add(self.account, bytes) {
+                        return Ok(Err(failure.into()));
                     }
+                    found.push(found_entry(key, value));
                 }
                 Ok(Ok(found))
             }
 
             async fn set_many(&mut self, bucket: Resource<Bucket>, entries: Vec<(String, Vec<u8>)>) -> Outcome<()> {
                 let (name, data) = self.bucket(&bucket)?;
+                let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+                let admitted = check_keys(entries.len()).and_then(|()| Results::default().add(self.account, bytes));
+                if let Err(failure) = admitted {
+                    return Ok(Err(failure.into()));
+                }
                 for (key, value) in entries {
                     if let Err(error) = data.set(&name, &key, value).await {
                         return outcome(Err(error));
@@ -213,6 +286,9 @@ macro_rules! shared_calls {
 
             async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Outcome<()> {
                 let (name, data) = self.bucket(&bucket)?;
+                if let Err(failure) = check_keys(keys.len()) {
+                    return Ok(Err(failure.into()));
+                }
                 for key in keys {
                     if let Err(error) = data.delete(&name, &key).await {
                         return outcome(Err(error));

@@ -6,8 +6,11 @@
 //!
 //! It never decides when instances start or stop, which app a request is for, or where anything is stored.
 
+mod account;
+mod audit;
 mod bindings;
 mod body;
+mod bounded;
 mod budget;
 mod command;
 mod compile;
@@ -15,6 +18,7 @@ mod config;
 mod events;
 mod fault;
 mod flat;
+mod flat_call;
 mod frozen_code;
 mod functions;
 mod inspect;

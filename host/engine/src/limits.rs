@@ -75,8 +75,55 @@ pub const WASM_STACK_BYTES: usize = 512 * 1024;
 /// The stack a guest's calls and the host functions they reach run on, in bytes.
 pub const ASYNC_STACK_BYTES: usize = 2 * 1024 * 1024;
 
-/// Entries of a guest's resource table: handles it may hold at once. Past it the call that makes one more fails.
-pub const HANDLES_MAX: usize = 10_000;
+/// Handles of host resources that an instance may hold. The call that makes one more traps. An idle instance with more
+/// than half of them is replaced.
+pub const HANDLES_MAX: usize = 1_024;
+
+/// Entries in the component model's own handle tables of one instance, for resources of the guest's own too. Making one
+/// more traps.
+pub const COMPONENT_HANDLES_MAX: usize = 10_000;
+
+/// Tasks, streams and futures of one instance on a concurrent engine. Making one more traps.
+pub const CONCURRENT_ENTRIES_MAX: usize = 10_000;
+
+/// Host memory that one instance may use, beside its linear memory: header fields, bodies that wait to be read, buckets,
+/// folder lists, and what a key-value call under way has read. Past it the guest traps, or the key-value call fails.
+pub const HOST_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes that one host call copies out of the guest or into it: about as much as is copied within a slice. A call with
+/// larger arguments traps; a key-value call with a larger result fails.
+pub const HOST_CALL_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Host memory that a handle is charged beside its content.
+pub const HANDLE_BYTES: u64 = 256;
+
+/// Bytes that a table element is charged.
+pub const TABLE_ELEMENT_BYTES: u64 = 8;
+
+/// Header names and values that one audit of an instance's handles measures exactly, since an audit takes place within
+/// a slice. Further fields are charged the most that they can hold.
+pub const AUDITED_HEADERS_MAX: usize = 4_096;
+
+/// Bytes that a list of a folder's entries is charged, since its length is known to its reader only.
+pub const FOLDER_LIST_BYTES: u64 = 1024 * 1024;
+
+/// Bytes that a guest may write to a body in one call. A longer write is split by the guest, as `check-write` says.
+pub const BODY_WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that a guest may write to its standard output or error in one call: each byte may end a line.
+pub const OUTPUT_WRITE_BYTES_MAX: usize = 4 * 1024;
+
+/// Random bytes that one call returns. A longer request traps by WASI 0.2 and is answered with so many by WASI 0.3.
+pub const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Random bytes that are made before the slice's age is looked at.
+pub const RANDOM_PIECE_BYTES: usize = 16 * 1024;
+
+/// Bytes of a bucket's name. A longer one fails when the bucket is opened: it is kept with the handle.
+pub const BUCKET_NAME_BYTES_MAX: usize = 128;
+
+/// Keys that one key-value call takes. More fail.
+pub const KEYS_PER_CALL_MAX: usize = 1_000;
 
 /// Outbound requests that all instances of one program may have open at once. Past it a request is refused to the guest.
 pub const OUTBOUND_REQUESTS_MAX: usize = 64;
@@ -108,6 +155,10 @@ pub const REPLY_HEADERS_MAX: usize = 256;
 
 /// Bytes of all names and values of a flat answer's headers. More make it a bad answer.
 pub const REPLY_HEADERS_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of a flat answer's body that aren't charged to the memory budget while its client reads it: as much as a
+/// connection may buffer anyway. A larger body is charged; where there is no room for it, the request is answered 503.
+pub const ANSWER_BYTES_UNCHARGED: usize = 64 * 1024;
 
 /// Bytes of an answer's body that are taken from a guest before anything is sent. Past it the rest is streamed.
 pub const ANSWER_TAKEN_AT_ONCE_BYTES: usize = 64 * 1024;

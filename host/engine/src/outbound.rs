@@ -65,6 +65,14 @@ impl WasiHttpHooks for Outbound {
         let this = self.clone();
         Box::new(async move { this.send(request, options.unwrap_or_default()).await })
     }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        limits::BODY_WRITE_BYTES_MAX
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        limits::BODY_WRITE_BYTES_MAX
+    }
 }
 
 impl Outbound {

@@ -1,6 +1,9 @@
 //! A guest's standard output and error, cut into lines. Never blocks: what the sink can't take, the sink drops.
 
-use crate::sandbox::{Output, OutputLine, Stream};
+use crate::{
+    limits,
+    sandbox::{Output, OutputLine, Stream},
+};
 use bytes::Bytes;
 use std::{
     io,
@@ -13,9 +16,6 @@ use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
 };
-
-/// Bytes that a guest may write at once before the stream asks it to check again.
-const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// One output stream of one instance.
 #[derive(Clone)]
@@ -111,8 +111,9 @@ impl StdoutStream for Lines {
 
 impl AsyncWrite for Lines {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.take(bytes);
-        Poll::Ready(Ok(bytes.len()))
+        let piece = &bytes[..bytes.len().min(limits::OUTPUT_WRITE_BYTES_MAX)];
+        self.take(piece);
+        Poll::Ready(Ok(piece.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -140,7 +141,7 @@ impl OutputStream for Lines {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES_MAX)
+        Ok(limits::OUTPUT_WRITE_BYTES_MAX)
     }
 }
 

@@ -1,9 +1,9 @@
 //! A component joined with its sandbox: everything that is decided once, so that a start costs microseconds.
 
 use crate::{
-    Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings,
+    Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings, bounded,
     config::{Flavour, Kind},
-    keyvalue, logging, offered,
+    flat_call, keyvalue, logging, offered,
     outbound::Outbound,
     state::HostState,
     witness::{self, Witness},
@@ -68,7 +68,7 @@ impl FrozenProgram {
 
 /// Where the exports are that the host calls, looked up once.
 pub(crate) struct Exports {
-    pub(crate) flat: Option<bindings::http::HttpAppIndices>,
+    pub(crate) flat: Option<flat_call::Index>,
     pub(crate) wasi02: Option<wasi02::ProxyIndices>,
     pub(crate) wasi03: Option<wasi03::ServiceIndices>,
     pub(crate) events: Option<bindings::events::EventAppIndices>,
@@ -126,11 +126,15 @@ impl Program {
             )
             .into_owned(),
         };
+        let no_function =
+            |name: &str| Rejected::Malformed { detail: format!("its export {name} has no function `handle`") };
         let exports = Exports {
-            flat: has("isopod:app/http@0.1.")
-                .then(|| bindings::http::HttpAppIndices::new(&pre))
-                .transpose()
-                .map_err(broken)?,
+            flat: info
+                .exports
+                .iter()
+                .find(|name| name.starts_with("isopod:app/http@0.1."))
+                .map(|name| flat_call::Index::find(&pre, name).ok_or_else(|| no_function(name)))
+                .transpose()?,
             wasi02: has("wasi:http/incoming-handler@0.2.")
                 .then(|| wasi02::ProxyIndices::new(&pre))
                 .transpose()
@@ -228,6 +232,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::R
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
+    bounded::add_to_linker(&mut linker, flavour)?;
     Ok(linker)
 }
 

@@ -2,7 +2,8 @@
 
 use crate::{
     Program,
-    budget::{NoMore, Taken},
+    account::{Account, AccountLimits},
+    audit,
     fault::Denied,
     keyvalue::KeyValueHost,
     limits,
@@ -31,8 +32,7 @@ pub(crate) struct HostState {
     http: WasiHttpCtx,
     outbound: Outbound,
     stdio: [Lines; 2],
-    memory_bytes: usize,
-    taken: Taken,
+    pub(crate) account: Account,
     /// Whether the guest is at its end and only its memory is read, which takes a page more of it.
     is_being_read: bool,
 }
@@ -46,6 +46,13 @@ impl HostState {
             .map(|stream| Lines::new(stream, Arc::clone(&sandbox.output), line_bytes_max, request.clone()));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::HANDLES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limits::REPLY_HEADERS_BYTES_MAX);
+        let account_limits = AccountLimits {
+            memory_bytes: sandbox.limits.memory_bytes,
+            table_elements: sandbox.limits.table_elements.into(),
+            may_use_reserve: sandbox.may_use_reserve,
+        };
         Ok(Self {
             table,
             keyvalue: KeyValueHost::new(sandbox.keyvalue.clone()),
@@ -54,18 +61,27 @@ impl HostState {
             denied: None,
             witness: program.witness().cloned(),
             wasi: wasi_context(program, &stdio)?,
-            http: WasiHttpCtx::new(),
+            http,
             outbound: program.outbound().clone(),
             stdio,
-            memory_bytes: 0,
-            taken: Taken::nothing(program.engine().memory()),
+            account: Account::new(account_limits, program.engine().memory()),
             is_being_read: false,
             sandbox,
         })
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        usize::try_from(self.account.linear_bytes()).unwrap_or(usize::MAX)
+    }
+
+    /// Measures the host memory behind the guest's handles and charges it. The guest must end where it is refused.
+    pub(crate) fn audit(&mut self) -> wasmtime::Result<()> {
+        let held = audit::measure(&mut self.table);
+        let charged = self.account.set_handles(held.handles, held.bytes);
+        charged.map_err(|denied| {
+            self.denied = Some(denied);
+            wasmtime::format_err!("the guest holds too much host memory")
+        })
     }
 
     /// Who sees what the guest asks for, while it is prepared for a snapshot.
@@ -81,6 +97,7 @@ impl HostState {
 
     /// Marks the end of a call.
     pub(crate) fn end(&mut self) {
+        self.account.begin_call();
         self.stdio.iter().for_each(Lines::flush_partial);
         self.request.set("");
     }
@@ -90,13 +107,19 @@ impl HostState {
         self.is_being_read = true;
     }
 
-    fn refuse(&mut self, what: &'static str, limit: String) {
-        self.denied = Some(Denied::OwnLimit { what, limit });
+    /// Notes what was refused, for the trap that may follow; whether nothing was.
+    fn note(&mut self, outcome: Result<(), Denied>) -> bool {
+        let denied = outcome.err();
+        let is_granted = denied.is_none();
+        self.denied = denied.or_else(|| self.denied.take());
+        is_granted
     }
 }
 
-/// Asked at every epoch while the guest runs: a young slice goes on, an old one gives way to others.
-pub(crate) fn on_epoch(_: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
+/// Asked at every epoch while the guest runs: a young slice goes on, an old one gives way to others. What the guest made
+/// the host hold since the last epoch is charged.
+pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
+    store.data_mut().audit()?;
     if !slice::expired() {
         return Ok(UpdateDeadline::Continue(1));
     }
@@ -112,6 +135,7 @@ fn wasi_context(program: &Program, stdio: &[Lines; 2]) -> wasmtime::Result<WasiC
     if program.info().is_snapshot {
         wasi.monotonic_clock(LaterClock::new());
     }
+    wasi.max_random_size(limits::RANDOM_BYTES_MAX);
     wasi.args(&sandbox.args).envs(&sandbox.env).allow_tcp(false).allow_udp(false);
     if sandbox.inherit_stdio {
         wasi.inherit_stdio();
@@ -142,34 +166,16 @@ impl WasiHttpView for HostState {
 
 impl ResourceLimiter for HostState {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let limit = usize::try_from(self.sandbox.limits.memory_bytes).unwrap_or(usize::MAX);
         if self.is_being_read {
             return Ok(true);
         }
-        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        if total > limit {
-            self.refuse("memory", format!("{} MiB", limit / (1024 * 1024)));
-            return Ok(false);
-        }
-        let more = (total - self.memory_bytes) as u64;
-        if let Err(no_more) = self.taken.grow(more, self.sandbox.may_use_reserve) {
-            self.denied = Some(match no_more {
-                NoMore::Now { most } => Denied::HostMemory { most },
-                NoMore::Ever { most } => Denied::WholeHost { most },
-            });
-            return Ok(false);
-        }
-        self.memory_bytes = total;
-        Ok(true)
+        let grown = self.account.grow_memory(desired.saturating_sub(current) as u64);
+        Ok(self.note(grown))
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let limit = usize::try_from(self.sandbox.limits.table_elements).unwrap_or(usize::MAX);
-        if desired > limit {
-            self.refuse("table space", format!("{limit} elements"));
-            return Ok(false);
-        }
-        Ok(true)
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let grown = self.account.grow_tables(desired.saturating_sub(current) as u64);
+        Ok(self.note(grown))
     }
 
     fn instances(&self) -> usize {

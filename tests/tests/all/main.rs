@@ -27,6 +27,7 @@ mod greed;
 mod guests;
 mod hangups;
 mod health;
+mod host_memory;
 mod instances;
 mod logs;
 mod meanwhile;

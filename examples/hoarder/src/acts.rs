@@ -1,0 +1,166 @@
+//! The acts. Each does one thing only and says what came of it, so that a test knows which bound it has met.
+
+#[cfg(target_family = "wasm")]
+pub use inside::{bodies, fields, get_many, leak, lines, open, random, targets, write};
+#[cfg(not(target_family = "wasm"))]
+pub use outside::{bodies, fields, get_many, leak, lines, open, random, targets, write};
+
+/// What can only be done in a component.
+#[cfg(target_family = "wasm")]
+mod inside {
+    use wasi::keyvalue::{batch, store};
+    use wasip2::cli::stdout::get_stdout;
+    use wasip2::http::types::{Fields, OutgoingRequest};
+
+    wit_bindgen::generate!({
+        inline: "
+            package isopod:hoarder;
+            world data {
+                import wasi:keyvalue/store@0.2.0-draft2;
+                import wasi:keyvalue/batch@0.2.0-draft2;
+            }
+        ",
+        path: "../../host/engine/wit/current",
+        world: "isopod:hoarder/data",
+        generate_all,
+    });
+
+    /// Asks for one value of so many bytes, so many times in one call.
+    pub fn get_many(count: usize, bytes: usize) -> String {
+        let bucket = store::open("default").expect("the app has the grant");
+        bucket.set("large", &vec![b'v'; bytes]).expect("the value is within its bound");
+        match batch::get_many(&bucket, &vec!["large".to_owned(); count]) {
+            Ok(found) => format!("{} values", found.len()),
+            Err(error) => format!("refused: {error:?}"),
+        }
+    }
+
+    /// Opens buckets with long names and keeps them.
+    pub fn open(count: usize, bytes: usize) -> String {
+        let name = "n".repeat(bytes);
+        let mut kept = Vec::new();
+        for _ in 0..count {
+            match store::open(&name) {
+                Ok(bucket) => kept.push(bucket),
+                Err(error) => return format!("{} buckets, then refused: {error:?}", kept.len()),
+            }
+        }
+        format!("{} buckets", kept.len())
+    }
+
+    /// Makes header fields of so many bytes each and keeps them.
+    pub fn fields(count: usize, bytes: usize) -> String {
+        let mut kept = Vec::new();
+        for _ in 0..count {
+            let fields = Fields::new();
+            if let Err(error) = fields.append("x-kept", &vec![b'v'; bytes]) {
+                return format!("{} fields, then refused: {error:?}", kept.len());
+            }
+            kept.push(fields);
+        }
+        format!("{} fields", kept.len())
+    }
+
+    /// Writes to the bodies of requests that are never sent, as much as each of them takes.
+    pub fn bodies(count: usize) -> String {
+        let mut kept = Vec::new();
+        for _ in 0..count {
+            let request = OutgoingRequest::new(Fields::new());
+            let body = request.body().expect("it is taken once");
+            let stream = body.write().expect("it is taken once");
+            while let Ok(permit @ 1..) = stream.check_write() {
+                stream.write(&vec![b'b'; permit as usize]).expect("so much is permitted");
+            }
+            // In the order in which they may be dropped.
+            kept.push((stream, body, request));
+        }
+        format!("{} bodies", kept.len())
+    }
+
+    /// Makes requests with long paths and keeps them.
+    pub fn targets(count: usize, bytes: usize) -> String {
+        let path = format!("/{}", "p".repeat(bytes));
+        let mut kept = Vec::new();
+        for _ in 0..count {
+            let request = OutgoingRequest::new(Fields::new());
+            if request.set_path_with_query(Some(&path)).is_err() {
+                return format!("{} targets, then refused", kept.len());
+            }
+            kept.push(request);
+        }
+        format!("{} targets", kept.len())
+    }
+
+    pub fn random(bytes: u64) -> String {
+        let random = wasip2::random::random::get_random_bytes(bytes);
+        format!("{} bytes, {} of them zero", random.len(), random.iter().filter(|byte| **byte == 0).count())
+    }
+
+    /// Writes so many bytes to the standard output in one call, whatever is permitted.
+    pub fn write(bytes: usize) -> String {
+        match get_stdout().write(&vec![b'w'; bytes]) {
+            Ok(()) => "written".to_owned(),
+            Err(error) => format!("refused: {error:?}"),
+        }
+    }
+
+    /// Writes so many empty lines, as many in one call as is permitted.
+    pub fn lines(mut count: usize) -> String {
+        let (stdout, mut calls) = (get_stdout(), 0);
+        while count > 0 {
+            let permit = stdout.check_write().expect("the standard output is open") as usize;
+            let now = permit.min(count);
+            stdout.write(&vec![b'\n'; now]).expect("so much is permitted");
+            (count, calls) = (count - now, calls + 1);
+        }
+        format!("{calls} calls")
+    }
+
+    /// Makes so many resources at the host and forgets them.
+    pub fn leak(count: usize) -> String {
+        (0..count).for_each(|_| std::mem::forget(Fields::new()));
+        format!("{count} handles")
+    }
+}
+
+/// What stands in for it where the app is only compiled for its tests.
+#[cfg(not(target_family = "wasm"))]
+mod outside {
+    const NO_HOST: &str = "only a component has a host to ask";
+
+    pub fn get_many(_: usize, _: usize) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn open(_: usize, _: usize) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn fields(_: usize, _: usize) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn bodies(_: usize) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn targets(_: usize, _: usize) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn random(_: u64) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn write(_: usize) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn lines(_: usize) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn leak(_: usize) -> String {
+        NO_HOST.to_owned()
+    }
+}

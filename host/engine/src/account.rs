@@ -1,0 +1,205 @@
+//! The byte account of one store: linear memory, tables, and what the host holds on the guest's behalf. Every byte is
+//! charged to the host-wide memory budget. Never allocates anything itself.
+
+use crate::{
+    budget::{Budget, NoMore, Taken},
+    fault::Denied,
+    limits,
+};
+use std::sync::Arc;
+
+/// What a limit of one instance is raised by.
+const IN_MANIFEST: &str = "raise it under [limits] in isopod.toml";
+/// A limit that no setting raises.
+const FIXED: &str = "hold fewer handles, headers and buffers at one time";
+
+/// The limits that an account enforces.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccountLimits {
+    pub(crate) memory_bytes: u64,
+    pub(crate) table_elements: u64,
+    pub(crate) may_use_reserve: bool,
+}
+
+/// The bytes that one store uses, given back when it is dropped.
+pub(crate) struct Account {
+    limits: AccountLimits,
+    linear_bytes: u64,
+    table_elements: u64,
+    /// What handles hold, as of the last audit.
+    handle_bytes: u64,
+    handles: usize,
+    /// What the host call under way holds.
+    call_bytes: u64,
+    taken: Taken,
+}
+
+impl Account {
+    pub(crate) fn new(limits: AccountLimits, budget: &Arc<Budget>) -> Self {
+        Self {
+            limits,
+            linear_bytes: 0,
+            table_elements: 0,
+            handle_bytes: 0,
+            handles: 0,
+            call_bytes: 0,
+            taken: Taken::nothing(budget),
+        }
+    }
+
+    /// Bytes of linear memory.
+    pub(crate) fn linear_bytes(&self) -> u64 {
+        self.linear_bytes
+    }
+
+    /// Charges growth of a linear memory, summed over all memories of the store.
+    pub(crate) fn grow_memory(&mut self, more: u64) -> Result<(), Denied> {
+        let total = self.linear_bytes.saturating_add(more);
+        if total > self.limits.memory_bytes {
+            let limit = format!("{} MiB", self.limits.memory_bytes >> 20);
+            return Err(Denied::OwnLimit { what: "memory", limit, next: IN_MANIFEST });
+        }
+        self.charge(more)?;
+        self.linear_bytes = total;
+        Ok(())
+    }
+
+    /// Charges growth of a table, summed over all tables of the store.
+    pub(crate) fn grow_tables(&mut self, more: u64) -> Result<(), Denied> {
+        let total = self.table_elements.saturating_add(more);
+        if total > self.limits.table_elements {
+            let limit = format!("{} elements in all tables", self.limits.table_elements);
+            return Err(Denied::OwnLimit { what: "table space", limit, next: IN_MANIFEST });
+        }
+        self.charge(more.saturating_mul(limits::TABLE_ELEMENT_BYTES))?;
+        self.table_elements = total;
+        Ok(())
+    }
+
+    /// Replaces what handles are charged for by what an audit found.
+    pub(crate) fn set_handles(&mut self, handles: usize, bytes: u64) -> Result<(), Denied> {
+        self.handles = handles;
+        let before = std::mem::replace(&mut self.handle_bytes, bytes);
+        if bytes <= before {
+            self.taken.shrink(before - bytes);
+            return Ok(());
+        }
+        let charged = self.fits(self.call_bytes).and_then(|()| self.charge(bytes - before));
+        if charged.is_err() {
+            self.handle_bytes = before;
+        }
+        charged
+    }
+
+    /// Begins a host call: what the one before held is released.
+    pub(crate) fn begin_call(&mut self) {
+        self.taken.shrink(std::mem::take(&mut self.call_bytes));
+    }
+
+    /// Charges bytes that the host call under way holds.
+    pub(crate) fn hold(&mut self, bytes: u64) -> Result<(), Denied> {
+        let total = self.call_bytes.saturating_add(bytes);
+        self.fits(total)?;
+        self.charge(bytes)?;
+        self.call_bytes = total;
+        Ok(())
+    }
+
+    /// Whether an idle instance is so near one of its limits that the next call may meet it. An instance that still has
+    /// what it `started_with` is not: a new one would be as near.
+    pub(crate) fn is_nearly_full(&self, started_with: u64) -> bool {
+        let near = |used: u64, limit: u64| used > limit / 8 * 7;
+        let has_grown = self.linear_bytes > started_with;
+        has_grown && near(self.linear_bytes, self.limits.memory_bytes)
+            || self.handles > limits::HANDLES_MAX / 2
+            || self.handle_bytes > limits::HOST_BYTES_MAX / 2
+    }
+
+    fn fits(&self, call_bytes: u64) -> Result<(), Denied> {
+        if self.handle_bytes.saturating_add(call_bytes) <= limits::HOST_BYTES_MAX {
+            return Ok(());
+        }
+        let limit = format!("{} MiB", limits::HOST_BYTES_MAX >> 20);
+        Err(Denied::OwnLimit { what: "host memory", limit, next: FIXED })
+    }
+
+    fn charge(&mut self, bytes: u64) -> Result<(), Denied> {
+        self.taken.grow(bytes, self.limits.may_use_reserve).map_err(|no_more| match no_more {
+            NoMore::Now { most } => Denied::HostMemory { most },
+            NoMore::Ever { most } => Denied::WholeHost { most },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn account(budget: &Arc<Budget>) -> Account {
+        let limits = AccountLimits { memory_bytes: 8 * MIB, table_elements: 1_000, may_use_reserve: true };
+        Account::new(limits, budget)
+    }
+
+    fn what(denied: Result<(), Denied>) -> &'static str {
+        match denied {
+            Ok(()) => "nothing",
+            Err(Denied::OwnLimit { what, .. }) => what,
+            Err(Denied::HostMemory { .. }) => "others",
+            Err(Denied::WholeHost { .. }) => "the host",
+        }
+    }
+
+    #[test]
+    fn memories_and_tables_are_summed() {
+        let budget = Arc::new(Budget::new(100 * MIB));
+        let mut account = account(&budget);
+        assert_eq!(what(account.grow_memory(5 * MIB)), "nothing");
+        assert_eq!(what(account.grow_memory(5 * MIB)), "memory");
+        assert_eq!(what(account.grow_memory(3 * MIB)), "nothing", "a refused growth isn't charged");
+        assert_eq!((what(account.grow_tables(600)), what(account.grow_tables(600))), ("nothing", "table space"));
+        assert_eq!(what(account.grow_tables(400)), "nothing");
+    }
+
+    #[test]
+    fn host_memory_is_charged_to_the_same_budget_as_linear_memory() {
+        let budget = Arc::new(Budget::new(10 * MIB));
+        let (mut one, mut other) = (account(&budget), account(&budget));
+        assert_eq!(what(one.grow_memory(4 * MIB)), "nothing");
+        assert_eq!(what(one.hold(4 * MIB)), "nothing");
+        assert_eq!(what(other.grow_memory(4 * MIB)), "others");
+        one.begin_call();
+        assert_eq!(what(other.grow_memory(4 * MIB)), "nothing", "a call's bytes are released by the next one");
+        assert_eq!(what(one.set_handles(10, 4 * MIB)), "others");
+        drop(other);
+        assert_eq!(what(one.set_handles(10, 4 * MIB)), "nothing");
+        assert_eq!(what(one.set_handles(0, 0)), "nothing");
+        drop(one);
+        assert_eq!(what(account(&budget).hold(10 * MIB)), "nothing");
+    }
+
+    #[test]
+    fn handles_and_calls_share_one_limit() {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let mut account = account(&budget);
+        assert_eq!(what(account.hold(limits::HOST_BYTES_MAX)), "nothing");
+        assert_eq!(what(account.set_handles(1, 1)), "host memory");
+        account.begin_call();
+        assert_eq!(what(account.set_handles(1, limits::HOST_BYTES_MAX)), "nothing");
+        assert_eq!(what(account.hold(1)), "host memory");
+    }
+
+    #[test]
+    fn an_instance_that_grew_near_its_limit_is_nearly_full() {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let mut account = account(&budget);
+        account.grow_memory(7 * MIB).unwrap_or_else(|_| panic!("it fits"));
+        assert!(!account.is_nearly_full(0), "seven eighths are not above the mark");
+        account.grow_memory(1).unwrap_or_else(|_| panic!("it fits"));
+        assert!(account.is_nearly_full(0));
+        assert!(!account.is_nearly_full(7 * MIB + 1), "a new instance would have as much");
+        account.set_handles(limits::HANDLES_MAX / 2 + 1, 0).unwrap_or_else(|_| panic!("it fits"));
+        assert!(account.is_nearly_full(7 * MIB + 1));
+    }
+}
