@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
 };
 use isopod_policy::AppState;
@@ -15,6 +15,7 @@ use super::{
     error::Error,
     request::{Path, app_name},
 };
+use crate::observe::exposition::Format;
 
 /// The process is alive and answers.
 pub(super) async fn live() -> axum::Json<Value> {
@@ -76,9 +77,10 @@ pub(super) async fn app(
     Ok((status(up), axum::Json(body)))
 }
 
-pub(super) async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
-    let text = api.metrics.text(&api.deployer, &api.logs);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
+    let format = Format::wanted(&headers);
+    let text = format.text(api.metrics.text(&api.deployer, &api.logs));
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text)
 }
 
 fn status(up: bool) -> StatusCode {

@@ -1,8 +1,8 @@
-//! Owns the host's metrics: every name once, and the text that Prometheus reads. Never waits, and never counts by a
+//! Owns the host's metrics: every name once, and their text. Never waits, and never counts by a
 //! label that a client chooses.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -39,7 +39,7 @@ struct Names {
     apps: Family<StateLabels, Gauge>,
     instances: Family<StateLabels, Gauge>,
     pushes_under_way: Gauge,
-    log_lines_dropped: Gauge,
+    log_lines_dropped: Counter,
     load: Load,
     /// Held by whoever writes the text, since some of it is taken anew each time.
     writing: Mutex<()>,
@@ -112,7 +112,7 @@ impl Metrics {
             apps: Family::default(),
             instances: Family::default(),
             pushes_under_way: Gauge::default(),
-            log_lines_dropped: Gauge::default(),
+            log_lines_dropped: Counter::default(),
             load,
             writing: Mutex::default(),
         };
@@ -156,7 +156,7 @@ impl Metrics {
         self.0.api_requests.get_or_create(&ClassLabels { class: CLASSES[class(status)] }).inc();
     }
 
-    /// All metrics as Prometheus reads them.
+    /// All metrics, in the format of OpenMetrics.
     pub(crate) fn text(&self, deployer: &Deployer, logs: &Logs) -> String {
         let names = &self.0;
         let _one_at_a_time = names.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +175,7 @@ impl Metrics {
             }
         }
         names.pushes_under_way.set(i64::try_from(deployer.pushes_under_way()).unwrap_or(i64::MAX));
-        names.log_lines_dropped.set(i64::try_from(logs.dropped()).unwrap_or(i64::MAX));
+        names.log_lines_dropped.inner().store(logs.dropped(), Ordering::Relaxed);
         let mut text = String::new();
         // Writing into a string can't fail; what could is a label that can't be written.
         if let Err(error) = encode(&mut text, &names.registry) {

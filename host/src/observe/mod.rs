@@ -2,6 +2,7 @@
 //! lost, and nothing waits for it.
 
 pub(crate) mod access;
+pub(crate) mod exposition;
 mod load;
 pub(crate) mod logs;
 pub(crate) mod machine;

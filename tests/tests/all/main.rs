@@ -32,6 +32,7 @@ mod instances;
 mod logs;
 mod meanwhile;
 mod measured;
+mod metrics_format;
 mod model;
 mod outbound;
 mod pages;
