@@ -30,7 +30,7 @@ pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
 
 fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
     let size = size(path).map_or_else(|error| format!("its size can't be read: {error}"), output::size);
-    let detail = format!("{}, {size}: no app owned it when the host started", path.display());
+    let detail = format!("{}, {size}: nothing in control.db owned it", path.display());
     let fix = match app_of(name) {
         Some(app) => {
             let (home, lost) = (data_dir.join("apps").join(app.as_str()), data_dir.join(NAME));
@@ -41,6 +41,11 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
                  if it is not needed, remove it"
             )
         }
+        None if name == "blobs" => format!(
+            "bundles that control.db never had: to get them back, stop the host, restore the control.db that lists their \
+             releases, and move them to {}; if they are not needed, remove them",
+            new::quoted(&data_dir.join("blobs"))
+        ),
         None => "move it where it belongs, or remove it".to_owned(),
     };
     Finding::new(NAME, Level::Warning, detail, Some(&fix))

@@ -52,7 +52,7 @@ impl Deployer {
                     BinaryBytes(verified.component.len() as u64),
                     BinaryBytes(taken.component.len() as u64),
                 ));
-                let digest = self.0.parts.store.blobs().put(taken.component.clone()).await?;
+                let digest = self.0.parts.store.put_blob(taken.component.clone()).await?;
                 Ok(Some(Image { component: taken.component, digest }))
             }
             Err(why) => {

@@ -31,7 +31,12 @@ impl Deployer {
         for entry in self.apps(None, usize::MAX) {
             releases += self.forget_releases(&entry.name).await?;
         }
-        let bundles = store.remove_unused_blobs(limits::UNUSED_KEPT_FOR).await?;
+        let swept = store.sweep_blobs(limits::UNUSED_KEPT_FOR).await?;
+        if swept.moved > 0 {
+            let (bundles, to) = (swept.moved, swept.lost.display());
+            tracing::warn!(bundles, %to, "bundles that this control.db never had were moved to lost+found");
+        }
+        let bundles = swept.removed.len();
         let needed = store.bundles_in_use().await?;
         let cache = store.folder().join("cache");
         let artefacts = remove_unused_files(&cache, move |name| is_of(name, &needed), limits::UNUSED_KEPT_FOR).await?;

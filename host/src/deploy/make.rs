@@ -151,7 +151,7 @@ impl Deployer {
             Ok::<_, StoreError>(*making.number.get_or_init(|| release.number))
         };
         let (compiled, stored, made) =
-            tokio::join!(self.compile(code, app_type), control.blobs().put(component.clone()), made);
+            tokio::join!(self.compile(code, app_type), control.put_blob(component.clone()), made);
         let number = made?;
         stored?;
         let compiled = compiled?;

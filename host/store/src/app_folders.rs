@@ -75,6 +75,11 @@ impl AppFolders {
         private_folder(&self.apps)
     }
 
+    /// Where blobs go that the database knows nothing of.
+    pub(crate) fn lost_blobs(&self) -> PathBuf {
+        self.lost.join("blobs")
+    }
+
     pub(crate) fn folder(&self, app: &AppName) -> PathBuf {
         self.apps.join(app.as_str())
     }

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::StoreError;
 use crate::error::shown;
-use crate::files::{blocking, names, private_file, private_folder, remove_unused_files, sync_folder, write_whole};
+use crate::files::{blocking, names, private_file, private_folder, sync_folder, was_idle, write_whole};
 use crate::limits::BLOBS_PER_PAGE;
 
 /// The name of a blob: 64 hexadecimal digits of SHA-256, in small letters.
@@ -88,6 +88,16 @@ struct Inner {
     written: AtomicU64,
 }
 
+/// What became of blobs that are not in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweptBlobs {
+    /// Blobs that the database had put and that are removed.
+    pub removed: Vec<Digest>,
+    /// How many blobs the database knew nothing of; they are in the folder `lost`.
+    pub moved: usize,
+    pub lost: PathBuf,
+}
+
 /// Files that are being written begin with this; what is left of them after a crash is removed.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -147,10 +157,40 @@ impl Blobs {
         .await
     }
 
-    /// Removes the blobs that are not in use and were not put for `idle`.
-    pub(crate) async fn remove_unused(&self, in_use: HashSet<Digest>, idle: Duration) -> Result<usize, StoreError> {
-        let keep = move |name: &str| name.parse::<Digest>().map_or(true, |digest| in_use.contains(&digest));
-        remove_unused_files(&self.inner.folder, keep, idle).await
+    /// Removes the blobs among `put` that are not in use and were not put for `idle`. Unused ones that are not among `put`
+    /// came from elsewhere, such as a later database: they are moved to the folder `lost`.
+    pub(crate) async fn sweep(
+        &self,
+        in_use: HashSet<Digest>,
+        put: HashSet<Digest>,
+        idle: Duration,
+        lost: PathBuf,
+    ) -> Result<SweptBlobs, StoreError> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let mut swept = SweptBlobs { removed: Vec::new(), moved: 0, lost };
+            for name in names(&inner.folder)? {
+                let (path, Ok(digest)) = (inner.folder.join(&name), name.parse::<Digest>()) else { continue };
+                if in_use.contains(&digest) || !was_idle(&path, idle) {
+                    continue;
+                }
+                if put.contains(&digest) {
+                    fs::remove_file(&path).map_err(|error| StoreError::file(&path, &error))?;
+                    swept.removed.push(digest);
+                } else {
+                    private_folder(&swept.lost)?;
+                    fs::rename(&path, swept.lost.join(&name)).map_err(|error| StoreError::file(&path, &error))?;
+                    swept.moved += 1;
+                }
+            }
+            Ok(swept)
+        })
+        .await
+    }
+
+    /// The digests of all blobs that are there.
+    pub(crate) fn all(&self) -> Result<Vec<Digest>, StoreError> {
+        Ok(names(&self.inner.folder)?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// The digests after the given one in order, at most `BLOBS_PER_PAGE` of them.

@@ -103,7 +103,7 @@ pub async fn remove_unused_files(
 
 /// Whether it is a file that nobody wrote for so long. If its age cannot be told, as after a change of the clock, it is
 /// not.
-fn was_idle(path: &Path, idle: Duration) -> bool {
+pub(crate) fn was_idle(path: &Path, idle: Duration) -> bool {
     let file = fs::metadata(path).ok().filter(Metadata::is_file);
     let modified = file.and_then(|file| file.modified().ok());
     modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= idle)

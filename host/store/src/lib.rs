@@ -21,7 +21,7 @@ mod store;
 mod usage;
 
 pub use app_folders::{FolderReport, MovedFolder};
-pub use blobs::{Blobs, Digest};
+pub use blobs::{Blobs, Digest, SweptBlobs};
 pub use control::Control;
 pub use error::StoreError;
 pub use files::remove_unused_files;

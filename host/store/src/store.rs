@@ -14,7 +14,7 @@ use crate::files::{blocking, private_folder};
 use crate::identity::{self, Evidence};
 use crate::lock::FolderLock;
 use crate::sqlite::Sqlite;
-use crate::{Blobs, Digest, KvStore, Secrets, StoreError};
+use crate::{Blobs, Digest, KvStore, Secrets, StoreError, SweptBlobs};
 
 /// What may be set when a store is opened.
 #[derive(Debug, Clone, Default)]
@@ -65,8 +65,8 @@ impl Store {
             check(folder, &folders, None, &[])?;
         }
         let sqlite = Sqlite::open(&database, options.pages_max)?;
-        let report = settle(folder, &folders, &sqlite, options)?;
         let blobs = Blobs::open(&folder.join("blobs"))?;
+        let report = settle(folder, &folders, &sqlite, &blobs, options)?;
         let kv = KvStore::open_with(folder, options)?;
         let secrets = Secrets::open(folder)?;
         let folder = folder.to_owned();
@@ -97,11 +97,28 @@ impl Store {
         self.inner.sqlite.bundles_in_use().await
     }
 
-    /// Removes the blobs that are not in use and that nobody has put for `idle`, and returns how many they were. Meant
-    /// to be called now and then; `idle` must be longer than it takes to put a blob and record its use.
-    pub async fn remove_unused_blobs(&self, idle: Duration) -> Result<usize, StoreError> {
-        let in_use = self.bundles_in_use().await?;
-        self.inner.blobs.remove_unused(in_use, idle).await
+    /// Keeps the bytes as a blob, and remembers that this database put it.
+    pub async fn put_blob(&self, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Digest, StoreError> {
+        let (bytes, digest) = blocking(move || {
+            let digest = Digest::of(bytes.as_ref());
+            Ok((bytes, digest))
+        })
+        .await?;
+        // First, so that a crash leaves no blob that would be taken for another database's.
+        self.inner.sqlite.remember_blobs(vec![digest]).await?;
+        self.inner.blobs.put(bytes).await
+    }
+
+    /// Removes the blobs that this database put, that are not in use and that were not put again for `idle`. Unused blobs
+    /// that it did not put are moved to `lost+found/`. Meant to be called now and then; `idle` must be longer than it takes
+    /// to put a blob and record its use.
+    pub async fn sweep_blobs(&self, idle: Duration) -> Result<SweptBlobs, StoreError> {
+        let (put, in_use) = (self.inner.sqlite.blobs_put().await?, self.bundles_in_use().await?);
+        let swept = self.inner.blobs.sweep(in_use, put, idle, self.inner.folders.lost_blobs()).await?;
+        if !swept.removed.is_empty() {
+            self.inner.sqlite.forget_blobs(swept.removed.clone()).await?;
+        }
+        Ok(swept)
     }
 
     /// The key-value databases of apps.
@@ -142,7 +159,13 @@ fn check(folder: &Path, folders: &AppFolders, id: Option<&str>, listed: &[AppNam
 
 /// Makes sure that the database belongs to the folder, gives both an id if they have none, and brings the folders of apps
 /// in line with what the database lists.
-fn settle(folder: &Path, folders: &AppFolders, sqlite: &Sqlite, options: &Options) -> Result<FolderReport, StoreError> {
+fn settle(
+    folder: &Path,
+    folders: &AppFolders,
+    sqlite: &Sqlite,
+    blobs: &Blobs,
+    options: &Options,
+) -> Result<FolderReport, StoreError> {
     let (id, listed) = (sqlite.folder_id()?, sqlite.app_names()?);
     if !options.adopt {
         check(folder, folders, id.as_deref(), &listed)?;
@@ -152,7 +175,11 @@ fn settle(folder: &Path, folders: &AppFolders, sqlite: &Sqlite, options: &Option
     let id = match id {
         Some(id) => id,
         // The database first: a crash in between leaves one without a file, never a file without one.
-        None => sqlite.set_folder_id(in_file.clone().unwrap_or_else(identity::new_id))?,
+        // A version that had no ids remembered no blobs either. Those of a folder that had an id are another database's.
+        None => {
+            let blobs = if in_file.is_none() { blobs.all()? } else { Vec::new() };
+            sqlite.set_folder_id(in_file.clone().unwrap_or_else(identity::new_id), &blobs)?
+        }
     };
     if in_file.as_ref() != Some(&id) {
         identity::write(folder, &id)?;

@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Output,
+    time::{Duration, SystemTime},
 };
 
 fn guestbook(app: &str) -> Bundle {
@@ -237,4 +238,29 @@ fn a_file_named_like_an_app_is_moved_and_what_no_app_can_own_stays() {
     fs::remove_dir_all(&path).expect("it is there");
     host.api(create).expect(201);
     assert!(entries(&host, "book").contains("of-book"));
+}
+
+/// The bundle of a release that an older database doesn't list, in a folder where nothing was put for long.
+#[test]
+fn bundles_of_another_time_are_moved_and_never_deleted() {
+    let backup = tempfile::tempdir().expect("a folder can be made");
+    let old = backup.path().join("control.db");
+    let host = Host::start();
+    deploy_with_entry(&host, "kept");
+    let host = host.restart_after(|host| copy(&host.data().join("control.db"), &old));
+    host.deploy("newer", Bundle::component(guest("hello")));
+    let bundle = host.release("newer", 1)["bundle"].as_str().expect("it has one").to_owned();
+    let host = host.restart_after(|host| {
+        copy(&old, &host.data().join("control.db"));
+        let then = SystemTime::now() - Duration::from_secs(7 * 24 * 3600);
+        for blob in fs::read_dir(host.data().join("blobs")).expect("it can be read") {
+            let file = fs::File::open(blob.expect("it can be read").path()).expect("it can be opened");
+            file.set_modified(then).expect("its time can be set");
+        }
+    });
+    let moved = host.data().join("lost+found/blobs").join(&bundle);
+    wait_for("the move of the bundle", || moved.is_file().then_some(()));
+    wait_for("a word on it", || host.said().contains("bundles that this control.db never had").then_some(()));
+    assert!(doctor(host.data()).iter().any(|found| found["fix"].as_str().is_some_and(|fix| fix.contains("blobs"))));
+    assert!(entries(&host, "kept").contains("of-kept"), "its bundle is in use");
 }

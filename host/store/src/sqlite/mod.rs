@@ -69,15 +69,49 @@ impl Sqlite {
         first(&connection, "SELECT id FROM data_folder", [], |row| Ok(row.get(0)?)).map_err(|e| e.explain(&self.path))
     }
 
-    /// Gives the database the id of its data folder, and returns it.
-    pub(crate) fn set_folder_id(&self, id: String) -> Result<String, StoreError> {
-        let connection = connect(&self.path, None)?;
-        let stored = connection.execute("INSERT INTO data_folder (id) VALUES (?1)", [&id]);
-        stored.map(|_| id).map_err(|error| StoreError::sqlite(&self.path, &error))
+    /// Gives the database the id of its data folder and the blobs that it is taken to have put, and returns the id.
+    pub(crate) fn set_folder_id(&self, id: String, blobs: &[Digest]) -> Result<String, StoreError> {
+        let mut connection = connect(&self.path, None)?;
+        let store = |connection: &mut Connection| -> Sql<()> {
+            let transaction = connection.transaction()?;
+            transaction.execute("INSERT INTO data_folder (id) VALUES (?1)", [&id])?;
+            remember_blobs(&transaction, blobs)?;
+            Ok(transaction.commit()?)
+        };
+        store(&mut connection).map_err(|error| error.explain(&self.path))?;
+        Ok(id)
+    }
+
+    /// Remembers that this database is about to put these blobs.
+    pub(crate) async fn remember_blobs(&self, digests: Vec<Digest>) -> Result<(), StoreError> {
+        self.write(move |connection| remember_blobs(connection, &digests)).await
+    }
+
+    pub(crate) async fn forget_blobs(&self, digests: Vec<Digest>) -> Result<(), StoreError> {
+        let forget = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached("DELETE FROM blobs WHERE digest = ?1")?;
+            digests.iter().try_for_each(|digest| statement.execute([digest.as_str()]).map(drop))?;
+            Ok(())
+        };
+        self.write(forget).await
+    }
+
+    /// The blobs that this database has put and not removed.
+    pub(crate) async fn blobs_put(&self) -> Result<HashSet<Digest>, StoreError> {
+        let read = |connection: &Connection| {
+            all(connection, "SELECT digest FROM blobs", [], |row| rows::parsed::<Digest>(row, "digest"))
+        };
+        Ok(self.read(read).await?.into_iter().collect())
     }
 
     /// The digests of all bundles that a release, or a push that is not done, names.
     pub(crate) async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
         self.read(releases::bundles_in_use).await
     }
+}
+
+fn remember_blobs(connection: &Connection, digests: &[Digest]) -> Sql<()> {
+    let mut statement = connection.prepare_cached("INSERT OR IGNORE INTO blobs (digest) VALUES (?1)")?;
+    digests.iter().try_for_each(|digest| statement.execute([digest.as_str()]).map(drop))?;
+    Ok(())
 }

@@ -137,10 +137,14 @@ const FORMAT_3: &str = "
     ALTER TABLE releases ADD COLUMN snapshot TEXT;
 ";
 
-/// The database says which data folder it belongs to, in at most one row.
+/// The database says which data folder it belongs to, in at most one row, and which blobs it has put.
 const FORMAT_4: &str = "
     CREATE TABLE data_folder (
         id TEXT PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE blobs (
+        digest TEXT PRIMARY KEY
     ) STRICT, WITHOUT ROWID;
 ";
 

@@ -72,22 +72,28 @@ async fn only_blobs_that_nobody_uses_and_nobody_just_put_are_removed() {
     let backend = on_disk();
     let store = &backend.store;
     store.create_app(new_app("greeter")).await.expect("it is created");
-    let used = store.blobs().put(b"greeter".to_vec()).await.expect("it is kept");
+    let used = store.put_blob(b"greeter".to_vec()).await.expect("it is kept");
     assert_eq!(store.insert_release(new_release("greeter", 1)).await.expect("it is made").bundle, used);
-    let unused = store.blobs().put(b"unused".to_vec()).await.expect("it is kept");
+    let unused = store.put_blob(b"unused".to_vec()).await.expect("it is kept");
     let hour = Duration::from_secs(3_600);
     let age = |digest: &Digest, by: Duration| {
         let file = fs::File::open(store.blobs().path(digest)).expect("it is there");
         file.set_modified(SystemTime::now() - by).expect("the test may change it");
     };
     age(&used, hour * 2);
-    assert_eq!(store.remove_unused_blobs(hour).await, Ok(0), "one is in use, the other was just put");
+    let removed = async || store.sweep_blobs(hour).await.map(|swept| swept.removed.len());
+    assert_eq!(removed().await, Ok(0), "one is in use, the other was just put");
     age(&unused, hour * 2);
-    store.blobs().put(b"unused".to_vec()).await.expect("it is there already");
-    assert_eq!(store.remove_unused_blobs(hour).await, Ok(0), "it was put again");
+    store.put_blob(b"unused".to_vec()).await.expect("it is there already");
+    assert_eq!(removed().await, Ok(0), "it was put again");
     age(&unused, hour * 2);
-    assert_eq!(store.remove_unused_blobs(hour).await, Ok(1));
+    let other = store.blobs().put(b"of another database".to_vec()).await.expect("it is kept");
+    age(&other, hour * 2);
+    let swept = store.sweep_blobs(hour).await.expect("they are swept");
+    assert_eq!((swept.removed, swept.moved), (vec![unused], 1));
     assert_eq!(store.blobs().list(None).await, Ok(vec![used]));
+    let lost = backend.folder.path().join("lost+found/blobs").join(other.as_str());
+    assert_eq!(fs::read(lost).expect("it was moved"), b"of another database");
 }
 
 #[tokio::test]
