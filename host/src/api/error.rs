@@ -372,6 +372,7 @@ fn store(error: &StoreError, detail: String) -> Problem {
         | E::BadFolderId { .. }
         | E::File { .. }
         | E::TooNew { .. }
+        | E::Panicked { .. }
         | E::SketchTooLarge { .. }
         | E::KeyFileOpen { .. }
         | E::KeyFileSize { .. }

@@ -67,6 +67,9 @@ pub enum StoreError {
     /// Something stored cannot be read back.
     #[error("what is stored is damaged: {detail}; restore the data folder from a backup")]
     Damaged { detail: String },
+    /// A task of the store panicked. Its changes were rolled back, and other tasks go on.
+    #[error("the store failed by a fault of its own: {detail}; nothing of this was written. Please report it")]
+    Panicked { detail: String },
     /// The store has been closed.
     #[error("the store is closed, since the host is stopping; try again when it is back")]
     Closed,

@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 use crate::StoreError;
 use crate::limits::WRITES_PER_COMMIT_MAX;
-use crate::sqlite::Sql;
+use crate::sqlite::{Sql, SqlError};
+use crate::workers::caught;
 
 /// Answers whoever asked, once it is known whether the commit went well.
 pub(crate) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -77,7 +78,8 @@ fn commit(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 /// Runs one job of a group so that its failure undoes its own changes and no other's.
 fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
     connection.execute_batch("SAVEPOINT job")?;
-    match work(connection) {
+    // A panic is a failure of this job alone: the group goes on, and so does the thread.
+    match caught(|| work(connection)).map_err(SqlError::from).and_then(|outcome| outcome) {
         Ok(value) => {
             connection.execute_batch("RELEASE job")?;
             Ok(value)
@@ -126,6 +128,26 @@ mod tests {
             outcomes.iter_mut().map(|outcome| outcome.try_recv().expect("it is answered").is_ok()).collect();
         assert_eq!(succeeded, [true, true, false, true]);
         assert_eq!(numbers(&connection), 3);
+    }
+
+    #[test]
+    fn a_job_that_panics_is_rolled_back_and_the_others_are_committed() {
+        let connection = database();
+        let path = Path::new("numbers.db");
+        let (first, mut first_outcome) = insert(1);
+        let (panics, mut panicked) = job(path, |connection| -> Sql<()> {
+            connection.execute("INSERT INTO numbers VALUES (2)", [])?;
+            panic!("injected")
+        });
+        let (last, mut last_outcome) = insert(3);
+        let mut rest = VecDeque::from([panics, last]);
+        commit_group(&connection, path, first, || rest.pop_front());
+        let injected = StoreError::Panicked { detail: "injected".to_owned() };
+        assert_eq!(panicked.try_recv().expect("it is answered"), Err(injected));
+        for outcome in [&mut first_outcome, &mut last_outcome] {
+            assert_eq!(outcome.try_recv().expect("it is answered"), Ok(()));
+        }
+        assert_eq!(numbers(&connection), 2);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod secrets;
 mod sqlite;
 mod store;
 mod usage;
+mod workers;
 
 pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest, SweptBlobs};

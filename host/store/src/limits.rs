@@ -6,7 +6,9 @@ use std::time::Duration;
 pub const WRITES_WAITING_MAX: usize = 1_024;
 /// Neither: the next commit takes the rest; it bounds how long the first of a group waits for its commit.
 pub const WRITES_PER_COMMIT_MAX: usize = 256;
-/// Waits: reads are short, and each connection costs a page cache.
+/// Waits: a read beyond this many waits to be queued, and its caller with it.
+pub const READS_WAITING_MAX: usize = 1_024;
+/// Waits: reads are short, and each connection costs a page cache and a thread.
 pub const READERS_MAX: usize = 4;
 /// Waits: how long a connection waits for another one's lock before it reports the database as busy.
 pub const LOCK_WAIT_MS_MAX: u32 = 10_000;
@@ -69,6 +71,14 @@ pub const ENTRY_OVERHEAD_BYTES: u64 = 64;
 pub const KEYS_PER_PAGE: usize = 1_000;
 /// Neither: the app that was quiet for longest is closed and opened again when it needs it.
 pub const APPS_OPEN_MAX: usize = 64;
+/// Waits: an app's database is opened once one of those that were evicted is closed. It bounds the open files.
+pub const APPS_CLOSING_MAX: usize = 64;
+/// Waits: key-value calls beyond what these threads do are queued. They serve the key-value data of all apps.
+pub const KEY_VALUE_THREADS: usize = 8;
+/// Waits: key-value calls of all apps beyond this many wait before they are queued.
+pub const KEY_VALUE_CALLS_MAX: usize = 4_096;
+/// Neither: after this many reads an app's further ones go behind those of other apps.
+pub const READS_PER_TURN: usize = 32;
 /// Waits: one app's calls beyond this many wait before they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;
 

@@ -1,5 +1,5 @@
-//! The database of one app: one connection that reads and one that writes, each opened when first needed. Owns who works
-//! with them: a call that finds the writer busy leaves its work with it, to be committed with the next group.
+//! The database of one app: one connection that reads and one that writes, each opened when first needed. Owns the app's
+//! waiting calls, and that they take at most two of the threads that all apps share: one for reads, one for writes.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -7,40 +7,59 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::closer::{CloserHandle, Closing};
 use super::tables;
 use crate::StoreError;
 use crate::files::private_folder;
 use crate::group::{self, Job};
-use crate::limits::CALLS_WAITING_MAX;
+use crate::limits::{CALLS_WAITING_MAX, READS_PER_TURN};
 use crate::sqlite::{Sql, connect};
+use crate::workers::{WorkerHandle, caught};
+
+/// Does a read and answers its caller, or answers why it can't be done.
+type Read = Box<dyn FnOnce(Result<&Connection, StoreError>) + Send>;
+
+/// What all databases share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) pages_max: Option<u32>,
+    pub(super) workers: WorkerHandle,
+    pub(super) closer: CloserHandle,
+}
 
 #[derive(Debug)]
 pub(super) struct AppDatabase {
     folder: PathBuf,
     path: PathBuf,
-    pages_max: Option<u32>,
-    /// Bounds the calls of this app that wait or work, so that it cannot take all threads that may block.
+    shared: Shared,
+    /// Bounds the calls of this app that wait or work.
     calls: Arc<Semaphore>,
-    reader: Mutex<Option<Connection>>,
-    writer: Mutex<Option<Connection>>,
-    waiting: Mutex<Waiting>,
+    reads: Lane<Read>,
+    writes: Lane<Job>,
     /// Whether it is never opened again.
     closed: AtomicBool,
+    /// Its place among the open databases, until it is closed.
+    slot: Option<OwnedSemaphorePermit>,
 }
 
-/// Writes that wait for a commit.
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    /// Whether somebody is at work and will take what is put here.
-    draining: bool,
+/// Calls that wait, and the connection for them.
+struct Lane<J> {
+    waiting: Mutex<Waiting<J>>,
+    connection: Mutex<Option<Connection>>,
 }
 
-impl std::fmt::Debug for Waiting {
+struct Waiting<J> {
+    jobs: VecDeque<J>,
+    /// Whether a thread works on the lane, or is about to.
+    has_turn: bool,
+}
+
+impl<J> std::fmt::Debug for Lane<J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting").field("jobs", &self.jobs.len()).field("draining", &self.draining).finish()
+        let waiting = locked(&self.waiting);
+        f.debug_struct("Lane").field("jobs", &waiting.jobs.len()).field("has_turn", &waiting.has_turn).finish()
     }
 }
 
@@ -48,19 +67,41 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl<J> Lane<J> {
+    fn new() -> Self {
+        Self { waiting: Mutex::new(Waiting { jobs: VecDeque::new(), has_turn: false }), connection: Mutex::default() }
+    }
+
+    /// Adds a job, and returns whether the lane needs a turn for it.
+    fn put(&self, job: J) -> bool {
+        let mut waiting = locked(&self.waiting);
+        waiting.jobs.push_back(job);
+        !std::mem::replace(&mut waiting.has_turn, true)
+    }
+
+    fn take(&self) -> Option<J> {
+        locked(&self.waiting).jobs.pop_front()
+    }
+
+    /// Ends a turn, and returns whether the lane needs another one.
+    fn end_turn(&self) -> bool {
+        let mut waiting = locked(&self.waiting);
+        waiting.has_turn = !waiting.jobs.is_empty();
+        waiting.has_turn
+    }
+}
+
 impl AppDatabase {
-    pub(super) fn new(folder: PathBuf, pages_max: Option<u32>) -> Self {
-        let path = folder.join("kv.db");
-        let calls = Arc::new(Semaphore::new(CALLS_WAITING_MAX));
+    pub(super) fn new(folder: PathBuf, shared: Shared, slot: OwnedSemaphorePermit) -> Self {
         Self {
+            path: folder.join("kv.db"),
             folder,
-            path,
-            pages_max,
-            calls,
-            reader: Mutex::default(),
-            writer: Mutex::default(),
-            waiting: Mutex::default(),
+            shared,
+            calls: Arc::new(Semaphore::new(CALLS_WAITING_MAX)),
+            reads: Lane::new(),
+            writes: Lane::new(),
             closed: AtomicBool::new(false),
+            slot: Some(slot),
         }
     }
 
@@ -69,14 +110,20 @@ impl AppDatabase {
         self: Arc<Self>,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let call = self.calls.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let _call = call;
-            let mut reader = locked(&self.reader);
-            let connection = self.opened(&mut reader)?;
-            work(connection).map_err(|error| error.explain(&self.path))
+        let places = self.places().await?;
+        let (reply, outcome) = oneshot::channel();
+        let path = self.path.clone();
+        let read: Read = Box::new(move |connection| {
+            let _places = places;
+            let read = |connection| caught(|| work(connection))?.map_err(|error| error.explain(&path));
+            // The caller may have gone away.
+            let _ = reply.send(connection.and_then(read));
         });
-        done.await.map_err(|_| StoreError::Closed)?
+        if self.reads.put(read) {
+            self.queue_reads();
+        }
+        drop(self);
+        outcome.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Has the work done, and returns once it is committed.
@@ -84,49 +131,73 @@ impl AppDatabase {
         self: Arc<Self>,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let _call = self.calls.acquire().await.map_err(|_| StoreError::Closed)?;
+        let places = self.places().await?;
         let (job, outcome) = group::job(&self.path, work);
-        let must_drain = {
-            let mut waiting = locked(&self.waiting);
-            waiting.jobs.push_back(job);
-            !std::mem::replace(&mut waiting.draining, true)
-        };
-        if must_drain {
-            let database = self.clone();
-            tokio::task::spawn_blocking(move || database.drain());
+        let write: Job = Box::new(move |connection| {
+            let answer = job(connection);
+            Box::new(move |committed| {
+                answer(committed);
+                drop(places);
+            })
+        });
+        if self.writes.put(write) {
+            self.queue_writes();
         }
+        drop(self);
         outcome.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Commits what waits, group after group, until nothing does.
-    fn drain(&self) {
-        let mut writer = locked(&self.writer);
-        while let Some(first) = self.take() {
-            match self.opened(&mut writer) {
-                Ok(connection) => group::commit_group(connection, &self.path, first, || self.take_more()),
+    /// Waits for a place among the app's calls, and then for one among those of all apps. A call keeps them until it is done,
+    /// also where its caller has gone away.
+    async fn places(&self) -> Result<[OwnedSemaphorePermit; 2], StoreError> {
+        let of_app = self.calls.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        Ok([of_app, self.shared.workers.place().await?])
+    }
+
+    fn queue_reads(self: &Arc<Self>) {
+        let database = Arc::clone(self);
+        self.shared.workers.push(move || database.read_turn());
+    }
+
+    fn queue_writes(self: &Arc<Self>) {
+        let database = Arc::clone(self);
+        self.shared.workers.push(move || database.write_turn());
+    }
+
+    /// Does some of the reads that wait; further ones go behind the calls of other apps.
+    fn read_turn(self: Arc<Self>) {
+        let mut slot = locked(&self.reads.connection);
+        for _ in 0..READS_PER_TURN {
+            let Some(read) = self.reads.take() else { break };
+            read(self.opened(&mut slot));
+        }
+        drop(slot);
+        if self.reads.end_turn() {
+            self.queue_reads();
+        }
+    }
+
+    /// Commits one group of the writes that wait; further ones go behind the calls of other apps.
+    fn write_turn(self: Arc<Self>) {
+        let mut slot = locked(&self.writes.connection);
+        if let Some(first) = self.writes.take() {
+            match self.opened(&mut slot) {
+                Ok(connection) => group::commit_group(connection, &self.path, first, || self.writes.take()),
                 Err(error) => group::refuse(first, error),
             }
         }
-    }
-
-    /// Closes it for good, once those are done who work with it: what is still asked of it is refused. Blocks.
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        for connection in [&self.reader, &self.writer] {
-            drop(locked(connection).take());
+        drop(slot);
+        if self.writes.end_turn() {
+            self.queue_writes();
         }
     }
 
-    /// The next job; without one, whoever comes next begins to drain again.
-    fn take(&self) -> Option<Job> {
-        let mut waiting = locked(&self.waiting);
-        let job = waiting.jobs.pop_front();
-        waiting.draining = job.is_some();
-        job
-    }
-
-    fn take_more(&self) -> Option<Job> {
-        locked(&self.waiting).jobs.pop_front()
+    /// Closes it for good, once the calls at work are done: later ones are refused. Blocks.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for connection in [&self.reads.connection, &self.writes.connection] {
+            drop(locked(connection).take());
+        }
     }
 
     fn opened<'c>(&self, slot: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
@@ -134,11 +205,26 @@ impl AppDatabase {
             return Err(StoreError::Closed);
         }
         if slot.is_none() {
-            private_folder(&self.folder)?;
-            let connection = connect(&self.path, self.pages_max)?;
-            tables::make(&connection).map_err(|error| error.explain(&self.path))?;
-            *slot = Some(connection);
+            // The lane must keep its turn, whatever becomes of this.
+            *slot = Some(caught(|| self.open())??);
         }
         Ok(slot.as_ref().expect("it was filled above"))
+    }
+
+    fn open(&self) -> Result<Connection, StoreError> {
+        private_folder(&self.folder)?;
+        let connection = connect(&self.path, self.shared.pages_max)?;
+        tables::make(&connection).map_err(|error| error.explain(&self.path))?;
+        Ok(connection)
+    }
+}
+
+impl Drop for AppDatabase {
+    /// Has it closed on the thread for that: this may be a thread that serves requests.
+    fn drop(&mut self) {
+        let [reader, writer] = [&self.reads.connection, &self.writes.connection].map(|slot| locked(slot).take());
+        if let Some(slot) = self.slot.take() {
+            self.shared.closer.close(Closing { reader, writer, slot });
+        }
     }
 }

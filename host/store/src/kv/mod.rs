@@ -1,6 +1,7 @@
 //! The key-value stores of apps: one database each, so that no app sees, fills or slows another's. Owns which of them
 //! are open. Never gives one app a path into the other's folder: the name of an app is one plain label.
 
+mod closer;
 mod lane;
 mod tables;
 
@@ -10,10 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use isopod_policy::AppName;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
-use self::lane::AppDatabase;
+use self::closer::Closer;
+use self::lane::{AppDatabase, Shared};
 use crate::app_folders::AppFolders;
-use crate::limits::{APPS_OPEN_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{
+    APPS_CLOSING_MAX, APPS_OPEN_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, KEY_VALUE_CALLS_MAX, KEY_VALUE_THREADS,
+    VALUE_BYTES_MAX,
+};
+use crate::workers::Workers;
 use crate::{Options, StoreError};
 
 /// The key-value stores under `apps/<app>/kv.db`. Cheap to clone.
@@ -24,11 +31,16 @@ pub struct KvStore {
     inner: Arc<Inner>,
 }
 
+/// The fields are dropped in this order: calls are finished before databases are closed.
 #[derive(Debug)]
 struct Inner {
     folders: AppFolders,
-    pages_max: Option<u32>,
+    shared: Shared,
+    _workers: Workers,
     open: Mutex<OpenApps>,
+    /// One permit for each database that is open or being closed.
+    slots: Arc<Semaphore>,
+    _closer: Closer,
 }
 
 /// Tells one value of a key from another: a digest of its bytes, or none for a key without a value.
@@ -49,6 +61,22 @@ struct OpenApps {
     calls: u64,
 }
 
+impl OpenApps {
+    /// The app's database, if it is open, which was asked for just now.
+    fn used(&mut self, app: &AppName) -> Option<Arc<AppDatabase>> {
+        self.calls += 1;
+        let (database, last_call) = self.apps.get_mut(app)?;
+        *last_call = self.calls;
+        Some(database.clone())
+    }
+
+    /// Takes out the database that was asked for the longest ago.
+    fn take_quietest(&mut self) -> Option<Arc<AppDatabase>> {
+        let quietest = self.apps.iter().min_by_key(|(_, (_, last_call))| *last_call).map(|(app, _)| app.clone())?;
+        self.apps.remove(&quietest).map(|(database, _)| database)
+    }
+}
+
 impl KvStore {
     /// Opens the key-value stores below a data folder.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, StoreError> {
@@ -59,22 +87,27 @@ impl KvStore {
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
         let folders = AppFolders::of(folder.as_ref());
         folders.open()?;
-        let open = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { folders, pages_max: options.pages_max, open }) })
+        let failed = |error| StoreError::file(folder.as_ref(), &error);
+        let workers = Workers::start("isopod-kv", KEY_VALUE_THREADS, KEY_VALUE_CALLS_MAX, folder.as_ref())?;
+        let closer = Closer::start().map_err(failed)?;
+        let shared = Shared { pages_max: options.pages_max, workers: workers.handle(), closer: closer.handle() };
+        let slots = Arc::new(Semaphore::new(APPS_OPEN_MAX + APPS_CLOSING_MAX));
+        let inner = Inner { folders, shared, _workers: workers, open: Mutex::default(), slots, _closer: closer };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The value of a key, if it has one.
     pub async fn get(&self, app: &AppName, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        self.database(app).read(move |connection| tables::get(connection, &bucket, &key)).await
+        self.database(app).await?.read(move |connection| tables::get(connection, &bucket, &key)).await
     }
 
     /// Whether a key has a value.
     pub async fn exists(&self, app: &AppName, bucket: &str, key: &str) -> Result<bool, StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        self.database(app).read(move |connection| tables::exists(connection, &bucket, &key)).await
+        self.database(app).await?.read(move |connection| tables::exists(connection, &bucket, &key)).await
     }
 
     /// The keys of a bucket after the cursor, in order, and the cursor that leads to the rest.
@@ -86,7 +119,7 @@ impl KvStore {
     ) -> Result<(Vec<String>, Option<String>), StoreError> {
         check_bucket(bucket)?;
         let (bucket, after) = (bucket.to_owned(), cursor.map(str::to_owned));
-        self.database(app).read(move |connection| tables::keys(connection, &bucket, after.as_deref())).await
+        self.database(app).await?.read(move |connection| tables::keys(connection, &bucket, after.as_deref())).await
     }
 
     /// Gives a key a value.
@@ -96,21 +129,21 @@ impl KvStore {
             return Err(StoreError::ValueTooLarge { bytes: value.len() });
         }
         let (bucket, key, value) = (bucket.to_owned(), key.to_owned(), value.to_owned());
-        self.database(app).write(move |connection| tables::set(connection, &bucket, &key, &value)).await
+        self.database(app).await?.write(move |connection| tables::set(connection, &bucket, &key, &value)).await
     }
 
     /// Removes a key; that it has no value is fine.
     pub async fn delete(&self, app: &AppName, bucket: &str, key: &str) -> Result<(), StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        self.database(app).write(move |connection| tables::delete(connection, &bucket, &key)).await
+        self.database(app).await?.write(move |connection| tables::delete(connection, &bucket, &key)).await
     }
 
     /// Adds to a number, kept as decimal text, and returns the sum; a key without a value counts as 0.
     pub async fn increment(&self, app: &AppName, bucket: &str, key: &str, delta: i64) -> Result<i64, StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        self.database(app).write(move |connection| tables::increment(connection, &bucket, &key, delta)).await
+        self.database(app).await?.write(move |connection| tables::increment(connection, &bucket, &key, delta)).await
     }
 
     /// The value of a key, if it has one, and the version to pass to [`KvStore::set_if`].
@@ -127,7 +160,7 @@ impl KvStore {
             let version = ValueVersion::of(value.as_deref());
             Ok((value, version))
         };
-        self.database(app).read(read).await
+        self.database(app).await?.read(read).await
     }
 
     /// Compare-and-swap: gives a key a value if its present one still has this version. Returns the version of the present
@@ -145,7 +178,7 @@ impl KvStore {
             return Err(StoreError::ValueTooLarge { bytes: value.len() });
         }
         let (bucket, key, value) = (bucket.to_owned(), key.to_owned(), value.to_owned());
-        self.database(app).write(move |connection| tables::set_if(connection, &bucket, &key, seen, &value)).await
+        self.database(app).await?.write(move |connection| tables::set_if(connection, &bucket, &key, seen, &value)).await
     }
 
     /// Closes the app's database and removes all that the app keeps. The app is destroyed: a later call would begin a new
@@ -165,23 +198,25 @@ impl KvStore {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The app's database, which is opened by its first call.
-    fn database(&self, app: &AppName) -> Arc<AppDatabase> {
+    /// The app's database, which is opened by its first call. Where too many are being closed, it waits for one of them.
+    async fn database(&self, app: &AppName) -> Result<Arc<AppDatabase>, StoreError> {
+        if let Some(database) = self.lock().used(app) {
+            return Ok(database);
+        }
+        let slot = self.inner.slots.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let mut open = self.lock();
-        open.calls += 1;
-        let call = open.calls;
-        if let Some((database, last_call)) = open.apps.get_mut(app) {
-            *last_call = call;
-            return database.clone();
+        // Another call may have come first.
+        if let Some(database) = open.used(app) {
+            return Ok(database);
         }
-        if open.apps.len() >= APPS_OPEN_MAX {
-            // Calls still under way keep it open until they are done; SQLite's own locks see to it that nobody notices.
-            let quietest = open.apps.iter().min_by_key(|(_, (_, last_call))| *last_call).map(|(app, _)| app.clone());
-            quietest.and_then(|app| open.apps.remove(&app));
-        }
-        let database = Arc::new(AppDatabase::new(self.inner.folders.folder(app), self.inner.pages_max));
-        open.apps.insert(app.clone(), (database.clone(), call));
-        database
+        // Calls still under way keep it open until they are done; SQLite's own locks order them with those of the next one.
+        let evicted = if open.apps.len() >= APPS_OPEN_MAX { open.take_quietest() } else { None };
+        let database = Arc::new(AppDatabase::new(self.inner.folders.folder(app), self.inner.shared.clone(), slot));
+        let last_call = open.calls;
+        open.apps.insert(app.clone(), (database.clone(), last_call));
+        drop(open);
+        drop(evicted);
+        Ok(database)
     }
 
     #[cfg(test)]
@@ -208,6 +243,7 @@ fn check_bucket(bucket: &str) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::CALLS_WAITING_MAX;
 
     #[tokio::test]
     async fn only_so_many_databases_are_open_and_none_forgets() {
@@ -222,5 +258,71 @@ mod tests {
             let found = store.get(&app(number), "", "me").await.expect("it is read");
             assert_eq!(found, Some(number.to_string().into_bytes()));
         }
+    }
+
+    fn app(number: usize) -> AppName {
+        format!("app-{number}").parse().expect("the name is valid")
+    }
+
+    /// Whoever evicts another app's database does not wait for its checkpoint, until very many are being closed.
+    #[tokio::test]
+    async fn evicted_databases_are_closed_on_a_thread_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let store = KvStore::open(folder.path()).expect("the store opens");
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        store.inner.shared.closer.hold(held);
+        for number in 0..APPS_OPEN_MAX + APPS_CLOSING_MAX {
+            store.set(&app(number), "", "me", b"here").await.expect("it is set");
+        }
+        assert_eq!((store.open_apps(), store.inner.slots.available_permits()), (APPS_OPEN_MAX, 0));
+        let journal = folder.path().join("apps/app-0/kv.db-wal");
+        assert!(journal.exists(), "it is not closed yet");
+        let next = app(APPS_OPEN_MAX + APPS_CLOSING_MAX);
+        let mut opening = Box::pin(store.set(&next, "", "me", b"here"));
+        assert!(futures::poll!(&mut opening).is_pending());
+        drop(release);
+        opening.await.expect("there is a slot once one is closed");
+        assert!(!journal.exists(), "its checkpoint was made as it was closed");
+        assert_eq!(store.get(&app(0), "", "me").await, Ok(Some(b"here".to_vec())));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_ends_neither_its_apps_calls_nor_others() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let store = KvStore::open(folder.path()).expect("the store opens");
+        let injected = StoreError::Panicked { detail: "injected".to_owned() };
+        for _ in 0..2 * KEY_VALUE_THREADS {
+            let database = || async { store.database(&app(1)).await.expect("it opens") };
+            let panics = |_: &rusqlite::Connection| -> crate::sqlite::Sql<()> { panic!("injected") };
+            assert_eq!(database().await.read(panics).await, Err(injected.clone()));
+            assert_eq!(database().await.write(panics).await, Err(injected.clone()));
+        }
+        for number in [1, 2] {
+            store.set(&app(number), "", "me", b"here").await.expect("it is set");
+            assert_eq!(store.get(&app(number), "", "me").await, Ok(Some(b"here".to_vec())));
+        }
+    }
+
+    /// A call keeps at most one thread for the app's reads and one for its writes.
+    #[tokio::test]
+    async fn an_app_whose_calls_take_long_leaves_threads_to_others() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let store = KvStore::open(folder.path()).expect("the store opens");
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let held = Arc::new(Mutex::new(held));
+        let database = store.database(&app(1)).await.expect("it opens");
+        let slow = (0..CALLS_WAITING_MAX).map(|_| {
+            let held = held.clone();
+            database.clone().read(move |_| {
+                let _released = held.lock().map(|held| held.recv());
+                Ok(())
+            })
+        });
+        let mut slow = Box::pin(futures::future::join_all(slow));
+        assert!(futures::poll!(&mut slow).is_pending());
+        store.set(&app(2), "", "me", b"here").await.expect("it is set");
+        assert_eq!(store.get(&app(2), "", "me").await, Ok(Some(b"here".to_vec())));
+        drop(release);
+        assert!(slow.await.into_iter().all(|read| read == Ok(())));
     }
 }

@@ -20,8 +20,7 @@ use std::path::{Path, PathBuf};
 use isopod_policy::AppName;
 use rusqlite::Connection;
 
-use self::rows::SqlError;
-pub(crate) use self::rows::{Sql, all, connect, first};
+pub(crate) use self::rows::{Sql, SqlError, all, connect, first};
 use self::{reader::Readers, writer::Writer};
 use crate::{Digest, StoreError};
 
@@ -40,7 +39,7 @@ impl Sqlite {
         let mut connection = connect(path, pages_max)?;
         schema::migrate(&mut connection).map_err(explain)?;
         let writer = Writer::start(path.to_owned(), connection)?;
-        Ok(Self { path: path.to_owned(), writer, readers: Readers::new(path) })
+        Ok(Self { path: path.to_owned(), writer, readers: Readers::start(path)? })
     }
 
     pub(crate) async fn write<T: Send + 'static>(

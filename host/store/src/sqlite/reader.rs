@@ -1,38 +1,37 @@
-//! The connections that read `control.db`. Owns a few of them, opened when first needed. They see every commit that was
-//! acknowledged before, and never wait for the writer.
+//! The connections that read `control.db`, and the threads that use them. Owns a few of each; a connection is opened when it
+//! is first needed. They see every commit that was acknowledged before, and never wait for the writer.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
 
 use super::rows::{Sql, connect};
 use crate::StoreError;
-use crate::limits::READERS_MAX;
+use crate::limits::{READERS_MAX, READS_WAITING_MAX};
+use crate::workers::Workers;
 
 /// A bounded set of connections.
 #[derive(Debug)]
 pub(crate) struct Readers {
     path: PathBuf,
     free: Arc<Mutex<Vec<Connection>>>,
-    slots: Arc<Semaphore>,
+    workers: Workers,
 }
 
 impl Readers {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), free: Arc::default(), slots: Arc::new(Semaphore::new(READERS_MAX)) }
+    pub(crate) fn start(path: &Path) -> Result<Self, StoreError> {
+        let workers = Workers::start("isopod-read", READERS_MAX, READS_WAITING_MAX, path)?;
+        Ok(Self { path: path.to_owned(), free: Arc::default(), workers })
     }
 
-    /// Runs the job on a thread that may block, with a connection of its own.
+    /// Runs the job on a reader thread, with a connection of its own.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let slot = self.slots.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let (path, free) = (self.path.clone(), self.free.clone());
-        let done = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
+        let read = move || {
             let taken = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match taken {
                 Some(connection) => connection,
@@ -41,8 +40,8 @@ impl Readers {
             let outcome = job(&connection).map_err(|error| error.explain(&path));
             free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             outcome
-        });
-        done.await.map_err(|_| StoreError::Closed)?
+        };
+        self.workers.run(read).await
     }
 }
 

@@ -11,6 +11,7 @@ use super::rows::Sql;
 use crate::StoreError;
 use crate::group::{self, Job};
 use crate::limits::WRITES_WAITING_MAX;
+use crate::workers::spawn;
 
 /// The handle to the writing thread.
 #[derive(Debug)]
@@ -24,10 +25,7 @@ impl Writer {
     pub(crate) fn start(path: PathBuf, connection: Connection) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let service = Service { path: path.clone(), connection, waiting };
-        let thread = std::thread::Builder::new()
-            .name("isopod-store".to_owned())
-            .spawn(move || service.run())
-            .map_err(|error| StoreError::file(&path, &error))?;
+        let thread = spawn("isopod-store", move || service.run()).map_err(|error| StoreError::file(&path, &error))?;
         Ok(Self { path, jobs: Some(jobs), thread: Some(thread) })
     }
 

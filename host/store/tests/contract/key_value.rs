@@ -158,3 +158,20 @@ async fn a_deleted_app_takes_its_keys_along() {
     backend.store.create_app(new_app("greeter")).await.expect("it is created again");
     assert_eq!(backend.store.kv().get(&app, "", "k").await, Ok(None));
 }
+
+/// Guests and the control plane share those of the runtime with much else, such as look-ups of names.
+#[test]
+fn reads_and_writes_need_no_blocking_thread_of_the_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    runtime.expect("it is built").block_on(async {
+        let backend = on_disk();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let taken = tokio::task::spawn_blocking(move || held.recv().is_err());
+        let app = backend.store.create_app(new_app("greeter")).await.expect("it is created").name;
+        assert!(backend.store.app(&app).await.expect("it is read").is_some());
+        backend.store.kv().set(&app, "", "k", b"v").await.expect("it is set");
+        assert_eq!(backend.store.kv().get(&app, "", "k").await, Ok(Some(b"v".to_vec())));
+        drop(release);
+        assert!(taken.await.expect("it ends"), "it was held until now");
+    });
+}

@@ -1,0 +1,91 @@
+//! The thread that closes key-value databases. Owns the checkpoint that SQLite makes when a database is closed, which waits
+//! for the disk. It serves no request.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::limits::{APPS_CLOSING_MAX, APPS_OPEN_MAX};
+use crate::workers::spawn;
+
+/// The handle to the thread. Dropping it closes what was handed over and ends the thread.
+#[derive(Debug)]
+pub(super) struct Closer {
+    messages: SyncSender<Message>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The way to the thread. What is handed over is bounded by the slots of open databases, which come back only once a
+/// database is closed.
+#[derive(Debug, Clone)]
+pub(super) struct CloserHandle(SyncSender<Message>);
+
+enum Message {
+    Close(Box<Closing>),
+    /// Keeps the thread waiting.
+    #[cfg(test)]
+    Hold(Receiver<()>),
+    Stop,
+}
+
+/// A database that no call uses any more.
+pub(super) struct Closing {
+    pub(super) reader: Option<Connection>,
+    pub(super) writer: Option<Connection>,
+    pub(super) slot: OwnedSemaphorePermit,
+}
+
+impl Closing {
+    /// Closes the connections, and gives the slot back once that is done.
+    fn finish(self) {
+        drop((self.reader, self.writer));
+        drop(self.slot);
+    }
+}
+
+impl Closer {
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (messages, waiting) = sync_channel(APPS_OPEN_MAX + APPS_CLOSING_MAX);
+        let thread = spawn("isopod-kv-close", move || close(&waiting))?;
+        Ok(Self { messages, thread: Some(thread) })
+    }
+
+    pub(super) fn handle(&self) -> CloserHandle {
+        CloserHandle(self.messages.clone())
+    }
+}
+
+impl CloserHandle {
+    /// Hands a database over. Once the store is closed, it is closed right here.
+    pub(super) fn close(&self, closing: Closing) {
+        let _ = self.0.send(Message::Close(Box::new(closing)));
+    }
+
+    /// Keeps the thread waiting until the receiver's sender is dropped.
+    #[cfg(test)]
+    pub(super) fn hold(&self, until: Receiver<()>) {
+        self.0.send(Message::Hold(until)).expect("the thread runs");
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        let _ = self.messages.send(Message::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn close(waiting: &Receiver<Message>) {
+    while let Ok(message) = waiting.recv() {
+        match message {
+            Message::Close(closing) => closing.finish(),
+            #[cfg(test)]
+            Message::Hold(until) => drop(until.recv()),
+            Message::Stop => return,
+        }
+    }
+}
