@@ -51,17 +51,21 @@ impl Wire {
     /// Reads an answer's head; its body is still to be read, piece by piece.
     pub fn head(&mut self) -> Result<Answer> {
         loop {
-            let status_line = self.line()?;
-            let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
-            let status: u16 = status.ok_or_else(|| broken(format!("no status line: {status_line:?}")))?;
-            let headers = self.fields()?;
             // 100 Continue is followed by the answer itself.
-            if status >= 200 {
-                let answer = Answer { status, headers, ..Answer::default() };
+            let answer = self.any_head()?;
+            if answer.status >= 200 {
                 self.rest = rest_of(&answer)?;
                 return Ok(answer);
             }
         }
+    }
+
+    /// Reads the next head, which may be that of an interim response.
+    pub fn any_head(&mut self) -> Result<Answer> {
+        let status_line = self.line()?;
+        let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status: u16 = status.ok_or_else(|| broken(format!("no status line: {status_line:?}")))?;
+        Ok(Answer { status, headers: self.fields()?, ..Answer::default() })
     }
 
     /// The next piece of a body, as soon as there is one; none at its proper end. An end before that is an error.

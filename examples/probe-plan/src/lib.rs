@@ -7,6 +7,7 @@
 //! | `/early` | the same, but the request's body is never read |
 //! | `/once` | `chunk` bytes in the largest writes that the host permits, and the end at once |
 //! | `/echo` | the request's body, part by part as it arrives |
+//! | `/pass` | the request's body itself, handed on without a copy (0.3) |
 //! | `/error` | an `error-code` of the guest in place of a response |
 //! | `/nothing` | none: the guest returns (0.2) or traps (0.3) without a response |
 //! | `/hang` | none: the guest waits forever |

@@ -29,6 +29,7 @@ impl Guest for Probe {
                 Ok(respond(request, plan).await)
             }
             "/echo" => Ok(echo(request)),
+            "/pass" => Ok(pass(request)),
             "/error" => Err(ErrorCode::InternalError(Some("the probe was asked to fail".to_owned()))),
             "/nothing" => panic!("the probe was asked not to answer"),
             "/hang" => Ok(wait_forever().await),
@@ -111,6 +112,12 @@ fn echo(request: Request) -> Response {
         finish(writers, ended.await).await;
     });
     response
+}
+
+/// Responds with the request's body itself, so that the guest has returned before the body comes.
+fn pass(request: Request) -> Response {
+    let (body, ended) = consume(request);
+    Response::new(Fields::new(), Some(body), ended).0
 }
 
 async fn show(request: Request, path: Option<String>) -> Response {

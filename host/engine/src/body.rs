@@ -1,5 +1,6 @@
-//! Bodies on their way into a guest and out of it, with their limits.
+//! A request's body on its way into a guest, with its limits. Never sees a response.
 
+use crate::Fault;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -7,16 +8,12 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{
-    sync::Notify,
-    time::{Instant, Sleep, sleep},
-};
-use wasmtime_wasi_http::WasiBody;
+use tokio::time::{Instant, Sleep, sleep};
 
 /// A request's body.
 pub enum RequestBody {
@@ -63,16 +60,13 @@ impl Patience {
 pub enum BodyError {
     #[error("the request's body is larger than the app's limit (request_body under [limits])")]
     RequestTooLarge,
-    #[error("the answer's body is larger than the app's limit (reply_body under [limits])")]
-    ReplyTooLarge,
     #[error("the client kept the guest waiting for the rest of its body")]
     TooSlow,
     #[error("the client's body broke off: {0}")]
     Client(#[from] hyper::Error),
-    #[error("the guest failed in the middle of its answer")]
-    Guest,
+    /// A response's body ended before its end.
     #[error("{0}")]
-    Wasi(wasmtime_wasi_http::Error),
+    Response(Fault),
 }
 
 /// Whether a client's body turned out to be none that can be read: the guest only sees that it broke off, and its answer
@@ -210,145 +204,7 @@ impl From<BodyError> for wasmtime_wasi_http::Error {
             BodyError::RequestTooLarge => Self::HttpRequestBodySize(None),
             BodyError::TooSlow => Self::ConnectionReadTimeout,
             BodyError::Client(error) => Self::Hyper(error),
-            BodyError::ReplyTooLarge | BodyError::Guest => Self::InternalError(Some(error.to_string())),
-            BodyError::Wasi(error) => error,
-        }
-    }
-}
-
-/// An answer's body.
-pub enum ReplyBody {
-    /// Known in full, so that its length is known too.
-    Full(Full<Bytes>),
-    /// As the guest writes it.
-    Streamed(Streamed),
-}
-
-impl ReplyBody {
-    pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self::Full(Full::new(bytes.into()))
-    }
-
-    pub(crate) fn streamed(body: WasiBody, limit: u64, link: Arc<Link>) -> Self {
-        Self::Streamed(Streamed { body, left: limit, link, ended: false })
-    }
-}
-
-/// A body that a guest writes while the client reads it.
-pub struct Streamed {
-    body: WasiBody,
-    left: u64,
-    link: Arc<Link>,
-    ended: bool,
-}
-
-/// What the writer and the reader of a streamed body must know of each other.
-#[derive(Default)]
-pub(crate) struct Link {
-    /// The guest failed, so that an end of the body is no regular end.
-    failed: AtomicBool,
-    /// Frames handed on so far.
-    progress: AtomicU64,
-    /// Whether the reader is still busy with what it was given last.
-    reader_is_slow: AtomicBool,
-    /// The reader is gone, before or after the body's end.
-    gone: Notify,
-    broken_off: AtomicBool,
-}
-
-impl Link {
-    /// Marks the body as broken, before its writer lets go of it.
-    pub(crate) fn fail(&self) {
-        self.failed.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn progress(&self) -> u64 {
-        self.progress.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is the reader who keeps the other waiting, rather than the guest.
-    pub(crate) fn reader_is_slow(&self) -> bool {
-        self.reader_is_slow.load(Ordering::Relaxed)
-    }
-
-    /// Waits until the reader is gone; true if it left before the body's end.
-    pub(crate) async fn reader_gone(&self) -> bool {
-        self.gone.notified().await;
-        self.broken_off.load(Ordering::Acquire)
-    }
-}
-
-impl Streamed {
-    fn end(&mut self) {
-        self.ended = true;
-    }
-}
-
-impl Drop for Streamed {
-    fn drop(&mut self) {
-        self.link.broken_off.store(!self.ended, Ordering::Release);
-        self.link.gone.notify_one();
-    }
-}
-
-impl Body for Streamed {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.link.reader_is_slow.store(polled.is_ready(), Ordering::Relaxed);
-        let result = match ready!(polled) {
-            None if self.link.failed.load(Ordering::Acquire) => Some(Err(BodyError::Guest)),
-            None => {
-                self.end();
-                None
-            }
-            Some(Err(error)) => Some(Err(BodyError::Wasi(error))),
-            Some(Ok(frame)) => {
-                self.link.progress.fetch_add(1, Ordering::Relaxed);
-                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                match self.left.checked_sub(size) {
-                    None => Some(Err(BodyError::ReplyTooLarge)),
-                    Some(rest) => {
-                        self.left = rest;
-                        if frame.is_trailers() {
-                            self.end();
-                        }
-                        Some(Ok(frame))
-                    }
-                }
-            }
-        };
-        Poll::Ready(result)
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
-            Self::Streamed(streamed) => Pin::new(streamed).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Full(full) => full.is_end_stream(),
-            Self::Streamed(streamed) => streamed.ended,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Full(full) => full.size_hint(),
-            Self::Streamed(_) => SizeHint::default(),
+            BodyError::Response(fault) => Self::InternalError(Some(fault.to_string())),
         }
     }
 }

@@ -23,6 +23,12 @@ pub enum Fault {
     /// The guest returned without an answer.
     #[error("the guest returned without answering")]
     NoAnswer,
+    /// The guest ended while it still held its response's body open.
+    #[error("the guest returned without ending the body of its response")]
+    BodyLeftOpen,
+    /// The instance was stopped before the guest had ended its response.
+    #[error("the instance was stopped in the middle of its response")]
+    Stopped,
     /// The guest answered with something that is no HTTP.
     #[error("the guest's answer cannot be sent: {detail}")]
     BadAnswer { detail: String },
@@ -63,6 +69,8 @@ impl Fault {
             Self::Exited { .. } => "exited",
             Self::Timeout { .. } => "timeout",
             Self::NoAnswer => "no-answer",
+            Self::BodyLeftOpen => "body-left-open",
+            Self::Stopped => "stopped",
             Self::BadAnswer { .. } => "bad-answer",
             Self::Failed { .. } => "failed",
             Self::BadRequest { .. } => "bad-request",

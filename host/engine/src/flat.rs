@@ -3,10 +3,11 @@
 
 use crate::{
     Answer, Fault, Instance, Program, Room,
-    body::{ReplyBody, RequestBody},
+    body::RequestBody,
     budget::{NoMore, Taken},
     flat_call::{self, Request as FlatRequest, Response as FlatResponse},
     limits,
+    reply::ReplyBody,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};

@@ -5,9 +5,10 @@
 
 use crate::{
     Fault, Program, Room, bindings,
-    body::{ReplyBody, RequestBody},
+    body::RequestBody,
     budget::{NoMore, Taken},
     flat, flat_call, limits,
+    reply::ReplyBody,
     state::{HostState, on_epoch},
     streaming::{self, Unfinished, Version},
 };

@@ -161,4 +161,9 @@ pub const REPLY_HEADERS_BYTES_MAX: usize = 128 * 1024;
 pub const ANSWER_BYTES_UNCHARGED: usize = 64 * 1024;
 
 /// Bytes of an answer's body that are taken from a guest before anything is sent. Past it the rest is streamed.
-pub const ANSWER_TAKEN_AT_ONCE_BYTES: usize = 64 * 1024;
+pub const ANSWER_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
+
+/// Bytes of a response's body that are taken from a guest which has returned, to find out whether it ended the body. More
+/// than wasmtime's channel holds for it, so a body with more isn't the guest's but one of the host's that it passes on,
+/// and is streamed.
+pub const ANSWER_LEFT_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -2,14 +2,16 @@
 
 use crate::{
     Answer, Fault, Instance,
-    body::{Link, Patience, ReplyBody, RequestBody},
+    body::{Patience, RequestBody},
     instance::After,
-    limits, wasi02, wasi03,
+    limits,
+    reply::{Link, ReplyBody, Settled, too_large},
+    wasi02, wasi03,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response};
-use http_body::{Body, Frame};
+use http::{Request, Response, header::CONTENT_LENGTH, response::Parts};
+use http_body::Frame;
 use isopod_policy::Limits;
 use std::{
     collections::VecDeque,
@@ -22,17 +24,59 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use wasmtime_wasi_http::WasiBody;
 
-/// A guest at work; ends with the instance if it may be used again.
-pub(crate) type Work = BoxFuture<'static, Result<Option<Box<Instance>>, Fault>>;
+/// Takes a response's head from the guest, and its body to the link.
+pub(crate) struct HeadSender {
+    head: oneshot::Sender<Head>,
+    link: Arc<Link>,
+}
 
-/// An answer's head, as the guest gives it.
-pub(crate) type Head = Result<Response<WasiBody>, Fault>;
+type Head = Result<Parts, Fault>;
+
+impl HeadSender {
+    pub(crate) fn send(self, response: Result<Response<WasiBody>, Fault>) {
+        let Self { head, link } = self;
+        // A receiver that is gone has no use for the head, and the guest learns of it when it writes the body.
+        let _ = head.send(response.map(|response| {
+            let (parts, body) = response.into_parts();
+            link.open(body);
+            parts
+        }));
+    }
+}
 
 /// The version of `wasi:http` that a guest answers by.
 #[derive(Clone, Copy)]
 pub(crate) enum Version {
     Wasi02,
     Wasi03,
+}
+
+/// How a guest's work ended: with the instance if it may be used again.
+type Finished = Result<Option<Box<Instance>>, Fault>;
+
+/// A guest at work. Dropped before its end, it breaks the response's body before the instance goes.
+struct Work {
+    call: BoxFuture<'static, Finished>,
+    link: Arc<Link>,
+    is_finished: bool,
+}
+
+impl Future for Work {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+        let polled = self.call.as_mut().poll(cx);
+        self.is_finished = polled.is_ready();
+        polled
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.link.fail(Fault::Stopped);
+        }
+    }
 }
 
 /// Answers a request by one of the standard roads.
@@ -46,31 +90,38 @@ pub(crate) async fn answer(
     let program = instance.program.clone();
     let (sender, head) = oneshot::channel();
     let link = Arc::new(Link::default());
-    let work = work(instance, request, sender, Arc::clone(&link), version);
+    let sender = HeadSender { head: sender, link: Arc::clone(&link) };
+    let call = Box::pin(work(instance, request, sender, Arc::clone(&link), version));
+    let work = Work { call, link: Arc::clone(&link), is_finished: false };
     head_of(work, head, link, &program.sandbox().limits).await
 }
 
 /// Everything the guest does for a request, until none of its work is left.
-fn work(
+async fn work(
     mut instance: Box<Instance>,
     request: Request<RequestBody>,
-    sender: oneshot::Sender<Head>,
+    sender: HeadSender,
     link: Arc<Link>,
     version: Version,
-) -> Work {
-    Box::pin(async move {
-        let called = match version {
-            Version::Wasi02 => wasi02::call(&mut instance, request, sender).await,
-            Version::Wasi03 => wasi03::call(&mut instance, request, sender).await,
-        };
-        match called {
-            Ok(()) => Ok(instance.finished()),
-            Err(error) => {
-                link.fail();
-                Err(instance.fault(&error))
-            }
+) -> Finished {
+    let called = match version {
+        Version::Wasi02 => wasi02::call(&mut instance, request, sender).await,
+        Version::Wasi03 => wasi03::call(&mut instance, request, sender).await,
+    };
+    if let Err(error) = called {
+        let fault = instance.fault(&error);
+        link.fail(fault.clone());
+        return Err(fault);
+    }
+    let instance = instance.finished();
+    match link.settle() {
+        Settled::Ended => Ok(instance),
+        Settled::Broken(fault) => Err(fault),
+        Settled::Open(body) => {
+            drop(instance);
+            link.release(body).map(|()| None)
         }
-    })
+    }
 }
 
 /// Lets the guest run, here where its request is, until the head is known; what is left of the work goes with the
@@ -79,7 +130,7 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
     let mut finished = None;
     let head = poll_fn(|cx| {
         if finished.is_none()
-            && let Poll::Ready(result) = work.as_mut().poll(cx)
+            && let Poll::Ready(result) = Pin::new(&mut work).poll(cx)
         {
             finished = Some(result);
         }
@@ -92,36 +143,31 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
     })
     .await
     .unwrap_or(Err(Fault::NoAnswer));
-    let response = match (head, &finished) {
+    let parts = match (head, &finished) {
         (_, Some(Err(_))) => return Answer::lost(finished.and_then(Result::err).unwrap_or(Fault::NoAnswer)),
         (Err(Fault::NoAnswer), _) => return Answer::lost(Fault::NoAnswer),
         (Err(fault), _) => return Answer { response: Err(fault), after: after(finished, work, link, limits) },
-        (Ok(response), _) => response,
+        (Ok(parts), _) => parts,
     };
-    let (parts, mut body) = response.into_parts();
-    let taken = take_what_is_ready(&mut body, &mut work, &mut finished, &link).await;
+    let taken = take_what_is_ready(&mut work, &mut finished, &link).await;
     // Nothing was sent yet, so the client can still be told.
-    match (finished, &taken.broken) {
-        (Some(Err(fault)), _) => return Answer::lost(fault),
-        (_, Some(detail)) => return Answer::lost(Fault::BadAnswer { detail: detail.clone() }),
+    match (finished, taken.broken) {
+        (Some(Err(fault)), _) | (_, Some(fault)) => return Answer::lost(fault),
+        _ if taken.bytes > limits.reply_body_bytes => return Answer::lost(too_large(limits.reply_body_bytes)),
         (before, None) => finished = before,
     }
-    if finished.is_some() && !taken.is_whole {
-        // It never ended its body, so its client must not take it for a whole one, nor another client get the instance.
-        link.fail();
-        finished = Some(Ok(None));
-    }
-    let body = taken.into_body(body, limits.reply_body_bytes, &link, finished.is_some());
+    let body = match taken.is_whole {
+        true => ReplyBody::whole(taken.frames),
+        false => {
+            let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            ReplyBody::streamed(taken.frames, Arc::clone(&link), limits.reply_body_bytes, length)
+        }
+    };
     Answer { response: Ok(Response::from_parts(parts, body)), after: after(finished, work, link, limits) }
 }
 
 /// What becomes of the instance: known if the guest is at its end, else what it still has to do.
-fn after(
-    finished: Option<Result<Option<Box<Instance>>, Fault>>,
-    work: Work,
-    link: Arc<Link>,
-    limits: &Limits,
-) -> After {
+fn after(finished: Option<Finished>, work: Work, link: Arc<Link>, limits: &Limits) -> After {
     match finished {
         Some(Ok(instance)) => After::from(instance),
         Some(Err(_)) => After::Spent,
@@ -130,36 +176,32 @@ fn after(
 }
 
 /// The beginning of a body, as far as it came without waiting.
+#[derive(Default)]
 struct Taken {
     frames: VecDeque<Frame<Bytes>>,
+    bytes: u64,
     is_whole: bool,
     /// Why it ended before its end, if it did.
-    broken: Option<String>,
+    broken: Option<Fault>,
 }
 
 /// Lets the guest write, and takes what it wrote, until both would have to wait: a short answer is then complete, and
-/// needs neither a task nor a timer of its own.
-async fn take_what_is_ready(
-    body: &mut WasiBody,
-    work: &mut Work,
-    finished: &mut Option<Result<Option<Box<Instance>>, Fault>>,
-    link: &Link,
-) -> Taken {
-    let mut taken = Taken { frames: VecDeque::new(), is_whole: false, broken: None };
-    let mut bytes = 0;
+/// needs neither a task nor a timer of its own. Of a guest that is at its end everything is taken, since it is here
+/// already.
+async fn take_what_is_ready(work: &mut Work, finished: &mut Option<Finished>, link: &Link) -> Taken {
+    let mut taken = Taken::default();
     poll_fn(|cx| {
         loop {
             let mut moved = false;
-            match Pin::new(&mut *body).poll_frame(cx) {
+            match link.poll_frame(cx) {
                 _ if taken.is_whole => {}
                 Poll::Ready(Some(Ok(frame))) => {
-                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                    taken.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                     taken.frames.push_back(frame);
                     moved = true;
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    link.fail();
-                    taken.broken = Some(format!("its body broke off: {error}"));
+                Poll::Ready(Some(Err(fault))) => {
+                    taken.broken = Some(fault);
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => {
@@ -169,54 +211,20 @@ async fn take_what_is_ready(
                 Poll::Pending => {}
             }
             if finished.is_none()
-                && let Poll::Ready(result) = work.as_mut().poll(cx)
+                && let Poll::Ready(result) = Pin::new(&mut *work).poll(cx)
             {
                 *finished = Some(result);
                 moved = true;
             }
             let is_done = taken.is_whole && finished.is_some();
-            if is_done || !moved || bytes >= limits::ANSWER_TAKEN_AT_ONCE_BYTES {
+            let is_enough = taken.bytes >= limits::ANSWER_TAKEN_AT_ONCE_BYTES && !link.is_settled();
+            if is_done || !moved || is_enough {
                 return Poll::Ready(());
             }
         }
     })
     .await;
     taken
-}
-
-impl Taken {
-    /// The answer's body: in one piece and with its length if it is all there, else what is there and then the rest.
-    fn into_body(mut self, rest: WasiBody, limit: u64, link: &Arc<Link>, guest_is_done: bool) -> ReplyBody {
-        let is_one_piece = match self.frames.front().and_then(Frame::data_ref) {
-            Some(data) => self.frames.len() == 1 && data.len() as u64 <= limit,
-            None => self.frames.is_empty(),
-        };
-        if self.is_whole && is_one_piece && guest_is_done {
-            let data = self.frames.pop_front().and_then(|frame| frame.into_data().ok());
-            return ReplyBody::full(data.unwrap_or_default());
-        }
-        let rest = (!self.is_whole && !guest_is_done).then_some(rest);
-        ReplyBody::streamed(WasiBody::new(Begun { frames: self.frames, rest }), limit, Arc::clone(link))
-    }
-}
-
-/// Frames that are there already, and the body that goes on after them.
-struct Begun {
-    frames: VecDeque<Frame<Bytes>>,
-    rest: Option<WasiBody>,
-}
-
-impl Body for Begun {
-    type Data = Bytes;
-    type Error = wasmtime_wasi_http::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match (self.frames.pop_front(), &mut self.rest) {
-            (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
-            (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
-            (None, None) => Poll::Ready(None),
-        }
-    }
 }
 
 /// A guest that is still at work on an answer whose head is known.
@@ -229,7 +237,7 @@ pub struct Unfinished {
 
 impl Unfinished {
     /// Lets the guest work on, as long as it gets on with the body and somebody reads it.
-    pub async fn finish(self, patience: Patience) -> Result<Option<Box<Instance>>, Fault> {
+    pub async fn finish(self, patience: Patience) -> Finished {
         let Self { mut work, link, limit } = self;
         let look = patience.crowded.min(limit);
         let mut reader_gone = pin!(link.reader_gone());
@@ -242,7 +250,7 @@ impl Unfinished {
                 finished = &mut work => return finished,
                 broken_off = &mut reader_gone, if reading => {
                     if broken_off {
-                        return Err(Fault::ClientGone);
+                        return Err(link.fault().cloned().unwrap_or(Fault::ClientGone));
                     }
                     reading = false;
                 }
@@ -255,7 +263,7 @@ impl Unfinished {
                         _ => None,
                     };
                     if let Some(fault) = fault {
-                        link.fail();
+                        link.fail(fault.clone());
                         return Err(fault);
                     }
                     if progress != seen {

@@ -1,10 +1,9 @@
 //! The standard road of WASI 0.3, `wasi:http/handler`: the guest returns the answer and may go on writing its body,
 //! and working, in tasks of its own.
 
-use crate::{Fault, Instance, body::RequestBody, state::HostState, streaming::Head};
+use crate::{Fault, Instance, body::RequestBody, state::HostState, streaming::HeadSender};
 use http::Request;
 use std::future::poll_fn;
-use tokio::sync::oneshot;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::{WasiHttpView, p3};
 
@@ -12,7 +11,7 @@ use wasmtime_wasi_http::{WasiHttpView, p3};
 pub(crate) async fn call(
     instance: &mut Instance,
     request: Request<RequestBody>,
-    sender: oneshot::Sender<Head>,
+    sender: HeadSender,
 ) -> wasmtime::Result<()> {
     let Instance { store, ready, component, program, .. } = instance;
     if ready.wasi03.is_none()
@@ -33,8 +32,7 @@ pub(crate) async fn call(
                 })?),
                 Err(code) => Err(Fault::Failed { message: format!("its handler reported {code:?}") }),
             };
-            // A receiver that is gone has no use for the head, and the guest learns of it when it writes the body.
-            let _ = sender.send(head);
+            sender.send(head);
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             wasmtime::error::Ok(())
         })

@@ -116,6 +116,8 @@ fn explain(entry: &Entry, refused: &Refused) -> Error {
             | Fault::BadAnswer { .. }
             | Fault::Failed { .. }
             | Fault::BadRequest { .. }
+            | Fault::BodyLeftOpen
+            | Fault::Stopped
             | Fault::ClientGone => EventError::Failed { app, code: fault.code(), detail }.into(),
         },
     }

@@ -48,6 +48,8 @@ impl Refused {
                 | Fault::Exited { .. }
                 | Fault::Timeout { .. }
                 | Fault::NoAnswer
+                | Fault::BodyLeftOpen
+                | Fault::Stopped
                 | Fault::BadAnswer { .. }
                 | Fault::Failed { .. }
                 | Fault::ClientGone,

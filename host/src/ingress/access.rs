@@ -1,6 +1,7 @@
 //! What is recorded of each request. Where it is kept is the log's matter.
 
 use http::{Method, StatusCode};
+use isopod_engine::Fault;
 use isopod_policy::{AppName, ReleaseNumber, RequestId};
 use std::time::Duration;
 
@@ -21,8 +22,15 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) status: StatusCode,
     /// From the request's head to the answer's head.
     pub(crate) duration: Duration,
-    /// The length of the answer's body, if it is known before it is sent.
+    /// The length of the response's body: what was sent of a streamed one, and the announced length of any other.
     pub(crate) bytes: Option<u64>,
-    /// What went wrong, as a stable name, where something did.
+    /// What went wrong, as a stable name, where something did: instead of a response, or in the middle of its body.
     pub(crate) fault: Option<&'static str>,
+}
+
+impl AccessLine<'_> {
+    /// The fault that counts in the metrics: a client that leaves in the middle of a response is none of the app's.
+    pub(crate) fn counted_fault(&self) -> Option<&'static str> {
+        self.fault.filter(|&fault| fault != Fault::ClientGone.code())
+    }
 }

@@ -1,5 +1,9 @@
 //! What becomes of a request's body before an instance is taken for it: its limits, and the reading of a small one, so
 //! that a slow client holds a buffer and not an instance. Never gives it to a guest.
+//!
+//! A client that sends `Expect: 100-continue` asks before it sends. A guest of `wasi:http` is then started at the head, and
+//! the client gets its `100 Continue` when the guest reads the body; a guest that answers without reading it refuses it. A
+//! guest of the flat interface gets the body with the call, so the host itself asks for it.
 
 use super::connection::Failed;
 use crate::{
@@ -9,10 +13,10 @@ use crate::{
     problem::Problem,
 };
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use isopod_engine::RequestBody;
+use isopod_engine::{HttpRoad, RequestBody};
 use tokio::time::timeout;
 
 /// Gives the body its limit, and reads a small one of known length.
@@ -30,7 +34,9 @@ pub(super) async fn take_in(
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let Some(length) = length.filter(|&length| length <= limits::TRAFFIC_BODY_READ_FIRST) else {
+    let waits =
+        running.program().info().entries.http != Some(HttpRoad::Flat) && parts.headers.contains_key(header::EXPECT);
+    let Some(length) = length.filter(|&length| length <= limits::TRAFFIC_BODY_READ_FIRST && !waits) else {
         return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit, running.patience())));
     };
     let mut arriving = share.receive(length).map_err(too_many)?;

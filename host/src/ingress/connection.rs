@@ -111,7 +111,7 @@ impl Shared {
 
     async fn ask(
         &self,
-        app: &App,
+        app: &Arc<App>,
         part: Part,
         request: Request<Lingering>,
         id: RequestId,
@@ -132,7 +132,7 @@ impl Shared {
             bytes: None,
             fault: None,
         };
-        let unanswered = Unanswered { access: &*self.access, app, line, started };
+        let unanswered = Unanswered { access: &*self.access, app, line, started, streams: false };
         let for_a_person = page::is_for_a_person(&request);
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
@@ -147,12 +147,24 @@ impl Shared {
                 (None, Err((problem, None)))
             }
         };
-        let (response, fault) = match outcome {
+        let (mut response, fault) = match outcome {
             Ok(response) => (response, None),
             Err((problem, fault)) => (render(&problem.app(app.name()), id, for_a_person), fault),
         };
         let (status, bytes) = (response.status(), response.body().size_hint().exact());
-        unanswered.answered(AccessLine { release, status, bytes, fault, ..line });
+        if response.body().is_streamed() && sends_body(&method, status) {
+            let duration = unanswered.streams();
+            let (access, app) = (Arc::clone(&self.access), Arc::clone(app));
+            response.body_mut().watch(move |end| {
+                let (bytes, fault) = (Some(end.bytes), end.fault);
+                let (app_name, method, path) = (app.name(), &method, uri.path());
+                let line =
+                    AccessLine { app: app_name, release, request_id: id, method, path, status, duration, bytes, fault };
+                record(&*access, &app, line);
+            });
+        } else {
+            unanswered.answered(AccessLine { release, status, bytes, fault, ..line });
+        }
         response
     }
 }
@@ -163,21 +175,40 @@ struct Unanswered<'a> {
     app: &'a App,
     line: AccessLine<'a>,
     started: Instant,
+    /// Whether the end of the response's body records it.
+    streams: bool,
 }
 
 impl<'a> Unanswered<'a> {
     fn answered(mut self, line: AccessLine<'a>) {
         self.line = line;
     }
+
+    /// Leaves the record to the end of the response's body; returns the time to the response's head.
+    fn streams(mut self) -> Duration {
+        self.streams = true;
+        self.started.elapsed()
+    }
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        // What is written of an app that is over could stand in the log of a new one of its name.
-        if !self.app.is_over() {
-            self.access.request(AccessLine { duration: self.started.elapsed(), ..self.line });
+        if !self.streams {
+            record(self.access, self.app, AccessLine { duration: self.started.elapsed(), ..self.line });
         }
     }
+}
+
+fn record(access: &dyn AccessLog, app: &App, line: AccessLine<'_>) {
+    // A line about an app that was destroyed could go into the log of a new app of its name.
+    if !app.is_over() {
+        access.request(line);
+    }
+}
+
+/// Whether a response to this method with this status has a body that the connection sends.
+fn sends_body(method: &Method, status: StatusCode) -> bool {
+    method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What servers commonly record of a request whose client has closed the connection. Nobody is answered with it.
@@ -334,6 +365,8 @@ fn explain(refused: &Refused) -> Failed {
                 | Fault::OutOf { .. }
                 | Fault::Exited { .. }
                 | Fault::NoAnswer
+                | Fault::BodyLeftOpen
+                | Fault::Stopped
                 | Fault::BadAnswer { .. }
                 | Fault::Failed { .. }
                 | Fault::ClientGone

@@ -48,7 +48,7 @@ impl Access {
 
 impl AccessLog for Access {
     fn request(&self, line: AccessLine<'_>) {
-        if let Some(fault) = line.fault {
+        if let Some(fault) = line.counted_fault() {
             self.metrics.fault(line.app, fault);
         }
         APPS.with_borrow_mut(|apps| {

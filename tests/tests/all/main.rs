@@ -2,6 +2,7 @@
 //! project that a test proves are named by their ids (`I1`) where they are proved.
 
 mod advice;
+mod bodies;
 mod bundle_forms;
 mod bundle_manifests;
 mod bundles;

@@ -1,0 +1,516 @@
+//! A response's body on its way from a guest to its client, and how it ends. Never runs the guest, and never ends
+//! cleanly what the guest did not end.
+//!
+//! ```text
+//!            open             settle: the guest returned
+//! Unopened ────────> Guest ──────────────────────────────> Whole    the guest ended its body
+//!                     │  └───> Held ──> Guest               a body of the host's that the guest passes on
+//!                     │          └────> Broken              the guest left its body open
+//!                     └── fail, or the body's own error ──> Broken
+//! ```
+
+use crate::{Fault, body::BodyError, limits};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use std::{
+    collections::VecDeque,
+    mem,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+};
+use tokio::sync::Notify;
+use wasmtime_wasi_http::WasiBody;
+
+/// A response's body.
+pub enum ReplyBody {
+    /// Known in full, so that its length is known too.
+    Full(Full<Bytes>),
+    /// The same in several pieces, or with trailers.
+    Pieces(Pieces),
+    /// As the guest writes it.
+    Streamed(Streamed),
+}
+
+/// How a streamed body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplyEnd {
+    /// Bytes that were handed on.
+    pub bytes: u64,
+    /// The stable name of what broke it, unless the client got it whole.
+    pub fault: Option<&'static str>,
+}
+
+impl ReplyBody {
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(Full::new(bytes.into()))
+    }
+
+    /// A body of which every frame is here.
+    pub(crate) fn whole(mut frames: VecDeque<Frame<Bytes>>) -> Self {
+        if frames.len() <= 1 && frames.front().is_none_or(Frame::is_data) {
+            return Self::full(frames.pop_front().and_then(|frame| frame.into_data().ok()).unwrap_or_default());
+        }
+        let left = frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let has_trailers = frames.iter().any(Frame::is_trailers);
+        Self::Pieces(Pieces { frames, left, has_trailers })
+    }
+
+    /// A body that the guest still writes: `begun` was taken from it, the rest comes over the link. `length` is that of its
+    /// head.
+    pub(crate) fn streamed(begun: VecDeque<Frame<Bytes>>, link: Arc<Link>, limit: u64, length: Option<u64>) -> Self {
+        Self::Streamed(Streamed { begun, link, limit, length, bytes: 0, is_ended: false, watcher: None })
+    }
+
+    /// Whether its end is not known yet.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self, Self::Streamed(_))
+    }
+
+    /// Has `watcher` called once a streamed body has ended, or its client is gone.
+    pub fn watch(&mut self, watcher: impl FnOnce(ReplyEnd) + Send + 'static) {
+        if let Self::Streamed(streamed) = self {
+            streamed.watcher = Some(Box::new(watcher));
+        }
+    }
+}
+
+/// A body of which every piece is here.
+pub struct Pieces {
+    frames: VecDeque<Frame<Bytes>>,
+    left: u64,
+    has_trailers: bool,
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let frame = self.frames.pop_front()?;
+        self.left -= frame.data_ref().map_or(0, |data| data.len() as u64);
+        Some(frame)
+    }
+}
+
+/// A body that a guest writes while the client reads it.
+pub struct Streamed {
+    begun: VecDeque<Frame<Bytes>>,
+    link: Arc<Link>,
+    limit: u64,
+    length: Option<u64>,
+    bytes: u64,
+    is_ended: bool,
+    watcher: Option<Box<dyn FnOnce(ReplyEnd) + Send>>,
+}
+
+/// What the writer and the reader of a streamed body share.
+#[derive(Default)]
+pub(crate) struct Link {
+    pipe: Mutex<Pipe>,
+    /// What broke the body; the first cause stays.
+    fault: OnceLock<Fault>,
+    /// Frames handed on so far.
+    progress: AtomicU64,
+    /// Whether the reader is still busy with what it was given last.
+    reader_is_slow: AtomicBool,
+    /// The reader is gone, before or after the body's end.
+    gone: Notify,
+    broken_off: AtomicBool,
+}
+
+#[derive(Default)]
+struct Pipe {
+    /// Frames that were taken from the source already.
+    ahead: VecDeque<Frame<Bytes>>,
+    source: Source,
+    /// The reader, if it waits.
+    reader: Option<Waker>,
+}
+
+#[derive(Default)]
+enum Source {
+    /// The response's head is not known.
+    #[default]
+    Unopened,
+    Guest(WasiBody),
+    /// The guest returned, and whether the body needs it is found out.
+    Held,
+    /// Nothing follows, and the guest ended it.
+    Whole,
+    /// Nothing follows, and the guest did not end it.
+    Broken,
+}
+
+/// A body as its guest left it.
+pub(crate) enum Settled {
+    Ended,
+    /// It has not ended: give it to [`Link::release`] once the guest's store is gone.
+    Open(WasiBody),
+    Broken(Fault),
+}
+
+/// Where a body stands after everything ready was taken from it.
+enum Drained {
+    Ended,
+    Open,
+    Broken(Fault),
+}
+
+impl Pipe {
+    /// Takes everything from a body that is ready, up to a bound.
+    fn drain(&mut self, body: &mut WasiBody) -> Drained {
+        let mut bytes = 0;
+        let mut cx = Context::from_waker(Waker::noop());
+        while bytes <= limits::ANSWER_LEFT_BYTES_MAX {
+            match Pin::new(&mut *body).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                    self.ahead.push_back(frame);
+                }
+                Poll::Ready(Some(Err(error))) => return Drained::Broken(broke_off(&error)),
+                Poll::Ready(None) => return Drained::Ended,
+                Poll::Pending => return Drained::Open,
+            }
+        }
+        Drained::Open
+    }
+}
+
+impl Link {
+    /// Gives the link the body of the head that is known now.
+    pub(crate) fn open(&self, body: WasiBody) {
+        self.lock().source = Source::Guest(body);
+    }
+
+    /// Breaks the body before its guest is dropped, unless the guest has ended it already.
+    pub(crate) fn fail(&self, fault: Fault) {
+        let mut pipe = self.lock();
+        let source = match mem::replace(&mut pipe.source, Source::Broken) {
+            Source::Whole => Source::Whole,
+            Source::Guest(mut body) => match pipe.drain(&mut body) {
+                Drained::Ended => Source::Whole,
+                Drained::Open | Drained::Broken(_) => Source::Broken,
+            },
+            Source::Unopened | Source::Held | Source::Broken => Source::Broken,
+        };
+        if matches!(source, Source::Broken) {
+            // A later fault follows from the first.
+            let _ = self.fault.set(fault);
+        }
+        Self::end(pipe, source);
+    }
+
+    /// Takes what a guest wrote that has returned, and finds out whether it ended its body.
+    pub(crate) fn settle(&self) -> Settled {
+        let mut pipe = self.lock();
+        let mut body = match mem::replace(&mut pipe.source, Source::Held) {
+            Source::Guest(body) => body,
+            source => {
+                let fault = self.fault.get().filter(|_| matches!(source, Source::Broken));
+                Self::end(pipe, source);
+                return fault.cloned().map_or(Settled::Ended, Settled::Broken);
+            }
+        };
+        match pipe.drain(&mut body) {
+            Drained::Ended => {
+                Self::end(pipe, Source::Whole);
+                Settled::Ended
+            }
+            Drained::Broken(fault) => {
+                let fault = self.fault.get_or_init(|| fault).clone();
+                Self::end(pipe, Source::Broken);
+                Settled::Broken(fault)
+            }
+            Drained::Open => {
+                Self::end(pipe, Source::Held);
+                Settled::Open(body)
+            }
+        }
+    }
+
+    /// Takes a body back that was open when its guest returned. The guest's store is gone: a body of the guest's has ended
+    /// with it, and one of the host's that the guest passes on has not.
+    pub(crate) fn release(&self, mut body: WasiBody) -> Result<(), Fault> {
+        let mut pipe = self.lock();
+        match pipe.drain(&mut body) {
+            Drained::Open => {
+                Self::end(pipe, Source::Guest(body));
+                Ok(())
+            }
+            Drained::Ended | Drained::Broken(_) => {
+                let fault = self.fault.get_or_init(|| Fault::BodyLeftOpen).clone();
+                Self::end(pipe, Source::Broken);
+                Err(fault)
+            }
+        }
+    }
+
+    /// The next frame, the end, or what broke the body.
+    pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let pipe = &mut *self.lock();
+        if let Some(frame) = pipe.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let polled = match &mut pipe.source {
+            Source::Guest(body) => Pin::new(body).poll_frame(cx),
+            Source::Unopened | Source::Held => Poll::Pending,
+            Source::Whole => return Poll::Ready(None),
+            Source::Broken => return Poll::Ready(self.fault.get().cloned().map(Err)),
+        };
+        match polled {
+            Poll::Pending => {
+                pipe.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Err(error))) => {
+                pipe.source = Source::Broken;
+                Poll::Ready(Some(Err(self.fault.get_or_init(|| broke_off(&error)).clone())))
+            }
+            Poll::Ready(None) => {
+                pipe.source = Source::Whole;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// Whether nothing more comes from the guest: what there is to read is here.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self.lock().source, Source::Whole | Source::Broken)
+    }
+
+    /// What broke the body, if anything did.
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        self.fault.get()
+    }
+
+    pub(crate) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is the reader who keeps the other waiting, rather than the guest.
+    pub(crate) fn reader_is_slow(&self) -> bool {
+        self.reader_is_slow.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the reader is gone; true if it left before the body's end.
+    pub(crate) async fn reader_gone(&self) -> bool {
+        self.gone.notified().await;
+        self.broken_off.load(Ordering::Acquire)
+    }
+
+    /// Marks the reader as gone. Without its whole body, the guest learns of it when it writes.
+    fn close(&self, is_whole: bool) {
+        if !is_whole {
+            let body = mem::replace(&mut *self.lock(), Pipe { source: Source::Broken, ..Pipe::default() });
+            drop(body);
+        }
+        self.broken_off.store(!is_whole, Ordering::Release);
+        self.gone.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pipe> {
+        // A poisoned pipe still has a source in it.
+        self.pipe.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a source in the pipe, and has the reader look at it.
+    fn end(mut pipe: MutexGuard<'_, Pipe>, source: Source) {
+        pipe.source = source;
+        let reader = pipe.reader.take();
+        drop(pipe);
+        reader.into_iter().for_each(Waker::wake);
+    }
+}
+
+fn broke_off(error: &wasmtime_wasi_http::Error) -> Fault {
+    Fault::BadAnswer { detail: format!("its body broke off: {error}") }
+}
+
+/// Why a body of more bytes than its app's limit is not sent.
+pub(crate) fn too_large(limit: u64) -> Fault {
+    Fault::BadAnswer { detail: format!("its body has more than {limit} bytes, which is reply_body under [limits]") }
+}
+
+impl Streamed {
+    /// Counts a frame and holds the body to its limit.
+    fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
+        self.link.progress.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.bytes + frame.data_ref().map_or(0, |data| data.len() as u64);
+        if bytes > self.limit {
+            self.link.fail(too_large(self.limit));
+            return Err(too_large(self.limit));
+        }
+        self.bytes = bytes;
+        self.is_ended = frame.is_trailers();
+        Ok(frame)
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        // A body whose head had its length is whole with its last byte: its reader need not wait for its end.
+        let is_whole = self.is_ended || self.length == Some(self.bytes);
+        self.link.close(is_whole);
+        let Some(watcher) = self.watcher.take() else { return };
+        let fault = self.link.fault().map_or(Fault::ClientGone.code(), Fault::code);
+        watcher(ReplyEnd { bytes: self.bytes, fault: (!is_whole).then_some(fault) });
+    }
+}
+
+impl Body for Streamed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_ended {
+            return Poll::Ready(None);
+        }
+        let polled = match self.begun.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.link.poll_frame(cx),
+        };
+        self.link.reader_is_slow.store(polled.is_ready(), Ordering::Relaxed);
+        let next = match ready!(polled) {
+            Some(next) => next.and_then(|frame| self.count(frame)),
+            None => {
+                self.is_ended = true;
+                return Poll::Ready(None);
+            }
+        };
+        Poll::Ready(Some(next.map_err(BodyError::Response)))
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
+            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(Ok)),
+            Self::Streamed(streamed) => Pin::new(streamed).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(full) => full.is_end_stream(),
+            Self::Pieces(pieces) => pieces.frames.is_empty(),
+            Self::Streamed(streamed) => streamed.is_ended,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(full) => full.size_hint(),
+            Self::Pieces(pieces) if !pieces.has_trailers => SizeHint::with_exact(pieces.left),
+            Self::Pieces(_) | Self::Streamed(_) => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    type Frames = mpsc::Receiver<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
+
+    /// A body that lasts as long as its sender, as a guest's does.
+    struct Sent(Frames);
+
+    impl Body for Sent {
+        type Data = Bytes;
+        type Error = wasmtime_wasi_http::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
+            self.0.poll_recv(cx)
+        }
+    }
+
+    type Guest = mpsc::Sender<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
+
+    /// A link whose guest has written these words.
+    fn written(words: &[&'static str]) -> (Link, Guest) {
+        let (guest, frames) = mpsc::channel(3);
+        for word in words {
+            guest.try_send(Ok(Frame::data(Bytes::from_static(word.as_bytes())))).expect("the body is there");
+        }
+        let link = Link::default();
+        link.open(WasiBody::new(Sent(frames)));
+        (link, guest)
+    }
+
+    fn next(link: &Link) -> Poll<Option<Result<Bytes, &'static str>>> {
+        let polled = link.poll_frame(&mut Context::from_waker(Waker::noop()));
+        polled.map(|next| Some(next?.map(|frame| frame.into_data().expect("data")).map_err(|fault| fault.code())))
+    }
+
+    fn data(word: &'static str) -> Poll<Option<Result<Bytes, &'static str>>> {
+        Poll::Ready(Some(Ok(Bytes::from_static(word.as_bytes()))))
+    }
+
+    #[test]
+    fn a_body_that_was_not_read_before_its_guest_returned_is_whole() {
+        let (link, guest) = written(&["one", "two"]);
+        drop(guest);
+        assert!(matches!(link.settle(), Settled::Ended));
+        assert_eq!([next(&link), next(&link), next(&link)], [data("one"), data("two"), Poll::Ready(None)]);
+    }
+
+    #[test]
+    fn a_body_that_ends_with_its_guests_store_was_left_open() {
+        let (link, guest) = written(&["one"]);
+        let Settled::Open(body) = link.settle() else { panic!("its sender is there") };
+        assert_eq!([next(&link), next(&link)], [data("one"), Poll::Pending], "no end is seen before the store is gone");
+        drop(guest);
+        assert_eq!(next(&link), Poll::Pending);
+        assert!(matches!(link.release(body), Err(Fault::BodyLeftOpen)));
+        assert_eq!(next(&link), Poll::Ready(Some(Err("body-left-open"))));
+    }
+
+    #[test]
+    fn a_body_that_outlives_its_guests_store_is_passed_on() {
+        let (link, host) = written(&["one"]);
+        let Settled::Open(body) = link.settle() else { panic!("its sender is there") };
+        assert!(link.release(body).is_ok());
+        host.try_send(Ok(Frame::data(Bytes::from_static(b"two")))).expect("the body is there");
+        drop(host);
+        assert_eq!([next(&link), next(&link), next(&link)], [data("one"), data("two"), Poll::Ready(None)]);
+    }
+
+    #[test]
+    fn a_body_whose_guest_fails_has_no_clean_end() {
+        let (link, guest) = written(&["one"]);
+        link.fail(Fault::Stopped);
+        drop(guest);
+        assert_eq!([next(&link), next(&link)], [data("one"), Poll::Ready(Some(Err("stopped")))]);
+        assert!(matches!(link.settle(), Settled::Broken(Fault::Stopped)));
+    }
+
+    #[test]
+    fn a_body_that_had_ended_before_its_guest_failed_is_whole() {
+        let (link, guest) = written(&["one"]);
+        drop(guest);
+        link.fail(Fault::Stopped);
+        assert_eq!([next(&link), next(&link)], [data("one"), Poll::Ready(None)]);
+    }
+
+    #[test]
+    fn whole_bodies_know_their_length_and_stream_none_of_it() {
+        let frame = |word: &'static str| Frame::data(Bytes::from_static(word.as_bytes()));
+        for (frames, length) in [(vec![], 0), (vec![frame("one")], 3), (vec![frame("one"), frame("four")], 7)] {
+            let body = ReplyBody::whole(frames.into());
+            assert_eq!((body.size_hint().exact(), body.is_streamed()), (Some(length), false));
+        }
+        let with_trailers = ReplyBody::whole([frame("one"), Frame::trailers(http::HeaderMap::new())].into());
+        assert_eq!(with_trailers.size_hint().exact(), None);
+    }
+}

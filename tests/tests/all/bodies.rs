@@ -1,0 +1,263 @@
+//! Bodies of responses: of any size they arrive whole, and one that its guest did not end never looks whole.
+
+use isopod_tests::{
+    Answer, Ask, Bundle, Host, Wire, guest,
+    guests::guest_path,
+    h2c::H2c,
+    program::{self, Running},
+    wait_for,
+};
+use serde_json::Value;
+
+const PROBES: [&str; 2] = ["probe-wasi02", "probe-wasi03"];
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Around what is taken from a guest at once, around wasmtime's own buffers, and far above them.
+const SIZES: [usize; 9] = [1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, MIB - 1, MIB, MIB + 1, 3 * MIB, 16 * MIB];
+
+fn deploy(host: &Host, limits: &str) {
+    for app in PROBES {
+        let manifest = format!("name = \"{app}\"\n[limits]\n{limits}\n");
+        host.deploy(app, Bundle::archive(&manifest, &guest(app)));
+    }
+}
+
+fn begin(host: &Host, app: &str, ask: Ask) -> Wire {
+    let mut wire = host.wire();
+    wire.ask(&host.to_app(app, ask)).expect("it can be sent");
+    wire
+}
+
+fn over_h2(host: &Host, app: &str, path: &str) -> Result<Answer, String> {
+    let mut h2 = H2c::open(host.listen).expect("a connection");
+    let answers = h2.ask(app, &[Ask::get(path)], &[]).map_err(|error| error.to_string())?;
+    Ok(answers.into_iter().next().expect("an answer"))
+}
+
+fn is_whole(answer: &Answer, size: usize, what: &str) {
+    assert_eq!(answer.status, 200, "{what}: {answer}");
+    assert_eq!(answer.body.len(), size, "{what}");
+    assert!(answer.body.iter().all(|&byte| byte == b'x'), "{what}: other bytes came");
+}
+
+/// The access line of a request.
+fn access_line(host: &Host, app: &str, id: &str) -> Value {
+    host.log_line(app, "of the request", |line| line["stream"] == "access" && line["request_id"] == id)
+}
+
+#[test]
+fn a_response_of_any_size_arrives_whole() {
+    let host = Host::start();
+    deploy(&host, "");
+    for app in PROBES {
+        for size in SIZES {
+            for query in [format!("chunk={size}"), format!("chunk={size}&cl={size}")] {
+                // Written in one piece and ended at once, and in pieces that each wait for room.
+                for path in [format!("/once?{query}"), format!("/respond?{query}")] {
+                    let what = format!("{app}{path}");
+                    let answer = host.get(app, &path);
+                    is_whole(&answer, size, &what);
+                    if path.contains("cl=") {
+                        assert_eq!(answer.header("content-length"), Some(size.to_string().as_str()), "{what}");
+                    }
+                    is_whole(&over_h2(&host, app, &path).expect("it ends well"), size, &what);
+                }
+            }
+        }
+    }
+    assert!(!host.api(Ask::get("/metrics")).expect(200).text().contains("fault="), "no fault is counted");
+}
+
+#[test]
+fn an_echo_of_any_size_arrives_whole() {
+    let host = Host::start();
+    deploy(&host, "");
+    host.deploy("hello", Bundle::component(guest("hello")));
+    for app in ["hello", "probe-wasi02", "probe-wasi03"] {
+        // The client sends all of it before it reads, so it must fit into the buffers on the way.
+        for size in SIZES.into_iter().filter(|size| *size <= MIB + 1) {
+            let answer = host.app(app, Ask::post("/echo").body("text/plain", vec![b'x'; size]));
+            is_whole(&answer, size, &format!("{app}: {size} bytes"));
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_begins_late_gets_the_whole_body() {
+    let host = Host::start();
+    deploy(&host, "instances_max = 1");
+    for app in PROBES {
+        for path in ["/once?chunk=1048577", "/respond?n=64&chunk=262144"] {
+            let mut wire = begin(&host, app, Ask::get(path));
+            assert_eq!(wire.head().expect("a head").status, 200);
+            if path.starts_with("/once") {
+                // The guest has returned, so its only place is free before its response is read.
+                is_whole(&host.get(app, "/once?chunk=10"), 10, app);
+            }
+            let mut bytes = 0;
+            while let Some(piece) =
+                wire.piece().unwrap_or_else(|error| panic!("{app}{path} broke off after {bytes}: {error}"))
+            {
+                bytes += piece.len();
+            }
+            let expected = if path.starts_with("/once") { MIB + 1 } else { 16 * MIB };
+            assert_eq!(bytes, expected, "{app}{path}");
+        }
+    }
+}
+
+/// The guest returns at once, and the body that it passes on still comes from the client.
+#[test]
+fn a_body_that_is_passed_on_outlives_its_guest() {
+    let host = Host::start();
+    deploy(&host, "instances_max = 1");
+    let app = "probe-wasi03";
+    let ask = Ask::post("/pass").header("transfer-encoding", "chunked");
+    let mut wire = begin(&host, app, ask);
+    for word in ["one", "two", "three"] {
+        wire.send_chunk(word.as_bytes()).expect("it can be sent");
+        if word == "one" {
+            assert_eq!(wire.head().expect("a head").status, 200);
+        }
+        assert_eq!(wire.piece().expect("it goes on"), Some(word.as_bytes().to_vec()));
+        is_whole(&host.get(app, "/once?chunk=10"), 10, "its only place is free");
+    }
+    wire.send_chunk(b"").expect("it can be sent");
+    assert_eq!(wire.piece().expect("it ends well"), None);
+    // A sender that leaves in the middle breaks the response as well.
+    let mut wire = begin(&host, app, Ask::post("/pass").header("transfer-encoding", "chunked"));
+    wire.send_chunk(b"half").expect("it can be sent");
+    assert_eq!(wire.head().expect("a head").status, 200);
+    wire.end_sending().expect("it can be closed");
+    assert_eq!(wire.piece().expect("what was sent"), Some(b"half".to_vec()));
+    wire.piece().expect_err("the rest never came");
+}
+
+#[test]
+fn a_body_left_open_before_anything_is_sent_is_a_502() {
+    let host = Host::start();
+    deploy(&host, "");
+    for app in PROBES {
+        let paths = ["/respond?n=0&end=leak", "/respond?status=500&n=0&end=leak", "/respond?n=3&chunk=10&end=leak"];
+        for path in paths {
+            let answer = host.get(app, path);
+            let problem = answer.problem_of(app, 502, "app-failed");
+            assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("body-left-open")), "{problem}");
+            let line = access_line(&host, app, problem["request_id"].as_str().expect("an id"));
+            assert_eq!((&line["status"], &line["fault"]), (&502.into(), &"body-left-open".into()), "{line}");
+            assert_eq!(over_h2(&host, app, path).expect("a problem").status, 502);
+        }
+        let faults = host.metric(&format!("isopod_faults_total{{app=\"{app}\",fault=\"body-left-open\"}}"));
+        assert_eq!(faults, 2.0 * paths.len() as f64, "{app}");
+        is_whole(&host.get(app, "/once?chunk=10"), 10, app);
+    }
+}
+
+#[test]
+fn a_status_with_a_body_that_its_guest_ended_is_the_guests_own() {
+    let host = Host::start();
+    deploy(&host, "");
+    for app in PROBES {
+        let answer = host.get(app, "/respond?status=500&n=0").expect(500);
+        assert!(answer.body.is_empty(), "{app}: {answer}");
+    }
+}
+
+/// The head and a part were sent, so all that is left is to break the connection, and to say so.
+#[test]
+fn a_response_that_its_guest_does_not_end_is_broken_off() {
+    let host = Host::start();
+    deploy(&host, "request_timeout = \"2s\"");
+    for app in PROBES {
+        let ends = [("leak", "body-left-open"), ("trap", "trap"), ("abandon", "bad-answer"), ("hang", "timeout")];
+        for (end, fault) in ends {
+            let path = format!("/respond?n=2&chunk=10&ms=50&end={end}");
+            let broken = host.try_app(app, Ask::get(&path)).expect_err("it never looks whole");
+            let begun = broken.answer.expect("it had begun");
+            // The last part may go with the connection.
+            assert!(begun.status == 200 && [10, 20].contains(&begun.body.len()), "{app}{path}: {begun}");
+            let id = begun.header("x-request-id").expect("an id").to_owned();
+            let line = access_line(&host, app, &id);
+            assert_eq!((&line["fault"], &line["bytes"]), (&fault.into(), &20.into()), "{app}{path}: {line}");
+            host.log_line(app, "the fault", |line| line["level"] == "error" && line["request_id"] == id.as_str());
+            over_h2(&host, app, &path).expect_err("it never looks whole");
+            let faults = format!("isopod_faults_total{{app=\"{app}\",fault=\"{fault}\"}}");
+            wait_for("both to be counted", || (host.metric(&faults) >= 2.0).then_some(()));
+            is_whole(&host.get(app, "/once?chunk=10"), 10, app);
+        }
+    }
+}
+
+#[test]
+fn a_response_over_its_limit_is_counted_and_marked() {
+    let host = Host::start();
+    deploy(&host, "reply_body = \"1MiB\"");
+    for app in PROBES {
+        let broken = host.try_app(app, Ask::get("/respond?n=20&chunk=262144")).expect_err("it is cut");
+        let begun = broken.answer.expect("it had begun");
+        let line = access_line(&host, app, begun.header("x-request-id").expect("an id"));
+        assert_eq!(line["fault"], "bad-answer", "{line}");
+        // What is known to be too large before anything is sent is a problem.
+        host.get(app, "/once?chunk=1048577").problem_of(app, 502, "app-failed");
+        is_whole(&host.get(app, "/once?chunk=1048576"), MIB, app);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_a_response_is_marked_and_counts_as_no_fault() {
+    let host = Host::start();
+    deploy(&host, "");
+    for app in PROBES {
+        let mut wire = begin(&host, app, Ask::get("/respond?n=1000&chunk=262144"));
+        let head = wire.head().expect("a head");
+        let id = head.header("x-request-id").expect("an id").to_owned();
+        drop(wire);
+        assert_eq!(access_line(&host, app, &id)["fault"], "client-gone");
+        let metrics = host.api(Ask::get("/metrics")).expect(200).text();
+        assert!(!metrics.contains("fault=\"client-gone\""), "{metrics}");
+    }
+}
+
+#[test]
+fn destroying_an_app_breaks_its_responses_off() {
+    let host = Host::start();
+    deploy(&host, "");
+    for app in PROBES {
+        let mut wire = begin(&host, app, Ask::get("/respond?chunk=10&end=hang"));
+        assert_eq!(wire.head().expect("a head").status, 200);
+        assert_eq!(wire.piece().expect("a piece").map(|piece| piece.len()), Some(10));
+        host.api(Ask::new("DELETE", format!("/v1/apps/{app}"))).expect(204);
+        wire.piece().expect_err("it has no end");
+    }
+}
+
+#[test]
+fn a_served_component_that_leaves_its_body_open_breaks_it_off() {
+    for app in PROBES {
+        let path = guest_path(app);
+        let file = path.to_str().expect("a path");
+        let mut serving = Running::start(program::command(&["serve", file, "--addr", "127.0.0.1:0"]));
+        let address = serving.line_on_stderr("Serving HTTP on http://");
+        let address = address.trim_end_matches('/').parse().expect("an address");
+        Ask::get("/respond?n=2&chunk=10&ms=50&end=leak").send(address).expect_err("it never looks whole");
+        assert_eq!(Ask::get("/respond?n=0&end=leak").send(address).expect("a problem").status, 502);
+        assert_eq!(Ask::get("/once?chunk=10").send(address).expect("it serves on").status, 200);
+    }
+}
+
+#[test]
+fn a_client_that_asks_first_is_answered_before_it_sends() {
+    let host = Host::start();
+    deploy(&host, "");
+    for app in PROBES {
+        let ask = |path| Ask::post(path).header("expect", "100-continue").header("content-length", "12");
+        let mut wire = begin(&host, app, ask("/early?status=401"));
+        assert_eq!(wire.any_head().expect("a head").status, 401, "{app}: it need not send its body");
+        let mut wire = begin(&host, app, ask("/show"));
+        assert_eq!(wire.any_head().expect("a head").status, 100, "{app}: the guest reads the body");
+        wire.send(b"twelve bytes").expect("it can be sent");
+        assert_eq!(wire.answer().expect("an answer").expect(200).json()["body_bytes"], 12, "{app}");
+    }
+}
