@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use isopod_engine::limits as engine;
 use isopod_policy::{Cores, CoresOverride, connections::ConnectionTimes, limits as policy};
 use serde::Deserialize;
 
@@ -36,6 +37,7 @@ pub(crate) struct Config {
     /// Whether to start on a data folder whose parts don't belong together.
     pub(crate) adopt: bool,
     pub(crate) connections: Connections,
+    pub(crate) outbound: Outbound,
 }
 
 /// How connections are limited, on both addresses.
@@ -44,6 +46,12 @@ pub(crate) struct Connections {
     pub(crate) times: ConnectionTimes,
     pub(crate) traffic_max: usize,
     pub(crate) admin_max: usize,
+}
+
+/// How guests reach other servers.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbound {
+    pub(crate) idle_time: Duration,
 }
 
 /// How push jobs run.
@@ -121,6 +129,8 @@ struct Written {
     cores: CoresOverride,
     #[serde(default)]
     connections: WrittenConnections,
+    #[serde(default)]
+    outbound: WrittenOutbound,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,6 +141,12 @@ struct WrittenConnections {
     age: Option<Span>,
     traffic_max: Option<usize>,
     admin_max: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenOutbound {
+    idle_time: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -258,9 +274,7 @@ fn resolve(
         instances_max,
         app_instances_max: written.app_instances_max.unwrap_or((instances_max / 10).max(10)),
         memory_bytes_max: written.memory_max.map_or_else(usual_memory, |size| size.0),
-        frozen_code_bytes_max: written
-            .frozen_code_max
-            .map_or(isopod_engine::limits::FROZEN_CODE_BYTES_MAX, |size| size.0),
+        frozen_code_bytes_max: written.frozen_code_max.map_or(engine::FROZEN_CODE_BYTES_MAX, |size| size.0),
         scale_window: written.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
         connections: Connections {
             times: ConnectionTimes {
@@ -271,6 +285,7 @@ fn resolve(
             traffic_max: written.connections.traffic_max.unwrap_or(limits::TRAFFIC_CONNECTIONS_MAX),
             admin_max: written.connections.admin_max.unwrap_or(limits::ADMIN_CONNECTIONS_MAX),
         },
+        outbound: Outbound { idle_time: written.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0) },
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
@@ -294,7 +309,7 @@ fn machine_memory() -> u64 {
 
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 14] = [
+    let checks: [(&'static str, bool, String, &'static str); 15] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -348,6 +363,12 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             "1 second to 1 hour",
         ),
         (
+            "outbound.idle_time",
+            (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&config.outbound.idle_time),
+            format!("{} ms", config.outbound.idle_time.as_millis()),
+            "100 milliseconds to 1 hour",
+        ),
+        (
             "instances_max",
             (1..=100_000).contains(&config.instances_max),
             config.instances_max.to_string(),
@@ -392,7 +413,8 @@ fn check_addresses(config: &Config) -> Result<(), ConfigError> {
     if listen.port() == 0 || listen.port() != admin.port() {
         return Ok(());
     }
-    let overlap = listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    let (one, other) = (listen.ip().to_canonical(), admin.ip().to_canonical());
+    let overlap = one == other || one.is_unspecified() || other.is_unspecified();
     if overlap { Err(ConfigError::SameAddress { listen, admin }) } else { Ok(()) }
 }
 
@@ -465,7 +487,11 @@ mod tests {
         let both = |listen: &str, admin: &str| {
             resolved(&format!("listen = \"{listen}\"\nadmin = \"{admin}\""), Overrides::default())
         };
-        for (listen, admin) in [("127.0.0.1:90", "127.0.0.1:90"), ("0.0.0.0:90", "127.0.0.1:90")] {
+        for (listen, admin) in [
+            ("127.0.0.1:90", "127.0.0.1:90"),
+            ("0.0.0.0:90", "127.0.0.1:90"),
+            ("[::ffff:127.0.0.1]:90", "127.0.0.1:90"),
+        ] {
             let error = both(listen, admin).expect_err(listen).to_string();
             assert!(error.contains(admin) && error.contains("--admin"), "{error}");
         }
@@ -496,6 +522,7 @@ mod tests {
             ("pushes.parallel = 0", "pushes.parallel"),
             ("logs.segment = \"1KiB\"", "logs.segment"),
             ("drain_time = \"2h\"", "drain_time"),
+            ("outbound.idle_time = \"1ms\"", "outbound.idle_time"),
             ("domain = \"-x.org\"", "-x.org"),
             ("listen = \"nonsense\"", "listen"),
         ] {

@@ -7,8 +7,8 @@ use std::time::Duration;
 /// Further ones wait in the kernel's backlog, or are closed if their client holds its share already.
 pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
 
-/// Open files that clients of apps leave for all else: outbound requests, the API, the store, uploads. At most half of all,
-/// and a quarter of them for connections to the API.
+/// Open files that clients of apps leave for all else: outbound requests, the API, the store, uploads. At most half of all;
+/// half of them are for guests' outbound connections, and a quarter for connections to the API.
 pub(crate) const FILES_RESERVED: usize = 2_048;
 
 /// Refuses to start: with fewer files to open, the store and a few clients would be in each other's way.
@@ -175,6 +175,17 @@ pub(crate) const ADMIN_THREADS: usize = 2;
 
 /// Threads for blocking work (files, hashing) of the admin runtime. Work beyond them waits.
 pub(crate) const ADMIN_BLOCKING_THREADS: usize = 8;
+
+/// Threads that drive the timers and sockets of guests that run on fair threads, and of guests that the API and push jobs
+/// call. More work waits for them.
+pub(crate) const GUEST_THREADS: usize = 1;
+
+/// Threads for the blocking work (files) of those guests, all apps together. Work beyond them waits, and delays no blocking
+/// work of the host itself.
+pub(crate) const GUEST_BLOCKING_THREADS: usize = 16;
+
+/// The same for guests that run on an I/O thread, for each of these threads.
+pub(crate) const IO_BLOCKING_THREADS: usize = 8;
 
 /// Push jobs that run at one time unless configured. Further ones wait as `queued`: compiling is heavy.
 pub(crate) const PUSHES_PARALLEL: usize = 2;

@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     data_folder,
     deploy::{DeployError, Deployer, Parts},
-    dispatch::{Directory, Machine},
+    dispatch::{Directory, Guests, Machine},
     ingress, limits,
     observe::{access::Access, logs, machine, metrics::Metrics},
     process::{self, Connections},
@@ -71,7 +71,8 @@ pub(crate) struct Platform {
 
 impl Platform {
     /// Starts everything, from what nothing depends on to what depends on all. Ready when apps can be reached.
-    pub(crate) async fn start(config: Config) -> Result<Self, PlatformError> {
+    /// `guests` is a runtime for guests alone.
+    pub(crate) async fn start(config: Config, guests: Guests) -> Result<Self, PlatformError> {
         process::keep_pages_small();
         let open_files = process::raise_open_files();
         if open_files < limits::FILES_MIN {
@@ -117,10 +118,12 @@ impl Platform {
             memory_bytes_max: config.memory_bytes_max,
             frozen_code_bytes_max: config.frozen_code_bytes_max,
             forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
+            outbound_connections_max: process::outbound_connections(open_files),
+            outbound_idle_time: config.outbound.idle_time,
         })?;
         let watch = Arc::<machine::Watch>::default();
         let parts = Parts {
-            machine: Machine::new(start_executor()?),
+            machine: Machine::new(start_executor(&guests)?, guests),
             cores: config.cores,
             scale_window: config.scale_window,
             app_instances_max: config.app_instances_max,
@@ -200,15 +203,12 @@ fn start_logs(store: &Store, config: &Config) -> Result<logs::Service, PlatformE
     .map_err(|source| PlatformError::Io { doing: "the log writer can't be started", source })
 }
 
-/// Starts the threads that guests share. Must be called in a runtime: what guests wait for is waited for there.
-pub(crate) fn start_executor() -> Result<Executor, isopod_executor::Error> {
+/// Starts the threads that guests share; what guests wait for there is waited for in their own runtime.
+pub(crate) fn start_executor(guests: &Guests) -> Result<Executor, isopod_executor::Error> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let runtime = tokio::runtime::Handle::current();
+    let guests = guests.clone();
     Executor::new(&isopod_executor::Config {
-        around_thread: Arc::new(move |_, work| {
-            let _entered = runtime.enter();
-            work();
-        }),
+        around_thread: Arc::new(move |_, work| guests.enter(work)),
         ..isopod_executor::Config::new(cores)
     })
 }

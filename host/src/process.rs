@@ -23,6 +23,11 @@ impl Connections {
     }
 }
 
+/// How many connections guests may have to other servers, of a process that may have so many files open.
+pub(crate) fn outbound_connections(open_files: usize) -> usize {
+    isopod_engine::limits::OUTBOUND_CONNECTIONS_MAX.min(limits::FILES_RESERVED.min(open_files / 2) / 2)
+}
+
 /// Has the kernel give this process memory in small pages only. A huge one is cleared while whoever first touches it waits,
 /// and on a virtual machine whose memory comes from its host that takes milliseconds: a burst of new connections would hold
 /// up everybody whom the same thread serves.
@@ -68,6 +73,8 @@ mod tests {
         let few = limits::FILES_RESERVED + 3_000;
         assert_eq!(Connections::of(few, usual), Connections { traffic: 3_000, ..usual });
         assert_eq!(Connections::of(limits::FILES_MIN, usual), Connections { traffic: 128, admin: 32 });
+        assert_eq!(outbound_connections(usize::MAX), isopod_engine::limits::OUTBOUND_CONNECTIONS_MAX);
+        assert_eq!(outbound_connections(limits::FILES_MIN), 64);
         let wanted = Connections { traffic: 20, admin: 10 };
         assert_eq!(Connections::of(usize::MAX, wanted), wanted);
     }

@@ -20,6 +20,7 @@ pub mod program;
 pub mod push;
 pub mod queue;
 pub mod sse;
+pub mod upstream;
 pub mod wait;
 pub mod wire;
 
@@ -33,5 +34,6 @@ pub use neighbour::Neighbour;
 pub use push::Push;
 pub use queue::{Held, Queue};
 pub use sse::Followed;
+pub use upstream::Upstream;
 pub use wait::{wait_for, wait_up_to};
 pub use wire::Wire;

@@ -3,6 +3,8 @@
 
 #[path = "../../greedy/src/acts.rs"]
 mod acts;
+#[path = "../../greedy/src/relay.rs"]
+mod relay;
 #[path = "../../greedy/src/storms.rs"]
 mod storms;
 

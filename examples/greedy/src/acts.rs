@@ -1,7 +1,6 @@
 //! The misdeeds, one for each path. Each does one thing only, so that a test knows what it has met.
 
-use crate::storms;
-use isopod_sdk::http::fetch;
+use crate::{relay, storms};
 use isopod_sdk::prelude::*;
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
@@ -39,7 +38,7 @@ pub async fn act(request: Request) -> Result<Response> {
         "/log-line" => println!("{}", text("text")?),
         "/kv-flood" => return kv_flood(number("bytes", 1 << 20)?),
         "/config" => return Ok(Response::text(isopod_sdk::config::require(&text("name")?)?)),
-        "/fetch" => return relay(&text("url")?).await,
+        "/fetch" => return relay::relay(&request).await,
         "/fetch-many" => {
             let count = usize::try_from(number("count", 10_000)?)?;
             return Ok(Response::text(storms::fetch_many(&text("authority")?, count)));
@@ -163,14 +162,6 @@ fn kv_flood(bytes: u64) -> Result<Response> {
         }
     }
     Ok(Response::text("10000 keys"))
-}
-
-/// Asks another server; a refusal is told with 502, so that a test can read it.
-async fn relay(url: &str) -> Result<Response> {
-    match fetch(Request::get(url)).await {
-        Ok(answer) => Ok(Response::new(200).with_header("x-status", answer.status.to_string()).with_body(answer.body)),
-        Err(error) => Ok(Response::text(format!("{error}")).with_status(502)),
-    }
 }
 
 fn list(path: &str) -> std::io::Result<String> {

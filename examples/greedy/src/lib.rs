@@ -5,6 +5,7 @@
 
 mod acts;
 mod events;
+mod relay;
 mod start;
 mod storms;
 

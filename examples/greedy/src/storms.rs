@@ -35,9 +35,10 @@ mod inside {
         }
     }
 
-    /// Sends all requests before it reads an answer, and keeps the answers until it has all.
+    /// Sends all requests before it reads an answer, and keeps the answers until it has all. `{n}` in the authority is each
+    /// request's number.
     pub fn fetch_many(authority: &str, count: usize) -> String {
-        let asked: Vec<_> = (0..count).map(|_| ask(authority)).collect();
+        let asked: Vec<_> = (0..count).map(|n| ask(&authority.replace("{n}", &n.to_string()))).collect();
         let came: Vec<_> = asked.into_iter().map(|asked| asked.and_then(answer)).collect();
         let refused: Vec<_> = came.iter().filter_map(|came| came.as_ref().err()).collect();
         let answered = came.len() - refused.len();

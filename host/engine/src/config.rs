@@ -5,7 +5,7 @@
 //! code and one for quickly compiled code.
 
 use crate::{EngineError, functions::Functions, limits};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
 /// What the embedder chooses.
@@ -23,6 +23,10 @@ pub struct EngineConfig {
     pub frozen_code_bytes_max: u64,
     /// Addresses that no guest reaches, whatever it was granted: the host's own.
     pub forbidden_addresses: Vec<SocketAddr>,
+    /// Outbound connections that all apps may have open together.
+    pub outbound_connections_max: usize,
+    /// How long an outbound connection without a request is kept.
+    pub outbound_idle_time: Duration,
 }
 
 impl Default for EngineConfig {
@@ -34,6 +38,8 @@ impl Default for EngineConfig {
             memory_bytes_max: u64::MAX,
             frozen_code_bytes_max: limits::FROZEN_CODE_BYTES_MAX,
             forbidden_addresses: Vec::new(),
+            outbound_connections_max: limits::OUTBOUND_CONNECTIONS_MAX,
+            outbound_idle_time: limits::OUTBOUND_IDLE_TIME,
         }
     }
 }

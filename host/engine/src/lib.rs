@@ -58,11 +58,11 @@ use compile::Compiler;
 use config::{Flavour, KINDS, Kind};
 use frozen_code::FrozenCode;
 use functions::Functions;
+use outbound::Network;
 use state::HostState;
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -82,7 +82,7 @@ struct Inner {
     memory: Arc<Budget>,
     instances: Arc<Budget>,
     frozen_code: FrozenCode,
-    forbidden: Arc<[SocketAddr]>,
+    network: Arc<Network>,
     /// Source of small differences between instances; it need not be random, only spread.
     started: AtomicU32,
     _ticker: Ticker,
@@ -137,7 +137,7 @@ impl Engine {
             memory,
             instances,
             frozen_code: FrozenCode::new(config.frozen_code_bytes_max),
-            forbidden: config.forbidden_addresses.into(),
+            network: Network::new(&config),
             started: AtomicU32::new(0),
             _ticker: ticker,
         };
@@ -179,8 +179,9 @@ impl Engine {
         &self.runtime(kind).linker
     }
 
-    pub(crate) fn forbidden_addresses(&self) -> Arc<[SocketAddr]> {
-        Arc::clone(&self.0.forbidden)
+    /// What all programs share of the network.
+    pub(crate) fn network(&self) -> &Arc<Network> {
+        &self.0.network
     }
 
     /// How much memory an app's guests can have where no other app has any, in bytes.

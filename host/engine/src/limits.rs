@@ -125,14 +125,48 @@ pub const BUCKET_NAME_BYTES_MAX: usize = 128;
 /// Keys that one key-value call takes. More fail.
 pub const KEYS_PER_CALL_MAX: usize = 1_000;
 
-/// Outbound requests that all instances of one program may have open at once. Past it a request is refused to the guest.
-pub const OUTBOUND_REQUESTS_MAX: usize = 64;
+/// Outbound requests that one app may have under way at once, over all its instances. Past it a request is refused to the
+/// guest with `connection-limit-reached`.
+pub const OUTBOUND_REQUESTS_MAX: usize = 128;
 
-/// How long an outbound connection may take to be made, whatever the guest asked for.
+/// The same to one upstream (host and port), so that a slow one leaves the app requests for others. Also the connections
+/// that are open to it, with and without a request: past it an idle one is closed, or the request waits within its time
+/// to connect.
+pub const OUTBOUND_PER_UPSTREAM_MAX: usize = 64;
+
+/// Outbound connections that one app may have open, with and without a request. Past it its idle one that waits longest is
+/// closed, or the request waits within its time to connect.
+pub const OUTBOUND_CONNECTIONS_PER_APP_MAX: usize = 128;
+
+/// The same over all apps. Past it the app's own idle connections are closed first, then any app's.
+pub const OUTBOUND_CONNECTIONS_MAX: usize = 1_024;
+
+/// How long a connection is kept for the next request. Then it is closed.
+pub const OUTBOUND_IDLE_TIME: Duration = Duration::from_secs(20);
+
+/// How long an outbound connection may take to be made, with the lookup of its name and with TLS, if the guest asks for no
+/// less. Past it the guest gets `connection-timeout`.
 pub const OUTBOUND_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long an outbound answer's head or the next part of its body may take, whatever the guest asked for.
+/// How long an outbound response's head or the next part of its body may take, if the guest asks for no less. Past it the
+/// guest gets `HTTP-response-timeout` or `connection-read-timeout`.
 pub const OUTBOUND_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// The shortest such time. A guest that asks for less gets this.
+pub const OUTBOUND_WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// Bytes of a request's body that are kept until its response begins, so that it can be sent a second time. A longer body
+/// is sent once.
+pub const OUTBOUND_REPLAY_BYTES_MAX: usize = 64 * 1024;
+
+/// Name lookups that one app may have under way. More wait, within their time to connect.
+pub const LOOKUPS_PER_APP_MAX: usize = 16;
+
+/// The same over all apps.
+pub const LOOKUPS_MAX: usize = 256;
+
+/// How long one lookup may take. Past it the guest gets `DNS-timeout`.
+pub const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Largest request body, in bytes, that is given to a guest in one flat call. Larger ones take the streaming road.
 pub const FLAT_BODY_BYTES_MAX: u64 = 1024 * 1024;

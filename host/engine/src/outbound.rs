@@ -1,57 +1,73 @@
-//! Outbound HTTP: only to granted hosts, and only to addresses that such a grant may reach.
+//! Outbound HTTP of guests: sends one request, within the times that the guest and the host set, over a connection of the
+//! program's own. Never decides what is granted (`gate.rs`) or how many connections there are (`pool.rs`).
 //!
-//! The name is checked against the app's grants, and then each address it resolves to, at the moment of connecting:
-//! a public name that points at a private address reaches nothing. Guests follow redirects themselves, by a new
-//! request that is checked like the first. Connections are kept per program, so no app rides on another's.
+//! Guests follow redirects themselves, by a new request that is checked like the first.
+
+mod gate;
+mod network;
+mod pool;
+mod replay;
+mod resolver;
+mod response;
+
+pub(crate) use network::Network;
 
 use crate::{limits, sandbox::Sandbox};
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use http::{Request, Response, Uri};
-use http_body::{Body, Frame};
+use gate::Gate;
+use http::{Method, Request, Response, Uri, request::Parts};
 use http_body_util::BodyExt;
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::{self, Client},
-    rt::{TokioExecutor, TokioIo},
-};
-use isopod_policy::{Reach, address};
+use hyper::body::Incoming;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
+use pool::{Acquired, Connection, Owner, Upstream};
+use replay::Replay;
+use response::Timed;
 use std::{
-    error::Error as StdError,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// What `send_request` is asked for; the second part drives the connection and is ours to leave empty.
+/// What `send_request` returns; the second part drives the connection, which a task of its own does here.
 type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// A program's way out.
+/// A program's access to the network.
 #[derive(Clone)]
-pub(crate) struct Outbound {
+pub(crate) struct Outbound(Arc<Inner>);
+
+struct Inner {
+    network: Arc<Network>,
     gate: Gate,
-    client: Client<HttpsConnector<Gate>, WasiBody>,
-    open: Arc<Semaphore>,
+    tls: Arc<rustls::ClientConfig>,
+    owner: Owner,
+    /// Incremented when the program's connections are closed; one that was made before is not kept again.
+    generation: AtomicU64,
 }
 
 impl Outbound {
-    pub(crate) fn new(sandbox: Arc<Sandbox>, forbidden: Arc<[SocketAddr]>) -> Self {
-        let gate = Gate { sandbox, forbidden };
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(gate.clone());
-        let client = Client::builder(TokioExecutor::new()).set_host(false).build(connector);
-        Self { gate, client, open: Arc::new(Semaphore::new(limits::OUTBOUND_REQUESTS_MAX)) }
+    pub(crate) fn new(sandbox: Arc<Sandbox>, network: &Arc<Network>) -> Self {
+        let owner = network.pool().owner(&sandbox.app);
+        let gate = Gate::new(sandbox, Arc::clone(network), owner.clone());
+        let tls = Arc::new(rustls::ClientConfig::builder().with_webpki_roots().with_no_client_auth());
+        Self(Arc::new(Inner { network: Arc::clone(network), gate, tls, owner, generation: AtomicU64::new(0) }))
+    }
+
+    /// Closes the connections that no request uses, and those in use once their requests have ended.
+    pub(crate) fn close_connections(&self) {
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+        self.0.network.pool().close_of(&self.0.owner);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.network.pool().close_of(&self.owner);
     }
 }
 
@@ -63,7 +79,7 @@ impl WasiHttpHooks for Outbound {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let this = self.clone();
-        Box::new(async move { this.send(request, options.unwrap_or_default()).await })
+        Box::new(async move { this.send(request, Waits::of(options.unwrap_or_default())).await })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -75,194 +91,216 @@ impl WasiHttpHooks for Outbound {
     }
 }
 
+/// How long each step of a request may take: what the guest asked for, up to the host's maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waits {
+    /// From the request to the connection: waiting for a place, name lookup, TCP and TLS.
+    connect: Duration,
+    /// From the last part of the request that was sent to the response's head.
+    first_byte: Duration,
+    between_bytes: Duration,
+}
+
+impl Waits {
+    fn of(options: RequestOptions) -> Self {
+        let bounded =
+            |asked: Option<Duration>, most: Duration| asked.unwrap_or(most).clamp(limits::OUTBOUND_WAIT_MIN, most);
+        Self {
+            connect: bounded(options.connect_timeout, limits::OUTBOUND_CONNECT_TIME_MAX),
+            first_byte: bounded(options.first_byte_timeout, limits::OUTBOUND_WAIT_MAX),
+            between_bytes: bounded(options.between_bytes_timeout, limits::OUTBOUND_WAIT_MAX),
+        }
+    }
+}
+
+/// Why an exchange on one connection has no response.
+struct Failed {
+    error: Error,
+    /// Whether the connection ended before any of a response came, so that the request may be sent again if that does no
+    /// harm.
+    is_closed: bool,
+    /// Whether nothing of the request was sent.
+    is_unsent: bool,
+}
+
 impl Outbound {
-    async fn send(self, request: Request<WasiBody>, options: RequestOptions) -> Result<Sent, Error> {
-        self.gate.reach(request.uri()).map_err(|refused| self.gate.report(&refused))?;
-        let permit = Arc::clone(&self.open).try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
-        let head_wait = bounded(options.first_byte_timeout) + limits::OUTBOUND_CONNECT_TIME_MAX;
-        let answer = timeout(head_wait, self.client.request(request)).await.map_err(|_| Error::HttpResponseTimeout)?;
-        let answer = answer.map_err(|error| self.gate.explain(&error))?;
-        let wait = bounded(options.between_bytes_timeout);
-        let body =
-            |incoming| Timed { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _permit: permit };
-        Ok((answer.map(|incoming| body(incoming).boxed_unsync()), Box::new(std::future::ready(Ok(())))))
-    }
-}
-
-fn bounded(asked: Option<Duration>) -> Duration {
-    asked.unwrap_or(limits::OUTBOUND_WAIT_MAX).clamp(Duration::from_millis(1), limits::OUTBOUND_WAIT_MAX)
-}
-
-/// Makes connections, each only after its address was checked.
-#[derive(Clone)]
-pub(crate) struct Gate {
-    sandbox: Arc<Sandbox>,
-    forbidden: Arc<[SocketAddr]>,
-}
-
-/// Why the gate stayed shut.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("the request names no host")]
-    NoHost,
-    #[error("{host}:{port} is not granted: add \"{}\" to http under [grants] in isopod.toml", as_granted(host, *port))]
-    NotGranted { host: String, port: u16 },
-    #[error(
-        "{host} resolves to {address}, which is not a public address: grant it by its address or as a plain name to allow it"
-    )]
-    NotPublic { host: String, address: IpAddr },
-    #[error("{address} belongs to this host itself and is never reachable from an app")]
-    Own { address: SocketAddr },
-    #[error("{host} could not be resolved: {detail}")]
-    Unresolved { host: String, detail: String },
-}
-
-/// How a host is written in a grant; the ports that a grant means by itself are left out.
-fn as_granted(host: &str, port: u16) -> String {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    if matches!(port, 80 | 443) { host } else { format!("{host}:{port}") }
-}
-
-impl Gate {
-    fn reach(&self, uri: &Uri) -> Result<(String, u16, Reach), Refused> {
-        let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let host = uri.host().ok_or(Refused::NoHost)?.trim_matches(['[', ']']).to_ascii_lowercase();
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        if self.sandbox.inherit_network {
-            return Ok((host, port, Reach::Private));
-        }
-        match self.sandbox.grants.allows_http(&host, port, tls) {
-            Some(reach) => Ok((host, port, reach)),
-            None => match host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)) {
-                // What no grant could open is not said to lack one.
-                Ok(address) if self.is_own(address) => Err(Refused::Own { address }),
-                Ok(_) | Err(_) => Err(Refused::NotGranted { host, port }),
-            },
-        }
+    async fn send(self, request: Request<WasiBody>, waits: Waits) -> Result<Sent, Error> {
+        let upstream = self.0.gate.upstream(request.uri()).map_err(|refused| self.0.gate.report(&refused))?;
+        let slot = self.0.network.pool().begin_request(&self.0.owner, &upstream);
+        let slot = slot.ok_or(Error::ConnectionLimitReached)?;
+        let (mut parts, body) = request.into_parts();
+        let uri = std::mem::take(&mut parts.uri);
+        parts.uri = origin_form(&parts.method, &uri);
+        let response = self.exchange(&upstream, &uri, &parts, &Replay::new(body), waits).await?;
+        let timed = |incoming| Timed::new(incoming, waits.between_bytes, slot).boxed_unsync();
+        Ok((response.map(timed), Box::new(std::future::ready(Ok(())))))
     }
 
-    async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, Refused> {
-        let (host, port, reach) = self.reach(uri)?;
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port))
-            .await
-            .map_err(|error| Refused::Unresolved { host: host.clone(), detail: error.to_string() })?
-            .collect();
-        for &address in &found {
-            if self.is_own(address) {
-                return Err(Refused::Own { address });
+    /// Sends the request. A kept connection may have been closed by the upstream meanwhile, which shows only when it is
+    /// used: then the request is sent once more, over a new connection, where that can't have an effect twice.
+    async fn exchange(
+        &self,
+        upstream: &Upstream,
+        uri: &Uri,
+        parts: &Parts,
+        body: &Replay,
+        waits: Waits,
+    ) -> Result<Response<Incoming>, Error> {
+        let connection = self.connection(upstream, uri, waits.connect, true).await?;
+        let is_reused = connection.is_reused;
+        let failed = match self.exchange_on(connection, parts, body, waits.first_byte).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        let may_repeat = failed.is_unsent || failed.is_closed && is_idempotent(&parts.method);
+        if !(is_reused && may_repeat && body.can_repeat()) {
+            return Err(failed.error);
+        }
+        let connection = self.connection(upstream, uri, waits.connect, false).await?;
+        self.exchange_on(connection, parts, body, waits.first_byte).await.map_err(|failed| failed.error)
+    }
+
+    /// A connection to the upstream: a kept one if there is one and it may be used, else a new one.
+    async fn connection(
+        &self,
+        upstream: &Upstream,
+        uri: &Uri,
+        wait: Duration,
+        may_reuse: bool,
+    ) -> Result<Connection, Error> {
+        let deadline = Instant::now() + wait;
+        let generation = self.0.generation.load(Ordering::Acquire);
+        let acquiring = self.0.network.pool().acquire(&self.0.owner, upstream, may_reuse);
+        let place = match timeout_at(deadline, acquiring).await.map_err(|_| Error::ConnectionLimitReached)? {
+            Acquired::Kept(connection) => return Ok(connection),
+            Acquired::Place(place) => place,
+        };
+        let connecting = async {
+            let mut connector = HttpsConnector::from((self.0.gate.dial(deadline), Arc::clone(&self.0.tls)));
+            let stream = connector.call(uri.clone()).await.map_err(|error| self.0.gate.explain(&*error))?;
+            hyper::client::conn::http1::handshake(stream).await.map_err(|error| failed(error, false).error)
+        };
+        let (sender, driver) = timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
+        // The place is free again when the socket is closed, wherever that happens.
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "an outbound connection ended");
             }
-            if matches!(reach, Reach::PublicOnly) && !address::is_public(address.ip()) {
-                return Err(Refused::NotPublic { host, address: address.ip() });
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether an address is one of the host's own listeners, reached by whatever name or interface.
-    fn is_own(&self, address: SocketAddr) -> bool {
-        self.forbidden.iter().any(|own| {
-            own.port() == address.port()
-                && (own.ip() == address.ip()
-                    || own.ip().is_unspecified()
-                    || address.ip().is_unspecified()
-                    || both_loopback(own, &address))
-        })
-    }
-
-    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, Box<dyn StdError + Send + Sync>> {
-        let addresses = self.addresses(&uri).await?;
-        let stream = timeout(limits::OUTBOUND_CONNECT_TIME_MAX, TcpStream::connect(addresses.as_slice())).await??;
-        stream.set_nodelay(true)?;
-        Ok(TokioIo::new(stream))
-    }
-
-    /// Tells the app's log what the guest is told only as a code.
-    fn report(&self, refused: &Refused) -> Error {
-        let text = format!("outbound request refused: {refused}");
-        self.sandbox.output.line(crate::OutputLine {
-            stream: crate::Stream::Log(crate::Level::Warn),
-            context: "isopod",
-            request_id: "",
-            text: &text,
         });
-        match refused {
-            Refused::NoHost => Error::HttpRequestUriInvalid,
-            Refused::NotGranted { .. } => Error::HttpRequestDenied,
-            Refused::NotPublic { .. } | Refused::Own { .. } => Error::DestinationIpProhibited,
-            Refused::Unresolved { .. } => Error::DnsError { rcode: None, info_code: None },
-        }
+        Ok(Connection { sender, upstream: upstream.clone(), generation, is_reused: false })
     }
 
-    fn explain(&self, error: &legacy::Error) -> Error {
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            if let Some(refused) = inner.downcast_ref::<Refused>() {
-                return self.report(refused);
+    /// Sends the request on this connection and waits for the response's head.
+    async fn exchange_on(
+        &self,
+        mut connection: Connection,
+        parts: &Parts,
+        body: &Replay,
+        wait: Duration,
+    ) -> Result<Response<Incoming>, Failed> {
+        let request = Request::from_parts(parts.clone(), body.reader());
+        let mut sending = pin!(connection.sender.try_send_request(request));
+        let mut deadline = Instant::now() + wait;
+        let sent = loop {
+            tokio::select! {
+                biased;
+                sent = sending.as_mut() => break sent,
+                () = sleep_until(deadline) => match body.deadline(wait) {
+                    at if at <= Instant::now() => {
+                        return Err(Failed { error: Error::HttpResponseTimeout, is_closed: false, is_unsent: false });
+                    }
+                    at => deadline = at,
+                },
             }
-            if inner.is::<tokio::time::error::Elapsed>() {
-                return Error::ConnectionTimeout;
+        };
+        match sent {
+            Ok(response) => {
+                self.keep_later(connection);
+                Ok(response)
             }
-            if let Some(rustls) = inner.downcast_ref::<rustls::Error>() {
-                return match rustls {
-                    rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
-                    _ => Error::TlsProtocolError,
-                };
-            }
-            cause = inner.source();
-        }
-        if error.is_connect() { Error::ConnectionRefused } else { Error::HttpProtocolError }
-    }
-}
-
-fn both_loopback(one: &SocketAddr, other: &SocketAddr) -> bool {
-    one.ip().is_loopback() && other.ip().to_canonical().is_loopback()
-}
-
-impl tower_service::Service<Uri> for Gate {
-    type Response = TokioIo<TcpStream>;
-    type Error = Box<dyn StdError + Send + Sync>;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
-    }
-}
-
-/// An answer's body that fails when its next part takes too long.
-struct Timed {
-    incoming: hyper::body::Incoming,
-    wait: Duration,
-    alarm: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Body for Timed {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                let deadline = Instant::now() + self.wait;
-                self.alarm.as_mut().reset(deadline);
-                Poll::Ready(frame.map(|frame| frame.map_err(Error::from)))
-            }
-            Poll::Pending => {
-                ready!(self.alarm.as_mut().poll(cx));
-                Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+            Err(mut error) => {
+                let is_unsent = error.take_message().is_some();
+                Err(failed(error.into_error(), is_unsent))
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+    /// Keeps the connection for the next request once the response was read to its end.
+    fn keep_later(&self, mut connection: Connection) {
+        let this = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            let is_ready = connection.sender.ready().await.is_ok();
+            let Some(this) = this.upgrade() else { return };
+            if is_ready && connection.generation == this.generation.load(Ordering::Acquire) {
+                connection.is_reused = true;
+                this.network.pool().keep(&this.owner, connection);
+            }
+        });
+    }
+}
+
+/// What the request line has: a path and query, or the authority for CONNECT.
+fn origin_form(method: &Method, uri: &Uri) -> Uri {
+    let authority = || uri.authority().map(|authority| Uri::from(authority.clone()));
+    if method == Method::CONNECT {
+        return authority().unwrap_or_default();
+    }
+    uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
+}
+
+/// The methods whose effect is the same if they are carried out twice (RFC 9110 §9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE].contains(method)
+}
+
+fn failed(error: hyper::Error, is_unsent: bool) -> Failed {
+    let is_closed = is_unsent || ended(&error);
+    let error = if is_closed { Error::ConnectionTerminated } else { response::explain(error) };
+    Failed { error, is_closed, is_unsent }
+}
+
+/// Whether the connection ended before there was a response.
+fn ended(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || response::is_broken(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_times_are_bounded_by_the_hosts() {
+        let none = Waits::of(RequestOptions::default());
+        assert_eq!((none.connect, none.first_byte), (limits::OUTBOUND_CONNECT_TIME_MAX, limits::OUTBOUND_WAIT_MAX));
+        let of = |time| {
+            Waits::of(RequestOptions {
+                connect_timeout: Some(time),
+                first_byte_timeout: Some(time),
+                between_bytes_timeout: Some(time),
+            })
+        };
+        let short = Duration::from_millis(200);
+        assert_eq!(of(short), Waits { connect: short, first_byte: short, between_bytes: short });
+        assert_eq!(of(Duration::MAX), none);
+        assert_eq!(of(Duration::ZERO).connect, limits::OUTBOUND_WAIT_MIN);
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.incoming.size_hint()
+    #[test]
+    fn only_requests_without_a_second_effect_are_repeated() {
+        for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+            assert!(is_idempotent(&method.parse().expect(method)), "{method}");
+        }
+        for method in ["POST", "PATCH", "CONNECT", "PURGE", "get"] {
+            assert!(!is_idempotent(&method.parse().expect(method)), "{method}");
+        }
+    }
+
+    #[test]
+    fn the_request_line_has_no_authority() {
+        let uri = Uri::from_static("http://a.example:8080/x?y=z");
+        assert_eq!(origin_form(&Method::GET, &uri), "/x?y=z");
+        assert_eq!(origin_form(&Method::GET, &Uri::from_static("http://a.example")), "/");
+        assert_eq!(origin_form(&Method::CONNECT, &uri), "a.example:8080");
     }
 }

@@ -104,7 +104,7 @@ impl Program {
             kind: component.kind,
             file: component.file.clone(),
             config: Arc::new(config),
-            outbound: Outbound::new(Arc::clone(&sandbox), engine.forbidden_addresses()),
+            outbound: Outbound::new(Arc::clone(&sandbox), engine.network()),
             sandbox,
             witness,
         }))
@@ -166,8 +166,14 @@ impl Program {
     /// What is left of the program when its code is let go. That happens with its last instance, and after others were
     /// frozen.
     pub fn freeze(&self) -> FrozenProgram {
+        self.close_connections();
         self.engine().frozen_code().keep(&self.0.kept.0.file, &self.0.linked);
         self.0.kept.clone()
+    }
+
+    /// Closes its outbound connections, those in use once their requests have ended.
+    pub fn close_connections(&self) {
+        self.outbound().close_connections();
     }
 
     /// What the component is.

@@ -1,14 +1,92 @@
-//! Which network addresses are public. Owns the list of those that are not: loopback, private, link-local, shared,
-//! reserved, multicast and documentation addresses, and IPv6 addresses that only wrap one of these. Never resolves a name.
+//! What kind of network address a guest asks for. Owns the lists: addresses that no guest reaches, metadata services,
+//! addresses that aren't public, and the IPv6 forms that only wrap an IPv4 address. Never resolves a name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether the address belongs to the public internet, so that a guest may reach it by a grant for a public name.
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
+/// What kind of address it is, from the most to the least restricted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AddressKind {
+    /// Unspecified, multicast, broadcast or "this network": no single other machine has it. Linux connects an
+    /// unspecified address to the machine itself.
+    Unusable,
+    /// A cloud's metadata service, which hands out the machine's own credentials.
+    Metadata,
+    /// Loopback, private, link-local, shared, reserved or documentation.
+    Private,
+    /// On the public internet.
+    Public,
+}
+
+/// Metadata services of clouds and of their container platforms, by provider.
+const METADATA: [IpAddr; 9] = [
+    // AWS, Google, Azure and most others; the credentials of AWS ECS tasks and EKS pods.
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    // Google over IPv6, Alibaba, Oracle, and Azure's wire server, which has a public address.
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+];
+
+impl AddressKind {
+    /// The kind of an address. An address that wraps another one has the more restricted kind of the two.
+    pub fn of(address: IpAddr) -> Self {
+        let own = Self::of_unwrapped(address);
+        embedded_v4(address).map_or(own, |v4| Self::of_unwrapped(IpAddr::V4(v4)).min(own))
     }
+
+    fn of_unwrapped(address: IpAddr) -> Self {
+        if METADATA.contains(&address) {
+            return Self::Metadata;
+        }
+        let (unusable, public) = match address {
+            IpAddr::V4(v4) => (matches!(v4.octets(), [0 | 224..=239, ..] | [255, 255, 255, 255]), is_public_v4(v4)),
+            IpAddr::V6(v6) => (v6.is_unspecified() || v6.is_multicast(), is_public_v6(v6)),
+        };
+        match (unusable, public) {
+            (true, _) => Self::Unusable,
+            (false, true) => Self::Public,
+            (false, false) => Self::Private,
+        }
+    }
+}
+
+/// The form in which addresses are compared: an IPv4-mapped address (`::ffff:a.b.c.d`) is the IPv4 address to the kernel,
+/// so it becomes that.
+pub fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Whether a connection to either address can reach the same listener: they are equal once canonical, both are loopback,
+/// or one wraps the other. Errs on the side of "yes", so it is for refusals only, never for grants.
+pub fn may_reach_same(one: IpAddr, other: IpAddr) -> bool {
+    let plain = |address: IpAddr| embedded_v4(address).map_or(address, IpAddr::V4);
+    let (one, other) = (plain(one), plain(other));
+    one == other || one.is_loopback() && other.is_loopback()
+}
+
+/// The IPv4 address that an IPv6 address stands for or is tunnelled to.
+fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    match address.segments() {
+        // `::` and `::1` have the form of a compatible address and are none.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
+        // Mapped (`::ffff:a.b.c.d`), compatible (`::a.b.c.d`, deprecated), and translated (`::ffff:0:a.b.c.d`).
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => Some(joined(high, low)),
+        // NAT64's well-known prefix reaches the IPv4 address in its last 32 bits.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(joined(high, low)),
+        // 6to4 reaches the IPv4 address after its prefix.
+        [0x2002, high, low, ..] => Some(joined(high, low)),
+        _ => None,
+    }
+}
+
+fn joined(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
@@ -29,15 +107,10 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !private
 }
 
+/// Of an address that only wraps an IPv4 address just the wrapper is judged here.
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
-    match segments {
-        // Mapped: `::ffff:a.b.c.d` is the IPv4 address itself.
-        [0, 0, 0, 0, 0, 0xffff, high, low] => is_public_v4(embedded_v4(high, low)),
-        // NAT64's well-known prefix reaches the IPv4 address in its last 32 bits.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(embedded_v4(high, low)),
-        // 6to4 reaches the IPv4 address after its prefix.
-        [0x2002, high, low, ..] => is_public_v4(embedded_v4(high, low)),
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0, 0, 0, 0, 0, 0xffff, _, _] => true,
         // Protocol assignments (Teredo, ORCHID, benchmarks) and documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] => false,
         [0x3fff, second, ..] if second < 0x1000 => false,
@@ -47,18 +120,62 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-fn embedded_v4(high: u16, low: u16) -> Ipv4Addr {
-    Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    fn kind(text: &str) -> AddressKind {
+        AddressKind::of(text.parse().expect("the test writes valid addresses"))
+    }
+
     fn public(text: &str) -> bool {
-        is_public(text.parse().expect("the test writes valid addresses"))
+        kind(text) == AddressKind::Public
+    }
+
+    fn is_public(address: IpAddr) -> bool {
+        AddressKind::of(address) == AddressKind::Public
+    }
+
+    #[test]
+    fn unusable_and_metadata_addresses_are_recognised_in_every_wrapper() {
+        for (text, expected) in [
+            ("0.0.0.0 0.1.2.3 224.0.0.1 239.1.1.1 255.255.255.255 :: ff02::1 ff0e::1", AddressKind::Unusable),
+            (
+                "::ffff:0.0.0.0 ::ffff:255.255.255.255 64:ff9b::e000:1 2002:ffff:ffff::1 ::ffff:0:0:0",
+                AddressKind::Unusable,
+            ),
+            (
+                "169.254.169.254 fd00:ec2::254 ::ffff:169.254.169.254 ::a9fe:a9fe 2002:a9fe:a9fe::",
+                AddressKind::Metadata,
+            ),
+            (
+                "64:ff9b::a9fe:a9fe 169.254.170.2 100.100.100.200 168.63.129.16 ::ffff:0:a9fe:a9fe",
+                AddressKind::Metadata,
+            ),
+            (
+                "127.0.0.1 ::1 ::ffff:127.0.0.1 ::7f00:1 64:ff9b::7f00:1 2002:7f00:1::1 169.254.1.1",
+                AddressKind::Private,
+            ),
+            ("1.1.1.1 ::ffff:1.1.1.1 64:ff9b::101:101 2002:101:101::1 2606:4700:4700::1111", AddressKind::Public),
+        ] {
+            for text in text.split_whitespace() {
+                assert_eq!(kind(text), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrapped_addresses_may_reach_what_they_wrap() {
+        let reach = |one: &str, other: &str| may_reach_same(one.parse().expect(one), other.parse().expect(other));
+        for other in
+            ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::7f00:1", "64:ff9b::7f00:1", "2002:7f00:1::1"]
+        {
+            assert!(reach("127.0.0.1", other) && reach(other, "::1"), "{other}");
+        }
+        assert!(reach("10.0.0.5", "::ffff:10.0.0.5") && reach("2002:a00:5::", "10.0.0.5"));
+        assert!(!reach("10.0.0.5", "10.0.0.6") && !reach("127.0.0.1", "10.0.0.5") && !reach("::1", "::2"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::address::is_public;
+use crate::address::{AddressKind, canonical};
 
 /// The grants of an app.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +74,20 @@ pub enum Reach {
     PublicOnly,
     /// Also to private and loopback addresses, since the grant names exactly such a host.
     Private,
+    /// Also to a metadata service, since the grant names its very address.
+    ByAddress,
+}
+
+impl Reach {
+    /// Whether a request may go to an address that its host resolved to.
+    pub fn admits(self, address: IpAddr) -> bool {
+        match AddressKind::of(address) {
+            AddressKind::Unusable => false,
+            AddressKind::Metadata => self >= Self::ByAddress,
+            AddressKind::Private => self >= Self::Private,
+            AddressKind::Public => true,
+        }
+    }
 }
 
 /// The hosts of one grant.
@@ -133,9 +147,7 @@ impl HttpGrant {
                 // exact name means that machine.
                 Some(if name.contains('.') { Reach::PublicOnly } else { Reach::Private })
             }
-            (Pattern::Address(granted), Pattern::Address(address)) if granted == address => {
-                Some(if is_public(*address) { Reach::PublicOnly } else { Reach::Private })
-            }
+            (Pattern::Address(granted), Pattern::Address(address)) if granted == address => Some(Reach::ByAddress),
             (Pattern::Below(_) | Pattern::Name(_) | Pattern::Address(_), _) => None,
         }
     }
@@ -155,10 +167,10 @@ fn read_host(text: &str) -> Result<Pattern, &'static str> {
     if let Some(inner) = text.strip_prefix('[') {
         let inner = inner.strip_suffix(']');
         let address = inner.unwrap_or("").parse().map_err(|_| "what stands in brackets is no IPv6 address")?;
-        return Ok(Pattern::Address(IpAddr::V6(address)));
+        return Ok(Pattern::Address(canonical(IpAddr::V6(address))));
     }
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(Pattern::Address(address));
+        return Ok(Pattern::Address(canonical(address)));
     }
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     check_host_name(&name)?;

@@ -2,7 +2,7 @@
 
 use super::local::{Granted, Terminal, load};
 use crate::{
-    dispatch::{App, Directory, Machine, Planned, Running},
+    dispatch::{App, Directory, Guests, Machine, Planned, Running},
     ingress::{self, AccessLine, AccessLog},
     limits, platform,
     process::{self, Connections},
@@ -46,7 +46,8 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let program = engine.program(&component, sandbox)?;
     let first = program.start().await.context("the component cannot be started")?;
     let most = program.sandbox().limits.instances_max;
-    let machine = Machine::new(platform::start_executor()?);
+    let guests = Guests::on(tokio::runtime::Handle::current());
+    let machine = Machine::new(platform::start_executor(&guests)?, guests);
     let share = machine.share(AppType::Production, Cores { pull: most, push: most });
     let isolation = if args.isolate_requests { Isolation::Request } else { Isolation::Reuse };
     let app = Arc::new(App::new(name.clone(), Arc::clone(&share)));

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api::Urls,
     config::{self, Config, Overrides},
+    dispatch::Guests,
     limits,
     platform::Platform,
 };
@@ -80,19 +81,27 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("the threads of the admin runtime can't be started")?;
-    let code = runtime.block_on(serve(config));
+    let guests = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(limits::GUEST_THREADS)
+        .max_blocking_threads(limits::GUEST_BLOCKING_THREADS)
+        .thread_name("isopod-guests")
+        .enable_all()
+        .build()
+        .context("the threads of the guests' runtime can't be started")?;
+    let code = runtime.block_on(serve(config, Guests::on(guests.handle().clone())));
     // What still blocks now was given its time already.
     runtime.shutdown_background();
+    guests.shutdown_background();
     code
 }
 
-async fn serve(config: Config) -> Result<ExitCode> {
+async fn serve(config: Config, guests: Guests) -> Result<ExitCode> {
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     let domain = config.domain.clone();
     // Before anything can be killed half-way.
     let mut signals = Signals::new().context("the signals that stop the host can't be heard")?;
     let platform = tokio::select! {
-        started = Platform::start(config) => started?,
+        started = Platform::start(config, guests) => started?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     say_ready(&platform)?;

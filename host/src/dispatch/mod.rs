@@ -11,6 +11,7 @@ mod call;
 mod command;
 mod deadline;
 mod frozen;
+mod guests;
 pub(crate) mod health;
 mod keep;
 mod lease;
@@ -26,6 +27,7 @@ mod state;
 mod visit;
 
 pub(crate) use call::Refused;
+pub(crate) use guests::Guests;
 pub(crate) use keep::Trouble;
 pub(crate) use meter::Latency;
 pub(crate) use place::STOPPED;

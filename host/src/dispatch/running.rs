@@ -281,7 +281,9 @@ impl Running {
                 tokio::task::yield_now().await;
             }
             pool.drained().await;
+            pool.program().close_connections();
         }
+        self.program.close_connections();
     }
 }
 

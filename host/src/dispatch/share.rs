@@ -2,6 +2,7 @@
 //! measured of its two queues. Never queues or runs anything itself.
 
 use super::{
+    guests::{Guests, OnGuests},
     meter::{Measured, Meter},
     over::Over,
     pool::Pool,
@@ -28,6 +29,7 @@ pub(crate) struct Machine(Arc<Parts>);
 
 struct Parts {
     executor: Executor,
+    guests: Guests,
     /// What all jobs hold that wait, and all bodies that are being read, of all apps.
     waiting_bytes: Budget,
     arriving_bytes: Budget,
@@ -96,10 +98,11 @@ pub(crate) struct Share {
 }
 
 impl Machine {
-    pub(crate) fn new(executor: Executor) -> Self {
+    /// `guests` is the runtime of guests that don't run on an I/O thread.
+    pub(crate) fn new(executor: Executor, guests: Guests) -> Self {
         let waiting_bytes = Budget::of(limits::QUEUED_BYTES_ALL);
         let arriving_bytes = Budget::of(limits::TRAFFIC_BODIES_BYTES_ALL);
-        Self(Arc::new(Parts { executor, waiting_bytes, arriving_bytes, pools: Mutex::default() }))
+        Self(Arc::new(Parts { executor, guests, waiting_bytes, arriving_bytes, pools: Mutex::default() }))
     }
 
     /// The share of a new app.
@@ -143,12 +146,12 @@ impl Machine {
 
 impl Share {
     /// Runs a guest's work on the app's account. Its output comes with the CPU time it took.
-    pub(crate) fn run<F>(&self, class: Class, work: F) -> Run<F>
+    pub(crate) fn run<F>(&self, class: Class, work: F) -> Run<OnGuests<F>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.account.run(class, work)
+        self.account.run(class, self.machine.0.guests.carry(work))
     }
 
     /// Starts an instance; to be called within [`Self::run`]. Where there is no room for it, one that has nothing to do

@@ -137,7 +137,7 @@ fn too_many() -> NoVisit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::Machine;
+    use crate::dispatch::{Guests, Machine};
     use isopod_executor::{Config, Executor};
     use isopod_policy::{AppType, Cores};
     use std::num::NonZeroUsize;
@@ -153,7 +153,10 @@ mod tests {
     /// As all are after a start of the host.
     #[tokio::test]
     async fn cold_apps_that_are_asked_for_at_the_same_moment_wait_for_their_turn_and_visitors_do_not() {
-        let machine = Machine::new(Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started"));
+        let machine = Machine::new(
+            Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started"),
+            Guests::on(tokio::runtime::Handle::current()),
+        );
         let (sender, visits) = mpsc::channel(2);
         let directory = Directory { apps: Default::default(), visits: sender };
         let first = "1".parse().expect("is a number");

@@ -161,7 +161,12 @@ struct IoThread {
 impl IoThread {
     fn start(index: usize, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> io::Result<Self> {
         let (connections, incoming) = mpsc::channel(limits::CONNECTIONS_HANDED_MAX);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(turns::rest).build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(limits::IO_BLOCKING_THREADS)
+            .thread_name("isopod-io-files")
+            .on_thread_park(turns::rest)
+            .build()?;
         let handle = thread::Builder::new().name(format!("isopod-io-{index}")).spawn(move || {
             priority::ask_for_short_slices();
             runtime.block_on(serve(incoming, shared, stop));

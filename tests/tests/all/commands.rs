@@ -7,7 +7,7 @@ use isopod_tests::{
 };
 use std::{net::SocketAddr, path::Path, process::Output};
 
-fn serve(component: &Path, more: &[&str]) -> (Running, SocketAddr) {
+pub(crate) fn serve(component: &Path, more: &[&str]) -> (Running, SocketAddr) {
     let file = component.to_str().expect("paths are text");
     let mut args = vec!["serve", file, "--addr", "127.0.0.1:0"];
     args.extend(more);

@@ -1,12 +1,22 @@
 //! Asking other servers. The host decides which ones an app may ask.
 
-use super::{Body, IncomingBody, Request, Response};
-use crate::{Result, limits, platform};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::{Body, IncomingBody, Method, Request, Response};
+use crate::{Error, Result, limits, platform};
+
+/// How requests introduce themselves unless they have a `user-agent` of their own.
+const USER_AGENT: &str = concat!("isopod-sdk/", env!("CARGO_PKG_VERSION"));
 
 /// Sends a request and waits for the whole answer.
 ///
 /// The manifest must grant the host: `[grants] http = ["api.example.org"]`. Redirects are not followed. An answer of
 /// any status is no error; one larger than [`limits::FETCH_BODY_BYTES_MAX`] is.
+///
+/// A request with a whole body is sent with its `content-length`, and each request with a `user-agent` unless it has one.
 ///
 /// ```no_run
 /// # use isopod_sdk::prelude::*;
@@ -19,7 +29,7 @@ use crate::{Result, limits, platform};
 pub async fn fetch(request: Request) -> Result<Response> {
     let (head, mut body) = fetch_streaming(request).await?;
     let bytes = body.read_to_end(limits::FETCH_BODY_BYTES_MAX).await.map_err(|error| {
-        crate::Error::msg(error.to_string()).context("reading an answer (fetch_streaming takes answers of any size)")
+        Error::msg(error.to_string()).context("reading an answer (fetch_streaming takes answers of any size)")
     })?;
     Ok(head.with_body(Body::from(bytes)))
 }
@@ -27,6 +37,80 @@ pub async fn fetch(request: Request) -> Result<Response> {
 /// Sends a request and gives the answer's head, with its body to be read piece by piece.
 pub async fn fetch_streaming(request: Request) -> Result<(Response, IncomingBody)> {
     let what = format!("asking {} {}://{}", request.method, request.scheme, request.authority);
-    let (head, body) = platform::fetch(request).await.map_err(|error| error.context(what))?;
+    let (timeout, request) = (request.timeout, completed(request));
+    let (head, body) = within(timeout, platform::fetch(request)).await.map_err(|error| error.context(what))?;
     Ok((head, IncomingBody(body)))
+}
+
+/// The request with the header fields that its caller left to us.
+fn completed(mut request: Request) -> Request {
+    if request.headers.get_bytes("user-agent").is_none() {
+        request.headers.set("user-agent", USER_AGENT);
+    }
+    let is_framed =
+        ["content-length", "transfer-encoding"].iter().any(|name| request.headers.get_bytes(name).is_some());
+    // A request without a body has no length, unless its method makes one expected (RFC 9110 §8.6).
+    let expects_body = matches!(request.method, Method::Post | Method::Put | Method::Patch);
+    if let Some(length) = request.body.as_bytes().map(<[u8]>::len)
+        && !is_framed
+        && (length > 0 || expects_body)
+    {
+        request.headers.set("content-length", length.to_string());
+    }
+    request
+}
+
+/// Runs work until it ends or the time is up; then it is dropped, which cancels what it asked of the host.
+async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(timeout) = timeout else { return work.await };
+    let (mut work, mut alarm) = (pin!(work), pin!(platform::sleep(timeout)));
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Pending => alarm.as_mut().poll(context).map(|()| Err(late(timeout))),
+        ended => ended,
+    })
+    .await
+}
+
+fn late(timeout: Duration) -> Error {
+    Error::msg(format!("timeout: no response began within {timeout:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(request: Request, name: &str) -> Option<String> {
+        completed(request).headers.get(name).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_whole_body_is_sent_with_its_length() {
+        let length = |request| header(request, "content-length");
+        assert_eq!(length(Request::post("http://a/").with_body("twelve bytes")).as_deref(), Some("12"));
+        assert_eq!(length(Request::post("http://a/")).as_deref(), Some("0"));
+        assert_eq!(length(Request::get("http://a/")), None);
+        assert_eq!(length(Request::new(Method::Delete, "http://a/").with_body("x")).as_deref(), Some("1"));
+        let produced = Body::produce(async |mut out| out.write("x").await);
+        assert_eq!(length(Request::post("http://a/").with_body(produced)), None);
+        let own = Request::post("http://a/").with_body("x").with_header("Content-Length", "1");
+        assert_eq!(completed(own).headers.get_all("content-length").count(), 1);
+    }
+
+    #[test]
+    fn a_request_has_one_user_agent_its_callers_if_it_has_one() {
+        assert_eq!(header(Request::get("http://a/"), "user-agent").as_deref(), Some(USER_AGENT));
+        let own = Request::get("http://a/").with_header("User-Agent", "mine/1");
+        let completed = completed(own);
+        assert_eq!(completed.headers.get_all("user-agent").collect::<Vec<_>>(), [b"mine/1"]);
+    }
+
+    #[test]
+    fn work_is_given_up_when_its_time_is_over() {
+        let ended =
+            crate::testing::block_on(within(Some(Duration::from_secs(1)), std::future::pending::<Result<()>>()));
+        assert!(ended.is_err_and(|error| error.to_string().contains("no response began within 1s")));
+        assert!(
+            crate::testing::block_on(within(Some(Duration::from_secs(1)), async { Ok(7) })).is_ok_and(|it| it == 7)
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingBody, Method as WasiMethod, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+    ErrorCode, Fields, IncomingBody, Method as WasiMethod, OutgoingBody, OutgoingRequest, Scheme,
 };
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
@@ -71,7 +71,11 @@ impl SinkStream {
             self.stream.write(now).map_err(|error| stream_error("writing a body", error))?;
             bytes = later;
         }
-        self.stream.flush().map_err(|error| stream_error("writing a body", error))
+        match self.stream.flush() {
+            // All was taken, and nothing more is wanted: a body of known length was sent to its end.
+            Ok(()) | Err(StreamError::Closed) => Ok(()),
+            Err(error) => Err(stream_error("writing a body", error)),
+        }
     }
 
     async fn room(&self) -> Result<usize> {
@@ -138,7 +142,7 @@ pub(super) fn fields(headers: Headers) -> Result<Fields> {
 
 /// Sends a request; gives the answer's head, and its body to be read.
 pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
-    let Request { method, headers: sent, body, scheme, authority, path_with_query, timeout, .. } = request;
+    let Request { method, headers: sent, body, scheme, authority, path_with_query, .. } = request;
     if authority.is_empty() {
         return Err(Error::msg("the request has no URL that begins with http:// or https://"));
     }
@@ -151,28 +155,40 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
         .and_then(|()| outgoing.set_authority(Some(&authority)))
         .and_then(|()| outgoing.set_path_with_query(Some(path)));
     set.map_err(|()| Error::msg("the host refuses the request's method or URL"))?;
-    let outgoing_body = outgoing.body().map_err(|()| Error::msg("the request's body is taken"))?;
-    let options = timeout.map(|timeout| {
-        let options = RequestOptions::new();
-        let nanoseconds = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        // A host without timeouts refuses them, and the request's own deadline at the host still holds.
-        let _ = options.set_connect_timeout(Some(nanoseconds));
-        let _ = options.set_first_byte_timeout(Some(nanoseconds));
-        options
-    });
-    let answer = outgoing_handler::handle(outgoing, options).map_err(refused)?;
-    send(outgoing_body, body).await?;
+    let to_send = unblocking(body);
+    let outgoing_body = to_send.as_ref().map(|_| outgoing.body()).transpose();
+    let outgoing_body = outgoing_body.map_err(|()| Error::msg("the request's body is taken"))?;
+    let answer = outgoing_handler::handle(outgoing, None).map_err(refused)?;
+    let sent = match (outgoing_body, to_send) {
+        (Some(outgoing_body), Some(body)) => send(outgoing_body, body).await,
+        _ => Ok(()),
+    };
     let incoming = loop {
         match answer.get() {
             None => wait(answer.subscribe()).await,
-            Some(Ok(incoming)) => break incoming.map_err(refused)?,
+            Some(Ok(incoming)) => break incoming.map_err(refused),
             Some(Err(())) => return Err(Error::msg("the answer is read already")),
         }
+    };
+    // A server may answer before it has taken the whole body; without an answer the body's own failure is the reason.
+    let incoming = match (incoming, sent) {
+        (Ok(incoming), _) => incoming,
+        (Err(error), Ok(())) => return Err(error),
+        (Err(error), Err(unsent)) => return Err(error.context(unsent.to_string())),
     };
     let mut head = Response::new(incoming.status());
     head.headers = headers(&incoming.headers());
     let body = incoming.consume().map_err(|()| Error::msg("the answer's body is taken"))?;
     Ok((head, Source::new(body)?))
+}
+
+/// The body in a form whose sending never blocks the whole instance, so that a timeout can end it; none if it is empty.
+fn unblocking(body: Body) -> Option<Body> {
+    match body.0 {
+        Kind::Whole(bytes) if bytes.is_empty() => None,
+        Kind::Whole(bytes) => Some(Body::produce(async move |mut out| out.write(&bytes).await)),
+        produced @ Kind::Produced(_) => Some(Body(produced)),
+    }
 }
 
 /// Why there is no answer. A missing grant is the likeliest reason, so it is put into words.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use wasip3::http::client;
 use wasip3::http::types::{
-    ErrorCode, Fields, Method as WasiMethod, Request as WasiRequest, RequestOptions, Response as WasiResponse, Scheme,
+    ErrorCode, Fields, Method as WasiMethod, Request as WasiRequest, Response as WasiResponse, Scheme,
 };
 use wasip3::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter, spawn_local};
 use wasip3::{wit_future, wit_stream};
@@ -142,20 +142,12 @@ pub(super) fn fields(headers: Headers) -> Result<Fields> {
 
 /// Sends a request; gives the answer's head, and its body to be read.
 pub(super) async fn fetch(request: Request) -> Result<(Response, Source)> {
-    let Request { method, headers: sent, body, scheme, authority, path_with_query, timeout, .. } = request;
+    let Request { method, headers: sent, body, scheme, authority, path_with_query, .. } = request;
     if authority.is_empty() {
         return Err(Error::msg("the request has no URL that begins with http:// or https://"));
     }
-    let options = timeout.map(|timeout| {
-        let options = RequestOptions::new();
-        let nanoseconds = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        // A host without timeouts refuses them, and the request's own deadline at the host still holds.
-        let _ = options.set_connect_timeout(Some(nanoseconds));
-        let _ = options.set_first_byte_timeout(Some(nanoseconds));
-        options
-    });
     let (contents, end) = send(body);
-    let (outgoing, _sent) = WasiRequest::new(fields(sent)?, contents, end, options);
+    let (outgoing, _sent) = WasiRequest::new(fields(sent)?, contents, end, None);
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
     let path = if path_with_query.is_empty() { "/" } else { &path_with_query };
     let set = outgoing

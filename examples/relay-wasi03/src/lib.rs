@@ -1,0 +1,12 @@
+//! Sends the outgoing request that its query names, over `wasi:http` 0.3. It does nothing else.
+
+#[path = "../../greedy/src/relay.rs"]
+mod relay;
+
+use isopod_sdk::prelude::*;
+
+isopod_sdk::http!(app);
+
+async fn app(request: Request) -> Result<Response> {
+    relay::relay(&request).await
+}

@@ -1,0 +1,340 @@
+//! The rule of outbound requests: the host's name is checked against the app's grants, and then each address that it
+//! resolves to, at the moment of connecting. So a public name that points at a private address reaches nothing. Never
+//! keeps a connection.
+
+use super::{
+    network::Network,
+    pool::{Owner, Upstream},
+    resolver::Unresolved,
+};
+use crate::{Level, OutputLine, Stream, sandbox::Sandbox};
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use isopod_policy::{Reach, address::AddressKind};
+use std::{
+    error::Error as StdError,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use wasmtime_wasi_http::Error;
+
+/// A program's rule.
+#[derive(Clone)]
+pub(super) struct Gate {
+    sandbox: Arc<Sandbox>,
+    network: Arc<Network>,
+    owner: Owner,
+}
+
+/// Why a connection isn't made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("the request names no host")]
+    NoHost,
+    #[error("the request's URL has a user name, which HTTP does not send (RFC 9110 §4.2.4): use a header field")]
+    UserInfo,
+    #[error("{host}:{port} is not granted: add \"{}\" to http under [grants] in isopod.toml", as_granted(host, *port))]
+    NotGranted { host: String, port: u16 },
+    #[error("{host} resolves to {address}, {}", why_not(*address))]
+    NotAdmitted { host: Arc<str>, address: IpAddr },
+    #[error("{address} belongs to this host itself and is never reachable from an app")]
+    Own { address: SocketAddr },
+    #[error("{host} could not be resolved: {why}")]
+    Unresolved { host: Arc<str>, why: Unresolved },
+}
+
+/// How a host is written in a grant; the ports that a grant means by itself are left out.
+fn as_granted(host: &str, port: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if matches!(port, 80 | 443) { host } else { format!("{host}:{port}") }
+}
+
+/// Why an address is not admitted, and what would admit it.
+fn why_not(address: IpAddr) -> &'static str {
+    match AddressKind::of(address) {
+        AddressKind::Unusable => "which is no address of a single machine and is never reachable from an app",
+        AddressKind::Metadata => "which is a metadata service: only a grant of this very address allows it",
+        AddressKind::Private | AddressKind::Public => {
+            "which is not a public address: grant it by its address or as a plain name to allow it"
+        }
+    }
+}
+
+/// Makes one connection, only after its address was checked.
+#[derive(Clone)]
+pub(super) struct Dial {
+    gate: Gate,
+    deadline: Instant,
+}
+
+impl Gate {
+    pub(super) fn new(sandbox: Arc<Sandbox>, network: Arc<Network>, owner: Owner) -> Self {
+        Self { sandbox, network, owner }
+    }
+
+    /// The server that a URL names, if it is granted.
+    pub(super) fn upstream(&self, uri: &Uri) -> Result<Upstream, Refused> {
+        Ok(self.reach(uri)?.0)
+    }
+
+    fn reach(&self, uri: &Uri) -> Result<(Upstream, Reach), Refused> {
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(Refused::UserInfo);
+        }
+        let is_tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let host = uri.host().ok_or(Refused::NoHost)?.trim_matches(['[', ']']).to_ascii_lowercase();
+        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let granted = match self.sandbox.grants.allows_http(&host, port, is_tls) {
+            _ if self.sandbox.inherit_network => Some(Reach::ByAddress),
+            granted => granted,
+        };
+        match granted {
+            Some(reach) => Ok((Upstream { host: host.into(), port, is_tls }, reach)),
+            None => match host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)) {
+                // What no grant could open is not said to lack one.
+                Ok(address) if self.network.is_own(address) => Err(Refused::Own { address }),
+                Ok(_) | Err(_) => Err(Refused::NotGranted { host, port }),
+            },
+        }
+    }
+
+    async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, Refused> {
+        let (Upstream { host, port, .. }, reach) = self.reach(uri)?;
+        let found = self.network.resolver().addresses(&self.owner, &host).await;
+        let found = found.map_err(|why| Refused::Unresolved { host: Arc::clone(&host), why })?;
+        for &ip in &found {
+            self.check(&host, SocketAddr::new(ip, port), reach)?;
+        }
+        Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+
+    /// Whether a connection to this very address may be made for the host.
+    fn check(&self, host: &Arc<str>, address: SocketAddr, reach: Reach) -> Result<(), Refused> {
+        if self.network.is_own(address) {
+            return Err(Refused::Own { address });
+        }
+        if !reach.admits(address.ip()) {
+            return Err(Refused::NotAdmitted { host: Arc::clone(host), address: address.ip() });
+        }
+        Ok(())
+    }
+
+    /// What makes one connection, until a deadline.
+    pub(super) fn dial(&self, deadline: Instant) -> Dial {
+        Dial { gate: self.clone(), deadline }
+    }
+
+    /// Writes to the app's log what the guest gets only as a code.
+    pub(super) fn report(&self, refused: &Refused) -> Error {
+        let text = format!("outbound request refused: {refused}");
+        let stream = Stream::Log(Level::Warn);
+        self.sandbox.output.line(OutputLine { stream, context: "isopod", request_id: "", text: &text });
+        match refused {
+            Refused::NoHost | Refused::UserInfo => Error::HttpRequestUriInvalid,
+            Refused::NotGranted { .. } => Error::HttpRequestDenied,
+            Refused::NotAdmitted { .. } | Refused::Own { .. } => Error::DestinationIpProhibited,
+            Refused::Unresolved { why: Unresolved::TimedOut, .. } => Error::DnsTimeout,
+            Refused::Unresolved { .. } => Error::DnsError { rcode: None, info_code: None },
+        }
+    }
+
+    /// Which error of `wasi:http` a failed connection is.
+    pub(super) fn explain(&self, error: &(dyn StdError + 'static)) -> Error {
+        for cause in std::iter::successors(Some(error), |error| (*error).source()) {
+            if let Some(refused) = cause.downcast_ref::<Refused>() {
+                return self.report(refused);
+            }
+            if let Some(rustls) = cause.downcast_ref::<rustls::Error>() {
+                return match rustls {
+                    rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
+                    _ => Error::TlsProtocolError,
+                };
+            }
+            if let Some(io) = cause.downcast_ref::<io::Error>() {
+                // An I/O error of TLS holds its own reason, which isn't among its sources.
+                match io.get_ref() {
+                    Some(inner) => return self.explain(inner),
+                    None => return explain_io(io),
+                }
+            }
+        }
+        Error::ConnectionRefused
+    }
+}
+
+fn explain_io(error: &io::Error) -> Error {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut, UnexpectedEof,
+    };
+    match error.kind() {
+        TimedOut => Error::ConnectionTimeout,
+        HostUnreachable | NetworkUnreachable => Error::DestinationIpUnroutable,
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Error::ConnectionTerminated,
+        _ => Error::ConnectionRefused,
+    }
+}
+
+/// Connects to the first address that accepts. The time that is left is divided among those not yet tried, so that a
+/// silent one doesn't use all of it.
+async fn connect_first(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (index, &address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        let wait = deadline.saturating_duration_since(Instant::now()) / left;
+        match timeout(wait, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+impl Dial {
+    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, Box<dyn StdError + Send + Sync>> {
+        let addresses = self.gate.addresses(&uri).await?;
+        let stream = connect_first(&addresses, self.deadline).await?;
+        stream.set_nodelay(true)?;
+        Ok(TokioIo::new(stream))
+    }
+}
+
+impl tower_service::Service<Uri> for Dial {
+    type Response = TokioIo<TcpStream>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(self.clone().connect(uri))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EngineConfig, Output};
+    use isopod_policy::{Grants, Limits};
+
+    struct Silent;
+
+    impl Output for Silent {
+        fn line(&self, _: OutputLine<'_>) {}
+    }
+
+    fn gate(grants: &[&str], own: &[&str], inherit_network: bool) -> Gate {
+        let forbidden_addresses = own.iter().map(|own| own.parse().expect(own)).collect();
+        let network = Network::new(&EngineConfig { forbidden_addresses, ..EngineConfig::default() });
+        let owner = network.pool().owner("test");
+        let sandbox = Sandbox {
+            app: "test".to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            config: Vec::new(),
+            grants: Grants {
+                http: grants.iter().map(|grant| grant.parse().expect(grant)).collect(),
+                ..Grants::default()
+            },
+            inherit_network,
+            folders: Vec::new(),
+            limits: Limits::default(),
+            keyvalue: None,
+            output: Arc::new(Silent),
+            may_use_reserve: false,
+            inherit_stdio: false,
+        };
+        Gate::new(Arc::new(sandbox), network, owner)
+    }
+
+    /// Whether a connection would be made to any address that the host is or resolves to.
+    async fn reaches(gate: &Gate, host: &str) -> bool {
+        let Ok(uri) = format!("http://{host}/").parse::<Uri>() else { return false };
+        gate.addresses(&uri).await.is_ok()
+    }
+
+    /// Every way to write the host's own listener, with every grant that a tenant could have, reaches nothing.
+    #[tokio::test]
+    async fn no_spelling_reaches_the_hosts_own_listeners() {
+        let spellings = "127.0.0.1:81 127.1:81 2130706433:81 0177.0.0.1:81 0x7f.1:81 0x7f000001:81 127.0.0.1.:81 \
+            0.0.0.0:81 0:81 127.9.9.9:81 localhost:81 LOCALHOST:81 localhost.:81 a.localhost:81 [::1]:81 [::]:81 \
+            [0:0:0:0:0:0:0:1]:81 [::ffff:127.0.0.1]:81 [::FFFF:7F00:1]:81 [::ffff:0.0.0.0]:81 [::127.0.0.1]:81 \
+            [64:ff9b::7f00:1]:81 [2002:7f00:1::1]:81 [::ffff:0:7f00:1]:81 [::1%25lo]:81 [::1%lo]:81 \
+            %31%32%37.0.0.1:81 localhos%74:81 user@127.0.0.1:81 127.0.0.1%00.example:81 [::1].:81";
+        let grants = [
+            "*:81",
+            "127.0.0.1:81",
+            "127.9.9.9:81",
+            "localhost:81",
+            "a.localhost:81",
+            "[::1]:81",
+            "[::]:81",
+            "0.0.0.0:81",
+            "[::ffff:127.0.0.1]:81",
+            "[::ffff:0.0.0.0]:81",
+            "[::127.0.0.1]:81",
+            "[64:ff9b::7f00:1]:81",
+            "[2002:7f00:1::1]:81",
+            "[::ffff:0:7f00:1]:81",
+        ];
+        for own in ["127.0.0.1:81", "[::1]:81", "[::ffff:127.0.0.1]:81", "0.0.0.0:81", "[::]:81"] {
+            let gates = [gate(&grants, &[own], false), gate(&[], &[own], true)];
+            for spelling in spellings.split_whitespace() {
+                for gate in &gates {
+                    let is_name_only = spelling.contains("7f.1") || !spelling.contains(['[', '.', 'l', 'L']);
+                    // With the whole network granted such a "name" is looked up, and the DNS knows none.
+                    if !(gate.sandbox.inherit_network && is_name_only) {
+                        assert!(!reaches(gate, spelling).await, "{spelling} reaches {own}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn private_grants_open_their_own_address_in_either_form_and_no_unusable_one() {
+        let gate = gate(
+            &["127.0.0.1:90", "localhost:90", "[::]:90", "0.0.0.0:90", "224.0.0.1:90", "255.255.255.255:90"],
+            &[],
+            false,
+        );
+        for host in ["127.0.0.1:90", "[::ffff:127.0.0.1]:90", "localhost:90", "LocalHost.:90"] {
+            assert!(reaches(&gate, host).await, "{host}");
+        }
+        for host in [
+            "127.0.0.2:90",
+            "[::1]:90",
+            "[::127.0.0.1]:90",
+            "0.0.0.0:90",
+            "[::]:90",
+            "[::ffff:0.0.0.0]:90",
+            "224.0.0.1:90",
+            "255.255.255.255:90",
+            "[::ffff:255.255.255.255]:90",
+        ] {
+            assert!(!reaches(&gate, host).await, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn metadata_services_are_reached_only_by_a_grant_of_their_address() {
+        let metadata = ["169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "168.63.129.16"];
+        let wide = gate(&["*", "169.254.1.1", "metadata"], &[], false);
+        for host in metadata {
+            assert!(!reaches(&wide, host).await, "{host}");
+            assert!(reaches(&gate(&[host], &[], false), host).await, "{host}");
+        }
+        let plain = Arc::from("metadata");
+        let address = SocketAddr::from(([169, 254, 169, 254], 80));
+        assert!(wide.check(&plain, address, Reach::Private).is_err());
+    }
+}

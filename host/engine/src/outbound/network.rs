@@ -1,0 +1,71 @@
+//! What all programs of an engine share of the network: the host's own addresses, name lookup and the connection pool.
+//! Never says what an app may reach.
+
+use super::{
+    pool::{Bounds, Pool},
+    resolver::Resolver,
+};
+use crate::EngineConfig;
+use isopod_policy::address;
+use std::{net::SocketAddr, sync::Arc};
+
+pub(crate) struct Network {
+    forbidden: Vec<SocketAddr>,
+    resolver: Resolver,
+    pool: Arc<Pool>,
+}
+
+impl Network {
+    pub(crate) fn new(config: &EngineConfig) -> Arc<Self> {
+        let bounds = Bounds::usual(config.outbound_connections_max, config.outbound_idle_time);
+        Arc::new(Self {
+            forbidden: config.forbidden_addresses.clone(),
+            resolver: Resolver::new(),
+            pool: Pool::new(bounds),
+        })
+    }
+
+    /// Whether an address is one of the host's own listeners, in whatever form it is written and by whatever interface it
+    /// is reached.
+    pub(super) fn is_own(&self, asked: SocketAddr) -> bool {
+        self.forbidden.iter().any(|own| {
+            own.port() == asked.port()
+                && (own.ip().to_canonical().is_unspecified() || address::may_reach_same(own.ip(), asked.ip()))
+        })
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_own(own: &str, asked: &str) -> bool {
+        let forbidden_addresses = vec![own.parse().expect(own)];
+        let network = Network::new(&EngineConfig { forbidden_addresses, ..EngineConfig::default() });
+        network.is_own(asked.parse().expect(asked))
+    }
+
+    #[test]
+    fn the_hosts_own_address_is_recognised_in_every_form() {
+        let forms = "127.0.0.1:81 127.9.9.9:81 [::1]:81 [::ffff:127.0.0.1]:81 [::ffff:7f00:1]:81 [::7f00:1]:81 \
+                     [64:ff9b::7f00:1]:81 [2002:7f00:1::]:81";
+        for asked in forms.split_whitespace() {
+            for own in
+                ["127.0.0.1:81", "[::1]:81", "[::ffff:127.0.0.1]:81", "0.0.0.0:81", "[::]:81", "[::ffff:0.0.0.0]:81"]
+            {
+                assert!(is_own(own, asked), "{asked} reaches {own}");
+            }
+            assert!(!is_own("127.0.0.1:80", asked) && !is_own("10.0.0.1:81", asked), "{asked}");
+        }
+        assert!(is_own("10.0.0.1:81", "[::ffff:10.0.0.1]:81"));
+        assert!(!is_own("10.0.0.1:81", "10.0.0.2:81"));
+    }
+}

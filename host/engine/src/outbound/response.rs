@@ -1,0 +1,87 @@
+//! A response's body as it comes from the upstream, bounded in time between its parts; and which error of `wasi:http` a
+//! failure of the connection is. Never sends anything.
+
+use super::pool::RequestSlot;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use std::{
+    error::Error as StdError,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+use wasmtime_wasi_http::Error;
+
+/// A response's body that fails when its next part takes too long. The request counts until it is dropped.
+pub(super) struct Timed {
+    incoming: hyper::body::Incoming,
+    wait: Duration,
+    alarm: Pin<Box<Sleep>>,
+    _slot: RequestSlot,
+}
+
+impl Timed {
+    pub(super) fn new(incoming: hyper::body::Incoming, wait: Duration, slot: RequestSlot) -> Self {
+        Self { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _slot: slot }
+    }
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                let deadline = Instant::now() + self.wait;
+                self.alarm.as_mut().reset(deadline);
+                Poll::Ready(frame.map(|frame| frame.map_err(explain)))
+            }
+            Poll::Pending => {
+                ready!(self.alarm.as_mut().poll(cx));
+                Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The error of `wasi:http` for a failure after the response has begun, or one that isn't the connection's end.
+pub(super) fn explain(error: hyper::Error) -> Error {
+    let is_cut_off = source::<io::Error>(&error).is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+    if error.is_incomplete_message() || is_cut_off {
+        return Error::HttpResponseIncomplete;
+    }
+    if is_broken(&error) || error.is_closed() || error.is_canceled() {
+        return Error::ConnectionTerminated;
+    }
+    if error.is_parse_too_large() {
+        return Error::HttpResponseHeaderSectionSize(None);
+    }
+    // The request's own body failed: its guest broke it off or sent another length than it had named.
+    match source::<Error>(&error) {
+        Some(Error::HttpRequestBodySize(size)) => Error::HttpRequestBodySize(*size),
+        _ => Error::HttpProtocolError,
+    }
+}
+
+/// Whether the connection itself broke.
+pub(super) fn is_broken(error: &hyper::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    source::<io::Error>(error).is_some_and(|error| {
+        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+    })
+}
+
+fn source<T: StdError + 'static>(error: &hyper::Error) -> Option<&T> {
+    std::iter::successors(error.source(), |error| (*error).source()).find_map(|error| error.downcast_ref())
+}
