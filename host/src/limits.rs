@@ -271,8 +271,11 @@ pub(crate) const LOG_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Log files that are open at one time. Beyond it all are closed and opened again as needed.
 pub(crate) const LOG_FILES_OPEN: usize = 64;
 
-/// Lines that a follower of a log may be behind. Then it skips, and is told how many lines.
+/// Lines that a follower of a log may be behind. Then it reads the lines that it missed from the files.
 pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
+
+/// Bytes of a log that a follower reads at a time. It reads the rest once these are sent.
+pub(crate) const LOG_FOLLOW_READ_BYTES: u64 = 256 * 1024;
 
 /// Apps whose log and counters a serving thread keeps at hand. Beyond it all are looked up again.
 pub(crate) const ACCESS_APPS_CACHED: usize = 4096;

@@ -2,6 +2,7 @@
 //! kept and how they are shown. Never sees a key or a cipher: sealing and opening secrets is handed in.
 
 mod change;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use change::{ConfigChange, SecretText, VarChange};
+pub use sources::{ConfigSource, EffectiveVar, SecretChanges};
 
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_KEY_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIG_VARS_MAX};
 

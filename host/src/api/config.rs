@@ -2,21 +2,39 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::{body::Body, extract::State, http::Response, response::IntoResponse};
 use isopod_policy::{ConfigChange, Grants};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Api,
     edge::Caller,
     error::Error,
-    request::{Json, Path, app_name},
+    request::{Json, List, Params, Path, app_name},
 };
 use crate::deploy::{Change, Entry};
 
-pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<axum::Json<Value>, Error> {
-    let entry = api.deployer.app(&app_name(&app)?)?;
-    Ok(axum::Json(redacted(&entry)))
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ConfigParams {
+    /// Also the manifest's config vars, each with its source.
+    #[serde(default)]
+    effective: bool,
+}
+
+/// The config vars that were set at the host; with `effective` all that guests are given.
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Params(params): Params<ConfigParams>,
+) -> Result<Response<Body>, Error> {
+    let app = app_name(&app)?;
+    if params.effective {
+        let items = api.deployer.effective_config(&app).await?;
+        return Ok(axum::Json(List { items, next: None }).into_response());
+    }
+    let entry = api.deployer.app(&app)?;
+    Ok(axum::Json(redacted(&entry)).into_response())
 }
 
 pub(super) async fn change(

@@ -1,11 +1,15 @@
 //! Owns the route of an app's log: its newest lines, and the ones after them.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
-use axum::{body::Body, extract::State, http::Response, response::IntoResponse};
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, Response},
+    response::IntoResponse,
+};
 use futures::stream;
 use serde::Deserialize;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Api,
@@ -14,7 +18,7 @@ use super::{
     request::{BadRequest, PageParams, Params, Path, app_name},
     sse::{self, News},
 };
-use crate::observe::logs::{Cursor, LogLine};
+use crate::observe::logs::{Cursor, Follower, LogLine};
 
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct LogParams {
@@ -29,6 +33,7 @@ pub(super) async fn show(
     caller: Caller,
     Path(app): Path<String>,
     Params(params): Params<LogParams>,
+    headers: HeaderMap,
 ) -> Result<Response<Body>, Error> {
     let app = api.deployer.app(&app_name(&app)?)?.name.clone();
     // `limit=0` with `follow` means: only what comes from now on.
@@ -37,9 +42,12 @@ pub(super) async fn show(
         limit => PageParams { limit, cursor: None }.limit()? as usize,
     };
     if params.follow {
-        let (page, news) = api.logs.follow(&app, limit).await?;
-        let following = Following { old: page.items.into(), news };
-        return sse::tell(&api, &caller, stream::unfold(following, next_line));
+        let logs = api.logs.clone();
+        let follower = match last_event(&headers)? {
+            Some(place) => Follower::after(logs, app, place).await?,
+            None => Follower::of_newest(logs, app, limit).await?,
+        };
+        return sse::tell(&api, &caller, stream::unfold(follower, next_line));
     }
     let before = params.cursor.as_deref().map(str::parse::<Cursor>).transpose();
     let before = before.map_err(|detail| BadRequest::Query { detail: detail.to_owned() })?;
@@ -47,20 +55,16 @@ pub(super) async fn show(
     Ok(axum::Json(page).into_response())
 }
 
-struct Following {
-    old: VecDeque<LogLine>,
-    news: Receiver<Arc<LogLine>>,
+/// Where a client that lost its connection stopped reading, as server-sent events have it.
+fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, BadRequest> {
+    let Some(id) = headers.get("last-event-id") else { return Ok(None) };
+    let place = id.to_str().ok().and_then(|id| id.parse().ok());
+    let detail = || BadRequest::Query { detail: "`Last-Event-ID` is not the `id` of an event of a log".to_owned() };
+    place.map(Some).ok_or_else(detail)
 }
 
-async fn next_line(mut following: Following) -> Option<(News<LogLine>, Following)> {
-    let piece = match following.old.pop_front() {
-        Some(line) => News::Item(line),
-        None => match following.news.recv().await {
-            Ok(line) => News::Item(LogLine::clone(&line)),
-            Err(RecvError::Lagged(lines)) => News::Comment(format!("{lines} lines were skipped: too slow a reader")),
-            // The app is deleted.
-            Err(RecvError::Closed) => return None,
-        },
-    };
-    Some((piece, following))
+/// Ends once the app is deleted.
+async fn next_line(mut follower: Follower) -> Option<(News<LogLine>, Follower)> {
+    let (line, place) = follower.next().await?;
+    Some((News::Numbered(line, place.to_string()), follower))
 }

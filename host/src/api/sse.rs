@@ -26,6 +26,8 @@ use crate::limits;
 pub(crate) enum News<T> {
     /// A message; each is one JSON text.
     Item(T),
+    /// The same with an id, after which a client that lost its connection goes on.
+    Numbered(T, String),
     /// A remark for people that programs pass over.
     Comment(String),
 }
@@ -88,10 +90,10 @@ pub(crate) fn tell<T: Serialize + 'static>(
 }
 
 fn event<T: Serialize>(piece: News<T>) -> Event {
+    let data = |item| Event::default().json_data(item).unwrap_or_else(|e| Event::default().comment(e.to_string()));
     match piece {
-        News::Item(item) => {
-            Event::default().json_data(item).unwrap_or_else(|e| Event::default().comment(e.to_string()))
-        }
+        News::Item(item) => data(item),
+        News::Numbered(item, id) => data(item).id(id),
         News::Comment(text) => Event::default().comment(text),
     }
 }

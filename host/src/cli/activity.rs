@@ -1,12 +1,16 @@
 //! `isopod activity`: what happened to an app and why, past or as it happens.
 
+use std::cell::Cell;
 use std::num::NonZeroU16;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::client::{Client, HostArgs};
 use super::failure::Failure;
+use super::following;
+use super::logs;
 use super::output;
 use super::project::AppArgs;
 
@@ -35,7 +39,7 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     let client = Client::near_project(&args.host)?;
     let path = format!("/v1/apps/{app}/activity");
     if args.follow {
-        return super::logs::follow(&client, &format!("{path}?follow=true"), args.json, line);
+        return follow(&client, &path, args.json);
     }
     let answer = client.all(&path, args.limit.get().into())?;
     if args.json {
@@ -50,6 +54,36 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
         output::emit(&line(entry));
     }
     Ok(())
+}
+
+/// Prints what happens from now on. What happened while the host could not be reached is listed after that.
+fn follow(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
+    let newest_of = |answer: &Value| output::items(answer).first().and_then(happened_at);
+    // Up to here everything was printed, or happened before the command began.
+    let newest = Cell::new(newest_of(&client.get(&format!("{path}?limit=1"))?.success()?));
+    // Up to here everything was listed, so that the stream repeats it.
+    let listed = Cell::new(None);
+    let show = |event: &str| {
+        let at = serde_json::from_str::<Value>(event).ok().and_then(|entry| happened_at(&entry));
+        if at.is_none() || at > listed.get() {
+            newest.set(at.max(newest.get()));
+            logs::print(event, json, line);
+        }
+    };
+    let list_missed = || {
+        let answer = client.all(path, crate::limits::PAGE_ITEMS_MAX as usize)?;
+        for entry in output::items(&answer).iter().rev().filter(|entry| happened_at(entry) > newest.get()) {
+            logs::print(&entry.to_string(), json, line);
+        }
+        newest.set(newest_of(&answer).max(newest.get()));
+        listed.set(newest.get());
+        Ok(())
+    };
+    following::follow(client, &format!("{path}?follow=true"), show, list_missed)
+}
+
+fn happened_at(entry: &Value) -> Option<Timestamp> {
+    output::field(entry, "at").parse().ok()
 }
 
 /// One thing that happened, as a line for people: when, of which kind, what, its numbers, and who asked for it.

@@ -176,13 +176,20 @@ impl Client {
 
     /// Follows a stream of server-sent events. An answer which is no such stream is a failure.
     pub(crate) fn follow(&self, path: &str) -> Result<Follow, Failure> {
-        let response = self.run(Method::GET, path, &[("accept", "text/event-stream")], SendBody::none())?;
+        self.follow_after(path, None)
+    }
+
+    /// The same, from the event after the one of this id.
+    pub(crate) fn follow_after(&self, path: &str, last_id: Option<&str>) -> Result<Follow, Failure> {
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(last_id.map(|id| ("last-event-id", id)));
+        let response = self.run(Method::GET, path, &headers, SendBody::none())?;
         let streams = response
             .headers()
             .get("content-type")
             .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
         if response.status().is_success() && streams {
-            return Ok(Events::new(response.into_body().into_reader()));
+            return Ok(Events::after(response.into_body().into_reader(), last_id));
         }
         self.finish(response)?.success()?;
         Err(Failure::new("the host did not answer with a stream of events")

@@ -1,12 +1,15 @@
 //! `isopod config`: the config vars of an app, plain and secret.
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::output::{self, setting};
+use super::output::{self, field, setting};
 use super::secret;
 use super::target::{RemoteApp, Target};
+
+/// What stands behind a config var of the manifest.
+const MANIFEST: &str = "isopod.toml";
 
 const EXAMPLES: &str = "\
 Config vars reach the app as environment variables and as wasi:config. They go before those under [config] in
@@ -72,21 +75,40 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
     }
 }
 
+/// Every config var that the app is given, with who set it.
 fn list(app: &RemoteApp) -> Result<(), Failure> {
-    let config = app.get("/config")?;
-    app.show(&config, || {
-        if config.as_object().is_none_or(Map::is_empty) {
+    let vars = effective(app)?;
+    app.show(&as_map(&vars), || {
+        if vars.is_empty() {
             output::note(&format!(
                 "{} has no config vars; `isopod config set KEY=VALUE --app {}` sets one",
                 app.name, app.name
             ));
         }
-        Ok(text(&config))
+        let lines = vars.iter().map(|var| {
+            let source = if field(var, "source") == "manifest" { MANIFEST } else { "set at the host" };
+            let value = output::flat(&setting(&value_of(var)));
+            format!("{}={value}  {}\n", field(var, "key"), output::dim(&format!("({source})")))
+        });
+        Ok(lines.collect())
     })
 }
 
+fn effective(app: &RemoteApp) -> Result<Vec<Value>, Failure> {
+    Ok(output::items(&app.get("/config?effective=true")?).to_vec())
+}
+
+/// A var's value, or what stands for a secret.
+fn value_of(var: &Value) -> Value {
+    if var["secret"] == true { json!({"secret": true}) } else { var["value"].clone() }
+}
+
+fn as_map(vars: &[Value]) -> Value {
+    Value::Object(vars.iter().map(|var| (field(var, "key"), value_of(var))).collect())
+}
+
 fn get(app: &RemoteApp, key: &str) -> Result<(), Failure> {
-    let config = app.get("/config")?;
+    let config = as_map(&effective(app)?);
     let value = config.get(key).ok_or_else(|| {
         Failure::new(format!("{} has no config var {key}", app.name))
             .why(format!("it {}", those_set(&config)))
@@ -243,7 +265,10 @@ mod tests {
 
     #[test]
     fn a_secret_cannot_be_asked_for_and_an_unknown_key_names_the_known_ones() {
-        let config = json!({"TOKEN": {"secret": true}, "GREETING": "hi"});
+        let config = json!({"items": [
+            {"key": "GREETING", "value": "hi", "secret": false, "source": "manifest"},
+            {"key": "TOKEN", "secret": true, "source": "host"},
+        ]});
         let host = FakeHost::answering([(200, config.clone()), (200, config.clone()), (200, config)]);
         let app = host.app("shop");
         assert!(get(&app, "GREETING").is_ok());

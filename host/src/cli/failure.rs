@@ -19,12 +19,22 @@ pub(crate) struct Failure {
     usage: bool,
     /// The problem as the host told it, for programs.
     problem: Option<Box<Value>>,
+    /// The status of the host's answer, where there was one.
+    status: Option<u16>,
 }
 
 impl Failure {
     /// Something went wrong while doing what was asked: exit status 1.
     pub(crate) fn new(what: impl Display) -> Failure {
-        Failure { what: what.to_string(), why: None, next: None, log: Vec::new(), usage: false, problem: None }
+        Failure {
+            what: what.to_string(),
+            why: None,
+            next: None,
+            log: Vec::new(),
+            usage: false,
+            problem: None,
+            status: None,
+        }
     }
 
     /// The command line itself makes no sense: exit status 2.
@@ -48,6 +58,11 @@ impl Failure {
     pub(crate) fn log(mut self, lines: impl IntoIterator<Item = String>) -> Failure {
         self.log = lines.into_iter().collect();
         self
+    }
+
+    /// The status of the host's answer, where there was one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.status
     }
 
     /// The failure in one line, for places which have only one.
@@ -112,7 +127,7 @@ impl Failure {
         let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
         let Some(title) = text("title").or(text("detail")) else {
             let shown: String = raw.chars().take(300).collect();
-            let failure = Failure::new(format!("the host answered {status}"));
+            let failure = Failure { status: Some(status), ..Failure::new(format!("the host answered {status}")) };
             return if shown.trim().is_empty() { failure } else { failure.why(shown.trim()) };
         };
         let mut failure = Failure::new(format!("{title} ({status})"));
@@ -120,6 +135,7 @@ impl Failure {
         let code = text("type").and_then(|urn| urn.strip_prefix("urn:isopod:problem:")).unwrap_or_default();
         failure.next = next_here(code, text("app").unwrap_or("NAME")).or_else(|| text("hint").map(str::to_owned));
         failure.problem = Some(Box::new(body.clone()));
+        failure.status = Some(status);
         // What this version does not offer is no trouble of the host.
         if let Some(id) = text("request_id").filter(|_| status >= 500 && status != 501) {
             let next = failure.next.take().map(|next| format!("{next}\n")).unwrap_or_default();

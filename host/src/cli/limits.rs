@@ -58,3 +58,5 @@ pub(crate) const TOP_MESSAGES_WAITING_MAX: usize = 64;
 pub(crate) const TOP_TEXT_CHARS_MAX: usize = 200;
 /// The longest filter: as long as a name can be. Further letters are not taken.
 pub(crate) const TOP_FILTER_CHARS_MAX: usize = 63;
+/// How long a followed stream that ended is opened again before the command fails.
+pub(crate) const FOLLOW_RECONNECT_TIME: Duration = Duration::from_secs(30);

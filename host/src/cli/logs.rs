@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::client::{Client, HostArgs};
 use super::failure::Failure;
+use super::following;
 use super::output;
 use super::project::AppArgs;
 
@@ -31,7 +32,8 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     let path = format!("/v1/apps/{app}/logs");
     let path = format!("{path}?limit={}", args.lines);
     if args.follow {
-        return follow(&client, &format!("{path}&follow=true"), args.json, line);
+        let show = |event: &str| print(event, args.json, line);
+        return following::follow(&client, &format!("{path}&follow=true"), show, || Ok(()));
     }
     let answer = client.get(&path)?.success()?;
     if args.json {
@@ -44,21 +46,13 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints the events of a stream until it ends: lines for people, or the JSON as it came.
-pub(crate) fn follow(client: &Client, path: &str, json: bool, line: fn(&Value) -> String) -> Result<(), Failure> {
-    for event in client.follow(path)? {
-        let event = event.map_err(|error| {
-            Failure::new("the stream from the host broke off")
-                .why(error)
-                .next("run the command again; the host may have been stopped")
-        })?;
-        match serde_json::from_str::<Value>(&event) {
-            Ok(value) if json => output::json_line(&value),
-            Ok(value) => output::emit(&line(&value)),
-            Err(_) => output::emit(&format!("{event}\n")),
-        }
+/// Prints an event of a stream: a line for people, or the JSON as it came.
+pub(crate) fn print(event: &str, json: bool, line: fn(&Value) -> String) {
+    match serde_json::from_str::<Value>(event) {
+        Ok(value) if json => output::json_line(&value),
+        Ok(value) => output::emit(&line(&value)),
+        Err(_) => output::emit(&format!("{event}\n")),
     }
-    Ok(())
 }
 
 /// One line of an app's log, for people.
@@ -71,6 +65,8 @@ pub(crate) fn line(entry: &Value) -> String {
     // By which an error's page or problem is found here.
     let id = if is_of_failure(entry) { output::field(entry, "request_id") } else { String::new() };
     let id = if id.is_empty() { id } else { format!(" {}", output::dim(&format!("request {id}"))) };
+    // Further lines of a message are indented, so that none looks like a line of its own.
+    let text = text.trim_end().replace('\n', "\n    ");
     format!("{} {text}{id}\n", output::dim(&head.join(" ")))
 }
 

@@ -17,6 +17,7 @@ mod events;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod following;
 mod formation;
 mod grants;
 mod guest;

@@ -39,10 +39,14 @@ fn roll_back(app: &RemoteApp, to: ReleaseNumber) -> Result<Value, Failure> {
 
 fn text(app: &RemoteApp, to: ReleaseNumber, made: &Value) -> Result<String, Failure> {
     let (name, release) = (&app.name, releases::name(made));
-    Ok(output::done(&match is_stopped(&app.get("")?) {
+    let said = output::done(&match is_stopped(&app.get("")?) {
         true => format!("{name} is stopped, and serves {release}, which is what {to} was, once it is started"),
         false => format!("{name} serves {release}, which is what {to} was"),
-    }))
+    });
+    // What it did to secrets follows in its cause.
+    let cause = output::field(made, "cause");
+    let secrets = cause.split("; ").skip(1).map(|secrets| format!("\n{secrets}"));
+    Ok(secrets.fold(said, |said, secrets| said + &secrets))
 }
 
 #[cfg(test)]
@@ -61,7 +65,10 @@ mod tests {
         let asked = &host.asked()[0];
         assert_eq!((asked.line.as_str(), &asked.body), ("POST /v1/apps/shop/rollback", &json!({"release": 3})));
         assert!(text(&app, to, &made).unwrap().contains("shop serves v5, which is what v3 was"));
-        assert!(text(&app, to, &made).unwrap().contains("once it is started"));
+        let made = json!({"name": "v5", "cause": "rollback to v3; secrets dropped: TOKEN; secrets changed: KEY"});
+        let said = text(&app, to, &made).unwrap();
+        assert!(said.contains("once it is started"), "{said}");
+        assert!(said.ends_with("\nsecrets dropped: TOKEN\nsecrets changed: KEY"), "{said}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reads server-sent events from a stream: the `data` of each event, nothing else. It never reconnects.
+//! Reads server-sent events from a stream: the `data` of each event, and the newest `id`. It never reconnects.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -7,17 +7,24 @@ use super::limits;
 /// The events of one open stream.
 pub(crate) struct Events<R> {
     reader: BufReader<R>,
+    last_id: Option<String>,
 }
 
 impl<R: Read> Events<R> {
-    /// Reads events from the body of an answer.
-    pub(crate) fn new(body: R) -> Events<R> {
-        Events { reader: BufReader::new(body) }
+    /// Reads events from the body of an answer to a client that has seen the event of this id.
+    pub(crate) fn after(body: R, last_id: Option<&str>) -> Events<R> {
+        Events { reader: BufReader::new(body), last_id: last_id.map(str::to_owned) }
+    }
+
+    /// The id of the newest event that had one.
+    pub(crate) fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
     }
 
     /// Waits for the next event with data; `None` when the stream has ended.
     fn read(&mut self) -> std::io::Result<Option<String>> {
         let mut data: Option<String> = None;
+        let mut id = None;
         let mut line = Vec::new();
         let mut total = 0;
         loop {
@@ -35,9 +42,12 @@ impl<R: Read> Events<R> {
             let text = text.trim_end_matches(['\r', '\n']);
             if text.is_empty() {
                 if data.is_some() {
+                    self.last_id = id.or(self.last_id.take());
                     return Ok(data);
                 }
                 total = 0;
+            } else if let Some(value) = text.strip_prefix("id:") {
+                id = Some(value.trim_start().to_owned());
             } else if let Some(value) = text.strip_prefix("data:") {
                 let value = value.strip_prefix(' ').unwrap_or(value);
                 match &mut data {
@@ -65,12 +75,23 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<String> {
-        Events::new(text.as_bytes()).map(Result::unwrap).collect()
+        Events::after(text.as_bytes(), None).map(Result::unwrap).collect()
     }
 
     #[test]
     fn events_are_split_at_empty_lines_and_comments_are_skipped() {
         assert_eq!(read(": hello\n\ndata: a\n\nevent: x\nid: 1\ndata:b\n\n: ping\n\n"), ["a", "b"]);
+    }
+
+    #[test]
+    fn the_id_of_the_newest_whole_event_is_kept() {
+        let mut events = Events::after("data: a\nid: 1\n\ndata: b\n\nid: 3\ndata: c".as_bytes(), None);
+        for (data, id) in [("a", "1"), ("b", "1"), ("c", "1")] {
+            assert_eq!(events.next().unwrap().unwrap(), data);
+            assert_eq!(events.last_id(), Some(id));
+        }
+        assert!(events.next().is_none());
+        assert_eq!(Events::after(&b""[..], Some("7")).last_id(), Some("7"));
     }
 
     #[test]
@@ -86,6 +107,6 @@ mod tests {
     #[test]
     fn an_endless_event_is_refused() {
         let endless = std::io::repeat(b'x');
-        assert!(Events::new(endless).next().unwrap().is_err());
+        assert!(Events::after(endless, None).next().unwrap().is_err());
     }
 }

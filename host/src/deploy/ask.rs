@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use isopod_policy::{AppName, ConfigVars, Formation, Grants, InstanceId, Limits, Manifest, ProcessName, formation};
+use isopod_policy::{
+    AppName, ConfigVars, Formation, Grants, InstanceId, Limits, Manifest, ProcessName, config_vars::EffectiveVar,
+    formation,
+};
 use serde_json::json;
 
 use super::{DeployError, Deployer, Entry, Failure, verify};
@@ -40,6 +43,14 @@ impl Deployer {
     pub(crate) async fn grants(&self, name: &AppName) -> Result<Grants, DeployError> {
         let entry = self.app(name)?;
         Ok(self.present(&entry).await?.map(|release| release.manifest.grants).unwrap_or_default())
+    }
+
+    /// The config vars that guests are given, with who set each. Secrets stay sealed.
+    pub(crate) async fn effective_config(&self, name: &AppName) -> Result<Vec<EffectiveVar>, DeployError> {
+        let entry = self.app(name)?;
+        let manifest = self.present(&entry).await?.map(|release| release.manifest.config).unwrap_or_default();
+        let vars = entry.facts().config.with_sources(&manifest);
+        Ok(vars)
     }
 
     /// Ends an instance after what it is doing; a new one takes its place and its id.

@@ -165,7 +165,8 @@ impl Deployer {
         let config = release.config.clone();
         let verified = self.stored(release).await;
         let verified = verified.map_err(|failure| refused(failure.to_string()))?;
-        Ok(Changed { verified, config, cause: format!("rollback to {wanted}") })
+        let cause = format!("rollback to {wanted}{}", entry.facts().config.secret_changes(&config));
+        Ok(Changed { verified, config, cause })
     }
 
     pub(super) async fn stored(&self, release: Release) -> Result<Verified, Failure> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId};
+use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId, PushState};
 use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
@@ -102,7 +102,17 @@ impl Deployer {
         sent: Option<&Idempotency>,
     ) -> Result<Option<Accepted>, DeployError> {
         let Some(sent) = sent else { return Ok(None) };
-        match self.0.parts.store.sent_before(app, sent.clone(), Timestamp::now()).await? {
+        let store = &self.0.parts.store;
+        let mut again = store.sent_before(app, sent.clone(), Timestamp::now()).await?;
+        if let Some(Inserted::New(push) | Inserted::Same(push) | Inserted::Conflict(push)) = &again
+            && let Some(live) = self.live(&push.id)
+            && matches!(live.state(), PushState::Failed | PushState::Cancelled)
+        {
+            // Its key is free once the store has its end.
+            drop(live.stored().await);
+            again = store.sent_before(app, sent.clone(), Timestamp::now()).await?;
+        }
+        match again {
             Some(again) => self.again(app, entry, again).await.map(Some),
             None => Ok(None),
         }

@@ -121,8 +121,12 @@ pub enum Inserted {
 }
 
 impl Inserted {
-    /// What becomes of a push where the newest one with its key is known; none if that one's key is forgotten by now.
+    /// What becomes of a push where the newest one with its key is known. None if that key is forgotten by now, or if that
+    /// push failed or was cancelled, so that its sender may try again.
     pub(crate) fn again(earlier: Push, upload: &Digest, sent: &Idempotency, now: Timestamp) -> Option<Self> {
+        if matches!(earlier.state, PushState::Failed | PushState::Cancelled) {
+            return None;
+        }
         if now.duration_since(earlier.created_at).unsigned_abs() >= IDEMPOTENCY_KEPT {
             return None;
         }

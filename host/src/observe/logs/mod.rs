@@ -1,6 +1,7 @@
 //! Owns the handle to the apps' logs: lines go in without ever waiting, pages and followers come out. Never touches a
 //! file on the caller's thread (see `writer` and `read`).
 
+mod follow;
 mod line;
 mod output;
 mod read;
@@ -8,7 +9,7 @@ mod writer;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -21,12 +22,13 @@ use isopod_policy::AppName;
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, oneshot};
 
-use self::line::Request;
 pub(crate) use self::{
+    follow::Follower,
     line::{LogLine, Stream},
     output::AppOutput,
     read::{Cursor, Page},
 };
+use self::{follow::Posted, line::Request};
 use crate::{ingress::AccessLine, limits};
 
 /// Where logs are and how much of them is kept.
@@ -60,7 +62,7 @@ enum Message {
 
 struct Following {
     end: Cursor,
-    news: broadcast::Receiver<Arc<LogLine>>,
+    news: broadcast::Receiver<Posted>,
 }
 
 /// The handle: cheap to clone, hides the queue to the writer.
@@ -154,14 +156,10 @@ impl Logs {
         self.read(app, limit, before).await
     }
 
-    /// The newest `limit` lines and, without gap or repetition, everything after them.
-    pub(crate) async fn follow(
-        &self,
-        app: &AppName,
-        limit: usize,
-    ) -> Result<(Page, broadcast::Receiver<Arc<LogLine>>), LogsError> {
+    /// The newest `limit` lines and, without gap or repetition, the news after them.
+    async fn newest(&self, app: &AppName, limit: usize) -> Result<(Page, Following), LogsError> {
         let following = self.end(app).await?;
-        Ok((self.read(app, limit, following.end).await?, following.news))
+        Ok((self.read(app, limit, following.end).await?, following))
     }
 
     /// Removes an app's log with its files.
@@ -187,10 +185,18 @@ impl Logs {
     }
 
     async fn read(&self, app: &AppName, limit: usize, before: Cursor) -> Result<Page, LogsError> {
+        self.read_with(app, move |dir| read::page(dir, limit, before)).await
+    }
+
+    async fn read_with<T: Send + 'static>(
+        &self,
+        app: &AppName,
+        read: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, LogsError> {
         let dir = folder(&self.0.config, app);
-        let reading = tokio::task::spawn_blocking(move || read::page(&dir, limit, before));
+        let reading = tokio::task::spawn_blocking(move || read(&dir));
         match tokio::time::timeout(limits::LOG_READ_WAIT, reading).await {
-            Ok(Ok(page)) => Ok(page?),
+            Ok(Ok(read)) => Ok(read?),
             Ok(Err(_)) | Err(_) => Err(LogsError::Unavailable),
         }
     }
@@ -294,7 +300,7 @@ mod tests {
         assert!(rate.allows(8));
     }
 
-    fn start(dir: &std::path::Path, segment_bytes: u64, kept_bytes: u64) -> Service {
+    fn start(dir: &Path, segment_bytes: u64, kept_bytes: u64) -> Service {
         let config =
             Config { apps_dir: dir.to_owned(), segment_bytes, kept_bytes, kept_for: Duration::from_secs(3600) };
         Service::start(config).expect("starts")
@@ -327,6 +333,10 @@ mod tests {
         service.stop();
     }
 
+    async fn next(follower: &mut Follower) -> String {
+        follower.next().await.expect("the app is there").0.message
+    }
+
     #[tokio::test]
     async fn a_follower_gets_each_line_once() {
         let dir = tempfile::tempdir().expect("makes a folder");
@@ -334,10 +344,62 @@ mod tests {
         let logs = service.handle();
         let log = logs.app(&name("hello"));
         log.write(LogLine::host(log.app(), "before".to_owned()));
-        let (page, mut news) = logs.follow(&name("hello"), 10).await.expect("follows");
+        let mut follower = Follower::of_newest(logs, name("hello"), 10).await.expect("follows");
         log.write(LogLine::host(log.app(), "after".to_owned()));
-        assert_eq!(messages(&page), ["before"]);
-        assert_eq!(news.recv().await.expect("comes").message, "after");
+        assert_eq!(next(&mut follower).await, "before");
+        assert_eq!(next(&mut follower).await, "after");
+        service.stop();
+    }
+
+    /// Writes lines, and waits for the writer where its queue has no room for more.
+    async fn write_all(logs: &Logs, log: &Arc<AppLog>, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            log.write(LogLine::host(log.app(), format!("line {number}")));
+            if number % (limits::LOG_QUEUE_LINES_PER_APP / 2) == 0 {
+                logs.end(log.app()).await.expect("the writer answers");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_follower_gets_every_line_in_order() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 64 << 10, 64 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        let mut follower = Follower::of_newest(logs.clone(), name("hello"), 0).await.expect("follows");
+        let lines = 5 * limits::LOG_FOLLOW_LINES;
+        write_all(&logs, &log, 0..lines).await;
+        let mut place = None;
+        for number in 0..lines {
+            let (line, end) = follower.next().await.expect("the app is there");
+            assert_eq!(line.message, format!("line {number}"));
+            if number == lines / 2 {
+                place = Some(end);
+            }
+        }
+        let mut resumed = Follower::after(logs, name("hello"), place.expect("was seen")).await.expect("follows");
+        assert_eq!(next(&mut resumed).await, format!("line {}", lines / 2 + 1));
+        log.write(LogLine::host(log.app(), "last".to_owned()));
+        assert_eq!(next(&mut follower).await, "last");
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn lines_that_were_removed_before_they_were_read_are_said_to_be_missing() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 4 << 10, 16 << 10);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        log.write(LogLine::host(log.app(), "first".to_owned()));
+        let place = logs.end(log.app()).await.expect("the writer answers").end;
+        write_all(&logs, &log, 0..1_000).await;
+        let mut follower = Follower::after(logs, name("hello"), place).await.expect("follows");
+        assert!(next(&mut follower).await.contains("lines were skipped here"));
+        let mut last = next(&mut follower).await;
+        while last != "line 999" {
+            last = next(&mut follower).await;
+        }
         service.stop();
     }
 

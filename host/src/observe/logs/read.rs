@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{ErrorKind, Read},
+    io::{ErrorKind, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -10,9 +10,10 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::LogLine;
+use crate::limits::LOG_FOLLOW_READ_BYTES;
 
 /// A place in a log: a segment and the bytes before it. Text `12-3456`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cursor {
     pub(crate) segment: u64,
     pub(crate) offset: u64,
@@ -23,6 +24,21 @@ pub(crate) struct Cursor {
 pub(crate) struct Page {
     pub(crate) items: Vec<LogLine>,
     pub(crate) next: Option<Cursor>,
+    /// The places after the items.
+    #[serde(skip)]
+    pub(super) ends: Vec<Cursor>,
+}
+
+/// Lines after a place, oldest first.
+pub(super) struct After {
+    /// Each with the place after it.
+    pub(super) lines: Vec<(Cursor, LogLine)>,
+    /// The place up to which was read.
+    pub(super) end: Cursor,
+    /// Whether that is all there is.
+    pub(super) is_all: bool,
+    /// Where the log begins now, if lines before it were removed unread.
+    pub(super) first_kept: Option<Cursor>,
 }
 
 impl fmt::Display for Cursor {
@@ -91,7 +107,7 @@ pub(super) fn page(dir: &Path, limit: usize, before: Cursor) -> std::io::Result<
             }
             let start = bytes[..end - 1].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
             if let Ok(line) = serde_json::from_slice(&bytes[start..end]) {
-                newest_first.push(line);
+                newest_first.push((line, Cursor { segment, offset: end as u64 }));
                 next = Some(Cursor { segment, offset: start as u64 });
             }
             end = start;
@@ -100,7 +116,39 @@ pub(super) fn page(dir: &Path, limit: usize, before: Cursor) -> std::io::Result<
     Ok(finished(newest_first, None))
 }
 
-fn finished(mut newest_first: Vec<LogLine>, next: Option<Cursor>) -> Page {
+fn finished(mut newest_first: Vec<(LogLine, Cursor)>, next: Option<Cursor>) -> Page {
     newest_first.reverse();
-    Page { items: newest_first, next }
+    let (items, ends) = newest_first.into_iter().unzip();
+    Page { items, next, ends }
+}
+
+/// The lines from a place up to `end`, as many as fit into the bound of one read.
+pub(super) fn after(dir: &Path, place: Cursor, end: Cursor) -> std::io::Result<After> {
+    let numbers = segments(dir)?;
+    let is_gone = place.segment > 0 && !numbers.contains(&place.segment);
+    let oldest = numbers.iter().copied().find(|segment| *segment >= place.segment);
+    let first_kept = oldest.filter(|_| is_gone).map(|segment| Cursor { segment, offset: 0 });
+    for segment in numbers.into_iter().filter(|segment| (place.segment..=end.segment).contains(segment)) {
+        let begin = if segment == place.segment { place.offset } else { 0 };
+        let bytes_max = if segment == end.segment { end.offset.saturating_sub(begin) } else { u64::MAX };
+        let mut bytes = Vec::new();
+        match std::fs::File::open(segment_path(dir, segment)) {
+            Ok(mut file) => {
+                file.seek(SeekFrom::Start(begin))?;
+                file.take(bytes_max.min(LOG_FOLLOW_READ_BYTES)).read_to_end(&mut bytes)?;
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        }
+        let Some(whole) = bytes.iter().rposition(|&byte| byte == b'\n') else { continue };
+        let mut lines = Vec::new();
+        let mut offset = begin;
+        for line in bytes[..=whole].split_inclusive(|&byte| byte == b'\n') {
+            offset += line.len() as u64;
+            lines.extend(serde_json::from_slice(line).ok().map(|line| (Cursor { segment, offset }, line)));
+        }
+        let end_read = Cursor { segment, offset };
+        return Ok(After { lines, end: end_read, is_all: end_read >= end, first_kept });
+    }
+    Ok(After { lines: Vec::new(), end: place.max(end), is_all: true, first_kept })
 }

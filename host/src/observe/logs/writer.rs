@@ -20,6 +20,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     AppLog, Config, Cursor, Following, LogLine, Message, folder,
+    follow::Posted,
     read::{segment_path, segments},
 };
 use crate::limits;
@@ -37,7 +38,7 @@ pub(super) struct Writer {
     /// Whom readers of logs hear from when there is room in the queue again.
     room: Arc<Notify>,
     open: HashMap<AppName, Open>,
-    followers: HashMap<AppName, broadcast::Sender<Arc<LogLine>>>,
+    followers: HashMap<AppName, broadcast::Sender<Posted>>,
     told_trouble: Option<Instant>,
 }
 
@@ -113,18 +114,19 @@ impl Writer {
 
     fn append(&mut self, log: &Arc<AppLog>, line: LogLine) {
         let app = log.app();
-        if let Err(trouble) = self.try_append(app, &line) {
-            self.lost(1, &trouble);
-            return;
-        }
+        let end = match self.try_append(app, &line) {
+            Ok(end) => end,
+            Err(trouble) => return self.lost(1, &trouble),
+        };
         if let Some(followers) = self.followers.get(app)
-            && followers.send(Arc::new(line)).is_err()
+            && followers.send(Posted { end, line: Arc::new(line) }).is_err()
         {
             self.followers.remove(app);
         }
     }
 
-    fn try_append(&mut self, app: &AppName, line: &LogLine) -> std::io::Result<()> {
+    /// Gives the place in the log after the line.
+    fn try_append(&mut self, app: &AppName, line: &LogLine) -> std::io::Result<Cursor> {
         if !self.open.contains_key(app) {
             if self.open.len() >= limits::LOG_FILES_OPEN {
                 self.write_out();
@@ -132,7 +134,7 @@ impl Writer {
             }
             self.open.insert(app.clone(), Open::last(folder(&self.config, app))?);
         }
-        let Some(open) = self.open.get_mut(app) else { return Ok(()) };
+        let open = self.open.get_mut(app).ok_or_else(|| std::io::Error::other("the segment is not open"))?;
         if open.bytes + open.waiting.len() as u64 >= self.config.segment_bytes {
             open.write_out()?;
             *open = Open::new(open.dir.clone(), open.segment + 1)?;
@@ -141,7 +143,7 @@ impl Writer {
         serde_json::to_writer(&mut open.waiting, line)?;
         open.waiting.push(b'\n');
         open.waiting_lines += 1;
-        Ok(())
+        Ok(Cursor { segment: open.segment, offset: open.bytes + open.waiting.len() as u64 })
     }
 
     fn write_out(&mut self) {

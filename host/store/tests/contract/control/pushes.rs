@@ -15,6 +15,7 @@ every_backend!(
     a_completed_push_makes_its_release_current,
     a_push_that_cannot_be_completed_changes_nothing,
     a_push_that_is_sent_again_is_the_same_push,
+    the_key_of_a_push_that_failed_or_was_cancelled_is_free_again,
     a_key_is_forgotten_after_a_day,
     a_key_is_of_one_app_and_within_bounds,
     the_log_of_a_push_is_kept_in_order_and_bounded,
@@ -171,10 +172,10 @@ async fn a_push_that_is_sent_again_is_the_same_push(store: &dyn Control) {
     create(store, "greeter").await;
     let first = store.insert_push(sent(1, "key", b"bytes")).await.expect("it is queued");
     assert!(matches!(&first, Inserted::New(push) if push.id == push_id(1)), "{first:?}");
-    store.advance_push(&push_id(1), PushEvent::Fail, Some(reason("time-limit")), at(2)).await.expect("it fails");
+    store.advance_push(&push_id(1), PushEvent::Take, None, at(2)).await.expect("it runs");
     let again = store.insert_push(sent(2, "key", b"bytes")).await.expect("it is known");
     let Inserted::Same(push) = again.clone() else { panic!("{again:?}") };
-    assert_eq!((push.id, push.state), (push_id(1), PushState::Failed), "it is told what became of it");
+    assert_eq!((push.id, push.state), (push_id(1), PushState::Running), "it is told what became of it");
     let other = store.insert_push(sent(3, "key", b"other bytes")).await.expect("it is known");
     assert!(matches!(&other, Inserted::Conflict(push) if push.id == push_id(1)), "{other:?}");
     let ask = async |key: &str, bytes: &[u8]| {
@@ -191,6 +192,18 @@ async fn a_push_that_is_sent_again_is_the_same_push(store: &dyn Control) {
     for unknown in [2, 3] {
         assert_eq!(store.push(&push_id(unknown)).await, Ok(None));
     }
+}
+
+async fn the_key_of_a_push_that_failed_or_was_cancelled_is_free_again(store: &dyn Control) {
+    create(store, "greeter").await;
+    for (number, end) in [(1, PushEvent::Fail), (2, PushEvent::Cancel)] {
+        let queued = store.insert_push(sent(number, "key", &number.to_le_bytes())).await.expect("it is queued");
+        assert!(matches!(&queued, Inserted::New(push) if push.id == push_id(number)), "{queued:?}");
+        let reason = (end == PushEvent::Fail).then(|| reason("time-limit"));
+        store.advance_push(&push_id(number), end, reason, at(2)).await.expect("it ends");
+    }
+    assert!(matches!(store.insert_push(sent(3, "key", b"bytes")).await, Ok(Inserted::New(_))));
+    assert!(matches!(store.insert_push(sent(4, "key", b"bytes")).await, Ok(Inserted::Same(_))));
 }
 
 async fn a_key_is_forgotten_after_a_day(store: &dyn Control) {

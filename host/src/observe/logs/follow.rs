@@ -1,0 +1,97 @@
+//! Follows an app's log from a place in it. A follower that is slower than the app reads what it missed from the files, so
+//! that it loses lines only where their file is gone, and says so. Never writes.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use isopod_policy::AppName;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::{Cursor, LogLine, Logs, LogsError, read};
+
+/// A line as the writer hands it to followers, with the place in the log after it.
+#[derive(Debug, Clone)]
+pub(super) struct Posted {
+    pub(super) end: Cursor,
+    pub(super) line: Arc<LogLine>,
+}
+
+/// One reader of a log that goes on.
+pub(crate) struct Follower {
+    logs: Logs,
+    app: AppName,
+    /// The place after the last line that was handed out.
+    at: Cursor,
+    /// Lines that were read from files and not handed out yet, with the places after them.
+    ready: VecDeque<(Cursor, LogLine)>,
+    news: Receiver<Posted>,
+    /// Whether lines after `at` are in the files and not among the news.
+    is_behind: bool,
+}
+
+impl Follower {
+    /// Hands out the newest `limit` lines first, and then every line after them.
+    pub(crate) async fn of_newest(logs: Logs, app: AppName, limit: usize) -> Result<Self, LogsError> {
+        let (page, following) = logs.newest(&app, limit).await?;
+        let ready = page.ends.into_iter().zip(page.items).collect();
+        Ok(Self { logs, app, at: following.end, ready, news: following.news, is_behind: false })
+    }
+
+    /// Hands out every line after this place.
+    pub(crate) async fn after(logs: Logs, app: AppName, place: Cursor) -> Result<Self, LogsError> {
+        let following = logs.end(&app).await?;
+        let at = place.min(following.end);
+        Ok(Self { logs, app, at, ready: VecDeque::new(), news: following.news, is_behind: true })
+    }
+
+    /// Waits for the next line, and gives the place after it. None once the app is deleted, or its log can't be read.
+    pub(crate) async fn next(&mut self) -> Option<(LogLine, Cursor)> {
+        loop {
+            if let Some((end, line)) = self.ready.pop_front() {
+                self.at = self.at.max(end);
+                return Some((line, end));
+            }
+            if self.is_behind {
+                self.catch_up().await?;
+                continue;
+            }
+            match self.news.recv().await {
+                // It was read from a file before.
+                Ok(posted) if posted.end <= self.at => {}
+                Ok(posted) => {
+                    self.at = posted.end;
+                    return Some((LogLine::clone(&posted.line), posted.end));
+                }
+                Err(RecvError::Lagged(_)) => self.is_behind = true,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Reads the next lines after `at` from the files.
+    async fn catch_up(&mut self) -> Option<()> {
+        let read = match self.logs.after(&self.app, self.at).await {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(app = %self.app, %error, "a follower of a log is cut off");
+                return None;
+            }
+        };
+        if let Some(first) = read.first_kept {
+            let text = "lines were skipped here: the log grew over its size before they were read";
+            self.ready.push_back((first, LogLine::host(&self.app, text.to_owned())));
+        }
+        self.is_behind = !read.is_all;
+        self.at = read.end;
+        self.ready.extend(read.lines);
+        Some(())
+    }
+}
+
+impl Logs {
+    /// Lines after a place, up to a bound.
+    async fn after(&self, app: &AppName, place: Cursor) -> Result<read::After, LogsError> {
+        // The writer writes out what it holds before it answers.
+        let end = self.end(app).await?.end;
+        self.read_with(app, move |dir| read::after(dir, place, end)).await
+    }
+}

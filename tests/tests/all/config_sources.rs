@@ -1,0 +1,63 @@
+//! Where an app's config vars come from, and what a rollback does to its secrets.
+
+use isopod_tests::{Ask, Bundle, Host, guest, program};
+use serde_json::json;
+
+fn isopod(host: &Host, args: &[&str]) -> std::process::Output {
+    let address = format!("http://{}", host.admin);
+    let ends = ["--app", "shop", "--host", &address, "--token", &host.token];
+    program::run(&[args, &ends].concat())
+}
+
+#[test]
+fn the_config_lists_every_var_with_its_source() {
+    let host = Host::start();
+    let manifest = "name = \"shop\"\n[config]\nCOLOUR = \"green\"\nSIZE = \"1\"\n";
+    host.deploy("shop", Bundle::archive(manifest, &guest("greedy")));
+    host.set_config("shop", &json!({ "SIZE": "2", "TOKEN": { "secret": "s3" } })).expect(200);
+    assert_eq!(host.config("shop"), json!({ "SIZE": "2", "TOKEN": { "secret": true } }));
+    let effective = host.api(Ask::get("/v1/apps/shop/config?effective=true")).expect(200).json();
+    let expected = json!([
+        { "key": "COLOUR", "value": "green", "secret": false, "source": "manifest" },
+        { "key": "SIZE", "value": "2", "secret": false, "source": "host" },
+        { "key": "TOKEN", "secret": true, "source": "host" },
+    ]);
+    assert_eq!(effective["items"], expected);
+    let listed = isopod(&host, &["config"]);
+    let text = String::from_utf8(listed.stdout).expect("it is text");
+    let lines = "COLOUR=green  (isopod.toml)\nSIZE=2  (set at the host)\nTOKEN=(secret)  (set at the host)\n";
+    assert_eq!(text, lines);
+    assert_eq!(isopod(&host, &["config", "get", "COLOUR"]).stdout, b"green\n");
+}
+
+#[test]
+fn a_var_goes_into_a_pipe_byte_for_byte() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::component(guest("greedy")));
+    let value = "a\u{1b}[31mred\u{7}\u{9b}2J\tend";
+    host.set_config("shop", &json!({ "RAW": value })).expect(200);
+    assert_eq!(isopod(&host, &["config", "get", "RAW"]).stdout, format!("{value}\n").into_bytes());
+    let json = isopod(&host, &["config", "--json"]).stdout;
+    assert!(!json.iter().any(|byte| byte.is_ascii_control() && *byte != b'\n'), "JSON has escapes of its own");
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).expect("is JSON")["RAW"], value);
+    let listed = String::from_utf8(isopod(&host, &["config"]).stdout).expect("it is text");
+    assert!(listed.starts_with("RAW=ared\\x07\\x9b2J\tend"), "{listed}");
+}
+
+#[test]
+fn a_rollback_says_which_secrets_it_drops_changes_and_restores() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::component(guest("greedy")));
+    for change in [
+        json!({ "OLD": { "secret": "1" }, "KEY": { "secret": "1" } }),
+        json!({ "OLD": null, "KEY": { "secret": "2" }, "NEW": { "secret": "3" } }),
+    ] {
+        host.set_config("shop", &change).expect(200);
+    }
+    let said = isopod(&host, &["rollback", "v2"]);
+    let text = String::from_utf8(said.stdout).expect("it is text");
+    assert!(text.contains("secrets dropped: NEW\nsecrets changed: KEY\nsecrets restored: OLD\n"), "{text}");
+    let cause = "rollback to v2; secrets dropped: NEW; secrets changed: KEY; secrets restored: OLD";
+    assert_eq!(host.release("shop", 4)["cause"], cause);
+    assert!(host.activity("shop").iter().any(|entry| entry.to_string().contains("secrets dropped: NEW")));
+}
