@@ -14,7 +14,7 @@ use isopod_engine::limits as engine;
 use isopod_policy::{Cores, CoresOverride, connections::ConnectionTimes, limits as policy};
 use serde::Deserialize;
 
-use crate::limits;
+use crate::{ingress::TrustedProxies, limits};
 
 /// What `isopod up` runs with, every choice made.
 #[derive(Debug, Clone)]
@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) memory_bytes_max: u64,
     pub(crate) frozen_code_bytes_max: u64,
     pub(crate) scale_window: Duration,
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Whether to start on a data folder whose parts don't belong together.
     pub(crate) adopt: bool,
     pub(crate) connections: Connections,
@@ -99,6 +100,8 @@ pub(crate) enum ConfigError {
     SameAddress { listen: SocketAddr, admin: SocketAddr },
     #[error("`{value}` is no domain for apps: {reason}")]
     BadDomain { value: String, reason: &'static str },
+    #[error("invalid network in trusted_proxies: `{value}`. Write an address or a network, such as 10.0.0.0/8")]
+    BadNetwork { value: String },
     #[error("{name} is {value}, outside of its range {range}")]
     OutOfRange { name: &'static str, value: String, range: &'static str },
     #[error("there is no folder to keep data in: neither XDG_DATA_HOME nor HOME is set. Give one with --data DIR")]
@@ -121,6 +124,8 @@ struct Written {
     memory_max: Option<Size>,
     frozen_code_max: Option<Size>,
     scale_window: Option<Span>,
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
     #[serde(default)]
     pushes: WrittenPushes,
     #[serde(default)]
@@ -286,6 +291,8 @@ fn resolve(
             admin_max: written.connections.admin_max.unwrap_or(limits::ADMIN_CONNECTIONS_MAX),
         },
         outbound: Outbound { idle_time: written.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0) },
+        trusted_proxies: TrustedProxies::read(&written.trusted_proxies)
+            .map_err(|value| ConfigError::BadNetwork { value })?,
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
@@ -309,7 +316,7 @@ fn machine_memory() -> u64 {
 
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 15] = [
+    let checks: [(&'static str, bool, String, &'static str); 16] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -373,6 +380,12 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             (1..=100_000).contains(&config.instances_max),
             config.instances_max.to_string(),
             "1 to 100000",
+        ),
+        (
+            "trusted_proxies",
+            config.trusted_proxies.len() <= limits::TRUSTED_PROXIES_MAX,
+            format!("{} networks", config.trusted_proxies.len()),
+            "at most 64 networks",
         ),
         (
             "app_instances_max",
@@ -525,6 +538,8 @@ mod tests {
             ("outbound.idle_time = \"1ms\"", "outbound.idle_time"),
             ("domain = \"-x.org\"", "-x.org"),
             ("listen = \"nonsense\"", "listen"),
+            ("trusted_proxies = [\"10.0.0.0/99\"]", "10.0.0.0/99"),
+            ("trusted_proxies = [\"proxy.example.org\"]", "trusted_proxies"),
         ] {
             let error = resolved(text, Overrides::default()).expect_err(text);
             assert!(error.to_string().contains(name), "{text}: {error}");

@@ -41,6 +41,13 @@ pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// Bytes of one request's head. More is refused with 431.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 
+/// Networks of proxies that the configuration may name. More is refused at start: each is compared with every new client.
+pub(crate) const TRUSTED_PROXIES_MAX: usize = 64;
+
+/// How long, after its response is sent, a body that HTTP lets nobody see is still read, so that its guest can finish. Then
+/// the guest is ended as if its client had left.
+pub(crate) const UNSENT_BODY_TIME: Duration = Duration::from_secs(10);
+
 /// Requests at one time on one HTTP/2 connection. Further ones wait at the client.
 pub(crate) const STREAMS_MAX: u32 = 128;
 

@@ -18,6 +18,7 @@ mod observe;
 mod platform;
 mod problem;
 mod process;
+mod response_rules;
 
 use std::process::ExitCode;
 

@@ -106,6 +106,7 @@ impl Platform {
             only_app: None,
             connections_max: connections.traffic,
             times: config.connections.times,
+            trusted_proxies: config.trusted_proxies,
         };
         let ingress = ingress::Service::bind(config.listen, ingress_config, Arc::clone(&directory), access)
             .map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;

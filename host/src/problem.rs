@@ -2,10 +2,12 @@
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
 use serde_json::{Map, Value, json};
+
+use crate::response_rules::ERROR_SOURCE;
 
 /// What to do where the host has no room for another instance.
 pub(crate) const FULL_HINT: &str =
@@ -14,6 +16,15 @@ pub(crate) const FULL_HINT: &str =
 /// What to do where an app has more work than it may do at one time.
 pub(crate) const BUSY_HINT: &str =
     "send it again later; `isopod scale` gives the app more instances, and the host's operator more cores";
+
+/// Which side a problem comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The host, or what its client has sent.
+    Host,
+    /// The app's own code.
+    App,
+}
 
 /// What a client is told about a refused or failed request. The request id is added where the answer leaves.
 #[derive(Debug, Clone)]
@@ -25,6 +36,7 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     pub(crate) hint: Option<String>,
     pub(crate) app: Option<String>,
+    pub(crate) source: Source,
     /// Further members of the answer.
     pub(crate) members: Map<String, Value>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
@@ -39,6 +51,7 @@ impl Problem {
             detail: detail.into(),
             hint: None,
             app: None,
+            source: Source::Host,
             members: Map::new(),
             headers: Vec::new(),
         }
@@ -46,6 +59,11 @@ impl Problem {
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn source(mut self, source: Source) -> Self {
+        self.source = source;
         self
     }
 
@@ -66,6 +84,18 @@ impl Problem {
 
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// Sets the problem's own headers, and the one that names its source.
+    pub(crate) fn set_headers(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        let source = match self.source {
+            Source::Host => "host",
+            Source::App => "app",
+        };
+        headers.insert(ERROR_SOURCE, HeaderValue::from_static(source));
     }
 
     /// The answer's text.
@@ -91,9 +121,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
-        for (name, value) in &self.headers {
-            response.headers_mut().insert(name, value.clone());
-        }
+        self.set_headers(response.headers_mut());
         response.extensions_mut().insert(self);
         response
     }

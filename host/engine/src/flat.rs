@@ -6,23 +6,13 @@ use crate::{
     body::RequestBody,
     budget::{NoMore, Taken},
     flat_call::{self, Request as FlatRequest, Response as FlatResponse},
-    limits,
+    head, limits,
     reply::ReplyBody,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderName, HeaderValue, Request, Response, request::Parts};
 use http_body::Body;
 use http_body_util::BodyExt;
-
-/// Headers of the connection, which are the host's to set.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
 
 pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<RequestBody>, request_id: &str) -> Answer {
     let (parts, body) = request.into_parts();
@@ -93,14 +83,10 @@ impl AsRef<[u8]> for Charged {
 }
 
 fn lower(parts: &Parts, body: &[u8]) -> FlatRequest {
-    let authority = match parts.uri.authority() {
-        Some(authority) => authority.as_str().to_owned(),
-        None => header_text(&parts.headers, &header::HOST),
-    };
     FlatRequest {
         method: parts.method.as_str().to_owned(),
         scheme: parts.uri.scheme_str().unwrap_or("http").to_owned(),
-        authority,
+        authority: parts.uri.authority().map_or("", |authority| authority.as_str()).to_owned(),
         path_with_query: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         headers: parts
             .headers
@@ -109,10 +95,6 @@ fn lower(parts: &Parts, body: &[u8]) -> FlatRequest {
             .collect(),
         body: body.to_vec(),
     }
-}
-
-fn header_text(headers: &HeaderMap, name: &HeaderName) -> String {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// The head of an answer.
@@ -130,18 +112,16 @@ fn lift(
     if fields.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
         return Err(bad(format!("{} headers of {size} bytes are too many", fields.len())));
     }
-    let known = StatusCode::from_u16(status).ok().filter(|status| (200..600).contains(&status.as_u16()));
+    let status = head::final_status(status)?;
     let mut response = Response::new(ReplyBody::full(Bytes::new()));
-    *response.status_mut() = known.ok_or_else(|| bad(format!("status {status} is not between 200 and 599")))?;
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| bad(format!("`{}` is no header name", name.escape_debug())))?;
         let value = HeaderValue::from_maybe_shared(Bytes::from(value))
             .map_err(|_| bad(format!("the value of header `{name}` has bytes that headers cannot have")))?;
-        if !HOP_BY_HOP.contains(&name) {
-            headers.append(name, value);
-        }
+        headers.append(name, value);
     }
     Ok(response)
 }
@@ -162,10 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_connection_are_left_to_the_host() {
-        let response =
-            lifted(flat(200, &[("x-a", "1"), ("content-length", "99"), ("connection", "close")]), 5).ok().unwrap();
-        assert_eq!(response.headers().len(), 1);
+    fn a_response_keeps_the_headers_of_the_guest() {
+        let response = lifted(flat(200, &[("x-a", "1"), ("content-length", "99")]), 5).ok().unwrap();
+        assert_eq!(response.headers().len(), 2);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) use network::Network;
 
 use crate::{limits, sandbox::Sandbox};
 use gate::Gate;
-use http::{Method, Request, Response, Uri, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
@@ -131,6 +131,7 @@ impl Outbound {
         let (mut parts, body) = request.into_parts();
         let uri = std::mem::take(&mut parts.uri);
         parts.uri = origin_form(&parts.method, &uri);
+        name_host(&mut parts.headers, &uri)?;
         let response = self.exchange(&upstream, &uri, &parts, &Replay::new(body), waits).await?;
         let timed = |incoming| Timed::new(incoming, waits.between_bytes, slot).boxed_unsync();
         Ok((response.map(timed), Box::new(std::future::ready(Ok(())))))
@@ -247,6 +248,14 @@ fn origin_form(method: &Method, uri: &Uri) -> Uri {
         return authority().unwrap_or_default();
     }
     uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
+}
+
+/// Sets the one `host` of a request: fields that a guest has copied from its client's request name another one.
+fn name_host(headers: &mut HeaderMap, uri: &Uri) -> Result<(), Error> {
+    let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Error::HttpRequestUriInvalid)?;
+    headers.insert(header::HOST, host);
+    Ok(())
 }
 
 /// The methods whose effect is the same if they are carried out twice (RFC 9110 §9.2.2).

@@ -6,6 +6,7 @@ use crate::{
     flat_call, keyvalue, logging, offered,
     outbound::Outbound,
     state::HostState,
+    wasi_http,
     witness::{self, Witness},
 };
 use isopod_policy::{limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
@@ -231,6 +232,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::R
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasi_http::add_to_linker(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| WasiConfig::from(&*state.config))?;
     keyvalue::add_to_linker(&mut linker)?;
     logging::add_to_linker(&mut linker)?;

@@ -220,7 +220,8 @@ async fn prepare(program: &Program, warm: &[String]) -> Result<Box<Instance>, No
 
 /// One warm-up request, by the same road as all others. Gives the instance back when all its work is done.
 async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Instance>, String> {
-    let request = Request::get(path).header(http::header::HOST, host).body(RequestBody::empty());
+    let uri = format!("http://{host}{path}");
+    let request = Request::get(uri).header(http::header::HOST, host).body(RequestBody::empty());
     let request = request.map_err(|error| error.to_string())?;
     let answer = instance.http(request, "warm-up").await;
     let response = answer.response.map_err(|fault| fault.to_string())?;

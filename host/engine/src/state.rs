@@ -27,6 +27,8 @@ pub(crate) struct HostState {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) request: RequestId,
     pub(crate) denied: Option<Denied>,
+    /// Whether the request of the present call is a HEAD, whose response has no content.
+    pub(crate) answers_head: bool,
     witness: Option<Arc<Witness>>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -59,6 +61,7 @@ impl HostState {
             config: Arc::clone(program.config()),
             request,
             denied: None,
+            answers_head: false,
             witness: program.witness().cloned(),
             wasi: wasi_context(program, &stdio)?,
             http,

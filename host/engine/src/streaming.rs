@@ -3,6 +3,7 @@
 use crate::{
     Answer, Fault, Instance,
     body::{Patience, RequestBody},
+    head,
     instance::After,
     limits,
     reply::{Link, ReplyBody, Settled, too_large},
@@ -10,7 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response, header::CONTENT_LENGTH, response::Parts};
+use http::{Method, Request, Response, header::CONTENT_LENGTH, response::Parts};
 use http_body::Frame;
 use isopod_policy::Limits;
 use std::{
@@ -28,18 +29,21 @@ use wasmtime_wasi_http::WasiBody;
 pub(crate) struct HeadSender {
     head: oneshot::Sender<Head>,
     link: Arc<Link>,
+    /// That of the request.
+    method: Method,
 }
 
 type Head = Result<Parts, Fault>;
 
 impl HeadSender {
     pub(crate) fn send(self, response: Result<Response<WasiBody>, Fault>) {
-        let Self { head, link } = self;
+        let Self { head, link, method } = self;
         // A receiver that is gone has no use for the head, and the guest learns of it when it writes the body.
-        let _ = head.send(response.map(|response| {
+        let _ = head.send(response.and_then(|response| {
             let (parts, body) = response.into_parts();
-            link.open(body);
-            parts
+            head::final_status(parts.status.as_u16())?;
+            link.open(head::content(&method, parts.status, body));
+            Ok(parts)
         }));
     }
 }
@@ -88,9 +92,10 @@ pub(crate) async fn answer(
 ) -> Answer {
     instance.begin(request_id);
     let program = instance.program.clone();
+    let method = request.method().clone();
     let (sender, head) = oneshot::channel();
     let link = Arc::new(Link::default());
-    let sender = HeadSender { head: sender, link: Arc::clone(&link) };
+    let sender = HeadSender { head: sender, link: Arc::clone(&link), method };
     let call = Box::pin(work(instance, request, sender, Arc::clone(&link), version));
     let work = Work { call, link: Arc::clone(&link), is_finished: false };
     head_of(work, head, link, &program.sandbox().limits).await

@@ -1,9 +1,17 @@
 //! The standard road of WASI 0.2, `wasi:http/incoming-handler`: the guest sets the answer's head when it likes and
 //! may go on writing the body, and working, after that.
 
-use crate::{Fault, Instance, body::RequestBody, streaming::HeadSender};
-use http::Request;
-use wasmtime_wasi_http::{WasiHttpView, p2::bindings::http::types::Scheme};
+use crate::{
+    Fault, Instance,
+    body::RequestBody,
+    streaming::HeadSender,
+    wasi_http::{ShowsHost, for_request},
+};
+use http::{Method, Request, uri};
+use wasmtime_wasi_http::{
+    WasiHttpView,
+    p2::bindings::http::types::{ErrorCode, Scheme},
+};
 
 /// The guest's whole call, from the request to the end of its work.
 pub(crate) async fn call(
@@ -19,10 +27,19 @@ pub(crate) async fn call(
     }
     let proxy =
         ready.wasi02.as_ref().ok_or_else(|| wasmtime::format_err!("wasi:http/incoming-handler is not exported"))?;
-    let mut http = store.data_mut().http();
-    let request = http.new_incoming_request(Scheme::Http, request)?;
-    let out = http.new_response_outparam_from_callback(move |head| {
-        sender.send(head.map_err(|code| Fault::Failed { message: format!("its handler reported {code:?}") }));
+    let scheme = if request.uri().scheme() == Some(&uri::Scheme::HTTPS) { Scheme::Https } else { Scheme::Http };
+    store.data_mut().answers_head = request.method() == Method::HEAD;
+    let request = for_request(store.data_mut(), &mut ShowsHost).new_incoming_request(scheme, request)?;
+    let out = store.data_mut().http().new_response_outparam_from_callback(move |head| {
+        sender.send(head.map_err(fault));
     })?;
     proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+}
+
+/// Why there is no response. A guest reports a response that it could not make as an error of the protocol.
+fn fault(code: ErrorCode) -> Fault {
+    match code {
+        ErrorCode::HttpProtocolError => Fault::BadAnswer { detail: "its handler made no valid response".to_owned() },
+        code => Fault::Failed { message: format!("its handler reported {code:?}") },
+    }
 }

@@ -1,11 +1,18 @@
 //! The standard road of WASI 0.3, `wasi:http/handler`: the guest returns the answer and may go on writing its body,
 //! and working, in tasks of its own.
 
-use crate::{Fault, Instance, body::RequestBody, state::HostState, streaming::HeadSender};
-use http::Request;
+use crate::{
+    Fault, Instance,
+    body::RequestBody,
+    head::has_no_content,
+    state::HostState,
+    streaming::HeadSender,
+    wasi_http::{ShowsHost, for_request, take_length},
+};
+use http::{Method, Request, Response, header::CONTENT_LENGTH};
 use std::future::poll_fn;
-use wasmtime::component::Accessor;
-use wasmtime_wasi_http::{WasiHttpView, p3};
+use wasmtime::component::{Access, Accessor};
+use wasmtime_wasi_http::{Error, WasiBody, p3, p3::bindings::http::types::ErrorCode};
 
 /// The guest's whole call, from the request to the end of its work.
 pub(crate) async fn call(
@@ -20,7 +27,9 @@ pub(crate) async fn call(
         ready.wasi03 = Some(indices.load(&mut *store, component)?);
     }
     let service = ready.wasi03.as_ref().ok_or_else(|| wasmtime::format_err!("wasi:http/handler is not exported"))?;
-    let http = store.data_mut().http();
+    let method = request.method().clone();
+    let mut shows_host = ShowsHost;
+    let http = for_request(store.data_mut(), &mut shows_host);
     let (request, sent) = p3::Request::from_http(http.hooks, request);
     let request = http.table.push(request)?;
     store
@@ -28,13 +37,36 @@ pub(crate) async fn call(
             let head = match service.wasi_http_handler().call_handle(accessor, request).await? {
                 Ok(response) => Ok(accessor.with(|mut access| {
                     let response = access.get().table.delete(response)?;
-                    response.into_http(access, sent)
+                    head(response, &method, access, sent)
                 })?),
-                Err(code) => Err(Fault::Failed { message: format!("its handler reported {code:?}") }),
+                Err(code) => Err(fault(code)),
             };
             sender.send(head);
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             wasmtime::error::Ok(())
         })
         .await?
+}
+
+/// The head of a response, and its body to be read. Only a body that is sent must be as long as the head says.
+fn head(
+    mut response: p3::Response,
+    method: &Method,
+    access: Access<'_, HostState>,
+    sent: impl Future<Output = Result<(), Error>> + Send + 'static,
+) -> wasmtime::Result<Response<WasiBody>> {
+    let length = has_no_content(method, response.status).then(|| take_length(&mut response.headers)).flatten();
+    let mut response = response.into_http(access, sent)?;
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+    Ok(response)
+}
+
+/// Why there is no response. A guest reports a response that it could not make as an error of the protocol.
+fn fault(code: ErrorCode) -> Fault {
+    match code {
+        ErrorCode::HttpProtocolError => Fault::BadAnswer { detail: "its handler made no valid response".to_owned() },
+        code => Fault::Failed { message: format!("its handler reported {code:?}") },
+    }
 }

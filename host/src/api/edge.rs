@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::{Api, auth};
-use crate::problem::Problem;
+use crate::{problem::Problem, response_rules};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -21,7 +21,7 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
     let id = super::new_request_id();
     let wants_html = wants_html(&request);
     let started = std::time::Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, version, path) = (request.method().clone(), request.version(), request.uri().path().to_owned());
     request.extensions_mut().insert(RequestIdText(id.clone()));
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -30,6 +30,7 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    let response = response_rules::apply(&method, version, response).0.map(Body::new);
     let status = response.status();
     api.metrics.api_request(status);
     if status == StatusCode::INTERNAL_SERVER_ERROR {

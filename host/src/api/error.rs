@@ -14,7 +14,7 @@ use crate::{
     deploy::DeployError,
     limits,
     observe::logs::LogsError,
-    problem::{BUSY_HINT, FULL_HINT, Problem},
+    problem::{BUSY_HINT, FULL_HINT, Problem, Source},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -445,11 +445,13 @@ fn event(error: &EventError, detail: String) -> Problem {
         EventError::Refused { app, .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail)
                 .app(app)
+                .source(Source::App)
                 .hint("its handler wants no such event: sent again as it is, it is refused again")
         }
         EventError::TryLater { app, retry_after_s, .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to try later", detail)
                 .app(app)
+                .source(Source::App)
                 .retry_after(*retry_after_s)
                 .hint(format!(
                     "send it again in {retry_after_s} s: the host does not deliver it a second time by itself"
@@ -458,6 +460,7 @@ fn event(error: &EventError, detail: String) -> Problem {
         EventError::Failed { app, code, .. } => {
             Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail)
                 .app(app)
+                .source(Source::App)
                 .member("fault", *code)
                 .hint(logged)
         }
@@ -468,7 +471,10 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .hint(BUSY_HINT)
         }
         EventError::Timeout { app, .. } => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail).app(app).hint(logged)
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail)
+                .app(app)
+                .source(Source::App)
+                .hint(logged)
         }
     }
 }

@@ -75,6 +75,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
             head: limits::CONNECTION_HEAD,
             age: limits::CONNECTION_AGE,
         },
+        trusted_proxies: ingress::TrustedProxies::default(),
     };
     let service = ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
         .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))?;

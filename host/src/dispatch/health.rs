@@ -37,7 +37,8 @@ async fn examine(mut instance: Box<Instance>, process: &Process) -> (Result<(), 
 /// One `GET` of the health path. Any 2xx is well; a redirect is not followed, since what it leads to is not this
 /// instance.
 async fn ask(instance: Box<Instance>, path: &str, limit: Duration) -> (Result<(), String>, Option<Box<Instance>>) {
-    let request = Request::builder().uri(path).header("host", "localhost").header("user-agent", "isopod-health");
+    let uri = format!("http://localhost{path}");
+    let request = Request::builder().uri(uri).header("host", "localhost").header("user-agent", "isopod-health");
     let request = match request.body(RequestBody::empty()) {
         Ok(request) => request,
         Err(e) => return (Err(format!("`{path}` is no path for a request: {e}")), Some(instance)),

@@ -1,6 +1,7 @@
 //! The page that people see in a browser while an app's latest build is broken. It goes away by itself.
 
 use super::page;
+use crate::response_rules::ERROR_SOURCE;
 use http::{HeaderValue, Response, StatusCode, header};
 use isopod_engine::ReplyBody;
 
@@ -10,7 +11,9 @@ pub(crate) const STATUS_PATH: &str = "/.well-known/isopod/build";
 /// The page itself. 503, so that nothing caches or indexes it.
 pub(crate) fn page(app: &str, error: &str) -> Response<ReplyBody> {
     let text = page::fill(include_str!("build_page.html"), &[("app", app), ("error", error)]);
-    page::answer(StatusCode::SERVICE_UNAVAILABLE, text)
+    let mut answer = page::answer(StatusCode::SERVICE_UNAVAILABLE, text);
+    answer.headers_mut().insert(ERROR_SOURCE, HeaderValue::from_static("app"));
+    answer
 }
 
 /// The answer to the page's question: 409 while the build is broken, 204 once it is not.

@@ -3,19 +3,24 @@
 #![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 
 use super::{
-    AccessLine, AccessLog, Shared, body, build_page, page, problem_page,
+    AccessLine, AccessLog, Shared, body, build_page,
+    forwarded::Peer,
+    normalise::{Arrival, Target, normalise},
+    page, problem_page,
     route::{Route, is_domain, route},
     turns::Place,
 };
 use crate::{
     connections::{self, Slot},
     dispatch::{App, NoVisit, Refused, Running},
+    limits,
     linger::Lingering,
-    problem::{self, Problem},
+    problem::{self, Problem, Source},
+    response_rules::{self, Content},
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use http_body::Body;
+use http_body_util::BodyExt;
 use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody};
 use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
@@ -28,20 +33,35 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Serves a connection until its client leaves or the host stops.
 pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    // A client that has left already has no address.
+    let Ok(peer) = stream.peer_addr() else { return };
+    let local = shared.config.only_app.as_ref().and_then(|_| stream.local_addr().ok());
+    let arrival = Arc::new(Arrival::new(Peer::new(peer.ip(), &shared.config.trusted_proxies), local));
     let place = Arc::new(Place::new());
     let answer = |request| {
-        let (shared, place) = (Arc::clone(&shared), Arc::clone(&place));
-        async move { shared.answer(request, &place).await }
+        let (shared, arrival, place) = (Arc::clone(&shared), Arc::clone(&arrival), Arc::clone(&place));
+        async move { shared.answer(request, &arrival, &place).await }
     };
     connections::serve((stream, slot), &shared.connections, answer, &*place, super::stopped(&mut stop)).await;
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Lingering>, place: &Place) -> Response<ReplyBody> {
+    async fn answer(
+        &self,
+        mut request: Request<Lingering>,
+        arrival: &Arrival,
+        place: &Place,
+    ) -> Response<Content<ReplyBody>> {
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
-        let mut response = match self.find(&request) {
-            Ok((app, part)) => {
+        let (method, version) = (request.method().clone(), request.version());
+        let found = match normalise(&mut request, arrival, &self.config.trusted_proxies) {
+            Ok(Target::App) => self.find(&request).map(Some),
+            Ok(Target::Server) => Ok(None),
+            Err(problem) => Err(problem),
+        };
+        let mut response = match found {
+            Ok(Some((app, part))) => {
                 let line = Arc::as_ptr(&app).addr();
                 if request.version() == Version::HTTP_2 {
                     // Each stream is a task of its own.
@@ -53,7 +73,8 @@ impl Shared {
                     self.ask(&app, part, request, id, started).await
                 }
             }
-            Err(problem) => render(&problem, id, page::is_for_a_person(&request)),
+            Ok(None) => sendable(&method, version, server_is_here()),
+            Err(problem) => sendable(&method, version, render(&problem, id, page::is_for_a_person(&request))),
         };
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(REQUEST_ID, value);
@@ -63,17 +84,9 @@ impl Shared {
 
     /// The app that a request is for, and which part of it.
     fn find(&self, request: &Request<Lingering>) -> Result<(Arc<App>, Part), Problem> {
-        if request.method() == Method::CONNECT {
-            return Err(Problem::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "no-tunnels",
-                "Not a proxy",
-                "CONNECT is not offered: apps answer requests",
-            ));
-        }
+        let host = request.uri().authority().map_or("", |authority| authority.as_str());
         let unknown = |detail: String| {
-            let port = host_of(request).ok().and_then(|host| host.rsplit_once(':'));
-            let port = port.map(|(_, port)| format!(":{port}")).unwrap_or_default();
+            let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
             let hint = format!("an app answers at http://APP.{}{port}/; `isopod apps` lists them", self.config.domain);
             Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).hint(hint)
         };
@@ -81,11 +94,6 @@ impl Shared {
             let app = self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")))?;
             return Ok((app, Part::Serving));
         }
-        let host = host_of(request).map_err(|trouble| {
-            let detail = format!("{trouble}, so no app can be found for it");
-            Problem::new(StatusCode::BAD_REQUEST, "no-host", "Not one host", detail)
-                .hint(format!("send one `Host` header, such as `Host: hello.{}`", self.config.domain))
-        })?;
         let (name, part) = match route(host, &self.config.domain) {
             Route::App(name) => (name, Some(Part::Serving)),
             Route::Part { part, app } => (app, Part::read(part)),
@@ -116,11 +124,11 @@ impl Shared {
         request: Request<Lingering>,
         id: RequestId,
         started: Instant,
-    ) -> Response<ReplyBody> {
+    ) -> Response<Content<ReplyBody>> {
+        let (method, version, uri) = (request.method().clone(), request.version(), request.uri().clone());
         if let Some(page) = build_state(app, &request) {
-            return page;
+            return sendable(&method, version, page);
         }
-        let (method, uri) = (request.method().clone(), request.uri().clone());
         let line = AccessLine {
             app: app.name(),
             release: None,
@@ -147,23 +155,37 @@ impl Shared {
                 (None, Err((problem, None)))
             }
         };
-        let (mut response, fault) = match outcome {
-            Ok(response) => (response, None),
+        let (response, fault) = match outcome {
+            Ok(mut response) => {
+                response_rules::strip_guest_fields(response.headers_mut());
+                (response, None)
+            }
             Err((problem, fault)) => (render(&problem.app(app.name()), id, for_a_person), fault),
         };
-        let (status, bytes) = (response.status(), response.body().size_hint().exact());
-        if response.body().is_streamed() && sends_body(&method, status) {
-            let duration = unanswered.streams();
-            let (access, app) = (Arc::clone(&self.access), Arc::clone(app));
-            response.body_mut().watch(move |end| {
-                let (bytes, fault) = (Some(end.bytes), end.fault);
-                let (app_name, method, path) = (app.name(), &method, uri.path());
-                let line =
-                    AccessLine { app: app_name, release, request_id: id, method, path, status, duration, bytes, fault };
-                record(&*access, &app, line);
-            });
-        } else {
-            unanswered.answered(AccessLine { release, status, bytes, fault, ..line });
+        let mut response = sendable(&method, version, response);
+        let (status, bytes) = (response.status(), response.body().bytes());
+        match response.body_mut() {
+            Content::Whole(body) if body.is_streamed() => {
+                let duration = unanswered.streams();
+                let (access, app) = (Arc::clone(&self.access), Arc::clone(app));
+                body.watch(move |end| {
+                    let (bytes, fault) = (Some(end.bytes), end.fault);
+                    let (app_name, method, path) = (app.name(), &method, uri.path());
+                    let line = AccessLine {
+                        app: app_name,
+                        release,
+                        request_id: id,
+                        method,
+                        path,
+                        status,
+                        duration,
+                        bytes,
+                        fault,
+                    };
+                    record(&*access, &app, line);
+                });
+            }
+            _ => unanswered.answered(AccessLine { release, status, bytes, fault, ..line }),
         }
         response
     }
@@ -204,11 +226,6 @@ fn record(access: &dyn AccessLog, app: &App, line: AccessLine<'_>) {
     if !app.is_over() {
         access.request(line);
     }
-}
-
-/// Whether a response to this method with this status has a body that the connection sends.
-fn sends_body(method: &Method, status: StatusCode) -> bool {
-    method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What servers commonly record of a request whose client has closed the connection. Nobody is answered with it.
@@ -368,7 +385,6 @@ fn explain(refused: &Refused) -> Failed {
                 | Fault::BodyLeftOpen
                 | Fault::Stopped
                 | Fault::BadAnswer { .. }
-                | Fault::Failed { .. }
                 | Fault::ClientGone
                 | Fault::NoSuchEntry { .. } => (
                     StatusCode::BAD_GATEWAY,
@@ -376,11 +392,19 @@ fn explain(refused: &Refused) -> Failed {
                     "The app failed",
                     format!("it has not answered this request ({})", fault.code()),
                 ),
+                Fault::Failed { .. } => (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "app-failed",
+                    "The app failed",
+                    "its handler ended this request with an error".to_owned(),
+                ),
             };
             let problem = Problem::new(status, code, title, detail);
-            // That the host is full is not the app's doing.
-            let is_full = status == StatusCode::SERVICE_UNAVAILABLE;
-            let problem = if is_full { problem.retry_after(1).hint(problem::FULL_HINT) } else { problem.hint(logged) };
+            let problem = match fault {
+                Fault::NoRoom { .. } => problem.retry_after(1).hint(problem::FULL_HINT),
+                Fault::BadRequest { .. } => problem.hint(logged),
+                _ => problem.hint(logged).source(Source::App),
+            };
             (problem, Some(fault.code()))
         }
     }
@@ -398,22 +422,24 @@ fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<Repl
             response
         }
     };
-    for (name, value) in &problem.headers {
-        response.headers_mut().insert(name, value.clone());
-    }
+    problem.set_headers(response.headers_mut());
     response
 }
 
-/// The host that a request names, by HTTP/2's authority or the header, or what is wrong with how it does so.
-fn host_of(request: &Request<Lingering>) -> Result<&str, &'static str> {
-    if let Some(authority) = request.uri().authority() {
-        return Ok(authority.as_str());
+/// The response to `OPTIONS *`, which asks no app.
+fn server_is_here() -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// A response as HTTP lets it be sent. A body that is not sent is read all the same, so that its guest can finish.
+fn sendable(method: &Method, version: Version, response: Response<ReplyBody>) -> Response<Content<ReplyBody>> {
+    let (response, unsent) = response_rules::apply(method, version, response);
+    if let Some(ReplyBody::Streamed(mut body)) = unsent {
+        tokio::spawn(tokio::time::timeout(limits::UNSENT_BODY_TIME, async move {
+            while let Some(Ok(_)) = body.frame().await {}
+        }));
     }
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) => Err("the request names no host"),
-        (Some(host), None) => host.to_str().map_err(|_| "the request's host is no text"),
-        // A proxy before us may have checked the other one.
-        (Some(_), Some(_)) => Err("the request names several hosts"),
-    }
+    response
 }

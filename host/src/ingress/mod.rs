@@ -12,13 +12,17 @@ mod access;
 mod body;
 mod build_page;
 mod connection;
+mod forwarded;
+mod normalise;
 mod page;
 mod priority;
 mod problem_page;
 mod route;
+mod trusted;
 mod turns;
 
 pub(crate) use access::{AccessLine, AccessLog};
+pub(crate) use trusted::TrustedProxies;
 
 use crate::{
     connections::{self, Accepted, Listener},
@@ -55,6 +59,8 @@ pub(crate) struct Config {
     /// Connections at one time. Further ones wait in the kernel's backlog.
     pub(crate) connections_max: usize,
     pub(crate) times: ConnectionTimes,
+    /// Peers that are believed what they say of their clients.
+    pub(crate) trusted_proxies: TrustedProxies,
 }
 
 /// The bound listener, not yet serving.

@@ -8,7 +8,8 @@ pub(super) fn is_for_a_person<B>(request: &Request<B>) -> bool {
     let accepted = request.headers().get_all(header::ACCEPT);
     let takes_html =
         || accepted.iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"));
-    request.method() == Method::GET && takes_html()
+    // HEAD has the head that GET would have.
+    matches!(*request.method(), Method::GET | Method::HEAD) && takes_html()
 }
 
 /// A page with its `{{name}}` replaced by these texts.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Body, HeaderValue, Headers, Method, url};
@@ -50,7 +51,7 @@ impl Request {
         found.map(|(_, value)| &**value).ok_or_else(|| Error::msg(format!("the route's pattern has no {{{name}}}")))
     }
 
-    /// `http` or `https`, as the client sees it.
+    /// `http` or `https`, as the client sees it: a proxy that the host trusts may say so.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
@@ -58,6 +59,14 @@ impl Request {
     /// The host, with its port where it is not the scheme's own.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The address of the client, from `x-real-ip`, which Isopod sets on every request. Behind a proxy that the host trusts
+    /// (`trusted_proxies`) it is the address that the proxy has seen.
+    ///
+    /// Another host may not set the field, or may pass on what the client claims.
+    pub fn client_address(&self) -> Option<IpAddr> {
+        self.header("x-real-ip")?.parse().ok()
     }
 
     /// The first value of a header field, if it is text.
@@ -156,6 +165,15 @@ mod tests {
         assert_eq!(request.query_param("empty").as_deref(), Some(""));
         assert_eq!(request.query_param("none"), None);
         assert_eq!(request.form_param("name").as_deref(), Some("Jørn L"));
+    }
+
+    #[test]
+    fn the_client_address_is_what_the_host_says() {
+        let address = |text: &'static str| Request::get("/").with_header("x-real-ip", text).client_address();
+        assert_eq!(address("192.0.2.1"), "192.0.2.1".parse().ok());
+        assert_eq!(address("2001:db8::1"), "2001:db8::1".parse().ok());
+        assert_eq!(address("unknown"), None);
+        assert_eq!(Request::get("/").client_address(), None);
     }
 
     #[test]

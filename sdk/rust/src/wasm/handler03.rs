@@ -88,7 +88,8 @@ fn lower(mut response: Response) -> Answer {
     }
     let refused = |what: String| {
         logging::complain("no answer", &what);
-        ErrorCode::InternalError(Some(what))
+        // Not an error of the handler's own: the host tells the two apart by the code.
+        ErrorCode::HttpProtocolError
     };
     let fields = fields(response.headers).map_err(|error| refused(error.to_string()))?;
     let (contents, end) = send(response.body);

@@ -121,7 +121,8 @@ async fn lower(mut response: Response, answer: ResponseOutparam) -> Result<()> {
             send(body, response.body).await
         }
         Err(error) => {
-            ResponseOutparam::set(answer, Err(ErrorCode::InternalError(Some(error.to_string()))));
+            // Not an error of the handler's own: the host tells the two apart by the code.
+            ResponseOutparam::set(answer, Err(ErrorCode::HttpProtocolError));
             Err(error)
         }
     }

@@ -1,0 +1,77 @@
+//! What HTTP requires of a guest's response, by whichever interface the guest gives it: a final status, and no content where
+//! the method or the status allows none. Never sends anything.
+
+use crate::Fault;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+use wasmtime_wasi_http::WasiBody;
+
+/// Whether a response to `method` with `status` has no content, whatever was written (RFC 9110, section 6.4.1).
+pub fn has_no_content(method: &Method, status: StatusCode) -> bool {
+    const WITHOUT: [StatusCode; 3] = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    method == Method::HEAD || status.is_informational() || WITHOUT.contains(&status)
+}
+
+/// The status of a final response.
+pub(crate) fn final_status(status: u16) -> Result<StatusCode, Fault> {
+    let known = StatusCode::from_u16(status).ok().filter(|_| (200..600).contains(&status));
+    known.ok_or_else(|| Fault::BadAnswer { detail: format!("status {status} is not between 200 and 599") })
+}
+
+/// The body of a response. One that is not sent ends where its writer gave it up: the head is the whole response.
+pub(crate) fn content(method: &Method, status: StatusCode, body: WasiBody) -> WasiBody {
+    if has_no_content(method, status) { WasiBody::new(Unsent(body)) } else { body }
+}
+
+/// A body that is read for its writer's sake only.
+struct Unsent(WasiBody);
+
+impl Body for Unsent {
+    type Data = Bytes;
+    type Error = wasmtime_wasi_http::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx).map(|frame| frame.filter(Result::is_ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, StreamBody};
+    use wasmtime_wasi_http::Error;
+
+    #[test]
+    fn only_a_status_from_200_to_599_is_final() {
+        for status in [0, 99, 100, 101, 102, 103, 199, 600, 999, 1000] {
+            assert!(matches!(final_status(status), Err(Fault::BadAnswer { .. })), "{status}");
+        }
+        for status in [200, 204, 304, 418, 599] {
+            assert_eq!(final_status(status).ok().map(|status| status.as_u16()), Some(status));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_given_up_ends_only_where_it_is_not_sent() {
+        let given_up = || {
+            let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err(Error::HttpProtocolError)];
+            WasiBody::new(StreamBody::new(futures::stream::iter(frames)))
+        };
+        let head = content(&Method::HEAD, StatusCode::OK, given_up());
+        assert_eq!(head.collect().await.expect("it ends").to_bytes(), "half");
+        assert!(content(&Method::GET, StatusCode::OK, given_up()).collect().await.is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! Where this host departs from `wasmtime-wasi-http`: guests see the field `host` of a request, and the length of a body
+//! that is not sent is not held against its guest. Never sends a request and never reads a body.
+
+use crate::{head::has_no_content, state::HostState};
+use http::{HeaderName, Method, Request, Response, header};
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, Resource},
+};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, FieldMap, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtxView,
+    WasiHttpHooks, WasiHttpView,
+    p2::{
+        bindings::http::types::HostOutgoingResponse as _,
+        body::{HostOutgoingBody, StreamContext},
+        types::HostOutgoingResponse,
+    },
+};
+
+/// The interface as `wasmtime-wasi-http` offers it; every 0.2 of a guest is joined with this one.
+const TYPES: &str = "wasi:http/types@0.2.12";
+
+/// Replaces what differs from the interface as it was linked.
+pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance(TYPES)?.func_wrap(
+        "[method]outgoing-response.body",
+        |mut store: StoreContextMut<'_, HostState>, (response,): (Resource<HostOutgoingResponse>,)| {
+            Ok((body_of(store.data_mut(), response)?,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The body of a response. Only one that is sent must be as long as the head says.
+fn body_of(
+    state: &mut HostState,
+    response: Resource<HostOutgoingResponse>,
+) -> wasmtime::Result<Result<Resource<HostOutgoingBody>, ()>> {
+    let method = if state.answers_head { Method::HEAD } else { Method::GET };
+    let mut http = state.http();
+    let found = http.table.get_mut(&response)?;
+    if found.body.is_some() || !has_no_content(&method, found.status) {
+        return http.body(response);
+    }
+    let (chunks, chunk_bytes) = (http.hooks.p2_outgoing_body_buffer_chunks(), http.hooks.p2_outgoing_body_chunk_size());
+    let (writer, body) = HostOutgoingBody::new(StreamContext::Response, None, chunks, chunk_bytes);
+    found.body = Some(body);
+    Ok(Ok(http.table.push(writer)?))
+}
+
+/// Takes `content-length` out of a head, so that the length of the body is not checked.
+pub(crate) fn take_length(headers: &mut FieldMap) -> Option<http::HeaderValue> {
+    let length = headers.get(header::CONTENT_LENGTH).cloned()?;
+    headers.set_mutable(usize::MAX);
+    let removed = headers.remove_all(&mut ShowsHost, header::CONTENT_LENGTH.to_string());
+    debug_assert!(removed.is_ok(), "the field is there, and it is not forbidden");
+    Some(length)
+}
+
+/// The view of a store's HTTP by which a client's request is handed to its guest.
+pub(crate) fn for_request<'a>(state: &'a mut HostState, hooks: &'a mut ShowsHost) -> WasiHttpCtxView<'a> {
+    let WasiHttpCtxView { table, ctx, .. } = state.http();
+    WasiHttpCtxView { hooks, table, ctx }
+}
+
+/// The rules for the fields of a client's request: `host` stays, though a guest may not set it.
+pub(crate) struct ShowsHost;
+
+fn is_hidden(name: &HeaderName) -> bool {
+    name != header::HOST && DEFAULT_FORBIDDEN_HEADERS.contains(name)
+}
+
+impl WasiHttpHooks for ShowsHost {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        is_hidden(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        std::sync::Arc::new(is_hidden)
+    }
+
+    fn send_request(
+        &mut self,
+        _: Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<
+        dyn Future<Output = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>>
+            + Send,
+    > {
+        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, HeaderValue};
+
+    fn fields(names: &[&'static str]) -> FieldMap {
+        let value = |name: &&'static str| (HeaderName::from_static(name), HeaderValue::from_static("5"));
+        FieldMap::new_immutable(&mut ShowsHost, names.iter().map(value).collect::<HeaderMap>())
+    }
+
+    #[test]
+    fn a_guest_sees_the_host_and_no_field_of_the_connection() {
+        let seen = fields(&["host", "connection", "upgrade", "x-a"]);
+        let mut names: Vec<_> = seen.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["host", "x-a"]);
+    }
+
+    #[test]
+    fn a_length_is_taken_out_of_a_head() {
+        let mut headers = fields(&["content-length", "x-a"]);
+        assert_eq!(take_length(&mut headers), Some(HeaderValue::from_static("5")));
+        assert_eq!((headers.len(), take_length(&mut headers)), (1, None));
+    }
+}

@@ -1,0 +1,305 @@
+//! What an app learns of its client: `x-forwarded-for`, `-proto`, `-host`, `x-real-ip` and `forwarded` (RFC 7239). A
+//! trusted proxy is believed and appended to; the claims of every other peer are replaced. Never decides which app is asked.
+
+use super::trusted::TrustedProxies;
+use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
+use std::net::{IpAddr, SocketAddr};
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    address: IpAddr,
+    /// The address as a field has it.
+    text: HeaderValue,
+    is_trusted: bool,
+}
+
+impl Peer {
+    pub(super) fn new(address: IpAddr, proxies: &TrustedProxies) -> Self {
+        let address = address.to_canonical();
+        let text = HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII");
+        Self { address, text, is_trusted: proxies.contains(address) }
+    }
+}
+
+/// Sets what the app is told of its client, and gives the scheme that the client used. `asked` is the scheme of the
+/// request's target, which only a trusted proxy knows better than the connection.
+pub(super) fn apply(
+    headers: &mut HeaderMap,
+    peer: &Peer,
+    proxies: &TrustedProxies,
+    host: &HeaderValue,
+    asked: Option<&Scheme>,
+) -> Scheme {
+    let claims = if peer.is_trusted { Claims::read(headers) } else { Claims::default() };
+    let replaced = |name: &HeaderName| is_claim(name) && !(peer.is_trusted && is_exact(name));
+    while let Some(name) = headers.keys().find(|name| replaced(name)).cloned() {
+        headers.remove(name);
+    }
+    let scheme = match claims.scheme.as_ref().or(asked.filter(|_| peer.is_trusted)) {
+        Some(scheme) if *scheme == Scheme::HTTPS => Scheme::HTTPS,
+        _ => Scheme::HTTP,
+    };
+    let proto = if scheme == Scheme::HTTPS { "https" } else { "http" };
+    headers.insert(PROTO, HeaderValue::from_static(proto));
+    if !headers.contains_key(HOST) {
+        headers.insert(HOST, claims.host.clone().unwrap_or_else(|| host.clone()));
+    }
+    headers.insert(FOR, appended(claims.addresses.iter().map(String::as_str), ", ", &peer.text));
+    headers.insert(REAL_IP, claims.client(peer, proxies));
+    match claims.forwarded {
+        Some(forwarded) => headers.insert(header::FORWARDED, appended([forwarded.as_str()], ", for=", &node(peer))),
+        None => headers.remove(header::FORWARDED),
+    };
+    scheme
+}
+
+/// Whether a field claims something of the client. Some gateways take `_` for `-`, so both spellings are the same claim.
+fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let same = |wanted: &[u8], given: &[u8]| {
+        let dash = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+        given.iter().map(dash).eq(wanted.iter().copied())
+    };
+    let prefix = b"x-forwarded-";
+    same(b"forwarded", name)
+        || same(b"x-real-ip", name)
+        || name.len() >= prefix.len() && same(prefix, &name[..prefix.len()])
+}
+
+/// Whether the field has its own spelling, and not one that only looks like it elsewhere.
+fn is_exact(name: &HeaderName) -> bool {
+    !name.as_str().contains('_')
+}
+
+/// What a trusted proxy says of its client.
+#[derive(Debug, Default)]
+struct Claims {
+    /// Addresses from the client on, as they were written.
+    addresses: Vec<String>,
+    scheme: Option<Scheme>,
+    host: Option<HeaderValue>,
+    /// `forwarded` as it came, where it is what the proxy speaks.
+    forwarded: Option<String>,
+}
+
+impl Claims {
+    /// A proxy speaks either `x-forwarded-*` or `forwarded`. It may pass the other one on from its client unseen, so that one
+    /// is not read.
+    fn read(headers: &HeaderMap) -> Self {
+        let scheme = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
+            "https" | "wss" => Some(Scheme::HTTPS),
+            "http" | "ws" => Some(Scheme::HTTP),
+            _ => None,
+        };
+        let list = |name: HeaderName| items(headers, &name, ',');
+        if [FOR, PROTO, HOST].iter().any(|name| headers.contains_key(name)) {
+            let scheme = list(PROTO).last().and_then(|text| scheme(text));
+            return Self { addresses: list(FOR), scheme, ..Self::default() };
+        }
+        let elements = list(header::FORWARDED);
+        if elements.is_empty() {
+            return Self { addresses: list(REAL_IP), ..Self::default() };
+        }
+        let last = |name: &str| elements.last().and_then(|element| parameter(element, name));
+        let addresses = elements.iter().map(|element| parameter(element, "for").unwrap_or("unknown".to_owned()));
+        Self {
+            addresses: addresses.collect(),
+            scheme: last("proto").and_then(|text| scheme(&text)),
+            host: last("host").and_then(|text| HeaderValue::try_from(text).ok()),
+            forwarded: Some(elements.join(", ")),
+        }
+    }
+
+    /// The address of the client: the last one in the chain that is no trusted proxy. What stands before it is hearsay.
+    fn client(&self, peer: &Peer, proxies: &TrustedProxies) -> HeaderValue {
+        let mut client = peer.address;
+        for address in self.addresses.iter().rev() {
+            match address_of(address) {
+                Some(address) if proxies.contains(client) => client = address,
+                _ => break,
+            }
+        }
+        if client == peer.address {
+            return peer.text.clone();
+        }
+        HeaderValue::try_from(client.to_string()).expect("an address is visible ASCII")
+    }
+}
+
+/// The items of a list field, over all its lines. A separator between quotes is none.
+fn items(headers: &HeaderMap, name: &HeaderName, separator: char) -> Vec<String> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| split(line, separator)).collect()
+}
+
+fn split(text: &str, separator: char) -> Vec<String> {
+    let mut is_quoted = false;
+    let parts = text.split(|symbol| {
+        is_quoted ^= symbol == '"';
+        symbol == separator && !is_quoted
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// A parameter of one element of `forwarded`, without its quotes.
+fn parameter(element: &str, name: &str) -> Option<String> {
+    let pairs = split(element, ';');
+    let found = pairs.iter().filter_map(|pair| pair.split_once('=')).find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.trim_matches('"').to_owned())
+}
+
+/// The address of a node, which may have a port and, for IPv6, brackets.
+fn address_of(node: &str) -> Option<IpAddr> {
+    let bare = node.strip_prefix('[').and_then(|node| node.strip_suffix(']')).unwrap_or(node);
+    let address = bare.parse().ok().or_else(|| node.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    address.map(|address: IpAddr| address.to_canonical())
+}
+
+/// A list field with one more item.
+fn appended<'a>(items: impl IntoIterator<Item = &'a str>, separator: &str, last: &HeaderValue) -> HeaderValue {
+    let mut list: Vec<u8> = Vec::new();
+    for item in items {
+        if !list.is_empty() {
+            list.extend_from_slice(b", ");
+        }
+        list.extend_from_slice(item.as_bytes());
+    }
+    if list.is_empty() {
+        return last.clone();
+    }
+    list.extend_from_slice(separator.as_bytes());
+    list.extend_from_slice(last.as_bytes());
+    HeaderValue::try_from(list).unwrap_or_else(|_| last.clone())
+}
+
+/// A peer as `forwarded` has it: an IPv6 address stands in brackets and quotes.
+fn node(peer: &Peer) -> HeaderValue {
+    match peer.address {
+        IpAddr::V4(_) => peer.text.clone(),
+        IpAddr::V6(address) => HeaderValue::try_from(format!("\"[{address}]\"")).expect("an address is visible ASCII"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What an app sees, by name, of these fields from this peer, where 10.0.0.0/8 is trusted.
+    fn seen(peer: &str, fields: &[(&'static str, &str)]) -> (Scheme, HeaderMap) {
+        let proxies = TrustedProxies::read(&["10.0.0.0/8"]).expect("a network");
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
+        }
+        let peer = Peer::new(peer.parse().expect("an address"), &proxies);
+        let host = HeaderValue::from_static("app.localhost");
+        let scheme = apply(&mut headers, &peer, &proxies, &host, None);
+        (scheme, headers)
+    }
+
+    fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+        assert!(headers.get_all(name).iter().count() <= 1, "{headers:?}");
+        headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
+    #[test]
+    fn a_strangers_claims_are_replaced() {
+        let claims = [
+            ("forwarded", "for=6.6.6.6;proto=https"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-prefix", "/admin"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x-real_ip", "6.6.6.6"),
+            ("x-forwarded", "stays"),
+        ];
+        let (scheme, headers) = seen("::ffff:192.0.2.1", &claims);
+        assert_eq!(scheme, Scheme::HTTP);
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["x-forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]);
+        assert_eq!(value(&headers, "x-forwarded-for"), Some("192.0.2.1"));
+        assert_eq!(value(&headers, "x-forwarded-proto"), Some("http"));
+        assert_eq!(value(&headers, "x-forwarded-host"), Some("app.localhost"));
+        assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_appended_to() {
+        let fields = [
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-for", "10.0.0.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+            ("x-forwarded-port", "443"),
+            ("forwarded", "for=6.6.6.6"),
+        ];
+        let (scheme, headers) = seen("10.0.0.1", &fields);
+        assert_eq!(scheme, Scheme::HTTPS);
+        assert_eq!(value(&headers, "x-forwarded-for"), Some("192.0.2.1, 10.0.0.9, 10.0.0.1"));
+        assert_eq!(value(&headers, "x-forwarded-proto"), Some("https"));
+        assert_eq!(value(&headers, "x-forwarded-host"), Some("shop.example"));
+        assert_eq!(value(&headers, "x-forwarded-port"), Some("443"));
+        assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"));
+        assert_eq!(value(&headers, "forwarded"), None, "the proxy does not speak it, so it is its client's");
+    }
+
+    #[test]
+    fn a_trusted_proxy_may_speak_forwarded() {
+        let field = ("forwarded", "for=\"[2001:db8::7]:4711\";proto=http, for=10.0.0.9;host=shop.example;Proto=https");
+        let (scheme, headers) = seen("10.0.0.1", &[field]);
+        assert_eq!(scheme, Scheme::HTTPS);
+        assert_eq!(value(&headers, "forwarded"), Some(format!("{}, for=10.0.0.1", field.1).as_str()));
+        assert_eq!(value(&headers, "x-forwarded-for"), Some("[2001:db8::7]:4711, 10.0.0.9, 10.0.0.1"));
+        assert_eq!(value(&headers, "x-forwarded-host"), Some("shop.example"));
+        assert_eq!(value(&headers, "x-real-ip"), Some("2001:db8::7"));
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
+        let client = |chain: &str| {
+            let (_, headers) = seen("10.0.0.1", &[("x-forwarded-for", chain)]);
+            value(&headers, "x-real-ip").expect("it is always set").to_owned()
+        };
+        assert_eq!(client("6.6.6.6, 192.0.2.1"), "192.0.2.1");
+        assert_eq!(client("6.6.6.6, 192.0.2.1, 10.0.0.2"), "192.0.2.1");
+        assert_eq!(client("192.0.2.1:5000"), "192.0.2.1");
+        assert_eq!(client("[2001:db8::1]"), "2001:db8::1");
+        assert_eq!(client("192.0.2.1, unknown"), "10.0.0.1");
+        assert_eq!(client("10.0.0.3, 10.0.0.2"), "10.0.0.3");
+        let (_, headers) = seen("10.0.0.1", &[("x-real-ip", "192.0.2.1")]);
+        assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"), "a proxy that says nothing else");
+        assert_eq!(value(&headers, "x-forwarded-for"), Some("192.0.2.1, 10.0.0.1"));
+    }
+
+    #[test]
+    fn only_a_trusted_peer_knows_the_scheme_of_the_target() {
+        let proxies = TrustedProxies::read(&["10.0.0.0/8"]).expect("a network");
+        let host = HeaderValue::from_static("app.localhost");
+        for (peer, scheme) in [("10.0.0.1", Scheme::HTTPS), ("192.0.2.1", Scheme::HTTP)] {
+            let peer = Peer::new(peer.parse().expect("an address"), &proxies);
+            let found = apply(&mut HeaderMap::new(), &peer, &proxies, &host, Some(&Scheme::HTTPS));
+            assert_eq!(found, scheme);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_claim_makes_it_panic(chain in "[ -~]{0,60}", forwarded in "[ -~]{0,60}", is_trusted in any::<bool>()) {
+            let peer = if is_trusted { "10.0.0.1" } else { "192.0.2.1" };
+            let (_, headers) = seen(peer, &[("x-forwarded-for", &chain), ("forwarded", &forwarded)]);
+            prop_assert!(headers["x-real-ip"].to_str().is_ok_and(|text| text.parse::<IpAddr>().is_ok()));
+            let (_, headers) = seen(peer, &[("forwarded", &forwarded)]);
+            prop_assert!(headers["x-forwarded-for"].to_str().is_ok_and(|text| text.ends_with(peer)));
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Gives every request one form before an app sees it: an absolute target, one `host` that names the same authority, one
+//! scheme, one `cookie`, and no field of the connection. Refuses what has no such form. Never looks for an app.
+
+use super::{
+    forwarded::{self, Peer},
+    trusted::TrustedProxies,
+};
+use crate::{problem::Problem, response_rules::is_of_the_connection};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use std::net::{Ipv6Addr, SocketAddr};
+
+/// The connection that a request came by.
+#[derive(Debug, Clone)]
+pub(super) struct Arrival {
+    pub(super) peer: Peer,
+    /// What an HTTP/1.0 request without a `host` asks for, where every request is for one app.
+    pub(super) authority: Option<Authority>,
+}
+
+impl Arrival {
+    pub(super) fn new(peer: Peer, local: Option<SocketAddr>) -> Self {
+        let authority = local.and_then(|address| Authority::try_from(address.to_string()).ok());
+        Self { peer, authority }
+    }
+}
+
+/// What a request asks.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    App,
+    /// `OPTIONS *`: it asks the server whether it is there, and no app.
+    Server,
+}
+
+/// Gives the request its form, or says why it has none.
+#[expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
+pub(super) fn normalise<B>(
+    request: &mut Request<B>,
+    arrival: &Arrival,
+    proxies: &TrustedProxies,
+) -> Result<Target, Problem> {
+    if request.method() == Method::CONNECT {
+        let (title, detail) = ("Not a proxy", "CONNECT is not offered: apps answer requests");
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no-tunnels", title, detail));
+    }
+    check_codings(request.headers())?;
+    let authority = authority(request, arrival)?;
+    let asked = std::mem::take(request.uri_mut()).into_parts();
+    if asked.scheme.as_ref().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(bad_target("its scheme is neither http nor https"));
+    }
+    let is_absolute = asked.scheme.is_some();
+    let path = match asked.path_and_query {
+        Some(path) if path == "*" && request.method() == Method::OPTIONS => return Ok(Target::Server),
+        Some(path) if path.as_str().starts_with('/') => path,
+        // The path of `http://h?q` is empty, which is the same as `/`.
+        Some(path) if is_absolute && path.as_str().starts_with('?') => slashed(&path)?,
+        None if is_absolute => PathAndQuery::from_static("/"),
+        _ => return Err(bad_target("it is neither a path that begins with `/` nor a URL")),
+    };
+    let headers = request.headers_mut();
+    end_connection_fields(headers);
+    join_cookies(headers);
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host("it is no text"))?;
+    let scheme = forwarded::apply(headers, &arrival.peer, proxies, &host, asked.scheme.as_ref());
+    headers.insert(header::HOST, host);
+    let mut parts = http::uri::Parts::default();
+    (parts.scheme, parts.authority, parts.path_and_query) = (Some(scheme), Some(authority), Some(path));
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad_target("it is no URL"))?;
+    Ok(Target::App)
+}
+
+fn bad_target(detail: &str) -> Problem {
+    let detail = format!("the request's target can't be used: {detail}");
+    Problem::new(StatusCode::BAD_REQUEST, "bad-target", "Not a target for a request", detail)
+}
+
+fn bad_host(detail: &str) -> Problem {
+    let detail = format!("the request's host can't be used: {detail}");
+    Problem::new(StatusCode::BAD_REQUEST, "bad-host", "Not a host", detail)
+        .hint("send a host name or an address, with a port up to 65535 if need be: `Host: hello.localhost:8080`")
+}
+
+fn no_host(detail: &str) -> Problem {
+    let detail = format!("{detail}, so no app can be found for it");
+    Problem::new(StatusCode::BAD_REQUEST, "no-host", "Not one host", detail)
+        .hint("send one `Host` header, such as `Host: hello.localhost`")
+}
+
+/// Only a body whose one coding is `chunked` was decoded, so every other one would reach the app as it was sent.
+#[expect(clippy::result_large_err, reason = "as above")]
+fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
+    let lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let codings = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let mut is_chunked = false;
+    for coding in codings.filter(|coding| !coding.is_empty()) {
+        let problem = if !coding.eq_ignore_ascii_case(b"chunked") {
+            let detail = format!("the transfer coding `{}` is not offered: only `chunked` is", coding.escape_ascii());
+            Problem::new(StatusCode::NOT_IMPLEMENTED, "unknown-coding", "Unknown transfer coding", detail)
+                .hint("send the body as it is, and say how it is encoded in `content-encoding`")
+        } else if is_chunked {
+            let detail = "the body is chunked more than once";
+            Problem::new(StatusCode::BAD_REQUEST, "bad-coding", "Not one transfer coding", detail)
+        } else {
+            is_chunked = true;
+            continue;
+        };
+        // What follows on the connection may be another body than its client means.
+        return Err(problem.header(header::CONNECTION, HeaderValue::from_static("close")));
+    }
+    Ok(())
+}
+
+/// The authority that a request is for: that of its target, else its `host`. The target wins over the header (RFC 9112,
+/// section 3.2.2), and over HTTP/2 both must be the same (RFC 9113, section 8.3.1).
+#[expect(clippy::result_large_err, reason = "as above")]
+fn authority<B>(request: &Request<B>, arrival: &Arrival) -> Result<Authority, Problem> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        // A proxy before us may have checked the other one.
+        return Err(no_host("the request names several hosts"));
+    }
+    let host = host.map(|host| read_host(host.as_bytes())).transpose()?;
+    match (request.uri().authority(), host) {
+        // The form that only CONNECT has.
+        (Some(_), _) if request.uri().scheme().is_none() => Err(bad_target("it is a host without a path")),
+        (Some(_), None) if request.version() == Version::HTTP_11 => Err(no_host("the request has no `Host`")),
+        (Some(target), host) => {
+            let target = read_host(target.as_str().as_bytes())?;
+            if request.version() == Version::HTTP_2 && host.is_some_and(|host| host != target) {
+                return Err(bad_host("`:authority` and `host` differ"));
+            }
+            Ok(target)
+        }
+        (None, Some(host)) => Ok(host),
+        (None, None) if request.version() == Version::HTTP_10 => {
+            arrival.authority.clone().ok_or_else(|| no_host("the request names no host"))
+        }
+        (None, None) => Err(no_host("the request names no host")),
+    }
+}
+
+/// Reads a host and its port as RFC 3986 has them, without a user: `hello.localhost:8080`, `[::1]`.
+#[expect(clippy::result_large_err, reason = "as above")]
+fn read_host(text: &[u8]) -> Result<Authority, Problem> {
+    let end = match text {
+        [b'[', ..] => text.iter().position(|&byte| byte == b']').map(|end| end + 1),
+        _ => Some(text.iter().position(|&byte| byte == b':').unwrap_or(text.len())),
+    };
+    let (name, port) = end.and_then(|end| text.split_at_checked(end)).ok_or_else(|| bad_host("a bracket is open"))?;
+    match name {
+        [] => return Err(bad_host("it is empty")),
+        [b'[', address @ .., b']'] => {
+            let address = std::str::from_utf8(address).ok().and_then(|address| address.parse::<Ipv6Addr>().ok());
+            address.ok_or_else(|| bad_host("what stands in brackets is no IPv6 address"))?;
+        }
+        name if !name.iter().all(|&byte| is_of_a_name(byte)) => {
+            return Err(bad_host("it has characters that no host name has"));
+        }
+        _ => {}
+    }
+    let text = match port {
+        [] => text,
+        // An empty port means the usual one.
+        b":" => name,
+        [b':', port @ ..] if is_port(port) => text,
+        _ => return Err(bad_host("its port is no number up to 65535")),
+    };
+    Authority::try_from(text).map_err(|_| bad_host("it is no host name"))
+}
+
+/// Letters, digits and the marks that RFC 3986 allows in a name. Percent-encoded names have no meaning in DNS.
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+}
+
+fn is_port(digits: &[u8]) -> bool {
+    let number = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.is_some_and(|text| text.parse::<u16>().is_ok())
+}
+
+#[expect(clippy::result_large_err, reason = "as above")]
+fn slashed(path: &PathAndQuery) -> Result<PathAndQuery, Problem> {
+    PathAndQuery::try_from(format!("/{}", path.as_str())).map_err(|_| bad_target("its query can't be read"))
+}
+
+/// Removes the fields of the connection, also those that `connection` names (RFC 9110, section 7.6.1). What frames the
+/// message stays whatever is said of it, and so does that trailers are taken, which the app has to know.
+fn end_connection_fields(headers: &mut HeaderMap) {
+    let listed = |name: &HeaderName, item: &str| -> bool {
+        let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|found| found.trim().eq_ignore_ascii_case(item))
+    };
+    let takes_trailers = listed(&header::TE, "trailers");
+    let kept = [header::HOST, header::CONTENT_LENGTH];
+    let lines = headers.get_all(header::CONNECTION).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    let named: Vec<_> = lines.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
+    for name in named.iter().filter(|name| !kept.contains(name)) {
+        headers.remove(name);
+    }
+    while let Some(name) = headers.keys().find(|name| is_of_the_connection(name)).cloned() {
+        headers.remove(name);
+    }
+    if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Joins what HTTP/2 may have split (RFC 9113, section 8.2.3): an app gets one field.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = cookies.join(&b"; "[..]);
+    if let Ok(joined) = HeaderValue::try_from(joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NONE: &[(&str, &str)] = &[];
+
+    fn arrival(local: Option<&str>) -> Arrival {
+        let peer = Peer::new("192.0.2.1".parse().expect("an address"), &TrustedProxies::default());
+        Arrival::new(peer, local.map(|local| local.parse().expect("an address")))
+    }
+
+    fn request(version: Version, method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().version(version).method(method).uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request")
+    }
+
+    fn normal(mut request: Request<()>) -> Result<(Target, Request<()>), &'static str> {
+        let target = normalise(&mut request, &arrival(None), &TrustedProxies::default());
+        target.map(|target| (target, request)).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn every_form_of_a_target_becomes_one() {
+        let host = &[("host", "a.localhost:8080")][..];
+        let table = [
+            (Version::HTTP_11, "/x?q", host, "http://a.localhost:8080/x?q"),
+            (Version::HTTP_11, "http://b.localhost/x", host, "http://b.localhost/x"),
+            (Version::HTTP_11, "https://b.localhost/x", host, "http://b.localhost/x"),
+            (Version::HTTP_11, "http://b.localhost?q", host, "http://b.localhost/?q"),
+            (Version::HTTP_11, "http://b.localhost", host, "http://b.localhost/"),
+            (Version::HTTP_11, "http://[::1]:80/", host, "http://[::1]:80/"),
+            (Version::HTTP_10, "http://b.localhost/", NONE, "http://b.localhost/"),
+            (Version::HTTP_10, "/", &[("host", "a.localhost:")], "http://a.localhost/"),
+            (Version::HTTP_2, "http://b.localhost/x", NONE, "http://b.localhost/x"),
+            (Version::HTTP_2, "http://b.localhost/x", &[("host", "B.localhost")], "http://b.localhost/x"),
+            (Version::HTTP_2, "/x", &[("host", "a.localhost")], "http://a.localhost/x"),
+        ];
+        for (version, target, fields, expected) in table {
+            let (found, request) = normal(request(version, "GET", target, fields)).expect(target);
+            assert_eq!((found, request.uri().to_string().as_str()), (Target::App, expected), "{target}");
+            let path = request.uri().path_and_query().map(PathAndQuery::as_str);
+            assert!(path.is_some_and(|path| expected.ends_with(path) && path.starts_with('/')), "{target}: {path:?}");
+            let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
+            assert_eq!(hosts, [request.uri().authority().expect("there is one").as_str()], "{target}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_form_is_refused() {
+        let host = &[("host", "a.localhost")][..];
+        let table = [
+            (Version::HTTP_11, "CONNECT", "a.localhost:80", host, "no-tunnels"),
+            (Version::HTTP_11, "GET", "b.localhost", host, "bad-target"),
+            (Version::HTTP_11, "GET", "*", host, "bad-target"),
+            (Version::HTTP_2, "GET", "*", host, "bad-target"),
+            (Version::HTTP_11, "GET", "ftp://a.localhost/", host, "bad-target"),
+            (Version::HTTP_11, "GET", "http://u@a.localhost/", host, "bad-host"),
+            (Version::HTTP_11, "GET", "http://u:p@a.localhost/", host, "bad-host"),
+            (Version::HTTP_11, "GET", "http://a.localhost:99999/", host, "bad-host"),
+            (Version::HTTP_11, "GET", "/", NONE, "no-host"),
+            (Version::HTTP_10, "GET", "/", NONE, "no-host"),
+            (Version::HTTP_2, "GET", "/", NONE, "no-host"),
+            (Version::HTTP_11, "GET", "http://a.localhost/", NONE, "no-host"),
+            (Version::HTTP_11, "GET", "/", &[("host", "a"), ("host", "a")], "no-host"),
+            (Version::HTTP_11, "GET", "http://a/", &[("host", "a"), ("host", "b")], "no-host"),
+            (Version::HTTP_2, "GET", "http://a.localhost/", &[("host", "b.localhost")], "bad-host"),
+            (Version::HTTP_11, "POST", "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")], "unknown-coding"),
+            (Version::HTTP_11, "POST", "/", &[("host", "a"), ("transfer-encoding", "chunked,chunked")], "bad-coding"),
+        ];
+        for (version, method, target, fields, code) in table {
+            let refused = normal(request(version, method, target, fields)).map(|(target, _)| target);
+            assert_eq!(refused, Err(code), "{method} {target} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_host_with_a_port_is_a_host() {
+        for good in
+            ["a", "a.localhost:8080", "a:0", "a:65535", "a:", "127.0.0.1:80", "[::1]", "[::1]:80", "..localhost", "a_b"]
+        {
+            assert!(read_host(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "u@a.localhost",
+            "a b",
+            "a\tb",
+            "a:99999",
+            "a:65536",
+            "a:-1",
+            "a:+1",
+            "a:8o",
+            "a:80:80",
+            "[::1",
+            "[]",
+            "[a]",
+            "[::1]80",
+            "[127.0.0.1]",
+            "::1",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "%61",
+            "a\u{e9}",
+            "<a>",
+            "http://a",
+        ] {
+            assert!(read_host(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_of_everything_asks_the_server() {
+        let (target, _) =
+            normal(request(Version::HTTP_11, "OPTIONS", "*", &[("host", "a.localhost")])).expect("it is one");
+        assert_eq!(target, Target::Server);
+        assert!(normal(request(Version::HTTP_11, "OPTIONS", "*", NONE)).is_err());
+    }
+
+    #[test]
+    fn an_old_client_without_a_host_asks_for_the_address() {
+        let ask = |version| {
+            let mut request = request(version, "GET", "/x", NONE);
+            let target = normalise(&mut request, &arrival(Some("127.0.0.1:8080")), &TrustedProxies::default());
+            target.map(|_| request.uri().to_string()).map_err(|problem| problem.code)
+        };
+        assert_eq!(ask(Version::HTTP_10).as_deref(), Ok("http://127.0.0.1:8080/x"));
+        assert_eq!(ask(Version::HTTP_11), Err("no-host"));
+    }
+
+    #[test]
+    fn fields_of_the_connection_end_here() {
+        let fields = [
+            ("host", "a"),
+            ("connection", "keep-alive, X-Hop, host, content-length"),
+            ("connection", "te"),
+            ("content-length", "0"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic eA=="),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip, Trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("http2-settings", "AAMAAABk"),
+            ("x-hop", "1"),
+            ("x-kept", "2"),
+        ];
+        let (_, request) = normal(request(Version::HTTP_11, "POST", "/", &fields)).expect("it has a form");
+        let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        names.retain(|name| !name.starts_with("x-forwarded-") && *name != "x-real-ip");
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "host", "te", "x-kept"]);
+        assert_eq!(request.headers()["te"], "trailers");
+    }
+
+    #[test]
+    fn cookies_that_were_split_are_joined() {
+        let fields = [("host", "a"), ("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")];
+        let (_, request) = normal(request(Version::HTTP_2, "GET", "/", &fields)).expect("it has a form");
+        let cookies: Vec<_> = request.headers().get_all(header::COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=3; d=4"]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_has_one_host_and_an_absolute_target(
+            host in "[ -~]{0,20}", target in "[!-~]{1,30}", connection in "[ -~]{0,20}", version in 0..3_usize,
+        ) {
+            let version = [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2][version];
+            let made = Request::builder().version(version).uri(target).header("host", host).header("connection", connection);
+            if let Ok(request) = made.body(())
+                && let Ok((Target::App, request)) = normal(request)
+            {
+                let uri = request.uri();
+                prop_assert_eq!(uri.scheme(), Some(&Scheme::HTTP));
+                let authority = uri.authority().expect("it is absolute").as_str();
+                let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
+                prop_assert_eq!(hosts, [authority]);
+                prop_assert!(!authority.contains('@') && uri.path().starts_with('/'));
+                prop_assert!(!request.headers().contains_key(header::CONNECTION));
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Which peers may speak for their clients: the networks of proxies that the host's operator trusts. Never reads a request.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// Networks whose addresses are trusted proxies.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Reads networks in CIDR notation and single addresses. An error is the text that is neither.
+    pub(crate) fn read<T: AsRef<str>>(texts: &[T]) -> Result<Self, String> {
+        let network = |text: &T| {
+            let text = text.as_ref();
+            let found = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical())));
+            found.map_err(|_| text.to_owned())
+        };
+        texts.iter().map(network).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether a peer of this address is trusted. An IPv4 address that is mapped into IPv6 counts as what it is.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_and_an_address_are_read() {
+        let proxies = TrustedProxies::read(&["10.0.0.0/8", "192.0.2.7", "fd00::/8", "::1"]).expect("all are networks");
+        for trusted in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.7", "fd12::1", "::1"] {
+            assert!(proxies.contains(trusted.parse().expect("an address")), "{trusted}");
+        }
+        for other in ["11.0.0.1", "192.0.2.8", "::2", "127.0.0.1", "::ffff:11.0.0.1"] {
+            assert!(!proxies.contains(other.parse().expect("an address")), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_named() {
+        for wrong in ["10.0.0.0/33", "proxy.example.org", "", "10.0.0"] {
+            assert_eq!(TrustedProxies::read(&["10.0.0.0/8", wrong]).map(|_| ()), Err(wrong.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Whose fault a failed answer is: the host names the side, and tells an app's own error from its crash.
+
+use isopod_tests::{Answer, Ask, Bundle, Host, PROBES, guest};
+
+fn source(answer: &Answer) -> Option<&str> {
+    answer.header("x-isopod-error-source")
+}
+
+#[test]
+fn a_handlers_error_is_500_and_a_crash_502() {
+    let host = Host::start();
+    for probe in PROBES {
+        host.deploy(probe, Bundle::component(guest(probe)));
+        let failed = host.get(probe, "/error");
+        failed.problem_of(probe, 500, "app-failed");
+        assert_eq!(source(&failed), Some("app"), "{failed}");
+        assert!(!failed.text().contains("asked to fail"), "the error's text is for the log: {failed}");
+        let crash = if probe == "probe-flat" { "/panic" } else { "/nothing" };
+        let bad_answer = "/respond?status=101";
+        for path in [crash, bad_answer] {
+            let answer = host.get(probe, path);
+            answer.problem_of(probe, 502, "app-failed");
+            assert_eq!(source(&answer), Some("app"), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_answer_of_the_host_names_the_host() {
+    let host = Host::start();
+    host.create("empty", "dev");
+    for (app, status) in [("nobody", 404), ("empty", 503)] {
+        let answer = host.get(app, "/").expect(status);
+        assert_eq!(source(&answer), Some("host"), "{answer}");
+        let page = host.app(app, Ask::get("/").header("accept", "text/html")).expect(status);
+        assert_eq!(source(&page), Some("host"), "{page}");
+    }
+    let unknown = host.api(Ask::get("/v1/apps/nobody")).expect(404);
+    assert_eq!(source(&unknown), Some("host"), "{unknown}");
+    let fine = host.api(Ask::get("/v1/apps")).expect(200);
+    assert_eq!(source(&fine), None, "{fine}");
+}
+
+#[test]
+fn an_app_cannot_say_that_the_host_failed() {
+    let host = Host::start();
+    for probe in PROBES {
+        host.deploy(probe, Bundle::component(guest(probe)));
+        let answer = host.get(probe, "/respond?status=500&chunk=1&h=x-isopod-error-source:host&h=x-a:1").expect(500);
+        assert_eq!((source(&answer), answer.header("x-a")), (None, Some("1")), "{answer}");
+    }
+}
