@@ -6,7 +6,7 @@ use super::{
 };
 use anyhow::{Result, bail};
 use isopod_engine::{Engine, EngineConfig, Fault};
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{ffi::OsStr, path::PathBuf, process::ExitCode, sync::Arc};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -29,9 +29,11 @@ async fn execute(args: Args) -> Result<ExitCode> {
     if !component.info().entries.command {
         bail!("{} is no command: it exports no wasi:cli/run. Serve it with `isopod serve`", args.file.display());
     }
-    let name = args.file.file_stem().map_or_else(|| "command".into(), |stem| stem.to_string_lossy().into_owned());
-    let mut argv = vec![name.clone()];
-    argv.extend(args.args);
+    let text = |part: &OsStr| part.to_string_lossy().into_owned();
+    let name = args.file.file_stem().map_or_else(|| "command".to_owned(), text);
+    // As shells do: a program is told by which file it was started.
+    let program_name = args.file.file_name().map_or_else(|| name.clone(), text);
+    let argv = std::iter::once(program_name).chain(args.args).collect();
     let mut sandbox = args.granted.sandbox(&name, argv, Arc::new(Terminal));
     sandbox.inherit_stdio = true;
     let program = engine.program(&component, sandbox)?;

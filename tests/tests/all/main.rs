@@ -3,6 +3,7 @@
 
 mod advice;
 mod bodies;
+mod arguments;
 mod bundle_forms;
 mod bundle_manifests;
 mod bundles;
