@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -79,6 +79,7 @@ struct Trouble {
     bad: OnceLock<BadBody>,
     /// Whether the guest waits for the client now.
     waits: AtomicBool,
+    bytes_read: AtomicU64,
 }
 
 /// What is wrong with a client's body.
@@ -93,6 +94,11 @@ impl BodyTrouble {
     /// What is wrong with the body as far as it was read, if anything is.
     pub fn found(&self) -> Option<&BadBody> {
         self.0.bad.get()
+    }
+
+    /// How much of the body the guest has read.
+    pub fn bytes_read(&self) -> u64 {
+        self.0.bytes_read.load(Ordering::Relaxed)
     }
 
     /// Marks that the time for the whole request was over: if the guest was waiting for its client then, it was the
@@ -173,6 +179,7 @@ impl FromClient {
         Poll::Ready(Some(match self.left.checked_sub(size) {
             Some(rest) => {
                 self.left = rest;
+                self.trouble.0.bytes_read.fetch_add(size, Ordering::Relaxed);
                 Ok(frame)
             }
             None => {

@@ -108,8 +108,8 @@ pub(crate) fn engine(
 }
 
 fn pool(instances: u32) -> Result<PoolingAllocationConfig, EngineError> {
-    let core = instances.saturating_mul(4);
-    let memories = instances.saturating_mul(2);
+    let core = instances.saturating_mul(limits::CORE_INSTANCES_PER_SLOT);
+    let memories = instances.saturating_mul(limits::MEMORIES_PER_SLOT);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(core)
@@ -119,6 +119,8 @@ fn pool(instances: u32) -> Result<PoolingAllocationConfig, EngineError> {
         .max_core_instances_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_memories_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_tables_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
+        .max_memories_per_module(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
+        .max_tables_per_module(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_core_instance_size(4 * 1024 * 1024)
         .max_component_instance_size(4 * 1024 * 1024)
         .table_elements(1_000_000)

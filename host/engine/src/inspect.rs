@@ -2,7 +2,7 @@
 //!
 //! Refusals made here name what is wrong in the words of whoever built the component.
 
-use crate::{limits, offered, snapshot};
+use crate::{limits, offered, slots, snapshot};
 use isopod_policy::{
     Form,
     limits::{TEXT_DETAIL_BYTES_SHOWN, TEXT_NAME_BYTES_SHOWN},
@@ -30,6 +30,11 @@ pub struct ComponentInfo {
     /// Whether its instances are fit for one request only, whatever the manifest says: so are those that ComponentizeJS
     /// makes, whose engine answers the event of its first request and no other.
     pub single_use: bool,
+    /// Whether its HTTP handler is given whole bodies, which it then has in its memory: by the flat interface, or by the
+    /// SDK that exports the flat interface beside `wasi:http`.
+    pub holds_bodies_whole: bool,
+    /// Slots for instances that one instance takes: more than one where it is made of many memories, tables or modules.
+    pub slots: u32,
 }
 
 /// How a component can be run.
@@ -125,6 +130,8 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         needs_concurrency: uses_wasi_03 || uses_async(bytes)?,
         is_snapshot: outline.is_snapshot,
         single_use: outline.single_use,
+        holds_bodies_whole: holds_bodies_whole(&outline),
+        slots: slots_of(bytes)?,
         imports: outline.imports,
         exports: outline.exports,
         entries,
@@ -239,6 +246,23 @@ fn validates(bytes: &[u8], features: WasmFeatures) -> Result<(), Rejected> {
     Ok(())
 }
 
+fn slots_of(bytes: &[u8]) -> Result<u32, Rejected> {
+    let needs = slots::needs(bytes).map_err(malformed)?;
+    let most = limits::CORE_INSTANCES_PER_COMPONENT_MAX as usize;
+    for (what, count) in [("its number of memories", needs.memories), ("its number of tables", needs.tables)] {
+        if count as usize > most {
+            return Err(too_large(what, count as usize, most));
+        }
+    }
+    Ok(needs.slots())
+}
+
+/// A component that has a streaming handler of its own beside the flat interface need not hold any body whole.
+fn holds_bodies_whole(outline: &Outline) -> bool {
+    let streams = outline.exports.iter().any(|name| name.starts_with("wasi:http/"));
+    entries_of(&outline.exports).http == Some(HttpRoad::Flat) && (!streams || outline.sdk_version.is_some())
+}
+
 fn entries_of(exports: &[String]) -> Entries {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     let http = if has("isopod:app/http@0.1.") {
@@ -348,6 +372,20 @@ mod tests {
     fn imports_of_other_platforms_get_a_hint() {
         assert!(hint_for("fermyon:spin/key-value@2.0.0").contains("Spin"));
         assert!(hint_for("wasi:nn/graph@0.2.0").contains("Machine learning"));
+    }
+
+    #[test]
+    fn only_a_handler_without_streaming_is_known_to_hold_bodies_whole() {
+        let outline = |exports: &[&str], sdk: Option<&str>| Outline {
+            exports: exports.iter().map(|name| (*name).to_owned()).collect(),
+            sdk_version: sdk.map(str::to_owned),
+            ..Outline::default()
+        };
+        let (flat, streaming) = ("isopod:app/http@0.1.0", "wasi:http/incoming-handler@0.2.4");
+        assert!(holds_bodies_whole(&outline(&[flat], None)));
+        assert!(holds_bodies_whole(&outline(&[flat, streaming], Some("rust/0.1.0"))));
+        assert!(!holds_bodies_whole(&outline(&[flat, streaming], None)));
+        assert!(!holds_bodies_whole(&outline(&[streaming], Some("rust/0.1.0"))));
     }
 
     #[test]

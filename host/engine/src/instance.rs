@@ -65,9 +65,10 @@ pub enum After {
 impl Instance {
     pub(crate) async fn start(program: &Program) -> Result<Box<Self>, Fault> {
         let mut place = Taken::nothing(program.engine().instances());
-        place.grow(1, program.sandbox().may_use_reserve).map_err(|no_more| {
+        let slots = program.info().slots;
+        place.grow(slots.into(), program.sandbox().may_use_reserve).map_err(|no_more| {
             let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
-            let detail = format!("all {most} places for instances that this app may have are taken");
+            let detail = format!("an instance takes {slots} of the {most} slots that this app may have");
             Fault::NoRoom { room: Room::Instance, detail }
         })?;
         let state = HostState::new(program).map_err(|error| Fault::from_error(&error, None))?;

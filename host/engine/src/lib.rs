@@ -33,6 +33,7 @@ mod output;
 mod program;
 mod reply;
 mod sandbox;
+mod slots;
 mod snapshot;
 mod state;
 mod streaming;

@@ -60,8 +60,15 @@ pub const INSTANCES_MAX: u32 = 1_000;
 /// [`crate::Sandbox::may_use_reserve`] may take, in percent. The others are refused with [`crate::Fault::NoRoom`] before.
 pub const RESERVE_PERCENT: u64 = 10;
 
-/// Core instances that one component may be made of; JavaScript and Python guests have up to 14.
+/// Core instances that one component may be made of, and memories and tables that these may have; more are refused.
+/// JavaScript and Python guests have up to 14.
 pub const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 40;
+
+/// Linear memories for each slot for an instance. A component of more takes several slots.
+pub const MEMORIES_PER_SLOT: u32 = 2;
+
+/// Core instances, and tables, for each slot for an instance. A component of more takes several slots.
+pub const CORE_INSTANCES_PER_SLOT: u32 = 4;
 
 /// Linear memory that stays mapped in a free slot, in bytes, so that the next instance need not fault it in again.
 pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;

@@ -9,7 +9,7 @@ use crate::{
     wasi_http,
     witness::{self, Witness},
 };
-use isopod_policy::{limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
+use isopod_policy::{BodyLimit, limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
 use std::{path::PathBuf, sync::Arc};
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
@@ -185,6 +185,11 @@ impl Program {
     /// What the program may do.
     pub fn sandbox(&self) -> &Arc<Sandbox> {
         &self.0.kept.0.sandbox
+    }
+
+    /// The largest body that a request to the program may have.
+    pub fn body_limit(&self) -> BodyLimit {
+        self.sandbox().limits.body_limit(self.info().holds_bodies_whole)
     }
 
     /// Starts a new instance, within the program's own time limit.

@@ -47,6 +47,24 @@ impl Default for Limits {
     }
 }
 
+/// The largest body that a request to an app may have, and which limit says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLimit {
+    /// The largest body.
+    pub bytes: u64,
+    /// Whether it is the memory of an instance that bounds it, and not `request_body`.
+    pub by_memory: bool,
+}
+
+impl Limits {
+    /// The largest body of a request. A guest that holds bodies whole needs memory for them.
+    pub fn body_limit(&self, holds_bodies_whole: bool) -> BodyLimit {
+        let fits = self.memory_bytes / limits::WHOLE_BODY_MEMORY_PART;
+        let by_memory = holds_bodies_whole && fits < self.request_body_bytes;
+        BodyLimit { bytes: if by_memory { fits } else { self.request_body_bytes }, by_memory }
+    }
+}
+
 /// Why a limit cannot be set to what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
@@ -242,6 +260,23 @@ mod tests {
         );
         assert_eq!(serde_json::from_str::<Limits>(&written).expect("limits read back"), Limits::default());
         assert_eq!(serde_json::from_str::<Limits>("{}").expect("all are optional"), Limits::default());
+    }
+
+    #[test]
+    fn bodies_that_are_held_whole_are_bounded_by_memory() {
+        let limit = |memory: u64, request_body: u64, whole| {
+            let limits =
+                Limits { memory_bytes: memory << 20, request_body_bytes: request_body << 20, ..Limits::default() };
+            let limit = limits.body_limit(whole);
+            (limit.bytes >> 20, limit.by_memory)
+        };
+        assert_eq!(limit(64, 64, true), (16, true));
+        assert_eq!(
+            (limit(64, 64, false), limit(64, 16, true), limit(64, 1, true)),
+            ((64, false), (16, false), (1, false))
+        );
+        let usual = Limits::default();
+        assert!(usual.body_limit(true).bytes < usual.memory_bytes, "the defaults fit together");
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod turn;
 pub mod units;
 
 pub use access::{Role, Scope};
-pub use app_limits::{LimitError, Limits};
+pub use app_limits::{BodyLimit, LimitError, Limits};
 pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
 pub use autoscale::{Drain, Peaks, retry_after};
 pub use bundle::{Bundle, BundleError, BundleKind, Form};

@@ -127,6 +127,13 @@ pub const SWAP_WORSE_MORE: f64 = 0.10;
 /// The part of requests that must fail where the release before had none to compare with.
 pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
 
+/// A guest that runs out of memory on a request of at least this part of its memory isn't held against its release.
+pub const SWAP_SIZE_PART: u64 = 16;
+
+/// Refuses: the part of an instance's memory that a request's body may take where the guest holds bodies whole. While the
+/// body grows the guest holds up to three times as much, and a handler may make a copy.
+pub const WHOLE_BODY_MEMORY_PART: u64 = 4;
+
 /// Deletes: so many of an app's releases are kept whatever became of them.
 pub const RELEASES_KEPT: usize = 20;
 /// Deletes: a release that was current is kept for so long after, to be rolled back to.

@@ -4,7 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::limits::{SWAP_FAILURES_MIN, SWAP_WATCH, SWAP_WORSE_FACTOR, SWAP_WORSE_MORE, SWAP_WORSE_UNKNOWN};
+use crate::limits::{
+    SWAP_FAILURES_MIN, SWAP_SIZE_PART, SWAP_WATCH, SWAP_WORSE_FACTOR, SWAP_WORSE_MORE, SWAP_WORSE_UNKNOWN,
+};
 
 /// How many requests a release was given, and how many of them failed by its own fault.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +56,12 @@ pub fn judge(old: &Counts, new: &Counts, elapsed: Duration) -> Verdict {
         return Verdict::Worse(Worse { new: *new, old: *old, bound });
     }
     if elapsed >= SWAP_WATCH { Verdict::Well } else { Verdict::Watching }
+}
+
+/// Whether a guest that ran out of memory on a job of this size did so because of the size, which says nothing of its
+/// release.
+pub fn is_by_size(input_bytes: u64, memory_bytes: u64) -> bool {
+    input_bytes >= memory_bytes / SWAP_SIZE_PART
 }
 
 fn bound(old: &Counts) -> f64 {
@@ -114,6 +122,13 @@ mod tests {
         // A few failures say nothing.
         assert!(!is_worse(counts(100, 0), counts(4, 4)));
         assert!(is_worse(counts(100, 0), counts(5, 5)));
+    }
+
+    #[test]
+    fn running_out_of_memory_on_a_large_job_says_nothing_of_a_release() {
+        let mib = |count: u64| count << 20;
+        assert!(is_by_size(mib(20), mib(64)) && is_by_size(mib(4), mib(64)));
+        assert!(!is_by_size(mib(4) - 1, mib(64)) && !is_by_size(0, mib(64)));
     }
 
     #[test]

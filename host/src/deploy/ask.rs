@@ -39,6 +39,16 @@ impl Deployer {
         Ok((processes, limits))
     }
 
+    /// The slots that an instance of the present release takes.
+    pub(super) async fn present_slots(&self, entry: &Entry) -> Result<u32, DeployError> {
+        let Some(release) = self.present(entry).await? else { return Ok(1) };
+        if let Some(running) = entry.traffic.awake() {
+            return Ok(running.program().info().slots);
+        }
+        // What can't be read any more runs nothing.
+        Ok(self.stored(release).await.map_or(1, |verified| verified.info.slots))
+    }
+
     /// The grants of the app's present release; none before the first.
     pub(crate) async fn grants(&self, name: &AppName) -> Result<Grants, DeployError> {
         let entry = self.app(name)?;

@@ -84,10 +84,11 @@ pub(crate) enum Failure {
     )]
     OnlyACommand,
     #[error(
-        "its process types would keep {kept} instances running, and an app may keep {most} on this host: make `min` \
-         smaller, or ask the operator to raise app_instances_max"
+        "its process types would keep {kept} instances running{}, and an app may keep {most} on this host: make `min` \
+         smaller, or ask the operator to raise app_instances_max",
+        of_several_slots(*slots)
     )]
-    KeepsTooMany { kept: u64, most: u32 },
+    KeepsTooMany { kept: u64, most: u32, slots: u32 },
     #[error("a new instance did not start: {0}")]
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}")]
@@ -195,6 +196,10 @@ impl Failure {
             | Self::Internal(_) => ErrorCause::LoadFailed,
         }
     }
+}
+
+fn of_several_slots(slots: u32) -> String {
+    if slots == 1 { String::new() } else { format!(", each of which takes {slots} slots") }
 }
 
 #[cfg(test)]

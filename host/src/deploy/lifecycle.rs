@@ -98,7 +98,8 @@ impl Deployer {
         }
         // A production app keeps an instance of each process type warm.
         let (processes, limits) = self.present_processes(&entry).await?;
-        self.check_kept(app_type, &processes, &limits)
+        let slots = self.present_slots(&entry).await?;
+        self.check_kept(app_type, &processes, &limits, slots)
             .map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure: Box::new(failure) })?;
         self.0.parts.store.set_app_type(name, app_type, Timestamp::now()).await?;
         entry.facts().app_type = app_type;

@@ -124,7 +124,8 @@ impl Deployer {
         let Wanted { verified, config, cause, by } = wanted;
         let (entry, control) = (&making.entry, &self.0.parts.store);
         let formation = verify::formation_of(&verified.manifest, &verified.info.entries)?;
-        self.check_kept(entry.facts().app_type, &formation, &verified.manifest.limits)?;
+        let slots = verified.info.slots;
+        self.check_kept(entry.facts().app_type, &formation, &verified.manifest.limits, slots)?;
         // What the new release is compared with, and gone back to.
         drop(self.serving(entry).await);
 
@@ -186,10 +187,18 @@ impl Deployer {
     }
 
     /// No app may take all places of a host by asking for them: what it keeps running has a bound of the operator's.
-    pub(super) fn check_kept(&self, app_type: AppType, formation: &Formation, limits: &Limits) -> Result<(), Failure> {
+    /// An instance of many memories, tables or modules takes several.
+    pub(super) fn check_kept(
+        &self,
+        app_type: AppType,
+        formation: &Formation,
+        limits: &Limits,
+        slots: u32,
+    ) -> Result<(), Failure> {
         let kept = formation.values().map(|process| process.scale_at_work(app_type, limits).min);
         let (kept, most) = (kept.map(u64::from).sum::<u64>(), self.0.parts.app_instances_max);
-        if kept > u64::from(most) { Err(Failure::KeepsTooMany { kept, most }) } else { Ok(()) }
+        let is_too_many = kept.saturating_mul(slots.into()) > most.into();
+        if is_too_many { Err(Failure::KeepsTooMany { kept, most, slots }) } else { Ok(()) }
     }
 
     /// Stores that a release is the current one, and lets it serve. Short, and never given up half-way.

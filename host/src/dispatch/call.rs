@@ -14,7 +14,7 @@ use isopod_engine::{
     After, Answer, BodyTrouble, Event, Fault, Handled, Level, OutputLine, ReplyBody, RequestBody, Stream, Unfinished,
 };
 use isopod_executor::Class;
-use isopod_policy::{InstanceId, ProcessName};
+use isopod_policy::{InstanceId, ProcessName, swap_watch::is_by_size};
 use std::{sync::Arc, time::Instant};
 
 use crate::limits;
@@ -71,10 +71,10 @@ impl Running {
         request_id: impl Id,
     ) -> Result<Response<ReplyBody>, Refused> {
         let pool = self.http.as_ref().ok_or(Refused::NoProcess("HTTP requests"))?;
-        let (trouble, deadline) = (request.body().trouble(), pool.deadline());
-        reported(pool, request_id.clone(), trouble, async {
+        let (input, deadline) = (Input::of(&request), pool.deadline());
+        reported(pool, request_id.clone(), input.clone(), async {
             let lease = ready_lease(pool, Class::Pull, held(&request), deadline).await?;
-            answer(pool, lease, deadline, request, request_id).await
+            answer(pool, lease, deadline, (request, input), request_id).await
         })
         .await
     }
@@ -90,10 +90,10 @@ impl Running {
         if pool.entry() != isopod_policy::Entry::Http {
             return Err(Refused::NoProcess("HTTP requests"));
         }
-        let (trouble, deadline) = (request.body().trouble(), pool.deadline());
-        reported(pool, request_id.clone(), trouble, async {
+        let (input, deadline) = (Input::of(&request), pool.deadline());
+        reported(pool, request_id.clone(), input.clone(), async {
             let lease = pool.lease_of(id, held(&request), deadline).await.ok_or(Refused::NoInstance)??;
-            answer(pool, lease, deadline, request, request_id).await
+            answer(pool, lease, deadline, (request, input), request_id).await
         })
         .await
     }
@@ -150,7 +150,7 @@ async fn answer(
     pool: &Arc<Pool>,
     mut lease: Lease,
     deadline: Deadline,
-    request: Request<RequestBody>,
+    (request, input): (Request<RequestBody>, Input),
     request_id: impl Id,
 ) -> Result<Response<ReplyBody>, Refused> {
     let (id, taken, spent) = (request_id.clone(), lease.taken, lease.spent.clone());
@@ -166,14 +166,15 @@ async fn answer(
     match answer.after {
         After::Free(instance) => lease.put(Some(instance)),
         After::Spent => {}
-        After::Working(rest) => finish_later(pool, lease, rest, request_id),
+        After::Working(rest) => finish_later(pool, lease, rest, (request_id, input)),
     }
     Ok(answer.response?)
 }
 
 async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, Refused> {
     let deadline = pool.deadline();
-    reported(pool, request_id.clone(), None, async {
+    let input = Input { bytes: event.bytes(), trouble: None };
+    reported(pool, request_id.clone(), input, async {
         let mut lease = ready_lease(pool, class, event.bytes(), deadline).await?;
         pool.share().note_event(class);
         let (taken, spent) = (lease.taken, lease.spent.clone());
@@ -204,6 +205,26 @@ fn held_to<T>(
     deadline.hold(taken, work).map(|held| held?.ok_or(Refused::Gone))
 }
 
+/// What a job gives its guest, as far as it matters to whose fault a failure is.
+#[derive(Clone)]
+struct Input {
+    /// What was announced.
+    bytes: u64,
+    trouble: Option<BodyTrouble>,
+}
+
+impl Input {
+    fn of(request: &Request<RequestBody>) -> Self {
+        let body = request.body();
+        Self { bytes: body.size_hint().lower(), trouble: body.trouble() }
+    }
+
+    /// What was announced, or what has come of a body that announced nothing.
+    fn bytes(&self) -> u64 {
+        self.trouble.as_ref().map_or(0, BodyTrouble::bytes_read).max(self.bytes)
+    }
+}
+
 /// What a request holds in memory while it waits: a body that streams is not read before.
 fn held(request: &Request<RequestBody>) -> u64 {
     match request.body() {
@@ -217,26 +238,26 @@ fn held(request: &Request<RequestBody>) -> u64 {
 fn reported<T>(
     pool: &Pool,
     request_id: impl Id,
-    trouble: Option<BodyTrouble>,
+    input: Input,
     job: impl Future<Output = Result<T, Refused>>,
 ) -> impl Future<Output = Result<T, Refused>> {
     job.inspect(move |outcome| {
         let Err(Refused::Fault(fault)) = outcome else { return };
         if matches!(fault, Fault::Timeout { .. }) {
-            trouble.iter().for_each(BodyTrouble::time_is_over);
+            input.trouble.iter().for_each(BodyTrouble::time_is_over);
         }
         // Whatever the app made of half a body: it was the client's.
-        if trouble.is_some_and(|trouble| trouble.found().is_some()) {
+        if input.trouble.as_ref().is_some_and(|trouble| trouble.found().is_some()) {
             return;
         }
-        report(pool, fault, request_id.as_ref());
+        report(pool, fault, request_id.as_ref(), input.bytes());
         pool.share().make_room_after(fault, pool.program());
     })
 }
 
 /// Lets a guest finish an answer that is on its way already. Its place stays taken until then, but not for a client that
 /// takes nothing of it.
-fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, request_id: impl Id) {
+fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (request_id, input): (impl Id, Input)) {
     let pool = Arc::clone(pool);
     lease.note_answer();
     tokio::spawn(async move {
@@ -245,21 +266,22 @@ fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, request_id
         let Some((rest, _)) = pool.share().over().while_there(rest).await else { return };
         match rest {
             Ok(instance) => lease.put(instance),
-            Err(fault) => report(&pool, &fault, request_id.as_ref()),
+            Err(fault) => report(&pool, &fault, request_id.as_ref(), input.bytes()),
         }
     });
 }
 
 /// Counts a fault, and writes it into the app's own log, where its author looks for it.
-fn report(pool: &Pool, fault: &Fault, request_id: &str) {
+fn report(pool: &Pool, fault: &Fault, request_id: &str, input_bytes: u64) {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
         return;
     }
-    // That the host is full says nothing of a release, nor that the app was too busy to give a guest its time: they must
-    // not take it out of service.
+    // That the host is full says nothing of a release, nor that the app was too busy to give a guest its time, nor that a
+    // guest had no memory for a large request: they must not take it out of service.
     let is_to_blame = match fault {
         Fault::NoRoom { .. } => false,
         Fault::Timeout { limit } => pool.had_its_time(*limit),
+        Fault::OutOf { .. } => !is_by_size(input_bytes, pool.program().sandbox().limits.memory_bytes),
         _ => true,
     };
     if is_to_blame {

@@ -17,12 +17,13 @@ use http::{Request, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use isopod_engine::{HttpRoad, RequestBody};
+use isopod_policy::BodyLimit;
 use tokio::time::timeout;
 
 /// Gives the body its limit, and reads a small one of known length.
 pub(super) async fn take_in(
     request: Request<Lingering>,
-    limit: u64,
+    limit: BodyLimit,
     running: &Running,
     share: &Share,
 ) -> Result<Request<RequestBody>, Failed> {
@@ -31,13 +32,13 @@ pub(super) async fn take_in(
         return Ok(Request::from_parts(parts, RequestBody::empty()));
     }
     let length = body.size_hint().exact();
-    if length.is_some_and(|length| length > limit) {
+    if length.is_some_and(|length| length > limit.bytes) {
         return Err(too_large(limit));
     }
     let waits =
         running.program().info().entries.http != Some(HttpRoad::Flat) && parts.headers.contains_key(header::EXPECT);
     let Some(length) = length.filter(|&length| length <= limits::TRAFFIC_BODY_READ_FIRST && !waits) else {
-        return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit, running.patience())));
+        return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit.bytes, running.patience())));
     };
     let mut arriving = share.receive(length).map_err(too_many)?;
     match timeout(limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
@@ -93,14 +94,17 @@ fn too_many(bodies: TooManyBodies) -> Failed {
     (problem.retry_after(limits::BODIES_RETRY_AFTER.as_secs()).hint(hint), Some("too-many-bodies"))
 }
 
-pub(super) fn too_large(limit: u64) -> Failed {
-    let problem = Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body-too-large",
-        "The request's body is too large",
-        format!("the app takes bodies of at most {limit} bytes"),
-    );
-    (problem.hint("raise request_body under [limits] in isopod.toml"), None)
+pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
+    let title = "The request's body is too large";
+    let detail = format!("the app takes bodies of at most {bytes} bytes");
+    let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", title, detail);
+    let hint = if by_memory {
+        "the app holds bodies whole, in at most a quarter of its memory: raise memory under [limits] in isopod.toml, or \
+         read bodies as they come, in Rust with isopod_sdk::http_streaming!"
+    } else {
+        "raise request_body under [limits] in isopod.toml"
+    };
+    (problem.hint(hint), None)
 }
 
 pub(super) fn too_slow(detail: String) -> Failed {

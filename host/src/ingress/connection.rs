@@ -274,7 +274,7 @@ async fn deliver(
     request: Request<Lingering>,
     id: RequestId,
 ) -> Result<Response<ReplyBody>, Failed> {
-    let limit = running.program().sandbox().limits.request_body_bytes;
+    let limit = running.program().body_limit();
     let request = body::take_in(request, limit, running, app.share()).await?;
     let trouble = request.body().trouble();
     let answered = match instance {

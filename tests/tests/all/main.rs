@@ -2,8 +2,8 @@
 //! project that a test proves are named by their ids (`I1`) where they are proved.
 
 mod advice;
-mod bodies;
 mod arguments;
+mod bodies;
 mod bundle_forms;
 mod bundle_manifests;
 mod bundles;
@@ -24,6 +24,7 @@ mod error_sources;
 mod event_values;
 mod events;
 mod fairness;
+mod fitting_defaults;
 mod folders;
 mod formation;
 mod freezing;
@@ -59,6 +60,7 @@ mod response_rules;
 mod rolling;
 mod scaling;
 mod schedules;
+mod slots;
 mod snapshots;
 mod starting;
 mod storms;

@@ -138,18 +138,33 @@ impl IncomingBody {
 
     /// The whole rest. It fails where that is more than `bytes_max`.
     pub async fn read_to_end(&mut self, bytes_max: usize) -> Result<Vec<u8>> {
-        let mut all = Vec::new();
+        self.read_announced(bytes_max, 0).await
+    }
+
+    /// The same for a body whose length was announced: room for all of it is made at once, where there is that much. Other
+    /// bodies are put together at their end, since a vector that grows holds up to three times as much.
+    pub(crate) async fn read_announced(&mut self, bytes_max: usize, announced: usize) -> Result<Vec<u8>> {
+        let (mut all, mut pieces, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let has_room = announced > 0 && all.try_reserve_exact(announced.min(bytes_max)).is_ok();
         while let Some(piece) = self.next().await? {
-            if all.len() + piece.len() > bytes_max {
+            bytes += piece.len();
+            if bytes > bytes_max {
                 return Err(crate::Error::status(413, format!("the body is larger than {bytes_max} bytes")));
             }
-            if all.is_empty() {
-                all = piece;
-            } else {
+            if has_room {
                 all.extend_from_slice(&piece);
+            } else {
+                pieces.push(piece);
             }
         }
-        Ok(all)
+        Ok(match pieces.pop() {
+            None => all,
+            Some(only) if pieces.is_empty() => only,
+            Some(last) => {
+                pieces.push(last);
+                pieces.concat()
+            }
+        })
     }
 
     /// The fields after the body, once it has been read to its end; empty where there were none.

@@ -1,7 +1,12 @@
 //! Bodies by whichever version of `wasi:http` they cross.
 
 use crate::Result;
-use crate::http::Headers;
+use crate::http::{Headers, Request};
+
+/// How long a request's body is to be; 0 where its head doesn't say.
+pub(crate) fn announced_bytes(head: &Request) -> usize {
+    head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)
+}
 
 /// A body as it arrives.
 pub(crate) enum BodySource {

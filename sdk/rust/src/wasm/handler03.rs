@@ -5,7 +5,7 @@ use std::future::Future;
 
 use wasip3::http::types::{ErrorCode, Method as WasiMethod, Request as WasiRequest, Response as WasiResponse, Scheme};
 
-use super::body::BodySource;
+use super::body::{BodySource, announced_bytes};
 use super::http03::{Source, fields, headers, send};
 use crate::http::{Body, IncomingBody, Kind, Method, Request, Response};
 use crate::{Result, limits, logging};
@@ -20,7 +20,7 @@ where
 {
     answer(async move {
         let (mut head, mut body) = lift(request);
-        head.body = Body::from(body.read_to_end(limits::REQUEST_BODY_BYTES_MAX).await?);
+        head.body = Body::from(body.read_announced(limits::REQUEST_BODY_BYTES_MAX, announced_bytes(&head)).await?);
         handler(head).await
     })
     .await

@@ -7,7 +7,7 @@ use wasip2::http::types::{
     ErrorCode, IncomingRequest, Method as WasiMethod, OutgoingResponse, ResponseOutparam, Scheme,
 };
 
-use super::body::BodySource;
+use super::body::{BodySource, announced_bytes};
 use super::http::{Source, fields, headers, send};
 use super::reactor::{self, Stuck};
 use crate::http::{Body, IncomingBody, Kind, Method, Request, Response};
@@ -22,7 +22,8 @@ where
     run(answer, async move {
         let (mut head, body) = lift(request)?;
         if may_have_body(&head) {
-            let bytes = IncomingBody(body()?).read_to_end(limits::REQUEST_BODY_BYTES_MAX).await?;
+            let bytes =
+                IncomingBody(body()?).read_announced(limits::REQUEST_BODY_BYTES_MAX, announced_bytes(&head)).await?;
             head.body = Body::from(bytes);
         }
         handler(head).await
