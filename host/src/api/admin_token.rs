@@ -42,8 +42,8 @@ pub(crate) async fn load(store: &Store) -> Result<Tokens, TokenError> {
         if rows.iter().any(|row| row.name == NAME) {
             store.delete_token(NAME).await?;
         }
-        let row =
-            Token { name: NAME.to_owned(), hash, role: Role::Admin, scope: Scope::All, created_at: Timestamp::now() };
+        let (role, scope) = (Role::Admin, Scope::All);
+        let row = Token { name: NAME.to_owned(), hash, role, scope, app_ids: Vec::new(), created_at: Timestamp::now() };
         store.insert_token(row).await?;
     }
     Ok(Tokens::new(store.tokens().await?))

@@ -105,7 +105,7 @@ pub(super) async fn list(
         let found = api.deployer.apps(after.as_ref(), limit + 1);
         let last_page = found.len() <= limit;
         after = found.last().map(|entry| entry.name.clone());
-        items.extend(found.into_iter().filter(|entry| api.tokens.may_see(&headers, &entry.name)));
+        items.extend(found.into_iter().filter(|entry| api.tokens.may_see(&headers, entry)));
         if last_page || items.len() > limit {
             break;
         }

@@ -11,6 +11,8 @@ use isopod_policy::{AppName, Role, Scope};
 use isopod_store::Token;
 use sha2::{Digest, Sha256};
 
+use crate::deploy::Entry;
+
 /// What a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -55,6 +57,9 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
     }
 }
 
+/// Gives the id of the app that has a name now.
+pub(crate) type AppIds<'a> = dyn Fn(&AppName) -> Option<String> + 'a;
+
 /// The tokens that exist, by hash. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Tokens(Arc<RwLock<HashMap<String, Token>>>);
@@ -64,8 +69,11 @@ impl Tokens {
         Self(Arc::new(RwLock::new(rows.into_iter().map(|row| (row.hash.clone(), row)).collect())))
     }
 
-    pub(crate) fn insert(&self, row: Token) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(row.hash.clone(), row);
+    /// Adds a token. Those whose apps were all destroyed make room.
+    pub(crate) fn insert(&self, row: Token, id_of: &AppIds<'_>) {
+        let mut rows = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        rows.retain(|_, row| row.scope == Scope::All || !apps_of(row, id_of).is_empty());
+        rows.insert(row.hash.clone(), row);
     }
 
     pub(crate) fn remove(&self, name: &str) {
@@ -73,16 +81,21 @@ impl Tokens {
     }
 
     /// The name of the token by which the request may pass; empty where none is needed.
-    pub(crate) fn check(&self, headers: &HeaderMap, need: &Need) -> Result<String, Refused> {
+    pub(crate) fn check(&self, headers: &HeaderMap, need: &Need, id_of: &AppIds<'_>) -> Result<String, Refused> {
         let Need::Role { role, app, all_apps } = need else { return Ok(String::new()) };
         let row = self.caller(headers)?;
+        let apps = apps_of(&row, id_of);
+        if row.scope != Scope::All && apps.is_empty() {
+            // It died with its apps, also while they are being destroyed.
+            return Err(Refused::UnknownToken);
+        }
         if row.role < *role {
             return Err(Refused::RoleTooSmall { name: row.name, has: row.role, needs: *role });
         }
         let in_scope = match &row.scope {
             Scope::All => true,
             Scope::Apps(_) if *all_apps => false,
-            Scope::Apps(apps) => {
+            Scope::Apps(_) => {
                 app.as_ref().is_none_or(|app| apps.iter().any(|allowed| allowed.as_str() == app.as_str()))
             }
         };
@@ -90,8 +103,8 @@ impl Tokens {
     }
 
     /// Whether the caller of a request that passed may see an app in a list.
-    pub(crate) fn may_see(&self, headers: &HeaderMap, app: &AppName) -> bool {
-        self.caller(headers).is_ok_and(|row| row.scope.includes(Some(app)))
+    pub(crate) fn may_see(&self, headers: &HeaderMap, app: &Entry) -> bool {
+        self.caller(headers).is_ok_and(|row| row.scope == Scope::All || row.app_ids.contains(&app.id))
     }
 
     /// Looked up by hash, so that comparing takes no time that depends on a token.
@@ -105,6 +118,12 @@ impl Tokens {
         let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
         tokens.get(&hash(token.trim())).cloned().ok_or(Refused::UnknownToken)
     }
+}
+
+/// The apps that a token is for and that are still there: an app is known by its id, since another one may have its name.
+fn apps_of<'a>(row: &'a Token, id_of: &AppIds<'_>) -> Vec<&'a AppName> {
+    let Scope::Apps(apps) = &row.scope else { return Vec::new() };
+    apps.iter().filter(|app| id_of(app).is_some_and(|id| row.app_ids.contains(&id))).collect()
 }
 
 /// What is stored of a token.
@@ -133,8 +152,26 @@ mod tests {
             name: "ci".to_owned(),
             role,
             scope,
+            app_ids: vec!["id-of-mine".to_owned()],
             created_at: jiff::Timestamp::UNIX_EPOCH,
         }])
+    }
+
+    /// Each app's id is made of its name.
+    fn ids(app: &AppName) -> Option<String> {
+        Some(format!("id-of-{app}"))
+    }
+
+    #[test]
+    fn a_token_works_for_no_later_app_of_the_same_name() {
+        let tokens = tokens(Role::Deploy, Scope::Apps(vec!["mine".parse().expect("is a name")]));
+        let check = |path, ids: &AppIds<'_>| tokens.check(&headers("Bearer secret"), &needed(&Method::GET, path), ids);
+        assert!(check("/v1/apps/mine", &ids).is_ok());
+        for other in [None, Some("id-of-a-later-one".to_owned())] {
+            for path in ["/v1/apps/mine", "/v1/apps"] {
+                assert!(matches!(check(path, &|_| other.clone()), Err(Refused::UnknownToken)), "{path} {other:?}");
+            }
+        }
     }
 
     #[test]
@@ -151,16 +188,16 @@ mod tests {
         let tokens = tokens(Role::Read, Scope::All);
         let read = needed(&Method::GET, "/v1/apps");
         let push = needed(&Method::POST, "/v1/apps/x/pushes");
-        assert!(matches!(tokens.check(&HeaderMap::new(), &read), Err(Refused::NoToken)));
-        assert!(matches!(tokens.check(&headers("Bearer guess"), &read), Err(Refused::UnknownToken)));
-        assert!(matches!(tokens.check(&headers("Bearer secret"), &push), Err(Refused::RoleTooSmall { .. })));
-        assert!(tokens.check(&headers("bearer secret"), &read).is_ok());
+        assert!(matches!(tokens.check(&HeaderMap::new(), &read, &ids), Err(Refused::NoToken)));
+        assert!(matches!(tokens.check(&headers("Bearer guess"), &read, &ids), Err(Refused::UnknownToken)));
+        assert!(matches!(tokens.check(&headers("Bearer secret"), &push, &ids), Err(Refused::RoleTooSmall { .. })));
+        assert!(tokens.check(&headers("bearer secret"), &read, &ids).is_ok());
     }
 
     #[test]
     fn a_token_for_some_apps_reaches_no_other() {
         let tokens = tokens(Role::Deploy, Scope::Apps(vec!["mine".parse().expect("is a name")]));
-        let check = |method, path| tokens.check(&headers("Bearer secret"), &needed(&method, path)).is_ok();
+        let check = |method, path| tokens.check(&headers("Bearer secret"), &needed(&method, path), &ids).is_ok();
         assert!(check(Method::POST, "/v1/apps/mine/pushes"));
         assert!(!check(Method::POST, "/v1/apps/other/pushes"));
         assert!(!check(Method::POST, "/v1/apps"));

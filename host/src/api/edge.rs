@@ -61,7 +61,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 /// Refuses requests whose token does not allow them.
 pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let need = auth::needed(request.method(), request.uri().path());
-    match api.tokens.check(request.headers(), &need) {
+    match api.tokens.check(request.headers(), &need, &|app| api.app_id(app)) {
         Ok(name) => {
             request.extensions_mut().insert(Caller(name));
             next.run(request).await

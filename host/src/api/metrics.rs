@@ -161,7 +161,7 @@ pub(super) async fn list(
 ) -> Result<axum::Json<Top>, Error> {
     let limit = page.limit()? as usize;
     let all = api.deployer.apps(None, usize::MAX);
-    let seen = |entry: &&Arc<Entry>| api.tokens.may_see(&headers, &entry.name);
+    let seen = |entry: &&Arc<Entry>| api.tokens.may_see(&headers, entry);
     let seen: Vec<_> = all.iter().filter(seen).collect();
     let mut awake: Vec<_> = seen
         .iter()

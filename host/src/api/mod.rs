@@ -35,6 +35,7 @@ use axum::{
     middleware,
     routing::{delete, get, post, put},
 };
+use isopod_policy::AppName;
 use isopod_policy::RequestId;
 use isopod_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +70,13 @@ pub(crate) struct Api {
     /// What is seen of the machine.
     pub(crate) machine: Arc<machine::Watch>,
     pub(crate) started_at: jiff::Timestamp,
+}
+
+impl Api {
+    /// The id of the app that has this name now; none while it is being destroyed.
+    pub(crate) fn app_id(&self, app: &AppName) -> Option<String> {
+        self.deployer.app(app).ok().map(|entry| entry.id.clone())
+    }
 }
 
 /// Where apps are reached.

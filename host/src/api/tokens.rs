@@ -37,12 +37,13 @@ pub(super) async fn create(
         name: name.to_string(),
         role: new.role,
         scope: new.apps.map_or(Scope::All, Scope::Apps),
+        app_ids: Vec::new(),
         created_at: Timestamp::now(),
     };
-    api.store.insert_token(row.clone()).await?;
+    let row = api.store.insert_token(row).await?;
     let mut body = view(&row);
     body["token"] = token.into();
-    api.tokens.insert(row);
+    api.tokens.insert(row, &|app| api.app_id(app));
     Ok((StatusCode::CREATED, axum::Json(body)))
 }
 

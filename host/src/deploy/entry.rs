@@ -19,6 +19,8 @@ use crate::{dispatch, fence::Fence, limits, observe::logs::AppLog};
 /// One app.
 pub(crate) struct Entry {
     pub(crate) name: AppName,
+    /// Tells it from an earlier or a later app of the same name.
+    pub(crate) id: String,
     pub(crate) created_at: Timestamp,
     pub(crate) log: Arc<AppLog>,
     pub(crate) traffic: Arc<dispatch::App>,
@@ -103,6 +105,7 @@ impl Entry {
         };
         Self {
             name: row.name,
+            id: row.id,
             created_at: row.created_at,
             log,
             traffic,

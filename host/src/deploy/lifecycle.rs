@@ -243,6 +243,7 @@ impl Deployer {
         // Who is let out here was let in before; all others find the app gone.
         entry.fence.close().await;
         self.0.parts.logs.forget(name).await;
+        self.0.parts.metrics.forget(name);
         if let Err(error) = self.0.parts.store.remove_data(name).await {
             tracing::error!(app = %name, %error, "the folder of a deleted app can't be removed; the next start tries again");
         }

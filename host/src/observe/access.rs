@@ -25,13 +25,6 @@ struct Cached {
     metrics: AppMetrics,
 }
 
-impl Cached {
-    fn record(&self, line: &AccessLine<'_>) {
-        self.metrics.request(line.status, line.duration);
-        self.log.request(line);
-    }
-}
-
 thread_local! {
     static APPS: RefCell<HashMap<AppName, Cached>> = RefCell::default();
 }
@@ -42,25 +35,36 @@ impl Access {
     }
 
     fn look_up(&self, app: &AppName) -> Option<Cached> {
-        Some(Cached { log: self.logs.known(app)?, metrics: self.metrics.app(app) })
+        let cached = Cached { log: self.logs.known(app)?, metrics: self.metrics.app(app) };
+        if cached.log.is_forgotten() {
+            // Its series may have been removed just before they were looked up.
+            self.metrics.forget(app);
+            return None;
+        }
+        Some(cached)
+    }
+
+    fn record(&self, cached: &Cached, line: &AccessLine<'_>) {
+        if let Some(fault) = line.counted_fault() {
+            self.metrics.fault(line.app, fault);
+        }
+        cached.metrics.request(line.status, line.duration);
+        cached.log.request(line);
     }
 }
 
 impl AccessLog for Access {
     fn request(&self, line: AccessLine<'_>) {
-        if let Some(fault) = line.counted_fault() {
-            self.metrics.fault(line.app, fault);
-        }
         APPS.with_borrow_mut(|apps| {
             // An app that was deleted, and perhaps made again, has another log.
             if let Some(cached) = apps.get(line.app).filter(|cached| !cached.log.is_forgotten()) {
-                return cached.record(&line);
+                return self.record(cached, &line);
             }
             if apps.len() >= limits::ACCESS_APPS_CACHED {
                 apps.clear();
             }
             let Some(cached) = self.look_up(line.app) else { return };
-            cached.record(&line);
+            self.record(&cached, &line);
             apps.insert(line.app.clone(), cached);
         });
     }

@@ -2,6 +2,7 @@
 //! label that a client chooses.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -41,6 +42,8 @@ struct Names {
     pushes_under_way: Gauge,
     log_lines_dropped: Counter,
     load: Load,
+    /// The kinds of faults that were counted, of any app.
+    fault_kinds: Mutex<BTreeSet<&'static str>>,
     /// Held by whoever writes the text, since some of it is taken anew each time.
     writing: Mutex<()>,
 }
@@ -114,6 +117,7 @@ impl Metrics {
             pushes_under_way: Gauge::default(),
             log_lines_dropped: Counter::default(),
             load,
+            fault_kinds: Mutex::default(),
             writing: Mutex::default(),
         };
         let registry = &mut names.registry;
@@ -144,7 +148,20 @@ impl Metrics {
     }
 
     pub(crate) fn fault(&self, app: &AppName, fault: &'static str) {
+        self.0.fault_kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(fault);
         self.0.faults.get_or_create(&FaultLabels { app: app.to_string(), fault }).inc();
+    }
+
+    /// Removes the series of an app that is destroyed. What its counters still count is not seen any more.
+    pub(crate) fn forget(&self, app: &AppName) {
+        let app = app.to_string();
+        for class in CLASSES {
+            self.0.requests.remove(&RequestLabels { app: app.clone(), class });
+        }
+        for fault in self.0.fault_kinds.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            self.0.faults.remove(&FaultLabels { app: app.clone(), fault });
+        }
+        self.0.request_seconds.remove(&AppLabels { app });
     }
 
     pub(crate) fn push_ended(&self, state: PushState, duration: Duration) {
@@ -188,6 +205,23 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_destroyed_app_has_no_series() {
+        let metrics = Metrics::new();
+        let (gone, kept) = ("gone".parse().expect("is a name"), "kept".parse().expect("is a name"));
+        for app in [&gone, &kept] {
+            metrics.app(app).request(StatusCode::OK, Duration::from_millis(2));
+            metrics.fault(app, "trap");
+        }
+        let counter = metrics.app(&gone);
+        metrics.forget(&gone);
+        counter.request(StatusCode::OK, Duration::from_millis(2));
+        let mut text = String::new();
+        encode(&mut text, &metrics.0.registry).expect("encodes");
+        assert!(!text.contains("\"gone\""), "{text}");
+        assert!(text.contains("isopod_faults_total{app=\"kept\",fault=\"trap\"} 1"), "{text}");
+    }
 
     #[test]
     fn requests_are_counted_by_class() {

@@ -139,8 +139,9 @@ pub trait Control: Send + Sync {
     /// The activity after the entry of this id, oldest first, at most a page of it: for those who follow.
     async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError>;
 
-    /// Keeps a token's hash; refused if the name is taken.
-    async fn insert_token(&self, token: Token) -> Result<(), StoreError>;
+    /// Keeps a token's hash, bound to the apps that are there now, and returns it; refused if the name is taken or an app
+    /// of its scope is not there.
+    async fn insert_token(&self, token: Token) -> Result<Token, StoreError>;
     /// The token with this hash, if there is one.
     async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError>;
     /// All tokens by name; there are never many.

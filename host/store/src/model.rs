@@ -63,6 +63,8 @@ pub struct NewApp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct App {
     pub name: AppName,
+    /// Tells it from an earlier or a later app of the same name.
+    pub id: String,
     #[serde(rename = "type")]
     pub app_type: AppType,
     pub intended: Intended,
@@ -385,7 +387,21 @@ pub struct Token {
     pub hash: String,
     pub role: Role,
     pub scope: Scope,
+    /// The ids of the apps in the scope: an app of the same name that is created later is another one. The store fills them
+    /// in, and removes them with their apps.
+    pub app_ids: Vec<String>,
     pub created_at: Timestamp,
+}
+
+impl Token {
+    /// The token once an app is destroyed; none if it was for no other app.
+    pub(crate) fn without(self, name: &AppName, id: &str) -> Option<Self> {
+        let Scope::Apps(mut apps) = self.scope else { return Some(self) };
+        let mut app_ids = self.app_ids;
+        app_ids.retain(|known| known != id);
+        apps.retain(|known| known != name);
+        (!app_ids.is_empty()).then_some(Self { scope: Scope::Apps(apps), app_ids, ..self })
+    }
 }
 
 /// The text without what is beyond the bound, cut between characters.

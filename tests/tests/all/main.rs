@@ -18,6 +18,7 @@ mod crashes;
 mod data_folder;
 mod databases;
 mod deploy;
+mod destroyed;
 mod destroying;
 mod disk;
 mod error_sources;

@@ -4,9 +4,9 @@ use isopod_policy::{AppName, ConfigVars, CoresOverride};
 use jiff::Timestamp;
 
 use super::{Rows, one_more};
-use crate::StoreError;
 use crate::model::{App, NewApp};
 use crate::page::{Page, Paged};
+use crate::{StoreError, identity};
 
 impl Rows {
     pub(super) fn app(&mut self, name: &AppName) -> Result<&mut App, StoreError> {
@@ -32,7 +32,8 @@ impl Rows {
         self.forget_activity(&app.name);
         let NewApp { name, app_type, intended, created_at } = app;
         let (release, config, cores) = (None, ConfigVars::default(), CoresOverride::default());
-        let app = App { name, app_type, intended, release, config, cores, created_at, updated_at: created_at };
+        let id = identity::new_id();
+        let app = App { name, id, app_type, intended, release, config, cores, created_at, updated_at: created_at };
         self.apps.insert(app.name.clone(), app.clone());
         Ok(app)
     }
@@ -44,7 +45,8 @@ impl Rows {
     }
 
     pub(super) fn delete_app(&mut self, name: &AppName) -> Result<(), StoreError> {
-        self.apps.remove(name).ok_or_else(|| StoreError::UnknownApp { name: name.clone() })?;
+        let app = self.apps.remove(name).ok_or_else(|| StoreError::UnknownApp { name: name.clone() })?;
+        self.forget_app_of_tokens(name, &app.id);
         self.last_releases.remove(name);
         self.pushes.retain(|_, row| row.push.app != *name);
         self.releases.retain(|(app, _), _| app != name);

@@ -234,7 +234,7 @@ impl Control for Memory {
         Ok(self.rows().activity_after(app, id))
     }
 
-    async fn insert_token(&self, token: Token) -> Result<(), StoreError> {
+    async fn insert_token(&self, token: Token) -> Result<Token, StoreError> {
         self.rows().insert_token(token)
     }
 

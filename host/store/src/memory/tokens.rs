@@ -1,20 +1,34 @@
 //! What is done with tokens.
 
+use isopod_policy::{AppName, Scope};
+
 use super::Rows;
 use crate::StoreError;
 use crate::limits::TOKENS_MAX;
 use crate::model::Token;
 
 impl Rows {
-    pub(super) fn insert_token(&mut self, token: Token) -> Result<(), StoreError> {
+    pub(super) fn insert_token(&mut self, mut token: Token) -> Result<Token, StoreError> {
+        if let Scope::Apps(names) = &token.scope {
+            token.app_ids =
+                names.iter().map(|name| Ok(self.app(name)?.id.clone())).collect::<Result<_, StoreError>>()?;
+        }
         if self.tokens.len() >= TOKENS_MAX as usize {
             return Err(StoreError::TooManyTokens);
         }
         if self.tokens.values().any(|known| known.name == token.name || known.hash == token.hash) {
             return Err(StoreError::TokenExists { name: token.name });
         }
-        self.tokens.insert(token.name.clone(), token);
-        Ok(())
+        self.tokens.insert(token.name.clone(), token.clone());
+        Ok(token)
+    }
+
+    /// Takes a destroyed app out of all tokens. Those that were for no other app are removed.
+    pub(super) fn forget_app_of_tokens(&mut self, name: &AppName, id: &str) {
+        let tokens = std::mem::take(&mut self.tokens).into_values();
+        let is_for_it = |token: &Token| token.app_ids.iter().any(|known| known == id);
+        let rest = tokens.filter_map(|token| if is_for_it(&token) { token.without(name, id) } else { Some(token) });
+        self.tokens = rest.map(|token| (token.name.clone(), token)).collect();
     }
 
     pub(super) fn delete_token(&mut self, name: &str) -> Result<(), StoreError> {

@@ -4,17 +4,18 @@ use isopod_policy::{AppName, AppType, ConfigVars, CoresOverride, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::activity;
 use super::rows::{Sql, all, first, json, parsed, time, to_json};
-use crate::StoreError;
+use super::{activity, tokens};
 use crate::model::{App, Intended, NewApp};
 use crate::page::{Page, Paged};
+use crate::{StoreError, identity};
 
-const COLUMNS: &str = "name, type, intended, release, config, cores, created_at, updated_at";
+const COLUMNS: &str = "name, id, type, intended, release, config, cores, created_at, updated_at";
 
 fn make(row: &Row<'_>) -> Sql<App> {
     Ok(App {
         name: parsed(row, "name")?,
+        id: row.get("id")?,
         app_type: parsed(row, "type")?,
         intended: parsed(row, "intended")?,
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
@@ -32,14 +33,15 @@ pub(super) fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
 pub(super) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
     let created = connection
         .prepare_cached(
-            "INSERT INTO apps (name, type, intended, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
+            "INSERT INTO apps (name, id, type, intended, created_at, updated_at) VALUES (?1, ?5, ?2, ?3, ?4, ?4)
              ON CONFLICT (name) DO NOTHING",
         )?
         .execute(params![
             app.name.as_str(),
             app.app_type.as_str(),
             app.intended.as_str(),
-            app.created_at.to_string()
+            app.created_at.to_string(),
+            identity::new_id()
         ])?;
     if created == 0 {
         return Err(StoreError::AppExists { name: app.name.clone() }.into());
@@ -65,10 +67,9 @@ pub(super) fn names(connection: &Connection) -> Sql<Vec<AppName>> {
 }
 
 pub(super) fn delete(connection: &Connection, name: &AppName) -> Sql<()> {
-    let deleted = connection.prepare_cached("DELETE FROM apps WHERE name = ?1")?.execute([name.as_str()])?;
-    if deleted == 0 {
-        return Err(StoreError::UnknownApp { name: name.clone() }.into());
-    }
+    let app = existing(connection, name)?;
+    connection.prepare_cached("DELETE FROM apps WHERE name = ?1")?.execute([name.as_str()])?;
+    tokens::forget_app(connection, name, &app.id)?;
     activity::forget(connection, name)
 }
 

@@ -252,8 +252,8 @@ impl Control for Store {
         self.sqlite().read(move |connection| activity::after(connection, app.as_ref(), id)).await
     }
 
-    async fn insert_token(&self, token: Token) -> Result<(), StoreError> {
-        self.sqlite().write(move |connection| tokens::insert(connection, &token)).await
+    async fn insert_token(&self, token: Token) -> Result<Token, StoreError> {
+        self.sqlite().write(move |connection| tokens::insert(connection, token)).await
     }
 
     async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError> {

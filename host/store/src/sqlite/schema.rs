@@ -137,7 +137,7 @@ const FORMAT_3: &str = "
     ALTER TABLE releases ADD COLUMN snapshot TEXT;
 ";
 
-/// The database says which data folder it belongs to, in at most one row, and which blobs it has put.
+/// The database says which data folder it belongs to, in at most one row, and which blobs it has put; apps get ids.
 const FORMAT_4: &str = "
     CREATE TABLE data_folder (
         id TEXT PRIMARY KEY
@@ -146,6 +146,17 @@ const FORMAT_4: &str = "
     CREATE TABLE blobs (
         digest TEXT PRIMARY KEY
     ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE apps ADD COLUMN id TEXT NOT NULL DEFAULT '';
+    UPDATE apps SET id = lower(hex(randomblob(16)));
+    -- Tokens for some apps are bound to their ids. Names of apps that were destroyed go.
+    ALTER TABLE tokens ADD COLUMN app_ids TEXT NOT NULL DEFAULT '[]';
+    UPDATE tokens SET
+        app_ids = (SELECT json_group_array(id) FROM apps WHERE name IN (SELECT value FROM json_each(scope, '$.apps'))),
+        scope = json_object('apps', json((SELECT json_group_array(name) FROM apps
+                                          WHERE name IN (SELECT value FROM json_each(scope, '$.apps')))))
+        WHERE json_type(scope) = 'object';
+    DELETE FROM tokens WHERE json_type(scope) = 'object' AND app_ids = '[]';
 ";
 
 /// Brings the database to the present format, one step per transaction, so that a crash in between is no harm.

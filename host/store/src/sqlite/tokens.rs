@@ -1,13 +1,15 @@
 //! The statements for tokens, of which only hashes are kept.
 
+use isopod_policy::{AppName, Scope};
 use rusqlite::{Connection, Row, params};
 
+use super::apps;
 use super::rows::{Sql, all, first, json, parsed, time, to_json};
 use crate::StoreError;
 use crate::limits::TOKENS_MAX;
 use crate::model::Token;
 
-const COLUMNS: &str = "name, hash, role, scope, created_at";
+const COLUMNS: &str = "name, hash, role, scope, app_ids, created_at";
 
 fn make(row: &Row<'_>) -> Sql<Token> {
     Ok(Token {
@@ -15,25 +17,53 @@ fn make(row: &Row<'_>) -> Sql<Token> {
         hash: row.get("hash")?,
         role: parsed(row, "role")?,
         scope: json(row, "scope")?,
+        app_ids: json(row, "app_ids")?,
         created_at: time(row, "created_at")?,
     })
 }
 
-pub(super) fn insert(connection: &Connection, token: &Token) -> Sql<()> {
+/// Keeps a token, bound to the apps that have the names in its scope now.
+pub(super) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
+    if let Scope::Apps(names) = &token.scope {
+        let ids: Sql<Vec<String>> = names.iter().map(|name| Ok(apps::existing(connection, name)?.id)).collect();
+        token.app_ids = ids?;
+    }
     let count: u32 = connection.prepare_cached("SELECT count(*) FROM tokens")?.query_row([], |row| row.get(0))?;
     if count >= TOKENS_MAX {
         return Err(StoreError::TooManyTokens.into());
     }
     let inserted = connection
-        .prepare_cached(&format!("INSERT INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING"))?
+        .prepare_cached(&format!(
+            "INSERT INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING"
+        ))?
         .execute(params![
             token.name,
             token.hash,
             token.role.as_str(),
             to_json(&token.scope)?,
+            to_json(&token.app_ids)?,
             token.created_at.to_string()
         ])?;
-    if inserted == 0 { Err(StoreError::TokenExists { name: token.name.clone() }.into()) } else { Ok(()) }
+    if inserted == 0 { Err(StoreError::TokenExists { name: token.name }.into()) } else { Ok(token) }
+}
+
+/// Takes a destroyed app out of all tokens. Those that were for no other app are removed.
+pub(super) fn forget_app(connection: &Connection, name: &AppName, id: &str) -> Sql<()> {
+    for token in list(connection)? {
+        if !token.app_ids.iter().any(|known| known == id) {
+            continue;
+        }
+        let token_name = token.name.clone();
+        match token.without(name, id) {
+            None => delete(connection, &token_name)?,
+            Some(rest) => {
+                let values = params![token_name, to_json(&rest.scope)?, to_json(&rest.app_ids)?];
+                let sql = "UPDATE tokens SET scope = ?2, app_ids = ?3 WHERE name = ?1";
+                connection.prepare_cached(sql)?.execute(values)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn by_hash(connection: &Connection, hash: &str) -> Sql<Option<Token>> {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use isopod_policy::{AppType, ConfigVars, ReleaseEvent, ReleaseState};
+use isopod_policy::{AppType, ConfigVars, ReleaseEvent, ReleaseState, Scope};
 use isopod_store::{Control, FolderReport, Inserted, Intended, Page, Store, StoreError};
 use rusqlite::{Connection, params};
 
@@ -102,7 +102,9 @@ const ROWS_1: &str = "
         (3, 'busy', 'app-deployed', 'push p-0000000003 put v3 in service', '{\"size_bytes\":100}',
          '2027-01-03T10:00:00Z');
     INSERT INTO activity_counts VALUES ('busy', 1);
-    INSERT INTO tokens VALUES ('admin', 'aa', 'admin', '\"all\"', '2027-01-01T00:00:00Z');
+    INSERT INTO tokens VALUES ('admin', 'aa', 'admin', '\"all\"', '2027-01-01T00:00:00Z'),
+        ('ci', 'bb', 'deploy', '{\"apps\":[\"once\",\"gone\"]}', '2027-01-01T00:00:00Z'),
+        ('old', 'cc', 'deploy', '{\"apps\":[\"gone\"]}', '2027-01-01T00:00:00Z');
 ";
 
 const MANIFEST_1: &str = r#"{"name":"NAME","type":"dev","isolation":"reuse","processes":{"web":{"entry":"http",
@@ -181,6 +183,10 @@ async fn all_else_of_format_1_is_as_it_was() {
     let activity = store.activity(Some(&name("busy")), Page::default()).await.expect("it is read").items;
     assert_eq!((activity[0].id, activity[0].kind.as_str()), (3, "app-deployed"));
     assert!(store.token("aa").await.expect("it is read").is_some());
+    let once = store.app(&name("once")).await.expect("it is read").expect("it is there");
+    let ci = store.token("bb").await.expect("it is read").expect("it is for an app that is there");
+    assert_eq!((ci.scope, ci.app_ids), (Scope::Apps(vec![name("once")]), vec![once.id]));
+    assert_eq!(store.token("cc").await, Ok(None), "its app was destroyed");
     assert_eq!((store.schedules().await, store.app(&name("gone")).await), (Ok(vec![]), Ok(None)));
 }
 

@@ -4,13 +4,14 @@ use isopod_policy::{PushEvent, Role, Scope};
 use isopod_store::{Control, Page, Reason, StoreError, Token, limits};
 
 use super::{create, page};
-use crate::{at, name, new_activity, new_push, push_id};
+use crate::{at, name, new_activity, new_app, new_push, push_id};
 
 every_backend!(
     what_is_too_long_is_cut_off,
     activity_is_kept_in_order,
     the_oldest_activity_makes_room,
     a_token_is_found_by_its_hash,
+    a_token_dies_with_its_last_app,
     a_cursor_of_another_kind_is_refused,
 );
 
@@ -65,11 +66,13 @@ async fn the_oldest_activity_makes_room(store: &dyn Control) {
 }
 
 async fn a_token_is_found_by_its_hash(store: &dyn Control) {
+    let app = store.create_app(new_app("greeter")).await.expect("it is created");
     let token = |name: &str, hash: &str| Token {
         name: name.to_owned(),
         hash: hash.to_owned(),
         role: Role::Deploy,
         scope: Scope::Apps(vec![crate::name("greeter")]),
+        app_ids: vec![app.id.clone()],
         created_at: at(1),
     };
     store.insert_token(token("ci", "aa")).await.expect("it is kept");
@@ -82,6 +85,32 @@ async fn a_token_is_found_by_its_hash(store: &dyn Control) {
     store.delete_token("ci").await.expect("it is removed");
     assert_eq!(store.token("aa").await, Ok(None));
     assert_eq!(store.delete_token("ci").await, Err(StoreError::UnknownToken { name: "ci".to_owned() }));
+}
+
+async fn a_token_dies_with_its_last_app(store: &dyn Control) {
+    let mut ids = Vec::new();
+    for app in ["greeter", "other"] {
+        ids.push(store.create_app(new_app(app)).await.expect("it is created").id);
+    }
+    let token = |name: &str, apps: &[&str]| Token {
+        name: name.to_owned(),
+        hash: name.to_owned(),
+        role: Role::Deploy,
+        scope: Scope::Apps(apps.iter().map(|app| crate::name(app)).collect()),
+        app_ids: Vec::new(),
+        created_at: at(1),
+    };
+    let one = store.insert_token(token("one", &["greeter"])).await.expect("it is kept");
+    assert_eq!(one.app_ids, ids[..1]);
+    store.insert_token(token("both", &["greeter", "other"])).await.expect("it is kept");
+    let unknown = store.insert_token(token("none", &["nobody"])).await;
+    assert_eq!(unknown, Err(StoreError::UnknownApp { name: name("nobody") }));
+    store.delete_app(&name("greeter")).await.expect("it is deleted");
+    let again = store.create_app(new_app("greeter")).await.expect("it is created");
+    assert_ne!(again.id, ids[0]);
+    assert_eq!(store.token("one").await, Ok(None));
+    let rest = store.token("both").await.expect("it is read").expect("it is still for the other");
+    assert_eq!((rest.scope, rest.app_ids), (Scope::Apps(vec![name("other")]), vec![ids[1].clone()]));
 }
 
 async fn a_cursor_of_another_kind_is_refused(store: &dyn Control) {
