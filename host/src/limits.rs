@@ -301,8 +301,23 @@ pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;
 /// longest ago makes room.
 pub(crate) const RELEASES_VISITED_MAX: usize = 3;
 
-/// Visits to releases that wait for their release to be fetched, all apps together. Further ones get 503, and the first
-/// requests of apps that are cold wait.
+/// How long a thread of the host may take to answer a liveness check. Then `/livez` answers 503 and names it. Far longer
+/// than anything that such a thread does at one time.
+pub(crate) const LIVENESS_TIME: Duration = Duration::from_secs(5);
+
+/// How often it is looked meanwhile whether a busy worker thread has begun its next turn.
+pub(crate) const LIVENESS_LOOK: Duration = Duration::from_millis(10);
+
+/// Releases that are loaded at one time for visitors, all apps together. Further ones wait: anybody may ask for any of them.
+pub(crate) const VISITS_LOADING_MAX: usize = 2;
+
+/// Cold apps whose releases are loaded at one time. Further ones wait.
+pub(crate) const WAKES_LOADING_MAX: usize = 8;
+
+/// How long a release that could not be loaded for a visitor is not tried again. Visitors get 503 meanwhile.
+pub(crate) const VISIT_FAILED_FOR: Duration = Duration::from_secs(1);
+
+/// Releases that wait to be loaded for visitors, all apps together. Visitors of further ones get 503.
 pub(crate) const VISITS_WAITING: usize = 64;
 
 /// How long the first request of a cold app waits until its release begins to be fetched. Then 503: after a start of the

@@ -25,7 +25,8 @@ use crate::{
     data_folder,
     deploy::{DeployError, Deployer, Parts},
     dispatch::{Directory, Guests, Machine},
-    ingress, limits,
+    failpoint, ingress, limits,
+    liveness::{self, Liveness},
     observe::{access::Access, logs, machine, metrics::Metrics},
     process::{self, Connections},
 };
@@ -110,6 +111,7 @@ impl Platform {
         };
         let ingress = ingress::Service::bind(config.listen, ingress_config, Arc::clone(&directory), access)
             .map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;
+        let liveness = ingress.liveness();
         let listen = ingress.local_addr().map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;
 
         let engine = Engine::new(EngineConfig {
@@ -122,9 +124,11 @@ impl Platform {
             outbound_connections_max: process::outbound_connections(open_files),
             outbound_idle_time: config.outbound.idle_time,
         })?;
+        let executor = start_executor(&guests)?;
+        liveness.watch_workers(executor.pulse());
         let watch = Arc::<machine::Watch>::default();
         let parts = Parts {
-            machine: Machine::new(start_executor(&guests)?, guests),
+            machine: Machine::new(executor, guests),
             cores: config.cores,
             scale_window: config.scale_window,
             app_instances_max: config.app_instances_max,
@@ -156,12 +160,13 @@ impl Platform {
             changes: api::changes::Changes::new(deployer.tasks()),
             bodies: Budget::of(limits::API_BODIES_BYTES),
             stop: stop_api.clone(),
+            liveness: Arc::clone(&liveness),
             machine: watch,
             started_at: jiff::Timestamp::now(),
         }));
         let api = tokio::spawn(admin_service.run(router, stop_api.clone(), config.drain_time));
         let (stop_traffic, stopped) = watch::channel(false);
-        let traffic = start_traffic(ingress, stopped)?;
+        let traffic = start_traffic(ingress, &liveness, stopped)?;
         wait_for_apps(restored, ready).await;
         let drain_time = config.drain_time;
         Ok(Self { listen, admin, deployer, store, logs, traffic, api, stop_traffic, stop_api, drain_time })
@@ -209,21 +214,38 @@ pub(crate) fn start_executor(guests: &Guests) -> Result<Executor, isopod_executo
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let guests = guests.clone();
     Executor::new(&isopod_executor::Config {
-        around_thread: Arc::new(move |_, work| guests.enter(work)),
+        around_thread: Arc::new(move |number, work| {
+            guests.enter(|| {
+                liveness::or_abort(&format!("isopod-fair-{number}"), || {
+                    failpoint::here("fair-thread");
+                    work();
+                });
+            });
+        }),
         ..isopod_executor::Config::new(cores)
     })
 }
 
 /// Accepts traffic on a thread of its own, so that a busy API delays no new connection.
-fn start_traffic(ingress: ingress::Service, stopped: watch::Receiver<bool>) -> Result<JoinHandle<()>, PlatformError> {
+fn start_traffic(
+    ingress: ingress::Service,
+    liveness: &Arc<Liveness>,
+    stopped: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, PlatformError> {
     let failed = |source| PlatformError::Io { doing: "the thread that accepts traffic can't be started", source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    const NAME: &str = "isopod-accept";
+    let watched = liveness.watch(NAME, runtime.handle());
     let serve = move || {
-        if let Err(error) = runtime.block_on(ingress.run(stopped)) {
-            tracing::error!(%error, "traffic is not served any more");
-        }
+        liveness::or_abort(NAME, || {
+            if let Err(error) = runtime.block_on(ingress.run(stopped)) {
+                tracing::error!(%error, "traffic is not served any more");
+                liveness::abort(NAME);
+            }
+        });
+        drop(watched);
     };
-    std::thread::Builder::new().name("isopod-accept".to_owned()).spawn(serve).map_err(failed)
+    std::thread::Builder::new().name(NAME.to_owned()).spawn(serve).map_err(failed)
 }
 
 /// Waits for the apps that are brought back, but not for ever: one slow app must not keep all others from being reached.

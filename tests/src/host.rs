@@ -131,6 +131,12 @@ impl Host {
         assert!(status.success(), "the host ended with {status}: {}", self.said());
     }
 
+    /// Waits for its end, whatever it is.
+    #[track_caller]
+    pub fn until_ended(&mut self) -> std::process::ExitStatus {
+        self.running.end()
+    }
+
     /// Asks it to stop and does not wait.
     pub fn ask_to_stop(&self) {
         self.running.signal(libc::SIGTERM);

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -51,7 +51,7 @@ impl Compiler {
 
     /// Where the code of a component is once it was loaded.
     pub(crate) fn file(&self, engine: &wasmtime::Engine, info: &ComponentInfo) -> PathBuf {
-        Artefact::new(&self.folder, engine, info).code
+        Artefact::new(&self.folder, engine, &info.digest).code
     }
 
     /// Takes a snapshot on a thread that compiles.
@@ -86,13 +86,17 @@ impl Compiler {
             Speed::Quick => &self.quick,
             Speed::Optimised => &self.optimising,
         };
-        let artefact = Artefact::new(&self.folder, engine, info);
+        let artefact = Artefact::new(&self.folder, engine, &info.digest);
+        let info = info.clone();
         let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
         let engine = engine.clone();
         let (reply, answer) = oneshot::channel();
         threads.spawn(move || {
             let _turn = turn;
             let loaded = artefact.load(&engine).map_or_else(|| artefact.compile(&engine, &bytes), Ok);
+            if loaded.is_ok() {
+                artefact.describe(&info);
+            }
             // The caller may have given up waiting; the artefact is in the cache for the next one.
             let _ = reply.send(loaded);
         });
@@ -101,6 +105,26 @@ impl Compiler {
             Ok(Err(_)) => Err(Rejected::Compile { detail: "the compiler panicked".into() }),
             Err(_) => Err(Rejected::TooLong { seconds: limits::COMPILE_TIME_MAX.as_secs() }),
         }
+    }
+}
+
+impl Compiler {
+    /// What is known of a component that was compiled before, by its digest.
+    pub(crate) fn described(&self, engine: &wasmtime::Engine, digest: &str) -> Option<ComponentInfo> {
+        let info = fs::read(Artefact::new(&self.folder, engine, digest).info).ok()?;
+        let info: ComponentInfo = serde_json::from_slice(&info).ok()?;
+        (info.digest == digest).then_some(info)
+    }
+
+    /// Loads a component from the cache alone.
+    pub(crate) async fn load_compiled(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
+        let artefact = Artefact::new(&self.folder, engine, digest);
+        if !artefact.code.is_file() {
+            return None;
+        }
+        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        let engine = engine.clone();
+        tokio::task::spawn_blocking(move || artefact.load(&engine)).await.ok().flatten()
     }
 }
 
@@ -114,24 +138,25 @@ fn refused(error: &wasmtime::Error) -> Rejected {
     }
 }
 
-/// One file of compiled code, and the file with its checksum.
+/// One file of compiled code, the file with its checksum, and one that describes the component.
 struct Artefact {
     code: PathBuf,
     checksum: PathBuf,
+    info: PathBuf,
 }
 
 impl Artefact {
-    fn new(folder: &Path, engine: &wasmtime::Engine, info: &ComponentInfo) -> Self {
+    fn new(folder: &Path, engine: &wasmtime::Engine, digest: &str) -> Self {
         let mut settings = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut settings);
-        let name = format!("{}-{:016x}", info.digest, settings.finish());
-        Self { code: folder.join(format!("{name}.cwasm")), checksum: folder.join(format!("{name}.sha256")) }
+        let file = |kind| folder.join(format!("{digest}-{:016x}.{kind}", settings.finish()));
+        Self { code: file("cwasm"), checksum: file("sha256"), info: file("json") }
     }
 
     /// The component, if sound code for it is in the cache. Anything unsound is as good as absent: it is made anew.
     fn load(&self, engine: &wasmtime::Engine) -> Option<Component> {
         let expected = fs::read_to_string(&self.checksum).ok()?;
-        let actual = hex(&Sha256::digest(fs::read(&self.code).ok()?));
+        let actual = checksum(&self.code).ok()?;
         if actual != expected {
             tracing::warn!(file = %self.code.display(), "compiled code does not match its checksum and is made anew");
             return None;
@@ -148,8 +173,32 @@ impl Artefact {
         self.map(engine).map_err(|error| Rejected::Cache { detail: format!("{error:#}") })
     }
 
+    /// Keeps what is known of the component, so that its code can be loaded without its bytes. Only a saving: where it can't
+    /// be kept, the bytes are read again.
+    fn describe(&self, info: &ComponentInfo) {
+        if self.info.is_file() {
+            return;
+        }
+        let kept = serde_json::to_vec(info).map_err(io::Error::other).and_then(|text| write_whole(&self.info, &text));
+        if let Err(error) = kept {
+            tracing::debug!(%error, "a component's description could not be kept");
+        }
+    }
+
     fn map(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {
         map(engine, &self.code)
+    }
+}
+
+/// The checksum of a file, read piece by piece: compiled code is large.
+fn checksum(path: &Path) -> io::Result<String> {
+    let (mut file, mut sum) = (fs::File::open(path)?, Sha256::new());
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hex(&sum.finalize())),
+            read => sum.update(&piece[..read]),
+        }
     }
 }
 

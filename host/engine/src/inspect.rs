@@ -8,12 +8,12 @@ use isopod_policy::{
     limits::{TEXT_DETAIL_BYTES_SHOWN, TEXT_NAME_BYTES_SHOWN},
     text::{self, excerpt},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
 /// What is known of a component before it is compiled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentInfo {
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
@@ -38,7 +38,7 @@ pub struct ComponentInfo {
 }
 
 /// How a component can be run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entries {
     pub http: Option<HttpRoad>,
     pub events: bool,
@@ -47,7 +47,7 @@ pub struct Entries {
 }
 
 /// The best of the HTTP interfaces that a component exports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HttpRoad {
     /// `isopod:app/http`, one flat call per request.

@@ -165,6 +165,27 @@ impl Engine {
         Ok(Component { info, kind, code: loaded?, file })
     }
 
+    /// Takes a component that was compiled before from the cache, by its digest, without its bytes. None if the code, or what
+    /// is known of the component, isn't there.
+    pub async fn load_compiled(&self, digest: &str, speed: Speed) -> Option<Component> {
+        // What the quick compiler could not do was optimised.
+        let speeds = [Some(speed), (speed == Speed::Quick).then_some(Speed::Optimised)];
+        for speed in speeds.into_iter().flatten() {
+            for flavour in [Flavour::Plain, Flavour::Concurrent] {
+                let (kind, compiler) = (Kind { flavour, speed }, &self.0.compiler);
+                let engine = &self.runtime(kind).engine;
+                let Some(info) = compiler.described(engine, digest) else { continue };
+                if self.flavour_of(&info) == flavour
+                    && let Some(code) = compiler.load_compiled(engine, digest).await
+                {
+                    let file = compiler.file(engine, &info);
+                    return Some(Component { info, kind, code, file });
+                }
+            }
+        }
+        None
+    }
+
     /// Joins a component with what it may do.
     pub fn program(&self, component: &Component, sandbox: Sandbox) -> Result<Program, Rejected> {
         Program::new(self, component, sandbox)

@@ -32,6 +32,7 @@ mod ledger;
 pub mod limits;
 mod place;
 mod pool;
+mod pulse;
 mod run;
 pub mod slice;
 mod spent;
@@ -46,6 +47,7 @@ mod simulation;
 
 pub use account::Account;
 pub use class::{Class, Weight};
+pub use pulse::Pulse;
 pub use run::Run;
 pub use spent::Spent;
 pub use threads::{AroundThread, Config, Error, Executor, Load};

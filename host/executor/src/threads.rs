@@ -9,6 +9,7 @@ use crate::{
     ledger::{AccountId, Ledger},
     limits,
     pool::{Over, Pool},
+    pulse::Pulse,
     slice,
     sync::{AtomicU64, Ordering},
     task::{self, Job},
@@ -77,6 +78,7 @@ pub struct Executor {
     threads: Vec<JoinHandle<()>>,
     slice_ns: u64,
     next_account: AtomicU64,
+    pulse: Pulse,
 }
 
 /// How much there is to do at a moment, in both classes.
@@ -110,7 +112,8 @@ impl Executor {
         let slice_ns = nanoseconds(slice);
         let pool = Arc::new(Pool::new(Fair::new(slice_ns, percent)));
         // Made before its threads, so that those that did start leave if one does not.
-        let mut executor = Self { pool, threads: Vec::new(), slice_ns, next_account: AtomicU64::new(0) };
+        let pulse = Pulse::new(workers.get());
+        let mut executor = Self { pool, threads: Vec::new(), slice_ns, next_account: AtomicU64::new(0), pulse };
         for number in 0..workers.get() {
             executor.threads.push(executor.start(config, number).map_err(Error::Thread)?);
         }
@@ -135,6 +138,11 @@ impl Executor {
         }
     }
 
+    /// By which it is seen whether the fair threads still work.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Takes no more calls, and waits until those that were moved have ended or were dropped.
     pub fn stop(mut self) {
         self.pool.close();
@@ -147,11 +155,11 @@ impl Executor {
     fn start(&self, config: &Config, number: usize) -> io::Result<JoinHandle<()>> {
         let pool = Arc::clone(&self.pool);
         let around = Arc::clone(&config.around_thread);
-        let (niceness, slice_ns) = (config.niceness, self.slice_ns);
+        let (niceness, slice_ns, pulse) = (config.niceness, self.slice_ns, self.pulse.clone());
         thread::Builder::new().name(format!("isopod-fair-{number}")).spawn(move || {
             // SAFETY: `setpriority` takes plain numbers; 0 is the calling thread on Linux. A refusal changes nothing.
             unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
-            around(number, &mut || work(&pool, slice_ns));
+            around(number, &mut || work(&pool, slice_ns, || pulse.beat(number)));
         })
     }
 }
@@ -163,15 +171,17 @@ impl Drop for Executor {
 }
 
 /// The one loop of a fair thread.
-fn work(pool: &Pool<Job>, slice_ns: u64) {
+fn work(pool: &Pool<Job>, slice_ns: u64, beat: impl Fn()) {
     let mut over = None;
     // One reading of the clock ends a slice and begins the next one.
     let mut now_ns = thread_cpu_ns();
     while let Some((turn, job)) = pool.next(over.take()) {
+        beat();
         let giving = slice::give_fair(slice_ns, now_ns);
         let again = task::poll(job);
         let given = giving.end();
         now_ns = given.ended_ns;
         over = Some(Over { turn, cpu_ns: given.cpu_ns, again });
+        beat();
     }
 }

@@ -47,6 +47,7 @@ use crate::{
     budget::Budget,
     deploy::Deployer,
     limits,
+    liveness::Liveness,
     observe::{logs::Logs, machine, metrics::Metrics},
 };
 
@@ -67,6 +68,8 @@ pub(crate) struct Api {
     pub(crate) bodies: Budget,
     /// Ends what would otherwise be followed for ever.
     pub(crate) stop: CancellationToken,
+    /// Asks the host's own threads.
+    pub(crate) liveness: Arc<Liveness>,
     /// What is seen of the machine.
     pub(crate) machine: Arc<machine::Watch>,
     pub(crate) started_at: jiff::Timestamp,

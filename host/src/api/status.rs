@@ -17,9 +17,14 @@ use super::{
 };
 use crate::observe::exposition::Format;
 
-/// The process is alive and answers.
-pub(super) async fn live() -> axum::Json<Value> {
-    axum::Json(json!({ "status": "ok" }))
+/// The process is alive, and each of its own threads answers.
+pub(super) async fn live(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<Value>) {
+    let silent = api.liveness.silent().await;
+    if silent.is_empty() {
+        return (StatusCode::OK, axum::Json(json!({ "status": "ok" })));
+    }
+    tracing::error!(threads = ?silent, "threads of the host don't answer");
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "status": "stuck", "threads": silent })))
 }
 
 /// The host can serve: all apps were brought back, and it is not stopping.

@@ -355,7 +355,7 @@ impl Deployer {
     pub(super) async fn cannot_serve(&self, entry: &Entry, release: ReleaseNumber, failure: &Failure) {
         let reason = format!("{}: {failure}", failure.code());
         entry.log.write(LogLine::host(&entry.name, format!("{release} can't be started: {reason}")));
-        drop(entry.traffic.set_stopped(format!("the app is in error: {}", failure.cause())));
+        drop(entry.traffic.set_stopped("the app is in error"));
         settle(entry, AppEvent::Failed(failure.cause()), &reason);
         let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
         self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;
@@ -396,13 +396,24 @@ impl Deployer {
             let reason = release.reason.map_or_else(|| release.state.to_string(), |reason| reason.detail);
             return Err(Failure::StoppedForGood { release: number, reason });
         }
-        let bytes = self.code_of(&release).await?;
-        let (manifest, snapshot) = (release.manifest, release.snapshot);
-        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
-        let Verified { component, info, manifest, .. } = verified.map_err(|e| Failure::Internal(e.to_string()))??;
         let app_type = entry.facts().app_type;
-        let compiled = self.compile(&component, app_type).await?;
-        let formation = verify::formation_of(&manifest, &info.entries)?;
+        let digest = release.snapshot.as_ref().unwrap_or(&release.bundle);
+        let cached = match purpose {
+            Purpose::Visit => self.0.parts.engine.load_compiled(digest.as_ref(), activate::speed(app_type)).await,
+            // What serves is checked against its bundle.
+            Purpose::Serve => None,
+        };
+        let (compiled, manifest) = match cached {
+            Some(compiled) => (compiled, release.manifest),
+            None => {
+                let bytes = self.code_of(&release).await?;
+                let (manifest, snapshot) = (release.manifest, release.snapshot);
+                let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
+                let Verified { component, manifest, .. } = verified.map_err(|e| Failure::Internal(e.to_string()))??;
+                (self.compile(&component, app_type).await?, manifest)
+            }
+        };
+        let formation = verify::formation_of(&manifest, &compiled.info().entries)?;
         let content = activate::Content { manifest: &manifest, config: &release.config, number };
         let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
         let share = entry.traffic.share();

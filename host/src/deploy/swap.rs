@@ -117,7 +117,7 @@ impl Deployer {
             }
             Some((None, _)) | None => {
                 let text = format!("{bad_number} is stopped, and there is no good release to go back to: {detail}");
-                drop(entry.traffic.set_stopped(format!("the app is in error: {}", ErrorCause::HealthCheck)));
+                drop(entry.traffic.set_stopped("the app is in error"));
                 entry.log.write(LogLine::host(&entry.name, text.clone()));
                 tracing::warn!(app = %entry.name, "{text}");
                 self.mark_failed(entry, bad_number, ReleaseEvent::DeployFails, reason).await;

@@ -8,7 +8,13 @@ use isopod_store::Control;
 use tokio::sync::mpsc;
 
 use super::{Deployer, Entry, activate::Purpose, lifecycle::say_not_now};
-use crate::dispatch::{NoVisit, Running, Visit};
+use crate::{
+    dispatch::{Fetched, NoVisit, Running, Visit},
+    observe::logs::LogLine,
+};
+
+/// What a client is told of a release that may be there later.
+const NOT_NOW: &str = "the release can't be reached just now; send the request again in a moment";
 
 impl Deployer {
     pub(super) async fn receive_visits(self, mut visits: mpsc::Receiver<Visit>) {
@@ -25,20 +31,21 @@ impl Deployer {
         &self,
         app: &isopod_policy::AppName,
         number: isopod_policy::ReleaseNumber,
-    ) -> Result<Arc<Running>, NoVisit> {
+    ) -> Result<Fetched, NoVisit> {
         let entry = self.app(app).map_err(|error| NoVisit::Unknown(error.to_string()))?;
         let found = self.0.parts.store.release(app, number).await;
-        let found = found.map_err(|error| NoVisit::Unavailable(error.to_string()))?;
-        let release = found.ok_or_else(|| NoVisit::Unknown(format!("`{app}` has no release {number}")))?;
+        let unknown = || NoVisit::Unknown(format!("`{app}` has no release {number} that can be reached"));
+        let found = found.map_err(|error| {
+            tracing::warn!(%app, release = %number, %error, "a release can't be read");
+            NoVisit::Unavailable(NOT_NOW.to_owned())
+        })?;
+        let release = found.ok_or_else(unknown)?;
         match release.state {
             ReleaseState::Ready | ReleaseState::Frozen | ReleaseState::Retired => {}
             ReleaseState::Building | ReleaseState::Deploying | ReleaseState::Booted => {
-                return Err(NoVisit::Unavailable(format!("{number} is {} and not ready yet", release.state)));
+                return Err(NoVisit::Unavailable(NOT_NOW.to_owned()));
             }
-            ReleaseState::BuildError | ReleaseState::DeploymentError => {
-                let why = release.reason.map(|reason| format!(": {}", reason.detail)).unwrap_or_default();
-                return Err(NoVisit::Unknown(format!("{number} is in {}{why}", release.state)));
-            }
+            ReleaseState::BuildError | ReleaseState::DeploymentError => return Err(unknown()),
         }
         let is_asked_for = || entry.traffic.cold() == Some(number);
         let purpose = if is_asked_for() { Purpose::Serve } else { Purpose::Visit };
@@ -46,22 +53,25 @@ impl Deployer {
             Ok(running) => {
                 let running = Arc::new(running);
                 // False for one that is only visited.
-                if entry.traffic.warm_up(&running) {
+                let serves = entry.traffic.warm_up(&running);
+                if serves {
                     entry.facts().serves_http = running.serves_http();
                 }
-                Ok(running)
+                Ok(Fetched { running, serves })
             }
-            // The next one who asks has it tried again. Paths of the host are nothing for clients.
+            // The next one who asks has it tried again. Why it failed is in the app's log, and nothing for clients.
             Err(failure) if failure.is_passing() => {
                 say_not_now(&entry, number, &failure);
-                let text = "the host can't read the app's code just now; send it again in a moment";
-                Err(NoVisit::Unavailable(text.to_owned()))
+                Err(NoVisit::Unavailable(NOT_NOW.to_owned()))
             }
             Err(failure) => {
                 if is_asked_for() {
                     self.cannot_serve(&entry, number, &failure).await;
+                } else {
+                    let text = format!("{number} was visited and can't be started: {}: {failure}", failure.code());
+                    entry.log.write(LogLine::host(&entry.name, text));
                 }
-                Err(NoVisit::Unavailable(format!("{}: {failure}", failure.code())))
+                Err(NoVisit::Unavailable("the release can't be started".to_owned()))
             }
         }
     }

@@ -35,7 +35,7 @@ pub(crate) use pool::Tally;
 pub(crate) use running::{Planned, Running, SeenInstance};
 pub(crate) use share::{Arriving, CLASSES, Machine, Share, TooManyBodies, class_name};
 pub(crate) use size::Rescaled;
-pub(crate) use visit::{NoVisit, Visit, Visits};
+pub(crate) use visit::{Fetched, NoVisit, Visit, Visits};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use frozen::Frozen;
@@ -45,18 +45,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use visit::Visited;
+use visit::{Loads, Visited};
 
 /// Every app that traffic can reach, by name.
 pub(crate) struct Directory {
     apps: ArcSwap<HashMap<String, Arc<App>>>,
     visits: Visits,
+    loads: Loads,
 }
 
 impl Directory {
     /// `visits` is asked for releases that do not serve.
     pub(crate) fn new(visits: Visits) -> Self {
-        Self { apps: ArcSwap::default(), visits }
+        Self { apps: ArcSwap::default(), visits, loads: Loads::default() }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<App>> {
@@ -90,7 +91,7 @@ pub(crate) struct App {
     serving: ArcSwap<Serving>,
     /// The text of the latest build, if it failed, to be shown to people who look at the app in a browser.
     build_error: ArcSwapOption<String>,
-    visited: Visited,
+    visited: Arc<Visited>,
     /// Held by whoever thaws the release, so that one does it for all who come at the same moment.
     thawing: Mutex<()>,
     /// The same for whoever has it loaded.
@@ -127,7 +128,7 @@ impl App {
             share,
             serving: ArcSwap::from_pointee(nothing),
             build_error: ArcSwapOption::empty(),
-            visited: Visited::default(),
+            visited: Arc::default(),
             thawing: Mutex::new(()),
             waking: tokio::sync::Mutex::new(()),
         }
@@ -288,7 +289,9 @@ impl App {
                 Availability::Ready(running)
             }
             Err(rejected) => {
-                Availability::Unavailable { reason: format!("its code can't be read any more: {rejected}") }
+                // Paths of the host are nothing for clients.
+                tracing::warn!(app = %self.name, %rejected, "a frozen release can't be thawed");
+                Availability::Unavailable { reason: "its code can't be read now".to_owned() }
             }
         }
     }

@@ -1,30 +1,39 @@
-//! Releases that are reached by their own URLs while another one serves: asked for when somebody comes, kept for a few
-//! visitors, and let go again. Never loads a release itself: that is asked of whoever listens to the visits.
+//! Releases that are reached by their own URLs while another one serves: loaded once for all who ask, a few at a time, kept
+//! for a few visitors, and dropped again. Never loads a release itself: that is asked of whoever listens to the visits.
 
 use super::{App, Availability, Directory, Running};
 use crate::limits;
 use isopod_policy::{AppName, ReleaseNumber};
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 
-/// Somebody wants a release that does not serve. The answer says why it can't be had.
+/// A release that does not serve is wanted. The answer says why it can't be had.
 pub(crate) struct Visit {
     pub(crate) app: AppName,
     pub(crate) release: ReleaseNumber,
-    pub(crate) answer: oneshot::Sender<Result<Arc<Running>, NoVisit>>,
+    pub(crate) answer: oneshot::Sender<Result<Fetched, NoVisit>>,
+}
+
+/// A release that was loaded.
+#[derive(Clone)]
+pub(crate) struct Fetched {
+    pub(crate) running: Arc<Running>,
+    /// Whether it is the one that serves by now, since its app was cold.
+    pub(crate) serves: bool,
 }
 
 /// The way to whoever loads releases.
 pub(crate) type Visits = mpsc::Sender<Visit>;
 
-/// Why a release can't be visited.
-#[derive(Debug, thiserror::Error)]
+/// Why a release can't be visited, in words that anybody may read: the cause itself is in the app's log.
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum NoVisit {
     #[error("{0}")]
     Unknown(String),
@@ -32,9 +41,34 @@ pub(crate) enum NoVisit {
     Unavailable(String),
 }
 
-/// Releases of one app that were visited lately, the latest last.
+/// How many releases are loaded at one time, all apps together.
+pub(super) struct Loads {
+    visits: Arc<Semaphore>,
+    /// Visits whose load has not begun.
+    waiting: Arc<Semaphore>,
+    wakes: Semaphore,
+}
+
+impl Default for Loads {
+    fn default() -> Self {
+        Self {
+            visits: Arc::new(Semaphore::new(limits::VISITS_LOADING_MAX)),
+            waiting: Arc::new(Semaphore::new(limits::VISITS_WAITING)),
+            wakes: Semaphore::new(limits::WAKES_LOADING_MAX),
+        }
+    }
+}
+
+type Outcome = Option<Result<Fetched, NoVisit>>;
+
+/// Releases of one app that were visited lately, and those that are being loaded.
 #[derive(Default)]
-pub(super) struct Visited(Mutex<Vec<Arc<Running>>>);
+pub(super) struct Visited {
+    /// The latest last.
+    kept: Mutex<Vec<Arc<Running>>>,
+    /// What is being loaded, and what failed to load a moment ago.
+    loads: Mutex<HashMap<ReleaseNumber, watch::Receiver<Outcome>>>,
+}
 
 impl Visited {
     fn find(&self, release: ReleaseNumber) -> Option<Arc<Running>> {
@@ -76,7 +110,59 @@ impl Visited {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loads(&self) -> MutexGuard<'_, HashMap<ReleaseNumber, watch::Receiver<Outcome>>> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the load of a release, or begins it.
+    fn load(
+        self: &Arc<Self>,
+        app: &AppName,
+        release: ReleaseNumber,
+        directory: &Directory,
+    ) -> watch::Receiver<Outcome> {
+        let mut loads = self.loads();
+        if let Some(load) = loads.get(&release) {
+            return load.clone();
+        }
+        let (outcome, load) = watch::channel(None);
+        let Ok(waiting) = Arc::clone(&directory.loads.waiting).try_acquire_owned() else {
+            outcome.send_replace(Some(Err(too_many())));
+            return load;
+        };
+        loads.insert(release, load.clone());
+        let (turns, visits) = (Arc::clone(&directory.loads.visits), directory.visits.clone());
+        let (visited, app) = (Arc::clone(self), app.clone());
+        // A task of its own, so that a visitor who leaves ends nothing that others wait for.
+        tokio::spawn(async move {
+            let fetched = visited.fetch((turns, waiting), &visits, app, release).await;
+            let is_kept = matches!(fetched, Err(NoVisit::Unavailable(_)));
+            outcome.send_replace(Some(fetched));
+            if is_kept {
+                tokio::time::sleep(limits::VISIT_FAILED_FOR).await;
+            }
+            visited.loads().remove(&release);
+        });
+        load
+    }
+
+    async fn fetch(
+        &self,
+        (turns, waiting): (Arc<Semaphore>, OwnedSemaphorePermit),
+        visits: &Visits,
+        app: AppName,
+        release: ReleaseNumber,
+    ) -> Result<Fetched, NoVisit> {
+        let _turn = turns.acquire().await.map_err(|_| too_many())?;
+        drop(waiting);
+        let fetched = fetched(visits, app, release).await?;
+        match fetched.serves {
+            true => Ok(fetched),
+            false => Ok(Fetched { running: self.keep(fetched.running), serves: false }),
+        }
     }
 }
 
@@ -89,13 +175,9 @@ impl Directory {
         if let Some(visited) = app.visited.find(release) {
             return Ok(visited);
         }
-        // Strangers may ask for many of them.
-        let place = self.visits.try_reserve().map_err(|_| too_many())?;
-        let running = fetched(place, app, release).await?;
-        if app.awake().is_some_and(|serving| Arc::ptr_eq(&serving, &running)) {
-            return Ok(running);
-        }
-        Ok(app.visited.keep(running))
+        let mut load = app.visited.load(&app.name, release, self);
+        let outcome = load.wait_for(Option::is_some).await.map_err(|_| too_many())?.clone();
+        outcome.unwrap_or_else(|| Err(too_many())).map(|fetched| fetched.running)
     }
 
     /// The release that serves an app, thawed or loaded if need be; else why none does.
@@ -115,18 +197,19 @@ impl Directory {
             Availability::Unavailable { reason } => Err(reason),
             Availability::Cold(release) => {
                 // It is the app itself, and each app asks once: it waits for its turn.
-                let place = timeout(limits::WAKE_WAIT, self.visits.reserve()).await;
-                let place = place.ok().and_then(Result::ok).ok_or_else(|| too_many().to_string())?;
-                fetched(place, app, release).await.map_err(|no_visit| no_visit.to_string())
+                let turn = timeout(limits::WAKE_WAIT, self.loads.wakes.acquire()).await;
+                let _turn = turn.ok().and_then(Result::ok).ok_or_else(|| too_many().to_string())?;
+                let fetched = fetched(&self.visits, app.name.clone(), release).await;
+                fetched.map(|fetched| fetched.running).map_err(|no_visit| no_visit.to_string())
             }
         }
     }
 }
 
-/// Has a release loaded, now that there is a place for that.
-async fn fetched(place: mpsc::Permit<'_, Visit>, app: &App, release: ReleaseNumber) -> Result<Arc<Running>, NoVisit> {
+/// Has a release loaded.
+async fn fetched(visits: &Visits, app: AppName, release: ReleaseNumber) -> Result<Fetched, NoVisit> {
     let (answer, answered) = oneshot::channel();
-    place.send(Visit { app: app.name.clone(), release, answer });
+    visits.send(Visit { app, release, answer }).await.map_err(|_| too_many())?;
     answered.await.unwrap_or_else(|_| Err(too_many()))
 }
 
@@ -150,6 +233,39 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_release_is_loaded_once_for_all_who_ask_and_a_failure_is_shared() {
+        let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
+        let machine = Machine::new(executor, Guests::on(tokio::runtime::Handle::current()));
+        let (sender, mut visits) = mpsc::channel(1);
+        let directory = Directory { apps: Default::default(), visits: sender, loads: Loads::default() };
+        let app = App::new(
+            "shop".parse().expect("is a name"),
+            machine.share(AppType::Dev, Cores::new(1, 1).expect("are cores")),
+        );
+        let [first, second] = ["1", "2"].map(|number| number.parse().expect("is a number"));
+        let answering = async {
+            let mut asked = Vec::new();
+            while asked.len() < 2 {
+                let visit = visits.recv().await.expect("a visit");
+                asked.push(visit.release);
+                drop(visit.answer.send(Err(NoVisit::Unavailable("not now".to_owned()))));
+            }
+            asked
+        };
+        let visitors = futures::future::join_all((0..60).map(|index| {
+            let release = if index % 2 == 0 { first } else { second };
+            directory.visit(&app, release)
+        }));
+        let (mut asked, visited) = tokio::join!(answering, visitors);
+        asked.sort();
+        assert_eq!(asked, [first, second]);
+        assert!(visited.iter().all(|visited| visited.as_ref().is_err_and(|error| error.to_string() == "not now")));
+        // What has just failed is not tried again for each visitor.
+        assert!(directory.visit(&app, first).await.is_err());
+        assert!(visits.try_recv().is_err());
+    }
+
     /// As all are after a start of the host.
     #[tokio::test]
     async fn cold_apps_that_are_asked_for_at_the_same_moment_wait_for_their_turn_and_visitors_do_not() {
@@ -158,7 +274,7 @@ mod tests {
             Guests::on(tokio::runtime::Handle::current()),
         );
         let (sender, visits) = mpsc::channel(2);
-        let directory = Directory { apps: Default::default(), visits: sender };
+        let directory = Directory { apps: Default::default(), visits: sender, loads: Loads::default() };
         let first = "1".parse().expect("is a number");
         let cold = |index| {
             let cores = Cores::new(1, 1).expect("are cores");
@@ -176,7 +292,7 @@ mod tests {
         let busy = visited
             .into_iter()
             .filter(|visited| visited.as_ref().is_err_and(|no_visit| no_visit.to_string().starts_with("too many")));
-        assert_eq!(busy.count(), 98);
+        assert_eq!(busy.count(), 100 - limits::VISITS_WAITING);
         drop(directory);
         fetching.await.expect("it ends with the directory");
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     connections::{self, Slot},
     dispatch::{App, NoVisit, Refused, Running},
-    limits,
+    failpoint, limits,
     linger::Lingering,
     problem::{self, Problem, Source},
     response_rules::{self, Content},
@@ -54,6 +54,7 @@ impl Shared {
     ) -> Response<Content<ReplyBody>> {
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
+        failpoint::here("traffic-request");
         let (method, version) = (request.method().clone(), request.version());
         let found = match normalise(&mut request, arrival, &self.config.trusted_proxies) {
             Ok(Target::App) => self.find(&request).map(Some),

@@ -27,7 +27,8 @@ pub(crate) use trusted::TrustedProxies;
 use crate::{
     connections::{self, Accepted, Listener},
     dispatch::Directory,
-    limits,
+    failpoint, limits,
+    liveness::{self, Liveness},
 };
 use isopod_policy::connections::ConnectionTimes;
 use std::{
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     directory: Arc<Directory>,
     access: Arc<dyn AccessLog>,
     connections: connections::Settings,
+    /// Asks the threads that serve.
+    liveness: Arc<Liveness>,
 }
 
 impl Service {
@@ -91,11 +94,17 @@ impl Service {
         socket.bind(&address.into())?;
         socket.listen(limits::TRAFFIC_BACKLOG)?;
         let connections = connections::Settings::new(config.times, limits::TRAFFIC_WINDOW_BYTES);
-        Ok(Self { listener: socket.into(), shared: Arc::new(Shared { config, directory, access, connections }) })
+        let shared = Shared { config, directory, access, connections, liveness: Arc::default() };
+        Ok(Self { listener: socket.into(), shared: Arc::new(shared) })
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Asks the threads that serve, once they do.
+    pub(crate) fn liveness(&self) -> Arc<Liveness> {
+        Arc::clone(&self.shared.liveness)
     }
 
     /// Serves until `stop` turns true, then lets what is under way finish within the drain time.
@@ -173,9 +182,12 @@ impl IoThread {
             .thread_name("isopod-io-files")
             .on_thread_park(turns::rest)
             .build()?;
-        let handle = thread::Builder::new().name(format!("isopod-io-{index}")).spawn(move || {
+        let name = format!("isopod-io-{index}");
+        let watched = shared.liveness.watch(&name, runtime.handle());
+        let handle = thread::Builder::new().name(name.clone()).spawn(move || {
             priority::ask_for_short_slices();
-            runtime.block_on(serve(incoming, shared, stop));
+            liveness::or_abort(&name, || runtime.block_on(serve(incoming, shared, stop)));
+            drop(watched);
         })?;
         Ok(Self { connections, open: Arc::default(), handle })
     }
@@ -196,9 +208,15 @@ fn join(thread: thread::JoinHandle<()>) {
 async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
     let drain = shared.config.drain;
     let connections = tokio_util::task::TaskTracker::new();
-    tokio::spawn(turns::keep_turns());
+    let mut turns = tokio::spawn(turns::keep_turns());
     let mut taken = 0;
-    while let Some(accepted) = incoming.recv().await {
+    loop {
+        let accepted = tokio::select! {
+            accepted = incoming.recv() => accepted,
+            ended = &mut turns => panic!("connections have no turns any more: {ended:?}"),
+        };
+        let Some(accepted) = accepted else { break };
+        failpoint::here("io-accepted");
         let Handed { accepted: Accepted { stream, slot }, _open: open } = accepted;
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let (shared, stop) = (Arc::clone(&shared), stop.clone());

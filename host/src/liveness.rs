@@ -1,0 +1,94 @@
+//! Asks the host's own threads whether they still work, and ends the process once one of them is lost: a thread that is
+//! gone would still be given work. Never restarts a thread, whose state may be broken.
+
+use crate::limits;
+use isopod_executor::Pulse;
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout_at},
+};
+
+/// The threads that the host can't do without.
+#[derive(Default)]
+pub(crate) struct Liveness {
+    /// Threads that drive a runtime of their own, by name.
+    runtimes: Mutex<BTreeMap<String, Handle>>,
+    workers: Mutex<Option<Pulse>>,
+}
+
+/// A thread that is asked, until it is dropped.
+pub(crate) struct Watched {
+    liveness: Arc<Liveness>,
+    name: String,
+}
+
+impl Liveness {
+    /// Asks a thread from now on, which drives this runtime.
+    pub(crate) fn watch(self: &Arc<Self>, name: &str, runtime: &Handle) -> Watched {
+        self.runtimes().insert(name.to_owned(), runtime.clone());
+        Watched { liveness: Arc::clone(self), name: name.to_owned() }
+    }
+
+    /// Asks the executor's threads from now on.
+    pub(crate) fn watch_workers(&self, pulse: Pulse) {
+        *self.workers.lock().unwrap_or_else(PoisonError::into_inner) = Some(pulse);
+    }
+
+    /// The threads that don't answer in time.
+    pub(crate) async fn silent(&self) -> Vec<String> {
+        let until = Instant::now() + limits::LIVENESS_TIME;
+        let asked: Vec<_> =
+            self.runtimes().iter().map(|(name, runtime)| (name.clone(), runtime.spawn(async {}))).collect();
+        let mut silent = self.silent_workers(until).await;
+        for (name, answer) in asked {
+            if !matches!(timeout_at(until, answer).await, Ok(Ok(()))) && self.runtimes().contains_key(&name) {
+                silent.push(name);
+            }
+        }
+        silent
+    }
+
+    /// The executor's threads that are in the same turn all the time. One that sleeps has answered.
+    async fn silent_workers(&self, until: Instant) -> Vec<String> {
+        let pulse = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(pulse) = pulse else { return Vec::new() };
+        let mut silent = pulse.turns();
+        loop {
+            let now = pulse.turns();
+            silent.retain(|busy| now.contains(busy));
+            if silent.is_empty() || Instant::now() >= until {
+                return silent.into_iter().map(|(worker, _)| format!("isopod-fair-{worker}")).collect();
+            }
+            sleep(limits::LIVENESS_LOOK).await;
+        }
+    }
+
+    fn runtimes(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
+        self.runtimes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.liveness.runtimes().remove(&self.name);
+    }
+}
+
+/// Does the work of a thread that the host can't do without. A panic that ends it ends the process.
+pub(crate) fn or_abort(thread: &str, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        abort(thread);
+    }
+}
+
+/// Ends the process, since this thread is lost.
+#[expect(clippy::disallowed_methods, reason = "what runs on the lost thread can't be drained")]
+pub(crate) fn abort(thread: &str) -> ! {
+    tracing::error!(thread, "a thread of the host is lost: aborting, so that a supervisor starts the host anew");
+    std::process::abort()
+}
