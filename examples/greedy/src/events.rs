@@ -18,6 +18,10 @@ pub async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
             sleep(Duration::MAX).await;
             Ok(None)
         }
+        "read" => {
+            let outcome = std::fs::read_to_string("/data/pipe");
+            Ok(Some(Reply::text(format!("{outcome:?}"))))
+        }
         "echo" => {
             let data_content_type = event.data_content_type.unwrap_or_default();
             Ok(Some(Reply { data_content_type, data: event.data.unwrap_or_default() }))

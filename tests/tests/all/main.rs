@@ -30,6 +30,7 @@ mod folders;
 mod formation;
 mod freezing;
 mod greed;
+mod guest_threads;
 mod guests;
 mod hangups;
 mod health;

@@ -1,0 +1,46 @@
+//! What guests wait for blocks threads of the guests only: the API goes on while all of those are taken.
+
+use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
+use std::{ffi::CString, fs::File, os::unix::ffi::OsStrExt, path::Path};
+
+/// As many guests as an app may have at work at one time; more than the API has threads for blocking work.
+const READERS: u64 = 10;
+
+fn make_pipe(path: &Path) {
+    let name = CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL");
+    // SAFETY: it reads a string that ends with NUL.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0, "a pipe can be made");
+}
+
+/// A pipe that nothing writes to stands for a disk that doesn't answer.
+#[test]
+fn guests_that_wait_for_a_file_take_no_thread_from_the_api() {
+    let host = Host::start();
+    let manifest = format!(
+        "name = \"greedy\"\n[processes.worker]\nentry = \"events\"\nmax = {READERS}\n[grants]\n\
+         files = {{ data = \"read-write\" }}\n"
+    );
+    host.create("greedy", "production");
+    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+    let pipe = host.data().join("apps/greedy/files/data/pipe");
+    make_pipe(&pipe);
+    let mut reading: Vec<_> = (0..READERS).map(|_| host.begin_event("greedy", "read", Queue::Pull)).collect();
+    host.until_queue("greedy", Queue::Pull, READERS, 0);
+    wait_for("their threads being taken", || (threads(&host, "isopod-guests") > READERS).then_some(()));
+    // The log is read on a thread for blocking work.
+    host.api(Ask::get("/v1/apps/greedy/logs")).expect(200);
+    host.api(Ask::get("/v1/apps/greedy/releases")).expect(200);
+    host.deploy("other", Bundle::component(guest("hello")));
+    let writer = File::options().write(true).open(&pipe).expect("it is read");
+    drop(writer);
+    for reader in &mut reading {
+        reader.answer().expect("it is answered").expect(200);
+    }
+}
+
+/// How many threads of this name the host has.
+fn threads(host: &Host, name: &str) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", host.id())).expect("the host runs");
+    let names = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|thread| thread.trim() == name).count() as u64
+}
