@@ -1,5 +1,14 @@
-//! The app `greedy`, reached through Isopod's flat interface where the host takes that. It does nothing while it is started,
-//! so that snapshots can be taken of it.
+//! The app `greedy`, reached through Isopod's flat interface where the host takes that: for this it collects what `greedy`
+//! streams. It does nothing while it is started, so that snapshots can be taken of it.
+
+use isopod_sdk::prelude::*;
+
+/// A response of everything that its producer writes.
+macro_rules! stream {
+    ($producer:expr) => {
+        crate::collected($producer).await?
+    };
+}
 
 #[path = "../../greedy/src/acts.rs"]
 mod acts;
@@ -9,3 +18,20 @@ mod relay;
 mod storms;
 
 isopod_sdk::http!(acts::act);
+
+/// Takes what a producer writes.
+#[derive(Default)]
+struct Collected(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+
+impl Collected {
+    async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        self.0.borrow_mut().extend_from_slice(bytes.as_ref());
+        Ok(())
+    }
+}
+
+async fn collected(producer: impl AsyncFnOnce(Collected) -> Result<()>) -> Result<Response> {
+    let all = Collected::default();
+    producer(Collected(all.0.clone())).await?;
+    Ok(Response::new(200).with_body(all.0.take()))
+}

@@ -54,40 +54,40 @@ pub async fn act(request: Request) -> Result<Response> {
         "/random" => return Ok(Response::text(random().to_string())),
         "/hash" => return Ok(Response::text(RandomState::new().hash_one("a word").to_string())),
         "/clocks" => return clocks(),
-        path => return reply(path, number("bytes", 2 << 30)?),
+        path => return reply(path, number("bytes", 2 << 30)?).await,
     }
     Ok(Response::text("ok"))
 }
 
-/// The misdeeds that are in the answer itself.
-fn reply(path: &str, bytes: u64) -> Result<Response> {
+/// The misdeeds that are in the answer itself. The app's root says what `stream!` does.
+async fn reply(path: &str, bytes: u64) -> Result<Response> {
     let whole = || Response::text("hello");
     Ok(match path {
-        "/reply-flood" => Response::stream(async move |mut out| {
+        "/reply-flood" => stream!(async move |mut out| {
             let piece = vec![b'x'; 64 * 1024];
             for _ in 0..bytes.div_ceil(piece.len() as u64) {
                 out.write(&piece).await?;
             }
             Ok(())
         }),
-        "/slow-reply" => Response::stream(async |mut out| {
+        "/slow-reply" => stream!(async |mut out| {
             for piece in ["one ", "two ", "three ", "four ", "five"] {
                 out.write(piece).await?;
                 sleep(Duration::from_millis(100)).await;
             }
             Ok(())
         }),
-        "/stuck-mid-reply" => Response::stream(async |mut out| {
+        "/stuck-mid-reply" => stream!(async |mut out| {
             out.write("begun").await?;
             sleep(Duration::MAX).await;
             Ok(())
         }),
-        "/panic-mid-reply" => Response::stream(async |mut out| {
+        "/panic-mid-reply" => stream!(async |mut out| {
             out.write("the beginning of an answer that ").await?;
             sleep(Duration::from_millis(50)).await;
             panic!("greedy was asked to panic in the middle of its answer")
         }),
-        "/fail-mid-reply" => Response::stream(async |mut out| {
+        "/fail-mid-reply" => stream!(async |mut out| {
             out.write("the beginning of an answer that ").await?;
             Err("greedy was asked to fail in the middle of its answer")?
         }),

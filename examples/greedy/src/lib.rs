@@ -3,6 +3,13 @@
 //!
 //! With the config var GREEDY_START set to `trap`, `spin` or `allocate` it already misbehaves while it is started.
 
+/// A response that is written while it is sent.
+macro_rules! stream {
+    ($producer:expr) => {
+        Response::stream($producer)
+    };
+}
+
 mod acts;
 mod events;
 mod relay;

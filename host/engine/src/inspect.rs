@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
+/// What the SDK leaves in the data of a component that writes responses while they are sent.
+const STREAMS_MARK: &[u8] = b"isopod-sdk: a response of this component is streamed";
+
 /// What is known of a component before it is compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentInfo {
@@ -114,7 +117,13 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
     if let Some(foreign) = outline.imports.iter().find(|name| !offered::is_known_package(name)) {
         return Err(unknown_imports(&outline.imports, hint_for(foreign)));
     }
-    let entries = entries_of(&outline.exports);
+    let mut entries = entries_of(&outline.exports);
+    if entries.http == Some(HttpRoad::Flat)
+        && let Some(standard) = standard_http(&outline.exports)
+        && streams(bytes)?
+    {
+        entries.http = Some(standard);
+    }
     if entries.http.is_none() && !entries.events && !entries.command {
         let names = outline.exports.iter().map(String::as_str);
         let exports = match outline.exports.is_empty() {
@@ -211,6 +220,30 @@ impl Outline {
     }
 }
 
+/// The standard HTTP interface that a component exports.
+fn standard_http(exports: &[String]) -> Option<HttpRoad> {
+    let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
+    has("wasi:http/handler@0.3.")
+        .then_some(HttpRoad::Wasi03)
+        .or_else(|| has("wasi:http/incoming-handler@0.2.").then_some(HttpRoad::Wasi02))
+}
+
+/// Whether the app writes responses while they are sent. The SDK leaves a mark in the data of such a component, which the
+/// linker drops from all others.
+fn streams(bytes: &[u8]) -> Result<bool, Rejected> {
+    for payload in Parser::new(0).parse_all(bytes) {
+        if let Payload::DataSection(section) = payload.map_err(malformed)? {
+            for data in section {
+                let data = data.map_err(malformed)?.data;
+                if data.windows(STREAMS_MARK.len()).any(|window| window == STREAMS_MARK) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// What the SDK wrote about itself; anything longer or not printable is of no SDK of ours.
 fn sdk_version(section: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(section).ok()?.trim();
@@ -265,17 +298,8 @@ fn holds_bodies_whole(outline: &Outline) -> bool {
 
 fn entries_of(exports: &[String]) -> Entries {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
-    let http = if has("isopod:app/http@0.1.") {
-        Some(HttpRoad::Flat)
-    } else if has("wasi:http/handler@0.3.") {
-        Some(HttpRoad::Wasi03)
-    } else if has("wasi:http/incoming-handler@0.2.") {
-        Some(HttpRoad::Wasi02)
-    } else {
-        None
-    };
     Entries {
-        http,
+        http: has("isopod:app/http@0.1.").then_some(HttpRoad::Flat).or_else(|| standard_http(exports)),
         events: has("isopod:app/events@0.1."),
         command: has("wasi:cli/run@0."),
         health: has("isopod:app/health@0.1."),
@@ -392,5 +416,18 @@ mod tests {
     fn the_flat_interface_is_preferred() {
         let both = ["wasi:http/incoming-handler@0.2.4".to_owned(), "isopod:app/http@0.1.0".to_owned()];
         assert_eq!(entries_of(&both).http, Some(HttpRoad::Flat));
+        assert_eq!(standard_http(&both), Some(HttpRoad::Wasi02));
+    }
+
+    #[test]
+    fn a_component_that_streams_has_the_sdks_mark_in_its_data() {
+        for (data, is_marked) in [(STREAMS_MARK, true), (&STREAMS_MARK[1..], false), (b"", false)] {
+            // A core module with one passive segment of data.
+            let length = u8::try_from(data.len()).expect("it is short");
+            let mut module = b"\0asm\x01\0\0\0\x0b".to_vec();
+            module.extend([length + 3, 1, 1, length]);
+            module.extend(data);
+            assert_eq!(streams(&module).expect("it is well-formed"), is_marked, "{data:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A component joined with its sandbox: everything that is decided once, so that a start costs microseconds.
 
 use crate::{
-    Component, ComponentInfo, Engine, Fault, Instance, Rejected, Sandbox, bindings, bounded,
+    Component, ComponentInfo, Engine, Fault, HttpRoad, Instance, Rejected, Sandbox, bindings, bounded,
     config::{Flavour, Kind},
     flat_call, keyvalue, logging, offered,
     outbound::Outbound,
@@ -133,7 +133,7 @@ impl Program {
             flat: info
                 .exports
                 .iter()
-                .find(|name| name.starts_with("isopod:app/http@0.1."))
+                .find(|name| name.starts_with("isopod:app/http@0.1.") && info.entries.http == Some(HttpRoad::Flat))
                 .map(|name| flat_call::Index::find(&pre, name).ok_or_else(|| no_function(name)))
                 .transpose()?,
             wasi02: has("wasi:http/incoming-handler@0.2.")

@@ -5,8 +5,10 @@
 /// Answers HTTP requests with an `async fn(Request) -> Result<Response>`.
 ///
 /// The component exports it twice: as `wasi:http/incoming-handler`, which runs on any host, and as
-/// `isopod:app/http`, which Isopod takes where it can because it costs less. An error that `?` passes up is
-/// logged and answered with 500, without its text.
+/// `isopod:app/http`, which Isopod takes where it can because it costs less. An app that uses
+/// [`Response::stream`](crate::http::Response::stream) or [`Body::produce`](crate::http::Body::produce) anywhere is called
+/// over `wasi:http` alone, since the other carries whole bodies. An error that `?` passes up is logged and answered with
+/// 500, without its text.
 ///
 /// With the feature `wasi-03` it is exported as `wasi:http/handler` 0.3 instead, and one instance answers many requests
 /// at a time.

@@ -193,15 +193,15 @@ fn a_response_that_its_guest_does_not_end_is_broken_off() {
 #[test]
 fn a_response_over_its_limit_is_counted_and_marked() {
     let host = Host::start();
-    deploy(&host, "reply_body = \"1MiB\"");
+    deploy(&host, "reply_body = \"32KiB\"");
     for app in PROBES {
-        let broken = host.try_app(app, Ask::get("/respond?n=20&chunk=262144")).expect_err("it is cut");
+        let broken = host.try_app(app, Ask::get("/respond?n=9&chunk=16384&ms=20")).expect_err("it is cut");
         let begun = broken.answer.expect("it had begun");
         let line = access_line(&host, app, begun.header("x-request-id").expect("an id"));
         assert_eq!(line["fault"], "bad-answer", "{line}");
-        // What is known to be too large before anything is sent is a problem.
-        host.get(app, "/once?chunk=1048577").problem_of(app, 502, "app-failed");
-        is_whole(&host.get(app, "/once?chunk=1048576"), MIB, app);
+        // A body that is known to be too large before anything is sent is a problem.
+        host.get(app, "/once?chunk=32769").problem_of(app, 502, "app-failed");
+        is_whole(&host.get(app, "/once?chunk=32768"), 32 * KIB, app);
     }
 }
 
@@ -260,4 +260,18 @@ fn a_client_that_asks_first_is_answered_before_it_sends() {
         wire.send(b"twelve bytes").expect("it can be sent");
         assert_eq!(wire.answer().expect("an answer").expect(200).json()["body_bytes"], 12, "{app}");
     }
+}
+
+/// `http!` exports the flat interface too, which carries whole bodies: an app that streams isn't called by it.
+#[test]
+fn a_streamed_response_reaches_its_client_as_it_is_written() {
+    let host = Host::start();
+    host.deploy("countdown", Bundle::component(guest("countdown")));
+    // The pause after the first line is longer than any test.
+    let mut wire = begin(&host, "countdown", Ask::get("/?from=2&ms=3600000"));
+    assert_eq!(wire.head().expect("a head").status, 200);
+    assert_eq!(wire.piece().expect("a line"), Some(b"2\n".to_vec()));
+    drop(wire);
+    assert_eq!(host.get("countdown", "/?from=3&ms=1").expect(200).text(), "3\n2\n1\nlift-off\n");
+    host.get("countdown", "/?from=many").expect(400);
 }

@@ -32,13 +32,14 @@ impl Body {
 
     /// A body that is written while it is sent.
     ///
-    /// It streams where the handler is exported with [`http_streaming!`](crate::http_streaming) or reached through
-    /// `wasi:http`; Isopod's flat road collects it first.
+    /// An app that has one is called over `wasi:http` alone, also with [`http!`](crate::http), so that each piece is sent
+    /// when it is written.
     pub fn produce<F, Fut>(producer: F) -> Self
     where
         F: FnOnce(BodyWriter) -> Fut + 'static,
         Fut: Future<Output = Result<()>> + 'static,
     {
+        platform::mark_streaming();
         Self(Kind::Produced(Box::new(move |writer| Box::pin(producer(writer)))))
     }
 

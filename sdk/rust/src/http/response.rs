@@ -52,7 +52,7 @@ impl Response {
         Self::new(303).with_header("location", location)
     }
 
-    /// 200 with a body that is written while it is sent.
+    /// 200 with a body that is written while it is sent: each piece reaches the client when it is written.
     pub fn stream<F, Fut>(producer: F) -> Self
     where
         F: FnOnce(BodyWriter) -> Fut + 'static,

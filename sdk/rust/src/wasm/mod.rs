@@ -33,6 +33,14 @@ use crate::http::{Request, Response};
 const NOT_GRANTED: &str =
     "the host does not allow it; the manifest needs the server's name in `[grants] http = [\"…\"]`";
 
+/// Tells the host that the app streams responses, by bytes in the component's data that Isopod looks for: they are there
+/// only if the linker keeps this function.
+#[inline(never)]
+pub(crate) fn mark_streaming() {
+    static MARK: [u8; 52] = *b"isopod-sdk: a response of this component is streamed";
+    std::hint::black_box(&MARK);
+}
+
 /// The time of day.
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()
