@@ -36,6 +36,7 @@ mod hangups;
 mod health;
 mod host_memory;
 mod instances;
+mod javascript;
 mod liveness;
 mod log_following;
 mod logs;
