@@ -263,6 +263,9 @@ pub(crate) const HOST_LOG_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Cuts: one text in a JSON line of the host's own log that is over its bound, so that the line stays JSON.
 pub(crate) const HOST_LOG_VALUE_BYTES_MAX: usize = 2 * 1024;
 
+/// Cuts: what a guest of a `dev` app wrote to standard error for the request that failed, as its page shows it.
+pub(crate) const LAST_WORDS_BYTES: usize = 4 * 1024;
+
 /// A request's path in a log line. The rest is cut off.
 pub(crate) const LOG_PATH_BYTES: usize = 1024;
 

@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 
 use crate::response_rules::ERROR_SOURCE;
 
-/// What to do where the host has no room for another instance.
-pub(crate) const FULL_HINT: &str =
-    "send it again in a moment; the host's operator can raise instances_max or memory_max, or stop apps";
+/// What a client does where the host has no room for another instance, and what its operator does.
+pub(crate) const FULL_HINT: &str = "send it again in a moment";
+pub(crate) const FULL_DEPLOYER_HINT: &str = "the host's operator can raise instances_max or memory_max, or stop apps";
 
-/// What to do where an app has more work than it may do at one time.
-pub(crate) const BUSY_HINT: &str =
-    "send it again later; `isopod scale` gives the app more instances, and the host's operator more cores";
+/// What a client does where an app has more work than it may do at one time, and what its deployer does.
+pub(crate) const BUSY_HINT: &str = "send it again later";
+pub(crate) const BUSY_DEPLOYER_HINT: &str =
+    "`isopod scale` gives the app more instances, and the host's operator more cores";
 
 /// Which side a problem comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(crate) struct Problem {
     pub(crate) title: &'static str,
     pub(crate) detail: String,
     pub(crate) hint: Option<String>,
+    /// What whoever deploys or operates the app can do. The API shows it, and traffic of `dev` apps.
+    pub(crate) deployer_hint: Option<String>,
     pub(crate) app: Option<String>,
     pub(crate) source: Source,
     /// Further members of the answer.
@@ -50,6 +53,7 @@ impl Problem {
             title,
             detail: detail.into(),
             hint: None,
+            deployer_hint: None,
             app: None,
             source: Source::Host,
             members: Map::new(),
@@ -65,6 +69,22 @@ impl Problem {
     pub(crate) fn source(mut self, source: Source) -> Self {
         self.source = source;
         self
+    }
+
+    pub(crate) fn deployer_hint(mut self, hint: impl Into<String>) -> Self {
+        self.deployer_hint = Some(hint.into());
+        self
+    }
+
+    /// The problem as visitors of an app see it: without what only its deployer can do.
+    pub(crate) fn for_visitors(self) -> Self {
+        Self { deployer_hint: None, ..self }
+    }
+
+    /// All that can be done, as one text.
+    pub(crate) fn hints(&self) -> Option<String> {
+        let hints: Vec<&str> = [&self.hint, &self.deployer_hint].into_iter().flatten().map(String::as_str).collect();
+        (!hints.is_empty()).then(|| hints.join("; "))
     }
 
     pub(crate) fn app(mut self, app: impl ToString) -> Self {
@@ -108,7 +128,7 @@ impl Problem {
             "request_id": request_id,
         });
         if let Some(object) = body.as_object_mut() {
-            object.extend(self.hint.clone().map(|hint| ("hint".to_owned(), hint.into())));
+            object.extend(self.hints().map(|hint| ("hint".to_owned(), hint.into())));
             object.extend(self.app.clone().map(|app| ("app".to_owned(), app.into())));
             object.extend(self.members.clone());
         }

@@ -44,6 +44,11 @@ pub struct Folder {
 /// Where lines of output go. Called from the serving threads, so it must never block.
 pub trait Output: Send + Sync {
     fn line(&self, line: OutputLine<'_>);
+
+    /// What the guest last wrote to standard error while it worked for this request, where that is kept.
+    fn last_words(&self, _request_id: &str) -> Option<String> {
+        None
+    }
 }
 
 /// One line that a guest wrote.

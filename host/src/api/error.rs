@@ -14,7 +14,7 @@ use crate::{
     deploy::DeployError,
     limits,
     observe::logs::LogsError,
-    problem::{BUSY_HINT, FULL_HINT, Problem, Source},
+    problem::{BUSY_DEPLOYER_HINT, BUSY_HINT, FULL_DEPLOYER_HINT, FULL_HINT, Problem, Source},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -435,12 +435,14 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .app(app)
                 .retry_after(1)
                 .hint(FULL_HINT)
+                .deployer_hint(FULL_DEPLOYER_HINT)
         }
         EventError::QueueFull { app, retry_after_s, .. } => {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail)
                 .app(app)
                 .retry_after(*retry_after_s)
                 .hint(BUSY_HINT)
+                .deployer_hint(BUSY_DEPLOYER_HINT)
         }
         EventError::Refused { app, .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail)
@@ -469,6 +471,7 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .app(app)
                 .retry_after(*retry_after_s)
                 .hint(BUSY_HINT)
+                .deployer_hint(BUSY_DEPLOYER_HINT)
         }
         EventError::Timeout { app, .. } => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail)

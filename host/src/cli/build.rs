@@ -13,6 +13,7 @@ use super::guest::{Builder, Cancel};
 use super::output;
 use super::progress::Step;
 use super::project::{Project, shown};
+use super::terminal;
 
 #[derive(Args, Debug)]
 pub(crate) struct BuildArgs {
@@ -71,12 +72,14 @@ fn run_command(project: &Project, command: &str) -> Result<Duration, Failure> {
     let step = Step::spinner(&format!("building {}", project.manifest.name));
     let display = step.handle();
     let built = builder.run(project, command, &Cancel::default(), |line| display.detail(line));
+    let shown = !step.is_watched();
     step.finish();
     match built {
         Ok(built) => Ok(built.took),
         Err(failed) => {
-            if !failed.output.trim().is_empty() {
-                output::note(failed.output.trim_end());
+            // Where nobody watches a display, each line was printed as it came.
+            if !shown && !failed.output.trim().is_empty() {
+                output::note(&terminal::with_colours(failed.output.trim_end()));
             }
             Err(Failure::new("the build failed").why(&failed.how).next(failed.next()))
         }

@@ -222,8 +222,20 @@ impl Client {
         let status = response.status();
         let raw = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
         let raw = raw.map_err(|error| self.unreachable(&error))?;
-        let body = serde_json::from_str(&raw).unwrap_or(Value::Null);
+        let body: Value = serde_json::from_str(&raw).unwrap_or(Value::Null);
+        if body["address"] == "traffic" {
+            return Err(self.is_of_traffic());
+        }
         Ok(Answer { status, raw, body })
+    }
+
+    fn is_of_traffic(&self) -> Failure {
+        Failure::new(format!("{} is the address of app traffic", self.base))
+            .why("commands speak to the API, which has an address of its own")
+            .next(format!(
+                "set ISOPOD_HOST or --host to the admin address: `admin=` in the line `isopod ready …` of the host, by \
+                 default {DEFAULT_HOST}"
+            ))
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {

@@ -14,9 +14,9 @@ use super::client::{Answer, Client, HostArgs};
 use super::failure::Failure;
 use super::output::{self, field};
 use super::progress::Step;
-use super::project::AppArgs;
+use super::project::{AppArgs, Project};
 use super::waiting::{self, Goal, POLL_EVERY};
-use super::{apps, build};
+use super::{apps, build, interrupt};
 use crate::limits::IDEMPOTENCY_KEY_CHARS_MAX;
 
 const EXAMPLES: &str = "\
@@ -25,7 +25,7 @@ Examples:
   isopod deploy --wait                     returns once the app runs its new release
   isopod deploy app.wasm --app shop        deploys a component as it is
   isopod deploy shop.tar.gz                deploys a bundle to the app that its isopod.toml names
-  isopod deploy --idempotency-key $COMMIT  may be repeated: the same key and bundle are one push job";
+  isopod deploy --idempotency-key $COMMIT  may be repeated: the same key and bundle are one push job, unless it failed";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -43,7 +43,7 @@ pub(crate) struct DeployArgs {
     #[arg(long)]
     no_build: bool,
     /// A name for this deploy of your own: repeated with the same bundle it leads to the same push job, so that a deploy
-    /// whose answer was lost can be sent again
+    /// whose answer was lost can be sent again. After a push that failed the same key runs again
     #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
     #[command(flatten)]
@@ -66,7 +66,7 @@ struct Upload {
 
 pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(&args.host)?;
-    let upload = prepare(args)?;
+    let upload = prepare(args, &client)?;
     check_size(upload.bytes.len() as u64)?;
     if let Some(app_type) = upload.app_type {
         create_if_missing(&client, &upload.app, app_type)?;
@@ -78,6 +78,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         output::note(&created(&upload.app, &app.map_or_else(|_| "new".to_owned(), |app| field(&app, "type"))));
     }
     let id = field(&push, "id");
+    let _watched = interrupt::says(followed_further(&upload.app, &id));
     output::note(&format!("push {id} is {}", field(&push, "state")));
     if args.detach {
         if args.json {
@@ -122,8 +123,11 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prepare(args: &DeployArgs) -> Result<Upload, Failure> {
+fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
     if args.source.is_dir() {
+        // What would refuse the bundle is found out before it is built.
+        let name = args.app.app.clone().map_or_else(|| Project::open(&args.source).map(|it| it.manifest.name), Ok)?;
+        exists(client, &name)?;
         let built = if args.no_build { build::as_is(&args.source)? } else { build::build(&args.source)? };
         let app = args.app.app.clone().unwrap_or_else(|| built.project.manifest.name.clone());
         let app_type = Some(built.project.manifest.app_type);
@@ -203,10 +207,17 @@ fn suggest_name(failure: Failure, file: &Path) -> Failure {
     }
 }
 
-fn create_if_missing(client: &Client, app: &AppName, app_type: AppType) -> Result<(), Failure> {
+/// Whether the host knows the app. A host that can't be reached, or does not take the token, is a failure.
+fn exists(client: &Client, app: &AppName) -> Result<bool, Failure> {
     let answer = client.get(&format!("/v1/apps/{app}"))?;
-    if answer.status() != 404 {
-        answer.success()?;
+    if answer.status() == 404 {
+        return Ok(false);
+    }
+    answer.success().map(|_| true)
+}
+
+fn create_if_missing(client: &Client, app: &AppName, app_type: AppType) -> Result<(), Failure> {
+    if exists(client, app)? {
         return Ok(());
     }
     let body = json!({"name": app, "type": app_type});
@@ -241,6 +252,14 @@ fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Resu
     let answer = client.upload(&path, upload.media_type, idempotency_key, length, &mut body);
     step.finish();
     answer?.success()
+}
+
+/// What Ctrl-C leaves behind: the push job is the host's.
+fn followed_further(app: &AppName, id: &str) -> String {
+    format!(
+        "the push job {id} continues on the host; follow it with `isopod pushes info {id} --app {app}`, or cancel it while \
+         it is queued with `isopod pushes cancel {id} --app {app}`"
+    )
 }
 
 /// Follows a push until it is final, with a line for each state and for each line of its log.

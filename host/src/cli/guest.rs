@@ -150,6 +150,10 @@ impl Builder {
         if self.colour {
             command.env("CARGO_TERM_COLOR", "always");
         }
+        // Cargo's configuration may put builds elsewhere than the manifest says, for all projects below some folder.
+        if project.manifest.component.as_deref().is_some_and(|path| path.starts_with("target/")) {
+            command.env("CARGO_TARGET_DIR", project.folder.join("target"));
+        }
         // The command holds the pipe's other end until it is dropped here; only then can the pipe come to an end.
         Ok((command.spawn()?, reader))
     }

@@ -22,6 +22,7 @@ mod formation;
 mod grants;
 mod guest;
 mod host_log;
+mod interrupt;
 mod limits;
 pub(crate) mod local;
 mod logs;

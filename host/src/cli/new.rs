@@ -35,6 +35,14 @@ pub(crate) fn run(args: &NewArgs) -> Result<(), Failure> {
             .next("choose a folder that can be written, with --path")
     })?;
     start_repository(&folder);
+    if let Some(workspace) = broken_workspace(&folder) {
+        let name = folder.file_name().unwrap_or_default().display();
+        output::note(&format!(
+            "note: the Cargo workspace at {} takes this project for a member, which has a workspace of its own; add \
+             exclude = [\"{name}\"] to its [workspace]",
+            workspace.display()
+        ));
+    }
     output::emit(&format!("{}\n", output::done(&format!("wrote {}", folder.display()))));
     output::emit(&format!("\nNext:\n  cd {}\n  isopod dev\n", quoted(&folder)));
     Ok(())
@@ -61,6 +69,21 @@ fn start_repository(folder: &Path) {
     if !git(&["rev-parse", "--is-inside-work-tree"]) {
         git(&["init", "--quiet"]);
     }
+}
+
+/// The workspace around the project, if the project keeps cargo from reading it. Without cargo it is left open.
+fn broken_workspace(folder: &Path) -> Option<PathBuf> {
+    let folder = std::path::absolute(folder).ok()?;
+    let is_workspace = |manifest: &PathBuf| {
+        let text = std::fs::read_to_string(manifest).unwrap_or_default();
+        text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("workspace"))
+    };
+    let around = folder.ancestors().skip(1).map(|folder| folder.join("Cargo.toml")).find(is_workspace)?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"]).arg(&around);
+    let read = cargo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output().ok()?;
+    let names_it = String::from_utf8_lossy(&read.stderr).contains(&*folder.to_string_lossy());
+    (!read.status.success() && names_it).then_some(around)
 }
 
 /// A path as a shell takes it for one word.

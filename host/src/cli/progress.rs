@@ -62,6 +62,11 @@ impl Step {
         Counted { inner, bar: self.bar.clone() }
     }
 
+    /// Whether a display shows only what is newest.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.bar.is_some()
+    }
+
     /// Ends the step and leaves no trace of it.
     pub(crate) fn finish(self) {
         drop(self);
@@ -76,15 +81,16 @@ impl Drop for Step {
     }
 }
 
-/// Shows the newest detail beside a spinner.
+/// Shows the newest detail beside a spinner; elsewhere every detail is a line.
 pub(crate) struct Detail {
     bar: Option<ProgressBar>,
 }
 
 impl Detail {
     pub(crate) fn detail(&self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(terminal::plain(text));
+        match &self.bar {
+            Some(bar) => bar.set_message(terminal::plain(text)),
+            None => output::note(&terminal::with_colours(text)),
         }
     }
 }

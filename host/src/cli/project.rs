@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use isopod_policy::AppName;
 use isopod_policy::bundle::is_misnamed_manifest;
 use isopod_policy::manifest::{self, Manifest};
+use isopod_policy::{AppName, Entry};
 
 use super::failure::Failure;
 use super::new;
@@ -81,6 +81,16 @@ impl Project {
                 .why("isopod.toml has no `component`, and its folder holds not exactly one .wasm file")
                 .next("add a line such as component = \"target/wasm32-wasip2/release/app.wasm\" to isopod.toml")
         })
+    }
+
+    /// Whether it is known that nothing of the project answers HTTP: by its process types, or else by its component.
+    pub(crate) fn takes_no_http(&self) -> bool {
+        if !self.manifest.processes.is_empty() {
+            return self.manifest.processes.values().all(|process| process.entry != Entry::Http);
+        }
+        let component = self.component_path().ok().and_then(|path| std::fs::read(path).ok());
+        let info = component.and_then(|component| isopod_engine::inspect(&component).ok());
+        info.is_some_and(|info| info.entries.http.is_none())
     }
 
     /// Reads the compiled component.

@@ -8,7 +8,12 @@ use anyhow::{Result, bail};
 use isopod_engine::{Engine, EngineConfig, Fault};
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, sync::Arc};
 
+const OUTPUT: &str = "\
+Output: the component has this program's standard input, output and error. What it logs through wasi:logging goes to standard
+error. The exit status is the component's own; 1 if it trapped.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = OUTPUT)]
 pub(crate) struct Args {
     #[command(flatten)]
     granted: Granted,

@@ -13,7 +13,12 @@ use isopod_policy::{AppName, AppType, Cores, Entry, Isolation, Process, Scale, c
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::sync::watch;
 
+const OUTPUT: &str = "\
+Output: what the component prints goes to this program's standard output and error, line by line. What it logs through
+wasi:logging goes to standard error, where the first line is the address.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = OUTPUT)]
 pub(crate) struct Args {
     /// The component: a .wasm file.
     file: PathBuf,

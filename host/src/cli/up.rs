@@ -27,7 +27,12 @@ use crate::{
     platform::Platform,
 };
 
+const OUTPUT: &str = "\
+Output: standard output has the one line `isopod ready …`, and standard error the host's own log. What apps print and log is
+in their logs: `isopod logs -f --app NAME`.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = OUTPUT)]
 pub(crate) struct Args {
     /// The folder for everything that lasts: apps, releases, logs, the admin token [default: ~/.local/share/isopod]
     #[arg(long, value_name = "DIR")]

@@ -18,7 +18,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -94,6 +94,7 @@ pub(crate) struct Share {
     /// Tenths of a percent of one processor that the app's guests used when it was last looked at.
     cpu_permille: AtomicU32,
     looked: Mutex<Option<(Instant, Duration)>>,
+    is_dev: AtomicBool,
     over: Over,
 }
 
@@ -119,6 +120,7 @@ impl Machine {
             events: Default::default(),
             cpu_permille: AtomicU32::new(0),
             looked: Mutex::default(),
+            is_dev: AtomicBool::new(app_type == AppType::Dev),
             over: Over::default(),
         };
         Arc::new(share)
@@ -322,7 +324,13 @@ impl Share {
         CLASSES.into_iter().for_each(|class| self.let_in(class));
     }
 
+    /// Whether the app is being developed, so that its answers may show its insides.
+    pub(crate) fn is_dev(&self) -> bool {
+        self.is_dev.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_type(&self, app_type: AppType) {
+        self.is_dev.store(app_type == AppType::Dev, Ordering::Relaxed);
         self.account.set_weight(weight(app_type));
     }
 

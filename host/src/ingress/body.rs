@@ -104,7 +104,7 @@ pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
     } else {
         "raise request_body under [limits] in isopod.toml"
     };
-    (problem.hint(hint), None)
+    (problem.deployer_hint(hint), None)
 }
 
 pub(super) fn too_slow(detail: String) -> Failed {

@@ -75,7 +75,10 @@ impl Shared {
                 }
             }
             Ok(None) => sendable(&method, version, server_is_here()),
-            Err(problem) => sendable(&method, version, render(&problem, id, page::is_for_a_person(&request))),
+            Err(problem) => {
+                let for_a_person = page::is_for_a_person(&request);
+                sendable(&method, version, render(&problem.for_visitors(), id, for_a_person))
+            }
         };
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(REQUEST_ID, value);
@@ -88,8 +91,10 @@ impl Shared {
         let host = request.uri().authority().map_or("", |authority| authority.as_str());
         let unknown = |detail: String| {
             let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
-            let hint = format!("an app answers at http://APP.{}{port}/; `isopod apps` lists them", self.config.domain);
-            Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).hint(hint)
+            let hint = format!("an app answers at http://APP.{}{port}/", self.config.domain);
+            let problem = Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).hint(hint);
+            // By which a client of the API knows that it asks at the wrong address.
+            problem.member("address", "traffic")
         };
         if let Some(only) = &self.config.only_app {
             let app = self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")))?;
@@ -160,6 +165,9 @@ impl Shared {
             Ok(mut response) => {
                 response_rules::strip_guest_fields(response.headers_mut());
                 (response, None)
+            }
+            Err((problem, fault)) if !app.share().is_dev() => {
+                (render(&problem.for_visitors().app(app.name()), id, for_a_person), fault)
             }
             Err((problem, fault)) => (render(&problem.app(app.name()), id, for_a_person), fault),
         };
@@ -253,7 +261,7 @@ impl Part {
 
 fn no_such_part(detail: String) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown-part", "No such release or instance", detail)
-        .hint("`isopod releases` and `isopod ps` list what there is")
+        .deployer_hint("`isopod releases` and `isopod ps` list what there is")
 }
 
 /// The page of a broken build, or the answer to its question whether it still is.
@@ -287,7 +295,15 @@ async fn deliver(
         Some(BadBody::TooLarge) => Err(body::too_large(limit)),
         Some(BadBody::TooSlow) => Err(body::too_slow("the app waited for the rest of it".to_owned())),
         Some(BadBody::Broken { detail }) => Err(body::broken(detail.clone())),
-        None => answered.map_err(|refused| explain(&refused)),
+        None => answered.map_err(|refused| {
+            let (problem, fault) = explain(&refused);
+            match refused {
+                Refused::Fault(fault_found) if app.share().is_dev() => {
+                    (with_guests_words(problem, running, &fault_found, id), fault)
+                }
+                _ => (problem, fault),
+            }
+        }),
     }
 }
 
@@ -334,7 +350,16 @@ fn takes_no_http(running: &Running, instance: &InstanceId) -> Option<Problem> {
         Entry::Command => ("runs by itself", "`isopod logs` shows what it writes"),
     };
     let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");
-    Some(Problem::new(StatusCode::NOT_FOUND, "no-http", "The process takes no HTTP", detail).hint(hint))
+    Some(Problem::new(StatusCode::NOT_FOUND, "no-http", "The process takes no HTTP", detail).deployer_hint(hint))
+}
+
+/// Adds what the guest said of its failure, which is for the developer of a `dev` app only.
+fn with_guests_words(mut problem: Problem, running: &Running, fault: &Fault, id: RequestId) -> Problem {
+    problem.detail = format!("{}: {fault}", problem.detail);
+    if let Some(words) = running.program().sandbox().output.last_words(id.as_str()) {
+        problem.detail = format!("{}\n{words}", problem.detail);
+    }
+    problem
 }
 
 /// What a client is told. The guest's own words stay in the app's log.
@@ -344,8 +369,9 @@ fn explain(refused: &Refused) -> Failed {
         Refused::NoProcess(_) => {
             let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", "The app serves no HTTP", refused.to_string());
             (
-                problem
-                    .hint("`isopod scale` lists its process types; one for events gets them by `isopod events send`"),
+                problem.deployer_hint(
+                    "`isopod scale` lists its process types; one for events gets them by `isopod events send`",
+                ),
                 None,
             )
         }
@@ -357,13 +383,14 @@ fn explain(refused: &Refused) -> Failed {
         Refused::QueueFull(full) => {
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
-            (problem.retry_after(full.retry_after.as_secs()).hint(problem::BUSY_HINT), Some("queue-full"))
+            let problem = problem.retry_after(full.retry_after.as_secs());
+            (problem.hint(problem::BUSY_HINT).deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-full"))
         }
         Refused::Late(late) => {
             let title = "The app was too busy";
             let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "queue-timeout", title, late.to_string());
             let problem = problem.retry_after(late.retry_after.as_secs()).hint(problem::BUSY_HINT);
-            (problem, Some("queue-timeout"))
+            (problem.deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-timeout"))
         }
         Refused::Fault(fault) => {
             let (status, code, title, detail) = match fault {
@@ -402,9 +429,15 @@ fn explain(refused: &Refused) -> Failed {
             };
             let problem = Problem::new(status, code, title, detail);
             let problem = match fault {
-                Fault::NoRoom { .. } => problem.retry_after(1).hint(problem::FULL_HINT),
-                Fault::BadRequest { .. } => problem.hint(logged),
-                _ => problem.hint(logged).source(Source::App),
+                Fault::NoRoom { .. } => {
+                    let problem = problem.retry_after(1).hint(problem::FULL_HINT);
+                    problem.deployer_hint(problem::FULL_DEPLOYER_HINT)
+                }
+                Fault::BadRequest { .. } => problem.deployer_hint(logged),
+                _ => problem
+                    .hint("if it keeps failing, report the request id to the app's owner")
+                    .deployer_hint(logged)
+                    .source(Source::App),
             };
             (problem, Some(fault.code()))
         }

@@ -7,11 +7,12 @@ use isopod_engine::ReplyBody;
 use isopod_policy::RequestId;
 
 pub(super) fn page(problem: &Problem, id: RequestId) -> Response<ReplyBody> {
+    let hints = problem.hints().unwrap_or_default();
     let texts = [
         ("status", problem.status.as_str()),
         ("title", problem.title),
         ("detail", &problem.detail),
-        ("hint", problem.hint.as_deref().unwrap_or_default()),
+        ("hint", &hints),
         ("request_id", id.as_str()),
     ];
     let mut answer = page::answer(problem.status, page::fill(include_str!("problem_page.html"), &texts));

@@ -109,10 +109,14 @@ fn run_with_host(
         (_, Some(host)) => format!("http://{name}.localhost:{}/", host.listen.rsplit(':').next().unwrap_or("8080")),
         (_, None) => format!("on {}", client.address()),
     };
-    output::emit(&format!("{name} is at {url}  (Ctrl-C stops)\n"));
+    let has_release = app["release"].is_u64();
+    output::emit(&match project.takes_no_http() {
+        true => format!("{name} takes no HTTP requests; `isopod events send` gives it events  (Ctrl-C stops)\n"),
+        false => format!("{name} is at {url}  (Ctrl-C stops)\n"),
+    });
     follow_log(client, format!("/v1/apps/{name}/logs?follow=true&limit=0"), args.access, happenings.clone());
     let courier = Courier::start(pusher, happenings.clone());
-    Session::new(project, courier, happenings)?.run(&receiver, own_host)
+    Session::new(project, courier, happenings, has_release)?.run(&receiver, own_host)
 }
 
 /// Shows the app's log as it comes, for as long as we live.

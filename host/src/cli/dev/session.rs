@@ -37,6 +37,8 @@ pub(crate) struct Session {
     /// When the change was seen that the next push carries.
     seen_at: Instant,
     outcome: Outcome,
+    /// Whether the app has code that serves.
+    has_release: bool,
 }
 
 /// What the person knows of the latest build.
@@ -55,6 +57,7 @@ impl Session {
         project: Project,
         courier: Courier,
         happenings: SyncSender<Happening>,
+        has_release: bool,
     ) -> Result<Session, Failure> {
         let events = happenings.clone();
         let watch = Watch::new(&project.folder, move |event| drop(events.send(Happening::File(event))))?;
@@ -72,6 +75,7 @@ impl Session {
             step: None,
             seen_at: now,
             outcome: Outcome::Known,
+            has_release,
         };
         session.watch_component()?;
         Ok(session)
@@ -167,7 +171,7 @@ impl Session {
                 self.cancel_build();
                 self.plan.manifest_unreadable();
                 let text = failure.text();
-                self.say(&format!("{text}{}\n", output::failed("the old code keeps serving")));
+                self.say(&format!("{text}{}\n", output::failed(self.what_serves())));
                 return self.courier.show_error(text);
             }
         };
@@ -237,7 +241,7 @@ impl Session {
             Err(failed) => {
                 let next = if failed.began { String::new() } else { format!(" next: {}\n", failed.next()) };
                 let BuildFailed { output, how, .. } = failed;
-                let ended = output::failed(&format!("{how}; the old code keeps serving"));
+                let ended = output::failed(&format!("{how}; {}", self.what_serves()));
                 self.say(&format!("{}{ended}\n{next}", terminal::with_colours(&output)));
                 self.courier.show_error(if output.trim().is_empty() { how } else { output })
             }
@@ -250,6 +254,7 @@ impl Session {
             Pushed::Same { taken } => self.pushed_nothing_new(taken),
             Pushed::Unfinished => Ok(()),
             Pushed::Live { release, took } => {
+                self.has_release = true;
                 let text = format!("{release} is live after {:.0} ms", took.as_secs_f64() * 1000.0);
                 self.say(&format!("{}\n", output::done(&text)));
                 self.told();
@@ -257,11 +262,16 @@ impl Session {
             }
             Pushed::Refused(failure) => {
                 let text = failure.text();
-                self.say(&format!("{text}{}\n", output::failed("the old code keeps serving")));
+                self.say(&format!("{text}{}\n", output::failed(self.what_serves())));
                 self.told();
                 self.courier.show_error(text)
             }
         }
+    }
+
+    /// What people find at the app's address after a failure.
+    fn what_serves(&self) -> &'static str {
+        if self.has_release { "the old code keeps serving" } else { "nothing serves yet" }
     }
 
     /// What came of the latest build is told, though it may not have ended yet.

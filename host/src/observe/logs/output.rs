@@ -1,21 +1,48 @@
 //! Owns the way of a guest's output into its app's log. Never waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use isopod_engine::{Output, OutputLine, Stream as GuestStream};
-use isopod_policy::ReleaseNumber;
+use isopod_policy::{ReleaseNumber, text::excerpt};
 
 use super::{AppLog, LogLine, Stream};
+use crate::limits;
 
 /// The output of one release of an app.
 pub(crate) struct AppOutput {
     log: Arc<AppLog>,
     release: ReleaseNumber,
+    last_words: Mutex<LastWords>,
+}
+
+/// What a guest wrote to standard error for one request, which is where a panic's message goes.
+#[derive(Default)]
+struct LastWords {
+    request_id: String,
+    text: String,
+}
+
+impl LastWords {
+    fn add(&mut self, request_id: &str, text: &str) {
+        if self.request_id != request_id {
+            self.request_id.clear();
+            self.request_id.push_str(request_id);
+            self.text.clear();
+        }
+        // What comes last says most.
+        if self.text.len() + text.len() > limits::LAST_WORDS_BYTES {
+            self.text.clear();
+        }
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.text.push_str(&excerpt(text, limits::LAST_WORDS_BYTES));
+    }
 }
 
 impl AppOutput {
     pub(crate) fn new(log: Arc<AppLog>, release: ReleaseNumber) -> Self {
-        Self { log, release }
+        Self { log, release, last_words: Mutex::default() }
     }
 }
 
@@ -33,5 +60,14 @@ impl Output for AppOutput {
         written.level = level;
         written.request_id = (!line.request_id.is_empty()).then(|| line.request_id.to_owned());
         self.log.write(written);
+        if line.stream == GuestStream::Stderr && !line.request_id.is_empty() {
+            let mut last = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+            last.add(line.request_id, line.text);
+        }
+    }
+
+    fn last_words(&self, request_id: &str) -> Option<String> {
+        let last = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        (last.request_id == request_id && !last.text.is_empty()).then(|| last.text.clone())
     }
 }

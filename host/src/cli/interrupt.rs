@@ -1,0 +1,41 @@
+//! What a command says when Ctrl-C ends it while the host continues its work. It stops nothing at the host.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::output;
+
+/// 128 and the number of SIGINT, as shells report it.
+const INTERRUPTED: i32 = 130;
+
+/// Says its text if Ctrl-C ends the program before this is dropped.
+pub(crate) struct Interrupt(Arc<Mutex<Option<String>>>);
+
+/// Has Ctrl-C and SIGTERM say this before they end the program.
+pub(crate) fn says(text: String) -> Interrupt {
+    use tokio::signal::unix::{SignalKind, signal};
+    let said = Arc::new(Mutex::new(Some(text)));
+    let waiting = Arc::clone(&said);
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
+            let [Ok(mut interrupt), Ok(mut terminate)] = kinds.map(signal) else { return };
+            let code = tokio::select! {
+                _ = interrupt.recv() => INTERRUPTED,
+                _ = terminate.recv() => INTERRUPTED + libc::SIGTERM - libc::SIGINT,
+            };
+            if let Some(text) = waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                // On a line of its own, below what a progress display left.
+                output::note(&format!("\n{text}"));
+            }
+            std::process::exit(code);
+        });
+    });
+    Interrupt(said)
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
