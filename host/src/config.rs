@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::Read,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -52,6 +52,8 @@ pub(crate) struct Connections {
 /// How guests reach other servers.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbound {
+    /// The name server that they are looked up at; the system's own if none.
+    pub(crate) resolver: Option<SocketAddr>,
     pub(crate) idle_time: Duration,
 }
 
@@ -151,6 +153,7 @@ struct WrittenConnections {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenOutbound {
+    resolver: Option<String>,
     idle_time: Option<Span>,
 }
 
@@ -290,7 +293,10 @@ fn resolve(
             traffic_max: written.connections.traffic_max.unwrap_or(limits::TRAFFIC_CONNECTIONS_MAX),
             admin_max: written.connections.admin_max.unwrap_or(limits::ADMIN_CONNECTIONS_MAX),
         },
-        outbound: Outbound { idle_time: written.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0) },
+        outbound: Outbound {
+            resolver: written.outbound.resolver.map(|value| name_server(&value)).transpose()?,
+            idle_time: written.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0),
+        },
         trusted_proxies: TrustedProxies::read(&written.trusted_proxies)
             .map_err(|value| ConfigError::BadNetwork { value })?,
     };
@@ -451,6 +457,18 @@ fn address(name: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
     found.next().ok_or_else(|| bad("the name has no address".to_owned()))
 }
 
+/// A name server as it is written: an address, whose port is DNS's own if it has none. A name would have to be looked up.
+fn name_server(value: &str) -> Result<SocketAddr, ConfigError> {
+    let whole = value.parse().or_else(|_| value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT)));
+    whole.map_err(|_| ConfigError::BadAddress {
+        name: "outbound.resolver",
+        value: value.to_owned(),
+        reason: "a name server is written as an address, such as 192.0.2.53 or 127.0.0.1:5353".to_owned(),
+    })
+}
+
+const DNS_PORT: u16 = 53;
+
 /// The domain below which apps have their names, as it is written: small, without a dot at its end.
 pub(crate) fn domain_name(value: &str) -> Result<String, ConfigError> {
     let bad = |reason| ConfigError::BadDomain { value: value.to_owned(), reason };
@@ -511,6 +529,18 @@ mod tests {
         for (listen, admin) in [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.2:90", "127.0.0.1:90")] {
             both(listen, admin).expect(listen);
         }
+    }
+
+    #[test]
+    fn a_name_server_is_an_address_with_or_without_a_port() {
+        let resolver = |text: &str| {
+            let config = resolved(&format!("outbound.resolver = \"{text}\""), Overrides::default());
+            config.map(|config| config.outbound.resolver.map(|server| server.to_string()))
+        };
+        for (text, server) in [("10.0.0.1", "10.0.0.1:53"), ("[::1]:5353", "[::1]:5353"), ("::1", "[::1]:53")] {
+            assert_eq!(resolver(text).expect(text).as_deref(), Some(server));
+        }
+        assert!(resolver("dns.example").expect_err("it is a name").to_string().contains("outbound.resolver"));
     }
 
     #[test]

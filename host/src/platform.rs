@@ -121,6 +121,7 @@ impl Platform {
             memory_bytes_max: config.memory_bytes_max,
             frozen_code_bytes_max: config.frozen_code_bytes_max,
             forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
+            resolver: config.outbound.resolver,
             outbound_connections_max: process::outbound_connections(open_files),
             outbound_idle_time: config.outbound.idle_time,
         })?;

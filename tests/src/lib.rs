@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod control;
 pub mod database;
 pub mod disk;
+pub mod dns;
 pub mod guests;
 pub mod h2c;
 pub mod host;

@@ -23,6 +23,8 @@ pub struct EngineConfig {
     pub frozen_code_bytes_max: u64,
     /// Addresses that no guest reaches, whatever it was granted: the host's own.
     pub forbidden_addresses: Vec<SocketAddr>,
+    /// The name server that guests' requests are resolved by; the system's own if none.
+    pub resolver: Option<SocketAddr>,
     /// Outbound connections that all apps may have open together.
     pub outbound_connections_max: usize,
     /// How long an outbound connection without a request is kept.
@@ -38,6 +40,7 @@ impl Default for EngineConfig {
             memory_bytes_max: u64::MAX,
             frozen_code_bytes_max: limits::FROZEN_CODE_BYTES_MAX,
             forbidden_addresses: Vec::new(),
+            resolver: None,
             outbound_connections_max: limits::OUTBOUND_CONNECTIONS_MAX,
             outbound_idle_time: limits::OUTBOUND_IDLE_TIME,
         }

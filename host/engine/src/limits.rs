@@ -175,6 +175,24 @@ pub const LOOKUPS_MAX: usize = 256;
 /// How long one lookup may take. Past it the guest gets `DNS-timeout`.
 pub const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long one name server has for one attempt, if `/etc/resolv.conf` says no less. Then the next one is asked.
+pub const LOOKUP_ATTEMPT_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Attempts after the first one, if `/etc/resolv.conf` says no less.
+pub const LOOKUP_ATTEMPTS_MAX: usize = 2;
+
+/// Answers of name servers that are kept. Past it those not asked for lately go.
+pub const LOOKUPS_KEPT: u64 = 1_024;
+
+/// How long an answer is kept at the most, whatever its own time to live.
+pub const LOOKUP_KEPT_FOR_MAX: Duration = Duration::from_secs(300);
+
+/// The same for the answer that there is no such name.
+pub const LOOKUP_FAILURE_KEPT_FOR_MAX: Duration = Duration::from_secs(10);
+
+/// How often a lookup sees whether `/etc/resolv.conf` or `/etc/hosts` has changed.
+pub const RESOLVER_FILES_LOOK: Duration = Duration::from_secs(5);
+
 /// Largest request body, in bytes, that is given to a guest in one flat call. Larger ones take the streaming road.
 pub const FLAT_BODY_BYTES_MAX: u64 = 1024 * 1024;
 

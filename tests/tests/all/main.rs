@@ -47,6 +47,7 @@ mod metrics_format;
 mod model;
 mod outbound;
 mod outbound_addresses;
+mod outbound_lookups;
 mod outbound_pool;
 mod outbound_timers;
 mod pages;

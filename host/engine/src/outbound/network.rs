@@ -20,7 +20,7 @@ impl Network {
         let bounds = Bounds::usual(config.outbound_connections_max, config.outbound_idle_time);
         Arc::new(Self {
             forbidden: config.forbidden_addresses.clone(),
-            resolver: Resolver::new(),
+            resolver: Resolver::new(config.resolver),
             pool: Pool::new(bounds),
         })
     }

@@ -1,20 +1,44 @@
-//! Looks up names for outbound requests, bounded in number and time. Never decides whether an address may be reached.
+//! Looks up names for outbound requests: asynchronous, bounded in number and time, cached. A lookup that its request no
+//! longer needs is dropped, and none blocks a thread. Never decides whether an address may be reached.
 
 use super::pool::Owner;
 use crate::limits;
+use hickory_resolver::{
+    TokioResolver,
+    config::{
+        ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+        ServerOrderingStrategy,
+    },
+    net::runtime::TokioRuntimeProvider,
+    system_conf,
+};
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Instant, SystemTime},
 };
 use tokio::{
     sync::{AcquireError, Semaphore},
     time::timeout,
 };
 
+/// The files that say how names are looked up; the resolver is made again when one of them changes.
+const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
 pub(super) struct Resolver {
+    /// The name server to ask; the system's own if none.
+    server: Option<SocketAddr>,
+    current: Mutex<Option<Current>>,
     lookups: Semaphore,
     apps: Mutex<HashMap<Arc<str>, Weak<Semaphore>>>,
+}
+
+struct Current {
+    resolver: Arc<TokioResolver>,
+    files: [Option<SystemTime>; 2],
+    looked: Instant,
 }
 
 /// Why a name has no addresses.
@@ -33,8 +57,9 @@ impl From<AcquireError> for Unresolved {
 }
 
 impl Resolver {
-    pub(super) fn new() -> Self {
-        Self { lookups: Semaphore::new(limits::LOOKUPS_MAX), apps: Mutex::default() }
+    pub(super) fn new(server: Option<SocketAddr>) -> Self {
+        let lookups = Semaphore::new(limits::LOOKUPS_MAX);
+        Self { server, current: Mutex::default(), lookups, apps: Mutex::default() }
     }
 
     /// The addresses of a host, which is a name or an address already.
@@ -45,9 +70,11 @@ impl Resolver {
         let of_app = self.of_app(owner);
         let _of_app = of_app.acquire().await?;
         let _of_host = self.lookups.acquire().await?;
-        match timeout(limits::LOOKUP_TIME_MAX, tokio::net::lookup_host((host, 0))).await {
+        let resolver = self.current();
+        match timeout(limits::LOOKUP_TIME_MAX, resolver.lookup_ip(host)).await {
             Err(_) => Err(Unresolved::TimedOut),
-            Ok(Ok(found)) => Ok(found.map(|address| address.ip()).collect()),
+            Ok(Ok(found)) => Ok(found.iter().collect()),
+            Ok(Err(hickory_resolver::net::NetError::Timeout)) => Err(Unresolved::TimedOut),
             Ok(Err(error)) => Err(Unresolved::Failed(error.to_string())),
         }
     }
@@ -63,10 +90,56 @@ impl Resolver {
         apps.insert(Arc::clone(&owner.app), Arc::downgrade(&fresh));
         fresh
     }
+
+    fn current(&self) -> Arc<TokioResolver> {
+        let mut current = lock(&self.current);
+        if let Some(known) = &*current
+            && known.looked.elapsed() < limits::RESOLVER_FILES_LOOK
+        {
+            return Arc::clone(&known.resolver);
+        }
+        let files = FILES.map(|file| Path::new(file).metadata().and_then(|found| found.modified()).ok());
+        let resolver = match current.take() {
+            Some(known) if known.files == files => known.resolver,
+            _ => Arc::new(self.make()),
+        };
+        *current = Some(Current { resolver: Arc::clone(&resolver), files, looked: Instant::now() });
+        resolver
+    }
+
+    fn make(&self) -> TokioResolver {
+        let (config, mut options) = match self.server {
+            Some(server) => (asking(server), ResolverOpts::default()),
+            None => system_conf::read_system_conf().unwrap_or_else(|error| {
+                tracing::warn!(%error, "no name server in /etc/resolv.conf: names are looked up at 127.0.0.1:53");
+                (asking(SocketAddr::from((Ipv4Addr::LOCALHOST, 53))), ResolverOpts::default())
+            }),
+        };
+        options.timeout = options.timeout.min(limits::LOOKUP_ATTEMPT_TIME_MAX);
+        options.attempts = options.attempts.min(limits::LOOKUP_ATTEMPTS_MAX);
+        options.max_active_requests = 2 * limits::LOOKUPS_MAX;
+        options.cache_size = limits::LOOKUPS_KEPT;
+        options.positive_max_ttl = Some(limits::LOOKUP_KEPT_FOR_MAX);
+        options.negative_max_ttl = Some(limits::LOOKUP_FAILURE_KEPT_FOR_MAX);
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.use_hosts_file = ResolveHosts::Always;
+        options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let built = builder.with_options(options).build();
+        built.expect("a resolver without TLS needs nothing that could fail")
+    }
 }
 
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn asking(server: SocketAddr) -> ResolverConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = server.port();
+        connection
+    });
+    ResolverConfig::from_name_servers(vec![NameServerConfig::new(server.ip(), true, connections.into())])
 }
 
 /// The addresses of a host that needs no lookup: one that is an address, and `localhost` with all names below it, which
