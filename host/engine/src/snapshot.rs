@@ -151,6 +151,8 @@ impl Engine {
         check_what_it_keeps(&instance)?;
 
         instance.store.data_mut().begin_reading();
+        // The memory is handed over in one piece.
+        instance.store.set_hostcall_fuel(limits::SNAPSHOT_MEMORY_BYTES_MAX + limits::HOST_CALL_BYTES_MAX);
         let mut reader = Reader { instance, failed: None };
         let imaged = wizer.snapshot_component(&context, &mut reader).await.map_err(unsupported)?;
         if let Some(error) = reader.failed {

@@ -187,8 +187,8 @@ fn instances_are_used_again_unless_the_manifest_isolates_requests() {
     let host = Host::start();
     let manifest = "name = \"greedy\"\n[limits]\ninstances_max = 1\n";
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
-    host.get("greedy", "/handles?count=6000").expect(200);
+    host.get("greedy", "/handles?count=400").expect(200);
     // The same instance holds the handles of the request before, so it comes to its bound; the next one is fresh.
-    host.get("greedy", "/handles?count=6000").problem_of("greedy", 502, "app-failed");
-    host.get("greedy", "/handles?count=6000").expect(200);
+    host.get("greedy", "/handles?count=700").problem_of("greedy", 502, "app-failed");
+    host.get("greedy", "/handles?count=700").expect(200);
 }

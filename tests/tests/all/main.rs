@@ -35,6 +35,7 @@ mod guest_threads;
 mod guests;
 mod hangups;
 mod health;
+mod host_calls;
 mod host_memory;
 mod instances;
 mod javascript;

@@ -1,0 +1,177 @@
+//! What one host call may copy. A guest is interrupted between its instructions, never inside a host call, so each call
+//! has to end within about a slice. Time would make a flaky test; this one counts the bytes that a call can copy, from
+//! the interfaces' own definitions: arguments are bounded for all functions alike, by `HOST_CALL_BYTES_MAX`, and every
+//! function whose result has no fixed size needs a row here.
+
+use isopod_engine::limits;
+use isopod_policy::limits as policy;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+};
+use wit_parser::{Function, Resolve, Type, TypeDefKind};
+
+const KIB: usize = 1024;
+
+/// What a guest gave the host in one call before, and reads back.
+const GIVEN: usize = limits::HOST_CALL_BYTES_MAX;
+/// A name or a path in a file system.
+const PATH: usize = 4 * KIB;
+/// The fields of a head, as the host's HTTP client and server read it at most.
+const HEAD: usize = 512 * KIB;
+/// What wasmtime's streams and sockets read at most.
+const STREAM: usize = 64 * KIB;
+/// A part of a request's body: the whole of a small one.
+const BODY: usize = 1024 * KIB;
+/// A value of the key-value store.
+const VALUE: usize = 1024 * KIB;
+/// A page of the longest keys.
+const KEYS: usize = limits::KEYS_PER_CALL_MAX * KIB;
+const CONFIG: usize = policy::CONFIG_BYTES_MAX;
+const RANDOM: usize = limits::RANDOM_BYTES_MAX as usize;
+
+/// The functions whose results have no fixed size, and the most bytes that one call of each returns.
+const RESULTS: &[(&str, usize)] = &[
+    ("wasi:cli/environment#get-arguments", policy::ARGUMENTS_MAX * policy::TEXT_BYTES_MAX),
+    ("wasi:cli/environment#get-environment", CONFIG),
+    ("wasi:cli/environment#get-initial-cwd", PATH),
+    ("wasi:cli/environment#initial-cwd", PATH),
+    ("wasi:config/store#get", policy::CONFIG_VALUE_BYTES_MAX),
+    ("wasi:config/store#get-all", CONFIG),
+    ("wasi:filesystem/preopens#get-directories", policy::FOLDER_GRANTS_MAX * PATH),
+    ("wasi:filesystem/types#[method]descriptor.get-type", PATH),
+    ("wasi:filesystem/types#[method]descriptor.read", STREAM),
+    ("wasi:filesystem/types#[method]descriptor.readlink-at", PATH),
+    ("wasi:filesystem/types#[method]descriptor.stat", PATH),
+    ("wasi:filesystem/types#[method]descriptor.stat-at", PATH),
+    ("wasi:filesystem/types#[method]directory-entry-stream.read-directory-entry", PATH),
+    ("wasi:http/types#[method]fields.copy-all", HEAD),
+    ("wasi:http/types#[method]fields.entries", HEAD),
+    ("wasi:http/types#[method]fields.get", HEAD),
+    ("wasi:http/types#[method]fields.get-and-delete", HEAD),
+    ("wasi:http/types#[method]incoming-request.authority", HEAD),
+    ("wasi:http/types#[method]incoming-request.method", HEAD),
+    ("wasi:http/types#[method]incoming-request.path-with-query", HEAD),
+    ("wasi:http/types#[method]incoming-request.scheme", HEAD),
+    ("wasi:http/types#[method]outgoing-request.authority", GIVEN),
+    ("wasi:http/types#[method]outgoing-request.method", GIVEN),
+    ("wasi:http/types#[method]outgoing-request.path-with-query", GIVEN),
+    ("wasi:http/types#[method]outgoing-request.scheme", GIVEN),
+    ("wasi:http/types#[method]request.get-authority", GIVEN),
+    ("wasi:http/types#[method]request.get-method", GIVEN),
+    ("wasi:http/types#[method]request.get-path-with-query", GIVEN),
+    ("wasi:http/types#[method]request.get-scheme", GIVEN),
+    ("wasi:http/types#http-error-code", PATH),
+    ("wasi:io/error#[method]error.to-debug-string", PATH),
+    ("wasi:io/poll#poll", limits::COMPONENT_HANDLES_MAX * size_of::<u32>()),
+    ("wasi:io/streams#[method]input-stream.blocking-read", BODY),
+    ("wasi:io/streams#[method]input-stream.read", BODY),
+    ("wasi:keyvalue/atomics#[method]cas.current", VALUE),
+    ("wasi:keyvalue/batch#get-many", limits::HOST_CALL_BYTES_MAX),
+    ("wasi:keyvalue/store#[method]bucket.get", VALUE),
+    ("wasi:keyvalue/store#[method]bucket.list-keys", KEYS),
+    ("wasi:random/insecure#get-insecure-random-bytes", RANDOM),
+    ("wasi:random/random#get-random-bytes", RANDOM),
+    ("wasi:sockets/ip-name-lookup#resolve-addresses", STREAM),
+    ("wasi:sockets/types#[method]udp-socket.receive", STREAM),
+    ("wasi:sockets/udp#[method]incoming-datagram-stream.receive", 2 * STREAM),
+];
+
+/// A folder with interface definitions, by the package that implements them.
+const DEFINITIONS: [(&str, &str); 5] = [
+    ("wasmtime-wasi", "src/p2/wit"),
+    ("wasmtime-wasi", "src/p3/wit"),
+    ("wasmtime-wasi-http", "wit"),
+    ("wasmtime-wasi-http", "src/p3/wit"),
+    ("wasmtime-wasi-config", "wit"),
+];
+
+#[test]
+fn every_result_without_a_fixed_size_is_bounded() {
+    let bounds: BTreeMap<&str, usize> = RESULTS.iter().copied().collect();
+    let found = functions_with_results_of_any_size();
+    let missing: Vec<&String> = found.iter().filter(|name| !bounds.contains_key(name.as_str())).collect();
+    assert!(missing.is_empty(), "say how much one call of these may return: {missing:#?}");
+    let gone: Vec<&&str> = bounds.keys().filter(|name| !found.contains(**name)).collect();
+    assert!(gone.is_empty(), "no guest can import these: {gone:#?}");
+}
+
+#[test]
+fn no_host_call_copies_more_than_a_slice_has_room_for() {
+    for (name, bytes) in RESULTS {
+        assert!(*bytes <= limits::HOST_CALL_BYTES_MAX, "{name} returns up to {bytes} bytes");
+    }
+}
+
+fn functions_with_results_of_any_size() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for folder in folders() {
+        let mut resolve = Resolve::default();
+        resolve.push_dir(&folder).unwrap_or_else(|error| panic!("{}: {error:#}", folder.display()));
+        for (_, interface) in resolve.interfaces.iter() {
+            let Some((package, interface_name)) = interface.package.zip(interface.name.as_ref()) else { continue };
+            let package = &resolve.packages[package].name;
+            for function in interface.functions.values().filter(|function| has_any_size(&resolve, function)) {
+                let name = format!("{}:{}/{interface_name}#{}", package.namespace, package.name, function.name);
+                if !IS_EXPORTED.iter().any(|exported| name.starts_with(exported)) {
+                    found.insert(name);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Interfaces that guests export.
+const IS_EXPORTED: [&str; 3] = ["wasi:cli/run#", "wasi:http/incoming-handler#", "wasmtime:"];
+
+fn folders() -> Vec<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
+    let sources = sources();
+    let others = DEFINITIONS.map(|(package, folder)| sources[package].join(folder));
+    ["current", "first-draft"].map(|folder| own.join(folder)).into_iter().chain(others).collect()
+}
+
+/// Where the sources of the packages are that this one is built with.
+fn sources() -> BTreeMap<String, PathBuf> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["metadata", "--format-version", "1", "--offline"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let listed = command.output().expect("cargo can be run");
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("cargo lists packages as JSON");
+    let package = |package: &serde_json::Value| {
+        let (name, manifest) = (package["name"].as_str()?, package["manifest_path"].as_str()?);
+        Some((name.to_owned(), Path::new(manifest).parent()?.to_owned()))
+    };
+    listed["packages"].as_array().expect("there are packages").iter().filter_map(package).collect()
+}
+
+fn has_any_size(resolve: &Resolve, function: &Function) -> bool {
+    function.result.is_some_and(|result| is_of_any_size(resolve, result))
+}
+
+fn is_of_any_size(resolve: &Resolve, ty: Type) -> bool {
+    let any = |types: Vec<Type>| types.into_iter().any(|ty| is_of_any_size(resolve, ty));
+    match ty {
+        Type::String => true,
+        Type::Id(id) => match &resolve.types[id].kind {
+            TypeDefKind::List(_) | TypeDefKind::Map(..) => true,
+            TypeDefKind::Record(record) => any(record.fields.iter().map(|field| field.ty).collect()),
+            TypeDefKind::Tuple(tuple) => any(tuple.types.clone()),
+            TypeDefKind::Variant(variant) => any(variant.cases.iter().filter_map(|case| case.ty).collect()),
+            TypeDefKind::Option(ty) | TypeDefKind::Type(ty) | TypeDefKind::FixedLengthList(ty, _) => {
+                is_of_any_size(resolve, *ty)
+            }
+            // An error's text is the host's own, and short.
+            TypeDefKind::Result(result) => result.ok.is_some_and(|ok| is_of_any_size(resolve, ok)),
+            TypeDefKind::Resource
+            | TypeDefKind::Handle(_)
+            | TypeDefKind::Flags(_)
+            | TypeDefKind::Enum(_)
+            | TypeDefKind::Future(_)
+            | TypeDefKind::Stream(_)
+            | TypeDefKind::Unknown => false,
+        },
+        _ => false,
+    }
+}
