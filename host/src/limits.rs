@@ -278,6 +278,16 @@ pub(crate) const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
 /// The age at which a segment of a log is removed, unless configured.
 pub(crate) const LOG_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Neither: within `kept_for` the log of an app that writes little is divided into so many segments, so that lines are kept
+/// for at most an eighth longer.
+pub(crate) const LOG_SEGMENTS_BY_AGE: u32 = 8;
+
+/// Neither: logs of so many apps are looked over for their age at one time, once a second; others come later.
+pub(crate) const LOG_AGING_APPS_AT_ONCE: usize = 16;
+
+/// Neither: the logs of all apps are looked over for their age at least so often.
+pub(crate) const LOG_AGING_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// Log files that are open at one time. Beyond it all are closed and opened again as needed.
 pub(crate) const LOG_FILES_OPEN: usize = 64;
 
@@ -396,6 +406,13 @@ pub(crate) const SCHEDULE_LOOK: Duration = Duration::from_secs(20);
 
 /// How long the schedules rest between two looks at least.
 pub(crate) const SCHEDULE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Neither: missed runs of a schedule in a row that are recorded one by one. Further ones are counted, and recorded together
+/// when the process type runs again.
+pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
+
+/// Neither: missed runs that are counted where the host was down. Beyond it the record says that there were at least as many.
+pub(crate) const MISSED_RUNS_COUNTED: u32 = 10_000;
 
 /// How long a change of config, formation or grants waits for a push under way. Then it is refused with 409.
 pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);

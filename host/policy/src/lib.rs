@@ -51,7 +51,7 @@ pub use push_state::{PushEvent, PushState};
 pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
 pub use restart::{Next, Restarts};
-pub use schedule::{Due, Schedule, ScheduleError, counted_since, due};
+pub use schedule::{Due, Schedule, ScheduleError, counted_since, due, times_since};
 pub use turn::{Work, had_its_time, is_hardly_left};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.

@@ -222,6 +222,19 @@ pub struct Due {
     pub next: Option<Timestamp>,
 }
 
+/// How many times of `schedule` have come after `last` and up to `now`, at most `most`.
+pub fn times_since(last: Timestamp, now: Timestamp, schedule: &Schedule, most: u32) -> u32 {
+    let (mut times, mut from) = (0, last);
+    while times < most {
+        match schedule.next_after(from) {
+            Some(next) if next <= now => from = next,
+            Some(_) | None => break,
+        }
+        times += 1;
+    }
+    times
+}
+
 /// Whether `schedule` is to fire at `now`. `last` is when it fired last, or since when there is this schedule; whoever
 /// fires keeps `now` as the next `last`. Without one nothing can have been missed, so it waits for its next time.
 ///

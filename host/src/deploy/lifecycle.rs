@@ -200,7 +200,6 @@ impl Deployer {
             }
             return Ok(Arc::clone(&entry));
         }
-        self.unschedule(&entry.name);
         let serving = entry.traffic.set_stopped("the app is stopped");
         // Nothing is watched any more: a start looks anew for what there is to go back to.
         let earlier = std::mem::take(&mut *entry.earlier());
@@ -356,6 +355,7 @@ impl Deployer {
         let reason = format!("{}: {failure}", failure.code());
         entry.log.write(LogLine::host(&entry.name, format!("{release} can't be started: {reason}")));
         drop(entry.traffic.set_stopped("the app is in error"));
+        self.schedule_stored(entry, release).await;
         settle(entry, AppEvent::Failed(failure.cause()), &reason);
         let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
         self.record(entry, "app-error", format!("{release} can't be started: {reason}"), data).await;

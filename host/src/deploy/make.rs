@@ -242,6 +242,7 @@ impl Deployer {
             self.schedule(entry, &manifest);
             making.say(format!("{number} serves"));
         } else {
+            self.schedule(entry, &manifest);
             drop(entry.traffic.set_stopped("the app is stopped"));
             making.say(format!("{number} is made; the app is stopped and stays so until `isopod apps start`"));
             entry.step_back(&format!("{number} is made, and serves once the app is started"));

@@ -36,6 +36,10 @@ impl Deployer {
                 entries.push(entry);
             } else if stopped {
                 drop(entry.traffic.set_stopped("the app is stopped"));
+                let release = entry.facts().release;
+                if let Some(release) = release {
+                    self.schedule_stored(&entry, release).await;
+                }
             }
         }
         let known: Vec<_> = self.apps(None, usize::MAX).iter().map(|entry| Arc::clone(&entry.traffic)).collect();

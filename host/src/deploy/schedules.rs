@@ -8,7 +8,10 @@ use std::{
 };
 
 use isopod_engine::{Event, EventFailure, Handled};
-use isopod_policy::{AppName, Entry as ProcessEntry, Manifest, ProcessName, RequestId, Schedule, counted_since, due};
+use isopod_policy::{
+    AppName, Entry as ProcessEntry, Manifest, ProcessName, ReleaseNumber, RequestId, Schedule, counted_since, due,
+    times_since,
+};
 use isopod_store::Control;
 use jiff::Timestamp;
 use serde_json::json;
@@ -17,7 +20,7 @@ use tokio::sync::Notify;
 use super::{Deployer, Entry};
 use crate::{dispatch::Refused, limits, observe::logs::LogLine};
 
-/// Every schedule of every app that runs.
+/// Every schedule of every app that has a release, also of those that are stopped or in error.
 #[derive(Default)]
 pub(super) struct Schedules {
     apps: Mutex<HashMap<AppName, Vec<Scheduled>>>,
@@ -30,6 +33,8 @@ struct Scheduled {
     schedule: Schedule,
     /// When it fired last, or when it was made known.
     last: Timestamp,
+    /// Runs in a row that it could not make.
+    missed: u32,
 }
 
 /// A process type whose time has come.
@@ -38,6 +43,9 @@ struct Firing {
     process: ProcessName,
     entry: ProcessEntry,
     schedule: String,
+    /// When it was looked at before, and how many earlier times have come since.
+    since: Timestamp,
+    passed: u32,
 }
 
 /// The result of a firing.
@@ -84,12 +92,15 @@ impl Schedules {
                 scheduled.last = counted_since(scheduled.last, now);
                 let found = due(Some(scheduled.last), now, &scheduled.schedule);
                 if found.fire_now {
-                    scheduled.last = now;
+                    let since = std::mem::replace(&mut scheduled.last, now);
+                    let times = times_since(since, now, &scheduled.schedule, limits::MISSED_RUNS_COUNTED);
                     firings.push(Firing {
                         app: app.clone(),
                         process: scheduled.process.clone(),
                         entry: scheduled.entry,
                         schedule: scheduled.schedule.to_string(),
+                        since,
+                        passed: times.saturating_sub(1),
                     });
                 }
                 if let Some(next) = found.next {
@@ -98,6 +109,25 @@ impl Schedules {
             }
         }
         (firings, soonest.max(limits::SCHEDULE_PAUSE))
+    }
+
+    /// Counts a run that a process type could not make, and returns how many those are in a row.
+    fn miss(&self, app: &AppName, process: &ProcessName) -> u32 {
+        self.with(app, process, |scheduled| {
+            scheduled.missed = scheduled.missed.saturating_add(1);
+            scheduled.missed
+        })
+    }
+
+    /// Takes note of a run, and returns how many it could not make before.
+    fn run(&self, app: &AppName, process: &ProcessName) -> u32 {
+        self.with(app, process, |scheduled| std::mem::take(&mut scheduled.missed))
+    }
+
+    fn with(&self, app: &AppName, process: &ProcessName, change: impl FnOnce(&mut Scheduled) -> u32) -> u32 {
+        let mut apps = self.lock();
+        let known = apps.get_mut(app).and_then(|all| all.iter_mut().find(|scheduled| scheduled.process == *process));
+        known.map_or(0, change)
     }
 }
 
@@ -112,17 +142,17 @@ impl Deployer {
             .iter()
             .find(|scheduled| scheduled.process == *process)
         {
-            Some(before) if before.schedule == *schedule => before.last,
-            Some(_) => now,
-            None => entry.facts().fired.get(process).copied().unwrap_or(now),
+            Some(before) if before.schedule == *schedule => (before.last, before.missed),
+            Some(_) => (now, 0),
+            None => (entry.facts().fired.get(process).copied().unwrap_or(now), 0),
         };
         let scheduled: Vec<Scheduled> = manifest
             .processes
             .iter()
             .filter_map(|(process, definition)| {
                 let schedule = definition.schedule.clone()?;
-                let last = fired(process, &schedule);
-                Some(Scheduled { process: process.clone(), entry: definition.entry, schedule, last })
+                let (last, missed) = fired(process, &schedule);
+                Some(Scheduled { process: process.clone(), entry: definition.entry, schedule, last, missed })
             })
             .collect();
         if !scheduled.is_empty() {
@@ -132,7 +162,15 @@ impl Deployer {
         self.0.schedules.changed.notify_one();
     }
 
-    /// Forgets the schedules of an app that does not serve any more.
+    /// Follows the schedules of a release that does not serve now, so that the runs it misses are recorded.
+    pub(super) async fn schedule_stored(&self, entry: &Entry, number: ReleaseNumber) {
+        // What is wrong with a release that can't be read is said when the app is started.
+        if let Ok(Some(release)) = self.0.parts.store.release(&entry.name, number).await {
+            self.schedule(entry, &release.manifest);
+        }
+    }
+
+    /// Forgets the schedules of an app that is destroyed.
     pub(super) fn unschedule(&self, app: &AppName) {
         self.0.schedules.lock().remove(app);
     }
@@ -153,12 +191,25 @@ impl Deployer {
     }
 
     async fn fire(&self, firing: Firing, at: Timestamp) {
-        let Firing { app, process, entry: kind, schedule } = firing;
+        let Firing { app, process, entry: kind, schedule, since, passed } = firing;
         let Ok(entry) = self.app(&app) else { return };
+        if passed > 0 {
+            let at_least = if passed + 1 >= limits::MISSED_RUNS_COUNTED { "at least " } else { "" };
+            let why = format!("{at_least}{passed} runs since {since}: the host was down, or its clock jumped");
+            self.record_missed(&entry, &process, &schedule, passed, &why).await;
+        }
         if let Err(error) = self.0.parts.store.schedule_fired(&app, &process, at).await {
             tracing::warn!(%app, %process, %error, "the firing of a schedule could not be stored");
         }
-        let Ok(running) = self.serving(&entry).await else { return };
+        let running = match self.serving(&entry).await {
+            Ok(running) => running,
+            Err(why) => return self.missed(&entry, &process, &schedule, &why).await,
+        };
+        let before = self.0.schedules.run(&app, &process);
+        if let Some(further) = before.checked_sub(limits::MISSED_RUNS_RECORDED).filter(|further| *further > 0) {
+            let why = format!("{further} further runs before this one, for the same reason as those before them");
+            self.record_missed(&entry, &process, &schedule, further, &why).await;
+        }
         let outcome = match kind {
             ProcessEntry::Command if running.run_command(&process) => Outcome::Ran,
             ProcessEntry::Command => {
@@ -175,6 +226,29 @@ impl Deployer {
         if !matches!(outcome, Outcome::Ran) {
             self.record(&entry, "schedule-failed", text, json!({ "process": process, "schedule": schedule })).await;
         }
+    }
+}
+
+impl Deployer {
+    /// Records a run that could not be made. After some in a row further ones are only counted.
+    async fn missed(&self, entry: &Entry, process: &ProcessName, schedule: &str, why: &str) {
+        let in_a_row = self.0.schedules.miss(&entry.name, process);
+        if in_a_row > limits::MISSED_RUNS_RECORDED {
+            return;
+        }
+        let rest = if in_a_row == limits::MISSED_RUNS_RECORDED {
+            "; further ones are counted until it runs again"
+        } else {
+            ""
+        };
+        self.record_missed(entry, process, schedule, 1, &format!("a run: {why}{rest}")).await;
+    }
+
+    async fn record_missed(&self, entry: &Entry, process: &ProcessName, schedule: &str, runs: u32, why: &str) {
+        let text = format!("`{process}` missed by its schedule {schedule} {why}");
+        entry.log.write(LogLine::host(&entry.name, text.clone()));
+        let data = json!({ "process": process, "schedule": schedule, "runs": runs });
+        self.record(entry, "schedule-missed", text, data).await;
     }
 }
 

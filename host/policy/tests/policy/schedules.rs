@@ -1,6 +1,6 @@
 //! Schedules: what is read, when the next time comes, and that no time fires twice.
 
-use isopod_policy::{Due, Schedule, ScheduleError, counted_since, due};
+use isopod_policy::{Due, Schedule, ScheduleError, counted_since, due, times_since};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use proptest::prelude::*;
 
@@ -230,4 +230,13 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn times_that_have_come_are_counted_up_to_a_bound() {
+    let nightly = schedule("0 3 * * *");
+    let (last, now) = (at("2026-11-20T03:00:00Z"), at("2026-11-23T03:00:00Z"));
+    assert_eq!(times_since(last, now, &nightly, 100), 3, "the last one is now");
+    assert_eq!(times_since(last, now, &nightly, 2), 2);
+    assert_eq!(times_since(now, last, &nightly, 100), 0, "the clock went back");
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs::{DirBuilder, File, OpenOptions},
-    io::Write,
+    io::{ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::PathBuf,
     sync::{
@@ -27,8 +27,8 @@ use crate::limits;
 
 /// Lines that are taken from the queue before what they give is written with one call per app.
 const BATCH: usize = 512;
-/// How often segments are looked over for their age.
-const AGE_CHECK: Duration = Duration::from_secs(60);
+/// How often the writer looks after its followers, and after some logs' age.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// How often the same trouble with the disk is told.
 const TROUBLE_EVERY: Duration = Duration::from_secs(30);
 
@@ -40,6 +40,29 @@ pub(super) struct Writer {
     open: HashMap<AppName, Open>,
     followers: HashMap<AppName, broadcast::Sender<Posted>>,
     told_trouble: Option<Instant>,
+    aging: Aging,
+}
+
+/// Where the writer is on its way through the logs of all apps.
+#[derive(Default)]
+struct Aging {
+    /// The apps that are still to come.
+    left: Vec<AppName>,
+    /// When the way began; none before the first.
+    begun: Option<Instant>,
+}
+
+impl Aging {
+    /// The next few apps. The way begins again a while after it began.
+    fn next(&mut self, config: &Config) -> Vec<AppName> {
+        let pause = segment_time(config).min(limits::LOG_AGING_PAUSE_MAX);
+        if self.left.is_empty() && self.begun.is_none_or(|begun| begun.elapsed() >= pause) {
+            self.begun = Some(Instant::now());
+            let entries = std::fs::read_dir(&config.apps_dir).into_iter().flatten().flatten();
+            self.left = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        }
+        self.left.split_off(self.left.len().saturating_sub(limits::LOG_AGING_APPS_AT_ONCE))
+    }
 }
 
 /// The segment that an app's lines go to, and those that are not in it yet.
@@ -47,6 +70,8 @@ struct Open {
     dir: PathBuf,
     file: File,
     segment: u64,
+    /// Since when lines have gone to the segment.
+    begun: SystemTime,
     bytes: u64,
     waiting: Vec<u8>,
     waiting_lines: u64,
@@ -54,13 +79,21 @@ struct Open {
 
 impl Writer {
     pub(super) fn new(config: Config, dropped: Arc<AtomicU64>, room: Arc<Notify>) -> Self {
-        Self { config, dropped, room, open: HashMap::new(), followers: HashMap::new(), told_trouble: None }
+        Self {
+            config,
+            dropped,
+            room,
+            open: HashMap::new(),
+            followers: HashMap::new(),
+            told_trouble: None,
+            aging: Aging::default(),
+        }
     }
 
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
-        let mut checked_age = Instant::now();
+        let mut looked_after = Instant::now();
         loop {
-            let first = match messages.recv_timeout(AGE_CHECK) {
+            let first = match messages.recv_timeout(LOOK_AFTER) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -86,8 +119,9 @@ impl Writer {
             }
             self.room.notify_waiters();
             self.write_out();
-            if checked_age.elapsed() >= AGE_CHECK {
-                checked_age = Instant::now();
+            if looked_after.elapsed() >= LOOK_AFTER {
+                looked_after = Instant::now();
+                self.followers.retain(|_, followers| followers.receiver_count() > 0);
                 self.remove_old();
             }
         }
@@ -135,7 +169,7 @@ impl Writer {
             self.open.insert(app.clone(), Open::last(folder(&self.config, app))?);
         }
         let open = self.open.get_mut(app).ok_or_else(|| std::io::Error::other("the segment is not open"))?;
-        if open.bytes + open.waiting.len() as u64 >= self.config.segment_bytes {
+        if open.is_full(&self.config) {
             open.write_out()?;
             *open = Open::new(open.dir.clone(), open.segment + 1)?;
             remove_over_size(&self.config, open)?;
@@ -196,19 +230,46 @@ impl Writer {
         self.open.remove(app);
         self.followers.remove(app);
         if let Err(trouble) = std::fs::remove_dir_all(folder(&self.config, app))
-            && trouble.kind() != std::io::ErrorKind::NotFound
+            && trouble.kind() != ErrorKind::NotFound
         {
             tracing::warn!(%trouble, %app, "the log of a deleted app can't be removed");
         }
     }
 
+    /// Goes on through the logs of all apps, also of those that write nothing, a few at a time.
     fn remove_old(&mut self) {
-        for open in self.open.values() {
-            if let Err(trouble) = remove_over_age(&self.config, open) {
-                tracing::warn!(%trouble, "old log segments can't be removed");
+        for app in self.aging.next(&self.config) {
+            match self.remove_over_age(&app) {
+                Err(trouble) if trouble.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(%trouble, %app, "old log segments can't be removed");
+                }
+                // An app that is being destroyed takes its log along.
+                Ok(()) | Err(_) => {}
             }
         }
-        self.followers.retain(|_, followers| followers.receiver_count() > 0);
+    }
+
+    fn remove_over_age(&mut self, app: &AppName) -> std::io::Result<()> {
+        let dir = folder(&self.config, app);
+        let Some(oldest) = SystemTime::now().checked_sub(self.config.kept_for) else { return Ok(()) };
+        let segments = segments(&dir)?;
+        for segment in &segments {
+            let path = segment_path(&dir, *segment);
+            let found = std::fs::metadata(&path)?;
+            if found.modified()? >= oldest {
+                continue;
+            }
+            if Some(segment) == segments.last() {
+                if found.len() == 0 {
+                    continue;
+                }
+                // An empty one takes its place, so that no later line has the place of an earlier one.
+                self.open.remove(app);
+                drop(Open::new(dir.clone(), segment + 1)?);
+            }
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
     }
 }
 
@@ -218,18 +279,27 @@ impl Open {
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let Some(segment) = segments(&dir)?.last().copied() else { return Self::new(dir, 1) };
         let path = segment_path(&dir, segment);
-        let bytes = std::fs::metadata(&path)?.len();
+        let found = std::fs::metadata(&path)?;
+        let bytes = found.len();
         if bytes > 0 && !ends_with_newline(&path, bytes)? {
             return Self::new(dir, segment + 1);
         }
         let file = OpenOptions::new().append(true).open(&path)?;
-        Ok(Self { dir, file, segment, bytes, waiting: Vec::new(), waiting_lines: 0 })
+        let begun = found.created().or_else(|_| found.modified())?;
+        Ok(Self { dir, file, segment, begun, bytes, waiting: Vec::new(), waiting_lines: 0 })
     }
 
     fn new(dir: PathBuf, segment: u64) -> std::io::Result<Self> {
         let path = segment_path(&dir, segment);
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Self { dir, file, segment, bytes: 0, waiting: Vec::new(), waiting_lines: 0 })
+        Ok(Self { dir, file, segment, begun: SystemTime::now(), bytes: 0, waiting: Vec::new(), waiting_lines: 0 })
+    }
+
+    /// Whether the next line begins another segment. Also a small one has an end, so that its oldest lines can go.
+    fn is_full(&self, config: &Config) -> bool {
+        let bytes = self.bytes + self.waiting.len() as u64;
+        let is_old = || self.begun.elapsed().is_ok_and(|age| age >= segment_time(config));
+        bytes >= config.segment_bytes || (bytes > 0 && is_old())
     }
 
     fn write_out(&mut self) -> std::io::Result<()> {
@@ -242,6 +312,11 @@ impl Open {
         self.waiting_lines = 0;
         Ok(())
     }
+}
+
+/// How long lines go to one segment, however few they are.
+fn segment_time(config: &Config) -> Duration {
+    (config.kept_for / limits::LOG_SEGMENTS_BY_AGE).max(LOOK_AFTER)
 }
 
 fn ends_with_newline(path: &std::path::Path, bytes: u64) -> std::io::Result<bool> {
@@ -265,17 +340,6 @@ fn remove_over_size(config: &Config, open: &Open) -> std::io::Result<()> {
         }
         std::fs::remove_file(path)?;
         total -= bytes;
-    }
-    Ok(())
-}
-
-fn remove_over_age(config: &Config, open: &Open) -> std::io::Result<()> {
-    let Some(oldest) = SystemTime::now().checked_sub(config.kept_for) else { return Ok(()) };
-    for segment in segments(&open.dir)? {
-        let path = segment_path(&open.dir, segment);
-        if segment != open.segment && std::fs::metadata(&path)?.modified()? < oldest {
-            std::fs::remove_file(path)?;
-        }
     }
     Ok(())
 }
