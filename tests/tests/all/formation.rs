@@ -161,7 +161,7 @@ fn grants_are_changed_by_a_merge_and_nonsense_is_refused() {
     let merged = host.set_grants("shop", &json!({ "keyvalue": false, "http": ["example.org"] })).expect(200).json();
     assert_eq!((&merged["keyvalue"], &merged["http"]), (&json!(false), &json!(["example.org"])));
     assert_eq!(merged, host.grants("shop"));
-    host.get("shop", "/ticks").problem_of("shop", 502, "app-failed");
+    host.get("shop", "/ticks").problem_of("shop", 500, "app-failed");
     host.set_grants("shop", &json!({ "http": null, "keyvalue": true })).expect(200);
     host.get("shop", "/ticks").expect(200);
     let releases = host.releases("shop").len();

@@ -100,7 +100,7 @@ fn storage_that_was_not_granted_is_refused() {
     let host = Host::start();
     let push = host.deploy("book", Bundle::component(guest("guestbook")));
     assert!(push.log.iter().any(|line| line.contains("isopod grants set --keyvalue true")), "{push:?}");
-    host.get("book", "/entries").problem_of("book", 502, "app-failed");
+    host.get("book", "/entries").problem_of("book", 500, "app-failed");
     host.log_line("book", "why it failed", |line| {
         line["message"].as_str().is_some_and(|text| text.contains("opening the bucket default"))
     });

@@ -15,7 +15,9 @@ fn a_browser_gets_a_page_and_programs_get_a_problem() {
     host.stop_app("still");
     for (app, path, status, code) in [
         ("nobody", "/", 404, "unknown-app"),
-        ("<i>&{{hint}}", "/", 404, "unknown-app"),
+        // The marks that a host name may have; others are refused before a page is made.
+        ("&amp'i", "/", 404, "unknown-app"),
+        ("<i>&{{hint}}", "/", 400, "bad-host"),
         ("v9--shop", "/", 404, "unknown-part"),
         ("shop", "/trap", 502, "app-failed"),
         ("still", "/", 503, "app-unavailable"),
