@@ -226,14 +226,24 @@ pub(crate) fn default_data_dir() -> Option<PathBuf> {
     data_dir_from(|name| std::env::var_os(name))
 }
 
+/// The folder for what this user's commands keep only to save time.
+pub(crate) fn default_cache_dir() -> Option<PathBuf> {
+    base_dir("XDG_CACHE_HOME", ".cache", |name| std::env::var_os(name))
+}
+
 /// Whether the user wants no colours anywhere (<https://no-color.org>).
 pub(crate) fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 fn data_dir_from(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    base_dir("XDG_DATA_HOME", ".local/share", environment)
+}
+
+/// The program's folder in one of the XDG base directories, which a variable names, or which is below the home folder.
+fn base_dir(variable: &str, below_home: &str, environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let folder = |name| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
+    let base = folder(variable).or_else(|| folder("HOME").map(|home| home.join(below_home)));
     base.map(|base| base.join("isopod"))
 }
 

@@ -116,7 +116,7 @@ pub(crate) const DNS_LABEL_BYTES_MAX: usize = 63;
 /// its group. A later one ends the host at once.
 pub(crate) const STOP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How long requests under way may go on after Ctrl-C in `isopod serve`. Then they are cut off.
+/// How long requests under way may go on after the first signal to stop in `isopod serve`. Then they are cut off.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 
 /// Connections to the admin address at one time, unless configured; fewer where the process may not open so many files.

@@ -39,6 +39,8 @@ pub fn command(args: &[&str]) -> Command {
     for name in ["ISOPOD_HOST", "ISOPOD_TOKEN", "ISOPOD_APP", "XDG_DATA_HOME"] {
         command.env_remove(name);
     }
+    // Compiled code is shared between tests, and not with this machine's user.
+    command.env("XDG_CACHE_HOME", std::env::temp_dir().join("isopod-test-cache"));
     command
 }
 

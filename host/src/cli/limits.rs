@@ -19,7 +19,11 @@ pub(crate) const APP_STATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a component that `isopod serve` and `isopod run` take. A larger file is refused before it is read.
 pub(crate) const LOCAL_COMPONENT_BYTES_MAX: u64 = 512 << 20;
 
-/// Compiling takes so long without a word; then it is said, at a terminal.
+/// Bytes of compiled code that `isopod serve` and `isopod run` keep. Beyond it what was used longest ago is removed at the next
+/// start.
+pub(crate) const COMPILED_BYTES_MAX: u64 = 1 << 30;
+
+/// How long compiling goes on before a terminal shows it. Elsewhere the time is written once the component is compiled.
 pub(crate) const COMPILE_SILENCE: Duration = Duration::from_secs(1);
 /// Items of a list that a command reads; the rest is left out, for nobody reads so many.
 pub(crate) const LIST_ITEMS_MAX: usize = 100_000;

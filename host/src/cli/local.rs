@@ -4,7 +4,8 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use isopod_engine::{
-    Component, Engine, Folder, KeyValue, KvError, Output, OutputLine, Sandbox, Speed, Stream, ValueVersion,
+    Component, Engine, EngineConfig, Folder, KeyValue, KvError, Output, OutputLine, Sandbox, Speed, Stream,
+    ValueVersion,
 };
 use isopod_policy::{Form, Grants, HttpGrant, Limits};
 use sha2::{Digest, Sha256};
@@ -13,9 +14,10 @@ use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use super::{limits, output, progress::Step};
+use super::{compiled, limits, output, progress::Step};
 
 /// What the component may do; nothing unless said here.
 #[derive(Debug, clap::Args)]
@@ -77,22 +79,48 @@ fn folder(text: &str) -> Result<Folder> {
     Ok(Folder { host, guest, writable })
 }
 
-/// Reads and compiles a component.
-pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Component> {
+/// The settings of an engine for a component with these grants: it keeps compiled code for the next start.
+pub(crate) fn engine_config(granted: &Granted) -> Result<EngineConfig> {
+    compiled::check_granted(&granted.dirs)?;
+    Ok(EngineConfig { cache_dir: compiled::folder(), ..EngineConfig::default() })
+}
+
+/// A component that was read and compiled.
+pub(crate) struct Loaded {
+    pub(crate) component: Component,
+    /// How long it took, where it took long and no terminal showed it.
+    pub(crate) took_silently: Option<Duration>,
+}
+
+/// Reads and compiles a component, or takes what was compiled of the same file before.
+pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Loaded> {
     let bytes = read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     check_kind(&bytes, file)?;
+    let (component, took_silently) = compile(engine, bytes, file).await?;
+    compiled::touch(&component.info().digest);
+    Ok(Loaded { component, took_silently })
+}
+
+async fn compile(engine: &Engine, bytes: Vec<u8>, file: &Path) -> Result<(Component, Option<Duration>)> {
+    let begun = Instant::now();
     let mut load = std::pin::pin!(engine.load(Bytes::from(bytes), Speed::Optimised));
+    let mut took_silently = None;
     let loaded = match tokio::time::timeout(limits::COMPILE_SILENCE, load.as_mut()).await {
         Ok(loaded) => loaded,
-        Err(_) => {
-            // Elsewhere the first line belongs to the address, or to the command.
-            let step = std::io::stderr().is_terminal().then(|| Step::spinner(&format!("compiling {}", file.display())));
+        // Elsewhere the first line belongs to the address, or to the command.
+        Err(_) if std::io::stderr().is_terminal() => {
+            let step = Step::spinner(&format!("compiling {}…", file.display()));
             let loaded = load.await;
-            step.into_iter().for_each(Step::finish);
+            step.finish();
+            loaded
+        }
+        Err(_) => {
+            let loaded = load.await;
+            took_silently = Some(begun.elapsed());
             loaded
         }
     };
-    loaded.with_context(|| format!("{} cannot be run", file.display()))
+    Ok((loaded.with_context(|| format!("{} cannot be run", file.display()))?, took_silently))
 }
 
 /// Reads a file as far as it can be one that is wanted: a device may have no end, and a pipe may never begin.

@@ -1,11 +1,12 @@
-//! `isopod run FILE.wasm -- ARGS`: one `wasi:cli/command` component, with our own standard streams. Keeps nothing.
+//! `isopod run FILE.wasm -- ARGS`: one `wasi:cli/command` component, with our own standard streams. Keeps nothing but
+//! compiled code.
 
 use super::{
-    local::{Granted, Terminal, load},
+    local::{Granted, Loaded, Terminal, engine_config, load},
     output,
 };
 use anyhow::{Result, bail};
-use isopod_engine::{Engine, EngineConfig, Fault};
+use isopod_engine::{Engine, Fault};
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, sync::Arc};
 
 const OUTPUT: &str = "\
@@ -29,8 +30,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn execute(args: Args) -> Result<ExitCode> {
-    let engine = Engine::new(EngineConfig::default())?;
-    let component = load(&engine, &args.file).await?;
+    let engine = Engine::new(engine_config(&args.granted)?)?;
+    let Loaded { component, .. } = load(&engine, &args.file).await?;
     if !component.info().entries.command {
         bail!("{} is no command: it exports no wasi:cli/run. Serve it with `isopod serve`", args.file.display());
     }

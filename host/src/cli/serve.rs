@@ -1,6 +1,10 @@
-//! `isopod serve FILE.wasm`: one component on one address, until Ctrl-C. Keeps nothing.
+//! `isopod serve FILE.wasm`: one component on one address, until SIGINT or SIGTERM. Keeps nothing but compiled code.
 
-use super::local::{Granted, Terminal, load};
+use super::{
+    local::{Granted, Loaded, Terminal, engine_config, load},
+    output,
+    signals::Signals,
+};
 use crate::{
     dispatch::{App, Directory, Guests, Machine, Planned, Running},
     ingress::{self, AccessLine, AccessLog},
@@ -8,7 +12,7 @@ use crate::{
     process::{self, Connections},
 };
 use anyhow::{Context, Result, bail};
-use isopod_engine::{Engine, EngineConfig};
+use isopod_engine::Engine;
 use isopod_policy::{AppName, AppType, Cores, Entry, Isolation, Process, Scale, connections::ConnectionTimes};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::sync::watch;
@@ -33,13 +37,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(serve(args))
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let code = runtime.block_on(serve(args));
+    // What still blocks now was given its time already.
+    runtime.shutdown_background();
+    code
 }
 
 async fn serve(args: Args) -> Result<ExitCode> {
     process::keep_pages_small();
-    let engine = Engine::new(EngineConfig::default())?;
-    let component = load(&engine, &args.file).await?;
+    let engine = Engine::new(engine_config(&args.granted)?)?;
+    let Loaded { component, took_silently } = load(&engine, &args.file).await?;
     if component.info().entries.http.is_none() {
         bail!(
             "{} answers no HTTP requests: run a command with `isopod run`, and deploy an app of events with `isopod deploy`",
@@ -84,13 +92,18 @@ async fn serve(args: Args) -> Result<ExitCode> {
     };
     let service = ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
         .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))?;
+    // Before the address is known, so that whoever knows it can stop it.
+    let mut signals = Signals::new().context("the signals that stop it can't be received")?;
     eprintln!("Serving HTTP on http://{}/", service.local_addr()?);
+    if let Some(took) = took_silently {
+        let shown = args.file.display();
+        output::note(&format!("{shown} was compiled in {:.1} s", took.as_secs_f64()));
+    }
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        // Without a signal handler the default action ends the process, which is as good.
-        if tokio::signal::ctrl_c().await.is_ok() {
-            let _ = stop.send(true);
-        }
+        signals.next().await;
+        stop.send_replace(true);
+        signals.exit_at_the_next().await;
     });
     service.run(stopped).await?;
     Ok(ExitCode::SUCCESS)

@@ -6,18 +6,17 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Instant,
 };
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{
     client,
     host_log::{Form, HostLog},
     new, output,
+    signals::Signals,
 };
 use crate::{
     api::Urls,
@@ -114,14 +113,7 @@ async fn serve(config: Config, guests: Guests) -> Result<ExitCode> {
         output::note(&first_steps(&data, platform.admin, &Urls { domain, port: platform.listen.port() }));
     }
     signals.next().await;
-    let told = Instant::now();
-    tokio::spawn(async move {
-        while told.elapsed() < limits::STOP_AGAIN_AFTER {
-            signals.next().await;
-        }
-        tracing::warn!("told to stop a second time: ending at once");
-        std::process::exit(1);
-    });
+    tokio::spawn(signals.exit_at_the_next());
     platform.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -151,24 +143,6 @@ fn first_steps(data: &Path, admin: SocketAddr, urls: &Urls) -> String {
         token.display(),
         urls.of("NAME").unwrap_or_default(),
     )
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 fn start_log(format: LogFormat, filter: &str) -> Result<()> {

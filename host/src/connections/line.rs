@@ -10,6 +10,7 @@
 //! ([`Line::probe`]). Both are part of the response that follows.
 
 use crate::limits;
+use futures::FutureExt;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use isopod_policy::connections::Activity;
 use socket2::SockRef;
@@ -172,22 +173,32 @@ impl Line {
         let _ = self.stream.ready(Interest::ERROR).await;
     }
 
-    /// Sends one byte of the response ahead, where that is possible. A client that is gone answers with a reset.
-    pub(super) fn probe(&self) {
+    /// Whether the kernel knows that the client is gone. Its error may have been taken by a write, and then wakes nothing.
+    pub(super) fn is_gone(&self) -> bool {
+        let readiness = self.stream.ready(Interest::ERROR | Interest::WRITABLE).now_or_never();
+        readiness.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_error() || ready.is_write_closed()))
+    }
+
+    /// Sends one byte of the response ahead, where that is possible. A client that is gone answers with a reset. Says whether it
+    /// is known to be gone already.
+    pub(super) fn probe(&self) -> HangUp {
         if self.is_http2() || !self.is_busy() || !self.is_flushed.load(Relaxed) {
-            return;
+            return HangUp::WriteSide;
         }
         let (ahead, bytes) = match self.response.load(Relaxed) {
             NOT_BEGUN => (&self.status_ahead, STATUS_LINE),
             IN_CHUNKS => (&self.zeros_ahead, ZEROS),
-            _ => return,
+            _ => return HangUp::WriteSide,
         };
         let sent = ahead.load(Relaxed);
-        if let Some(&next) = bytes.get(usize::from(sent))
-            && self.stream.try_write(&[next]).is_ok_and(|written| written == 1)
-        {
-            ahead.store(sent + 1, Relaxed);
+        let Some(&next) = bytes.get(usize::from(sent)) else { return HangUp::WriteSide };
+        match self.stream.try_write(&[next]) {
+            Ok(written) => ahead.store(sent + u8::from(written > 0), Relaxed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // The reset may be told by this error alone.
+            Err(_) => return HangUp::Gone,
         }
+        HangUp::WriteSide
     }
 
     /// Says that a head took too long, where nothing else was said yet.
@@ -482,19 +493,19 @@ mod tests {
     async fn what_was_sent_ahead_of_a_response_is_not_sent_again() {
         let (line, mut client) = pair().await;
         let exchange = line.begin();
-        (0..20).for_each(|_| line.probe());
+        (0..20).for_each(|_| assert_eq!(line.probe(), HangUp::WriteSide));
         assert_eq!(received(&mut client, STATUS_LINE.len()).await, STATUS_LINE);
         exchange.response_begins(true);
-        line.probe();
+        let _ = line.probe();
         let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
         write(&line, head).await;
         assert_eq!(received(&mut client, head.len() - STATUS_LINE.len()).await, &head[STATUS_LINE.len()..]);
-        (0..20).for_each(|_| line.probe());
+        (0..20).for_each(|_| assert_eq!(line.probe(), HangUp::WriteSide));
         write(&line, b"5\r\nhello\r\n").await;
         assert_eq!(received(&mut client, 17).await, b"00000005\r\nhello\r\n");
-        line.probe();
+        let _ = line.probe();
         exchange.response_ends();
-        line.probe();
+        let _ = line.probe();
         write(&line, b"0\r\n\r\n").await;
         assert_eq!(received(&mut client, 6).await, b"00\r\n\r\n");
     }
@@ -505,10 +516,10 @@ mod tests {
         let exchange = line.begin();
         exchange.response_begins(true);
         write(&line, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\ntransfer-encoding: chunked\r\n").await;
-        line.probe();
+        let _ = line.probe();
         exchange.response_ends();
         drop(exchange);
-        line.probe();
+        let _ = line.probe();
         write(&line, b"end").await;
         let said = received(&mut client, 69).await;
         assert!(said.ends_with(b"chunked\r\nend"), "{}", String::from_utf8_lossy(&said));

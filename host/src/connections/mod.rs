@@ -127,12 +127,14 @@ pub(crate) async fn serve<A, F, B>(
         })
     });
     let http = if slot.is_reserve() { &settings.reserve } else { &settings.regular };
-    {
+    let leaves_gently = {
         let connection = std::pin::pin!(http.serve_connection(Socket(Arc::clone(&line)), service));
-        drive(connection, &line, slot, &settings.times_of(slot), gate, stop).await;
+        drive(connection, &line, slot, &settings.times_of(slot), gate, stop).await
+    };
+    if leaves_gently {
+        line.say_too_slow();
+        line.close().await;
     }
-    line.say_too_slow();
-    line.close().await;
 }
 
 fn is_streamed<B: Body>(response: &Response<B>) -> bool {
@@ -185,6 +187,8 @@ struct Watch {
     retiring: Option<Instant>,
 }
 
+/// Drives a connection to its end. Whether its client may still have to read what was said last: not where it is gone, or
+/// where a newer connection needs the place at once.
 async fn drive<C: Connection>(
     mut connection: Pin<&mut C>,
     line: &Arc<Line>,
@@ -192,7 +196,7 @@ async fn drive<C: Connection>(
     times: &ConnectionTimes,
     gate: &impl Gate,
     stop: impl Future<Output = ()>,
-) {
+) -> bool {
     let mut watch = Watch { gone: None, probe: None, is_set_for_head: false, retiring: None };
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + times.head));
     let (mut stop, mut is_stopping) = (std::pin::pin!(stop), false);
@@ -201,27 +205,28 @@ async fn drive<C: Connection>(
         let event = tokio::select! {
             event = poll_fn(|cx| watch.poll(cx, connection.as_mut(), line, slot, gate)) => event,
             () = timer.as_mut() => Event::LookNow,
-            () = evicted.as_mut() => return,
+            () = evicted.as_mut() => return false,
             () = stop.as_mut(), if !is_stopping => {
                 is_stopping = true;
                 // A request that has come by now is answered: a connection of which nothing was read would be closed as idle.
                 // What there is to read is known once the kernel was asked.
                 tokio::task::yield_now().await;
                 if poll_fn(|cx| poll_once(cx, connection.as_mut(), gate)).await.is_ready() {
-                    return;
+                    return true;
                 }
                 Event::Served
             }
         };
         match event {
-            Event::Ended | Event::Gone => return,
+            Event::Ended => return true,
+            Event::Gone => return false,
             Event::Served => {
                 watch.retiring = Some(Instant::now());
                 connection.as_mut().shut_down_gracefully();
             }
             Event::LookNow => {
                 if watch.look(line, slot, times, timer.as_mut()).is_break() {
-                    return;
+                    return true;
                 }
                 if watch.retiring.is_some() && line.is_http2() {
                     connection.as_mut().shut_down_gracefully();
@@ -296,10 +301,15 @@ impl Watch {
         timer: Pin<&mut Sleep>,
     ) -> std::ops::ControlFlow<()> {
         let now = Instant::now();
+        if self.gone.is_some() && line.is_gone() {
+            return std::ops::ControlFlow::Break(());
+        }
         if let Some((due, after)) = self.probe
             && now >= due
         {
-            line.probe();
+            if line.probe() == HangUp::Gone {
+                return std::ops::ControlFlow::Break(());
+            }
             self.probe = Some((now + after, after * 2));
         }
         let activity = line.activity();

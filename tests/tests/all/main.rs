@@ -69,6 +69,7 @@ mod response_rules;
 mod rolling;
 mod scaling;
 mod schedules;
+mod serving;
 mod slots;
 mod snapshots;
 mod starting;
