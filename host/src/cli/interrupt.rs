@@ -1,5 +1,6 @@
 //! What a command says when Ctrl-C ends it while the host continues its work. It stops nothing at the host.
 
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::output;
@@ -15,11 +16,14 @@ pub(crate) fn says(text: String) -> Interrupt {
     use tokio::signal::unix::{SignalKind, signal};
     let said = Arc::new(Mutex::new(Some(text)));
     let waiting = Arc::clone(&said);
+    // The caller goes on once a signal no longer ends the program without a word.
+    let (listening, listens) = sync_channel::<()>(1);
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
             let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
             let [Ok(mut interrupt), Ok(mut terminate)] = kinds.map(signal) else { return };
+            drop(listening);
             let code = tokio::select! {
                 _ = interrupt.recv() => INTERRUPTED,
                 _ = terminate.recv() => INTERRUPTED + libc::SIGTERM - libc::SIGINT,
@@ -31,6 +35,7 @@ pub(crate) fn says(text: String) -> Interrupt {
             std::process::exit(code);
         });
     });
+    let _ = listens.recv();
     Interrupt(said)
 }
 
