@@ -16,20 +16,20 @@ pub(crate) fn log(store: &Store) {
         tracing::warn!(
             from = %moved.from.display(),
             to = %moved.to.display(),
-            "a folder that no app owns was moved to lost+found; `isopod doctor` says how to get it back"
+            "a folder that no app owns was moved to lost+found; `isopod doctor` shows how to restore it"
         );
     }
     for error in &report.stuck {
-        tracing::warn!(%error, "a folder below apps/ can't be moved or removed, and stays");
+        tracing::warn!(%error, "a folder below apps/ can't be moved or removed");
     }
     for app in &report.missing {
         tracing::warn!(%app, path = %store.app_folder(app).display(), "{}", missing(app));
     }
     for app in &report.removed {
-        tracing::info!(%app, "the folder of a destroyed app was still there and is removed");
+        tracing::info!(%app, "removed the remaining folder of a destroyed app");
     }
     for app in &report.spared {
-        tracing::info!(%app, "the host ended before the app was destroyed; the app stays");
+        tracing::info!(%app, "the host stopped before the app was destroyed; the app is kept");
     }
 }
 

@@ -89,6 +89,6 @@ pub(crate) fn or_abort(thread: &str, work: impl FnOnce()) {
 /// Ends the process, since this thread is lost.
 #[expect(clippy::disallowed_methods, reason = "what runs on the lost thread can't be drained")]
 pub(crate) fn abort(thread: &str) -> ! {
-    tracing::error!(thread, "a thread of the host is lost: aborting, so that a supervisor starts the host anew");
+    tracing::error!(thread, "a host thread is lost: aborting, so that a supervisor can restart the host");
     std::process::abort()
 }

@@ -55,7 +55,7 @@ fn add_random(
 /// WASI 0.2 has no way to return fewer bytes than were asked for.
 fn refuse_long(length: u64) -> wasmtime::Result<u64> {
     let most = limits::RANDOM_BYTES_MAX;
-    wasmtime::ensure!(length <= most, "{length} random bytes in one call are more than {most}: ask for them in parts");
+    wasmtime::ensure!(length <= most, "one call returns at most {most} random bytes, not {length}: use several calls");
     Ok(length)
 }
 

@@ -53,7 +53,7 @@ pub struct Reply {
 pub enum EventFailure {
     #[error("{message}")]
     Permanent { message: String },
-    #[error("{message} (the handler asks for the event again in {} ms)", .after.as_millis())]
+    #[error("{message} (the handler asks for a retry in {} ms)", .after.as_millis())]
     Retry { message: String, after: Duration },
 }
 

@@ -159,7 +159,7 @@ impl Denied {
         } else {
             return None;
         };
-        Some(Self::OwnLimit { what, limit, next: "drop handles when they are done with, and pass less at one time" })
+        Some(Self::OwnLimit { what, limit, next: "drop unused handles, and pass less data in one call" })
     }
 }
 

@@ -60,7 +60,7 @@ fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody
     if body.0.len() > limits::ANSWER_BYTES_UNCHARGED {
         taken.grow(body.0.len() as u64, sandbox.may_use_reserve).map_err(|no_more| {
             let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
-            let detail = format!("answers and guests of this host have all of their {} MiB", most >> 20);
+            let detail = format!("guests and their responses use all {} MiB of this host", most >> 20);
             Fault::NoRoom { room: Room::Memory, detail }
         })?;
         *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body.0, _taken: taken }));
@@ -110,7 +110,7 @@ fn lift(
     }
     let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
     if fields.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
-        return Err(bad(format!("{} headers of {size} bytes are too many", fields.len())));
+        return Err(bad(format!("too many headers: {} with {size} bytes", fields.len())));
     }
     let status = head::final_status(status)?;
     let mut response = Response::new(ReplyBody::full(Bytes::new()));

@@ -59,7 +59,7 @@ unsafe impl Lift for Body {
 fn pointer_pair(bytes: &[u8]) -> wasmtime::Result<(usize, usize)> {
     let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(|word| u32::from_le_bytes(word) as usize);
     let pair = word(0).zip(word(4)).filter(|_| bytes.len() == 8);
-    pair.ok_or_else(|| wasmtime::format_err!("the answer's body is no list of a 32-bit memory"))
+    pair.ok_or_else(|| wasmtime::format_err!("the response's body is not a list in 32-bit memory"))
 }
 
 /// Where the function is in a component.

@@ -108,7 +108,7 @@ impl Results {
         if self.0 > limits::HOST_CALL_BYTES_MAX {
             let most = limits::HOST_CALL_BYTES_MAX >> 20;
             return Err(Failure::Other(format!(
-                "the keys and values of one call come to more than {most} MiB: use more calls"
+                "the keys and values of one call exceed {most} MiB: use several calls"
             )));
         }
         Ok(account.hold(bytes as u64)?)
@@ -121,7 +121,7 @@ fn check_keys(count: usize) -> Result<(), Failure> {
     if count <= most {
         return Ok(());
     }
-    Err(Failure::Other(format!("{count} keys in one call are more than {most}: use more calls")))
+    Err(Failure::Other(format!("one call takes at most {most} keys, not {count}: use several calls")))
 }
 
 impl View<'_> {
@@ -131,7 +131,7 @@ impl View<'_> {
         }
         let (bytes, most) = (name.len(), limits::BUCKET_NAME_BYTES_MAX);
         if bytes > most {
-            let text = format!("a bucket's name of {bytes} bytes is longer than {most}");
+            let text = format!("a bucket's name has at most {most} bytes, not {bytes}");
             return Ok(Err(Failure::Other(text)));
         }
         Ok(Ok(self.table.push(Bucket { name, cursors: Vec::new(), cursor_bytes: 0 })?))

@@ -331,7 +331,7 @@ fn broke_off(error: &wasmtime_wasi_http::Error) -> Fault {
 
 /// Why a body of more bytes than its app's limit is not sent.
 pub(crate) fn too_large(limit: u64) -> Fault {
-    Fault::BadAnswer { detail: format!("its body has more than {limit} bytes, which is reply_body under [limits]") }
+    Fault::BadAnswer { detail: format!("its body exceeds the {limit} bytes of reply_body under [limits]") }
 }
 
 impl Streamed {

@@ -63,10 +63,12 @@ fn head(
     Ok(response)
 }
 
-/// Why there is no response. A guest reports a response that it could not make as an error of the protocol.
+/// Returns the fault of a call without a response. A guest reports an invalid response as a protocol error.
 fn fault(code: ErrorCode) -> Fault {
     match code {
-        ErrorCode::HttpProtocolError => Fault::BadAnswer { detail: "its handler made no valid response".to_owned() },
+        ErrorCode::HttpProtocolError => {
+            Fault::BadAnswer { detail: "its handler returned an invalid response".to_owned() }
+        }
         code => Fault::Failed { message: format!("its handler reported {code:?}") },
     }
 }

@@ -96,19 +96,19 @@ pub enum BundleError {
     /// The archive unpacks to more than a component can have: an archive bomb, or a forgotten build folder.
     #[error("the archive unpacks to more than {bytes_max} bytes; put only isopod.toml and the component into it")]
     UnpacksTooLarge { bytes_max: usize },
-    /// The bytes are of no known form.
+    /// The format of the bytes is unknown.
     #[error("the bundle is neither a WebAssembly binary nor a gzipped tar archive; make one with `isopod build`")]
     UnknownForm,
-    /// The bytes are of a form that is no bundle.
+    /// The bytes have a known format that is not a bundle.
     #[error("the bundle is not a gzipped tar archive: it is {form}. {}", form.advice())]
     NotGzip { form: Form },
-    /// What gzip holds is no tar archive.
+    /// The gzip data is not a tar archive.
     #[error(
-        "the bundle is gzipped, but what it holds is {form} instead of a tar archive. Unpack it with gunzip first. {}",
+        "the bundle is gzipped, but contains {form} instead of a tar archive. Unpack it with gunzip first. {}",
         form.advice()
     )]
     NoTarInside { form: Form },
-    /// The bytes are not WebAssembly although they were said to be.
+    /// The upload was declared as WebAssembly, but has another format.
     #[error("the bundle was sent as WebAssembly but is {}; is it the right file?", named(*found))]
     NotWasm { found: Option<Form> },
     /// The bytes are of the one form, and were said to be of the other.
@@ -132,13 +132,13 @@ pub enum BundleError {
     /// The same path twice, so that it is unclear which of the two is meant.
     #[error("the archive holds {:?} twice; remove one", excerpt(path, TEXT_NAME_BYTES_SHOWN))]
     Duplicate { path: String },
-    /// A file whose holes are left out, which only the tool that wrote it can put back.
+    /// A sparse file, whose holes only the tool that wrote it can restore.
     #[error(
         "the archive holds {path:?} as a sparse file, which is not supported. Pack it without holes: \
          `tar --no-read-sparse -czf bundle.tar.gz …` on macOS, GNU tar without --sparse, or `isopod build`"
     )]
     Sparse { path: String },
-    /// A file that looks like the manifest and would be passed over.
+    /// A file that looks like the manifest, but has another name.
     #[error(
         "the archive holds {:?}, which is not read as the manifest. Name it isopod.toml, or leave it out",
         excerpt(path, TEXT_NAME_BYTES_SHOWN)
@@ -163,7 +163,7 @@ pub enum BundleError {
 }
 
 fn named(form: Option<Form>) -> String {
-    form.map_or_else(|| "of no known form: it does not begin with \\0asm".to_owned(), |form| form.to_string())
+    form.map_or_else(|| "of an unknown format: it does not begin with \\0asm".to_owned(), |form| form.to_string())
 }
 
 fn damaged(error: io::Error) -> BundleError {

@@ -26,9 +26,9 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
     match media_type {
         Some("application/cloudevents+json") => structured(json(body)?),
         Some("application/cloudevents-batch+json") => {
-            Err(invalid(None, "this route takes one event; send each event of a batch by itself"))
+            Err(invalid(None, "this route accepts one event per request; send the events of a batch one by one"))
         }
-        // Another event format, such as application/cloudevents+xml, is never the data of a binary event.
+        // Another event format, such as application/cloudevents+xml, is refused rather than read as data.
         Some(media_type) if is_binary && !media_type.starts_with("application/cloudevents") => {
             from_headers(headers, body)
         }

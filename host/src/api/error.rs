@@ -68,7 +68,7 @@ pub(crate) enum EventError {
     QueueFull { app: String, detail: String, retry_after_s: u64 },
     #[error("`{app}` refused the event: {message}")]
     Refused { app: String, message: String },
-    #[error("`{app}` could not handle the event now and asks for it again in {retry_after_s} s: {message}")]
+    #[error("`{app}` could not handle the event and asks the sender to retry in {retry_after_s} s: {message}")]
     TryLater { app: String, message: String, retry_after_s: u64 },
     #[error("`{app}` failed while it handled the event: {detail}")]
     Failed { app: String, code: &'static str, detail: String },
@@ -455,9 +455,7 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .app(app)
                 .source(Source::App)
                 .retry_after(*retry_after_s)
-                .hint(format!(
-                    "send it again in {retry_after_s} s: the host does not deliver it a second time by itself"
-                ))
+                .hint(format!("send the event again in {retry_after_s} s: the host does not retry it"))
         }
         EventError::Failed { app, code, .. } => {
             Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail)

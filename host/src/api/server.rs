@@ -86,7 +86,7 @@ async fn serve(
 /// The answer to any other request over a connection of the reserve.
 fn too_many() -> Response<Body> {
     let title = "Too many connections";
-    let detail = "every connection of the admin address is taken, or this client holds its share of them";
+    let detail = "all connections of the admin address are in use, or this client holds its share of them";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", title, detail)
         .retry_after(limits::CONNECTIONS_RETRY_AFTER.as_secs());
     let id = super::new_request_id();

@@ -23,7 +23,7 @@ pub(super) async fn live(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     if silent.is_empty() {
         return (StatusCode::OK, axum::Json(json!({ "status": "ok" })));
     }
-    tracing::error!(threads = ?silent, "threads of the host don't answer");
+    tracing::error!(threads = ?silent, "host threads don't respond");
     (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "status": "stuck", "threads": silent })))
 }
 

@@ -231,7 +231,7 @@ impl Client {
 
     fn is_of_traffic(&self) -> Failure {
         Failure::new(format!("{} is the address of app traffic", self.base))
-            .why("commands speak to the API, which has an address of its own")
+            .why("commands use the API, which has its own address")
             .next(format!(
                 "set ISOPOD_HOST or --host to the admin address: `admin=` in the line `isopod ready …` of the host, by \
                  default {DEFAULT_HOST}"

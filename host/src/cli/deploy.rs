@@ -116,7 +116,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         }
         output::note(&output::done(&format!("{} runs {release}", upload.app)));
         match apps::url(&app) {
-            url if url.is_empty() => output::note("it takes no HTTP requests; `isopod events send` gives it events"),
+            url if url.is_empty() => output::note("it takes no HTTP requests; `isopod events send` sends it events"),
             url => output::emit(&format!("{url}\n")),
         }
     }

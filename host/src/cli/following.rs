@@ -29,7 +29,7 @@ pub(crate) fn follow(
 
 fn reopen(client: &Client, path: &str, last_id: Option<&str>) -> Result<Follow, Failure> {
     let address = client.address();
-    output::note(&format!("the host at {address} ended the stream; connecting again"));
+    output::note(&format!("the host at {address} ended the stream; reconnecting"));
     let until = Instant::now() + limits::FOLLOW_RECONNECT_TIME;
     loop {
         std::thread::sleep(RETRY_EVERY);

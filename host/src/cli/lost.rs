@@ -1,5 +1,5 @@
-//! What `isopod doctor` says of `lost+found/` in a data folder: path, size, and how each folder gets back. Never moves or
-//! removes anything.
+//! Reports the contents of a data folder's `lost+found/` for `isopod doctor`: path, size, and how to
+//! restore each entry. Never moves or removes anything.
 
 use std::fs;
 use std::io;
@@ -30,19 +30,19 @@ pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
 
 fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
     let size = size(path).map_or_else(|error| format!("its size can't be read: {error}"), output::size);
-    let detail = format!("{}, {size}: nothing in control.db owned it", path.display());
+    let detail = format!("{}, {size}: no app in control.db owned it", path.display());
     let fix = match app_of(name) {
         Some(app) => {
             let (home, lost) = (data_dir.join("apps").join(app.as_str()), data_dir.join(NAME));
             let [home, aside, from] =
                 [home, lost.join(format!("{app}.replaced")), path.to_owned()].map(|path| new::quoted(&path));
             format!(
-                "to get it back, create or deploy {app}, stop the host and run `mv {home} {aside} && mv {from} {home}`; \
+                "to restore it, create or deploy {app}, stop the host and run `mv {home} {aside} && mv {from} {home}`; \
                  if it is not needed, remove it"
             )
         }
         None if name == "blobs" => format!(
-            "bundles that control.db never had: to get them back, stop the host, restore the control.db that lists their \
+            "bundles unknown to control.db: to restore them, stop the host, restore the control.db that lists their \
              releases, and move them to {}; if they are not needed, remove them",
             new::quoted(&data_dir.join("blobs"))
         ),

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<(), Failure> {
     if let Some(workspace) = broken_workspace(&folder) {
         let name = folder.file_name().unwrap_or_default().display();
         output::note(&format!(
-            "note: the Cargo workspace at {} takes this project for a member, which has a workspace of its own; add \
+            "note: the Cargo workspace at {} includes this project, which is a workspace itself; add \
              exclude = [\"{name}\"] to its [workspace]",
             workspace.display()
         ));

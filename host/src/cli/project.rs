@@ -106,7 +106,7 @@ impl Project {
 
 /// A folder without a manifest; a file in it that was meant to be one is named.
 fn no_manifest(folder: &Path) -> Failure {
-    let failure = Failure::new(format!("{} is no project", shown(folder)));
+    let failure = Failure::new(format!("{} is not a project", shown(folder)));
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let misnamed =
         names.filter_map(|entry| entry.file_name().into_string().ok()).find(|name| is_misnamed_manifest(name));
@@ -115,7 +115,7 @@ fn no_manifest(folder: &Path) -> Failure {
             .why(format!("its manifest must be named isopod.toml, and it holds {name}"))
             .next(format!("mv {} {}", new::quoted(&folder.join(&name)), new::quoted(&folder.join(MANIFEST)))),
         None => failure
-            .why("it holds no isopod.toml")
+            .why("it has no isopod.toml")
             .next("go to a project's folder, or write a new one with `isopod new NAME`"),
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let code = runtime.block_on(serve(args));
-    // What still blocks now was given its time already.
+    // Blocked tasks had the whole drain time already.
     runtime.shutdown_background();
     code
 }
@@ -92,8 +92,8 @@ async fn serve(args: Args) -> Result<ExitCode> {
     };
     let service = ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
         .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))?;
-    // Before the address is known, so that whoever knows it can stop it.
-    let mut signals = Signals::new().context("the signals that stop it can't be received")?;
+    // Before the address is printed, so that a supervisor that reads it can already stop the process.
+    let mut signals = Signals::new().context("cannot listen for stop signals")?;
     eprintln!("Serving HTTP on http://{}/", service.local_addr()?);
     if let Some(took) = took_silently {
         let shown = args.file.display();

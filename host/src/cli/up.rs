@@ -48,8 +48,7 @@ pub(crate) struct Args {
     /// A TOML file with these and further settings; the command line goes before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Start although control.db and the rest of the data folder don't belong together; what no app owns is moved to
-    /// lost+found/ in the data folder
+    /// Start although control.db doesn't match the data folder; folders without an app move to lost+found/ in it
     #[arg(long)]
     adopt: bool,
     /// How the host's own log looks

@@ -34,7 +34,7 @@ impl Listener {
         let alive =
             socket2::TcpKeepalive::new().with_time(limits::VANISHED_AFTER).with_interval(limits::VANISHED_PROBE);
         if let Err(error) = socket2::SockRef::from(&listener).set_tcp_keepalive(&alive) {
-            tracing::debug!(%error, "clients that vanish are noticed late");
+            tracing::debug!(%error, "TCP keepalive is off: vanished clients are detected late");
         }
         Self { listener, slots: Arc::new(Slots::new(cap, reserve)) }
     }

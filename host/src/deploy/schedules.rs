@@ -61,9 +61,9 @@ impl Outcome {
     fn of(handled: Result<Handled, Refused>) -> Self {
         match handled {
             Ok(Ok(_)) => Self::Ran,
-            Ok(Err(failure @ EventFailure::Retry { .. })) => {
-                Self::Failed(format!("{failure}; the host keeps no events, so it runs next at its scheduled time"))
-            }
+            Ok(Err(failure @ EventFailure::Retry { .. })) => Self::Failed(format!(
+                "{failure}; the host does not retry events: the next run is at its scheduled time"
+            )),
             Ok(Err(failure @ EventFailure::Permanent { .. })) => Self::Failed(failure.to_string()),
             Err(refused) if refused.has_run() => Self::Failed(refused.to_string()),
             Err(refused) => Self::NotRun(refused.to_string()),
@@ -207,13 +207,13 @@ impl Deployer {
         };
         let before = self.0.schedules.run(&app, &process);
         if let Some(further) = before.checked_sub(limits::MISSED_RUNS_RECORDED).filter(|further| *further > 0) {
-            let why = format!("{further} further runs before this one, for the same reason as those before them");
+            let why = format!("{further} further runs before this one, for the same reason as the recorded ones");
             self.record_missed(&entry, &process, &schedule, further, &why).await;
         }
         let outcome = match kind {
             ProcessEntry::Command if running.run_command(&process) => Outcome::Ran,
             ProcessEntry::Command => {
-                Outcome::NotRun("the run before still goes on, so this one is left out".to_owned())
+                Outcome::NotRun("the previous run is still in progress, so this one is skipped".to_owned())
             }
             ProcessEntry::Events | ProcessEntry::Http => {
                 let id = RequestId::from_random(rand::random());
@@ -245,7 +245,7 @@ impl Deployer {
     }
 
     async fn record_missed(&self, entry: &Entry, process: &ProcessName, schedule: &str, runs: u32, why: &str) {
-        let text = format!("`{process}` missed by its schedule {schedule} {why}");
+        let text = format!("`{process}` with schedule {schedule} missed {why}");
         entry.log.write(LogLine::host(&entry.name, text.clone()));
         let data = json!({ "process": process, "schedule": schedule, "runs": runs });
         self.record(entry, "schedule-missed", text, data).await;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_that_ran_and_failed_is_not_said_to_have_not_run() {
+    fn a_handler_that_ran_and_failed_is_reported_as_failed() {
         let permanent = text(Ok(Err(EventFailure::Permanent { message: "no stock".to_owned() })));
         assert_eq!(permanent, "`nightly` ran by its schedule 0 3 * * * and failed: no stock");
         let trap = Fault::Trap { message: "a panic".to_owned(), backtrace: Vec::new() };
@@ -289,10 +289,10 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_that_asks_for_a_retry_is_said_to_get_none() {
+    fn a_handler_that_asks_for_a_retry_is_reported_as_not_retried() {
         let failure = EventFailure::Retry { message: "shop closed".to_owned(), after: Duration::from_secs(7) };
         let text = text(Ok(Err(failure)));
         assert!(text.contains("shop closed") && text.contains("in 7000 ms"), "{text}");
-        assert!(text.ends_with("the host keeps no events, so it runs next at its scheduled time"), "{text}");
+        assert!(text.ends_with("the host does not retry events: the next run is at its scheduled time"), "{text}");
     }
 }

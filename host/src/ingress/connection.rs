@@ -370,7 +370,7 @@ fn explain(refused: &Refused) -> Failed {
             let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", "The app serves no HTTP", refused.to_string());
             (
                 problem.deployer_hint(
-                    "`isopod scale` lists its process types; one for events gets them by `isopod events send`",
+                    "`isopod scale` lists its process types; `isopod events send` sends events to one that takes them",
                 ),
                 None,
             )
@@ -424,7 +424,7 @@ fn explain(refused: &Refused) -> Failed {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "app-failed",
                     "The app failed",
-                    "its handler ended this request with an error".to_owned(),
+                    "its handler returned an error".to_owned(),
                 ),
             };
             let problem = Problem::new(status, code, title, detail);

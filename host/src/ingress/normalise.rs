@@ -43,7 +43,7 @@ pub(super) fn normalise<B>(
     proxies: &TrustedProxies,
 ) -> Result<Target, Problem> {
     if request.method() == Method::CONNECT {
-        let (title, detail) = ("Not a proxy", "CONNECT is not offered: apps answer requests");
+        let (title, detail) = ("CONNECT is not supported", "this host is not a proxy: apps answer requests");
         return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no-tunnels", title, detail));
     }
     check_codings(request.headers())?;
@@ -64,33 +64,33 @@ pub(super) fn normalise<B>(
     let headers = request.headers_mut();
     end_connection_fields(headers);
     join_cookies(headers);
-    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host("it is no text"))?;
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host("it is not text"))?;
     let scheme = forwarded::apply(headers, &arrival.peer, proxies, &host, asked.scheme.as_ref());
     headers.insert(header::HOST, host);
     let mut parts = http::uri::Parts::default();
     (parts.scheme, parts.authority, parts.path_and_query) = (Some(scheme), Some(authority), Some(path));
-    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad_target("it is no URL"))?;
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad_target("it is not a URL"))?;
     Ok(Target::App)
 }
 
 fn bad_target(detail: &str) -> Problem {
-    let detail = format!("the request's target can't be used: {detail}");
-    Problem::new(StatusCode::BAD_REQUEST, "bad-target", "Not a target for a request", detail)
+    let detail = format!("the request's target is invalid: {detail}");
+    Problem::new(StatusCode::BAD_REQUEST, "bad-target", "Invalid request target", detail)
 }
 
 fn bad_host(detail: &str) -> Problem {
-    let detail = format!("the request's host can't be used: {detail}");
-    Problem::new(StatusCode::BAD_REQUEST, "bad-host", "Not a host", detail)
-        .hint("send a host name or an address, with a port up to 65535 if need be: `Host: hello.localhost:8080`")
+    let detail = format!("the request's host is invalid: {detail}");
+    Problem::new(StatusCode::BAD_REQUEST, "bad-host", "Invalid host", detail)
+        .hint("send a host name or an address, optionally with a port up to 65535: `Host: hello.localhost:8080`")
 }
 
 fn no_host(detail: &str) -> Problem {
-    let detail = format!("{detail}, so no app can be found for it");
-    Problem::new(StatusCode::BAD_REQUEST, "no-host", "Not one host", detail)
+    let detail = format!("{detail}, so the host can't select an app");
+    Problem::new(StatusCode::BAD_REQUEST, "no-host", "No host, or several", detail)
         .hint("send one `Host` header, such as `Host: hello.localhost`")
 }
 
-/// Only a body whose one coding is `chunked` was decoded, so every other one would reach the app as it was sent.
+/// Refuses transfer codings that hyper doesn't decode: the app would receive the encoded body.
 #[expect(clippy::result_large_err, reason = "as above")]
 fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     let lines = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -98,12 +98,12 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     let mut is_chunked = false;
     for coding in codings.filter(|coding| !coding.is_empty()) {
         let problem = if !coding.eq_ignore_ascii_case(b"chunked") {
-            let detail = format!("the transfer coding `{}` is not offered: only `chunked` is", coding.escape_ascii());
+            let detail = format!("the transfer coding `{}` is not supported; only `chunked` is", coding.escape_ascii());
             Problem::new(StatusCode::NOT_IMPLEMENTED, "unknown-coding", "Unknown transfer coding", detail)
-                .hint("send the body as it is, and say how it is encoded in `content-encoding`")
+                .hint("compress the body before sending, and name the compression in `content-encoding`")
         } else if is_chunked {
             let detail = "the body is chunked more than once";
-            Problem::new(StatusCode::BAD_REQUEST, "bad-coding", "Not one transfer coding", detail)
+            Problem::new(StatusCode::BAD_REQUEST, "bad-coding", "Repeated transfer coding", detail)
         } else {
             is_chunked = true;
             continue;
@@ -151,15 +151,15 @@ fn read_host(text: &[u8]) -> Result<Authority, Problem> {
         [b'[', ..] => text.iter().position(|&byte| byte == b']').map(|end| end + 1),
         _ => Some(text.iter().position(|&byte| byte == b':').unwrap_or(text.len())),
     };
-    let (name, port) = end.and_then(|end| text.split_at_checked(end)).ok_or_else(|| bad_host("a bracket is open"))?;
+    let (name, port) = end.and_then(|end| text.split_at_checked(end)).ok_or_else(|| bad_host("a `[` has no `]`"))?;
     match name {
         [] => return Err(bad_host("it is empty")),
         [b'[', address @ .., b']'] => {
             let address = std::str::from_utf8(address).ok().and_then(|address| address.parse::<Ipv6Addr>().ok());
-            address.ok_or_else(|| bad_host("what stands in brackets is no IPv6 address"))?;
+            address.ok_or_else(|| bad_host("the text in brackets is not an IPv6 address"))?;
         }
         name if !name.iter().all(|&byte| is_of_a_name(byte)) => {
-            return Err(bad_host("it has characters that no host name has"));
+            return Err(bad_host("it has characters that are invalid in a host name"));
         }
         _ => {}
     }
@@ -168,9 +168,9 @@ fn read_host(text: &[u8]) -> Result<Authority, Problem> {
         // An empty port means the usual one.
         b":" => name,
         [b':', port @ ..] if is_port(port) => text,
-        _ => return Err(bad_host("its port is no number up to 65535")),
+        _ => return Err(bad_host("its port is not a number up to 65535")),
     };
-    Authority::try_from(text).map_err(|_| bad_host("it is no host name"))
+    Authority::try_from(text).map_err(|_| bad_host("it is not a host name"))
 }
 
 /// Letters, digits and the marks that RFC 3986 allows in a name. Percent-encoded names have no meaning in DNS.

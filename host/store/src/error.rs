@@ -30,34 +30,34 @@ pub enum StoreError {
     /// The folder was written by a newer version.
     #[error("the database has format {found}, and this isopod knows up to {known}; run the newer isopod again")]
     TooNew { found: i64, known: i64 },
-    /// The database does not list any app, and there are folders of apps.
+    /// The database lists no app, but the folder contains app folders.
     #[error(
-        "{} holds the data of apps ({apps}), but control.db lists no app: it is new, empty or from another time; nothing \
+        "{} holds the data of apps ({apps}), but control.db lists no app: it is new, empty or older than the apps; nothing \
          was changed. Restore control.db from a backup, or choose another folder with --data, or start once with \
-         --adopt: what no app owns is then moved to lost+found/", folder.display()
+         --adopt, which moves folders without an app to lost+found/", folder.display()
     )]
     AppsWithoutDatabase { folder: PathBuf, apps: String },
     /// The database has another id than the folder it is in.
     #[error(
         "control.db does not belong to {}: its id is not that in data.id, so it comes from another data folder or from \
          before the folder had an id; nothing was changed. Restore control.db from a backup of this folder, or choose \
-         another folder with --data, or start once with --adopt: the id of control.db is then taken over, and what no \
-         app owns is moved to lost+found/", folder.display()
+         another folder with --data, or start once with --adopt, which accepts the id of control.db and moves folders \
+         without an app to lost+found/", folder.display()
     )]
     OtherDatabase { folder: PathBuf },
     /// The database lists apps, and none of them has a folder.
     #[error(
-        "control.db lists apps ({apps}), but none of them has a folder in {}/apps: the folder is only half a copy, or \
-         its apps/ was lost; nothing was changed. Restore apps/ from a backup, or choose another folder with --data, or \
-         start once with --adopt: the apps then begin without data", folder.display()
+        "control.db lists apps ({apps}), but none of them has a folder in {}/apps: the folder is half a copy, or its \
+         apps/ was lost; nothing was changed. Restore apps/ from a backup, or choose another folder with --data, or \
+         start once with --adopt: the apps then start without data", folder.display()
     )]
     DatabaseWithoutApps { folder: PathBuf, apps: String },
-    /// The file with the folder's id is not what was written.
-    #[error("{} holds no id; put the file back from a backup, or remove it to have it made from control.db", path.display())]
+    /// The file with the folder's id is invalid.
+    #[error("{} has no valid id; restore the file from a backup, or remove it: the host then writes it from control.db", path.display())]
     BadFolderId { path: PathBuf },
-    /// A new app's folder is there already and was not that of a destroyed app.
+    /// A new app's folder already exists and has no tombstone.
     #[error(
-        "{} is there already and belongs to no app; move it away, or restart the host, which moves it to lost+found/",
+        "{} already exists and belongs to no app; move it away, or restart the host, which moves it to lost+found/",
         path.display()
     )]
     FolderInTheWay { path: PathBuf },
@@ -67,8 +67,8 @@ pub enum StoreError {
     /// Something stored cannot be read back.
     #[error("what is stored is damaged: {detail}; restore the data folder from a backup")]
     Damaged { detail: String },
-    /// A task of the store panicked. Its changes were rolled back, and other tasks go on.
-    #[error("the store failed by a fault of its own: {detail}; nothing of this was written. Please report it")]
+    /// A store task panicked. Its changes were rolled back; other tasks continue.
+    #[error("internal error of the store: {detail}; the change was not written. Please report it")]
     Panicked { detail: String },
     /// The store has been closed.
     #[error("the store is closed, since the host is stopping; try again when it is back")]

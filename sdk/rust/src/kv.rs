@@ -107,7 +107,7 @@ impl Bucket {
                 Some(changed) => cas = changed,
             }
         }
-        Err(failed(Error::status(503, "other requests change the value all the time; try again later")))
+        Err(failed(Error::status(503, "too many concurrent updates of the value; try again later")))
     }
 
     /// As [`update`](Self::update), with values that are read and written as JSON.

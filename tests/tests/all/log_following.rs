@@ -122,7 +122,7 @@ fn a_followed_log_and_activity_go_on_after_the_last_line_when_the_host_is_back()
     for line in ["before-the-stop", "while-away", "after-it"] {
         assert_eq!(said.lines().filter(|said| said.contains(&format!("stdout {line}"))).count(), 1, "{line}: {said}");
     }
-    assert!(said.contains("ended the stream; connecting again") && said.contains("connected again"), "{said}");
+    assert!(said.contains("ended the stream; reconnecting") && said.contains("connected again"), "{said}");
     host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
     for ended in [&mut logs, &mut activity] {
         let status = Running::end(ended);

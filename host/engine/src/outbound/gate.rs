@@ -56,11 +56,11 @@ fn as_granted(host: &str, port: u16) -> String {
     if matches!(port, 80 | 443) { host } else { format!("{host}:{port}") }
 }
 
-/// Why an address is not admitted, and what would admit it.
+/// Returns why an address is refused, and which grant would allow it.
 fn why_not(address: IpAddr) -> &'static str {
     match AddressKind::of(address) {
-        AddressKind::Unusable => "which is no address of a single machine and is never reachable from an app",
-        AddressKind::Metadata => "which is a metadata service: only a grant of this very address allows it",
+        AddressKind::Unusable => "which is not the address of a single machine and is never reachable from an app",
+        AddressKind::Metadata => "which is a metadata service: only a grant of this exact address allows it",
         AddressKind::Private | AddressKind::Public => {
             "which is not a public address: grant it by its address or as a plain name to allow it"
         }
@@ -115,7 +115,7 @@ impl Gate {
         Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
-    /// Whether a connection to this very address may be made for the host.
+    /// Checks that a connection to this resolved address is allowed for the host.
     fn check(&self, host: &Arc<str>, address: SocketAddr, reach: Reach) -> Result<(), Refused> {
         if self.network.is_own(address) {
             return Err(Refused::Own { address });

@@ -33,7 +33,7 @@ impl Attributes {
             b"true" | b"false" if is_extension => self.set(name, text.to_owned()),
             [b'-' | b'0'..=b'9', ..] if is_extension => {
                 let number: i32 = text.parse().map_err(|_| {
-                    let detail = format!("the attribute `{name}` is {text}, but integers are whole and of 32 bits");
+                    let detail = format!("the attribute `{name}` is {text}, but an integer has at most 32 bits");
                     invalid(Some(name), format!("{detail}: from {} to {}; send others as strings", i32::MIN, i32::MAX))
                 })?;
                 self.set(name, number.to_string())

@@ -111,7 +111,7 @@ fn run_with_host(
     };
     let has_release = app["release"].is_u64();
     output::emit(&match project.takes_no_http() {
-        true => format!("{name} takes no HTTP requests; `isopod events send` gives it events  (Ctrl-C stops)\n"),
+        true => format!("{name} takes no HTTP requests; `isopod events send` sends it events  (Ctrl-C stops)\n"),
         false => format!("{name} is at {url}  (Ctrl-C stops)\n"),
     });
     follow_log(client, format!("/v1/apps/{name}/logs?follow=true&limit=0"), args.access, happenings.clone());

@@ -77,7 +77,7 @@ impl Follower {
             }
         };
         if let Some(first) = read.first_kept {
-            let text = "lines were skipped here: the log grew over its size before they were read";
+            let text = "lines were skipped here: they were removed before they were read";
             self.ready.push_back((first, LogLine::host(&self.app, text.to_owned())));
         }
         self.is_behind = !read.is_all;
