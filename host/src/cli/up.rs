@@ -195,7 +195,7 @@ mod tests {
     fn every_setting_is_documented() {
         let page = include_str!("../../../docs/configuration.md");
         let folder = tempfile::tempdir().unwrap();
-        const TABLES: [&str; 4] = ["pushes", "logs", "cores", "connections"];
+        const TABLES: [&str; 5] = ["pushes", "logs", "cores", "connections", "outbound"];
         for table in [""].into_iter().chain(TABLES) {
             let (table, prefix) = match table {
                 "" => (String::new(), String::new()),
