@@ -16,7 +16,7 @@ pub struct Usage {
 }
 
 /// Which type fits.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Advice {
     /// The type, unless too little was measured to say.
     pub advice: Option<AppType>,

@@ -21,7 +21,9 @@ pub struct UnknownWord {
 }
 
 /// The type of an app: how its code is brought into service, and whether it scales by itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum AppType {
     /// Code is hot-reloaded into the running app; nothing scales by itself.
@@ -66,7 +68,7 @@ impl FromStr for AppType {
 }
 
 /// Why an app is in the state `error`. A guest's own trap is none of these: it is counted and logged instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCause {
     /// The internal health check failed.

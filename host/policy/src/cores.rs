@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::CORES;
 
 /// How many jobs of an app run at one time, in each queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 pub struct Cores {
     /// Jobs that somebody waits for: requests, and events whose sender wants the reply.
     pub pull: u32,
@@ -15,7 +15,7 @@ pub struct Cores {
 }
 
 /// What is said of one app's cores; what is left out follows the operator's allotment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CoresOverride {
     /// Cores for the pull queue.

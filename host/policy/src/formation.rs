@@ -181,7 +181,7 @@ fn check_process(name: &ProcessName, process: &Process, limits: &Limits) -> Resu
 }
 
 /// A process type as people see it: with what nobody said filled in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ShownProcess {
     /// Which of the component's exports is called.
     pub entry: Entry,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{AddressKind, canonical};
 
 /// The grants of an app.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
     /// Hosts that outbound HTTP requests may go to.
@@ -23,7 +23,7 @@ pub struct Grants {
 }
 
 /// What an app may do in a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// It may list and read.

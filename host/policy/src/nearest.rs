@@ -2,7 +2,7 @@
 //! names.
 
 /// The known word that is nearest to what was given, if any is near.
-pub(crate) fn nearest<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let given = given.to_ascii_lowercase();
     let (distance, best) = known
         .into_iter()

@@ -84,7 +84,7 @@ impl Process {
 }
 
 /// Which of a component's exports a process type calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Entry {
     /// It answers HTTP requests.

@@ -19,7 +19,7 @@ use crate::app_state::UnknownWord;
 ///     │ cancel
 ///     └──────────────────────────────────────────────────────────────────────▶ cancelled
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PushState {
     /// It waits for its turn.

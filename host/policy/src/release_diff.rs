@@ -21,7 +21,7 @@ pub struct ReleaseContent<'a> {
 }
 
 /// One field that differs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Change {
     /// Which, as keys with dots between them: `processes.web.max`, `config.GREETING`, `bundle`.
     pub field: String,

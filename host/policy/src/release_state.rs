@@ -26,7 +26,7 @@ use crate::app_state::UnknownWord;
 ///
 /// A retired release that serves again has taken back the traffic from one that went bad; a rollback by hand makes a
 /// new release instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseState {
     /// Its component is being compiled, or found compiled.

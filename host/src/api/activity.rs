@@ -15,20 +15,28 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
+    openapi::ServerSentEvent,
+    path::AppPath,
     request::{List, PageParams, Params, Path, app_name},
     sse::{self, News},
 };
 use crate::deploy::{APP_DESTROYED, Entry};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ActivityParams {
+    /// Answers with server-sent events, without end.
     #[serde(default)]
     follow: bool,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
+    /// The `next` of the page before.
     cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ActivityEntry)]
 struct ActivityView {
     at: Timestamp,
     app: Option<AppName>,
@@ -38,6 +46,16 @@ struct ActivityView {
 }
 
 /// The newest first; with `follow` what happens from now on, as it happens.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/activity",
+    operation_id = "show_activity",
+    summary = "Shows what happened to an app and why, newest first; with `?follow=true` what happens from now on",
+    params(AppPath, ActivityParams),
+    responses(
+        (status = 200, description = "A page of entries; each server-sent event is one entry", content((List<ActivityView> = "application/json"), (ServerSentEvent = "text/event-stream"))),
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     caller: Caller,

@@ -10,17 +10,30 @@ use serde::Serialize;
 use super::{
     Api,
     error::Error,
+    path::AppPath,
     request::{Path, app_name},
 };
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Advised)]
 pub(super) struct AdviceView {
     #[serde(flatten)]
     advice: Advice,
     /// The month in which it was measured.
+    #[schema(value_type = String, pattern = "^[0-9]{4}-[0-9]{2}$")]
     month: Month,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/advice",
+    operation_id = "advise_type",
+    summary = "Advises a type for an app by its measured use",
+    params(AppPath),
+    responses(
+        (status = 200, description = "The advice", body = AdviceView),
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,

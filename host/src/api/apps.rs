@@ -14,12 +14,14 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    request::{List, Object, PageParams, Params, Path, app_name},
+    path::AppPath,
+    request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
 use crate::deploy::Entry;
 
 /// An app as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = App)]
 pub(crate) struct AppView {
     name: AppName,
     #[serde(rename = "type")]
@@ -36,7 +38,8 @@ pub(crate) struct AppView {
     created_at: Timestamp,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = AppError)]
 struct ErrorView {
     cause: isopod_policy::ErrorCause,
     message: String,
@@ -65,15 +68,17 @@ impl AppView {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewApp {
+    #[schema(value_type = AppName)]
     name: String,
     #[serde(default, rename = "type")]
     app_type: AppType,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = AppPatch)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     #[serde(rename = "type")]
@@ -82,6 +87,16 @@ pub(crate) struct Change {
 
 type Shown = axum::Json<AppView>;
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps",
+    operation_id = "create_app",
+    summary = "Creates an app",
+    request_body = NewApp,
+    responses(
+        (status = 201, description = "The app", body = AppView),
+    )
+)]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
@@ -92,13 +107,23 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(AppView::of(&entry, &api.urls))))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps",
+    operation_id = "list_apps",
+    summary = "Lists the apps, by name",
+    params(PageParams),
+    responses(
+        (status = 200, description = "A page of apps", body = List<AppView>),
+    )
+)]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<AppView>>, Error> {
     let limit = page.limit()? as usize;
-    let mut after = page.cursor.as_deref().map(app_name).transpose()?;
+    let mut after = page.cursor.as_deref().map(str::parse::<AppName>).transpose().map_err(|_| BadRequest::Cursor)?;
     let mut items = Vec::new();
     // A token for some apps sees only those, however many others stand between them.
     loop {
@@ -116,11 +141,32 @@ pub(super) async fn list(
     Ok(axum::Json(List { items, next }))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}",
+    operation_id = "show_app",
+    summary = "Shows an app",
+    params(AppPath),
+    responses(
+        (status = 200, description = "The app", body = AppView),
+    )
+)]
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Shown, Error> {
     let entry = api.deployer.app(&app_name(&app)?)?;
     Ok(axum::Json(AppView::of(&entry, &api.urls)))
 }
 
+#[utoipa::path(
+    patch,
+    path = "/v1/apps/{app}",
+    operation_id = "change_app",
+    summary = "Changes the type of a stopped app",
+    params(AppPath),
+    request_body(content((Change = "application/json"), (Change = "application/merge-patch+json"))),
+    responses(
+        (status = 200, description = "The app", body = AppView),
+    )
+)]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
@@ -131,6 +177,16 @@ pub(super) async fn change(
     Ok(axum::Json(AppView::of(&entry, &api.urls)))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/start",
+    operation_id = "start_app",
+    summary = "Starts an app",
+    params(AppPath),
+    responses(
+        (status = 202, description = "The app, which starts", body = AppView),
+    )
+)]
 pub(super) async fn start(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
@@ -140,6 +196,16 @@ pub(super) async fn start(
     Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/stop",
+    operation_id = "stop_app",
+    summary = "Stops an app",
+    params(AppPath),
+    responses(
+        (status = 202, description = "The app, which stops", body = AppView),
+    )
+)]
 pub(super) async fn stop(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
@@ -149,6 +215,16 @@ pub(super) async fn stop(
     Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}",
+    operation_id = "destroy_app",
+    summary = "Destroys an app with its releases, data and logs",
+    params(AppPath),
+    responses(
+        (status = 204, description = "The app is destroyed"),
+    )
+)]
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,

@@ -11,10 +11,22 @@ use axum::{
 use super::{
     Api,
     error::Error,
+    path::AppPath,
     request::{BadRequest, Path, app_name, collect, media_type},
 };
 use crate::limits;
 
+#[utoipa::path(
+    put,
+    path = "/v1/apps/{app}/build-error",
+    operation_id = "set_build_error",
+    summary = "Reports that the newest code of a dev app cannot be built",
+    params(AppPath),
+    request_body(content((String = "text/plain"))),
+    responses(
+        (status = 204, description = "The error is shown to browsers"),
+    )
+)]
 pub(super) async fn set(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
@@ -34,6 +46,16 @@ pub(super) async fn set(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/build-error",
+    operation_id = "clear_build_error",
+    summary = "Reports that a dev app can be built again",
+    params(AppPath),
+    responses(
+        (status = 204, description = "The error is gone"),
+    )
+)]
 pub(super) async fn clear(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<StatusCode, Error> {
     api.deployer.set_build_error(&app_name(&app)?, None)?;
     Ok(StatusCode::NO_CONTENT)

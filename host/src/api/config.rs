@@ -11,18 +11,31 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
+    openapi::{ConfigPatch, GrantsPatch, ShownConfig},
+    path::AppPath,
     request::{Json, List, Params, Path, app_name},
 };
 use crate::deploy::{Change, Entry};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ConfigParams {
-    /// Also the manifest's config vars, each with its source.
+    /// Lists also the manifest's config vars, each with its source.
     #[serde(default)]
     effective: bool,
 }
 
 /// The config vars that were set at the host; with `effective` all that guests are given.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/config",
+    operation_id = "show_config",
+    summary = "Shows the config vars of an app, without its secrets",
+    params(AppPath, ConfigParams),
+    responses(
+        (status = 200, description = "Config vars by name; with `?effective=true` a list of all", body = ShownConfig),
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
@@ -37,6 +50,17 @@ pub(super) async fn show(
     Ok(axum::Json(redacted(&entry)).into_response())
 }
 
+#[utoipa::path(
+    patch,
+    path = "/v1/apps/{app}/config",
+    operation_id = "change_config",
+    summary = "Sets config vars, or removes those set to null",
+    params(AppPath),
+    request_body(content((ConfigPatch = "application/json"), (ConfigPatch = "application/merge-patch+json"))),
+    responses(
+        (status = 200, description = "Config vars by name", body = ShownConfig),
+    )
+)]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
@@ -51,10 +75,31 @@ fn redacted(entry: &Entry) -> Value {
     serde_json::to_value(entry.facts().config.redacted()).unwrap_or_default()
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/grants",
+    operation_id = "show_grants",
+    summary = "Shows what an app may reach",
+    params(AppPath),
+    responses(
+        (status = 200, description = "The grants", body = Grants),
+    )
+)]
 pub(super) async fn grants(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<axum::Json<Grants>, Error> {
     Ok(axum::Json(api.deployer.grants(&app_name(&app)?).await?))
 }
 
+#[utoipa::path(
+    patch,
+    path = "/v1/apps/{app}/grants",
+    operation_id = "change_grants",
+    summary = "Changes what an app may reach, as a JSON merge patch",
+    params(AppPath),
+    request_body(content((GrantsPatch = "application/json"), (GrantsPatch = "application/merge-patch+json"))),
+    responses(
+        (status = 200, description = "The grants", body = Grants),
+    )
+)]
 pub(super) async fn change_grants(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,

@@ -199,6 +199,7 @@ fn request(error: &BadRequest, detail: String) -> Problem {
         BadRequest::Query { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "bad-query", "The query can't be read", detail)
         }
+        BadRequest::Cursor => Problem::new(StatusCode::BAD_REQUEST, "bad-cursor", "Not a cursor of this list", detail),
         BadRequest::Header { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "bad-header", "A header can't be used", detail)
         }

@@ -12,27 +12,55 @@ use axum::{
 use isopod_engine::{Event, EventFailure, Fault, Reply};
 use isopod_executor::Class;
 use serde::Deserialize;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        ObjectBuilder,
+        path::{Parameter, ParameterIn},
+        schema::Type,
+    },
+};
 
 use super::{
     Api, cloud_event,
     edge::RequestIdText,
     error::{Error, EventError},
+    openapi::{self, Binary, CloudEvent, ProblemDetails},
+    path::AppPath,
     request::{Params, Path, app_name, collect, media_type},
 };
 use crate::{deploy::Entry, dispatch::Refused, limits};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct SendParams {
+    /// `pull` goes before what nobody waits for; `push` goes behind it.
     #[serde(default)]
+    #[param(inline)]
     queue: Queue,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Queue {
     #[default]
     Pull,
     Push,
+}
+
+/// The headers of an event in binary mode: its attributes. In structured mode there are none.
+pub(super) enum EventHeaders {}
+
+impl IntoParams for EventHeaders {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let attributes = ["specversion", "id", "source", "type", "subject", "time", "dataschema"];
+        let described = attributes.map(|name| {
+            let text = format!("In binary mode, the attribute `{name}`; each other attribute has such a header too");
+            let value = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+            openapi::header(&format!("ce-{name}"), &text, value)
+        });
+        described.into()
+    }
 }
 
 impl Queue {
@@ -44,6 +72,21 @@ impl Queue {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/events",
+    operation_id = "send_event",
+    summary = "Gives an app one CloudEvent and answers with its reply",
+    params(AppPath, SendParams, EventHeaders),
+    request_body(content((CloudEvent = "application/cloudevents+json"), (CloudEvent = "application/json"), (Binary = "application/octet-stream"))),
+    responses(
+        (status = 200, description = "The reply, with the content type that the handler chose", content((Value = "application/json"), (String = "text/plain"), (Binary = "application/octet-stream"))),
+        (status = 204, description = "The event is handled, without a reply"),
+        (status = 501, description = "This version keeps no events: `Prefer: respond-async` is not offered", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 502, description = "The handler failed", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 504, description = "The handler gave no reply in time", body = ProblemDetails, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn send(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
@@ -66,6 +109,18 @@ pub(super) async fn send(
 }
 
 /// A broadcast is accepted once all of it is kept, which this version can't say of anything.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/broadcasts",
+    operation_id = "send_broadcast",
+    summary = "Gives an app many CloudEvents, one in each line; this version answers 501",
+    params(AppPath),
+    request_body(content((String = "application/x-ndjson"))),
+    responses(
+        (status = 202, description = "All events are durable", body = Value),
+        (status = 501, description = "This version keeps no events", body = ProblemDetails, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn broadcast(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Response<Body>, Error> {
     api.deployer.app(&app_name(&app)?)?;
     Err(Error::NotOffered("this version keeps no events: send them one by one, and wait for each reply"))

@@ -10,16 +10,39 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
+    openapi::{FormationPatch, NewProcess},
+    path::{AppPath, ProcessPath},
     request::{Json, Path, app_name},
 };
 use crate::deploy::{Change, DeployError};
 
 type Shown = axum::Json<BTreeMap<ProcessName, ShownProcess>>;
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/formation",
+    operation_id = "show_formation",
+    summary = "Shows the process types of an app",
+    params(AppPath),
+    responses(
+        (status = 200, description = "Process types by name", body = BTreeMap<String, ShownProcess>),
+    )
+)]
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Shown, Error> {
     Ok(axum::Json(api.deployer.formation(&app_name(&app)?).await?))
 }
 
+#[utoipa::path(
+    patch,
+    path = "/v1/apps/{app}/formation",
+    operation_id = "change_formation",
+    summary = "Changes process types, as a JSON merge patch",
+    params(AppPath),
+    request_body(content((FormationPatch = "application/json"), (FormationPatch = "application/merge-patch+json"))),
+    responses(
+        (status = 200, description = "Process types by name", body = BTreeMap<String, ShownProcess>),
+    )
+)]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
@@ -31,6 +54,17 @@ pub(super) async fn change(
     Ok(axum::Json(api.deployer.formation(&app).await?))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/formation",
+    operation_id = "create_process",
+    summary = "Adds a process type",
+    params(AppPath),
+    request_body = NewProcess,
+    responses(
+        (status = 201, description = "Process types by name", body = BTreeMap<String, ShownProcess>),
+    )
+)]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
@@ -42,6 +76,16 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(api.deployer.formation(&app).await?)))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/formation/{process}",
+    operation_id = "delete_process",
+    summary = "Removes a process type",
+    params(ProcessPath),
+    responses(
+        (status = 204, description = "The process type is removed"),
+    )
+)]
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,

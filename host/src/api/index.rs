@@ -27,6 +27,15 @@ the token is in the file <code>admin.token</code> in the host's data folder.</p>
 </html>
 "#;
 
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "show_index",
+    summary = "Shows a page that names the API",
+    responses(
+        (status = 200, description = "A page for people", content((String = "text/html"))),
+    )
+)]
 pub(super) async fn show() -> Html<&'static str> {
     Html(PAGE)
 }

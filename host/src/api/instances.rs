@@ -11,15 +11,18 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    request::{List, Path, app_name},
+    path::{AppPath, InstancePath},
+    request::{BadRequest, List, PageParams, Params, Path, app_name},
 };
 use crate::{deploy::DeployError, dispatch::SeenInstance};
 
 /// An instance as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Instance)]
 pub(super) struct InstanceView {
     id: InstanceId,
     process: ProcessName,
+    /// `starting`, `idle`, `busy`, `stopping`, `restarting` or `stopped`.
     state: &'static str,
     release: Option<ReleaseNumber>,
     started_at: Timestamp,
@@ -52,16 +55,40 @@ impl InstanceView {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/instances",
+    operation_id = "list_instances",
+    summary = "Lists the instances of an app",
+    params(AppPath, PageParams),
+    responses(
+        (status = 200, description = "A page of instances", body = List<InstanceView>),
+    )
+)]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
+    Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<InstanceView>>, Error> {
     let entry = api.deployer.app(&app_name(&app)?)?;
+    if page.cursor.as_deref().is_some_and(|cursor| cursor.parse::<InstanceId>().is_err()) {
+        return Err(BadRequest::Cursor.into());
+    }
     let of = |instance| InstanceView::of(entry.name.as_str(), instance, &api.urls);
     let items = entry.traffic.instances().into_iter().map(of).collect();
-    Ok(axum::Json(List { items, next: None }))
+    Ok(axum::Json(List::page_of(items, &page, |instance: &InstanceView| instance.id.to_string())?))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/instances/{id}/restart",
+    operation_id = "restart_instance",
+    summary = "Replaces an instance by a new one, under its id",
+    params(InstancePath),
+    responses(
+        (status = 202, description = "The instance is being replaced"),
+    )
+)]
 pub(super) async fn restart(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,

@@ -15,19 +15,36 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
+    openapi::ServerSentEvent,
+    path::AppPath,
     request::{BadRequest, PageParams, Params, Path, app_name},
     sse::{self, News},
 };
-use crate::observe::logs::{Cursor, Follower, LogLine};
+use crate::observe::logs::{Cursor, Follower, LogLine, Page};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct LogParams {
+    /// Answers with server-sent events, without end.
     #[serde(default)]
     follow: bool,
+    /// How many lines at most. With `follow`, 0 leaves out the past.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
+    /// The `next` of the page before.
     cursor: Option<String>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/logs",
+    operation_id = "show_log",
+    summary = "Shows the newest lines of an app's log, oldest first; with `?follow=true` new ones as well",
+    params(AppPath, LogParams),
+    responses(
+        (status = 200, description = "A page of lines; each server-sent event is one line", content((Page = "application/json"), (ServerSentEvent = "text/event-stream"))),
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -50,7 +67,7 @@ pub(super) async fn show(
         return sse::tell(&api, &caller, stream::unfold(follower, next_line));
     }
     let before = params.cursor.as_deref().map(str::parse::<Cursor>).transpose();
-    let before = before.map_err(|detail| BadRequest::Query { detail: detail.to_owned() })?;
+    let before = before.map_err(|_| BadRequest::Cursor)?;
     let page = api.logs.page(&app, limit, before).await?;
     Ok(axum::Json(page).into_response())
 }

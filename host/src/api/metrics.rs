@@ -18,6 +18,8 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
+    openapi::ServerSentEvent,
+    path::AppPath,
     request::{PageParams, Params, Path, app_name},
     sse::{self, News},
 };
@@ -28,14 +30,25 @@ use crate::{
     observe::machine::Machine,
 };
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct FollowParams {
+    /// Answers with server-sent events, one a second, without end.
     #[serde(default)]
     follow: bool,
 }
 
+/// A part of the list: it is sorted by what is measured now, so it has no pages.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TopParams {
+    /// How many apps at most.
+    #[param(minimum = 1, maximum = 1_000)]
+    limit: Option<u32>,
+}
+
 /// What an app does now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct AppMetrics {
     app: AppName,
     #[serde(rename = "type")]
@@ -51,7 +64,7 @@ pub(super) struct AppMetrics {
     push: QueueMetrics,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct QueueMetrics {
     cores: u32,
     active_cores: u32,
@@ -61,14 +74,14 @@ struct QueueMetrics {
 }
 
 /// Null where nothing ended in the last minute.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 struct LatencyMs {
     p50: Option<f64>,
     p95: Option<f64>,
     p99: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct HostMetrics {
     #[serde(flatten)]
     machine: Machine,
@@ -78,7 +91,7 @@ pub(super) struct HostMetrics {
     buffered: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Top {
     items: Vec<AppMetrics>,
     next: Option<String>,
@@ -130,6 +143,16 @@ impl From<Latency> for LatencyMs {
 }
 
 /// One app; with `follow` once a second.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/metrics",
+    operation_id = "show_metrics",
+    summary = "Shows what an app does now; with `?follow=true` once a second",
+    params(AppPath, FollowParams),
+    responses(
+        (status = 200, description = "Metrics; each server-sent event has them as well", content((AppMetrics = "application/json"), (ServerSentEvent = "text/event-stream"))),
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -154,12 +177,22 @@ async fn next_sample((entry, mut every): (Arc<Entry>, Interval)) -> Option<(News
 }
 
 /// All apps that are awake, those that use most CPU first.
+#[utoipa::path(
+    get,
+    path = "/v1/metrics",
+    operation_id = "list_metrics",
+    summary = "Shows what the apps that are awake do now, the busiest first",
+    params(TopParams),
+    responses(
+        (status = 200, description = "Metrics of the apps and of the host", body = Top),
+    )
+)]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
-    Params(page): Params<PageParams>,
+    Params(params): Params<TopParams>,
 ) -> Result<axum::Json<Top>, Error> {
-    let limit = page.limit()? as usize;
+    let limit = PageParams { limit: params.limit, cursor: None }.limit()? as usize;
     let all = api.deployer.apps(None, usize::MAX);
     let seen = |entry: &&Arc<Entry>| api.tokens.may_see(&headers, entry);
     let seen: Vec<_> = all.iter().filter(seen).collect();

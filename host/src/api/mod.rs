@@ -1,5 +1,7 @@
 //! Owns the API's routes and what its handlers share. Never does a handler's work: each resource has its own file.
 
+#![allow(unused_qualifications, reason = "the descriptions of handlers expand to qualified names of their parameters")]
+
 mod activity;
 mod admin_token;
 mod advice;
@@ -19,7 +21,9 @@ mod instances;
 mod logs;
 mod metrics;
 mod openapi;
+mod path;
 mod pushes;
+mod query;
 mod releases;
 mod request;
 pub(crate) mod server;
@@ -29,20 +33,17 @@ mod tokens;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use axum::{
-    Router,
-    extract::Request,
-    middleware,
-    routing::{delete, get, post, put},
-};
+use axum::{Router, extract::Request, middleware};
 use isopod_policy::AppName;
 use isopod_policy::RequestId;
 use isopod_store::Store;
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
-use self::error::Error;
 pub(crate) use self::sse::Followers;
+use self::{error::Error, query::KnownQueries};
 use crate::{
     budget::Budget,
     deploy::Deployer,
@@ -97,46 +98,56 @@ impl Urls {
     }
 }
 
-/// All routes. `openapi` describes the same ones, which a test holds together.
+/// All routes, and their description. A handler without one does not compile here.
+fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
+    let (routes, mut description) = OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(index::show))
+        .routes(routes!(status::live))
+        .routes(routes!(status::ready))
+        .routes(routes!(status::metrics))
+        .routes(routes!(openapi::show))
+        .routes(routes!(status::host))
+        .routes(routes!(metrics::list))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::delete))
+        .routes(routes!(apps::list, apps::create))
+        .routes(routes!(apps::show, apps::change, apps::delete))
+        .routes(routes!(apps::start))
+        .routes(routes!(apps::stop))
+        .routes(routes!(status::app))
+        .routes(routes!(build_error::set, build_error::clear))
+        .routes(routes!(pushes::list, pushes::create))
+        .routes(routes!(pushes::show))
+        .routes(routes!(pushes::cancel))
+        .routes(routes!(releases::list))
+        .routes(routes!(releases::show))
+        .routes(routes!(releases::diff))
+        .routes(routes!(releases::rollback))
+        .routes(routes!(formation::show, formation::change, formation::create))
+        .routes(routes!(formation::delete))
+        .routes(routes!(instances::list))
+        .routes(routes!(instances::restart))
+        .routes(routes!(advice::show))
+        .routes(routes!(config::show, config::change))
+        .routes(routes!(config::grants, config::change_grants))
+        .routes(routes!(cores::show, cores::change))
+        .routes(routes!(metrics::show))
+        .routes(routes!(events::broadcast))
+        .routes(routes!(logs::show))
+        .routes(routes!(activity::show))
+        .split_for_parts();
+    let (events, described) = OpenApiRouter::new().routes(routes!(events::send)).split_for_parts();
+    description.merge(described);
+    (routes, events, openapi::completed(description))
+}
+
 pub(crate) fn router(api: Arc<Api>) -> Router {
-    let routes = Router::new()
-        .route("/", get(index::show))
-        .route("/livez", get(status::live))
-        .route("/readyz", get(status::ready))
-        .route("/metrics", get(status::metrics))
-        .route("/v1/openapi.json", get(openapi::show))
-        .route("/v1/status", get(status::host))
-        .route("/v1/metrics", get(metrics::list))
-        .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/v1/tokens/{name}", delete(tokens::delete))
-        .route("/v1/apps", get(apps::list).post(apps::create))
-        .route("/v1/apps/{app}", get(apps::show).patch(apps::change).delete(apps::delete))
-        .route("/v1/apps/{app}/start", post(apps::start))
-        .route("/v1/apps/{app}/stop", post(apps::stop))
-        .route("/v1/apps/{app}/status", get(status::app))
-        .route("/v1/apps/{app}/build-error", put(build_error::set).delete(build_error::clear))
-        .route("/v1/apps/{app}/pushes", get(pushes::list).post(pushes::create))
-        .route("/v1/apps/{app}/pushes/{id}", get(pushes::show))
-        .route("/v1/apps/{app}/pushes/{id}/cancel", post(pushes::cancel))
-        .route("/v1/apps/{app}/releases", get(releases::list))
-        .route("/v1/apps/{app}/releases/{release}", get(releases::show))
-        .route("/v1/apps/{app}/releases/{release}/diff", get(releases::diff))
-        .route("/v1/apps/{app}/rollback", post(releases::rollback))
-        .route("/v1/apps/{app}/formation", get(formation::show).patch(formation::change).post(formation::create))
-        .route("/v1/apps/{app}/formation/{process}", delete(formation::delete))
-        .route("/v1/apps/{app}/instances", get(instances::list))
-        .route("/v1/apps/{app}/instances/{id}/restart", post(instances::restart))
-        .route("/v1/apps/{app}/advice", get(advice::show))
-        .route("/v1/apps/{app}/config", get(config::show).patch(config::change))
-        .route("/v1/apps/{app}/grants", get(config::grants).patch(config::change_grants))
-        .route("/v1/apps/{app}/cores", get(cores::show).patch(cores::change))
-        .route("/v1/apps/{app}/metrics", get(metrics::show))
-        .route("/v1/apps/{app}/broadcasts", post(events::broadcast))
-        .route("/v1/apps/{app}/logs", get(logs::show))
-        .route("/v1/apps/{app}/activity", get(activity::show))
+    let (routes, events, description) = described();
+    let routes = routes
         .layer(middleware::from_fn_with_state(Arc::clone(&api), changes::carry_through))
         // An app's work, which is ended with its sender like that on any other request, and so is not carried through.
-        .route("/v1/apps/{app}/events", post(events::send))
+        .merge(events)
+        .layer(middleware::from_fn_with_state(Arc::new(KnownQueries::of(&description)), query::only_known))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method);
     routes

@@ -1,337 +1,252 @@
-//! Owns the description of the API (OpenAPI 3.1). A test holds it and the router together. Never routes anything.
+//! Owns the description of the API (OpenAPI 3.1): what is not said by each handler's own description. Never routes anything.
 
-use serde_json::{Map, Value, json};
+mod bodies;
 
-/// One operation: method, path, what it does, what body it takes, and the statuses of success.
-struct Operation {
-    method: &'static str,
-    path: &'static str,
-    summary: &'static str,
-    query: &'static [(&'static str, &'static str)],
-    body: &'static [&'static str],
-    /// The status of success and the schema of its body, if it has one.
-    success: (&'static str, Option<&'static str>),
+use std::sync::LazyLock;
+
+use axum::{http::header, response::IntoResponse};
+use serde_json::{Value, json};
+use utoipa::openapi::{
+    Components, ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    ResponseBuilder,
+    path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
+    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+};
+use utoipa::{PartialSchema, ToSchema};
+
+pub(super) use self::bodies::{
+    Binary, CloudEvent, ConfigPatch, CoresPatch, FormationPatch, GrantsPatch, NewProcess, ProblemDetails,
+    ReleaseWanted, ServerSentEvent, ShownConfig,
+};
+
+/// The name of the security scheme.
+const TOKEN: &str = "token";
+
+/// The routes that need no token.
+const OPEN: [&str; 2] = ["/livez", "/readyz"];
+
+/// A header that a request may have.
+pub(super) fn header(name: &str, text: &str, schema: ObjectBuilder) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .description(Some(text))
+        .schema(Some(schema))
+        .build()
 }
 
-const PAGE: &[(&str, &str)] =
-    &[("limit", "How many items at most, 1 to 1000"), ("cursor", "The `next` of the page before")];
-const FOLLOW_PAGE: &[(&str, &str)] = &[
-    ("follow", "`true` answers with server-sent events, without end"),
-    ("limit", "How many items at most, 1 to 1000"),
-    ("cursor", "The `next` of the page before"),
-];
-const JSON: &[&str] = &["application/json"];
-const NONE: &[&str] = &[];
-
-const fn operation(
-    method: &'static str,
-    path: &'static str,
-    summary: &'static str,
-    success: (&'static str, Option<&'static str>),
-) -> Operation {
-    Operation { method, path, summary, query: &[], body: NONE, success }
-}
-
-const OPERATIONS: &[Operation] = &[
-    operation("get", "/", "A page for people", ("200", None)),
-    operation("get", "/livez", "Whether the process is alive; needs no token", ("200", None)),
-    operation("get", "/readyz", "Whether the host can serve; needs no token", ("200", None)),
-    operation("get", "/metrics", "Metrics as Prometheus reads them", ("200", None)),
-    operation("get", "/v1/openapi.json", "This description", ("200", None)),
-    operation("get", "/v1/status", "Whether the host is up: 200 or 503", ("200", None)),
-    operation("get", "/v1/tokens", "The tokens, without their secrets", ("200", None)),
-    Operation { body: JSON, ..operation("post", "/v1/tokens", "Makes a token, which is shown once", ("201", None)) },
-    operation("delete", "/v1/tokens/{name}", "Deletes a token", ("204", None)),
-    Operation { query: PAGE, ..operation("get", "/v1/apps", "The apps, by name", ("200", Some("AppList"))) },
-    Operation { body: JSON, ..operation("post", "/v1/apps", "Makes an app", ("201", Some("App"))) },
-    operation("get", "/v1/apps/{app}", "An app", ("200", Some("App"))),
-    Operation {
-        body: JSON,
-        ..operation("patch", "/v1/apps/{app}", "Changes the type of a stopped app", ("200", Some("App")))
-    },
-    operation("delete", "/v1/apps/{app}", "Deletes an app with its releases, data and logs", ("204", None)),
-    operation("post", "/v1/apps/{app}/start", "Starts an app", ("202", Some("App"))),
-    operation("post", "/v1/apps/{app}/stop", "Stops an app; accepted requests are finished", ("202", Some("App"))),
-    operation("get", "/v1/apps/{app}/status", "Whether an app takes traffic: 200 or 503", ("200", None)),
-    Operation {
-        body: &["text/plain"],
-        ..operation(
-            "put",
-            "/v1/apps/{app}/build-error",
-            "Says that a dev app's newest code can't be built",
-            ("204", None),
-        )
-    },
-    operation("delete", "/v1/apps/{app}/build-error", "Says that it can be built again", ("204", None)),
-    Operation {
-        query: PAGE,
-        ..operation("get", "/v1/apps/{app}/pushes", "The pushes of an app, newest first", ("200", Some("PushList")))
-    },
-    Operation {
-        query: &[("wait", "`true` answers once the push has ended: 200, or 422 if it failed")],
-        body: &["application/wasm", "application/gzip"],
-        ..operation(
-            "post",
-            "/v1/apps/{app}/pushes",
-            "Deploys a component or a .tar.gz bundle; makes the app if there is none",
-            ("202", Some("Push")),
-        )
-    },
-    Operation {
-        query: &[("follow", "`true` answers with server-sent events until the push has ended")],
-        ..operation("get", "/v1/apps/{app}/pushes/{id}", "A push", ("200", Some("Push")))
-    },
-    operation("post", "/v1/apps/{app}/pushes/{id}/cancel", "Takes back a queued push", ("200", Some("Push"))),
-    Operation {
-        query: PAGE,
-        ..operation("get", "/v1/apps/{app}/releases", "The releases of an app, newest first", ("200", None))
-    },
-    operation("get", "/v1/apps/{app}/releases/{release}", "A release", ("200", None)),
-    Operation {
-        query: &[("with", "The release to compare with, such as v2; the one before if left out")],
-        ..operation(
-            "get",
-            "/v1/apps/{app}/releases/{release}/diff",
-            "What is different between two releases",
-            ("200", None),
-        )
-    },
-    Operation {
-        body: JSON,
-        ..operation("post", "/v1/apps/{app}/rollback", "Makes a new release of an earlier one", ("200", None))
-    },
-    operation("get", "/v1/apps/{app}/formation", "The process types of an app", ("200", None)),
-    Operation {
-        body: JSON,
-        ..operation("patch", "/v1/apps/{app}/formation", "Changes process types, as their numbers", ("200", None))
-    },
-    Operation { body: JSON, ..operation("post", "/v1/apps/{app}/formation", "Adds a process type", ("201", None)) },
-    operation("delete", "/v1/apps/{app}/formation/{process}", "Removes a process type", ("204", None)),
-    operation("get", "/v1/apps/{app}/instances", "What runs of an app", ("200", None)),
-    operation(
-        "post",
-        "/v1/apps/{app}/instances/{id}/restart",
-        "Puts a new instance in the place of one, under its id",
-        ("202", None),
-    ),
-    operation("get", "/v1/apps/{app}/advice", "Which type fits an app by its measured use", ("200", None)),
-    operation("get", "/v1/apps/{app}/config", "The config vars of an app, without its secrets", ("200", None)),
-    Operation {
-        body: JSON,
-        ..operation("patch", "/v1/apps/{app}/config", "Sets config vars, or removes those set to null", ("200", None))
-    },
-    operation("get", "/v1/apps/{app}/grants", "What an app may reach", ("200", None)),
-    Operation {
-        body: JSON,
-        ..operation(
-            "patch",
-            "/v1/apps/{app}/grants",
-            "Changes what an app may reach: a JSON merge patch",
-            ("200", None),
-        )
-    },
-    Operation {
-        query: &[("queue", "`pull` waits for the reply")],
-        body: &["application/cloudevents+json", "*/*"],
-        ..operation(
-            "post",
-            "/v1/apps/{app}/events",
-            "Gives an app one CloudEvent and answers with its reply",
-            ("200", None),
-        )
-    },
-    Operation {
-        body: &["application/x-ndjson"],
-        ..operation(
-            "post",
-            "/v1/apps/{app}/broadcasts",
-            "Gives an app many CloudEvents, one in each line; not offered by this version: 501",
-            ("202", None),
-        )
-    },
-    Operation {
-        query: FOLLOW_PAGE,
-        ..operation("get", "/v1/apps/{app}/logs", "The newest lines of an app's log, oldest first", ("200", None))
-    },
-    Operation {
-        query: FOLLOW_PAGE,
-        ..operation("get", "/v1/apps/{app}/activity", "What happened to an app and why, newest first", ("200", None))
-    },
-    Operation {
-        query: &[("follow", "`true` answers with server-sent events, one a second")],
-        ..operation("get", "/v1/apps/{app}/metrics", "What an app does now, for each of its queues", ("200", None))
-    },
-    Operation {
-        query: PAGE,
-        ..operation("get", "/v1/metrics", "What the apps that are awake do now, the busiest first", ("200", None))
-    },
-    operation("get", "/v1/apps/{app}/cores", "How many jobs of an app run at one time, in each queue", ("200", None)),
-    Operation {
-        body: JSON,
-        ..operation("patch", "/v1/apps/{app}/cores", "Gives an app other cores than all have", ("200", None))
-    },
-];
-
-pub(super) async fn show() -> axum::Json<Value> {
-    axum::Json(description())
-}
-
-fn description() -> Value {
-    let mut paths = Map::new();
-    for operation in OPERATIONS {
-        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
-        path[operation.method] = described(operation);
-    }
-    json!({
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Isopod",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "Errors are problem+json (RFC 9457). Times are RFC 3339 UTC, durations end in _ms, sizes in _bytes.",
-        },
-        "security": [{ "token": [] }],
-        "paths": paths,
-        "components": {
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
-            "schemas": schemas(),
-        },
-    })
-}
-
-fn described(operation: &Operation) -> Value {
-    let (status, schema) = operation.success;
-    let mut success = json!({ "description": operation.summary });
-    if let Some(schema) = schema {
-        success["content"]["application/json"]["schema"] = reference(schema);
-    }
-    let problem = json!({
-        "description": "A problem",
-        "content": { "application/problem+json": { "schema": reference("Problem") } },
-    });
-    let in_path = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let mut parameters: Vec<Value> = in_path
-        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-        .collect();
-    parameters.extend(operation.query.iter().map(
-        |(name, text)| json!({ "name": name, "in": "query", "description": text, "schema": { "type": "string" } }),
+/// The description before any route.
+pub(super) fn base() -> OpenApi {
+    let info = InfoBuilder::new().title("Isopod").version(env!("CARGO_PKG_VERSION")).description(Some(
+        "Errors are problem+json (RFC 9457). Times are RFC 3339 UTC, durations end in _ms, sizes in _bytes.",
     ));
-    let mut described = json!({
-        "summary": operation.summary,
-        "parameters": parameters,
-        "responses": { status: success, "default": problem },
-    });
-    if !operation.body.is_empty() {
-        let content: Map<String, Value> = operation.body.iter().map(|kind| ((*kind).to_owned(), json!({}))).collect();
-        described["requestBody"] = json!({ "required": true, "content": content });
-    }
-    if matches!(operation.path, "/livez" | "/readyz") {
-        described["security"] = json!([]);
-    }
-    described
+    let mut components = Components::new();
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of this host"));
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
+    components.schemas.insert(ProblemDetails::name().into_owned(), ProblemDetails::schema());
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components))
+        .security(Some([SecurityRequirement::new(TOKEN, [] as [&str; 0])]))
+        .build()
 }
 
-fn reference(schema: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{schema}") })
+/// Adds what follows from the shape of an operation: the problems that it may be answered with, and whether it needs a token.
+pub(super) fn completed(mut description: OpenApi) -> OpenApi {
+    for (path, item) in &mut description.paths.paths {
+        let is_open = OPEN.contains(&path.as_str());
+        for (changes, operation) in operations(item) {
+            if is_open {
+                operation.security = Some(vec![SecurityRequirement::default()]);
+            }
+            let follows = parameters(operation).any(|parameter| parameter.name == "follow");
+            let has_parts = path.contains('{');
+            let has_body = operation.request_body.is_some();
+            let problems: [(bool, u16, &str); 12] = [
+                (true, 400, "The request is not valid"),
+                (!is_open, 401, "The token is missing or unknown"),
+                (!is_open, 403, "The token's role or scope does not allow it"),
+                (has_parts, 404, "There is no such app, or no such part of one"),
+                (has_body, 408, "The body came too slowly"),
+                (changes, 409, "It conflicts with the present state"),
+                (has_body, 413, "The body is too large"),
+                (has_body, 415, "The content type is not accepted"),
+                (changes, 422, "The request can be read, but what it asks for is not possible"),
+                (changes || follows, 429, "Too many at the same time; `Retry-After` says when to try again"),
+                (true, 500, "The host failed"),
+                (!is_open, 503, "The host is stopping, busy or full"),
+            ];
+            for (_, status, text) in problems.iter().filter(|(applies, ..)| *applies) {
+                add_problem(operation, *status, text);
+            }
+            if changes {
+                add_problem(operation, 507, "The disk is full");
+            }
+        }
+    }
+    description
 }
 
-fn schemas() -> Value {
-    let text = || json!({ "type": "string" });
-    let time = || json!({ "type": "string", "format": "date-time" });
-    let maybe = |kind: &str| json!({ "type": [kind, "null"] });
-    let list = |schema: &str| {
-        json!({
-            "type": "object",
-            "properties": { "items": { "type": "array", "items": reference(schema) }, "next": maybe("string") },
-        })
-    };
-    json!({
-        "App": {
-            "type": "object",
-            "properties": {
-                "name": text(),
-                "type": { "enum": ["dev", "staging", "production"] },
-                "state": { "enum": ["stopped", "starting", "deploying", "running", "error"] },
-                "error": maybe("object"),
-                "release": maybe("integer"),
-                "urls": { "type": "array", "items": text() },
-                "build_error": maybe("string"),
-                "created_at": time(),
-            },
-        },
-        "AppList": list("App"),
-        "Push": {
-            "type": "object",
-            "properties": {
-                "id": text(),
-                "app": text(),
-                "state": {
-                    "enum": ["queued", "cancelled", "running", "building", "deploying", "completed", "failed"],
-                },
-                "release": maybe("integer"),
-                "reason": maybe("string"),
-                "reason_code": maybe("string"),
-                "log": { "type": "array", "items": text() },
-                "steps": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": { "state": text(), "log_lines": { "type": "integer" } },
-                    },
-                },
-                "created_by": text(),
-                "created_at": time(),
-                "updated_at": time(),
-            },
-        },
-        "PushList": list("Push"),
-        "Problem": {
-            "type": "object",
-            "properties": {
-                "type": text(),
-                "title": text(),
-                "status": { "type": "integer" },
-                "detail": text(),
-                "request_id": text(),
-                "hint": text(),
-                "app": text(),
-            },
-        },
+/// The operations of a path, and whether each changes something.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+    let reads = item.get.iter_mut().map(|operation| (false, operation));
+    let changing = [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+    reads.chain(changing.into_iter().flatten().map(|operation| (true, operation)))
+}
+
+/// The parameters of an operation. None is described by a reference.
+pub(super) fn parameters(operation: &Operation) -> impl Iterator<Item = &Parameter> {
+    operation.parameters.iter().flatten().filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => Some(parameter),
+        RefOr::Ref(_) => None,
     })
+}
+
+/// Adds a problem to an operation that doesn't describe an answer of this status by itself.
+fn add_problem(operation: &mut Operation, status: u16, text: &str) {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemDetails::name()))).build();
+    let problem =
+        |text: &str| ResponseBuilder::new().description(text).content("application/problem+json", content.clone());
+    let status = status.to_string();
+    match operation.responses.responses.get_mut(&status) {
+        None => {
+            operation.responses.responses.insert(status, RefOr::T(problem(text).build()));
+        }
+        // Status routes answer 503 with a body of their own, and with a problem where they could not look.
+        Some(RefOr::T(Response { content: present, .. })) => {
+            present.entry("application/problem+json".to_owned()).or_insert(content.into());
+        }
+        Some(RefOr::Ref(_)) => {}
+    }
+}
+
+/// The description as it is sent.
+static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
+
+fn document() -> Value {
+    let mut document = serde_json::to_value(super::described().2).unwrap_or_default();
+    for (name, schema) in bodies::schemas() {
+        document["components"]["schemas"][name] = schema;
+    }
+    let schemas = document["components"]["schemas"].as_object_mut().into_iter().flatten();
+    schemas.for_each(|(_, schema)| allow_absent_parts(schema));
+    let items = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    for operation in items.filter_map(|item| item.get_mut("get")) {
+        describe_cursor(operation);
+    }
+    document
+}
+
+/// Members that come together or not at all: utoipa describes them as an object or null, which is never so.
+fn allow_absent_parts(schema: &mut Value) {
+    for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
+        let either =
+            part.get("oneOf").and_then(Value::as_array).filter(|either| either.contains(&json!({ "type": "null" })));
+        if let Some(present) = either.and_then(|either| either.iter().find(|either| either.get("$ref").is_some())) {
+            *part = json!({ "anyOf": [present, {}] });
+        }
+    }
+}
+
+/// Describes the form of a list's cursors, which differs from list to list.
+fn describe_cursor(operation: &mut Value) {
+    let (pattern, chars_max) = match operation.get("operationId").and_then(Value::as_str) {
+        Some("list_apps" | "list_tokens") => ("^[a-z0-9]+(-[a-z0-9]+)*$", 63),
+        Some("list_instances") => ("^[a-z][a-z0-9]*(-[a-z0-9]+)*-[0-9a-hjkmnp-tv-z]{5}$", 26),
+        Some("show_log") => ("^[0-9]{1,9}-[0-9]{1,9}$", 19),
+        _ => ("^[1-9][0-9]{0,8}$", 9),
+    };
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten();
+    for cursor in parameters.filter(|parameter| parameter["name"] == "cursor") {
+        cursor["schema"] = json!({ "type": "string", "pattern": pattern, "maxLength": chars_max });
+    }
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    operation_id = "show_description",
+    summary = "Shows this description",
+    responses(
+        (status = 200, description = "An OpenAPI document", body = Value),
+    )
+)]
+pub(super) async fn show() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use utoipa::openapi::Content;
+
     use super::*;
 
-    /// Method and path of each route, as the router's own text names them.
-    fn routed() -> BTreeSet<(String, String)> {
+    fn described() -> OpenApi {
+        super::super::described().2
+    }
+
+    #[test]
+    fn no_route_is_added_without_a_description() {
         let router = include_str!("mod.rs");
-        let mut routes = BTreeSet::new();
-        for line in router.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
-            let (path, handlers) = line.split_once("\", ").expect("a route has handlers");
-            for method in ["get", "post", "put", "patch", "delete"] {
-                if handlers.contains(&format!("{method}(")) {
-                    routes.insert((method.to_owned(), path.to_owned()));
+        assert!(!router.contains(".route("), "a route is added by `.routes(routes!(…))`, which takes its description");
+    }
+
+    /// Every reference in a part of the document.
+    fn references(part: &Value, found: &mut BTreeSet<String>) {
+        match part {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                members.values().for_each(|member| references(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_to_a_schema() {
+        let (document, mut found) = (document(), BTreeSet::new());
+        references(&document, &mut found);
+        for reference in found {
+            let pointer = reference.trim_start_matches('#');
+            assert!(document.pointer(pointer).is_some_and(|schema| schema != &Value::Null), "{reference}");
+        }
+        assert_eq!(document["openapi"], "3.1.0");
+    }
+
+    fn has_schema(content: &RefOr<Content>) -> bool {
+        matches!(content, RefOr::T(content) if content.schema.is_some())
+    }
+
+    #[test]
+    fn every_operation_is_described_as_a_whole() {
+        let mut ids = BTreeSet::new();
+        for (path, item) in &mut described().paths.paths {
+            for (_, operation) in operations(item) {
+                let id = operation.operation_id.clone().unwrap_or_else(|| panic!("{path} has no operationId"));
+                assert!(ids.insert(id.clone()), "{id} is there twice");
+                assert!(operation.summary.is_some(), "{id} has no summary");
+                let parts = path.matches('{').count();
+                let parameters: Vec<&Parameter> = parameters(operation).collect();
+                let in_path = |parameter: &&&Parameter| path.contains(&format!("{{{}}}", parameter.name));
+                assert_eq!(parameters.iter().filter(in_path).count(), parts, "{id}");
+                assert!(parameters.iter().all(|parameter| parameter.schema.is_some()), "{id}");
+                for (status, response) in &operation.responses.responses {
+                    let RefOr::T(response) = response else { panic!("{id} refers to a response") };
+                    assert_eq!(
+                        response.content.is_empty(),
+                        status == "204" || id == "restart_instance" && status == "202",
+                        "{id} {status}"
+                    );
+                    assert!(response.content.values().all(has_schema), "{id} {status}");
+                }
+                if let Some(RefOr::T(body)) = &operation.request_body {
+                    assert!(body.content.values().all(has_schema), "{id}");
                 }
             }
         }
-        routes
-    }
-
-    #[test]
-    fn every_route_is_described_and_no_other() {
-        let described: BTreeSet<(String, String)> =
-            OPERATIONS.iter().map(|operation| (operation.method.to_owned(), operation.path.to_owned())).collect();
-        assert_eq!(described, routed());
-    }
-
-    #[test]
-    fn path_parameters_are_described() {
-        let parameters = &description()["paths"]["/v1/apps/{app}/pushes/{id}"]["get"]["parameters"];
-        let names: Vec<&str> =
-            parameters.as_array().expect("is a list").iter().filter_map(|p| p["name"].as_str()).collect();
-        assert_eq!(names, ["app", "id", "follow"]);
+        assert!(ids.len() >= 45, "{ids:?}");
     }
 }

@@ -14,12 +14,22 @@ use isopod_store::{Control, Push};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        ObjectBuilder,
+        path::{Parameter, ParameterIn},
+        schema::Type,
+    },
+};
 
 use super::{
     Api,
     changes::ClientGone,
     edge::Caller,
     error::Error,
+    openapi::{self, Binary, ServerSentEvent},
+    path::{AppPath, PushPath},
     request::{BadRequest, Chunks, List, PageParams, Params, Path, app_name, media_type},
     sse::{self, News},
 };
@@ -29,7 +39,8 @@ use crate::{
 };
 
 /// A push as the API shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Push)]
 pub(crate) struct PushView {
     pub(crate) id: PushId,
     pub(crate) app: AppName,
@@ -67,18 +78,46 @@ impl From<PushNow> for PushView {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct CreateParams {
+    /// Answers once the push has ended: 200, or 422 if it failed.
     #[serde(default)]
     wait: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// The headers of an upload, beside those that every request has.
+pub(super) enum PushHeaders {}
+
+impl IntoParams for PushHeaders {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let most = limits::IDEMPOTENCY_KEY_CHARS_MAX;
+        let key = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]+$")).max_length(Some(most));
+        let text = "An upload with the same key and bytes is the same push";
+        vec![openapi::header("Idempotency-Key", text, key.min_length(Some(1)))]
+    }
+}
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ShowParams {
+    /// Answers with server-sent events until the push has ended.
     #[serde(default)]
     follow: bool,
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/pushes",
+    operation_id = "create_push",
+    summary = "Deploys a component or a `.tar.gz` bundle; creates the app if it does not exist",
+    params(AppPath, CreateParams, PushHeaders),
+    request_body(content((Binary = "application/wasm"), (Binary = "application/gzip"), (Binary = "application/octet-stream"))),
+    responses(
+        (status = 202, description = "The push, which waits or runs", body = PushView),
+        (status = 200, description = "With `?wait=true`: the completed push", body = PushView),
+    )
+)]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
@@ -119,6 +158,16 @@ pub(super) async fn create(
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/pushes",
+    operation_id = "list_pushes",
+    summary = "Lists the pushes of an app, newest first, without their logs",
+    params(AppPath, PageParams),
+    responses(
+        (status = 200, description = "A page of pushes", body = List<PushView>),
+    )
+)]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
@@ -134,6 +183,16 @@ pub(super) async fn list(
     Ok(axum::Json(List { items, next: found.next }))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/pushes/{id}",
+    operation_id = "show_push",
+    summary = "Shows a push; with `?follow=true` as it proceeds",
+    params(PushPath, ShowParams),
+    responses(
+        (status = 200, description = "The push; each server-sent event is one as well", content((PushView = "application/json"), (ServerSentEvent = "text/event-stream"))),
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -149,6 +208,16 @@ pub(super) async fn show(
     sse::tell(&api, &caller, stream::unfold(Some((news, true)), next_state))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/pushes/{id}/cancel",
+    operation_id = "cancel_push",
+    summary = "Cancels a queued push",
+    params(PushPath),
+    responses(
+        (status = 200, description = "The cancelled push", body = PushView),
+    )
+)]
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,

@@ -16,12 +16,15 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
+    openapi::{ReleaseWanted, ShownConfig},
+    path::{AppPath, ReleasePath},
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
 use crate::deploy::{Change, DeployError};
 
 /// A release as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Release)]
 pub(super) struct ReleaseView {
     release: ReleaseNumber,
     name: String,
@@ -29,10 +32,15 @@ pub(super) struct ReleaseView {
     state: ReleaseState,
     reason: Option<Reason>,
     cause: String,
+    #[schema(value_type = String)]
     bundle: Digest,
+    #[schema(value_type = Option<String>)]
     snapshot: Option<Digest>,
     size_bytes: u64,
+    /// As it was read, with its defaults; docs/manifest.md has its keys.
+    #[schema(value_type = Object)]
     manifest: Manifest,
+    #[schema(value_type = ShownConfig)]
     config: Value,
     created_at: Timestamp,
     created_by: String,
@@ -41,28 +49,34 @@ pub(super) struct ReleaseView {
 }
 
 /// What is different between two releases.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ReleaseDiff)]
 pub(super) struct DiffView {
     from: ReleaseNumber,
     to: ReleaseNumber,
     changes: Vec<Difference>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DiffParams {
+    /// The release to compare with, as `2` or `v2`; the one before if left out.
+    #[param(pattern = "^v?[1-9][0-9]{0,8}$")]
     with: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
     /// People write 3, "3" and "v3".
+    #[schema(value_type = ReleaseWanted)]
     release: Value,
 }
 
 /// A release in a list, where one that is damaged leaves all others readable.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ListedRelease)]
 #[serde(untagged)]
 pub(super) enum ListedView {
     Whole(Box<ReleaseView>),
@@ -106,6 +120,16 @@ impl ReleaseView {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/releases",
+    operation_id = "list_releases",
+    summary = "Lists the releases of an app, newest first",
+    params(AppPath, PageParams),
+    responses(
+        (status = 200, description = "A page of releases", body = List<ListedView>),
+    )
+)]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
@@ -118,6 +142,16 @@ pub(super) async fn list(
     Ok(axum::Json(List { items, next: found.next }))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/releases/{release}",
+    operation_id = "show_release",
+    summary = "Shows a release",
+    params(ReleasePath),
+    responses(
+        (status = 200, description = "The release", body = ReleaseView),
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path((app, release)): Path<(String, String)>,
@@ -127,6 +161,16 @@ pub(super) async fn show(
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &release).await?, frozen, &api.urls)))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/releases/{release}/diff",
+    operation_id = "compare_releases",
+    summary = "Shows the differences between two releases",
+    params(ReleasePath, DiffParams),
+    responses(
+        (status = 200, description = "The differences", body = DiffView),
+    )
+)]
 pub(super) async fn diff(
     State(api): State<Arc<Api>>,
     Path((app, release)): Path<(String, String)>,
@@ -143,6 +187,17 @@ pub(super) async fn diff(
     Ok(axum::Json(DiffView { from: from.number, to: to.number, changes: changes(&content(&from), &content(&to)) }))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/rollback",
+    operation_id = "roll_back",
+    summary = "Creates a new release from an earlier one",
+    params(AppPath),
+    request_body = Rollback,
+    responses(
+        (status = 200, description = "The new release", body = ReleaseView),
+    )
+)]
 pub(super) async fn rollback(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     body::{Body, HttpBody},
     extract::{self, FromRequest, FromRequestParts, Query, Request},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -39,6 +39,8 @@ pub(crate) enum BadRequest {
     Path { detail: String },
     #[error("the query can't be read: {detail}")]
     Query { detail: String },
+    #[error("the cursor is not one of this list; take the `next` of the page before, or leave it out")]
+    Cursor,
     #[error("the header {name} can't be used: {detail}")]
     Header { name: &'static str, detail: String },
     #[error("invalid CloudEvent: {detail}")]
@@ -76,7 +78,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
 
 async fn json_body(request: Request, api: &Api) -> Result<Bytes, BadRequest> {
     let media_type = media_type(request.headers());
-    if media_type.as_deref() != Some("application/json") {
+    // Every PATCH is a JSON merge patch (RFC 7396).
+    let is_patch = *request.method() == Method::PATCH && media_type.as_deref() == Some("application/merge-patch+json");
+    if !is_patch && media_type.as_deref() != Some("application/json") {
         let got = media_type.unwrap_or_else(|| "missing".to_owned());
         return Err(BadRequest::ContentType { got, wanted: "application/json" });
     }
@@ -104,7 +108,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// A query; unknown parameters are ignored, as caches and proxies add some.
+/// A query. Unknown parameters have been refused before (`query`).
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
@@ -117,16 +121,39 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 }
 
 /// One page of a list, as it is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct List<T> {
     pub(crate) items: Vec<T>,
     pub(crate) next: Option<String>,
 }
 
+impl<T> List<T> {
+    /// One page of a list that is in memory as a whole, sorted by key. A cursor is the key of the last item of the page
+    /// before, which may be gone by now; the caller has checked its form.
+    pub(crate) fn page_of(
+        mut items: Vec<T>,
+        page: &PageParams,
+        key: impl Fn(&T) -> String,
+    ) -> Result<Self, BadRequest> {
+        let limit = page.limit()? as usize;
+        items.sort_by_cached_key(&key);
+        if let Some(cursor) = &page.cursor {
+            items.retain(|item| key(item) > *cursor);
+        }
+        let next = (items.len() > limit).then(|| key(&items[limit - 1]));
+        items.truncate(limit);
+        Ok(Self { items, next })
+    }
+}
+
 /// The page of a list that is asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct PageParams {
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 1_000)]
     pub(crate) limit: Option<u32>,
+    /// The `next` of the page before.
     pub(crate) cursor: Option<String>,
 }
 

@@ -1,47 +1,125 @@
 //! Owns the routes that say how the host and its apps are: for supervisors, uptime monitors and Prometheus.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
 };
-use isopod_policy::AppState;
-use serde_json::{Value, json};
+use isopod_policy::{AppName, AppState, ReleaseNumber};
+use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{
     Api,
     error::Error,
+    path::AppPath,
     request::{Path, app_name},
 };
 use crate::observe::exposition::Format;
 
-/// The process is alive, and each of its own threads answers.
-pub(super) async fn live(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<Value>) {
-    let silent = api.liveness.silent().await;
-    if silent.is_empty() {
-        return (StatusCode::OK, axum::Json(json!({ "status": "ok" })));
+/// The answer of liveness and readiness.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Readiness)]
+pub(super) struct Health {
+    /// `ok`, `starting`, `stopping` or `stuck`.
+    status: &'static str,
+    /// The threads of the host that don't answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    threads: Vec<String>,
+}
+
+impl Health {
+    fn of(status: &'static str) -> Self {
+        Self { status, threads: Vec::new() }
     }
-    tracing::error!(threads = ?silent, "host threads don't respond");
-    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "status": "stuck", "threads": silent })))
+}
+
+/// How the host is.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct HostStatus {
+    /// `up` or `down`.
+    status: &'static str,
+    version: &'static str,
+    started_at: Timestamp,
+    apps: usize,
+    apps_by_state: BTreeMap<&'static str, u32>,
+    apps_in_error: Vec<AppName>,
+    pushes_under_way: usize,
+    log_lines_dropped: u64,
+}
+
+/// How an app is.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct AppStatus {
+    app: AppName,
+    /// `up` or `down`.
+    status: &'static str,
+    state: AppState,
+    error: Option<String>,
+    release: Option<ReleaseNumber>,
+}
+
+/// The process is alive, and each of its own threads answers.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    operation_id = "check_liveness",
+    summary = "Checks whether the process is alive; needs no token",
+    responses(
+        (status = 200, description = "The process answers", body = Health),
+        (status = 503, description = "A thread of the host does not answer", body = Health),
+    )
+)]
+pub(super) async fn live(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<Health>) {
+    let threads = api.liveness.silent().await;
+    if threads.is_empty() {
+        return (StatusCode::OK, axum::Json(Health::of("ok")));
+    }
+    tracing::error!(?threads, "host threads don't respond");
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health { status: "stuck", threads }))
 }
 
 /// The host can serve: all apps were brought back, and it is not stopping.
-pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<Value>) {
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "check_readiness",
+    summary = "Checks whether the host can serve; needs no token",
+    responses(
+        (status = 200, description = "The host serves", body = Health),
+        (status = 503, description = "The host is starting or stopping", body = Health),
+    )
+)]
+pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<Health>) {
     if api.stop.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "status": "stopping" })));
+        return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health::of("stopping")));
     }
     if !api.ready.load(Ordering::Acquire) {
-        return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "status": "starting" })));
+        return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health::of("starting")));
     }
-    (StatusCode::OK, axum::Json(json!({ "status": "ok" })))
+    (StatusCode::OK, axum::Json(Health::of("ok")))
 }
 
 /// Up unless an app that should run is in error.
-pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<Value>) {
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    operation_id = "show_host_status",
+    summary = "Shows whether the host is up",
+    responses(
+        (status = 200, description = "The host is up", body = HostStatus),
+        (status = 503, description = "An app is in error, or the host is starting or stopping", body = HostStatus),
+    )
+)]
+pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<HostStatus>) {
     let entries = api.deployer.apps(None, usize::MAX);
-    let mut states = std::collections::BTreeMap::<&str, u32>::new();
+    let mut states = BTreeMap::<&str, u32>::new();
     let mut in_error = Vec::new();
     for entry in &entries {
         let state = entry.facts().state;
@@ -51,37 +129,57 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         }
     }
     let up = in_error.is_empty() && api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled();
-    let body = json!({
-        "status": if up { "up" } else { "down" },
-        "version": env!("CARGO_PKG_VERSION"),
-        "started_at": api.started_at,
-        "apps": entries.len(),
-        "apps_by_state": states,
-        "apps_in_error": in_error,
-        "pushes_under_way": api.deployer.pushes_under_way(),
-        "log_lines_dropped": api.logs.dropped(),
-    });
+    let body = HostStatus {
+        status: word(up),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: api.started_at,
+        apps: entries.len(),
+        apps_by_state: states,
+        apps_in_error: in_error,
+        pushes_under_way: api.deployer.pushes_under_way(),
+        log_lines_dropped: api.logs.dropped(),
+    };
     (status(up), axum::Json(body))
 }
 
 /// Up while the app takes traffic, also during a push.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/status",
+    operation_id = "show_app_status",
+    summary = "Shows whether an app takes traffic",
+    params(AppPath),
+    responses(
+        (status = 200, description = "The app takes traffic", body = AppStatus),
+        (status = 503, description = "The app takes no traffic", body = AppStatus),
+    )
+)]
 pub(super) async fn app(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
-) -> Result<(StatusCode, axum::Json<Value>), Error> {
+) -> Result<(StatusCode, axum::Json<AppStatus>), Error> {
     let entry = api.deployer.app(&app_name(&app)?)?;
     let facts = entry.facts().clone();
     let up = entry.traffic.is_up();
-    let body = json!({
-        "app": entry.name,
-        "status": if up { "up" } else { "down" },
-        "state": facts.state,
-        "error": facts.state.cause().map(|cause| cause.to_string()),
-        "release": facts.release,
-    });
+    let body = AppStatus {
+        app: entry.name.clone(),
+        status: word(up),
+        state: facts.state,
+        error: facts.state.cause().map(|cause| cause.to_string()),
+        release: facts.release,
+    };
     Ok((status(up), axum::Json(body)))
 }
 
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "show_prometheus_metrics",
+    summary = "Shows metrics as Prometheus reads them",
+    responses(
+        (status = 200, description = "OpenMetrics where `Accept` prefers it, else Prometheus' text format", content((String = "text/plain"), (String = "application/openmetrics-text"))),
+    )
+)]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
     let format = Format::wanted(&headers);
     let text = format.text(api.metrics.text(&api.deployer, &api.logs));
@@ -90,4 +188,8 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> 
 
 fn status(up: bool) -> StatusCode {
     if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn word(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
 }

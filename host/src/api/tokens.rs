@@ -6,18 +6,19 @@ use axum::{extract::State, http::StatusCode};
 use isopod_policy::{AppName, Role, Scope};
 use isopod_store::{Control, Token};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Api, auth,
     error::Error,
-    request::{List, Object, Path},
+    path::TokenPath,
+    request::{BadRequest, List, Object, PageParams, Params, Path},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewToken {
+    #[schema(value_type = AppName)]
     name: String,
     role: Role,
     /// The apps that it is for; without them, all.
@@ -25,10 +26,39 @@ pub(crate) struct NewToken {
     apps: Option<Vec<AppName>>,
 }
 
+/// A token as it is shown, without its secret.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Token)]
+pub(super) struct TokenView {
+    name: String,
+    role: Role,
+    /// The apps that it is for; null where it is for all.
+    apps: Option<Vec<AppName>>,
+    created_at: Timestamp,
+}
+
+/// A new token, the only time that its secret is shown.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct CreatedToken {
+    #[serde(flatten)]
+    view: TokenView,
+    token: String,
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    operation_id = "create_token",
+    summary = "Creates a token, which is shown once",
+    request_body = NewToken,
+    responses(
+        (status = 201, description = "The token", body = CreatedToken),
+    )
+)]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Object(new): Object<NewToken>,
-) -> Result<(StatusCode, axum::Json<Value>), Error> {
+) -> Result<(StatusCode, axum::Json<CreatedToken>), Error> {
     // Token names follow the rules of app names: they are typed in the same places.
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
     let token = auth::new_token();
@@ -41,18 +71,42 @@ pub(super) async fn create(
         created_at: Timestamp::now(),
     };
     let row = api.store.insert_token(row).await?;
-    let mut body = view(&row);
-    body["token"] = token.into();
+    let body = CreatedToken { view: TokenView::of(&row), token };
     api.tokens.insert(row, &|app| api.app_id(app));
     Ok((StatusCode::CREATED, axum::Json(body)))
 }
 
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<axum::Json<List<Value>>, Error> {
-    let rows = api.store.tokens().await?;
-    let items: Vec<Value> = rows.iter().map(view).collect();
-    Ok(axum::Json(List { items, next: None }))
+#[utoipa::path(
+    get,
+    path = "/v1/tokens",
+    operation_id = "list_tokens",
+    summary = "Lists the tokens, without their secrets",
+    params(PageParams),
+    responses(
+        (status = 200, description = "A page of tokens", body = List<TokenView>),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Params(page): Params<PageParams>,
+) -> Result<axum::Json<List<TokenView>>, Error> {
+    if page.cursor.as_deref().is_some_and(|cursor| cursor.parse::<AppName>().is_err()) {
+        return Err(BadRequest::Cursor.into());
+    }
+    let items = api.store.tokens().await?.iter().map(TokenView::of).collect();
+    Ok(axum::Json(List::page_of(items, &page, |token| token.name.clone())?))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens/{name}",
+    operation_id = "delete_token",
+    summary = "Deletes a token",
+    params(TokenPath),
+    responses(
+        (status = 204, description = "The token is deleted"),
+    )
+)]
 pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Error> {
     if name == super::admin_token::NAME {
         return Err(Error::AdminToken);
@@ -62,10 +116,12 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn view(row: &Token) -> Value {
-    let apps = match &row.scope {
-        Scope::All => Value::Null,
-        Scope::Apps(apps) => json!(apps),
-    };
-    json!({ "name": row.name, "role": row.role, "apps": apps, "created_at": row.created_at })
+impl TokenView {
+    fn of(row: &Token) -> Self {
+        let apps = match &row.scope {
+            Scope::All => None,
+            Scope::Apps(apps) => Some(apps.clone()),
+        };
+        Self { name: row.name.clone(), role: row.role, apps, created_at: row.created_at }
+    }
 }

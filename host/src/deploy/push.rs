@@ -24,7 +24,7 @@ pub(crate) struct PushNow {
 
 /// A state, and how much of the log was written before it: so a follower who hears of several at once can tell what
 /// came first.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub(crate) struct Step {
     state: PushState,
     log_lines: usize,

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 /// The machine as this process uses it.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub(crate) struct Machine {
     cores: usize,
     /// Of one processor, in the second before the last look.

@@ -137,7 +137,7 @@ impl Inserted {
 }
 
 /// Why a push or a release failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Reason {
     /// A stable kebab-case word for programs.
     pub code: String,

@@ -2,6 +2,7 @@
 //! project that a test proves are named by their ids (`I1`) where they are proved.
 
 mod advice;
+mod api_description;
 mod arguments;
 mod bodies;
 mod bundle_forms;

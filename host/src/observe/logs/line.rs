@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ingress::AccessLine, limits};
 
 /// Where a line comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Stream {
     /// What the guest printed.
@@ -26,7 +26,7 @@ pub(crate) enum Stream {
 }
 
 /// One line of an app's log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct LogLine {
     pub(crate) time: Timestamp,
     pub(crate) app: AppName,
@@ -45,7 +45,8 @@ pub(crate) struct LogLine {
 }
 
 /// What is known of an answered request. The query is left out: it may hold secrets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = AccessLine)]
 pub(crate) struct Access {
     pub(crate) method: String,
     pub(crate) path: String,

@@ -20,9 +20,11 @@ pub(crate) struct Cursor {
 }
 
 /// Some lines, oldest first, and the cursor of the lines before them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = LogPage)]
 pub(crate) struct Page {
     pub(crate) items: Vec<LogLine>,
+    #[schema(value_type = Option<String>)]
     pub(crate) next: Option<Cursor>,
     /// The places after the items.
     #[serde(skip)]

@@ -1,0 +1,173 @@
+//! The API's description: complete, and what the host does. schemathesis compares the two, where it can be installed.
+
+use isopod_tests::{Ask, Bundle, Host, guest, guests::repository};
+use serde_json::{Value, json};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+fn description(host: &Host) -> Value {
+    host.api(Ask::get("/v1/openapi.json")).expect(200).json()
+}
+
+/// Every operation with its path.
+fn operations(description: &Value) -> Vec<(String, Value)> {
+    let items = description["paths"].as_object().expect("paths").iter();
+    items
+        .flat_map(|(path, item)| {
+            let operations = item.as_object().expect("operations").values();
+            operations.map(|operation| (path.clone(), operation.clone()))
+        })
+        .collect()
+}
+
+#[test]
+fn every_body_and_answer_of_the_api_has_a_schema() {
+    let host = Host::start();
+    let description = description(&host);
+    let operations = operations(&description);
+    assert!(operations.len() >= 46, "{}", operations.len());
+    let has_schemas = |content: &Value| {
+        content.as_object().is_some_and(|content| content.values().all(|media_type| media_type["schema"].is_object()))
+    };
+    for (path, operation) in &operations {
+        let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{path} has no operationId"));
+        if !operation["requestBody"].is_null() {
+            assert!(has_schemas(&operation["requestBody"]["content"]), "{id}");
+        }
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            let has_content = has_schemas(&response["content"]);
+            assert!(has_content || status == "204" || id == "restart_instance", "{id} {status}");
+            let is_problem = response["content"]["application/problem+json"].is_object();
+            assert!(is_problem || status.as_str() < "400" || path.ends_with("z"), "{id} {status}");
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let kind = &parameter["schema"]["type"];
+            let wanted = match parameter["name"].as_str().expect("a name") {
+                "limit" => "integer",
+                "follow" | "wait" => "boolean",
+                _ => "string",
+            };
+            assert_eq!(kind, wanted, "{id} {parameter}");
+        }
+    }
+    let bodies = operations.iter().filter(|(_, operation)| operation["requestBody"].is_object()).count();
+    assert!(bodies >= 13, "{bodies}");
+    assert_eq!(description["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+}
+
+#[test]
+fn an_unknown_query_parameter_is_refused_with_the_nearest_one() {
+    let host = Host::start();
+    host.create("shop", "dev");
+    for (path, word) in [
+        ("/v1/apps?limt=3", "`limit`"),
+        ("/v1/apps/shop/logs?folow=true", "`follow`"),
+        ("/v1/apps/shop/pushes?cursr=1", "`cursor`"),
+        ("/v1/status?verbose", "`verbose`"),
+        ("/v1/metrics?cursor=x", "`cursor`"),
+    ] {
+        let refused = host.api(Ask::get(path)).problem(400, "bad-query");
+        assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains(word)), "{path}: {refused}");
+    }
+    host.api(Ask::new("PATCH", "/v1/apps/shop?dry_run=true").json(&json!({ "type": "staging" })))
+        .problem(400, "bad-query");
+    assert_eq!(host.show("shop")["type"], "dev");
+}
+
+#[test]
+fn a_cursor_of_no_list_is_a_bad_cursor() {
+    let host = Host::start();
+    host.create("shop", "dev");
+    for list in [
+        "apps",
+        "tokens",
+        "apps/shop/pushes",
+        "apps/shop/releases",
+        "apps/shop/instances",
+        "apps/shop/logs",
+        "apps/shop/activity",
+    ] {
+        for cursor in ["%21", "no+such", ""] {
+            host.api(Ask::get(format!("/v1/{list}?cursor={cursor}"))).problem(400, "bad-cursor");
+        }
+    }
+}
+
+#[test]
+fn a_patch_is_accepted_as_a_json_merge_patch() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::component(guest("shapes")));
+    let patch = |path: &str, change: Value| {
+        let ask = Ask::new("PATCH", format!("/v1/apps/shop/{path}"));
+        host.api(ask.body("application/merge-patch+json; charset=utf-8", change.to_string()))
+    };
+    assert_eq!(patch("config", json!({ "GREETING": "hi" })).expect(200).json()["GREETING"], "hi");
+    assert_eq!(patch("cores", json!({ "pull": 3 })).expect(200).json()["pull"], 3);
+    assert_eq!(patch("grants", json!({ "keyvalue": true })).expect(200).json()["keyvalue"], true);
+    assert_eq!(patch("formation", json!({ "web": { "max": 2 } })).expect(200).json()["web"]["max"], 2);
+    let post = Ask::post("/v1/apps").body("application/merge-patch+json", r#"{"name":"other"}"#);
+    host.api(post).problem(415, "wrong-content-type");
+}
+
+/// What schemathesis is told: answers of 5xx that are no failures of the host, and what it can't send.
+const SETTINGS: &str = r#"
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
+
+[[operations]]
+include-operation-id = ["show_host_status", "show_app_status"]
+checks.not_a_server_error.enabled = false
+
+# Attributes in headers have forms that no schema of a header tells, such as an RFC 3339 time.
+[[operations]]
+include-operation-id = "send_event"
+checks.positive_data_acceptance.enabled = false
+checks.not_a_server_error.enabled = false
+
+[[operations]]
+include-operation-id = "send_broadcast"
+enabled = false
+"#;
+
+/// schemathesis in an environment of its own below `target`, or nothing where Python or the package isn't to be had.
+fn schemathesis() -> Option<PathBuf> {
+    let folder = repository().join("target/schemathesis");
+    let program = folder.join("bin/schemathesis");
+    if program.is_file() {
+        return Some(program);
+    }
+    let succeeds = |output: std::io::Result<Output>| output.is_ok_and(|output| output.status.success());
+    let has_environment = succeeds(Command::new("python3").args(["-m", "venv"]).arg(&folder).output());
+    let pip = folder.join("bin/pip");
+    let installed =
+        has_environment && succeeds(Command::new(&pip).args(["install", "--quiet", "schemathesis"]).output());
+    if !installed || !program.is_file() {
+        println!("note: passed over, since schemathesis could not be installed: it needs python3 with venv, and PyPI");
+        return None;
+    }
+    Some(program)
+}
+
+fn run(program: &Path, settings: &Path, host: &Host) -> Output {
+    let mut command = Command::new(program);
+    command.arg("--config-file").arg(settings).arg("run");
+    command.arg(format!("http://{}/v1/openapi.json", host.admin));
+    command.args(["-H", &format!("Authorization: Bearer {}", host.token)]);
+    command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "2", "--max-time", "60"]);
+    command.args(["--seed", "1", "--generation-deterministic", "--request-timeout", "20", "--no-color"]);
+    command.current_dir(settings.parent().expect("it is in a folder")).output().expect("schemathesis runs")
+}
+
+/// On a host of its own, since it destroys what it finds.
+#[test]
+fn schemathesis_finds_no_difference_between_host_and_description() {
+    let Some(program) = schemathesis() else { return };
+    let (host, folder) = (Host::start(), tempfile::tempdir().expect("a folder can be made"));
+    let settings = folder.path().join("schemathesis.toml");
+    std::fs::write(&settings, SETTINGS).expect("a file can be written");
+    let output = run(&program, &settings, &host);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+}
