@@ -46,7 +46,7 @@ fn every_body_and_answer_of_the_api_has_a_schema() {
             let kind = &parameter["schema"]["type"];
             let wanted = match parameter["name"].as_str().expect("a name") {
                 "limit" => "integer",
-                "follow" | "wait" => "boolean",
+                "follow" | "wait" | "effective" => "boolean",
                 _ => "string",
             };
             assert_eq!(kind, wanted, "{id} {parameter}");
