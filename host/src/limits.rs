@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
-/// Connections to the traffic address at one time, unless configured; fewer where the process may not open so many files.
-/// Further ones wait in the kernel's backlog, or are closed if their client holds its share already.
+/// Connections to the traffic address at one time, unless configured; fewer where the process may
+/// not open so many files. Further ones wait in the kernel's backlog, or are closed if their client
+/// already holds its share.
 pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
 
-/// Open files that clients of apps leave for all else: outbound requests, the API, the store, uploads. At most half of all;
-/// half of them are for guests' outbound connections, and a quarter for connections to the API.
+/// Open files reserved for outbound requests, the API, the store and uploads; clients of apps can't
+/// use them. At most half of all files. Half of the reserve is for guests' outbound connections, a
+/// quarter for connections to the API.
 pub(crate) const FILES_RESERVED: usize = 2_048;
 
 /// Refuses to start: with fewer files to open, the store and a few clients would be in each other's way.
@@ -27,52 +29,56 @@ pub(crate) const CONNECTIONS_HANDED_MAX: usize = 1_024;
 /// How long the acceptor rests after a failed accept, so that being out of file descriptors does not spin a core.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a connection may be idle between two requests, unless configured. Then it is closed, once nothing is readable.
-/// Load balancers keep connections for 60 s and more, and must be the first to close them.
+/// Idle timeout of a connection between two requests, unless configured. Then it is closed, once
+/// nothing is readable. Load balancers keep connections for 60 s and more, and must be the first to
+/// close them.
 pub(crate) const CONNECTION_IDLE: Duration = Duration::from_secs(75);
 
-/// How long a request's head may take from its first byte, and a new connection until its first request, unless configured.
-/// Then 408, or the connection is closed if nothing was sent. While a listener is crowded, idle connections have no longer.
+/// Timeout of a request's head from its first byte, and of a new connection until its first
+/// request, unless configured. Then 408, or the connection is closed if nothing was sent. On a
+/// crowded listener this is also the idle timeout.
 pub(crate) const CONNECTION_HEAD: Duration = Duration::from_secs(10);
 
-/// The age at which an HTTP/2 connection is asked to go (GOAWAY), unless configured. Requests in progress are finished.
+/// The age at which GOAWAY is sent on an HTTP/2 connection, unless configured. Requests in progress
+/// are finished.
 pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 
 /// Bytes of one request's head. More is refused with 431.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 
-/// Networks of proxies that the configuration may name. More is refused at start: each is compared with every new client.
+/// Networks of proxies in the configuration. More are refused at start: each is compared with every
+/// new client.
 pub(crate) const TRUSTED_PROXIES_MAX: usize = 64;
 
-/// How long, after its response is sent, a body that HTTP lets nobody see is still read, so that its guest can finish. Then
-/// the guest is ended as if its client had left.
+/// How long a response body without a recipient (HEAD, 204, 304) is read after the head is sent, so
+/// that its guest can finish. Then the guest is cancelled as if its client had disconnected.
 pub(crate) const UNSENT_BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Requests at one time on one HTTP/2 connection. Further ones wait at the client.
 pub(crate) const STREAMS_MAX: u32 = 128;
 
-/// How often an HTTP/2 connection is asked whether its client is still there.
+/// Interval of HTTP/2 keepalive pings.
 pub(crate) const HTTP2_PING: Duration = Duration::from_secs(30);
 
-/// How long a connection is quiet before the kernel asks whether its client's machine is still there, and how long it waits
-/// between two questions. After several without an answer the connection is closed.
+/// TCP keepalive: idle time before the kernel's first probe, and the interval between probes. After
+/// several unanswered probes the connection is closed.
 pub(crate) const VANISHED_AFTER: Duration = Duration::from_secs(60);
 pub(crate) const VANISHED_PROBE: Duration = Duration::from_secs(15);
 
-/// How long after the first probe of a client that has shut down its side the next one is sent; each later one waits twice
-/// as long as the one before. There are as many as a response has bytes that can be sent ahead: after them, the response
-/// itself shows whether the client is gone.
+/// Delay between the first and second probe of a client that has shut down its write side; it
+/// doubles for each later probe. There are as many probes as bytes that can be sent ahead of a
+/// response: after them, the response itself shows whether the client has disconnected.
 pub(crate) const PROBE_AFTER: Duration = Duration::from_secs(1);
 
-/// How long, and how many bytes of, what a client still sends are discarded once the host has shut down its side of a
-/// connection. Then it is closed, and bytes that come later reset it.
+/// How long, and how many bytes of, incoming data are discarded after the host has shut down its
+/// side of a connection. Then the socket is closed, and later bytes reset the connection.
 pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(1);
 pub(crate) const CLOSE_BYTES_MAX: usize = 1 << 20;
 
 /// Connections to the admin address beyond its cap, each for one liveness check. The oldest one makes room for the next.
 pub(crate) const ADMIN_RESERVE: usize = 8;
 
-/// How long a connection of that reserve may take until its request was read. Then it is closed.
+/// How long a connection of the reserve may take until its request is read. Then it is closed.
 pub(crate) const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes that an HTTP/2 connection, or one of its streams, may send before somebody reads them. Its client waits beyond
@@ -116,14 +122,16 @@ pub(crate) const DNS_LABEL_BYTES_MAX: usize = 63;
 /// its group. A later one ends the host at once.
 pub(crate) const STOP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How long requests under way may go on after the first signal to stop in `isopod serve`. Then they are cut off.
+/// How long `isopod serve` waits for requests in progress after the first stop signal. Then they
+/// are cancelled.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 
-/// Connections to the admin address at one time, unless configured; fewer where the process may not open so many files.
-/// Further ones are answered with 503, and liveness checks are answered.
+/// Connections to the admin address at one time, unless configured; fewer where the process may not
+/// open so many files. Further ones are answered with 503; liveness checks are still answered.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
 
-/// When a client is to come again that was refused by this bound: on a crowded listener idle connections are closed soon.
+/// `Retry-After` for a client that this limit refused: a crowded listener soon closes idle
+/// connections.
 pub(crate) const CONNECTIONS_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Connections waiting in the kernel's backlog of the admin address. Further ones are refused by the kernel.
@@ -183,8 +191,8 @@ pub(crate) const ADMIN_THREADS: usize = 2;
 /// Threads for blocking work (files, hashing) of the admin runtime. Work beyond them waits.
 pub(crate) const ADMIN_BLOCKING_THREADS: usize = 8;
 
-/// Threads that drive the timers and sockets of guests that run on fair threads, and of guests that the API and push jobs
-/// call. More work waits for them.
+/// Threads that drive the timers and sockets of guests on fair threads, and of guests that the API
+/// and push jobs call. More work waits for them.
 pub(crate) const GUEST_THREADS: usize = 1;
 
 /// Threads for the blocking work (files) of those guests, all apps together. Work beyond them waits, and delays no blocking
@@ -278,14 +286,15 @@ pub(crate) const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
 /// The age at which a segment of a log is removed, unless configured.
 pub(crate) const LOG_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Neither: within `kept_for` the log of an app that writes little is divided into so many segments, so that lines are kept
-/// for at most an eighth longer.
+/// Neither: the number of segments into which `kept_for` divides the log of an app that writes
+/// little. Lines are kept for at most an eighth longer.
 pub(crate) const LOG_SEGMENTS_BY_AGE: u32 = 8;
 
-/// Neither: logs of so many apps are looked over for their age at one time, once a second; others come later.
+/// Neither: the number of apps whose logs are checked for their age per second. The others follow
+/// later.
 pub(crate) const LOG_AGING_APPS_AT_ONCE: usize = 16;
 
-/// Neither: the logs of all apps are looked over for their age at least so often.
+/// Neither: the longest interval between two checks of all logs for their age.
 pub(crate) const LOG_AGING_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Log files that are open at one time. Beyond it all are closed and opened again as needed.
@@ -294,7 +303,8 @@ pub(crate) const LOG_FILES_OPEN: usize = 64;
 /// Lines that a follower of a log may be behind. Then it reads the lines that it missed from the files.
 pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
 
-/// Bytes of a log that a follower reads at a time. It reads the rest once these are sent.
+/// Bytes of a log that a follower reads at a time. It reads the rest once these are sent to its
+/// client.
 pub(crate) const LOG_FOLLOW_READ_BYTES: u64 = 256 * 1024;
 
 /// Apps whose log and counters a serving thread keeps at hand. Beyond it all are looked up again.
@@ -318,16 +328,18 @@ pub(crate) const RELEASES_VISITED_MAX: usize = 3;
 /// than anything that such a thread does at one time.
 pub(crate) const LIVENESS_TIME: Duration = Duration::from_secs(5);
 
-/// How often it is looked meanwhile whether a busy worker thread has begun its next turn.
+/// Interval at which a liveness check polls whether a busy worker thread has begun its next turn.
 pub(crate) const LIVENESS_LOOK: Duration = Duration::from_millis(10);
 
-/// Releases that are loaded at one time for visitors, all apps together. Further ones wait: anybody may ask for any of them.
+/// Releases loaded at one time for visitors, all apps together. Further ones wait. The limit is low
+/// because anonymous requests can name any release.
 pub(crate) const VISITS_LOADING_MAX: usize = 2;
 
 /// Cold apps whose releases are loaded at one time. Further ones wait.
 pub(crate) const WAKES_LOADING_MAX: usize = 8;
 
-/// How long a release that could not be loaded for a visitor is not tried again. Visitors get 503 meanwhile.
+/// How long after a failed load for a visitor the release is not loaded again. Visitors get 503
+/// meanwhile.
 pub(crate) const VISIT_FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// Releases that wait to be loaded for visitors, all apps together. Visitors of further ones get 503.
@@ -411,7 +423,8 @@ pub(crate) const SCHEDULE_PAUSE: Duration = Duration::from_millis(20);
 /// when the process type runs again.
 pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
 
-/// Neither: missed runs that are counted where the host was down. Beyond it the record says that there were at least as many.
+/// Neither: missed runs that are counted after a downtime of the host. Beyond it the record says
+/// "at least".
 pub(crate) const MISSED_RUNS_COUNTED: u32 = 10_000;
 
 /// How long a change of config, formation or grants waits for a push under way. Then it is refused with 409.

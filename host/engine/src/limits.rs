@@ -14,7 +14,7 @@ pub const FUNCTION_BYTES_MAX: usize = 1024 * 1024;
 /// Deepest nesting of components and modules. Deeper ones are refused.
 pub const NESTING_MAX: usize = 32;
 
-/// Longest version that an SDK writes about itself, in bytes. A longer text is taken for one of no SDK.
+/// Longest version that an SDK writes about itself, in bytes. A longer text is ignored.
 pub const SDK_VERSION_BYTES_MAX: usize = 64;
 
 /// How long a compilation may take before its caller is told that it failed. The thread finishes by itself.
@@ -60,14 +60,14 @@ pub const INSTANCES_MAX: u32 = 1_000;
 /// [`crate::Sandbox::may_use_reserve`] may take, in percent. The others are refused with [`crate::Fault::NoRoom`] before.
 pub const RESERVE_PERCENT: u64 = 10;
 
-/// Core instances that one component may be made of, and memories and tables that these may have; more are refused.
+/// Core instances of one component, and memories and tables of all of them; more are refused.
 /// JavaScript and Python guests have up to 14.
 pub const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 40;
 
-/// Linear memories for each slot for an instance. A component of more takes several slots.
+/// Linear memories per instance slot. A component with more takes several slots.
 pub const MEMORIES_PER_SLOT: u32 = 2;
 
-/// Core instances, and tables, for each slot for an instance. A component of more takes several slots.
+/// Core instances, and tables, per instance slot. A component with more takes several slots.
 pub const CORE_INSTANCES_PER_SLOT: u32 = 4;
 
 /// Linear memory that stays mapped in a free slot, in bytes, so that the next instance need not fault it in again.
@@ -82,23 +82,25 @@ pub const WASM_STACK_BYTES: usize = 512 * 1024;
 /// The stack a guest's calls and the host functions they reach run on, in bytes.
 pub const ASYNC_STACK_BYTES: usize = 2 * 1024 * 1024;
 
-/// Handles of host resources that an instance may hold. The call that makes one more traps. An idle instance with more
-/// than half of them is replaced.
+/// Handles of host resources per instance. The call that creates one more traps. An idle instance
+/// with more than half of them is replaced.
 pub const HANDLES_MAX: usize = 1_024;
 
-/// Entries in the component model's own handle tables of one instance, for resources of the guest's own too. Making one
-/// more traps.
+/// Entries in the component model's handle tables of one instance, including resources that the
+/// guest defines. Creating one more traps.
 pub const COMPONENT_HANDLES_MAX: usize = 10_000;
 
-/// Tasks, streams and futures of one instance on a concurrent engine. Making one more traps.
+/// Tasks, streams and futures of one instance on a concurrent engine. Creating one more traps.
 pub const CONCURRENT_ENTRIES_MAX: usize = 10_000;
 
-/// Host memory that one instance may use, beside its linear memory: header fields, bodies that wait to be read, buckets,
-/// folder lists, and what a key-value call under way has read. Past it the guest traps, or the key-value call fails.
+/// Host memory of one instance, beside its linear memory: header fields, unread bodies, buckets,
+/// folder lists, and results of the current key-value call. Beyond it the guest traps, or the
+/// key-value call fails.
 pub const HOST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Bytes that one host call copies out of the guest or into it: about as much as is copied within a slice. A call with
-/// larger arguments traps; a key-value call with a larger result fails.
+/// Bytes that one host call copies out of the guest or into it: about as much as can be copied
+/// within a time slice. A call with larger arguments traps; a key-value call with a larger result
+/// fails.
 pub const HOST_CALL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Host memory that a handle is charged beside its content.
@@ -107,90 +109,94 @@ pub const HANDLE_BYTES: u64 = 256;
 /// Bytes that a table element is charged.
 pub const TABLE_ELEMENT_BYTES: u64 = 8;
 
-/// Header names and values that one audit of an instance's handles measures exactly, since an audit takes place within
-/// a slice. Further fields are charged the most that they can hold.
+/// Header names and values that one audit of an instance's handles measures exactly, since an audit
+/// must fit into a time slice. Further fields are charged their maximum size.
 pub const AUDITED_HEADERS_MAX: usize = 4_096;
 
-/// Bytes that a list of a folder's entries is charged, since its length is known to its reader only.
+/// Bytes charged for a list of a folder's entries, since only its reader knows its length.
 pub const FOLDER_LIST_BYTES: u64 = 1024 * 1024;
 
-/// Bytes that a guest may write to a body in one call. A longer write is split by the guest, as `check-write` says.
+/// Bytes that a guest may write to a body in one call. `check-write` makes the guest split a longer
+/// write.
 pub const BODY_WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes that a guest may write to its standard output or error in one call: each byte may end a line.
 pub const OUTPUT_WRITE_BYTES_MAX: usize = 4 * 1024;
 
-/// Random bytes that one call returns. A longer request traps by WASI 0.2 and is answered with so many by WASI 0.3.
+/// Random bytes that one call returns. A longer request traps in WASI 0.2 and is shortened to this
+/// in WASI 0.3.
 pub const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Random bytes that are made before the slice's age is looked at.
+/// Random bytes that are generated before the age of the time slice is checked.
 pub const RANDOM_PIECE_BYTES: usize = 16 * 1024;
 
-/// Bytes of a bucket's name. A longer one fails when the bucket is opened: it is kept with the handle.
+/// Bytes of a bucket's name, which the handle keeps. `open` fails for a longer one.
 pub const BUCKET_NAME_BYTES_MAX: usize = 128;
 
-/// Keys that one key-value call takes. More fail.
+/// Keys that one key-value call takes. A call with more fails.
 pub const KEYS_PER_CALL_MAX: usize = 1_000;
 
-/// Outbound requests that one app may have under way at once, over all its instances. Past it a request is refused to the
-/// guest with `connection-limit-reached`.
+/// Outbound requests of one app in progress, over all its instances. Beyond it a request fails with
+/// `connection-limit-reached`.
 pub const OUTBOUND_REQUESTS_MAX: usize = 128;
 
-/// The same to one upstream (host and port), so that a slow one leaves the app requests for others. Also the connections
-/// that are open to it, with and without a request: past it an idle one is closed, or the request waits within its time
-/// to connect.
+/// The same per upstream (host and port), so that a slow upstream leaves requests for others. Also
+/// the app's open connections to one upstream, idle or in use: beyond it an idle one is closed, or
+/// the request waits within its connect timeout.
 pub const OUTBOUND_PER_UPSTREAM_MAX: usize = 64;
 
-/// Outbound connections that one app may have open, with and without a request. Past it its idle one that waits longest is
-/// closed, or the request waits within its time to connect.
+/// Open outbound connections of one app, idle or in use. Beyond it the app's oldest idle one is
+/// closed, or the request waits within its connect timeout.
 pub const OUTBOUND_CONNECTIONS_PER_APP_MAX: usize = 128;
 
-/// The same over all apps. Past it the app's own idle connections are closed first, then any app's.
+/// The same over all apps. Beyond it the app's own idle connections are closed first, then any
+/// app's.
 pub const OUTBOUND_CONNECTIONS_MAX: usize = 1_024;
 
 /// How long a connection is kept for the next request. Then it is closed.
 pub const OUTBOUND_IDLE_TIME: Duration = Duration::from_secs(20);
 
-/// How long an outbound connection may take to be made, with the lookup of its name and with TLS, if the guest asks for no
-/// less. Past it the guest gets `connection-timeout`.
+/// Longest connect timeout of an outbound request, including name lookup and TLS. On expiry the
+/// guest gets `connection-timeout`.
 pub const OUTBOUND_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long an outbound response's head or the next part of its body may take, if the guest asks for no less. Past it the
-/// guest gets `HTTP-response-timeout` or `connection-read-timeout`.
+/// Longest timeout for an outbound response's head, and for each next part of its body. On expiry
+/// the guest gets `HTTP-response-timeout` or `connection-read-timeout`.
 pub const OUTBOUND_WAIT_MAX: Duration = Duration::from_secs(120);
 
-/// The shortest such time. A guest that asks for less gets this.
+/// Shortest of these timeouts. A guest that sets less gets this.
 pub const OUTBOUND_WAIT_MIN: Duration = Duration::from_millis(1);
 
-/// Bytes of a request's body that are kept until its response begins, so that it can be sent a second time. A longer body
-/// is sent once.
+/// Bytes of a request's body that are kept for a retry until its response begins. A longer body is
+/// not retried.
 pub const OUTBOUND_REPLAY_BYTES_MAX: usize = 64 * 1024;
 
-/// Name lookups that one app may have under way. More wait, within their time to connect.
+/// Name lookups of one app in progress. More wait, within their connect timeout.
 pub const LOOKUPS_PER_APP_MAX: usize = 16;
 
 /// The same over all apps.
 pub const LOOKUPS_MAX: usize = 256;
 
-/// How long one lookup may take. Past it the guest gets `DNS-timeout`.
+/// Timeout of one lookup. On expiry the guest gets `DNS-timeout`.
 pub const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long one name server has for one attempt, if `/etc/resolv.conf` says no less. Then the next one is asked.
+/// Longest timeout of one attempt at one name server; `/etc/resolv.conf` may set less. Then the
+/// next one is asked.
 pub const LOOKUP_ATTEMPT_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Attempts after the first one, if `/etc/resolv.conf` says no less.
+/// Most retries after the first attempt; `/etc/resolv.conf` may set less.
 pub const LOOKUP_ATTEMPTS_MAX: usize = 2;
 
-/// Answers of name servers that are kept. Past it those not asked for lately go.
+/// Entries of the cache of name lookups. Beyond it the least recently used ones are evicted.
 pub const LOOKUPS_KEPT: u64 = 1_024;
 
-/// How long an answer is kept at the most, whatever its own time to live.
+/// Longest time that an answer is cached, whatever its own time to live.
 pub const LOOKUP_KEPT_FOR_MAX: Duration = Duration::from_secs(300);
 
 /// The same for the answer that there is no such name.
 pub const LOOKUP_FAILURE_KEPT_FOR_MAX: Duration = Duration::from_secs(10);
 
-/// How often a lookup sees whether `/etc/resolv.conf` or `/etc/hosts` has changed.
+/// Shortest interval at which lookups check `/etc/resolv.conf` and `/etc/hosts` for changes.
 pub const RESOLVER_FILES_LOOK: Duration = Duration::from_secs(5);
 
 /// Largest request body, in bytes, that is given to a guest in one flat call. Larger ones take the streaming road.
@@ -206,7 +212,7 @@ pub const REQUESTS_PER_INSTANCE: u32 = 20_000;
 /// Cursors that one key-value bucket handle remembers while a guest lists its keys. Past it listing fails.
 pub const LIST_CURSORS_MAX: usize = 1_024;
 
-/// The longest key that a guest's handle for a compare-and-swap keeps. A longer one is an error of the call.
+/// Bytes of the key in a compare-and-swap handle. The call fails for a longer one.
 pub const CAS_KEY_BYTES_MAX: usize = 1_024;
 
 /// Headers that a guest's flat answer may have. More make it a bad answer; `wasi:http` has a bound of its own in bytes.
@@ -222,7 +228,7 @@ pub const ANSWER_BYTES_UNCHARGED: usize = 64 * 1024;
 /// Bytes of an answer's body that are taken from a guest before anything is sent. Past it the rest is streamed.
 pub const ANSWER_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
 
-/// Bytes of a response's body that are taken from a guest which has returned, to find out whether it ended the body. More
-/// than wasmtime's channel holds for it, so a body with more isn't the guest's but one of the host's that it passes on,
-/// and is streamed.
+/// Bytes of a response's body that are taken after its guest has returned, to find out whether the
+/// guest ended it. It is more than wasmtime's channel holds. A longer body is therefore one that
+/// the guest passes on from the host, and is streamed.
 pub const ANSWER_LEFT_BYTES_MAX: usize = 4 * 1024 * 1024;

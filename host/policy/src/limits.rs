@@ -127,11 +127,13 @@ pub const SWAP_WORSE_MORE: f64 = 0.10;
 /// The part of requests that must fail where the release before had none to compare with.
 pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
 
-/// A guest that runs out of memory on a request of at least this part of its memory isn't held against its release.
+/// An out-of-memory fault on a request of at least this fraction of the guest's memory doesn't
+/// count against its release.
 pub const SWAP_SIZE_PART: u64 = 16;
 
-/// Refuses: the part of an instance's memory that a request's body may take where the guest holds bodies whole. While the
-/// body grows the guest holds up to three times as much, and a handler may make a copy.
+/// Refuses: the fraction of an instance's memory that a request's body may take if the guest holds
+/// bodies whole. While its buffer grows, the guest holds up to three times the body, and a handler
+/// may copy it.
 pub const WHOLE_BODY_MEMORY_PART: u64 = 4;
 
 /// Deletes: so many of an app's releases are kept whatever became of them.

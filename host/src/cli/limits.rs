@@ -19,11 +19,12 @@ pub(crate) const APP_STATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a component that `isopod serve` and `isopod run` take. A larger file is refused before it is read.
 pub(crate) const LOCAL_COMPONENT_BYTES_MAX: u64 = 512 << 20;
 
-/// Bytes of compiled code that `isopod serve` and `isopod run` keep. Beyond it what was used longest ago is removed at the next
-/// start.
+/// Bytes of compiled code that `isopod serve` and `isopod run` keep. Beyond it the least recently
+/// used code is removed at the next start.
 pub(crate) const COMPILED_BYTES_MAX: u64 = 1 << 30;
 
-/// How long compiling goes on before a terminal shows it. Elsewhere the time is written once the component is compiled.
+/// Compile time after which a terminal shows a message. Without a terminal, the time is printed
+/// once the component is compiled.
 pub(crate) const COMPILE_SILENCE: Duration = Duration::from_secs(1);
 /// Items of a list that a command reads; the rest is left out, for nobody reads so many.
 pub(crate) const LIST_ITEMS_MAX: usize = 100_000;
@@ -62,5 +63,5 @@ pub(crate) const TOP_MESSAGES_WAITING_MAX: usize = 64;
 pub(crate) const TOP_TEXT_CHARS_MAX: usize = 200;
 /// The longest filter: as long as a name can be. Further letters are not taken.
 pub(crate) const TOP_FILTER_CHARS_MAX: usize = 63;
-/// How long a followed stream that ended is opened again before the command fails.
+/// How long a command tries to reopen a followed stream before it fails.
 pub(crate) const FOLLOW_RECONNECT_TIME: Duration = Duration::from_secs(30);

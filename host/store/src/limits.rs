@@ -71,7 +71,8 @@ pub const ENTRY_OVERHEAD_BYTES: u64 = 64;
 pub const KEYS_PER_PAGE: usize = 1_000;
 /// Neither: the app that was quiet for longest is closed and opened again when it needs it.
 pub const APPS_OPEN_MAX: usize = 64;
-/// Waits: an app's database is opened once one of those that were evicted is closed. It bounds the open files.
+/// Waits: evicted databases that are being closed. Beyond it, opening a database waits for one of
+/// them. It bounds the open files.
 pub const APPS_CLOSING_MAX: usize = 64;
 /// Waits: key-value calls beyond what these threads do are queued. They serve the key-value data of all apps.
 pub const KEY_VALUE_THREADS: usize = 8;

@@ -7,8 +7,8 @@ pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The largest answer that `fetch` reads whole; a larger one is an error that names `fetch_streaming`.
 pub const FETCH_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How often an update of a key calls its change before it gives up with the status 503. One of the writers that meet
-/// succeeds each time, so a call fails only where hundreds of instances keep changing one key.
+/// Attempts of an update before it fails with status 503. Of concurrent writers one succeeds each
+/// time, so an update fails only if hundreds of instances keep changing one key.
 pub(crate) const UPDATE_TRIES_MAX: u32 = 1_000;
 
 /// How much of a body is asked of the host at a time.
