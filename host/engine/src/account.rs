@@ -8,9 +8,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What a limit of one instance is raised by.
+/// How to raise a limit of one instance.
 const IN_MANIFEST: &str = "raise it under [limits] in isopod.toml";
-/// A limit that no setting raises.
+/// How to stay within a limit that has no setting.
 const FIXED: &str = "hold fewer handles, headers and buffers at one time";
 
 /// The limits that an account enforces.
@@ -26,10 +26,10 @@ pub(crate) struct Account {
     limits: AccountLimits,
     linear_bytes: u64,
     table_elements: u64,
-    /// What handles hold, as of the last audit.
+    /// Host memory behind the store's handles, as of the last audit.
     handle_bytes: u64,
     handles: usize,
-    /// What the host call under way holds.
+    /// Host memory of the current host call.
     call_bytes: u64,
     taken: Taken,
 }
@@ -76,7 +76,7 @@ impl Account {
         Ok(())
     }
 
-    /// Replaces what handles are charged for by what an audit found.
+    /// Sets the charge for handles to the result of an audit.
     pub(crate) fn set_handles(&mut self, handles: usize, bytes: u64) -> Result<(), Denied> {
         self.handles = handles;
         let before = std::mem::replace(&mut self.handle_bytes, bytes);
@@ -91,12 +91,12 @@ impl Account {
         charged
     }
 
-    /// Begins a host call: what the one before held is released.
+    /// Begins a host call: releases the charge of the previous one.
     pub(crate) fn begin_call(&mut self) {
         self.taken.shrink(std::mem::take(&mut self.call_bytes));
     }
 
-    /// Charges bytes that the host call under way holds.
+    /// Charges bytes to the current host call.
     pub(crate) fn hold(&mut self, bytes: u64) -> Result<(), Denied> {
         let total = self.call_bytes.saturating_add(bytes);
         self.fits(total)?;
@@ -105,8 +105,8 @@ impl Account {
         Ok(())
     }
 
-    /// Whether an idle instance is so near one of its limits that the next call may meet it. An instance that still has
-    /// what it `started_with` is not: a new one would be as near.
+    /// Whether an idle instance is so near one of its limits that the next call may reach it.
+    /// Memory that the instance `started_with` doesn't count: a new instance would have as much.
     pub(crate) fn is_nearly_full(&self, started_with: u64) -> bool {
         let near = |used: u64, limit: u64| used > limit / 8 * 7;
         let has_grown = self.linear_bytes > started_with;

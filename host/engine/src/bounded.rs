@@ -1,5 +1,5 @@
-//! Host functions of WASI that do more work in one call than a slice has room for, replaced by ones that are bounded or
-//! give way in between. Never changes what a function means.
+//! Replaces WASI host functions that can outlast a time slice with functions that are bounded or
+//! yield. Never changes the meaning of a function.
 
 use crate::{config::Flavour, limits, state::HostState};
 use isopod_executor::slice;
@@ -19,7 +19,7 @@ use wasmtime_wasi::{
     random::WasiRandomCtx,
 };
 
-/// Makes random bytes of a length that the generator allows.
+/// Generates random bytes in pieces, and yields between them.
 type Generate = fn(&mut WasiRandomCtx, u64) -> wasmtime::Result<Vec<u8>>;
 
 /// Replaces the functions in a linker that has them already.
@@ -81,7 +81,7 @@ async fn random_bytes(
     Ok(bytes)
 }
 
-/// Holds a guest to what `check-write` has allowed it; some streams take and buffer whatever is written.
+/// Traps if a guest writes more than `check-write` permitted; some streams would buffer any amount.
 fn write(
     mut store: StoreContextMut<'_, HostState>,
     (stream, bytes): (Resource<DynOutputStream>, Vec<u8>),

@@ -60,7 +60,7 @@ impl Taken {
         Ok(())
     }
 
-    /// Gives a part back.
+    /// Returns part of the reservation to the budget.
     pub(crate) fn shrink(&mut self, amount: u64) {
         debug_assert!(amount <= self.amount, "only what was taken can be given back");
         let amount = amount.min(self.amount);

@@ -109,14 +109,14 @@ impl Compiler {
 }
 
 impl Compiler {
-    /// What is known of a component that was compiled before, by its digest.
+    /// The stored description of a compiled component, by its digest.
     pub(crate) fn described(&self, engine: &wasmtime::Engine, digest: &str) -> Option<ComponentInfo> {
         let info = fs::read(Artefact::new(&self.folder, engine, digest).info).ok()?;
         let info: ComponentInfo = serde_json::from_slice(&info).ok()?;
         (info.digest == digest).then_some(info)
     }
 
-    /// Loads a component from the cache alone.
+    /// Loads a component from the cache only.
     pub(crate) async fn load_compiled(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
         let artefact = Artefact::new(&self.folder, engine, digest);
         if !artefact.code.is_file() {
@@ -173,8 +173,8 @@ impl Artefact {
         self.map(engine).map_err(|error| Rejected::Cache { detail: format!("{error:#}") })
     }
 
-    /// Keeps what is known of the component, so that its code can be loaded without its bytes. Only a saving: where it can't
-    /// be kept, the bytes are read again.
+    /// Stores the component's description, so that its code can be loaded without its bytes. If
+    /// storing fails, the bytes are read again.
     fn describe(&self, info: &ComponentInfo) {
         if self.info.is_file() {
             return;
@@ -190,7 +190,7 @@ impl Artefact {
     }
 }
 
-/// The checksum of a file, read piece by piece: compiled code is large.
+/// Computes the checksum of a file in pieces, since compiled code is large.
 fn checksum(path: &Path) -> io::Result<String> {
     let (mut file, mut sum) = (fs::File::open(path)?, Sha256::new());
     let mut piece = vec![0; 64 * 1024];

@@ -23,11 +23,11 @@ pub struct EngineConfig {
     pub frozen_code_bytes_max: u64,
     /// Addresses that no guest reaches, whatever it was granted: the host's own.
     pub forbidden_addresses: Vec<SocketAddr>,
-    /// The name server that guests' requests are resolved by; the system's own if none.
+    /// The name server for outbound requests; the system's name servers if `None`.
     pub resolver: Option<SocketAddr>,
-    /// Outbound connections that all apps may have open together.
+    /// Open outbound connections of all apps together.
     pub outbound_connections_max: usize,
-    /// How long an outbound connection without a request is kept.
+    /// Idle timeout of an outbound connection.
     pub outbound_idle_time: Duration,
 }
 

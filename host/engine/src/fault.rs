@@ -144,9 +144,9 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
-    /// Reads which of the limits that wasmtime itself enforces an error is about.
+    /// Returns which of wasmtime's own limits an error reports.
     fn by_wasmtime(error: &wasmtime::Error) -> Option<Self> {
-        // Two of these errors are private types, so they are known by their words.
+        // Two of these errors have private types, so they are recognised by their text.
         let words = error.root_cause().to_string();
         let (what, limit) = if let Some(ResourceTableError::Full) = error.downcast_ref() {
             ("handles", limits::HANDLES_MAX.to_string())

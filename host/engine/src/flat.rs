@@ -51,7 +51,8 @@ async fn call(instance: &mut Instance, request: &FlatRequest) -> wasmtime::Resul
     handle.call(store, request).await
 }
 
-/// The answer, whose body is charged to the host's memory until it is sent: its instance may have the next call by then.
+/// The response. Its body is charged to the memory budget until it is sent, since the instance may
+/// already serve the next call.
 fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody>, Fault> {
     let FlatResponse { status, headers, body } = flat;
     let sandbox = program.sandbox();
@@ -70,7 +71,7 @@ fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody
     Ok(response)
 }
 
-/// Bytes that are charged until the last part of them is dropped.
+/// Bytes that stay charged until their last part is dropped.
 struct Charged {
     bytes: Vec<u8>,
     _taken: Taken,

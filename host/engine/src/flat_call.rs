@@ -1,6 +1,6 @@
-//! The typed function behind the flat interface, `isopod:app/http`. It exists beside the generated bindings for one
-//! reason: an answer's body may be as large as the guest's memory, while what a host call copies out of the guest is
-//! bounded by the store's host-call fuel. Never looks at what an answer means.
+//! The typed function behind the flat interface, `isopod:app/http`. The generated bindings don't
+//! suffice: a response's body may be as large as the guest's memory, but host-call fuel limits what
+//! they copy out of the guest. Never interprets a response.
 
 use crate::state::HostState;
 use wasmtime::{
@@ -22,7 +22,8 @@ pub(crate) struct Response {
     pub(crate) body: Body,
 }
 
-/// The bytes of an answer's body. Their number is bounded by the guest's own memory, so they use no host-call fuel.
+/// The bytes of a response's body. The guest's memory limits their number, so they use no host-call
+/// fuel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Body(pub(crate) Vec<u8>);
 
@@ -37,7 +38,7 @@ unsafe impl ComponentType for Body {
     }
 }
 
-// SAFETY: what is read is checked against the bounds of the guest's memory.
+// SAFETY: every read is checked against the bounds of the guest's memory.
 unsafe impl Lift for Body {
     fn linear_lift_from_flat(_: &mut LiftContext<'_>, _: InterfaceType, _: &Self::Lower) -> wasmtime::Result<Self> {
         wasmtime::bail!("an answer is a record that is returned in memory")
@@ -62,7 +63,7 @@ fn pointer_pair(bytes: &[u8]) -> wasmtime::Result<(usize, usize)> {
     pair.ok_or_else(|| wasmtime::format_err!("the response's body is not a list in 32-bit memory"))
 }
 
-/// Where the function is in a component.
+/// The index of the function in a component.
 pub(crate) struct Index(ComponentExportIndex);
 
 /// The function of one instance.

@@ -1,5 +1,5 @@
-//! What HTTP requires of a guest's response, by whichever interface the guest gives it: a final status, and no content where
-//! the method or the status allows none. Never sends anything.
+//! HTTP's requirements for a guest's response over every interface: a final status, and no content
+//! if the method or the status forbids it. Never sends anything.
 
 use crate::Fault;
 use bytes::Bytes;
@@ -11,7 +11,8 @@ use std::{
 };
 use wasmtime_wasi_http::WasiBody;
 
-/// Whether a response to `method` with `status` has no content, whatever was written (RFC 9110, section 6.4.1).
+/// Whether a response to `method` with `status` has no content, regardless of its body (RFC 9110,
+/// section 6.4.1).
 pub fn has_no_content(method: &Method, status: StatusCode) -> bool {
     const WITHOUT: [StatusCode; 3] = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
     method == Method::HEAD || status.is_informational() || WITHOUT.contains(&status)
@@ -23,12 +24,13 @@ pub(crate) fn final_status(status: u16) -> Result<StatusCode, Fault> {
     known.ok_or_else(|| Fault::BadAnswer { detail: format!("status {status} is not between 200 and 599") })
 }
 
-/// The body of a response. One that is not sent ends where its writer gave it up: the head is the whole response.
+/// The body of a response. If it is not sent, an abandoned body counts as ended: the head is the
+/// whole response.
 pub(crate) fn content(method: &Method, status: StatusCode, body: WasiBody) -> WasiBody {
     if has_no_content(method, status) { WasiBody::new(Unsent(body)) } else { body }
 }
 
-/// A body that is read for its writer's sake only.
+/// A body that is read only so that its writer can finish.
 struct Unsent(WasiBody);
 
 impl Body for Unsent {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
-/// What the SDK leaves in the data of a component that writes responses while they are sent.
+/// The mark that the SDK places in the data of a component that streams responses.
 const STREAMS_MARK: &[u8] = b"isopod-sdk: a response of this component is streamed";
 
 /// What is known of a component before it is compiled.
@@ -33,10 +33,11 @@ pub struct ComponentInfo {
     /// Whether its instances are fit for one request only, whatever the manifest says: so are those that ComponentizeJS
     /// makes, whose engine answers the event of its first request and no other.
     pub single_use: bool,
-    /// Whether its HTTP handler is given whole bodies, which it then has in its memory: by the flat interface, or by the
-    /// SDK that exports the flat interface beside `wasi:http`.
+    /// Whether its HTTP handler receives whole bodies in its memory: over the flat interface, or
+    /// over `wasi:http` from an SDK that also exports the flat interface.
     pub holds_bodies_whole: bool,
-    /// Slots for instances that one instance takes: more than one where it is made of many memories, tables or modules.
+    /// Instance slots that one instance takes: more than one if it has many memories, tables or
+    /// modules.
     pub slots: u32,
 }
 
@@ -228,8 +229,8 @@ fn standard_http(exports: &[String]) -> Option<HttpRoad> {
         .or_else(|| has("wasi:http/incoming-handler@0.2.").then_some(HttpRoad::Wasi02))
 }
 
-/// Whether the app writes responses while they are sent. The SDK leaves a mark in the data of such a component, which the
-/// linker drops from all others.
+/// Whether the app streams responses. The SDK places a mark in the data of such a component; the
+/// linker drops it from all others.
 fn streams(bytes: &[u8]) -> Result<bool, Rejected> {
     for payload in Parser::new(0).parse_all(bytes) {
         if let Payload::DataSection(section) = payload.map_err(malformed)? {
@@ -244,7 +245,7 @@ fn streams(bytes: &[u8]) -> Result<bool, Rejected> {
     Ok(false)
 }
 
-/// What the SDK wrote about itself; anything longer or not printable is of no SDK of ours.
+/// The version that the SDK wrote. Longer or unprintable text is not from this SDK and is ignored.
 fn sdk_version(section: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(section).ok()?.trim();
     let fits = text.len() <= limits::SDK_VERSION_BYTES_MAX && !text.chars().any(char::is_control);
@@ -313,7 +314,7 @@ pub(crate) fn unknown_imports(imports: &[String], hint: String) -> Rejected {
 }
 
 fn listed(names: &[String]) -> String {
-    // Each name is short already, and the words around it are the host's own.
+    // Each name is already truncated, and the text around it is the host's own.
     text::list(names.iter().map(String::as_str), TEXT_DETAIL_BYTES_SHOWN)
 }
 

@@ -153,7 +153,7 @@ impl Instance {
     pub(crate) fn finished(mut self: Box<Self>) -> Option<Box<Self>> {
         let state = self.store.data_mut();
         state.end();
-        // One that holds too much, or might meet a limit in its next call, is replaced by a new one.
+        // An instance that holds too much, or may reach a limit in its next call, is replaced.
         let is_fit = state.audit().is_ok() && !state.account.is_nearly_full(self.started_with);
         (is_fit && self.calls < self.calls_max).then_some(self)
     }

@@ -26,7 +26,8 @@ impl Bucket {
     }
 }
 
-/// A value as a guest saw it, to be replaced only if it is still the same. Public because the generated code re-exports it.
+/// A compare-and-swap handle: replaces a value only if it is unchanged since the guest read it.
+/// Public because the generated code re-exports it.
 #[expect(unreachable_pub)]
 pub struct Cas {
     bucket: String,
@@ -98,7 +99,7 @@ impl From<Denied> for Failure {
     }
 }
 
-/// What one call has read so far.
+/// Bytes that the current call has read so far.
 #[derive(Default)]
 struct Results(usize);
 
@@ -115,7 +116,7 @@ impl Results {
     }
 }
 
-/// Whether one call may be about so many keys.
+/// Checks the number of keys of one call.
 fn check_keys(count: usize) -> Result<(), Failure> {
     let most = limits::KEYS_PER_CALL_MAX;
     if count <= most {
@@ -369,7 +370,7 @@ mod draft2 {
             }
         }
 
-        /// Reads the value again, and makes it the one that a swap replaces.
+        /// Reads the value again; a later swap replaces this version.
         async fn current(&mut self, cas: Resource<Cas>) -> Outcome<Option<Vec<u8>>> {
             let data = self.data()?;
             let Cas { bucket, key, .. } = self.table.get(&cas)?;

@@ -165,8 +165,8 @@ impl Engine {
         Ok(Component { info, kind, code: loaded?, file })
     }
 
-    /// Takes a component that was compiled before from the cache, by its digest, without its bytes. None if the code, or what
-    /// is known of the component, isn't there.
+    /// Loads a compiled component from the cache by its digest, without its bytes. Returns `None`
+    /// if the code or its description is missing.
     pub async fn load_compiled(&self, digest: &str, speed: Speed) -> Option<Component> {
         // What the quick compiler could not do was optimised.
         let speeds = [Some(speed), (speed == Speed::Quick).then_some(Speed::Optimised)];
@@ -204,7 +204,7 @@ impl Engine {
         &self.runtime(kind).linker
     }
 
-    /// What all programs share of the network.
+    /// Network state that all programs share.
     pub(crate) fn network(&self) -> &Arc<Network> {
         &self.0.network
     }

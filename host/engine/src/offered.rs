@@ -1,5 +1,5 @@
-//! Names the interfaces that the host offers to guests, with their versions. Owns what an error says about missing imports.
-//! Never links anything: a linker has the last word.
+//! Lists the interfaces that the host offers to guests, with their versions. Owns the error text
+//! about missing imports. Never links anything: the linker decides.
 
 use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::excerpt};
 
@@ -64,7 +64,7 @@ pub(crate) fn is_known_package(import: &str) -> bool {
     package(import).is_some()
 }
 
-/// Whether the host has this interface in this version, as far as names tell.
+/// Whether the host has this interface in this version, judged by its name.
 pub(crate) fn is_offered(import: &str) -> bool {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
     let interface = name.split_once('/').map_or("", |(_, interface)| interface);
@@ -72,7 +72,7 @@ pub(crate) fn is_offered(import: &str) -> bool {
     versions.iter().any(|(offered, interfaces)| fits(offered, version) && interfaces.contains(&interface))
 }
 
-/// A missing import as an error names it: with the versions that the host has of the same interface.
+/// Describes a missing import, with the versions of the same interface that the host has.
 pub(crate) fn named(import: &str) -> String {
     let name = import.split('@').next().unwrap_or(import);
     let interface = name.split_once('/').map_or("", |(_, interface)| interface);

@@ -1,5 +1,6 @@
-//! Outbound HTTP of guests: sends one request, within the times that the guest and the host set, over a connection of the
-//! program's own. Never decides what is granted (`gate.rs`) or how many connections there are (`pool.rs`).
+//! Outbound HTTP of guests: sends one request over one of the program's connections, within the
+//! timeouts of guest and host. Never decides what is granted (`gate.rs`) or how many connections
+//! are open (`pool.rs`).
 //!
 //! Guests follow redirects themselves, by a new request that is checked like the first.
 
@@ -34,7 +35,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// What `send_request` returns; the second part drives the connection, which a task of its own does here.
+/// The result of `send_request`. The second part drives the connection; here a separate task does
+/// that.
 type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 /// A program's access to the network.
@@ -46,7 +48,8 @@ struct Inner {
     gate: Gate,
     tls: Arc<rustls::ClientConfig>,
     owner: Owner,
-    /// Incremented when the program's connections are closed; one that was made before is not kept again.
+    /// Incremented when the program's connections are closed; connections opened before are not
+    /// kept again.
     generation: AtomicU64,
 }
 
@@ -91,12 +94,12 @@ impl WasiHttpHooks for Outbound {
     }
 }
 
-/// How long each step of a request may take: what the guest asked for, up to the host's maximum.
+/// The timeout of each step of a request: the guest's, up to the host's maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waits {
-    /// From the request to the connection: waiting for a place, name lookup, TCP and TLS.
+    /// From the request to the connection: waiting for a connection slot, name lookup, TCP and TLS.
     connect: Duration,
-    /// From the last part of the request that was sent to the response's head.
+    /// From the last sent part of the request to the response's head.
     first_byte: Duration,
     between_bytes: Duration,
 }
@@ -116,8 +119,8 @@ impl Waits {
 /// Why an exchange on one connection has no response.
 struct Failed {
     error: Error,
-    /// Whether the connection ended before any of a response came, so that the request may be sent again if that does no
-    /// harm.
+    /// Whether the connection ended before any byte of a response, so the request may be retried if
+    /// it is idempotent.
     is_closed: bool,
     /// Whether nothing of the request was sent.
     is_unsent: bool,
@@ -137,8 +140,9 @@ impl Outbound {
         Ok((response.map(timed), Box::new(std::future::ready(Ok(())))))
     }
 
-    /// Sends the request. A kept connection may have been closed by the upstream meanwhile, which shows only when it is
-    /// used: then the request is sent once more, over a new connection, where that can't have an effect twice.
+    /// Sends the request. If the upstream has closed a kept connection, which shows only when it is
+    /// used, the request is retried once over a new connection, provided that it can't cause a
+    /// second effect.
     async fn exchange(
         &self,
         upstream: &Upstream,
@@ -161,7 +165,7 @@ impl Outbound {
         self.exchange_on(connection, parts, body, waits.first_byte).await.map_err(|failed| failed.error)
     }
 
-    /// A connection to the upstream: a kept one if there is one and it may be used, else a new one.
+    /// Returns a connection to the upstream: a kept one if available and allowed, else a new one.
     async fn connection(
         &self,
         upstream: &Upstream,
@@ -182,7 +186,7 @@ impl Outbound {
             hyper::client::conn::http1::handshake(stream).await.map_err(|error| failed(error, false).error)
         };
         let (sender, driver) = timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
-        // The place is free again when the socket is closed, wherever that happens.
+        // The slot is freed when the socket is closed, wherever that happens.
         tokio::spawn(async move {
             let _place = place;
             if let Err(error) = driver.await {
@@ -241,7 +245,7 @@ impl Outbound {
     }
 }
 
-/// What the request line has: a path and query, or the authority for CONNECT.
+/// The target of the request line: path and query, or the authority for CONNECT.
 fn origin_form(method: &Method, uri: &Uri) -> Uri {
     let authority = || uri.authority().map(|authority| Uri::from(authority.clone()));
     if method == Method::CONNECT {
@@ -250,7 +254,7 @@ fn origin_form(method: &Method, uri: &Uri) -> Uri {
     uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
 }
 
-/// Sets the one `host` of a request: fields that a guest has copied from its client's request name another one.
+/// Sets the request's only `host`, replacing fields that a guest copied from its client's request.
 fn name_host(headers: &mut HeaderMap, uri: &Uri) -> Result<(), Error> {
     let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Error::HttpRequestUriInvalid)?;
@@ -258,7 +262,7 @@ fn name_host(headers: &mut HeaderMap, uri: &Uri) -> Result<(), Error> {
     Ok(())
 }
 
-/// The methods whose effect is the same if they are carried out twice (RFC 9110 §9.2.2).
+/// The idempotent methods (RFC 9110 §9.2.2).
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE].contains(method)
 }

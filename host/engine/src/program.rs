@@ -172,7 +172,7 @@ impl Program {
         self.0.kept.clone()
     }
 
-    /// Closes its outbound connections, those in use once their requests have ended.
+    /// Closes its outbound connections: idle ones now, others once their requests have ended.
     pub fn close_connections(&self) {
         self.outbound().close_connections();
     }
@@ -249,7 +249,8 @@ pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::R
     Ok(linker)
 }
 
-/// Names the imports that could not be given: the one that wasmtime names, and those that no version of the host has.
+/// Lists the missing imports: the one that wasmtime reports, and all that the host offers in no
+/// version.
 fn unlinked(code: &wasmtime::component::Component, error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
     let first = detail.split('`').nth(1).unwrap_or("an import").to_owned();

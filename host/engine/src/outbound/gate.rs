@@ -1,6 +1,6 @@
-//! The rule of outbound requests: the host's name is checked against the app's grants, and then each address that it
-//! resolves to, at the moment of connecting. So a public name that points at a private address reaches nothing. Never
-//! keeps a connection.
+//! Access control for outbound requests: checks the host's name against the app's grants, and each
+//! address that it resolves to when connecting. A public name that resolves to a private address is
+//! therefore refused. Never keeps a connection.
 
 use super::{
     network::Network,
@@ -33,7 +33,7 @@ pub(super) struct Gate {
     owner: Owner,
 }
 
-/// Why a connection isn't made.
+/// Why a connection is refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     #[error("the request names no host")]
@@ -50,7 +50,7 @@ pub(super) enum Refused {
     Unresolved { host: Arc<str>, why: Unresolved },
 }
 
-/// How a host is written in a grant; the ports that a grant means by itself are left out.
+/// The host as a grant writes it, without the default ports.
 fn as_granted(host: &str, port: u16) -> String {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     if matches!(port, 80 | 443) { host } else { format!("{host}:{port}") }
@@ -67,7 +67,7 @@ fn why_not(address: IpAddr) -> &'static str {
     }
 }
 
-/// Makes one connection, only after its address was checked.
+/// Opens one connection after its address was checked.
 #[derive(Clone)]
 pub(super) struct Dial {
     gate: Gate,
@@ -98,7 +98,7 @@ impl Gate {
         match granted {
             Some(reach) => Ok((Upstream { host: host.into(), port, is_tls }, reach)),
             None => match host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)) {
-                // What no grant could open is not said to lack one.
+                // For addresses that no grant can open, the error must not suggest a grant.
                 Ok(address) if self.network.is_own(address) => Err(Refused::Own { address }),
                 Ok(_) | Err(_) => Err(Refused::NotGranted { host, port }),
             },
@@ -126,12 +126,12 @@ impl Gate {
         Ok(())
     }
 
-    /// What makes one connection, until a deadline.
+    /// Opens one connection before a deadline.
     pub(super) fn dial(&self, deadline: Instant) -> Dial {
         Dial { gate: self.clone(), deadline }
     }
 
-    /// Writes to the app's log what the guest gets only as a code.
+    /// Logs the reason to the app's log; the guest receives only a code.
     pub(super) fn report(&self, refused: &Refused) -> Error {
         let text = format!("outbound request refused: {refused}");
         let stream = Stream::Log(Level::Warn);
@@ -145,7 +145,7 @@ impl Gate {
         }
     }
 
-    /// Which error of `wasi:http` a failed connection is.
+    /// Maps a failed connection to an error of `wasi:http`.
     pub(super) fn explain(&self, error: &(dyn StdError + 'static)) -> Error {
         for cause in std::iter::successors(Some(error), |error| (*error).source()) {
             if let Some(refused) = cause.downcast_ref::<Refused>() {
@@ -181,8 +181,8 @@ fn explain_io(error: &io::Error) -> Error {
     }
 }
 
-/// Connects to the first address that accepts. The time that is left is divided among those not yet tried, so that a
-/// silent one doesn't use all of it.
+/// Connects to the first address that accepts. The remaining time is divided among the untried
+/// addresses, so that an unresponsive one doesn't use all of it.
 async fn connect_first(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (index, &address) in addresses.iter().enumerate() {

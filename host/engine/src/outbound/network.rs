@@ -1,5 +1,5 @@
-//! What all programs of an engine share of the network: the host's own addresses, name lookup and the connection pool.
-//! Never says what an app may reach.
+//! Network state that all programs of an engine share: the host's own addresses, name lookup and
+//! the connection pool. Never decides what an app may reach.
 
 use super::{
     pool::{Bounds, Pool},
@@ -25,8 +25,8 @@ impl Network {
         })
     }
 
-    /// Whether an address is one of the host's own listeners, in whatever form it is written and by whatever interface it
-    /// is reached.
+    /// Whether an address is one of the host's own listeners, in any notation and over any
+    /// interface.
     pub(super) fn is_own(&self, asked: SocketAddr) -> bool {
         self.forbidden.iter().any(|own| {
             own.port() == asked.port()

@@ -1,7 +1,7 @@
-//! The outbound connections of all programs: how many are open for an upstream, for an app and for the host, and which of
-//! them wait for their next request. Never makes a connection and never sends anything.
+//! Pools the outbound connections of all programs: counts open ones per upstream, per app and per
+//! host, and keeps idle ones. Never opens a connection and never sends anything.
 //!
-//! A program uses only connections of its own, since what it was granted when one was made holds for it alone.
+//! A program uses only its own connections, since they were opened under its grants.
 
 use super::replay::Reader;
 use crate::limits;
@@ -34,13 +34,13 @@ pub(super) struct Connection<S = SendRequest<Reader>> {
     pub(super) sender: S,
     pub(super) upstream: Upstream,
     pub(super) generation: u64,
-    /// Whether it has carried a request before.
+    /// Whether it has already carried a request.
     pub(super) is_reused: bool,
 }
 
-/// What a connection is sent with, as far as the pool has to know it.
+/// The sender of a connection, as far as the pool needs it.
 pub(super) trait Sender {
-    /// Whether the connection is open and has nothing to do.
+    /// Whether the connection is open and idle.
     fn is_idle(&self) -> bool;
 }
 
@@ -52,7 +52,7 @@ impl Sender for SendRequest<Reader> {
 
 pub(super) struct Pool<S = SendRequest<Reader>> {
     state: Mutex<State<S>>,
-    /// Notified when a connection is kept or a place becomes free.
+    /// Notified when a connection becomes idle or a slot becomes free.
     changed: Notify,
     bounds: Bounds,
 }
@@ -68,7 +68,7 @@ pub(super) struct Bounds {
 }
 
 struct State<S> {
-    /// Connections without a request, the one that waits longest first.
+    /// Idle connections, oldest first.
     idle: Vec<Idle<S>>,
     open: usize,
     apps: HashMap<Arc<str>, Used>,
@@ -77,7 +77,7 @@ struct State<S> {
     is_swept: bool,
 }
 
-/// What is in use for an app, or for one upstream of it.
+/// Usage of an app, or of one of its upstreams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Used {
     connections: usize,
@@ -90,10 +90,10 @@ struct Idle<S> {
     connection: Connection<S>,
 }
 
-/// What a request gets to be sent on.
+/// What a request acquires from the pool.
 pub(super) enum Acquired<S = SendRequest<Reader>> {
     Kept(Connection<S>),
-    /// The right to open one more.
+    /// The permit to open one more connection.
     Place(Place<S>),
 }
 
@@ -134,14 +134,14 @@ impl<S: Sender + Send + 'static> Pool<S> {
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), bounds })
     }
 
-    /// A new owner of connections.
+    /// Registers a new owner of connections.
     pub(super) fn owner(&self, app: &str) -> Owner {
         let mut state = self.lock();
         state.programs += 1;
         Owner { app: app.into(), program: state.programs }
     }
 
-    /// Counts a request; none if the app, or this upstream for it, has as many as it may.
+    /// Counts a request. Returns `None` if the app, or this upstream of it, is at its limit.
     pub(super) fn begin_request(self: &Arc<Self>, owner: &Owner, upstream: &Upstream) -> Option<RequestSlot<S>> {
         let mut state = self.lock();
         let (app, of_upstream) = state.used(&owner.app, upstream);
@@ -152,11 +152,11 @@ impl<S: Sender + Send + 'static> Pool<S> {
         Some(RequestSlot(self.counted(owner, upstream)))
     }
 
-    /// A kept connection or the right to open one. Where there are as many as there may be, idle ones are closed for it,
-    /// the app's own first; where all are in use, this waits.
+    /// Returns an idle connection or the permit to open one. At a limit, an idle connection is
+    /// closed, the app's own first; if all are in use, this waits.
     pub(super) async fn acquire(self: &Arc<Self>, owner: &Owner, upstream: &Upstream, may_reuse: bool) -> Acquired<S> {
         loop {
-            // Registered before it looks, so that no change is missed.
+            // Registered before the check, so that no change is missed.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Some(acquired) = self.try_acquire(owner, upstream, may_reuse) {
@@ -191,7 +191,7 @@ impl<S: Sender + Send + 'static> Pool<S> {
             () => None,
         };
         if let Some(evicted) = is_full {
-            // Its place is free once its socket is closed.
+            // Its slot is freed once its socket is closed.
             drop((state, evicted));
             return None;
         }
@@ -213,7 +213,7 @@ impl<S: Sender + Send + 'static> Pool<S> {
         }
     }
 
-    /// Closes all connections of a program that have no request.
+    /// Closes all idle connections of a program.
     pub(super) fn close_of(&self, owner: &Owner) {
         let mut state = self.lock();
         let closed: Vec<_> = state.idle.extract_if(.., |idle| idle.owner == *owner).collect();
@@ -228,7 +228,8 @@ impl<S: Sender + Send + 'static> Pool<S> {
         }
     }
 
-    /// Closes what is due; since when the next one is idle, or none if nothing is kept.
+    /// Closes expired connections. Returns since when the next one is idle, or `None` if none is
+    /// kept.
     fn sweep_once(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         let is_due =
@@ -258,7 +259,7 @@ impl<S> State<S> {
         (self.apps.get(app).copied().unwrap_or_default(), of_upstream)
     }
 
-    /// Changes what is in use for an app and its upstream; what uses nothing is forgotten.
+    /// Updates the usage of an app and its upstream, and removes entries without usage.
     fn change(&mut self, app: &Arc<str>, upstream: &Upstream, change: impl Fn(&mut Used)) {
         let key = (Arc::clone(app), upstream.clone());
         change(self.apps.entry(Arc::clone(app)).or_default());
@@ -271,7 +272,7 @@ impl<S> State<S> {
         }
     }
 
-    /// Takes the idle connection that waits longest of those that may go.
+    /// Removes the oldest idle connection among those that may be closed.
     fn take_idle(&mut self, may_go: impl Fn(&Idle<S>) -> bool) -> Option<Idle<S>> {
         let index = self.idle.iter().position(may_go)?;
         Some(self.idle.remove(index))

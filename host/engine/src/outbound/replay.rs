@@ -1,5 +1,5 @@
-//! A request's body that can be sent a second time: keeps what was sent of it, up to a bound, and knows since when the
-//! upstream has had it. Never sends anything itself.
+//! A request's body that can be sent a second time: keeps the sent part up to a limit, and records
+//! when the upstream took it. Never sends anything itself.
 
 use crate::limits;
 use bytes::Bytes;
@@ -19,13 +19,13 @@ pub(super) struct Replay(Arc<Mutex<State>>);
 
 struct State {
     body: WasiBody,
-    /// The size that the body had at its beginning, as far as it is known.
+    /// The size of the whole body, as far as it is known.
     size: SizeHint,
-    /// What was taken from the body so far; dropped, and never complete again, past the bound.
+    /// The frames taken from the body so far; dropped once they exceed the limit.
     taken: Option<Vec<Kept>>,
     taken_bytes: usize,
     has_ended: bool,
-    /// Whether the guest owes the next part of the body.
+    /// Whether the upstream waits for the guest's next part of the body.
     waits_for_guest: bool,
     /// When the connection last took a part, or first began.
     last: Instant,
@@ -57,13 +57,13 @@ impl Replay {
         Reader { body: self.clone(), next: 0 }
     }
 
-    /// Whether all that was sent of the body is still there.
+    /// Whether everything that was sent of the body is still kept.
     pub(super) fn can_repeat(&self) -> bool {
         self.lock().taken.is_some()
     }
 
-    /// Until when the upstream has time for the response's head: from the last part of the request that it took. While the
-    /// guest owes a part, no time runs.
+    /// The deadline for the response's head, counted from the last part of the request that the
+    /// upstream took. The timer is paused while the guest has to write the next part.
     pub(super) fn deadline(&self, wait: Duration) -> Instant {
         let state = self.lock();
         if state.waits_for_guest && !state.has_ended { Instant::now() + wait } else { state.last + wait }
@@ -99,7 +99,7 @@ impl State {
             (None, Some(trailers)) => Kept::Trailers(trailers.clone()),
             (None, None) => return,
         };
-        // A frame counts something even when it is empty, so that their number is bounded too.
+        // Empty frames count too, so that their number is bounded.
         self.taken_bytes += 64 + frame.data_ref().map_or(0, Bytes::len);
         if self.taken_bytes > limits::OUTBOUND_REPLAY_BYTES_MAX {
             self.taken = None;

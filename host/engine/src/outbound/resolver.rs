@@ -1,5 +1,6 @@
-//! Looks up names for outbound requests: asynchronous, bounded in number and time, cached. A lookup that its request no
-//! longer needs is dropped, and none blocks a thread. Never decides whether an address may be reached.
+//! Looks up names for outbound requests: asynchronous, cached, and bounded in number and time. A
+//! lookup is cancelled with its request, and blocks no thread. Never decides whether an address may
+//! be reached.
 
 use super::pool::Owner;
 use crate::limits;
@@ -24,11 +25,11 @@ use tokio::{
     time::timeout,
 };
 
-/// The files that say how names are looked up; the resolver is made again when one of them changes.
+/// The configuration files of name lookup; the resolver is rebuilt when one of them changes.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 pub(super) struct Resolver {
-    /// The name server to ask; the system's own if none.
+    /// The name server to ask; the system's name servers if `None`.
     server: Option<SocketAddr>,
     current: Mutex<Option<Current>>,
     lookups: Semaphore,
@@ -62,7 +63,7 @@ impl Resolver {
         Self { server, current: Mutex::default(), lookups, apps: Mutex::default() }
     }
 
-    /// The addresses of a host, which is a name or an address already.
+    /// Returns the addresses of a host, which is a name or an address.
     pub(super) async fn addresses(&self, owner: &Owner, host: &str) -> Result<Vec<IpAddr>, Unresolved> {
         if let Some(known) = known(host) {
             return Ok(known);
@@ -79,7 +80,7 @@ impl Resolver {
         }
     }
 
-    /// What bounds an app's lookups; forgotten with its last one.
+    /// The permits for an app's lookups; removed after its last one.
     fn of_app(&self, owner: &Owner) -> Arc<Semaphore> {
         let mut apps = lock(&self.apps);
         if let Some(known) = apps.get(&owner.app).and_then(Weak::upgrade) {

@@ -1,5 +1,5 @@
-//! A response's body as it comes from the upstream, bounded in time between its parts; and which error of `wasi:http` a
-//! failure of the connection is. Never sends anything.
+//! A response's body from the upstream, with a timeout between its parts, and the mapping of
+//! connection failures to errors of `wasi:http`. Never sends anything.
 
 use super::pool::RequestSlot;
 use bytes::Bytes;
@@ -55,7 +55,8 @@ impl Body for Timed {
     }
 }
 
-/// The error of `wasi:http` for a failure after the response has begun, or one that isn't the connection's end.
+/// Maps a failure to an error of `wasi:http`: one after the response has begun, or one that isn't
+/// the connection's end.
 pub(super) fn explain(error: hyper::Error) -> Error {
     let is_cut_off = source::<io::Error>(&error).is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
     if error.is_incomplete_message() || is_cut_off {
@@ -67,7 +68,8 @@ pub(super) fn explain(error: hyper::Error) -> Error {
     if error.is_parse_too_large() {
         return Error::HttpResponseHeaderSectionSize(None);
     }
-    // The request's own body failed: its guest broke it off or sent another length than it had named.
+    // The request's own body failed: the guest aborted it, or its length differs from
+    // `content-length`.
     match source::<Error>(&error) {
         Some(Error::HttpRequestBodySize(size)) => Error::HttpRequestBodySize(*size),
         _ => Error::HttpProtocolError,
