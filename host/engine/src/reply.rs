@@ -30,7 +30,7 @@ use wasmtime_wasi_http::WasiBody;
 pub enum ReplyBody {
     /// Known in full, so that its length is known too.
     Full(Full<Bytes>),
-    /// The same in several pieces, or with trailers.
+    /// Known in full, in several pieces or with trailers.
     Pieces(Pieces),
     /// As the guest writes it.
     Streamed(Streamed),
@@ -39,9 +39,9 @@ pub enum ReplyBody {
 /// How a streamed body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyEnd {
-    /// Bytes that were handed on.
+    /// Bytes passed to the client.
     pub bytes: u64,
-    /// The stable name of what broke it, unless the client got it whole.
+    /// The stable name of the fault that broke it; `None` if the client received the whole body.
     pub fault: Option<&'static str>,
 }
 
@@ -50,7 +50,7 @@ impl ReplyBody {
         Self::Full(Full::new(bytes.into()))
     }
 
-    /// A body of which every frame is here.
+    /// A body whose frames are all available.
     pub(crate) fn whole(mut frames: VecDeque<Frame<Bytes>>) -> Self {
         if frames.len() <= 1 && frames.front().is_none_or(Frame::is_data) {
             return Self::full(frames.pop_front().and_then(|frame| frame.into_data().ok()).unwrap_or_default());
@@ -60,18 +60,18 @@ impl ReplyBody {
         Self::Pieces(Pieces { frames, left, has_trailers })
     }
 
-    /// A body that the guest still writes: `begun` was taken from it, the rest comes over the link. `length` is that of its
-    /// head.
+    /// A body that the guest still writes: `begun` was already taken from it, the rest arrives over
+    /// the link. `length` is the head's `content-length`.
     pub(crate) fn streamed(begun: VecDeque<Frame<Bytes>>, link: Arc<Link>, limit: u64, length: Option<u64>) -> Self {
         Self::Streamed(Streamed { begun, link, limit, length, bytes: 0, is_ended: false, watcher: None })
     }
 
-    /// Whether its end is not known yet.
+    /// Whether its end is still unknown.
     pub fn is_streamed(&self) -> bool {
         matches!(self, Self::Streamed(_))
     }
 
-    /// Has `watcher` called once a streamed body has ended, or its client is gone.
+    /// Calls `watcher` once a streamed body has ended or its client has disconnected.
     pub fn watch(&mut self, watcher: impl FnOnce(ReplyEnd) + Send + 'static) {
         if let Self::Streamed(streamed) = self {
             streamed.watcher = Some(Box::new(watcher));
@@ -79,7 +79,7 @@ impl ReplyBody {
     }
 }
 
-/// A body of which every piece is here.
+/// A body whose pieces are all available.
 pub struct Pieces {
     frames: VecDeque<Frame<Bytes>>,
     left: u64,
@@ -105,15 +105,15 @@ pub struct Streamed {
     watcher: Option<Box<dyn FnOnce(ReplyEnd) + Send>>,
 }
 
-/// What the writer and the reader of a streamed body share.
+/// The state that the writer and the reader of a streamed body share.
 #[derive(Default)]
 pub(crate) struct Link {
     pipe: Mutex<Pipe>,
-    /// What broke the body; the first cause stays.
+    /// The fault that broke the body; only the first one is stored.
     fault: OnceLock<Fault>,
-    /// Frames handed on so far.
+    /// Frames passed on so far.
     progress: AtomicU64,
-    /// Whether the reader is still busy with what it was given last.
+    /// Whether the reader still processes the last frame.
     reader_is_slow: AtomicBool,
     /// The reader is gone, before or after the body's end.
     gone: Notify,
@@ -135,23 +135,23 @@ enum Source {
     #[default]
     Unopened,
     Guest(WasiBody),
-    /// The guest returned, and whether the body needs it is found out.
+    /// The guest has returned; it is not yet known whether the body depends on it.
     Held,
-    /// Nothing follows, and the guest ended it.
+    /// The guest ended it; nothing follows.
     Whole,
-    /// Nothing follows, and the guest did not end it.
+    /// The guest did not end it; nothing follows.
     Broken,
 }
 
-/// A body as its guest left it.
+/// The state in which a guest left its body.
 pub(crate) enum Settled {
     Ended,
-    /// It has not ended: give it to [`Link::release`] once the guest's store is gone.
+    /// It has not ended: pass it to [`Link::release`] once the guest's store is dropped.
     Open(WasiBody),
     Broken(Fault),
 }
 
-/// Where a body stands after everything ready was taken from it.
+/// The state of a body after everything ready was taken from it.
 enum Drained {
     Ended,
     Open,
@@ -179,7 +179,7 @@ impl Pipe {
 }
 
 impl Link {
-    /// Gives the link the body of the head that is known now.
+    /// Passes the body to the link once its head is known.
     pub(crate) fn open(&self, body: WasiBody) {
         self.lock().source = Source::Guest(body);
     }
@@ -202,7 +202,7 @@ impl Link {
         Self::end(pipe, source);
     }
 
-    /// Takes what a guest wrote that has returned, and finds out whether it ended its body.
+    /// Takes the rest of a returned guest's body, and determines whether the guest ended it.
     pub(crate) fn settle(&self) -> Settled {
         let mut pipe = self.lock();
         let mut body = match mem::replace(&mut pipe.source, Source::Held) {
@@ -230,8 +230,9 @@ impl Link {
         }
     }
 
-    /// Takes a body back that was open when its guest returned. The guest's store is gone: a body of the guest's has ended
-    /// with it, and one of the host's that the guest passes on has not.
+    /// Takes back a body that was open when its guest returned, after the guest's store was
+    /// dropped. A body that the guest wrote has ended with the store; one that it passes on from
+    /// the host has not.
     pub(crate) fn release(&self, mut body: WasiBody) -> Result<(), Fault> {
         let mut pipe = self.lock();
         match pipe.drain(&mut body) {
@@ -276,7 +277,7 @@ impl Link {
         }
     }
 
-    /// Whether nothing more comes from the guest: what there is to read is here.
+    /// Whether all remaining frames are available, so that the guest is no longer needed.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.lock().source, Source::Whole | Source::Broken)
     }
@@ -290,7 +291,7 @@ impl Link {
         self.progress.load(Ordering::Relaxed)
     }
 
-    /// Whether it is the reader who keeps the other waiting, rather than the guest.
+    /// Whether the guest waits for the reader, rather than the reader for the guest.
     pub(crate) fn reader_is_slow(&self) -> bool {
         self.reader_is_slow.load(Ordering::Relaxed)
     }
@@ -301,7 +302,7 @@ impl Link {
         self.broken_off.load(Ordering::Acquire)
     }
 
-    /// Marks the reader as gone. Without its whole body, the guest learns of it when it writes.
+    /// Marks the reader as gone. If the body is incomplete, the guest's next write fails.
     fn close(&self, is_whole: bool) {
         if !is_whole {
             let body = mem::replace(&mut *self.lock(), Pipe { source: Source::Broken, ..Pipe::default() });
@@ -316,7 +317,7 @@ impl Link {
         self.pipe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a source in the pipe, and has the reader look at it.
+    /// Stores a source in the pipe and wakes the reader.
     fn end(mut pipe: MutexGuard<'_, Pipe>, source: Source) {
         pipe.source = source;
         let reader = pipe.reader.take();
@@ -329,13 +330,13 @@ fn broke_off(error: &wasmtime_wasi_http::Error) -> Fault {
     Fault::BadAnswer { detail: format!("its body broke off: {error}") }
 }
 
-/// Why a body of more bytes than its app's limit is not sent.
+/// The fault of a body that exceeds its app's limit.
 pub(crate) fn too_large(limit: u64) -> Fault {
     Fault::BadAnswer { detail: format!("its body exceeds the {limit} bytes of reply_body under [limits]") }
 }
 
 impl Streamed {
-    /// Counts a frame and holds the body to its limit.
+    /// Counts a frame and enforces the body's limit.
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
         self.link.progress.fetch_add(1, Ordering::Relaxed);
         let bytes = self.bytes + frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -351,7 +352,8 @@ impl Streamed {
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        // A body whose head had its length is whole with its last byte: its reader need not wait for its end.
+        // A body with `content-length` is complete at its last byte: its reader need not wait for
+        // its end.
         let is_whole = self.is_ended || self.length == Some(self.bytes);
         self.link.close(is_whole);
         let Some(watcher) = self.watcher.take() else { return };
@@ -437,7 +439,7 @@ mod tests {
 
     type Guest = mpsc::Sender<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
 
-    /// A link whose guest has written these words.
+    /// A link whose guest has written these frames.
     fn written(words: &[&'static str]) -> (Link, Guest) {
         let (guest, frames) = mpsc::channel(3);
         for word in words {

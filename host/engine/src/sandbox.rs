@@ -45,7 +45,7 @@ pub struct Folder {
 pub trait Output: Send + Sync {
     fn line(&self, line: OutputLine<'_>);
 
-    /// What the guest last wrote to standard error while it worked for this request, where that is kept.
+    /// The guest's last output to standard error for this request, if it is kept.
     fn last_words(&self, _request_id: &str) -> Option<String> {
         None
     }
@@ -107,7 +107,8 @@ pub trait KeyValue: Send + Sync {
     async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError>;
     /// The value of a key, and the version to pass to `set_if`.
     async fn get_versioned(&self, bucket: &str, key: &str) -> Result<(Option<Vec<u8>>, ValueVersion), KvError>;
-    /// Sets a key if its present value has this version, atomically; else returns the present version and sets nothing.
+    /// Atomically sets a key if its value has this version; otherwise returns the current version
+    /// and sets nothing.
     async fn set_if(
         &self,
         bucket: &str,
@@ -117,8 +118,8 @@ pub trait KeyValue: Send + Sync {
     ) -> Result<Result<(), ValueVersion>, KvError>;
 }
 
-/// Tells one value of a key from another: a digest of its bytes, or none for a key without a value. A guest's handle keeps
-/// this in place of the value, so that it costs the host a few bytes.
+/// Identifies a value of a key: a digest of its bytes, or `None` for a key without a value. A
+/// guest's handle stores this instead of the value, so it costs the host only a few bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueVersion(pub Option<[u8; 32]>);
 

@@ -1,5 +1,5 @@
-//! How many slots of the pooling allocator an instance of a component takes, read from the component before anything is
-//! compiled. Never allocates a slot.
+//! Computes how many slots of the pooling allocator an instance of a component takes, before the
+//! component is compiled. Never allocates a slot.
 
 use crate::limits;
 use wasmparser::{
@@ -24,7 +24,7 @@ impl Needs {
         }
     }
 
-    /// The slots that these come to: as many as the pools have of each kind per slot.
+    /// The number of slots: each slot has a fixed number of memories, tables and core instances.
     pub(crate) fn slots(self) -> u32 {
         let memories = self.memories.div_ceil(limits::MEMORIES_PER_SLOT);
         let others = self.tables.max(self.core_instances).div_ceil(limits::CORE_INSTANCES_PER_SLOT);
@@ -32,7 +32,8 @@ impl Needs {
     }
 }
 
-/// A module or component that is being read, with what can be instantiated in it by index.
+/// A module or component that is being parsed, with the modules and components that it can
+/// instantiate by index.
 #[derive(Default)]
 struct Frame {
     is_module: bool,
@@ -47,7 +48,7 @@ impl Frame {
         self.needs = self.needs.and(module).and(Needs { core_instances: 1, ..Needs::default() });
     }
 
-    /// Calls between components with code of their own go through modules that the compiler adds.
+    /// The compiler adds adapter modules for calls between components that contain code.
     fn instantiate_component(&mut self, index: u32) {
         let component = self.components.get(index as usize).copied().unwrap_or_default();
         let adapters = u32::from(component.core_instances > 0);
@@ -106,7 +107,8 @@ fn read(payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), BinaryReaderE
         }
         Payload::ComponentImportSection(section) => {
             for import in section.clone() {
-                // What would be imported is unknown; the host offers no component and no module to import.
+                // An imported module is unknown, but the host offers no component and no module to
+                // import.
                 match import?.ty.kind() {
                     ComponentExternalKind::Module => frame.modules.push(Needs::default()),
                     ComponentExternalKind::Component => frame.components.push(Needs::default()),
@@ -135,7 +137,8 @@ fn read(payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), BinaryReaderE
     Ok(())
 }
 
-/// The module or component that an alias adds. One that another instance exports counts as the most that there may be.
+/// The module or component that an alias adds. One that another instance exports is unknown and
+/// counts as the maximum.
 fn aliased(alias: &ComponentAlias<'_>, parents: &[Frame]) -> (Option<Needs>, Option<Needs>) {
     const MOST: u32 = limits::CORE_INSTANCES_PER_COMPONENT_MAX;
     let most = Needs { memories: MOST, tables: MOST, core_instances: MOST };

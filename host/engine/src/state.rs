@@ -77,7 +77,8 @@ impl HostState {
         usize::try_from(self.account.linear_bytes()).unwrap_or(usize::MAX)
     }
 
-    /// Measures the host memory behind the guest's handles and charges it. The guest must end where it is refused.
+    /// Measures the host memory behind the guest's handles and charges it. The caller must end the
+    /// guest if the charge is refused.
     pub(crate) fn audit(&mut self) -> wasmtime::Result<()> {
         let held = audit::measure(&mut self.table);
         let charged = self.account.set_handles(held.handles, held.bytes);
@@ -110,7 +111,7 @@ impl HostState {
         self.is_being_read = true;
     }
 
-    /// Notes what was refused, for the trap that may follow; whether nothing was.
+    /// Records a refusal for the trap that may follow. Returns whether nothing was refused.
     fn note(&mut self, outcome: Result<(), Denied>) -> bool {
         let denied = outcome.err();
         let is_granted = denied.is_none();
@@ -119,8 +120,8 @@ impl HostState {
     }
 }
 
-/// Asked at every epoch while the guest runs: a young slice goes on, an old one gives way to others. What the guest made
-/// the host hold since the last epoch is charged.
+/// Called at every epoch while the guest runs: continues a young time slice and yields an old one.
+/// Charges host memory that the guest has used since the last epoch.
 pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     store.data_mut().audit()?;
     if !slice::expired() {

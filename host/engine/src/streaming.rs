@@ -25,11 +25,11 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use wasmtime_wasi_http::WasiBody;
 
-/// Takes a response's head from the guest, and its body to the link.
+/// Receives a response's head from the guest, and connects its body to the link.
 pub(crate) struct HeadSender {
     head: oneshot::Sender<Head>,
     link: Arc<Link>,
-    /// That of the request.
+    /// The request's method.
     method: Method,
 }
 
@@ -38,7 +38,8 @@ type Head = Result<Parts, Fault>;
 impl HeadSender {
     pub(crate) fn send(self, response: Result<Response<WasiBody>, Fault>) {
         let Self { head, link, method } = self;
-        // A receiver that is gone has no use for the head, and the guest learns of it when it writes the body.
+        // If the receiver is gone, the head is dropped, and the guest's next write to the body
+        // fails.
         let _ = head.send(response.and_then(|response| {
             let (parts, body) = response.into_parts();
             head::final_status(parts.status.as_u16())?;
@@ -55,10 +56,10 @@ pub(crate) enum Version {
     Wasi03,
 }
 
-/// How a guest's work ended: with the instance if it may be used again.
+/// The outcome of a guest's work, with the instance if it can be reused.
 type Finished = Result<Option<Box<Instance>>, Fault>;
 
-/// A guest at work. Dropped before its end, it breaks the response's body before the instance goes.
+/// A running guest. Dropping it early breaks the response's body before the instance is dropped.
 struct Work {
     call: BoxFuture<'static, Finished>,
     link: Arc<Link>,

@@ -1,5 +1,5 @@
-//! Where this host departs from `wasmtime-wasi-http`: guests see the field `host` of a request, and the length of a body
-//! that is not sent is not held against its guest. Never sends a request and never reads a body.
+//! This host's differences from `wasmtime-wasi-http`: guests see a request's `host` field, and the
+//! length of a body that is not sent isn't checked. Never sends a request and never reads a body.
 
 use crate::{head::has_no_content, state::HostState};
 use http::{HeaderName, Method, Request, Response, header};
@@ -17,10 +17,10 @@ use wasmtime_wasi_http::{
     },
 };
 
-/// The interface as `wasmtime-wasi-http` offers it; every 0.2 of a guest is joined with this one.
+/// The interface version of `wasmtime-wasi-http`; every 0.2 import of a guest is linked to it.
 const TYPES: &str = "wasi:http/types@0.2.12";
 
-/// Replaces what differs from the interface as it was linked.
+/// Replaces the functions that differ in the linker.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(TYPES)?.func_wrap(
@@ -59,7 +59,7 @@ pub(crate) fn take_length(headers: &mut FieldMap) -> Option<http::HeaderValue> {
     Some(length)
 }
 
-/// The view of a store's HTTP by which a client's request is handed to its guest.
+/// The HTTP view of a store, used to pass a client's request to its guest.
 pub(crate) fn for_request<'a>(state: &'a mut HostState, hooks: &'a mut ShowsHost) -> WasiHttpCtxView<'a> {
     let WasiHttpCtxView { table, ctx, .. } = state.http();
     WasiHttpCtxView { hooks, table, ctx }

@@ -1,7 +1,7 @@
-//! What one host call may copy. A guest is interrupted between its instructions, never inside a host call, so each call
-//! has to end within about a slice. Time would make a flaky test; this one counts the bytes that a call can copy, from
-//! the interfaces' own definitions: arguments are bounded for all functions alike, by `HOST_CALL_BYTES_MAX`, and every
-//! function whose result has no fixed size needs a row here.
+//! Limits the bytes that one host call copies. A guest is interrupted between instructions, never
+//! inside a host call, so each call must end within about a time slice. Measuring time would be
+//! flaky, so this test counts the bytes that a call can copy. `HOST_CALL_BYTES_MAX` limits the
+//! arguments of every function; each function whose result has no fixed size needs a row here.
 
 use isopod_engine::limits;
 use isopod_policy::limits as policy;
@@ -14,13 +14,13 @@ use wit_parser::{Function, Resolve, Type, TypeDefKind};
 
 const KIB: usize = 1024;
 
-/// What a guest gave the host in one call before, and reads back.
+/// Data that a guest passed to the host in an earlier call and reads back.
 const GIVEN: usize = limits::HOST_CALL_BYTES_MAX;
 /// A name or a path in a file system.
 const PATH: usize = 4 * KIB;
-/// The fields of a head, as the host's HTTP client and server read it at most.
+/// The largest set of header fields that the host's HTTP client and server accept.
 const HEAD: usize = 512 * KIB;
-/// What wasmtime's streams and sockets read at most.
+/// The most bytes that wasmtime's streams and sockets return in one read.
 const STREAM: usize = 64 * KIB;
 /// A part of a request's body: the whole of a small one.
 const BODY: usize = 1024 * KIB;
@@ -78,7 +78,7 @@ const RESULTS: &[(&str, usize)] = &[
     ("wasi:sockets/udp#[method]incoming-datagram-stream.receive", 2 * STREAM),
 ];
 
-/// A folder with interface definitions, by the package that implements them.
+/// Folders of interface definitions, by the package that implements them.
 const DEFINITIONS: [(&str, &str); 5] = [
     ("wasmtime-wasi", "src/p2/wit"),
     ("wasmtime-wasi", "src/p3/wit"),
@@ -133,7 +133,7 @@ fn folders() -> Vec<PathBuf> {
     ["current", "first-draft"].map(|folder| own.join(folder)).into_iter().chain(others).collect()
 }
 
-/// Where the sources of the packages are that this one is built with.
+/// Returns the source folders of this package's dependencies.
 fn sources() -> BTreeMap<String, PathBuf> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["metadata", "--format-version", "1", "--offline"]).current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,5 @@
-//! Shows that the fair threads still work: each counts the turns it begins and ends. Never decides what a silence means.
+//! Liveness counters of the fair threads: each counts the turns that it begins and ends. Never
+//! decides whether a thread is stuck.
 
 use std::sync::{
     Arc,
@@ -19,8 +20,8 @@ impl Pulse {
         self.0[worker].fetch_add(1, Relaxed);
     }
 
-    /// The threads that are in a turn now, by their number, and which turn it is. A thread that is in the same turn much
-    /// later has not given the CPU back all the while.
+    /// The threads that are currently in a turn, by number, with the turn's number. A thread that
+    /// is in the same turn much later has not yielded since.
     pub fn turns(&self) -> Vec<(usize, u64)> {
         let beats = self.0.iter().map(|beats| beats.load(Relaxed)).enumerate();
         beats.filter(|(_, beats)| beats % 2 == 1).collect()

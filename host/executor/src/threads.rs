@@ -138,7 +138,7 @@ impl Executor {
         }
     }
 
-    /// By which it is seen whether the fair threads still work.
+    /// Liveness counters of the fair threads.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }

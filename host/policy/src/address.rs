@@ -1,13 +1,14 @@
-//! What kind of network address a guest asks for. Owns the lists: addresses that no guest reaches, metadata services,
-//! addresses that aren't public, and the IPv6 forms that only wrap an IPv4 address. Never resolves a name.
+//! Classifies the network addresses of guests' requests. Owns the lists: addresses that no guest
+//! reaches, metadata services, non-public addresses, and the IPv6 forms that wrap an IPv4 address.
+//! Never resolves a name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What kind of address it is, from the most to the least restricted.
+/// The kind of an address, from the most to the least restricted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressKind {
-    /// Unspecified, multicast, broadcast or "this network": no single other machine has it. Linux connects an
-    /// unspecified address to the machine itself.
+    /// Unspecified, multicast, broadcast or "this network": not the address of a single other
+    /// machine. Linux connects an unspecified address to the machine itself.
     Unusable,
     /// A cloud's metadata service, which hands out the machine's own credentials.
     Metadata,
@@ -55,8 +56,8 @@ impl AddressKind {
     }
 }
 
-/// The form in which addresses are compared: an IPv4-mapped address (`::ffff:a.b.c.d`) is the IPv4 address to the kernel,
-/// so it becomes that.
+/// Returns the form in which addresses are compared: an IPv4-mapped address (`::ffff:a.b.c.d`)
+/// becomes the IPv4 address, as in the kernel.
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
@@ -69,11 +70,11 @@ pub fn may_reach_same(one: IpAddr, other: IpAddr) -> bool {
     one == other || one.is_loopback() && other.is_loopback()
 }
 
-/// The IPv4 address that an IPv6 address stands for or is tunnelled to.
+/// Returns the IPv4 address that an IPv6 address wraps or is tunnelled to.
 fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     match address.segments() {
-        // `::` and `::1` have the form of a compatible address and are none.
+        // `::` and `::1` look like compatible addresses, but are not.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         // Mapped (`::ffff:a.b.c.d`), compatible (`::a.b.c.d`, deprecated), and translated (`::ffff:0:a.b.c.d`).
         [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => Some(joined(high, low)),
@@ -107,7 +108,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !private
 }
 
-/// Of an address that only wraps an IPv4 address just the wrapper is judged here.
+/// Judges only the wrapper of an address that wraps an IPv4 address.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0, 0, 0, 0, 0, 0xffff, _, _] => true,

@@ -47,17 +47,17 @@ impl Default for Limits {
     }
 }
 
-/// The largest body that a request to an app may have, and which limit says so.
+/// The largest request body of an app, and the limit that determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimit {
     /// The largest body.
     pub bytes: u64,
-    /// Whether it is the memory of an instance that bounds it, and not `request_body`.
+    /// Whether an instance's memory determines it, rather than `request_body`.
     pub by_memory: bool,
 }
 
 impl Limits {
-    /// The largest body of a request. A guest that holds bodies whole needs memory for them.
+    /// Returns the largest request body. A guest that holds bodies whole needs memory for them.
     pub fn body_limit(&self, holds_bodies_whole: bool) -> BodyLimit {
         let fits = self.memory_bytes / limits::WHOLE_BODY_MEMORY_PART;
         let by_memory = holds_bodies_whole && fits < self.request_body_bytes;

@@ -42,13 +42,13 @@ impl BundleKind {
         }
     }
 
-    /// Refuses bytes that are plainly of another form.
+    /// Refuses bytes of a recognisably different format.
     pub fn check(self, bytes: &[u8]) -> Result<(), BundleError> {
         match (self, Self::sniff(bytes), Form::sniff(bytes)) {
             _ if bytes.is_empty() => Err(BundleError::Empty),
             (said, Some(found), _) if said != found => Err(BundleError::OtherForm { said, found }),
             (_, Some(_), _) => Ok(()),
-            // A component is read by others, who name the form in their own words.
+            // The component's own check reports its format.
             (Self::Component, None, _) => Ok(()),
             (Self::TarGz, None, Some(form)) => Err(BundleError::NotGzip { form }),
             (Self::TarGz, None, None) => Err(BundleError::UnknownForm),

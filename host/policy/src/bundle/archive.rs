@@ -21,12 +21,12 @@ pub(super) type Files = BTreeMap<String, Vec<u8>>;
 pub(super) fn unpack(bytes: &[u8]) -> Result<Files, BundleError> {
     let mut bounded = Bounded { inner: Members::new(bytes), left: UNPACKED_BYTES_MAX, overrun: false };
     let files = read_archive(&mut bounded);
-    // A bomb is called one, whatever the unpacker made of the missing rest.
+    // Report an archive bomb as such, whatever error the truncated rest caused.
     if bounded.overrun {
         return Err(BundleError::UnpacksTooLarge { bytes_max: UNPACKED_BYTES_MAX });
     }
     let files = files?;
-    // The checksum follows after what the archive's own end mark makes one read.
+    // The tar reader stops at the archive's end mark, before the gzip checksum.
     let drained = io::copy(&mut bounded, &mut io::sink());
     if bounded.overrun {
         return Err(BundleError::UnpacksTooLarge { bytes_max: UNPACKED_BYTES_MAX });
@@ -35,7 +35,7 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Files, BundleError> {
     Ok(files)
 }
 
-/// Reads the head first: what gzip holds may be anything, and a form that is known is named.
+/// Reads the first bytes to recognise the format of the unpacked data.
 fn read_archive(unpacked: &mut impl Read) -> Result<Files, BundleError> {
     let mut head = Vec::with_capacity(TAR_BLOCK_BYTES);
     unpacked.take(TAR_BLOCK_BYTES as u64).read_to_end(&mut head).map_err(damaged)?;
@@ -79,7 +79,7 @@ fn read_entries(unpacked: impl Read) -> Result<Files, BundleError> {
     Ok(files)
 }
 
-/// The path of a file that is stored with its holes left out: as GNU's own entry type, or by attributes of PAX.
+/// Returns the path of a sparse file, stored as GNU's own entry type or with PAX attributes.
 fn sparse_path(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<String>, BundleError> {
     let mut is_sparse = entry.header().entry_type() == EntryType::GNUSparse;
     let mut name = None;
@@ -112,7 +112,7 @@ fn entry_path(bytes: &[u8]) -> Result<String, BundleError> {
     normal_path(path).map_err(bad)
 }
 
-/// Brings a path into one form, without `./`, and refuses what leads out of the bundle.
+/// Normalises a path, without `./`, and refuses one that leads outside the bundle.
 pub(super) fn normal_path(path: &str) -> Result<String, &'static str> {
     if path.len() > BUNDLE_PATH_BYTES_MAX {
         return Err("it is longer than 512 bytes");
@@ -140,8 +140,8 @@ fn kind_of(entry: EntryType) -> &'static str {
     }
 }
 
-/// Reads the members of a gzip file one after the other (RFC 1952, section 2.2). Zeros may follow after the last one, as
-/// tapes are padded; anything else is an error.
+/// Reads the members of a gzip file one after the other (RFC 1952, section 2.2). The last one may
+/// be followed by zero padding; anything else is an error.
 struct Members<'b> {
     /// `None` after the last member.
     member: Option<GzDecoder<&'b [u8]>>,
@@ -186,7 +186,7 @@ impl Read for Members<'_> {
     }
 }
 
-/// A reader that ends with an error once more has been read than allowed, and remembers it.
+/// A reader that fails once its limit is exceeded, and records that.
 struct Bounded<R> {
     inner: R,
     left: usize,

@@ -1,17 +1,17 @@
-//! Decides which file of an archive is the manifest and which is the component. A file that was meant to be one and is
-//! not taken is refused by name. Never unpacks anything.
+//! Decides which file of an archive is the manifest and which is the component. Refuses by name a
+//! file that was meant to be either but doesn't qualify. Never unpacks anything.
 
 use super::archive::{Files, normal_path};
 use super::{BundleError, COMPONENT_FILE, MANIFEST_FILE};
 use crate::limits::{COMPONENT_BYTES_MAX, TEXT_NAME_BYTES_SHOWN};
 use crate::text;
 
-/// Other names that people give a manifest.
+/// Common wrong names of a manifest.
 const MISNAMED: [&str; 4] = ["isopod.json", "isopod.yaml", "isopod.yml", "isopod.ini"];
-/// How many letters may differ from the manifest's name for a file to be taken for a misspelt one.
+/// The most letters by which a misspelt manifest's name may differ.
 const NEAR: usize = 2;
 
-/// Whether a file of this name was most probably meant to be the manifest, but is not named `isopod.toml`.
+/// Whether a file was probably meant to be the manifest, but is not named `isopod.toml`.
 pub fn is_misnamed_manifest(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let is_near = || {
@@ -22,7 +22,8 @@ pub fn is_misnamed_manifest(name: &str) -> bool {
     name != MANIFEST_FILE && lower.len() <= 2 * MANIFEST_FILE.len() && is_near()
 }
 
-/// Takes the one folder away that holds the whole bundle, as in archives made by `tar czf app.tgz folder`.
+/// Strips a single top folder that contains the whole bundle, as in archives made by `tar czf
+/// app.tgz folder`.
 pub(super) fn without_top_folder(files: Files) -> Files {
     if files.contains_key(MANIFEST_FILE) {
         return files;
@@ -36,7 +37,7 @@ pub(super) fn without_top_folder(files: Files) -> Files {
     }
 }
 
-/// Takes the manifest out of the files. Without one, no file may look like one.
+/// Removes the manifest from the files. If there is none, no file may look like one.
 pub(super) fn take_manifest(files: &mut Files) -> Result<Option<Vec<u8>>, BundleError> {
     if let Some(manifest) = files.remove(MANIFEST_FILE) {
         return Ok(Some(manifest));

@@ -1,5 +1,5 @@
-//! Recognises the form of uploaded bytes by their first bytes, and says what makes a bundle of it. Never unpacks and
-//! never refuses.
+//! Recognises the format of an upload by its first bytes, and names the command that makes a bundle
+//! of it. Never unpacks and never refuses.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ pub(super) const TAR_BLOCK_BYTES: usize = 512;
 
 const PACK_AS_TAR_GZ: &str = "Pack it as a gzipped tar: tar czf bundle.tar.gz isopod.toml component.wasm";
 
-/// What bytes are, as far as their beginning tells.
+/// The format of bytes, judged by their beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A WebAssembly component.
@@ -38,7 +38,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// Recognises a form; `None` for bytes of no known one, and for no bytes at all.
+    /// Recognises a format. Returns `None` for unknown formats and for no bytes.
     pub fn sniff(bytes: &[u8]) -> Option<Self> {
         let form = match bytes {
             // A module's version is 1 and its layer 0; a component's layer is 1.
@@ -60,7 +60,7 @@ impl Form {
         Some(form)
     }
 
-    /// What to do with such a file, as a sentence without its full stop.
+    /// Advice for such a file, as a sentence without its full stop.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Component => "Upload it as it is, with content-type: application/wasm",

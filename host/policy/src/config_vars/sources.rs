@@ -1,4 +1,5 @@
-//! Says where each config var of an app comes from, and what a rollback does to its secrets. Never shows a secret.
+//! Reports the source of each config var of an app, and the effect of a rollback on its secrets.
+//! Never shows a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use super::{ConfigValue, ConfigVars};
 
-/// Who set a config var.
+/// The source of a config var.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfigSource {
@@ -17,7 +18,7 @@ pub enum ConfigSource {
     Host,
 }
 
-/// A config var as guests are given it.
+/// A config var as guests receive it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EffectiveVar {
     pub key: String,
@@ -28,19 +29,19 @@ pub struct EffectiveVar {
     pub source: ConfigSource,
 }
 
-/// What happens to secrets where other config vars take the place of the present ones.
+/// The effect on secrets of replacing the current config vars.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretChanges<'v> {
-    /// No longer there, or no longer secret.
+    /// Removed, or no longer secret.
     pub dropped: Vec<&'v str>,
     /// Another value.
     pub changed: Vec<&'v str>,
-    /// Not there at present, or not secret.
+    /// Currently missing, or not secret.
     pub restored: Vec<&'v str>,
 }
 
 impl ConfigVars {
-    /// Every config var that guests are given, by name, with its source.
+    /// Returns every config var that guests receive, by name, with its source.
     pub fn with_sources(&self, manifest: &BTreeMap<String, String>) -> Vec<EffectiveVar> {
         let of_manifest = manifest.iter().map(|(key, value)| EffectiveVar {
             key: key.clone(),
@@ -55,13 +56,13 @@ impl ConfigVars {
             };
             EffectiveVar { key: key.to_owned(), secret: plain.is_none(), value: plain, source: ConfigSource::Host }
         });
-        // The host's come last, so that they take the manifest's places.
+        // The host's vars come last, so that they replace the manifest's.
         let all: BTreeMap<String, EffectiveVar> =
             of_manifest.chain(of_host).map(|var| (var.key.clone(), var)).collect();
         all.into_values().collect()
     }
 
-    /// What happens to the secrets where `next` takes the place of these.
+    /// Returns the effect on secrets of replacing these vars with `next`.
     pub fn secret_changes<'v>(&'v self, next: &'v Self) -> SecretChanges<'v> {
         let mut changes = SecretChanges::default();
         for (key, value) in self.iter().filter(|(_, value)| is_secret(value)) {
@@ -82,7 +83,7 @@ fn is_secret(value: &ConfigValue) -> bool {
     matches!(value, ConfigValue::Secret(_))
 }
 
-/// The end of a sentence about a change; nothing where no secret differs.
+/// The end of a sentence about a change; empty if no secret differs.
 impl fmt::Display for SecretChanges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, keys) in [("dropped", &self.dropped), ("changed", &self.changed), ("restored", &self.restored)] {
