@@ -35,13 +35,13 @@ pub(crate) struct Config {
     pub(crate) frozen_code_bytes_max: u64,
     pub(crate) scale_window: Duration,
     pub(crate) trusted_proxies: TrustedProxies,
-    /// Whether to start on a data folder whose parts don't belong together.
+    /// Whether to start although `control.db` doesn't match the data folder.
     pub(crate) adopt: bool,
     pub(crate) connections: Connections,
     pub(crate) outbound: Outbound,
 }
 
-/// How connections are limited, on both addresses.
+/// Limits of connections, on both addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     pub(crate) times: ConnectionTimes,
@@ -49,10 +49,10 @@ pub(crate) struct Connections {
     pub(crate) admin_max: usize,
 }
 
-/// How guests reach other servers.
+/// Settings of outbound requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbound {
-    /// The name server that they are looked up at; the system's own if none.
+    /// The name server for lookups; the system's name servers if `None`.
     pub(crate) resolver: Option<SocketAddr>,
     pub(crate) idle_time: Duration,
 }
@@ -226,7 +226,7 @@ pub(crate) fn default_data_dir() -> Option<PathBuf> {
     data_dir_from(|name| std::env::var_os(name))
 }
 
-/// The folder for what this user's commands keep only to save time.
+/// The cache folder of this user's commands.
 pub(crate) fn default_cache_dir() -> Option<PathBuf> {
     base_dir("XDG_CACHE_HOME", ".cache", |name| std::env::var_os(name))
 }
@@ -240,7 +240,7 @@ fn data_dir_from(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathB
     base_dir("XDG_DATA_HOME", ".local/share", environment)
 }
 
-/// The program's folder in one of the XDG base directories, which a variable names, or which is below the home folder.
+/// The program's folder in an XDG base directory, from its variable or below the home folder.
 fn base_dir(variable: &str, below_home: &str, environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let folder = |name| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder(variable).or_else(|| folder("HOME").map(|home| home.join(below_home)));
@@ -467,7 +467,7 @@ fn address(name: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
     found.next().ok_or_else(|| bad("the name has no address".to_owned()))
 }
 
-/// A name server as it is written: an address, whose port is DNS's own if it has none. A name would have to be looked up.
+/// Parses a name server: an address, by default with port 53. A name would itself need a lookup.
 fn name_server(value: &str) -> Result<SocketAddr, ConfigError> {
     let whole = value.parse().or_else(|_| value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT)));
     whole.map_err(|_| ConfigError::BadAddress {

@@ -46,8 +46,8 @@ pub fn is_crowded(open: usize, cap: usize) -> bool {
     open >= cap - cap / 4
 }
 
-/// The client that an address stands for: an IPv4 address, also where it is written as IPv6, or a /64 network, since one
-/// IPv6 client usually owns a whole one.
+/// Returns the client to which an address belongs: an IPv4 address, including its IPv6-mapped form,
+/// or a /64 network, since one IPv6 client usually owns a whole one.
 pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -65,11 +65,11 @@ pub struct ConnectionTimes {
     pub idle: Duration,
     /// How long a request head may take from its first byte, and a new connection until its first request.
     pub head: Duration,
-    /// The age at which an HTTP/2 connection is asked to go.
+    /// The age at which GOAWAY is sent on an HTTP/2 connection.
     pub age: Duration,
 }
 
-/// What a connection is doing, and for how long.
+/// The state of a connection and its durations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activity {
     pub is_http2: bool,
@@ -88,7 +88,7 @@ pub struct Activity {
 /// What a connection's timer does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
-    /// Nothing has expired. Look again after this time.
+    /// Nothing has expired. Check again after this time.
     LookAgain(Duration),
     /// An HTTP/1 connection is idle for too long.
     Idle,
@@ -99,7 +99,8 @@ pub enum Expiry {
 }
 
 impl ConnectionTimes {
-    /// What has expired. On a crowded listener, idle connections are closed as soon as slow ones are.
+    /// Returns what has expired. On a crowded listener, the head timeout also applies to idle
+    /// connections.
     pub fn expiry(&self, activity: &Activity, is_crowded: bool) -> Expiry {
         let Activity { is_http2, age, has_asked, is_busy, in_head, quiet } = *activity;
         // A connection's state changes without its timer being set again, so the timer fires at least this often.

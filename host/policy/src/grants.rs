@@ -74,7 +74,7 @@ pub enum Reach {
     PublicOnly,
     /// Also to private and loopback addresses, since the grant names exactly such a host.
     Private,
-    /// Also to a metadata service, since the grant names its very address.
+    /// Also to a metadata service, since the grant names its exact address.
     ByAddress,
 }
 

@@ -222,7 +222,7 @@ pub struct Due {
     pub next: Option<Timestamp>,
 }
 
-/// How many times of `schedule` have come after `last` and up to `now`, at most `most`.
+/// Counts the times of `schedule` after `last` and up to `now`, at most `most`.
 pub fn times_since(last: Timestamp, now: Timestamp, schedule: &Schedule, most: u32) -> u32 {
     let (mut times, mut from) = (0, last);
     while times < most {

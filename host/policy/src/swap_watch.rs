@@ -58,8 +58,8 @@ pub fn judge(old: &Counts, new: &Counts, elapsed: Duration) -> Verdict {
     if elapsed >= SWAP_WATCH { Verdict::Well } else { Verdict::Watching }
 }
 
-/// Whether a guest that ran out of memory on a job of this size did so because of the size, which says nothing of its
-/// release.
+/// Whether an out-of-memory fault on a job of this size is due to the size, and therefore doesn't
+/// count against the release.
 pub fn is_by_size(input_bytes: u64, memory_bytes: u64) -> bool {
     input_bytes >= memory_bytes / SWAP_SIZE_PART
 }

@@ -1,12 +1,12 @@
-//! Bounds text that others wrote, and makes it harmless for a terminal: names, error details, compiler messages and log
-//! lines. Owns which characters are shown as they are. Never decides where text is printed.
+//! Truncates untrusted text and escapes it for a terminal: names, error details, compiler messages
+//! and log lines. Owns which characters are printed unchanged. Never decides where text is printed.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::limits::TEXT_ITEMS_SHOWN;
 
-/// Cuts text to so many bytes at a character boundary; an ellipsis marks the cut.
+/// Truncates text to `bytes_max` bytes at a character boundary; an ellipsis marks the cut.
 pub fn excerpt(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if text.len() <= bytes_max {
         return Cow::Borrowed(text);
@@ -14,7 +14,8 @@ pub fn excerpt(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(bytes_max)]))
 }
 
-/// Joins names into the middle of a sentence, each cut to `bytes_max`; of a long list only the first ones are named.
+/// Joins names for use in a sentence, each truncated to `bytes_max`; a long list names only the
+/// first ones.
 pub fn list<'n>(names: impl IntoIterator<Item = &'n str>, bytes_max: usize) -> String {
     let mut text = String::new();
     let mut more = 0_usize;
@@ -59,7 +60,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The same on one line: line breaks are written as `\n`.
+/// As above, on one line: line breaks are written as `\n`.
 pub fn printable_line(text: &str) -> Cow<'_, str> {
     match printable(text) {
         shown if shown.contains('\n') => Cow::Owned(shown.replace('\n', "\\n")),

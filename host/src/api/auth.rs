@@ -57,7 +57,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
     }
 }
 
-/// Gives the id of the app that has a name now.
+/// Returns the id of the app that currently has a name.
 pub(crate) type AppIds<'a> = dyn Fn(&AppName) -> Option<String> + 'a;
 
 /// The tokens that exist, by hash. Cheap to clone.
@@ -86,7 +86,7 @@ impl Tokens {
         let row = self.caller(headers)?;
         let apps = apps_of(&row, id_of);
         if row.scope != Scope::All && apps.is_empty() {
-            // It died with its apps, also while they are being destroyed.
+            // A token is removed with its apps, also while they are being destroyed.
             return Err(Refused::UnknownToken);
         }
         if row.role < *role {
@@ -120,7 +120,7 @@ impl Tokens {
     }
 }
 
-/// The apps that a token is for and that are still there: an app is known by its id, since another one may have its name.
+/// The existing apps of a token, by id, since a later app may have the same name.
 fn apps_of<'a>(row: &'a Token, id_of: &AppIds<'_>) -> Vec<&'a AppName> {
     let Scope::Apps(apps) = &row.scope else { return Vec::new() };
     apps.iter().filter(|app| id_of(app).is_some_and(|id| row.app_ids.contains(&id))).collect()

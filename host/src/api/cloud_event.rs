@@ -42,7 +42,7 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
     }
 }
 
-/// An error about one attribute, or about the event as a whole.
+/// Returns an error about one attribute, or about the whole event.
 fn invalid(attribute: Option<&str>, detail: impl Into<String>) -> BadRequest {
     BadRequest::Event { attribute: attribute.map(str::to_owned), detail: detail.into() }
 }
@@ -101,7 +101,8 @@ fn structured(Members(members): Members<'_>) -> Result<Event, BadRequest> {
     Ok(event)
 }
 
-/// A string of a content type other than JSON is its own characters; everything else is its JSON text, unchanged.
+/// For a content type other than JSON, a string yields its characters; everything else stays its
+/// JSON text.
 fn data_bytes(value: &RawValue, content_type: Option<&str>) -> Result<Vec<u8>, BadRequest> {
     let is_json = content_type.is_none_or(|content_type| {
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -151,7 +152,7 @@ fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     Ok(event)
 }
 
-/// The value of a header that an event may have once.
+/// The value of a header that an event may have only once.
 fn only_value<'a>(headers: &'a HeaderMap, name: &str, attribute: &str) -> Result<&'a str, BadRequest> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

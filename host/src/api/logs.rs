@@ -72,7 +72,7 @@ pub(super) async fn show(
     Ok(axum::Json(page).into_response())
 }
 
-/// Where a client that lost its connection stopped reading, as server-sent events have it.
+/// The last event that a reconnecting client has received, from `Last-Event-ID`.
 fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, BadRequest> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
     let place = id.to_str().ok().and_then(|id| id.parse().ok());

@@ -69,7 +69,7 @@ pub(crate) struct Api {
     pub(crate) bodies: Budget,
     /// Ends what would otherwise be followed for ever.
     pub(crate) stop: CancellationToken,
-    /// Asks the host's own threads.
+    /// Checks the host's own threads.
     pub(crate) liveness: Arc<Liveness>,
     /// What is seen of the machine.
     pub(crate) machine: Arc<machine::Watch>,

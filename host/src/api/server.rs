@@ -1,5 +1,5 @@
-//! Owns the admin address's connections: accepts them, and drains them at a stop. Never knows a route, except for which
-//! requests the reserve is kept.
+//! Owns the admin address's connections: accepts them, and drains them at a stop. Knows no route
+//! except those for which connections are reserved.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ use crate::{
     problem::Problem,
 };
 
-/// What may be asked over a connection of the reserve: a supervisor must not restart a host because its clients are many.
+/// The requests that a reserved connection may carry: a supervisor must not restart a host because
+/// it has many clients.
 const LIVENESS: [&str; 2] = ["/livez", "/readyz"];
 
 /// The admin address, bound and not yet answering.
@@ -83,7 +84,7 @@ async fn serve(
     connections::serve((stream, &slot), &settings, answer, &connections::Open, stop.cancelled()).await;
 }
 
-/// The answer to any other request over a connection of the reserve.
+/// The response to any other request over a reserved connection.
 fn too_many() -> Response<Body> {
     let title = "Too many connections";
     let detail = "all connections of the admin address are in use, or this client holds its share of them";

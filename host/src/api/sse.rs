@@ -26,7 +26,7 @@ use crate::limits;
 pub(crate) enum News<T> {
     /// A message; each is one JSON text.
     Item(T),
-    /// The same with an id, after which a client that lost its connection goes on.
+    /// As above, with an id from which a reconnecting client continues.
     Numbered(T, String),
     /// A remark for people that programs pass over.
     Comment(String),

@@ -56,12 +56,12 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints what happens from now on. What happened while the host could not be reached is listed after that.
+/// Prints new entries. After a reconnect, entries from while the host was unreachable are listed.
 fn follow(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
     let newest_of = |answer: &Value| output::items(answer).first().and_then(happened_at);
-    // Up to here everything was printed, or happened before the command began.
+    // The newest entry that was printed, or that is older than the command's start.
     let newest = Cell::new(newest_of(&client.get(&format!("{path}?limit=1"))?.success()?));
-    // Up to here everything was listed, so that the stream repeats it.
+    // The newest entry that was listed; the stream may repeat entries up to it.
     let listed = Cell::new(None);
     let show = |event: &str| {
         let at = serde_json::from_str::<Value>(event).ok().and_then(|entry| happened_at(&entry));

@@ -77,7 +77,7 @@ fn run_command(project: &Project, command: &str) -> Result<Duration, Failure> {
     match built {
         Ok(built) => Ok(built.took),
         Err(failed) => {
-            // Where nobody watches a display, each line was printed as it came.
+            // Without a progress display, each line was already printed.
             if !shown && !failed.output.trim().is_empty() {
                 output::note(&terminal::with_colours(failed.output.trim_end()));
             }

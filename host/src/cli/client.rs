@@ -179,7 +179,7 @@ impl Client {
         self.follow_after(path, None)
     }
 
-    /// The same, from the event after the one of this id.
+    /// As above, starting after the event with this id.
     pub(crate) fn follow_after(&self, path: &str, last_id: Option<&str>) -> Result<Follow, Failure> {
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(last_id.map(|id| ("last-event-id", id)));

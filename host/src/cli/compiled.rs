@@ -1,5 +1,5 @@
-//! Owns the folder in which `isopod serve` and `isopod run` keep compiled code for their next start: this user's own, closed
-//! to all others, and bounded. Never reads or writes the code itself.
+//! Owns the folder of compiled code for `isopod serve` and `isopod run`: accessible only to this
+//! user, and bounded. Never reads or writes the code itself.
 
 use std::{
     fs::{self, DirBuilder, Metadata},
@@ -18,7 +18,7 @@ use crate::config;
 /// Below the program's own cache folder.
 const FOLDER: &str = "compiled";
 
-/// The folder, where there is one that can be trusted. Without it, code is compiled for this run only.
+/// Returns the folder if it can be trusted. Otherwise code is compiled for this run only.
 pub(crate) fn folder() -> Option<PathBuf> {
     let folder = config::default_cache_dir()?.join(FOLDER);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder).and_then(|()| own(&folder));
@@ -29,8 +29,8 @@ pub(crate) fn folder() -> Option<PathBuf> {
     Some(folder)
 }
 
-/// Refuses to give a component a folder that holds the compiled code, or is inside of it: code that is loaded from there runs
-/// outside of any sandbox.
+/// Refuses to grant a component a folder that contains the compiled code, or is inside it: code
+/// loaded from there runs outside the sandbox.
 pub(crate) fn check_granted(granted: &[Folder]) -> Result<()> {
     let Some(cache) = config::default_cache_dir() else { return Ok(()) };
     let cache = cache.canonicalize().unwrap_or(cache);
@@ -49,8 +49,8 @@ pub(crate) fn check_granted(granted: &[Folder]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the folder is this user's and nobody else may write or look into it. What others could have put there is never
-/// loaded.
+/// Checks that the folder belongs to this user and that no other user can access it. Code that
+/// others could have written is never loaded.
 fn own(folder: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(folder)?;
     // SAFETY: it takes nothing and can't fail.
@@ -65,7 +65,7 @@ fn is_private(found: &Metadata, user: u32) -> bool {
     found.uid() == user && found.mode() & 0o077 == 0
 }
 
-/// Notes that the code of a component was used, so that it is kept.
+/// Marks a component's code as used now, so that it is kept.
 pub(crate) fn touch(digest: &str) {
     if let Some(cache) = config::default_cache_dir() {
         touch_in(&cache.join(FOLDER), digest);
@@ -75,13 +75,13 @@ pub(crate) fn touch(digest: &str) {
 fn touch_in(folder: &Path, digest: &str) {
     for (path, _) in files(folder).unwrap_or_default() {
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(digest)) {
-            // It is then older than it could be, which only matters when room is made.
+            // On failure the file only seems older, which matters only when files are evicted.
             let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         }
     }
 }
 
-/// Removes what was used longest ago, until the rest is within `bytes_max`.
+/// Removes the least recently used files until the rest is within `bytes_max`.
 fn prune(folder: &Path, bytes_max: u64) -> io::Result<()> {
     let mut files = files(folder)?;
     let mut total: u64 = files.iter().map(|(_, found)| found.len()).sum();
@@ -103,7 +103,7 @@ fn files(folder: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
         let found = fs::symlink_metadata(&path)?;
         Ok((path, found))
     });
-    // One that goes meanwhile is none.
+    // Skips files that are removed concurrently.
     Ok(entries.filter_map(|entry: io::Result<_>| entry.ok()).collect())
 }
 

@@ -8,7 +8,7 @@ use super::output::{self, field, setting};
 use super::secret;
 use super::target::{RemoteApp, Target};
 
-/// What stands behind a config var of the manifest.
+/// The source shown for a config var of the manifest.
 const MANIFEST: &str = "isopod.toml";
 
 const EXAMPLES: &str = "\
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
     }
 }
 
-/// Every config var that the app is given, with who set it.
+/// Every config var of the app, with its source.
 fn list(app: &RemoteApp) -> Result<(), Failure> {
     let vars = effective(app)?;
     app.show(&as_map(&vars), || {
@@ -98,7 +98,7 @@ fn effective(app: &RemoteApp) -> Result<Vec<Value>, Failure> {
     Ok(output::items(&app.get("/config?effective=true")?).to_vec())
 }
 
-/// A var's value, or what stands for a secret.
+/// A var's value, or the placeholder of a secret.
 fn value_of(var: &Value) -> Value {
     if var["secret"] == true { json!({"secret": true}) } else { var["value"].clone() }
 }

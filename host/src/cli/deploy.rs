@@ -125,7 +125,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
 
 fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
     if args.source.is_dir() {
-        // What would refuse the bundle is found out before it is built.
+        // Check everything that would refuse the bundle before building it.
         let name = args.app.app.clone().map_or_else(|| Project::open(&args.source).map(|it| it.manifest.name), Ok)?;
         exists(client, &name)?;
         let built = if args.no_build { build::as_is(&args.source)? } else { build::build(&args.source)? };
@@ -165,7 +165,7 @@ fn read(file: &Path) -> Result<(&'static str, Vec<u8>), Failure> {
     }
 }
 
-/// A file that no host takes; a form that is known is named.
+/// The error about a file that no host accepts; names the format if it is known.
 fn wrong_form(file: &Path, form: Option<Form>) -> Failure {
     let failure = Failure::new(format!("{} is neither a component nor a bundle", file.display()));
     match form {
@@ -207,7 +207,7 @@ fn suggest_name(failure: Failure, file: &Path) -> Failure {
     }
 }
 
-/// Whether the host knows the app. A host that can't be reached, or does not take the token, is a failure.
+/// Whether the app exists on the host. Fails if the host can't be reached or refuses the token.
 fn exists(client: &Client, app: &AppName) -> Result<bool, Failure> {
     let answer = client.get(&format!("/v1/apps/{app}"))?;
     if answer.status() == 404 {
@@ -254,7 +254,7 @@ fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Resu
     answer?.success()
 }
 
-/// What Ctrl-C leaves behind: the push job is the host's.
+/// The message on Ctrl-C: the push job continues on the host.
 fn followed_further(app: &AppName, id: &str) -> String {
     format!(
         "the push job {id} continues on the host; follow it with `isopod pushes info {id} --app {app}`, or cancel it while \

@@ -113,7 +113,7 @@ fn check_size(bytes: usize) -> Result<(), Failure> {
         .next("keep larger data where the app can fetch it, and send its address"))
 }
 
-/// An event as it is sent. Members of the data keep the text they were given: a parsed number may lose digits.
+/// An event as it is sent. The data keeps its text: a parsed number may lose digits.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,

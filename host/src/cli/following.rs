@@ -1,5 +1,5 @@
-//! Follows a stream of events of a host for as long as the user wants it: a stream that ends is opened again, after the
-//! last event that was seen. It knows no route and prints no event.
+//! Follows an event stream of a host until the command ends: reopens a stream that ended, after the
+//! last event received. Knows no route and prints no event.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,11 @@ use super::client::{Client, Follow};
 use super::failure::Failure;
 use super::{limits, output};
 
-/// The pause before the host is asked again.
+/// The pause between two attempts to reconnect.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Hands out events until the stream can't be opened again, which is a failure. `reconnected` is called after each gap.
+/// Passes on events until the stream can't be reopened, which is a failure. Calls `reconnected`
+/// after each gap.
 pub(crate) fn follow(
     client: &Client,
     path: &str,
@@ -40,7 +41,7 @@ fn reopen(client: &Client, path: &str, last_id: Option<&str>) -> Result<Follow, 
             }
             Err(failure) => failure,
         };
-        // A host that is stopping or full may take the next attempt; any other answer holds for good.
+        // A host that is stopping or full may accept a later attempt; any other response is final.
         if failure.status().is_some_and(|status| status < 500) {
             return Err(failure);
         }

@@ -150,7 +150,7 @@ impl Builder {
         if self.colour {
             command.env("CARGO_TERM_COLOR", "always");
         }
-        // Cargo's configuration may put builds elsewhere than the manifest says, for all projects below some folder.
+        // Cargo's configuration may redirect the build folder of all projects below some folder.
         if project.manifest.component.as_deref().is_some_and(|path| path.starts_with("target/")) {
             command.env("CARGO_TARGET_DIR", project.folder.join("target"));
         }

@@ -1,5 +1,5 @@
-//! The writer of the host's own log: each event is one line of bounded length that can't drive a terminal. Never decides
-//! what is logged.
+//! Writes the host's own log: one line of bounded length per event, without control characters.
+//! Never decides what is logged.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::terminal;
 use crate::limits::{HOST_LOG_LINE_BYTES_MAX, HOST_LOG_VALUE_BYTES_MAX};
 
-/// How the events are written that come to the writer.
+/// The format of the events that the writer receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Plain,
@@ -32,7 +32,7 @@ impl<'a> MakeWriter<'a> for HostLog {
 }
 
 impl Write for HostLog {
-    /// Takes one event as a whole, as tracing hands it out.
+    /// Receives one whole event from tracing.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let event_text = String::from_utf8_lossy(event);
         let text = event_text.strip_suffix('\n').unwrap_or(&event_text);
@@ -57,7 +57,7 @@ impl Form {
             };
         }
         let text = excerpt(text, HOST_LOG_LINE_BYTES_MAX);
-        // Values were escaped by tracing already, so that the colours left are its own.
+        // tracing has already escaped values, so the remaining colours are its own.
         let line = match self {
             Form::Coloured => terminal::rendered(&terminal::with_colours(&text)).into_owned(),
             Form::Plain | Form::Json => printable(&text).into_owned(),
@@ -66,7 +66,7 @@ impl Form {
     }
 }
 
-/// A JSON line whose texts are cut, so that it stays JSON.
+/// Truncates the texts of a JSON line, so that it stays valid JSON.
 fn shortened(text: &str) -> String {
     let Ok(mut event) = serde_json::from_str::<Value>(text) else {
         return excerpt(text, HOST_LOG_LINE_BYTES_MAX).into_owned();

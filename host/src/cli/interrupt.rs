@@ -1,22 +1,24 @@
-//! What a command says when Ctrl-C ends it while the host continues its work. It stops nothing at the host.
+//! Prints a message when Ctrl-C ends a command while the host continues its work. Stops nothing on
+//! the host.
 
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::output;
 
-/// 128 and the number of SIGINT, as shells report it.
+/// 128 plus the number of SIGINT, as shells report it.
 const INTERRUPTED: i32 = 130;
 
-/// Says its text if Ctrl-C ends the program before this is dropped.
+/// Prints its text if Ctrl-C ends the program before this is dropped.
 pub(crate) struct Interrupt(Arc<Mutex<Option<String>>>);
 
-/// Has Ctrl-C and SIGTERM say this before they end the program.
+/// Installs handlers that print the text on Ctrl-C and SIGTERM, then end the program.
 pub(crate) fn says(text: String) -> Interrupt {
     use tokio::signal::unix::{SignalKind, signal};
     let said = Arc::new(Mutex::new(Some(text)));
     let waiting = Arc::clone(&said);
-    // The caller goes on once a signal no longer ends the program without a word.
+    // Returns once the handlers are installed, so that no signal ends the program without the
+    // message.
     let (listening, listens) = sync_channel::<()>(1);
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
@@ -29,7 +31,7 @@ pub(crate) fn says(text: String) -> Interrupt {
                 _ = terminate.recv() => INTERRUPTED + libc::SIGTERM - libc::SIGINT,
             };
             if let Some(text) = waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                // On a line of its own, below what a progress display left.
+                // On its own line, below a progress display.
                 output::note(&format!("\n{text}"));
             }
             std::process::exit(code);

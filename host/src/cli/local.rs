@@ -85,14 +85,14 @@ pub(crate) fn engine_config(granted: &Granted) -> Result<EngineConfig> {
     Ok(EngineConfig { cache_dir: compiled::folder(), ..EngineConfig::default() })
 }
 
-/// A component that was read and compiled.
+/// A compiled component.
 pub(crate) struct Loaded {
     pub(crate) component: Component,
-    /// How long it took, where it took long and no terminal showed it.
+    /// The compile time, if it was long and no terminal showed it.
     pub(crate) took_silently: Option<Duration>,
 }
 
-/// Reads and compiles a component, or takes what was compiled of the same file before.
+/// Reads and compiles a component, or reuses compiled code of the same file.
 pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Loaded> {
     let bytes = read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     check_kind(&bytes, file)?;
@@ -107,7 +107,7 @@ async fn compile(engine: &Engine, bytes: Vec<u8>, file: &Path) -> Result<(Compon
     let mut took_silently = None;
     let loaded = match tokio::time::timeout(limits::COMPILE_SILENCE, load.as_mut()).await {
         Ok(loaded) => loaded,
-        // Elsewhere the first line belongs to the address, or to the command.
+        // Without a terminal, the first line is the address, or the command's output.
         Err(_) if std::io::stderr().is_terminal() => {
             let step = Step::spinner(&format!("compiling {}…", file.display()));
             let loaded = load.await;
@@ -136,7 +136,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     Ok(std::fs::read(file)?)
 }
 
-/// A file that is not WebAssembly is named by its form: the engine would take it for a bad upload.
+/// The error about a file that is not WebAssembly names its format; the engine's own error is about
+/// uploads.
 fn check_kind(bytes: &[u8], file: &Path) -> Result<()> {
     let name = file.display();
     match Form::sniff(bytes) {

@@ -65,7 +65,7 @@ pub(crate) fn line(entry: &Value) -> String {
     // By which an error's page or problem is found here.
     let id = if is_of_failure(entry) { output::field(entry, "request_id") } else { String::new() };
     let id = if id.is_empty() { id } else { format!(" {}", output::dim(&format!("request {id}"))) };
-    // Further lines of a message are indented, so that none looks like a line of its own.
+    // Further lines of a message are indented, so that none looks like a separate log line.
     let text = text.trim_end().replace('\n', "\n    ");
     format!("{} {text}{id}\n", output::dim(&head.join(" ")))
 }

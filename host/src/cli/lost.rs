@@ -12,7 +12,7 @@ use super::{new, output};
 
 const NAME: &str = "lost+found";
 
-/// One finding for each entry; none where the folder is missing or empty.
+/// Returns one finding per entry; none if the folder is missing or empty.
 pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
     let lost = data_dir.join(NAME);
     let entries = match fs::read_dir(&lost) {
@@ -51,7 +51,8 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
     Finding::new(NAME, Level::Warning, detail, Some(&fix))
 }
 
-/// The app that had the folder: what comes before the time in `NAME-20261128T190542Z` or `NAME-20261128T190542Z-2`.
+/// The app that had the folder: the part before the time in `NAME-20261128T190542Z` or
+/// `NAME-20261128T190542Z-2`.
 fn app_of(name: &str) -> Option<AppName> {
     let parts: Vec<&str> = name.split('-').collect();
     let is_time = |part: &str| part.len() == 16 && part.ends_with('Z') && part.as_bytes()[8] == b'T';

@@ -71,7 +71,8 @@ fn start_repository(folder: &Path) {
     }
 }
 
-/// The workspace around the project, if the project keeps cargo from reading it. Without cargo it is left open.
+/// Returns the surrounding workspace if cargo can't read it because of this project. Returns `None`
+/// without cargo.
 fn broken_workspace(folder: &Path) -> Option<PathBuf> {
     let folder = std::path::absolute(folder).ok()?;
     let is_workspace = |manifest: &PathBuf| {

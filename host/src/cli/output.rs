@@ -16,12 +16,12 @@ pub(crate) fn json_line(value: &Value) {
     write(&terminal::safe_json(&format!("{value}\n")));
 }
 
-/// Prints text on standard output, with everything in it made harmless for a terminal.
+/// Prints text on standard output, escaped for a terminal.
 pub(crate) fn emit(text: &str) {
     write(&terminal::rendered(text));
 }
 
-/// Prints a value for a program to read: exactly as it is, unless a person looks at it.
+/// Prints a value for a program: unchanged, unless standard output is a terminal.
 pub(crate) fn emit_exact(text: &str) {
     if std::io::stdout().is_terminal() {
         return emit(text);
@@ -43,8 +43,8 @@ fn write(text: &str) {
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-/// Ends the program where standard output can't be written: the reader would not know that something is missing. A
-/// reader that has gone, as in `isopod … | head`, is not an error.
+/// Ends the program if standard output can't be written, so that the reader doesn't miss part of it
+/// unnoticed. A reader that has exited, as in `isopod … | head`, is not an error.
 fn written(outcome: std::io::Result<()>) {
     match outcome {
         Ok(()) => {}
@@ -61,13 +61,13 @@ pub(crate) fn note(text: &str) {
     note_part(&format!("{text}\n"));
 }
 
-/// The same without a line break at the end.
+/// As above, without a line break at the end.
 pub(crate) fn note_part(text: &str) {
     let text = terminal::rendered(text);
     if cfg!(test) {
         return anstream::eprint!("{text}");
     }
-    // Where nobody can read it, there is no one to report that to.
+    // Without standard error, this can't be reported.
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 

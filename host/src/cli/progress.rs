@@ -81,7 +81,7 @@ impl Drop for Step {
     }
 }
 
-/// Shows the newest detail beside a spinner; elsewhere every detail is a line.
+/// Shows the newest detail beside a spinner; without a terminal, prints each detail on a line.
 pub(crate) struct Detail {
     bar: Option<ProgressBar>,
 }

@@ -83,7 +83,8 @@ impl Project {
         })
     }
 
-    /// Whether it is known that nothing of the project answers HTTP: by its process types, or else by its component.
+    /// Whether the project is known to serve no HTTP, judged by its process types, or else by its
+    /// component.
     pub(crate) fn takes_no_http(&self) -> bool {
         if !self.manifest.processes.is_empty() {
             return self.manifest.processes.values().all(|process| process.entry != Entry::Http);
@@ -104,7 +105,7 @@ impl Project {
     }
 }
 
-/// A folder without a manifest; a file in it that was meant to be one is named.
+/// The error about a folder without a manifest; names a file that was meant to be one.
 fn no_manifest(folder: &Path) -> Failure {
     let failure = Failure::new(format!("{} is not a project", shown(folder)));
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();

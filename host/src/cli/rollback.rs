@@ -43,7 +43,7 @@ fn text(app: &RemoteApp, to: ReleaseNumber, made: &Value) -> Result<String, Fail
         true => format!("{name} is stopped, and serves {release}, which is what {to} was, once it is started"),
         false => format!("{name} serves {release}, which is what {to} was"),
     });
-    // What it did to secrets follows in its cause.
+    // The release's cause lists the effects on secrets.
     let cause = output::field(made, "cause");
     let secrets = cause.split("; ").skip(1).map(|secrets| format!("\n{secrets}"));
     Ok(secrets.fold(said, |said, secrets| said + &secrets))

@@ -1,5 +1,5 @@
-//! `isopod run FILE.wasm -- ARGS`: one `wasi:cli/command` component, with our own standard streams. Keeps nothing but
-//! compiled code.
+//! `isopod run FILE.wasm -- ARGS`: one `wasi:cli/command` component, with this process's standard
+//! streams. Stores only compiled code.
 
 use super::{
     local::{Granted, Loaded, Terminal, engine_config, load},
@@ -37,7 +37,7 @@ async fn execute(args: Args) -> Result<ExitCode> {
     }
     let text = |part: &OsStr| part.to_string_lossy().into_owned();
     let name = args.file.file_stem().map_or_else(|| "command".to_owned(), text);
-    // As shells do: a program is told by which file it was started.
+    // As in shells, the first argument is the program's file name.
     let program_name = args.file.file_name().map_or_else(|| name.clone(), text);
     let argv = std::iter::once(program_name).chain(args.args).collect();
     let mut sandbox = args.granted.sandbox(&name, argv, Arc::new(Terminal));

@@ -1,4 +1,5 @@
-//! `isopod serve FILE.wasm`: one component on one address, until SIGINT or SIGTERM. Keeps nothing but compiled code.
+//! `isopod serve FILE.wasm`: one component on one address, until SIGINT or SIGTERM. Stores only
+//! compiled code.
 
 use super::{
     local::{Granted, Loaded, Terminal, engine_config, load},

@@ -1,5 +1,5 @@
-//! Owns the signals that stop a serving process: SIGTERM and SIGINT alike. The first one drains it, a later one ends it at
-//! once. Never stops anything itself otherwise.
+//! Owns the signals that stop a serving process: SIGTERM and SIGINT. The first one starts the
+//! drain, a later one exits immediately. Never drains anything itself.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::limits;
 
-/// The signals, which do nothing by themselves from now on.
+/// Receives the signals, whose default action is disabled from now on.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -26,8 +26,8 @@ impl Signals {
         }
     }
 
-    /// Ends the process at the next one, now that it drains. One that follows at once is taken for the same: some programs
-    /// send it to a process and to its group.
+    /// Exits at the next signal, once the drain has started. A signal that follows immediately
+    /// counts as the same one: some programs send it to a process and to its group.
     pub(crate) async fn exit_at_the_next(mut self) {
         let first = Instant::now();
         while first.elapsed() < limits::STOP_AGAIN_AFTER {

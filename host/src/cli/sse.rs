@@ -11,7 +11,8 @@ pub(crate) struct Events<R> {
 }
 
 impl<R: Read> Events<R> {
-    /// Reads events from the body of an answer to a client that has seen the event of this id.
+    /// Reads events from a response's body; `last_id` is the id of the newest event received
+    /// before.
     pub(crate) fn after(body: R, last_id: Option<&str>) -> Events<R> {
         Events { reader: BufReader::new(body), last_id: last_id.map(str::to_owned) }
     }

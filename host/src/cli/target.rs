@@ -101,7 +101,7 @@ impl RemoteApp {
         Ok(())
     }
 
-    /// The same for text that a program may want exactly as it is.
+    /// As above, for text that a program may need unchanged.
     pub(crate) fn show_exact(
         &self,
         answer: &Value,

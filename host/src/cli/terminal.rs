@@ -1,5 +1,6 @@
-//! The only way of text to a terminal. Owns which escape sequences reach it: those of our own styles and the colours of
-//! local compilers. Every other control character is made visible, whoever wrote the text. It knows no command.
+//! Renders all text for a terminal. Owns which escape sequences reach it: Isopod's own styles and
+//! the colours of local compilers. Every other control character is printed as an escape. Knows no
+//! command.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,17 +9,17 @@ use std::sync::LazyLock;
 
 use isopod_policy::text::printable;
 
-/// Begins a style mark. It is a noncharacter, which text for people does not contain.
+/// Begins a style mark: a Unicode noncharacter, which normal text doesn't contain.
 const MARK: char = '\u{fdd0}';
 /// Ends a style mark.
 const MARK_END: char = '\u{fdd1}';
 /// The longest parameters of a colour that are passed on.
 const PARAMETERS_MAX: usize = 32;
 
-/// Part of each mark and drawn anew by each process, so that text from elsewhere can't contain one.
+/// A random part of each mark, chosen per process, so that untrusted text can't contain a mark.
 static KEY: LazyLock<String> = LazyLock::new(|| format!("{:016x}", RandomState::new().build_hasher().finish()));
 
-/// How a part of our own text looks.
+/// The style of a part of Isopod's own text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
     Green,
@@ -40,12 +41,12 @@ impl Look {
     }
 }
 
-/// Marks text as having this look once it is rendered.
+/// Marks text to be rendered in this style.
 pub(crate) fn styled(look: Look, text: &str) -> String {
     format!("{}{text}{}", mark(look.parameters()), mark("0"))
 }
 
-/// Keeps the colours of text that a program on this machine wrote about the user's own files, such as a compiler.
+/// Keeps the colours in the output of a local program, such as a compiler.
 pub(crate) fn with_colours(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let (mut rest, mut coloured) = (text, false);
@@ -67,7 +68,7 @@ pub(crate) fn with_colours(text: &str) -> String {
     if coloured { kept + &mark("0") } else { kept }
 }
 
-/// The text as it is written to a terminal: marks become colours, and nothing else drives the terminal.
+/// Renders text for a terminal: marks become colours, and all other control characters are escaped.
 pub(crate) fn rendered(text: &str) -> Cow<'_, str> {
     if !text.contains(MARK) {
         return printable(text);
@@ -85,7 +86,7 @@ pub(crate) fn rendered(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// JSON with every character escaped that could drive a terminal; its value is the same.
+/// Escapes control characters in JSON text without changing its value.
 pub(crate) fn safe_json(text: &str) -> Cow<'_, str> {
     let is_unsafe = |c: char| c != '\n' && printable(c.encode_utf8(&mut [0; 4])).as_ref() != c.encode_utf8(&mut [0; 4]);
     if !text.chars().any(is_unsafe) {

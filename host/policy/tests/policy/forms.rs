@@ -1,4 +1,5 @@
-//! Bundles of forms that people upload by mistake, and archives as other tools write them: each is read, or named.
+//! Uploads in unsupported formats, and archives as other tools write them: each is read, or named
+//! in the error.
 
 use isopod_policy::bundle::{BundleError, BundleKind, Form};
 use isopod_policy::limits::BUNDLE_GZIP_MEMBERS_MAX;
@@ -132,7 +133,7 @@ fn a_named_component_that_is_not_there_is_no_other_file() {
         error.contains("names \"x.wasm\", which isn't in it") && error.contains("README, dist/other.wasm"),
         "{error}"
     );
-    // What a message lists is bounded, whatever the archive holds.
+    // The list in a message is bounded, whatever the archive contains.
     let many = (0..40).fold(Archive::default().file("isopod.toml", named), |archive, number| {
         archive.file(&format!("{number:02}{}", "x".repeat(90)), b"")
     });

@@ -113,7 +113,8 @@ fn check_name(name: &str) -> Result<(), BadRequest> {
     Ok(())
 }
 
-/// Whether no attribute may contain this: control characters, and code points that Unicode never assigns.
+/// Whether attributes must not contain this character: control characters and Unicode
+/// noncharacters.
 fn is_forbidden(character: char) -> bool {
     let code = u32::from(character);
     character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
@@ -146,7 +147,7 @@ fn is_rfc3339(text: &str) -> bool {
         && text.parse::<jiff::Timestamp>().is_ok()
 }
 
-/// Whether a text is a media type with its parameters. A range such as `text/*` is none.
+/// Whether a text is a media type with its parameters. A range such as `text/*` is not one.
 fn is_media_type(text: &str) -> bool {
     text.parse::<mime::Mime>().is_ok_and(|media_type| {
         !media_type.subtype().as_str().is_empty() && media_type.type_() != "*" && media_type.subtype() != "*"

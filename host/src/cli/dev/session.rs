@@ -269,7 +269,7 @@ impl Session {
         }
     }
 
-    /// What people find at the app's address after a failure.
+    /// What the app's address serves after a failure.
     fn what_serves(&self) -> &'static str {
         if self.has_release { "the old code keeps serving" } else { "nothing serves yet" }
     }
