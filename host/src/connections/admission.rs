@@ -1,5 +1,5 @@
-//! Owns a listener's connection slots: accepts connections, counts them for each client, and keeps a few beyond the cap for
-//! liveness checks. Never reads or writes a connection.
+//! Owns a listener's connection slots: accepts connections, counts them per client, and reserves a
+//! few beyond the cap for liveness checks. Never reads or writes a connection.
 
 use crate::limits;
 use isopod_policy::connections::{Admission, Occupancy, client_of, is_crowded};
@@ -28,9 +28,10 @@ pub(crate) struct Accepted {
 }
 
 impl Listener {
-    /// `reserve` connections beyond `cap` are accepted for one request each.
+    /// Binds a listener. `reserve` connections beyond `cap` are accepted for one request each.
     pub(crate) fn new(listener: TcpListener, cap: usize, reserve: usize) -> Self {
-        // Accepted sockets inherit it. A client whose machine vanished sends nothing that would tell.
+        // Accepted sockets inherit it. Without keepalive, a client whose machine vanished is never
+        // detected.
         let alive =
             socket2::TcpKeepalive::new().with_time(limits::VANISHED_AFTER).with_interval(limits::VANISHED_PROBE);
         if let Err(error) = socket2::SockRef::from(&listener).set_tcp_keepalive(&alive) {
@@ -49,7 +50,8 @@ impl Listener {
                         return Accepted { stream, slot };
                     }
                 }
-                // Out of file descriptors, or a client that left during the handshake: neither ends the service.
+                // Out of file descriptors, or a client that disconnected during the handshake:
+                // neither ends the service.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(limits::ACCEPT_PAUSE).await;
@@ -71,7 +73,7 @@ struct Slots {
     open: AtomicUsize,
     taken: Mutex<Taken>,
     freed: Notify,
-    /// Whether the log says already that clients are refused.
+    /// Whether a refusal was already logged.
     is_refusing: AtomicBool,
 }
 
@@ -100,7 +102,7 @@ impl Slots {
         }
     }
 
-    /// Takes a slot for a new connection of this client. None if it has to be refused.
+    /// Takes a slot for a new connection of this client. Returns `None` if it must be refused.
     fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         let client = client_of(address);
         let mut taken = self.taken();
@@ -121,7 +123,7 @@ impl Slots {
         if self.reserve_cap == 0 {
             return None;
         }
-        // The oldest one makes room: a liveness check is answered within moments.
+        // The oldest reserved connection is closed: a liveness check completes quickly.
         while taken.reserve.len() >= self.reserve_cap
             && let Some(oldest) = taken.reserve.pop_front()
         {
@@ -133,7 +135,7 @@ impl Slots {
     }
 }
 
-/// The right to be connected. Dropping it frees the slot.
+/// The permit of one connection. Dropping it frees the slot.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     kind: Kind,
@@ -145,7 +147,7 @@ enum Kind {
 }
 
 impl Slot {
-    /// Whether the connection is one beyond the cap, which serves one request and only if that asks for liveness.
+    /// Whether the connection is beyond the cap: it serves one request, and only a liveness check.
     pub(crate) fn is_reserve(&self) -> bool {
         matches!(self.kind, Kind::Reserve { .. })
     }
@@ -155,7 +157,7 @@ impl Slot {
         self.is_reserve() || is_crowded(self.slots.open.load(Relaxed), self.slots.cap)
     }
 
-    /// Waits until a newer connection needs this place.
+    /// Waits until a newer connection needs this slot.
     pub(super) fn evicted(&self) -> impl Future<Output = ()> + Send + 'static {
         let evicted = match &self.kind {
             Kind::Regular { .. } => None,

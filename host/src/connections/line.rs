@@ -1,13 +1,15 @@
-//! A connection's socket and what is known of its traffic: whether a request is in progress, when the last byte came, and
-//! whether the client is still there. Reads and writes for hyper; never parses HTTP beyond what its timers need.
+//! A connection's socket and the state of its traffic: whether a request is in progress, when the
+//! last byte arrived, and whether the client is still connected. Reads and writes for hyper; never
+//! parses HTTP beyond what its timers need.
 //!
 //! hyper owns a [`Socket`], and the connection's driver keeps the [`Line`] behind it. The line counts exchanges: a request
 //! is in progress from the moment hyper hands it out until its response and the rest of its body are done.
 //!
-//! A client that closes only its write side still waits for its response. In TCP that looks the same as a client that has
-//! closed its socket, until it is sent something: the kernel of a client that is gone answers with a reset. So the line
-//! probes: it sends the first bytes of every status line ahead of the response, or a leading zero of the next chunk's size
-//! ([`Line::probe`]). Both are part of the response that follows.
+//! A client that closes only its write side still waits for its response. In TCP that looks the
+//! same as a client that has closed its socket, until the host sends something: the kernel of a
+//! disconnected client answers with a reset. So the line probes: it sends the first bytes of every
+//! status line ahead of the response, or a leading zero of the next chunk's size ([`Line::probe`]).
+//! Both are part of the response that follows.
 
 use crate::limits;
 use futures::FutureExt;
@@ -37,7 +39,7 @@ const STATUS_LINE: &[u8] = b"HTTP/1.";
 /// What a chunk's size may begin with.
 const ZEROS: &[u8] = b"0000000";
 
-/// By which a response says that its body comes in chunks, as hyper writes it.
+/// The header of a chunked response, as hyper writes it.
 const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
 /// One connection's socket and state. All state is advisory and only written in order by the connection's own task, or, for
@@ -50,12 +52,13 @@ pub(super) struct Line {
     has_asked: AtomicBool,
     /// Bytes of [`PREFACE`] that the connection began with; [`NO_PREFACE`] once it began with something else.
     preface: AtomicU8,
-    /// When the first byte of an incomplete head came, in milliseconds after `accepted`, plus one; 0 for none.
+    /// When the first byte of an incomplete head arrived, in milliseconds after `accepted`, plus
+    /// one; 0 for none.
     head_begun_ms: AtomicU64,
     /// When the connection last became idle or was written to, in milliseconds after `accepted`.
     quiet_since_ms: AtomicU64,
     ending: AtomicU8,
-    /// Whether the client closed its side, as hyper read it.
+    /// Whether hyper has read the end of the client's side.
     has_ended: AtomicBool,
     /// Whether hyper has nothing left to write. Only then may a probe be sent.
     is_flushed: AtomicBool,
@@ -68,12 +71,13 @@ pub(super) struct Line {
 
 const NO_PREFACE: u8 = u8::MAX;
 
-/// How hyper is made to see the end of what the client sends: not yet; once nothing is readable; at once.
+/// When hyper is made to read the end of the client's side: not yet; once nothing is readable;
+/// immediately.
 const OPEN: u8 = 0;
 const WHEN_QUIET: u8 = 1;
 const AT_ONCE: u8 = 2;
 
-/// How far the response in progress is: not begun; begun, with a body that may come in chunks; in chunks; anything else.
+/// State of the response in progress: not begun; begun, possibly chunked; chunked; anything else.
 const NOT_BEGUN: u8 = 0;
 const MAYBE_CHUNKED: u8 = 1;
 const IN_CHUNKS: u8 = 2;
@@ -102,7 +106,7 @@ impl Line {
         u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// What the connection is doing now, for its timers.
+    /// The connection's current activity, for its timers.
     pub(super) fn activity(&self) -> Activity {
         let now_ms = self.now_ms();
         let since = |then_ms: u64| Duration::from_millis(now_ms.saturating_sub(then_ms));
@@ -143,20 +147,22 @@ impl Line {
         Exchange(Arc::clone(self))
     }
 
-    /// Makes hyper see the end of the client's requests, once nothing is readable: a request that came meanwhile is served.
+    /// Makes hyper read the end of the client's side once nothing is readable: a request that has
+    /// arrived is still served.
     pub(super) fn end_when_quiet(&self) {
         self.ending.store(WHEN_QUIET, Relaxed);
     }
 
-    /// Makes hyper see the end of the client's requests now, in the middle of a head.
+    /// Makes hyper read the end of the client's side now, in the middle of a head.
     pub(super) fn end_at_once(&self) {
         self.ending.store(AT_ONCE, Relaxed);
     }
 
-    /// Whether the client has closed its side, or more, while its request is in progress.
+    /// Whether the client has closed its side, or the whole connection, while its request is in
+    /// progress.
     pub(super) fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<io::Result<HangUp>> {
         ready!(self.stream.poll_read_ready(cx))?;
-        // Ready for bytes, for their end, or for both: which of these only this call tells.
+        // The socket is ready for bytes, their end, or both: only this call distinguishes them.
         let Poll::Ready(readiness) = std::pin::pin!(self.stream.ready(Interest::READABLE)).poll(cx) else {
             return Poll::Pending;
         };
@@ -167,20 +173,21 @@ impl Line {
         }
     }
 
-    /// Waits until the kernel knows that the client is gone.
+    /// Waits until the kernel reports that the client has disconnected.
     pub(super) async fn gone(self: Arc<Self>) {
         // An error here means the same.
         let _ = self.stream.ready(Interest::ERROR).await;
     }
 
-    /// Whether the kernel knows that the client is gone. Its error may have been taken by a write, and then wakes nothing.
+    /// Whether the kernel reports that the client has disconnected. A write may have consumed the
+    /// error, which then wakes no task.
     pub(super) fn is_gone(&self) -> bool {
         let readiness = self.stream.ready(Interest::ERROR | Interest::WRITABLE).now_or_never();
         readiness.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_error() || ready.is_write_closed()))
     }
 
-    /// Sends one byte of the response ahead, where that is possible. A client that is gone answers with a reset. Says whether it
-    /// is known to be gone already.
+    /// Sends one byte of the response ahead, if possible. A disconnected client answers with a
+    /// reset. Returns whether it is already known to be disconnected.
     pub(super) fn probe(&self) -> HangUp {
         if self.is_http2() || !self.is_busy() || !self.is_flushed.load(Relaxed) {
             return HangUp::WriteSide;
@@ -195,13 +202,13 @@ impl Line {
         match self.stream.try_write(&[next]) {
             Ok(written) => ahead.store(sent + u8::from(written > 0), Relaxed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // The reset may be told by this error alone.
+            // This error may be the only report of the reset.
             Err(_) => return HangUp::Gone,
         }
         HangUp::WriteSide
     }
 
-    /// Says that a head took too long, where nothing else was said yet.
+    /// Sends 408 for a slow head, if nothing was sent yet.
     pub(super) fn say_too_slow(&self) {
         if self.ending.load(Relaxed) == AT_ONCE && !self.is_http2() && self.is_flushed.load(Relaxed) {
             let said = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -253,7 +260,8 @@ impl Line {
         }
     }
 
-    /// Reads what the kernel has, whether or not the runtime knows it. Gives the bytes read.
+    /// Reads the kernel's buffered bytes, even if the runtime has no readiness event. Returns the
+    /// number of bytes.
     fn receive(&self, cursor: &mut ReadBufCursor<'_>) -> io::Result<usize> {
         // SAFETY: nothing is uninitialised that was initialised.
         let buffer: &mut [MaybeUninit<u8>] = unsafe { cursor.as_mut() };
@@ -269,7 +277,7 @@ impl Line {
         Ok(read)
     }
 
-    /// Notes that bytes of a response were written.
+    /// Records that bytes of a response were written.
     fn sent(&self, bytes: &[u8]) {
         if self.response.load(Relaxed) == MAYBE_CHUNKED {
             let head = bytes.windows(4).position(|part| part == b"\r\n\r\n").map(|end| &bytes[..end + 2]);
@@ -299,24 +307,25 @@ impl Line {
 /// How a client has hung up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HangUp {
-    /// It sends no more. It may still read.
+    /// It sends nothing more, but may still read.
     WriteSide,
-    /// It is gone.
+    /// It has disconnected.
     Gone,
 }
 
-/// A request in progress. Held by whatever still works on it: its response and its body.
+/// A request in progress. Held by its response and its body.
 pub(crate) struct Exchange(Arc<Line>);
 
 impl Exchange {
-    /// Notes that the response begins. `is_streamed`: its length is not known.
+    /// Records that the response begins. `is_streamed`: its length is unknown.
     pub(super) fn response_begins(&self, is_streamed: bool) {
-        // Behind an earlier response that isn't written yet, its head can't be told from that one's body.
+        // While an earlier response is unwritten, this head can't be distinguished from that
+        // response's body.
         let may_be_chunked = is_streamed && self.0.is_flushed.load(Relaxed);
         self.0.response.store(if may_be_chunked { MAYBE_CHUNKED } else { OTHER }, Relaxed);
     }
 
-    /// Notes that the response is over, though the rest of the request may still be read.
+    /// Records that the response is complete, although the rest of the request may still be read.
     pub(super) fn response_ends(&self) {
         self.0.response.store(OTHER, Relaxed);
     }
@@ -366,7 +375,8 @@ impl Read for Socket {
             let drained = line.stream.try_io(Interest::READABLE, || match line.receive(&mut cursor) {
                 Ok(read) => {
                     outcome = Some(read);
-                    // With less than there was room for, the kernel has no more: the runtime need not try again to know.
+                    // A short read means that the kernel has no more bytes, so the runtime need not
+                    // try again.
                     if 0 < read && read < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
                 }
                 Err(error) => Err(error),
@@ -460,7 +470,7 @@ mod tests {
         line.end_when_quiet();
         assert!(read(&line).await.is_empty(), "nothing is readable");
         client.write_all(b"GET").await.expect("it can be written");
-        // The kernel has it at once; the runtime was not told yet.
+        // The kernel has it immediately; the runtime has no readiness event yet.
         line.end_when_quiet();
         assert_eq!(read(&line).await, b"GET");
         assert!(line.is_in_head());

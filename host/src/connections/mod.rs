@@ -1,5 +1,5 @@
-//! Connections of the traffic address and the admin address alike: which are admitted, how long they may be idle, slow or
-//! open, when a client is gone, and how they close. Knows nothing of apps or routes: a handler answers requests.
+//! Connections of the traffic address and the admin address: admission, timeouts, detection of
+//! disconnected clients, and closing. Knows nothing of apps or routes: a handler answers requests.
 //!
 //! ```text
 //!  Listener: admission ──> slot ──> serve: hyper <──> Socket ──> kernel
@@ -7,9 +7,10 @@
 //!                                     └── timer <── Line: what the connection is doing
 //! ```
 //!
-//! Each timer does one thing. A connection between two requests may be idle for [`ConnectionTimes::idle`]; a head that has
-//! begun, and the first request of a connection, have [`ConnectionTimes::head`]; an HTTP/2 connection is asked to go at
-//! [`ConnectionTimes::age`]. An idle connection is closed only while nothing is readable, by shutting down this side first.
+//! Each timer does one thing. A connection between two requests may be idle for
+//! [`ConnectionTimes::idle`]; a head that has begun, and the first request of a connection, have
+//! [`ConnectionTimes::head`]; an HTTP/2 connection gets GOAWAY at [`ConnectionTimes::age`]. An idle
+//! connection is closed only while nothing is readable, by shutting down this side first.
 
 mod admission;
 mod line;
@@ -52,11 +53,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// `window_bytes` is what an HTTP/2 connection, or one of its streams, may send before it is read.
+    /// `window_bytes` is the HTTP/2 flow-control window of a connection and of each stream.
     pub(crate) fn new(times: ConnectionTimes, window_bytes: u32) -> Self {
         let builder = || {
             let mut http = Builder::new(TokioExecutor::new());
-            // No head timeout of hyper's: it would run while the connection is idle, too.
+            // hyper's head timeout is not used: it would also run while the connection is idle.
             http.http1().timer(TokioTimer::new()).half_close(true).max_buf_size(limits::HEAD_BYTES);
             http.http2()
                 .timer(TokioTimer::new())
@@ -73,7 +74,8 @@ impl Settings {
         Self { times, regular: builder(), reserve }
     }
 
-    /// The times of one connection. Ages differ a little, so that connections which came together don't all go together.
+    /// The timeouts of one connection. Ages vary by up to a tenth, so that connections accepted
+    /// together don't all close together.
     fn times_of(&self, slot: &Slot) -> ConnectionTimes {
         let spread = rand::random_range(0.9..1.0);
         let times = ConnectionTimes { age: self.times.age.mul_f64(spread), ..self.times };
@@ -84,7 +86,8 @@ impl Settings {
     }
 }
 
-/// Whether a connection may be polled now. Connections that share a thread fairly wait here for their turn.
+/// Decides whether a connection may be polled now. Connections that share a thread fairly wait here
+/// for their turn.
 pub(crate) trait Gate {
     fn poll_open(&self, cx: &Context<'_>) -> Poll<()>;
 }
@@ -119,7 +122,7 @@ pub(crate) async fn serve<A, F, B>(
         let exchange = line.begin();
         let (version, is_head) = (request.version(), request.method() == Method::HEAD);
         let answering = answer(Lingering::of(request, exchange.clone()));
-        // In a box, since HTTP/1 moves it about, and keeps room for it as long as the connection is open.
+        // Boxed, since HTTP/1 moves it and reserves its size as long as the connection is open.
         Box::pin(async move {
             let response = answering.await;
             exchange.response_begins(version == Version::HTTP_11 && !is_head && is_streamed(&response));
@@ -144,7 +147,7 @@ fn is_streamed<B: Body>(response: &Response<B>) -> bool {
         && !response.headers().contains_key(header::CONTENT_LENGTH)
 }
 
-/// A connection of hyper's, whatever its types.
+/// Any connection of hyper's.
 trait Connection: Future<Output = Result<(), Box<dyn Error + Send + Sync>>> {
     fn shut_down_gracefully(self: Pin<&mut Self>);
 }
@@ -164,20 +167,20 @@ where
     }
 }
 
-/// What happened on a connection that it does not see to itself.
+/// An event that the driver of a connection must handle.
 enum Event {
     Ended,
-    /// The client is gone.
+    /// The client has disconnected.
     Gone,
-    /// It has to be looked after: a head has begun, or the client has shut down its side.
+    /// It needs attention: a head has begun, or the client has shut down its side.
     LookNow,
     /// It was open for its one request.
     Served,
 }
 
-/// What the driver knows besides the line.
+/// The driver's state besides the line.
 struct Watch {
-    /// Completes once a client that has shut down its side is gone.
+    /// Completes once a client that has shut down its side has disconnected.
     gone: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// When the next probe is due, and how long after it the one after that.
     probe: Option<(Instant, Duration)>,
@@ -187,8 +190,8 @@ struct Watch {
     retiring: Option<Instant>,
 }
 
-/// Drives a connection to its end. Whether its client may still have to read what was said last: not where it is gone, or
-/// where a newer connection needs the place at once.
+/// Drives a connection to its end. Returns whether its client may still have to read the last
+/// bytes: not if it has disconnected, or if a newer connection needs the slot immediately.
 async fn drive<C: Connection>(
     mut connection: Pin<&mut C>,
     line: &Arc<Line>,
@@ -208,8 +211,8 @@ async fn drive<C: Connection>(
             () = evicted.as_mut() => return false,
             () = stop.as_mut(), if !is_stopping => {
                 is_stopping = true;
-                // A request that has come by now is answered: a connection of which nothing was read would be closed as idle.
-                // What there is to read is known once the kernel was asked.
+                // A request that has arrived by now is answered: a connection without any read
+                // would be closed as idle. Only a read shows whether bytes are available.
                 tokio::task::yield_now().await;
                 if poll_fn(|cx| poll_once(cx, connection.as_mut(), gate)).await.is_ready() {
                     return true;
@@ -269,7 +272,8 @@ impl Watch {
         self.poll_client(cx, line)
     }
 
-    /// Whether the client of a request in progress is gone. HTTP/2 sees to that itself, by reading all the time.
+    /// Whether the client of a request in progress has disconnected. HTTP/2 always reads, so hyper
+    /// detects that itself.
     fn poll_client(&mut self, cx: &mut Context<'_>, line: &Arc<Line>) -> Poll<Event> {
         if line.is_http2() || !line.is_busy() {
             (self.gone, self.probe) = (None, None);
@@ -292,7 +296,8 @@ impl Watch {
         }
     }
 
-    /// Acts on what has expired, and sets the timer for what comes next. Breaks where the connection is to be cut off.
+    /// Handles expired timeouts, and sets the timer for the next one. Breaks if the connection must
+    /// be cut off.
     fn look(
         &mut self,
         line: &Line,
@@ -315,7 +320,7 @@ impl Watch {
         let activity = line.activity();
         let mut next = now + times.head;
         match (times.expiry(&activity, slot.is_crowded()), self.retiring) {
-            // It was asked to go. Where its client leaves it open without a request, it is cut off.
+            // GOAWAY was sent. If its client leaves it open without a request, it is cut off.
             (_, Some(since)) if activity.is_http2 => {
                 if !activity.is_busy && now >= since + times.head && activity.quiet >= times.head {
                     return std::ops::ControlFlow::Break(());

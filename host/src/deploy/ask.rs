@@ -55,7 +55,7 @@ impl Deployer {
         Ok(self.present(&entry).await?.map(|release| release.manifest.grants).unwrap_or_default())
     }
 
-    /// The config vars that guests are given, with who set each. Secrets stay sealed.
+    /// The config vars that guests receive, with their sources. Secrets stay sealed.
     pub(crate) async fn effective_config(&self, name: &AppName) -> Result<Vec<EffectiveVar>, DeployError> {
         let entry = self.app(name)?;
         let manifest = self.present(&entry).await?.map(|release| release.manifest.config).unwrap_or_default();

@@ -19,7 +19,7 @@ use crate::{dispatch, fence::Fence, limits, observe::logs::AppLog};
 /// One app.
 pub(crate) struct Entry {
     pub(crate) name: AppName,
-    /// Tells it from an earlier or a later app of the same name.
+    /// Distinguishes it from an earlier or later app of the same name.
     pub(crate) id: String,
     pub(crate) created_at: Timestamp,
     pub(crate) log: Arc<AppLog>,

@@ -33,7 +33,7 @@ struct Scheduled {
     schedule: Schedule,
     /// When it fired last, or when it was made known.
     last: Timestamp,
-    /// Runs in a row that it could not make.
+    /// Missed runs in a row.
     missed: u32,
 }
 
@@ -43,7 +43,7 @@ struct Firing {
     process: ProcessName,
     entry: ProcessEntry,
     schedule: String,
-    /// When it was looked at before, and how many earlier times have come since.
+    /// When it was last checked, and how many earlier times have passed since.
     since: Timestamp,
     passed: u32,
 }
@@ -51,7 +51,7 @@ struct Firing {
 /// The result of a firing.
 enum Outcome {
     Ran,
-    /// It was started, and did not succeed.
+    /// It was started and failed.
     Failed(String),
     /// It was not started.
     NotRun(String),
@@ -111,7 +111,7 @@ impl Schedules {
         (firings, soonest.max(limits::SCHEDULE_PAUSE))
     }
 
-    /// Counts a run that a process type could not make, and returns how many those are in a row.
+    /// Counts a missed run of a process type, and returns the number of missed runs in a row.
     fn miss(&self, app: &AppName, process: &ProcessName) -> u32 {
         self.with(app, process, |scheduled| {
             scheduled.missed = scheduled.missed.saturating_add(1);
@@ -119,7 +119,7 @@ impl Schedules {
         })
     }
 
-    /// Takes note of a run, and returns how many it could not make before.
+    /// Records a run, and returns the number of missed runs before it.
     fn run(&self, app: &AppName, process: &ProcessName) -> u32 {
         self.with(app, process, |scheduled| std::mem::take(&mut scheduled.missed))
     }
@@ -162,15 +162,15 @@ impl Deployer {
         self.0.schedules.changed.notify_one();
     }
 
-    /// Follows the schedules of a release that does not serve now, so that the runs it misses are recorded.
+    /// Follows the schedules of a release that does not serve, so that missed runs are recorded.
     pub(super) async fn schedule_stored(&self, entry: &Entry, number: ReleaseNumber) {
-        // What is wrong with a release that can't be read is said when the app is started.
+        // Starting the app reports why a release can't be read.
         if let Ok(Some(release)) = self.0.parts.store.release(&entry.name, number).await {
             self.schedule(entry, &release.manifest);
         }
     }
 
-    /// Forgets the schedules of an app that is destroyed.
+    /// Removes the schedules of a destroyed app.
     pub(super) fn unschedule(&self, app: &AppName) {
         self.0.schedules.lock().remove(app);
     }
@@ -230,7 +230,7 @@ impl Deployer {
 }
 
 impl Deployer {
-    /// Records a run that could not be made. After some in a row further ones are only counted.
+    /// Records a missed run. After some in a row, further ones are only counted.
     async fn missed(&self, entry: &Entry, process: &ProcessName, schedule: &str, why: &str) {
         let in_a_row = self.0.schedules.miss(&entry.name, process);
         if in_a_row > limits::MISSED_RUNS_RECORDED {

@@ -13,7 +13,7 @@ use crate::{
     observe::logs::LogLine,
 };
 
-/// What a client is told of a release that may be there later.
+/// The message for a client if the release may be available later.
 const NOT_NOW: &str = "the release can't be reached just now; send the request again in a moment";
 
 impl Deployer {
@@ -59,7 +59,8 @@ impl Deployer {
                 }
                 Ok(Fetched { running, serves })
             }
-            // The next one who asks has it tried again. Why it failed is in the app's log, and nothing for clients.
+            // The next visitor triggers another attempt. The cause is in the app's log and is not
+            // shown to clients.
             Err(failure) if failure.is_passing() => {
                 say_not_now(&entry, number, &failure);
                 Err(NoVisit::Unavailable(NOT_NOW.to_owned()))

@@ -37,7 +37,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// Whether a guest had begun to work on the job.
+    /// Whether a guest has started the job.
     pub(crate) fn has_run(&self) -> bool {
         match self {
             Self::NoProcess(_) | Self::NoInstance | Self::Gone | Self::QueueFull(_) | Self::Late(_) => false,
@@ -205,10 +205,10 @@ fn held_to<T>(
     deadline.hold(taken, work).map(|held| held?.ok_or(Refused::Gone))
 }
 
-/// What a job gives its guest, as far as it matters to whose fault a failure is.
+/// The size of a job's input, as far as it determines whether a failure counts against the release.
 #[derive(Clone)]
 struct Input {
-    /// What was announced.
+    /// The announced size.
     bytes: u64,
     trouble: Option<BodyTrouble>,
 }
@@ -219,7 +219,7 @@ impl Input {
         Self { bytes: body.size_hint().lower(), trouble: body.trouble() }
     }
 
-    /// What was announced, or what has come of a body that announced nothing.
+    /// The announced size, or the received size of a body without one.
     fn bytes(&self) -> u64 {
         self.trouble.as_ref().map_or(0, BodyTrouble::bytes_read).max(self.bytes)
     }
@@ -276,8 +276,8 @@ fn report(pool: &Pool, fault: &Fault, request_id: &str, input_bytes: u64) {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
         return;
     }
-    // That the host is full says nothing of a release, nor that the app was too busy to give a guest its time, nor that a
-    // guest had no memory for a large request: they must not take it out of service.
+    // These failures must not take a release out of service: the host was full, the app was too
+    // busy to give the guest its time, or the guest had no memory for a large request.
     let is_to_blame = match fault {
         Fault::NoRoom { .. } => false,
         Fault::Timeout { limit } => pool.had_its_time(*limit),

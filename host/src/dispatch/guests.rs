@@ -1,5 +1,6 @@
-//! The runtime that guests' timers, sockets and blocking work belong to. I/O threads have one each; everywhere else it is
-//! a runtime of the guests' own, so that they never take the threads of the API and of push jobs. Never runs a guest.
+//! The runtime for guests' timers, sockets and blocking work. I/O threads have one each; everywhere
+//! else a separate runtime for guests keeps them off the threads of the API and of push jobs. Never
+//! runs a guest.
 
 use pin_project_lite::pin_project;
 use std::{
@@ -13,8 +14,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 pub(crate) struct Guests(Handle);
 
 pin_project! {
-    /// A guest's work, which finds the right runtime wherever it is polled. `runtime` is none on an I/O thread, whose own
-    /// runtime is the right one.
+    /// A guest's work, which enters the right runtime when it is polled. `runtime` is `None` on an
+    /// I/O thread, which has its own.
     pub(crate) struct OnGuests<F> {
         #[pin]
         work: F,
@@ -27,13 +28,13 @@ impl Guests {
         Self(runtime)
     }
 
-    /// Does work of a thread that runs guests, in their runtime.
+    /// Runs work of a guest thread inside the guests' runtime.
     pub(crate) fn enter(&self, work: impl FnOnce()) {
         let _entered = self.0.enter();
         work();
     }
 
-    /// Has the work find the right runtime.
+    /// Wraps the work so that it enters the right runtime.
     pub(super) fn carry<F>(&self, work: F) -> OnGuests<F> {
         let is_io_thread =
             Handle::try_current().is_ok_and(|current| matches!(current.runtime_flavor(), RuntimeFlavor::CurrentThread));

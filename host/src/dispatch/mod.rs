@@ -289,7 +289,7 @@ impl App {
                 Availability::Ready(running)
             }
             Err(rejected) => {
-                // Paths of the host are nothing for clients.
+                // Paths on the host must not reach clients.
                 tracing::warn!(app = %self.name, %rejected, "a frozen release can't be thawed");
                 Availability::Unavailable { reason: "its code can't be read now".to_owned() }
             }

@@ -324,7 +324,7 @@ impl Share {
         CLASSES.into_iter().for_each(|class| self.let_in(class));
     }
 
-    /// Whether the app is being developed, so that its answers may show its insides.
+    /// Whether the app's type is `dev`, so that its responses may show internals.
     pub(crate) fn is_dev(&self) -> bool {
         self.is_dev.load(Ordering::Relaxed)
     }

@@ -1,5 +1,6 @@
-//! Releases that are reached by their own URLs while another one serves: loaded once for all who ask, a few at a time, kept
-//! for a few visitors, and dropped again. Never loads a release itself: that is asked of whoever listens to the visits.
+//! Releases that are reached by their own URLs while another one serves: loaded once for all
+//! visitors, a few at a time, kept for a while, and dropped again. Never loads a release itself:
+//! the receiver of the load requests does.
 
 use super::{App, Availability, Directory, Running};
 use crate::limits;
@@ -14,7 +15,8 @@ use tokio::{
     time::timeout,
 };
 
-/// A release that does not serve is wanted. The answer says why it can't be had.
+/// A request to load a release that does not serve. The reply is the release, or why it is
+/// unavailable.
 pub(crate) struct Visit {
     pub(crate) app: AppName,
     pub(crate) release: ReleaseNumber,
@@ -25,14 +27,15 @@ pub(crate) struct Visit {
 #[derive(Clone)]
 pub(crate) struct Fetched {
     pub(crate) running: Arc<Running>,
-    /// Whether it is the one that serves by now, since its app was cold.
+    /// Whether it is the serving release by now, since its app was cold.
     pub(crate) serves: bool,
 }
 
 /// The way to whoever loads releases.
 pub(crate) type Visits = mpsc::Sender<Visit>;
 
-/// Why a release can't be visited, in words that anybody may read: the cause itself is in the app's log.
+/// Why a release can't be visited, in text that is safe for visitors: the cause is in the app's
+/// log.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum NoVisit {
     #[error("{0}")]
@@ -66,7 +69,7 @@ type Outcome = Option<Result<Fetched, NoVisit>>;
 pub(super) struct Visited {
     /// The latest last.
     kept: Mutex<Vec<Arc<Running>>>,
-    /// What is being loaded, and what failed to load a moment ago.
+    /// Releases that are being loaded, or failed to load a moment ago.
     loads: Mutex<HashMap<ReleaseNumber, watch::Receiver<Outcome>>>,
 }
 
@@ -136,7 +139,7 @@ impl Visited {
         loads.insert(release, load.clone());
         let (turns, visits) = (Arc::clone(&directory.loads.visits), directory.visits.clone());
         let (visited, app) = (Arc::clone(self), app.clone());
-        // A task of its own, so that a visitor who leaves ends nothing that others wait for.
+        // A separate task, so that a visitor who disconnects doesn't cancel the load for others.
         tokio::spawn(async move {
             let fetched = visited.fetch((turns, waiting), &visits, app, release).await;
             let is_kept = matches!(fetched, Err(NoVisit::Unavailable(_)));
@@ -261,7 +264,7 @@ mod tests {
         asked.sort();
         assert_eq!(asked, [first, second]);
         assert!(visited.iter().all(|visited| visited.as_ref().is_err_and(|error| error.to_string() == "not now")));
-        // What has just failed is not tried again for each visitor.
+        // A load that has just failed is not retried for each visitor.
         assert!(directory.visit(&app, first).await.is_err());
         assert!(visits.try_recv().is_err());
     }
