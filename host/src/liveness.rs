@@ -1,5 +1,5 @@
-//! Asks the host's own threads whether they still work, and ends the process once one of them is lost: a thread that is
-//! gone would still be given work. Never restarts a thread, whose state may be broken.
+//! Checks that the host's own threads respond, and aborts the process if one is lost: a lost thread
+//! would still be assigned work. Never restarts a thread, whose state may be broken.
 
 use crate::limits;
 use isopod_executor::Pulse;
@@ -21,25 +21,25 @@ pub(crate) struct Liveness {
     workers: Mutex<Option<Pulse>>,
 }
 
-/// A thread that is asked, until it is dropped.
+/// Registers a thread for checks until it is dropped.
 pub(crate) struct Watched {
     liveness: Arc<Liveness>,
     name: String,
 }
 
 impl Liveness {
-    /// Asks a thread from now on, which drives this runtime.
+    /// Registers the thread that drives this runtime.
     pub(crate) fn watch(self: &Arc<Self>, name: &str, runtime: &Handle) -> Watched {
         self.runtimes().insert(name.to_owned(), runtime.clone());
         Watched { liveness: Arc::clone(self), name: name.to_owned() }
     }
 
-    /// Asks the executor's threads from now on.
+    /// Registers the executor's threads.
     pub(crate) fn watch_workers(&self, pulse: Pulse) {
         *self.workers.lock().unwrap_or_else(PoisonError::into_inner) = Some(pulse);
     }
 
-    /// The threads that don't answer in time.
+    /// Returns the threads that don't respond in time.
     pub(crate) async fn silent(&self) -> Vec<String> {
         let until = Instant::now() + limits::LIVENESS_TIME;
         let asked: Vec<_> =
@@ -53,7 +53,7 @@ impl Liveness {
         silent
     }
 
-    /// The executor's threads that are in the same turn all the time. One that sleeps has answered.
+    /// The executor's threads that stay in the same turn. A sleeping thread counts as responsive.
     async fn silent_workers(&self, until: Instant) -> Vec<String> {
         let pulse = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(pulse) = pulse else { return Vec::new() };
@@ -79,14 +79,14 @@ impl Drop for Watched {
     }
 }
 
-/// Does the work of a thread that the host can't do without. A panic that ends it ends the process.
+/// Runs the work of a required thread. A panic aborts the process.
 pub(crate) fn or_abort(thread: &str, work: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(work)).is_err() {
         abort(thread);
     }
 }
 
-/// Ends the process, since this thread is lost.
+/// Aborts the process, since this thread is lost.
 #[expect(clippy::disallowed_methods, reason = "what runs on the lost thread can't be drained")]
 pub(crate) fn abort(thread: &str) -> ! {
     tracing::error!(thread, "a host thread is lost: aborting, so that a supervisor can restart the host");

@@ -210,7 +210,7 @@ fn start_logs(store: &Store, config: &Config) -> Result<logs::Service, PlatformE
     .map_err(|source| PlatformError::Io { doing: "the log writer can't be started", source })
 }
 
-/// Starts the threads that guests share; what guests wait for there is waited for in their own runtime.
+/// Starts the threads that guests share. Their timers and sockets run on the guests' own runtime.
 pub(crate) fn start_executor(guests: &Guests) -> Result<Executor, isopod_executor::Error> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let guests = guests.clone();

@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 
 use crate::response_rules::ERROR_SOURCE;
 
-/// What a client does where the host has no room for another instance, and what its operator does.
+/// Hints for the client and the operator if the host has no room for another instance.
 pub(crate) const FULL_HINT: &str = "send it again in a moment";
 pub(crate) const FULL_DEPLOYER_HINT: &str = "the host's operator can raise instances_max or memory_max, or stop apps";
 
-/// What a client does where an app has more work than it may do at one time, and what its deployer does.
+/// Hints for the client and the deployer if an app has more work than it may do at one time.
 pub(crate) const BUSY_HINT: &str = "send it again later";
 pub(crate) const BUSY_DEPLOYER_HINT: &str =
     "`isopod scale` gives the app more instances, and the host's operator more cores";
@@ -21,7 +21,7 @@ pub(crate) const BUSY_DEPLOYER_HINT: &str =
 /// Which side a problem comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The host, or what its client has sent.
+    /// The host, or the client's request.
     Host,
     /// The app's own code.
     App,
@@ -36,7 +36,7 @@ pub(crate) struct Problem {
     pub(crate) title: &'static str,
     pub(crate) detail: String,
     pub(crate) hint: Option<String>,
-    /// What whoever deploys or operates the app can do. The API shows it, and traffic of `dev` apps.
+    /// A hint for the app's deployer or operator. The API and traffic of `dev` apps show it.
     pub(crate) deployer_hint: Option<String>,
     pub(crate) app: Option<String>,
     pub(crate) source: Source,
@@ -76,12 +76,12 @@ impl Problem {
         self
     }
 
-    /// The problem as visitors of an app see it: without what only its deployer can do.
+    /// The problem for visitors of an app, without the deployer's hint.
     pub(crate) fn for_visitors(self) -> Self {
         Self { deployer_hint: None, ..self }
     }
 
-    /// All that can be done, as one text.
+    /// All hints as one text.
     pub(crate) fn hints(&self) -> Option<String> {
         let hints: Vec<&str> = [&self.hint, &self.deployer_hint].into_iter().flatten().map(String::as_str).collect();
         (!hints.is_empty()).then(|| hints.join("; "))

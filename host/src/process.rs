@@ -11,7 +11,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// As many as are wanted, of a process that may have so many files open.
+    /// The wanted number, limited by the process's number of open files.
     pub(crate) fn of(open_files: usize, wanted: Self) -> Self {
         let for_all_else = limits::FILES_RESERVED.min(open_files / 2);
         Self { traffic: wanted.traffic.min(open_files - for_all_else), admin: wanted.admin.min(for_all_else / 4) }
@@ -23,7 +23,7 @@ impl Connections {
     }
 }
 
-/// How many connections guests may have to other servers, of a process that may have so many files open.
+/// The limit of guests' outbound connections for this number of open files.
 pub(crate) fn outbound_connections(open_files: usize) -> usize {
     isopod_engine::limits::OUTBOUND_CONNECTIONS_MAX.min(limits::FILES_RESERVED.min(open_files / 2) / 2)
 }

@@ -25,12 +25,12 @@ const OF_THE_CONNECTION: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Whether a field describes the connection that it came by.
+/// Whether a field is hop-by-hop.
 pub(crate) fn is_of_the_connection(name: &HeaderName) -> bool {
     OF_THE_CONNECTION.contains(name)
 }
 
-/// Removes what a guest must not say: fields of the connection, and those that only the host sets.
+/// Removes fields that a guest must not set: hop-by-hop fields, and those that only the host sets.
 pub(crate) fn strip_guest_fields(headers: &mut HeaderMap) {
     let is_ours = |name: &HeaderName| is_of_the_connection(name) || name == ERROR_SOURCE || name == header::HOST;
     while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
@@ -38,7 +38,7 @@ pub(crate) fn strip_guest_fields(headers: &mut HeaderMap) {
     }
 }
 
-/// A response as it may be sent, and the body that its sender wrote where none may be sent.
+/// Returns the response to send, and the original body if it must not be sent.
 pub(crate) fn apply<B: Body>(
     method: &Method,
     version: Version,
@@ -58,28 +58,28 @@ pub(crate) fn apply<B: Body>(
         };
         return (Response::from_parts(parts, content), Some(body));
     }
-    // Where the head has no length, HTTP/1 and HTTP/2 add what they know.
+    // If the head has no length, HTTP/1 and HTTP/2 add the known length.
     if parts.headers.contains_key(header::CONTENT_LENGTH) {
         set_length(&mut parts.headers, given, length);
     }
     (Response::from_parts(parts, Content::Whole(body)), None)
 }
 
-/// What `content-length` says, given what the head says and how long the body is known to be.
+/// Returns `content-length`, given the head's value and the body's known length.
 fn content_length(method: &Method, status: StatusCode, given: Option<u64>, exact: Option<u64>) -> Option<u64> {
     match status {
         StatusCode::NO_CONTENT => None,
         status if status.is_informational() => None,
         StatusCode::RESET_CONTENT => Some(0),
-        // The length that a 200 would have, which only the sender knows.
+        // The length that a 200 would have; only the sender knows it.
         StatusCode::NOT_MODIFIED => given,
-        // An empty body says nothing of the length that a GET would get.
+        // An empty body doesn't show the length that a GET would get.
         _ if method == Method::HEAD => given.or(exact.filter(|&length| length > 0)),
         _ => exact.or(given),
     }
 }
 
-/// The length that a head gives; none where it gives several or what is no number.
+/// The head's length; `None` if it has several or an invalid one.
 fn given_length(headers: &HeaderMap) -> Option<u64> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
@@ -102,7 +102,7 @@ fn set_length(headers: &mut HeaderMap, given: Option<u64>, length: Option<u64>) 
 pub(crate) enum Content<B> {
     Whole(B),
     Nothing,
-    /// Nothing, but with the length of what another request would get.
+    /// No content, but with the length that another request would get.
     LengthOnly(u64),
 }
 
@@ -135,7 +135,7 @@ impl<B: Body + Unpin> Body for Content<B> {
 }
 
 impl<B: Body> Content<B> {
-    /// How many bytes of content are sent, where that is known before.
+    /// The number of content bytes, if known in advance.
     pub(crate) fn bytes(&self) -> Option<u64> {
         match self {
             Self::Whole(body) => body.size_hint().exact(),

@@ -42,8 +42,9 @@ pub(crate) struct DeployArgs {
     /// Take the component as it is, without running the build command
     #[arg(long)]
     no_build: bool,
-    /// A name for this deploy of your own: repeated with the same bundle it leads to the same push job, so that a deploy
-    /// whose answer was lost can be sent again. After a push that failed the same key runs again
+    /// A name that you choose for this deploy: repeated with the same bundle it returns the same
+    /// push job, so that a deploy whose response was lost can be retried. After a failed or
+    /// cancelled push the same key can be used again
     #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
     #[command(flatten)]

@@ -22,14 +22,16 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) status: StatusCode,
     /// From the request's head to the answer's head.
     pub(crate) duration: Duration,
-    /// The length of the response's body: what was sent of a streamed one, and the announced length of any other.
+    /// The length of the response's body: the sent bytes of a streamed one, otherwise the announced
+    /// length.
     pub(crate) bytes: Option<u64>,
-    /// What went wrong, as a stable name, where something did: instead of a response, or in the middle of its body.
+    /// The stable name of the fault, if any: instead of a response, or in the middle of its body.
     pub(crate) fault: Option<&'static str>,
 }
 
 impl AccessLine<'_> {
-    /// The fault that counts in the metrics: a client that leaves in the middle of a response is none of the app's.
+    /// The fault for the metrics. A client that disconnects during a response doesn't count as a
+    /// fault of the app.
     pub(crate) fn counted_fault(&self) -> Option<&'static str> {
         self.fault.filter(|&fault| fault != Fault::ClientGone.code())
     }

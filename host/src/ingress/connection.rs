@@ -33,7 +33,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Serves a connection until its client leaves or the host stops.
 pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    // A client that has left already has no address.
+    // The socket of a disconnected client has no address.
     let Ok(peer) = stream.peer_addr() else { return };
     let local = shared.config.only_app.as_ref().and_then(|_| stream.local_addr().ok());
     let arrival = Arc::new(Arrival::new(Peer::new(peer.ip(), &shared.config.trusted_proxies), local));
@@ -93,7 +93,7 @@ impl Shared {
             let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
             let hint = format!("an app answers at http://APP.{}{port}/", self.config.domain);
             let problem = Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).hint(hint);
-            // By which a client of the API knows that it asks at the wrong address.
+            // Tells a client of the API that this is not the admin address.
             problem.member("address", "traffic")
         };
         if let Some(only) = &self.config.only_app {
@@ -206,7 +206,7 @@ struct Unanswered<'a> {
     app: &'a App,
     line: AccessLine<'a>,
     started: Instant,
-    /// Whether the end of the response's body records it.
+    /// Whether the record is written at the end of the response's body.
     streams: bool,
 }
 
@@ -215,7 +215,8 @@ impl<'a> Unanswered<'a> {
         self.line = line;
     }
 
-    /// Leaves the record to the end of the response's body; returns the time to the response's head.
+    /// Defers the record to the end of the response's body. Returns the time to the response's
+    /// head.
     fn streams(mut self) -> Duration {
         self.streams = true;
         self.started.elapsed()
@@ -353,7 +354,7 @@ fn takes_no_http(running: &Running, instance: &InstanceId) -> Option<Problem> {
     Some(Problem::new(StatusCode::NOT_FOUND, "no-http", "The process takes no HTTP", detail).deployer_hint(hint))
 }
 
-/// Adds what the guest said of its failure, which is for the developer of a `dev` app only.
+/// Adds the guest's own message, which only responses of `dev` apps show.
 fn with_guests_words(mut problem: Problem, running: &Running, fault: &Fault, id: RequestId) -> Problem {
     problem.detail = format!("{}: {fault}", problem.detail);
     if let Some(words) = running.program().sandbox().output.last_words(id.as_str()) {
@@ -460,14 +461,15 @@ fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<Repl
     response
 }
 
-/// The response to `OPTIONS *`, which asks no app.
+/// The response to `OPTIONS *`, which reaches no app.
 fn server_is_here() -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::full(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// A response as HTTP lets it be sent. A body that is not sent is read all the same, so that its guest can finish.
+/// Applies HTTP's rules to a response. A body that is not sent is still read, so that its guest can
+/// finish.
 fn sendable(method: &Method, version: Version, response: Response<ReplyBody>) -> Response<Content<ReplyBody>> {
     let (response, unsent) = response_rules::apply(method, version, response);
     if let Some(ReplyBody::Streamed(mut body)) = unsent {

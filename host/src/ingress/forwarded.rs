@@ -1,5 +1,6 @@
-//! What an app learns of its client: `x-forwarded-for`, `-proto`, `-host`, `x-real-ip` and `forwarded` (RFC 7239). A
-//! trusted proxy is believed and appended to; the claims of every other peer are replaced. Never decides which app is asked.
+//! What an app receives about its client: `x-forwarded-for`, `-proto`, `-host`, `x-real-ip` and
+//! `forwarded` (RFC 7239). The fields of a trusted proxy are kept and appended to; those of every
+//! other peer are replaced. Never selects the app.
 
 use super::trusted::TrustedProxies;
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
@@ -14,7 +15,7 @@ const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     address: IpAddr,
-    /// The address as a field has it.
+    /// The address as a field value.
     text: HeaderValue,
     is_trusted: bool,
 }
@@ -27,8 +28,8 @@ impl Peer {
     }
 }
 
-/// Sets what the app is told of its client, and gives the scheme that the client used. `asked` is the scheme of the
-/// request's target, which only a trusted proxy knows better than the connection.
+/// Sets the fields about the client, and returns the scheme that the client used. `asked` is the
+/// scheme of the request's target; it overrides the connection's scheme only for a trusted proxy.
 pub(super) fn apply(
     headers: &mut HeaderMap,
     peer: &Peer,
@@ -59,7 +60,7 @@ pub(super) fn apply(
     scheme
 }
 
-/// Whether a field claims something of the client. Some gateways take `_` for `-`, so both spellings are the same claim.
+/// Whether a field describes the client. Some gateways treat `_` as `-`, so both spellings count.
 fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     let same = |wanted: &[u8], given: &[u8]| {
@@ -72,25 +73,25 @@ fn is_claim(name: &HeaderName) -> bool {
         || name.len() >= prefix.len() && same(prefix, &name[..prefix.len()])
 }
 
-/// Whether the field has its own spelling, and not one that only looks like it elsewhere.
+/// Whether the field has the standard spelling, rather than one with `_`.
 fn is_exact(name: &HeaderName) -> bool {
     !name.as_str().contains('_')
 }
 
-/// What a trusted proxy says of its client.
+/// A trusted proxy's fields about its client.
 #[derive(Debug, Default)]
 struct Claims {
     /// Addresses from the client on, as they were written.
     addresses: Vec<String>,
     scheme: Option<Scheme>,
     host: Option<HeaderValue>,
-    /// `forwarded` as it came, where it is what the proxy speaks.
+    /// The original `forwarded`, if the proxy uses it.
     forwarded: Option<String>,
 }
 
 impl Claims {
-    /// A proxy speaks either `x-forwarded-*` or `forwarded`. It may pass the other one on from its client unseen, so that one
-    /// is not read.
+    /// A proxy sets either `x-forwarded-*` or `forwarded`. It may pass the other one through from
+    /// its client unchecked, so that one is ignored.
     fn read(headers: &HeaderMap) -> Self {
         let scheme = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
             "https" | "wss" => Some(Scheme::HTTPS),
@@ -116,7 +117,8 @@ impl Claims {
         }
     }
 
-    /// The address of the client: the last one in the chain that is no trusted proxy. What stands before it is hearsay.
+    /// The address of the client: the last one in the chain that is no trusted proxy. Earlier
+    /// entries are unverified.
     fn client(&self, peer: &Peer, proxies: &TrustedProxies) -> HeaderValue {
         let mut client = peer.address;
         for address in self.addresses.iter().rev() {
@@ -132,7 +134,7 @@ impl Claims {
     }
 }
 
-/// The items of a list field, over all its lines. A separator between quotes is none.
+/// The items of a list field, over all its lines. A separator inside quotes doesn't count.
 fn items(headers: &HeaderMap, name: &HeaderName, separator: char) -> Vec<String> {
     let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| split(line, separator)).collect()
@@ -178,7 +180,7 @@ fn appended<'a>(items: impl IntoIterator<Item = &'a str>, separator: &str, last:
     HeaderValue::try_from(list).unwrap_or_else(|_| last.clone())
 }
 
-/// A peer as `forwarded` has it: an IPv6 address stands in brackets and quotes.
+/// A peer in the syntax of `forwarded`: an IPv6 address is in brackets and quotes.
 fn node(peer: &Peer) -> HeaderValue {
     match peer.address {
         IpAddr::V4(_) => peer.text.clone(),
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What an app sees, by name, of these fields from this peer, where 10.0.0.0/8 is trusted.
+    /// What an app receives of these fields from this peer, with 10.0.0.0/8 trusted.
     fn seen(peer: &str, fields: &[(&'static str, &str)]) -> (Scheme, HeaderMap) {
         let proxies = TrustedProxies::read(&["10.0.0.0/8"]).expect("a network");
         let mut headers = HeaderMap::new();

@@ -60,7 +60,7 @@ pub(crate) struct Config {
     /// Connections at one time. Further ones wait in the kernel's backlog.
     pub(crate) connections_max: usize,
     pub(crate) times: ConnectionTimes,
-    /// Peers that are believed what they say of their clients.
+    /// Proxies whose fields about their clients are trusted.
     pub(crate) trusted_proxies: TrustedProxies,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Shared {
     directory: Arc<Directory>,
     access: Arc<dyn AccessLog>,
     connections: connections::Settings,
-    /// Asks the threads that serve.
+    /// Checks the serving threads.
     liveness: Arc<Liveness>,
 }
 
@@ -102,7 +102,7 @@ impl Service {
         self.listener.local_addr()
     }
 
-    /// Asks the threads that serve, once they do.
+    /// Checks the serving threads, once they serve.
     pub(crate) fn liveness(&self) -> Arc<Liveness> {
         Arc::clone(&self.shared.liveness)
     }
@@ -144,7 +144,7 @@ async fn hand_over(accepted: Accepted, threads: &[IoThread]) {
     let Some(thread) = thread else { return };
     thread.open.fetch_add(1, Ordering::Relaxed);
     let handed = Handed { accepted, _open: Open(Arc::clone(&thread.open)) };
-    // Fails only where the thread has ended: then the process does too.
+    // Fails only if the thread has ended, which also ends the process.
     let _ = thread.connections.send(handed).await;
 }
 

@@ -1,5 +1,6 @@
-//! Gives every request one form before an app sees it: an absolute target, one `host` that names the same authority, one
-//! scheme, one `cookie`, and no field of the connection. Refuses what has no such form. Never looks for an app.
+//! Normalises every request before it reaches an app: an absolute target, one `host` with the same
+//! authority, one scheme, one `cookie`, and no hop-by-hop fields. Refuses requests that can't be
+//! normalised. Never selects an app.
 
 use super::{
     forwarded::{self, Peer},
@@ -12,11 +13,11 @@ use http::{
 };
 use std::net::{Ipv6Addr, SocketAddr};
 
-/// The connection that a request came by.
+/// The connection on which a request arrived.
 #[derive(Debug, Clone)]
 pub(super) struct Arrival {
     pub(super) peer: Peer,
-    /// What an HTTP/1.0 request without a `host` asks for, where every request is for one app.
+    /// The authority of an HTTP/1.0 request without `host`, if every request is for one app.
     pub(super) authority: Option<Authority>,
 }
 
@@ -27,15 +28,15 @@ impl Arrival {
     }
 }
 
-/// What a request asks.
+/// The recipient of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     App,
-    /// `OPTIONS *`: it asks the server whether it is there, and no app.
+    /// `OPTIONS *`: a request to the server itself, not to an app.
     Server,
 }
 
-/// Gives the request its form, or says why it has none.
+/// Normalises the request, or returns why it is refused.
 #[expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 pub(super) fn normalise<B>(
     request: &mut Request<B>,
@@ -108,7 +109,7 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
             is_chunked = true;
             continue;
         };
-        // What follows on the connection may be another body than its client means.
+        // The next bytes on the connection may be framed differently than the client intends.
         return Err(problem.header(header::CONNECTION, HeaderValue::from_static("close")));
     }
     Ok(())
@@ -121,12 +122,12 @@ fn authority<B>(request: &Request<B>, arrival: &Arrival) -> Result<Authority, Pr
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
-        // A proxy before us may have checked the other one.
+        // A proxy in front may have checked the other one.
         return Err(no_host("the request names several hosts"));
     }
     let host = host.map(|host| read_host(host.as_bytes())).transpose()?;
     match (request.uri().authority(), host) {
-        // The form that only CONNECT has.
+        // The authority form, which only CONNECT uses.
         (Some(_), _) if request.uri().scheme().is_none() => Err(bad_target("it is a host without a path")),
         (Some(_), None) if request.version() == Version::HTTP_11 => Err(no_host("the request has no `Host`")),
         (Some(target), host) => {
@@ -173,7 +174,8 @@ fn read_host(text: &[u8]) -> Result<Authority, Problem> {
     Authority::try_from(text).map_err(|_| bad_host("it is not a host name"))
 }
 
-/// Letters, digits and the marks that RFC 3986 allows in a name. Percent-encoded names have no meaning in DNS.
+/// Letters, digits and the punctuation that RFC 3986 allows in a name. Percent-encoded names have
+/// no meaning in DNS.
 fn is_of_a_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
@@ -188,8 +190,9 @@ fn slashed(path: &PathAndQuery) -> Result<PathAndQuery, Problem> {
     PathAndQuery::try_from(format!("/{}", path.as_str())).map_err(|_| bad_target("its query can't be read"))
 }
 
-/// Removes the fields of the connection, also those that `connection` names (RFC 9110, section 7.6.1). What frames the
-/// message stays whatever is said of it, and so does that trailers are taken, which the app has to know.
+/// Removes hop-by-hop fields, including those that `connection` names (RFC 9110, section 7.6.1).
+/// Fields that frame the message are kept in any case, and so is `te: trailers`, which the app
+/// needs.
 fn end_connection_fields(headers: &mut HeaderMap) {
     let listed = |name: &HeaderName, item: &str| -> bool {
         let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -210,7 +213,7 @@ fn end_connection_fields(headers: &mut HeaderMap) {
     }
 }
 
-/// Joins what HTTP/2 may have split (RFC 9113, section 8.2.3): an app gets one field.
+/// Joins `cookie` fields that HTTP/2 may have split (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;

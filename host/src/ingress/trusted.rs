@@ -1,4 +1,4 @@
-//! Which peers may speak for their clients: the networks of proxies that the host's operator trusts. Never reads a request.
+//! The networks of reverse proxies that the host's operator trusts. Never reads a request.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 pub(crate) struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Reads networks in CIDR notation and single addresses. An error is the text that is neither.
+    /// Parses networks in CIDR notation and single addresses. The error is the invalid text.
     pub(crate) fn read<T: AsRef<str>>(texts: &[T]) -> Result<Self, String> {
         let network = |text: &T| {
             let text = text.as_ref();
@@ -18,7 +18,8 @@ impl TrustedProxies {
         texts.iter().map(network).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether a peer of this address is trusted. An IPv4 address that is mapped into IPv6 counts as what it is.
+    /// Whether a peer with this address is trusted. An IPv4-mapped IPv6 address counts as the IPv4
+    /// address.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))

@@ -1,4 +1,5 @@
-//! Owns the two text formats of metrics: which one a scraper asks for, and writing one as the other. Never knows a metric.
+//! Owns the two text formats of metrics: selects one from `Accept`, and converts one to the other.
+//! Knows no metric.
 
 use std::fmt::Write as _;
 
@@ -15,7 +16,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that a scraper prefers. One that names neither gets Prometheus' own.
+    /// Returns the format that a scraper prefers; Prometheus' own if it names neither.
     pub(crate) fn wanted(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let (mut open_metrics, mut prometheus) = (0.0_f32, 0.0_f32);
@@ -46,7 +47,7 @@ impl Format {
         }
     }
 
-    /// The text in this format, of the one that is encoded as OpenMetrics.
+    /// Converts text that is encoded as OpenMetrics to this format.
     pub(crate) fn text(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
@@ -59,7 +60,7 @@ impl Format {
 /// names a counter's family with its suffix. A family's lines follow each other: its descriptions, then its samples.
 fn prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
-    // The help text that waits for the type, which decides the family's name.
+    // The help text, held back until the type is known, which determines the family's name.
     let mut help = None;
     for line in open_metrics.lines() {
         let described = line.strip_prefix("# ").and_then(|line| {

@@ -152,7 +152,8 @@ impl Metrics {
         self.0.faults.get_or_create(&FaultLabels { app: app.to_string(), fault }).inc();
     }
 
-    /// Removes the series of an app that is destroyed. What its counters still count is not seen any more.
+    /// Removes the series of a destroyed app. Later increments of its counters are no longer
+    /// exported.
     pub(crate) fn forget(&self, app: &AppName) {
         let app = app.to_string();
         for class in CLASSES {

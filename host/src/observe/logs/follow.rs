@@ -1,5 +1,6 @@
-//! Follows an app's log from a place in it. A follower that is slower than the app reads what it missed from the files, so
-//! that it loses lines only where their file is gone, and says so. Never writes.
+//! Follows an app's log from a given position. A follower that is slower than the app reads missed
+//! lines from the files. It loses only lines whose file was removed, and reports that. Never
+//! writes.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -8,42 +9,43 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{Cursor, LogLine, Logs, LogsError, read};
 
-/// A line as the writer hands it to followers, with the place in the log after it.
+/// A line from the writer, with the log position after it.
 #[derive(Debug, Clone)]
 pub(super) struct Posted {
     pub(super) end: Cursor,
     pub(super) line: Arc<LogLine>,
 }
 
-/// One reader of a log that goes on.
+/// One follower of a log.
 pub(crate) struct Follower {
     logs: Logs,
     app: AppName,
-    /// The place after the last line that was handed out.
+    /// The position after the last returned line.
     at: Cursor,
-    /// Lines that were read from files and not handed out yet, with the places after them.
+    /// Lines that were read from files and not returned yet, with the positions after them.
     ready: VecDeque<(Cursor, LogLine)>,
     news: Receiver<Posted>,
-    /// Whether lines after `at` are in the files and not among the news.
+    /// Whether lines after `at` must be read from the files.
     is_behind: bool,
 }
 
 impl Follower {
-    /// Hands out the newest `limit` lines first, and then every line after them.
+    /// Returns the newest `limit` lines first, and then every later line.
     pub(crate) async fn of_newest(logs: Logs, app: AppName, limit: usize) -> Result<Self, LogsError> {
         let (page, following) = logs.newest(&app, limit).await?;
         let ready = page.ends.into_iter().zip(page.items).collect();
         Ok(Self { logs, app, at: following.end, ready, news: following.news, is_behind: false })
     }
 
-    /// Hands out every line after this place.
+    /// Returns every line after this position.
     pub(crate) async fn after(logs: Logs, app: AppName, place: Cursor) -> Result<Self, LogsError> {
         let following = logs.end(&app).await?;
         let at = place.min(following.end);
         Ok(Self { logs, app, at, ready: VecDeque::new(), news: following.news, is_behind: true })
     }
 
-    /// Waits for the next line, and gives the place after it. None once the app is deleted, or its log can't be read.
+    /// Waits for the next line and returns it with the position after it. Returns `None` once the
+    /// app is deleted, or if its log can't be read.
     pub(crate) async fn next(&mut self) -> Option<(LogLine, Cursor)> {
         loop {
             if let Some((end, line)) = self.ready.pop_front() {
@@ -55,7 +57,7 @@ impl Follower {
                 continue;
             }
             match self.news.recv().await {
-                // It was read from a file before.
+                // It was already read from a file.
                 Ok(posted) if posted.end <= self.at => {}
                 Ok(posted) => {
                     self.at = posted.end;
@@ -88,9 +90,9 @@ impl Follower {
 }
 
 impl Logs {
-    /// Lines after a place, up to a bound.
+    /// Lines after a position, up to a limit.
     async fn after(&self, app: &AppName, place: Cursor) -> Result<read::After, LogsError> {
-        // The writer writes out what it holds before it answers.
+        // The writer flushes its buffer before it replies.
         let end = self.end(app).await?.end;
         self.read_with(app, move |dir| read::after(dir, place, end)).await
     }

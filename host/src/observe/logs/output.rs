@@ -15,7 +15,7 @@ pub(crate) struct AppOutput {
     last_words: Mutex<LastWords>,
 }
 
-/// What a guest wrote to standard error for one request, which is where a panic's message goes.
+/// The standard error of one request's guest, which includes a panic's message.
 #[derive(Default)]
 struct LastWords {
     request_id: String,
@@ -29,7 +29,7 @@ impl LastWords {
             self.request_id.push_str(request_id);
             self.text.clear();
         }
-        // What comes last says most.
+        // The last output is the most useful.
         if self.text.len() + text.len() > limits::LAST_WORDS_BYTES {
             self.text.clear();
         }

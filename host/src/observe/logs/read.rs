@@ -26,18 +26,18 @@ pub(crate) struct Page {
     pub(crate) items: Vec<LogLine>,
     #[schema(value_type = Option<String>)]
     pub(crate) next: Option<Cursor>,
-    /// The places after the items.
+    /// The positions after the items.
     #[serde(skip)]
     pub(super) ends: Vec<Cursor>,
 }
 
 /// Lines after a place, oldest first.
 pub(super) struct After {
-    /// Each with the place after it.
+    /// Each with the position after it.
     pub(super) lines: Vec<(Cursor, LogLine)>,
-    /// The place up to which was read.
+    /// The position up to which lines were read.
     pub(super) end: Cursor,
-    /// Whether that is all there is.
+    /// Whether these are all lines.
     pub(super) is_all: bool,
     /// Where the log begins now, if lines before it were removed unread.
     pub(super) first_kept: Option<Cursor>,
@@ -124,7 +124,7 @@ fn finished(mut newest_first: Vec<(LogLine, Cursor)>, next: Option<Cursor>) -> P
     Page { items, next, ends }
 }
 
-/// The lines from a place up to `end`, as many as fit into the bound of one read.
+/// The lines from a position up to `end`, as many as one read may return.
 pub(super) fn after(dir: &Path, place: Cursor, end: Cursor) -> std::io::Result<After> {
     let numbers = segments(dir)?;
     let is_gone = place.segment > 0 && !numbers.contains(&place.segment);

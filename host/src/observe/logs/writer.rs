@@ -27,7 +27,7 @@ use crate::limits;
 
 /// Lines that are taken from the queue before what they give is written with one call per app.
 const BATCH: usize = 512;
-/// How often the writer looks after its followers, and after some logs' age.
+/// How often the writer checks its followers, and the age of some logs.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// How often the same trouble with the disk is told.
 const TROUBLE_EVERY: Duration = Duration::from_secs(30);
@@ -43,17 +43,17 @@ pub(super) struct Writer {
     aging: Aging,
 }
 
-/// Where the writer is on its way through the logs of all apps.
+/// The writer's progress through the logs of all apps.
 #[derive(Default)]
 struct Aging {
     /// The apps that are still to come.
     left: Vec<AppName>,
-    /// When the way began; none before the first.
+    /// When the current pass began; `None` before the first.
     begun: Option<Instant>,
 }
 
 impl Aging {
-    /// The next few apps. The way begins again a while after it began.
+    /// Returns the next few apps. A new pass begins some time after the start of the previous one.
     fn next(&mut self, config: &Config) -> Vec<AppName> {
         let pause = segment_time(config).min(limits::LOG_AGING_PAUSE_MAX);
         if self.left.is_empty() && self.begun.is_none_or(|begun| begun.elapsed() >= pause) {
@@ -70,7 +70,7 @@ struct Open {
     dir: PathBuf,
     file: File,
     segment: u64,
-    /// Since when lines have gone to the segment.
+    /// When the segment received its first line.
     begun: SystemTime,
     bytes: u64,
     waiting: Vec<u8>,
@@ -159,7 +159,7 @@ impl Writer {
         }
     }
 
-    /// Gives the place in the log after the line.
+    /// Returns the log position after the line.
     fn try_append(&mut self, app: &AppName, line: &LogLine) -> std::io::Result<Cursor> {
         if !self.open.contains_key(app) {
             if self.open.len() >= limits::LOG_FILES_OPEN {
@@ -236,14 +236,14 @@ impl Writer {
         }
     }
 
-    /// Goes on through the logs of all apps, also of those that write nothing, a few at a time.
+    /// Continues the pass through the logs of all apps, including inactive ones, a few at a time.
     fn remove_old(&mut self) {
         for app in self.aging.next(&self.config) {
             match self.remove_over_age(&app) {
                 Err(trouble) if trouble.kind() != ErrorKind::NotFound => {
                     tracing::warn!(%trouble, %app, "old log segments can't be removed");
                 }
-                // An app that is being destroyed takes its log along.
+                // The log of an app that is being destroyed is removed with it.
                 Ok(()) | Err(_) => {}
             }
         }
@@ -263,7 +263,7 @@ impl Writer {
                 if found.len() == 0 {
                     continue;
                 }
-                // An empty one takes its place, so that no later line has the place of an earlier one.
+                // An empty segment replaces it, so that positions are never reused.
                 self.open.remove(app);
                 drop(Open::new(dir.clone(), segment + 1)?);
             }
@@ -295,7 +295,8 @@ impl Open {
         Ok(Self { dir, file, segment, begun: SystemTime::now(), bytes: 0, waiting: Vec::new(), waiting_lines: 0 })
     }
 
-    /// Whether the next line begins another segment. Also a small one has an end, so that its oldest lines can go.
+    /// Whether the next line begins another segment. Small segments are closed too, so that their
+    /// lines can expire.
     fn is_full(&self, config: &Config) -> bool {
         let bytes = self.bytes + self.waiting.len() as u64;
         let is_old = || self.begun.elapsed().is_ok_and(|age| age >= segment_time(config));
@@ -314,7 +315,7 @@ impl Open {
     }
 }
 
-/// How long lines go to one segment, however few they are.
+/// How long one segment receives lines, however few they are.
 fn segment_time(config: &Config) -> Duration {
     (config.kept_for / limits::LOG_SEGMENTS_BY_AGE).max(LOOK_AFTER)
 }
