@@ -14,23 +14,23 @@ use crate::files::{names, private_file, private_folder, remove_folder, sync_fold
 
 /// The folder in the data folder with a folder for each app.
 const APPS: &str = "apps";
-/// The folder in the data folder for what no app owns.
+/// The folder in the data folder for entries that no app owns.
 const LOST: &str = "lost+found";
 /// The file that marks its folder as that of a destroyed app. Guests reach only folders below their app's folder.
 const TOMBSTONE: &str = ".destroyed";
 
-/// What became of the folders of apps when a data folder was opened.
+/// The result of checking app folders when a data folder is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FolderReport {
-    /// Folders that no app owned, and where they are now.
+    /// Folders that no app owned, with their new paths.
     pub moved: Vec<MovedFolder>,
-    /// Folders that no app owns and that could not be moved; they stay where they are.
+    /// Folders that no app owns and that could not be moved.
     pub stuck: Vec<StoreError>,
     /// Apps whose folder was missing; each has an empty one now.
     pub missing: Vec<AppName>,
-    /// Destroyed apps whose folder was still there and is removed now.
+    /// Destroyed apps whose remaining folder was removed.
     pub removed: Vec<AppName>,
-    /// Apps that were not destroyed after all: only the tombstone was written before the host ended.
+    /// Apps whose destroy was interrupted after the tombstone was written; they are kept.
     pub spared: Vec<AppName>,
 }
 
@@ -41,7 +41,8 @@ pub struct MovedFolder {
     pub to: PathBuf,
 }
 
-/// The entries of `apps/` beside the apps that the database lists. Nothing is changed by looking.
+/// The differences between the entries of `apps/` and the apps in the database. A survey changes
+/// nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// Listed apps whose folder has a tombstone.
@@ -54,7 +55,7 @@ pub(crate) struct Survey {
     empty: Vec<AppName>,
     /// Unlisted apps whose folder has a tombstone.
     destroyed: Vec<AppName>,
-    /// Folders that were being removed.
+    /// Folders whose removal was interrupted.
     doomed: Vec<String>,
 }
 
@@ -70,12 +71,12 @@ impl AppFolders {
         Self { apps: data_folder.join(APPS), lost: data_folder.join(LOST) }
     }
 
-    /// Makes `apps/` if there is none.
+    /// Creates `apps/` if it is missing.
     pub(crate) fn open(&self) -> Result<(), StoreError> {
         private_folder(&self.apps)
     }
 
-    /// Where blobs go that the database knows nothing of.
+    /// The destination of blobs that are unknown to the database.
     pub(crate) fn lost_blobs(&self) -> PathBuf {
         self.lost.join("blobs")
     }
@@ -84,8 +85,8 @@ impl AppFolders {
         self.apps.join(app.as_str())
     }
 
-    /// Makes the folder of a new app, durably, so that a missing one is noticed later. The remains of a destroyed app of
-    /// the same name are removed first; any other content is refused.
+    /// Durably creates the folder of a new app, so that a missing one is detected later. First
+    /// removes the remains of a destroyed app of the same name; refuses any other content.
     pub(crate) fn make(&self, app: &AppName) -> Result<(), StoreError> {
         let folder = self.folder(app);
         if is_marked(&folder) {
@@ -107,7 +108,7 @@ impl AppFolders {
         sync_folder(&self.apps)
     }
 
-    /// Takes the tombstone back: the app was not destroyed.
+    /// Removes the tombstone: the app was not destroyed.
     pub(crate) fn unmark(&self, app: &AppName) -> Result<(), StoreError> {
         let folder = self.folder(app);
         let path = folder.join(TOMBSTONE);
@@ -127,16 +128,17 @@ impl AppFolders {
         if !is_marked(&folder) {
             return Err(StoreError::FolderInTheWay { path: folder });
         }
-        // Renamed first, in one step: a file that is still being written there can't be in the way of a new app, and what
-        // can't be removed now is removed at the next start, whether or not the tombstone is gone by then.
+        // Renamed atomically first, so that a file that is still being written can't conflict with
+        // a new app. If removal fails, the next start removes the rest, even without the tombstone.
         remove_folder(&doomed)?;
         fs::rename(&folder, &doomed).map_err(|error| StoreError::file(&folder, &error))?;
         sync_folder(&self.apps)?;
         remove_folder(&doomed)
     }
 
-    /// Compares the folders with the apps that the database lists. In a data folder `without_id`, which an earlier
-    /// version has written, an app may not have a folder yet, and a removal that was interrupted left a hidden one.
+    /// Compares the folders with the apps that the database lists. In a data folder `without_id`,
+    /// written by an earlier version, an app may have no folder yet, and an interrupted removal
+    /// left a hidden one.
     pub(crate) fn survey(&self, listed: &[AppName], without_id: bool) -> Result<Survey, StoreError> {
         let mut survey = Survey::default();
         let is_listed: HashSet<&str> = listed.iter().map(AppName::as_str).collect();
@@ -167,7 +169,7 @@ impl AppFolders {
         Ok(survey)
     }
 
-    /// Carries out what a survey has found. What fails for one folder is reported and keeps no other from its turn.
+    /// Acts on a survey. A failure for one folder is reported, and the others are still handled.
     pub(crate) fn settle(&self, survey: Survey, now: Timestamp) -> Result<FolderReport, StoreError> {
         self.open()?;
         let mut report = FolderReport { spared: survey.spared, ..FolderReport::default() };
@@ -201,7 +203,7 @@ impl AppFolders {
         Ok(report)
     }
 
-    /// Moves what no app owns to `lost+found/`, under a name that is not taken there.
+    /// Moves entries that no app owns to `lost+found/`, under unused names.
     fn move_aside(&self, from: &Path, name: &str, now: Timestamp) -> Result<PathBuf, StoreError> {
         private_folder_below(&self.lost)?;
         let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
@@ -215,7 +217,7 @@ impl AppFolders {
 }
 
 impl Survey {
-    /// The names of what no app owns.
+    /// The names of entries that no app owns.
     pub(crate) fn unknown(&self) -> &[String] {
         &self.unknown
     }
@@ -226,21 +228,21 @@ impl Survey {
     }
 }
 
-/// Makes `lost+found/`; one that the file system has made for itself keeps its mode and its owner.
+/// Creates `lost+found/`; one that the file system created keeps its mode and owner.
 fn private_folder_below(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() { Ok(()) } else { private_folder(path) }
 }
 
-/// The name that a folder has while it is removed. No app has such a name.
+/// The name of a folder while it is removed. No app can have such a name.
 fn doomed_name(app: &AppName) -> String {
     format!(".{app}{TOMBSTONE}")
 }
 
-/// Folders that no app can have the name of, and that a host has made.
+/// Folders whose names no app can have, and which a host created.
 enum Hidden {
     /// It was being removed, after its tombstone was written.
     Doomed,
-    /// An earlier version may have been removing it; but other programs name their folders so too.
+    /// An earlier version may have been removing it, but other programs use such names too.
     Earlier,
 }
 
@@ -256,7 +258,7 @@ fn is_marked(folder: &Path) -> bool {
     fs::symlink_metadata(folder.join(TOMBSTONE)).is_ok_and(|found| found.is_file())
 }
 
-/// Whether it is a folder that holds nothing; one that can't be read is taken to hold something.
+/// Whether it is an empty folder; an unreadable one counts as not empty.
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }

@@ -88,12 +88,12 @@ struct Inner {
     written: AtomicU64,
 }
 
-/// What became of blobs that are not in use.
+/// The result of a sweep of unused blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweptBlobs {
-    /// Blobs that the database had put and that are removed.
+    /// Removed blobs, which the database had put.
     pub removed: Vec<Digest>,
-    /// How many blobs the database knew nothing of; they are in the folder `lost`.
+    /// The number of blobs unknown to the database, which were moved to the folder `lost`.
     pub moved: usize,
     pub lost: PathBuf,
 }
@@ -188,7 +188,7 @@ impl Blobs {
         .await
     }
 
-    /// The digests of all blobs that are there.
+    /// The digests of all stored blobs.
     pub(crate) fn all(&self) -> Result<Vec<Digest>, StoreError> {
         Ok(names(&self.inner.folder)?.iter().filter_map(|name| name.parse().ok()).collect())
     }

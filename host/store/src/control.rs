@@ -139,8 +139,8 @@ pub trait Control: Send + Sync {
     /// The activity after the entry of this id, oldest first, at most a page of it: for those who follow.
     async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError>;
 
-    /// Keeps a token's hash, bound to the apps that are there now, and returns it; refused if the name is taken or an app
-    /// of its scope is not there.
+    /// Stores a token's hash, bound to the existing apps, and returns it. Fails if the name is
+    /// taken or an app of its scope doesn't exist.
     async fn insert_token(&self, token: Token) -> Result<Token, StoreError>;
     /// The token with this hash, if there is one.
     async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError>;

@@ -78,7 +78,7 @@ fn commit(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 /// Runs one job of a group so that its failure undoes its own changes and no other's.
 fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
     connection.execute_batch("SAVEPOINT job")?;
-    // A panic is a failure of this job alone: the group goes on, and so does the thread.
+    // A panic fails only this job: the group and the thread continue.
     match caught(|| work(connection)).map_err(SqlError::from).and_then(|outcome| outcome) {
         Ok(value) => {
             connection.execute_batch("RELEASE job")?;

@@ -1,5 +1,5 @@
-//! The id of a data folder, kept in `control.db` and in the file `data.id` beside it. Owns whether the two belong together.
-//! Never changes either before that is decided.
+//! The id of a data folder, kept in `control.db` and in the file `data.id` beside it. Owns the
+//! check that the two match. Never changes either before that check.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,23 +12,23 @@ use crate::app_folders::Survey;
 use crate::files::write_whole;
 use crate::limits::NAMES_SHOWN;
 
-/// How many hexadecimal digits an id has.
+/// The number of hexadecimal digits of an id.
 const ID_DIGITS: usize = 32;
 
-/// What is known of a data folder before anything in it is changed.
+/// The identity of a data folder, read before anything in it is changed.
 pub(crate) struct Evidence<'a> {
     pub(crate) folder: &'a Path,
     /// The id in the database; none in a new one, and in one of a version that had no ids.
     pub(crate) in_database: Option<&'a str>,
     /// The id in the file.
     pub(crate) in_file: Option<&'a str>,
-    /// How many apps the database lists.
+    /// The number of apps in the database.
     pub(crate) listed: usize,
     pub(crate) survey: &'a Survey,
 }
 
 impl Evidence<'_> {
-    /// Refuses a database that does not belong to the rest of the folder.
+    /// Refuses a database that does not match the folder.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let folder = || self.folder.to_owned();
         let (unknown, missing) = (self.survey.unknown(), self.survey.missing());
@@ -42,7 +42,7 @@ impl Evidence<'_> {
             }
             (_, _) => {}
         }
-        // A version that had no ids made an app's folder only once there was something to keep in it.
+        // Versions without ids created an app's folder only when the app first stored something.
         if self.in_database.is_some() && self.listed > 0 && missing.len() == self.listed {
             return Err(StoreError::DatabaseWithoutApps { folder: folder(), apps: shortened(missing) });
         }

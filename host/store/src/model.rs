@@ -63,7 +63,7 @@ pub struct NewApp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct App {
     pub name: AppName,
-    /// Tells it from an earlier or a later app of the same name.
+    /// Distinguishes it from an earlier or later app of the same name.
     pub id: String,
     #[serde(rename = "type")]
     pub app_type: AppType,
@@ -123,8 +123,9 @@ pub enum Inserted {
 }
 
 impl Inserted {
-    /// What becomes of a push where the newest one with its key is known. None if that key is forgotten by now, or if that
-    /// push failed or was cancelled, so that its sender may try again.
+    /// The outcome of a push whose key was used before, given the newest push with that key. `None`
+    /// if the key has expired, or if that push failed or was cancelled, so that its sender can
+    /// retry.
     pub(crate) fn again(earlier: Push, upload: &Digest, sent: &Idempotency, now: Timestamp) -> Option<Self> {
         if matches!(earlier.state, PushState::Failed | PushState::Cancelled) {
             return None;

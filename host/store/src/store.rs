@@ -21,8 +21,8 @@ use crate::{Blobs, Digest, KvStore, Secrets, StoreError, SweptBlobs};
 pub struct Options {
     /// How many pages of 4 KiB each database may have; none for as many as the disk has room for.
     pub pages_max: Option<u32>,
-    /// Whether to open a folder whose `control.db` does not belong to the rest of it. Nothing is deleted: what no app owns
-    /// is moved to `lost+found/`.
+    /// Whether to open a folder that its `control.db` does not match. Nothing is deleted: entries
+    /// that no app owns are moved to `lost+found/`.
     pub adopt: bool,
 }
 
@@ -73,7 +73,7 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { sqlite, blobs, kv, secrets, folder, folders, report, _lock: lock }) })
     }
 
-    /// What became of the folders of apps when the data folder was opened.
+    /// The result of checking app folders when the data folder was opened.
     pub fn folder_report(&self) -> &FolderReport {
         &self.inner.report
     }
@@ -97,7 +97,7 @@ impl Store {
         self.inner.sqlite.bundles_in_use().await
     }
 
-    /// Keeps the bytes as a blob, and remembers that this database put it.
+    /// Stores the bytes as a blob, and records that this database put it.
     pub async fn put_blob(&self, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Digest, StoreError> {
         let (bytes, digest) = blocking(move || {
             let digest = Digest::of(bytes.as_ref());
@@ -149,7 +149,7 @@ impl Store {
     }
 }
 
-/// Refuses a database that does not belong to the folder.
+/// Refuses a database that does not match the folder.
 fn check(folder: &Path, folders: &AppFolders, id: Option<&str>, listed: &[AppName]) -> Result<(), StoreError> {
     let survey = folders.survey(listed, id.is_none())?;
     let in_file = identity::read(folder)?;
@@ -157,8 +157,8 @@ fn check(folder: &Path, folders: &AppFolders, id: Option<&str>, listed: &[AppNam
     Evidence { folder, in_database: id, in_file: in_file.as_deref(), listed, survey: &survey }.check()
 }
 
-/// Makes sure that the database belongs to the folder, gives both an id if they have none, and brings the folders of apps
-/// in line with what the database lists.
+/// Checks that the database matches the folder, assigns both an id if they have none, and
+/// reconciles the app folders with the database.
 fn settle(
     folder: &Path,
     folders: &AppFolders,
@@ -187,7 +187,7 @@ fn settle(
     let survey = folders.survey(&listed, without_id)?;
     let mut report = folders.settle(survey, Timestamp::now())?;
     if without_id {
-        // It may be that they never had one.
+        // They may never have had one.
         report.missing.clear();
     }
     Ok(report)

@@ -1,5 +1,6 @@
-//! Threads of the store's own for work that waits for the disk. Owns their bounded queue and what a panic of one task means
-//! for the others: the task's caller gets an error, and the thread takes the next task. Never runs on a runtime's threads.
+//! The store's threads for work that waits for the disk. Owns their bounded queue and the
+//! containment of panics: the task's caller gets an error, and the thread takes the next task.
+//! Never runs on a runtime's threads.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +21,7 @@ pub(crate) struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The way to the threads, for tasks that hold no place in the queue of their own. Cheap to clone.
+/// A handle for tasks that hold no queue permit of their own. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerHandle(Arc<Queue>);
 
@@ -45,7 +46,8 @@ impl std::fmt::Debug for State {
 }
 
 impl Workers {
-    /// Starts the threads. At most `waiting_max` calls wait or run at a time; further callers wait for a place.
+    /// Starts the threads. At most `waiting_max` calls wait or run at a time; further callers wait
+    /// for a permit.
     pub(crate) fn start(name: &str, threads: usize, waiting_max: usize, path: &Path) -> Result<Self, StoreError> {
         let places = Arc::new(Semaphore::new(waiting_max));
         let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), places });
@@ -62,7 +64,7 @@ impl Workers {
         WorkerHandle(Arc::clone(&self.queue))
     }
 
-    /// Runs the work on one of the threads, and returns what it gives.
+    /// Runs the work on one of the threads, and returns its result.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -71,7 +73,7 @@ impl Workers {
         let (reply, outcome) = oneshot::channel();
         self.queue.push(Box::new(move || {
             let _place = place;
-            // The caller may have gone away.
+            // The caller may have been cancelled.
             let _ = reply.send(caught(work).and_then(|outcome| outcome));
         }));
         outcome.await.map_err(|_| StoreError::Closed)?
@@ -79,12 +81,12 @@ impl Workers {
 }
 
 impl WorkerHandle {
-    /// Waits for a place among the calls that may wait or run.
+    /// Waits for a permit to queue or run a call.
     pub(crate) async fn place(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| StoreError::Closed)
     }
 
-    /// Queues a task whose callers hold places already.
+    /// Queues a task whose callers already hold permits.
     pub(crate) fn push(&self, task: impl FnOnce() + Send + 'static) {
         self.0.push(Box::new(task));
     }
@@ -139,7 +141,7 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, StoreError> {
     })
 }
 
-/// Starts a thread that the store can't do without: should it end by a panic, the process is aborted.
+/// Starts a required thread of the store: a panic that ends it aborts the process.
 pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     let guard = AbortOnPanic { thread: name.to_owned() };
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -148,7 +150,7 @@ pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io
     })
 }
 
-/// A host whose store thread is lost would answer, and keep nothing: a restart is better.
+/// Without its store thread, a host would respond but store nothing: a restart is better.
 struct AbortOnPanic {
     thread: String,
 }

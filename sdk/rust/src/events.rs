@@ -110,10 +110,11 @@ impl Reply {
 ///
 /// `?` makes a permanent failure of any error. [`RetryAfter`] makes a temporary one.
 ///
-/// Isopod 0.1 keeps no events: each is delivered once, whatever its handler returns. A sender that waits for the reply
-/// gets 422 for a permanent failure, and 503 with `Retry-After` for a temporary one, and has to send the event again
-/// itself. The event of a schedule has no sender: the failure is logged, and the next event comes at the next scheduled
-/// time. So don't rely on another delivery for work that must be done.
+/// Isopod 0.1 does not store events: each is delivered once, whatever its handler returns. A sender
+/// that waits for the reply gets 422 for a permanent failure, and 503 with `Retry-After` for a
+/// temporary one, and has to send the event again itself. The event of a schedule has no sender:
+/// the failure is logged, and the next event comes at the next scheduled time. So don't rely on
+/// another delivery for work that must be done.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -170,8 +171,8 @@ pub trait RetryAfter {
     /// What comes out.
     type Output;
 
-    /// Reports that another delivery after `delay` may succeed. The sender is told so (`Retry-After`); the host itself does
-    /// not deliver the event again, as [`EventError`] explains.
+    /// Reports that another delivery after `delay` may succeed. The sender receives `Retry-After`;
+    /// the host itself does not deliver the event again, as [`EventError`] explains.
     fn retry_after(self, delay: Duration) -> Self::Output;
 }
 

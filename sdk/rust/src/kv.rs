@@ -62,14 +62,15 @@ impl Bucket {
         self.set(key, serde_json::to_vec(value).context(format!("writing the key {key} as JSON"))?)
     }
 
-    /// Replaces the value of a key by what `change` makes of the present one, without losing what other instances write.
-    /// Returns the new value. A key that isn't set is passed as `None`.
+    /// Replaces the value of a key by the result of `change`, without losing writes of other
+    /// instances. Returns the new value. A key that isn't set is passed as `None`.
     ///
-    /// An app has several instances, and requests run at the same time. Where one reads a value, changes it and writes it
-    /// back with [`get`](Self::get) and [`set`](Self::set), another may have written in between, and its update is lost.
-    /// This method uses compare-and-swap: the new value is written only if the one that `change` was given is still there;
-    /// otherwise `change` is called again with the present one. So `change` must be free of other effects. After 1,000 calls
-    /// that all met another writer, the result is an error with the status 503.
+    /// An app has several instances, and requests run at the same time. Where one reads a value,
+    /// changes it and writes it back with [`get`](Self::get) and [`set`](Self::set), another may
+    /// have written in between, and its update is lost. This method uses compare-and-swap: the new
+    /// value is written only if the value passed to `change` is still current; otherwise `change`
+    /// is called again with the current one. Therefore `change` must have no other effects. After
+    /// 1,000 conflicting attempts, the result is an error with status 503.
     ///
     /// ```
     /// # use isopod_sdk::prelude::*;
@@ -92,7 +93,7 @@ impl Bucket {
         self.try_update(key, |old| Ok(change(old)))
     }
 
-    /// As [`update`](Self::update), with a change that may fail. Its error leaves the value as it is.
+    /// As [`update`](Self::update), with a change that may fail. On error the value is unchanged.
     pub fn try_update<V: AsRef<[u8]>>(
         &self,
         key: &str,

@@ -217,7 +217,7 @@ impl Bucket {
     }
 }
 
-/// A value as it was seen, to be replaced only if it is still the same.
+/// A compare-and-swap handle: replaces a value only if it is unchanged since it was read.
 pub(crate) struct Cas {
     bucket: Bucket,
     key: String,

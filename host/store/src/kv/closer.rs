@@ -1,5 +1,5 @@
-//! The thread that closes key-value databases. Owns the checkpoint that SQLite makes when a database is closed, which waits
-//! for the disk. It serves no request.
+//! The thread that closes key-value databases. Owns SQLite's checkpoint on close, which waits for
+//! the disk. Serves no request.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -17,20 +17,20 @@ pub(super) struct Closer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The way to the thread. What is handed over is bounded by the slots of open databases, which come back only once a
-/// database is closed.
+/// The channel to the thread. Its length is bounded by the slots of open databases, which are freed
+/// only once a database is closed.
 #[derive(Debug, Clone)]
 pub(super) struct CloserHandle(SyncSender<Message>);
 
 enum Message {
     Close(Box<Closing>),
-    /// Keeps the thread waiting.
+    /// Blocks the thread.
     #[cfg(test)]
     Hold(Receiver<()>),
     Stop,
 }
 
-/// A database that no call uses any more.
+/// A database that no call uses.
 pub(super) struct Closing {
     pub(super) reader: Option<Connection>,
     pub(super) writer: Option<Connection>,
@@ -38,7 +38,7 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    /// Closes the connections, and gives the slot back once that is done.
+    /// Closes the connections, then frees the slot.
     fn finish(self) {
         drop((self.reader, self.writer));
         drop(self.slot);
@@ -58,12 +58,12 @@ impl Closer {
 }
 
 impl CloserHandle {
-    /// Hands a database over. Once the store is closed, it is closed right here.
+    /// Sends a database to the thread. Once the store is closed, closes it on the calling thread.
     pub(super) fn close(&self, closing: Closing) {
         let _ = self.0.send(Message::Close(Box::new(closing)));
     }
 
-    /// Keeps the thread waiting until the receiver's sender is dropped.
+    /// Blocks the thread until the receiver's sender is dropped.
     #[cfg(test)]
     pub(super) fn hold(&self, until: Receiver<()>) {
         self.0.send(Message::Hold(until)).expect("the thread runs");

@@ -18,10 +18,10 @@ use crate::limits::{CALLS_WAITING_MAX, READS_PER_TURN};
 use crate::sqlite::{Sql, connect};
 use crate::workers::{WorkerHandle, caught};
 
-/// Does a read and answers its caller, or answers why it can't be done.
+/// Runs a read and replies to its caller, or replies with an error.
 type Read = Box<dyn FnOnce(Result<&Connection, StoreError>) + Send>;
 
-/// What all databases share.
+/// State that all databases share.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) pages_max: Option<u32>,
@@ -34,17 +34,17 @@ pub(super) struct AppDatabase {
     folder: PathBuf,
     path: PathBuf,
     shared: Shared,
-    /// Bounds the calls of this app that wait or work.
+    /// Bounds the queued and running calls of this app.
     calls: Arc<Semaphore>,
     reads: Lane<Read>,
     writes: Lane<Job>,
     /// Whether it is never opened again.
     closed: AtomicBool,
-    /// Its place among the open databases, until it is closed.
+    /// The slot of an open database, held until it is closed.
     slot: Option<OwnedSemaphorePermit>,
 }
 
-/// Calls that wait, and the connection for them.
+/// Queued calls and their connection.
 struct Lane<J> {
     waiting: Mutex<Waiting<J>>,
     connection: Mutex<Option<Connection>>,
@@ -52,7 +52,7 @@ struct Lane<J> {
 
 struct Waiting<J> {
     jobs: VecDeque<J>,
-    /// Whether a thread works on the lane, or is about to.
+    /// Whether a thread runs the lane, or is scheduled to.
     has_turn: bool,
 }
 
@@ -116,7 +116,7 @@ impl AppDatabase {
         let read: Read = Box::new(move |connection| {
             let _places = places;
             let read = |connection| caught(|| work(connection))?.map_err(|error| error.explain(&path));
-            // The caller may have gone away.
+            // The caller may have been cancelled.
             let _ = reply.send(connection.and_then(read));
         });
         if self.reads.put(read) {
@@ -147,8 +147,8 @@ impl AppDatabase {
         outcome.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Waits for a place among the app's calls, and then for one among those of all apps. A call keeps them until it is done,
-    /// also where its caller has gone away.
+    /// Waits for a permit of the app, and then for one of all apps. A call holds both until it
+    /// completes, even if its caller was cancelled.
     async fn places(&self) -> Result<[OwnedSemaphorePermit; 2], StoreError> {
         let of_app = self.calls.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         Ok([of_app, self.shared.workers.place().await?])
@@ -164,7 +164,7 @@ impl AppDatabase {
         self.shared.workers.push(move || database.write_turn());
     }
 
-    /// Does some of the reads that wait; further ones go behind the calls of other apps.
+    /// Runs some of the queued reads; further ones are queued behind the calls of other apps.
     fn read_turn(self: Arc<Self>) {
         let mut slot = locked(&self.reads.connection);
         for _ in 0..READS_PER_TURN {
@@ -177,7 +177,8 @@ impl AppDatabase {
         }
     }
 
-    /// Commits one group of the writes that wait; further ones go behind the calls of other apps.
+    /// Commits one group of the queued writes; further ones are queued behind the calls of other
+    /// apps.
     fn write_turn(self: Arc<Self>) {
         let mut slot = locked(&self.writes.connection);
         if let Some(first) = self.writes.take() {
@@ -192,7 +193,7 @@ impl AppDatabase {
         }
     }
 
-    /// Closes it for good, once the calls at work are done: later ones are refused. Blocks.
+    /// Closes it permanently, once running calls complete; later ones are refused. Blocks.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         for connection in [&self.reads.connection, &self.writes.connection] {
@@ -205,7 +206,7 @@ impl AppDatabase {
             return Err(StoreError::Closed);
         }
         if slot.is_none() {
-            // The lane must keep its turn, whatever becomes of this.
+            // The lane must keep its turn, even if this fails.
             *slot = Some(caught(|| self.open())??);
         }
         Ok(slot.as_ref().expect("it was filled above"))
@@ -220,7 +221,7 @@ impl AppDatabase {
 }
 
 impl Drop for AppDatabase {
-    /// Has it closed on the thread for that: this may be a thread that serves requests.
+    /// Closes it on the closer thread: the current thread may serve requests.
     fn drop(&mut self) {
         let [reader, writer] = [&self.reads.connection, &self.writes.connection].map(|slot| locked(slot).take());
         if let Some(slot) = self.slot.take() {

@@ -43,7 +43,7 @@ struct Inner {
     _closer: Closer,
 }
 
-/// Tells one value of a key from another: a digest of its bytes, or none for a key without a value.
+/// Identifies a value of a key: a digest of its bytes, or `None` for a key without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueVersion(pub Option<[u8; 32]>);
 
@@ -62,7 +62,7 @@ struct OpenApps {
 }
 
 impl OpenApps {
-    /// The app's database, if it is open, which was asked for just now.
+    /// Returns the app's database if it is open, and marks it as recently used.
     fn used(&mut self, app: &AppName) -> Option<Arc<AppDatabase>> {
         self.calls += 1;
         let (database, last_call) = self.apps.get_mut(app)?;
@@ -70,7 +70,7 @@ impl OpenApps {
         Some(database.clone())
     }
 
-    /// Takes out the database that was asked for the longest ago.
+    /// Removes the least recently used database.
     fn take_quietest(&mut self) -> Option<Arc<AppDatabase>> {
         let quietest = self.apps.iter().min_by_key(|(_, (_, last_call))| *last_call).map(|(app, _)| app.clone())?;
         self.apps.remove(&quietest).map(|(database, _)| database)
@@ -181,8 +181,8 @@ impl KvStore {
         self.database(app).await?.write(move |connection| tables::set_if(connection, &bucket, &key, seen, &value)).await
     }
 
-    /// Closes the app's database and removes all that the app keeps. The app is destroyed: a later call would begin a new
-    /// store. Blocks.
+    /// Closes the app's database and removes all that the app keeps. For a destroyed app: a later
+    /// call would create a new database. Blocks.
     pub fn remove_app(&self, app: &AppName) -> Result<(), StoreError> {
         let open = self.lock().apps.remove(app);
         if let Some((database, _)) = open {
@@ -198,7 +198,8 @@ impl KvStore {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The app's database, which is opened by its first call. Where too many are being closed, it waits for one of them.
+    /// Returns the app's database, and opens it for the first call. If too many are being closed,
+    /// waits for one of them.
     async fn database(&self, app: &AppName) -> Result<Arc<AppDatabase>, StoreError> {
         if let Some(database) = self.lock().used(app) {
             return Ok(database);
@@ -209,7 +210,8 @@ impl KvStore {
         if let Some(database) = open.used(app) {
             return Ok(database);
         }
-        // Calls still under way keep it open until they are done; SQLite's own locks order them with those of the next one.
+        // Running calls keep it open until they complete; SQLite's locks order them with calls on
+        // the next connection.
         let evicted = if open.apps.len() >= APPS_OPEN_MAX { open.take_quietest() } else { None };
         let database = Arc::new(AppDatabase::new(self.inner.folders.folder(app), self.inner.shared.clone(), slot));
         let last_call = open.calls;
@@ -264,7 +266,8 @@ mod tests {
         format!("app-{number}").parse().expect("the name is valid")
     }
 
-    /// Whoever evicts another app's database does not wait for its checkpoint, until very many are being closed.
+    /// A call that evicts another app's database does not wait for its checkpoint, unless very many
+    /// are being closed.
     #[tokio::test]
     async fn evicted_databases_are_closed_on_a_thread_of_their_own() {
         let folder = tempfile::tempdir().expect("a folder can be made");

@@ -116,7 +116,7 @@ pub(super) fn increment(connection: &Connection, bucket: &str, key: &str, delta:
     Ok(sum)
 }
 
-/// Sets a value if the present one has the version that was seen; else returns the present version.
+/// Sets a value if the current one has this version; otherwise returns the current version.
 pub(super) fn set_if(
     connection: &Connection,
     bucket: &str,

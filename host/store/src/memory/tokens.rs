@@ -23,7 +23,7 @@ impl Rows {
         Ok(token)
     }
 
-    /// Takes a destroyed app out of all tokens. Those that were for no other app are removed.
+    /// Removes a destroyed app from all tokens, and tokens that are left without an app.
     pub(super) fn forget_app_of_tokens(&mut self, name: &AppName, id: &str) {
         let tokens = std::mem::take(&mut self.tokens).into_values();
         let is_for_it = |token: &Token| token.app_ids.iter().any(|known| known == id);

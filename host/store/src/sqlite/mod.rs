@@ -81,7 +81,7 @@ impl Sqlite {
         Ok(id)
     }
 
-    /// Remembers that this database is about to put these blobs.
+    /// Records that this database is about to put these blobs.
     pub(crate) async fn remember_blobs(&self, digests: Vec<Digest>) -> Result<(), StoreError> {
         self.write(move |connection| remember_blobs(connection, &digests)).await
     }

@@ -1,5 +1,5 @@
-//! The connections that read `control.db`, and the threads that use them. Owns a few of each; a connection is opened when it
-//! is first needed. They see every commit that was acknowledged before, and never wait for the writer.
+//! The connections that read `control.db`, and their threads. A connection is opened when it is
+//! first needed. Reads see every acknowledged commit, and never wait for the writer.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

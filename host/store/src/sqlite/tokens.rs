@@ -22,7 +22,7 @@ fn make(row: &Row<'_>) -> Sql<Token> {
     })
 }
 
-/// Keeps a token, bound to the apps that have the names in its scope now.
+/// Stores a token, bound to the apps that currently have the names in its scope.
 pub(super) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
     if let Scope::Apps(names) = &token.scope {
         let ids: Sql<Vec<String>> = names.iter().map(|name| Ok(apps::existing(connection, name)?.id)).collect();
@@ -47,7 +47,7 @@ pub(super) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
     if inserted == 0 { Err(StoreError::TokenExists { name: token.name }.into()) } else { Ok(token) }
 }
 
-/// Takes a destroyed app out of all tokens. Those that were for no other app are removed.
+/// Removes a destroyed app from all tokens, and tokens that are left without an app.
 pub(super) fn forget_app(connection: &Connection, name: &AppName, id: &str) -> Sql<()> {
     for token in list(connection)? {
         if !token.app_ids.iter().any(|known| known == id) {

@@ -142,8 +142,9 @@ impl IncomingBody {
         self.read_announced(bytes_max, 0).await
     }
 
-    /// The same for a body whose length was announced: room for all of it is made at once, where there is that much. Other
-    /// bodies are put together at their end, since a vector that grows holds up to three times as much.
+    /// As above, for a body with a known length: its whole buffer is allocated at once, if
+    /// possible. Other bodies are joined at their end, since a growing vector uses up to three
+    /// times the memory.
     pub(crate) async fn read_announced(&mut self, bytes_max: usize, announced: usize) -> Result<Vec<u8>> {
         let (mut all, mut pieces, mut bytes) = (Vec::new(), Vec::new(), 0);
         let has_room = announced > 0 && all.try_reserve_exact(announced.min(bytes_max)).is_ok();

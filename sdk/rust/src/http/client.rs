@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Body, IncomingBody, Method, Request, Response};
 use crate::{Error, Result, limits, platform};
 
-/// How requests introduce themselves unless they have a `user-agent` of their own.
+/// The default `user-agent` of requests.
 const USER_AGENT: &str = concat!("isopod-sdk/", env!("CARGO_PKG_VERSION"));
 
 /// Sends a request and waits for the whole answer.
@@ -42,14 +42,14 @@ pub async fn fetch_streaming(request: Request) -> Result<(Response, IncomingBody
     Ok((head, IncomingBody(body)))
 }
 
-/// The request with the header fields that its caller left to us.
+/// Adds the default header fields to the request.
 fn completed(mut request: Request) -> Request {
     if request.headers.get_bytes("user-agent").is_none() {
         request.headers.set("user-agent", USER_AGENT);
     }
     let is_framed =
         ["content-length", "transfer-encoding"].iter().any(|name| request.headers.get_bytes(name).is_some());
-    // A request without a body has no length, unless its method makes one expected (RFC 9110 §8.6).
+    // A request without a body has no length, unless its method defines content (RFC 9110 §8.6).
     let expects_body = matches!(request.method, Method::Post | Method::Put | Method::Patch);
     if let Some(length) = request.body.as_bytes().map(<[u8]>::len)
         && !is_framed
@@ -60,7 +60,8 @@ fn completed(mut request: Request) -> Request {
     request
 }
 
-/// Runs work until it ends or the time is up; then it is dropped, which cancels what it asked of the host.
+/// Runs work until it completes or times out. On timeout it is dropped, which cancels its host
+/// calls.
 async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
     let Some(timeout) = timeout else { return work.await };
     let (mut work, mut alarm) = (pin!(work), pin!(platform::sleep(timeout)));

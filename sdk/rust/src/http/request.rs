@@ -51,7 +51,7 @@ impl Request {
         found.map(|(_, value)| &**value).ok_or_else(|| Error::msg(format!("the route's pattern has no {{{name}}}")))
     }
 
-    /// `http` or `https`, as the client sees it: a proxy that the host trusts may say so.
+    /// `http` or `https`, as used by the client. A trusted proxy may report `https`.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
@@ -61,8 +61,8 @@ impl Request {
         &self.authority
     }
 
-    /// The address of the client, from `x-real-ip`, which Isopod sets on every request. Behind a proxy that the host trusts
-    /// (`trusted_proxies`) it is the address that the proxy has seen.
+    /// The address of the client, from `x-real-ip`, which Isopod sets on every request. Behind a
+    /// proxy that the host trusts (`trusted_proxies`) it is the address that the proxy reports.
     ///
     /// Another host may not set the field, or may pass on what the client claims.
     pub fn client_address(&self) -> Option<IpAddr> {

@@ -72,7 +72,7 @@ impl SinkStream {
             bytes = later;
         }
         match self.stream.flush() {
-            // All was taken, and nothing more is wanted: a body of known length was sent to its end.
+            // The host accepts no more bytes: a body of known length was sent completely.
             Ok(()) | Err(StreamError::Closed) => Ok(()),
             Err(error) => Err(stream_error("writing a body", error)),
         }
@@ -170,7 +170,8 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
             Some(Err(())) => return Err(Error::msg("the answer is read already")),
         }
     };
-    // A server may answer before it has taken the whole body; without an answer the body's own failure is the reason.
+    // A server may respond before it has read the whole body. Without a response, the body's error
+    // is returned.
     let incoming = match (incoming, sent) {
         (Ok(incoming), _) => incoming,
         (Err(error), Ok(())) => return Err(error),
@@ -182,7 +183,8 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
     Ok((head, Source::new(body)?))
 }
 
-/// The body in a form whose sending never blocks the whole instance, so that a timeout can end it; none if it is empty.
+/// The body in a form that is sent without blocking the instance, so that a timeout can cancel it;
+/// `None` if it is empty.
 fn unblocking(body: Body) -> Option<Body> {
     match body.0 {
         Kind::Whole(bytes) if bytes.is_empty() => None,

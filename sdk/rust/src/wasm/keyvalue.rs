@@ -59,7 +59,7 @@ unsafe fn error<const WORDS: usize>(area: &Area<WORDS>, word: usize) -> Error {
     }
 }
 
-/// The answer of a call that reads a value.
+/// The result of a call that reads a value.
 ///
 /// # Safety
 /// The host has written a result of that type, and the bytes in it are ours.
@@ -162,7 +162,8 @@ impl Bucket {
     }
 }
 
-/// A value as it was seen, at the host, to be replaced only if it is still the same.
+/// A compare-and-swap handle of the host: replaces a value only if it is unchanged since it was
+/// read.
 pub(crate) struct Cas(i32);
 
 impl Drop for Cas {

@@ -33,8 +33,8 @@ use crate::http::{Request, Response};
 const NOT_GRANTED: &str =
     "the host does not allow it; the manifest needs the server's name in `[grants] http = [\"…\"]`";
 
-/// Tells the host that the app streams responses, by bytes in the component's data that Isopod looks for: they are there
-/// only if the linker keeps this function.
+/// Marks the component as one that streams responses, with bytes in its data that Isopod searches
+/// for. The linker keeps them only if this function is used.
 #[inline(never)]
 pub(crate) fn mark_streaming() {
     static MARK: [u8; 52] = *b"isopod-sdk: a response of this component is streamed";
