@@ -1,19 +1,19 @@
-//! Owns a scripted name server: what it answers is the test's own function. It counts the questions that reached it. Never
-//! speaks more of DNS than single questions for addresses over UDP.
+//! Owns a scripted name server: the test's function chooses each answer. Counts the received
+//! queries. Supports only single address queries over UDP.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// What the server says to a question.
+/// The server's answer to a query.
 #[derive(Debug, Clone)]
 pub enum Says {
-    /// Nothing, ever.
+    /// No answer.
     Nothing,
-    /// That there is no such name.
+    /// No such name.
     NoSuchName,
-    /// These addresses, those of the kind that was asked for.
+    /// The addresses of the queried kind.
     Addresses(Vec<IpAddr>),
 }
 
@@ -50,7 +50,7 @@ impl NameServer {
         Self { address, asked }
     }
 
-    /// The names that were asked for so far, each as often as it was.
+    /// The queried names so far, with repetitions.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -87,7 +87,7 @@ fn reply(id: &[u8], question: &[u8], kind: u16, says: Says) -> Option<Vec<u8>> {
         })
         .collect();
     let count = u8::try_from(records.len()).ok()?;
-    // Where there is no answer, a start of authority says for how long that holds.
+    // A negative answer has a start-of-authority record with its time to live.
     let authority =
         if count == 0 { vec![record(6, &[&[0, 0][..], &[0, 0, 0, 60].repeat(5)].concat())] } else { Vec::new() };
     let mut reply = id.to_vec();

@@ -1,4 +1,4 @@
-//! Owns what the probes show of a request. How they are asked stands in `examples/probe-plan`.
+//! Parses the request that a probe returns. `examples/probe-plan` documents the probes' queries.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ pub struct Shown {
 
 impl Shown {
     /// # Panics
-    /// Where it is not what a probe shows.
+    /// If the response is not a probe's.
     #[track_caller]
     pub fn read(text: &str) -> Self {
         let start = text.find('{').unwrap_or_else(|| panic!("a probe shows JSON: {text}"));

@@ -1,5 +1,5 @@
-//! One exchange over HTTP/1 as its bytes are on the wire. It repairs nothing in what a test sends, and reads a response
-//! without the rules for its length, which are what tests look at.
+//! One HTTP/1 exchange as raw bytes. Sends a test's bytes unchanged, and reads a response without
+//! applying the rules for its length, which tests check.
 
 use crate::Wire;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Owns a scripted HTTP/1.1 server that apps send requests to: what it answers is the test's own function. It counts what
-//! reached it, and which connections are open. A chunked body is kept as it came.
+//! Owns a scripted HTTP/1.1 upstream: the test's function chooses each response. Counts requests
+//! and open connections. Keeps chunked bodies encoded.
 
 use std::{
     io::{Read, Write},

@@ -107,7 +107,8 @@ impl Wire {
         }
     }
 
-    /// Waits until the other side has shut down its side, and gives what it said before. A reset is an error.
+    /// Waits until the peer has shut down its side, and returns the bytes it sent before. A reset
+    /// is an error.
     pub fn until_end(&mut self) -> Result<Vec<u8>> {
         let mut said = Vec::new();
         self.reader.read_to_end(&mut said)?;

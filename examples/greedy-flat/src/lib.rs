@@ -1,9 +1,9 @@
-//! The app `greedy`, reached through Isopod's flat interface where the host takes that: for this it collects what `greedy`
-//! streams. It does nothing while it is started, so that snapshots can be taken of it.
+//! The app `greedy` over Isopod's flat interface: collects the bodies that `greedy` streams. Does
+//! nothing at start, so that snapshots can be taken.
 
 use isopod_sdk::prelude::*;
 
-/// A response of everything that its producer writes.
+/// A response with everything that its producer writes.
 macro_rules! stream {
     ($producer:expr) => {
         crate::collected($producer).await?
@@ -19,7 +19,7 @@ mod storms;
 
 isopod_sdk::http!(acts::act);
 
-/// Takes what a producer writes.
+/// Collects what a producer writes.
 #[derive(Default)]
 struct Collected(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
 

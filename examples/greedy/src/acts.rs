@@ -59,7 +59,7 @@ pub async fn act(request: Request) -> Result<Response> {
     Ok(Response::text("ok"))
 }
 
-/// The misdeeds that are in the answer itself. The app's root says what `stream!` does.
+/// The misdeeds in the response itself. The app's root defines `stream!`.
 async fn reply(path: &str, bytes: u64) -> Result<Response> {
     let whole = || Response::text("hello");
     Ok(match path {

@@ -35,8 +35,8 @@ mod inside {
         }
     }
 
-    /// Sends all requests before it reads an answer, and keeps the answers until it has all. `{n}` in the authority is each
-    /// request's number.
+    /// Sends all requests before it reads a response, and keeps all responses until the last. `{n}`
+    /// in the authority is each request's number.
     pub fn fetch_many(authority: &str, count: usize) -> String {
         let asked: Vec<_> = (0..count).map(|n| ask(&authority.replace("{n}", &n.to_string()))).collect();
         let came: Vec<_> = asked.into_iter().map(|asked| asked.and_then(answer)).collect();

@@ -1,11 +1,12 @@
-//! The acts. Each does one thing only and says what came of it, so that a test knows which bound it has met.
+//! The acts. Each does one thing and reports the result, so that a test can identify the limit that
+//! it reached.
 
 #[cfg(target_family = "wasm")]
 pub use inside::{bodies, fields, get_many, leak, lines, open, random, targets, write};
 #[cfg(not(target_family = "wasm"))]
 pub use outside::{bodies, fields, get_many, leak, lines, open, random, targets, write};
 
-/// What can only be done in a component.
+/// Acts that work only in a component.
 #[cfg(target_family = "wasm")]
 mod inside {
     use wasi::keyvalue::{batch, store};
@@ -25,7 +26,7 @@ mod inside {
         generate_all,
     });
 
-    /// Asks for one value of so many bytes, so many times in one call.
+    /// Requests one value of `bytes` bytes many times in one call.
     pub fn get_many(count: usize, bytes: usize) -> String {
         let bucket = store::open("default").expect("the app has the grant");
         bucket.set("large", &vec![b'v'; bytes]).expect("the value is within its bound");
@@ -48,7 +49,7 @@ mod inside {
         format!("{} buckets", kept.len())
     }
 
-    /// Makes header fields of so many bytes each and keeps them.
+    /// Creates large header fields and keeps them.
     pub fn fields(count: usize, bytes: usize) -> String {
         let mut kept = Vec::new();
         for _ in 0..count {
@@ -61,7 +62,7 @@ mod inside {
         format!("{} fields", kept.len())
     }
 
-    /// Writes to the bodies of requests that are never sent, as much as each of them takes.
+    /// Fills the bodies of requests that are never sent.
     pub fn bodies(count: usize) -> String {
         let mut kept = Vec::new();
         for _ in 0..count {
@@ -77,7 +78,7 @@ mod inside {
         format!("{} bodies", kept.len())
     }
 
-    /// Makes requests with long paths and keeps them.
+    /// Creates requests with long paths and keeps them.
     pub fn targets(count: usize, bytes: usize) -> String {
         let path = format!("/{}", "p".repeat(bytes));
         let mut kept = Vec::new();
@@ -96,7 +97,7 @@ mod inside {
         format!("{} bytes, {} of them zero", random.len(), random.iter().filter(|byte| **byte == 0).count())
     }
 
-    /// Writes so many bytes to the standard output in one call, whatever is permitted.
+    /// Writes to standard output in one call, ignoring `check-write`.
     pub fn write(bytes: usize) -> String {
         match get_stdout().write(&vec![b'w'; bytes]) {
             Ok(()) => "written".to_owned(),
@@ -104,7 +105,7 @@ mod inside {
         }
     }
 
-    /// Writes so many empty lines, as many in one call as is permitted.
+    /// Writes empty lines, as many per call as `check-write` permits.
     pub fn lines(mut count: usize) -> String {
         let (stdout, mut calls) = (get_stdout(), 0);
         while count > 0 {
@@ -116,14 +117,14 @@ mod inside {
         format!("{calls} calls")
     }
 
-    /// Makes so many resources at the host and forgets them.
+    /// Creates host resources and leaks them.
     pub fn leak(count: usize) -> String {
         (0..count).for_each(|_| std::mem::forget(Fields::new()));
         format!("{count} handles")
     }
 }
 
-/// What stands in for it where the app is only compiled for its tests.
+/// A stub for native builds of the app's tests.
 #[cfg(not(target_family = "wasm"))]
 mod outside {
     const NO_HOST: &str = "only a component has a host to ask";

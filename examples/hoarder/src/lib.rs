@@ -1,5 +1,5 @@
-//! An app that makes the host hold memory for it, or work for it in one call: which of the two, and how much, is named
-//! by the path. It takes whole bodies, through the SDK's `http!`.
+//! An app that makes the host hold memory, or do work in one call; the path selects the act and its
+//! size. Takes whole bodies, through the SDK's `http!`.
 
 mod acts;
 
@@ -9,7 +9,7 @@ use std::cell::RefCell;
 isopod_sdk::http!(app);
 
 thread_local! {
-    /// What the instance keeps between requests.
+    /// Memory that the instance keeps between requests.
     static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 

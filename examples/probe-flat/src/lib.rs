@@ -1,5 +1,6 @@
-//! The probe for Isopod's flat interface: it answers as the query says and shows what reached it. The paths and parameters
-//! are those of `probe_plan`, without pauses, trailers and the ends of a body, which this interface doesn't have.
+//! The probe for Isopod's flat interface: responds as the query asks, and returns the request that
+//! it received. The paths and parameters are those of `probe_plan`, without pauses, trailers and
+//! the ends of a body, which this interface doesn't have.
 
 use isopod_sdk::prelude::*;
 use probe_plan::{Received, Shown, Target};

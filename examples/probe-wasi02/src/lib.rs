@@ -1,5 +1,6 @@
-//! A component of `wasi:http` 0.2 without the SDK: it answers as the query says and shows what reached it. The paths
-//! and parameters are those of `probe_plan`. It decides nothing itself.
+//! A component of `wasi:http` 0.2 without the SDK: responds as the query asks, and returns the
+//! request that it received. The paths and parameters are those of `probe_plan`. It decides nothing
+//! itself.
 
 mod fetch;
 

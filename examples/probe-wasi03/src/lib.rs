@@ -1,5 +1,6 @@
-//! A component of `wasi:http` 0.3 without the SDK: it answers as the query says and shows what reached it. The paths
-//! and parameters are those of `probe_plan`. It decides nothing itself.
+//! A component of `wasi:http` 0.3 without the SDK: responds as the query asks, and returns the
+//! request that it received. The paths and parameters are those of `probe_plan`. It decides nothing
+//! itself.
 
 mod fetch;
 
@@ -85,7 +86,7 @@ async fn respond(request: Request, plan: Plan) -> Response {
     response
 }
 
-/// Ends the body. Its outcome is of no use to a client that is gone.
+/// Ends the body, ignoring errors: the client may have disconnected.
 async fn finish(writers: Writers, ended: Ended) {
     drop(writers.stream);
     let _ = writers.end.write(ended).await;

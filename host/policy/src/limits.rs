@@ -54,7 +54,7 @@ pub const BUNDLE_GZIP_MEMBERS_MAX: usize = 4096;
 pub const TEXT_NAME_BYTES_SHOWN: usize = 200;
 /// Cuts: what a compiler or a library says about a bundle.
 pub const TEXT_DETAIL_BYTES_SHOWN: usize = 2 << 10;
-/// Cuts: one whole line about a push or a release. Whoever uploads a bundle chooses part of that text.
+/// Cuts: one whole line about a push or a release. A bundle determines part of that text.
 pub const TEXT_LINE_BYTES_MAX: usize = 8 << 10;
 /// Cuts: a longer list in an error or a log line ends with the number of further items.
 pub const TEXT_ITEMS_SHOWN: usize = 20;

@@ -1,4 +1,5 @@
-//! Owns how the API's description shows names, ids and other texts with a form of their own. Never checks one.
+//! Owns the schemas of names, ids and other strings with a format, for the API's description. Never
+//! validates one.
 
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ use utoipa::{
 use crate::limits::{APP_NAME_CHARS_MAX, PROCESS_NAME_CHARS_MAX};
 use crate::{AppName, AppState, Health, HttpGrant, InstanceId, ProcessName, PushId, ReleaseNumber, Schedule};
 
-/// A type that is written as a text of this form.
+/// Implements the schema of a type that is serialised as a string with this format.
 macro_rules! text_schema {
     ($type:ty, $name:literal, $pattern:expr, $chars_max:expr, $example:literal) => {
         impl PartialSchema for $type {

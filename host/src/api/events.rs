@@ -34,7 +34,7 @@ use crate::{deploy::Entry, dispatch::Refused, limits};
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SendParams {
-    /// `pull` goes before what nobody waits for; `push` goes behind it.
+    /// `pull`, the default, has precedence over `push`.
     #[serde(default)]
     #[param(inline)]
     queue: Queue,

@@ -98,7 +98,7 @@ impl Urls {
     }
 }
 
-/// All routes, and their description. A handler without one does not compile here.
+/// Returns all routes and their description. A handler without a description does not compile here.
 fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
     let (routes, mut description) = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(index::show))

@@ -1,4 +1,5 @@
-//! Owns the description of the API (OpenAPI 3.1): what is not said by each handler's own description. Never routes anything.
+//! Owns the API's description (OpenAPI 3.1) apart from the descriptions of single handlers. Never
+//! routes anything.
 
 mod bodies;
 
@@ -51,7 +52,8 @@ pub(super) fn base() -> OpenApi {
         .build()
 }
 
-/// Adds what follows from the shape of an operation: the problems that it may be answered with, and whether it needs a token.
+/// Adds what follows from the shape of an operation: its possible problems, and whether it needs a
+/// token.
 pub(super) fn completed(mut description: OpenApi) -> OpenApi {
     for (path, item) in &mut description.paths.paths {
         let is_open = OPEN.contains(&path.as_str());
@@ -102,7 +104,7 @@ pub(super) fn parameters(operation: &Operation) -> impl Iterator<Item = &Paramet
     })
 }
 
-/// Adds a problem to an operation that doesn't describe an answer of this status by itself.
+/// Adds a problem to an operation that doesn't describe a response with this status itself.
 fn add_problem(operation: &mut Operation, status: u16, text: &str) {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemDetails::name()))).build();
     let problem =
@@ -137,7 +139,8 @@ fn document() -> Value {
     document
 }
 
-/// Members that come together or not at all: utoipa describes them as an object or null, which is never so.
+/// Removes `null` from flattened optional members: utoipa describes them as an object or null, but
+/// they are never null.
 fn allow_absent_parts(schema: &mut Value) {
     for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
         let either =

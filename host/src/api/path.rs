@@ -1,4 +1,4 @@
-//! Owns the description of what stands in paths in place of names in braces. Never reads a request.
+//! Owns the description of path parameters. Never reads a request.
 
 use isopod_policy::{AppName, InstanceId, ProcessName, PushId};
 use utoipa::{
@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-/// A part of a path that is written as a text of this form, such as a release: `3` or `v3`.
+/// The path parameter of a release: `3` or `v3`.
 struct Release;
 
 impl Release {

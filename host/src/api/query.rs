@@ -1,5 +1,5 @@
-//! Owns refusing query parameters that a route does not have: a mistyped one would be passed over in silence. The API's
-//! description says which there are.
+//! Refuses query parameters that a route does not have, since a mistyped one would be ignored
+//! silently. Reads the known ones from the API's description.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -44,7 +44,7 @@ impl KnownQueries {
     /// Refuses the first parameter that the route doesn't have, naming the nearest that it has.
     fn check(&self, path: &str, method: &Method, query: &str) -> Result<(), BadRequest> {
         let method = if *method == Method::HEAD { Method::GET } else { method.clone() };
-        // What has no description is no route: the fallbacks answer.
+        // A path without a description is not a route: the fallbacks respond.
         let Some(known) = self.0.get(&(path.to_owned(), method)) else { return Ok(()) };
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let name = part.split('=').next().unwrap_or_default().replace('+', " ");

@@ -28,7 +28,7 @@ use crate::observe::exposition::Format;
 pub(super) struct Health {
     /// `ok`, `starting`, `stopping` or `stuck`.
     status: &'static str,
-    /// The threads of the host that don't answer.
+    /// The host threads that don't respond.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     threads: Vec<String>,

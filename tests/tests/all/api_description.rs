@@ -111,7 +111,7 @@ fn a_patch_is_accepted_as_a_json_merge_patch() {
     host.api(post).problem(415, "wrong-content-type");
 }
 
-/// What schemathesis is told: answers of 5xx that are no failures of the host, and what it can't send.
+/// Settings of schemathesis: expected 5xx responses, and requests that it can't generate.
 const SETTINGS: &str = r#"
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
@@ -131,7 +131,8 @@ include-operation-id = "send_broadcast"
 enabled = false
 "#;
 
-/// schemathesis in an environment of its own below `target`, or nothing where Python or the package isn't to be had.
+/// Installs schemathesis in its own environment below `target`. Returns `None` without Python or
+/// the package.
 fn schemathesis() -> Option<PathBuf> {
     let folder = repository().join("target/schemathesis");
     let program = folder.join("bin/schemathesis");
@@ -160,7 +161,7 @@ fn run(program: &Path, settings: &Path, host: &Host) -> Output {
     command.current_dir(settings.parent().expect("it is in a folder")).output().expect("schemathesis runs")
 }
 
-/// On a host of its own, since it destroys what it finds.
+/// Uses its own host, since it destroys the apps that it finds.
 #[test]
 fn schemathesis_finds_no_difference_between_host_and_description() {
     let Some(program) = schemathesis() else { return };

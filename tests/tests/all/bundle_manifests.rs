@@ -1,4 +1,5 @@
-//! Where the manifest and the component of an archive are looked for: none that is there is passed over in silence.
+//! Where the host looks for the manifest and the component of an archive: neither is ignored
+//! silently.
 
 use isopod_tests::{Bundle, Host, guest};
 

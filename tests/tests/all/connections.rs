@@ -1,9 +1,9 @@
-//! How long connections may be idle, slow or open, how many there may be, and when a client counts as gone.
+//! Timeouts and limits of connections, and detection of disconnected clients.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest, h2c::H2c, wait_for};
 use std::net::SocketAddr;
 
-/// What an HTTP/2 client says first: the preface, and settings that change nothing.
+/// The first bytes of an HTTP/2 client: the preface and empty settings.
 const HTTP2_HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 fn host_with(connections: &str) -> Host {
@@ -91,7 +91,7 @@ fn an_idle_connection_is_closed_without_a_reset() {
 fn a_slow_body_is_no_slow_head_and_no_idle_connection() {
     let host = host_with("head = \"300ms\"\nidle = \"300ms\"\n");
     let mut slow = saying(host.listen, b"POST /echo HTTP/1.1\r\nhost: hello.localhost\r\ncontent-length: 4\r\n\r\nha");
-    // Both times pass meanwhile.
+    // Both timeouts expire meanwhile.
     for _ in 0..3 {
         open(host.listen).until_end().expect("no reset");
     }
@@ -134,7 +134,7 @@ fn liveness_is_answered_while_every_connection_is_taken() {
     let refused = wait_for("a crowded listener", || Some(list()).filter(|answer| answer.status != 200));
     let problem = refused.problem(503, "too-many-connections");
     assert!(refused.header("retry-after").is_some() && problem["request_id"].is_string(), "{refused}");
-    // More silent ones than the reserve has places.
+    // More silent connections than the reserve has slots.
     let silent: Vec<Wire> = (0..30).map(|_| open(host.admin)).collect();
     for _ in 0..3 {
         for path in ["/livez", "/readyz"] {
@@ -172,7 +172,7 @@ fn one_client_cannot_take_the_last_quarter_of_the_traffic_connections() {
     wait_for("an answer", || host.try_app("hello", Ask::get("/")).ok().filter(|answer| answer.status == 200));
 }
 
-/// An app with one place, whose requests may take long.
+/// An app with one instance, whose requests may take long.
 fn host_with_greedy() -> Host {
     let host = Host::start();
     let manifest = "name = \"greedy\"\n[limits]\ninstances_max = 1\nrequest_timeout = \"10m\"\n";
@@ -234,7 +234,7 @@ fn work_for_a_client_that_is_gone_is_cancelled() {
     host.get("greedy", "/ok").expect(200);
 }
 
-/// Its end was sent when it shut down its side, so closing the rest sends nothing.
+/// The client already sent its FIN, so closing the socket sends nothing.
 #[test]
 fn a_client_that_goes_after_it_shut_down_its_side_is_noticed() {
     let host = host_with_greedy();

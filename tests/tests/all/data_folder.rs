@@ -1,5 +1,5 @@
-//! A data folder whose parts don't belong together: nothing is deleted because the database doesn't list it, every change
-//! is reported, and what is moved can be brought back.
+//! A data folder whose `control.db` doesn't match: nothing is deleted because the database doesn't
+//! list it, every change is reported, and moved folders can be restored.
 
 use isopod_tests::{Ask, Bundle, Host, guest, program, wait_for};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn entries(host: &Host, app: &str) -> String {
     host.get(app, "/entries").expect(200).text()
 }
 
-/// Starts a host that is expected to refuse, and gives what it said.
+/// Starts a host that is expected to refuse, and returns its error output.
 fn refused(data: &Path) -> String {
     let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let Output { status, stdout, stderr } = command.arg("--data").arg(data).output().expect("it can be run");
@@ -40,7 +40,7 @@ fn lost(data: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// What `isopod doctor` says of `lost+found/`.
+/// Returns the report of `isopod doctor` about `lost+found/`.
 fn doctor(data: &Path) -> Vec<Value> {
     let output = program::command(&["doctor", "--json", "--data"]).arg(data).output().expect("it can be run");
     let found: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
@@ -61,7 +61,7 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// As doctor says: create the app, stop the host, and run the command.
+/// Follows doctor's advice: create the app, stop the host, and run the command.
 #[test]
 fn an_older_database_deletes_nothing_and_doctor_says_how_to_go_back() {
     let backup = tempfile::tempdir().expect("a folder can be made");
@@ -103,7 +103,7 @@ fn a_missing_database_beside_apps_stops_the_start_until_it_is_adopted() {
     let said = refused(&data);
     assert!(["(book)", "lists no app", "backup", "--data", "--adopt"].iter().all(|word| said.contains(word)), "{said}");
     assert!(data.join("apps/book/kv.db").is_file() && !data.join("control.db").exists(), "nothing was changed");
-    // An empty database is no better than none.
+    // An empty database counts as missing.
     fs::write(data.join("control.db"), "").expect("it is written");
     assert_eq!(refused(&data), said);
 

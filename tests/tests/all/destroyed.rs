@@ -1,4 +1,4 @@
-//! What is left of an app that was destroyed: no series of metrics, and no token that works for the next app of its name.
+//! A destroyed app leaves no metric series, and no token that works for the next app of its name.
 
 use isopod_tests::{Ask, Bundle, Host, Wire, guest, wait_for};
 use serde_json::json;

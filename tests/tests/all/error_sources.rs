@@ -1,4 +1,5 @@
-//! Whose fault a failed answer is: the host names the side, and tells an app's own error from its crash.
+//! The source of an error response: the host names the side that failed, and distinguishes an app's
+//! error from its crash.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, PROBES, guest};
 

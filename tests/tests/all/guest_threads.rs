@@ -1,4 +1,5 @@
-//! What guests wait for blocks threads of the guests only: the API goes on while all of those are taken.
+//! Blocking work of guests uses only the guests' threads: the API responds while all of those are
+//! blocked.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
 use std::{ffi::CString, fs::File, os::unix::ffi::OsStrExt, path::Path};
@@ -12,7 +13,7 @@ fn make_pipe(path: &Path) {
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0, "a pipe can be made");
 }
 
-/// A pipe that nothing writes to stands for a disk that doesn't answer.
+/// A pipe without a writer simulates a disk that doesn't respond.
 #[test]
 fn guests_that_wait_for_a_file_take_no_thread_from_the_api() {
     let host = Host::start();

@@ -16,7 +16,7 @@ fn host() -> Host {
     host
 }
 
-/// Asks for an act whose guest ends, and gives what the host says of it.
+/// Requests an act that ends its guest, and returns the host's log line.
 fn ended(host: &Host, path: &str) -> String {
     let before = host.peak_memory_mib();
     let problem = host.get("hoarder", path).problem_of("hoarder", 502, "app-failed");
@@ -29,7 +29,7 @@ fn ended(host: &Host, path: &str) -> String {
     line["message"].as_str().expect("it is text").to_owned()
 }
 
-/// Asks for an act of which the guest is told how far it may go.
+/// Requests an act whose guest receives an error at the limit.
 fn refused(host: &Host, path: &str) -> String {
     let before = host.peak_memory_mib();
     let said = host.get("hoarder", path).expect(200).text();

@@ -1,4 +1,5 @@
-//! The host's own threads: a panic costs one connection, a lost thread ends the process, and liveness asks each thread.
+//! The host's own threads: a panic costs one connection, a lost thread ends the process, and
+//! liveness checks each thread.
 
 use isopod_tests::{
     Ask, Bundle, Host, Wire, guest,

@@ -1,5 +1,5 @@
-//! Outbound connections: kept and used again, replaced when the upstream has closed them, and closed when they are of no
-//! use any more.
+//! Outbound connections: kept and used again, replaced when the upstream has closed them, and
+//! closed when they are no longer needed.
 
 use isopod_tests::{
     Ask, Bundle, Host, Upstream, guest,
@@ -78,7 +78,7 @@ fn other_requests_on_a_connection_that_was_closed_end_with_connection_terminated
     }
 }
 
-/// A relative: a new connection that ends without a response is not tried again, whatever the method.
+/// A new connection that ends without a response is not retried, whatever the method.
 #[test]
 fn a_new_connection_that_ends_without_a_response_is_connection_terminated() {
     let (host, upstream) = (Host::start(), Upstream::start(|_| Then::SendAndClose(Vec::new())));
@@ -92,7 +92,7 @@ fn a_new_connection_that_ends_without_a_response_is_connection_terminated() {
     }
 }
 
-/// A relative: a response that is cut off is an error of its own, and no reason to send the request again.
+/// A truncated response is a separate error, and the request is not retried.
 #[test]
 fn a_response_that_is_cut_off_is_incomplete() {
     let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf ".to_vec();

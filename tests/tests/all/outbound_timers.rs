@@ -73,7 +73,8 @@ fn a_guests_between_bytes_timeout_ends_a_body_that_stalls() {
     }
 }
 
-/// A short time for one step is none for another: the whole exchange takes longer than each of them.
+/// A short timeout of one step doesn't limit another: the whole exchange takes longer than each
+/// timeout.
 #[test]
 fn a_timer_ends_no_other_step() {
     let (host, upstream) = (

@@ -1,4 +1,4 @@
-//! What an app learns of its client: from the connection, or from a proxy that the host's operator trusts.
+//! What an app receives about its client: from the connection, or from a trusted proxy.
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, Shown, guest};
 

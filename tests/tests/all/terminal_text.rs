@@ -1,5 +1,5 @@
-//! Text that guests and bundles contribute, where people read it: it drives no terminal, is bounded, and tells visitors of
-//! an app nothing that only its deployer can do.
+//! Text from guests and bundles: it has no terminal escapes, is bounded, and shows visitors no
+//! hints for the deployer.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, guest, program};
 use std::process::Output;

@@ -1,4 +1,5 @@
-//! Releases at their own URLs, asked for by strangers: each is loaded once, from compiled code, and a failure says nothing.
+//! Anonymous requests for releases at their own URLs: each release is loaded once, from compiled
+//! code, and a failure reveals no cause.
 
 use isopod_tests::{Ask, Bundle, Host, wait_for};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Owns the description of bodies that are read without a type of their own: merge patches, whose null removes, events, and
-//! problems. Never reads a body.
+//! Owns the schemas of bodies without a Rust type: merge patches, in which null removes a member,
+//! events, and problems. Never reads a body.
 
 use std::borrow::Cow;
 
@@ -56,7 +56,8 @@ bodies! {
 
 const NAME: &str = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$";
 
-/// The settings of a process type. `unset` is the type of a value that takes a setting away, where that can be.
+/// The settings of a process type. `unset` is the type of a value that removes a setting, if that
+/// is allowed.
 fn process_settings(unset: &[&str]) -> Value {
     let maybe = |kind: &str| {
         let kinds: Vec<&str> = std::iter::once(kind).chain(unset.iter().copied()).collect();
