@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_304_has_a_body_of_its_length_over_http_1_only() {
+    fn a_304_has_a_sized_body_over_http_1_only() {
         let length = |version| sent(&Method::GET, version, 304, &["10"], "").body().size_hint().exact();
         assert_eq!((length(Version::HTTP_11), length(Version::HTTP_2)), (Some(10), Some(0)));
     }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_sets_no_field_of_the_connection_or_of_the_host() {
+    fn a_guest_cannot_set_hop_by_hop_or_host_fields() {
         let mut headers = HeaderMap::new();
         for name in ["connection", "keep-alive", "transfer-encoding", "upgrade", "host", "x-isopod-error-source", "x-a"]
         {

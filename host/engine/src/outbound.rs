@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn only_requests_without_a_second_effect_are_repeated() {
+    fn only_requests_without_a_second_effect_are_retried() {
         for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"] {
             assert!(is_idempotent(&method.parse().expect(method)), "{method}");
         }

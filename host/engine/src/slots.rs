@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_weighed_by_what_a_slot_has_of_it() {
+    fn slots_are_computed_for_each_kind_of_resource() {
         let memories = |count| {
             format!("(component (core module $m {}) (core instance (instantiate $m)))", repeated(count, "(memory 1)"))
         };

@@ -98,7 +98,7 @@ fn every_result_without_a_fixed_size_is_bounded() {
 }
 
 #[test]
-fn no_host_call_copies_more_than_a_slice_has_room_for() {
+fn no_host_call_copies_more_than_fits_in_a_time_slice() {
     for (name, bytes) in RESULTS {
         assert!(*bytes <= limits::HOST_CALL_BYTES_MAX, "{name} returns up to {bytes} bytes");
     }

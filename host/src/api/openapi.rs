@@ -139,8 +139,8 @@ fn document() -> Value {
     document
 }
 
-/// Removes `null` from flattened optional members: utoipa describes them as an object or null, but
-/// they are never null.
+/// Describes flattened optional members as present or absent: utoipa describes them as an object or
+/// null, but they are never null.
 fn allow_absent_parts(schema: &mut Value) {
     for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
         let either =

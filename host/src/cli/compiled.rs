@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_code_that_was_used_longest_ago_makes_room() {
+    fn the_least_recently_used_code_is_removed() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let path = |name: &str| folder.path().join(name);
         for (age, name) in ["aa-1.cwasm", "bb-1.cwasm", "cc-1.cwasm"].iter().rev().enumerate() {

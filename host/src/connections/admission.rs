@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_oldest_connection_of_the_reserve_makes_room() {
+    async fn the_oldest_reserved_connection_is_closed_for_a_new_one() {
         let slots = Arc::new(Slots::new(1, 2));
         let _regular = slots.take(address(1)).expect("there is room");
         let [first, second, third] = [2, 3, 4].map(|last| slots.take(address(last)).expect("the reserve has room"));

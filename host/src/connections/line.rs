@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_has_arrived_is_read_though_the_connection_was_to_be_closed() {
+    async fn a_request_that_has_arrived_is_read_before_an_idle_close() {
         let (line, mut client) = pair().await;
         line.end_when_quiet();
         assert!(read(&line).await.is_empty(), "nothing is readable");
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn empty_lines_begin_no_head() {
+    async fn empty_lines_do_not_begin_a_head() {
         let (line, mut client) = pair().await;
         client.write_all(b"\r\n\r\n").await.expect("it can be written");
         assert_eq!(read(&line).await, b"\r\n\r\n");
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_sent_ahead_of_a_response_is_not_sent_again() {
+    async fn bytes_sent_ahead_of_a_response_are_not_repeated() {
         let (line, mut client) = pair().await;
         let exchange = line.begin();
         (0..20).for_each(|_| assert_eq!(line.probe(), HangUp::WriteSide));

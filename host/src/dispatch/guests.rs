@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_of_other_threads_find_their_own_runtime() {
+    fn guests_on_other_threads_use_the_guests_runtime() {
         let (control, own) = (runtime(), runtime());
         let guests = Guests::on(own.handle().clone());
         let found = control.block_on(async { guests.carry(here()).await });

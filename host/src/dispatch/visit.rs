@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_release_is_loaded_once_for_all_who_ask_and_a_failure_is_shared() {
+    async fn a_release_is_loaded_once_for_all_visitors_and_a_failure_is_shared() {
         let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
         let machine = Machine::new(executor, Guests::on(tokio::runtime::Handle::current()));
         let (sender, mut visits) = mpsc::channel(1);

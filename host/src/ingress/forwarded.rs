@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_claims_are_replaced() {
+    fn forwarding_headers_of_untrusted_clients_are_replaced() {
         let claims = [
             ("forwarded", "for=6.6.6.6;proto=https"),
             ("x-forwarded-for", "6.6.6.6"),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_and_appended_to() {
+    fn the_headers_of_a_trusted_proxy_are_kept_and_appended_to() {
         let fields = [
             ("x-forwarded-for", "192.0.2.1"),
             ("x-forwarded-for", "10.0.0.9"),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_may_speak_forwarded() {
+    fn a_trusted_proxy_may_use_the_forwarded_header() {
         let field = ("forwarded", "for=\"[2001:db8::7]:4711\";proto=http, for=10.0.0.9;host=shop.example;Proto=https");
         let (scheme, headers) = seen("10.0.0.1", &[field]);
         assert_eq!(scheme, Scheme::HTTPS);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
+    fn the_client_is_the_last_address_that_is_not_a_trusted_proxy() {
         let client = |chain: &str| {
             let (_, headers) = seen("10.0.0.1", &[("x-forwarded-for", chain)]);
             value(&headers, "x-real-ip").expect("it is always set").to_owned()
@@ -296,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_claim_makes_it_panic(chain in "[ -~]{0,60}", forwarded in "[ -~]{0,60}", is_trusted in any::<bool>()) {
+        fn no_forwarding_header_causes_a_panic(chain in "[ -~]{0,60}", forwarded in "[ -~]{0,60}", is_trusted in any::<bool>()) {
             let peer = if is_trusted { "10.0.0.1" } else { "192.0.2.1" };
             let (_, headers) = seen(peer, &[("x-forwarded-for", &chain), ("forwarded", &forwarded)]);
             prop_assert!(headers["x-real-ip"].to_str().is_ok_and(|text| text.parse::<IpAddr>().is_ok()));

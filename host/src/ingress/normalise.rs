@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_target_becomes_one() {
+    fn targets_are_normalised() {
         let host = &[("host", "a.localhost:8080")][..];
         let table = [
             (Version::HTTP_11, "/x?q", host, "http://a.localhost:8080/x?q"),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_form_is_refused() {
+    fn malformed_requests_are_refused() {
         let host = &[("host", "a.localhost")][..];
         let table = [
             (Version::HTTP_11, "CONNECT", "a.localhost:80", host, "no-tunnels"),
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_everything_asks_the_server() {
+    fn options_of_asterisk_is_for_the_server() {
         let (target, _) =
             normal(request(Version::HTTP_11, "OPTIONS", "*", &[("host", "a.localhost")])).expect("it is one");
         assert_eq!(target, Target::Server);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_client_without_a_host_asks_for_the_address() {
+    fn an_http_1_0_request_without_a_host_uses_the_own_address() {
         let ask = |version| {
             let mut request = request(version, "GET", "/x", NONE);
             let target = normalise(&mut request, &arrival(Some("127.0.0.1:8080")), &TrustedProxies::default());
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_the_connection_end_here() {
+    fn hop_by_hop_fields_are_removed() {
         let fields = [
             ("host", "a"),
             ("connection", "keep-alive, X-Hop, host, content-length"),
@@ -396,7 +396,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_has_one_host_and_an_absolute_target(
+        fn accepted_requests_have_one_host_and_an_absolute_target(
             host in "[ -~]{0,20}", target in "[!-~]{1,30}", connection in "[ -~]{0,20}", version in 0..3_usize,
         ) {
             let version = [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2][version];

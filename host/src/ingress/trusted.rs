@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_named() {
+    fn invalid_networks_are_named() {
         for wrong in ["10.0.0.0/33", "proxy.example.org", "", "10.0.0"] {
             assert_eq!(TrustedProxies::read(&["10.0.0.0/8", wrong]).map(|_| ()), Err(wrong.to_owned()));
         }

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_that_meets_another_writer_is_done_again() {
+    fn an_update_that_conflicts_is_retried() {
         TestHost::new();
         let bucket = kv::open("default").unwrap();
         let mut calls = 0;
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_gives_up_where_the_value_never_rests() {
+    fn an_update_fails_after_too_many_conflicts() {
         TestHost::new();
         let bucket = kv::open("default").unwrap();
         let mut calls = 0;

@@ -77,7 +77,7 @@ fn an_unknown_query_parameter_is_refused_with_the_nearest_one() {
 }
 
 #[test]
-fn a_cursor_of_no_list_is_a_bad_cursor() {
+fn an_invalid_cursor_is_a_bad_cursor() {
     let host = Host::start();
     host.create("shop", "dev");
     for list in [

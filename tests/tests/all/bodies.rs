@@ -110,7 +110,7 @@ fn a_reader_that_begins_late_gets_the_whole_body() {
 
 /// The guest returns at once, and the body that it passes on still comes from the client.
 #[test]
-fn a_body_that_is_passed_on_outlives_its_guest() {
+fn a_forwarded_body_outlives_its_guest() {
     let host = Host::start();
     deploy(&host, "instances_max = 1");
     let app = "probe-wasi03";
@@ -156,7 +156,7 @@ fn a_body_left_open_before_anything_is_sent_is_a_502() {
 }
 
 #[test]
-fn a_status_with_a_body_that_its_guest_ended_is_the_guests_own() {
+fn a_response_whose_body_is_ended_before_a_fault_is_the_guests_own() {
     let host = Host::start();
     deploy(&host, "");
     for app in PROBES {
@@ -206,7 +206,7 @@ fn a_response_over_its_limit_is_counted_and_marked() {
 }
 
 #[test]
-fn a_client_that_leaves_a_response_is_marked_and_counts_as_no_fault() {
+fn a_client_that_leaves_a_response_is_logged_and_not_counted_as_a_fault() {
     let host = Host::start();
     deploy(&host, "");
     for app in PROBES {
@@ -248,7 +248,7 @@ fn a_served_component_that_leaves_its_body_open_breaks_it_off() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_answered_before_it_sends() {
+fn expect_100_continue_is_answered_before_the_body_is_sent() {
     let host = Host::start();
     deploy(&host, "");
     for app in PROBES {

@@ -32,7 +32,7 @@ fn a_manifest_with_a_byte_order_mark_is_read() {
 }
 
 #[test]
-fn a_manifest_or_component_that_would_be_passed_over_is_refused_by_name() {
+fn a_misnamed_manifest_or_component_is_refused_by_name() {
     let host = Host::start();
     let hello = guest("hello");
     let names_other = b"name = \"shop\"\ncomponent = \"x.wasm\"\n";

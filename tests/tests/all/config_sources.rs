@@ -31,7 +31,7 @@ fn the_config_lists_every_var_with_its_source() {
 }
 
 #[test]
-fn a_var_goes_into_a_pipe_byte_for_byte() {
+fn config_get_writes_a_var_to_a_pipe_unchanged() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("greedy")));
     let value = "a\u{1b}[31mred\u{7}\u{9b}2J\tend";
@@ -45,7 +45,7 @@ fn a_var_goes_into_a_pipe_byte_for_byte() {
 }
 
 #[test]
-fn a_rollback_says_which_secrets_it_drops_changes_and_restores() {
+fn a_rollback_lists_the_secrets_it_drops_changes_and_restores() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("greedy")));
     for change in [

@@ -46,7 +46,7 @@ fn frames(mut bytes: &[u8]) -> Vec<u8> {
 const GOAWAY: u8 = 7;
 
 #[test]
-fn an_idle_connection_outlives_the_time_of_a_head() {
+fn an_idle_connection_outlives_the_head_timeout() {
     let host = host_with("head = \"300ms\"\n");
     for (address, ask) in asks(&host) {
         let mut idle = open(address);
@@ -59,7 +59,7 @@ fn an_idle_connection_outlives_the_time_of_a_head() {
 }
 
 #[test]
-fn a_head_has_its_time_from_its_first_byte() {
+fn the_head_timeout_runs_from_the_first_byte() {
     let host = host_with("head = \"700ms\"\nidle = \"60s\"\n");
     for (address, ask) in asks(&host) {
         let mut wire = open(address);
@@ -88,7 +88,7 @@ fn an_idle_connection_is_closed_without_a_reset() {
 }
 
 #[test]
-fn a_slow_body_is_no_slow_head_and_no_idle_connection() {
+fn a_slow_body_is_neither_a_slow_head_nor_an_idle_connection() {
     let host = host_with("head = \"300ms\"\nidle = \"300ms\"\n");
     let mut slow = saying(host.listen, b"POST /echo HTTP/1.1\r\nhost: hello.localhost\r\ncontent-length: 4\r\n\r\nha");
     // Both timeouts expire meanwhile.
@@ -100,7 +100,7 @@ fn a_slow_body_is_no_slow_head_and_no_idle_connection() {
 }
 
 #[test]
-fn an_idle_http2_connection_is_asked_to_go_and_then_closed() {
+fn an_idle_http2_connection_gets_goaway_and_is_closed() {
     let host = host_with("head = \"300ms\"\nidle = \"300ms\"\n");
     for (address, _) in asks(&host) {
         let said = saying(address, HTTP2_HELLO).until_closed().expect("it is closed");
@@ -214,7 +214,7 @@ fn a_client_of_the_api_that_shuts_down_its_side_is_answered() {
 }
 
 #[test]
-fn work_for_a_client_that_is_gone_is_cancelled() {
+fn work_for_a_disconnected_client_is_cancelled() {
     let host = host_with_greedy();
     let until = |active, buffered| host.until_queue("greedy", Queue::Pull, active, buffered);
     for path in ["/never", "/stuck-mid-reply"] {
@@ -236,7 +236,7 @@ fn work_for_a_client_that_is_gone_is_cancelled() {
 
 /// The client already sent its FIN, so closing the socket sends nothing.
 #[test]
-fn a_client_that_goes_after_it_shut_down_its_side_is_noticed() {
+fn a_client_that_disconnects_after_its_shutdown_is_detected() {
     let host = host_with_greedy();
     for path in ["/never", "/stuck-mid-reply"] {
         let mut begun = host.begin("greedy", Ask::get(path));

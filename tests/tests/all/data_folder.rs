@@ -63,7 +63,7 @@ fn copy_folder(from: &Path, to: &Path) {
 
 /// Follows doctor's advice: create the app, stop the host, and run the command.
 #[test]
-fn an_older_database_deletes_nothing_and_doctor_says_how_to_go_back() {
+fn an_older_database_deletes_nothing_and_doctor_shows_how_to_restore() {
     let backup = tempfile::tempdir().expect("a folder can be made");
     let old = backup.path().join("control.db");
     let host = Host::start();
@@ -141,7 +141,7 @@ fn a_database_of_another_data_folder_stops_the_start() {
 }
 
 #[test]
-fn half_a_copy_is_refused_and_one_missing_folder_is_said() {
+fn half_a_copy_is_refused_and_one_missing_folder_is_reported() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let (data, half) = (folder.path().join("data"), folder.path().join("half"));
     let mut host = Host::on(&data);
@@ -215,7 +215,7 @@ fn a_destroy_that_was_killed_is_finished_without_a_trace() {
 }
 
 #[test]
-fn a_file_named_like_an_app_is_moved_and_what_no_app_can_own_stays() {
+fn a_file_named_like_an_app_is_moved_and_other_entries_stay() {
     let host = Host::start();
     deploy_with_entry(&host, "book");
     let host = host.restart_after(|host| {
@@ -242,7 +242,7 @@ fn a_file_named_like_an_app_is_moved_and_what_no_app_can_own_stays() {
 
 /// The bundle of a release that an older database doesn't list, in a folder where nothing was put for long.
 #[test]
-fn bundles_of_another_time_are_moved_and_never_deleted() {
+fn bundles_unknown_to_the_database_are_moved_and_never_deleted() {
     let backup = tempfile::tempdir().expect("a folder can be made");
     let old = backup.path().join("control.db");
     let host = Host::start();

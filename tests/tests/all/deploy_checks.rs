@@ -75,7 +75,7 @@ fn a_build_prints_its_lines_where_there_is_no_terminal_and_builds_where_the_mani
 }
 
 #[test]
-fn a_deploy_that_is_interrupted_says_that_the_push_job_continues() {
+fn an_interrupted_deploy_reports_that_the_push_job_continues() {
     let host = Host::start_pausing("release-built=pause");
     let project = project("");
     let mut deploying = Running::start(deploy(project.path(), &format!("http://{}", host.admin), &host.token));
@@ -150,7 +150,7 @@ fn dev_offers_no_url_for_an_app_without_http() {
 }
 
 #[test]
-fn dev_says_of_a_first_build_that_fails_that_nothing_serves_yet() {
+fn dev_reports_after_a_failed_first_build_that_nothing_serves() {
     let project = tempfile::tempdir().expect("a folder can be made");
     let manifest = "name = \"shop\"\nbuild = \"echo no such type; exit 3\"\ncomponent = \"target/app.wasm\"\n";
     std::fs::write(project.path().join("isopod.toml"), manifest).expect("a file can be written");

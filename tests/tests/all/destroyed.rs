@@ -14,7 +14,7 @@ fn destroy(host: &Host, app: &str) {
 }
 
 #[test]
-fn the_series_of_a_destroyed_app_go_and_a_new_one_begins_at_nought() {
+fn the_series_of_a_destroyed_app_are_removed_and_a_new_app_starts_at_zero() {
     let host = Host::start();
     for app in ["gone", "kept"] {
         host.deploy(app, Bundle::component(guest("greedy")));
@@ -39,7 +39,7 @@ fn the_series_of_a_destroyed_app_go_and_a_new_one_begins_at_nought() {
 }
 
 #[test]
-fn a_token_dies_with_its_app_and_works_for_no_other_of_its_name() {
+fn a_token_is_removed_with_its_app_and_invalid_for_a_later_one() {
     let host = Host::start();
     for app in ["shop", "other"] {
         host.create(app, "dev");

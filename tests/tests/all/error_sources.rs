@@ -8,7 +8,7 @@ fn source(answer: &Answer) -> Option<&str> {
 }
 
 #[test]
-fn a_handlers_error_is_500_and_a_crash_502() {
+fn a_handlers_error_is_a_500_and_a_crash_a_502() {
     let host = Host::start();
     for probe in PROBES {
         host.deploy(probe, Bundle::component(guest(probe)));
@@ -43,7 +43,7 @@ fn a_failed_answer_of_the_host_names_the_host() {
 }
 
 #[test]
-fn an_app_cannot_say_that_the_host_failed() {
+fn an_app_cannot_set_the_error_source() {
     let host = Host::start();
     for probe in PROBES {
         host.deploy(probe, Bundle::component(guest(probe)));

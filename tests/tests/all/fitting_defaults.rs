@@ -68,7 +68,7 @@ fn a_smaller_request_body_is_named_as_the_bound() {
 /// Eight requests for which the guest has no memory, right after a deploy: without a rule for them the release before
 /// would come back.
 #[test]
-fn running_out_of_memory_by_size_takes_no_release_back() {
+fn running_out_of_memory_on_large_requests_causes_no_rollback() {
     let host = host("staging");
     host.deploy("hoarder", Bundle::component(guest_noted("hoarder", 1)));
     for _ in 0..8 {
@@ -82,7 +82,7 @@ fn running_out_of_memory_by_size_takes_no_release_back() {
 
 /// The counterpart: small requests that run out of memory do speak against the release.
 #[test]
-fn running_out_of_memory_on_small_requests_takes_a_release_back() {
+fn running_out_of_memory_on_small_requests_causes_a_rollback() {
     let host = host("staging");
     host.deploy("hoarder", Bundle::component(guest_noted("hoarder", 1)));
     for _ in 0..8 {

@@ -15,7 +15,7 @@ fn make_pipe(path: &Path) {
 
 /// A pipe without a writer simulates a disk that doesn't respond.
 #[test]
-fn guests_that_wait_for_a_file_take_no_thread_from_the_api() {
+fn guests_that_wait_for_a_file_block_no_thread_of_the_api() {
     let host = Host::start();
     let manifest = format!(
         "name = \"greedy\"\n[processes.worker]\nentry = \"events\"\nmax = {READERS}\n[grants]\n\

@@ -11,7 +11,7 @@ fn host() -> Host {
 }
 
 #[test]
-fn random_bytes_are_given_up_to_a_bound() {
+fn random_bytes_are_returned_up_to_a_limit() {
     let host = host();
     let neighbour = Neighbour::beside(&host);
     let most = 1_u64 << 20;

@@ -55,7 +55,7 @@ fn a_batch_of_values_is_bounded_in_count_and_bytes() {
 }
 
 #[test]
-fn bucket_names_have_their_length() {
+fn bucket_names_are_limited_in_length() {
     let host = host();
     let said = refused(&host, "/open?count=1000&bytes=4000000");
     assert!(said.starts_with("0 buckets") && said.contains("128"), "{said}");
@@ -88,7 +88,7 @@ fn long_targets_of_requests_are_charged() {
 }
 
 #[test]
-fn arguments_of_a_host_call_have_their_bound() {
+fn arguments_of_a_host_call_are_limited() {
     let host = host();
     let said = ended(&host, "/write?bytes=5000000");
     assert!(said.contains("arguments of one host call") && said.contains("4 MiB"), "{said}");

@@ -7,7 +7,7 @@ use std::{
 };
 
 #[test]
-fn the_log_of_an_app_that_writes_nothing_goes_with_its_age() {
+fn the_log_of_an_inactive_app_is_removed_by_age() {
     let host = Host::start_with("", "[logs]\nkept_for = \"1h\"\n");
     let is_request = |line: &serde_json::Value| line["message"].as_str().is_some_and(|text| text.contains("GET /"));
     for app in ["quiet", "lately"] {

@@ -97,7 +97,7 @@ fn says(running: &Running, what: &str) {
 }
 
 #[test]
-fn a_followed_log_and_activity_go_on_after_the_last_line_when_the_host_is_back() {
+fn a_followed_log_and_activity_continue_after_the_last_line_when_the_host_is_back() {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     host.get("greedy", "/log-line?text=before-the-stop").expect(200);
@@ -138,7 +138,7 @@ fn rand() -> String {
 }
 
 #[test]
-fn an_event_that_no_log_has_is_refused_as_the_last_one_seen() {
+fn an_invalid_last_event_id_is_refused() {
     let host = Host::start();
     host.create("shop", "dev");
     let ask = Ask::get("/v1/apps/shop/logs?follow=true").header("last-event-id", "nonsense");

@@ -106,7 +106,7 @@ fn prometheus_text_describes_each_counter_by_the_name_of_its_samples() {
 }
 
 #[test]
-fn open_metrics_is_sent_as_such_and_has_an_end() {
+fn open_metrics_has_its_content_type_and_an_end() {
     let host = host_with_metrics();
     let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                         application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";

@@ -38,7 +38,7 @@ fn runs_missed_while_the_host_was_down_are_recorded_together() {
 }
 
 #[test]
-fn a_run_of_a_stopped_app_is_recorded_with_the_reason_and_not_made_up_for() {
+fn a_missed_run_of_a_stopped_app_is_recorded_with_the_reason_and_not_repeated() {
     let host = Host::start();
     host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}{LEAP_DAYS}")));
     host.stop_app("shop");
@@ -55,7 +55,7 @@ fn a_run_of_a_stopped_app_is_recorded_with_the_reason_and_not_made_up_for() {
 }
 
 #[test]
-fn a_run_of_an_app_in_error_is_recorded_with_the_reason() {
+fn a_missed_run_of_an_app_in_error_is_recorded_with_the_reason() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}{LEAP_DAYS}")));

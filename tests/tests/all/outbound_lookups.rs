@@ -19,7 +19,7 @@ fn deploy(host: &Host, app: &str, grants: &str) {
 }
 
 #[test]
-fn lookups_that_nothing_answers_slow_nothing_else_and_time_out() {
+fn unanswered_lookups_time_out_and_delay_nothing_else() {
     let silent = NameServer::start(|_| Says::Nothing);
     let host = host_asking(&silent);
     deploy(&host, "greedy", "\"*\"");

@@ -29,7 +29,7 @@ fn closes_at_the_second(request: &Arrived) -> Then {
 }
 
 #[test]
-fn a_connection_is_used_again() {
+fn a_connection_is_reused() {
     let (host, upstream) = (Host::start(), Upstream::start(|_| Then::Send(response("again"))));
     for app in PROBES {
         deploy(&host, app, &upstream);
@@ -43,7 +43,7 @@ fn a_connection_is_used_again() {
 }
 
 #[test]
-fn idempotent_requests_on_a_connection_that_was_closed_are_sent_once_more() {
+fn idempotent_requests_on_a_closed_connection_are_retried_once() {
     let (host, upstream) = (Host::start(), Upstream::start(closes_at_the_second));
     for app in PROBES {
         deploy(&host, app, &upstream);
@@ -61,7 +61,7 @@ fn idempotent_requests_on_a_connection_that_was_closed_are_sent_once_more() {
 }
 
 #[test]
-fn other_requests_on_a_connection_that_was_closed_end_with_connection_terminated() {
+fn other_requests_on_a_closed_connection_fail_with_connection_terminated() {
     let (host, upstream) = (Host::start(), Upstream::start(closes_at_the_second));
     for app in PROBES {
         deploy(&host, app, &upstream);
@@ -151,7 +151,7 @@ fn connections_are_closed_when_their_release_is_retired_and_with_their_app() {
 }
 
 #[test]
-fn the_sdk_names_itself_and_the_length_of_a_whole_body() {
+fn the_sdk_sends_a_user_agent_and_the_length_of_a_whole_body() {
     let (host, upstream) = (Host::start(), Upstream::start(|_| Then::Send(response("well"))));
     for app in ["greedy", "greedy-flat", "relay-wasi03"] {
         deploy(&host, app, &upstream);

@@ -76,7 +76,7 @@ fn a_guests_between_bytes_timeout_ends_a_body_that_stalls() {
 /// A short timeout of one step doesn't limit another: the whole exchange takes longer than each
 /// timeout.
 #[test]
-fn a_timer_ends_no_other_step() {
+fn a_timer_limits_only_its_own_step() {
     let (host, upstream) = (
         Host::start(),
         Upstream::start(|_| {

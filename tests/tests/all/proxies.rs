@@ -17,7 +17,7 @@ fn shown(host: &Host, probe: &str, fields: &[(&str, &str)]) -> Shown {
 }
 
 #[test]
-fn what_a_stranger_claims_of_itself_is_replaced() {
+fn forwarding_headers_of_a_client_are_replaced() {
     let host = deployed("trusted_proxies = [\"10.0.0.0/8\"]");
     for probe in PROBES {
         let claims = [
@@ -45,7 +45,7 @@ fn what_a_stranger_claims_of_itself_is_replaced() {
 }
 
 #[test]
-fn a_trusted_proxy_is_believed() {
+fn the_headers_of_a_trusted_proxy_are_trusted() {
     let host = deployed("trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]");
     for probe in PROBES {
         let fields = [

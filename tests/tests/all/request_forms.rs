@@ -72,7 +72,7 @@ fn the_authority_of_an_absolute_target_wins() {
 }
 
 #[test]
-fn a_target_that_is_no_path_and_no_url_is_refused() {
+fn a_target_that_is_neither_path_nor_url_is_refused() {
     let host = host_with_probes();
     for (line, code) in [
         ("GET probe-wasi02.localhost HTTP/1.1", "bad-target"),
@@ -90,7 +90,7 @@ fn a_target_that_is_no_path_and_no_url_is_refused() {
 }
 
 #[test]
-fn options_of_everything_is_answered_by_the_host() {
+fn options_of_asterisk_is_answered_by_the_host() {
     let host = host_with_probes();
     let answer = send(host.listen, "OPTIONS * HTTP/1.1\r\nHost: probe-flat.localhost\r\n");
     assert_eq!((answer.status, answer.text().as_str()), (204, ""), "{answer:?}");
@@ -100,7 +100,7 @@ fn options_of_everything_is_answered_by_the_host() {
 }
 
 #[test]
-fn a_host_that_is_none_is_refused() {
+fn an_invalid_host_is_refused() {
     let host = host_with_probes();
     let app = "probe-flat.localhost";
     for fields in [
@@ -177,7 +177,7 @@ fn cookies_that_http_2_splits_are_joined() {
 }
 
 #[test]
-fn headers_of_the_connection_reach_no_guest() {
+fn hop_by_hop_headers_reach_no_guest() {
     let host = host_with_probes();
     let head = "GET /show HTTP/1.1\r\nHost: APP.localhost\r\nConnection: close, X-Hop, x-forwarded-for, host, TE\r\n\
         Keep-Alive: timeout=5\r\nProxy-Authorization: Basic eA==\r\nProxy-Connection: close\r\nTE: trailers, gzip\r\n\
@@ -191,7 +191,7 @@ fn headers_of_the_connection_reach_no_guest() {
 }
 
 #[test]
-fn serve_takes_an_old_request_without_a_host_and_no_other() {
+fn serve_accepts_only_http_1_0_requests_without_a_host() {
     for probe in PROBES {
         let file = guest_path(probe);
         let file = file.to_str().expect("paths are text");

@@ -133,7 +133,7 @@ fn the_hosts_own_responses_follow_the_same_rules() {
 }
 
 #[test]
-fn a_guest_sets_no_header_of_the_connection() {
+fn a_guest_cannot_set_hop_by_hop_headers() {
     let host = host_with_probes("");
     let path = "/respond?chunk=2&h=connection:close&h=keep-alive:timeout=1&h=upgrade:h2c&h=te:gzip&h=x-kept:1";
     let mut wire = host.wire();

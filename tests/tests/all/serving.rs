@@ -62,7 +62,7 @@ fn requests_in_progress_are_finished_at_either_signal() {
 }
 
 #[test]
-fn the_next_start_of_the_same_file_takes_the_code_that_was_compiled() {
+fn the_next_start_of_the_same_file_reuses_compiled_code() {
     let cache = tempfile::tempdir().expect("a folder can be made");
     let (serving, _) = serve("hello", cache.path());
     let first = kept(cache.path());

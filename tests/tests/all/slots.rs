@@ -51,7 +51,7 @@ fn bundle(component: &[u8], min: u32) -> Bundle {
 }
 
 #[test]
-fn what_an_app_keeps_is_counted_in_slots() {
+fn the_minimum_of_an_app_is_counted_in_slots() {
     let host = Host::start_with("", "instances_max = 100\napp_instances_max = 60");
     host.create("wide", "production");
     // With the one of `hello` there are 26 memories, at two for each slot.

@@ -15,7 +15,7 @@ fn is_harmless(bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn escapes_of_a_guest_reach_no_reader_of_its_log() {
+fn escapes_of_a_guest_never_reach_a_terminal() {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     host.get("greedy", "/log-line?text=a%1b%5D0;title%07b%1b%5B2Jc%C2%9B2Jd").expect(200);
@@ -33,7 +33,7 @@ fn escapes_of_a_guest_reach_no_reader_of_its_log() {
 }
 
 #[test]
-fn text_of_a_bundle_is_cut_wherever_it_is_shown() {
+fn text_of_a_bundle_is_truncated_wherever_it_is_shown() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("hello")));
     let imports: String =
@@ -60,7 +60,7 @@ fn browse(host: &Host, app: &str, path: &str) -> Answer {
 }
 
 #[test]
-fn visitors_of_an_app_are_told_no_commands_and_its_developers_are() {
+fn visitors_of_an_app_see_no_commands_and_its_developers_do() {
     let host = Host::start();
     for (app, app_type) in [("live", "production"), ("draft", "dev")] {
         host.create(app, app_type);

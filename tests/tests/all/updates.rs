@@ -29,7 +29,7 @@ fn assert_all_kept(notes: Value) {
 }
 
 #[test]
-fn notes_posted_to_four_instances_are_all_kept() {
+fn notes_posted_to_four_instances_are_all_stored() {
     let host = Host::start();
     host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}min = 4\nmax = 4\n")));
     host.running_ids("shop", "web", 4);
@@ -40,7 +40,7 @@ fn notes_posted_to_four_instances_are_all_kept() {
 }
 
 #[test]
-fn notes_posted_to_isopod_serve_are_all_kept() {
+fn notes_posted_to_isopod_serve_are_all_stored() {
     let file = guest_path("shapes");
     let mut server =
         program::Running::start(program::command(&["serve", &file.to_string_lossy(), "--addr", "127.0.0.1:0"]));

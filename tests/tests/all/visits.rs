@@ -34,7 +34,7 @@ fn a_visited_release_is_loaded_from_its_compiled_code() {
 }
 
 #[test]
-fn many_strangers_have_a_failing_release_loaded_once_and_learn_nothing() {
+fn a_failing_release_is_loaded_once_for_many_visitors_and_shows_no_cause() {
     const STRANGERS: usize = 60;
     let host = restarted_host();
     ["blobs", "cache"].iter().for_each(|folder| remove_files(&host.data().join(folder)));

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn private_grants_open_their_own_address_in_either_form_and_no_unusable_one() {
+    async fn private_grants_allow_their_own_address_in_either_form_only() {
         let gate = gate(
             &["127.0.0.1:90", "localhost:90", "[::]:90", "0.0.0.0:90", "224.0.0.1:90", "255.255.255.255:90"],
             &[],

@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_a_connection_that_becomes_free() {
+    async fn a_waiting_request_gets_a_connection_that_becomes_free() {
         let pool = Pool::new(BOUNDS);
         let (a, x) = (pool.owner("a"), upstream("x"));
         let places = [place(&pool, &a, "x"), place(&pool, &a, "x")];
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_kept_for_too_long_is_closed() {
+    async fn connections_that_were_idle_for_too_long_are_closed() {
         let pool = Pool::new(BOUNDS);
         let a = pool.owner("a");
         keep(&pool, &a, "x", true);

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_time_runs_while_the_guest_owes_a_part() {
+    async fn the_timer_is_paused_while_the_guest_writes() {
         let wait = Duration::from_secs(3600);
         let replay = Replay::new(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Error>>()).boxed_unsync());
         let mut reader = replay.reader();

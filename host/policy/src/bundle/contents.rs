@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_were_meant_to_be_the_manifest_are_known() {
+    fn misspelt_manifest_names_are_recognised() {
         let meant = [
             "Isopod.toml",
             "ISOPOD.TOML",

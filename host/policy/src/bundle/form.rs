@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_form_is_known_by_its_first_bytes() {
+    fn each_format_is_recognised_by_its_first_bytes() {
         let cases: [(&[u8], Option<Form>); 20] = [
             (b"\0asm\x0d\0\x01\0", Some(Form::Component)),
             (b"\0asm\x01\0\0\0", Some(Form::CoreModule)),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tar_archive_is_known_with_and_without_its_magic() {
+    fn a_tar_archive_is_recognised_with_and_without_its_magic() {
         let mut header = tar::Header::new_ustar();
         header.set_path("a").unwrap();
         header.set_size(0);

@@ -14,7 +14,7 @@ fn refused(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_form_that_is_no_bundle_is_named_with_the_command_that_makes_one() {
+fn an_unsupported_format_is_named_with_the_command_that_makes_a_bundle() {
     let cases: [(&[u8], &[&str]); 8] = [
         (b"PK\x03\x04....", &["a zip archive", "tar czf"]),
         (b"\xfd7zXZ\0", &["xz data", "xz -dc"]),
@@ -36,7 +36,7 @@ fn a_form_that_is_no_bundle_is_named_with_the_command_that_makes_one() {
 }
 
 #[test]
-fn what_gzip_holds_is_named_if_it_is_no_tar_archive() {
+fn gzip_data_that_is_not_tar_is_named() {
     assert_eq!(read(&gzip(WASM)), Err(BundleError::NoTarInside { form: Form::Component }));
     assert_eq!(read(&gzip(b"PK\x03\x04....")), Err(BundleError::NoTarInside { form: Form::Zip }));
     assert!(refused(&gzip(b"hello")).contains("gunzip"));
@@ -125,7 +125,7 @@ fn files_that_macos_adds_are_ignored() {
 }
 
 #[test]
-fn a_named_component_that_is_not_there_is_no_other_file() {
+fn a_missing_named_component_is_not_replaced_by_another_file() {
     let named = b"name = \"x\"\ncomponent = \"x.wasm\"";
     let error =
         refused(&Archive::default().file("isopod.toml", named).file("dist/other.wasm", WASM).file("README", b"").gz());
@@ -142,7 +142,7 @@ fn a_named_component_that_is_not_there_is_no_other_file() {
 }
 
 #[test]
-fn a_manifest_in_another_encoding_is_named() {
+fn a_manifest_in_utf_16_is_named() {
     let with = |manifest: &[u8]| Archive::default().file("isopod.toml", manifest).file("a.wasm", WASM).gz();
     let text = "name = \"greeter\"\n";
     let utf16 = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();

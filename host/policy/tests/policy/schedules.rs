@@ -233,7 +233,7 @@ proptest! {
 }
 
 #[test]
-fn times_that_have_come_are_counted_up_to_a_bound() {
+fn past_times_are_counted_up_to_a_limit() {
     let nightly = schedule("0 3 * * *");
     let (last, now) = (at("2026-11-20T03:00:00Z"), at("2026-11-23T03:00:00Z"));
     assert_eq!(times_since(last, now, &nightly, 100), 3, "the last one is now");

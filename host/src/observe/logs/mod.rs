@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_that_were_removed_before_they_were_read_are_said_to_be_missing() {
+    async fn lines_that_were_removed_before_they_were_read_are_reported_as_missing() {
         let dir = tempfile::tempdir().expect("makes a folder");
         let service = start(dir.path(), 4 << 10, 16 << 10);
         let logs = service.handle();

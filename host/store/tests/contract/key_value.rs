@@ -68,7 +68,7 @@ async fn a_value_that_changed_since_it_was_read_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn of_swaps_that_come_together_one_succeeds() {
+async fn one_of_several_concurrent_swaps_succeeds() {
     let (_folder, store) = store();
     let app = name("notes");
     let (_, unset) = store.get_versioned(&app, "", "k").await.expect("it is read");

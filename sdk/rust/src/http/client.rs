@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_one_user_agent_its_callers_if_it_has_one() {
+    fn the_callers_user_agent_replaces_the_default() {
         assert_eq!(header(Request::get("http://a/"), "user-agent").as_deref(), Some(USER_AGENT));
         let own = Request::get("http://a/").with_header("User-Agent", "mine/1");
         let completed = completed(own);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_given_up_when_its_time_is_over() {
+    fn work_is_cancelled_when_it_times_out() {
         let ended =
             crate::testing::block_on(within(Some(Duration::from_secs(1)), std::future::pending::<Result<()>>()));
         assert!(ended.is_err_and(|error| error.to_string().contains("no response began within 1s")));

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_address_is_what_the_host_says() {
+    fn the_client_address_is_taken_from_x_real_ip() {
         let address = |text: &'static str| Request::get("/").with_header("x-real-ip", text).client_address();
         assert_eq!(address("192.0.2.1"), "192.0.2.1".parse().ok());
         assert_eq!(address("2001:db8::1"), "2001:db8::1".parse().ok());
