@@ -1,4 +1,5 @@
-// Answers as the path says: whole, streamed, or not at all. For tests of how the host ends responses.
+// Responds as the path asks: whole, streamed, or not at all. For tests of how the host ends
+// responses.
 
 addEventListener("fetch", (event) => event.respondWith(answer(new URL(event.request.url), event.request)));
 

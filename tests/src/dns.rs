@@ -97,7 +97,7 @@ fn reply(id: &[u8], question: &[u8], kind: u16, says: Says) -> Option<Vec<u8>> {
     Some(reply)
 }
 
-/// A record of the name that was asked for.
+/// A record of the queried name.
 fn record(kind: u16, data: &[u8]) -> Vec<u8> {
     let mut record = vec![0xc0, 12];
     record.extend(kind.to_be_bytes());

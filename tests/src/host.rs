@@ -131,7 +131,7 @@ impl Host {
         assert!(status.success(), "the host ended with {status}: {}", self.said());
     }
 
-    /// Waits for its end, whatever it is.
+    /// Waits until the process exits, with any status.
     #[track_caller]
     pub fn until_ended(&mut self) -> std::process::ExitStatus {
         self.running.end()

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The probes, one for each interface by which a guest can answer. Each is deployed under its own name.
+/// The probes, one per interface. Each is deployed under its own name.
 pub const PROBES: [&str; 3] = ["probe-flat", "probe-wasi02", "probe-wasi03"];
 
 /// A request as it reached a guest.

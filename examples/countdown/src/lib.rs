@@ -1,4 +1,4 @@
-//! Counts down, a line at a time: each line reaches the client when it is written. It keeps nothing.
+//! Counts down, a line at a time: each line reaches the client when it is written. Stores nothing.
 
 use isopod_sdk::prelude::*;
 use std::time::Duration;

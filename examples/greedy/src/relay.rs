@@ -1,6 +1,7 @@
 //! Sends the outgoing request that the query names, with the SDK, and passes the response on. Never retries.
 //!
-//! `url` says where to; `method` (GET), `body` (so many bytes `x`), `timeout_ms`, `agent` (a `user-agent`) how.
+//! Query parameters: `url`, `method` (by default GET), `body` (its size in bytes), `timeout_ms`,
+//! and `agent` (the `user-agent`).
 
 use isopod_sdk::http::fetch;
 use isopod_sdk::prelude::*;

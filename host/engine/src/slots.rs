@@ -149,7 +149,8 @@ fn aliased(alias: &ComponentAlias<'_>, parents: &[Frame]) -> (Option<Needs>, Opt
             let (count, index) = (count as usize, index as usize);
             let outer = parents.len().checked_sub(count).and_then(|at| parents.get(at));
             match kind {
-                // An alias of the component itself, which is not in the list of its parents, is none of either kind.
+                // An alias of the component itself, which is not in the list of its parents, adds
+                // nothing.
                 _ if count == 0 => (None, None),
                 ComponentOuterAliasKind::CoreModule => {
                     (Some(outer.and_then(|outer| outer.modules.get(index)).copied().unwrap_or(most)), None)

@@ -65,7 +65,7 @@ pub(crate) fn for_request<'a>(state: &'a mut HostState, hooks: &'a mut ShowsHost
     WasiHttpCtxView { hooks, table, ctx }
 }
 
-/// The rules for the fields of a client's request: `host` stays, though a guest may not set it.
+/// The field rules of a client's request: `host` is kept, although a guest can't set it.
 pub(crate) struct ShowsHost;
 
 fn is_hidden(name: &HeaderName) -> bool {

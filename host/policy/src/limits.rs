@@ -52,7 +52,7 @@ pub const BUNDLE_GZIP_MEMBERS_MAX: usize = 4096;
 
 /// Cuts: a name in an error or a log line, be it of an import, a section or a file. The message stays readable.
 pub const TEXT_NAME_BYTES_SHOWN: usize = 200;
-/// Cuts: what a compiler or a library says about a bundle.
+/// Cuts: a message of a compiler or a library about a bundle.
 pub const TEXT_DETAIL_BYTES_SHOWN: usize = 2 << 10;
 /// Cuts: one whole line about a push or a release. A bundle determines part of that text.
 pub const TEXT_LINE_BYTES_MAX: usize = 8 << 10;

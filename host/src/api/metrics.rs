@@ -38,7 +38,7 @@ pub(super) struct FollowParams {
     follow: bool,
 }
 
-/// A part of the list: it is sorted by what is measured now, so it has no pages.
+/// The size of the list: it is sorted by current measurements, so it has no pages.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TopParams {

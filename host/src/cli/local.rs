@@ -79,7 +79,8 @@ fn folder(text: &str) -> Result<Folder> {
     Ok(Folder { host, guest, writable })
 }
 
-/// The settings of an engine for a component with these grants: it keeps compiled code for the next start.
+/// The settings of an engine for a component with these grants; it stores compiled code for the
+/// next start.
 pub(crate) fn engine_config(granted: &Granted) -> Result<EngineConfig> {
     compiled::check_granted(&granted.dirs)?;
     Ok(EngineConfig { cache_dir: compiled::folder(), ..EngineConfig::default() })

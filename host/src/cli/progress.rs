@@ -62,7 +62,7 @@ impl Step {
         Counted { inner, bar: self.bar.clone() }
     }
 
-    /// Whether a display shows only what is newest.
+    /// Whether the display shows only the newest detail.
     pub(crate) fn is_watched(&self) -> bool {
         self.bar.is_some()
     }

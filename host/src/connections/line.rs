@@ -212,13 +212,14 @@ impl Line {
     pub(super) fn say_too_slow(&self) {
         if self.ending.load(Relaxed) == AT_ONCE && !self.is_http2() && self.is_flushed.load(Relaxed) {
             let said = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            // The client may be gone.
+            // The client may have disconnected.
             let _ = self.stream.try_write(said);
         }
     }
 
-    /// Ends a connection that hyper is done with. Bytes that are on their way to a closed socket would reset the connection,
-    /// and the client could lose the response; so this side is shut down, and what still comes is discarded for a moment.
+    /// Ends a connection that hyper is done with. Bytes that are on their way to a closed socket
+    /// would reset the connection, and the client could lose the response. So this side is shut
+    /// down, and incoming bytes are discarded for a moment.
     pub(super) async fn close(&self) {
         if self.has_ended.load(Relaxed) || SockRef::from(&self.stream).shutdown(Shutdown::Write).is_err() {
             return;

@@ -1,9 +1,10 @@
 //! What becomes of a request's body before an instance is taken for it: its limits, and the reading of a small one, so
 //! that a slow client holds a buffer and not an instance. Never gives it to a guest.
 //!
-//! A client that sends `Expect: 100-continue` asks before it sends. A guest of `wasi:http` is then started at the head, and
-//! the client gets its `100 Continue` when the guest reads the body; a guest that answers without reading it refuses it. A
-//! guest of the flat interface gets the body with the call, so the host itself asks for it.
+//! A client that sends `Expect: 100-continue` waits before it sends the body. A guest of
+//! `wasi:http` is then started at the head, and the client gets its `100 Continue` when the guest
+//! reads the body; a guest that answers without reading it refuses it. A guest of the flat
+//! interface gets the body with the call, so the host itself sends `100 Continue`.
 
 use super::connection::Failed;
 use crate::{

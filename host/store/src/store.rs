@@ -61,7 +61,8 @@ impl Store {
         let folders = AppFolders::of(folder);
         let database = folder.join("control.db");
         if !database.exists() && !options.adopt {
-            // Before a database is made, so that a refusal leaves the place of a backup free.
+            // Checked before a database is created, so that a refusal leaves no `control.db`
+            // behind.
             check(folder, &folders, None, &[])?;
         }
         let sqlite = Sqlite::open(&database, options.pages_max)?;

@@ -112,7 +112,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Takes task after task, until the store is closed and none waits.
+    /// Runs tasks until the store is closed and the queue is empty.
     fn work(&self) {
         loop {
             let mut state = self.lock();
@@ -216,7 +216,8 @@ mod tests {
         assert_eq!(count.try_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     }
 
-    /// What makes this test program lose a thread: no test has such a name, so it passes over none.
+    /// The argument that makes this test program lose a thread; no test has this name, so the
+    /// filter runs none.
     const LOSES_A_THREAD: &str = "--skip=loses-a-thread";
 
     #[test]

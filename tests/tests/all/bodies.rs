@@ -14,7 +14,7 @@ const PROBES: [&str; 2] = ["probe-wasi02", "probe-wasi03"];
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Around what is taken from a guest at once, around wasmtime's own buffers, and far above them.
+/// Sizes around the host's read limit, around wasmtime's buffers, and far above them.
 const SIZES: [usize; 9] = [1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, MIB - 1, MIB, MIB + 1, 3 * MIB, 16 * MIB];
 
 fn deploy(host: &Host, limits: &str) {

@@ -229,7 +229,7 @@ fn a_file_named_like_an_app_is_moved_and_other_entries_stay() {
     assert_eq!(fs::read_to_string(&moved).expect("it is whole"), "mine");
     assert!(host.said().contains(&moved.display().to_string()));
     assert!(host.data().join("apps/Backup/a").is_file());
-    // While the host runs nothing is moved, and a new app does not take what is there for its own.
+    // While the host runs nothing is moved, and a new app does not adopt an existing folder.
     let path = host.data().join("apps/shop");
     fs::create_dir(&path).and_then(|()| fs::write(path.join("kv.db"), "mine")).expect("it is made");
     let create = Ask::post("/v1/apps").json(&json!({ "name": "shop" }));

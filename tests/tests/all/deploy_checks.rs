@@ -1,5 +1,5 @@
-//! `isopod deploy` and its neighbours on the command line: what is checked before a build, what is shown meanwhile, and
-//! what is left when the user stops it.
+//! `isopod deploy` and its neighbours on the command line: checks before a build, output during the
+//! build, and the message on Ctrl-C.
 
 use isopod_tests::{
     Answer, Ask, Bundle, Host, Push, guest,

@@ -80,7 +80,7 @@ fn running_out_of_memory_on_large_requests_causes_no_rollback() {
     assert_eq!((host.show("hoarder")["release"].as_u64(), host.state("hoarder").as_str()), (Some(2), "running"));
 }
 
-/// The counterpart: small requests that run out of memory do speak against the release.
+/// The counterpart: out-of-memory faults on small requests count against the release.
 #[test]
 fn running_out_of_memory_on_small_requests_causes_a_rollback() {
     let host = host("staging");

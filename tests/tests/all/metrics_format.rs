@@ -1,4 +1,4 @@
-//! The text of `/metrics` is what its content type says, and keeps the rules that Prometheus has for names.
+//! The text of `/metrics` matches its content type and follows Prometheus' naming rules.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, guest, wait_for};
 use std::{

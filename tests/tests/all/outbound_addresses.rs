@@ -1,4 +1,4 @@
-//! No way of writing an address reaches the host itself, and none makes a grant wider than it is.
+//! No notation of an address reaches the host itself, and none widens a grant.
 
 use crate::{commands::serve, outbound::Elsewhere};
 use isopod_tests::{Ask, Bundle, Host, guest, guests::guest_path};

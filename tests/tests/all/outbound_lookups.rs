@@ -1,4 +1,4 @@
-//! The names of outbound requests are looked up without a thread for each, within a time, and once for all who ask.
+//! Name lookups of outbound requests use no thread each, time out, and are shared between requests.
 
 use isopod_tests::{
     Ask, Bundle, Host, Upstream,
@@ -65,7 +65,7 @@ fn a_name_is_looked_up_once_for_its_time_to_live() {
     });
 }
 
-/// What a name server says can't open what a grant does not.
+/// A name server's answer can't widen a grant.
 #[test]
 fn a_public_name_with_an_address_that_is_not_public_reaches_nothing() {
     let server = NameServer::start(|name| match name {

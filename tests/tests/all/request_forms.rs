@@ -1,4 +1,4 @@
-//! Every request has one form when it reaches a guest, whatever its client's protocol and the guest's interface.
+//! Every request is normalised when it reaches a guest, over every protocol and interface.
 
 use isopod_tests::{
     Ask, Bundle, Host, PROBES, Raw, Shown, guest,
@@ -21,7 +21,8 @@ fn send(to: SocketAddr, head: &str) -> Raw {
     Raw::exchange(to, &format!("{head}{connection}\r\n"))
 }
 
-/// Sends a request to each probe, with APP in place of its name, and gives what they saw, which is the same.
+/// Sends a request to each probe, with APP replaced by its name, and returns the request that all
+/// of them received.
 #[track_caller]
 fn shown_by_all(host: &Host, head: &str) -> Shown {
     let mut all = PROBES.map(|probe| {

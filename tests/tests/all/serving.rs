@@ -1,4 +1,5 @@
-//! `isopod serve` as a service: it drains when it is stopped, and keeps compiled code for its next start.
+//! `isopod serve` as a service: it drains when it is stopped, and stores compiled code for its next
+//! start.
 
 use isopod_tests::{
     Ask, Wire,

@@ -256,7 +256,7 @@ mod tests {
         Gate::new(Arc::new(sandbox), network, owner)
     }
 
-    /// Whether a connection would be made to any address that the host is or resolves to.
+    /// Whether a connection to any address of the host is allowed.
     async fn reaches(gate: &Gate, host: &str) -> bool {
         let Ok(uri) = format!("http://{host}/").parse::<Uri>() else { return false };
         gate.addresses(&uri).await.is_ok()
@@ -291,7 +291,7 @@ mod tests {
             for spelling in spellings.split_whitespace() {
                 for gate in &gates {
                     let is_name_only = spelling.contains("7f.1") || !spelling.contains(['[', '.', 'l', 'L']);
-                    // With the whole network granted such a "name" is looked up, and the DNS knows none.
+                    // With the whole network granted, such a "name" is looked up and not found.
                     if !(gate.sandbox.inherit_network && is_name_only) {
                         assert!(!reaches(gate, spelling).await, "{spelling} reaches {own}");
                     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// The bytes of a tar header that tell its form.
+/// The bytes of a tar header that identify its format.
 pub(super) const TAR_BLOCK_BYTES: usize = 512;
 
 const PACK_AS_TAR_GZ: &str = "Pack it as a gzipped tar: tar czf bundle.tar.gz isopod.toml component.wasm";

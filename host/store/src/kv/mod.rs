@@ -206,7 +206,7 @@ impl KvStore {
         }
         let slot = self.inner.slots.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let mut open = self.lock();
-        // Another call may have come first.
+        // Another call may have opened it first.
         if let Some(database) = open.used(app) {
             return Ok(database);
         }

@@ -62,7 +62,7 @@ impl Sqlite {
         apps::names(&connection).map_err(|error| error.explain(&self.path))
     }
 
-    /// The id of the data folder that the database belongs to; none before it was given one.
+    /// The id of the data folder that the database belongs to; `None` before one is assigned.
     pub(crate) fn folder_id(&self) -> Result<Option<String>, StoreError> {
         let connection = connect(&self.path, None)?;
         first(&connection, "SELECT id FROM data_folder", [], |row| Ok(row.get(0)?)).map_err(|e| e.explain(&self.path))

@@ -137,7 +137,8 @@ const FORMAT_3: &str = "
     ALTER TABLE releases ADD COLUMN snapshot TEXT;
 ";
 
-/// The database says which data folder it belongs to, in at most one row, and which blobs it has put; apps get ids.
+/// Stores the id of the data folder, in at most one row, and the blobs that the database has put;
+/// adds ids to apps.
 const FORMAT_4: &str = "
     CREATE TABLE data_folder (
         id TEXT PRIMARY KEY

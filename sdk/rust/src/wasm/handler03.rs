@@ -88,7 +88,7 @@ fn lower(mut response: Response) -> Answer {
     }
     let refused = |what: String| {
         logging::complain("no answer", &what);
-        // Not an error of the handler's own: the host tells the two apart by the code.
+        // Not the handler's own error: the host distinguishes the two by the code.
         ErrorCode::HttpProtocolError
     };
     let fields = fields(response.headers).map_err(|error| refused(error.to_string()))?;

@@ -122,7 +122,7 @@ async fn lower(mut response: Response, answer: ResponseOutparam) -> Result<()> {
             send(body, response.body).await
         }
         Err(error) => {
-            // Not an error of the handler's own: the host tells the two apart by the code.
+            // Not the handler's own error: the host distinguishes the two by the code.
             ResponseOutparam::set(answer, Err(ErrorCode::HttpProtocolError));
             Err(error)
         }
