@@ -122,7 +122,7 @@ fn check_keys(count: usize) -> Result<(), Failure> {
     if count <= most {
         return Ok(());
     }
-    Err(Failure::Other(format!("one call takes at most {most} keys, not {count}: use several calls")))
+    Err(Failure::Other(format!("{count} keys exceed the limit of {most} for one call: use several calls")))
 }
 
 impl View<'_> {

@@ -70,8 +70,8 @@ fn a_handlers_failure_is_told_to_the_sender_and_the_app_goes_on() {
     let put_off = later.problem_of("greedy", 503, "event-try-later");
     assert_eq!(later.header("retry-after"), Some("7"));
     let hint = put_off["hint"].as_str().unwrap_or_default();
-    assert!(hint.starts_with("send it again in 7 s") && hint.contains("does not deliver it a second time"), "{hint}");
-    assert!(put_off["detail"].as_str().is_some_and(|detail| detail.contains("again in 7 s")), "{put_off}");
+    assert!(hint.starts_with("send the event again in 7 s") && hint.contains("does not retry it"), "{hint}");
+    assert!(put_off["detail"].as_str().is_some_and(|detail| detail.contains("retry in 7 s")), "{put_off}");
 
     let panicked = greedy("panic").problem_of("greedy", 502, "guest-failed");
     assert_eq!(panicked["fault"], "trap", "{panicked}");

@@ -27,7 +27,7 @@ fn random_bytes_are_returned_up_to_a_limit() {
         host.get("hoarder", &format!("/random?bytes={bytes}")).problem_of("hoarder", 502, "app-failed");
     }
     host.log_line("hoarder", "the bound", |line| {
-        line["message"].as_str().is_some_and(|text| text.contains("1048576") && text.contains("in parts"))
+        line["message"].as_str().is_some_and(|text| text.contains("1048576") && text.contains("use several calls"))
     });
     neighbour.finish();
 }
