@@ -33,7 +33,20 @@ pub(crate) struct HeadSender {
     method: Method,
 }
 
-type Head = Result<Parts, Fault>;
+type Head = Result<Opened, Fault>;
+
+/// A response's head whose body has begun.
+struct Opened {
+    parts: Parts,
+    /// The `content-length`.
+    length: Option<u64>,
+    /// The bytes that the head announces of the body; `None` if it announces none, or if none are sent.
+    sent_bytes: Option<u64>,
+}
+
+fn content_length(parts: &Parts) -> Option<u64> {
+    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
 
 impl HeadSender {
     pub(crate) fn send(self, response: Result<Response<WasiBody>, Fault>) {
@@ -43,8 +56,10 @@ impl HeadSender {
         let _ = head.send(response.and_then(|response| {
             let (parts, body) = response.into_parts();
             head::final_status(parts.status.as_u16())?;
+            let length = content_length(&parts);
+            let sent_bytes = if head::has_no_content(&method, parts.status) { None } else { length };
             link.open(head::content(&method, parts.status, body));
-            Ok(parts)
+            Ok(Opened { parts, length, sent_bytes })
         }));
     }
 }
@@ -149,25 +164,24 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
     })
     .await
     .unwrap_or(Err(Fault::NoAnswer));
-    let parts = match (head, &finished) {
+    let Opened { parts, length, sent_bytes } = match (head, &finished) {
         (_, Some(Err(_))) => return Answer::lost(finished.and_then(Result::err).unwrap_or(Fault::NoAnswer)),
         (Err(Fault::NoAnswer), _) => return Answer::lost(Fault::NoAnswer),
         (Err(fault), _) => return Answer { response: Err(fault), after: after(finished, work, link, limits) },
-        (Ok(parts), _) => parts,
+        (Ok(opened), _) => opened,
     };
     let taken = take_what_is_ready(&mut work, &mut finished, &link).await;
     // Nothing was sent yet, so the client can still be told.
     match (finished, taken.broken) {
         (Some(Err(fault)), _) | (_, Some(fault)) => return Answer::lost(fault),
-        _ if taken.bytes > limits.reply_body_bytes => return Answer::lost(too_large(limits.reply_body_bytes)),
+        _ if taken.bytes.max(sent_bytes.unwrap_or(0)) > limits.reply_body_bytes => {
+            return Answer::lost(too_large(limits.reply_body_bytes));
+        }
         (before, None) => finished = before,
     }
     let body = match taken.is_whole {
         true => ReplyBody::whole(taken.frames),
-        false => {
-            let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            ReplyBody::streamed(taken.frames, Arc::clone(&link), limits.reply_body_bytes, length)
-        }
+        false => ReplyBody::streamed(taken.frames, Arc::clone(&link), limits.reply_body_bytes, length),
     };
     Answer { response: Ok(Response::from_parts(parts, body)), after: after(finished, work, link, limits) }
 }

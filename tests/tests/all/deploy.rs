@@ -173,7 +173,7 @@ fn a_bundles_manifest_is_what_the_app_gets() {
         host.get("greedy", "/allocate?mib=4").expect(200);
         // More handles than one instance may hold, but not more than one request may.
         for _ in 0..3 {
-            host.get("greedy", "/handles?count=6000").expect(200);
+            host.get("greedy", "/handles?count=700").expect(200);
         }
     };
     check();

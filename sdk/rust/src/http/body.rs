@@ -40,6 +40,16 @@ impl Body {
         Fut: Future<Output = Result<()>> + 'static,
     {
         platform::mark_streaming();
+        Self::written_by(producer)
+    }
+
+    /// As [`Body::produce`], for a body that is not part of the app's responses, so the app stays callable over the flat
+    /// interface.
+    pub(crate) fn written_by<F, Fut>(producer: F) -> Self
+    where
+        F: FnOnce(BodyWriter) -> Fut + 'static,
+        Fut: Future<Output = Result<()>> + 'static,
+    {
         Self(Kind::Produced(Box::new(move |writer| Box::pin(producer(writer)))))
     }
 

@@ -188,7 +188,7 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
 fn unblocking(body: Body) -> Option<Body> {
     match body.0 {
         Kind::Whole(bytes) if bytes.is_empty() => None,
-        Kind::Whole(bytes) => Some(Body::produce(async move |mut out| out.write(&bytes).await)),
+        Kind::Whole(bytes) => Some(Body::written_by(async move |mut out| out.write(&bytes).await)),
         produced @ Kind::Produced(_) => Some(Body(produced)),
     }
 }
