@@ -32,7 +32,7 @@ impl Body {
 
     /// A body that is written while it is sent.
     ///
-    /// An app that has one is called over `wasi:http` alone, also with [`http!`](crate::http), so that each piece is sent
+    /// An app that has one is called over `wasi:http` alone, also with [`http!`](crate::http!), so that each piece is sent
     /// when it is written.
     pub fn produce<F, Fut>(producer: F) -> Self
     where
