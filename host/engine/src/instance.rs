@@ -68,7 +68,7 @@ impl Instance {
         let slots = program.info().slots;
         place.grow(slots.into(), program.sandbox().may_use_reserve).map_err(|no_more| {
             let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
-            let detail = format!("an instance needs {slots} slots, and this app may use {most}");
+            let detail = format!("an instance takes {slots} of the {most} slots that this app may use");
             Fault::NoRoom { room: Room::Instance, detail }
         })?;
         let state = HostState::new(program).map_err(|error| Fault::from_error(&error, None))?;

@@ -174,7 +174,7 @@ fn a_tenth_of_the_places_is_kept_for_production_apps() {
     let crowd = "name = \"crowd\"\ntype = \"staging\"\n[processes.web]\nentry = \"http\"\nmin = 9\nmax = 9\n";
     host.deploy("crowd", Bundle::archive(crowd, &guest("hello")));
     let (code, reason) = host.deploy_in_vain("late", &Bundle::component(guest("hello")));
-    assert!(code == "no-room" && reason.contains("9 slots"), "{code}: {reason}");
+    assert!(code == "no-room" && reason.contains("1 of the 9 slots"), "{code}: {reason}");
     host.create("shop", "production");
     host.deploy("shop", Bundle::component(guest("hello")));
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
