@@ -51,6 +51,7 @@ fn written(outcome: std::io::Result<()>) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
             note(&format!("error: standard output cannot be written: {error}"));
+            note("  what the command changed before it printed is still changed");
             std::process::exit(1);
         }
     }

@@ -299,6 +299,8 @@ async fn deliver(
         None => answered.map_err(|refused| {
             let (problem, fault) = explain(&refused);
             match refused {
+                // The text of a handler's error is for the log alone, as the SDK promises; a crash has no other text.
+                Refused::Fault(Fault::Failed { .. }) => (problem, fault),
                 Refused::Fault(fault_found) if app.share().is_dev() => {
                     (with_guests_words(problem, running, &fault_found, id), fault)
                 }

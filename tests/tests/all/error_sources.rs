@@ -11,9 +11,7 @@ fn source(answer: &Answer) -> Option<&str> {
 fn a_handlers_error_is_a_500_and_a_crash_a_502() {
     let host = Host::start();
     for probe in PROBES {
-        // The problem of a `dev` app has the error's text for its developer.
-        let manifest = format!("name = \"{probe}\"\ntype = \"staging\"\n");
-        host.deploy(probe, Bundle::archive(&manifest, &guest(probe)));
+        host.deploy(probe, Bundle::component(guest(probe)));
         let failed = host.get(probe, "/error");
         failed.problem_of(probe, 500, "app-failed");
         assert_eq!(source(&failed), Some("app"), "{failed}");
