@@ -52,7 +52,7 @@ pub(crate) const TRUSTED_PROXIES_MAX: usize = 64;
 
 /// How long a response body without a recipient (HEAD, 204, 304) is read after the head is sent, so
 /// that its guest can finish. Then the guest is cancelled as if its client had disconnected.
-pub(crate) const UNSENT_BODY_TIME: Duration = Duration::from_secs(10);
+pub(crate) const UNSENT_BODY_TIME: Duration = Duration::from_secs(1);
 
 /// Requests at one time on one HTTP/2 connection. Further ones wait at the client.
 pub(crate) const STREAMS_MAX: u32 = 128;

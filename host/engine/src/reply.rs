@@ -61,7 +61,7 @@ impl ReplyBody {
     }
 
     /// A body that the guest still writes: `begun` was already taken from it, the rest arrives over
-    /// the link. `length` is the head's `content-length`.
+    /// the link. `length` is the `content-length` of a body that is sent.
     pub(crate) fn streamed(begun: VecDeque<Frame<Bytes>>, link: Arc<Link>, limit: u64, length: Option<u64>) -> Self {
         Self::Streamed(Streamed { begun, link, limit, length, bytes: 0, is_ended: false, watcher: None })
     }
@@ -336,13 +336,19 @@ pub(crate) fn too_large(limit: u64) -> Fault {
 }
 
 impl Streamed {
-    /// Counts a frame and enforces the body's limit.
+    /// Counts a frame and enforces the body's limit and its `content-length`: bytes beyond that length would make the
+    /// message malformed (RFC 9113, section 8.1.1).
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
         self.link.progress.fetch_add(1, Ordering::Relaxed);
         let bytes = self.bytes + frame.data_ref().map_or(0, |data| data.len() as u64);
         if bytes > self.limit {
             self.link.fail(too_large(self.limit));
             return Err(too_large(self.limit));
+        }
+        if let Some(length) = self.length.filter(|length| bytes > *length) {
+            let fault = Fault::BadAnswer { detail: format!("its body is longer than its content-length of {length}") };
+            self.link.fail(fault.clone());
+            return Err(fault);
         }
         self.bytes = bytes;
         self.is_ended = frame.is_trailers();

@@ -38,10 +38,8 @@ type Head = Result<Opened, Fault>;
 /// A response's head whose body has begun.
 struct Opened {
     parts: Parts,
-    /// The `content-length`.
+    /// The `content-length` of a body that is sent; `None` if the head has none, or if no body is sent.
     length: Option<u64>,
-    /// The bytes that the head announces of the body; `None` if it announces none, or if none are sent.
-    sent_bytes: Option<u64>,
 }
 
 fn content_length(parts: &Parts) -> Option<u64> {
@@ -56,10 +54,9 @@ impl HeadSender {
         let _ = head.send(response.and_then(|response| {
             let (parts, body) = response.into_parts();
             head::final_status(parts.status.as_u16())?;
-            let length = content_length(&parts);
-            let sent_bytes = if head::has_no_content(&method, parts.status) { None } else { length };
+            let length = if head::has_no_content(&method, parts.status) { None } else { content_length(&parts) };
             link.open(head::content(&method, parts.status, body));
-            Ok(Opened { parts, length, sent_bytes })
+            Ok(Opened { parts, length })
         }));
     }
 }
@@ -164,7 +161,7 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
     })
     .await
     .unwrap_or(Err(Fault::NoAnswer));
-    let Opened { parts, length, sent_bytes } = match (head, &finished) {
+    let Opened { parts, length } = match (head, &finished) {
         (_, Some(Err(_))) => return Answer::lost(finished.and_then(Result::err).unwrap_or(Fault::NoAnswer)),
         (Err(Fault::NoAnswer), _) => return Answer::lost(Fault::NoAnswer),
         (Err(fault), _) => return Answer { response: Err(fault), after: after(finished, work, link, limits) },
@@ -174,7 +171,7 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
     // Nothing was sent yet, so the client can still be told.
     match (finished, taken.broken) {
         (Some(Err(fault)), _) | (_, Some(fault)) => return Answer::lost(fault),
-        _ if taken.bytes.max(sent_bytes.unwrap_or(0)) > limits.reply_body_bytes => {
+        _ if taken.bytes.max(length.unwrap_or(0)) > limits.reply_body_bytes => {
             return Answer::lost(too_large(limits.reply_body_bytes));
         }
         (before, None) => finished = before,

@@ -144,8 +144,15 @@ fn first_steps(data: &Path, admin: SocketAddr, urls: &Urls) -> String {
     )
 }
 
+/// Libraries that write a warning for each malformed request, so any client could fill the host's log.
+const QUIET_LIBRARIES: &str = "wasmtime_wasi_http=error,h2=error";
+
 fn start_log(format: LogFormat, filter: &str) -> Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is no filter for --log"))?;
+    let filter = match filter {
+        "error" | "warn" | "info" => format!("{filter},{QUIET_LIBRARIES}"),
+        other => other.to_owned(),
+    };
+    let filter = EnvFilter::try_new(&filter).with_context(|| format!("`{filter}` is no filter for --log"))?;
     let colour = std::io::stderr().is_terminal() && !config::no_colour();
     let form = match (format, colour) {
         (LogFormat::Json, _) => Form::Json,

@@ -98,7 +98,7 @@ impl Claims {
             "http" | "ws" => Some(Scheme::HTTP),
             _ => None,
         };
-        let list = |name: HeaderName| items(headers, &name, ',');
+        let list = |name: HeaderName| items(headers, &name);
         if [FOR, PROTO, HOST].iter().any(|name| headers.contains_key(name)) {
             let scheme = list(PROTO).last().and_then(|text| scheme(text));
             return Self { addresses: list(FOR), scheme, ..Self::default() };
@@ -134,16 +134,25 @@ impl Claims {
     }
 }
 
-/// The items of a list field, over all its lines. A separator inside quotes doesn't count.
-fn items(headers: &HeaderMap, name: &HeaderName, separator: char) -> Vec<String> {
-    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| split(line, separator)).collect()
+/// The items of a list field, over all its lines. Only `forwarded` has quoted strings. A byte that is no visible ASCII
+/// becomes `?`: dropping its line would also drop what a proxy has appended to it.
+fn items(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let text = |value: &HeaderValue| -> String {
+        let is_visible = |byte: &u8| matches!(byte, b' '..=b'~');
+        value.as_bytes().iter().map(|byte| if is_visible(byte) { char::from(*byte) } else { '?' }).collect()
+    };
+    let has_quotes = *name == header::FORWARDED;
+    let lines = headers.get_all(name).iter().map(text);
+    lines.flat_map(|line| split(&line, ',', has_quotes)).collect()
 }
 
-fn split(text: &str, separator: char) -> Vec<String> {
+/// Splits a list. A separator inside quotes doesn't count, unless the last quote is never closed: such a quote comes from a
+/// client, and must not hide what a proxy has appended.
+fn split(text: &str, separator: char, has_quotes: bool) -> Vec<String> {
+    let has_quotes = has_quotes && text.matches('"').count() % 2 == 0;
     let mut is_quoted = false;
     let parts = text.split(|symbol| {
-        is_quoted ^= symbol == '"';
+        is_quoted ^= has_quotes && symbol == '"';
         symbol == separator && !is_quoted
     });
     parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
@@ -151,7 +160,7 @@ fn split(text: &str, separator: char) -> Vec<String> {
 
 /// A parameter of one element of `forwarded`, without its quotes.
 fn parameter(element: &str, name: &str) -> Option<String> {
-    let pairs = split(element, ';');
+    let pairs = split(element, ';', true);
     let found = pairs.iter().filter_map(|pair| pair.split_once('=')).find(|(key, _)| key.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value.trim_matches('"').to_owned())
 }
@@ -198,7 +207,7 @@ mod tests {
         let proxies = TrustedProxies::read(&["10.0.0.0/8"]).expect("a network");
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
         let peer = Peer::new(peer.parse().expect("an address"), &proxies);
         let host = HeaderValue::from_static("app.localhost");
@@ -281,6 +290,23 @@ mod tests {
         let (_, headers) = seen("10.0.0.1", &[("x-real-ip", "192.0.2.1")]);
         assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"), "a proxy that says nothing else");
         assert_eq!(value(&headers, "x-forwarded-for"), Some("192.0.2.1, 10.0.0.1"));
+    }
+
+    #[test]
+    fn a_client_cannot_hide_the_address_that_a_proxy_has_appended() {
+        for (name, text) in [
+            ("x-forwarded-for", "\", 192.0.2.1"),
+            ("x-forwarded-for", "\"a, 192.0.2.1"),
+            ("x-forwarded-for", "\u{e9}, 192.0.2.1"),
+            ("x-forwarded-for", "6.6.6.6\t, 192.0.2.1"),
+            ("forwarded", "for=\"a, for=192.0.2.1;proto=https"),
+            ("forwarded", "for=\u{e9}, for=192.0.2.1;proto=https"),
+            ("forwarded", "for=\"6.6.6.6, 7.7.7.7\", for=192.0.2.1;proto=https"),
+        ] {
+            let (scheme, headers) = seen("10.0.0.1", &[(name, text)]);
+            assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"), "{name}: {text}");
+            assert_eq!(scheme == Scheme::HTTPS, name == "forwarded", "{name}: {text}");
+        }
     }
 
     #[test]

@@ -190,6 +190,22 @@ fn a_response_that_its_guest_does_not_end_is_broken_off() {
     }
 }
 
+/// A second part beyond the `content-length` is never sent, and the response does not look whole.
+#[test]
+fn a_response_longer_than_its_length_is_broken_off() {
+    let host = Host::start();
+    deploy(&host, "");
+    for app in PROBES {
+        let path = "/respond?n=2&ms=50&chunk=5&cl=7";
+        let broken = host.try_app(app, Ask::get(path)).expect_err("it never looks whole");
+        let begun = broken.answer.expect("it had begun");
+        assert_eq!((begun.status, begun.body.len()), (200, 5), "{app}: {begun}");
+        let line = access_line(&host, app, begun.header("x-request-id").expect("an id"));
+        assert_eq!(line["fault"], "bad-answer", "{app}: {line}");
+        over_h2(&host, app, path).expect_err("it never looks whole");
+    }
+}
+
 #[test]
 fn a_response_over_its_limit_is_counted_and_marked() {
     let host = Host::start();
