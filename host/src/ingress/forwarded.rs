@@ -149,7 +149,7 @@ fn items(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 /// Splits a list. A separator inside quotes doesn't count, unless the last quote is never closed: such a quote comes from a
 /// client, and must not hide what a proxy has appended.
 fn split(text: &str, separator: char, has_quotes: bool) -> Vec<String> {
-    let has_quotes = has_quotes && text.matches('"').count() % 2 == 0;
+    let has_quotes = has_quotes && text.matches('"').count().is_multiple_of(2);
     let mut is_quoted = false;
     let parts = text.split(|symbol| {
         is_quoted ^= has_quotes && symbol == '"';
