@@ -193,7 +193,7 @@ pub const LOOKUPS_KEPT: u64 = 1_024;
 /// Longest time that an answer is cached, whatever its own time to live.
 pub const LOOKUP_KEPT_FOR_MAX: Duration = Duration::from_secs(300);
 
-/// The same for the answer that there is no such name.
+/// The same for a negative answer: the name does not exist.
 pub const LOOKUP_FAILURE_KEPT_FOR_MAX: Duration = Duration::from_secs(10);
 
 /// Shortest interval at which lookups check `/etc/resolv.conf` and `/etc/hosts` for changes.
@@ -222,7 +222,7 @@ pub const REPLY_HEADERS_MAX: usize = 256;
 pub const REPLY_HEADERS_BYTES_MAX: usize = 128 * 1024;
 
 /// Bytes of a flat answer's body that aren't charged to the memory budget while its client reads it: as much as a
-/// connection may buffer anyway. A larger body is charged; where there is no room for it, the request is answered 503.
+/// connection may buffer anyway. A larger body is charged; if the budget has no room for it, the response is 503.
 pub const ANSWER_BYTES_UNCHARGED: usize = 64 * 1024;
 
 /// Bytes of an answer's body that are taken from a guest before anything is sent. Past it the rest is streamed.

@@ -255,7 +255,7 @@ impl Line {
                 return;
             }
         }
-        // Empty lines before a request are no part of it (RFC 9112, section 2.2).
+        // Empty lines before a request don't belong to it (RFC 9112, section 2.2).
         if self.head_begun_ms.load(Relaxed) == 0 && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
             self.head_begun_ms.store(self.now_ms() + 1, Relaxed);
         }

@@ -117,7 +117,7 @@ impl Claims {
         }
     }
 
-    /// The address of the client: the last one in the chain that is no trusted proxy. Earlier
+    /// The address of the client: the last one in the chain that isn't a trusted proxy. Earlier
     /// entries are unverified.
     fn client(&self, peer: &Peer, proxies: &TrustedProxies) -> HeaderValue {
         let mut client = peer.address;
@@ -134,7 +134,7 @@ impl Claims {
     }
 }
 
-/// The items of a list field, over all its lines. Only `forwarded` has quoted strings. A byte that is no visible ASCII
+/// The items of a list field, over all its lines. Only `forwarded` has quoted strings. A byte that isn't visible ASCII
 /// becomes `?`: dropping its line would also drop what a proxy has appended to it.
 fn items(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let text = |value: &HeaderValue| -> String {

@@ -1,4 +1,4 @@
-//! Uploads of forms that are no bundle, and archives as other tools write them: each is read, or named by its form.
+//! Uploads in unsupported formats, and archives written by other tools: each is read, or refused with its format named.
 
 use isopod_tests::{Bundle, Host, guest};
 use std::io::Write as _;

@@ -64,7 +64,7 @@ fn the_head_timeout_runs_from_the_first_byte() {
     for (address, ask) in asks(&host) {
         let mut wire = open(address);
         answered(&mut wire, &ask);
-        // Empty lines before a request are no head that has begun.
+        // Empty lines before a request don't begin a head.
         wire.send(b"\r\n").expect("it can be sent");
         assert!(open(address).until_end().expect("no reset").is_empty(), "it has said nothing");
         answered(&mut wire, &ask);
