@@ -5,9 +5,9 @@ use crate::{
     account::Account,
     class::Class,
     clock::nanoseconds,
+    cpu_counter::CpuCounter,
     limits,
-    place::{Place, burst_ns},
-    spent::Spent,
+    placement::{Placement, burst_ns},
 };
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ pub(crate) struct Call {
     pub(crate) begun: Option<Instant>,
     pub(crate) used_ns: u64,
     /// Where it is shown meanwhile.
-    pub(crate) shown: Option<Spent>,
+    pub(crate) shown: Option<CpuCounter>,
 }
 
 impl Call {
@@ -28,15 +28,15 @@ impl Call {
     }
 
     /// Where it should be polled next.
-    pub(crate) fn place(&self) -> Place {
-        let board = self.account.pool().board();
-        if board.is_closed() {
-            return Place::Here;
+    pub(crate) fn place(&self) -> Placement {
+        let published = self.account.pool().published();
+        if published.is_closed() {
+            return Placement::Here;
         }
         let slice_ns = self.account.slice_ns();
         // The clock is read only where it matters.
         let burst_ns = if self.used_ns > slice_ns { self.burst_ns() } else { self.used_ns };
-        board.facts(self.account.ledger(), self.class, burst_ns).place(self.class, slice_ns)
+        published.facts(self.account.ledger(), self.class, burst_ns).place(self.class, slice_ns)
     }
 
     /// Takes in a poll, wherever it was.
@@ -49,7 +49,7 @@ impl Call {
     pub(crate) fn charge_here(&mut self, cpu_ns: u64) {
         self.add(cpu_ns);
         let debt_max_ns = self.account.slice_ns() * limits::DEBT_SLICES_MAX;
-        self.account.pool().board().charge(self.account.ledger(), self.class, cpu_ns, debt_max_ns);
+        self.account.pool().published().charge(self.account.ledger(), self.class, cpu_ns, debt_max_ns);
     }
 
     /// Takes a call that never left its I/O thread into what the account's calls usually take. A stream that worked a

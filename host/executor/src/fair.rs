@@ -13,9 +13,9 @@
 
 use crate::{
     class::{Class, PerClass},
-    floor::Floor,
     ledger::{AccountId, Ledger},
     limits,
+    minimum_share::MinimumShare,
 };
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -31,7 +31,7 @@ pub(crate) struct Fair<T> {
     slice_ns: u64,
     active: HashMap<AccountId, Active<T>>,
     classes: PerClass<Order>,
-    floor: Floor,
+    minimum_share: MinimumShare,
     /// The ticket of the next work that waits; they grow, so that each account's waiting work is sorted by them.
     next_ticket: u64,
 }
@@ -85,7 +85,7 @@ impl<T: Waiting> Fair<T> {
             slice_ns,
             active: HashMap::new(),
             classes: PerClass::default(),
-            floor: Floor::new(push_floor_percent, slice_ns),
+            minimum_share: MinimumShare::new(push_floor_percent, slice_ns),
             next_ticket: 0,
         }
     }
@@ -108,13 +108,13 @@ impl<T: Waiting> Fair<T> {
         let ready = Class::ALL.map(|class| !self.classes[class].ready.is_empty());
         let is_contended = ready == [true, true];
         if is_contended {
-            self.floor.charge(Class::Pull, inline_pull_ns.cast_signed());
+            self.minimum_share.charge(Class::Pull, inline_pull_ns.cast_signed());
         }
         let class = match ready {
             [false, false] => return None,
             [true, false] => Class::Pull,
             [false, true] => Class::Push,
-            [true, true] if self.floor.is_due() => Class::Push,
+            [true, true] if self.minimum_share.is_due() => Class::Push,
             [true, true] => Class::Pull,
         };
         let (virtual_ns, id) = self.first(class)?;
@@ -126,7 +126,7 @@ impl<T: Waiting> Fair<T> {
         order.waiting -= 1;
         order.minimum_ns = order.minimum_ns.max(virtual_ns);
         if is_contended {
-            self.floor.charge(class, self.slice_ns.cast_signed());
+            self.minimum_share.charge(class, self.slice_ns.cast_signed());
         }
         self.place(id);
         Some((Turn { account: id, class, ahead, is_contended }, work))
@@ -140,7 +140,7 @@ impl<T: Waiting> Fair<T> {
             account.classes[class].running -= 1;
         }
         if is_contended {
-            self.floor.charge(class, cpu_ns.cast_signed().wrapping_sub(self.slice_ns.cast_signed()));
+            self.minimum_share.charge(class, cpu_ns.cast_signed().wrapping_sub(self.slice_ns.cast_signed()));
         }
         if let Some(work) = again {
             self.wait(id, class, work);

@@ -22,20 +22,20 @@
 //! when it has lasted long enough; admission and queues stand before it.
 
 mod account;
-mod board;
 mod call;
 mod class;
 mod clock;
+mod cpu_counter;
 mod fair;
-mod floor;
 mod ledger;
 pub mod limits;
-mod place;
+mod minimum_share;
+mod placement;
 mod pool;
+mod published;
 mod pulse;
 mod run;
 pub mod slice;
-mod spent;
 mod sync;
 mod task;
 mod threads;
@@ -47,7 +47,7 @@ mod simulation;
 
 pub use account::Account;
 pub use class::{Class, Weight};
+pub use cpu_counter::CpuCounter;
 pub use pulse::Pulse;
 pub use run::Run;
-pub use spent::Spent;
 pub use threads::{AroundThread, Config, Error, Executor, Load};

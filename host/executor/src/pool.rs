@@ -2,10 +2,10 @@
 //! nothing of what the work is, so that a model checker can try every order of its steps.
 
 use crate::{
-    board::Board,
     class::Class,
     fair::{Fair, Turn, Waiting},
     ledger::Ledger,
+    published::PublishedStats,
     sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering},
 };
 use std::sync::{Arc, PoisonError};
@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError};
 pub(crate) struct Pool<T> {
     state: Mutex<State<T>>,
     work: Condvar,
-    board: Board,
+    published: PublishedStats,
 }
 
 struct State<T> {
@@ -37,11 +37,11 @@ pub(crate) struct Over<T> {
 impl<T: Waiting> Pool<T> {
     pub(crate) fn new(fair: Fair<T>) -> Self {
         let state = State { fair, sleeping: 0, woken: 0, living: 0, closed: false };
-        Self { state: Mutex::new(state), work: Condvar::new(), board: Board::default() }
+        Self { state: Mutex::new(state), work: Condvar::new(), published: PublishedStats::default() }
     }
 
-    pub(crate) fn board(&self) -> &Board {
-        &self.board
+    pub(crate) fn published(&self) -> &PublishedStats {
+        &self.published
     }
 
     /// Asks for a call to be let in. Whoever is must say when it has left.
@@ -67,7 +67,7 @@ impl<T: Waiting> Pool<T> {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        self.board.close();
+        self.published.close();
         if state.is_over() {
             self.work.notify_all();
         }
@@ -76,7 +76,7 @@ impl<T: Waiting> Pool<T> {
     pub(crate) fn push(&self, ledger: &Arc<Ledger>, class: Class, work: T) {
         let mut state = self.lock();
         state.fair.push(ledger, class, work);
-        self.post(&state);
+        self.publish(&state);
         self.wake(&mut state);
     }
 
@@ -84,7 +84,7 @@ impl<T: Waiting> Pool<T> {
     pub(crate) fn withdraw(&self, ledger: &Ledger, class: Class, ticket: &AtomicU64) -> Option<T> {
         let mut state = self.lock();
         let work = state.fair.withdraw(ledger.id(), class, ticket.load(Ordering::Relaxed));
-        self.post(&state);
+        self.publish(&state);
         work
     }
 
@@ -101,12 +101,12 @@ impl<T: Waiting> Pool<T> {
             state.fair.settle(turn, cpu_ns, again);
         }
         loop {
-            if let Some(next) = state.fair.take(self.board.take_inline_pull_ns()) {
-                self.post(&state);
+            if let Some(next) = state.fair.take(self.published.take_inline_pull_ns()) {
+                self.publish(&state);
                 self.wake(&mut state);
                 return Some(next);
             }
-            self.post(&state);
+            self.publish(&state);
             if state.is_over() {
                 return None;
             }
@@ -131,9 +131,9 @@ impl<T: Waiting> Pool<T> {
         }
     }
 
-    fn post(&self, state: &State<T>) {
+    fn publish(&self, state: &State<T>) {
         for class in Class::ALL {
-            self.board.post(class, state.fair.level(class));
+            self.published.publish(class, state.fair.level(class));
         }
     }
 

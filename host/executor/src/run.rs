@@ -5,9 +5,9 @@ use crate::{
     account::Account,
     call::Call,
     class::Class,
-    place::Place,
+    cpu_counter::CpuCounter,
+    placement::Placement,
     slice,
-    spent::Spent,
     task::{self, Moved},
 };
 use std::{
@@ -42,7 +42,7 @@ where
     }
 
     /// Adds the CPU time there too, slice by slice, while it is used.
-    pub fn shown_in(mut self, spent: Spent) -> Self {
+    pub fn counted_in(mut self, spent: CpuCounter) -> Self {
         self.call.shown = Some(spent);
         self
     }
@@ -96,7 +96,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if matches!(this.state, State::Here(_)) {
-            if this.call.place() == Place::Fair {
+            if this.call.place() == Placement::Fair {
                 this.call.begun.get_or_insert_with(std::time::Instant::now);
                 this.move_away();
             }

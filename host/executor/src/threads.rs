@@ -128,13 +128,13 @@ impl Executor {
 
     /// How much there is to do.
     pub fn load(&self) -> Load {
-        let board = self.pool.board();
+        let published = self.pool.published();
         Load {
             idle_workers: self.pool.sleeping(),
-            waiting_pull: board.waiting(Class::Pull),
-            waiting_push: board.waiting(Class::Push),
-            active_pull: board.active(Class::Pull),
-            active_push: board.active(Class::Push),
+            waiting_pull: published.waiting(Class::Pull),
+            waiting_push: published.waiting(Class::Push),
+            active_pull: published.active(Class::Pull),
+            active_push: published.active(Class::Push),
         }
     }
 

@@ -54,7 +54,7 @@ impl Scale {
 
 /// How fast jobs end while others wait, which says more than how many ended while there were few.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drain {
+pub struct ServiceRate {
     /// How many ended.
     pub jobs: u64,
     /// In how much time, of that in which others have waited.
@@ -64,7 +64,7 @@ pub struct Drain {
 /// When a job that finds its queue full should come again: once half of those before it are done, as fast as jobs end
 /// now. Where none has ended yet, after as much time again: a queue that has just filled may be empty in a moment, and one
 /// that has stood for long will stand for longer. Never later than a job may take: by then one has ended.
-pub fn retry_after(waiting: u32, drain: Drain, longest: Duration) -> Duration {
+pub fn retry_after(waiting: u32, drain: ServiceRate, longest: Duration) -> Duration {
     let (least, most) = (*RETRY_AFTER.start(), *RETRY_AFTER.end().min(&longest.max(*RETRY_AFTER.start())));
     let seconds = match drain.jobs {
         0 => drain.within.as_secs_f64(),
@@ -82,8 +82,8 @@ mod tests {
     const SCALE: Scale = Scale { min: 1, max: 10 };
     const LONG: Duration = Duration::from_secs(3600);
 
-    fn drain(jobs: u64, ms: u64) -> Drain {
-        Drain { jobs, within: Duration::from_millis(ms) }
+    fn drain(jobs: u64, ms: u64) -> ServiceRate {
+        ServiceRate { jobs, within: Duration::from_millis(ms) }
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
 
         #[test]
         fn any_rate_gives_a_time_that_can_be_said(waiting: u32, jobs: u64, within: Duration) {
-            let told = retry_after(waiting, Drain { jobs, within }, LONG);
+            let told = retry_after(waiting, ServiceRate { jobs, within }, LONG);
             prop_assert!(RETRY_AFTER.contains(&told));
         }
 

@@ -4,6 +4,7 @@
 
 mod access;
 pub mod address;
+mod admission;
 pub mod advise;
 mod app_limits;
 mod app_state;
@@ -31,13 +32,13 @@ mod schedule;
 mod schema;
 pub mod swap_watch;
 pub mod text;
-mod turn;
 pub mod units;
 
 pub use access::{Role, Scope};
+pub use admission::{Work, had_its_time, is_hardly_left};
 pub use app_limits::{BodyLimit, LimitError, Limits};
 pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
-pub use autoscale::{Drain, Peaks, retry_after};
+pub use autoscale::{Peaks, ServiceRate, retry_after};
 pub use bundle::{Bundle, BundleError, BundleKind, Form};
 pub use config_vars::{Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};
 pub use cores::{Cores, CoresError, CoresOverride};
@@ -54,7 +55,6 @@ pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
 pub use restart::{Next, Restarts};
 pub use schedule::{Due, Schedule, ScheduleError, counted_since, due, times_since};
-pub use turn::{Work, had_its_time, is_hardly_left};
 
 /// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

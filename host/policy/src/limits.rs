@@ -159,11 +159,11 @@ pub const SCALE_WINDOW: Duration = Duration::from_secs(60);
 /// What a client is told whose job finds the queue full: never to come back sooner or later than this.
 pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// How many of a process type's last jobs say how long its jobs take.
-pub const TURN_JOBS_SEEN: usize = 16;
+pub const ADMISSION_JOBS_SEEN: usize = 16;
 /// Begins: as long as fewer than this of them have ended, what they took says nothing of those to come.
-pub const TURN_JOBS_ENOUGH: usize = 4;
+pub const ADMISSION_JOBS_ENOUGH: usize = 4;
 /// Refuses: a job that has less than this part of its `request_timeout` left when its turn comes is not begun …
-pub const TURN_PART_LEAST: u32 = 20;
+pub const ADMISSION_PART_LEAST: u32 = 20;
 /// … and one that has this part left always is, however long others take. A job that had less of its time for its work
 /// and did not end in it is not held against its release.
-pub const TURN_PART_MOST: u32 = 2;
+pub const ADMISSION_PART_MOST: u32 = 2;

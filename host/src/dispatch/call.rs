@@ -129,7 +129,7 @@ async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64, deadline: Deadlin
     while !lease.has_instance() {
         let (taken, spent) = (lease.taken, lease.spent.clone());
         let starting = async move { (lease.instance().await, lease) };
-        let starting = pool.share().run(class, starting).shown_in(spent);
+        let starting = pool.share().run(class, starting).counted_in(spent);
         let ((started, mut back), _) = held_to(deadline, pool, taken, starting).await?;
         lease = match started {
             Ok(instance) => {
@@ -161,7 +161,7 @@ async fn answer(
         };
         (answer, lease)
     };
-    let work = pool.share().run(Class::Pull, work).shown_in(spent);
+    let work = pool.share().run(Class::Pull, work).counted_in(spent);
     let ((answer, mut lease), _) = held_to(deadline, pool, taken, work).await?;
     match answer.after {
         After::Free(instance) => lease.put(Some(instance)),
@@ -186,7 +186,7 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
             lease.put(instance);
             (handled, lease)
         };
-        let work = pool.share().run(class, work).shown_in(spent);
+        let work = pool.share().run(class, work).counted_in(spent);
         let ((handled, _lease), _) = held_to(deadline, pool, taken, work).await?;
         Ok(handled?)
     })
@@ -262,7 +262,7 @@ fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (request_i
     lease.note_answer();
     tokio::spawn(async move {
         let rest = rest.finish(pool.patience(limits::TRAFFIC_ANSWER_CROWDED));
-        let rest = pool.share().run(Class::Pull, rest).shown_in(lease.spent.clone());
+        let rest = pool.share().run(Class::Pull, rest).counted_in(lease.spent.clone());
         let Some((rest, _)) = pool.share().over().while_there(rest).await else { return };
         match rest {
             Ok(instance) => lease.put(instance),

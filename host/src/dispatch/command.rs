@@ -140,7 +140,7 @@ impl Command {
             Some(copy) => {
                 let run = self.share.run(Class::Push, async move { program.run().await });
                 tokio::select! {
-                    (outcome, _) = run.shown_in(spent.unwrap_or_default()) => outcome,
+                    (outcome, _) = run.counted_in(spent.unwrap_or_default()) => outcome,
                     () = copy.again.notified() => Ok(0),
                 }
             }

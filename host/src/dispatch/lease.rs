@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use isopod_engine::{Fault, Instance};
-use isopod_executor::{Class, Spent};
+use isopod_executor::{Class, CpuCounter};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ pub(super) struct Lease {
     /// When it had its turn.
     pub(super) taken: Instant,
     /// What the place's guests have used, to which this job adds its own.
-    pub(super) spent: Spent,
+    pub(super) spent: CpuCounter,
     /// Whether what is done counts as a request.
     pub(super) counts: bool,
     /// Whether the answer is on its way already, and how long it took is noted.

@@ -3,7 +3,7 @@
 
 use crate::limits;
 use hdrhistogram::Histogram;
-use isopod_policy::Drain;
+use isopod_policy::ServiceRate;
 use std::time::{Duration, Instant};
 
 /// The measurements of one queue. It holds nothing until a job has ended or has to wait.
@@ -66,17 +66,17 @@ impl Meter {
     }
 
     /// How fast jobs have ended since some wait; where that is long ago, in the seconds of the throughput.
-    pub(super) fn drain(&mut self, now: Instant) -> Drain {
-        let Some(window) = &mut self.0 else { return Drain::default() };
+    pub(super) fn drain(&mut self, now: Instant) -> ServiceRate {
+        let Some(window) = &mut self.0 else { return ServiceRate::default() };
         window.move_on(now);
-        let Some((since, total_then)) = window.waiting else { return Drain::default() };
+        let Some((since, total_then)) = window.waiting else { return ServiceRate::default() };
         let within = now.saturating_duration_since(since);
         let lately = Duration::from_secs(limits::THROUGHPUT_SECONDS as u64);
         match window.ended_lately() {
             // None has ended for so long.
-            0 if within > lately => Drain { jobs: 0, within },
-            jobs if within > lately => Drain { jobs: jobs.into(), within: lately },
-            _ => Drain { jobs: window.total - total_then, within },
+            0 if within > lately => ServiceRate { jobs: 0, within },
+            jobs if within > lately => ServiceRate { jobs: jobs.into(), within: lately },
+            _ => ServiceRate { jobs: window.total - total_then, within },
         }
     }
 
@@ -188,17 +188,17 @@ mod tests {
     #[test]
     fn a_queue_drains_as_fast_as_jobs_end_while_others_wait() {
         let (mut meter, start) = (Meter::default(), Instant::now());
-        assert_eq!(meter.drain(start), Drain::default());
+        assert_eq!(meter.drain(start), ServiceRate::default());
         meter.note(start, ms(1));
         let burst = start + Duration::from_secs(100);
         meter.jobs_wait(burst);
-        assert_eq!(meter.drain(burst + ms(5)), Drain { jobs: 0, within: ms(5) });
+        assert_eq!(meter.drain(burst + ms(5)), ServiceRate { jobs: 0, within: ms(5) });
         (0..600).for_each(|job| meter.note(burst + ms(job), ms(10)));
-        assert_eq!(meter.drain(burst + ms(600)), Drain { jobs: 600, within: ms(600) });
+        assert_eq!(meter.drain(burst + ms(600)), ServiceRate { jobs: 600, within: ms(600) });
         // The next one knows of its own only.
         let next = start + Duration::from_secs(103);
         meter.jobs_wait(next);
-        assert_eq!(meter.drain(next + ms(700)), Drain { jobs: 0, within: ms(700) });
+        assert_eq!(meter.drain(next + ms(700)), ServiceRate { jobs: 0, within: ms(700) });
     }
 
     #[test]
@@ -210,8 +210,8 @@ mod tests {
         for n in 20..30 {
             (0..3).for_each(|_| meter.note(second(n), ms(1)));
         }
-        assert_eq!(meter.drain(second(30)), Drain { jobs: 30, within: Duration::from_secs(10) });
-        assert_eq!(meter.drain(second(90)), Drain { jobs: 0, within: Duration::from_secs(90) });
+        assert_eq!(meter.drain(second(30)), ServiceRate { jobs: 30, within: Duration::from_secs(10) });
+        assert_eq!(meter.drain(second(90)), ServiceRate { jobs: 0, within: Duration::from_secs(90) });
     }
 
     #[test]

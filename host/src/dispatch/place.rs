@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use isopod_engine::Instance;
-use isopod_executor::Spent;
+use isopod_executor::CpuCounter;
 use isopod_policy::{InstanceId, Isolation};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub(super) struct Place {
     pub(super) has_run: bool,
     pub(super) requests: u64,
     /// The time that its guests had a thread, up to now.
-    pub(super) spent: Spent,
+    pub(super) spent: CpuCounter,
     pub(super) restarts: u32,
     pub(super) memory_bytes: usize,
     /// Jobs that asked for this very instance.
@@ -53,7 +53,7 @@ impl Place {
             is_doomed: false,
             has_run: false,
             requests: 0,
-            spent: Spent::default(),
+            spent: CpuCounter::default(),
             restarts: 0,
             memory_bytes: 0,
             waiting: Queue::default(),

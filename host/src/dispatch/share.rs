@@ -13,7 +13,7 @@ use crate::{
 };
 use isopod_engine::{Fault, Instance, Program, Room};
 use isopod_executor::{Account, Class, Executor, Run, Weight};
-use isopod_policy::{AppType, Cores, Drain, Entry};
+use isopod_policy::{AppType, Cores, Entry, ServiceRate};
 use std::{
     num::NonZeroU32,
     sync::{
@@ -380,7 +380,7 @@ impl Share {
     }
 
     /// How fast jobs of a class end while others wait.
-    pub(super) fn drain(&self, class: Class) -> Drain {
+    pub(super) fn drain(&self, class: Class) -> ServiceRate {
         self.meter(class).drain(Instant::now())
     }
 

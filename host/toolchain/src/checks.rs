@@ -1,8 +1,8 @@
 //! Owns what `isopod doctor` and `cargo xtask setup` say about the guest toolchain. Looks only.
 
 use crate::TARGET;
+use crate::guest_toolchain::{self, GuestToolchain};
 use crate::machine::Machine;
-use crate::road::{self, Road};
 
 /// One thing looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +30,9 @@ fn of(machine: &Machine) -> Vec<Check> {
         fix: if machine.rustc.is_some() { String::new() } else { "install Rust from https://rustup.rs".to_owned() },
         required: true,
     };
-    let (ok, detail, fix) = match road::choose(machine) {
-        Ok(Road::OwnRust) => (true, format!("your own Rust has {TARGET}"), String::new()),
-        Ok(Road::Debian) => (true, "Debian's packages build guests".to_owned(), String::new()),
+    let (ok, detail, fix) = match guest_toolchain::choose(machine) {
+        Ok(GuestToolchain::OwnRust) => (true, format!("your own Rust has {TARGET}"), String::new()),
+        Ok(GuestToolchain::Debian) => (true, "Debian's packages build guests".to_owned(), String::new()),
         Err(missing) => (false, missing.why, missing.fix),
     };
     let guests = Check { name: "guest toolchain".to_owned(), ok, detail, fix, required: true };

@@ -2,23 +2,23 @@
 //! installs what is there already, and never asks for a password.
 
 use crate::build;
+use crate::guest_toolchain::{self, Missing};
 use crate::machine::{Machine, newest_numbered, output_of};
-use crate::road::{self, Missing};
 
 /// Makes sure that guests can be built here. `on_line` sees what the installers say. An error names the command that a
 /// person can run instead.
 pub fn install(mut on_line: impl FnMut(&str)) -> Result<(), Missing> {
     let machine = Machine::look();
-    let Err(missing) = road::choose(&machine) else { return Ok(()) };
+    let Err(missing) = guest_toolchain::choose(&machine) else { return Ok(()) };
     for step in steps(&machine) {
         let line = match step {
-            Step::Rustup => road::rustup_fix(),
+            Step::Rustup => guest_toolchain::rustup_fix(),
             Step::Debian => {
                 attempt("apt-get update", &mut on_line);
                 debian_packages_line()
             }
         };
-        if attempt(&line, &mut on_line) && road::choose(&Machine::look()).is_ok() {
+        if attempt(&line, &mut on_line) && guest_toolchain::choose(&Machine::look()).is_ok() {
             return Ok(());
         }
     }

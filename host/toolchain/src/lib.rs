@@ -12,17 +12,17 @@
 
 mod build;
 mod checks;
+mod guest_toolchain;
 mod install;
 mod machine;
-mod road;
 mod shims;
 mod sysroot;
 mod toolchain;
 
 pub use build::BuildFailed;
 pub use checks::{Check, checks};
+pub use guest_toolchain::Missing;
 pub use install::install;
-pub use road::Missing;
 pub use shims::run_as_linker_if_asked;
 pub use toolchain::Toolchain;
 

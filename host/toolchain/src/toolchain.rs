@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::build::{self, BuildFailed};
+use crate::guest_toolchain::{self, GuestToolchain, Missing};
 use crate::machine::Machine;
-use crate::road::{self, Missing, Road};
 use crate::shims::{self, SHIMS_VARIABLE, SYSROOT_VARIABLE};
 
 /// How guests are built here. Cheap to clone; finding it runs the compiler a few times, so find it once.
@@ -27,12 +27,12 @@ impl Toolchain {
     /// Finds the toolchain; `linker` is asked for a program that plays the linker, only where one is needed.
     pub fn detect_with(linker: impl FnOnce() -> io::Result<PathBuf>) -> Result<Toolchain, Missing> {
         let machine = Machine::look();
-        match road::choose(&machine)? {
-            Road::OwnRust => Ok(Toolchain {
+        match guest_toolchain::choose(&machine)? {
+            GuestToolchain::OwnRust => Ok(Toolchain {
                 description: machine.rustc.unwrap_or_else(|| "rustc".to_owned()),
                 variables: Vec::new(),
             }),
-            Road::Debian => {
+            GuestToolchain::Debian => {
                 let key = machine.debian.rustc.unwrap_or_default();
                 let cannot = |error: io::Error| Missing {
                     what: "a place for the guest toolchain".to_owned(),

@@ -14,14 +14,14 @@
 use crate::{class::Class, limits};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Placement {
     Here,
     Fair,
 }
 
 /// What is known about a call at one moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts {
+pub(crate) struct CallFacts {
     /// What the account's calls usually take.
     pub(crate) typical_ns: u64,
     /// What this call used more than its part of the time since it began.
@@ -34,15 +34,15 @@ pub(crate) struct Facts {
     pub(crate) pull_waits: bool,
 }
 
-impl Facts {
-    pub(crate) fn place(&self, class: Class, slice_ns: u64) -> Place {
+impl CallFacts {
+    pub(crate) fn place(&self, class: Class, slice_ns: u64) -> Placement {
         let is_long = self.typical_ns > slice_ns / limits::LONG_CALL_PER_SLICE || self.burst_ns > slice_ns;
         let is_ahead = self.others_active && self.lead_ns > slice_ns * limits::LEAD_SLICES;
-        let stands_back = match class {
+        let yields = match class {
             Class::Pull => false,
             Class::Push => self.pull_waits,
         };
-        if is_long || is_ahead || stands_back { Place::Fair } else { Place::Here }
+        if is_long || is_ahead || yields { Placement::Fair } else { Placement::Here }
     }
 }
 
@@ -57,38 +57,39 @@ mod tests {
     use Class::{Pull, Push};
 
     const SLICE: u64 = 1_000_000;
-    const QUIET: Facts = Facts { typical_ns: 0, burst_ns: 0, lead_ns: 0, others_active: false, pull_waits: false };
+    const QUIET: CallFacts =
+        CallFacts { typical_ns: 0, burst_ns: 0, lead_ns: 0, others_active: false, pull_waits: false };
 
     #[test]
     fn a_short_call_stays_where_it_is() {
-        assert_eq!(QUIET.place(Pull, SLICE), Place::Here);
-        assert_eq!(Facts { others_active: true, ..QUIET }.place(Pull, SLICE), Place::Here);
-        assert_eq!(Facts { lead_ns: u64::MAX, ..QUIET }.place(Pull, SLICE), Place::Here);
+        assert_eq!(QUIET.place(Pull, SLICE), Placement::Here);
+        assert_eq!(CallFacts { others_active: true, ..QUIET }.place(Pull, SLICE), Placement::Here);
+        assert_eq!(CallFacts { lead_ns: u64::MAX, ..QUIET }.place(Pull, SLICE), Placement::Here);
     }
 
     #[test]
     fn long_calls_go_to_the_fair_threads_at_once() {
-        assert_eq!(Facts { typical_ns: SLICE / 4 + 1, ..QUIET }.place(Pull, SLICE), Place::Fair);
-        assert_eq!(Facts { typical_ns: SLICE / 4, ..QUIET }.place(Pull, SLICE), Place::Here);
+        assert_eq!(CallFacts { typical_ns: SLICE / 4 + 1, ..QUIET }.place(Pull, SLICE), Placement::Fair);
+        assert_eq!(CallFacts { typical_ns: SLICE / 4, ..QUIET }.place(Pull, SLICE), Placement::Here);
     }
 
     #[test]
     fn a_call_that_had_its_slice_goes_on_elsewhere() {
-        assert_eq!(Facts { burst_ns: SLICE + 1, ..QUIET }.place(Pull, SLICE), Place::Fair);
+        assert_eq!(CallFacts { burst_ns: SLICE + 1, ..QUIET }.place(Pull, SLICE), Placement::Fair);
         assert_eq!(burst_ns(5 * SLICE, 16 * SLICE), 3 * SLICE);
         assert_eq!(burst_ns(SLICE, 3_600 * SLICE), 0, "a long stream may work a little all the time");
     }
 
     #[test]
     fn who_is_clearly_ahead_of_others_gets_in_line() {
-        let ahead = Facts { lead_ns: 10 * SLICE + 1, others_active: true, ..QUIET };
-        assert_eq!(ahead.place(Pull, SLICE), Place::Fair);
-        assert_eq!(Facts { lead_ns: 10 * SLICE, ..ahead }.place(Pull, SLICE), Place::Here);
+        let ahead = CallFacts { lead_ns: 10 * SLICE + 1, others_active: true, ..QUIET };
+        assert_eq!(ahead.place(Pull, SLICE), Placement::Fair);
+        assert_eq!(CallFacts { lead_ns: 10 * SLICE, ..ahead }.place(Pull, SLICE), Placement::Here);
     }
 
     #[test]
     fn push_work_stands_back_where_pull_work_waits() {
-        let busy = Facts { pull_waits: true, ..QUIET };
-        assert_eq!((busy.place(Push, SLICE), busy.place(Pull, SLICE)), (Place::Fair, Place::Here));
+        let busy = CallFacts { pull_waits: true, ..QUIET };
+        assert_eq!((busy.place(Push, SLICE), busy.place(Pull, SLICE)), (Placement::Fair, Placement::Here));
     }
 }

@@ -5,21 +5,21 @@ use crate::{
     class::{Class, PerClass},
     fair::Level,
     ledger::Ledger,
-    place::Facts,
+    placement::CallFacts,
     sync::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 /// On cache lines of its own: every call reads it.
 #[derive(Default)]
 #[repr(align(128))]
-pub(crate) struct Board {
-    classes: PerClass<Posted>,
+pub(crate) struct PublishedStats {
+    classes: PerClass<ClassStats>,
     inline_pull_ns: AtomicU64,
     closed: AtomicBool,
 }
 
 #[derive(Default)]
-struct Posted {
+struct ClassStats {
     minimum_ns: AtomicU64,
     active: AtomicU32,
     waiting: AtomicU32,
@@ -28,8 +28,8 @@ struct Posted {
 // As for the ledger: each number is right by itself.
 const ANY_ORDER: Ordering = Ordering::Relaxed;
 
-impl Board {
-    pub(crate) fn post(&self, class: Class, level: Level) {
+impl PublishedStats {
+    pub(crate) fn publish(&self, class: Class, level: Level) {
         let posted = &self.classes[class];
         posted.minimum_ns.store(level.minimum_ns, ANY_ORDER);
         posted.active.store(u32::try_from(level.active).unwrap_or(u32::MAX), ANY_ORDER);
@@ -54,14 +54,14 @@ impl Board {
     }
 
     /// What decides about the next poll of a call.
-    pub(crate) fn facts(&self, ledger: &Ledger, class: Class, burst_ns: u64) -> Facts {
+    pub(crate) fn facts(&self, ledger: &Ledger, class: Class, burst_ns: u64) -> CallFacts {
         let others_active = self.active(class) > u32::from(ledger.is_active(class));
         let lead_ns = match others_active {
             true => ledger.virtual_ns(class).saturating_sub(self.minimum_ns(class)),
             false => 0,
         };
         let pull_waits = self.waiting(Class::Pull) > 0;
-        Facts { typical_ns: ledger.typical_ns(class), burst_ns, lead_ns, others_active, pull_waits }
+        CallFacts { typical_ns: ledger.typical_ns(class), burst_ns, lead_ns, others_active, pull_waits }
     }
 
     /// Charges a poll on an I/O thread.

@@ -4,14 +4,14 @@ use crate::{class::Class, limits};
 
 /// The account between the two classes, kept only while both wait.
 #[derive(Debug)]
-pub(crate) struct Floor {
+pub(crate) struct MinimumShare {
     percent: i64,
     /// What push work is owed, in hundredths of nanoseconds; less than nothing if it had more than its part.
     due: i64,
     due_max: i64,
 }
 
-impl Floor {
+impl MinimumShare {
     pub(crate) fn new(percent: u32, slice_ns: u64) -> Self {
         let due_max = (slice_ns * limits::PUSH_DUE_SLICES_MAX * 100).cast_signed();
         Self { percent: i64::from(percent), due: 0, due_max }
@@ -38,11 +38,11 @@ mod tests {
 
     #[test]
     fn one_turn_in_ten_is_due_at_ten_percent() {
-        let mut floor = Floor::new(10, 1_000);
+        let mut minimum_share = MinimumShare::new(10, 1_000);
         let turns: Vec<bool> = (0..100)
             .map(|_| {
-                let push = floor.is_due();
-                floor.charge(if push { Class::Push } else { Class::Pull }, 1_000);
+                let push = minimum_share.is_due();
+                minimum_share.charge(if push { Class::Push } else { Class::Pull }, 1_000);
                 push
             })
             .collect();
@@ -52,11 +52,11 @@ mod tests {
 
     #[test]
     fn nothing_is_saved_up_without_end() {
-        let mut floor = Floor::new(10, 1_000);
-        floor.charge(Class::Pull, i64::MAX);
+        let mut minimum_share = MinimumShare::new(10, 1_000);
+        minimum_share.charge(Class::Pull, i64::MAX);
         let mut turns = 0;
-        while floor.is_due() {
-            floor.charge(Class::Push, 1_000);
+        while minimum_share.is_due() {
+            minimum_share.charge(Class::Push, 1_000);
             turns += 1;
         }
         assert_eq!(turns, 5);

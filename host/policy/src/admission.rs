@@ -11,28 +11,28 @@
 
 use std::time::Duration;
 
-use crate::limits::{TURN_JOBS_ENOUGH, TURN_JOBS_SEEN, TURN_PART_LEAST, TURN_PART_MOST};
+use crate::limits::{ADMISSION_JOBS_ENOUGH, ADMISSION_JOBS_SEEN, ADMISSION_PART_LEAST, ADMISSION_PART_MOST};
 
 /// How long the last jobs of a process type took, from their turn to their answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Work {
-    took_us: [u32; TURN_JOBS_SEEN],
+    took_us: [u32; ADMISSION_JOBS_SEEN],
     noted: usize,
 }
 
 impl Work {
     /// Takes in a job that ended.
     pub fn note(&mut self, took: Duration) {
-        self.took_us[self.noted % TURN_JOBS_SEEN] = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        self.took_us[self.noted % ADMISSION_JOBS_SEEN] = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
         self.noted = self.noted.wrapping_add(1);
     }
 
     /// As long as about half of them took; nothing where too few have ended to say.
     fn usual(&self) -> Duration {
         let mut took_us = self.took_us;
-        let known = &mut took_us[..self.noted.min(TURN_JOBS_SEEN)];
+        let known = &mut took_us[..self.noted.min(ADMISSION_JOBS_SEEN)];
         let middle = known.len() / 2;
-        let is_known = known.len() >= TURN_JOBS_ENOUGH;
+        let is_known = known.len() >= ADMISSION_JOBS_ENOUGH;
         let usual_us = if is_known { *known.select_nth_unstable(middle).1 } else { 0 };
         Duration::from_micros(usual_us.into())
     }
@@ -42,7 +42,7 @@ impl Work {
     /// half, so that a few long jobs do not shut out the short ones. The twentieth is enough while few jobs have ended: one
     /// long job after a thaw says nothing of those behind it.
     pub fn least_left(&self, limit: Duration) -> Duration {
-        self.usual().clamp(limit / TURN_PART_LEAST, limit / TURN_PART_MOST)
+        self.usual().clamp(limit / ADMISSION_PART_LEAST, limit / ADMISSION_PART_MOST)
     }
 }
 
@@ -50,13 +50,13 @@ impl Work {
 /// take a while to hear of that. It is half of the least for which a turn is given, so that those who were given theirs
 /// with just enough have it.
 pub fn is_hardly_left(left: Duration, limit: Duration) -> bool {
-    left < limit / (2 * TURN_PART_LEAST)
+    left < limit / (2 * ADMISSION_PART_LEAST)
 }
 
 /// Whether a guest that gave no answer in the time that its job had left is to blame: not where the job had waited for
 /// most of its time. A guest that answers nothing at all is noticed all the same, by [`Work::least_left`].
 pub fn had_its_time(had: Duration, limit: Duration) -> bool {
-    had >= limit / TURN_PART_MOST
+    had >= limit / ADMISSION_PART_MOST
 }
 
 #[cfg(test)]
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_jobs_usually_take_must_be_left() {
-        assert_eq!(after([3_000; TURN_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(3));
+        assert_eq!(after([3_000; ADMISSION_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(3));
         assert_eq!(after([3_000; 40]).least_left(LIMIT), Duration::from_secs(3));
         assert_eq!(after((0..16).map(|job| 1_000 * job)).least_left(LIMIT), Duration::from_secs(8));
     }
@@ -101,15 +101,17 @@ mod tests {
 
     #[test]
     fn a_half_is_enough_however_long_jobs_take() {
-        assert_eq!(after([15_000; TURN_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(10));
-        assert_eq!(after([u64::MAX / 2_000; TURN_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(10));
+        assert_eq!(after([15_000; ADMISSION_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(10));
+        assert_eq!(after([u64::MAX / 2_000; ADMISSION_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(10));
     }
 
     #[test]
     fn only_the_last_jobs_count() {
-        let of_another_kind = after([3_000; TURN_JOBS_SEEN].into_iter().chain([2_000; TURN_JOBS_SEEN / 2 + 1]));
+        let of_another_kind =
+            after([3_000; ADMISSION_JOBS_SEEN].into_iter().chain([2_000; ADMISSION_JOBS_SEEN / 2 + 1]));
         assert_eq!(of_another_kind.least_left(LIMIT), Duration::from_secs(2));
-        let with_a_few_long_ones = after([2_000; TURN_JOBS_SEEN].into_iter().chain([9_000; TURN_JOBS_SEEN / 2 - 1]));
+        let with_a_few_long_ones =
+            after([2_000; ADMISSION_JOBS_SEEN].into_iter().chain([9_000; ADMISSION_JOBS_SEEN / 2 - 1]));
         assert_eq!(with_a_few_long_ones.least_left(LIMIT), Duration::from_secs(2));
     }
 
@@ -117,7 +119,7 @@ mod tests {
     /// blamed.
     #[test]
     fn a_guest_that_never_answers_is_to_blame_also_under_load() {
-        let hanging = after([20_000; TURN_JOBS_ENOUGH]);
+        let hanging = after([20_000; ADMISSION_JOBS_ENOUGH]);
         assert!(had_its_time(hanging.least_left(LIMIT), LIMIT));
         assert!(had_its_time(LIMIT, LIMIT) && !had_its_time(Duration::from_secs(9), LIMIT));
     }
@@ -137,7 +139,7 @@ mod tests {
         /// So many are let in behind long ones until it is clear that they all are long.
         #[test]
         fn fewer_jobs_than_are_enough_refuse_nobody_who_has_a_twentieth_left(
-            took_ms in proptest::collection::vec(0..100_000u64, 0..TURN_JOBS_ENOUGH), limit_ms in 10..3_600_000u64,
+            took_ms in proptest::collection::vec(0..100_000u64, 0..ADMISSION_JOBS_ENOUGH), limit_ms in 10..3_600_000u64,
         ) {
             let limit = Duration::from_millis(limit_ms);
             prop_assert_eq!(after(took_ms).least_left(limit), limit / 20);
@@ -145,9 +147,9 @@ mod tests {
 
         #[test]
         fn long_jobs_that_are_less_than_half_of_those_seen_refuse_nobody(
-            short in 0..TURN_JOBS_SEEN, long in 0..TURN_JOBS_SEEN, from in 0..TURN_JOBS_SEEN,
+            short in 0..ADMISSION_JOBS_SEEN, long in 0..ADMISSION_JOBS_SEEN, from in 0..ADMISSION_JOBS_SEEN,
         ) {
-            prop_assume!(long < short && short + long <= TURN_JOBS_SEEN);
+            prop_assume!(long < short && short + long <= ADMISSION_JOBS_SEEN);
             let mut took_ms: Vec<u64> = [vec![1; short], vec![19_000; long]].concat();
             let count = took_ms.len();
             took_ms.rotate_left(from % count);

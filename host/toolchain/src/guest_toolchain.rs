@@ -6,7 +6,7 @@ use crate::{FORCE_VARIABLE, TARGET};
 
 /// How guests are built here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Road {
+pub(crate) enum GuestToolchain {
     /// The user's own Rust has the target; a build command runs as it is.
     OwnRust,
     /// Debian's compiler and our shims.
@@ -23,10 +23,10 @@ pub struct Missing {
     pub fix: String,
 }
 
-pub(crate) fn choose(machine: &Machine) -> Result<Road, Missing> {
+pub(crate) fn choose(machine: &Machine) -> Result<GuestToolchain, Missing> {
     match machine.forced.as_deref() {
-        Some("rustup") if machine.has_target => Ok(Road::OwnRust),
-        Some("debian") if machine.debian.complete() => Ok(Road::Debian),
+        Some("rustup") if machine.has_target => Ok(GuestToolchain::OwnRust),
+        Some("debian") if machine.debian.complete() => Ok(GuestToolchain::Debian),
         Some(forced @ ("rustup" | "debian")) => Err(Missing {
             what: format!("the {forced} guest toolchain"),
             why: format!("{FORCE_VARIABLE} asks for it, and it is not completely installed"),
@@ -37,8 +37,8 @@ pub(crate) fn choose(machine: &Machine) -> Result<Road, Missing> {
             why: format!("{FORCE_VARIABLE} is {other:?}; it can be \"rustup\" or \"debian\""),
             fix: format!("unset {FORCE_VARIABLE}"),
         }),
-        None if machine.has_target => Ok(Road::OwnRust),
-        None if machine.debian.complete() => Ok(Road::Debian),
+        None if machine.has_target => Ok(GuestToolchain::OwnRust),
+        None if machine.debian.complete() => Ok(GuestToolchain::Debian),
         None => Err(nothing_installed(machine)),
     }
 }
@@ -91,12 +91,12 @@ mod tests {
     #[test]
     fn the_users_own_target_comes_first() {
         let machine = Machine { has_target: true, ..debian_machine() };
-        assert_eq!(choose(&machine), Ok(Road::OwnRust));
+        assert_eq!(choose(&machine), Ok(GuestToolchain::OwnRust));
     }
 
     #[test]
     fn debians_packages_do_where_there_is_no_target() {
-        assert_eq!(choose(&debian_machine()), Ok(Road::Debian));
+        assert_eq!(choose(&debian_machine()), Ok(GuestToolchain::Debian));
     }
 
     #[test]
@@ -125,9 +125,13 @@ mod tests {
 
     #[test]
     fn a_road_can_be_forced_but_not_invented() {
-        let forced = |road: &str| Machine { has_target: true, forced: Some(road.to_owned()), ..debian_machine() };
-        assert_eq!(choose(&forced("debian")), Ok(Road::Debian));
-        assert_eq!(choose(&forced("rustup")), Ok(Road::OwnRust));
+        let forced = |guest_toolchain: &str| Machine {
+            has_target: true,
+            forced: Some(guest_toolchain.to_owned()),
+            ..debian_machine()
+        };
+        assert_eq!(choose(&forced("debian")), Ok(GuestToolchain::Debian));
+        assert_eq!(choose(&forced("rustup")), Ok(GuestToolchain::OwnRust));
         assert!(choose(&forced("nix")).expect_err("unknown").why.contains("\"nix\""));
         let unable = Machine { has_target: false, ..forced("rustup") };
         assert!(choose(&unable).is_err());

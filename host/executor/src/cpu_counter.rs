@@ -11,9 +11,9 @@ use std::{
 
 /// The CPU time of all calls that were told to add theirs here, up to their last slice. A clone is the same sum.
 #[derive(Debug, Clone, Default)]
-pub struct Spent(Arc<AtomicU64>);
+pub struct CpuCounter(Arc<AtomicU64>);
 
-impl Spent {
+impl CpuCounter {
     /// How much it is by now.
     pub fn time(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
