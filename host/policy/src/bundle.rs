@@ -10,13 +10,14 @@ use std::io::{self, Write};
 
 use flate2::write::GzEncoder;
 
+use self::contents::Contents;
 pub use self::contents::is_misnamed_manifest;
 pub use self::form::Form;
 pub(crate) use self::form::is_utf16;
 
 use crate::limits::{BUNDLE_BYTES_MAX, TEXT_NAME_BYTES_SHOWN};
 use crate::manifest::{self, Manifest, ManifestError};
-use crate::text::excerpt;
+use crate::text::{excerpt, list};
 
 /// The name of the manifest inside a bundle.
 pub const MANIFEST_FILE: &str = "isopod.toml";
@@ -144,13 +145,14 @@ pub enum BundleError {
         excerpt(path, TEXT_NAME_BYTES_SHOWN)
     )]
     MisnamedManifest { path: String },
-    /// A manifest in a folder of the archive.
+    /// Manifests only in folders that don't hold the whole bundle.
     #[error(
-        "the archive holds its manifest as {:?}. It is read as isopod.toml at the top, or in the one folder that holds \
+        "the archive holds {}{}. The manifest is read as isopod.toml at the top, or in the one folder that holds \
          everything: tar czf bundle.tar.gz -C FOLDER .",
-        excerpt(path, TEXT_NAME_BYTES_SHOWN)
+        manifests(paths),
+        beside(at_top)
     )]
-    MisplacedManifest { path: String },
+    MisplacedManifest { paths: Vec<String>, at_top: Vec<String> },
     /// A manifest that cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -164,6 +166,21 @@ pub enum BundleError {
 
 fn named(form: Option<Form>) -> String {
     form.map_or_else(|| "of an unknown format: it does not begin with \\0asm".to_owned(), |form| form.to_string())
+}
+
+fn manifests(paths: &[String]) -> String {
+    let listed = listed(paths);
+    if paths.len() == 1 { format!("its manifest as {listed}") } else { format!("{} manifests: {listed}", paths.len()) }
+}
+
+/// Names the entries at the top of an archive if there are several.
+fn beside(at_top: &[String]) -> String {
+    if at_top.len() == 1 { String::new() } else { format!(", and at its top {}", listed(at_top)) }
+}
+
+fn listed(paths: &[String]) -> String {
+    let quoted: Vec<String> = paths.iter().map(|path| format!("{:?}", excerpt(path, TEXT_NAME_BYTES_SHOWN))).collect();
+    list(quoted.iter().map(String::as_str), usize::MAX)
 }
 
 fn damaged(error: io::Error) -> BundleError {
@@ -190,14 +207,13 @@ fn read_component(bytes: &[u8]) -> Result<Bundle, BundleError> {
 }
 
 fn read_archive(bytes: &[u8]) -> Result<Bundle, BundleError> {
-    let mut files = contents::without_top_folder(archive::unpack(bytes)?);
-    let Some(manifest_bytes) = contents::take_manifest(&mut files)? else {
-        let component = contents::take_component(&mut files, None)?;
-        return Ok(Bundle { manifest: None, manifest_text: None, component });
+    let mut contents = Contents::of(archive::unpack(bytes)?);
+    let Some(manifest_bytes) = contents.take_manifest()? else {
+        return Ok(Bundle { manifest: None, manifest_text: None, component: contents.take_component(None)? });
     };
     let text = manifest::decode(&manifest_bytes)?.to_owned();
     let manifest = Manifest::parse(&text)?;
-    let component = contents::take_component(&mut files, manifest.component.as_deref())?;
+    let component = contents.take_component(manifest.component.as_deref())?;
     Ok(Bundle { manifest: Some(manifest), manifest_text: Some(text), component })
 }
 

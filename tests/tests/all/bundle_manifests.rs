@@ -37,10 +37,12 @@ fn a_misnamed_manifest_or_component_is_refused_by_name() {
     let hello = guest("hello");
     let names_other = b"name = \"shop\"\ncomponent = \"x.wasm\"\n";
     let utf16: Vec<u8> = "\u{feff}name = \"shop\"\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let cases: [(Files<'_>, &[&str]); 6] = [
+    let cases: [(Files<'_>, &[&str]); 8] = [
         (&[("Isopod.toml", MANIFEST), ("component.wasm", &hello)], &["Isopod.toml", "Name it isopod.toml"]),
         (&[("isopod.toml.txt", MANIFEST), ("component.wasm", &hello)], &["isopod.toml.txt"]),
-        (&[("shop/Isopod.toml", MANIFEST), ("shop/component.wasm", &hello)], &["Isopod.toml"]),
+        (&[("shop/Isopod.toml", MANIFEST), ("shop/component.wasm", &hello)], &["\"shop/Isopod.toml\""]),
+        (&[("home/shop/isopod.toml", MANIFEST), ("home/a.wasm", &hello)], &["\"home/shop/isopod.toml\""]),
+        (&[("a/isopod.toml", MANIFEST), ("b/component.wasm", &hello)], &["\"a/isopod.toml\"", "\"a/\", \"b/\""]),
         (&[("shop/isopod.toml", MANIFEST), ("component.wasm", &hello)], &["shop/isopod.toml", "at the top"]),
         (&[("isopod.toml", names_other), ("other.wasm", &hello)], &["\"x.wasm\"", "other.wasm"]),
         (&[("isopod.toml", &utf16), ("component.wasm", &hello)], &["UTF-16", "UTF-8"]),

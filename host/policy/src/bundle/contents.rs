@@ -22,90 +22,112 @@ pub fn is_misnamed_manifest(name: &str) -> bool {
     name != MANIFEST_FILE && lower.len() <= 2 * MANIFEST_FILE.len() && is_near()
 }
 
-/// Strips a single top folder that contains the whole bundle, as in archives made by `tar czf
+/// The files of an archive, without a single top folder that contains the whole bundle, as in archives made by `tar czf
 /// app.tgz folder`.
-pub(super) fn without_top_folder(files: Files) -> Files {
-    if files.contains_key(MANIFEST_FILE) {
-        return files;
-    }
-    let top = files.keys().next().and_then(|path| path.split_once('/')).map(|(folder, _)| format!("{folder}/"));
-    match top {
-        Some(top) if files.keys().all(|path| path.starts_with(&top)) => {
-            files.into_iter().map(|(path, content)| (path[top.len()..].to_owned(), content)).collect()
-        }
-        Some(_) | None => files,
-    }
+pub(super) struct Contents {
+    /// Ends with a slash; empty without such a folder.
+    top_folder: String,
+    files: Files,
 }
 
-/// Removes the manifest from the files. If there is none, no file may look like one.
-pub(super) fn take_manifest(files: &mut Files) -> Result<Option<Vec<u8>>, BundleError> {
-    if let Some(manifest) = files.remove(MANIFEST_FILE) {
-        return Ok(Some(manifest));
-    }
-    for path in files.keys() {
-        let (folder, name) = path.rsplit_once('/').map_or((None, path.as_str()), |(folder, name)| (Some(folder), name));
-        if folder.is_some() && name.eq_ignore_ascii_case(MANIFEST_FILE) {
-            return Err(BundleError::MisplacedManifest { path: path.clone() });
-        }
-        if folder.is_none() && is_misnamed_manifest(name) {
-            return Err(BundleError::MisnamedManifest { path: path.clone() });
+impl Contents {
+    pub(super) fn of(files: Files) -> Self {
+        let top = files.keys().next().and_then(|path| path.split_once('/')).map(|(folder, _)| format!("{folder}/"));
+        match top {
+            Some(top) if !files.contains_key(MANIFEST_FILE) && files.keys().all(|path| path.starts_with(&top)) => {
+                let below = files.into_iter().map(|(path, content)| (path[top.len()..].to_owned(), content)).collect();
+                Self { top_folder: top, files: below }
+            }
+            Some(_) | None => Self { top_folder: String::new(), files },
         }
     }
-    Ok(None)
-}
 
-/// Finds the component: by the manifest's path, by that path's file name, or by the name that `isopod build` gives it.
-/// Where the manifest names none, it is the only `.wasm` file.
-pub(super) fn take_component(files: &mut Files, named: Option<&str>) -> Result<Vec<u8>, BundleError> {
-    let path = match named {
-        Some(named) => named_component(files, named)?,
-        None => only_component(files)?,
-    };
-    let component = files.remove(&path).unwrap_or_default();
-    if component.len() > COMPONENT_BYTES_MAX {
-        return Err(BundleError::ComponentTooLarge { bytes: component.len(), bytes_max: COMPONENT_BYTES_MAX });
+    /// The path of a file as the archive has it.
+    fn in_archive(&self, path: &str) -> String {
+        format!("{}{path}", self.top_folder)
     }
-    if component.is_empty() {
-        return Err(BundleError::NoComponent { why: format!("{path:?} is an empty file") });
-    }
-    Ok(component)
-}
 
-fn named_component(files: &Files, named: &str) -> Result<String, BundleError> {
-    let path = normal_path(named).unwrap_or_else(|_| named.to_owned());
-    let file = path.rsplit('/').next().unwrap_or(&path).to_owned();
-    let known = [path, file, COMPONENT_FILE.to_owned()].into_iter().find(|path| files.contains_key(path));
-    known.ok_or_else(|| {
-        let named = text::excerpt(named, TEXT_NAME_BYTES_SHOWN);
-        let why = format!("isopod.toml names {named:?}, which isn't in it; {}; did the build run?", those_in(files));
-        BundleError::NoComponent { why }
-    })
-}
-
-fn only_component(files: &Files) -> Result<String, BundleError> {
-    if files.contains_key(COMPONENT_FILE) {
-        return Ok(COMPONENT_FILE.to_owned());
-    }
-    let wasm: Vec<&str> = files.keys().map(String::as_str).filter(|path| path.ends_with(".wasm")).collect();
-    match wasm.as_slice() {
-        [only] => Ok((*only).to_owned()),
-        [] => {
-            let why = format!("neither {COMPONENT_FILE:?} nor any other .wasm file is in it; {}", those_in(files));
-            Err(BundleError::NoComponent { why })
+    /// Removes the manifest from the files. If there is none, no file may look like one.
+    pub(super) fn take_manifest(&mut self) -> Result<Option<Vec<u8>>, BundleError> {
+        if let Some(manifest) = self.files.remove(MANIFEST_FILE) {
+            return Ok(Some(manifest));
         }
-        several => {
-            let names = text::list(several.iter().copied(), TEXT_NAME_BYTES_SHOWN);
-            let count = several.len();
-            let why = format!("it has {count} .wasm files ({names}); name one as `component` in isopod.toml");
-            Err(BundleError::NoComponent { why })
+        let is_misnamed = |path: &&String| !path.contains('/') && is_misnamed_manifest(path);
+        if let Some(misnamed) = self.files.keys().find(is_misnamed) {
+            return Err(BundleError::MisnamedManifest { path: self.in_archive(misnamed) });
+        }
+        let is_manifest =
+            |path: &&String| path.rsplit_once('/').is_some_and(|(_, name)| name.eq_ignore_ascii_case(MANIFEST_FILE));
+        let paths: Vec<String> = self.files.keys().filter(is_manifest).map(|path| self.in_archive(path)).collect();
+        if paths.is_empty() { Ok(None) } else { Err(BundleError::MisplacedManifest { paths, at_top: self.at_top() }) }
+    }
+
+    /// The entries at the top of the archive. Folders end with a slash.
+    fn at_top(&self) -> Vec<String> {
+        let paths = self.files.keys().map(|path| self.in_archive(path));
+        let mut names: Vec<String> =
+            paths.filter_map(|path| Some(path.split_inclusive('/').next()?.to_owned())).collect();
+        names.dedup();
+        names
+    }
+
+    /// Finds the component: by the manifest's path, by that path's file name, or by the name that `isopod build` gives it.
+    /// Where the manifest names none, it is the only `.wasm` file.
+    pub(super) fn take_component(mut self, named: Option<&str>) -> Result<Vec<u8>, BundleError> {
+        let path = match named {
+            Some(named) => self.named_component(named)?,
+            None => self.only_component()?,
+        };
+        let component = self.files.remove(&path).unwrap_or_default();
+        if component.len() > COMPONENT_BYTES_MAX {
+            return Err(BundleError::ComponentTooLarge { bytes: component.len(), bytes_max: COMPONENT_BYTES_MAX });
+        }
+        if component.is_empty() {
+            let path = self.in_archive(&path);
+            return Err(BundleError::NoComponent { why: format!("{path:?} is an empty file") });
+        }
+        Ok(component)
+    }
+
+    fn named_component(&self, named: &str) -> Result<String, BundleError> {
+        let path = normal_path(named).unwrap_or_else(|_| named.to_owned());
+        let file = path.rsplit('/').next().unwrap_or(&path).to_owned();
+        let known = [path, file, COMPONENT_FILE.to_owned()].into_iter().find(|path| self.files.contains_key(path));
+        known.ok_or_else(|| {
+            let (named, others) = (text::excerpt(named, TEXT_NAME_BYTES_SHOWN), self.listed());
+            let why = format!("isopod.toml names {named:?}, which isn't in it; {others}; did the build run?");
+            BundleError::NoComponent { why }
+        })
+    }
+
+    fn only_component(&self) -> Result<String, BundleError> {
+        if self.files.contains_key(COMPONENT_FILE) {
+            return Ok(COMPONENT_FILE.to_owned());
+        }
+        let wasm: Vec<&String> = self.files.keys().filter(|path| path.ends_with(".wasm")).collect();
+        match wasm.as_slice() {
+            [only] => Ok((*only).clone()),
+            [] => {
+                let others = self.listed();
+                let why = format!("neither {COMPONENT_FILE:?} nor any other .wasm file is in it; {others}");
+                Err(BundleError::NoComponent { why })
+            }
+            several => {
+                let names: Vec<String> = several.iter().map(|path| self.in_archive(path)).collect();
+                let names = text::list(names.iter().map(String::as_str), TEXT_NAME_BYTES_SHOWN);
+                let count = several.len();
+                let why = format!("it has {count} .wasm files ({names}); name one as `component` in isopod.toml");
+                Err(BundleError::NoComponent { why })
+            }
         }
     }
-}
 
-fn those_in(files: &Files) -> String {
-    match files.is_empty() {
-        true => "it holds no other file".to_owned(),
-        false => format!("it holds {}", text::list(files.keys().map(String::as_str), TEXT_NAME_BYTES_SHOWN)),
+    fn listed(&self) -> String {
+        let paths: Vec<String> = self.files.keys().map(|path| self.in_archive(path)).collect();
+        match paths.is_empty() {
+            true => "it holds no other file".to_owned(),
+            false => format!("it holds {}", text::list(paths.iter().map(String::as_str), TEXT_NAME_BYTES_SHOWN)),
+        }
     }
 }
 

@@ -91,10 +91,37 @@ fn one_top_folder_is_taken_for_the_bundle() {
     let named =
         Archive::default().file("./shop/isopod.toml", named).file("./shop/dist/b.wasm", WASM).file("shop/a.wasm", b"");
     assert_eq!(read(&named.gz()).expect("it is a bundle").component, WASM);
-    let beside = archive().file("a.wasm", WASM).gz();
-    assert_eq!(read(&beside), Err(BundleError::MisplacedManifest { path: "shop/isopod.toml".to_owned() }));
-    let deeper = Archive::default().file("home/shop/isopod.toml", MANIFEST).file("home/shop/a.wasm", WASM).gz();
-    assert_eq!(read(&deeper), Err(BundleError::MisplacedManifest { path: "shop/isopod.toml".to_owned() }));
+}
+
+#[test]
+fn a_manifest_in_another_folder_is_refused_with_its_whole_path() {
+    let shop = || Archive::default().file("shop/isopod.toml", MANIFEST).file("shop/a.wasm", WASM);
+    let cases = [
+        (shop().file("a.wasm", WASM), &["as \"shop/isopod.toml\", and at its top \"a.wasm\", \"shop/\". "][..]),
+        (shop().file("docs/a.md", b""), &["as \"shop/isopod.toml\", and at its top \"docs/\", \"shop/\". "]),
+        (
+            shop().file("other/Isopod.toml", MANIFEST),
+            &["2 manifests: \"other/Isopod.toml\", \"shop/isopod.toml\", and at its top \"other/\", \"shop/\""],
+        ),
+        (
+            Archive::default().file("home/shop/isopod.toml", MANIFEST).file("home/shop/a.wasm", WASM),
+            &["its manifest as \"home/shop/isopod.toml\". ", "-C FOLDER"],
+        ),
+    ];
+    for (archive, wanted) in cases {
+        let error = refused(&archive.gz());
+        assert!(wanted.iter().all(|text| error.contains(text)), "{wanted:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn a_refused_component_is_named_with_its_whole_path() {
+    let named = Archive::default().file("shop/isopod.toml", b"name = \"x\"\ncomponent = \"b.wasm\"");
+    assert!(refused(&named.file("shop/dist/a.wasm", WASM).gz()).contains("it holds shop/dist/a.wasm"));
+    let two = Archive::default().file("shop/isopod.toml", MANIFEST).file("shop/a.wasm", WASM).file("shop/b.wasm", WASM);
+    assert!(refused(&two.gz()).contains("(shop/a.wasm, shop/b.wasm)"));
+    let empty = Archive::default().file("shop/isopod.toml", MANIFEST).file("shop/a.wasm", b"");
+    assert!(refused(&empty.gz()).contains("\"shop/a.wasm\" is an empty file"));
 }
 
 #[test]
@@ -103,7 +130,8 @@ fn a_file_that_was_meant_to_be_the_manifest_is_refused_by_name() {
         for folder in ["", "shop/"] {
             let archive = Archive::default().file(&format!("{folder}{name}"), MANIFEST);
             let error = refused(&archive.file(&format!("{folder}a.wasm"), WASM).gz());
-            assert!(error.contains(&format!("{name:?}")) && error.contains("Name it isopod.toml"), "{error}");
+            let path = format!("{folder}{name}");
+            assert!(error.contains(&format!("{path:?}")) && error.contains("Name it isopod.toml"), "{error}");
         }
     }
     let beside = Archive::default().file("isopod.toml", MANIFEST).file("isopod.toml.orig", b"").file("a.wasm", WASM);
