@@ -314,11 +314,24 @@ fn base_url(address: &str) -> Result<String, Failure> {
     let address = address.trim().trim_end_matches('/');
     let with_scheme = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let uri: Option<Uri> = with_scheme.parse().ok();
-    let fits = uri.is_some_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")));
-    if fits {
-        return Ok(with_scheme);
+    let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.authority()?.as_str(), uri.path_and_query())));
+    let Some((scheme @ ("http" | "https"), authority, path)) = parts else {
+        let failure = Failure::usage(format!("`{address}` is not the address of a host"));
+        return Err(failure.next(format!("write it as {DEFAULT_HOST}")));
+    };
+    // The name and the password may be secret, so they are not repeated.
+    if let Some((_, host)) = authority.rsplit_once('@') {
+        return Err(Failure::usage("the address of the host has a user name in it")
+            .why("a host knows tokens only")
+            .next(format!("write --host {scheme}://{host}, and the token in ISOPOD_TOKEN")));
     }
-    Err(Failure::usage(format!("`{address}` is not the address of a host")).next("write it as http://127.0.0.1:8081"))
+    let origin = format!("{scheme}://{authority}");
+    if path.is_some_and(|path| path.as_str() != "/") || with_scheme.contains('#') {
+        return Err(Failure::usage(format!("`{address}` has a path, and the address of a host has none"))
+            .why("commands add the path of the API themselves")
+            .next(format!("write --host {origin}")));
+    }
+    Ok(origin)
 }
 
 /// A host that was killed leaves its address behind, so that is believed only while somebody listens there.
@@ -348,6 +361,15 @@ mod tests {
     fn addresses_may_leave_out_the_scheme_and_end_in_a_slash() {
         assert_eq!(base_url("127.0.0.1:8081/").unwrap(), "http://127.0.0.1:8081");
         assert_eq!(base_url("https://isopod.example.org").unwrap(), "https://isopod.example.org");
+    }
+
+    #[test]
+    fn an_address_with_a_path_is_refused_with_the_address_to_write() {
+        for given in ["http://127.0.0.1:8081/v1", "127.0.0.1:8081/v1/", "http://127.0.0.1:8081/?a=b"] {
+            let refused = base_url(given).unwrap_err().text();
+            assert!(refused.contains("has a path") && refused.contains("--host http://127.0.0.1:8081\n"), "{refused}");
+        }
+        assert!(base_url("http://user@127.0.0.1:8081").unwrap_err().text().contains("user name"));
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn list(app: &RemoteApp) -> Result<(), Failure> {
             ));
         }
         let lines = vars.iter().map(|var| {
-            let source = if field(var, "source") == "manifest" { MANIFEST } else { "set at the host" };
+            let source = if is_of_manifest(var) { MANIFEST } else { "set at the host" };
             let value = output::flat(&setting(&value_of(var)));
             format!("{}={value}  {}\n", field(var, "key"), output::dim(&format!("({source})")))
         });
@@ -98,13 +98,17 @@ fn effective(app: &RemoteApp) -> Result<Vec<Value>, Failure> {
     Ok(output::items(&app.get("/config?effective=true")?).to_vec())
 }
 
+fn is_of_manifest(var: &Value) -> bool {
+    field(var, "source") == "manifest"
+}
+
 /// A var's value, or the placeholder of a secret.
 fn value_of(var: &Value) -> Value {
     if var["secret"] == true { json!({"secret": true}) } else { var["value"].clone() }
 }
 
-fn as_map(vars: &[Value]) -> Value {
-    Value::Object(vars.iter().map(|var| (field(var, "key"), value_of(var))).collect())
+fn as_map<'v>(vars: impl IntoIterator<Item = &'v Value>) -> Value {
+    Value::Object(vars.into_iter().map(|var| (field(var, "key"), value_of(var))).collect())
 }
 
 fn get(app: &RemoteApp, key: &str) -> Result<(), Failure> {
@@ -129,14 +133,28 @@ fn change(app: &RemoteApp, verb: &str, patch: &Value) -> Result<(), Failure> {
     app.show(&config, || Ok(text(&config)))
 }
 
-/// Takes away what is set; a name that is not has gone already, or is a slip, so it is told and nothing is done about it.
+/// Removes config vars that are set at the host. Names of unknown vars are reported; a var of the manifest is a failure, since
+/// only another manifest removes it.
 fn unset(app: &RemoteApp, keys: &[String]) -> Result<(), Failure> {
-    let config = app.get("/config")?;
-    let (set, not_set): (Vec<&String>, Vec<&String>) = keys.iter().partition(|key| config.get(key.as_str()).is_some());
+    let vars = effective(app)?;
+    let find = |key: &str| vars.iter().find(|var| field(var, "key") == key);
+    let of_manifest: Vec<&str> =
+        keys.iter().map(String::as_str).filter(|key| find(key).is_some_and(is_of_manifest)).collect();
+    if let Some(first) = of_manifest.first() {
+        let names = of_manifest.join(", ");
+        return Err(Failure::new(format!("{names} can't be unset at the host"))
+            .why(format!("{MANIFEST} sets {} under [config]; nothing was changed", if of_manifest.len() == 1 { "it" } else { "them" }))
+            .next(format!(
+                "remove {names} from {MANIFEST} and deploy, or set another value: isopod config set {first}=VALUE --app {}",
+                app.name
+            )));
+    }
+    let (set, not_set): (Vec<&String>, Vec<&String>) = keys.iter().partition(|key| find(key).is_some());
     for key in not_set {
-        output::note(&format!("{key} was not set; {} {}", app.name, those_set(&config)));
+        output::note(&format!("{key} was not set; {} {}", app.name, those_set(&as_map(&vars))));
     }
     if set.is_empty() {
+        let config = as_map(vars.iter().filter(|var| !is_of_manifest(var)));
         return app.show(&config, || Ok(text(&config)));
     }
     change(app, "unset", &set.into_iter().map(|key| (key.clone(), Value::Null)).collect())
@@ -249,8 +267,9 @@ mod tests {
 
     #[test]
     fn what_was_not_set_is_not_unset() {
-        let (config, app) = (json!({"GREETING": "hi"}), json!({"name": "shop", "release": 2}));
-        let host = FakeHost::answering([(200, config.clone()), (200, json!({})), (200, app), (200, config)]);
+        let vars = json!({"items": [{"key": "GREETING", "value": "hi", "secret": false, "source": "host"}]});
+        let app = json!({"name": "shop", "release": 2});
+        let host = FakeHost::answering([(200, vars.clone()), (200, json!({})), (200, app), (200, vars)]);
         let keys = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         unset(&host.app("shop"), &keys(&["GREETING", "NOPE"])).unwrap();
         let asked = host.asked();
@@ -261,6 +280,19 @@ mod tests {
         unset(&host.app("shop"), &keys(&["NOPE"])).unwrap();
         assert_eq!(host.asked().len(), 1, "nothing is changed");
         assert_eq!(those_set(&json!({"A": "1", "B": "2"})), "has A, B");
+    }
+
+    #[test]
+    fn a_var_of_the_manifest_is_not_unset() {
+        let var = |key: &str, source: &str| json!({"key": key, "value": "hi", "secret": false, "source": source});
+        let vars = json!({"items": [var("GREETING", "manifest"), var("LANG", "host")]});
+        let host = FakeHost::answering([(200, vars)]);
+        let refused = unset(&host.app("shop"), &["LANG".to_owned(), "GREETING".to_owned()]).unwrap_err().text();
+        assert!(
+            refused.contains("isopod.toml sets it") && refused.contains("isopod config set GREETING="),
+            "{refused}"
+        );
+        assert_eq!(host.asked().len(), 1, "nothing is changed");
     }
 
     #[test]

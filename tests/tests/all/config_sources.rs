@@ -31,6 +31,25 @@ fn the_config_lists_every_var_with_its_source() {
 }
 
 #[test]
+fn a_var_of_the_manifest_is_not_unset_and_its_source_is_named() {
+    let host = Host::start();
+    let manifest = "name = \"shop\"\n[config]\nCOLOUR = \"green\"\nSIZE = \"1\"\n";
+    host.deploy("shop", Bundle::archive(manifest, &guest("greedy")));
+    host.set_config("shop", &json!({ "SIZE": "2" })).expect(200);
+    let refused = isopod(&host, &["config", "unset", "SIZE", "COLOUR"]);
+    let said = String::from_utf8(refused.stderr).expect("it is text");
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("COLOUR can't be unset") && said.contains("isopod.toml sets it"), "{said}");
+    assert!(said.contains("isopod config set COLOUR=VALUE --app shop"), "{said}");
+    assert_eq!(host.config("shop"), json!({ "SIZE": "2" }), "nothing is changed");
+    assert!(isopod(&host, &["config", "unset", "SIZE"]).status.success());
+    assert_eq!(isopod(&host, &["config", "get", "SIZE"]).stdout, b"1\n", "the manifest's value is back");
+    let unknown = isopod(&host, &["config", "unset", "NOPE"]);
+    let said = String::from_utf8(unknown.stderr).expect("it is text");
+    assert!(unknown.status.success() && said.contains("NOPE was not set; shop has COLOUR, SIZE"), "{said}");
+}
+
+#[test]
 fn config_get_writes_a_var_to_a_pipe_unchanged() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("greedy")));
