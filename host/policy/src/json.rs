@@ -1,7 +1,16 @@
-//! What kind of thing a JSON value is, in words, for errors about it. Never repeats the value itself: it may be a
-//! secret.
+//! JSON that users write: what kind of thing a value is, errors in plain words, and members that appear twice. Never
+//! repeats a value in an error: it may be a secret.
 
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::error::Category;
+
+use crate::limits::TEXT_NAME_BYTES_SHOWN;
+use crate::nearest::nearest;
+use crate::text::excerpt;
 
 /// The kind of a value, with its article.
 pub(crate) fn kind(value: &Value) -> &'static str {
@@ -12,5 +21,243 @@ pub(crate) fn kind(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+/// JSON in which no object has the same member twice. Its value is not kept: readers keep the last of two members, which
+/// would drop the other one silently.
+pub struct UniqueMembers;
+
+impl<'de> Deserialize<'de> for UniqueMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = UniqueMembers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueMembers, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if seen.contains(&name) {
+                return Err(de::Error::custom(twice(&name)));
+            }
+            seen.insert(name);
+            map.next_value::<UniqueMembers>()?;
+        }
+        Ok(UniqueMembers)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<UniqueMembers, A::Error> {
+        while list.next_element::<UniqueMembers>()?.is_some() {}
+        Ok(UniqueMembers)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<UniqueMembers, E> {
+        Ok(UniqueMembers)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<UniqueMembers, E> {
+        Ok(UniqueMembers)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<UniqueMembers, E> {
+        Ok(UniqueMembers)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<UniqueMembers, E> {
+        Ok(UniqueMembers)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<UniqueMembers, E> {
+        Ok(UniqueMembers)
+    }
+
+    fn visit_unit<E>(self) -> Result<UniqueMembers, E> {
+        Ok(UniqueMembers)
+    }
+}
+
+/// An error of the JSON library in plain words, without its position.
+pub fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let text = text.strip_suffix(&position).unwrap_or(&text);
+    match error.classify() {
+        Category::Eof => format!("it ends {}", text.replace("EOF while parsing", "in the middle of")),
+        Category::Syntax | Category::Io => syntax(text).to_owned(),
+        Category::Data => explain_data(text),
+    }
+}
+
+fn syntax(text: &str) -> &str {
+    match text {
+        "expected ident" => "only `true`, `false` and `null` are written without quotes",
+        "expected value" => "a value is missing",
+        "key must be a string" => "the name of a member must be in double quotes",
+        "trailing comma" => "nothing follows the last comma",
+        "trailing characters" => "more text follows after its end",
+        "recursion limit exceeded" => "it is nested more than 127 levels deep",
+        "invalid escape" => "a string has an unknown escape sequence",
+        "invalid number" => "a number is malformed",
+        "number out of range" => "a number is too large",
+        "lone leading surrogate in hex escape" | "unexpected end of hex escape" | "invalid unicode code point" => {
+            "a string has text that is not Unicode"
+        }
+        text if text.starts_with("control character") => "a string has a control character that is not escaped",
+        text => text,
+    }
+}
+
+/// An error of `serde` about a value, in plain words. Text of our own types is returned as it is.
+pub fn explain_data(text: &str) -> String {
+    if let Some((found, expected)) = after(text, &["invalid type: ", "invalid value: "]) {
+        return format!("it must be {}, not {}", wanted(expected), found_kind(found));
+    }
+    if let Some((found, expected)) = after(text, &["unknown field "]) {
+        let known: Vec<&str> = quoted(expected).collect();
+        return format!("unknown member {}{}", cut(found), known_words(unquoted(found), &known));
+    }
+    if let Some((found, expected)) = after(text, &["unknown variant "]) {
+        let known: Vec<&str> = quoted(expected).collect();
+        return format!("{} is not known here{}", cut(found), known_words(unquoted(found), &known));
+    }
+    if let Some(name) = text.strip_prefix("missing field ") {
+        return format!("the member {} is missing", cut(name));
+    }
+    if let Some(name) = text.strip_prefix("duplicate field ") {
+        return twice(unquoted(name));
+    }
+    text.to_owned()
+}
+
+/// What is between one of the beginnings and `, expected`, and what follows that.
+fn after<'t>(text: &'t str, beginnings: &[&str]) -> Option<(&'t str, &'t str)> {
+    let rest = beginnings.iter().find_map(|beginning| text.strip_prefix(beginning))?;
+    rest.rsplit_once(", expected ").or_else(|| rest.rsplit_once(", there are no ").map(|(found, _)| (found, "")))
+}
+
+fn wanted(expected: &str) -> &str {
+    match expected {
+        "a string" | "a borrowed string" | "string" | "str" | "variant identifier" | "field identifier" => "text",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" | "a list" => "a list",
+        "a map" => "an object",
+        text if text.starts_with("struct ") || text.starts_with("internally tagged enum") => "an object",
+        text if text.starts_with("enum ") => "text",
+        text if text.starts_with("tuple ") => "a list",
+        text => text,
+    }
+}
+
+/// The kind of value that the library names with the value itself.
+fn found_kind(found: &str) -> &str {
+    match found.split([' ', '"', '`']).next().unwrap_or_default() {
+        "string" | "character" | "byte" => "text",
+        "integer" | "floating" => "a number",
+        "boolean" => "true or false",
+        "sequence" | "tuple" => "a list",
+        "map" | "struct" => "an object",
+        "null" | "unit" => "null",
+        _ => "a value of another kind",
+    }
+}
+
+/// The end of a sentence about an unknown word.
+fn known_words(given: &str, known: &[&str]) -> String {
+    match nearest(given, known.iter().copied()) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None if known.is_empty() => "; none is known here".to_owned(),
+        None => format!("; known here: {}", known.join(", ")),
+    }
+}
+
+/// The words in backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('`').and_then(|text| text.strip_suffix('`')).unwrap_or(text)
+}
+
+fn cut(text: &str) -> String {
+    format!("`{}`", excerpt(unquoted(text), TEXT_NAME_BYTES_SHOWN))
+}
+
+fn twice(name: &str) -> String {
+    format!("the member {} appears more than once", cut(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its errors matter")]
+    struct Shape {
+        name: String,
+        count: Option<u32>,
+        list: Option<Vec<bool>>,
+        kind: Option<Kind>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        Small,
+        Large,
+    }
+
+    fn why(text: &str) -> String {
+        explain(&serde_json::from_str::<Shape>(text).expect_err("it is refused"))
+    }
+
+    #[test]
+    fn errors_of_the_library_are_in_plain_words() {
+        for (text, wanted) in [
+            (r#"{"name":5}"#, "it must be text, not a number"),
+            (r#"{"name":"x","count":"secret"}"#, "it must be a whole number of 0 or more, not text"),
+            (r#"{"name":"x","count":-1}"#, "it must be a whole number of 0 or more, not a number"),
+            (r#"{"name":"x","list":{}}"#, "it must be a list, not an object"),
+            (r#"{"name":"x","list":[null]}"#, "it must be true or false, not null"),
+            (r#""x""#, "it must be an object, not text"),
+            (r#"{"count":1}"#, "the member `name` is missing"),
+            (r#"{"nmae":"x"}"#, "unknown member `nmae`; did you mean `name`?"),
+            (r#"{"zzzzzzzz":"x"}"#, "unknown member `zzzzzzzz`; known here: name, count, list, kind"),
+            (r#"{"name":"x","name":"y"}"#, "the member `name` appears more than once"),
+            (r#"{"name":"x","kind":"smal"}"#, "`smal` is not known here; did you mean `small`?"),
+            (r#"{"name":"x""#, "it ends in the middle of an object"),
+            ("", "it ends in the middle of a value"),
+            (r#"{"name":"x"} y"#, "more text follows after its end"),
+            (r#"{name:"x"}"#, "the name of a member must be in double quotes"),
+            (r#"{"name":nope}"#, "only `true`, `false` and `null` are written without quotes"),
+        ] {
+            assert_eq!(why(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_appears_twice_is_named_at_every_depth() {
+        let unique = |text: &str| serde_json::from_str::<UniqueMembers>(text).map(drop);
+        assert!(unique(r#"{"a":{"b":1,"c":[{"b":null},{"b":true}]},"b":-1.5}"#).is_ok());
+        for text in
+            [r#"{"b":1,"b":1}"#, r#"{"a":{"b":1,"b":2}}"#, r#"[{"a":[{"b":"","b":null}]}]"#, r#"{"b":1,"\u0062":2}"#]
+        {
+            let error = unique(text).expect_err("it is refused");
+            assert_eq!(explain(&error), "the member `b` appears more than once", "{text}");
+            assert!(error.line() == 1 && error.column() > 1, "{error}");
+        }
     }
 }

@@ -17,7 +17,7 @@ pub mod formation;
 mod grants;
 mod health;
 mod ids;
-mod json;
+pub mod json;
 pub mod limits;
 pub mod manifest;
 mod names;

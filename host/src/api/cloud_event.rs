@@ -7,10 +7,11 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 
 use axum::http::HeaderMap;
 use base64::{
-    Engine, alphabet,
+    DecodeError, Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use isopod_engine::Event;
+use isopod_policy::json::explain;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -18,13 +19,13 @@ use serde::{
 use serde_json::value::RawValue;
 
 use self::attribute::Attributes;
-use super::request::{BadRequest, json};
+use super::request::{BadRequest, json_text};
 
 /// Reads the event of a request. `media_type` is its content type without parameters.
 pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     let is_binary = headers.contains_key("ce-specversion") || headers.contains_key("ce-type");
     match media_type {
-        Some("application/cloudevents+json") => structured(json(body)?),
+        Some("application/cloudevents+json") => structured(json_text(body)?),
         Some("application/cloudevents-batch+json") => {
             Err(invalid(None, "this route accepts one event per request; send the events of a batch one by one"))
         }
@@ -34,7 +35,7 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
         }
         None if is_binary => from_headers(headers, body),
         // People who write an event by hand seldom know its own content type.
-        Some("application/json") => structured(json(body)?),
+        Some("application/json") => structured(json_text(body)?),
         Some(_) | None => Err(BadRequest::ContentType {
             got: media_type.unwrap_or("missing").to_owned(),
             wanted: "application/cloudevents+json, or any with the headers ce-specversion, ce-id, ce-source and ce-type",
@@ -112,7 +113,8 @@ fn data_bytes(value: &RawValue, content_type: Option<&str>) -> Result<Vec<u8>, B
     if is_json || !text.starts_with('"') {
         return Ok(text.as_bytes().to_vec());
     }
-    let text: String = serde_json::from_str(text).map_err(|e| invalid(Some("data"), format!("invalid `data`: {e}")))?;
+    let text: String =
+        serde_json::from_str(text).map_err(|e| invalid(Some("data"), format!("invalid `data`: {}", explain(&e))))?;
     Ok(text.into_bytes())
 }
 
@@ -123,7 +125,18 @@ fn base64_data(value: &RawValue) -> Result<Vec<u8>, BadRequest> {
         .map_err(|_| invalid(Some("data_base64"), "`data_base64` must be a string"))?;
     GeneralPurpose::new(&alphabet::STANDARD, LENIENT)
         .decode(text)
-        .map_err(|e| invalid(Some("data_base64"), format!("`data_base64` is not valid base64: {e}")))
+        .map_err(|e| invalid(Some("data_base64"), format!("`data_base64` is not valid base64: {}", not_base64(&e))))
+}
+
+fn not_base64(error: &DecodeError) -> String {
+    match error {
+        DecodeError::InvalidByte(offset, _) => format!("the character at byte {offset} is not one of base64"),
+        DecodeError::InvalidLastSymbol { offset, .. } => {
+            format!("the last character, at byte {offset}, has bits left over")
+        }
+        DecodeError::InvalidLength(length) => format!("{length} characters don't encode whole bytes"),
+        DecodeError::InvalidPadding => "its padding is wrong".to_owned(),
+    }
 }
 
 fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {

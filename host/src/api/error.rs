@@ -43,6 +43,8 @@ pub(crate) enum Error {
     NotOffered(&'static str),
     #[error("the administrator's token can't be deleted: it would lock its owner out")]
     AdminToken,
+    #[error("`apps` is an empty list, so the token would be for no app")]
+    NoApps,
     #[error("{} changes are under way already", limits::CHANGES_MAX)]
     TooManyChanges,
     #[error("the work on the request broke off; the host's own log says more")]
@@ -140,6 +142,8 @@ impl Error {
                 Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token stays", detail)
                     .hint("to revoke it, remove the file admin.token in the data folder and start the host again: a new one is made")
             }
+            Self::NoApps => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-apps", "A token for no app", detail)
+                .hint("name at least one app; without `apps` a token is for all apps"),
             Self::TooManyChanges => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-changes", "Too many changes", detail)
                     .retry_after(limits::CHANGES_RETRY_AFTER.as_secs())

@@ -10,7 +10,7 @@ use axum::{
     middleware::Next,
     response::IntoResponse,
 };
-use isopod_policy::nearest;
+use isopod_policy::{json, nearest};
 use utoipa::openapi::{
     OpenApi,
     path::{Operation, ParameterIn},
@@ -73,6 +73,23 @@ fn unknown(name: &str, known: &[String]) -> String {
     }
 }
 
+/// The error of a query whose parameters are known, in plain words: `text` is what axum writes.
+pub(super) fn explain(text: &str) -> String {
+    let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
+    let (name, why) = text.split_once(": ").unwrap_or(("", text));
+    let must_be = |what: &str| format!("`{name}` must be {what}");
+    match why {
+        _ if why.ends_with("found in string") || why.contains("integer") || why.starts_with("number too") => {
+            must_be("a whole number")
+        }
+        _ if why.contains("was not `true` or `false`") => must_be("`true` or `false`"),
+        _ => match why.strip_prefix("unknown variant ").and_then(|rest| rest.rsplit_once(", expected ")) {
+            Some((_, known)) => must_be(known),
+            None => json::explain_data(why).replace("member", "parameter"),
+        },
+    }
+}
+
 pub(super) async fn only_known(
     State(known): State<Arc<KnownQueries>>,
     route: Option<MatchedPath>,
@@ -90,6 +107,36 @@ pub(super) async fn only_known(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_invalid_value_is_explained_without_words_of_a_library() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "only its errors matter")]
+        struct Params {
+            limit: Option<u32>,
+            follow: Option<bool>,
+            queue: Option<Queue>,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Queue {
+            Pull,
+            Push,
+        }
+        for (query, wanted) in [
+            ("limit=x", "`limit` must be a whole number"),
+            ("limit=", "`limit` must be a whole number"),
+            ("limit=-1", "`limit` must be a whole number"),
+            ("limit=99999999999", "`limit` must be a whole number"),
+            ("follow=yes", "`follow` must be `true` or `false`"),
+            ("queue=x", "`queue` must be `pull` or `push`"),
+            ("limit=1&limit=2", "the parameter `limit` appears more than once"),
+        ] {
+            let uri = format!("/x?{query}").parse().expect("a path");
+            let refused = axum::extract::Query::<Params>::try_from_uri(&uri).expect_err("it is refused");
+            assert_eq!(explain(&refused.body_text()), wanted, "{query}");
+        }
+    }
 
     #[test]
     fn an_unknown_parameter_is_named_with_the_nearest_known_one() {

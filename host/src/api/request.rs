@@ -5,23 +5,27 @@ use std::sync::Arc;
 
 use axum::{
     body::{Body, HttpBody},
-    extract::{self, FromRequest, FromRequestParts, Query, Request},
+    extract::{self, FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
     http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use isopod_policy::{AppName, NameError};
+use isopod_policy::{
+    AppName, NameError,
+    json::{UniqueMembers, explain},
+    text::excerpt,
+};
 use isopod_store::Page;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Api, error::Error};
+use super::{Api, error::Error, query};
 use crate::{budget::Budget, limits};
 
 /// What is wrong with a request, before anything was done about it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadRequest {
-    #[error("the body is no JSON that fits: {detail}{}", place(*line, *column))]
+    #[error("invalid JSON body{}: {detail}", place(*line, *column))]
     Json { detail: String, line: usize, column: usize },
     #[error("the content type is {got}, but this route takes {wanted}")]
     ContentType { got: String, wanted: &'static str },
@@ -69,7 +73,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Error> {
         let bytes = json_body(request, api).await?;
         if bytes.trim_ascii_start().starts_with(b"[") {
-            let detail = "an object is wanted, not a list".to_owned();
+            let detail = "it must be an object, not a list".to_owned();
             return Err(BadRequest::Json { detail, line: 1, column: 1 }.into());
         }
         Ok(Self(json(&bytes)?))
@@ -87,13 +91,28 @@ async fn json_body(request: Request, api: &Api) -> Result<Bytes, BadRequest> {
     collect(&api.bodies, request.into_body(), limits::JSON_BODY_BYTES).await
 }
 
-/// Reads JSON and says where it is wrong.
+/// Reads JSON. An error names the member, and where in the body it is. A member that appears twice is an error too.
 pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BadRequest> {
-    serde_json::from_slice(bytes).map_err(|e| {
-        let detail = e.to_string();
-        let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(before, _)| before).to_owned();
-        BadRequest::Json { detail, line: e.line(), column: e.column() }
-    })
+    json_text::<UniqueMembers>(bytes)?;
+    json_text(bytes)
+}
+
+/// Reads JSON whose type checks its members itself.
+pub(crate) fn json_text<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BadRequest> {
+    let mut text = serde_json::Deserializer::from_slice(bytes);
+    let bad = |path: &str, error: &serde_json::Error| {
+        let detail = explain(error);
+        // The root and the names of unknown members are no paths to a value.
+        let detail = match path {
+            "." => detail,
+            path if detail.starts_with("unknown member") || path.contains('?') => detail,
+            path => format!("`{}`: {detail}", excerpt(path, JSON_PATH_SHOWN_BYTES)),
+        };
+        BadRequest::Json { detail, line: error.line(), column: error.column() }
+    };
+    let value = serde_path_to_error::deserialize(&mut text).map_err(|e| bad(&e.path().to_string(), e.inner()))?;
+    text.end().map_err(|error| bad(".", &error))?;
+    Ok(value)
 }
 
 /// What stands in the path in place of names in braces.
@@ -104,7 +123,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let path = extract::Path::<T>::from_request_parts(parts, state).await;
-        path.map(|extract::Path(value)| Self(value)).map_err(|e| BadRequest::Path { detail: e.body_text() }.into())
+        path.map(|extract::Path(value)| Self(value)).map_err(|_| {
+            // Every part of a path is text, so nothing else can be wrong with it.
+            let detail = "a part of it is not UTF-8 after percent-decoding".to_owned();
+            BadRequest::Path { detail }.into()
+        })
     }
 }
 
@@ -116,7 +139,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
         let query = Query::<T>::try_from_uri(&parts.uri);
-        query.map(|Query(value)| Self(value)).map_err(|e| BadRequest::Query { detail: e.body_text() }.into())
+        let bad = |rejection: QueryRejection| BadRequest::Query { detail: query::explain(&rejection.body_text()) };
+        query.map(|Query(value)| Self(value)).map_err(|rejection| bad(rejection).into())
     }
 }
 
@@ -238,7 +262,10 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Where in the body something is, as far as it is known: what has no place is wrong with the whole.
+/// The longest path to a member that an error names.
+const JSON_PATH_SHOWN_BYTES: usize = 200;
+
+/// The position of an error in the body; an error about the whole body has none.
 fn place(line: usize, column: usize) -> String {
     if line == 0 { String::new() } else { format!(" (line {line}, column {column})") }
 }
@@ -248,9 +275,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bad_json_is_told_with_its_place_once() {
-        let error = json::<PageParams>(b"{\"limit\":\n nope}").expect_err("is refused");
-        assert_eq!(error.to_string(), "the body is no JSON that fits: expected ident (line 2, column 3)");
+    fn an_error_in_json_names_the_member_and_the_position() {
+        let why = |text: &str| json::<PageParams>(text.as_bytes()).map(drop).expect_err("is refused").to_string();
+        assert_eq!(
+            why("{\"limit\":\n nope}"),
+            "invalid JSON body (line 2, column 3): `limit`: only `true`, `false` and `null` are written without quotes"
+        );
+        assert_eq!(
+            why("{\"limit\":\"x\"}"),
+            "invalid JSON body (line 1, column 12): `limit`: it must be a whole number of 0 or more, not text"
+        );
+        assert_eq!(why("{} x"), "invalid JSON body (line 1, column 4): more text follows after its end");
+        assert!(why(r#"{"limit":1,"limit":2}"#).ends_with("the member `limit` appears more than once"));
     }
 
     #[tokio::test]

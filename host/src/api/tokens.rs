@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Api, auth,
     error::Error,
+    openapi::ProblemDetails,
     path::TokenPath,
     request::{BadRequest, List, Object, PageParams, Params, Path},
 };
@@ -21,8 +22,9 @@ pub(crate) struct NewToken {
     #[schema(value_type = AppName)]
     name: String,
     role: Role,
-    /// The apps that it is for; without them, all.
+    /// The apps that it is for; without them, all. An empty list is refused.
     #[serde(default)]
+    #[schema(min_items = 1)]
     apps: Option<Vec<AppName>>,
 }
 
@@ -53,6 +55,7 @@ pub(super) struct CreatedToken {
     request_body = NewToken,
     responses(
         (status = 201, description = "The token", body = CreatedToken),
+        (status = 404, description = "There is no such app", body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create(
@@ -61,12 +64,21 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, axum::Json<CreatedToken>), Error> {
     // Token names follow the rules of app names: they are typed in the same places.
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
+    let scope = match new.apps {
+        None => Scope::All,
+        Some(apps) if apps.is_empty() => return Err(Error::NoApps),
+        Some(mut apps) => {
+            apps.sort();
+            apps.dedup();
+            Scope::Apps(apps)
+        }
+    };
     let token = auth::new_token();
     let row = Token {
         hash: auth::hash(&token),
         name: name.to_string(),
         role: new.role,
-        scope: new.apps.map_or(Scope::All, Scope::Apps),
+        scope,
         app_ids: Vec::new(),
         created_at: Timestamp::now(),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use isopod_policy::{
     AppName, AppType, ConfigChange, ConfigVars, Formation, FormationChange, Limits, Manifest, NewProcess, ProcessName,
-    ReleaseNumber, ReleaseState, config_vars::Applied, formation,
+    ReleaseNumber, ReleaseState, config_vars::Applied, formation, json::explain,
 };
 use isopod_store::{Control, Release};
 use jiff::Timestamp;
@@ -218,9 +218,9 @@ fn patched(manifest: &Manifest, patch: &Value) -> Result<Manifest, String> {
     if !patch.is_object() {
         return Err("the body must be an object, such as {\"keyvalue\":true}".to_owned());
     }
-    let mut present = serde_json::to_value(manifest).map_err(|e| e.to_string())?;
+    let mut present = serde_json::to_value(manifest).map_err(|e| explain(&e))?;
     json_patch::merge(&mut present["grants"], patch);
-    serde_json::from_value(present).map_err(|e| e.to_string())
+    serde_json::from_value(present).map_err(|e| explain(&e))
 }
 
 /// Says of a changed formation what is different, with the numbers.

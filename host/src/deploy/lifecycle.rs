@@ -4,7 +4,9 @@
 use std::sync::{Arc, PoisonError};
 
 use futures::future::join_all;
-use isopod_policy::{AppEvent, AppName, AppState, AppType, Cores, CoresOverride, Isolation, ReleaseNumber};
+use isopod_policy::{
+    AppEvent, AppName, AppState, AppType, Cores, CoresOverride, Isolation, ReleaseNumber, json::explain,
+};
 use isopod_store::{App, Control, Intended, NewApp, Release, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -125,7 +127,7 @@ impl Deployer {
             Value::Object(ref said) if let Some((queue, value)) = said.iter().find(|(_, value)| !is_count(value)) => {
                 Err(format!("`{queue}` is {value}; write a whole number, or null for as many as all apps have"))
             }
-            Value::Object(_) => serde_json::from_value::<CoresOverride>(wanted).map_err(|e| e.to_string()),
+            Value::Object(_) => serde_json::from_value::<CoresOverride>(wanted).map_err(|e| explain(&e)),
             // A list could be read too, by the order of its numbers, which nobody should have to know.
             _ => Err("they are written as an object".to_owned()),
         };

@@ -3,6 +3,7 @@
 
 use iri_string::types::{IriReferenceStr, IriStr};
 use isopod_engine::Event;
+use isopod_policy::json::explain;
 use serde_json::value::RawValue;
 
 use super::invalid;
@@ -27,7 +28,7 @@ impl Attributes {
             b"null" => check_name(name),
             [b'"', ..] => {
                 let text = serde_json::from_str(text)
-                    .map_err(|e| invalid(Some(name), format!("the attribute `{name}` is not valid text: {e}")))?;
+                    .map_err(|e| invalid(Some(name), format!("the attribute `{name}` is not text: {}", explain(&e))))?;
                 self.set(name, text)
             }
             b"true" | b"false" if is_extension => self.set(name, text.to_owned()),
