@@ -42,6 +42,8 @@ fn fault(code: ErrorCode) -> Fault {
         ErrorCode::HttpProtocolError => {
             Fault::BadAnswer { detail: "its handler returned an invalid response".to_owned() }
         }
+        // The SDK passes the text of a handler's error in this way.
+        ErrorCode::InternalError(Some(message)) => Fault::Failed { message },
         code => Fault::Failed { message: format!("its handler reported {code:?}") },
     }
 }

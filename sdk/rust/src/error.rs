@@ -47,9 +47,9 @@ impl Error {
         self.0.status.unwrap_or(500)
     }
 
-    /// Whether the text may be shown to the client.
+    /// Whether the error was made with [`Error::status`], so that its text is shown to the client.
     pub fn is_for_client(&self) -> bool {
-        self.0.status.is_some_and(|status| status < 500)
+        self.0.status.is_some()
     }
 
     /// Puts a sentence before the error's own, to say what was being done.
@@ -148,5 +148,7 @@ mod tests {
         let missing: Option<u8> = None;
         let error = missing.or_status(404, "no such note").unwrap_err();
         assert_eq!((error.http_status(), error.is_for_client()), (404, true));
+        let busy = Error::status(503, "try again later");
+        assert_eq!((busy.http_status(), busy.is_for_client()), (503, true));
     }
 }

@@ -27,6 +27,21 @@ fn a_handlers_error_is_a_500_and_a_crash_a_502() {
 }
 
 #[test]
+fn an_error_of_an_sdk_handler_is_the_same_on_every_interface() {
+    let host = Host::start();
+    for (app, path) in [("greedy", "/error"), ("greedy-flat", "/error"), ("relay-wasi03", "/?url=http://a/&body=x")] {
+        host.deploy(app, Bundle::component(guest(app)));
+        let failed = host.get(app, path);
+        let problem = failed.problem_of(app, 500, "app-failed");
+        assert_eq!(source(&failed), Some("app"), "{failed}");
+        let line = host
+            .log_line(app, "the fault", |line| line["level"] == "error" && line["request_id"] == problem["request_id"]);
+        let text = if path == "/error" { "greedy was asked to fail" } else { "invalid digit" };
+        assert!(line["message"].as_str().is_some_and(|message| message.contains(text)), "{line}");
+    }
+}
+
+#[test]
 fn a_failed_answer_of_the_host_names_the_host() {
     let host = Host::start();
     host.create("empty", "dev");

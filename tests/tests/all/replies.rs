@@ -126,8 +126,8 @@ fn a_guest_that_exits_or_fails_costs_one_answer() {
         let problem = host.get(app, "/exit?code=0").problem_of(app, 502, "app-failed");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("exited")), "{problem}");
         host.get(app, "/exit?code=3").problem_of(app, 502, "app-failed");
-        // The standard road carries the guest's own 500, the flat one its failure.
-        let failed = host.get(app, "/error").expect(500);
+        let failed = host.get(app, "/error");
+        failed.problem_of(app, 500, "app-failed");
         assert!(!failed.text().contains("secret"), "{failed}");
         is_well(&host, app);
     }

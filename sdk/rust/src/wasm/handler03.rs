@@ -41,13 +41,11 @@ where
 
 async fn answer(response: impl Future<Output = Result<Response>>) -> Answer {
     logging::install();
-    let response = response.await.unwrap_or_else(|error| {
-        if !error.is_for_client() {
-            logging::complain("the handler failed", &error);
-        }
-        Response::from_error(&error)
-    });
-    lower(response)
+    match response.await {
+        // As on the flat interface: the host logs the text, and answers with 500.
+        Err(error) if !error.is_for_client() => Err(ErrorCode::InternalError(Some(error.to_string()))),
+        response => lower(response.unwrap_or_else(|error| Response::from_error(&error))),
+    }
 }
 
 fn lift(request: WasiRequest) -> (Request, IncomingBody) {

@@ -52,12 +52,14 @@ fn may_have_body(request: &Request) -> bool {
 fn run(answer: ResponseOutparam, response: impl Future<Output = Result<Response>>) {
     logging::install();
     let done = reactor::run(async move {
-        let response = response.await.unwrap_or_else(|error| {
-            if !error.is_for_client() {
-                logging::complain("the handler failed", &error);
+        let response = match response.await {
+            // As on the flat interface: the host logs the text, and answers with 500.
+            Err(error) if !error.is_for_client() => {
+                let code = ErrorCode::InternalError(Some(error.to_string()));
+                return ResponseOutparam::set(answer, Err(code));
             }
-            Response::from_error(&error)
-        });
+            response => response.unwrap_or_else(|error| Response::from_error(&error)),
+        };
         if let Err(error) = lower(response, answer).await {
             logging::complain("sending the answer failed", error);
         }
