@@ -14,7 +14,10 @@ use isopod_engine::limits as engine;
 use isopod_policy::{Cores, CoresOverride, connections::ConnectionTimes, limits as policy};
 use serde::Deserialize;
 
-use crate::{ingress::TrustedProxies, limits};
+use crate::{
+    ingress::{BadProxies, TrustedProxies},
+    limits,
+};
 
 /// What `isopod up` runs with, every choice made.
 #[derive(Debug, Clone)]
@@ -102,8 +105,8 @@ pub(crate) enum ConfigError {
     SameAddress { listen: SocketAddr, admin: SocketAddr },
     #[error("`{value}` is no domain for apps: {reason}")]
     BadDomain { value: String, reason: &'static str },
-    #[error("invalid network in trusted_proxies: `{value}`. Write an address or a network, such as 10.0.0.0/8")]
-    BadNetwork { value: String },
+    #[error("trusted_proxies: {0}")]
+    Proxies(#[from] BadProxies),
     #[error("{name} is {value}, outside of its range {range}")]
     OutOfRange { name: &'static str, value: String, range: &'static str },
     #[error("there is no folder to keep data in: neither XDG_DATA_HOME nor HOME is set. Give one with --data DIR")]
@@ -255,7 +258,15 @@ fn read(path: &Path) -> Result<Written, ConfigError> {
     if text.len() as u64 > limits::CONFIG_BYTES {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
-    toml::from_str(&text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: e.to_string() })
+    toml::from_str(&text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: message(&text, &e) })
+}
+
+/// What is wrong with the file, and where.
+fn message(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
+    format!("line {line}, column {column}: {}", error.message())
 }
 
 fn resolve(
@@ -307,8 +318,7 @@ fn resolve(
             resolver: written.outbound.resolver.map(|value| name_server(&value)).transpose()?,
             idle_time: written.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0),
         },
-        trusted_proxies: TrustedProxies::read(&written.trusted_proxies)
-            .map_err(|value| ConfigError::BadNetwork { value })?,
+        trusted_proxies: TrustedProxies::read(&written.trusted_proxies)?,
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
@@ -332,7 +342,7 @@ fn machine_memory() -> u64 {
 
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 16] = [
+    let checks: [(&'static str, bool, String, &'static str); 15] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -396,12 +406,6 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             (1..=100_000).contains(&config.instances_max),
             config.instances_max.to_string(),
             "1 to 100000",
-        ),
-        (
-            "trusted_proxies",
-            config.trusted_proxies.len() <= limits::TRUSTED_PROXIES_MAX,
-            format!("{} networks", config.trusted_proxies.len()),
-            "at most 64 networks",
         ),
         (
             "app_instances_max",

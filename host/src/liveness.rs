@@ -80,10 +80,8 @@ impl Drop for Watched {
 }
 
 /// Runs the work of a required thread. A panic aborts the process.
-pub(crate) fn or_abort(thread: &str, work: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(work)).is_err() {
-        abort(thread);
-    }
+pub(crate) fn or_abort<T>(thread: &str, work: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| abort(thread))
 }
 
 /// Aborts the process, since this thread is lost.

@@ -278,7 +278,7 @@ fn cannot_bind(listened: Listened, address: SocketAddr, error: &std::io::Error) 
 }
 
 /// The addresses by which a guest could reach one of ours from this machine.
-fn ways_to(address: SocketAddr) -> Vec<SocketAddr> {
+pub(crate) fn ways_to(address: SocketAddr) -> Vec<SocketAddr> {
     let mut ways = vec![address];
     if address.ip().is_unspecified() {
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];

@@ -29,7 +29,7 @@ impl Host {
 impl Iterator for Followed {
     type Item = Value;
 
-    /// The next event, as soon as there is one; none at the end.
+    /// The next event, as soon as there is one; none at the end, which the host may say with an event of its own.
     ///
     /// # Panics
     /// Where the connection breaks off.
@@ -37,6 +37,9 @@ impl Iterator for Followed {
         loop {
             while let Some((line, rest)) = self.text.split_once('\n') {
                 let event = line.strip_prefix("data:").map(|data| serde_json::from_str(data).expect("events are JSON"));
+                if line == "event: end" {
+                    return None;
+                }
                 self.text = rest.to_owned();
                 if event.is_some() {
                     return event;

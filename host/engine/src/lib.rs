@@ -52,7 +52,7 @@ pub use inspect::{ComponentInfo, Entries, HttpRoad, Rejected, inspect};
 pub use instance::{After, Answer, Instance};
 pub use program::{FrozenProgram, Program};
 pub use reply::{ReplyBody, ReplyEnd};
-pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Stream, ValueVersion};
+pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Screen, Stdio, Stream, ValueVersion};
 pub use snapshot::{NoSnapshot, Preparation, Snapshot};
 pub use streaming::Unfinished;
 

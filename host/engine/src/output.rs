@@ -1,8 +1,9 @@
-//! A guest's standard output and error, cut into lines. Never blocks: what the sink can't take, the sink drops.
+//! A guest's standard output and error, cut into lines or passed on as they come. Never blocks: what the sink can't take,
+//! the sink drops.
 
 use crate::{
     limits,
-    sandbox::{Output, OutputLine, Stream},
+    sandbox::{Output, OutputLine, Screen, Stream},
 };
 use bytes::Bytes;
 use std::{
@@ -93,13 +94,39 @@ impl Lines {
     }
 }
 
-impl IsTerminal for Lines {
+/// Receives what a guest writes. Never blocks.
+pub(crate) trait Takes: Clone + Send + Sync + 'static {
+    fn take(&self, bytes: &[u8]);
+}
+
+impl Takes for Lines {
+    fn take(&self, bytes: &[u8]) {
+        self.take(bytes);
+    }
+}
+
+/// The terminal of this process.
+#[derive(Clone)]
+pub(crate) struct OnScreen(pub(crate) Arc<dyn Screen>);
+
+impl Takes for OnScreen {
+    fn take(&self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+}
+
+/// An output stream for guests.
+#[derive(Clone)]
+pub(crate) struct Written<T>(pub(crate) T);
+
+/// A guest is never told that it writes to a terminal: its escape sequences would not reach it.
+impl<T> IsTerminal for Written<T> {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Lines {
+impl<T: Takes + Unpin> StdoutStream for Written<T> {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -109,10 +136,10 @@ impl StdoutStream for Lines {
     }
 }
 
-impl AsyncWrite for Lines {
+impl<T: Takes> AsyncWrite for Written<T> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let piece = &bytes[..bytes.len().min(limits::OUTPUT_WRITE_BYTES_MAX)];
-        self.take(piece);
+        self.0.take(piece);
         Poll::Ready(Ok(piece.len()))
     }
 
@@ -126,13 +153,13 @@ impl AsyncWrite for Lines {
 }
 
 #[async_trait::async_trait]
-impl Pollable for Lines {
+impl<T: Takes> Pollable for Written<T> {
     async fn ready(&mut self) {}
 }
 
-impl OutputStream for Lines {
+impl<T: Takes> OutputStream for Written<T> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.take(&bytes);
+        self.0.take(&bytes);
         Ok(())
     }
 

@@ -29,8 +29,22 @@ pub struct Sandbox {
     pub output: Arc<dyn Output>,
     /// Whether the app may use the memory and the places that are kept for the important ones when the machine is full.
     pub may_use_reserve: bool,
-    /// Whether the host's own standard input, output and error are the guest's: only for `isopod run`.
-    pub inherit_stdio: bool,
+    /// Gives the guest the standard streams of this process: only for `isopod run`.
+    pub stdio: Option<Stdio>,
+}
+
+/// The standard streams of this process as the guest's. Standard input is passed on unchanged.
+#[derive(Clone, Default)]
+pub struct Stdio {
+    /// Receives standard output; `None` passes it on unchanged.
+    pub stdout: Option<Arc<dyn Screen>>,
+    /// Receives standard error; `None` passes it on unchanged.
+    pub stderr: Option<Arc<dyn Screen>>,
+}
+
+/// Receives the bytes that a guest writes to a standard stream, as they come.
+pub trait Screen: Send + Sync {
+    fn write(&self, bytes: &[u8]);
 }
 
 /// A folder of the host's that the guest sees under a name of its own, and nothing outside it.

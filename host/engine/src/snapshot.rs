@@ -187,7 +187,7 @@ fn bare(app: String, limits: Limits, output: Arc<dyn Output>) -> Sandbox {
         keyvalue: None,
         output,
         may_use_reserve: false,
-        inherit_stdio: false,
+        stdio: None,
     }
 }
 

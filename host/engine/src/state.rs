@@ -8,7 +8,7 @@ use crate::{
     keyvalue::KeyValueHost,
     limits,
     outbound::Outbound,
-    output::{Lines, RequestId},
+    output::{Lines, OnScreen, RequestId, Written},
     sandbox::{Sandbox, Stream},
     witness::{LaterClock, Witness, WitnessedRandom},
 };
@@ -141,10 +141,19 @@ fn wasi_context(program: &Program, stdio: &[Lines; 2]) -> wasmtime::Result<WasiC
     }
     wasi.max_random_size(limits::RANDOM_BYTES_MAX);
     wasi.args(&sandbox.args).envs(&sandbox.env).allow_tcp(false).allow_udp(false);
-    if sandbox.inherit_stdio {
-        wasi.inherit_stdio();
-    } else {
-        wasi.stdout(stdio[0].clone()).stderr(stdio[1].clone());
+    match &sandbox.stdio {
+        Some(own) => {
+            wasi.inherit_stdio();
+            if let Some(screen) = &own.stdout {
+                wasi.stdout(Written(OnScreen(Arc::clone(screen))));
+            }
+            if let Some(screen) = &own.stderr {
+                wasi.stderr(Written(OnScreen(Arc::clone(screen))));
+            }
+        }
+        None => {
+            wasi.stdout(Written(stdio[0].clone())).stderr(Written(stdio[1].clone()));
+        }
     }
     if sandbox.inherit_network {
         wasi.allow_tcp(true).allow_udp(true).inherit_network().allow_ip_name_lookup(true);

@@ -67,7 +67,8 @@ pub(super) async fn show(
     let news = api.deployer.news();
     let entry = api.deployer.app(&app)?;
     if params.follow {
-        return sse::tell(&api, &caller, stream::unfold(Some(Following { entry, news }), next_entry));
+        let following = Following::App { entry, news };
+        return sse::tell(&api, &caller, stream::unfold(Some(following), next_entry));
     }
     let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
     let found = api.store.activity(Some(&app), page).await?;
@@ -85,27 +86,32 @@ pub(super) async fn show(
     Ok(axum::Json(List { items, next: found.next }).into_response())
 }
 
-struct Following {
-    entry: Arc<Entry>,
-    news: Receiver<NewActivity>,
+/// What a follower waits for.
+enum Following {
+    App {
+        entry: Arc<Entry>,
+        news: Receiver<NewActivity>,
+    },
+    /// The app is destroyed; only the end is left to be sent.
+    End,
 }
 
-/// What happens to the app next; that it was destroyed is the last of it.
+/// What happens to the app next; that it was destroyed is the last entry.
 async fn next_entry(following: Option<Following>) -> Option<(News<ActivityView>, Option<Following>)> {
-    let mut following = following?;
+    let Following::App { entry, mut news } = following? else { return Some((News::Destroyed, None)) };
     loop {
-        let NewActivity { app, kind, text, data, at } = match following.news.recv().await {
-            Ok(happened) if happened.app.as_ref() != Some(&following.entry.name) => continue,
+        let NewActivity { app, kind, text, data, at } = match news.recv().await {
+            Ok(happened) if happened.app.as_ref() != Some(&entry.name) => continue,
             Ok(happened) => happened,
             // Its end may be among what was skipped.
-            Err(RecvError::Lagged(_)) if following.entry.facts().deleted => return None,
+            Err(RecvError::Lagged(_)) if entry.facts().deleted => return Some((News::Destroyed, None)),
             Err(RecvError::Lagged(entries)) => {
                 let told = News::Comment(format!("{entries} entries were skipped: too slow a reader"));
-                return Some((told, Some(following)));
+                return Some((told, Some(Following::App { entry, news })));
             }
             Err(RecvError::Closed) => return None,
         };
-        let goes_on = kind != APP_DESTROYED;
-        return Some((News::Item(ActivityView { at, app, kind, text, data }), goes_on.then_some(following)));
+        let next = if kind == APP_DESTROYED { Following::End } else { Following::App { entry, news } };
+        return Some((News::Item(ActivityView { at, app, kind, text, data }), Some(next)));
     }
 }

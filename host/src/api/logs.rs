@@ -10,12 +10,20 @@ use axum::{
 };
 use futures::stream;
 use serde::Deserialize;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        ObjectBuilder,
+        path::{Parameter, ParameterIn},
+        schema::Type,
+    },
+};
 
 use super::{
     Api,
     edge::Caller,
     error::Error,
-    openapi::ServerSentEvent,
+    openapi::{self, ServerSentEvent},
     path::AppPath,
     request::{BadRequest, PageParams, Params, Path, app_name},
     sse::{self, News},
@@ -35,12 +43,23 @@ pub(crate) struct LogParams {
     cursor: Option<String>,
 }
 
+/// The header by which a client continues a stream.
+pub(super) enum LogHeaders {}
+
+impl IntoParams for LogHeaders {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = "With `follow`, the `id` of the last event that was received: the stream continues after that line";
+        let id = ObjectBuilder::new().schema_type(Type::String).pattern(Some(Cursor::PATTERN));
+        vec![openapi::header("Last-Event-ID", text, id)]
+    }
+}
+
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/logs",
     operation_id = "show_log",
     summary = "Shows the newest lines of an app's log, oldest first; with `?follow=true` new ones as well",
-    params(AppPath, LogParams),
+    params(AppPath, LogParams, LogHeaders),
     responses(
         (status = 200, description = "A page of lines; each server-sent event is one line", content((Page = "application/json"), (ServerSentEvent = "text/event-stream"))),
     )
@@ -52,23 +71,23 @@ pub(super) async fn show(
     Params(params): Params<LogParams>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Error> {
-    let app = api.deployer.app(&app_name(&app)?)?.name.clone();
+    let entry = api.deployer.app(&app_name(&app)?)?;
     // `limit=0` with `follow` means: only what comes from now on.
     let limit = match params.limit {
         Some(0) if params.follow => 0,
         limit => PageParams { limit, cursor: None }.limit()? as usize,
     };
     if params.follow {
-        let logs = api.logs.clone();
+        let (logs, log) = (api.logs.clone(), Arc::clone(&entry.log));
         let follower = match last_event(&headers)? {
-            Some(place) => Follower::after(logs, app, place).await?,
-            None => Follower::of_newest(logs, app, limit).await?,
+            Some(place) => Follower::after(logs, log, place).await?,
+            None => Follower::of_newest(logs, log, limit).await?,
         };
-        return sse::tell(&api, &caller, stream::unfold(follower, next_line));
+        return sse::tell(&api, &caller, stream::unfold(Some(follower), next_line));
     }
     let before = params.cursor.as_deref().map(str::parse::<Cursor>).transpose();
     let before = before.map_err(|_| BadRequest::Cursor)?;
-    let page = api.logs.page(&app, limit, before).await?;
+    let page = api.logs.page(&entry.name, limit, before).await?;
     Ok(axum::Json(page).into_response())
 }
 
@@ -76,12 +95,18 @@ pub(super) async fn show(
 fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, BadRequest> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
     let place = id.to_str().ok().and_then(|id| id.parse().ok());
-    let detail = || BadRequest::Query { detail: "`Last-Event-ID` is not the `id` of an event of a log".to_owned() };
-    place.map(Some).ok_or_else(detail)
+    let bad = || {
+        let detail = "it is not the `id` of an event of a log".to_owned();
+        BadRequest::Header { name: "Last-Event-ID", detail }
+    };
+    place.map(Some).ok_or_else(bad)
 }
 
-/// Ends once the app is deleted.
-async fn next_line(mut follower: Follower) -> Option<(News<LogLine>, Follower)> {
-    let (line, place) = follower.next().await?;
-    Some((News::Numbered(line, place.to_string()), follower))
+/// The next line. The last event of a destroyed app says that it is destroyed.
+async fn next_line(follower: Option<Follower>) -> Option<(News<LogLine>, Option<Follower>)> {
+    let mut follower = follower?;
+    match follower.next().await {
+        Some((line, place)) => Some((News::Numbered(line, place.to_string()), Some(follower))),
+        None => follower.is_of_destroyed().then_some((News::Destroyed, None)),
+    }
 }

@@ -165,15 +165,18 @@ pub(super) async fn show(
     }
     let mut every = tokio::time::interval(limits::METRICS_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sse::tell(&api, &caller, stream::unfold((entry, every), next_sample))
+    sse::tell(&api, &caller, stream::unfold(Some((entry, every)), next_sample))
 }
 
-async fn next_sample((entry, mut every): (Arc<Entry>, Interval)) -> Option<(News<AppMetrics>, (Arc<Entry>, Interval))> {
+type Sampled = (Arc<Entry>, Interval);
+
+async fn next_sample(sampled: Option<Sampled>) -> Option<(News<AppMetrics>, Option<Sampled>)> {
+    let (entry, mut every) = sampled?;
     tokio::select! {
         _ = every.tick() => {}
-        () = entry.gone.cancelled() => return None,
+        () = entry.gone.cancelled() => return Some((News::Destroyed, None)),
     }
-    Some((News::Item(AppMetrics::of(&entry)), (entry, every)))
+    Some((News::Item(AppMetrics::of(&entry)), Some((entry, every))))
 }
 
 /// All apps that are awake, those that use most CPU first.

@@ -2,6 +2,7 @@
 //! routes anything.
 
 mod bodies;
+mod links;
 
 use std::sync::LazyLock;
 
@@ -14,6 +15,8 @@ use utoipa::openapi::{
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 use utoipa::{PartialSchema, ToSchema};
+
+use crate::observe::logs::Cursor;
 
 pub(super) use self::bodies::{
     Binary, CloudEvent, ConfigPatch, CoresPatch, FormationPatch, GrantsPatch, NewProcess, ProblemDetails,
@@ -133,8 +136,11 @@ fn document() -> Value {
     let schemas = document["components"]["schemas"].as_object_mut().into_iter().flatten();
     schemas.for_each(|(_, schema)| allow_absent_parts(schema));
     let items = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
-    for operation in items.filter_map(|item| item.get_mut("get")) {
-        describe_cursor(operation);
+    for (method, operation) in items.filter_map(Value::as_object_mut).flatten() {
+        if method == "get" {
+            describe_cursor(operation);
+        }
+        links::add(operation);
     }
     document
 }
@@ -156,7 +162,7 @@ fn describe_cursor(operation: &mut Value) {
     let (pattern, chars_max) = match operation.get("operationId").and_then(Value::as_str) {
         Some("list_apps" | "list_tokens") => ("^[a-z0-9]+(-[a-z0-9]+)*$", 63),
         Some("list_instances") => ("^[a-z][a-z0-9]*(-[a-z0-9]+)*-[0-9a-hjkmnp-tv-z]{5}$", 26),
-        Some("show_log") => ("^[0-9]{1,9}-[0-9]{1,9}$", 19),
+        Some("show_log") => (Cursor::PATTERN, 19),
         _ => ("^[1-9][0-9]{0,8}$", 9),
     };
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten();

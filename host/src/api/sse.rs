@@ -30,7 +30,12 @@ pub(crate) enum News<T> {
     Numbered(T, String),
     /// A remark for people that programs pass over.
     Comment(String),
+    /// The last event: the app was destroyed, so a client must not reconnect.
+    Destroyed,
 }
+
+/// The type of the event that ends a stream for good. All other events have no type.
+const END: &str = "end";
 
 /// How many follow, by their tokens.
 #[derive(Default)]
@@ -95,6 +100,7 @@ fn event<T: Serialize>(piece: News<T>) -> Event {
         News::Item(item) => data(item),
         News::Numbered(item, id) => data(item).id(id),
         News::Comment(text) => Event::default().comment(text),
+        News::Destroyed => Event::default().event(END).data(r#"{"reason":"app-destroyed"}"#),
     }
 }
 

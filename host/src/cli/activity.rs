@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::num::NonZeroU16;
 
 use clap::Args;
+use isopod_policy::AppName;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     let client = Client::near_project(&args.host)?;
     let path = format!("/v1/apps/{app}/activity");
     if args.follow {
-        return follow(&client, &path, args.json);
+        return follow(&client, &app, &path, args.json);
     }
     let answer = client.all(&path, args.limit.get().into())?;
     if args.json {
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
 }
 
 /// Prints new entries. After a reconnect, entries from while the host was unreachable are listed.
-fn follow(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
+fn follow(client: &Client, app: &AppName, path: &str, json: bool) -> Result<(), Failure> {
     let newest_of = |answer: &Value| output::items(answer).first().and_then(happened_at);
     // The newest entry that was printed, or that is older than the command's start.
     let newest = Cell::new(newest_of(&client.get(&format!("{path}?limit=1"))?.success()?));
@@ -79,7 +80,7 @@ fn follow(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
         listed.set(newest.get());
         Ok(())
     };
-    following::follow(client, &format!("{path}?follow=true"), show, list_missed)
+    following::follow(client, app, "/activity?follow=true", show, list_missed)
 }
 
 fn happened_at(entry: &Value) -> Option<Timestamp> {

@@ -1,7 +1,9 @@
-//! Follows an event stream of a host until the command ends: reopens a stream that ended, after the
-//! last event received. Knows no route and prints no event.
+//! Follows an event stream of an app until the command ends: reopens a stream that ended, after the last event received.
+//! Ends once the app is destroyed. Prints no event.
 
 use std::time::{Duration, Instant};
+
+use isopod_policy::AppName;
 
 use super::client::{Client, Follow};
 use super::failure::Failure;
@@ -10,46 +12,113 @@ use super::{limits, output};
 /// The pause between two attempts to reconnect.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Passes on events until the stream can't be reopened, which is a failure. Calls `reconnected`
-/// after each gap.
+/// Passes on events of a stream of the app until the app is destroyed or the stream can't be reopened; both are failures.
+/// Calls `reconnected` after each gap.
 pub(crate) fn follow(
     client: &Client,
-    path: &str,
+    app: &AppName,
+    stream: &str,
     mut show: impl FnMut(&str),
     mut reconnected: impl FnMut() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut events = client.follow(path)?;
+    let path = format!("/v1/apps/{app}{stream}");
+    let created = created_at(client, app)?;
+    let mut events = client.follow(&path)?;
+    let mut gap = Gap::default();
     loop {
+        let opened = Instant::now();
+        let mut is_silent = true;
         while let Some(Ok(event)) = events.next() {
             show(&event);
+            is_silent = false;
         }
-        events = reopen(client, path, events.last_id())?;
+        if events.is_final() {
+            return Err(destroyed(app));
+        }
+        gap.ended(opened, is_silent, Instant::now());
+        events = reopen(client, app, &path, events.last_id(), &gap)?;
+        match created_at(client, app) {
+            Ok(found) if found != created => return Err(destroyed(app).next("another app has its name now")),
+            Err(failure) if failure.status() == Some(404) => return Err(destroyed(app)),
+            // The next event or reconnect shows whether the host is there.
+            Ok(_) | Err(_) => {}
+        }
         reconnected()?;
     }
 }
 
-fn reopen(client: &Client, path: &str, last_id: Option<&str>) -> Result<Follow, Failure> {
+/// The time for which a stream yields nothing, over several connections: a host may end each one at once.
+#[derive(Debug, Default)]
+struct Gap {
+    began: Option<Instant>,
+}
+
+impl Gap {
+    /// Takes note of the end of a connection that was opened at `opened`.
+    fn ended(&mut self, opened: Instant, is_silent: bool, now: Instant) {
+        if !is_silent || now.duration_since(opened) > limits::FOLLOW_RECONNECT_TIME {
+            self.began = None;
+        }
+        self.began.get_or_insert(now);
+    }
+
+    fn is_too_long(&self, now: Instant) -> bool {
+        self.began.is_some_and(|began| now.duration_since(began) > limits::FOLLOW_RECONNECT_TIME)
+    }
+}
+
+fn created_at(client: &Client, app: &AppName) -> Result<String, Failure> {
+    Ok(output::field(&client.get(&format!("/v1/apps/{app}"))?.success()?, "created_at"))
+}
+
+fn destroyed(app: &AppName) -> Failure {
+    Failure::new(format!("the app {app} was destroyed")).why("its log and activity were removed with it")
+}
+
+fn reopen(client: &Client, app: &AppName, path: &str, last_id: Option<&str>, gap: &Gap) -> Result<Follow, Failure> {
     let address = client.address();
     output::note(&format!("the host at {address} ended the stream; reconnecting"));
-    let until = Instant::now() + limits::FOLLOW_RECONNECT_TIME;
     loop {
         std::thread::sleep(RETRY_EVERY);
-        let failure = match client.follow_after(path, last_id) {
-            Ok(events) => {
+        let opened = client.follow_after(path, last_id);
+        let why = match opened {
+            Ok(events) if !gap.is_too_long(Instant::now()) => {
                 output::note("connected again");
                 return Ok(events);
             }
-            Err(failure) => failure,
+            Ok(_) => "it ends each new stream at once".to_owned(),
+            // It was followed before.
+            Err(failure) if failure.status() == Some(404) => return Err(destroyed(app)),
+            // A host that is stopping or full may accept a later attempt; any other response is final.
+            Err(failure) if failure.status().is_some_and(|status| status < 500) => return Err(failure),
+            Err(failure) => failure.one_line(),
         };
-        // A host that is stopping or full may accept a later attempt; any other response is final.
-        if failure.status().is_some_and(|status| status < 500) {
-            return Err(failure);
-        }
-        if Instant::now() > until {
+        if gap.is_too_long(Instant::now()) {
             let seconds = limits::FOLLOW_RECONNECT_TIME.as_secs();
             return Err(Failure::new(format!("the host at {address} ended the stream and did not come back"))
-                .why(format!("after {seconds} s: {}", failure.one_line()))
+                .why(format!("after {seconds} s: {why}"))
                 .next("start the host, and run the command again"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_end_at_once_are_one_gap() {
+        let (start, mut gap) = (Instant::now(), Gap::default());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for second in 0..=30 {
+            gap.ended(at(second), true, at(second));
+            assert!(!gap.is_too_long(at(second)), "{second}");
+        }
+        gap.ended(at(31), true, at(31));
+        assert!(gap.is_too_long(at(31)));
+        gap.ended(at(32), false, at(32));
+        assert!(!gap.is_too_long(at(32)), "an event came");
+        gap.ended(at(33), true, at(99));
+        assert!(!gap.is_too_long(at(99)), "it was open for long");
     }
 }

@@ -7,7 +7,10 @@ use isopod_engine::{
     Component, Engine, EngineConfig, Folder, KeyValue, KvError, Output, OutputLine, Sandbox, Speed, Stream,
     ValueVersion,
 };
-use isopod_policy::{Form, Grants, HttpGrant, Limits};
+use isopod_policy::{
+    Form, Grants, HttpGrant, Limits,
+    text::{printable, printable_line},
+};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
@@ -51,7 +54,7 @@ impl Granted {
             keyvalue: Some(Arc::new(InMemory::default())),
             output,
             may_use_reserve: true,
-            inherit_stdio: false,
+            stdio: None,
         }
     }
 }
@@ -153,16 +156,21 @@ fn check_kind(bytes: &[u8], file: &Path) -> Result<()> {
     }
 }
 
-/// The component's lines on our own standard output and error.
+/// The component's lines on our own standard output and error, with control characters as escapes.
 pub(crate) struct Terminal;
 
 impl Output for Terminal {
     fn line(&self, line: OutputLine<'_>) {
+        let text = printable(line.text);
         // A closed terminal is no reason to stop the component.
         let _ = match line.stream {
-            Stream::Stdout => writeln!(std::io::stdout(), "{}", line.text),
-            Stream::Stderr => writeln!(std::io::stderr(), "{}", line.text),
-            Stream::Log(level) => writeln!(std::io::stderr(), "{level} {} {}", line.context, line.text),
+            Stream::Stdout => writeln!(std::io::stdout(), "{text}"),
+            Stream::Stderr => writeln!(std::io::stderr(), "{text}"),
+            // Further lines of a message are indented, so that none looks like a separate one.
+            Stream::Log(level) => {
+                let (context, text) = (printable_line(line.context), text.replace('\n', "\n    "));
+                writeln!(std::io::stderr(), "{level} {context} {text}")
+            }
         };
     }
 }

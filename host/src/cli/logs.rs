@@ -29,13 +29,12 @@ pub(crate) struct LogsArgs {
 pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     let app = args.app.resolve()?;
     let client = Client::near_project(&args.host)?;
-    let path = format!("/v1/apps/{app}/logs");
-    let path = format!("{path}?limit={}", args.lines);
+    let newest = format!("/logs?limit={}", args.lines);
     if args.follow {
         let show = |event: &str| print(event, args.json, line);
-        return following::follow(&client, &format!("{path}&follow=true"), show, || Ok(()));
+        return following::follow(&client, &app, &format!("{newest}&follow=true"), show, || Ok(()));
     }
-    let answer = client.get(&path)?.success()?;
+    let answer = client.get(&format!("/v1/apps/{app}{newest}"))?.success()?;
     if args.json {
         output::json(&answer);
         return Ok(());

@@ -38,6 +38,7 @@ mod releases;
 mod rollback;
 mod run;
 mod scale;
+mod screen;
 mod secret;
 mod serve;
 mod signals;

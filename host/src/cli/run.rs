@@ -3,15 +3,15 @@
 
 use super::{
     local::{Granted, Loaded, Terminal, engine_config, load},
-    output,
+    output, screen,
 };
 use anyhow::{Result, bail};
 use isopod_engine::{Engine, Fault};
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, sync::Arc};
 
 const OUTPUT: &str = "\
-Output: the component has this program's standard input, output and error. What it logs through wasi:logging goes to standard
-error. The exit status is the component's own; 1 if it trapped.";
+Output: the component has this program's standard input, output and error. A terminal shows control characters as escapes; a
+pipe or a file gets the bytes unchanged. What the component logs through wasi:logging goes to standard error. The exit status is the component's own; 1 if it trapped.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = OUTPUT)]
@@ -41,7 +41,7 @@ async fn execute(args: Args) -> Result<ExitCode> {
     let program_name = args.file.file_name().map_or_else(|| name.clone(), text);
     let argv = std::iter::once(program_name).chain(args.args).collect();
     let mut sandbox = args.granted.sandbox(&name, argv, Arc::new(Terminal));
-    sandbox.inherit_stdio = true;
+    sandbox.stdio = Some(screen::stdio());
     let program = engine.program(&component, sandbox)?;
     match program.run().await {
         Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),

@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     dispatch::{App, Directory, Guests, Machine, Planned, Running},
-    ingress::{self, AccessLine, AccessLog},
+    ingress::{self, AccessLine, AccessLog, TrustedProxies},
     limits, platform,
     process::{self, Connections},
 };
 use anyhow::{Context, Result, bail};
-use isopod_engine::Engine;
+use isopod_engine::{Engine, EngineConfig};
 use isopod_policy::{AppName, AppType, Cores, Entry, Isolation, Process, Scale, connections::ConnectionTimes};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::sync::watch;
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Give every request an instance of its own.
     #[arg(long)]
     isolate_requests: bool,
+    /// A reverse proxy whose `x-forwarded-*` and `forwarded` headers are trusted: an address or a network, such as 10.0.0.0/8.
+    #[arg(long = "trusted-proxy", value_name = "NETWORK")]
+    trusted_proxies: Vec<String>,
     #[command(flatten)]
     granted: Granted,
 }
@@ -47,7 +50,15 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 async fn serve(args: Args) -> Result<ExitCode> {
     process::keep_pages_small();
-    let engine = Engine::new(engine_config(&args.granted)?)?;
+    let directory = {
+        // Nobody listens: there are no other releases to visit.
+        let (visits, _) = tokio::sync::mpsc::channel(1);
+        Arc::new(Directory::new(visits))
+    };
+    let service = bind(&args, Arc::clone(&directory))?;
+    let address = service.local_addr()?;
+    let engine =
+        Engine::new(EngineConfig { forbidden_addresses: platform::ways_to(address), ..engine_config(&args.granted)? })?;
     let Loaded { component, took_silently } = load(&engine, &args.file).await?;
     if component.info().entries.http.is_none() {
         bail!(
@@ -55,7 +66,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
             args.file.display()
         );
     }
-    let name: AppName = "app".parse()?;
+    let name: AppName = NAME.parse()?;
     let sandbox = args.granted.sandbox(name.as_ref(), Vec::new(), Arc::new(Terminal));
     let program = engine.program(&component, sandbox)?;
     let first = program.start().await.context("the component cannot be started")?;
@@ -73,29 +84,10 @@ async fn serve(args: Args) -> Result<ExitCode> {
         warm: vec![first],
     };
     app.install(Arc::new(Running::new(None, program, isolation, vec![web], share)));
-    // Nobody listens: there are no other releases to visit.
-    let (visits, _) = tokio::sync::mpsc::channel(1);
-    let directory = Arc::new(Directory::new(visits));
     directory.put(&[app]);
-
-    let config = ingress::Config {
-        domain: "localhost".into(),
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-        drain: limits::SERVE_DRAIN,
-        only_app: Some(name.to_string()),
-        connections_max: Connections::of(process::raise_open_files(), Connections::usual()).traffic,
-        times: ConnectionTimes {
-            idle: limits::CONNECTION_IDLE,
-            head: limits::CONNECTION_HEAD,
-            age: limits::CONNECTION_AGE,
-        },
-        trusted_proxies: ingress::TrustedProxies::default(),
-    };
-    let service = ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
-        .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))?;
     // Before the address is printed, so that a supervisor that reads it can already stop the process.
     let mut signals = Signals::new().context("cannot listen for stop signals")?;
-    eprintln!("Serving HTTP on http://{}/", service.local_addr()?);
+    eprintln!("Serving HTTP on http://{address}/");
     if let Some(took) = took_silently {
         let shown = args.file.display();
         output::note(&format!("{shown} was compiled in {:.1} s", took.as_secs_f64()));
@@ -106,9 +98,36 @@ async fn serve(args: Args) -> Result<ExitCode> {
         stop.send_replace(true);
         signals.exit_at_the_next().await;
     });
-    service.run(stopped).await?;
+    let cut_off = service.run(stopped).await?;
+    if cut_off > 0 {
+        let connections = if cut_off == 1 { "1 connection" } else { &format!("{cut_off} connections") };
+        let seconds = limits::SERVE_DRAIN.as_secs();
+        output::note(&format!("{connections} closed in the middle of a request, after {seconds} s"));
+    }
     Ok(ExitCode::SUCCESS)
 }
+
+/// Binds the address before anything is compiled: the component must not reach it, and an address in use is found at once.
+fn bind(args: &Args, directory: Arc<Directory>) -> Result<ingress::Service> {
+    let config = ingress::Config {
+        domain: "localhost".into(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        drain: limits::SERVE_DRAIN,
+        only_app: Some(NAME.to_owned()),
+        connections_max: Connections::of(process::raise_open_files(), Connections::usual()).traffic,
+        times: ConnectionTimes {
+            idle: limits::CONNECTION_IDLE,
+            head: limits::CONNECTION_HEAD,
+            age: limits::CONNECTION_AGE,
+        },
+        trusted_proxies: TrustedProxies::read(&args.trusted_proxies)?,
+    };
+    ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
+        .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))
+}
+
+/// The name by which the component is known inside.
+const NAME: &str = "app";
 
 struct NoAccessLog;
 

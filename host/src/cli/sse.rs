@@ -1,4 +1,5 @@
-//! Reads server-sent events from a stream: the `data` of each event, and the newest `id`. It never reconnects.
+//! Reads server-sent events from a stream: the `data` of each event, the newest `id`, and the host's final event. It never
+//! reconnects.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -8,13 +9,17 @@ use super::limits;
 pub(crate) struct Events<R> {
     reader: BufReader<R>,
     last_id: Option<String>,
+    is_final: bool,
 }
+
+/// The type of the event by which the host ends a stream for good.
+const END: &str = "end";
 
 impl<R: Read> Events<R> {
     /// Reads events from a response's body; `last_id` is the id of the newest event received
     /// before.
     pub(crate) fn after(body: R, last_id: Option<&str>) -> Events<R> {
-        Events { reader: BufReader::new(body), last_id: last_id.map(str::to_owned) }
+        Events { reader: BufReader::new(body), last_id: last_id.map(str::to_owned), is_final: false }
     }
 
     /// The id of the newest event that had one.
@@ -22,10 +27,16 @@ impl<R: Read> Events<R> {
         self.last_id.as_deref()
     }
 
+    /// Whether the host has ended the stream for good, so that a new connection would be useless.
+    pub(crate) fn is_final(&self) -> bool {
+        self.is_final
+    }
+
     /// Waits for the next event with data; `None` when the stream has ended.
     fn read(&mut self) -> std::io::Result<Option<String>> {
         let mut data: Option<String> = None;
         let mut id = None;
+        let mut is_end = false;
         let mut line = Vec::new();
         let mut total = 0;
         loop {
@@ -42,6 +53,10 @@ impl<R: Read> Events<R> {
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches(['\r', '\n']);
             if text.is_empty() {
+                if is_end {
+                    self.is_final = true;
+                    return Ok(None);
+                }
                 if data.is_some() {
                     self.last_id = id.or(self.last_id.take());
                     return Ok(data);
@@ -49,6 +64,8 @@ impl<R: Read> Events<R> {
                 total = 0;
             } else if let Some(value) = text.strip_prefix("id:") {
                 id = Some(value.trim_start().to_owned());
+            } else if let Some(value) = text.strip_prefix("event:") {
+                is_end = value.trim() == END;
             } else if let Some(value) = text.strip_prefix("data:") {
                 let value = value.strip_prefix(' ').unwrap_or(value);
                 match &mut data {
@@ -93,6 +110,15 @@ mod tests {
         }
         assert!(events.next().is_none());
         assert_eq!(Events::after(&b""[..], Some("7")).last_id(), Some("7"));
+    }
+
+    #[test]
+    fn the_final_event_ends_the_stream_and_is_not_passed_on() {
+        let mut events = Events::after("data: a\n\nevent: end\ndata: {}\n\n".as_bytes(), None);
+        assert_eq!(events.next().unwrap().unwrap(), "a");
+        assert!(events.next().is_none() && events.is_final());
+        let mut cut_off = Events::after("data: a\n\n".as_bytes(), None);
+        assert!(cut_off.next().is_some() && cut_off.next().is_none() && !cut_off.is_final());
     }
 
     #[test]

@@ -68,6 +68,18 @@ pub(crate) fn with_colours(text: &str) -> String {
     if coloured { kept + &mark("0") } else { kept }
 }
 
+/// The length of a colour sequence at the end that may go on.
+pub(crate) fn unfinished_colour(bytes: &[u8]) -> usize {
+    let Some(start) = bytes.iter().rposition(|&byte| byte == 0x1b) else { return 0 };
+    let parameters = match &bytes[start + 1..] {
+        [] => return 1,
+        [b'[', parameters @ ..] => parameters,
+        _ => return 0,
+    };
+    let goes_on = parameters.len() <= PARAMETERS_MAX && parameters.iter().all(|&byte| is_parameter(char::from(byte)));
+    if goes_on { bytes.len() - start } else { 0 }
+}
+
 /// Renders text for a terminal: marks become colours, and all other control characters are escaped.
 pub(crate) fn rendered(text: &str) -> Cow<'_, str> {
     if !text.contains(MARK) {

@@ -114,7 +114,7 @@ impl Deployer {
             keyvalue,
             output,
             may_use_reserve: entry.facts().app_type == AppType::Production,
-            inherit_stdio: false,
+            stdio: None,
         })
     }
 

@@ -22,7 +22,7 @@ mod trusted;
 mod turns;
 
 pub(crate) use access::{AccessLine, AccessLog};
-pub(crate) use trusted::TrustedProxies;
+pub(crate) use trusted::{BadProxies, TrustedProxies};
 
 use crate::{
     connections::{self, Accepted, Listener},
@@ -107,8 +107,9 @@ impl Service {
         Arc::clone(&self.shared.liveness)
     }
 
-    /// Serves until `stop` turns true, then lets what is under way finish within the drain time.
-    pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> io::Result<()> {
+    /// Serves until `stop` turns true, then lets what is under way finish within the drain time. Returns the number of
+    /// connections that were closed in the middle of a request.
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> io::Result<usize> {
         let Self { listener, shared } = self;
         let listener = Listener::new(TcpListener::from_std(listener)?, shared.config.connections_max, 0);
         let threads = (0..shared.config.threads.max(1))
@@ -118,7 +119,7 @@ impl Service {
         drop(listener);
         // All of them, before the first is waited for: each drains from when it is told that nobody comes any more.
         let ending: Vec<_> = threads.into_iter().map(IoThread::close).collect();
-        tokio::task::spawn_blocking(move || ending.into_iter().for_each(join)).await.map_err(io::Error::other)
+        tokio::task::spawn_blocking(move || ending.into_iter().map(join).sum()).await.map_err(io::Error::other)
     }
 }
 
@@ -170,7 +171,8 @@ impl Drop for Open {
 struct IoThread {
     connections: mpsc::Sender<Handed>,
     open: Arc<AtomicUsize>,
-    handle: thread::JoinHandle<()>,
+    /// Returns the number of connections that were cut off.
+    handle: thread::JoinHandle<usize>,
 }
 
 impl IoThread {
@@ -186,26 +188,28 @@ impl IoThread {
         let watched = shared.liveness.watch(&name, runtime.handle());
         let handle = thread::Builder::new().name(name.clone()).spawn(move || {
             priority::ask_for_short_slices();
-            liveness::or_abort(&name, || runtime.block_on(serve(incoming, shared, stop)));
+            let cut_off = liveness::or_abort(&name, || runtime.block_on(serve(incoming, shared, stop)));
             drop(watched);
+            cut_off
         })?;
         Ok(Self { connections, open: Arc::default(), handle })
     }
 
     /// Gives it no further connections.
-    fn close(self) -> thread::JoinHandle<()> {
+    fn close(self) -> thread::JoinHandle<usize> {
         self.handle
     }
 }
 
-fn join(thread: thread::JoinHandle<()>) {
-    if thread.join().is_err() {
+fn join(thread: thread::JoinHandle<usize>) -> usize {
+    thread.join().unwrap_or_else(|_| {
         tracing::error!("an I/O thread panicked");
-    }
+        0
+    })
 }
 
-/// The life of an I/O thread.
-async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+/// The life of an I/O thread. Returns the number of connections that were cut off at the stop.
+async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> usize {
     let drain = shared.config.drain;
     let connections = tokio_util::task::TaskTracker::new();
     let mut turns = tokio::spawn(turns::keep_turns());
@@ -231,8 +235,10 @@ async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: 
         }
     }
     connections.close();
-    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
-        let left = connections.len();
-        tracing::warn!(left, "connections were cut off: they did not finish within the drain time");
+    if tokio::time::timeout(drain, connections.wait()).await.is_ok() {
+        return 0;
     }
+    let left = connections.len();
+    tracing::warn!(left, "connections were cut off: they did not finish within the drain time");
+    left
 }

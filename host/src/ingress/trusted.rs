@@ -1,19 +1,32 @@
 //! The networks of reverse proxies that the host's operator trusts. Never reads a request.
 
+use crate::limits;
 use ipnet::IpNet;
 use std::net::IpAddr;
+
+/// Why networks of trusted proxies can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadProxies {
+    #[error("invalid network of a trusted proxy: `{0}`. Write an address or a network, such as 10.0.0.0/8")]
+    Network(String),
+    #[error("{0} networks of trusted proxies are too many; the limit is {max}", max = limits::TRUSTED_PROXIES_MAX)]
+    TooMany(usize),
+}
 
 /// Networks whose addresses are trusted proxies.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Parses networks in CIDR notation and single addresses. The error is the invalid text.
-    pub(crate) fn read<T: AsRef<str>>(texts: &[T]) -> Result<Self, String> {
+    /// Parses networks in CIDR notation and single addresses.
+    pub(crate) fn read<T: AsRef<str>>(texts: &[T]) -> Result<Self, BadProxies> {
+        if texts.len() > limits::TRUSTED_PROXIES_MAX {
+            return Err(BadProxies::TooMany(texts.len()));
+        }
         let network = |text: &T| {
             let text = text.as_ref();
             let found = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical())));
-            found.map_err(|_| text.to_owned())
+            found.map_err(|_| BadProxies::Network(text.to_owned()))
         };
         texts.iter().map(network).collect::<Result<_, _>>().map(Self)
     }
@@ -23,10 +36,6 @@ impl TrustedProxies {
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
     }
 }
 
@@ -48,7 +57,12 @@ mod tests {
     #[test]
     fn invalid_networks_are_named() {
         for wrong in ["10.0.0.0/33", "proxy.example.org", "", "10.0.0"] {
-            assert_eq!(TrustedProxies::read(&["10.0.0.0/8", wrong]).map(|_| ()), Err(wrong.to_owned()));
+            assert_eq!(
+                TrustedProxies::read(&["10.0.0.0/8", wrong]).map(|_| ()),
+                Err(BadProxies::Network(wrong.to_owned()))
+            );
         }
+        let many = vec!["10.0.0.1"; limits::TRUSTED_PROXIES_MAX + 1];
+        assert_eq!(TrustedProxies::read(&many).map(|_| ()), Err(BadProxies::TooMany(many.len())));
     }
 }

@@ -251,7 +251,7 @@ mod tests {
             keyvalue: None,
             output: Arc::new(Silent),
             may_use_reserve: false,
-            inherit_stdio: false,
+            stdio: None,
         };
         Gate::new(Arc::new(sandbox), network, owner)
     }

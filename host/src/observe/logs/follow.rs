@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 use isopod_policy::AppName;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{Cursor, LogLine, Logs, LogsError, read};
+use super::{AppLog, Cursor, LogLine, Logs, LogsError, read};
 
 /// A line from the writer, with the log position after it.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub(super) struct Posted {
 /// One follower of a log.
 pub(crate) struct Follower {
     logs: Logs,
-    app: AppName,
+    log: Arc<AppLog>,
     /// The position after the last returned line.
     at: Cursor,
     /// Lines that were read from files and not returned yet, with the positions after them.
@@ -31,17 +31,17 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// Returns the newest `limit` lines first, and then every later line.
-    pub(crate) async fn of_newest(logs: Logs, app: AppName, limit: usize) -> Result<Self, LogsError> {
-        let (page, following) = logs.newest(&app, limit).await?;
+    pub(crate) async fn of_newest(logs: Logs, log: Arc<AppLog>, limit: usize) -> Result<Self, LogsError> {
+        let (page, following) = logs.newest(log.app(), limit).await?;
         let ready = page.ends.into_iter().zip(page.items).collect();
-        Ok(Self { logs, app, at: following.end, ready, news: following.news, is_behind: false })
+        Ok(Self { logs, log, at: following.end, ready, news: following.news, is_behind: false })
     }
 
     /// Returns every line after this position.
-    pub(crate) async fn after(logs: Logs, app: AppName, place: Cursor) -> Result<Self, LogsError> {
-        let following = logs.end(&app).await?;
+    pub(crate) async fn after(logs: Logs, log: Arc<AppLog>, place: Cursor) -> Result<Self, LogsError> {
+        let following = logs.end(log.app()).await?;
         let at = place.min(following.end);
-        Ok(Self { logs, app, at, ready: VecDeque::new(), news: following.news, is_behind: true })
+        Ok(Self { logs, log, at, ready: VecDeque::new(), news: following.news, is_behind: true })
     }
 
     /// Waits for the next line and returns it with the position after it. Returns `None` once the
@@ -69,18 +69,28 @@ impl Follower {
         }
     }
 
+    /// Whether the app is destroyed, so that no line follows.
+    pub(crate) fn is_of_destroyed(&self) -> bool {
+        self.log.is_forgotten()
+    }
+
     /// Reads the next lines after `at` from the files.
     async fn catch_up(&mut self) -> Option<()> {
-        let read = match self.logs.after(&self.app, self.at).await {
+        let after = self.logs.after(self.log.app(), self.at).await;
+        // Checked afterwards: the writer may have begun an empty log for the same name.
+        if self.is_of_destroyed() {
+            return None;
+        }
+        let read = match after {
             Ok(read) => read,
             Err(error) => {
-                tracing::warn!(app = %self.app, %error, "a follower of a log is cut off");
+                tracing::warn!(app = %self.log.app(), %error, "a follower of a log is cut off");
                 return None;
             }
         };
         if let Some(first) = read.first_kept {
             let text = "lines were skipped here: they were removed before they were read";
-            self.ready.push_back((first, LogLine::host(&self.app, text.to_owned())));
+            self.ready.push_back((first, LogLine::host(self.log.app(), text.to_owned())));
         }
         self.is_behind = !read.is_all;
         self.at = read.end;

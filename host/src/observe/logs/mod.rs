@@ -344,7 +344,7 @@ mod tests {
         let logs = service.handle();
         let log = logs.app(&name("hello"));
         log.write(LogLine::host(log.app(), "before".to_owned()));
-        let mut follower = Follower::of_newest(logs, name("hello"), 10).await.expect("follows");
+        let mut follower = Follower::of_newest(logs, Arc::clone(&log), 10).await.expect("follows");
         log.write(LogLine::host(log.app(), "after".to_owned()));
         assert_eq!(next(&mut follower).await, "before");
         assert_eq!(next(&mut follower).await, "after");
@@ -367,7 +367,7 @@ mod tests {
         let service = start(dir.path(), 64 << 10, 64 << 20);
         let logs = service.handle();
         let log = logs.app(&name("hello"));
-        let mut follower = Follower::of_newest(logs.clone(), name("hello"), 0).await.expect("follows");
+        let mut follower = Follower::of_newest(logs.clone(), Arc::clone(&log), 0).await.expect("follows");
         let lines = 5 * limits::LOG_FOLLOW_LINES;
         write_all(&logs, &log, 0..lines).await;
         let mut place = None;
@@ -378,7 +378,7 @@ mod tests {
                 place = Some(end);
             }
         }
-        let mut resumed = Follower::after(logs, name("hello"), place.expect("was seen")).await.expect("follows");
+        let mut resumed = Follower::after(logs, Arc::clone(&log), place.expect("was seen")).await.expect("follows");
         assert_eq!(next(&mut resumed).await, format!("line {}", lines / 2 + 1));
         log.write(LogLine::host(log.app(), "last".to_owned()));
         assert_eq!(next(&mut follower).await, "last");
@@ -394,7 +394,7 @@ mod tests {
         log.write(LogLine::host(log.app(), "first".to_owned()));
         let place = logs.end(log.app()).await.expect("the writer answers").end;
         write_all(&logs, &log, 0..1_000).await;
-        let mut follower = Follower::after(logs, name("hello"), place).await.expect("follows");
+        let mut follower = Follower::after(logs, log, place).await.expect("follows");
         assert!(next(&mut follower).await.contains("lines were skipped here"));
         let mut last = next(&mut follower).await;
         while last != "line 999" {
@@ -427,6 +427,23 @@ mod tests {
         log.write(LogLine::host(log.app(), "old".to_owned()));
         logs.forget(&name("hello")).await;
         assert!(logs.page(&name("hello"), 10, None).await.expect("reads").items.is_empty());
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn a_follower_of_a_forgotten_app_ends_even_if_it_is_behind() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 1 << 20, 1 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        log.write(LogLine::host(log.app(), "old".to_owned()));
+        let place = logs.end(log.app()).await.expect("the writer answers").end;
+        let mut at_end = Follower::of_newest(logs.clone(), Arc::clone(&log), 0).await.expect("follows");
+        let mut behind = Follower::after(logs.clone(), log, place).await.expect("follows");
+        logs.forget(&name("hello")).await;
+        for follower in [&mut at_end, &mut behind] {
+            assert!(follower.next().await.is_none() && follower.is_of_destroyed());
+        }
         service.stop();
     }
 

@@ -19,6 +19,11 @@ pub(crate) struct Cursor {
     pub(crate) offset: u64,
 }
 
+impl Cursor {
+    /// The form of a cursor, as a regular expression for the API's description.
+    pub(crate) const PATTERN: &str = "^[0-9]{1,9}-[0-9]{1,9}$";
+}
+
 /// Some lines, oldest first, and the cursor of the lines before them.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = LogPage)]
