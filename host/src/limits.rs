@@ -46,6 +46,9 @@ pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// Bytes of one request's head. More is refused with 431.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 
+/// Fields in one HTTP/1 request head, which is hyper's default. A head with more is answered with 431.
+pub(crate) const HEAD_FIELDS: usize = 100;
+
 /// Networks of proxies in the configuration. More are refused at start: each is compared with every
 /// new client.
 pub(crate) const TRUSTED_PROXIES_MAX: usize = 64;
@@ -248,6 +251,13 @@ pub(crate) const RESTORE_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a stop lets requests in flight finish, unless configured. Then they are cut off.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
+
+/// How long before the end of the drain time jobs that still wait for an instance are refused with 503, so that their
+/// clients get the response before connections are cut off.
+pub(crate) const LAST_RESPONSES_TIME: Duration = Duration::from_millis(500);
+
+/// After how long a client may retry a request that a stopping host has refused.
+pub(crate) const STOPPING_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a stop lets a running push job finish. Then it is `failed` with the reason `host-stopped`.
 pub(crate) const PUSH_DRAIN_TIME: Duration = Duration::from_secs(5);

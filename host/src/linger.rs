@@ -2,9 +2,12 @@
 //! sends would not see the answer if its connection were closed under it, so the rest is read and thrown away, as far as
 //! that is a reasonable amount. The connection then serves the next request.
 
-use crate::{connections::Exchange, limits};
+use crate::{
+    connections::{Exchange, expects_continue},
+    limits, trailers,
+};
 use bytes::Bytes;
-use http::{Request, header};
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -19,6 +22,8 @@ pub(crate) struct Lingering {
     body: Option<Incoming>,
     /// Where the rest is read: where the connection is.
     runtime: Option<Handle>,
+    /// Whether the client sends the body.
+    is_sent: bool,
     /// The request is in progress until its body was read.
     exchange: Option<Exchange>,
 }
@@ -26,11 +31,12 @@ pub(crate) struct Lingering {
 impl Lingering {
     /// Must be called on the runtime of the request's connection.
     pub(crate) fn of(request: Request<Incoming>, exchange: Exchange) -> Request<Self> {
-        // Who asks before sending does not send after an answer that is none.
-        let is_sent = !request.body().is_end_stream() && !request.headers().contains_key(header::EXPECT);
+        // A client that waits for `100 Continue` sends nothing before the body is read.
+        let is_sent = !expects_continue(request.headers());
         request.map(|body| {
-            let exchange = (!body.is_end_stream()).then_some(exchange);
-            Self { body: Some(body), runtime: is_sent.then(Handle::current), exchange }
+            let runtime = (!body.is_end_stream()).then(Handle::current);
+            let exchange = runtime.is_some().then_some(exchange);
+            Self { body: Some(body), runtime, is_sent, exchange }
         })
     }
 }
@@ -40,12 +46,24 @@ impl Body for Lingering {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            (self.body, self.exchange) = (None, None);
+        if !self.is_sent {
+            self.is_sent = true;
+            self.exchange.iter().for_each(Exchange::body_is_read);
         }
-        Poll::Ready(frame)
+        loop {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Some(frame) = trailers::allowed(frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                end => {
+                    (self.body, self.exchange) = (None, None);
+                    return Poll::Ready(end);
+                }
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -60,6 +78,7 @@ impl Body for Lingering {
 impl Drop for Lingering {
     fn drop(&mut self) {
         if let (Some(body), Some(runtime)) = (self.body.take(), &self.runtime)
+            && self.is_sent
             && !body.is_end_stream()
         {
             let exchange = self.exchange.take();

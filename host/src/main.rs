@@ -21,6 +21,7 @@ mod platform;
 mod problem;
 mod process;
 mod response_rules;
+mod trailers;
 
 use std::process::ExitCode;
 

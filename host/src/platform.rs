@@ -67,6 +67,7 @@ pub(crate) struct Platform {
     api: tokio::task::JoinHandle<()>,
     stop_traffic: watch::Sender<bool>,
     stop_api: CancellationToken,
+    machine: Machine,
     drain_time: Duration,
 }
 
@@ -128,8 +129,9 @@ impl Platform {
         let executor = start_executor(&guests)?;
         liveness.watch_workers(executor.pulse());
         let watch = Arc::<machine::Watch>::default();
+        let shared_machine = Machine::new(executor, guests);
         let parts = Parts {
-            machine: Machine::new(executor, guests),
+            machine: shared_machine.clone(),
             cores: config.cores,
             scale_window: config.scale_window,
             app_instances_max: config.app_instances_max,
@@ -169,16 +171,17 @@ impl Platform {
         let (stop_traffic, stopped) = watch::channel(false);
         let traffic = start_traffic(ingress, &liveness, stopped)?;
         wait_for_apps(restored, ready).await;
-        let drain_time = config.drain_time;
-        Ok(Self { listen, admin, deployer, store, logs, traffic, api, stop_traffic, stop_api, drain_time })
+        let (machine, drain_time) = (shared_machine, config.drain_time);
+        Ok(Self { listen, admin, deployer, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time })
     }
 
     /// Stops everything in the opposite order, each part within its time.
     pub(crate) async fn stop(self) {
-        let Self { deployer, store, logs, traffic, api, stop_traffic, stop_api, drain_time, .. } = self;
+        let Self { deployer, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time, .. } = self;
         tracing::info!("stopping: no new requests are taken, and those under way are finished");
         stop_api.cancel();
         stop_traffic.send_replace(true);
+        tokio::spawn(machine.refuse_waiting_after(drain_time));
         deployer.shut_down(limits::PUSH_DRAIN_TIME).await;
         let traffic = tokio::task::spawn_blocking(move || traffic.join());
         match tokio::time::timeout(drain_time + limits::FLUSH_TIME, traffic).await {

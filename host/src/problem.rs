@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::response_rules::ERROR_SOURCE;
+use crate::{limits, response_rules::ERROR_SOURCE};
 
 /// Hints for the client and the operator if the host has no room for another instance.
 pub(crate) const FULL_HINT: &str = "send it again in a moment";
@@ -134,6 +134,13 @@ impl Problem {
         }
         body
     }
+}
+
+/// A job that a stopping host doesn't begin.
+pub(crate) fn stopping(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping", detail)
+        .retry_after(limits::STOPPING_RETRY_AFTER.as_secs())
+        .header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// The body follows in the outermost layer, which knows the request id.

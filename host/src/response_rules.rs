@@ -1,16 +1,20 @@
 //! The rules of HTTP for a response's head and content, applied once to every response before HTTP/1 or HTTP/2 writes it:
 //! RFC 9110, sections 6.4.1, 8.6 and 9.3.2; RFC 9113, section 8.1.1. Never reads a body and never chooses a status.
 
+use crate::trailers;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use isopod_engine::has_no_content;
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 /// Says which side failed, on every failed answer that the host makes: `host` or `app`.
 pub(crate) const ERROR_SOURCE: HeaderName = HeaderName::from_static("x-isopod-error-source");
+
+/// Identifies a request in its response and in logs.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that describe one connection, not the message on it (RFC 9110, 7.6.1). They end at the host in both directions.
 const OF_THE_CONNECTION: [HeaderName; 9] = [
@@ -73,8 +77,8 @@ fn content_length(method: &Method, status: StatusCode, given: Option<u64>, exact
         StatusCode::RESET_CONTENT => Some(0),
         // The length that a 200 would have; only the sender knows it.
         StatusCode::NOT_MODIFIED => given,
-        // An empty body doesn't show the length that a GET would get.
-        _ if method == Method::HEAD => given.or(exact.filter(|&length| length > 0)),
+        // An empty body doesn't show the length that a GET would get; any other one does.
+        _ if method == Method::HEAD => exact.filter(|&length| length > 0).or(given),
         _ => exact.or(given),
     }
 }
@@ -112,7 +116,16 @@ impl<B: Body + Unpin> Body for Content<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         match self.get_mut() {
-            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Whole(body) => loop {
+                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        if let Some(frame) = trailers::allowed(frame) {
+                            return Poll::Ready(Some(Ok(frame)));
+                        }
+                    }
+                    end => return Poll::Ready(end),
+                }
+            },
             Self::Nothing | Self::LengthOnly(_) => Poll::Ready(None),
         }
     }
@@ -178,7 +191,7 @@ mod tests {
             (get, 404, &[], "hello", true, None),
             (head, 200, &[], "hello", false, Some("5")),
             (head, 200, &["13366"], "", false, Some("13366")),
-            (head, 200, &["13366"], "hello", false, Some("13366")),
+            (head, 200, &["13366"], "hello", false, Some("5")),
             (head, 200, &["nonsense"], "", false, None),
             (head, 200, &[], "", false, None),
             (head, 204, &["5"], "", false, None),

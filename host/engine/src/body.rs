@@ -69,6 +69,14 @@ pub enum BodyError {
     Response(Fault),
 }
 
+/// Why a body broke off, with the cause, which hyper's own text lacks.
+pub fn broken_off(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
 /// Whether a client's body turned out to be none that can be read: the guest only sees that it broke off, and its answer
 /// would put the blame on the app.
 #[derive(Clone, Default)]
@@ -174,7 +182,7 @@ impl FromClient {
         self.waiting = None;
         self.trouble.0.waits.store(false, Ordering::Relaxed);
         let Some(frame) = next else { return Poll::Ready(None) };
-        let frame = frame.inspect_err(|error| self.trouble.note(BadBody::Broken { detail: error.to_string() }))?;
+        let frame = frame.inspect_err(|error| self.trouble.note(BadBody::Broken { detail: broken_off(error) }))?;
         let size = frame.data_ref().map_or(0, |data| data.len() as u64);
         Poll::Ready(Some(match self.left.checked_sub(size) {
             Some(rest) => {

@@ -43,7 +43,7 @@ mod wasi03;
 mod wasi_http;
 mod witness;
 
-pub use body::{BadBody, BodyError, BodyTrouble, Patience, RequestBody};
+pub use body::{BadBody, BodyError, BodyTrouble, Patience, RequestBody, broken_off};
 pub use config::{EngineConfig, Speed};
 pub use events::{Event, EventFailure, Handled, Reply};
 pub use fault::{Fault, Room};

@@ -327,7 +327,16 @@ impl Link {
 }
 
 fn broke_off(error: &wasmtime_wasi_http::Error) -> Fault {
-    Fault::BadAnswer { detail: format!("its body broke off: {error}") }
+    use wasmtime_wasi_http::Error;
+    let detail = match error {
+        Error::HttpResponseBodySize(Some(bytes)) => {
+            format!("it wrote {bytes} bytes of its body, which differs from its content-length")
+        }
+        // The only report of both over 0.2.
+        Error::HttpProtocolError => "it abandoned its body, or ended it short of its content-length".to_owned(),
+        error => format!("its body broke off: {error}"),
+    };
+    Fault::BadAnswer { detail }
 }
 
 /// The fault of a body that exceeds its app's limit.

@@ -6,15 +6,16 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{
     body::Body,
     extract::{FromRequestParts, Request, State},
-    http::{HeaderName, HeaderValue, Response, StatusCode, header, request::Parts},
+    http::{HeaderValue, Response, StatusCode, header, request::Parts},
     middleware::Next,
     response::IntoResponse,
 };
 
 use super::{Api, auth};
-use crate::{problem::Problem, response_rules};
-
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::{
+    problem::Problem,
+    response_rules::{self, REQUEST_ID},
+};
 
 /// Gives the request its id, and the answer that id and, for a problem, its text.
 pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {

@@ -14,7 +14,7 @@ use crate::{
     deploy::DeployError,
     limits,
     observe::logs::LogsError,
-    problem::{BUSY_DEPLOYER_HINT, BUSY_HINT, FULL_DEPLOYER_HINT, FULL_HINT, Problem, Source},
+    problem::{self, BUSY_DEPLOYER_HINT, BUSY_HINT, FULL_DEPLOYER_HINT, FULL_HINT, Problem, Source},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,8 @@ pub(crate) enum EventError {
     Late { app: String, detail: String, retry_after_s: u64 },
     #[error("`{app}` gave no reply in time: {detail}")]
     Timeout { app: String, detail: String },
+    #[error("`{app}` was not given the event: {detail}")]
+    Stopping { app: String, detail: String },
 }
 
 impl From<StoreError> for Error {
@@ -336,9 +338,7 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "The bundle can't be used", detail)
                 .member("reason", format!("{}: {failure}", failure.code()))
         }
-        DeployError::Stopping => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping", detail).retry_after(5)
-        }
+        DeployError::Stopping => problem::stopping(detail),
         DeployError::Store(error) => store(error, detail),
         DeployError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => disk_full(detail),
         DeployError::Disk { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", "The disk failed", detail),
@@ -449,6 +449,7 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .hint(BUSY_HINT)
                 .deployer_hint(BUSY_DEPLOYER_HINT)
         }
+        EventError::Stopping { app, .. } => problem::stopping(detail).app(app),
         EventError::Refused { app, .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail)
                 .app(app)

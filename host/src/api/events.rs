@@ -156,6 +156,7 @@ fn explain(entry: &Entry, refused: &Refused) -> Error {
     match refused {
         Refused::NoProcess(_) | Refused::NoInstance => Error::NoEvents { app, detail },
         Refused::Gone => EventError::Unavailable { app, detail }.into(),
+        Refused::Stopping => EventError::Stopping { app, detail }.into(),
         Refused::QueueFull(full) => {
             EventError::QueueFull { app, detail, retry_after_s: full.retry_after.as_secs() }.into()
         }

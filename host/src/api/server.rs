@@ -10,12 +10,12 @@ use isopod_policy::connections::ConnectionTimes;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::edge::REQUEST_ID;
 use crate::{
     connections::{self, Listener},
     limits,
     linger::Lingering,
     problem::Problem,
+    response_rules::REQUEST_ID,
 };
 
 /// The requests that a reserved connection may carry: a supervisor must not restart a host because

@@ -73,6 +73,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let most = program.sandbox().limits.instances_max;
     let guests = Guests::on(tokio::runtime::Handle::current());
     let machine = Machine::new(platform::start_executor(&guests)?, guests);
+    let stopping = machine.clone();
     let share = machine.share(AppType::Production, Cores { pull: most, push: most });
     let isolation = if args.isolate_requests { Isolation::Request } else { Isolation::Reuse };
     let app = Arc::new(App::new(name.clone(), Arc::clone(&share)));
@@ -96,6 +97,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
     tokio::spawn(async move {
         signals.next().await;
         stop.send_replace(true);
+        tokio::spawn(stopping.refuse_waiting_after(limits::SERVE_DRAIN));
         signals.exit_at_the_next().await;
     });
     let cut_off = service.run(stopped).await?;

@@ -11,6 +11,7 @@
 //! status line ahead of the response, or a leading zero of the next chunk's size ([`Line::probe`]).
 //! Both are part of the response that follows.
 
+use super::refusal;
 use crate::limits;
 use futures::FutureExt;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -35,6 +36,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What every HTTP/1 response begins with, whatever its minor version.
 const STATUS_LINE: &[u8] = b"HTTP/1.";
+
+/// The head of the response to a request head that arrives too slowly.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\r\n";
 
 /// What a chunk's size may begin with.
 const ZEROS: &[u8] = b"0000000";
@@ -63,6 +67,10 @@ pub(super) struct Line {
     /// Whether hyper has nothing left to write. Only then may a probe be sent.
     is_flushed: AtomicBool,
     response: AtomicU8,
+    /// Whether the client of the request in progress waits for `100 Continue`.
+    client_waits: AtomicBool,
+    /// Which part of a service's response hyper has still to write.
+    unwritten: AtomicU8,
     /// Bytes of [`STATUS_LINE`] that were sent ahead of the response.
     status_ahead: AtomicU8,
     /// Leading zeros of the next chunk's size that were sent ahead of the chunk.
@@ -76,6 +84,12 @@ const NO_PREFACE: u8 = u8::MAX;
 const OPEN: u8 = 0;
 const WHEN_QUIET: u8 = 1;
 const AT_ONCE: u8 = 2;
+
+/// What hyper has still to write of a service's response: nothing, so that what it writes is its
+/// own; parts of a body that isn't complete; the rest.
+const NOTHING: u8 = 0;
+const PARTS: u8 = 1;
+const REST: u8 = 2;
 
 /// State of the response in progress: not begun; begun, possibly chunked; chunked; anything else.
 const NOT_BEGUN: u8 = 0;
@@ -97,6 +111,8 @@ impl Line {
             has_ended: AtomicBool::new(false),
             is_flushed: AtomicBool::new(true),
             response: AtomicU8::new(OTHER),
+            client_waits: AtomicBool::new(false),
+            unwritten: AtomicU8::new(NOTHING),
             status_ahead: AtomicU8::new(0),
             zeros_ahead: AtomicU8::new(0),
         }
@@ -143,6 +159,7 @@ impl Line {
         self.head_begun_ms.store(0, Relaxed);
         self.has_asked.store(true, Relaxed);
         self.response.store(NOT_BEGUN, Relaxed);
+        self.client_waits.store(false, Relaxed);
         self.exchanges.fetch_add(1, Relaxed);
         Exchange(Arc::clone(self))
     }
@@ -211,9 +228,8 @@ impl Line {
     /// Sends 408 for a slow head, if nothing was sent yet.
     pub(super) fn say_too_slow(&self) {
         if self.ending.load(Relaxed) == AT_ONCE && !self.is_http2() && self.is_flushed.load(Relaxed) {
-            let said = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
             // The client may have disconnected.
-            let _ = self.stream.try_write(said);
+            let _ = refusal::instead_of(TOO_SLOW).map(|said| self.stream.try_write(&said));
         }
     }
 
@@ -290,8 +306,19 @@ impl Line {
         }
     }
 
+    /// The response that replaces hyper's own one to a head that it can't parse.
+    fn refusal(&self, first: &[u8]) -> Option<Vec<u8>> {
+        let is_hypers = self.unwritten.load(Relaxed) == NOTHING && !self.is_http2();
+        if is_hypers { refusal::instead_of(first) } else { None }
+    }
+
     fn write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let first = buffers.first().map_or(&[][..], |first| first);
+        if let Some(refusal) = self.refusal(first) {
+            // Nothing else is on its way, so the kernel has room for all of it.
+            self.stream.try_write(&refusal)?;
+            return Ok(first.len());
+        }
         let skipped = usize::from(self.status_ahead.load(Relaxed)).min(first.len());
         debug_assert!(STATUS_LINE.starts_with(&first[..skipped]), "what was sent ahead begins a status line");
         let written = match skipped {
@@ -318,17 +345,33 @@ pub(super) enum HangUp {
 pub(crate) struct Exchange(Arc<Line>);
 
 impl Exchange {
+    /// Records that the client doesn't send the body before `100 Continue`.
+    pub(super) fn client_waits(&self) {
+        self.0.client_waits.store(true, Relaxed);
+    }
+
+    pub(super) fn is_client_waiting(&self) -> bool {
+        self.0.client_waits.load(Relaxed)
+    }
+
+    /// Records that the body is read, for which hyper sends `100 Continue`.
+    pub(crate) fn body_is_read(&self) {
+        self.0.client_waits.store(false, Relaxed);
+    }
+
     /// Records that the response begins. `is_streamed`: its length is unknown.
     pub(super) fn response_begins(&self, is_streamed: bool) {
         // While an earlier response is unwritten, this head can't be distinguished from that
         // response's body.
         let may_be_chunked = is_streamed && self.0.is_flushed.load(Relaxed);
         self.0.response.store(if may_be_chunked { MAYBE_CHUNKED } else { OTHER }, Relaxed);
+        self.0.unwritten.store(PARTS, Relaxed);
     }
 
     /// Records that the response is complete, although the rest of the request may still be read.
     pub(super) fn response_ends(&self) {
         self.0.response.store(OTHER, Relaxed);
+        self.0.unwritten.store(REST, Relaxed);
     }
 }
 
@@ -419,6 +462,7 @@ impl Write for Socket {
     /// hyper calls it once all that it had to write is written.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.is_flushed.store(true, Relaxed);
+        let _ = self.0.unwritten.compare_exchange(REST, NOTHING, Relaxed, Relaxed);
         Poll::Ready(Ok(()))
     }
 

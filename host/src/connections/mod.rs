@@ -14,12 +14,13 @@
 
 mod admission;
 mod line;
+mod refusal;
 
 pub(crate) use admission::{Accepted, Listener, Slot};
 pub(crate) use line::Exchange;
 
 use crate::{limits, linger::Lingering};
-use http::{Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -121,10 +122,17 @@ pub(crate) async fn serve<A, F, B>(
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = line.begin();
         let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+        if version == Version::HTTP_11 && expects_continue(request.headers()) && !request.body().is_end_stream() {
+            exchange.client_waits();
+        }
         let answering = answer(Lingering::of(request, exchange.clone()));
         // Boxed, since HTTP/1 moves it and reserves its size as long as the connection is open.
         Box::pin(async move {
-            let response = answering.await;
+            let mut response = answering.await;
+            // The client may send the body or the next request: their bytes can't be told apart.
+            if exchange.is_client_waiting() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             exchange.response_begins(version == Version::HTTP_11 && !is_head && is_streamed(&response));
             Ok::<_, Infallible>(response.map(|body| Answering { body, ends: Ends(exchange) }))
         })
@@ -138,6 +146,12 @@ pub(crate) async fn serve<A, F, B>(
         line.say_too_slow();
         line.close().await;
     }
+}
+
+/// Whether a client waits for `100 Continue` before it sends the body, by hyper's own criterion.
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    let last = headers.get_all(header::EXPECT).iter().next_back();
+    last.is_some_and(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn is_streamed<B: Body>(response: &Response<B>) -> bool {

@@ -28,6 +28,8 @@ pub(crate) enum Refused {
     NoInstance,
     #[error("the app was destroyed before the work on it was done")]
     Gone,
+    #[error("the host is stopping: the job was still waiting for an instance and was not begun")]
+    Stopping,
     #[error(transparent)]
     QueueFull(#[from] QueueFull),
     #[error(transparent)]
@@ -40,7 +42,8 @@ impl Refused {
     /// Whether a guest has started the job.
     pub(crate) fn has_run(&self) -> bool {
         match self {
-            Self::NoProcess(_) | Self::NoInstance | Self::Gone | Self::QueueFull(_) | Self::Late(_) => false,
+            Self::NoProcess(_) | Self::NoInstance | Self::Gone => false,
+            Self::Stopping | Self::QueueFull(_) | Self::Late(_) => false,
             Self::Fault(Fault::NoRoom { .. } | Fault::NoSuchEntry { .. } | Fault::BadRequest { .. }) => false,
             Self::Fault(
                 Fault::Trap { .. }

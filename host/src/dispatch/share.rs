@@ -35,6 +35,8 @@ struct Parts {
     arriving_bytes: Budget,
     /// All pools, for when there is no room for another instance.
     pools: Mutex<Vec<Weak<Pool>>>,
+    /// Ends the waiting of queued jobs when the host stops.
+    waiting_ends: Over,
 }
 
 /// What an app does in one class.
@@ -103,7 +105,19 @@ impl Machine {
     pub(crate) fn new(executor: Executor, guests: Guests) -> Self {
         let waiting_bytes = Budget::of(limits::QUEUED_BYTES_ALL);
         let arriving_bytes = Budget::of(limits::TRAFFIC_BODIES_BYTES_ALL);
-        Self(Arc::new(Parts { executor, guests, waiting_bytes, arriving_bytes, pools: Mutex::default() }))
+        let (pools, waiting_ends) = Default::default();
+        Self(Arc::new(Parts { executor, guests, waiting_bytes, arriving_bytes, pools, waiting_ends }))
+    }
+
+    /// Refuses the jobs that still wait shortly before `drain` has passed, so that their clients get a response before
+    /// their connections are cut off. Jobs that run are not affected.
+    pub(crate) async fn refuse_waiting_after(self, drain: Duration) {
+        tokio::time::sleep(drain.saturating_sub(limits::LAST_RESPONSES_TIME)).await;
+        self.0.waiting_ends.end();
+    }
+
+    pub(super) fn waiting_ends(&self) -> &Over {
+        &self.0.waiting_ends
     }
 
     /// The share of a new app.

@@ -8,16 +8,17 @@
 
 use super::connection::Failed;
 use crate::{
+    connections::expects_continue,
     dispatch::{Arriving, Running, Share, TooManyBodies},
     limits,
     linger::Lingering,
     problem::Problem,
 };
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use isopod_engine::{HttpRoad, RequestBody};
+use isopod_engine::{HttpRoad, RequestBody, broken_off};
 use isopod_policy::BodyLimit;
 use tokio::time::timeout;
 
@@ -36,14 +37,22 @@ pub(super) async fn take_in(
     if length.is_some_and(|length| length > limit.bytes) {
         return Err(too_large(limit));
     }
-    let waits =
-        running.program().info().entries.http != Some(HttpRoad::Flat) && parts.headers.contains_key(header::EXPECT);
+    let waits = running.program().info().entries.http != Some(HttpRoad::Flat) && expects_continue(&parts.headers);
     let Some(length) = length.filter(|&length| length <= limits::TRAFFIC_BODY_READ_FIRST && !waits) else {
         return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit.bytes, running.patience())));
     };
     let mut arriving = share.receive(length).map_err(too_many)?;
     match timeout(limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
-        Ok(whole) => Ok(Request::from_parts(parts, RequestBody::Full(Full::new(whole?)))),
+        Ok(whole) => {
+            let body = match whole? {
+                (bytes, None) => RequestBody::Full(Full::new(bytes)),
+                (bytes, Some(trailers)) => {
+                    let body = Full::new(bytes).with_trailers(std::future::ready(Some(Ok(trailers))));
+                    RequestBody::incoming(body.map_err(|never| match never {}), limit.bytes, running.patience())
+                }
+            };
+            Ok(Request::from_parts(parts, body))
+        }
         Err(_) => {
             let seconds = limits::TRAFFIC_BODY_TIMEOUT.as_secs();
             Err(too_slow(format!("a body of this size is waited for during {seconds} s")))
@@ -52,12 +61,23 @@ pub(super) async fn take_in(
 }
 
 /// Reads a body to its end, and counts what it takes. Its pieces are put together as they come: a thousand small ones
-/// would hold many times what the body is counted for.
-async fn whole(mut body: Lingering, length: u64, arriving: &mut Arriving<'_>) -> Result<Bytes, Failed> {
+/// would hold many times what the body is counted for. Returns its trailers too.
+async fn whole(
+    mut body: Lingering,
+    length: u64,
+    arriving: &mut Arriving<'_>,
+) -> Result<(Bytes, Option<HeaderMap>), Failed> {
     let mut first = Bytes::new();
     let mut all = Vec::new();
+    let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|error| broken(error.to_string()))?.into_data() else { continue };
+        let piece = match frame.map_err(|error| broken(broken_off(&error)))?.into_data() {
+            Ok(piece) => piece,
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                continue;
+            }
+        };
         if first.is_empty() && all.is_empty() {
             arriving.grow_to(piece.len() as u64).map_err(too_many)?;
             first = piece;
@@ -72,7 +92,7 @@ async fn whole(mut body: Lingering, length: u64, arriving: &mut Arriving<'_>) ->
         }
         all.extend_from_slice(&piece);
     }
-    Ok(if all.is_empty() { first } else { all.into() })
+    Ok((if all.is_empty() { first } else { all.into() }, trailers))
 }
 
 /// How much room is made once a body of this length has grown to `so_far`: twice that, so that the body is moved a few
@@ -110,11 +130,16 @@ pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
 
 pub(super) fn too_slow(detail: String) -> Failed {
     let title = "The request's body came too slowly";
-    (Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title, detail), None)
+    (closing(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title, detail)), None)
 }
 
 pub(super) fn broken(detail: String) -> Failed {
-    (Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", detail), None)
+    (closing(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", detail)), None)
+}
+
+/// The rest of the body can't be found on the connection, so it carries no further request.
+fn closing(problem: Problem) -> Problem {
+    problem.header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 #[cfg(test)]

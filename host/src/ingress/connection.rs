@@ -16,10 +16,10 @@ use crate::{
     failpoint, limits,
     linger::Lingering,
     problem::{self, Problem, Source},
-    response_rules::{self, Content},
+    response_rules::{self, Content, REQUEST_ID},
 };
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody};
 use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
@@ -28,8 +28,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{net::TcpStream, sync::watch};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Serves a connection until its client leaves or the host stops.
 pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
@@ -383,6 +381,7 @@ fn explain(refused: &Refused) -> Failed {
             let title = "The app does not serve";
             (Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", title, refused.to_string()), None)
         }
+        Refused::Stopping => (problem::stopping(refused.to_string()), None),
         Refused::QueueFull(full) => {
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());

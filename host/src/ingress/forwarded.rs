@@ -48,9 +48,7 @@ pub(super) fn apply(
     };
     let proto = if scheme == Scheme::HTTPS { "https" } else { "http" };
     headers.insert(PROTO, HeaderValue::from_static(proto));
-    if !headers.contains_key(HOST) {
-        headers.insert(HOST, claims.host.clone().unwrap_or_else(|| host.clone()));
-    }
+    headers.insert(HOST, claims.host.clone().unwrap_or_else(|| host.clone()));
     headers.insert(FOR, appended(claims.addresses.iter().map(String::as_str), ", ", &peer.text));
     headers.insert(REAL_IP, claims.client(peer, proxies));
     match claims.forwarded {
@@ -61,7 +59,7 @@ pub(super) fn apply(
 }
 
 /// Whether a field describes the client. Some gateways treat `_` as `-`, so both spellings count.
-fn is_claim(name: &HeaderName) -> bool {
+pub(crate) fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     let same = |wanted: &[u8], given: &[u8]| {
         let dash = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
@@ -101,7 +99,8 @@ impl Claims {
         let list = |name: HeaderName| items(headers, &name);
         if [FOR, PROTO, HOST].iter().any(|name| headers.contains_key(name)) {
             let scheme = list(PROTO).last().and_then(|text| scheme(text));
-            return Self { addresses: list(FOR), scheme, ..Self::default() };
+            let host = list(HOST).pop().and_then(|text| HeaderValue::try_from(text).ok());
+            return Self { addresses: list(FOR), scheme, host, ..Self::default() };
         }
         let elements = list(header::FORWARDED);
         if elements.is_empty() {
@@ -262,6 +261,21 @@ mod tests {
         assert_eq!(value(&headers, "x-forwarded-port"), Some("443"));
         assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"));
         assert_eq!(value(&headers, "forwarded"), None, "the proxy does not speak it, so it is its client's");
+    }
+
+    #[test]
+    fn an_app_receives_one_forwarded_host() {
+        for (hosts, expected) in [
+            (&["a.example", "b.example"][..], "b.example"),
+            (&["a.example, b.example"], "b.example"),
+            (&["shop.example", ""], "shop.example"),
+            (&[""], "app.localhost"),
+            (&[" , "], "app.localhost"),
+        ] {
+            let fields: Vec<_> = hosts.iter().map(|host| ("x-forwarded-host", *host)).collect();
+            let (_, headers) = seen("10.0.0.1", &fields);
+            assert_eq!(value(&headers, "x-forwarded-host"), Some(expected), "{hosts:?}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod trusted;
 mod turns;
 
 pub(crate) use access::{AccessLine, AccessLog};
+pub(crate) use forwarded::is_claim as is_about_client;
 pub(crate) use trusted::{BadProxies, TrustedProxies};
 
 use crate::{

@@ -65,6 +65,7 @@ pub(super) fn normalise<B>(
     let headers = request.headers_mut();
     end_connection_fields(headers);
     join_cookies(headers);
+    join_lengths(headers);
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host("it is not text"))?;
     let scheme = forwarded::apply(headers, &arrival.peer, proxies, &host, asked.scheme.as_ref());
     headers.insert(header::HOST, host);
@@ -148,6 +149,9 @@ fn authority<B>(request: &Request<B>, arrival: &Arrival) -> Result<Authority, Pr
 /// Reads a host and its port as RFC 3986 has them, without a user: `hello.localhost:8080`, `[::1]`.
 #[expect(clippy::result_large_err, reason = "as above")]
 fn read_host(text: &[u8]) -> Result<Authority, Problem> {
+    if text.contains(&b'@') {
+        return Err(bad_host("it has a user name or a password, which HTTP does not send"));
+    }
     let end = match text {
         [b'[', ..] => text.iter().position(|&byte| byte == b']').map(|end| end + 1),
         _ => Some(text.iter().position(|&byte| byte == b':').unwrap_or(text.len())),
@@ -213,12 +217,25 @@ fn end_connection_fields(headers: &mut HeaderMap) {
     }
 }
 
-/// Joins `cookie` fields that HTTP/2 may have split (RFC 9113, section 8.2.3).
+/// Keeps one of several equal `content-length` fields (RFC 9110, section 8.6). Both protocols refuse
+/// different ones before a request gets here.
+fn join_lengths(headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = lengths.next().cloned();
+    if lengths.next().is_some()
+        && let Some(first) = first
+    {
+        headers.insert(header::CONTENT_LENGTH, first);
+    }
+}
+
+/// Joins `cookie` fields that HTTP/2 may have split (RFC 9113, section 8.2.3). Empty ones add nothing.
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let cookies = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let cookies: Vec<_> = cookies.filter(|cookie| !cookie.is_empty()).collect();
     let joined = cookies.join(&b"; "[..]);
     if let Ok(joined) = HeaderValue::try_from(joined) {
         headers.insert(header::COOKIE, joined);
@@ -388,7 +405,7 @@ mod tests {
 
     #[test]
     fn cookies_that_were_split_are_joined() {
-        let fields = [("host", "a"), ("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")];
+        let fields = [("host", "a"), ("cookie", ""), ("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")];
         let (_, request) = normal(request(Version::HTTP_2, "GET", "/", &fields)).expect("it has a form");
         let cookies: Vec<_> = request.headers().get_all(header::COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3; d=4"]);

@@ -100,12 +100,14 @@ impl Pool {
 
     /// Waits for a turn. It is given up where so little time is left by then that it would be of no use.
     pub(in super::super) async fn turn(&self, turn: Turn, class: Class, deadline: Deadline) -> Result<Lease, Refused> {
-        match deadline.before(self.share().over().while_there(turn)).await {
+        let waiting = self.share().machine().waiting_ends().while_there(turn);
+        match deadline.before(self.share().over().while_there(waiting)).await {
             Some(None) => return Err(Refused::Gone),
-            Some(Some(Ok(lease))) if deadline.is_hardly_left() => drop(lease),
-            Some(Some(Ok(lease))) => return Ok(lease.begin()),
+            Some(Some(None)) => return Err(Refused::Stopping),
+            Some(Some(Some(Ok(lease)))) if deadline.is_hardly_left() => drop(lease),
+            Some(Some(Some(Ok(lease)))) => return Ok(lease.begin()),
             // Its turn would have come too late.
-            Some(Some(Err(_))) | None => {}
+            Some(Some(Some(Err(_)))) | None => {}
         }
         let retry_after = self.retry_after(class, self.waiting(class));
         Err(Late { waited: deadline.waited(), limit: deadline.limit(), retry_after }.into())

@@ -1,0 +1,72 @@
+//! `Expect: 100-continue`: a response before the body ends the connection, because the host can't
+//! tell whether the client still sends it.
+
+use isopod_tests::{Ask, Bundle, Host, PROBES, guest};
+
+fn deployed() -> Host {
+    let host = Host::start();
+    for probe in PROBES {
+        host.deploy(probe, Bundle::component(guest(probe)));
+    }
+    host
+}
+
+/// The client omits its body and sends the next request at once.
+#[test]
+fn bytes_after_an_early_response_are_not_taken_for_the_body() {
+    let host = deployed();
+    for probe in ["probe-wasi02", "probe-wasi03"] {
+        let ask = Ask::post("/early?status=401").header("expect", "100-continue").header("content-length", "5");
+        let mut wire = host.begin(probe, ask);
+        wire.ask(&host.to_app(probe, Ask::get("/respond?chunk=3"))).expect("it can be sent");
+        let answer = wire.answer().expect("an answer").expect(401);
+        assert_eq!(answer.header("connection"), Some("close"), "{probe}: {answer}");
+        let said = wire.until_closed().expect("the host closes the connection");
+        assert!(said.is_empty(), "{probe}: {}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
+fn a_refusal_by_the_host_before_the_body_closes_the_connection() {
+    let host = deployed();
+    let begin = |app: &str, length: &str| {
+        let ask = Ask::post("/").header("expect", "100-continue").header("content-length", length);
+        let mut wire = host.begin(app, ask);
+        wire.any_head().expect("a head")
+    };
+    for (app, length, status) in [("nobody", "5", 404), ("probe-flat", "99999999999", 413)] {
+        let head = begin(app, length).expect(status);
+        assert_eq!(head.header("connection"), Some("close"), "{app}: {head}");
+    }
+}
+
+#[test]
+fn a_connection_is_kept_once_the_body_was_read() {
+    let host = deployed();
+    for probe in PROBES {
+        let mut wire = host.wire();
+        for _ in 0..2 {
+            let ask = Ask::post("/show").header("expect", "100-continue").header("content-length", "5");
+            wire.ask(&host.to_app(probe, ask)).expect("it can be sent");
+            assert_eq!(wire.any_head().expect("a head").status, 100, "{probe}");
+            wire.send(b"hello").expect("it can be sent");
+            let answer = wire.answer().expect("an answer").expect(200);
+            assert_eq!((answer.header("connection"), answer.json()["body_bytes"].as_u64()), (None, Some(5)), "{probe}");
+        }
+    }
+}
+
+/// hyper knows no other expectation, so its client doesn't wait.
+#[test]
+fn another_expectation_does_not_hold_back_the_body() {
+    let host = deployed();
+    for probe in PROBES {
+        let mut wire = host.wire();
+        for path in ["/early", "/show"] {
+            let ask = Ask::post(path).header("expect", "200-ok").body("text/plain", vec![b'x'; 300_000]);
+            wire.ask(&host.to_app(probe, ask)).expect("it can be sent");
+            let answer = wire.answer().expect("an answer").expect(200);
+            assert_eq!(answer.header("connection"), None, "{probe}{path}: {answer}");
+        }
+    }
+}

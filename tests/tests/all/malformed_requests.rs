@@ -1,0 +1,147 @@
+//! Requests that HTTP does not allow: each response has a request id and a problem, and none writes
+//! to the host's own log.
+
+use isopod_tests::{Ask, Bundle, Host, PROBES, Raw, Shown, guest, h2c::H2c};
+use serde_json::Value;
+use std::net::SocketAddr;
+
+fn host_with_probes() -> Host {
+    let host = Host::start();
+    for probe in PROBES {
+        host.deploy(probe, Bundle::component(guest(probe)));
+    }
+    host
+}
+
+/// Sends these bytes, and checks that the connection ends with this problem.
+#[track_caller]
+fn refused(to: SocketAddr, bytes: &str, status: u16, code: &str) -> Value {
+    let answer = Raw::exchange(to, bytes);
+    let shown: String = bytes.chars().take(80).collect();
+    assert_eq!(answer.status, status, "{shown}: {answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{shown}");
+    assert_eq!(answer.header("connection"), Some("close"), "{shown}");
+    assert_eq!(answer.header("x-isopod-error-source"), Some("host"), "{shown}");
+    assert_eq!(answer.header("content-length"), Some(answer.rest.len().to_string().as_str()), "{shown}");
+    let problem: Value = serde_json::from_slice(&answer.rest).expect("the body is JSON");
+    assert_eq!(problem["type"], format!("urn:isopod:problem:{code}"), "{shown}");
+    assert_eq!(problem["request_id"].as_str(), answer.header("x-request-id"), "{shown}");
+    assert!(answer.header("x-request-id").is_some(), "{shown}");
+    problem
+}
+
+#[test]
+fn an_invalid_head_is_answered_with_a_problem() {
+    let host = Host::start();
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx-large: {}\r\n\r\n", "a".repeat(70_000));
+    let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "a: b\r\n".repeat(101));
+    for to in [host.listen, host.admin] {
+        refused(to, "no request\r\n\r\n", 400, "bad-head");
+        refused(to, "GET / HTTP/1.1\r\nhost: a\r\nno field\r\n\r\n", 400, "bad-head");
+        refused(
+            to,
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+            400,
+            "bad-head",
+        );
+        refused(to, "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n", 400, "bad-head");
+        refused(to, "GET / HTTP/3.0\r\nhost: a\r\n\r\n", 400, "bad-head");
+        refused(to, &large, 431, "head-too-large");
+        refused(to, &many, 431, "head-too-large");
+    }
+}
+
+/// The bytes after a whole response are another head.
+#[test]
+fn an_invalid_head_after_a_request_is_answered_with_a_problem() {
+    let host = host_with_probes();
+    for probe in PROBES {
+        let mut wire = host.begin(probe, Ask::get("/respond?chunk=3"));
+        assert_eq!(wire.answer().expect("an answer").expect(200).text(), "xxx", "{probe}");
+        wire.send(b"no request\r\n\r\n").expect("it can be sent");
+        let answer = wire.answer().expect("an answer").expect(400);
+        assert_eq!(answer.json()["type"], "urn:isopod:problem:bad-head", "{probe}");
+    }
+}
+
+#[test]
+fn a_slow_head_is_answered_with_a_problem() {
+    let host = Host::start_with("", "[connections]\nhead = \"1s\"\n");
+    for to in [host.listen, host.admin] {
+        refused(to, "GET / HTTP/1.1\r\nhost: ", 408, "head-too-slow");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_closes_its_connection() {
+    let host = host_with_probes();
+    for probe in PROBES {
+        let head = format!("POST /show HTTP/1.1\r\nhost: {probe}.localhost\r\ntransfer-encoding: chunked\r\n\r\n");
+        for body in ["zz\r\nhello\r\n", "5\r\nhelloXX", "5\r\nhello\r\n0\r\nno field\r\n\r\n"] {
+            let problem = refused(host.listen, &format!("{head}{body}"), 400, "body-broken");
+            let detail = problem["detail"].as_str().expect("it has a detail");
+            assert!(detail.contains(": "), "{probe}: the cause is named: {detail}");
+        }
+    }
+}
+
+#[test]
+fn a_coding_that_is_not_supported_closes_its_connection() {
+    let host = host_with_probes();
+    for probe in PROBES {
+        let head = format!("POST / HTTP/1.1\r\nhost: {probe}.localhost\r\ntransfer-encoding: gzip, chunked\r\n\r\n");
+        refused(host.listen, &format!("{head}5\r\nhello\r\n0\r\n\r\n"), 501, "unknown-coding");
+    }
+}
+
+#[test]
+fn a_user_name_in_a_target_is_named() {
+    let host = Host::start();
+    for target in ["http://u@h/", "http://u:p@h/", "http://u:p@h:80/"] {
+        let bytes = format!("GET {target} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+        let problem = refused(host.listen, &bytes, 400, "bad-host");
+        let detail = problem["detail"].as_str().expect("it has a detail");
+        assert!(detail.contains("user name") && !detail.contains("port"), "{target}: {detail}");
+    }
+}
+
+#[test]
+fn equal_lengths_reach_a_guest_as_one_and_different_ones_reach_none() {
+    let host = host_with_probes();
+    let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
+    for probe in PROBES {
+        let ask = |lengths: [&str; 2]| {
+            let ask = Ask::post("/show").header("content-length", lengths[0]).header("content-length", lengths[1]);
+            Ask { body: b"hello".to_vec(), ..ask }
+        };
+        let answers = connection.ask(probe, &[ask(["5", "5"])], &[]).expect("it is answered");
+        assert_eq!(Shown::read(&answers[0].text()).header("content-length"), Some("5"), "{probe}");
+        let answer = host.app(probe, ask(["5", "5"])).expect(200);
+        assert_eq!(Shown::read(&answer.text()).header("content-length"), Some("5"), "{probe} over HTTP/1");
+        let mut other = H2c::open(host.listen).expect("the host speaks h2c");
+        assert!(other.ask(probe, &[ask(["5", "6"])], &[]).is_err(), "{probe}: the stream is reset");
+    }
+}
+
+/// Any client could fill the log otherwise.
+#[test]
+fn malformed_requests_write_nothing_to_the_hosts_log() {
+    let host = host_with_probes();
+    for probe in PROBES {
+        Raw::exchange(host.listen, "no request\r\n\r\n");
+        let head = format!("POST /show HTTP/1.1\r\nhost: {probe}.localhost\r\ntransfer-encoding: chunked\r\n\r\n");
+        Raw::exchange(host.listen, &format!("{head}zz\r\n"));
+        for ask in [
+            Ask::post("/show").header("content-length", "9").body("text/plain", "hello"),
+            Ask::get("/show").header("x-large", "a".repeat(70_000)),
+        ] {
+            let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
+            drop(connection.ask(probe, &[ask], &[]));
+        }
+        let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
+        connection.ask(probe, &[Ask::get("/show")], &[]).expect("a valid request is answered");
+    }
+    let said = host.said();
+    let warnings: Vec<_> = said.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
+}

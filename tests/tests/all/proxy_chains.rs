@@ -1,0 +1,56 @@
+//! What an app receives about a client behind a trusted proxy, if the client sent misleading fields.
+
+use isopod_tests::{Ask, Bundle, Host, PROBES, Shown, guest};
+
+fn deployed() -> Host {
+    let host = Host::start_with("", "trusted_proxies = [\"127.0.0.1\"]");
+    for probe in PROBES {
+        host.deploy(probe, Bundle::component(guest(probe)));
+    }
+    host
+}
+
+#[track_caller]
+fn shown(host: &Host, probe: &str, fields: &[(&str, &str)]) -> Shown {
+    let ask = fields.iter().fold(Ask::get("/show"), |ask, (name, value)| ask.header(name, *value));
+    Shown::read(&host.app(probe, ask).expect(200).text())
+}
+
+/// The proxy has appended the address of its client to what the client sent.
+#[test]
+fn a_client_cannot_hide_its_address_behind_a_trusted_proxy() {
+    let host = deployed();
+    for probe in PROBES {
+        for (name, text) in [
+            ("x-forwarded-for", "\", 192.0.2.1"),
+            ("x-forwarded-for", "\"6.6.6.6, 192.0.2.1"),
+            ("x-forwarded-for", "6.6.6.6, \u{e9}, 192.0.2.1"),
+            ("forwarded", "for=\"6.6.6.6, for=192.0.2.1"),
+            ("forwarded", "for=\u{e9}, for=192.0.2.1"),
+        ] {
+            let shown = shown(&host, probe, &[(name, text)]);
+            assert_eq!(shown.header("x-real-ip"), Some("192.0.2.1"), "{probe}: {name}: {text}");
+            let chain = shown.header("x-forwarded-for").expect("it is always set");
+            assert!(chain.ends_with("192.0.2.1, 127.0.0.1"), "{probe}: {name}: {chain}");
+        }
+    }
+}
+
+#[test]
+fn an_app_receives_one_forwarded_host() {
+    let host = deployed();
+    for probe in PROBES {
+        let own = format!("{probe}.localhost");
+        for (hosts, expected) in [
+            (&["shop.example"][..], "shop.example"),
+            (&["a.example", "shop.example"], "shop.example"),
+            (&["a.example, shop.example"], "shop.example"),
+            (&["shop.example", ""], "shop.example"),
+            (&[""], own.as_str()),
+            (&["", ""], own.as_str()),
+        ] {
+            let fields: Vec<_> = hosts.iter().map(|host| ("x-forwarded-host", *host)).collect();
+            assert_eq!(shown(&host, probe, &fields).header("x-forwarded-host"), Some(expected), "{probe}: {hosts:?}");
+        }
+    }
+}

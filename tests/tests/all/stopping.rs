@@ -1,0 +1,64 @@
+//! A host that stops answers the jobs that still wait for an instance, instead of closing their
+//! connections.
+
+use isopod_tests::{Answer, Ask, Bundle, Host, Queue, Wire, guest};
+
+const LIMITS: &str = "[limits]\ninstances_max = 1\nrequest_timeout = \"10m\"\n";
+
+#[track_caller]
+fn is_refused(answer: &Answer, app: &str) {
+    let problem = answer.problem_of(app, 503, "stopping");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("was not begun")), "{problem}");
+    assert_eq!(answer.header("retry-after"), Some("5"), "{answer}");
+    assert_eq!(answer.header("connection"), Some("close"), "{answer}");
+}
+
+#[test]
+fn requests_that_wait_when_a_host_stops_get_a_503() {
+    let mut host = Host::start_with("", "drain_time = \"1s\"\n");
+    host.deploy("probe", Bundle::archive(&format!("name = \"probe\"\n{LIMITS}"), &guest("probe-wasi03")));
+    let _running = host.begin("probe", Ask::get("/hang"));
+    host.until_queue("probe", Queue::Pull, 1, 0);
+    let mut waiting: Vec<Wire> = (0..3).map(|_| host.begin("probe", Ask::get("/show"))).collect();
+    host.until_queue("probe", Queue::Pull, 1, 3);
+    host.ask_to_stop();
+    for wire in &mut waiting {
+        is_refused(&wire.answer().expect("an answer"), "probe");
+    }
+    host.until_stopped();
+}
+
+#[test]
+fn events_that_wait_when_a_host_stops_get_a_503() {
+    for queue in Queue::BOTH {
+        let mut host = Host::start_with("", "drain_time = \"1s\"\n");
+        host.create("greedy", "dev");
+        let manifest = format!("name = \"greedy\"\n[processes.worker]\nentry = \"events\"\n{LIMITS}");
+        host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+        let _running = host.begin_event("greedy", "never", queue);
+        host.until_queue("greedy", queue, 1, 0);
+        let mut waiting: Vec<Wire> = (0..2).map(|_| host.begin_event("greedy", "hello", queue)).collect();
+        host.until_queue("greedy", queue, 1, 2);
+        host.ask_to_stop();
+        for wire in &mut waiting {
+            is_refused(&wire.answer().expect("an answer"), "greedy");
+        }
+        host.until_stopped();
+    }
+}
+
+/// Work that ends within the drain time makes room for the jobs behind it.
+#[test]
+fn requests_whose_turn_comes_while_a_host_stops_are_answered() {
+    let mut host = Host::start();
+    host.deploy("probe", Bundle::archive(&format!("name = \"probe\"\n{LIMITS}"), &guest("probe-wasi03")));
+    let mut running = host.begin("probe", Ask::post("/respond?read").header("transfer-encoding", "chunked"));
+    host.until_queue("probe", Queue::Pull, 1, 0);
+    let mut waiting = host.begin("probe", Ask::get("/respond?chunk=3"));
+    host.until_queue("probe", Queue::Pull, 1, 1);
+    host.ask_to_stop();
+    running.send_chunk(b"").expect("it can be sent");
+    assert_eq!(running.answer().expect("an answer").status, 200);
+    assert_eq!(waiting.answer().expect("an answer").text(), "xxx");
+    host.until_stopped();
+}
