@@ -12,6 +12,8 @@ async function answer(url, request) {
       return new Response(pieces(bytes, 64 * 1024));
     case "/echo":
       return new Response(await request.text());
+    case "/length":
+      return new Response(String((await request.arrayBuffer()).byteLength));
     case "/throw":
       throw new Error("the probe was asked to throw");
     case "/never":

@@ -198,12 +198,22 @@ pub(crate) const ADMIN_BLOCKING_THREADS: usize = 8;
 /// and push jobs call. More work waits for them.
 pub(crate) const GUEST_THREADS: usize = 1;
 
-/// Threads for the blocking work (files) of those guests, all apps together. Work beyond them waits, and delays no blocking
-/// work of the host itself.
-pub(crate) const GUEST_BLOCKING_THREADS: usize = 16;
+/// Threads for other blocking work of those guests, all apps together; file operations don't use them. Work beyond them
+/// waits.
+pub(crate) const GUEST_BLOCKING_THREADS: usize = 4;
 
 /// The same for guests that run on an I/O thread, for each of these threads.
-pub(crate) const IO_BLOCKING_THREADS: usize = 8;
+pub(crate) const IO_BLOCKING_THREADS: usize = 4;
+
+/// Threads for the file operations of one app. Further operations of this app wait.
+pub(crate) const FILE_THREADS_PER_APP: usize = 4;
+
+/// Idle time after which such a thread ends.
+pub(crate) const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
+
+/// Runtimes for the file operations of apps, at most one per app with folders that isn't frozen. Further apps share one
+/// with the fewest others, so they can delay each other's file operations.
+pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 
 /// Push jobs that run at one time unless configured. Further ones wait as `queued`: compiling is heavy.
 pub(crate) const PUSHES_PARALLEL: usize = 2;

@@ -10,6 +10,7 @@
 //! | `/pass` | the request's body itself, handed on without a copy (0.3) |
 //! | `/error` | an `error-code` of the guest in place of a response |
 //! | `/nothing` | none: the guest returns (0.2) or traps (0.3) without a response |
+//! | `/hold` | the length of the request's body, which the guest holds in memory |
 //! | `/hang` | none: the guest waits forever |
 //! | `/fetch` | what an outgoing request led to, as JSON; see [`Fetch`] |
 //! | any other | the request that reached the guest, as JSON |

@@ -30,6 +30,7 @@ impl Guest for Probe {
                 ResponseOutparam::set(answer, Err(code));
             }
             "/nothing" => {}
+            "/hold" => hold(&request, answer),
             "/hang" => wait_forever(),
             "/fetch" => say(answer, &fetch::run(target.fetch())),
             _ => show(&request, answer, path),
@@ -160,12 +161,26 @@ fn read_body(request: &IncomingRequest) -> Received {
     drain(request.consume().expect("the body has not been taken before"))
 }
 
+/// Holds the whole body in memory.
+fn hold(request: &IncomingRequest, answer: ResponseOutparam) {
+    let mut held = Vec::new();
+    read_each(request.consume().expect("the body has not been taken before"), |part| held.extend_from_slice(part));
+    say(answer, &held.len().to_string());
+}
+
 fn drain(body: IncomingBody) -> Received {
+    read_each(body, |_| ())
+}
+
+fn read_each(body: IncomingBody, mut each: impl FnMut(&[u8])) -> Received {
     let stream = body.stream().expect("the stream has not been taken before");
     let mut bytes = 0;
     let end = loop {
         match stream.blocking_read(64 * 1024) {
-            Ok(part) => bytes += part.len() as u64,
+            Ok(part) => {
+                bytes += part.len() as u64;
+                each(&part);
+            }
             Err(StreamError::Closed) => break "whole".to_owned(),
             Err(StreamError::LastOperationFailed(error)) => break error.to_debug_string(),
         }

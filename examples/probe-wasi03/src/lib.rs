@@ -33,6 +33,7 @@ impl Guest for Probe {
             "/pass" => Ok(pass(request)),
             "/error" => Err(ErrorCode::InternalError(Some("the probe was asked to fail".to_owned()))),
             "/nothing" => panic!("the probe was asked not to answer"),
+            "/hold" => Ok(hold(request).await),
             "/hang" => Ok(wait_forever().await),
             "/fetch" => Ok(say(fetch::run(target.fetch()).await)),
             _ => Ok(show(request, path).await),
@@ -150,6 +151,12 @@ fn consume(request: Request) -> (StreamReader<u8>, FutureReader<Ended>) {
     let (processed, result) = wit_future::new(|| Ok(()));
     drop(processed);
     Request::consume_body(request, result)
+}
+
+/// Holds the whole body in memory.
+async fn hold(request: Request) -> Response {
+    let (body, _ended) = consume(request);
+    say(body.collect().await.len().to_string())
 }
 
 async fn drain(request: Request) -> Received {

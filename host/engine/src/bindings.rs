@@ -1,14 +1,5 @@
 //! Code that is generated from the guest contract in `sdk/wit`.
 
-pub(crate) mod http {
-    wasmtime::component::bindgen!({
-        path: "../../sdk/wit",
-        world: "isopod:app/http-app",
-        exports: { default: async },
-    });
-    pub(crate) use exports::isopod::app::http::Request;
-}
-
 pub(crate) mod events {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit",

@@ -175,7 +175,7 @@ impl Body for RequestBody {
 }
 
 impl FromClient {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(next) = self.incoming.as_mut().poll_frame(cx) else {
             return self.poll_patience(cx).map(|error| Some(Err(error)));
         };

@@ -63,6 +63,12 @@ pub(crate) enum Flavour {
     Concurrent,
 }
 
+impl Flavour {
+    pub(crate) fn needed(needs_concurrency: bool) -> Self {
+        if needs_concurrency { Self::Concurrent } else { Self::Plain }
+    }
+}
+
 /// Every kind of engine there is.
 pub(crate) const KINDS: [Kind; 4] = [
     Kind { flavour: Flavour::Plain, speed: Speed::Optimised },
@@ -106,11 +112,11 @@ pub(crate) fn engine(
         // One pass from WebAssembly to machine code: a third of Cranelift's time, even without optimisation.
         Speed::Quick => settings.strategy(Strategy::Winch),
     };
-    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.instances_max)?));
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.instances_max, kind.flavour)?));
     wasmtime::Engine::new(&settings).map_err(|error| EngineError::Settings(format!("{error:#}")))
 }
 
-fn pool(instances: u32) -> Result<PoolingAllocationConfig, EngineError> {
+fn pool(instances: u32, flavour: Flavour) -> Result<PoolingAllocationConfig, EngineError> {
     let core = instances.saturating_mul(limits::CORE_INSTANCES_PER_SLOT);
     let memories = instances.saturating_mul(limits::MEMORIES_PER_SLOT);
     let mut pool = PoolingAllocationConfig::new();
@@ -118,7 +124,7 @@ fn pool(instances: u32) -> Result<PoolingAllocationConfig, EngineError> {
         .total_core_instances(core)
         .total_memories(memories)
         .total_tables(core)
-        .total_stacks(instances)
+        .total_stacks(instances.saturating_mul(limits::stacks_per_slot(flavour)))
         .max_core_instances_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_memories_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_tables_per_component(limits::CORE_INSTANCES_PER_COMPONENT_MAX)

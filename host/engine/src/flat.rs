@@ -3,25 +3,25 @@
 
 use crate::{
     Answer, Fault, Instance, Program, Room,
-    body::RequestBody,
+    body::{BodyError, RequestBody},
     budget::{NoMore, Taken},
-    flat_call::{self, Request as FlatRequest, Response as FlatResponse},
+    flat_call::{self, Pieces, Request as FlatRequest, Response as FlatResponse},
     head, limits,
     reply::ReplyBody,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Request, Response, request::Parts};
-use http_body::Body;
 use http_body_util::BodyExt;
+use std::future::poll_fn;
 
 pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<RequestBody>, request_id: &str) -> Answer {
     let (parts, body) = request.into_parts();
-    let body = match whole(body).await {
+    let body = match whole(body, &instance.program).await {
         Ok(body) => body,
         Err(fault) => return Answer { response: Err(fault), after: Some(instance).into() },
     };
     instance.begin(request_id);
-    match call(&mut instance, &lower(&parts, &body)).await {
+    match call(&mut instance, lower(&parts, body.pieces)).await {
         Ok(Ok(flat)) => {
             let response = answer_of(flat, &instance.program);
             Answer { response, after: instance.finished().into() }
@@ -31,16 +31,72 @@ pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<Request
     }
 }
 
-async fn whole(body: RequestBody) -> Result<Bytes, Fault> {
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let collected = body.collect().await.map_err(|error| Fault::BadRequest { detail: error.to_string() })?;
-    Ok(collected.to_bytes())
+/// A request's body, charged to the memory budget unless it was read before the call.
+struct Whole {
+    pieces: Vec<Bytes>,
+    _taken: Taken,
 }
 
-async fn call(instance: &mut Instance, request: &FlatRequest) -> wasmtime::Result<Result<FlatResponse, String>> {
+/// Reads the body to its end.
+async fn whole(body: RequestBody, program: &Program) -> Result<Whole, Fault> {
+    let bad = |error: BodyError| Fault::BadRequest { detail: error.to_string() };
+    let mut taken = Taken::nothing(program.engine().memory());
+    let RequestBody::Incoming(mut incoming) = body else {
+        let whole = body.collect().await.map_err(bad)?.to_bytes();
+        return Ok(Whole { pieces: vec![whole], _taken: taken });
+    };
+    let mut pieces = Joined::default();
+    while let Some(frame) = poll_fn(|cx| incoming.poll_next(cx)).await {
+        let Ok(piece) = frame.map_err(bad)?.into_data() else { continue };
+        taken.grow(piece.len() as u64, program.sandbox().may_use_reserve).map_err(no_room)?;
+        pieces.push(piece);
+    }
+    Ok(Whole { pieces: pieces.finish(), _taken: taken })
+}
+
+/// The parts of a body, small ones joined.
+#[derive(Default)]
+struct Joined {
+    pieces: Vec<Bytes>,
+    small: BytesMut,
+}
+
+impl Joined {
+    fn push(&mut self, piece: Bytes) {
+        if piece.len() < limits::FLAT_JOINED_BYTES {
+            self.small.extend_from_slice(&piece);
+            if self.small.len() >= limits::FLAT_JOINED_BYTES {
+                self.pieces.push(self.small.split().freeze());
+            }
+            return;
+        }
+        self.end_small();
+        self.pieces.push(piece);
+    }
+
+    fn end_small(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(self.small.split().freeze());
+        }
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.end_small();
+        self.pieces
+    }
+}
+
+fn no_room(no_more: NoMore) -> Fault {
+    let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
+    let detail = format!("guests, their requests and their responses use all {} MiB of this host", most >> 20);
+    Fault::NoRoom { room: Room::Memory, detail }
+}
+
+async fn call(instance: &mut Instance, mut request: FlatRequest) -> wasmtime::Result<Result<FlatResponse, String>> {
     let Instance { store, ready, component, program, .. } = instance;
+    if request.body.length() > limits::FLAT_PIECE_BYTES {
+        request.body.pause = Some(*ready.pause.get_or_insert_with(|| flat_call::pause(store)));
+    }
     if ready.flat.is_none()
         && let Some(indices) = &program.exports().flat
     {
@@ -48,7 +104,7 @@ async fn call(instance: &mut Instance, request: &FlatRequest) -> wasmtime::Resul
     }
     let handle: &flat_call::Handle =
         ready.flat.as_ref().ok_or_else(|| wasmtime::format_err!("isopod:app/http is not exported"))?;
-    handle.call(store, request).await
+    handle.call(store, &request).await
 }
 
 /// The response. Its body is charged to the memory budget until it is sent, since the instance may
@@ -59,11 +115,7 @@ fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody
     let mut response = lift(status, headers, body.0.len(), sandbox.limits.reply_body_bytes)?;
     let mut taken = Taken::nothing(program.engine().memory());
     if body.0.len() > limits::ANSWER_BYTES_UNCHARGED {
-        taken.grow(body.0.len() as u64, sandbox.may_use_reserve).map_err(|no_more| {
-            let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
-            let detail = format!("guests and their responses use all {} MiB of this host", most >> 20);
-            Fault::NoRoom { room: Room::Memory, detail }
-        })?;
+        taken.grow(body.0.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
         *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body.0, _taken: taken }));
     } else {
         *response.body_mut() = ReplyBody::full(body.0);
@@ -83,7 +135,7 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-fn lower(parts: &Parts, body: &[u8]) -> FlatRequest {
+fn lower(parts: &Parts, pieces: Vec<Bytes>) -> FlatRequest {
     FlatRequest {
         method: parts.method.as_str().to_owned(),
         scheme: parts.uri.scheme_str().unwrap_or("http").to_owned(),
@@ -94,7 +146,7 @@ fn lower(parts: &Parts, body: &[u8]) -> FlatRequest {
             .iter()
             .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
             .collect(),
-        body: body.to_vec(),
+        body: Pieces { bytes: pieces, pause: None },
     }
 }
 
@@ -140,6 +192,21 @@ mod tests {
 
     fn lifted((status, headers): Head, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
         lift(status, headers, b"hello".len(), body_bytes_max)
+    }
+
+    #[test]
+    fn small_parts_of_a_body_are_joined_in_order() {
+        let part = |byte: u8, length: usize| Bytes::from(vec![byte; length]);
+        let large = limits::FLAT_JOINED_BYTES;
+        let mut joined = Joined::default();
+        (0..2 * large).for_each(|index| joined.push(part(index as u8, 1)));
+        assert_eq!(joined.pieces.len(), 2);
+        for piece in [part(1, 1), part(2, large), part(3, 1), part(4, 1)] {
+            joined.push(piece);
+        }
+        let pieces = joined.finish();
+        assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [large, large, 1, large, 2]);
+        assert_eq!(pieces.last().map(|last| last.to_vec()), Some(vec![3, 4]));
     }
 
     #[test]

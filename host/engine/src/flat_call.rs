@@ -1,17 +1,108 @@
 //! The typed function behind the flat interface, `isopod:app/http`. The generated bindings don't
 //! suffice: a response's body may be as large as the guest's memory, but host-call fuel limits what
-//! they copy out of the guest. Never interprets a response.
+//! they copy out of the guest; and they copy a request's body in one piece, however long that takes.
+//! Never interprets a request or a response.
 
-use crate::state::HostState;
+use crate::{limits, state::HostState};
+use bytes::Bytes;
+use isopod_executor::slice;
+use std::mem::MaybeUninit;
 use wasmtime::{
-    Store,
+    Caller, Store, ValRaw,
     component::{
-        __internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext},
-        ComponentExportIndex, ComponentType, Func, Instance, InstancePre, Lift, TypedFunc,
+        __internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext, LowerContext},
+        ComponentExportIndex, ComponentType, Func, Instance, InstancePre, Lift, Lower, TypedFunc,
     },
 };
 
-pub(crate) use crate::bindings::http::Request;
+/// A request with its whole body.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) scheme: String,
+    pub(crate) authority: String,
+    #[component(name = "path-with-query")]
+    pub(crate) path_with_query: String,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Pieces,
+}
+
+/// The bytes of a request's body. They are copied into the guest in pieces, between which other
+/// guests run.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    pub(crate) bytes: Vec<Bytes>,
+    /// Suspends the call until the guest's next time slice. `None` for a body that is copied within
+    /// one slice.
+    pub(crate) pause: Option<wasmtime::Func>,
+}
+
+impl Pieces {
+    pub(crate) fn length(&self) -> usize {
+        self.bytes.iter().map(Bytes::len).sum()
+    }
+
+    /// Copies the bytes into the guest. Returns where they are.
+    fn copy<T>(&self, context: &mut LowerContext<'_, T>) -> wasmtime::Result<usize> {
+        let start = context.realloc(0, 0, 1, self.length())?;
+        let mut at = start;
+        for piece in self.bytes.iter().flat_map(|bytes| bytes.chunks(limits::FLAT_PIECE_BYTES)) {
+            context.as_slice_mut()[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+            if let Some(pause) = &self.pause
+                && slice::expired()
+            {
+                // SAFETY: the function belongs to this store, and takes and returns nothing.
+                unsafe { pause.call_unchecked(&mut context.store, &mut [])? };
+            }
+        }
+        Ok(start)
+    }
+}
+
+/// Creates the function that suspends a call.
+pub(crate) fn pause<T: Send + 'static>(store: &mut Store<T>) -> wasmtime::Func {
+    wasmtime::Func::wrap_async(store, |_: Caller<'_, T>, ()| Box::new(slice::yield_now()))
+}
+
+// SAFETY: the type has the representation of the list that `typecheck` demands, a pointer and a length.
+unsafe impl ComponentType for Pieces {
+    type Lower = <[u8] as ComponentType>::Lower;
+
+    const ABI: CanonicalAbiInfo = CanonicalAbiInfo::POINTER_PAIR;
+
+    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> wasmtime::Result<()> {
+        <[u8] as ComponentType>::typecheck(ty, types)
+    }
+}
+
+// SAFETY: both words of the destination are written, with an allocation of the guest's that has the length.
+unsafe impl Lower for Pieces {
+    fn linear_lower_to_flat<T>(
+        &self,
+        context: &mut LowerContext<'_, T>,
+        _: InterfaceType,
+        destination: &mut MaybeUninit<Self::Lower>,
+    ) -> wasmtime::Result<()> {
+        let start = self.copy(context)?;
+        destination.write([start, self.length()].map(|word| ValRaw::i64(word as i64)));
+        Ok(())
+    }
+
+    fn linear_lower_to_memory<T>(
+        &self,
+        context: &mut LowerContext<'_, T>,
+        _: InterfaceType,
+        offset: usize,
+    ) -> wasmtime::Result<()> {
+        let words = [self.copy(context)?, self.length()];
+        for (index, word) in words.into_iter().enumerate() {
+            *context.get(offset + 4 * index) = u32::try_from(word)?.to_le_bytes();
+        }
+        Ok(())
+    }
+}
 
 /// An answer with its whole body.
 #[derive(ComponentType, Lift)]
@@ -100,6 +191,112 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+    use wasmtime::component::{Component, Linker};
+
+    /// A guest that adds up the bytes of a list, and one that adds up the lengths of two lists.
+    const GUEST: &str = r#"(component
+        (core module $m
+            (memory (export "memory") 40)
+            (global $next (mut i32) (i32.const 64))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+                global.get $next
+                (global.set $next (i32.add (global.get $next) (i32.and (i32.add (local.get 3) (i32.const 7))
+                    (i32.const -8)))))
+            (func (export "sum") (param $at i32) (param $left i32) (result i32) (local $sum i32)
+                (block $end (loop $next
+                    (br_if $end (i32.eqz (local.get $left)))
+                    (local.set $sum (i32.add (local.get $sum) (i32.load8_u (local.get $at))))
+                    (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                    (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                    (br $next)))
+                local.get $sum)
+            (func (export "lengths") (param $at i32) (param i32) (result i32)
+                (i32.add (i32.load offset=4 (local.get $at)) (i32.load offset=12 (local.get $at)))))
+        (core instance $i (instantiate $m))
+        (func (export "sum") (param "body" (list u8)) (result u32)
+            (canon lift (core func $i "sum") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
+        (func (export "lengths") (param "bodies" (list (list u8))) (result u32)
+            (canon lift (core func $i "lengths") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))"#;
+
+    fn guest() -> (Store<()>, Instance) {
+        let mut settings = wasmtime::Config::new();
+        settings.concurrency_support(false);
+        let engine = wasmtime::Engine::new(&settings).unwrap();
+        let component = Component::new(&engine, wat::parse_str(GUEST).unwrap()).unwrap();
+        let mut store = Store::new(&engine, ());
+        let linker = Linker::new(&engine);
+        let instance = polled(pin!(linker.instantiate_async(&mut store, &component))).0.unwrap();
+        (store, instance)
+    }
+
+    /// The output of a future that only yields, and how often it did.
+    fn polled<F: Future>(mut future: std::pin::Pin<&mut F>) -> (F::Output, usize) {
+        let mut context = Context::from_waker(Waker::noop());
+        for yields in 0..1_000 {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return (output, yields);
+            }
+        }
+        panic!("the future does not end");
+    }
+
+    fn pieces(lengths: &[usize], pause: Option<wasmtime::Func>) -> Pieces {
+        let bytes = lengths.iter().map(|length| Bytes::from(vec![3; *length])).collect();
+        Pieces { bytes, pause }
+    }
+
+    /// Outside of a guest's turn, every time slice counts as expired.
+    #[test]
+    fn a_body_is_copied_in_pieces_between_which_the_call_yields() {
+        let (mut store, instance) = guest();
+        let pause = pause(&mut store);
+        let sum: TypedFunc<(&Pieces,), (u32,)> = instance.get_typed_func(&mut store, "sum").unwrap();
+        let piece = limits::FLAT_PIECE_BYTES;
+        for (lengths, yields) in [
+            (vec![], 0),
+            (vec![0], 0),
+            (vec![1], 1),
+            (vec![piece], 1),
+            (vec![piece + 1], 2),
+            (vec![3, piece], 2),
+            (vec![1, 2, 2 * piece + 1], 5),
+        ] {
+            let total = lengths.iter().sum::<usize>() as u32;
+            let body = pieces(&lengths, Some(pause));
+            let called = polled(pin!(sum.call_async(&mut store, (&body,))));
+            assert_eq!((called.0.unwrap(), called.1), ((3 * total,), yields), "{lengths:?}");
+        }
+        let whole = pieces(&[piece], None);
+        assert_eq!(polled(pin!(sum.call_async(&mut store, (&whole,)))).1, 0);
+    }
+
+    #[test]
+    fn a_body_within_other_data_is_copied_too() {
+        let (mut store, instance) = guest();
+        let bodies = [pieces(&[5, 6], None), pieces(&[7], None)];
+        let lengths: TypedFunc<(&[Pieces],), (u32,)> = instance.get_typed_func(&mut store, "lengths").unwrap();
+        assert_eq!(polled(pin!(lengths.call_async(&mut store, (&bodies[..],)))).0.unwrap(), (18,));
+    }
+
+    #[test]
+    fn a_body_that_is_dropped_half_way_ends_the_call() {
+        let (mut store, instance) = guest();
+        let pause = pause(&mut store);
+        let sum: TypedFunc<(&Pieces,), (u32,)> = instance.get_typed_func(&mut store, "sum").unwrap();
+        let body = pieces(&[2 * limits::FLAT_PIECE_BYTES], Some(pause));
+        {
+            let mut called = pin!(sum.call_async(&mut store, (&body,)));
+            assert!(called.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(
+            polled(pin!(sum.call_async(&mut store, (&body,)))).0.is_err(),
+            "a broken instance is not entered again"
+        );
+    }
 
     #[test]
     fn a_body_is_a_pointer_and_a_length_of_32_bits() {

@@ -2,7 +2,7 @@
 //!
 //! Refusals made here name what is wrong in the words of whoever built the component.
 
-use crate::{limits, offered, slots, snapshot};
+use crate::{config::Flavour, limits, offered, slots, snapshot};
 use isopod_policy::{
     Form,
     limits::{TEXT_DETAIL_BYTES_SHOWN, TEXT_NAME_BYTES_SHOWN},
@@ -134,14 +134,15 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         return Err(Rejected::NothingToRun { exports });
     }
     let uses_wasi_03 = outline.imports.iter().chain(&outline.exports).any(|name| is_wasi_03(name));
+    let needs_concurrency = uses_wasi_03 || uses_async(bytes)?;
     Ok(ComponentInfo {
         digest: hex(&Sha256::digest(bytes)),
         size_bytes: bytes.len() as u64,
-        needs_concurrency: uses_wasi_03 || uses_async(bytes)?,
+        needs_concurrency,
         is_snapshot: outline.is_snapshot,
         single_use: outline.single_use,
         holds_bodies_whole: holds_bodies_whole(&outline),
-        slots: slots_of(bytes)?,
+        slots: slots_of(bytes, Flavour::needed(needs_concurrency))?,
         imports: outline.imports,
         exports: outline.exports,
         entries,
@@ -280,7 +281,7 @@ fn validates(bytes: &[u8], features: WasmFeatures) -> Result<(), Rejected> {
     Ok(())
 }
 
-fn slots_of(bytes: &[u8]) -> Result<u32, Rejected> {
+fn slots_of(bytes: &[u8], flavour: Flavour) -> Result<u32, Rejected> {
     let needs = slots::needs(bytes).map_err(malformed)?;
     let most = limits::CORE_INSTANCES_PER_COMPONENT_MAX as usize;
     for (what, count) in [("its number of memories", needs.memories), ("its number of tables", needs.tables)] {
@@ -288,7 +289,7 @@ fn slots_of(bytes: &[u8]) -> Result<u32, Rejected> {
             return Err(too_large(what, count as usize, most));
         }
     }
-    Ok(needs.slots())
+    Ok(needs.slots(flavour))
 }
 
 /// A component that has a streaming handler of its own beside the flat interface need not hold any body whole.

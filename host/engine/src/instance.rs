@@ -14,6 +14,8 @@ use crate::{
 };
 use http::{Request, Response, header::CONTENT_LENGTH};
 use http_body::Body;
+use std::sync::Arc;
+use tokio::sync::oneshot;
 use wasmtime::Store;
 
 /// A started component. It is handed on in its box, since it is large and changes hands several times a request.
@@ -34,6 +36,7 @@ pub struct Instance {
 #[derive(Default)]
 pub(crate) struct Ready {
     pub(crate) flat: Option<flat_call::Handle>,
+    pub(crate) pause: Option<wasmtime::Func>,
     pub(crate) wasi02: Option<wasmtime_wasi_http::p2::bindings::Proxy>,
     pub(crate) wasi03: Option<wasmtime_wasi_http::p3::bindings::Service>,
     pub(crate) events: Option<bindings::events::EventApp>,
@@ -71,7 +74,7 @@ impl Instance {
             let detail = format!("an instance takes {slots} of the {most} slots that this app may use");
             Fault::NoRoom { room: Room::Instance, detail }
         })?;
-        let state = HostState::new(program).map_err(|error| Fault::from_error(&error, None))?;
+        let state = state_of(program).await.map_err(|error| Fault::from_error(&error, None))?;
         let mut store = Store::new(program.wasmtime_engine(), state);
         store.limiter(|state| state);
         store.epoch_deadline_callback(on_epoch);
@@ -121,6 +124,11 @@ impl Instance {
         Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(self).into() }
     }
 
+    /// The program that this is an instance of.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
     /// How much memory the guest has of what it may have.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().memory_bytes()
@@ -157,6 +165,23 @@ impl Instance {
         let is_fit = state.audit().is_ok() && !state.account.is_nearly_full(self.started_with);
         (is_fit && self.calls < self.calls_max).then_some(self)
     }
+}
+
+/// Creates the state of a new instance. Opening its folders blocks for as long as their file system doesn't respond, so
+/// that is done on a thread of its own: the threads for files may all be occupied.
+async fn state_of(program: &Program) -> wasmtime::Result<HostState> {
+    if !program.has_folders() {
+        return HostState::new(program);
+    }
+    let permit = Arc::clone(program.opening()).acquire_owned().await?;
+    let (sender, state) = oneshot::channel();
+    let program = program.clone();
+    std::thread::Builder::new().name("isopod-open".to_owned()).spawn(move || {
+        // The receiver is gone if the start has timed out.
+        let _ = sender.send(HostState::new(&program));
+        drop(permit);
+    })?;
+    state.await?
 }
 
 impl From<Option<Box<Instance>>> for After {

@@ -197,7 +197,7 @@ impl Engine {
     }
 
     pub(crate) fn flavour_of(&self, info: &ComponentInfo) -> Flavour {
-        if info.needs_concurrency { Flavour::Concurrent } else { Flavour::Plain }
+        Flavour::needed(info.needs_concurrency)
     }
 
     pub(crate) fn linker(&self, kind: Kind) -> &Linker<HostState> {

@@ -1,5 +1,6 @@
 //! Every bound of the engine that is not part of an app's own limits, with what happens when it is met.
 
+use crate::config::Flavour;
 use std::time::Duration;
 
 /// Largest component accepted, in bytes. Larger ones are refused before they are read further.
@@ -70,6 +71,15 @@ pub const MEMORIES_PER_SLOT: u32 = 2;
 /// Core instances, and tables, per instance slot. A component with more takes several slots.
 pub const CORE_INSTANCES_PER_SLOT: u32 = 4;
 
+/// Stacks per instance slot: one per call, and on a concurrent engine one more, which wasmtime keeps for the next call. A
+/// component that needs more takes several slots.
+pub(crate) const fn stacks_per_slot(flavour: Flavour) -> u32 {
+    match flavour {
+        Flavour::Plain => 1,
+        Flavour::Concurrent => 2,
+    }
+}
+
 /// Linear memory that stays mapped in a free slot, in bytes, so that the next instance need not fault it in again.
 pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
 
@@ -115,6 +125,10 @@ pub const AUDITED_HEADERS_MAX: usize = 4_096;
 
 /// Bytes charged for a list of a folder's entries, since only its reader knows its length.
 pub const FOLDER_LIST_BYTES: u64 = 1024 * 1024;
+
+/// Instances of one program whose folders are being opened, each on a thread of its own. The starts of
+/// further ones wait, within their timeout.
+pub const FOLDERS_OPENED_AT_ONCE: usize = 1;
 
 /// Bytes that a guest may write to a body in one call. `check-write` makes the guest split a longer
 /// write.
@@ -201,6 +215,14 @@ pub const RESOLVER_FILES_LOOK: Duration = Duration::from_secs(5);
 
 /// Largest request body, in bytes, that is given to a guest in one flat call. Larger ones take the streaming road.
 pub const FLAT_BODY_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of a request's body that are copied into the guest before the age of the time slice is
+/// checked.
+pub const FLAT_PIECE_BYTES: usize = 256 * 1024;
+
+/// Parts of a request's body below this size are joined, so that a body in many small parts takes
+/// little more memory than its bytes.
+pub const FLAT_JOINED_BYTES: usize = 16 * 1024;
 
 /// Frames of a guest's backtrace that are kept.
 pub const BACKTRACE_FRAMES_MAX: usize = 32;

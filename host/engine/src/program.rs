@@ -3,7 +3,7 @@
 use crate::{
     Component, ComponentInfo, Engine, Fault, HttpRoad, Instance, Rejected, Sandbox, bindings, bounded,
     config::{Flavour, Kind},
-    flat_call, keyvalue, logging, offered,
+    flat_call, keyvalue, limits, logging, offered,
     outbound::Outbound,
     state::HostState,
     wasi_http,
@@ -11,6 +11,7 @@ use crate::{
 };
 use isopod_policy::{BodyLimit, limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
 use std::{path::PathBuf, sync::Arc};
+use tokio::sync::Semaphore;
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{p2::bindings as wasi02, p3::bindings as wasi03};
@@ -47,6 +48,8 @@ struct Kept {
     config: Arc<WasiConfigVariables>,
     outbound: Outbound,
     witness: Option<Arc<Witness>>,
+    /// Permits to open the folders for an instance.
+    opening: Arc<Semaphore>,
 }
 
 impl FrozenProgram {
@@ -108,6 +111,7 @@ impl Program {
             outbound: Outbound::new(Arc::clone(&sandbox), engine.network()),
             sandbox,
             witness,
+            opening: Arc::new(Semaphore::new(limits::FOLDERS_OPENED_AT_ONCE)),
         }))
     }
 
@@ -185,6 +189,15 @@ impl Program {
     /// What the program may do.
     pub fn sandbox(&self) -> &Arc<Sandbox> {
         &self.0.kept.0.sandbox
+    }
+
+    /// Whether its guests may do file operations, which block a thread.
+    pub fn has_folders(&self) -> bool {
+        !self.sandbox().folders.is_empty()
+    }
+
+    pub(crate) fn opening(&self) -> &Arc<Semaphore> {
+        &self.0.kept.0.opening
     }
 
     /// The largest body that a request to the program may have.

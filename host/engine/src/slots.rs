@@ -1,7 +1,7 @@
 //! Computes how many slots of the pooling allocator an instance of a component takes, before the
 //! component is compiled. Never allocates a slot.
 
-use crate::limits;
+use crate::{config::Flavour, limits};
 use wasmparser::{
     BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Encoding,
     Instance, Parser, Payload,
@@ -13,6 +13,8 @@ pub(crate) struct Needs {
     pub(crate) memories: u32,
     pub(crate) tables: u32,
     core_instances: u32,
+    /// Component instances with code of their own.
+    code_instances: u32,
 }
 
 impl Needs {
@@ -21,14 +23,25 @@ impl Needs {
             memories: self.memories.saturating_add(other.memories),
             tables: self.tables.saturating_add(other.tables),
             core_instances: self.core_instances.saturating_add(other.core_instances),
+            code_instances: self.code_instances.saturating_add(other.code_instances),
         }
     }
 
-    /// The number of slots: each slot has a fixed number of memories, tables and core instances.
-    pub(crate) fn slots(self) -> u32 {
+    /// The number of slots: each slot has a fixed number of memories, tables, core instances and stacks.
+    pub(crate) fn slots(self, flavour: Flavour) -> u32 {
         let memories = self.memories.div_ceil(limits::MEMORIES_PER_SLOT);
         let others = self.tables.max(self.core_instances).div_ceil(limits::CORE_INSTANCES_PER_SLOT);
-        memories.max(others).max(1)
+        let stacks = self.stacks(flavour).div_ceil(limits::stacks_per_slot(flavour));
+        memories.max(others).max(stacks).max(1)
+    }
+
+    /// The stacks that an instance can have at a time. On a concurrent engine every component instance may block within
+    /// one call, and wasmtime keeps one more stack for the next one.
+    fn stacks(self, flavour: Flavour) -> u32 {
+        match flavour {
+            Flavour::Plain => 1,
+            Flavour::Concurrent => self.code_instances.saturating_add(1),
+        }
     }
 }
 
@@ -37,6 +50,8 @@ impl Needs {
 #[derive(Default)]
 struct Frame {
     is_module: bool,
+    /// Whether it instantiates a module itself.
+    has_code: bool,
     needs: Needs,
     modules: Vec<Needs>,
     components: Vec<Needs>,
@@ -45,6 +60,7 @@ struct Frame {
 impl Frame {
     fn instantiate_module(&mut self, index: u32) {
         let module = self.modules.get(index as usize).copied().unwrap_or_default();
+        self.has_code = true;
         self.needs = self.needs.and(module).and(Needs { core_instances: 1, ..Needs::default() });
     }
 
@@ -66,7 +82,8 @@ pub(crate) fn needs(component: &[u8]) -> Result<Needs, BinaryReaderError> {
                 frames.push(Frame { is_module: encoding == Encoding::Module, ..Frame::default() });
             }
             Payload::End(_) => {
-                let Some(ended) = frames.pop() else { continue };
+                let Some(mut ended) = frames.pop() else { continue };
+                ended.needs.code_instances += u32::from(ended.has_code);
                 match frames.last_mut() {
                     Some(parent) if ended.is_module => parent.modules.push(ended.needs),
                     Some(parent) => parent.components.push(ended.needs),
@@ -141,7 +158,7 @@ fn read(payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), BinaryReaderE
 /// counts as the maximum.
 fn aliased(alias: &ComponentAlias<'_>, parents: &[Frame]) -> (Option<Needs>, Option<Needs>) {
     const MOST: u32 = limits::CORE_INSTANCES_PER_COMPONENT_MAX;
-    let most = Needs { memories: MOST, tables: MOST, core_instances: MOST };
+    let most = Needs { memories: MOST, tables: MOST, core_instances: MOST, code_instances: MOST };
     match *alias {
         ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => (Some(most), None),
         ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => (None, Some(most)),
@@ -170,7 +187,7 @@ mod tests {
     use super::*;
 
     fn slots(text: &str) -> u32 {
-        needs(&wat::parse_str(text).unwrap()).unwrap().slots()
+        needs(&wat::parse_str(text).unwrap()).unwrap().slots(Flavour::Plain)
     }
 
     fn repeated(count: usize, text: &str) -> String {
@@ -213,6 +230,17 @@ mod tests {
         assert_eq!(slots(&deep), 4);
         let without_code = "(component (component $t) (instance (instantiate $t)) (instance (instantiate $t)))";
         assert_eq!(slots(without_code), 1);
+    }
+
+    #[test]
+    fn component_instances_that_can_block_are_counted_on_a_concurrent_engine() {
+        let concurrent = |text: &str| needs(&wat::parse_str(text).unwrap()).unwrap().slots(Flavour::Concurrent);
+        let inner = "(component $c (core module $m (memory 1)) (core instance (instantiate $m)))";
+        let outer = |count| format!("(component {inner} {})", repeated(count, "(instance (instantiate $c))"));
+        assert_eq!([1, 2, 3, 4].map(|count| concurrent(&outer(count))), [1, 2, 2, 3]);
+        assert_eq!([1, 2, 3, 4].map(|count| slots(&outer(count))), [1, 1, 2, 2]);
+        let many = format!("(component (core module $m) {})", repeated(4, "(core instance (instantiate $m))"));
+        assert_eq!(concurrent(&many), 1, "core instances of one component share its stack");
     }
 
     #[test]

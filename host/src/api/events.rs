@@ -176,6 +176,8 @@ fn explain(entry: &Entry, refused: &Refused) -> Error {
             | Fault::Stopped
             | Fault::ClientGone => EventError::Failed { app, code: fault.code(), detail }.into(),
         },
+        // Only HTTP requests have a body that streams.
+        Refused::BodyDoesNotFit { .. } => EventError::Failed { app, code: "out-of-memory", detail }.into(),
     }
 }
 

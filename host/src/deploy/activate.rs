@@ -294,14 +294,14 @@ async fn well(
 }
 
 async fn start(share: &Arc<Share>, program: &Program) -> Result<Box<Instance>, Failure> {
-    let (owner, program) = (Arc::clone(share), program.clone());
-    in_time(share, async move { owner.start_in_place(&program).await }).await
+    let (owner, starting) = (Arc::clone(share), program.clone());
+    in_time(share, program, async move { owner.start_in_place(&starting).await }).await
 }
 
 /// The same for an instance without which the release can serve too: none where the host has no room for it.
 async fn start_one_more(share: &Arc<Share>, program: &Program) -> Result<Option<Box<Instance>>, Failure> {
-    let (owner, program) = (Arc::clone(share), program.clone());
-    match in_time(share, async move { owner.start(&program).await }).await {
+    let (owner, starting) = (Arc::clone(share), program.clone());
+    match in_time(share, program, async move { owner.start(&starting).await }).await {
         Err(failure) if failure.is_of_no_room() => Ok(None),
         started => started.map(Some),
     }
@@ -309,10 +309,11 @@ async fn start_one_more(share: &Arc<Share>, program: &Program) -> Result<Option<
 
 async fn in_time(
     share: &Share,
+    program: &Program,
     starting: impl Future<Output = Result<Box<Instance>, Fault>> + Send + 'static,
 ) -> Result<Box<Instance>, Failure> {
     let limit = limits::HEALTH_TIME;
-    let started = tokio::time::timeout(limit, share.run(Class::Pull, starting)).await;
+    let started = tokio::time::timeout(limit, share.run(Class::Pull, program, starting)).await;
     started.map_or(Err(Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Refused {
     QueueFull(#[from] QueueFull),
     #[error(transparent)]
     Late(#[from] Late),
+    #[error("the app ran out of {what} on a request body of this size; the limit is {limit}")]
+    BodyDoesNotFit { what: &'static str, limit: String },
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -45,6 +47,7 @@ impl Refused {
             Self::NoProcess(_) | Self::NoInstance | Self::Gone => false,
             Self::Stopping | Self::QueueFull(_) | Self::Late(_) => false,
             Self::Fault(Fault::NoRoom { .. } | Fault::NoSuchEntry { .. } | Fault::BadRequest { .. }) => false,
+            Self::BodyDoesNotFit { .. } => true,
             Self::Fault(
                 Fault::Trap { .. }
                 | Fault::OutOf { .. }
@@ -75,11 +78,11 @@ impl Running {
     ) -> Result<Response<ReplyBody>, Refused> {
         let pool = self.http.as_ref().ok_or(Refused::NoProcess("HTTP requests"))?;
         let (input, deadline) = (Input::of(&request), pool.deadline());
-        reported(pool, request_id.clone(), input.clone(), async {
+        let answered = reported(pool, request_id.clone(), input.clone(), async {
             let lease = ready_lease(pool, Class::Pull, held(&request), deadline).await?;
-            answer(pool, lease, deadline, (request, input), request_id).await
-        })
-        .await
+            answer(pool, lease, deadline, (request, input.clone()), request_id).await
+        });
+        answered.await.map_err(|refused| by_size(refused, &input, pool))
     }
 
     /// Answers an HTTP request by this very instance.
@@ -94,11 +97,11 @@ impl Running {
             return Err(Refused::NoProcess("HTTP requests"));
         }
         let (input, deadline) = (Input::of(&request), pool.deadline());
-        reported(pool, request_id.clone(), input.clone(), async {
+        let answered = reported(pool, request_id.clone(), input.clone(), async {
             let lease = pool.lease_of(id, held(&request), deadline).await.ok_or(Refused::NoInstance)??;
-            answer(pool, lease, deadline, (request, input), request_id).await
-        })
-        .await
+            answer(pool, lease, deadline, (request, input.clone()), request_id).await
+        });
+        answered.await.map_err(|refused| by_size(refused, &input, pool))
     }
 
     /// Delivers an event and waits for what its handler says.
@@ -132,7 +135,7 @@ async fn start(pool: &Arc<Pool>, mut lease: Lease, bytes: u64, deadline: Deadlin
     while !lease.has_instance() {
         let (taken, spent) = (lease.taken, lease.spent.clone());
         let starting = async move { (lease.instance().await, lease) };
-        let starting = pool.share().run(class, starting).counted_in(spent);
+        let starting = pool.share().run(class, pool.program(), starting).counted_in(spent);
         let ((started, mut back), _) = held_to(deadline, pool, taken, starting).await?;
         lease = match started {
             Ok(instance) => {
@@ -164,7 +167,7 @@ async fn answer(
         };
         (answer, lease)
     };
-    let work = pool.share().run(Class::Pull, work).counted_in(spent);
+    let work = pool.share().run(Class::Pull, pool.program(), work).counted_in(spent);
     let ((answer, mut lease), _) = held_to(deadline, pool, taken, work).await?;
     match answer.after {
         After::Free(instance) => lease.put(Some(instance)),
@@ -189,7 +192,7 @@ async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl 
             lease.put(instance);
             (handled, lease)
         };
-        let work = pool.share().run(class, work).counted_in(spent);
+        let work = pool.share().run(class, pool.program(), work).counted_in(spent);
         let ((handled, _lease), _) = held_to(deadline, pool, taken, work).await?;
         Ok(handled?)
     })
@@ -225,6 +228,18 @@ impl Input {
     /// The announced size, or the received size of a body without one.
     fn bytes(&self) -> u64 {
         self.trouble.as_ref().map_or(0, BodyTrouble::bytes_read).max(self.bytes)
+    }
+}
+
+/// Turns a fault into a refusal of the request if the body's size is the cause.
+fn by_size(refused: Refused, input: &Input, pool: &Pool) -> Refused {
+    match refused {
+        Refused::Fault(Fault::OutOf { what, limit, .. })
+            if is_by_size(input.bytes(), pool.program().sandbox().limits.memory_bytes) =>
+        {
+            Refused::BodyDoesNotFit { what, limit }
+        }
+        refused => refused,
     }
 }
 
@@ -265,7 +280,7 @@ fn finish_later(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (request_i
     lease.note_answer();
     tokio::spawn(async move {
         let rest = rest.finish(pool.patience(limits::TRAFFIC_ANSWER_CROWDED));
-        let rest = pool.share().run(Class::Pull, rest).counted_in(lease.spent.clone());
+        let rest = pool.share().run(Class::Pull, pool.program(), rest).counted_in(lease.spent.clone());
         let Some((rest, _)) = pool.share().over().while_there(rest).await else { return };
         match rest {
             Ok(instance) => lease.put(instance),

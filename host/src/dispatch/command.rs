@@ -138,7 +138,7 @@ impl Command {
         let program = self.program.clone();
         let outcome = match self.copies.get(copy) {
             Some(copy) => {
-                let run = self.share.run(Class::Push, async move { program.run().await });
+                let run = self.share.run(Class::Push, &self.program, async move { program.run().await });
                 tokio::select! {
                     (outcome, _) = run.counted_in(spent.unwrap_or_default()) => outcome,
                     () = copy.again.notified() => Ok(0),

@@ -17,8 +17,8 @@ pub(crate) async fn check(
     instance: Box<Instance>,
     process: &Process,
 ) -> (Result<(), String>, Option<Box<Instance>>) {
-    let process = process.clone();
-    share.run(Class::Pull, async move { examine(instance, &process).await }).await.0
+    let (process, program) = (process.clone(), instance.program().clone());
+    share.run(Class::Pull, &program, async move { examine(instance, &process).await }).await.0
 }
 
 async fn examine(mut instance: Box<Instance>, process: &Process) -> (Result<(), String>, Option<Box<Instance>>) {

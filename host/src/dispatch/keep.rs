@@ -33,7 +33,7 @@ pub(super) async fn warm(pool: Arc<Pool>, release: Option<ReleaseNumber>, troubl
         while pool.live() < pool.warm_min() {
             let starting = Arc::clone(&pool);
             let start = async move { starting.share().start(starting.program()).await };
-            let ended = match pool.share().run(Class::Pull, start).await.0 {
+            let ended = match pool.share().run(Class::Pull, pool.program(), start).await.0 {
                 Ok(instance) => {
                     pool.add(instance);
                     begun = Instant::now();

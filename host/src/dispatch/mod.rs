@@ -10,6 +10,7 @@
 mod call;
 mod command;
 mod deadline;
+mod file_runtimes;
 mod frozen;
 mod guests;
 pub(crate) mod health;

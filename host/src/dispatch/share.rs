@@ -2,7 +2,7 @@
 //! measured of its two queues. Never queues or runs anything itself.
 
 use super::{
-    guests::{Guests, OnGuests},
+    guests::{AppFiles, Guests, OnGuests},
     meter::{Measured, Meter},
     over::Over,
     pool::Pool,
@@ -98,10 +98,11 @@ pub(crate) struct Share {
     looked: Mutex<Option<(Instant, Duration)>>,
     is_dev: AtomicBool,
     over: Over,
+    files: AppFiles,
 }
 
 impl Machine {
-    /// `guests` is the runtime of guests that don't run on an I/O thread.
+    /// `guests` has the runtimes of guests that don't use an I/O thread's.
     pub(crate) fn new(executor: Executor, guests: Guests) -> Self {
         let waiting_bytes = Budget::of(limits::QUEUED_BYTES_ALL);
         let arriving_bytes = Budget::of(limits::TRAFFIC_BODIES_BYTES_ALL);
@@ -136,6 +137,7 @@ impl Machine {
             looked: Mutex::default(),
             is_dev: AtomicBool::new(app_type == AppType::Dev),
             over: Over::default(),
+            files: AppFiles::default(),
         };
         Arc::new(share)
     }
@@ -161,13 +163,14 @@ impl Machine {
 }
 
 impl Share {
-    /// Runs a guest's work on the app's account. Its output comes with the CPU time it took.
-    pub(crate) fn run<F>(&self, class: Class, work: F) -> Run<OnGuests<F>>
+    /// Runs work of the program's guests on the app's account. Its output comes with the CPU time it took.
+    pub(crate) fn run<F>(&self, class: Class, program: &Program, work: F) -> Run<OnGuests<F>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.account.run(class, self.machine.0.guests.carry(work))
+        let files = program.has_folders().then_some(&self.files);
+        self.account.run(class, self.machine.0.guests.carry(files, work))
     }
 
     /// Starts an instance; to be called within [`Self::run`]. Where there is no room for it, one that has nothing to do
@@ -402,6 +405,7 @@ impl Share {
     pub(super) fn rest(&self) {
         self.meters.iter().for_each(|meter| meter.lock().unwrap_or_else(PoisonError::into_inner).clear());
         self.look_away();
+        self.files.rest();
     }
 
     fn meter(&self, class: Class) -> MutexGuard<'_, Meter> {

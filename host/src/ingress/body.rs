@@ -116,9 +116,7 @@ fn too_many(bodies: TooManyBodies) -> Failed {
 }
 
 pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
-    let title = "The request's body is too large";
-    let detail = format!("the app takes bodies of at most {bytes} bytes");
-    let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", title, detail);
+    let problem = larger_than_fits(format!("the app takes bodies of at most {bytes} bytes"));
     let hint = if by_memory {
         "the app holds bodies whole, in at most a quarter of its memory: raise memory under [limits] in isopod.toml, or \
          read bodies as they come, in Rust with isopod_sdk::http_streaming!"
@@ -126,6 +124,16 @@ pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
         "raise request_body under [limits] in isopod.toml"
     };
     (problem.deployer_hint(hint), None)
+}
+
+/// The response if the guest ran out of memory because of the body's size.
+pub(super) fn does_not_fit(detail: String) -> Failed {
+    let hint = "raise memory under [limits] in isopod.toml, or read bodies as they come";
+    (larger_than_fits(detail).deployer_hint(hint), Some("out-of-memory"))
+}
+
+fn larger_than_fits(detail: String) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is too large", detail)
 }
 
 pub(super) fn too_slow(detail: String) -> Failed {

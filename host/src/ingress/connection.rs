@@ -394,6 +394,7 @@ fn explain(refused: &Refused) -> Failed {
             let problem = problem.retry_after(late.retry_after.as_secs()).hint(problem::BUSY_HINT);
             (problem.deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-timeout"))
         }
+        Refused::BodyDoesNotFit { .. } => body::does_not_fit(refused.to_string()),
         Refused::Fault(fault) => {
             let (status, code, title, detail) = match fault {
                 Fault::Timeout { .. } => {

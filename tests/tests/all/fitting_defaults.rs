@@ -73,8 +73,8 @@ fn running_out_of_memory_on_large_requests_causes_no_rollback() {
     host.deploy("hoarder", Bundle::component(guest_noted("hoarder", 1)));
     for _ in 0..8 {
         let answer = host.app("hoarder", post("/copies?count=6", 12 * MIB));
-        let problem = answer.problem_of("hoarder", 502, "app-failed");
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("out-of-memory")), "{problem}");
+        let problem = answer.problem_of("hoarder", 413, "body-too-large");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("out of memory")), "{problem}");
     }
     assert_eq!(host.metric("isopod_faults_total{app=\"hoarder\",fault=\"out-of-memory\"}"), 8.0);
     assert_eq!((host.show("hoarder")["release"].as_u64(), host.state("hoarder").as_str()), (Some(2), "running"));

@@ -27,13 +27,17 @@ fn guests_that_wait_for_a_file_block_no_thread_of_the_api() {
     make_pipe(&pipe);
     let mut reading: Vec<_> = (0..READERS).map(|_| host.begin_event("greedy", "read", Queue::Pull)).collect();
     host.until_queue("greedy", Queue::Pull, READERS, 0);
-    wait_for("their threads being taken", || (threads(&host, "isopod-guests") > READERS).then_some(()));
+    // One thread drives timers and sockets, four are for files; further reads wait.
+    wait_for("their threads being taken", || (threads(&host, "isopod-files-1") == 5).then_some(()));
     // The log is read on a thread for blocking work.
     host.api(Ask::get("/v1/apps/greedy/logs")).expect(200);
     host.api(Ask::get("/v1/apps/greedy/releases")).expect(200);
     host.deploy("other", Bundle::component(guest("hello")));
-    let writer = File::options().write(true).open(&pipe).expect("it is read");
-    drop(writer);
+    // Those that wait for a thread find an empty file.
+    let aside = pipe.with_extension("aside");
+    std::fs::rename(&pipe, &aside).expect("the pipe can be moved");
+    std::fs::write(&pipe, "").expect("a file can be made");
+    drop(File::options().write(true).open(&aside).expect("it is read"));
     for reader in &mut reading {
         reader.answer().expect("it is answered").expect(200);
     }

@@ -1,0 +1,45 @@
+//! The stacks of one app's calls are covered by its instance slots: an app with all of its calls in progress leaves other
+//! apps the stacks for theirs.
+
+use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest};
+
+/// The most guests that one app may have at work at a time.
+const CORES: u64 = 10;
+const SLOTS: u64 = 23;
+
+fn deploy(host: &Host, app: &str, component: &str) {
+    let manifest = format!(
+        "name = \"{app}\"\ntype = \"production\"\n[processes.web]\nentry = \"http\"\nmax = {CORES}\n[limits]\n\
+         request_timeout = \"1m\"\n"
+    );
+    host.create(app, "production");
+    host.deploy(app, Bundle::archive(&manifest, &guest(component)));
+}
+
+/// Starts calls that don't end, each on an instance of its own, on a stack that is in use.
+fn hang(host: &Host, app: &str, path: &str, count: u64) -> Vec<Wire> {
+    let hanging = (0..count).map(|_| host.begin(app, Ask::get(path))).collect();
+    host.until_queue(app, Queue::Pull, count, 0);
+    hanging
+}
+
+/// An instance of WASI 0.3 needs more than one stack. With one per slot, the last of these calls were refused.
+#[test]
+fn every_slot_has_the_stacks_that_its_instance_needs() {
+    let host = Host::start_with("", &format!("instances_max = {SLOTS}\napp_instances_max = {CORES}"));
+    for app in ["one", "two", "other"] {
+        deploy(&host, app, "probe-wasi03");
+    }
+    // Each instance has kept a stack for its next call before all are at work at a time.
+    for app in ["one", "two"] {
+        let warm: Vec<_> = (0..CORES).map(|_| host.begin(app, Ask::get("/respond?chunk=1"))).collect();
+        for mut wire in warm {
+            wire.answer().expect("an answer").expect(200);
+        }
+    }
+    let _hanging = [hang(&host, "one", "/hang", CORES), hang(&host, "two", "/hang", CORES)];
+    for _ in 0..3 {
+        host.get("other", "/respond?chunk=1").expect(200);
+    }
+    let _last = hang(&host, "other", "/hang", SLOTS - 2 * CORES);
+}
