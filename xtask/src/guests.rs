@@ -13,15 +13,15 @@ use crate::{host, setup, step};
 
 /// Where the linker comes from, should this machine need one of ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Linker {
+pub enum Linker {
     BuildIt,
     BuiltWithTheWorkspace,
 }
 
 /// One of the folders below `examples/`.
-pub(crate) struct Example {
-    pub(crate) name: String,
-    pub(crate) folder: PathBuf,
+pub struct Example {
+    pub name: String,
+    pub folder: PathBuf,
     build: String,
     component: PathBuf,
 }
@@ -33,7 +33,7 @@ impl Example {
     }
 }
 
-pub(crate) fn run(names: &[String]) -> Result<()> {
+pub fn run(names: &[String]) -> Result<()> {
     setup::run()?;
     build(names, Linker::BuildIt)?;
     Ok(())
@@ -41,7 +41,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
 
 /// Builds the examples of these names, or all; returns those that are there now. One that needs npm or Python is passed
 /// over where there is none.
-pub(crate) fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
+pub fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
     let mut examples = find(&step::root().join("examples"))?;
     if let Some(unknown) = names.iter().find(|name| !examples.iter().any(|example| example.name == **name)) {
         let known: Vec<&str> = examples.iter().map(|example| example.name.as_str()).collect();
@@ -117,7 +117,7 @@ fn build_one(example: &Example, toolchain: &Toolchain, output: &Path) -> Result<
 }
 
 /// All examples, by name. A folder without a manifest is none.
-pub(crate) fn find(folder: &Path) -> Result<Vec<Example>> {
+pub fn find(folder: &Path) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     for entry in entries {

@@ -8,25 +8,35 @@ use anyhow::Result;
 use crate::step;
 
 /// Builds the host, and the linker for guests; returns the host's file.
-pub(crate) fn build() -> Result<PathBuf> {
+pub fn build() -> Result<PathBuf> {
     step::announce("building the host (the first time takes ten to twenty minutes)");
     let mut cargo = step::cargo();
-    cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--features", step::FEATURES]);
+    cargo.args([
+        "build",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--exclude",
+        "isopod-bench",
+        "--bins",
+        "--features",
+        step::FEATURES,
+    ]);
     step::run(&mut cargo, "the compiler's message above says why; a missing `cc` is mended by `cargo xtask setup`")?;
     program("isopod")
 }
 
 /// The linker that was built with the whole workspace.
-pub(crate) fn linker() -> Result<PathBuf> {
+pub fn linker() -> Result<PathBuf> {
     program("isopod-linker")
 }
 
 /// Builds only the linker for guests, where the host is not needed. The workspace is named all the same, so that a host
 /// built later shares the work.
-pub(crate) fn build_linker() -> Result<PathBuf> {
+pub fn build_linker() -> Result<PathBuf> {
     step::announce("building the linker for guests");
     let mut cargo = step::cargo();
-    cargo.args(["build", "--workspace", "--exclude", "xtask", "--bin", "isopod-linker"]);
+    cargo.args(["build", "--workspace", "--exclude", "xtask", "--exclude", "isopod-bench", "--bin", "isopod-linker"]);
     step::run(cargo.args(["--features", step::FEATURES]), "the compiler's message above says why")?;
     linker()
 }

@@ -3,16 +3,13 @@
 mod bench;
 mod check;
 mod demo;
-mod guests;
-mod host;
-mod setup;
-mod step;
 mod test;
 mod tidy;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::{guests, host, setup, step};
 
 /// Builds, checks and shows Isopod
 #[derive(Parser)]
@@ -42,27 +39,25 @@ enum Command {
         names: Vec<String>,
     },
     /// Measure how fast the host is
-    #[command(subcommand)]
-    Bench(bench::Benchmark),
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// The benchmark and its arguments, as `cargo xtask bench --help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Look whether the source keeps the project's rules
     Tidy,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Bench { args } => return bench::run(&args).unwrap_or_else(|error| step::exit_code(Err(error))),
         Command::Setup => setup::run(),
         Command::Check => check::run(),
         Command::Test { args } => test::run(&args),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guests { names } => guests::run(&names),
-        Command::Bench(benchmark) => bench::run(&benchmark),
         Command::Tidy => tidy::run(),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nerror: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    step::exit_code(result)
 }

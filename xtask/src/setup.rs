@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::step;
 
-pub(crate) fn run() -> Result<()> {
+pub fn run() -> Result<()> {
     step::announce("looking at what this machine has");
     c_compiler()?;
     if let Err(missing) = isopod_toolchain::install(|line| println!("         {line}")) {

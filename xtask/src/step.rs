@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -11,23 +11,34 @@ use anyhow::{Context, Result, bail};
 
 /// The features of every development build. Always the same ones, so that nothing is compiled twice: the linker for
 /// guests, and the places where a test may stop the host.
-pub(crate) const FEATURES: &str = "isopod-toolchain/linker,isopod/failpoints";
+pub const FEATURES: &str = "isopod-toolchain/linker,isopod/failpoints";
 
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Says what is done next. Plain text, so that it reads the same in a terminal and in a log.
-pub(crate) fn announce(what: &str) {
+pub fn announce(what: &str) {
     println!("[{:>4} s] {what}", BEGAN.elapsed().as_secs());
 }
 
+/// Returns the exit status of a command of ours. Prints the error, if there is one.
+pub fn exit_code(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs a program in the foreground; where it fails, the error says so and then what to do.
-pub(crate) fn run(command: &mut Command, advice: &str) -> Result<()> {
+pub fn run(command: &mut Command, advice: &str) -> Result<()> {
     let mut child = spawn(command)?;
     end_of(&mut child, command, advice)
 }
 
 /// Runs a program whose words matter only where it fails; then they come first.
-pub(crate) fn run_quietly(command: &mut Command, advice: &str) -> Result<()> {
+pub fn run_quietly(command: &mut Command, advice: &str) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot start `{}`", shown(command)))?;
     if !output.status.success() {
         eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -36,12 +47,12 @@ pub(crate) fn run_quietly(command: &mut Command, advice: &str) -> Result<()> {
 }
 
 /// Starts a program.
-pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
+pub fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))
 }
 
 /// Waits for a program to end; where it fails, the error says so and then what to do.
-pub(crate) fn end_of(child: &mut Child, command: &Command, advice: &str) -> Result<()> {
+pub fn end_of(child: &mut Child, command: &Command, advice: &str) -> Result<()> {
     judged(child.wait().with_context(|| format!("cannot wait for `{}`", shown(command)))?, command, advice)
 }
 
@@ -53,7 +64,7 @@ fn judged(status: ExitStatus, command: &Command, advice: &str) -> Result<()> {
 }
 
 /// Whether a program runs and succeeds, whatever it says.
-pub(crate) fn succeeds(command: &mut Command) -> bool {
+pub fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -63,7 +74,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 }
 
 /// The cargo that started us, so that a `cargo +version xtask` stays with that version.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     // Our own `cargo run` described this package to us in variables. Some build scripts watch those: passed on, they
@@ -81,14 +92,14 @@ fn describes_a_package(variable: &OsStr) -> bool {
 }
 
 /// The repository that cargo was called in; a copy of this program may serve several of its worktrees.
-pub(crate) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     let package =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    package.parent().expect("xtask is a folder of the repository").to_owned()
+    package.parent().expect("a package is a folder of the repository").to_owned()
 }
 
 /// Where cargo builds the workspace.
-pub(crate) fn target() -> Result<PathBuf> {
+pub fn target() -> Result<PathBuf> {
     let output =
         cargo().args(["metadata", "--format-version=1", "--no-deps"]).output().context("cannot start cargo")?;
     if !output.status.success() {

@@ -18,12 +18,12 @@ use super::flood::{self, Caller, Outcome, Patience};
 use super::host::{Host, name_of};
 use super::machine::{self, Processors};
 use super::peers::Peers;
-use crate::step;
 use report::{Figures, Phase, Turn};
 use rivals::Rival;
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// Where the others' programs are, or are installed [default: target/peers]
@@ -73,7 +73,7 @@ const BURST_CLIENTS: usize = 10_000;
 /// Between two turns, so that nothing of the flood before is left.
 const REST: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components([COMPONENT])?;
     let all = arguments.only.is_empty();

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::server::{Server, free_address};
-use crate::step;
+use xtask::step;
 
 /// What every contender answers.
 pub(super) const GREETING: &str = "Hello, world!";

@@ -4,11 +4,11 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::bench::burn::Pace;
-use crate::bench::flood::{self, Caller};
-use crate::bench::host::{Host, name_of};
-use crate::step;
+use crate::burn::Pace;
+use crate::flood::{self, Caller};
+use crate::host::{Host, name_of};
 use std::time::Duration;
+use xtask::step;
 
 /// The apps' names, their types, and what one weighs beside the others.
 const HEAVY: [(&str, &str, f64); 3] =

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::api::Api;
 use super::server::{Server, free_address};
-use crate::step;
+use xtask::step;
 
 pub(super) struct Host {
     server: Server,

@@ -9,10 +9,10 @@ use super::contender::{Contender, Programs};
 use super::peers::{self, Peers};
 use super::report::{Figures, Run, Series};
 use super::{Common, wrk};
-use crate::step;
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// Where the others' programs are, or are installed [default: target/peers]
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 
 const WARM_UP_SECONDS: u32 = 1;
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     peers::wrk()?;
     let mut contenders = wanted(&arguments.only);
     let programs = programs(arguments, &contenders)?;

@@ -1,6 +1,6 @@
 //! Owns how the answers to a step of load become the time until they are as soon as in the end. Pure.
 
-use crate::bench::statistics;
+use crate::statistics;
 
 /// One answer, by the time since the load's begin.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -16,10 +16,10 @@ use super::host::{Host, name_of};
 use super::machine::Footprint;
 use super::times::Times;
 use super::{Common, machine};
-use crate::step;
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// How many apps are deployed
@@ -58,7 +58,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ATTEMPTS: u32 = 20;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components([COMPONENT])?;
     let folder = super::fresh_folder("density")?;

@@ -15,10 +15,10 @@ use super::times::Times;
 use super::variants::Code;
 use super::verdict::{self, Bound, Verdict};
 use super::{Common, machine};
-use crate::step;
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// How many releases take the place of the one before under each load, each as soon as the one before serves
@@ -77,7 +77,7 @@ impl Pace {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components(["hello"])?;
     let folder = super::fresh_folder("swap")?;

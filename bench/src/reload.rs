@@ -15,10 +15,10 @@ use super::client::Client;
 use super::server::{Server, free_address};
 use super::variants::Code;
 use super::{Common, machine, statistics};
-use crate::step;
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// How many times the code is replaced, without load and again under load
@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 const MEDIAN_MS_BELOW: f64 = 60.0;
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components(["hello"])?;
     let folder = super::fresh_folder("reload")?;

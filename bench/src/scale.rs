@@ -17,11 +17,11 @@ use super::client::{Client, Request};
 use super::host::{Host, name_of};
 use super::verdict::{self, Bound, Verdict};
 use super::{Common, machine};
-use crate::step;
 use windows::{Growth, Sample};
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// How many clients come at once, each asking again as soon as it is answered
@@ -61,7 +61,7 @@ const SHRUNK_WITHIN: Duration = Duration::from_secs(240);
 /// How many times the steady p99 still counts as back to normal.
 const NORMAL_RATIO: f64 = 1.5;
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components([COMPONENT])?;
     let folder = super::fresh_folder("scale")?;

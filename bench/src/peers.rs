@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::step;
+use xtask::step;
 
 /// A folder with the others' programs.
 pub(super) struct Peers {
@@ -26,7 +26,7 @@ impl Peers {
     /// The native greeting, which every other figure is compared with.
     pub(super) fn axum(&self) -> Result<PathBuf> {
         step::announce("building the native greeting");
-        let manifest = step::root().join("xtask/peers/axum-hello/Cargo.toml");
+        let manifest = step::root().join("bench/peers/axum-hello/Cargo.toml");
         let target = self.folder.join("axum-hello");
         let mut cargo = step::cargo();
         cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(manifest);

@@ -18,11 +18,11 @@ use super::host::{Host, name_of};
 use super::peers::Peers;
 use super::server::{Server, free_address};
 use super::{Common, machine, statistics};
-use crate::step;
 use callgrind::Callgrind;
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// Where the native greeting is built [default: target/peers]
@@ -96,7 +96,7 @@ impl Measure {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     super::components(["hello", "hello-wasi02", "hello-wasi03"])?;
     let axum = Peers::find(arguments.peers.as_deref())?.axum()?;

@@ -11,11 +11,11 @@ use anyhow::Result;
 
 use super::report::RivalFigures;
 use super::{ANSWER, SPIN_MS, SPINNING_CLIENTS, turn};
-use crate::bench::burn::Pace;
-use crate::bench::client::Request;
-use crate::bench::flood::{Caller, Patience};
-use crate::bench::peers::{self, Peers};
-use crate::bench::server::{Server, free_address};
+use crate::burn::Pace;
+use crate::client::Request;
+use crate::flood::{Caller, Patience};
+use crate::peers::{self, Peers};
+use crate::server::{Server, free_address};
 
 /// Another server, by its program.
 pub(super) enum Rival {

@@ -13,10 +13,10 @@ use super::host::{Host, name_of};
 use super::times::Times;
 use super::verdict::{self, Bound, Verdict};
 use super::{Common, machine};
-use crate::step;
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// How often each app in Rust is thawed; those in other languages a quarter as often
@@ -91,7 +91,7 @@ impl Subject {
 /// How many times as long as its plain sibling the app with the snapshot may take.
 const SNAPSHOT_RATIO_MAX: f64 = 1.2;
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [awake] = super::components([AWAKE_COMPONENT])?;
     let mut figures = Figures::default();

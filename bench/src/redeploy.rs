@@ -11,10 +11,10 @@ use super::host::Host;
 use super::machine::Footprint;
 use super::verdict::{self, Bound, Verdict};
 use super::{Common, machine};
-use crate::step;
+use xtask::step;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
     /// How many further versions of each component are deployed
@@ -27,7 +27,7 @@ const EXAMPLES: [&str; 4] = ["hello", "search", "hello-js", "hello-py"];
 /// What a further version may take of the first one's time, at the median over all examples.
 const RATIO_MAX: f64 = 0.5;
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let host = Host::start(&program, &super::fresh_folder("redeploy")?, "")?;
     let before = Footprint::of(host.server().process())?.resident_mib;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::step;
+use xtask::step;
 
 pub(super) struct Callgrind {
     /// Each count is written to this file with a number at its end.

@@ -5,10 +5,10 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::shares::Share;
-use crate::bench::flood::Outcome;
-use crate::bench::times::Times;
-use crate::bench::verdict::{self, Bound, Verdict};
-use crate::bench::{machine, statistics};
+use crate::flood::Outcome;
+use crate::times::Times;
+use crate::verdict::{self, Bound, Verdict};
+use crate::{machine, statistics};
 
 /// What there is beside the quiet app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

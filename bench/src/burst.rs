@@ -140,7 +140,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
     use super::*;
-    use crate::bench::client::Request;
+    use crate::client::Request;
 
     #[test]
     fn there_are_as_many_clients_as_files_may_be_open() {
