@@ -2,6 +2,7 @@
 //! `cargo xtask tidy` tells what breaks them, and a test of this package fails on it. Never changes a file.
 
 mod code;
+mod language;
 mod rules;
 
 use std::fmt;
@@ -37,11 +38,11 @@ impl SourceFile {
 }
 
 /// One place that breaks a rule.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     path: String,
     line: usize,
-    rule: &'static str,
+    rule: String,
 }
 
 impl fmt::Display for Finding {
@@ -52,14 +53,18 @@ impl fmt::Display for Finding {
 
 pub(crate) fn run() -> Result<()> {
     step::announce("tidiness");
-    let findings = rules::broken(&read_repository(&step::root())?);
+    let findings = findings(&read_repository(&step::root())?);
     for finding in &findings {
         eprintln!("{finding}");
     }
     if !findings.is_empty() {
-        bail!("{} places break a rule of xtask/src/tidy/rules.rs", findings.len());
+        bail!("{} places break a rule of xtask/src/tidy", findings.len());
     }
     Ok(())
+}
+
+fn findings(files: &[SourceFile]) -> Vec<Finding> {
+    [rules::broken(files), language::broken(files)].concat()
 }
 
 /// What is built, fetched or kept by tools.
@@ -101,7 +106,7 @@ mod tests {
     fn the_repository_keeps_its_rules() {
         let files = read_repository(&step::root()).expect("the repository can be read");
         assert!(files.iter().any(|file| file.path == "xtask/src/tidy.rs"), "the walk misses files");
-        let findings: Vec<String> = rules::broken(&files).iter().map(Finding::to_string).collect();
+        let findings: Vec<String> = findings(&files).iter().map(Finding::to_string).collect();
         assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
     }
 }

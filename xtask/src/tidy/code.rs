@@ -1,24 +1,44 @@
-//! Owns the stripping of Rust source to what the compiler acts on: comments, texts and characters become blanks, lines
-//! stay. No parser: it only knows where such things begin and end.
+//! Splits Rust source into code and comments: everything else becomes blanks, so that lines and columns stay. Never
+//! parses: it only recognises where comments and literals start and end.
 
-/// The code alone, line by line as in `source`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Code,
+    Comment,
+    Literal,
+}
+
+/// Returns the code of `source` without comments, strings and characters.
 pub(super) fn only(source: &str) -> String {
+    keep(source, Kind::Code)
+}
+
+/// Returns the comments of `source` with their `//`.
+pub(super) fn comments(source: &str) -> String {
+    keep(source, Kind::Comment)
+}
+
+fn keep(source: &str, kept: Kind) -> String {
     let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(first) = rest.chars().next() {
-        let skipped = comment(rest).or_else(|| raw_text(rest, &out)).or_else(|| text(rest)).or_else(|| character(rest));
-        match skipped {
-            Some(length) => {
-                out.extend(rest[..length].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
-                rest = &rest[length..];
-            }
-            None => {
-                out.push(first);
-                rest = &rest[first.len_utf8()..];
-            }
-        }
+    let mut at = 0;
+    while let Some((kind, length)) = piece(source, at) {
+        let piece = &source[at..at + length];
+        let blank = |c: char| if kind == kept || c == '\n' { c } else { ' ' };
+        out.extend(piece.chars().map(blank));
+        at += length;
     }
     out
+}
+
+/// Returns the kind and length of the next piece. A piece of code is a single character.
+fn piece(source: &str, at: usize) -> Option<(Kind, usize)> {
+    let rest = &source[at..];
+    let first = rest.chars().next()?;
+    if let Some(length) = comment(rest) {
+        return Some((Kind::Comment, length));
+    }
+    let literal = raw_text(rest, &source[..at]).or_else(|| text(rest)).or_else(|| character(rest));
+    Some(literal.map_or((Kind::Code, first.len_utf8()), |length| (Kind::Literal, length)))
 }
 
 fn comment(rest: &str) -> Option<usize> {
@@ -44,7 +64,8 @@ fn comment(rest: &str) -> Option<usize> {
     Some(rest.len())
 }
 
-/// `r"…"`, `r#"…"#` and the same with `b` or `c` before; `before` is the code so far, since `r` may end a name.
+/// Recognises `r"…"`, `r#"…"#` and the same after `b` or `c`. `before` is the source so far: after a letter, `r` is the
+/// end of a name.
 fn raw_text(rest: &str, before: &str) -> Option<usize> {
     if before.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
         return None;
@@ -71,7 +92,7 @@ fn text(rest: &str) -> Option<usize> {
     Some(rest.len())
 }
 
-/// `'x'` or `'\n'`; a lifetime has no closing quote.
+/// Recognises `'x'` and `'\n'`. A lifetime has no closing quote.
 fn character(rest: &str) -> Option<usize> {
     let body = rest.strip_prefix('\'')?;
     if let Some(escape) = body.strip_prefix('\\') {
@@ -84,10 +105,10 @@ fn character(rest: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::only;
+    use super::{comments, only};
 
     #[test]
-    fn comments_and_texts_are_blanked_and_lines_stay() {
+    fn comments_and_strings_become_blanks_and_lines_stay() {
         assert_eq!(only("a // b\nc"), "a     \nc");
         assert_eq!(only("a /* b /* c */ d\n */ e"), "a               \n    e");
         assert_eq!(only(r#"say("a \" b", c)"#), r"say(        , c)");
@@ -95,8 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_told_from_lifetimes() {
+    fn characters_are_distinguished_from_lifetimes() {
         assert_eq!(only("f::<'a>('\"', x)"), "f::<'a>(   , x)");
         assert_eq!(only(r"('\'', '\u{7f}', y)"), "(    ,         , y)");
+    }
+
+    #[test]
+    fn a_url_in_a_string_is_not_a_comment() {
+        assert_eq!(comments("get(\"http://a\"); // b"), "                 // b");
+        assert_eq!(comments("/// a\nlet r = 'b';"), "/// a\n            ");
     }
 }

@@ -92,7 +92,9 @@ pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
 
 fn of_file(file: &SourceFile) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut found = |line: usize, rule: &'static str| findings.push(Finding { path: file.path.clone(), line, rule });
+    let mut found = |line: usize, rule: &'static str| {
+        findings.push(Finding { path: file.path.clone(), line, rule: rule.to_owned() })
+    };
     for forbidden in FORBIDDEN.iter().filter(|forbidden| (forbidden.holds_for)(file)) {
         for (line, code) in numbered(&file.code) {
             if forbidden.words.iter().any(|word| contains_word(code, word)) {
@@ -167,7 +169,7 @@ fn is_part_of_longer_path(text: &str, folder: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn rules_broken_by(path: &str, text: &str) -> Vec<&'static str> {
+    fn rules_broken_by(path: &str, text: &str) -> Vec<String> {
         broken(&[SourceFile::new(path, text)]).into_iter().map(|finding| finding.rule).collect()
     }
 
