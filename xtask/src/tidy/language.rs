@@ -222,7 +222,7 @@ impl Paragraph {
 
     /// Replaces each `` `code` `` by a word of the same length.
     fn without_code(mut self) -> Paragraph {
-        let is_closed = self.text.matches('`').count() % 2 == 0;
+        let is_closed = self.text.matches('`').count().is_multiple_of(2);
         let mut within = false;
         let blank = |c: char| {
             within ^= c == '`';
