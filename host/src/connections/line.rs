@@ -40,6 +40,9 @@ const STATUS_LINE: &[u8] = b"HTTP/1.";
 /// The head of the response to a request head that arrives too slowly.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\r\n";
 
+/// The head of the response to a request head whose client has shut down its write side.
+const INCOMPLETE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+
 /// What a chunk's size may begin with.
 const ZEROS: &[u8] = b"0000000";
 
@@ -225,12 +228,16 @@ impl Line {
         HangUp::WriteSide
     }
 
-    /// Sends 408 for a slow head, if nothing was sent yet.
-    pub(super) fn say_too_slow(&self) {
-        if self.ending.load(Relaxed) == AT_ONCE && !self.is_http2() && self.is_flushed.load(Relaxed) {
-            // The client may have disconnected.
-            let _ = refusal::instead_of(TOO_SLOW).map(|said| self.stream.try_write(&said));
-        }
+    /// Sends 408 for a slow head, and 400 for one that its client has ended too early, if nothing was sent yet.
+    pub(super) fn refuse_incomplete_head(&self) {
+        let head = match () {
+            () if self.is_http2() || !self.is_flushed.load(Relaxed) => return,
+            () if self.ending.load(Relaxed) == AT_ONCE => TOO_SLOW,
+            () if self.is_in_head() && self.has_ended.load(Relaxed) => INCOMPLETE,
+            () => return,
+        };
+        // The client may have disconnected.
+        let _ = refusal::instead_of(head).map(|said| self.stream.try_write(&said));
     }
 
     /// Ends a connection that hyper is done with. Bytes that are on their way to a closed socket

@@ -143,7 +143,7 @@ pub(crate) async fn serve<A, F, B>(
         drive(connection, &line, slot, &settings.times_of(slot), gate, stop).await
     };
     if leaves_gently {
-        line.say_too_slow();
+        line.refuse_incomplete_head();
         line.close().await;
     }
 }

@@ -1,5 +1,5 @@
-//! The end of an app, or of the waiting of jobs on this host. Work that is not done by then is dropped wherever it stands,
-//! and none is begun after it. Never waits for work: whoever ends an app has done so before.
+//! The end of an app. Work that is not done by then is dropped wherever it stands, and none is begun after it. Never waits
+//! for work: whoever ends an app has done so before.
 
 use pin_project_lite::pin_project;
 use std::{

@@ -433,11 +433,6 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // Those who left stand in the queues until somebody looks.
         let (state, share) = (self.state.get_mut().unwrap_or_else(PoisonError::into_inner), &self.common.share);
-        for class in CLASSES {
-            state.queues[at(class)].clear(share, class);
-        }
-        for (_, place) in &mut state.places {
-            place.waiting.clear(share, Class::Pull);
-        }
+        state.clear_queues(share);
     }
 }

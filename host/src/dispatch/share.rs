@@ -35,8 +35,8 @@ struct Parts {
     arriving_bytes: Budget,
     /// All pools, for when there is no room for another instance.
     pools: Mutex<Vec<Weak<Pool>>>,
-    /// Ends the waiting of queued jobs when the host stops.
-    waiting_ends: Over,
+    /// Whether jobs that wait are refused, because the host stops.
+    refuses_waiting: AtomicBool,
 }
 
 /// What an app does in one class.
@@ -106,19 +106,21 @@ impl Machine {
     pub(crate) fn new(executor: Executor, guests: Guests) -> Self {
         let waiting_bytes = Budget::of(limits::QUEUED_BYTES_ALL);
         let arriving_bytes = Budget::of(limits::TRAFFIC_BODIES_BYTES_ALL);
-        let (pools, waiting_ends) = Default::default();
-        Self(Arc::new(Parts { executor, guests, waiting_bytes, arriving_bytes, pools, waiting_ends }))
+        let (pools, refuses_waiting) = Default::default();
+        Self(Arc::new(Parts { executor, guests, waiting_bytes, arriving_bytes, pools, refuses_waiting }))
     }
 
     /// Refuses the jobs that still wait shortly before `drain` has passed, so that their clients get a response before
     /// their connections are cut off. Jobs that run are not affected.
     pub(crate) async fn refuse_waiting_after(self, drain: Duration) {
         tokio::time::sleep(drain.saturating_sub(limits::LAST_RESPONSES_TIME)).await;
-        self.0.waiting_ends.end();
+        self.0.refuses_waiting.store(true, Ordering::SeqCst);
+        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.refuse_waiting());
     }
 
-    pub(super) fn waiting_ends(&self) -> &Over {
-        &self.0.waiting_ends
+    pub(super) fn refuses_waiting(&self) -> bool {
+        self.0.refuses_waiting.load(Ordering::SeqCst)
     }
 
     /// The share of a new app.

@@ -1,6 +1,11 @@
 //! What a pool has: its places, who uses them and who waits for one. Never locks, and never starts or ends an instance.
 
-use super::{place::Place, queue::Queue, share::at, size::Size};
+use super::{
+    place::Place,
+    queue::Queue,
+    share::{CLASSES, Share, at},
+    size::Size,
+};
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName, Work};
 use slab::Slab;
@@ -69,6 +74,16 @@ impl State {
     pub(super) fn waiting(&self, class: Class) -> u32 {
         let of_places = self.places.iter().filter(|_| class == Class::Pull).map(|(_, place)| place.waiting.waiting());
         self.queues[at(class)].waiting() + of_places.sum::<u32>()
+    }
+
+    /// Refuses all jobs that wait, for any place or for one.
+    pub(super) fn clear_queues(&mut self, share: &Share) {
+        for class in CLASSES {
+            self.queues[at(class)].clear(share, class);
+        }
+        for (_, place) in &mut self.places {
+            place.waiting.clear(share, Class::Pull);
+        }
     }
 
     /// Since when the one who has waited longest does so, and for which place if only that one will do. Those whose place is

@@ -59,6 +59,7 @@ mod missed_runs;
 mod model;
 mod outbound;
 mod outbound_addresses;
+mod outbound_leftovers;
 mod outbound_lookups;
 mod outbound_pool;
 mod outbound_timers;

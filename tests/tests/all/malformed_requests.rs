@@ -1,7 +1,7 @@
 //! Requests that HTTP does not allow: each response has a request id and a problem, and none writes
 //! to the host's own log.
 
-use isopod_tests::{Ask, Bundle, Host, PROBES, Raw, Shown, guest, h2c::H2c};
+use isopod_tests::{Ask, Bundle, Host, PROBES, Raw, Shown, Wire, guest, h2c::H2c};
 use serde_json::Value;
 use std::net::SocketAddr;
 
@@ -48,6 +48,25 @@ fn an_invalid_head_is_answered_with_a_problem() {
         refused(to, "GET / HTTP/3.0\r\nhost: a\r\n\r\n", 400, "bad-head");
         refused(to, &large, 431, "head-too-large");
         refused(to, &many, 431, "head-too-large");
+    }
+}
+
+/// Its client has shut down its write side, so the rest can't come.
+#[test]
+fn a_head_that_ends_too_early_is_answered_with_a_problem() {
+    let host = Host::start();
+    for to in [host.listen, host.admin] {
+        for bytes in ["GET", "GET / HTTP/1.1\r\nhost: a"] {
+            let mut wire = Wire::open(to).expect("the host accepts connections");
+            wire.send(bytes.as_bytes()).expect("it can be sent");
+            wire.end_sending().expect("it can be closed");
+            let answer = wire.answer().expect("an answer");
+            answer.problem(400, "bad-head");
+            assert_eq!(answer.header("connection"), Some("close"), "{bytes}");
+        }
+        let mut wire = Wire::open(to).expect("the host accepts connections");
+        wire.end_sending().expect("it can be closed");
+        assert!(wire.until_end().expect("the host closes the connection").is_empty(), "no request was begun");
     }
 }
 

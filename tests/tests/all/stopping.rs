@@ -1,7 +1,11 @@
 //! A host that stops answers the jobs that still wait for an instance, instead of closing their
 //! connections.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, Queue, Wire, guest};
+use isopod_tests::{
+    Answer, Ask, Bundle, Host, Queue, Wire, guest,
+    guests::guest_path,
+    program::{self, Running},
+};
 
 const LIMITS: &str = "[limits]\ninstances_max = 1\nrequest_timeout = \"10m\"\n";
 
@@ -45,6 +49,27 @@ fn events_that_wait_when_a_host_stops_get_a_503() {
         }
         host.until_stopped();
     }
+}
+
+/// `serve` runs ten instances, so two of twelve requests wait.
+#[test]
+fn serve_refuses_requests_that_wait_when_it_stops() {
+    let file = guest_path("probe-wasi03");
+    let file = file.to_str().expect("a path");
+    let mut serving = Running::start(program::command(&["serve", file, "--addr", "127.0.0.1:0"]));
+    let address = serving.line_on_stderr("Serving HTTP on http://");
+    let address = address.trim_end_matches('/').parse().expect("an address");
+    let begun = (0..12).map(|_| {
+        let mut wire = Wire::open(address).expect("it accepts connections");
+        wire.ask(&Ask::get("/hang")).expect("it can be sent");
+        wire
+    });
+    let begun: Vec<_> = begun.collect();
+    serving.signal(libc::SIGTERM);
+    let answers: Vec<_> = begun.into_iter().filter_map(|mut wire| wire.answer().ok()).collect();
+    assert_eq!(answers.len(), 2, "the others were cut off: {answers:?}");
+    answers.iter().for_each(|answer| is_refused(answer, "app"));
+    assert!(serving.end().success(), "{}", serving.said());
 }
 
 /// Work that ends within the drain time makes room for the jobs behind it.

@@ -100,17 +100,24 @@ impl Pool {
 
     /// Waits for a turn. It is given up where so little time is left by then that it would be of no use.
     pub(in super::super) async fn turn(&self, turn: Turn, class: Class, deadline: Deadline) -> Result<Lease, Refused> {
-        let waiting = self.share().machine().waiting_ends().while_there(turn);
-        match deadline.before(self.share().over().while_there(waiting)).await {
+        if self.share().machine().refuses_waiting() {
+            return Err(Refused::Stopping);
+        }
+        match deadline.before(self.share().over().while_there(turn)).await {
             Some(None) => return Err(Refused::Gone),
-            Some(Some(None)) => return Err(Refused::Stopping),
-            Some(Some(Some(Ok(lease)))) if deadline.is_hardly_left() => drop(lease),
-            Some(Some(Some(Ok(lease)))) => return Ok(lease.begin()),
+            Some(Some(Ok(lease))) if deadline.is_hardly_left() => drop(lease),
+            Some(Some(Ok(lease))) => return Ok(lease.begin()),
+            Some(Some(Err(_))) if self.share().machine().refuses_waiting() => return Err(Refused::Stopping),
             // Its turn would have come too late.
-            Some(Some(Some(Err(_)))) | None => {}
+            Some(Some(Err(_))) | None => {}
         }
         let retry_after = self.retry_after(class, self.waiting(class));
         Err(Late { waited: deadline.waited(), limit: deadline.limit(), retry_after }.into())
+    }
+
+    /// Refuses all jobs that wait. One that joins later sees that the host refuses them.
+    pub(in super::super) fn refuse_waiting(&self) {
+        self.lock().clear_queues(self.share());
     }
 
     /// Lets in those who wait, as far as there are cores for them: after there have become more of these.
