@@ -211,8 +211,8 @@ pub(crate) const FILE_THREADS_PER_APP: usize = 4;
 /// Idle time after which such a thread ends.
 pub(crate) const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
 
-/// Runtimes for the file operations of apps, at most one per app with folders that isn't frozen. Further apps share one
-/// with the fewest others, so they can delay each other's file operations.
+/// Runtimes for the file operations of apps, at most one per app with folders that is active. Further apps share one with
+/// the fewest others, so they can delay each other's file operations. Each takes a few of the host's open files.
 pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 
 /// Push jobs that run at one time unless configured. Further ones wait as `queued`: compiling is heavy.

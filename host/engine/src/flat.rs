@@ -111,14 +111,15 @@ async fn call(instance: &mut Instance, mut request: FlatRequest) -> wasmtime::Re
 /// already serve the next call.
 fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody>, Fault> {
     let FlatResponse { status, headers, body } = flat;
+    let body = body.into_bytes();
     let sandbox = program.sandbox();
-    let mut response = lift(status, headers, body.0.len(), sandbox.limits.reply_body_bytes)?;
+    let mut response = lift(status, headers, body.len(), sandbox.limits.reply_body_bytes)?;
     let mut taken = Taken::nothing(program.engine().memory());
-    if body.0.len() > limits::ANSWER_BYTES_UNCHARGED {
-        taken.grow(body.0.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
-        *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body.0, _taken: taken }));
+    if body.len() > limits::ANSWER_BYTES_UNCHARGED {
+        taken.grow(body.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
+        *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body, _taken: taken }));
     } else {
-        *response.body_mut() = ReplyBody::full(body.0);
+        *response.body_mut() = ReplyBody::full(body);
     }
     Ok(response)
 }

@@ -3,7 +3,11 @@
 //! they copy out of the guest; and they copy a request's body in one piece, however long that takes.
 //! Never interprets a request or a response.
 
-use crate::{limits, state::HostState};
+use crate::{
+    limits,
+    state::HostState,
+    unread::{self, Body},
+};
 use bytes::Bytes;
 use isopod_executor::slice;
 use std::mem::MaybeUninit;
@@ -113,11 +117,6 @@ pub(crate) struct Response {
     pub(crate) body: Body,
 }
 
-/// The bytes of a response's body. The guest's memory limits their number, so they use no host-call
-/// fuel.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Body(pub(crate) Vec<u8>);
-
 // SAFETY: the type has the representation of the list that `typecheck` demands, a pointer and a length.
 unsafe impl ComponentType for Body {
     type Lower = <[u8] as ComponentType>::Lower;
@@ -144,7 +143,7 @@ unsafe impl Lift for Body {
         let memory = context.memory();
         let end = pointer.checked_add(length).filter(|end| *end <= memory.len());
         let end = end.ok_or_else(|| wasmtime::format_err!("list pointer/length out of bounds of memory"))?;
-        Ok(Self(memory[pointer..end].to_vec()))
+        Ok(Self::read(&memory[pointer..end]))
     }
 }
 
@@ -183,7 +182,8 @@ impl Handle {
     ) -> wasmtime::Result<Result<Response, String>> {
         // SAFETY: `load` has checked the function's type.
         let function: Typed<'_> = unsafe { TypedFunc::new_unchecked(self.0) };
-        let (answer,) = function.call_async(store, (request,)).await?;
+        let engine = store.engine().clone();
+        let (answer,) = unread::call(engine, function.call_async(store, (request,))).await?;
         Ok(answer)
     }
 }
@@ -197,7 +197,8 @@ mod tests {
     };
     use wasmtime::component::{Component, Linker};
 
-    /// A guest that adds up the bytes of a list, and one that adds up the lengths of two lists.
+    /// A guest that hashes a list, one that adds up the lengths of two lists, and one that returns the start of its memory
+    /// as a list, with and without a function that overwrites it afterwards.
     const GUEST: &str = r#"(component
         (core module $m
             (memory (export "memory") 40)
@@ -209,14 +210,28 @@ mod tests {
             (func (export "sum") (param $at i32) (param $left i32) (result i32) (local $sum i32)
                 (block $end (loop $next
                     (br_if $end (i32.eqz (local.get $left)))
-                    (local.set $sum (i32.add (local.get $sum) (i32.load8_u (local.get $at))))
+                    (local.set $sum (i32.add (i32.mul (local.get $sum) (i32.const 31))
+                        (i32.load8_u (local.get $at))))
                     (local.set $at (i32.add (local.get $at) (i32.const 1)))
                     (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                     (br $next)))
                 local.get $sum)
+            (func (export "reply") (param $length i32) (result i32)
+                (memory.fill (i32.const 16) (i32.const 7) (local.get $length))
+                (i32.store8 (i32.add (i32.const 15) (local.get $length)) (i32.const 9))
+                (i32.store (i32.const 0) (i32.const 16))
+                (i32.store (i32.const 4) (local.get $length))
+                i32.const 0)
+            (func (export "free") (param i32)
+                (memory.fill (i32.const 0) (i32.const 0) (i32.const 2600000)))
             (func (export "lengths") (param $at i32) (param i32) (result i32)
                 (i32.add (i32.load offset=4 (local.get $at)) (i32.load offset=12 (local.get $at)))))
         (core instance $i (instantiate $m))
+        (func (export "kept") (param "length" u32) (result (list u8))
+            (canon lift (core func $i "reply") (memory (core memory $i "memory"))))
+        (func (export "freed") (param "length" u32) (result (list u8))
+            (canon lift (core func $i "reply") (memory (core memory $i "memory"))
+                (post-return (core func $i "free"))))
         (func (export "sum") (param "body" (list u8)) (result u32)
             (canon lift (core func $i "sum") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
         (func (export "lengths") (param "bodies" (list (list u8))) (result u32)
@@ -224,10 +239,12 @@ mod tests {
 
     fn guest() -> (Store<()>, Instance) {
         let mut settings = wasmtime::Config::new();
-        settings.concurrency_support(false);
+        settings.concurrency_support(false).epoch_interruption(true);
         let engine = wasmtime::Engine::new(&settings).unwrap();
         let component = Component::new(&engine, wat::parse_str(GUEST).unwrap()).unwrap();
         let mut store = Store::new(&engine, ());
+        store.epoch_deadline_callback(|_| Ok(unread::on_epoch().unwrap_or(wasmtime::UpdateDeadline::Continue(1))));
+        store.set_epoch_deadline(1);
         let linker = Linker::new(&engine);
         let instance = polled(pin!(linker.instantiate_async(&mut store, &component))).0.unwrap();
         (store, instance)
@@ -245,8 +262,8 @@ mod tests {
     }
 
     fn pieces(lengths: &[usize], pause: Option<wasmtime::Func>) -> Pieces {
-        let bytes = lengths.iter().map(|length| Bytes::from(vec![3; *length])).collect();
-        Pieces { bytes, pause }
+        let bytes = |(index, length): (usize, &usize)| (0..*length).map(|at| (index + at * at / 7) as u8).collect();
+        Pieces { bytes: lengths.iter().enumerate().map(bytes).collect(), pause }
     }
 
     /// Outside of a guest's turn, every time slice counts as expired.
@@ -265,13 +282,32 @@ mod tests {
             (vec![3, piece], 2),
             (vec![1, 2, 2 * piece + 1], 5),
         ] {
-            let total = lengths.iter().sum::<usize>() as u32;
             let body = pieces(&lengths, Some(pause));
+            let bytes = body.bytes.iter().flatten();
+            let hash = bytes.fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
             let called = polled(pin!(sum.call_async(&mut store, (&body,))));
-            assert_eq!((called.0.unwrap(), called.1), ((3 * total,), yields), "{lengths:?}");
+            assert_eq!((called.0.unwrap(), called.1), ((hash,), yields), "{lengths:?}");
         }
         let whole = pieces(&[piece], None);
         assert_eq!(polled(pin!(sum.call_async(&mut store, (&whole,)))).1, 0);
+    }
+
+    #[test]
+    fn a_large_response_is_copied_in_pieces_before_the_guest_frees_it() {
+        let (mut store, instance) = guest();
+        let most = limits::FLAT_COPIED_AT_ONCE_BYTES;
+        for name in ["kept", "freed"] {
+            let reply: TypedFunc<(u32,), (Body,)> = instance.get_typed_func(&mut store, name).unwrap();
+            for (length, yields) in [(1, 0), (most, 0), (most + 1, 5), (2 * most, 8)] {
+                let engine = store.engine().clone();
+                let call = reply.call_async(&mut store, (length as u32,));
+                let (returned, yielded) = polled(pin!(unread::call(engine, call)));
+                let bytes = returned.unwrap().0.into_bytes();
+                assert_eq!((bytes.len(), yielded), (length, yields), "{name}");
+                let (last, others) = bytes.split_last().unwrap();
+                assert!(*last == 9 && others.iter().all(|byte| *byte == 7), "{name} {length}");
+            }
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod snapshot;
 mod state;
 mod streaming;
 mod ticker;
+mod unread;
 mod wasi02;
 mod wasi03;
 mod wasi_http;

@@ -216,9 +216,13 @@ pub const RESOLVER_FILES_LOOK: Duration = Duration::from_secs(5);
 /// Largest request body, in bytes, that is given to a guest in one flat call. Larger ones take the streaming road.
 pub const FLAT_BODY_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Bytes of a request's body that are copied into the guest before the age of the time slice is
+/// Bytes of a body that are copied into the guest, or out of it, before the age of the time slice is
 /// checked.
 pub const FLAT_PIECE_BYTES: usize = 256 * 1024;
+
+/// Bytes of a response's body that are copied out of the guest while the response is lifted, which can't be
+/// interrupted. A larger body is copied in pieces afterwards.
+pub const FLAT_COPIED_AT_ONCE_BYTES: usize = 1024 * 1024;
 
 /// Parts of a request's body below this size are joined, so that a body in many small parts takes
 /// little more memory than its bytes.

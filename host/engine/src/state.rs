@@ -10,6 +10,7 @@ use crate::{
     outbound::Outbound,
     output::{Lines, OnScreen, RequestId, Written},
     sandbox::{Sandbox, Stream},
+    unread,
     witness::{LaterClock, Witness, WitnessedRandom},
 };
 use isopod_executor::slice;
@@ -123,6 +124,9 @@ impl HostState {
 /// Called at every epoch while the guest runs: continues a young time slice and yields an old one.
 /// Charges host memory that the guest has used since the last epoch.
 pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
+    if let Some(copying) = unread::on_epoch() {
+        return Ok(copying);
+    }
     store.data_mut().audit()?;
     if !slice::expired() {
         return Ok(UpdateDeadline::Continue(1));

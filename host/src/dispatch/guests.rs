@@ -77,11 +77,11 @@ impl AppFiles {
         lease.clone()
     }
 
-    /// Gives the runtime back, unless a file operation is still in progress: the app would occupy further threads when it
-    /// is back.
+    /// Gives the runtime back if no work of the app is in progress. A stuck file operation keeps it, since the app would
+    /// occupy further threads on another one.
     pub(super) fn rest(&self) {
         let mut lease = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lease.take_if(|lease| lease.is_quiet());
+        lease.take_if(|lease| Arc::strong_count(lease) == 1 && lease.is_quiet());
     }
 }
 

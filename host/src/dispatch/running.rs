@@ -282,6 +282,7 @@ impl Running {
             }
             pool.drained().await;
             pool.program().close_connections();
+            pool.share().rest_files();
         }
         self.program.close_connections();
     }

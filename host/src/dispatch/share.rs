@@ -407,6 +407,11 @@ impl Share {
     pub(super) fn rest(&self) {
         self.meters.iter().for_each(|meter| meter.lock().unwrap_or_else(PoisonError::into_inner).clear());
         self.look_away();
+        self.rest_files();
+    }
+
+    /// Gives back the runtime for the app's files while it isn't used.
+    pub(super) fn rest_files(&self) {
         self.files.rest();
     }
 

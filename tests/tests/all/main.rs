@@ -45,6 +45,7 @@ mod host_memory;
 mod instances;
 mod javascript;
 mod json_bodies;
+mod large_flat_bodies;
 mod lengths;
 mod liveness;
 mod local_output;

@@ -1,0 +1,132 @@
+//! The body of a flat response that is still in the guest's memory. Lifting a response can't be interrupted, so a large
+//! body is not copied then. It is copied in pieces, between which other guests run, before the guest's post-return
+//! function frees it: every function of a guest checks the epoch when it is entered, and the callback for that does the
+//! copying. Never interprets a body.
+
+use crate::limits;
+use isopod_executor::slice;
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
+use wasmtime::{Engine, UpdateDeadline};
+
+/// The bytes of a response's body. The guest's memory limits their number, so they use no host-call
+/// fuel.
+pub(crate) enum Body {
+    Copied(Vec<u8>),
+    /// Copied by the time that the call returns.
+    Deferred(Arc<Mutex<Vec<u8>>>),
+}
+
+/// A body in the memory of a guest that doesn't run.
+pub(crate) struct Unread {
+    start: *const u8,
+    length: usize,
+    copied: Arc<Mutex<Vec<u8>>>,
+}
+
+// SAFETY: the memory belongs to the store of the call, and moves between threads with it.
+unsafe impl Send for Unread {}
+
+/// A call that this thread polls.
+struct Lifting {
+    engine: Engine,
+    unread: Option<Unread>,
+}
+
+thread_local! {
+    static LIFTING: Cell<Option<Lifting>> = const { Cell::new(None) };
+}
+
+impl Body {
+    /// Reads a body from the guest's memory, at once or later.
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        let is_deferred = bytes.len() > limits::FLAT_COPIED_AT_ONCE_BYTES;
+        let deferred = if is_deferred { defer(bytes) } else { None };
+        deferred.map_or_else(|| Self::Copied(bytes.to_vec()), Self::Deferred)
+    }
+
+    /// The bytes, after the call has returned.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Deferred(copied) => std::mem::take(&mut *copied.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+}
+
+/// Makes a body the one that the thread's call has not read yet. `None` if the thread polls no call.
+///
+/// The guest's stack may move between threads, so the variable's address must not be kept by the caller.
+#[inline(never)]
+fn defer(bytes: &[u8]) -> Option<Arc<Mutex<Vec<u8>>>> {
+    let mut lifting = LIFTING.take()?;
+    let copied = Arc::<Mutex<Vec<u8>>>::default();
+    lifting.unread = Some(Unread { start: bytes.as_ptr(), length: bytes.len(), copied: Arc::clone(&copied) });
+    // The guest reaches its deadline when it enters its next function.
+    lifting.engine.increment_epoch();
+    LIFTING.set(Some(lifting));
+    Some(copied)
+}
+
+#[inline(never)]
+fn take_unread() -> Option<Unread> {
+    let mut lifting = LIFTING.take()?;
+    let unread = lifting.unread.take();
+    LIFTING.set(Some(lifting));
+    unread
+}
+
+/// What the epoch callback does if the guest has a body that is not read yet.
+pub(crate) fn on_epoch() -> Option<UpdateDeadline> {
+    take_unread().map(|unread| UpdateDeadline::YieldCustom(1, Box::pin(unread.copy())))
+}
+
+/// Runs a call of the flat interface, until its response's body is copied.
+pub(crate) async fn call<F: Future>(engine: Engine, call: F) -> F::Output {
+    let mut call = pin!(call);
+    let (output, unread) = poll_fn(|cx| {
+        let outer = LIFTING.replace(Some(Lifting { engine: engine.clone(), unread: None }));
+        let polled = call.as_mut().poll(cx);
+        let unread = LIFTING.replace(outer).and_then(|lifting| lifting.unread);
+        match polled {
+            Poll::Ready(output) => Poll::Ready((output, unread)),
+            Poll::Pending => {
+                // It may continue on another thread.
+                unread.into_iter().for_each(|unread| unread.copy_piece(0, unread.length));
+                Poll::Pending
+            }
+        }
+    })
+    .await;
+    // A guest without a post-return function keeps the body until its next call.
+    if let Some(unread) = unread {
+        unread.copy().await;
+    }
+    output
+}
+
+impl Unread {
+    async fn copy(self) {
+        for start in (0..self.length).step_by(limits::FLAT_PIECE_BYTES) {
+            self.copy_piece(start, (self.length - start).min(limits::FLAT_PIECE_BYTES));
+            if slice::expired() {
+                slice::yield_now().await;
+            }
+        }
+    }
+
+    fn copy_piece(&self, start: usize, length: usize) {
+        debug_assert!(start + length <= self.length, "a piece is within the body");
+        // SAFETY: the range was checked against the guest's memory. The memory neither moves nor changes, since the
+        // guest doesn't run until the copy is complete.
+        let piece = unsafe { std::slice::from_raw_parts(self.start.add(start), length) };
+        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        copied.reserve_exact(self.length - start);
+        copied.extend_from_slice(piece);
+    }
+}
