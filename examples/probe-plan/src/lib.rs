@@ -64,6 +64,8 @@ pub struct Plan {
 
 /// An outgoing request. `method`, `scheme`, `authority` and `p` (the path with its query) say where to; `h` is a header;
 /// `body` has so many bytes; `connect_ms`, `first_byte_ms` and `between_ms` are the time-outs of `request-options`.
+/// `trailer` is a trailer of the request. `end` is how its body ends: `abandon` waits for the response's head first, `leak`
+/// keeps the body open. With `sent`, the result of the transmission is shown. `trailer` and `sent` are for 0.3 only.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fetch {
     pub method: String,
@@ -72,6 +74,9 @@ pub struct Fetch {
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub trailers: Vec<(String, String)>,
+    pub end: End,
+    pub shows_sent: bool,
     pub connect: Option<Duration>,
     pub first_byte: Option<Duration>,
     pub between_bytes: Option<Duration>,
@@ -110,13 +115,17 @@ impl Target {
             pause: Duration::from_millis(self.number("ms").unwrap_or(0)),
             reads_first: self.value("read").is_some(),
             trailers: self.pairs("trailer"),
-            end: match self.value("end") {
-                Some("abandon") => End::Abandon,
-                Some("leak") => End::Leak,
-                Some("trap") => End::Trap,
-                Some("hang") => End::Hang,
-                _ => End::Finish,
-            },
+            end: self.end(),
+        }
+    }
+
+    fn end(&self) -> End {
+        match self.value("end") {
+            Some("abandon") => End::Abandon,
+            Some("leak") => End::Leak,
+            Some("trap") => End::Trap,
+            Some("hang") => End::Hang,
+            _ => End::Finish,
         }
     }
 
@@ -130,6 +139,9 @@ impl Target {
             path: text("p", "/"),
             headers: self.pairs("h"),
             body: vec![b'x'; self.size("body")],
+            trailers: self.pairs("trailer"),
+            end: self.end(),
+            shows_sent: self.value("sent").is_some(),
             connect: time("connect_ms"),
             first_byte: time("first_byte_ms"),
             between_bytes: time("between_ms"),
@@ -199,10 +211,12 @@ pub struct Fetched {
     pub status: u16,
     pub headers: Fields,
     pub body: Received,
+    /// The result of the request's transmission: `whole`, or its error.
+    pub sent: Option<String>,
 }
 
 impl Fetched {
-    /// `{"status", "headers", "body_bytes", "end", "trailers"}`, or `{"error"}`.
+    /// `{"status", "headers", "body_bytes", "end", "trailers", "sent"}`, or `{"error"}`.
     pub fn to_json(outcome: Result<Self, String>) -> String {
         let outcome = match outcome {
             Ok(fetched) => json!({
@@ -211,6 +225,7 @@ impl Fetched {
                 "body_bytes": fetched.body.bytes,
                 "end": fetched.body.end,
                 "trailers": pairs(&fetched.body.trailers),
+                "sent": fetched.sent,
             }),
             Err(error) => json!({"error": error}),
         };

@@ -1,6 +1,6 @@
 //! The outgoing request of `/fetch` over `wasi:http` 0.2. It retries nothing and follows no redirect.
 
-use probe_plan::{Fetch, Fetched};
+use probe_plan::{End, Fetch, Fetched};
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{ErrorCode, Fields, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme};
 
@@ -30,12 +30,23 @@ fn exchange(fetch: Fetch) -> Result<Fetched, ErrorCode> {
         let stream = body.write().expect("the stream has not been taken before");
         let _ = crate::write(&stream, &fetch.body);
     }
-    OutgoingBody::finish(body, None)?;
+    let open = match fetch.end {
+        End::Finish => {
+            OutgoingBody::finish(body, None)?;
+            None
+        }
+        _ => Some(body),
+    };
     response.subscribe().block();
+    if fetch.end == End::Abandon {
+        drop(open);
+    } else {
+        std::mem::forget(open);
+    }
     let response = response.get().expect("it is ready").expect("it has not been taken before")?;
     let (status, headers) = (response.status(), response.headers().entries());
     let body = crate::drain(response.consume().expect("the body has not been taken before"));
-    Ok(Fetched { status, headers, body })
+    Ok(Fetched { status, headers, body, sent: None })
 }
 
 fn method(name: &str) -> Method {

@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use pool::{Acquired, Connection, Owner, Upstream};
-use replay::Replay;
+use replay::{Replay, Transmission};
 use response::Timed;
 use std::{
     future::Future,
@@ -35,9 +35,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// The result of `send_request`. The second part drives the connection; here a separate task does
-/// that.
+/// The result of `send_request`. The second part is the result of the request's transmission. It
+/// doesn't drive the connection, which has its own task.
 type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+/// A response whose head has arrived, and the transmission of its request, which may still run.
+type Exchanged = (Response<Incoming>, Transmission);
 
 /// A program's access to the network.
 #[derive(Clone)]
@@ -135,9 +138,9 @@ impl Outbound {
         let uri = std::mem::take(&mut parts.uri);
         parts.uri = origin_form(&parts.method, &uri);
         name_host(&mut parts.headers, &uri)?;
-        let response = self.exchange(&upstream, &uri, &parts, &Replay::new(body), waits).await?;
+        let (response, transmission) = self.exchange(&upstream, &uri, &parts, &Replay::new(body), waits).await?;
         let timed = |incoming| Timed::new(incoming, waits.between_bytes, slot).boxed_unsync();
-        Ok((response.map(timed), Box::new(std::future::ready(Ok(())))))
+        Ok((response.map(timed), Box::new(transmission.result())))
     }
 
     /// Sends the request. If the upstream has closed a kept connection, which shows only when it is
@@ -150,11 +153,11 @@ impl Outbound {
         parts: &Parts,
         body: &Replay,
         waits: Waits,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Exchanged, Error> {
         let connection = self.connection(upstream, uri, waits.connect, true).await?;
         let is_reused = connection.is_reused;
         let failed = match self.exchange_on(connection, parts, body, waits.first_byte).await {
-            Ok(response) => return Ok(response),
+            Ok(exchanged) => return Ok(exchanged),
             Err(failed) => failed,
         };
         let may_repeat = failed.is_unsent || failed.is_closed && is_idempotent(&parts.method);
@@ -203,8 +206,9 @@ impl Outbound {
         parts: &Parts,
         body: &Replay,
         wait: Duration,
-    ) -> Result<Response<Incoming>, Failed> {
-        let request = Request::from_parts(parts.clone(), body.reader());
+    ) -> Result<Exchanged, Failed> {
+        let (reader, transmission) = body.reader();
+        let request = Request::from_parts(parts.clone(), reader);
         let mut sending = pin!(connection.sender.try_send_request(request));
         let mut deadline = Instant::now() + wait;
         let sent = loop {
@@ -222,7 +226,7 @@ impl Outbound {
         match sent {
             Ok(response) => {
                 self.keep_later(connection);
-                Ok(response)
+                Ok((response, transmission))
             }
             Err(mut error) => {
                 let is_unsent = error.take_message().is_some();
@@ -245,13 +249,17 @@ impl Outbound {
     }
 }
 
-/// The target of the request line: path and query, or the authority for CONNECT.
+/// The target of the request line: path and query, or the authority for CONNECT. For an empty path
+/// it is `/`, and `*` for OPTIONS (RFC 9112 §3.2).
 fn origin_form(method: &Method, uri: &Uri) -> Uri {
     let authority = || uri.authority().map(|authority| Uri::from(authority.clone()));
     if method == Method::CONNECT {
         return authority().unwrap_or_default();
     }
-    uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
+    let target = uri.path_and_query().map(|path| Uri::from(path.clone()));
+    // An empty target equals `/`, but prints as nothing.
+    let target = target.filter(|target| !target.path().is_empty());
+    target.unwrap_or_else(|| Uri::from_static(if method == Method::OPTIONS { "*" } else { "/" }))
 }
 
 /// Sets the request's only `host`, replacing fields that a guest copied from its client's request.
@@ -309,11 +317,30 @@ mod tests {
         }
     }
 
+    /// The target as it is sent: `Uri`'s own comparison takes an empty path for `/`.
+    fn target(method: &Method, path: &str) -> String {
+        let uri = Uri::builder().scheme("http").authority("a.example:8080").path_and_query(path).build();
+        origin_form(method, &uri.expect(path)).to_string()
+    }
+
     #[test]
     fn the_request_line_has_no_authority() {
-        let uri = Uri::from_static("http://a.example:8080/x?y=z");
-        assert_eq!(origin_form(&Method::GET, &uri), "/x?y=z");
-        assert_eq!(origin_form(&Method::GET, &Uri::from_static("http://a.example")), "/");
-        assert_eq!(origin_form(&Method::CONNECT, &uri), "a.example:8080");
+        assert_eq!(target(&Method::GET, "/x?y=z"), "/x?y=z");
+        assert_eq!(target(&Method::CONNECT, "/x?y=z"), "a.example:8080");
+    }
+
+    #[test]
+    fn an_empty_path_is_sent_as_a_slash() {
+        assert_eq!(target(&Method::GET, ""), "/");
+        assert_eq!(target(&Method::GET, "/"), "/");
+        assert_eq!(target(&Method::GET, "?y=z"), "/?y=z");
+        assert_eq!(origin_form(&Method::POST, &Uri::from_static("http://a.example")).to_string(), "/");
+    }
+
+    #[test]
+    fn options_without_a_path_asks_about_the_server() {
+        assert_eq!(target(&Method::OPTIONS, ""), "*");
+        assert_eq!(target(&Method::OPTIONS, "/"), "/");
+        assert_eq!(target(&Method::OPTIONS, "?y=z"), "/?y=z");
     }
 }

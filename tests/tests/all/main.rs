@@ -63,6 +63,7 @@ mod outbound_addresses;
 mod outbound_leftovers;
 mod outbound_lookups;
 mod outbound_pool;
+mod outbound_requests;
 mod outbound_timers;
 mod pages;
 mod probes;
