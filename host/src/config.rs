@@ -266,7 +266,7 @@ fn message(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let (line, column) =
         (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
-    format!("line {line}, column {column}: {}", error.message())
+    format!("line {line}, column {column}: {}", isopod_policy::manifest::explain(text, error))
 }
 
 fn resolve(

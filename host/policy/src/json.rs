@@ -24,6 +24,15 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// A whole number of 0 or more. JSON has one kind of number, so `3.0` is the same number as `3`.
+pub fn whole(value: &Value) -> Option<u64> {
+    /// From here on, neighbouring whole numbers are the same floating-point number.
+    const FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
+    let float = || value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..FLOAT_MAX).contains(float));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in range")]
+    value.as_u64().or_else(|| float().map(|float| float as u64))
+}
+
 /// JSON in which no object has the same member twice. Its value is not kept: readers keep the last of two members, which
 /// would drop the other one silently.
 pub struct UniqueMembers;
@@ -245,6 +254,19 @@ mod tests {
             (r#"{"name":nope}"#, "only `true`, `false` and `null` are written without quotes"),
         ] {
             assert_eq!(why(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+        let read = |text: &str| whole(&serde_json::from_str(text).expect("it is JSON"));
+        for (text, number) in
+            [("3", 3), ("3.0", 3), ("1e3", 1_000), ("0", 0), ("-0.0", 0), ("18446744073709551615", u64::MAX)]
+        {
+            assert_eq!(read(text), Some(number), "{text}");
+        }
+        for text in ["3.5", "-1", "-1.0", "1e300", "9007199254740992.0", "\"3\"", "null", "true"] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::read::explain;
 pub use crate::process::{Entry, Process};
 
 use crate::bundle::is_utf16;

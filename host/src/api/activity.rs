@@ -66,11 +66,12 @@ pub(super) async fn show(
     // Listened to before it is known that the app is there, so that its end is not missed.
     let news = api.deployer.news();
     let entry = api.deployer.app(&app)?;
+    let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
     if params.follow {
+        page.check_number()?;
         let following = Following::App { entry, news };
         return sse::tell(&api, &caller, stream::unfold(Some(following), next_entry));
     }
-    let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
     let found = api.store.activity(Some(&app), page).await?;
     let items: Vec<ActivityView> = found
         .items

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use utoipa::{
     IntoParams,
     openapi::{
-        ObjectBuilder,
+        ObjectBuilder, SchemaFormat,
         path::{Parameter, ParameterIn},
         schema::Type,
     },
@@ -53,10 +53,19 @@ pub(super) enum EventHeaders {}
 
 impl IntoParams for EventHeaders {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let attributes = ["specversion", "id", "source", "type", "subject", "time", "dataschema"];
-        let described = attributes.map(|name| {
+        let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        let format = |name: &str| text().format(Some(SchemaFormat::Custom(name.to_owned())));
+        let attributes = [
+            ("specversion", text().enum_values(Some(["1.0"]))),
+            ("id", text()),
+            ("source", format("uri-reference")),
+            ("type", text()),
+            ("subject", text()),
+            ("time", format("date-time")),
+            ("dataschema", format("uri")),
+        ];
+        let described = attributes.map(|(name, value)| {
             let text = format!("In binary mode, the attribute `{name}`; each other attribute has such a header too");
-            let value = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
             openapi::header(&format!("ce-{name}"), &text, value)
         });
         described.into()

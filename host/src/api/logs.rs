@@ -77,23 +77,23 @@ pub(super) async fn show(
         Some(0) if params.follow => 0,
         limit => PageParams { limit, cursor: None }.limit()? as usize,
     };
+    let before = params.cursor.as_deref().map(str::parse::<Cursor>).transpose().map_err(|_| BadRequest::Cursor)?;
+    let last_event = last_event(&headers)?;
     if params.follow {
         let (logs, log) = (api.logs.clone(), Arc::clone(&entry.log));
-        let follower = match last_event(&headers)? {
+        let follower = match last_event {
             Some(place) => Follower::after(logs, log, place).await?,
             None => Follower::of_newest(logs, log, limit).await?,
         };
         return sse::tell(&api, &caller, stream::unfold(Some(follower), next_line));
     }
-    let before = params.cursor.as_deref().map(str::parse::<Cursor>).transpose();
-    let before = before.map_err(|_| BadRequest::Cursor)?;
     let page = api.logs.page(&entry.name, limit, before).await?;
     Ok(axum::Json(page).into_response())
 }
 
-/// The last event that a reconnecting client has received, from `Last-Event-ID`.
+/// The last event that a reconnecting client has received, from `Last-Event-ID`. An empty id means none, as for browsers.
 fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, BadRequest> {
-    let Some(id) = headers.get("last-event-id") else { return Ok(None) };
+    let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) else { return Ok(None) };
     let place = id.to_str().ok().and_then(|id| id.parse().ok());
     let bad = || {
         let detail = "it is not the `id` of an event of a log".to_owned();

@@ -162,8 +162,8 @@ fn describe_cursor(operation: &mut Value) {
     let (pattern, chars_max) = match operation.get("operationId").and_then(Value::as_str) {
         Some("list_apps" | "list_tokens") => ("^[a-z0-9]+(-[a-z0-9]+)*$", 63),
         Some("list_instances") => ("^[a-z][a-z0-9]*(-[a-z0-9]+)*-[0-9a-hjkmnp-tv-z]{5}$", 26),
-        Some("show_log") => (Cursor::PATTERN, 19),
-        _ => ("^[1-9][0-9]{0,8}$", 9),
+        Some("show_log") => (Cursor::PATTERN, Cursor::CHARS_MAX),
+        _ => ("^[1-9][0-9]{0,17}$", 18),
     };
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten();
     for cursor in parameters.filter(|parameter| parameter["name"] == "cursor") {

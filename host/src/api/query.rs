@@ -85,7 +85,7 @@ pub(super) fn explain(text: &str) -> String {
         _ if why.contains("was not `true` or `false`") => must_be("`true` or `false`"),
         _ => match why.strip_prefix("unknown variant ").and_then(|rest| rest.rsplit_once(", expected ")) {
             Some((_, known)) => must_be(known),
-            None => json::explain_data(why).replace("member", "parameter"),
+            None => json::explain_data(why).replacen("member", "parameter", 1),
         },
     }
 }

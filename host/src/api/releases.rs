@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use isopod_policy::{
     AppName, Manifest, ReleaseContent, ReleaseNumber, ReleaseState,
+    json::whole,
     release_diff::{Change as Difference, changes},
 };
 use isopod_store::{Control, DamagedRelease, Digest, ListedRelease, Reason, Release};
@@ -206,7 +207,9 @@ pub(super) async fn rollback(
 ) -> Result<axum::Json<ReleaseView>, Error> {
     let app = app_name(&app)?;
     let text = match wanted.release {
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) => {
+            whole(&Value::Number(number.clone())).map_or_else(|| number.to_string(), |whole| whole.to_string())
+        }
         Value::String(name) => name,
         other => {
             let detail = format!("`release` is {other}, and must be a release such as 3 or \"v3\"");

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use futures::future::join_all;
 use isopod_policy::{
-    AppEvent, AppName, AppState, AppType, Cores, CoresOverride, Isolation, ReleaseNumber, json::explain,
+    AppEvent, AppName, AppState, AppType, Cores, CoresOverride, Isolation, ReleaseNumber,
+    json::{explain, whole},
 };
 use isopod_store::{App, Control, Intended, NewApp, Release, StoreError};
 use jiff::Timestamp;
@@ -121,6 +122,9 @@ impl Deployer {
         entry.still_there()?;
         let mut wanted = json!(entry.facts().cores);
         json_patch::merge(&mut wanted, change);
+        for value in wanted.as_object_mut().into_iter().flat_map(|said| said.values_mut()) {
+            *value = whole(value).map_or_else(|| value.take(), Value::from);
+        }
         let is_count =
             |value: &Value| value.is_null() || value.as_u64().is_some_and(|count| u32::try_from(count).is_ok());
         let said = match wanted {

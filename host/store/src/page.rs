@@ -8,6 +8,9 @@ use crate::StoreError;
 use crate::error::shown;
 use crate::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
 
+/// The most digits of a cursor; every such number fits into the database's integers.
+const CURSOR_DIGITS_MAX: usize = 18;
+
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
@@ -25,9 +28,22 @@ impl Page {
 
     /// The cursor of a list whose cursors are numbers; without one the list begins at `start`.
     pub(crate) fn number<T: FromStr>(&self, start: T) -> Result<T, StoreError> {
+        self.check_number()?;
         match &self.cursor {
             None => Ok(start),
             Some(text) => text.parse().map_err(|_| StoreError::BadCursor { cursor: shown(text) }),
+        }
+    }
+
+    /// Refuses a cursor that is not a number as lists return it.
+    pub fn check_number(&self) -> Result<(), StoreError> {
+        let is_number = |text: &str| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            digits && (1..=CURSOR_DIGITS_MAX).contains(&text.len()) && !text.starts_with('0')
+        };
+        match &self.cursor {
+            Some(text) if !is_number(text) => Err(StoreError::BadCursor { cursor: shown(text) }),
+            Some(_) | None => Ok(()),
         }
     }
 }

@@ -58,6 +58,18 @@ fn every_body_and_answer_of_the_api_has_a_schema() {
 }
 
 #[test]
+fn links_and_the_header_of_a_continued_stream_are_described() {
+    let host = Host::start();
+    let description = description(&host);
+    let push = &description["paths"]["/v1/apps/{app}/pushes"]["post"]["responses"]["202"]["links"]["show_push"];
+    let parameters = json!({ "app": "$request.path.app", "id": "$response.body#/id" });
+    assert_eq!(push, &json!({ "operationId": "show_push", "parameters": parameters }));
+    let log = description["paths"]["/v1/apps/{app}/logs"]["get"]["parameters"].as_array().expect("parameters");
+    let header = log.iter().find(|parameter| parameter["name"] == "Last-Event-ID").expect("it is described");
+    assert_eq!((&header["in"], &header["required"]), (&json!("header"), &json!(false)));
+}
+
+#[test]
 fn an_unknown_query_parameter_is_refused_with_the_nearest_one() {
     let host = Host::start();
     host.create("shop", "dev");
@@ -89,10 +101,21 @@ fn an_invalid_cursor_is_a_bad_cursor() {
         "apps/shop/logs",
         "apps/shop/activity",
     ] {
-        for cursor in ["%21", "no+such", ""] {
+        let is_text = ["apps", "tokens", "apps/shop/instances", "apps/shop/logs"].contains(&list);
+        let others: &[&str] = if is_text { &[] } else { &["0", "007", "%2B1", "1234567890123456789"] };
+        for cursor in ["%21", "no+such", ""].iter().chain(others) {
             host.api(Ask::get(format!("/v1/{list}?cursor={cursor}"))).problem(400, "bad-cursor");
         }
     }
+    for stream in ["logs", "activity"] {
+        let ask = Ask::get(format!("/v1/apps/shop/{stream}?follow=true&cursor=x"));
+        host.api(ask).problem(400, "bad-cursor");
+    }
+    for query in ["", "?follow=true"] {
+        let ask = Ask::get(format!("/v1/apps/shop/logs{query}")).header("last-event-id", "+1-0");
+        host.api(ask).problem(400, "bad-header");
+    }
+    host.api(Ask::get("/v1/apps/shop/logs").header("last-event-id", "")).expect(200);
 }
 
 #[test]
@@ -111,24 +134,53 @@ fn a_patch_is_accepted_as_a_json_merge_patch() {
     host.api(post).problem(415, "wrong-content-type");
 }
 
-/// Settings of schemathesis: expected 5xx responses, and requests that it can't generate.
-const SETTINGS: &str = r#"
-[checks.positive_data_acceptance]
-expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
+#[test]
+fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+    let host = Host::start();
+    host.deploy("shop", Bundle::component(guest("shapes")));
+    let send = |method: &'static str, path: &str, body: &str| {
+        let ask = Ask::new(method, format!("/v1/apps/shop/{path}"));
+        host.api(ask.body("application/json", body)).expect(200).json()
+    };
+    assert_eq!(send("PATCH", "cores", r#"{"pull":3.0}"#)["pull"], 3);
+    assert_eq!(send("PATCH", "formation", r#"{"web":{"max":2.0}}"#)["web"]["max"], 2);
+    assert_eq!(send("POST", "rollback", r#"{"release":1.0}"#)["release"], 3);
+}
 
+/// Settings of schemathesis. Each exception is a fact that the API's description can't express.
+const SETTINGS: &str = r#"
+# Every byte string fits the schema of an upload. Whether it is a bundle shows only when it is read.
+[[operations]]
+include-operation-id = "create_push"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
+
+# Uptime monitors rely on 503 for "down". The check counts each 5xx as a failure, even a documented one.
 [[operations]]
 include-operation-id = ["show_host_status", "show_app_status"]
-checks.not_a_server_error.enabled = false
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]
 
-# Attributes in headers have forms that no schema of a header tells, such as an RFC 3339 time.
+# The headers of an event are required in binary mode and absent in structured mode (400, 415), but OpenAPI can't tie headers
+# to a content type. An app without events or without a release, a failed handler and an option that this version doesn't
+# offer are documented 5xx responses.
 [[operations]]
 include-operation-id = "send_event"
-checks.positive_data_acceptance.enabled = false
-checks.not_a_server_error.enabled = false
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "415", "422", "429", "5xx"]
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "501", "502", "503", "504"]
 
+# This version stores no events, so it answers every broadcast with the documented 501.
 [[operations]]
 include-operation-id = "send_broadcast"
-enabled = false
+checks.not_a_server_error.expected-statuses = ["4xx", "501"]
+"#;
+
+/// Teaches schemathesis to send a media type that it doesn't know.
+const HOOKS: &str = r#"
+import schemathesis
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    return str(value).encode()
 "#;
 
 /// Installs schemathesis in its own environment below `target`. Returns `None` without Python or
@@ -156,7 +208,8 @@ fn run(program: &Path, settings: &Path, host: &Host) -> Output {
     command.arg("--config-file").arg(settings).arg("run");
     command.arg(format!("http://{}/v1/openapi.json", host.admin));
     command.args(["-H", &format!("Authorization: Bearer {}", host.token)]);
-    command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "2", "--max-time", "60"]);
+    // Python 3.11 can't parse source in two threads at a time, so there is one worker.
+    command.args(["--workers", "1", "--max-examples", "2", "--max-time", "180"]);
     command.args(["--seed", "1", "--generation-deterministic", "--request-timeout", "20", "--no-color"]);
     command.current_dir(settings.parent().expect("it is in a folder")).output().expect("schemathesis runs")
 }
@@ -166,8 +219,9 @@ fn run(program: &Path, settings: &Path, host: &Host) -> Output {
 fn schemathesis_finds_no_difference_between_host_and_description() {
     let Some(program) = schemathesis() else { return };
     let (host, folder) = (Host::start(), tempfile::tempdir().expect("a folder can be made"));
-    let settings = folder.path().join("schemathesis.toml");
-    std::fs::write(&settings, SETTINGS).expect("a file can be written");
+    let (settings, hooks) = (folder.path().join("schemathesis.toml"), folder.path().join("hooks.py"));
+    std::fs::write(&hooks, HOOKS).expect("a file can be written");
+    std::fs::write(&settings, format!("hooks = {hooks:?}\n{SETTINGS}")).expect("a file can be written");
     let output = run(&program, &settings, &host);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));

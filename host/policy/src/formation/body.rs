@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::FormationError;
 use crate::app_limits::{SetError, WrittenLimit};
-use crate::json::kind;
+use crate::json::{kind, whole};
 use crate::limits::INSTANCES;
 use crate::nearest::nearest;
 use crate::{Entry, Health, HealthError, Process, ProcessName, Schedule};
@@ -185,7 +185,7 @@ impl<'v> Object<'v> {
     }
 
     fn count(&self, name: &str, value: &Value) -> Result<u32, FormationError> {
-        let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+        let count = whole(value).and_then(|count| u32::try_from(count).ok());
         count.ok_or_else(|| FormationError::NotACount { key: self.key(name), most: *INSTANCES.end() })
     }
 
@@ -213,7 +213,7 @@ impl<'v> Object<'v> {
         let mut health = Health::of_path(object.text("path", asked)?).map_err(not_so(object.key("path")))?;
         for key in Health::KEYS.iter().copied().filter(|key| *key != "path") {
             let Some(value) = object.entries.get(key) else { continue };
-            let written = match (value.as_str(), value.as_u64()) {
+            let written = match (value.as_str(), whole(value)) {
                 (Some(text), _) => WrittenLimit::Text(text),
                 (None, Some(count)) => WrittenLimit::Count(count),
                 (None, None) => return Err(object.wrong(key, "a duration such as \"5s\", or a whole number", value)),

@@ -10,10 +10,12 @@ use super::{Isolation, Manifest, ManifestError, ManifestProblem, Snapshot};
 use crate::formation::{HEALTH_NEEDS_HTTP, SCHEDULE_NEEDS_NO_HTTP};
 use crate::grants::check_folder_name;
 use crate::health::check_request_path;
+use crate::json::explain_data;
 use crate::limits::{
     ARGUMENTS_MAX, CONFIG_VARS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX, PROCESSES_MAX,
-    WARM_UP_REQUESTS_MAX,
+    TEXT_NAME_BYTES_SHOWN, WARM_UP_REQUESTS_MAX,
 };
+use crate::text::excerpt;
 use crate::{Access, Entry, Grants, Health, HttpGrant, Limits, Process, ProcessName};
 use crate::{app_limits, config_vars};
 
@@ -35,11 +37,21 @@ pub(super) fn parse(text: &str) -> Outcome<Manifest> {
 pub(super) fn parse_of_any_size(text: &str) -> Outcome<Manifest> {
     let reader = Reader { text };
     let tree = DeTable::parse(text).map_err(|error| {
-        let message = error.message().to_owned();
+        let message = explain(text, &error);
         reader.error(error.span().map(|span| span.start), ManifestProblem::Syntax { message })
     })?;
     let top = Table { reader: &reader, path: "", at: 0, entries: tree.get_ref() };
     read_manifest(&top)
+}
+
+/// An error of the TOML library in plain words, without its position.
+pub fn explain(text: &str, error: &toml::de::Error) -> String {
+    match (error.message(), error.span().and_then(|span| text.get(span))) {
+        ("duplicate key", Some(key)) => {
+            format!("the key `{}` appears more than once", excerpt(key, TEXT_NAME_BYTES_SHOWN))
+        }
+        (message, _) => explain_data(message).replacen("member", "key", 1),
+    }
 }
 
 fn read_manifest(top: &Table<'_, '_>) -> Outcome<Manifest> {

@@ -333,3 +333,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_key_that_appears_twice_is_named_with_its_place() {
+    for (text, wanted) in [
+        ("name = \"x\"\nname = \"y\"\n", "line 2, column 1: the key `name` appears more than once"),
+        ("name = \"x\"\n[config]\nA = \"1\"\nA = \"2\"\n", "line 4, column 1: the key `A` appears more than once"),
+        ("name = \"x\"\n[grants]\n[grants]\n", "the key `grants` appears more than once"),
+    ] {
+        let error = Manifest::parse(text).expect_err("it is refused").to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}

@@ -21,7 +21,9 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// The form of a cursor, as a regular expression for the API's description.
-    pub(crate) const PATTERN: &str = "^[0-9]{1,9}-[0-9]{1,9}$";
+    pub(crate) const PATTERN: &str = "^[0-9]{1,18}-[0-9]{1,18}$";
+    pub(crate) const CHARS_MAX: usize = 37;
+    const DIGITS_MAX: usize = 18;
 }
 
 /// Some lines, oldest first, and the cursor of the lines before them.
@@ -60,7 +62,10 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = "a cursor of a log is the `next` of a page before";
         let (segment, offset) = text.split_once('-').ok_or(wrong)?;
-        let number = |text: &str| text.parse().map_err(|_| wrong);
+        let number = |text: &str| {
+            let is_number = text.len() <= Self::DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| is_number).ok_or(wrong)
+        };
         Ok(Self { segment: number(segment)?, offset: number(offset)? })
     }
 }
