@@ -278,13 +278,18 @@ fn plain(headers: &HeaderMap) -> Result<(), BadRequest> {
 
 /// The key by which a repeated upload is recognised, if the client sent one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=limits::IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len()));
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let is_key = |key: &&str| {
+        let has_length = (1..=limits::IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len());
+        has_length && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let key = value.to_str().ok().filter(is_key).filter(|_| values.next().is_none());
     let detail = || {
         let most = limits::IDEMPOTENCY_KEY_CHARS_MAX;
         BadRequest::Header {
             name: "Idempotency-Key",
-            detail: format!("it must be 1 to {most} visible ASCII characters"),
+            detail: format!("it must be one value of 1 to {most} visible ASCII characters"),
         }
     };
     key.map(|key| Some(key.to_owned())).ok_or_else(detail)

@@ -135,6 +135,18 @@ fn a_patch_is_accepted_as_a_json_merge_patch() {
 }
 
 #[test]
+fn an_idempotency_key_is_one_value_of_visible_ascii() {
+    let host = Host::start();
+    host.create("shop", "dev");
+    for keys in [&["a b"][..], &["a\tb"], &[""], &["ü"], &["a", "b"]] {
+        let ask = keys.iter().fold(Ask::post("/v1/apps/shop/pushes"), |ask, key| ask.header("idempotency-key", *key));
+        host.api(ask.body("application/wasm", guest("hello"))).problem(400, "bad-header");
+    }
+    let ask = Ask::post("/v1/apps/shop/pushes").header("idempotency-key", "a!~b");
+    host.api(ask.body("application/wasm", guest("hello"))).expect(202);
+}
+
+#[test]
 fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("shapes")));
