@@ -1,13 +1,22 @@
-//! Reports what the store found in the data folder at the start: in the host's log, and in the activity of the apps that
-//! it concerns. Never changes the folder.
+//! Reports what the store finds in the data folder, at the start and later: in the host's log, and in the activity of the
+//! apps that it concerns. Never changes the folder.
 
 use isopod_policy::AppName;
-use isopod_store::{Control, NewActivity, Store, StoreError};
+use isopod_store::{Control, FolderReport, Loss, LostData, MovedFolder, NewActivity, Store, StoreError};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// The kind of an activity entry: the app's folder was missing when the host started.
+/// The kind of an activity entry: data of the app is missing.
 const DATA_MISSING: &str = "data-missing";
+/// The kind of an activity entry: data of the app can't be read.
+const DATA_DAMAGED: &str = "data-damaged";
+
+/// When a loss was detected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detected {
+    AtStart,
+    WhileRunning,
+}
 
 /// Writes the findings to the host's log, one line for each folder.
 pub(crate) fn log(store: &Store) {
@@ -19,11 +28,20 @@ pub(crate) fn log(store: &Store) {
             "a folder that no app owns was moved to lost+found; `isopod doctor` shows how to restore it"
         );
     }
+    for MovedFolder { from, to } in &report.journal {
+        tracing::warn!(from = %from.display(), to = %to.display(), "the journal of another control.db was moved");
+    }
     for error in &report.stuck {
         tracing::warn!(%error, "a folder below apps/ can't be moved or removed");
     }
     for app in &report.missing {
         tracing::warn!(%app, path = %store.app_folder(app).display(), "{}", missing(app));
+    }
+    for lost in &report.lost {
+        log_lost(lost, Detected::AtStart);
+    }
+    if let Some((finding, remedy)) = missing_bundles(report.missing_bundles) {
+        tracing::warn!(path = %store.folder().join("blobs").display(), "{finding}; {remedy}");
     }
     for app in &report.removed {
         tracing::info!(%app, "removed the remaining folder of a destroyed app");
@@ -33,24 +51,125 @@ pub(crate) fn log(store: &Store) {
     }
 }
 
-/// Records in the activity of each app without a folder that its data is missing.
+/// Records in the activity of each app whose folder or data is missing that it is.
 pub(crate) async fn record_missing(store: &Store) -> Result<(), StoreError> {
-    for app in &store.folder_report().missing {
-        let activity = NewActivity {
-            app: Some(app.clone()),
-            kind: DATA_MISSING.to_owned(),
-            text: missing(app),
-            data: json!({ "path": store.app_folder(app) }),
-            at: Timestamp::now(),
-        };
+    let FolderReport { missing: apps, lost, .. } = store.folder_report();
+    let folders = apps.iter().map(|app| {
+        let data = json!({ "path": store.app_folder(app) });
+        (app, DATA_MISSING, missing(app), data)
+    });
+    let parts = lost.iter().map(|lost| {
+        let (kind, text, data) = entry(lost, Detected::AtStart);
+        (&lost.app, kind, text, data)
+    });
+    for (app, kind, text, data) in folders.chain(parts) {
+        let activity = NewActivity { app: Some(app.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() };
         store.append_activity(activity).await?;
     }
     Ok(())
 }
 
+/// Writes a loss to the host's log.
+pub(crate) fn log_lost(lost: &LostData, detected: Detected) {
+    tracing::warn!(app = %lost.app, path = %lost.path.display(), "{}", text(lost, detected));
+}
+
+/// The activity entry of a loss: its kind, text and data.
+pub(crate) fn entry(lost: &LostData, detected: Detected) -> (&'static str, String, Value) {
+    let kind = if matches!(lost.loss, Loss::Damaged { .. }) { DATA_DAMAGED } else { DATA_MISSING };
+    (kind, text(lost, detected), json!({ "path": lost.path, "saved": lost.saved }))
+}
+
+/// The finding and the remedy for bundles without a file.
+pub(crate) fn missing_bundles(count: usize) -> Option<(String, &'static str)> {
+    let files = match count {
+        0 => return None,
+        1 => "1 bundle of a release has".to_owned(),
+        count => format!("{count} bundles of releases have"),
+    };
+    let finding = format!("{files} no file in blobs/: such a release starts only while its compiled code is in cache/");
+    Some((finding, "restore blobs/ from a backup with the host stopped, or deploy the apps again"))
+}
+
+/// A missing folder of an app, for doctor.
+pub(crate) fn missing_folder(app: &AppName) -> String {
+    format!("the folder of {app} is missing")
+}
+
+/// Missing data of an app, for doctor.
+pub(crate) fn missing_part(lost: &LostData) -> String {
+    let what = if lost.is_key_value() { "the key-value database" } else { "a granted folder" };
+    let is = if lost.loss == Loss::Emptied { "empty" } else { "missing" };
+    format!("{what} of {} is {is}: {}", lost.app, lost.path.display())
+}
+
+/// What an operator reads about a missing folder of an app.
 fn missing(app: &AppName) -> String {
     format!(
         "the folder of {app} was missing when the host started, so {app} begins without its key-value data, granted \
          folders and logs; restore it from a backup with the host stopped"
     )
+}
+
+/// What an operator reads about a loss.
+fn text(lost: &LostData, detected: Detected) -> String {
+    let (app, is_key_value) = (&lost.app, lost.is_key_value());
+    let what = if is_key_value { "the key-value database" } else { "a granted folder" };
+    let data = if is_key_value { "its key-value data" } else { "the files in it" };
+    let saved = lost.saved.as_ref().map(|path| format!(" (its content was saved as {})", path.display()));
+    let saved = saved.unwrap_or_default();
+    let (was, when) = match (&lost.loss, detected) {
+        (Loss::Damaged { detail }, _) => {
+            return format!(
+                "{what} of {app} is damaged, so its key-value calls fail: {detail}; restore it from a backup with the host \
+                 stopped"
+            );
+        }
+        (Loss::Missing, Detected::AtStart) => ("missing", "when the host started"),
+        (Loss::Emptied, Detected::AtStart) => ("empty", "when the host started"),
+        (Loss::Missing, Detected::WhileRunning) => ("removed", "while the host runs"),
+        (Loss::Emptied, Detected::WhileRunning) => ("emptied", "while the host runs"),
+        (Loss::Replaced, _) => {
+            return format!(
+                "{what} of {app} was replaced while the host runs{saved}, so {app} continues with the data in the new \
+                 file; restore backups with the host stopped"
+            );
+        }
+    };
+    let verb = if detected == Detected::AtStart { "begins" } else { "continues" };
+    format!(
+        "{what} of {app} was {was} {when}{saved}, so {app} {verb} without {data}; restore it from a backup with the host \
+         stopped"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_names_the_data_its_app_and_the_remedy() {
+        for (path, loss, words) in [
+            (
+                "apps/shop/kv.db",
+                Loss::Missing,
+                ["key-value database of shop", "was missing", "begins without its key-value"],
+            ),
+            (
+                "apps/shop/files/data",
+                Loss::Missing,
+                ["granted folder of shop", "was missing", "begins without the files"],
+            ),
+            ("apps/shop/kv.db", Loss::Emptied, ["key-value database of shop", "was empty", "backup"]),
+            (
+                "apps/shop/kv.db",
+                Loss::Damaged { detail: "malformed".into() },
+                ["of shop is damaged", "malformed", "backup"],
+            ),
+        ] {
+            let app = "shop".parse().unwrap();
+            let text = text(&LostData { app, path: path.into(), loss, saved: None }, Detected::AtStart);
+            assert!(words.iter().all(|word| text.contains(word)) && text.contains("host stopped"), "{text}");
+        }
+    }
 }

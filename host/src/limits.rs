@@ -460,6 +460,12 @@ pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 /// does not lose what it has just stored.
 pub(crate) const UNUSED_KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
 
+/// How often the host checks that `control.db` is still the file that it opened. The check takes a few system calls.
+pub(crate) const CONTROL_CHECK: Duration = Duration::from_secs(2);
+
+/// How often the host looks for data of apps that was removed. Data in use is checked at each use.
+pub(crate) const LOSS_CHECK: Duration = Duration::from_secs(60);
+
 /// How often what was counted of the apps' use is added to the store.
 pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -145,12 +145,20 @@ impl Host {
     /// Kills it without a warning and starts it again on the same data.
     #[track_caller]
     pub fn kill_and_restart(mut self) -> Self {
-        self.running.signal(libc::SIGKILL);
-        self.running.end();
+        self.kill();
         self.again()
     }
 
-    fn again(mut self) -> Self {
+    /// Kills it without a warning.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.running.signal(libc::SIGKILL);
+        self.running.end();
+    }
+
+    /// Starts a stopped or killed one again on the same data.
+    #[track_caller]
+    pub fn again(mut self) -> Self {
         let temporary = self.temporary.take();
         Self { temporary, ..Self::on_with(&self.data, "", self.settings.as_deref(), &[]) }
     }

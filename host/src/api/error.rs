@@ -370,7 +370,10 @@ fn store(error: &StoreError, detail: String) -> Problem {
         E::TokenExists { .. } => problem(StatusCode::CONFLICT, "token-exists", "The token exists"),
         E::UnknownToken { .. } => problem(StatusCode::NOT_FOUND, "unknown-token", "No such token"),
         E::TooManyTokens => problem(StatusCode::CONFLICT, "too-many-tokens", "Too many tokens"),
+        E::LinkedFolder { .. } => problem(StatusCode::CONFLICT, "folder-is-link", "The app's folder is a link"),
         E::InUse { .. }
+        | E::JournalOfOther { .. }
+        | E::ControlChanged { .. }
         | E::AppsWithoutDatabase { .. }
         | E::OtherDatabase { .. }
         | E::DatabaseWithoutApps { .. }

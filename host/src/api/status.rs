@@ -52,6 +52,8 @@ pub(super) struct HostStatus {
     apps_in_error: Vec<AppName>,
     pushes_under_way: usize,
     log_lines_dropped: u64,
+    /// What is wrong with the data folder, with the remedy.
+    data_folder_problems: Vec<String>,
 }
 
 /// How an app is.
@@ -138,6 +140,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         apps_in_error: in_error,
         pushes_under_way: api.deployer.pushes_under_way(),
         log_lines_dropped: api.logs.dropped(),
+        data_folder_problems: api.store.control_changed().iter().map(ToString::to_string).collect(),
     };
     (status(up), axum::Json(body))
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::{lost, output};
+use super::{lost, new, output};
 use crate::config;
 
 /// Below this a host soon cannot keep bundles and compiled code.
@@ -60,7 +60,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let mut findings = toolchain();
     match args.data.clone().or_else(config::default_data_dir) {
         Some(data_dir) => {
-            findings.extend([data_folder(&data_dir), disk(&data_dir)]);
+            findings.extend([data_folder(&data_dir, args.data.is_some()), disk(&data_dir)]);
+            findings.extend(contents(&data_dir));
             findings.extend(KEYS.iter().filter_map(|(name, file)| key(name, &data_dir.join(file))));
             findings.extend(lost::findings(&data_dir));
         }
@@ -94,8 +95,17 @@ fn no_data_folder() -> Finding {
     Finding::new("data folder", Level::Warning, detail, Some("run `isopod up --data DIR` with a folder of your choice"))
 }
 
-fn data_folder(data_dir: &Path) -> Finding {
+fn data_folder(data_dir: &Path, was_named: bool) -> Finding {
     let name = "data folder";
+    let named = data_dir.display();
+    if data_dir.exists() && !data_dir.is_dir() {
+        let fix = "name the folder that `isopod up --data` is given";
+        return Finding::new(name, Level::Broken, format!("{named} is a file, not a folder"), Some(fix));
+    }
+    if was_named && !data_dir.exists() {
+        let fix = format!("check the path; `isopod up --data {}` makes a new, empty one", new::quoted(data_dir));
+        return Finding::new(name, Level::Warning, format!("{named} doesn't exist"), Some(&fix));
+    }
     let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(data_dir);
     // The access is asked for, not tried out, since a look must leave nothing behind.
     if is_writable(existing) {
@@ -104,6 +114,28 @@ fn data_folder(data_dir: &Path) -> Finding {
     }
     let fix = format!("sudo chown \"$USER\" {}", existing.display());
     Finding::new(name, Level::Broken, format!("{} cannot be written", existing.display()), Some(&fix))
+}
+
+/// The reason why a host refuses the folder, and the data that is missing in it.
+fn contents(data_dir: &Path) -> Vec<Finding> {
+    const NAME: &str = "data";
+    if !data_dir.is_dir() {
+        return Vec::new();
+    }
+    let found = isopod_store::examine(data_dir);
+    let mut findings = Vec::new();
+    if let Some(refusal) = &found.refusal {
+        let (detail, fix) = refusal.finding();
+        findings.push(Finding { name: NAME.into(), level: Level::Broken, detail, fix });
+    }
+    let mut missing: Vec<String> = found.missing.iter().map(crate::data_folder::missing_folder).collect();
+    missing.extend(found.lost.iter().map(crate::data_folder::missing_part));
+    let fix = "restore it from a backup with the host stopped; without it the app starts with none of this data";
+    findings.extend(missing.into_iter().map(|detail| Finding::new(NAME, Level::Broken, detail, Some(fix))));
+    if let Some((detail, fix)) = crate::data_folder::missing_bundles(found.missing_bundles) {
+        findings.push(Finding::new("blobs", Level::Broken, detail, Some(fix)));
+    }
+    findings
 }
 
 /// Whether only its owner can read a key; nothing while there is no such file.
@@ -247,7 +279,8 @@ mod tests {
     #[test]
     fn a_folder_that_does_not_exist_yet_is_fine_below_one_that_can_be_written() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(data_folder(&folder.path().join("a/b")).level, Level::Fine);
+        assert_eq!(data_folder(&folder.path().join("a/b"), false).level, Level::Fine);
+        assert_eq!(data_folder(&folder.path().join("a/b"), true).level, Level::Warning);
     }
 
     #[test]

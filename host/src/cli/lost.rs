@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use isopod_policy::AppName;
 
@@ -18,6 +18,16 @@ pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
     let entries = match fs::read_dir(&lost) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory && data_dir.is_dir() => {
+            let detail = format!("{} is a file, so the host can't move folders there", lost.display());
+            return vec![Finding::new(
+                NAME,
+                Level::Broken,
+                detail,
+                Some("move the file elsewhere, and restart the host"),
+            )];
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Vec::new(),
         Err(error) => {
             let detail = format!("{} can't be read: {error}", lost.display());
             return vec![Finding::new(NAME, Level::Warning, detail, Some("run `isopod doctor` as its owner"))];
@@ -30,12 +40,17 @@ pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
 
 fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
     let size = size(path).map_or_else(|error| format!("its size can't be read: {error}"), output::size);
-    let detail = format!("{}, {size}: no app in control.db owned it", path.display());
+    let why = if file_of(data_dir, name).is_some() {
+        "content that a host saved when its file was changed"
+    } else {
+        "no app in control.db owned it"
+    };
+    let detail = format!("{}, {size}: {why}", path.display());
     let fix = match app_of(name) {
         Some(app) => {
             let (home, lost) = (data_dir.join("apps").join(app.as_str()), data_dir.join(NAME));
             let [home, aside, from] =
-                [home, lost.join(format!("{app}.replaced")), path.to_owned()].map(|path| new::quoted(&path));
+                [home, unused(&lost.join(format!("{app}.replaced"))), path.to_owned()].map(|path| new::quoted(&path));
             format!(
                 "to restore it, create or deploy {app}, stop the host and run `mv {home} {aside} && mv {from} {home}`; \
                  if it is not needed, remove it"
@@ -46,7 +61,16 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
              releases, and move them to {}; if they are not needed, remove them",
             new::quoted(&data_dir.join("blobs"))
         ),
-        None => "move it where it belongs, or remove it".to_owned(),
+        None => match file_of(data_dir, name) {
+            Some(home) => {
+                let replaced = home.with_extension("db.replaced");
+                let aside = unused(&data_dir.join(NAME).join(replaced.file_name().unwrap_or_default()));
+                let [from, to, aside] = [path, &home, &aside].map(new::quoted);
+                let first = if home.exists() { format!("mv {to} {aside} && ") } else { String::new() };
+                format!("to restore it, stop the host and run `{first}mv {from} {to}`; if it is not needed, remove it")
+            }
+            None => "move it where it belongs, or remove it".to_owned(),
+        },
     };
     Finding::new(NAME, Level::Warning, detail, Some(&fix))
 }
@@ -54,10 +78,31 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
 /// The app that had the folder: the part before the time in `NAME-20261128T190542Z` or
 /// `NAME-20261128T190542Z-2`.
 fn app_of(name: &str) -> Option<AppName> {
+    before_time(name)?.parse().ok()
+}
+
+/// The place of a saved database: `control.db-20261128T190542Z` or `NAME-kv.db-20261128T190542Z`.
+fn file_of(data_dir: &Path, name: &str) -> Option<PathBuf> {
+    let name = before_time(name)?;
+    if name == "control.db" {
+        return Some(data_dir.join(name));
+    }
+    let app: AppName = name.strip_suffix("-kv.db")?.parse().ok()?;
+    Some(data_dir.join("apps").join(app.as_str()).join("kv.db"))
+}
+
+fn before_time(name: &str) -> Option<String> {
     let parts: Vec<&str> = name.split('-').collect();
     let is_time = |part: &str| part.len() == 16 && part.ends_with('Z') && part.as_bytes()[8] == b'T';
     let time = parts.iter().rposition(|part| is_time(part))?;
-    parts[..time].join("-").parse().ok()
+    Some(parts[..time].join("-"))
+}
+
+/// The path, or the first with a number that nothing has.
+fn unused(path: &Path) -> PathBuf {
+    let numbered = (2..).map(|number| PathBuf::from(format!("{}-{number}", path.display())));
+    let mut paths = std::iter::once(path.to_owned()).chain(numbered);
+    paths.find(|path| fs::symlink_metadata(path).is_err()).expect("the numbers don't end")
 }
 
 /// The bytes of all files below, without following links.

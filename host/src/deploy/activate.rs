@@ -1,13 +1,7 @@
 //! Owns making a release run: compile, join each process type with the app's sandbox, start its instances and check
 //! their health. Never stores anything and never touches traffic.
 
-use std::{
-    fmt,
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -123,22 +117,22 @@ impl Deployer {
         if manifest.grants.files.is_empty() {
             return Ok(Vec::new());
         }
-        let home = self.0.parts.store.app_folder(&entry.name).join("files");
+        let store = self.0.parts.store.clone();
         let folders: Vec<Folder> = manifest
             .grants
             .files
             .iter()
             .map(|(name, access)| Folder {
-                host: home.join(name),
+                host: store.granted_folder(&entry.name, name),
                 guest: format!("/{name}"),
                 writable: matches!(access, Access::ReadWrite),
             })
             .collect();
-        let paths: Vec<PathBuf> = folders.iter().map(|folder| folder.host.clone()).collect();
+        let (app, names): (_, Vec<String>) = (entry.name.clone(), manifest.grants.files.keys().cloned().collect());
         let pass = entry.fence.pass().ok_or(Failure::AppDeleted)?;
         let made = tokio::task::spawn_blocking(move || {
             let _pass = pass;
-            paths.iter().try_for_each(|path| make_folder(path))
+            names.iter().try_for_each(|name| store.make_granted_folder(&app, name).map(drop))
         });
         let made = made.await;
         match made {
@@ -147,10 +141,6 @@ impl Deployer {
             Err(e) => Err(Failure::Internal(format!("making the granted folders broke off: {e}"))),
         }
     }
-}
-
-fn make_folder(path: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// What was started to see whether it is well, as a push tells it.

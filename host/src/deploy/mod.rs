@@ -12,6 +12,7 @@ mod image;
 mod job;
 mod keeping;
 mod lifecycle;
+mod losses;
 mod make;
 mod push;
 mod receive;

@@ -173,5 +173,6 @@ impl Restored {
         let (started, asleep) = (self.entries.len(), self.asleep);
         tracing::info!(started, asleep, duration_ms, "the apps are brought back; who sleeps starts when asked for");
         deployer.in_background(deployer.clone().keep_tidy());
+        deployer.in_background(deployer.clone().watch_data());
     }
 }

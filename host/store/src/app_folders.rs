@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::StoreError;
 use crate::files::{names, private_file, private_folder, remove_folder, sync_folder};
+use crate::kept::LostData;
 
 /// The folder in the data folder with a folder for each app.
 const APPS: &str = "apps";
@@ -24,12 +25,18 @@ const TOMBSTONE: &str = ".destroyed";
 pub struct FolderReport {
     /// Folders that no app owned, with their new paths.
     pub moved: Vec<MovedFolder>,
+    /// The journal of another `control.db`, with its new path.
+    pub journal: Vec<MovedFolder>,
     /// Folders that no app owns and that could not be moved.
     pub stuck: Vec<StoreError>,
     /// Apps whose folder was missing; each has an empty one now.
     pub missing: Vec<AppName>,
     /// Destroyed apps whose remaining folder was removed.
     pub removed: Vec<AppName>,
+    /// Data of apps that was recorded and is missing, in folders that exist.
+    pub lost: Vec<LostData>,
+    /// How many bundles of releases have no file in `blobs/`.
+    pub missing_bundles: usize,
     /// Apps whose destroy was interrupted after the tombstone was written; they are kept.
     pub spared: Vec<AppName>,
 }
@@ -98,9 +105,13 @@ impl AppFolders {
         sync_folder(&self.apps)
     }
 
-    /// Writes the tombstone of an app that is about to be destroyed. It is on disk when this returns.
+    /// Writes the tombstone of an app that is about to be destroyed. It is on disk when this returns. Refuses a folder
+    /// that is a link: the host never deletes its target.
     pub(crate) fn mark_destroyed(&self, app: &AppName) -> Result<(), StoreError> {
         let folder = self.folder(app);
+        if let Ok(target) = fs::read_link(&folder) {
+            return Err(StoreError::LinkedFolder { target: self.apps.join(target), path: folder });
+        }
         private_folder(&folder)?;
         let path = folder.join(TOMBSTONE);
         private_file(&path)?.sync_all().map_err(|error| StoreError::file(&path, &error))?;
@@ -204,15 +215,24 @@ impl AppFolders {
     }
 
     /// Moves entries that no app owns to `lost+found/`, under unused names.
-    fn move_aside(&self, from: &Path, name: &str, now: Timestamp) -> Result<PathBuf, StoreError> {
+    pub(crate) fn move_aside(&self, from: &Path, name: &str, now: Timestamp) -> Result<PathBuf, StoreError> {
+        let to = self.lost_path_at(name, now)?;
+        fs::rename(from, &to).map_err(|error| StoreError::file(from, &error))?;
+        sync_folder(&self.lost).map(|()| to)
+    }
+
+    /// An unused path in `lost+found/`.
+    pub(crate) fn lost_path(&self, name: &str) -> Result<PathBuf, StoreError> {
+        self.lost_path_at(name, Timestamp::now())
+    }
+
+    fn lost_path_at(&self, name: &str, now: Timestamp) -> Result<PathBuf, StoreError> {
         private_folder_below(&self.lost)?;
         let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
         let first = std::iter::once(format!("{name}-{stamp}"));
         let free = first.chain((2..).map(|number| format!("{name}-{stamp}-{number}")));
         let mut paths = free.map(|name| self.lost.join(name));
-        let to = paths.find(|path| fs::symlink_metadata(path).is_err()).expect("the numbers don't end");
-        fs::rename(from, &to).map_err(|error| StoreError::file(from, &error))?;
-        sync_folder(&self.lost).map(|()| to)
+        Ok(paths.find(|path| fs::symlink_metadata(path).is_err()).expect("the numbers don't end"))
     }
 }
 

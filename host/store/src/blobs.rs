@@ -98,6 +98,15 @@ pub struct SweptBlobs {
     pub lost: PathBuf,
 }
 
+/// The folder of the blobs in the data folder.
+pub(crate) const BLOBS: &str = "blobs";
+
+/// How many of these blobs have no file below a data folder.
+pub(crate) fn missing_blobs(data_folder: &Path, named: &HashSet<Digest>) -> usize {
+    let folder = data_folder.join(BLOBS);
+    named.iter().filter(|digest| !folder.join(digest.as_str()).exists()).count()
+}
+
 /// Files that are being written begin with this; what is left of them after a crash is removed.
 const UNFINISHED: &str = ".unfinished-";
 

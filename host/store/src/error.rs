@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 
 use isopod_policy::{AppName, PushId, Refused, ReleaseNumber};
 
+use crate::control_file::Change;
 use crate::limits::{
     APP_BYTES_MAX, BUCKET_BYTES_MAX, GIVEN_CHARS_SHOWN, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX,
     USAGE_SKETCH_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::secrets::KEY_FILE_BYTES;
+
+/// What separates the finding from the remedy in errors about a data folder.
+const UNCHANGED: &str = "; nothing was changed. ";
 
 /// What can go wrong in the store. It is `Clone`, since one failed commit answers several callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,15 +36,15 @@ pub enum StoreError {
     TooNew { found: i64, known: i64 },
     /// The database lists no app, but the folder contains app folders.
     #[error(
-        "{} holds the data of apps ({apps}), but control.db lists no app: it is new, empty or older than the apps; nothing \
-         was changed. Restore control.db from a backup, or choose another folder with --data, or start once with \
+        "{} holds the data of apps ({apps}), but control.db lists no app: it is new, empty or older than the apps\
+         {UNCHANGED}Restore control.db from a backup, or choose another folder with --data, or start once with \
          --adopt, which moves folders without an app to lost+found/", folder.display()
     )]
     AppsWithoutDatabase { folder: PathBuf, apps: String },
     /// The database has another id than the folder it is in.
     #[error(
         "control.db does not belong to {}: its id is not that in data.id, so it comes from another data folder or from \
-         before the folder had an id; nothing was changed. Restore control.db from a backup of this folder, or choose \
+         before the folder had an id{UNCHANGED}Restore control.db from a backup of this folder, or choose \
          another folder with --data, or start once with --adopt, which accepts the id of control.db and moves folders \
          without an app to lost+found/", folder.display()
     )]
@@ -48,12 +52,27 @@ pub enum StoreError {
     /// The database lists apps, and none of them has a folder.
     #[error(
         "control.db lists apps ({apps}), but none of them has a folder in {}/apps: the folder is half a copy, or its \
-         apps/ was lost; nothing was changed. Restore apps/ from a backup, or choose another folder with --data, or \
+         apps/ was lost{UNCHANGED}Restore apps/ from a backup, or choose another folder with --data, or \
          start once with --adopt: the apps then start without data", folder.display()
     )]
     DatabaseWithoutApps { folder: PathBuf, apps: String },
+    /// Beside the database are changes to another one.
+    #[error(
+        "control.db in {} is not the one that control.db-wal beside it belongs to: it was removed or replaced, and both \
+         together would be a mix{UNCHANGED}To start with this control.db, move control.db-wal and control.db-shm away: \
+         the changes in them are then left out. To keep the changes, put the earlier control.db back. Or start once \
+         with --adopt, which moves both files to lost+found/", folder.display()
+    )]
+    JournalOfOther { folder: PathBuf },
+    /// The file of the database is no longer the one that the running host opened.
+    #[error(
+        "{} was {change} while the host runs: {}, and what is changed now, such as deploys, config vars and tokens, is lost \
+         when the host stops. {}",
+        path.display(), control_state(*change), control_remedy(path, saved.as_deref())
+    )]
+    ControlChanged { path: PathBuf, change: Change, saved: Option<PathBuf> },
     /// The file with the folder's id is invalid.
-    #[error("{} has no valid id; restore the file from a backup, or remove it: the host then writes it from control.db", path.display())]
+    #[error("{} has no valid id{UNCHANGED}Restore the file from a backup, or remove it: the host then writes it from control.db", path.display())]
     BadFolderId { path: PathBuf },
     /// A new app's folder already exists and has no tombstone.
     #[error(
@@ -61,6 +80,12 @@ pub enum StoreError {
         path.display()
     )]
     FolderInTheWay { path: PathBuf },
+    /// The folder of an app that is to be destroyed is a link.
+    #[error(
+        "{} is a symbolic link, and destroying an app never deletes what a link points to{UNCHANGED}Remove the link, and \
+         destroy the app again: the data at {} is kept then, and can be removed by hand", path.display(), target.display()
+    )]
+    LinkedFolder { path: PathBuf, target: PathBuf },
     /// SQLite reports something that should not happen.
     #[error("the database failed: {detail}; if this repeats, restore the data folder from a backup")]
     Database { detail: String },
@@ -146,7 +171,10 @@ pub enum StoreError {
     #[error("{given:?} is no digest: expected 64 hexadecimal digits of SHA-256")]
     BadDigest { given: String },
     /// There is no such blob.
-    #[error("there is no blob {digest}")]
+    #[error(
+        "there is no blob {digest}: its file is missing from blobs/ in the data folder; restore it from a backup, or \
+         deploy the app again"
+    )]
     UnknownBlob { digest: String },
     /// A key that is longer than allowed, or empty.
     #[error("a key has 1 to {KEY_BYTES_MAX} bytes, and this one has {bytes}; keep long data in the value")]
@@ -178,6 +206,9 @@ fn explained(error: &io::Error) -> String {
             "it cannot be written, since its file system is mounted for reading only; choose another folder with --data"
         }
         io::ErrorKind::NotFound => "it is not there and cannot be made; choose another folder with --data",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "a file is in the place of a folder; move the file away, or choose another folder with --data"
+        }
         _ => "check that the disk works, or choose another folder with --data",
     };
     format!("{error}; {next}")
@@ -195,7 +226,44 @@ pub(crate) fn shown(text: &str) -> String {
     text.chars().take(GIVEN_CHARS_SHOWN).collect()
 }
 
+/// What the host can do with a `control.db` after this.
+fn control_state(change: Change) -> &'static str {
+    match change {
+        Change::Removed | Change::Replaced => "the host still works with the file that it had opened",
+        Change::Overwritten => "the host can't read all of its data any more",
+    }
+}
+
+/// What to do about a `control.db` that is no longer the one of the running host.
+fn control_remedy(path: &Path, saved: Option<&Path>) -> String {
+    match saved {
+        Some(saved) => format!(
+            "Its content was saved as {}: stop the host, and move that file to {}, unless the file there is the one that \
+             you want",
+            saved.display(),
+            path.display()
+        ),
+        None => {
+            "Stop the host, restore control.db from a backup or from a copy in lost+found/, and start it".to_owned()
+        }
+    }
+}
+
 impl StoreError {
+    /// The error as a finding and its remedy, where it has one.
+    pub fn finding(&self) -> (String, Option<String>) {
+        let text = self.to_string();
+        if let Self::ControlChanged { path, saved, .. } = self {
+            let remedy = control_remedy(path, saved.as_deref());
+            let finding = text.strip_suffix(&remedy).unwrap_or(&text).trim_end_matches(". ");
+            return (finding.to_owned(), Some(remedy));
+        }
+        match text.split_once(UNCHANGED) {
+            Some((finding, remedy)) => (finding.to_owned(), Some(remedy.to_owned())),
+            None => (text, None),
+        }
+    }
+
     /// Whether there is no room on the disk, so that the same works once there is some.
     pub fn is_of_full_disk(&self) -> bool {
         matches!(self, Self::DiskFull { .. })

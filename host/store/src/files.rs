@@ -1,9 +1,10 @@
 //! Files and folders that only their owner may read. Owns the modes, the fsync of a folder, how a file comes to be
 //! there whole or not at all, and how files that nobody needs are swept up. Never reads content.
 
+use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,6 +48,34 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = private_file(path)?;
     let written = file.set_len(0).and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
     written.map_err(|error| StoreError::file(path, &error))
+}
+
+/// Tells a file from every other that exists at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The file at this path, if there is one.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|found| Self { device: found.dev(), inode: found.ino() })
+    }
+
+    /// Whether the file is at this path and has content; also where the path can't be looked at.
+    pub(crate) fn is_at(self, path: &Path) -> bool {
+        match fs::metadata(path) {
+            Ok(found) => found.dev() == self.device && found.ino() == self.inode && found.len() > 0,
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        }
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
 }
 
 /// Makes the names in a folder last: without it a crash may lose a file that was just renamed into place.

@@ -83,5 +83,8 @@ pub const READS_PER_TURN: usize = 32;
 /// Waits: one app's calls beyond this many wait before they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;
 
+/// Neither: a further loss of data is written to the host's log only, not to the app's activity.
+pub const LOSSES_WAITING_MAX: usize = 256;
+
 /// Neither: a longer list of blobs continues after the last digest.
 pub const BLOBS_PER_PAGE: usize = 10_000;

@@ -2,11 +2,14 @@
 //! process ends, however it ends, so a crash never leaves it behind.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 
 use crate::StoreError;
 use crate::files::private_file;
+
+/// The name of the file.
+const LOCK: &str = "lock";
 
 /// The data folder is ours as long as this lives.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub(crate) struct FolderLock {
 
 impl FolderLock {
     pub(crate) fn take(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join("lock");
+        let path = folder.join(LOCK);
         let mut file = private_file(&path)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -29,6 +32,22 @@ impl FolderLock {
         // The number only helps people, so a full disk must not keep a host from starting.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
+    }
+}
+
+/// Whether a host works with the folder.
+pub(crate) fn is_locked(folder: &Path) -> Result<bool, StoreError> {
+    let path = folder.join(LOCK);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(StoreError::file(&path, &error)),
+    };
+    // Unlocked again as the file is closed.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(StoreError::file(&path, &error)),
     }
 }
 

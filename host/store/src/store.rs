@@ -3,17 +3,21 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use isopod_policy::AppName;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
-use crate::app_folders::{AppFolders, FolderReport};
+use crate::app_folders::{AppFolders, FolderReport, MovedFolder};
+use crate::blobs::{BLOBS, missing_blobs};
+use crate::control_file::{self, CONTROL};
 use crate::files::{blocking, private_folder};
 use crate::identity::{self, Evidence};
+use crate::kept::{self, Kept, LostData};
 use crate::lock::FolderLock;
-use crate::sqlite::Sqlite;
+use crate::sqlite::{Sqlite, app_names, bundles_in_use, folder_id};
 use crate::{Blobs, Digest, KvStore, Secrets, StoreError, SweptBlobs};
 
 /// What may be set when a store is opened.
@@ -22,11 +26,12 @@ pub struct Options {
     /// How many pages of 4 KiB each database may have; none for as many as the disk has room for.
     pub pages_max: Option<u32>,
     /// Whether to open a folder that its `control.db` does not match. Nothing is deleted: entries
-    /// that no app owns are moved to `lost+found/`.
+    /// that no app owns, and a journal of another `control.db`, are moved to `lost+found/`.
     pub adopt: bool,
 }
 
-/// The data folder of a host: `control.db`, `data.id`, `blobs/`, `apps/`, `lost+found/` and `secrets.key`. Cheap to clone.
+/// The data folder of a host: `control.db`, `control.session`, `data.id`, `blobs/`, `apps/`, `lost+found/` and
+/// `secrets.key`. Cheap to clone.
 ///
 /// Its methods must be called inside a Tokio runtime. When the last clone is dropped, what waits is still written.
 #[derive(Debug, Clone)]
@@ -37,9 +42,13 @@ pub struct Store {
 /// The fields are dropped in this order, so that the lock is let go last.
 #[derive(Debug)]
 struct Inner {
-    sqlite: Sqlite,
+    sqlite: Arc<Sqlite>,
     blobs: Blobs,
     kv: KvStore,
+    kept: Arc<Kept>,
+    losses: tokio::sync::Mutex<mpsc::Receiver<LostData>>,
+    /// Where the content of a changed `control.db` was saved.
+    saved: Mutex<Option<PathBuf>>,
     secrets: Secrets,
     folder: PathBuf,
     folders: AppFolders,
@@ -59,19 +68,72 @@ impl Store {
         private_folder(folder)?;
         let lock = FolderLock::take(folder)?;
         let folders = AppFolders::of(folder);
-        let database = folder.join("control.db");
+        let database = folder.join(CONTROL);
+        // Checked before a database is created or opened, so that a refusal leaves everything as it is.
+        let leaves_journal = control_file::must_leave_journal(folder, options.adopt)?;
+        let journal = if leaves_journal { leave_journal(folder, &folders)? } else { Vec::new() };
         if !database.exists() && !options.adopt {
-            // Checked before a database is created, so that a refusal leaves no `control.db`
-            // behind.
             check(folder, &folders, None, &[])?;
         }
-        let sqlite = Sqlite::open(&database, options.pages_max)?;
-        let blobs = Blobs::open(&folder.join("blobs"))?;
-        let report = settle(folder, &folders, &sqlite, &blobs, options)?;
-        let kv = KvStore::open_with(folder, options)?;
+        let start = control_file::next_start(folder)?;
+        let sqlite = Arc::new(Sqlite::open(&database, options.pages_max)?);
+        let blobs = Blobs::open(&folder.join(BLOBS))?;
+        let mut report = settle(folder, &folders, &sqlite, &blobs, options)?;
+        report.journal = journal;
+        let (kept, losses) = settle_kept(&folders, &sqlite, &mut report)?;
+        let named = sqlite.at_once(|connection| bundles_in_use(connection))?;
+        report.missing_bundles = missing_blobs(folder, &named);
+        begin(folder, &sqlite, start)?;
+        let kv = KvStore::open_recording(folder, options, folders.clone(), Arc::clone(&kept))?;
         let secrets = Secrets::open(folder)?;
-        let folder = folder.to_owned();
-        Ok(Self { inner: Arc::new(Inner { sqlite, blobs, kv, secrets, folder, folders, report, _lock: lock }) })
+        let (folder, losses, saved) = (folder.to_owned(), tokio::sync::Mutex::new(losses), Mutex::default());
+        let inner = Inner { sqlite, blobs, kv, kept, losses, saved, secrets, folder, folders, report, _lock: lock };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Waits for the next loss of data that is detected while the host runs. One caller at a time.
+    pub async fn next_loss(&self) -> Option<LostData> {
+        self.inner.losses.lock().await.recv().await
+    }
+
+    /// Looks for data of apps that was removed while the host runs; [`Store::next_loss`] returns what is found.
+    pub async fn look_for_losses(&self) -> Result<(), StoreError> {
+        let kv = self.kv().clone();
+        blocking(move || {
+            kv.look_for_losses();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes a granted folder of an app unless it exists, and records it. One that was recorded and is missing is reported
+    /// first. Blocks; must not be called on a thread of a runtime.
+    pub fn make_granted_folder(&self, app: &AppName, name: &str) -> Result<PathBuf, StoreError> {
+        self.inner.kept.make_granted_folder(app, name)
+    }
+
+    /// The path of a granted folder of an app.
+    pub fn granted_folder(&self, app: &AppName, name: &str) -> PathBuf {
+        self.app_folder(app).join(kept::granted_folder(name))
+    }
+
+    /// The error if `control.db` is no longer the file that was opened. Takes a few system calls.
+    pub fn control_changed(&self) -> Option<StoreError> {
+        let change = self.sqlite().change()?;
+        let saved = self.inner.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some(StoreError::ControlChanged { path: self.folder().join(CONTROL), change, saved })
+    }
+
+    /// Saves the content of the open `control.db`, whose file was changed, to `lost+found/`, once.
+    pub async fn save_control(&self) -> Result<(), StoreError> {
+        if self.inner.saved.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let folders = self.inner.folders.clone();
+        let to = blocking(move || folders.lost_path(CONTROL)).await?;
+        self.sqlite().save(to.clone()).await?;
+        *self.inner.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
+        Ok(())
     }
 
     /// The result of checking app folders when the data folder was opened.
@@ -151,7 +213,12 @@ impl Store {
 }
 
 /// Refuses a database that does not match the folder.
-fn check(folder: &Path, folders: &AppFolders, id: Option<&str>, listed: &[AppName]) -> Result<(), StoreError> {
+pub(crate) fn check(
+    folder: &Path,
+    folders: &AppFolders,
+    id: Option<&str>,
+    listed: &[AppName],
+) -> Result<(), StoreError> {
     let survey = folders.survey(listed, id.is_none())?;
     let in_file = identity::read(folder)?;
     let listed = listed.len();
@@ -167,7 +234,7 @@ fn settle(
     blobs: &Blobs,
     options: &Options,
 ) -> Result<FolderReport, StoreError> {
-    let (id, listed) = (sqlite.folder_id()?, sqlite.app_names()?);
+    let (id, listed) = sqlite.at_once(|connection| Ok((folder_id(connection)?, app_names(connection)?)))?;
     if !options.adopt {
         check(folder, folders, id.as_deref(), &listed)?;
     }
@@ -192,4 +259,40 @@ fn settle(
         report.missing.clear();
     }
     Ok(report)
+}
+
+/// Compares the record of what apps keep with their folders, and replaces it by what exists. Each loss is reported once.
+fn settle_kept(
+    folders: &AppFolders,
+    sqlite: &Arc<Sqlite>,
+    report: &mut FolderReport,
+) -> Result<(Arc<Kept>, mpsc::Receiver<LostData>), StoreError> {
+    let (recorded, listed) = sqlite.at_once(|connection| Ok((kept::recorded(connection)?, app_names(connection)?)))?;
+    report.lost = kept::lost(folders, &recorded, &report.missing);
+    let present = kept::present(folders, &listed);
+    if present != recorded {
+        recorded_unless_full(sqlite.at_once(|connection| kept::replace(connection, &present)))?;
+    }
+    let (kept, losses) = Kept::new(folders.clone(), present, Arc::downgrade(sqlite));
+    Ok((Arc::new(kept), losses))
+}
+
+/// Ties `control.db` and its journal together with the number of this start.
+fn begin(folder: &Path, sqlite: &Sqlite, start: u32) -> Result<(), StoreError> {
+    recorded_unless_full(sqlite.begin(start).and_then(|()| control_file::note_start(folder, start)))
+}
+
+/// A full disk does not keep a host from starting: the next start records it.
+fn recorded_unless_full(outcome: Result<(), StoreError>) -> Result<(), StoreError> {
+    outcome.or_else(|error| if error.is_of_full_disk() { Ok(()) } else { Err(error) })
+}
+
+/// Moves the journal of another `control.db` to `lost+found/`.
+fn leave_journal(folder: &Path, folders: &AppFolders) -> Result<Vec<MovedFolder>, StoreError> {
+    let files = control_file::journal(folder).into_iter().filter(|path| path.exists());
+    let moved = files.map(|from| {
+        let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        folders.move_aside(&from, &name, Timestamp::now()).map(|to| MovedFolder { from, to })
+    });
+    moved.collect()
 }

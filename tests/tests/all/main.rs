@@ -52,6 +52,7 @@ mod local_output;
 mod log_age;
 mod log_following;
 mod logs;
+mod lost_data;
 mod malformed_requests;
 mod meanwhile;
 mod measured;

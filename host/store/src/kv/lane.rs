@@ -1,21 +1,27 @@
 //! The database of one app: one connection that reads and one that writes, each opened when first needed. Owns the app's
 //! waiting calls, and that they take at most two of the threads that all apps share: one for reads, one for writes.
+//! Never keeps working with a file that was removed or replaced.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use isopod_policy::AppName;
+use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::closer::{CloserHandle, Closing};
 use super::tables;
 use crate::StoreError;
-use crate::files::private_folder;
+use crate::app_folders::AppFolders;
+use crate::files::{FileId, private_folder};
 use crate::group::{self, Job};
+use crate::kept::{KEY_VALUE, Kept, loss_of};
 use crate::limits::{CALLS_WAITING_MAX, READS_PER_TURN};
-use crate::sqlite::{Sql, connect};
+use crate::sqlite::{Sql, connect, keep_journal, save};
 use crate::workers::{WorkerHandle, caught};
 
 /// Runs a read and replies to its caller, or replies with an error.
@@ -27,10 +33,13 @@ pub(super) struct Shared {
     pub(super) pages_max: Option<u32>,
     pub(super) workers: WorkerHandle,
     pub(super) closer: CloserHandle,
+    pub(super) kept: Arc<Kept>,
 }
 
 #[derive(Debug)]
 pub(super) struct AppDatabase {
+    app: AppName,
+    folders: AppFolders,
     folder: PathBuf,
     path: PathBuf,
     shared: Shared,
@@ -38,10 +47,18 @@ pub(super) struct AppDatabase {
     calls: Arc<Semaphore>,
     reads: Lane<Read>,
     writes: Lane<Job>,
+    /// The file that the connections have open, and its journal.
+    file: Mutex<Option<Files>>,
     /// Whether it is never opened again.
     closed: AtomicBool,
     /// The slot of an open database, held until it is closed.
     slot: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Files {
+    database: FileId,
+    journal: Option<FileId>,
 }
 
 /// Queued calls and their connection.
@@ -92,14 +109,18 @@ impl<J> Lane<J> {
 }
 
 impl AppDatabase {
-    pub(super) fn new(folder: PathBuf, shared: Shared, slot: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(folders: AppFolders, app: AppName, shared: Shared, slot: OwnedSemaphorePermit) -> Self {
+        let folder = folders.folder(&app);
         Self {
-            path: folder.join("kv.db"),
+            app,
+            folders,
+            path: folder.join(KEY_VALUE),
             folder,
             shared,
             calls: Arc::new(Semaphore::new(CALLS_WAITING_MAX)),
             reads: Lane::new(),
             writes: Lane::new(),
+            file: Mutex::default(),
             closed: AtomicBool::new(false),
             slot: Some(slot),
         }
@@ -122,8 +143,9 @@ impl AppDatabase {
         if self.reads.put(read) {
             self.queue_reads();
         }
+        let (app, kept) = (self.app.clone(), Arc::clone(&self.shared.kept));
         drop(self);
-        outcome.await.map_err(|_| StoreError::Closed)?
+        reported(&app, &kept, outcome.await.map_err(|_| StoreError::Closed)?)
     }
 
     /// Has the work done, and returns once it is committed.
@@ -143,8 +165,9 @@ impl AppDatabase {
         if self.writes.put(write) {
             self.queue_writes();
         }
+        let (app, kept) = (self.app.clone(), Arc::clone(&self.shared.kept));
         drop(self);
-        outcome.await.map_err(|_| StoreError::Closed)?
+        reported(&app, &kept, outcome.await.map_err(|_| StoreError::Closed)?)
     }
 
     /// Waits for a permit of the app, and then for one of all apps. A call holds both until it
@@ -166,6 +189,7 @@ impl AppDatabase {
 
     /// Runs some of the queued reads; further ones are queued behind the calls of other apps.
     fn read_turn(self: Arc<Self>) {
+        self.leave_lost_file();
         let mut slot = locked(&self.reads.connection);
         for _ in 0..READS_PER_TURN {
             let Some(read) = self.reads.take() else { break };
@@ -180,6 +204,7 @@ impl AppDatabase {
     /// Commits one group of the queued writes; further ones are queued behind the calls of other
     /// apps.
     fn write_turn(self: Arc<Self>) {
+        self.leave_lost_file();
         let mut slot = locked(&self.writes.connection);
         if let Some(first) = self.writes.take() {
             match self.opened(&mut slot) {
@@ -213,10 +238,71 @@ impl AppDatabase {
     }
 
     fn open(&self) -> Result<Connection, StoreError> {
+        let kept = &self.shared.kept;
+        kept.report_lost_database(&self.app, None);
         private_folder(&self.folder)?;
         let connection = connect(&self.path, self.shared.pages_max)?;
         tables::make(&connection).map_err(|error| error.explain(&self.path))?;
+        *locked(&self.file) =
+            FileId::of(&self.path).map(|database| Files { database, journal: FileId::of(&self.journal()) });
+        kept.note(&self.app, KEY_VALUE);
         Ok(connection)
+    }
+
+    /// Whether the file that the connections have open was removed, replaced or emptied.
+    fn is_lost(&self) -> bool {
+        locked(&self.file).is_some_and(|open| !open.database.is_at(&self.path))
+    }
+
+    /// Closes both connections if their file was removed or replaced, and saves what they had open. They are closed before
+    /// another file is opened at the path, since SQLite's index of the journal is shared by path. The caller holds neither
+    /// connection's lock.
+    pub(super) fn leave_lost_file(&self) {
+        if !self.is_lost() {
+            return;
+        }
+        let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
+        if !self.is_lost() {
+            return;
+        }
+        let files = locked(&self.file).take();
+        let open = [&*reader, &*writer].into_iter().flatten();
+        open.clone().for_each(keep_journal);
+        let saved = open.into_iter().find_map(|connection| self.save(connection));
+        drop((reader.take(), writer.take()));
+        if files.is_some_and(|files| files.journal.is_some() && files.journal == FileId::of(&self.journal())) {
+            self.leave_journal(saved.is_some());
+        }
+        if loss_of(&self.path).is_some() {
+            self.shared.kept.report_lost_database(&self.app, saved);
+        } else {
+            self.shared.kept.report_replaced_database(&self.app, saved);
+        }
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.folder.join(format!("{KEY_VALUE}-wal"))
+    }
+
+    /// Moves the journal of the lost file away, or removes it if the copy has what is in it: SQLite would apply it to the
+    /// next file at the path.
+    fn leave_journal(&self, is_saved: bool) {
+        let journal = self.journal();
+        let removed = match is_saved {
+            true => fs::remove_file(&journal).map_err(|error| StoreError::file(&journal, &error)),
+            false => {
+                self.folders.move_aside(&journal, &format!("{}-{KEY_VALUE}-wal", self.app), Timestamp::now()).map(drop)
+            }
+        };
+        if let Err(error) = removed {
+            tracing::warn!(app = %self.app, %error, "the journal of a lost key-value database can't be moved away");
+        }
+    }
+
+    /// Saves the content of an open database to `lost+found/`. A failure leaves only the report of the loss.
+    fn save(&self, connection: &Connection) -> Option<PathBuf> {
+        let to = self.folders.lost_path(&format!("{}-{KEY_VALUE}", self.app)).ok()?;
+        save(connection, &to).is_ok().then_some(to)
     }
 }
 
@@ -228,4 +314,12 @@ impl Drop for AppDatabase {
             self.shared.closer.close(Closing { reader, writer, slot });
         }
     }
+}
+
+/// Reports a database that can't be read.
+fn reported<T>(app: &AppName, kept: &Kept, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    if let Err(StoreError::Damaged { detail }) = &outcome {
+        kept.report_damaged_database(app, detail);
+    }
+    outcome
 }

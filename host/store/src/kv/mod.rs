@@ -5,9 +5,9 @@ mod closer;
 mod lane;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use isopod_policy::AppName;
 use sha2::{Digest, Sha256};
@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use self::closer::Closer;
 use self::lane::{AppDatabase, Shared};
 use crate::app_folders::AppFolders;
+use crate::kept::Kept;
 use crate::limits::{
     APPS_CLOSING_MAX, APPS_OPEN_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, KEY_VALUE_CALLS_MAX, KEY_VALUE_THREADS,
     VALUE_BYTES_MAX,
@@ -86,11 +87,23 @@ impl KvStore {
     /// As [`KvStore::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
         let folders = AppFolders::of(folder.as_ref());
+        let (kept, _) = Kept::new(folders.clone(), BTreeMap::new(), Weak::new());
+        Self::open_recording(folder.as_ref(), options, folders, Arc::new(kept))
+    }
+
+    /// As [`KvStore::open_with`], with the record of what apps keep.
+    pub(crate) fn open_recording(
+        folder: &Path,
+        options: &Options,
+        folders: AppFolders,
+        kept: Arc<Kept>,
+    ) -> Result<Self, StoreError> {
         folders.open()?;
-        let failed = |error| StoreError::file(folder.as_ref(), &error);
-        let workers = Workers::start("isopod-kv", KEY_VALUE_THREADS, KEY_VALUE_CALLS_MAX, folder.as_ref())?;
+        let failed = |error| StoreError::file(folder, &error);
+        let workers = Workers::start("isopod-kv", KEY_VALUE_THREADS, KEY_VALUE_CALLS_MAX, folder)?;
         let closer = Closer::start().map_err(failed)?;
-        let shared = Shared { pages_max: options.pages_max, workers: workers.handle(), closer: closer.handle() };
+        let (workers_handle, closer_handle) = (workers.handle(), closer.handle());
+        let shared = Shared { pages_max: options.pages_max, workers: workers_handle, closer: closer_handle, kept };
         let slots = Arc::new(Semaphore::new(APPS_OPEN_MAX + APPS_CLOSING_MAX));
         let inner = Inner { folders, shared, _workers: workers, open: Mutex::default(), slots, _closer: closer };
         Ok(Self { inner: Arc::new(inner) })
@@ -188,10 +201,20 @@ impl KvStore {
         if let Some((database, _)) = open {
             database.close();
         }
+        self.inner.shared.kept.forget(app);
         if self.inner.folders.folder(app).is_dir() {
             self.inner.folders.mark_destroyed(app)?;
         }
         self.inner.folders.remove(app)
+    }
+
+    /// Reports what apps lost since the last look. Blocks.
+    pub(crate) fn look_for_losses(&self) {
+        let open: Vec<_> = self.lock().apps.values().map(|(database, _)| database.clone()).collect();
+        for database in open {
+            database.leave_lost_file();
+        }
+        self.inner.shared.kept.look();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenApps> {
@@ -213,7 +236,8 @@ impl KvStore {
         // Running calls keep it open until they complete; SQLite's locks order them with calls on
         // the next connection.
         let evicted = if open.apps.len() >= APPS_OPEN_MAX { open.take_quietest() } else { None };
-        let database = Arc::new(AppDatabase::new(self.inner.folders.folder(app), self.inner.shared.clone(), slot));
+        let (folders, shared) = (self.inner.folders.clone(), self.inner.shared.clone());
+        let database = Arc::new(AppDatabase::new(folders, app.clone(), shared, slot));
         let last_call = open.calls;
         open.apps.insert(app.clone(), (database.clone(), last_call));
         drop(open);

@@ -16,30 +16,86 @@ mod writer;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use isopod_policy::AppName;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
-pub(crate) use self::rows::{Sql, SqlError, all, connect, first};
+pub(crate) use self::rows::{Sql, SqlError, all, connect, first, keep_journal, look_into, save};
+pub(crate) use self::schema::FORMAT;
 use self::{reader::Readers, writer::Writer};
+use crate::control_file::{Change, ControlFile};
+use crate::files::private_file;
+use crate::limits::LOCK_WAIT_MS_MAX;
 use crate::{Digest, StoreError};
 
 /// An open `control.db`.
 #[derive(Debug)]
 pub(crate) struct Sqlite {
     path: PathBuf,
-    writer: Writer,
     readers: Readers,
+    /// Its connection is the last to be closed, which moves all changes into the file.
+    writer: Writer,
+    /// Closed after the connections.
+    file: Arc<ControlFile>,
 }
 
 impl Sqlite {
     /// Opens or makes the database and brings it to the present format.
     pub(crate) fn open(path: &Path, pages_max: Option<u32>) -> Result<Self, StoreError> {
         let explain = |error: SqlError| error.explain(path);
+        if !path.exists() {
+            drop(private_file(path)?);
+        }
+        let file = Arc::new(ControlFile::of(path)?);
         let mut connection = connect(path, pages_max)?;
         schema::migrate(&mut connection).map_err(explain)?;
-        let writer = Writer::start(path.to_owned(), connection)?;
-        Ok(Self { path: path.to_owned(), writer, readers: Readers::start(path)? })
+        let writer = Writer::start(path.to_owned(), connection, Arc::clone(&file))?;
+        Ok(Self { path: path.to_owned(), writer, readers: Readers::start(path, Arc::clone(&file))?, file })
+    }
+
+    /// Writes the number of this start into the header of the file, and moves all changes from the journal into the file.
+    pub(crate) fn begin(&self, start: u32) -> Result<(), StoreError> {
+        let write = || -> rusqlite::Result<()> {
+            let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MS_MAX.into()))?;
+            self.file.begin(start);
+            connection.pragma_update(None, "application_id", start)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        write().map_err(|error| StoreError::sqlite(&self.path, &error))
+    }
+
+    /// What happened to the file since it was opened.
+    pub(crate) fn change(&self) -> Option<Change> {
+        self.file.change()
+    }
+
+    /// Saves the present content to another file.
+    pub(crate) async fn save(&self, to: PathBuf) -> Result<(), StoreError> {
+        let save = move |connection: &Connection| {
+            // Writing to the copy needs it off.
+            connection.pragma_update(None, "query_only", "OFF")?;
+            let saved = save(connection, &to);
+            connection.pragma_update(None, "query_only", "ON")?;
+            saved
+        };
+        self.read(save).await
+    }
+
+    /// The same as [`Sqlite::write`], for a thread outside of any runtime.
+    pub(crate) fn write_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.write_blocking(job)
+    }
+
+    /// Works on the database at once while the store is being opened.
+    pub(crate) fn at_once<T>(&self, work: impl FnOnce(&mut Connection) -> Sql<T>) -> Result<T, StoreError> {
+        let mut connection = connect(&self.path, None)?;
+        work(&mut connection).map_err(|error| error.explain(&self.path))
     }
 
     pub(crate) async fn write<T: Send + 'static>(
@@ -56,29 +112,15 @@ impl Sqlite {
         self.readers.read(job).await
     }
 
-    /// The names of all apps, read at once while the store is being opened.
-    pub(crate) fn app_names(&self) -> Result<Vec<AppName>, StoreError> {
-        let connection = connect(&self.path, None)?;
-        apps::names(&connection).map_err(|error| error.explain(&self.path))
-    }
-
-    /// The id of the data folder that the database belongs to; `None` before one is assigned.
-    pub(crate) fn folder_id(&self) -> Result<Option<String>, StoreError> {
-        let connection = connect(&self.path, None)?;
-        first(&connection, "SELECT id FROM data_folder", [], |row| Ok(row.get(0)?)).map_err(|e| e.explain(&self.path))
-    }
-
     /// Gives the database the id of its data folder and the blobs that it is taken to have put, and returns the id.
     pub(crate) fn set_folder_id(&self, id: String, blobs: &[Digest]) -> Result<String, StoreError> {
-        let mut connection = connect(&self.path, None)?;
-        let store = |connection: &mut Connection| -> Sql<()> {
+        self.at_once(|connection| {
             let transaction = connection.transaction()?;
             transaction.execute("INSERT INTO data_folder (id) VALUES (?1)", [&id])?;
             remember_blobs(&transaction, blobs)?;
-            Ok(transaction.commit()?)
-        };
-        store(&mut connection).map_err(|error| error.explain(&self.path))?;
-        Ok(id)
+            transaction.commit()?;
+            Ok(id)
+        })
     }
 
     /// Records that this database is about to put these blobs.
@@ -105,8 +147,28 @@ impl Sqlite {
 
     /// The digests of all bundles that a release, or a push that is not done, names.
     pub(crate) async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
-        self.read(releases::bundles_in_use).await
+        self.read(bundles_in_use).await
     }
+}
+
+/// The id of the data folder that the database belongs to; `None` before one is assigned.
+pub(crate) fn folder_id(connection: &Connection) -> Sql<Option<String>> {
+    first(connection, "SELECT id FROM data_folder", [], |row| Ok(row.get(0)?))
+}
+
+/// The names of all apps.
+pub(crate) fn app_names(connection: &Connection) -> Sql<Vec<AppName>> {
+    apps::names(connection)
+}
+
+/// The digests of all bundles that a release, or a push that is not done, names.
+pub(crate) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
+    releases::bundles_in_use(connection)
+}
+
+/// The format of a database; 0 for an empty one.
+pub(crate) fn format_of(connection: &Connection) -> Sql<i64> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
 fn remember_blobs(connection: &Connection, digests: &[Digest]) -> Sql<()> {

@@ -1,5 +1,5 @@
-//! The connections that read `control.db`, and their threads. A connection is opened when it is
-//! first needed. Reads see every acknowledged commit, and never wait for the writer.
+//! The connections that read `control.db`, and their threads. Reads see every acknowledged commit, and never wait for the
+//! writer. Never opens a file that has taken the place of the database.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::rows::{Sql, connect};
 use crate::StoreError;
+use crate::control_file::ControlFile;
 use crate::limits::{READERS_MAX, READS_WAITING_MAX};
 use crate::workers::Workers;
 
@@ -15,14 +16,17 @@ use crate::workers::Workers;
 #[derive(Debug)]
 pub(crate) struct Readers {
     path: PathBuf,
+    file: Arc<ControlFile>,
     free: Arc<Mutex<Vec<Connection>>>,
     workers: Workers,
 }
 
 impl Readers {
-    pub(crate) fn start(path: &Path) -> Result<Self, StoreError> {
+    /// Opens all connections, so that reads continue should the file be removed.
+    pub(crate) fn start(path: &Path, file: Arc<ControlFile>) -> Result<Self, StoreError> {
         let workers = Workers::start("isopod-read", READERS_MAX, READS_WAITING_MAX, path)?;
-        Ok(Self { path: path.to_owned(), free: Arc::default(), workers })
+        let free = (0..READERS_MAX).map(|_| open(path)).collect::<Result<_, _>>()?;
+        Ok(Self { path: path.to_owned(), file, free: Arc::new(Mutex::new(free)), workers })
     }
 
     /// Runs the job on a reader thread, with a connection of its own.
@@ -30,18 +34,26 @@ impl Readers {
         &self,
         job: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (path, free) = (self.path.clone(), self.free.clone());
+        let (path, file, free) = (self.path.clone(), Arc::clone(&self.file), self.free.clone());
         let read = move || {
             let taken = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match taken {
                 Some(connection) => connection,
-                None => open(&path)?,
+                // A panic has lost one.
+                None => reopen(&path, &file)?,
             };
             let outcome = job(&connection).map_err(|error| error.explain(&path));
             free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             outcome
         };
         self.workers.run(read).await
+    }
+}
+
+fn reopen(path: &Path, file: &ControlFile) -> Result<Connection, StoreError> {
+    match file.change() {
+        None => open(path),
+        Some(change) => Err(StoreError::ControlChanged { path: path.to_owned(), change, saved: None }),
     }
 }
 

@@ -7,9 +7,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::StoreError;
+use crate::control_file::SAVED;
 use crate::files::private_file;
 use crate::limits::{JOURNAL_BYTES_KEPT, LOCK_WAIT_MS_MAX};
 use crate::model::Reason;
@@ -71,6 +73,43 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
         Ok(connection)
     };
     set_up().map_err(|error| StoreError::sqlite(path, &error))
+}
+
+/// Opens a database for reading without creating or changing a file. `is_settled` says that all changes are in the file
+/// itself: no process has it open, and there is no journal.
+pub(crate) fn look_into(path: &Path, is_settled: bool) -> Result<Connection, StoreError> {
+    let text = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let uri = format!("file:{text}{}", if is_settled { "?immutable=1" } else { "" });
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(uri, flags)?;
+        connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MS_MAX.into()))?;
+        Ok(connection)
+    };
+    open().map_err(|error| StoreError::sqlite(path, &error))
+}
+
+/// Moves no more changes from the journal of this connection into the file, also not on closing.
+pub(crate) fn keep_journal(connection: &Connection) {
+    // Both only set flags of the connection.
+    let _ = connection.pragma_update(None, "wal_autocheckpoint", 0);
+    let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+}
+
+/// Writes the content of an open database to another file, which its owner alone may read. Its
+/// application id says that no journal belongs to it.
+pub(crate) fn save(connection: &Connection, to: &Path) -> Sql<()> {
+    drop(private_file(to)?);
+    let write = || -> rusqlite::Result<()> {
+        connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Connection::open_with_flags(to, flags)?.pragma_update(None, "application_id", SAVED)
+    };
+    write().map_err(|error| {
+        // Half a copy is of no use; one that can't be removed is listed as lost.
+        let _ = std::fs::remove_file(to);
+        error.into()
+    })
 }
 
 /// Reads a column that holds the text of a type of our own.

@@ -6,8 +6,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::rows::Sql;
 use crate::StoreError;
 
+/// The present format.
+pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the present format; the first leads to format 1.
-const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -160,9 +162,18 @@ const FORMAT_4: &str = "
     DELETE FROM tokens WHERE json_type(scope) = 'object' AND app_ids = '[]';
 ";
 
+/// Records what each app keeps in its folder, so that a loss is detected.
+const FORMAT_5: &str = "
+    CREATE TABLE kept (
+        app  TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,
+        path TEXT NOT NULL,
+        PRIMARY KEY (app, path)
+    ) STRICT, WITHOUT ROWID;
+";
+
 /// Brings the database to the present format, one step per transaction, so that a crash in between is no harm.
 pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
-    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+    let known = FORMAT;
     loop {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;

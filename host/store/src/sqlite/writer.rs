@@ -2,13 +2,15 @@
 //! answered before their work is on disk.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::rows::Sql;
+use super::rows::{Sql, keep_journal};
 use crate::StoreError;
+use crate::control_file::{Change, ControlFile};
 use crate::group::{self, Job};
 use crate::limits::WRITES_WAITING_MAX;
 use crate::workers::spawn;
@@ -22,9 +24,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(path: PathBuf, connection: Connection) -> Result<Self, StoreError> {
+    pub(crate) fn start(path: PathBuf, connection: Connection, file: Arc<ControlFile>) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel(WRITES_WAITING_MAX);
-        let service = Service { path: path.clone(), connection, waiting };
+        let service = Service { path: path.clone(), connection, file, waiting };
         let thread = spawn("isopod-store", move || service.run()).map_err(|error| StoreError::file(&path, &error))?;
         Ok(Self { path, jobs: Some(jobs), thread: Some(thread) })
     }
@@ -38,6 +40,17 @@ impl Writer {
         let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
         jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         outcome.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The same for a thread outside of any runtime.
+    pub(crate) fn write_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, outcome) = group::job(&self.path, work);
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
+        jobs.blocking_send(job).map_err(|_| StoreError::Closed)?;
+        outcome.blocking_recv().map_err(|_| StoreError::Closed)?
     }
 }
 
@@ -54,13 +67,24 @@ impl Drop for Writer {
 struct Service {
     path: PathBuf,
     connection: Connection,
+    file: Arc<ControlFile>,
     waiting: mpsc::Receiver<Job>,
 }
 
 impl Service {
     fn run(mut self) {
         while let Some(first) = self.waiting.blocking_recv() {
+            self.spare_other_file();
             group::commit_group(&self.connection, &self.path, first, || self.waiting.try_recv().ok());
+        }
+        self.spare_other_file();
+    }
+
+    /// Moves no changes into a file that was overwritten with another database: the two would be mixed. The changes stay
+    /// in the journal, and the next start refuses the pair.
+    fn spare_other_file(&self) {
+        if self.file.change() == Some(Change::Overwritten) {
+            keep_journal(&self.connection);
         }
     }
 }

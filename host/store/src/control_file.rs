@@ -1,0 +1,227 @@
+//! The file of `control.db` beside the journal that SQLite keeps for it. Owns the number of the host's starts, which ties
+//! the two together: it is in the file's header and in `control.session`. Never opens the database and never changes it.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::StoreError;
+use crate::files::{FileId, write_whole};
+
+/// The name of the database's file.
+pub(crate) const CONTROL: &str = "control.db";
+/// The file with the number of the present or last start, and the id of the file `control.db` at that time.
+const SESSION: &str = "control.session";
+/// The number of a copy that a host saved. It has all changes, so no journal belongs to it.
+pub(crate) const SAVED: u32 = 0x6973_6f70;
+/// The position of SQLite's application id in a database file.
+const APPLICATION_ID_AT: u64 = 68;
+
+/// The files with changes that are not in `control.db` yet, and their index.
+pub(crate) fn journal(folder: &Path) -> [PathBuf; 2] {
+    ["-wal", "-shm"].map(|end| folder.join(format!("{CONTROL}{end}")))
+}
+
+/// Whether changes are left that the last host did not move into `control.db`, because it was killed.
+pub(crate) fn has_journal(folder: &Path) -> bool {
+    let [changes, _] = journal(folder);
+    fs::metadata(changes).is_ok_and(|found| found.len() > 0)
+}
+
+/// What was noted at the last start.
+#[derive(Debug, PartialEq, Eq)]
+struct Session {
+    start: u32,
+    file: String,
+}
+
+/// Nothing in a folder of a version that noted nothing, and for a file that is not one of ours.
+fn session(folder: &Path) -> Option<Session> {
+    let text = fs::read_to_string(folder.join(SESSION)).ok()?;
+    let (start, file) = text.trim().split_once(' ')?;
+    Some(Session { start: start.parse().ok()?, file: file.to_owned() })
+}
+
+/// The number in a database's header; `None` for a file without a header.
+fn number_in(file: &File) -> Option<u32> {
+    let mut bytes = [0; 4];
+    file.read_exact_at(&mut bytes, APPLICATION_ID_AT).ok()?;
+    Some(u32::from_be_bytes(bytes))
+}
+
+fn number_at(path: &Path) -> Result<Option<u32>, StoreError> {
+    match File::open(path) {
+        Ok(file) => Ok(number_in(&file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::file(path, &error)),
+    }
+}
+
+/// Refuses a `control.db` beside a journal that was written for another one, and returns whether such a journal must be
+/// moved away instead: with `adopt`, and beside a saved copy. Must be called before the database is opened: SQLite would
+/// apply the journal to it.
+pub(crate) fn must_leave_journal(folder: &Path, adopt: bool) -> Result<bool, StoreError> {
+    let Some(noted) = session(folder).filter(|_| has_journal(folder)) else { return Ok(false) };
+    match number_at(&folder.join(CONTROL))? {
+        // One more where the host ended during its start.
+        Some(found) if found == noted.start || found == noted.start.wrapping_add(1) => Ok(false),
+        found if adopt || found == Some(SAVED) => Ok(true),
+        _ => Err(StoreError::JournalOfOther { folder: folder.to_owned() }),
+    }
+}
+
+/// The number of the start that begins. It is larger than those of the file and of the start before.
+pub(crate) fn next_start(folder: &Path) -> Result<u32, StoreError> {
+    let found = number_at(&folder.join(CONTROL))?.filter(|&found| found != SAVED).unwrap_or(0);
+    let noted = session(folder).map_or(0, |noted| noted.start);
+    // A start whose note failed has changed the header only.
+    let last = if found == noted.wrapping_add(1) { noted } else { found.max(noted) };
+    // SQLite's number is signed.
+    Ok(if last < i32::MAX.unsigned_abs() { last + 1 } else { 1 })
+}
+
+/// Notes the start whose number is in the header of `control.db`.
+pub(crate) fn note_start(folder: &Path, start: u32) -> Result<(), StoreError> {
+    let Some(file) = FileId::of(&folder.join(CONTROL)) else { return Ok(()) };
+    let path = folder.join(SESSION);
+    write_whole(&path, &path.with_extension("unfinished"), format!("{start} {file}\n").as_bytes())
+}
+
+/// Finds that `control.db` is no longer the file that the running host opened, from another process.
+pub(crate) fn changed_meanwhile(folder: &Path) -> Result<Option<StoreError>, StoreError> {
+    let (path, Some(noted)) = (folder.join(CONTROL), session(folder)) else { return Ok(None) };
+    let change = match FileId::of(&path) {
+        None => Change::Removed,
+        Some(found) if found.to_string() != noted.file => Change::Replaced,
+        Some(_) => match number_at(&path)? {
+            Some(found) if found == noted.start || found == noted.start.wrapping_add(1) => return Ok(None),
+            _ => Change::Overwritten,
+        },
+    };
+    Ok(Some(StoreError::ControlChanged { path, change, saved: None }))
+}
+
+/// What happened to a `control.db` that a host has open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Removed,
+    Replaced,
+    Overwritten,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Removed => "removed",
+            Self::Replaced => "replaced",
+            Self::Overwritten => "overwritten",
+        })
+    }
+}
+
+/// The open file, to detect that it was removed, replaced or overwritten.
+#[derive(Debug)]
+pub(crate) struct ControlFile {
+    path: PathBuf,
+    id: Option<FileId>,
+    /// The numbers that its header may have: a start changes the header only once its changes are moved into the file.
+    numbers: Mutex<[Option<u32>; 2]>,
+    /// Kept open as long as the database: closing a file drops the locks that SQLite has on it.
+    file: File,
+}
+
+impl ControlFile {
+    /// The file of a database that is about to be opened, or is open.
+    pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
+        let file = File::open(path).map_err(|error| StoreError::file(path, &error))?;
+        let numbers = Mutex::new([number_in(&file); 2]);
+        Ok(Self { path: path.to_owned(), id: FileId::of(path), numbers, file })
+    }
+
+    /// Expects the number of a start from now on, beside the one that is in the header.
+    pub(crate) fn begin(&self, start: u32) {
+        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = [number_in(&self.file), Some(start)];
+    }
+
+    /// What happened to the file, if it is no longer the one that was opened. A few system calls.
+    pub(crate) fn change(&self) -> Option<Change> {
+        match (FileId::of(&self.path), self.id) {
+            (None, _) => Some(Change::Removed),
+            (found, opened) if found != opened => Some(Change::Replaced),
+            (_, _) => {
+                let numbers = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_ours = numbers.contains(&number_in(&self.file));
+                (!is_ours).then_some(Change::Overwritten)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A data folder with a database file of this number, a note of a start, and changes beside it.
+    fn folder(number: Option<u32>, noted: &str, journal: &[u8]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("it is written");
+        if let Some(number) = number {
+            let mut bytes = vec![0; 4096];
+            bytes[68..72].copy_from_slice(&number.to_be_bytes());
+            write("control.db", &bytes);
+        }
+        write("control.session", noted.as_bytes());
+        write("control.db-wal", journal);
+        folder
+    }
+
+    #[test]
+    fn a_journal_belongs_to_the_database_of_the_same_start() {
+        let check =
+            |number, noted, journal| must_leave_journal(folder(number, noted, journal).path(), false) == Ok(false);
+        assert!(check(Some(7), "7 1:2\n", b"changes") && check(Some(8), "7 1:2\n", b"changes"));
+        for number in [None, Some(0), Some(6), Some(9)] {
+            assert!(!check(number, "7 1:2\n", b"changes"), "{number:?}");
+            assert!(check(number, "7 1:2\n", b""), "nothing would be mixed");
+            assert!(check(number, "nonsense", b"changes"), "an earlier version noted nothing");
+        }
+        let saved = folder(Some(SAVED), "7 1:2\n", b"changes");
+        assert_eq!(must_leave_journal(saved.path(), false), Ok(true));
+        assert_eq!(must_leave_journal(folder(Some(3), "7 1:2\n", b"changes").path(), true), Ok(true));
+    }
+
+    #[test]
+    fn each_start_has_a_larger_number_than_all_before() {
+        for (number, noted, next) in [
+            (None, "", 1),
+            (Some(7), "7 1:2", 8),
+            (Some(8), "7 1:2", 8),
+            (Some(3), "7 1:2", 8),
+            (Some(SAVED), "7 1:2", 8),
+        ] {
+            assert_eq!(next_start(folder(number, noted, b"").path()), Ok(next), "{number:?} {noted}");
+        }
+    }
+
+    #[test]
+    fn a_removed_replaced_or_overwritten_file_is_detected() {
+        let folder = folder(Some(7), "7 1:2", b"");
+        let path = folder.path().join("control.db");
+        let file = ControlFile::of(&path).expect("it opens");
+        assert_eq!(file.change(), None);
+        let bytes = fs::read(&path).expect("it is read");
+        fs::write(&path, "").expect("it is written");
+        assert_eq!(file.change(), Some(Change::Overwritten));
+        fs::write(&path, &bytes).expect("it is written");
+        assert_eq!(file.change(), None);
+        let aside = folder.path().join("aside");
+        fs::rename(&path, &aside).expect("it is moved");
+        assert_eq!(file.change(), Some(Change::Removed));
+        fs::write(&path, &bytes).expect("it is written");
+        assert_eq!(file.change(), Some(Change::Replaced));
+        fs::rename(&aside, &path).expect("it is moved back");
+        assert_eq!(file.change(), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Looks into a data folder without opening the store, for `isopod doctor`: the reason why a host would refuse it, and
+//! what is missing in it. Changes nothing, and may be used while a host works with the folder.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use isopod_policy::AppName;
+use rusqlite::Connection;
+
+use crate::app_folders::AppFolders;
+use crate::blobs::missing_blobs;
+use crate::control_file::{self, CONTROL};
+use crate::kept::{self, LostData};
+use crate::lock::is_locked;
+use crate::sqlite::{FORMAT, Sql, app_names, bundles_in_use, folder_id, format_of, look_into};
+use crate::store::check;
+use crate::{Digest, StoreError};
+
+/// The result of looking into a data folder.
+#[derive(Debug, Default)]
+pub struct Examined {
+    /// Why a host refuses to start with the folder, or what happened to the `control.db` of a running one.
+    pub refusal: Option<StoreError>,
+    /// Apps whose folder is missing.
+    pub missing: Vec<AppName>,
+    /// Data of apps that is missing.
+    pub lost: Vec<LostData>,
+    /// How many bundles of releases have no file in `blobs/`.
+    pub missing_bundles: usize,
+}
+
+/// Looks into a data folder. Blocks.
+pub fn examine(folder: &Path) -> Examined {
+    let mut examined = Examined::default();
+    examined.refusal = look(folder, &mut examined).err();
+    examined
+}
+
+/// What `control.db` says.
+#[derive(Default)]
+struct Content {
+    id: Option<String>,
+    listed: Vec<AppName>,
+    kept: kept::Recorded,
+    bundles: HashSet<Digest>,
+}
+
+fn look(folder: &Path, examined: &mut Examined) -> Result<(), StoreError> {
+    let (database, folders) = (folder.join(CONTROL), AppFolders::of(folder));
+    let is_running = is_locked(folder)?;
+    let refusal = if is_running { control_file::changed_meanwhile(folder)? } else { None };
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
+    let leaves_journal = !is_running && control_file::must_leave_journal(folder, false)?;
+    let is_new = fs::metadata(&database).map_or(true, |found| found.len() == 0);
+    let content = if is_new {
+        Content::default()
+    } else {
+        let is_settled = !is_running && (leaves_journal || !control_file::has_journal(folder));
+        let connection = look_into(&database, is_settled)?;
+        read(&connection).map_err(|error| error.explain(&database))?
+    };
+    check(folder, &folders, content.id.as_deref(), &content.listed)?;
+    if content.id.is_some() {
+        examined.missing = folders.survey(&content.listed, false)?.missing().to_vec();
+    }
+    examined.lost = kept::lost(&folders, &content.kept, &examined.missing);
+    examined.missing_bundles = missing_blobs(folder, &content.bundles);
+    Ok(())
+}
+
+fn read(connection: &Connection) -> Sql<Content> {
+    let found = format_of(connection)?;
+    if found > FORMAT {
+        return Err(StoreError::TooNew { found, known: FORMAT }.into());
+    }
+    let listed = app_names(connection)?;
+    // A table or column of a later format is missing in a database of an earlier version.
+    Ok(Content {
+        id: folder_id(connection).unwrap_or_default(),
+        listed,
+        kept: kept::recorded(connection).unwrap_or_default(),
+        bundles: bundles_in_use(connection).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,271 @@
+//! What each app keeps in its folder: its key-value database and its granted folders, recorded in `control.db` once they
+//! exist, so that a loss is detected. Reports each loss once. Never deletes anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+
+use isopod_policy::AppName;
+use rusqlite::{Connection, params};
+use tokio::sync::mpsc;
+
+use crate::StoreError;
+use crate::app_folders::AppFolders;
+use crate::files::{names, private_folder};
+use crate::limits::LOSSES_WAITING_MAX;
+use crate::sqlite::{Sql, Sqlite, all};
+
+/// The file of an app's key-value database, in the app's folder.
+pub(crate) const KEY_VALUE: &str = "kv.db";
+/// The folder of an app's granted folders, in the app's folder.
+const FILES: &str = "files";
+
+/// Data of an app that was lost or damaged outside of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostData {
+    pub app: AppName,
+    /// The file or folder.
+    pub path: PathBuf,
+    pub loss: Loss,
+    /// Where the content that the host had open was saved.
+    pub saved: Option<PathBuf>,
+}
+
+impl LostData {
+    /// Whether it is the app's key-value database, and not a granted folder.
+    pub fn is_key_value(&self) -> bool {
+        self.path.ends_with(KEY_VALUE)
+    }
+}
+
+/// How data was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// There is no such file or folder.
+    Missing,
+    /// The file has no content.
+    Emptied,
+    /// Another file has the place of the one that the host had open.
+    Replaced,
+    /// The file can't be read as a database.
+    Damaged { detail: String },
+}
+
+/// What apps keep, by app: paths relative to the app's folder.
+pub(crate) type Recorded = BTreeMap<AppName, BTreeSet<String>>;
+
+/// The record of what apps keep. Shared by the store and the key-value databases.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    folders: AppFolders,
+    known: Mutex<Recorded>,
+    /// Apps whose damaged database was reported.
+    damaged: Mutex<BTreeSet<AppName>>,
+    /// Closed before the key-value databases; what is then not recorded is recorded by the next start.
+    control: Weak<Sqlite>,
+    losses: mpsc::Sender<LostData>,
+}
+
+impl Kept {
+    /// With what `control.db` lists, and the channel on which losses arrive.
+    pub(crate) fn new(folders: AppFolders, known: Recorded, control: Weak<Sqlite>) -> (Self, mpsc::Receiver<LostData>) {
+        let (losses, waiting) = mpsc::channel(LOSSES_WAITING_MAX);
+        let (known, damaged) = (Mutex::new(known), Mutex::default());
+        (Self { folders, known, damaged, control, losses }, waiting)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Recorded> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<AppName>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that the app keeps this, which exists. Blocks.
+    pub(crate) fn note(&self, app: &AppName, path: &str) {
+        if !self.known().entry(app.clone()).or_default().insert(path.to_owned()) {
+            return;
+        }
+        let (app, path) = (app.clone(), path.to_owned());
+        self.write(move |connection| note(connection, &app, &path));
+    }
+
+    /// Reports that the app's key-value database is lost if it was recorded and has no content, and forgets it: the app
+    /// is about to get a new one. Blocks.
+    pub(crate) fn report_lost_database(&self, app: &AppName, saved: Option<PathBuf>) {
+        let path = self.folders.folder(app).join(KEY_VALUE);
+        let Some(loss) = loss_of(&path) else { return };
+        if self.known().get_mut(app).is_some_and(|paths| paths.remove(KEY_VALUE)) {
+            self.forget_database(app);
+            self.report(LostData { app: app.clone(), path, loss, saved });
+        }
+    }
+
+    /// Reports that another file has the place of the app's key-value database.
+    pub(crate) fn report_replaced_database(&self, app: &AppName, saved: Option<PathBuf>) {
+        let path = self.folders.folder(app).join(KEY_VALUE);
+        self.report(LostData { app: app.clone(), path, loss: Loss::Replaced, saved });
+    }
+
+    /// Reports that the app's key-value database is damaged, once while the host runs.
+    pub(crate) fn report_damaged_database(&self, app: &AppName, detail: &str) {
+        if self.damaged().insert(app.clone()) {
+            let path = self.folders.folder(app).join(KEY_VALUE);
+            let loss = Loss::Damaged { detail: detail.to_owned() };
+            self.report(LostData { app: app.clone(), path, loss, saved: None });
+        }
+    }
+
+    fn forget_database(&self, app: &AppName) {
+        let app = app.clone();
+        self.write(move |connection| {
+            let mut statement = connection.prepare_cached("DELETE FROM kept WHERE app = ?1 AND path = ?2")?;
+            statement.execute([app.as_str(), KEY_VALUE])?;
+            Ok(())
+        });
+    }
+
+    /// Forgets a destroyed app. Its rows went with the app's own.
+    pub(crate) fn forget(&self, app: &AppName) {
+        self.known().remove(app);
+        self.damaged().remove(app);
+    }
+
+    /// Reports what was lost since the last look. A lost granted folder is made anew. Blocks.
+    pub(crate) fn look(&self) {
+        let apps: Vec<AppName> = self.known().keys().cloned().collect();
+        for app in apps {
+            self.report_lost_database(&app, None);
+            self.make_lost_folders(&app);
+        }
+    }
+
+    /// Reports the app's granted folders that are missing, and makes them anew.
+    fn make_lost_folders(&self, app: &AppName) {
+        // Locked meanwhile, so that a folder of a destroyed app isn't made again.
+        let mut known = self.known();
+        let lost = lost_folders(&self.folders, app, known.get(app));
+        // Where a folder can't be made, the next instance that needs it reports why.
+        if lost.iter().any(|found| private_folder(&found.path).is_err()) {
+            known.remove(app);
+        }
+        drop(known);
+        lost.into_iter().for_each(|found| self.report(found));
+    }
+
+    /// Makes a granted folder unless it exists, and records it. A recorded one that is missing is reported first. Blocks.
+    pub(crate) fn make_granted_folder(&self, app: &AppName, name: &str) -> Result<PathBuf, StoreError> {
+        self.make_lost_folders(app);
+        let (path, name) = (self.folders.folder(app).join(granted_folder(name)), granted_folder(name));
+        if is_no_folder(&path) {
+            private_folder(&path)?;
+        }
+        self.note(app, &name);
+        Ok(path)
+    }
+
+    fn report(&self, lost: LostData) {
+        if let Err(error) = self.losses.try_send(lost) {
+            let lost = error.into_inner();
+            tracing::error!(app = %lost.app, path = %lost.path.display(), loss = ?lost.loss, "data of an app was lost");
+        }
+    }
+
+    /// A failure to write is no loss: the next start records what exists.
+    fn write(&self, work: impl FnOnce(&Connection) -> Sql<()> + Send + 'static) {
+        if let Some(control) = self.control.upgrade() {
+            let _ = control.write_blocking(work);
+        }
+    }
+}
+
+fn note(connection: &Connection, app: &AppName, path: &str) -> Sql<()> {
+    let sql = "INSERT OR IGNORE INTO kept (app, path) SELECT name, ?2 FROM apps WHERE name = ?1";
+    connection.prepare_cached(sql)?.execute(params![app.as_str(), path])?;
+    Ok(())
+}
+
+/// What `control.db` lists.
+pub(crate) fn recorded(connection: &Connection) -> Sql<Recorded> {
+    let row = |row: &rusqlite::Row<'_>| {
+        let app: String = row.get("app")?;
+        Ok((app.parse::<AppName>().map_err(StoreError::damaged)?, row.get("path")?))
+    };
+    let mut paths = Recorded::new();
+    for (app, path) in all(connection, "SELECT app, path FROM kept", [], row)? {
+        paths.entry(app).or_default().insert(path);
+    }
+    Ok(paths)
+}
+
+/// What the listed apps keep in their folders now.
+pub(crate) fn present(folders: &AppFolders, listed: &[AppName]) -> Recorded {
+    let mut paths = Recorded::new();
+    for app in listed {
+        let folder = folders.folder(app);
+        let granted = names(&folder.join(FILES)).unwrap_or_default();
+        let granted = granted.iter().map(|name| granted_folder(name));
+        let mut found: BTreeSet<String> = granted.filter(|path| !is_no_folder(&folder.join(path))).collect();
+        if loss_of(&folder.join(KEY_VALUE)).is_none() {
+            found.insert(KEY_VALUE.to_owned());
+        }
+        if !found.is_empty() {
+            paths.insert(app.clone(), found);
+        }
+    }
+    paths
+}
+
+/// What is recorded and is not there, except for apps without a folder, which are reported as such.
+pub(crate) fn lost(folders: &AppFolders, recorded: &Recorded, without_folder: &[AppName]) -> Vec<LostData> {
+    let mut lost = Vec::new();
+    for (app, paths) in recorded.iter().filter(|(app, _)| !without_folder.contains(app)) {
+        let path = folders.folder(app).join(KEY_VALUE);
+        if let Some(loss) = loss_of(&path).filter(|_| paths.contains(KEY_VALUE)) {
+            lost.push(LostData { app: app.clone(), path, loss, saved: None });
+        }
+        lost.extend(lost_folders(folders, app, Some(paths)));
+    }
+    lost
+}
+
+/// Replaces the record in `control.db` by what exists.
+pub(crate) fn replace(connection: &mut Connection, present: &Recorded) -> Sql<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute("DELETE FROM kept", [])?;
+    for (app, paths) in present {
+        paths.iter().try_for_each(|path| note(&transaction, app, path))?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn lost_folders(folders: &AppFolders, app: &AppName, paths: Option<&BTreeSet<String>>) -> Vec<LostData> {
+    let granted = paths.into_iter().flatten().filter(|path| path.as_str() != KEY_VALUE);
+    let paths = granted.map(|path| folders.folder(app).join(path)).filter(|path| is_no_folder(path));
+    let lost = |path| LostData { app: app.clone(), path, loss: Loss::Missing, saved: None };
+    paths.map(lost).take(LOSSES_WAITING_MAX).collect()
+}
+
+/// A granted folder's path, relative to its app's folder.
+pub(crate) fn granted_folder(name: &str) -> String {
+    format!("{FILES}/{name}")
+}
+
+/// Whether there is no folder; one that can't be looked at counts as a folder.
+fn is_no_folder(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(found) => !found.is_dir(),
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
+}
+
+/// How a database file is lost; `None` for one with content, and for one that can't be looked at.
+pub(crate) fn loss_of(path: &Path) -> Option<Loss> {
+    match fs::metadata(path) {
+        Ok(found) => (found.len() == 0).then_some(Loss::Emptied),
+        Err(error) => (error.kind() == ErrorKind::NotFound).then_some(Loss::Missing),
+    }
+}
