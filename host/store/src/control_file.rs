@@ -140,8 +140,8 @@ impl ControlFile {
         Ok(Self { path: path.to_owned(), id: FileId::of(path), numbers, file })
     }
 
-    /// Expects the number of a start from now on, beside the one that is in the header.
-    pub(crate) fn begin(&self, start: u32) {
+    /// Expects the number of a start from now on, and the one that is in the header unless it is the same by now.
+    pub(crate) fn expect(&self, start: u32) {
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = [number_in(&self.file), Some(start)];
     }
 

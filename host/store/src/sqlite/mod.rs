@@ -60,9 +60,12 @@ impl Sqlite {
         let write = || -> rusqlite::Result<()> {
             let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MS_MAX.into()))?;
-            self.file.begin(start);
+            self.file.expect(start);
             connection.pragma_update(None, "application_id", start)?;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            // The header has it now.
+            self.file.expect(start);
+            Ok(())
         };
         write().map_err(|error| StoreError::sqlite(&self.path, &error))
     }
