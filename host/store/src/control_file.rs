@@ -30,6 +30,11 @@ pub(crate) fn has_journal(folder: &Path) -> bool {
     fs::metadata(changes).is_ok_and(|found| found.len() > 0)
 }
 
+/// Whether there is no database yet, or nothing of one.
+pub(crate) fn is_new(folder: &Path) -> bool {
+    fs::metadata(folder.join(CONTROL)).map_or(true, |found| found.len() == 0)
+}
+
 /// What was noted at the last start.
 #[derive(Debug, PartialEq, Eq)]
 struct Session {
@@ -136,7 +141,9 @@ impl ControlFile {
     /// The file of a database that is about to be opened, or is open.
     pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
         let file = File::open(path).map_err(|error| StoreError::file(path, &error))?;
-        let numbers = Mutex::new([number_in(&file); 2]);
+        // A new database gets a header without a number.
+        let number = number_in(&file);
+        let numbers = Mutex::new([number, number.or(Some(0))]);
         Ok(Self { path: path.to_owned(), id: FileId::of(path), numbers, file })
     }
 

@@ -2,7 +2,6 @@
 //! what is missing in it. Changes nothing, and may be used while a host works with the folder.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 
 use isopod_policy::AppName;
@@ -54,8 +53,7 @@ fn look(folder: &Path, examined: &mut Examined) -> Result<(), StoreError> {
         return Err(refusal);
     }
     let leaves_journal = !is_running && control_file::must_leave_journal(folder, false)?;
-    let is_new = fs::metadata(&database).map_or(true, |found| found.len() == 0);
-    let content = if is_new {
+    let content = if control_file::is_new(folder) {
         Content::default()
     } else {
         let is_settled = !is_running && (leaves_journal || !control_file::has_journal(folder));

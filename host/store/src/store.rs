@@ -72,7 +72,7 @@ impl Store {
         // Checked before a database is created or opened, so that a refusal leaves everything as it is.
         let leaves_journal = control_file::must_leave_journal(folder, options.adopt)?;
         let journal = if leaves_journal { leave_journal(folder, &folders)? } else { Vec::new() };
-        if !database.exists() && !options.adopt {
+        if control_file::is_new(folder) && !options.adopt {
             check(folder, &folders, None, &[])?;
         }
         let start = control_file::next_start(folder)?;
