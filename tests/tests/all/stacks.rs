@@ -1,5 +1,4 @@
-//! The stacks of one app's calls are covered by its instance slots: an app with all of its calls in progress leaves other
-//! apps the stacks for theirs.
+//! Calls in progress on all slots of some apps leave other apps the stacks for theirs.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest};
 
@@ -16,14 +15,15 @@ fn deploy(host: &Host, app: &str, component: &str) {
     host.deploy(app, Bundle::archive(&manifest, &guest(component)));
 }
 
-/// Starts calls that don't end, each on an instance of its own, on a stack that is in use.
+/// Starts calls that don't end, each on an instance of its own.
 fn hang(host: &Host, app: &str, path: &str, count: u64) -> Vec<Wire> {
     let hanging = (0..count).map(|_| host.begin(app, Ask::get(path))).collect();
     host.until_queue(app, Queue::Pull, count, 0);
     hanging
 }
 
-/// An instance of WASI 0.3 needs more than one stack. With one per slot, the last of these calls were refused.
+/// The unit tests of the engine count the stacks of components with several component instances. Here every slot of the
+/// host has a call in progress.
 #[test]
 fn every_slot_has_the_stacks_that_its_instance_needs() {
     let host = Host::start_with("", &format!("instances_max = {SLOTS}\napp_instances_max = {CORES}"));
