@@ -6,13 +6,14 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{
     body::Body,
     extract::{FromRequestParts, Request, State},
-    http::{HeaderValue, Response, StatusCode, header, request::Parts},
+    http::{HeaderValue, Response, StatusCode, header, request::Parts, uri::Authority},
     middleware::Next,
     response::IntoResponse,
 };
 
 use super::{Api, auth};
 use crate::{
+    ingress,
     problem::Problem,
     response_rules::{self, REQUEST_ID},
 };
@@ -24,7 +25,10 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
     let started = std::time::Instant::now();
     let (method, version, path) = (request.method().clone(), request.version(), request.uri().path().to_owned());
     request.extensions_mut().insert(RequestIdText(id.clone()));
-    let mut response = next.run(request).await;
+    let mut response = match ingress::checked(&request, Some(&Authority::from_static("localhost"))) {
+        Ok(_) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         describe(&mut response, &problem, &id, wants_html);
     }

@@ -23,6 +23,7 @@ mod turns;
 
 pub(crate) use access::{AccessLine, AccessLog};
 pub(crate) use forwarded::is_claim as is_about_client;
+pub(crate) use normalise::checked;
 pub(crate) use trusted::{BadProxies, TrustedProxies};
 
 use crate::{

@@ -43,12 +43,7 @@ pub(super) fn normalise<B>(
     arrival: &Arrival,
     proxies: &TrustedProxies,
 ) -> Result<Target, Problem> {
-    if request.method() == Method::CONNECT {
-        let (title, detail) = ("CONNECT is not supported", "this host is not a proxy: apps answer requests");
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no-tunnels", title, detail));
-    }
-    check_codings(request.headers())?;
-    let authority = authority(request, arrival)?;
+    let authority = checked(request, arrival.authority.as_ref())?;
     let asked = std::mem::take(request.uri_mut()).into_parts();
     if asked.scheme.as_ref().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
         return Err(bad_target("its scheme is neither http nor https"));
@@ -75,6 +70,18 @@ pub(super) fn normalise<B>(
     Ok(Target::App)
 }
 
+/// Checks what holds for both addresses: no tunnel, codings that hyper decodes, and one valid host.
+/// Returns the authority; `usual` is that of an HTTP/1.0 request without `host`.
+#[expect(clippy::result_large_err, reason = "as above")]
+pub(crate) fn checked<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Authority, Problem> {
+    if request.method() == Method::CONNECT {
+        let (title, detail) = ("CONNECT is not supported", "this host is not a proxy: it answers requests itself");
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no-tunnels", title, detail));
+    }
+    check_codings(request.headers())?;
+    authority(request, usual)
+}
+
 fn bad_target(detail: &str) -> Problem {
     let detail = format!("the request's target is invalid: {detail}");
     Problem::new(StatusCode::BAD_REQUEST, "bad-target", "Invalid request target", detail)
@@ -87,7 +94,6 @@ fn bad_host(detail: &str) -> Problem {
 }
 
 fn no_host(detail: &str) -> Problem {
-    let detail = format!("{detail}, so the host can't select an app");
     Problem::new(StatusCode::BAD_REQUEST, "no-host", "No host, or several", detail)
         .hint("send one `Host` header, such as `Host: hello.localhost`")
 }
@@ -119,7 +125,7 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
 /// The authority that a request is for: that of its target, else its `host`. The target wins over the header (RFC 9112,
 /// section 3.2.2), and over HTTP/2 both must be the same (RFC 9113, section 8.3.1).
 #[expect(clippy::result_large_err, reason = "as above")]
-fn authority<B>(request: &Request<B>, arrival: &Arrival) -> Result<Authority, Problem> {
+fn authority<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Authority, Problem> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -140,7 +146,7 @@ fn authority<B>(request: &Request<B>, arrival: &Arrival) -> Result<Authority, Pr
         }
         (None, Some(host)) => Ok(host),
         (None, None) if request.version() == Version::HTTP_10 => {
-            arrival.authority.clone().ok_or_else(|| no_host("the request names no host"))
+            usual.cloned().ok_or_else(|| no_host("the request names no host"))
         }
         (None, None) => Err(no_host("the request names no host")),
     }

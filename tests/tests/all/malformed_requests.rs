@@ -113,6 +113,34 @@ fn a_coding_that_is_not_supported_closes_its_connection() {
     }
 }
 
+/// The admin address has the same rules: an undecoded body would be taken for JSON.
+#[test]
+fn the_admin_address_checks_host_and_coding_too() {
+    let host = Host::start();
+    let token = format!("authorization: Bearer {}\r\nconnection: close\r\n", host.token);
+    for (line, fields, status, code) in [
+        ("GET /v1/apps HTTP/1.1", "", 400, "no-host"),
+        ("GET /v1/apps HTTP/1.1", "host: a\r\nhost: a\r\n", 400, "no-host"),
+        ("GET /v1/apps HTTP/1.1", "host: a b\r\n", 400, "bad-host"),
+        ("GET /v1/apps HTTP/1.1", "host: a:99999\r\n", 400, "bad-host"),
+        ("GET http://u:p@a/v1/apps HTTP/1.1", "host: a\r\n", 400, "bad-host"),
+        ("CONNECT a:80 HTTP/1.1", "host: a\r\n", 501, "no-tunnels"),
+        ("POST /v1/apps HTTP/1.1", "host: a\r\ntransfer-encoding: gzip, chunked\r\n", 501, "unknown-coding"),
+        ("POST /v1/apps HTTP/1.1", "host: a\r\ntransfer-encoding: chunked, chunked\r\n", 400, "bad-coding"),
+    ] {
+        refused(host.admin, &format!("{line}\r\n{fields}{token}\r\n0\r\n\r\n"), status, code);
+    }
+    for (line, fields) in [
+        ("GET /v1/apps HTTP/1.0", ""),
+        ("GET /v1/apps HTTP/1.1", "host: a\r\n"),
+        ("GET /livez HTTP/1.0", ""),
+        ("GET http://b/v1/apps HTTP/1.1", "host: a\r\n"),
+    ] {
+        let answer = Raw::exchange(host.admin, &format!("{line}\r\n{fields}{token}\r\n"));
+        assert_eq!(answer.status, 200, "{line}: {answer:?}");
+    }
+}
+
 #[test]
 fn a_user_name_in_a_target_is_named() {
     let host = Host::start();
