@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: builds and runs the benchmarks, which are a package of their own. Never measures and never reads their
-//! arguments.
+//! `cargo xtask bench`: builds and runs the benchmarks, which are a separate package. Never
+//! measures, and never parses their arguments.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::step;
 
-/// Runs `isopod-bench` in the foreground. Returns its exit status; it has already printed its error.
+/// Runs `isopod-bench` in the foreground. Returns its exit status; it has already printed its
+/// error.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let mut cargo = step::cargo();
     cargo.args(["run", "--quiet", "--profile", "xtask", "--package", "isopod-bench", "--"]).args(args);

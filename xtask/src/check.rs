@@ -1,4 +1,4 @@
-//! `cargo xtask check`: everything a change must pass, the quick steps first.
+//! `cargo xtask check`: runs every check of a change, the quickest first. Never changes a file.
 
 use std::process::Command;
 
@@ -26,8 +26,9 @@ pub(crate) fn run() -> Result<()> {
     test::run(&[])
 }
 
-/// Licences, sources and duplicates need only the lock file; the list of known vulnerabilities must be fetched, which
-/// not every machine can.
+/// Checks licences, sources, duplicates and known vulnerabilities of the dependencies. The list of
+/// vulnerabilities has to be fetched, which is impossible on some machines; the other checks need
+/// only the lock file.
 fn licences() -> Result<()> {
     let present = || step::succeeds(Command::new("cargo-deny").arg("--version"));
     if !present() {
@@ -39,14 +40,14 @@ fn licences() -> Result<()> {
     step::announce("licences, sources and duplicates of dependencies");
     let mut deny = step::cargo();
     deny.args(["deny", "--all-features", "check", "bans", "licenses", "sources"]);
-    step::run(&mut deny, "deny.toml says what is allowed, and why")?;
+    step::run(&mut deny, "deny.toml lists the permitted licences and sources")?;
     step::announce("known vulnerabilities of dependencies");
     if !step::succeeds(step::cargo().args(["deny", "fetch", "db"])) {
-        println!("         not looked at: the list of vulnerabilities can't be reached from here");
+        println!("         skipped: cannot fetch the list of vulnerabilities");
         return Ok(());
     }
     step::run(
         step::cargo().args(["deny", "--all-features", "check", "advisories"]),
-        "update the dependency that is named",
+        "update the dependency that the message names",
     )
 }

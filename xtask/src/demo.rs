@@ -1,6 +1,5 @@
-//! `cargo xtask demo`: from a fresh clone to running apps. Builds everything, starts a host with a data folder of its
-//! own, deploys the examples, says what each is and how it answers, and stays until Ctrl-C. Never touches another host's
-//! data.
+//! `cargo xtask demo`: builds everything, starts a host with its own data folder, deploys the
+//! examples, shows a response of each, and runs until Ctrl-C. Never touches another host's data.
 
 mod answers;
 mod running;
@@ -18,7 +17,7 @@ use running::RunningHost;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// End once the answers are shown
+    /// Exit after showing the responses
     #[arg(long)]
     once: bool,
 }
@@ -31,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut host = RunningHost::start(Command::new(&program))?;
     let outcome = show(&host, &program, &examples);
     if outcome.is_ok() && !arguments.once {
-        println!("\nThe host runs until Ctrl-C, and its data goes then. Data and log: {}", host.data().display());
+        println!("\nThe host runs until Ctrl-C, which also deletes its data. Data and log: {}", host.data().display());
         host.wait_until(stopped)?;
     }
     step::announce("stopping the host");
@@ -46,7 +45,7 @@ fn show(host: &RunningHost, program: &Path, examples: &[Example]) -> Result<()> 
         let mut deploy = Command::new(program);
         deploy.args(["deploy", "--no-build", "--wait"]).arg(&app.folder);
         deploy.envs(host.environment()?);
-        step::run_quietly(&mut deploy, &format!("the host's own words are in {}", host.log().display()))?;
+        step::run_quietly(&mut deploy, &format!("the host's log is {}", host.log().display()))?;
     }
     println!();
     for (example, what) in shown {
@@ -56,6 +55,6 @@ fn show(host: &RunningHost, program: &Path, examples: &[Example]) -> Result<()> 
         };
         println!("{}: {what}\n{answer}", example.name);
     }
-    println!("\nTo speak to this host: {}", host.exports()?);
+    println!("\nTo use this host from another terminal: {}", host.exports()?);
     Ok(())
 }

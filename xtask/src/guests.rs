@@ -1,5 +1,6 @@
-//! `cargo xtask guests`: builds the examples into `target/guests/NAME.wasm`, where tests, demo and benchmarks take them.
-//! What is up to date is not built again. Never reads more of a manifest than how it is built.
+//! `cargo xtask guests`: builds the examples into `target/guests/NAME.wasm`, for tests, demo and
+//! benchmarks. Skips an example that is up to date. Reads only the name and the build of a
+//! manifest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,14 @@ use isopod_toolchain::{Toolchain, guest_file};
 
 use crate::{host, setup, step};
 
-/// Where the linker comes from, should this machine need one of ours.
+/// The source of the linker, for machines without a suitable linker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Linker {
     BuildIt,
     BuiltWithTheWorkspace,
 }
 
-/// One of the folders below `examples/`.
+/// An example: a folder below `examples/`.
 pub struct Example {
     pub name: String,
     pub folder: PathBuf,
@@ -27,7 +28,8 @@ pub struct Example {
 }
 
 impl Example {
-    /// The program beyond Rust that builds it, which fetches packages for it.
+    /// Returns the package manager that its build needs: npm or Python's pip, which download
+    /// packages.
     fn packager(&self) -> Option<&'static str> {
         ["npm", "python3"].into_iter().find(|program| self.build.starts_with(program))
     }
@@ -39,13 +41,13 @@ pub fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the examples of these names, or all; returns those that are there now. One that needs npm or Python is passed
-/// over where there is none.
+/// Builds the examples with these names, or all. Returns those that are built. Skips an example
+/// that needs npm or Python if that is not installed.
 pub fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
     let mut examples = find(&step::root().join("examples"))?;
     if let Some(unknown) = names.iter().find(|name| !examples.iter().any(|example| example.name == **name)) {
         let known: Vec<&str> = examples.iter().map(|example| example.name.as_str()).collect();
-        bail!("there is no example {unknown:?}; there are {}", known.join(", "));
+        bail!("unknown example {unknown:?}; the examples are {}", known.join(", "));
     }
     examples.retain(|example| names.is_empty() || names.contains(&example.name));
     let mut toolchain = None;
@@ -58,10 +60,7 @@ pub fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
             continue;
         }
         if let Some(program) = example.packager().filter(|program| !is_installed(program)) {
-            step::announce(&format!(
-                "passing over {}: it is built with {program}, which is not installed",
-                example.name
-            ));
+            step::announce(&format!("skipping {}: it needs {program}, which is not installed", example.name));
             continue;
         }
         let toolchain = match &toolchain {
@@ -70,11 +69,11 @@ pub fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
         };
         match build_one(&example, toolchain, &output) {
             Ok(()) => built.push(example),
-            // Packages come over the network, and no other part of the project needs these; so what can't be fetched is
-            // missing here only, and whoever asks for it by name hears of it as an error.
+            // Packages are downloaded, and no other part of the project needs these examples. So a
+            // failed download skips the example, unless the caller asked for it by name.
             Err(error) if example.packager().is_some() && names.is_empty() => {
                 let _ = fs::remove_file(&output);
-                step::announce(&format!("passing over {}: {error:#}", example.name));
+                step::announce(&format!("skipping {}: {error:#}", example.name));
             }
             Err(error) => return Err(error),
         }
@@ -102,21 +101,22 @@ fn build_one(example: &Example, toolchain: &Toolchain, output: &Path) -> Result<
     step::announce(&format!("building example {}", example.name));
     let result = toolchain.build(&example.folder, &example.build, |line| println!("         {line}"));
     result.with_context(|| {
-        format!("the example {} was not built; its build command runs in {}", example.name, example.folder.display())
+        format!("cannot build the example {}; its build command runs in {}", example.name, example.folder.display())
     })?;
     let component = example.folder.join(&example.component);
     let bytes = fs::read(&component)
         .with_context(|| format!("the build of {} succeeded but left no {}", example.name, component.display()))?;
-    fs::create_dir_all(output.parent().context("the folder of guests has a parent")?)?;
-    // Written beside and renamed: a test that reads it now sees the old file or the new one, never half of one. Its
-    // time is that of the build's begin, so that a source saved meanwhile counts as newer.
+    fs::create_dir_all(output.parent().context("the output has no parent folder")?)?;
+    // Written to a temporary file and renamed, so that a concurrent test reads either the old or
+    // the new file. Its time is the start of the build, so that a source saved during the build
+    // counts as newer.
     let fresh = output.with_extension(format!("{}.part", std::process::id()));
     fs::write(&fresh, bytes)?;
     fs::File::options().append(true).open(&fresh)?.set_modified(began)?;
     fs::rename(&fresh, output).with_context(|| format!("cannot write {}", output.display()))
 }
 
-/// All examples, by name. A folder without a manifest is none.
+/// Returns all examples, sorted by name. Ignores a folder without a manifest.
 pub fn find(folder: &Path) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -135,7 +135,7 @@ pub fn find(folder: &Path) -> Result<Vec<Example>> {
 fn read(folder: PathBuf, manifest: &str) -> Result<Example> {
     let table: toml::Table = toml::from_str(manifest)?;
     let text =
-        |key: &str| table.get(key).and_then(|value| value.as_str()).with_context(|| format!("it says no `{key}`"));
+        |key: &str| table.get(key).and_then(|value| value.as_str()).with_context(|| format!("`{key}` is missing"));
     Ok(Example {
         name: text("name")?.to_owned(),
         build: text("build")?.to_owned(),
@@ -147,7 +147,7 @@ fn read(folder: PathBuf, manifest: &str) -> Result<Example> {
 fn is_up_to_date(example: &Example, output: &Path) -> Result<bool> {
     let Ok(built) = fs::metadata(output).and_then(|metadata| metadata.modified()) else { return Ok(false) };
     let root = step::root();
-    // The workspace of the examples says how all of them are optimised.
+    // The examples' workspace defines their build profile.
     let mut newest = fs::metadata(root.join("examples/Cargo.toml"))
         .and_then(|file| file.modified())
         .unwrap_or(SystemTime::UNIX_EPOCH);
@@ -158,7 +158,7 @@ fn is_up_to_date(example: &Example, output: &Path) -> Result<bool> {
     Ok(newest < built)
 }
 
-/// When the newest file below a folder was changed; what builds leave there does not count.
+/// Returns the time of the newest file below a folder, without the outputs of builds.
 fn newest_below(folder: &Path) -> Result<SystemTime> {
     let mut newest = SystemTime::UNIX_EPOCH;
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
@@ -166,7 +166,7 @@ fn newest_below(folder: &Path) -> Result<SystemTime> {
         let name = entry.file_name();
         if ["target", "node_modules", "dist", "__pycache__", "Cargo.lock", "package-lock.json"]
             .iter()
-            .any(|left_out| name == *left_out)
+            .any(|ignored| name == *ignored)
         {
             continue;
         }
@@ -192,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_without_a_build_command_is_named() {
+    fn a_manifest_without_a_build_command_is_an_error() {
         let error = read(PathBuf::new(), "name = \"hello\"").err().expect("no build command");
-        assert_eq!(error.to_string(), "it says no `build`");
+        assert_eq!(error.to_string(), "`build` is missing");
     }
 }

@@ -1,5 +1,6 @@
-//! Owns the building of our own programs. Always the whole workspace in one call: cargo then chooses the same features
-//! of the same dependencies each time, and the engine is compiled once instead of once for each choice.
+//! Builds the host and the linker for guests. Always builds the whole workspace in one call: cargo
+//! then chooses the same features of the same dependencies each time, and compiles the engine once
+//! instead of once per choice. Never starts either program.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use anyhow::Result;
 
 use crate::step;
 
-/// Builds the host, and the linker for guests; returns the host's file.
+/// Builds the host and the linker for guests. Returns the path of the host.
 pub fn build() -> Result<PathBuf> {
     step::announce("building the host (the first time takes ten to twenty minutes)");
     let mut cargo = step::cargo();
@@ -22,17 +23,17 @@ pub fn build() -> Result<PathBuf> {
         "--features",
         step::FEATURES,
     ]);
-    step::run(&mut cargo, "the compiler's message above says why; a missing `cc` is mended by `cargo xtask setup`")?;
+    step::run(&mut cargo, "the compiler's message above says why; `cargo xtask setup` installs a missing `cc`")?;
     program("isopod")
 }
 
-/// The linker that was built with the whole workspace.
+/// Returns the path of the linker that was built with the whole workspace.
 pub fn linker() -> Result<PathBuf> {
     program("isopod-linker")
 }
 
-/// Builds only the linker for guests, where the host is not needed. The workspace is named all the same, so that a host
-/// built later shares the work.
+/// Builds only the linker for guests, if the host is not needed. The whole workspace is still
+/// selected, so that a later build of the host reuses the work.
 pub fn build_linker() -> Result<PathBuf> {
     step::announce("building the linker for guests");
     let mut cargo = step::cargo();

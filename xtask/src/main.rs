@@ -1,4 +1,5 @@
-//! `cargo xtask`: what a contributor types. Owns only the list of commands; each has a file. Never part of the product.
+//! `cargo xtask`: the commands for contributors. Contains only the list of commands; each has its
+//! own file. Never part of the product.
 
 mod bench;
 mod check;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use xtask::{guests, host, setup, step};
 
-/// Builds, checks and shows Isopod
+/// Builds, checks and demonstrates Isopod
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -21,17 +22,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what is missing here to build Isopod and its guests
+    /// Install the missing tools to build Isopod and its guests
     Setup,
-    /// Everything a change must pass: format, tidiness, clippy, licences, docs, tests
+    /// Run all checks: format, tidiness, clippy, licences, docs, tests
     Check,
-    /// Install what is missing, build host and examples, and run all tests
+    /// Install missing tools, build host and examples, and run all tests
     Test {
-        /// Passed on to `cargo test`, such as the name of a test
+        /// Arguments for `cargo test`, such as the name of a test
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Build everything, start a host with the examples deployed, and show an answer from each
+    /// Build everything, start a host with the examples deployed, and show a response of each
     Demo(demo::Arguments),
     /// Build the examples into target/guests
     Guests {
@@ -45,7 +46,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Look whether the source keeps the project's rules
+    /// Check the project's rules for the source
     Tidy,
 }
 

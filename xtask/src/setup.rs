@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: installs what is missing and can be installed without asking; says how to get the rest.
+//! `cargo xtask setup`: installs missing tools if that needs no permission, and prints how to
+//! install the others. Never changes a tool that works.
 
 use std::process::Command;
 
@@ -7,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::step;
 
 pub fn run() -> Result<()> {
-    step::announce("looking at what this machine has");
+    step::announce("checking the tools of this machine");
     c_compiler()?;
     if let Err(missing) = isopod_toolchain::install(|line| println!("         {line}")) {
         bail!("{missing}");
@@ -16,13 +17,13 @@ pub fn run() -> Result<()> {
         let mark = if check.ok { "ok" } else { "--" };
         println!("         {mark} {}: {}", check.name, check.detail);
         if !check.ok {
-            println!("            to mend it: {}", check.fix);
+            println!("            to fix it: {}", check.fix);
         }
     }
     Ok(())
 }
 
-/// SQLite and the allocator are C.
+/// Installs a C compiler, which SQLite and the allocator need.
 fn c_compiler() -> Result<()> {
     let works = || step::succeeds(Command::new("cc").arg("--version"));
     if works() {
@@ -38,6 +39,7 @@ fn c_compiler() -> Result<()> {
         return Ok(());
     }
     bail!(
-        "there is no C compiler `cc`, which SQLite is compiled with\n  Debian, Ubuntu: sudo {install}\n  macOS: xcode-select --install"
+        "the C compiler `cc` is missing; SQLite needs it\n  Debian, Ubuntu: sudo {install}\n  \
+         macOS: xcode-select --install"
     )
 }

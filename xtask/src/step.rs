@@ -1,5 +1,5 @@
-//! Owns how steps are announced and run: a line with the seconds gone by, then the program's own output. Never decides
-//! which steps there are.
+//! Announces and runs steps: a line with the elapsed seconds, then the program's own output. Never
+//! decides which steps to run.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// The features of every development build. Always the same ones, so that nothing is compiled twice: the linker for
-/// guests, and the places where a test may stop the host.
+/// The features of every development build: the linker for guests, and the failpoints at which a
+/// test stops the host. Always the same, so that no crate is compiled twice.
 pub const FEATURES: &str = "isopod-toolchain/linker,isopod/failpoints";
 
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Says what is done next. Plain text, so that it reads the same in a terminal and in a log.
+/// Prints the next step. Plain text, so that it reads the same in a terminal and in a log.
 pub fn announce(what: &str) {
     println!("[{:>4} s] {what}", BEGAN.elapsed().as_secs());
 }
@@ -31,19 +31,20 @@ pub fn exit_code(result: Result<()>) -> ExitCode {
     }
 }
 
-/// Runs a program in the foreground; where it fails, the error says so and then what to do.
+/// Runs a program in the foreground. On failure the error names the program and ends with the
+/// advice.
 pub fn run(command: &mut Command, advice: &str) -> Result<()> {
     let mut child = spawn(command)?;
-    end_of(&mut child, command, advice)
+    wait(&mut child, command, advice)
 }
 
-/// Runs a program whose words matter only where it fails; then they come first.
+/// Runs a program and prints its output only on failure.
 pub fn run_quietly(command: &mut Command, advice: &str) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot start `{}`", shown(command)))?;
     if !output.status.success() {
         eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     }
-    judged(output.status, command, advice)
+    check(output.status, command, advice)
 }
 
 /// Starts a program.
@@ -51,19 +52,19 @@ pub fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))
 }
 
-/// Waits for a program to end; where it fails, the error says so and then what to do.
-pub fn end_of(child: &mut Child, command: &Command, advice: &str) -> Result<()> {
-    judged(child.wait().with_context(|| format!("cannot wait for `{}`", shown(command)))?, command, advice)
+/// Waits until a program exits. On failure the error names the program and ends with the advice.
+pub fn wait(child: &mut Child, command: &Command, advice: &str) -> Result<()> {
+    check(child.wait().with_context(|| format!("cannot wait for `{}`", shown(command)))?, command, advice)
 }
 
-fn judged(status: ExitStatus, command: &Command, advice: &str) -> Result<()> {
+fn check(status: ExitStatus, command: &Command, advice: &str) -> Result<()> {
     if !status.success() {
         bail!("`{}` failed ({status})\n  {advice}", shown(command));
     }
     Ok(())
 }
 
-/// Whether a program runs and succeeds, whatever it says.
+/// Returns whether a program runs and succeeds. Discards its output.
 pub fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -73,12 +74,13 @@ pub fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The cargo that started us, so that a `cargo +version xtask` stays with that version.
+/// Returns the cargo that started this program, so that `cargo +version xtask` keeps that version.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // Our own `cargo run` described this package to us in variables. Some build scripts watch those: passed on, they
-    // would have half of the dependencies compiled again whenever a contributor types cargo without xtask.
+    // `cargo run` has set variables that describe this package. Some build scripts watch them:
+    // inherited, they would make a later cargo without xtask compile half of the dependencies
+    // again.
     for (name, _) in std::env::vars_os().filter(|(name, _)| describes_a_package(name)) {
         command.env_remove(name);
     }
@@ -91,21 +93,23 @@ fn describes_a_package(variable: &OsStr) -> bool {
     prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "OUT_DIR"
 }
 
-/// The repository that cargo was called in; a copy of this program may serve several of its worktrees.
+/// Returns the root of the repository in which cargo was called. A copy of this program may serve
+/// several of its worktrees.
 pub fn root() -> PathBuf {
     let package =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    package.parent().expect("a package is a folder of the repository").to_owned()
+    package.parent().expect("each package is a folder below the root").to_owned()
 }
 
-/// Where cargo builds the workspace.
+/// Returns cargo's target folder for the workspace.
 pub fn target() -> Result<PathBuf> {
     let output =
         cargo().args(["metadata", "--format-version=1", "--no-deps"]).output().context("cannot start cargo")?;
     if !output.status.success() {
         bail!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("`cargo metadata` is no JSON")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("`cargo metadata` printed invalid JSON")?;
     let folder = metadata["target_directory"].as_str().context("`cargo metadata` names no target_directory")?;
     Ok(PathBuf::from(folder))
 }
@@ -125,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_describes_this_package_is_not_passed_on() {
+    fn variables_of_this_package_are_not_inherited() {
         assert!(describes_a_package(OsStr::new("CARGO_PKG_NAME")));
         assert!(describes_a_package(OsStr::new("CARGO_MANIFEST_DIR")));
         assert!(!describes_a_package(OsStr::new("CARGO_TARGET_DIR")));

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: everything the tests need, then the tests, and at the end how many passed and failed. What
-//! `cargo test` writes passes through as it comes. Never decides whether a test failed: cargo's exit status says it.
+//! `cargo xtask test`: prepares and runs all tests, and prints how many passed and failed. Passes
+//! cargo's output through unchanged. Never decides whether a test failed; cargo's exit status does.
 
 use std::fmt;
 use std::io::{IsTerminal as _, Read};
@@ -17,23 +17,23 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     step::run(tests().arg("--no-run"), "the compiler's message above says why")?;
     guests::build(&[], guests::Linker::BuiltWithTheWorkspace)?;
     let mut sum = Sum::default();
-    // All runs come to their end, so that one look shows everything that fails.
+    // Every run completes even after a failure, so that a single call shows all failures.
     let outcomes = if args.is_empty() {
         step::announce("running the examples' own tests");
         let mut examples = step::cargo();
         examples.args(["test", "--no-fail-fast", "--manifest-path", "examples/Cargo.toml"]);
-        let examples = counted(examples.env_remove("CARGO_TARGET_DIR"), &[], ADVICE, &mut sum);
-        step::announce("trying every order of the executor's steps");
+        let examples = run_counted(examples.env_remove("CARGO_TARGET_DIR"), &[], ADVICE, &mut sum);
+        step::announce("checking all interleavings of the executor with loom");
         let mut model = step::cargo();
         model.args(["test", "--package", "isopod-executor", "--features", "loom", "--lib"]);
-        vec![examples, counted(&mut model, &[], "the order of steps that fails stands above", &mut sum)]
+        vec![examples, run_counted(&mut model, &[], "the failing interleaving is printed above", &mut sum)]
     } else {
         Vec::new()
     };
     step::announce("running all tests");
-    let all = counted(&mut tests(), args, ADVICE, &mut sum);
+    let all = run_counted(&mut tests(), args, ADVICE, &mut sum);
     println!();
-    step::announce("the tests have run");
+    step::announce("all tests have run");
     println!("{sum}");
     outcomes.into_iter().chain([all]).collect()
 }
@@ -44,27 +44,28 @@ fn tests() -> Command {
     cargo
 }
 
-/// Runs `cargo test` in the foreground, and adds what its output says of passed and failed tests to the sum.
-fn counted(command: &mut Command, args: &[String], advice: &str, sum: &mut Sum) -> Result<()> {
+/// Runs `cargo test` in the foreground and adds its counts of passed and failed tests to `sum`.
+fn run_counted(command: &mut Command, args: &[String], advice: &str, sum: &mut Sum) -> Result<()> {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     command.args(args).args(colour_words(args, colour)).stdout(Stdio::piped());
     let mut cargo = step::spawn(command)?;
-    let output = cargo.stdout.take().context("the output of cargo is piped")?;
+    let output = cargo.stdout.take().context("cargo's output is not piped")?;
     let copied = copy(output, &mut std::io::stdout(), sum);
-    step::end_of(&mut cargo, command, advice)?;
-    copied.context("what the tests said can't be passed on")
+    step::wait(&mut cargo, command, advice)?;
+    copied.context("cannot copy the output of the tests")
 }
 
-/// The tests see a pipe, and so no terminal; they are told of ours, unless whoever called said how it should be.
+/// Returns the arguments that enable colours: the tests write to a pipe, so they don't detect the
+/// terminal. Empty if the caller chose a colour mode.
 fn colour_words(args: &[String], colour: bool) -> Vec<&'static str> {
     if !colour || args.iter().any(|arg| arg.starts_with("--color")) {
         return Vec::new();
     }
-    let begin_their_own = !args.iter().any(|arg| arg == "--");
-    begin_their_own.then_some("--").into_iter().chain(["--color=always"]).collect()
+    let needs_separator = !args.iter().any(|arg| arg == "--");
+    needs_separator.then_some("--").into_iter().chain(["--color=always"]).collect()
 }
 
-/// Passes output on as it comes, also of lines that have not ended, and counts what each line says.
+/// Copies output without waiting for the end of a line, and counts the results in each line.
 fn copy(mut from: impl Read, to: &mut impl std::io::Write, sum: &mut Sum) -> std::io::Result<()> {
     let mut piece = [0; 4096];
     let mut line = Vec::new();
@@ -86,7 +87,7 @@ fn copy(mut from: impl Read, to: &mut impl std::io::Write, sum: &mut Sum) -> std
     }
 }
 
-/// How many tests passed and failed in all runs.
+/// The number of tests that passed and failed in all runs.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sum {
     passed: u64,
@@ -94,7 +95,8 @@ struct Sum {
 }
 
 impl Sum {
-    /// Counts a line such as `test result: ok. 3 passed; 1 failed; …`, in whose second word there may be colours.
+    /// Adds the counts of a line such as `test result: ok. 3 passed; 1 failed; …`. Its second word
+    /// may contain colour codes.
     fn add(&mut self, line: &str) {
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_results_of_all_runs_are_added_up() {
+    fn the_results_of_all_runs_are_summed() {
         let output = "running 2 tests\ntest a ... ok\n\n\
             test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s\n\n\
             test result: \u{1b}[31mFAILED\u{1b}(B\u{1b}[m. 40 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n\
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_told_of_a_terminal_unless_somebody_chose_the_colour() {
+    fn colours_are_enabled_on_a_terminal_unless_the_caller_chose_a_mode() {
         let words =
             |args: &[&str], colour| colour_words(&args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>(), colour);
         assert_eq!(words(&["name"], true), ["--", "--color=always"]);

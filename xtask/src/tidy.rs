@@ -1,5 +1,6 @@
-//! Owns the rules about the source that no compiler holds: who may name what, how long files are, what must not stay.
-//! `cargo xtask tidy` tells what breaks them, and a test of this package fails on it. Never changes a file.
+//! Checks rules about the source that no compiler checks: dependencies between parts, file lengths,
+//! forbidden words, language. `cargo xtask tidy` prints the violations, and a test of this package
+//! fails on them. Never changes a file.
 
 mod code;
 mod language;
@@ -13,12 +14,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::step;
 
-/// A file of the repository, as the rules see it.
+/// A file of the repository.
 pub(crate) struct SourceFile {
-    /// From the repository's root, with `/`.
+    /// The path from the repository's root, with `/`.
     path: String,
     text: String,
-    /// The text without comments and literals; empty for what is not Rust.
+    /// The text without comments and literals; empty unless the file is Rust.
     code: String,
 }
 
@@ -37,7 +38,7 @@ impl SourceFile {
     }
 }
 
-/// One place that breaks a rule.
+/// A line that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     path: String,
@@ -58,7 +59,7 @@ pub(crate) fn run() -> Result<()> {
         eprintln!("{finding}");
     }
     if !findings.is_empty() {
-        bail!("{} places break a rule of xtask/src/tidy", findings.len());
+        bail!("{} lines break a rule of xtask/src/tidy", findings.len());
     }
     Ok(())
 }
@@ -67,8 +68,8 @@ fn findings(files: &[SourceFile]) -> Vec<Finding> {
     [rules::broken(files), language::broken(files)].concat()
 }
 
-/// What is built, fetched or kept by tools.
-const LEFT_OUT: [&str; 8] = [".git", ".isopod", "artifacts", "corpus", "deps", "dist", "node_modules", "target"];
+/// Folders of build outputs, downloads and tools.
+const IGNORED: [&str; 8] = [".git", ".isopod", "artifacts", "corpus", "deps", "dist", "node_modules", "target"];
 
 fn read_repository(root: &Path) -> Result<Vec<SourceFile>> {
     let mut files = Vec::new();
@@ -82,7 +83,7 @@ fn read_folder(folder: &Path, prefix: &str, files: &mut Vec<SourceFile>) -> Resu
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
-        if LEFT_OUT.contains(&name.as_str()) {
+        if IGNORED.contains(&name.as_str()) {
             continue;
         }
         if entry.file_type()?.is_dir() {
@@ -103,9 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_repository_keeps_its_rules() {
+    fn the_repository_follows_its_rules() {
         let files = read_repository(&step::root()).expect("the repository can be read");
-        assert!(files.iter().any(|file| file.path == "xtask/src/tidy.rs"), "the walk misses files");
+        assert!(files.iter().any(|file| file.path == "xtask/src/tidy.rs"), "the search misses files");
         let findings: Vec<String> = findings(&files).iter().map(Finding::to_string).collect();
         assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
     }

@@ -1,8 +1,9 @@
-//! Config vars: what `isopod config set` and the manifest's `[config]` give to an app.
+//! Reads config vars: the values set by `isopod config set` and the manifest's `[config]`. Never
+//! caches or changes them.
 
 use crate::{Error, Result, platform};
 
-/// The value of a config var, or of an environment variable where the host has no such var.
+/// Returns the value of a config var, or else of the environment variable with this name.
 ///
 /// ```
 /// use isopod_sdk::config;
@@ -13,7 +14,7 @@ pub fn get(name: &str) -> Option<String> {
     platform::config_get(name).or_else(|| std::env::var(name).ok())
 }
 
-/// The value of a config var that the app can't do without; the error names it.
+/// Returns the value of a config var that the app requires. The error names the variable.
 pub fn require(name: &str) -> Result<String> {
     get(name).ok_or_else(|| {
         Error::msg(format!("the config var {name} is not set; set it with `isopod config set {name}=VALUE`"))

@@ -1,25 +1,27 @@
-//! The SDK's error: what `?` makes of any error in a handler. It never decides how an error is answered; the entry
-//! points do.
+//! The SDK's error type, which `?` converts any other error into. Never decides how an error is
+//! answered; the exports do.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What handlers return.
+/// The result type of handlers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
-/// Any error, and how HTTP answers it.
+/// An error of a handler, with the HTTP status that the client receives.
 ///
-/// Every type that can become a boxed standard error converts into it: errors of the standard library and of other
-/// crates, `anyhow::Error`, `String` and `&str`. Such an error is logged and answered with 500; the client never sees
-/// its text. An error made with [`Error::status`] is meant for the client: its text is the answer's body.
+/// Every type that converts into a boxed standard error converts into it: errors of the standard
+/// library and of other crates, `anyhow::Error`, `String` and `&str`. The host logs such an error
+/// and responds with 500; the client never receives its text. An error created by [`Error::status`]
+/// is meant for the client: its text is the response's body.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
 ///
 /// async fn double(request: Request) -> Result<Response> {
-///     let number: u32 = request.query_param("n").ok_or(Error::status(400, "the query needs n=NUMBER"))?.parse()?;
+///     let number = request.query_param("n").or_status(400, "the query needs n=NUMBER")?;
+///     let number: u32 = number.parse()?;
 ///     Ok(Response::text((number * 2).to_string()))
 /// }
 /// ```
@@ -32,34 +34,34 @@ struct Inner {
 }
 
 impl Error {
-    /// An error for the client: HTTP answers with this status and the message as text.
+    /// Creates an error for the client: the response has this status, and the message as its body.
     pub fn status(status: u16, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { status: Some(status), context: Vec::new(), source: message.into().into() }))
     }
 
-    /// An error that is logged and answered with 500.
+    /// Creates an error that is logged and answered with 500.
     pub fn msg(message: impl Into<String>) -> Self {
         Self::from(message.into())
     }
 
-    /// The status that HTTP answers with: 500 unless the error was made for the client.
+    /// Returns the response's status: 500 unless [`Error::status`] set another.
     pub fn http_status(&self) -> u16 {
         self.0.status.unwrap_or(500)
     }
 
-    /// Whether the error was made with [`Error::status`], so that its text is shown to the client.
+    /// Returns whether [`Error::status`] created the error, so that the client receives its text.
     pub fn is_for_client(&self) -> bool {
         self.0.status.is_some()
     }
 
-    /// Puts a sentence before the error's own, to say what was being done.
+    /// Prepends a description of the operation that failed.
     #[must_use]
     pub fn context(mut self, context: impl Into<String>) -> Self {
         self.0.context.push(context.into());
         self
     }
 
-    /// The error inside, if it is a `T`.
+    /// Returns the wrapped error, if it is a `T`.
     pub fn downcast_ref<T: StdError + 'static>(&self) -> Option<&T> {
         self.0.source.downcast_ref()
     }
@@ -92,12 +94,12 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Adds to the error of a `Result`, or makes one of a `None`.
+/// Adds context to the error of a `Result`, or converts a `None` into an error.
 pub trait Context<T> {
-    /// Says what was being done when it failed.
+    /// Prepends a description of the operation that failed.
     fn context(self, context: impl Into<String>) -> Result<T>;
 
-    /// Answers the client with this status and message instead of 500.
+    /// Replaces the error by one for the client, with this status and message.
     fn or_status(self, status: u16, message: impl Into<String>) -> Result<T>;
 }
 
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_other_kinds_become_ours() {
+    fn errors_of_other_types_are_converted() {
         fn through(error: anyhow::Error) -> Result<()> {
             Err(error)?
         }

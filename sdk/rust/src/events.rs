@@ -1,4 +1,4 @@
-//! Events: CloudEvents 1.0, delivered one at a time.
+//! Types for events: CloudEvents 1.0, delivered one at a time. Never delivers or stores an event.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use crate::{Context, Error, Result};
 
-/// An event.
+/// An event that the host delivers to a handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// Which event of its source it is.
+    /// The event's id, unique for its source.
     pub id: String,
-    /// Where it comes from.
+    /// The source of the event.
     pub source: String,
-    /// What kind of event it is, the CloudEvents attribute `type`.
+    /// The kind of event: the CloudEvents attribute `type`.
     pub kind: String,
-    /// Whom it is about: for a bot, the user.
+    /// The subject: for a bot, the user.
     pub subject: Option<String>,
-    /// When it happened, RFC 3339.
+    /// When the event occurred, in RFC 3339.
     pub time: Option<String>,
     /// The media type of the data.
     pub data_content_type: Option<String>,
@@ -29,58 +29,58 @@ pub struct Event {
     pub data: Option<Vec<u8>>,
     /// Extension attributes.
     pub extensions: Vec<(String, String)>,
-    /// Which delivery of this event this is, from 1.
+    /// The number of this delivery attempt, from 1.
     pub attempt: u32,
 }
 
 impl Event {
-    /// An event of a kind, as tests need it.
+    /// Creates an event of this kind for a test.
     pub fn new(kind: impl Into<String>) -> Self {
         Self { id: "1".to_owned(), source: "test".to_owned(), kind: kind.into(), attempt: 1, ..Self::default() }
     }
 
-    /// The same event about somebody.
+    /// Returns the event with this subject.
     #[must_use]
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// The same event with a value as JSON for its data.
+    /// Returns the event with a value, serialised as JSON, as its data.
     pub fn with_json<T: Serialize + ?Sized>(mut self, value: &T) -> Result<Self> {
         self.data = Some(serde_json::to_vec(value)?);
         self.data_content_type = Some("application/json".to_owned());
         Ok(self)
     }
 
-    /// Whom the event is about; an error where it doesn't say.
+    /// Returns the subject, or an error if the event has none.
     pub fn subject(&self) -> Result<&str> {
         self.subject.as_deref().context("the event has no subject")
     }
 
-    /// The data, byte for byte as it was sent; empty where there is none.
+    /// Returns the data as it was sent; empty if the event has no data.
     pub fn bytes(&self) -> &[u8] {
         self.data.as_deref().unwrap_or_default()
     }
 
-    /// The data as text, unchanged: JSON keeps its spaces, the order of its members and all digits of its numbers, which
-    /// [`json`](Self::json) may not.
+    /// Returns the data as text, unchanged. Unlike [`json`](Self::json) it preserves the whitespace
+    /// of JSON, the order of members and all digits of numbers.
     pub fn text(&self) -> Result<&str> {
         std::str::from_utf8(self.bytes()).context("the event's data is not UTF-8 text")
     }
 
-    /// The data read as JSON.
+    /// Deserialises the data from JSON.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(self.bytes()).context("the event's data is not the JSON that is expected")
+        serde_json::from_slice(self.bytes()).context("the event's data is not valid JSON for this type")
     }
 
-    /// An extension attribute.
+    /// Returns the value of an extension attribute.
     pub fn extension(&self, name: &str) -> Option<&str> {
         self.extensions.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 }
 
-/// The answer to an event, for whoever sent it and waits.
+/// The reply to an event, for the sender that waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The media type of the data.
@@ -90,17 +90,17 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply of plain text.
+    /// Creates a reply of plain text.
     pub fn text(text: impl Into<String>) -> Self {
         Self { data_content_type: "text/plain; charset=utf-8".to_owned(), data: text.into().into_bytes() }
     }
 
-    /// A reply with a value as JSON.
+    /// Creates a reply with a value serialised as JSON.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         Ok(Self { data_content_type: "application/json".to_owned(), data: serde_json::to_vec(value)? })
     }
 
-    /// The data read as JSON.
+    /// Deserialises the data from JSON.
     pub fn body_json<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_slice(&self.data)?)
     }
@@ -110,11 +110,11 @@ impl Reply {
 ///
 /// `?` makes a permanent failure of any error. [`RetryAfter`] makes a temporary one.
 ///
-/// Isopod 0.1 does not store events: each is delivered once, whatever its handler returns. A sender
-/// that waits for the reply gets 422 for a permanent failure, and 503 with `Retry-After` for a
-/// temporary one, and has to send the event again itself. The event of a schedule has no sender:
-/// the failure is logged, and the next event comes at the next scheduled time. So don't rely on
-/// another delivery for work that must be done.
+/// Isopod 0.1 doesn't store events: the host delivers each event once, even if the handler fails. A
+/// waiting sender receives 422 for a permanent failure, and 503 with `Retry-After` for a temporary
+/// one, and has to send the event again. A scheduled event has no sender: the failure is logged,
+/// and the next event comes at the next scheduled time. So don't rely on another delivery for work
+/// that must be done.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -136,7 +136,7 @@ pub struct EventError {
 }
 
 impl EventError {
-    /// After how long another delivery may succeed; `None` for a permanent failure.
+    /// Returns the delay after which another delivery may succeed; `None` for a permanent failure.
     pub fn retry_delay(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -166,9 +166,9 @@ impl fmt::Debug for EventError {
     }
 }
 
-/// Turns an error into a temporary failure: the same event may succeed later.
+/// Converts an error into a temporary failure: another delivery of the same event may succeed.
 pub trait RetryAfter {
-    /// What comes out.
+    /// The type of the converted value.
     type Output;
 
     /// Reports that another delivery after `delay` may succeed. The sender receives `Retry-After`;
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_permanent_unless_it_says_otherwise() {
+    fn an_error_is_permanent_unless_it_has_a_retry_delay() {
         assert_eq!(handle("7").unwrap(), 7);
         assert_eq!(handle("x").unwrap_err().retry_delay(), None);
         assert_eq!(handle("101").unwrap_err().retry_delay(), Some(Duration::from_secs(2)));

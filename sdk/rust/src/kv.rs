@@ -1,4 +1,5 @@
-//! Key-value storage, kept by the host for each app. The manifest must grant it: `[grants] keyvalue = true`.
+//! Key-value storage, which the host provides for each app. Never caches values. The manifest must
+//! grant it: `[grants] keyvalue = true`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,43 +22,43 @@ pub fn open(name: &str) -> Result<Bucket> {
     platform::Bucket::open(name).map(Bucket).map_err(|error| error.context(format!("opening the bucket {name}")))
 }
 
-/// A set of keys with their values.
+/// A set of keys and their values.
 pub struct Bucket(platform::Bucket);
 
 /// One page of a bucket's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Keys, in no promised order.
+    /// The keys, in no particular order.
     pub keys: Vec<String>,
-    /// What [`Bucket::list`] takes for the next page; `None` on the last one.
+    /// The cursor of the next page for [`Bucket::list`]; `None` on the last page.
     pub cursor: Option<String>,
 }
 
 impl Bucket {
-    /// The value of a key, or `None` where it isn't set.
+    /// Returns the value of a key, or `None` if it isn't set.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         self.0.get(key).map_err(|error| error.context(format!("reading the key {key}")))
     }
 
-    /// The value of a key as text.
+    /// Returns the value of a key as text.
     pub fn get_text(&self, key: &str) -> Result<Option<String>> {
         let bytes = self.get(key)?;
         bytes.map(String::from_utf8).transpose().context(format!("reading the key {key} as text"))
     }
 
-    /// The value of a key, read as JSON.
+    /// Returns the value of a key, deserialised from JSON.
     pub fn get_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(bytes) = self.get(key)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).context(format!("reading the key {key} as JSON"))
     }
 
-    /// Sets a key, whatever its value is now. A value that depends on the present one is changed with
-    /// [`update`](Self::update).
+    /// Sets a key and overwrites its current value. A value that depends on the current one is
+    /// changed with [`update`](Self::update).
     pub fn set(&self, key: &str, value: impl AsRef<[u8]>) -> Result<()> {
         self.0.set(key, value.as_ref()).map_err(|error| error.context(format!("setting the key {key}")))
     }
 
-    /// Sets a key to a value written as JSON.
+    /// Sets a key to a value serialised as JSON.
     pub fn set_json<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
         self.set(key, serde_json::to_vec(value).context(format!("writing the key {key} as JSON"))?)
     }
@@ -65,12 +66,13 @@ impl Bucket {
     /// Replaces the value of a key by the result of `change`, without losing writes of other
     /// instances. Returns the new value. A key that isn't set is passed as `None`.
     ///
-    /// An app has several instances, and requests run at the same time. Where one reads a value,
-    /// changes it and writes it back with [`get`](Self::get) and [`set`](Self::set), another may
-    /// have written in between, and its update is lost. This method uses compare-and-swap: the new
-    /// value is written only if the value passed to `change` is still current; otherwise `change`
-    /// is called again with the current one. Therefore `change` must have no other effects. After
-    /// 1,000 conflicting attempts, the result is an error with status 503.
+    /// An app has several instances, and requests run concurrently. If a request reads a value,
+    /// changes it and writes it back with [`get`](Self::get) and [`set`](Self::set), another
+    /// request may have written in between, and that update is lost. This method uses
+    /// compare-and-swap: the new value is written only if the value passed to `change` is still
+    /// current; otherwise `change` is called again with the current value. Therefore `change` must
+    /// have no other effects. After 1,000 conflicting attempts, the result is an error with status
+    /// 503.
     ///
     /// ```
     /// # use isopod_sdk::prelude::*;
@@ -87,13 +89,14 @@ impl Bucket {
     /// # example().unwrap();
     /// ```
     ///
-    /// Values that are numbers are quicker with [`increment`](Self::increment); values that are JSON are changed with
+    /// Numbers are faster with [`increment`](Self::increment); JSON values are changed with
     /// [`update_json`](Self::update_json).
     pub fn update<V: AsRef<[u8]>>(&self, key: &str, mut change: impl FnMut(Option<Vec<u8>>) -> V) -> Result<V> {
         self.try_update(key, |old| Ok(change(old)))
     }
 
-    /// As [`update`](Self::update), with a change that may fail. On error the value is unchanged.
+    /// Does the same as [`update`](Self::update), with a change that may fail. On error the value
+    /// is unchanged.
     pub fn try_update<V: AsRef<[u8]>>(
         &self,
         key: &str,
@@ -111,7 +114,7 @@ impl Bucket {
         Err(failed(Error::status(503, "too many concurrent updates of the value; try again later")))
     }
 
-    /// As [`update`](Self::update), with values that are read and written as JSON.
+    /// Does the same as [`update`](Self::update) for JSON values.
     ///
     /// ```
     /// # use isopod_sdk::prelude::*;
@@ -142,27 +145,28 @@ impl Bucket {
         newest.context("an update that succeeds has a value")
     }
 
-    /// Deletes a key; deleting one that isn't set is no error.
+    /// Deletes a key. Deleting a key that isn't set succeeds.
     pub fn delete(&self, key: &str) -> Result<()> {
         self.0.delete(key).map_err(|error| error.context(format!("deleting the key {key}")))
     }
 
-    /// Whether a key is set.
+    /// Returns whether a key is set.
     pub fn exists(&self, key: &str) -> Result<bool> {
         self.0.exists(key).map_err(|error| error.context(format!("looking for the key {key}")))
     }
 
-    /// Adds to a number in one step, whoever else does so too, and gives the sum. A key that isn't set counts as zero.
+    /// Adds `delta` to a number in one atomic step and returns the sum. A key that isn't set counts
+    /// as zero.
     pub fn increment(&self, key: &str, delta: i64) -> Result<i64> {
         self.0.increment(key, delta).map_err(|error| error.context(format!("incrementing the key {key}")))
     }
 
-    /// A page of keys: the first one, or the one after a page's cursor.
+    /// Returns a page of keys: the first page, or the page at a cursor.
     pub fn list(&self, cursor: Option<&str>) -> Result<Page> {
         self.0.list(cursor).map_err(|error| error.context("listing keys"))
     }
 
-    /// Every key. A large bucket is better listed page by page.
+    /// Returns every key. For a large bucket, prefer [`list`](Self::list).
     pub fn keys(&self) -> Result<Vec<String>> {
         let mut all = Vec::new();
         let mut cursor = None;

@@ -1,4 +1,5 @@
-//! Write Isopod apps in Rust: HTTP and event handlers of a few lines, async, with `?` on errors.
+//! SDK for Isopod apps in Rust: async handlers for HTTP and events in a few lines, with `?` on
+//! errors.
 //!
 //! ```
 //! use isopod_sdk::prelude::*;
@@ -15,22 +16,23 @@
 //! | --- | --- |
 //! | answer HTTP | [`http!`], with [`routes!`] for several paths, or [`http_streaming!`] for bodies of any size |
 //! | handle events and schedules | [`events!`] |
-//! | tell the host whether all is well | [`health!`] |
+//! | report the app's health to the host | [`health!`] |
 //! | prepare an instance before its first request | [`init!`] |
 //! | read config vars | [`config`] |
-//! | keep data | [`kv`] |
-//! | ask other servers | [`http::fetch`] |
+//! | store data | [`kv`] |
+//! | send requests to other servers | [`http::fetch`] |
 //! | log | the crate `log`, or `tracing` with the feature of that name |
 //! | wait | [`time::sleep`] |
-//! | test without a host | the module `testing`, on the machine you develop on |
+//! | test without a host | the module `testing`, natively |
 //!
-//! Everything compiles for the machine it is developed on as well: there, storage, configuration, the clock, logs and
-//! outgoing requests are held in memory, so that handlers are tested with plain `cargo test`.
+//! The crate also compiles natively. There, storage, configuration, clock, logs and outgoing
+//! requests are simulated in memory, so handlers are tested with plain `cargo test`.
 //!
 //! # Features
 //!
-//! `log` (default) sends what the crate `log` is given to `wasi:logging`. An app that logs nothing does not import that
-//! interface. `tracing` does the same for the crate `tracing`. `wasi-03` exports HTTP as `wasi:http/handler` 0.3.
+//! `log` (default) forwards the records of the crate `log` to `wasi:logging`. An app that logs
+//! nothing doesn't import that interface. `tracing` does the same for the crate `tracing`.
+//! `wasi-03` exports HTTP as `wasi:http/handler` 0.3.
 
 pub mod config;
 mod error;
@@ -56,7 +58,7 @@ use wasm as platform;
 
 pub use error::{Context, Error, Result};
 
-/// What most apps use.
+/// The items that most apps use.
 pub mod prelude {
     pub use crate::events::{Event, EventError, Reply, RetryAfter};
     pub use crate::http::{Body, BodyWriter, Headers, IncomingBody, Method, Request, Response, fetch};
@@ -64,7 +66,7 @@ pub mod prelude {
     pub use crate::{Context, Error, Result, config, kv};
 }
 
-/// What the macros expand to. It is no part of the interface.
+/// Items that the macros' expansions use. Not part of the public interface.
 #[doc(hidden)]
 #[cfg(target_family = "wasm")]
 pub mod __private {

@@ -1,10 +1,12 @@
-//! What the `log` crate is given goes to the host's log. Nothing is formatted or allocated for a message that the level
-//! leaves out.
+//! Forwards records of the `log` crate to the host's log. Never formats or allocates a message
+//! below the maximum level.
 //!
-//! Only what the app logs goes to `wasi:logging`. The SDK's own complaints go to stderr, which every host has: so an app
-//! that logs nothing is built, with link-time optimisation, without that import and runs where nobody offers it.
+//! Only the app's records use `wasi:logging`. The SDK's own errors go to stderr, which every host
+//! has. So an app that logs nothing is built, with link-time optimisation, without that import, and
+//! runs on hosts that don't provide it.
 
-/// Makes the host's log the target of the `log` crate, unless the app has chosen another. Cheap when done already.
+/// Installs the host's log as the logger of the `log` crate, unless the app has installed another.
+/// Cheap after the first call.
 pub(crate) fn install() {
     #[cfg(feature = "log")]
     {
@@ -16,15 +18,19 @@ pub(crate) fn install() {
     }
 }
 
-/// Says what went wrong in the SDK's own part of a call.
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "the exports that complain are the component's"))]
-pub(crate) fn complain(what: &str, reason: impl std::fmt::Display) {
+/// Reports an error in the SDK's own part of a call.
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only the component's exports report errors"))]
+pub(crate) fn report(what: &str, reason: impl std::fmt::Display) {
     eprintln!("isopod-sdk: {what}: {reason}");
 }
 
-/// How much a message matters; the order is that of `wasi:logging`.
+/// The severity of a message, in the order of `wasi:logging`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, dead_code, reason = "the names say it, and without the feature `log` only one is used")]
+#[allow(
+    missing_docs,
+    dead_code,
+    reason = "the names are self-explanatory, and without the feature `log` only one is used"
+)]
 pub enum Level {
     Trace = 0,
     Debug = 1,

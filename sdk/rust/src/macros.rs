@@ -1,17 +1,18 @@
-//! The macros that make exports of handlers. They only name functions: what happens is in `wasm/`.
+//! The macros that export handlers. They only name functions; the implementation is in `wasm/`.
 //!
-//! Names of items in a macro's expansion are seen by the handler's path, so they all begin with `__isopod`.
+//! Items of an expansion are visible to the handler's path, so their names begin with `__isopod`.
 
 /// Answers HTTP requests with an `async fn(Request) -> Result<Response>`.
 ///
-/// The component exports it twice: as `wasi:http/incoming-handler`, which runs on any host, and as
-/// `isopod:app/http`, which Isopod takes where it can because it costs less. An app that uses
-/// [`Response::stream`](crate::http::Response::stream) or [`Body::produce`](crate::http::Body::produce) anywhere is called
-/// over `wasi:http` alone, since the other carries whole bodies. An error that `?` passes up is logged and answered with
+/// The component exports the handler twice: as `wasi:http/incoming-handler`, which runs on any
+/// host, and as `isopod:app/http`, the flat interface, which Isopod prefers because it costs less.
+/// An app that uses [`Response::stream`](crate::http::Response::stream) or
+/// [`Body::produce`](crate::http::Body::produce) anywhere is called only over `wasi:http`, since
+/// the flat interface carries whole bodies. An error that `?` returns is logged and answered with
 /// 500, without its text.
 ///
-/// With the feature `wasi-03` it is exported as `wasi:http/handler` 0.3 instead, and one instance answers many requests
-/// at a time.
+/// With the feature `wasi-03` the handler is exported as `wasi:http/handler` 0.3 instead, and one
+/// instance handles several requests concurrently.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -42,10 +43,10 @@ macro_rules! http {
     };
 }
 
-/// Answers HTTP requests with an `async fn(Request, IncomingBody) -> Result<Response>`, which reads the body piece by
-/// piece and may begin to answer before it has ended.
+/// Answers HTTP requests with an `async fn(Request, IncomingBody) -> Result<Response>`, which reads
+/// the body in chunks and may respond before the body has ended.
 ///
-/// Only `wasi:http` is exported, since the fast road carries whole bodies.
+/// Only `wasi:http` is exported, since the flat interface carries whole bodies.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -105,7 +106,7 @@ macro_rules! events {
 
             #[unsafe(export_name = "isopod:app/events@0.1.0#handle")]
             unsafe extern "C" fn __isopod_handle(event: *mut u8) -> *const u8 {
-                // SAFETY: the host calls this with an event that it has written for this call.
+                // SAFETY: the host passes an event that it wrote for this call.
                 unsafe { $crate::__private::handle_event(event, $handler) }
             }
         };
@@ -121,7 +122,7 @@ macro_rules! events {
     };
 }
 
-/// Says whether the app is well, with an `async fn() -> Result<()>` whose error says what is wrong.
+/// Reports the app's health with an `async fn() -> Result<()>`. The error describes the problem.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -134,7 +135,7 @@ macro_rules! events {
 /// # fn main() {}
 /// ```
 ///
-/// What fits into a line needs no name:
+/// A check of one line can be a closure:
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -164,12 +165,12 @@ macro_rules! health {
     };
 }
 
-/// Prepares an instance before anything else is asked of it, with an `async fn() -> Result<()>`: builds an index, reads
-/// a table. An instance whose preparation fails is of no use and is not started.
+/// Prepares an instance before its first request, with an `async fn() -> Result<()>`: builds an
+/// index, reads a table. If it fails, the instance is not started.
 ///
-/// An app with `[snapshot]` in its manifest is prepared once, at the deploy, and its instances start from the memory that
-/// this has left. There is then nothing to read but what is in the component: no config vars, files, key-value data or
-/// other servers.
+/// An app with `[snapshot]` in its manifest is prepared once, at the deploy, and its instances
+/// start with the memory of the prepared instance. During a snapshot the function can read only the
+/// component itself: no config vars, files, key-value data or other servers.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -207,7 +208,7 @@ macro_rules! init {
     };
 }
 
-/// Puts a world's description and the SDK's mark into the component.
+/// Adds a world's description and the SDK's mark to the component.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __link {
@@ -221,11 +222,12 @@ macro_rules! __link {
     };
 }
 
-/// Makes the constructors run while an instance starts, and not in its first call: `_initialize` becomes the component's
-/// own start, so what fails there fails the start, before anybody is served.
+/// Runs the constructors while an instance starts instead of in its first call: `_initialize`
+/// becomes the component's start function, so an error there fails the start before any request.
 ///
-/// It stands in the macros of HTTP alone, since there may be one of it, and one such handler, in a component. In the
-/// crate itself it would be in programs with a `main` too, whose own start runs the constructors once more.
+/// Only the HTTP macros expand to it, since a component may have one start function and one such
+/// handler. In the crate itself it would also be part of programs with a `main`, whose own start
+/// runs the constructors again.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __start {
@@ -280,7 +282,7 @@ macro_rules! __export_http {
                 headers: (headers, headers_length),
                 body: (body, body_length),
             };
-            // SAFETY: the host calls this with a request that it has written for this call.
+            // SAFETY: the host passes a request that it wrote for this call.
             unsafe { $crate::__private::handle_flat(words, $handler) }
         }
     };
@@ -356,7 +358,7 @@ macro_rules! __export_http03 {
 mod tests {
     use crate::prelude::*;
 
-    // Handlers with the plainest names: an expansion that took one of them would call itself.
+    // Handlers with common names: an item of the expansion with the same name would call itself.
     crate::http!(handle);
     crate::health!(check);
     crate::events!(handler);

@@ -1,5 +1,5 @@
-//! The platform outside a component: everything is held in memory, one world for each thread, so that tests that run
-//! beside each other don't meet. `testing` is its handle.
+//! The platform of native builds: a simulated host in memory for each thread, so that concurrent
+//! tests are isolated from each other. Never performs I/O. `testing` configures it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ use crate::{Error, Result};
 pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 pub(crate) type Server = std::rc::Rc<dyn Fn(Request) -> Result<Response>>;
 
-/// No host calls the app here.
+/// Does nothing: no host calls a native build.
 pub(crate) fn mark_streaming() {}
 
-/// What a host would hold.
+/// The state of the simulated host.
 pub(crate) struct World {
     pub(crate) buckets: Buckets,
     pub(crate) config: BTreeMap<String, String>,
@@ -37,7 +37,7 @@ impl World {
             buckets: Buckets::new(),
             config: BTreeMap::new(),
             logs: Vec::new(),
-            // A fixed day, so that a test sees the same time whenever it runs: 2026-01-01T00:00:00Z.
+            // A fixed date, so that a test doesn't depend on the day it runs: 2026-01-01T00:00:00Z.
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
             timers: Vec::new(),
             server: None,
@@ -50,7 +50,7 @@ thread_local! {
     static WORLD: RefCell<World> = RefCell::new(World::new());
 }
 
-/// Reads or changes this thread's world.
+/// Reads or changes the state of this thread's host.
 pub(crate) fn with<T>(use_world: impl FnOnce(&mut World) -> T) -> T {
     WORLD.with_borrow_mut(use_world)
 }
@@ -68,7 +68,7 @@ pub(crate) fn log(level: Level, context: &str, message: &str) {
     with(|world| world.logs.push(LogLine { level, context: context.to_owned(), message: message.to_owned() }));
 }
 
-/// Waits until the fake clock has come so far.
+/// Waits until the simulated clock has advanced by `duration`.
 pub(crate) fn sleep(duration: Duration) -> impl Future<Output = ()> {
     Sleep { until: now() + duration, registered: false }
 }
@@ -93,7 +93,7 @@ impl Future for Sleep {
     }
 }
 
-/// Puts the clock forward to the next timer; `false` where nothing waits for it.
+/// Advances the clock to the next timer. Returns `false` if there is no timer.
 pub(crate) fn advance_to_next_timer() -> bool {
     with(|world| {
         let Some(next) = world.timers.iter().min().copied() else { return false };
@@ -105,7 +105,7 @@ pub(crate) fn advance_to_next_timer() -> bool {
 
 pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
     let Some(server) = with(|world| world.server.clone()) else {
-        return Err(Error::msg("no answers are set for this test; set them with TestHost::on_fetch"));
+        return Err(Error::msg("this test defines no responses; define them with TestHost::on_fetch"));
     };
     let mut answer = server(request)?;
     let body = std::mem::take(&mut answer.body);
@@ -116,7 +116,7 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
     Ok((answer, BodySource::of(bytes)))
 }
 
-/// A body that a test gives to a handler.
+/// A body that a test passes to a handler.
 pub(crate) struct BodySource {
     pieces: std::collections::VecDeque<Vec<u8>>,
 }
@@ -139,7 +139,7 @@ impl BodySource {
     }
 }
 
-/// What a body is written to at a host; in tests bodies are collected instead, so there is none.
+/// The host's end of a body. Uninhabited, since tests collect bodies instead.
 pub(crate) enum BodySink {}
 
 impl BodySink {
@@ -160,7 +160,7 @@ impl Bucket {
         if with(|world| world.keyvalue_granted) {
             Ok(Self(name.to_owned()))
         } else {
-            Err(Error::msg("the app has no grant for it; the manifest needs `[grants] keyvalue = true`"))
+            Err(Error::msg("key-value storage is not granted; add `[grants] keyvalue = true` to the manifest"))
         }
     }
 
@@ -186,7 +186,7 @@ impl Bucket {
         Ok(self.with(|bucket| bucket.contains_key(key)))
     }
 
-    /// Numbers are kept as decimal text, as the host keeps them.
+    /// Numbers are stored as decimal text, as on the host.
     pub(crate) fn increment(&self, key: &str, delta: i64) -> Result<i64> {
         self.with(|bucket| {
             let present = match bucket.get(key) {
@@ -203,7 +203,7 @@ impl Bucket {
         Ok(Cas { bucket: Self(self.0.clone()), key: key.to_owned(), seen: self.get(key)? })
     }
 
-    /// Pages are small here, so that a test with few keys sees a handler that forgets the cursor.
+    /// Pages are small, so that a test with few keys detects a handler that ignores the cursor.
     pub(crate) fn list(&self, cursor: Option<&str>) -> Result<Page> {
         const PAGE_KEYS: usize = 3;
         self.with(|bucket| {
@@ -230,7 +230,7 @@ impl Cas {
         Ok(self.seen.clone())
     }
 
-    /// Sets the value, or returns the handle for another try where it has changed.
+    /// Sets the value, or returns the handle for another attempt if the value has changed.
     pub(crate) fn swap(self, value: &[u8]) -> Result<Option<Self>> {
         if self.bucket.get(&self.key)? != self.seen {
             return Ok(Some(self));

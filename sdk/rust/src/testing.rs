@@ -1,4 +1,5 @@
-//! Testing handlers with plain `cargo test`: a host in memory for each test, and a clock that only tests put forward.
+//! Tests handlers with plain `cargo test`: a simulated host in memory for each test, and a clock
+//! that only the test advances. Never starts a server.
 //!
 //! ```
 //! use isopod_sdk::prelude::*;
@@ -31,23 +32,24 @@ pub use crate::logging::Level;
 use crate::native::{self, World};
 use crate::{Result, logging};
 
-/// A message that a handler logged.
+/// A log record of a handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// How much it matters.
+    /// The severity.
     pub level: Level,
-    /// Which part of the app speaks: the `log` crate's target.
+    /// The target of the `log` crate.
     pub context: String,
-    /// What it says.
+    /// The message.
     pub message: String,
 }
 
-/// The host of one test. It belongs to the test's thread; making another one starts afresh.
+/// The simulated host of one test. It belongs to the test's thread; creating another resets the
+/// state.
 pub struct TestHost(());
 
 impl TestHost {
-    /// An empty host: no keys, no config vars, no logs, and the clock at the first moment of 2026.
-    #[allow(clippy::new_without_default, reason = "it changes the thread's world, which a default should not")]
+    /// Creates an empty host: no keys, no config vars, no logs, and the clock at the start of 2026.
+    #[allow(clippy::new_without_default, reason = "it resets the thread's state, which a default should not")]
     pub fn new() -> Self {
         logging::install();
         native::with(|world| *world = World::new());
@@ -59,38 +61,38 @@ impl TestHost {
         native::with(|world| world.config.insert(name.to_owned(), value.to_owned()));
     }
 
-    /// Grants key-value storage, or takes the grant away to see what the handler does then.
+    /// Grants or revokes key-value storage.
     pub fn grant_keyvalue(&self, granted: bool) {
         native::with(|world| world.keyvalue_granted = granted);
     }
 
-    /// Answers what handlers fetch.
+    /// Defines the responses to the requests of handlers.
     pub fn on_fetch(&self, answer: impl Fn(Request) -> Result<Response> + 'static) {
         native::with(|world| world.server = Some(std::rc::Rc::new(answer)));
     }
 
-    /// What has been logged so far.
+    /// Returns the log records so far.
     pub fn logs(&self) -> Vec<LogLine> {
         native::with(|world| world.logs.clone())
     }
 
-    /// The time that handlers see.
+    /// Returns the simulated time.
     pub fn now(&self) -> SystemTime {
         native::now()
     }
 
-    /// Puts the clock forward.
+    /// Advances the clock.
     pub fn advance(&self, duration: Duration) {
         native::with(|world| world.now += duration);
     }
 }
 
-/// A body in pieces, for handlers of [`http_streaming!`](crate::http_streaming).
+/// Creates a body of several chunks, for handlers of [`http_streaming!`](crate::http_streaming).
 pub fn body_of<P: Into<Vec<u8>>>(pieces: impl IntoIterator<Item = P>) -> IncomingBody {
     IncomingBody(native::BodySource::of_pieces(pieces.into_iter().map(Into::into)))
 }
 
-/// An answer with its body as bytes, also where the handler would have written that while it was sent.
+/// Returns a response with its whole body as bytes, even if the handler writes it while it is sent.
 pub fn collect(answer: Response) -> Result<Response> {
     let Response { status, headers, body } = answer;
     let body = match body.0 {
@@ -100,7 +102,7 @@ pub fn collect(answer: Response) -> Result<Response> {
     Ok(Response { status, headers, body })
 }
 
-/// What the client gets for a request: the handler's answer, or what its error is answered with.
+/// Returns the client's view of a request: the handler's response, or the response to its error.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -124,10 +126,10 @@ impl Wake for Flag {
     }
 }
 
-/// Runs a handler to its end. Where it waits for the clock, the clock is put forward.
+/// Runs a handler to its end. Whenever the handler waits for a timer, the clock advances to that
+/// timer.
 ///
-/// # Panics
-/// Where the handler waits for something that can't happen any more.
+/// If the handler waits for an event that cannot occur.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let flag = Arc::new(Flag(AtomicBool::new(false)));
     let waker = Waker::from(flag.clone());
@@ -138,7 +140,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             return output;
         }
         let woken = flag.0.swap(false, Ordering::Relaxed);
-        assert!(woken || native::advance_to_next_timer(), "the handler waits for something that can't happen any more");
+        assert!(woken || native::advance_to_next_timer(), "deadlock: the handler waits for an event that cannot occur");
     }
 }
 
@@ -148,7 +150,7 @@ mod tests {
     use crate::prelude::*;
 
     #[test]
-    fn sleeping_takes_no_time_and_moves_the_clock() {
+    fn sleeping_advances_the_simulated_clock() {
         let host = TestHost::new();
         let before = host.now();
         block_on(async {
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_add_up_and_values_can_be_json() {
+    fn increments_add_up_and_values_can_be_json() {
         TestHost::new();
         let bucket = kv::open("default").unwrap();
         bucket.increment("n", 5).unwrap();
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_change_leaves_the_value_as_it_is() {
+    fn a_failed_change_keeps_the_value() {
         TestHost::new();
         let bucket = kv::open("default").unwrap();
         bucket.set("k", "old").unwrap();
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn storage_without_a_grant_says_what_the_manifest_needs() {
+    fn storage_without_a_grant_fails_and_names_the_manifest_key() {
         TestHost::new().grant_keyvalue(false);
         let error = kv::open("default").err().unwrap();
         assert!(error.to_string().contains("keyvalue = true"), "{error}");
@@ -237,7 +239,7 @@ mod tests {
 
     #[cfg(feature = "log")]
     #[test]
-    fn what_is_logged_can_be_read() {
+    fn a_test_can_read_log_records() {
         let host = TestHost::new();
         log::info!(target: "orders", "{} sold", 3);
         log::debug!("not at this level");
@@ -247,21 +249,21 @@ mod tests {
 
     #[cfg(feature = "tracing")]
     #[test]
-    fn what_is_traced_is_logged() {
+    fn tracing_events_are_logged() {
         let host = TestHost::new();
         tracing::warn!(target: "orders", left = 2, "running out");
         assert_eq!(host.logs()[0].message, "running out left=2");
     }
 
     #[test]
-    fn a_fetch_names_whom_it_asked_when_it_fails() {
+    fn a_failed_fetch_names_the_server() {
         TestHost::new();
         let error = block_on(fetch(Request::get("https://a.example/x"))).unwrap_err();
-        assert!(error.to_string().starts_with("asking GET https://a.example: "), "{error}");
+        assert!(error.to_string().starts_with("sending GET https://a.example: "), "{error}");
     }
 
     #[test]
-    fn a_streaming_handler_is_tested_with_pieces() {
+    fn a_streaming_handler_can_be_tested_with_chunks() {
         async fn shout(mut body: IncomingBody) -> Result<Response> {
             Ok(Response::stream(async move |mut out| {
                 while let Some(piece) = body.next().await? {
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_gets_has_its_body() {
+    fn answer_returns_bodies_of_responses_and_errors() {
         let whole = answer(async { Ok(Response::text("whole")) });
         assert_eq!(whole.bytes(), b"whole");
         let failed = answer(async { Err(Error::status(404, "no such note")) });
@@ -283,14 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_past_its_bound_is_refused() {
+    fn a_body_over_its_limit_is_refused() {
         let error = block_on(body_of(["abc", "def"]).read_to_end(5)).unwrap_err();
         assert_eq!(error.http_status(), 413);
     }
 
     #[test]
-    #[should_panic(expected = "can't happen")]
-    fn waiting_for_nothing_is_found_out() {
+    #[should_panic(expected = "deadlock")]
+    fn a_handler_that_waits_forever_panics() {
         TestHost::new();
         block_on(std::future::pending::<()>());
     }

@@ -1,15 +1,15 @@
-//! The clock, and waiting.
+//! The clock and timers. Never reads the machine's clock in tests.
 
 use std::time::{Duration, SystemTime};
 
 use crate::platform;
 
-/// The time of day.
+/// Returns the current time.
 pub fn now() -> SystemTime {
     platform::now()
 }
 
-/// Waits. In tests, the clock is put forward instead.
+/// Waits for a duration. In tests, the simulated clock advances instead.
 pub async fn sleep(duration: Duration) {
     platform::sleep(duration).await;
 }

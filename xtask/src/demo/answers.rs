@@ -1,5 +1,5 @@
-//! Owns what the demo asks each example, and how the answer is shown. An app that is not listed here is asked for its
-//! first page. Anything but success ends the demo.
+//! The demo's requests to each example, and how the responses are shown. An app without an entry
+//! here gets a request for `/`. A response other than success or a redirect ends the demo.
 
 use std::fmt;
 use std::path::Path;
@@ -11,31 +11,31 @@ use anyhow::{Context, Result, bail};
 use super::running::RunningHost;
 use crate::step;
 
-/// What to open or to type, and what came of it.
+/// A URL to open or a command to type, with its response.
 pub(crate) struct Answer {
     question: String,
     text: String,
 }
 
-/// An answer is shown up to here; a page may be longer than a screen.
+/// The part of a response that is shown; a page may be longer than a screen.
 const SHOWN_LINES_MAX: usize = 3;
 const SHOWN_CHARS_MAX: usize = 300;
 
-/// The first call of an app may wait for its compilation.
+/// The timeout of a request. The first call of an app may wait for its compilation.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// Whether the example is a program that is run once, and not an app that is deployed.
+/// Returns whether the example is a program that runs once, instead of an app that is deployed.
 pub(crate) fn is_program(example: &str) -> bool {
     example == "command"
 }
 
-/// Runs a program in the same sandbox that apps have.
+/// Runs a program in the same sandbox as apps.
 pub(crate) fn of_program(host_program: &Path, component: &Path) -> Result<Answer> {
     let mut command = Command::new(host_program);
     command.arg("run").arg(component).args(["--", "hello", "world"]);
     let output = command.output().with_context(|| format!("cannot start {}", host_program.display()))?;
     if !output.status.success() {
-        bail!("{} ended with {}: {}", component.display(), output.status, String::from_utf8_lossy(&output.stderr));
+        bail!("{} exited with {}: {}", component.display(), output.status, String::from_utf8_lossy(&output.stderr));
     }
     let file = component.strip_prefix(step::root()).unwrap_or(component).display();
     Ok(Answer {
@@ -62,7 +62,8 @@ pub(crate) fn of(host: &RunningHost, app: &str) -> Result<Answer> {
     Ok(Answer { question, text })
 }
 
-/// The address is connected to and the name sent as Host, since not every system resolves names below `localhost`.
+/// Connects to the address and sends the name as `Host`, since some systems don't resolve names
+/// below `localhost`.
 fn page(host: &RunningHost, app: &str, method: &str, path: &str, (media_type, body): (&str, &str)) -> Result<String> {
     let mut request = ureq::http::Request::builder()
         .method(method)
@@ -80,7 +81,10 @@ fn event(host: &RunningHost, app: &str) -> Result<String> {
         .uri(format!("http://{}/v1/apps/{app}/events", host.admin))
         .header("authorization", format!("Bearer {}", host.token()?))
         .header("content-type", "application/cloudevents+json");
-    let event = r#"{"specversion":"1.0","id":"demo-1","source":"demo","type":"message","subject":"ada","data":{"text":"hello"}}"#;
+    let event = concat!(
+        r#"{"specversion":"1.0","id":"demo-1","source":"demo","type":"message","#,
+        r#""subject":"ada","data":{"text":"hello"}}"#,
+    );
     answer(app, request.body(event.to_owned())?)
 }
 
@@ -92,10 +96,10 @@ fn answer(app: &str, request: ureq::http::Request<String>) -> Result<String> {
         .timeout_global(Some(ANSWER_WITHIN))
         .build()
         .into();
-    let mut response = agent.run(request).with_context(|| format!("{app} did not answer"))?;
-    let text = response.body_mut().read_to_string().with_context(|| format!("{app} broke off its answer"))?;
+    let mut response = agent.run(request).with_context(|| format!("no response from {app}"))?;
+    let text = response.body_mut().read_to_string().with_context(|| format!("incomplete response from {app}"))?;
     if !response.status().is_success() && !response.status().is_redirection() {
-        bail!("{app} answered {}: {}", response.status(), text.trim());
+        bail!("{app} responded with {}: {}", response.status(), text.trim());
     }
     Ok(text)
 }
@@ -119,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_answer_is_cut_and_says_so() {
+    fn a_long_response_is_truncated_and_marked() {
         let shown = |text: &str| Answer { question: "http://a/".into(), text: text.into() }.to_string();
         assert_eq!(shown("one\ntwo\n"), "    http://a/\n        one\n        two");
         assert_eq!(shown("1\n2\n3\n4"), "    http://a/\n        1\n        2\n        3\n        …");

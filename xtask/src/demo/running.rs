@@ -1,4 +1,5 @@
-//! Owns the demo's host process, from start to a clean stop, and its data folder, which goes with it.
+//! Owns the demo's host process, from start to a clean stop, and deletes its data folder. Never
+//! restarts it.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -13,10 +14,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::step;
 
-/// How long the host may take to say that it serves. It compiles nothing then, so a longer wait means that it hangs.
+/// The timeout for the host's ready line. The host compiles nothing at start, so a longer wait
+/// means that it hangs.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long it may take to finish its requests when it is stopped; a little more than it gives itself.
+/// The timeout for a stop; a little longer than the host's own deadline for requests.
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -29,7 +31,8 @@ pub(crate) struct RunningHost {
 }
 
 impl RunningHost {
-    /// `command` is the host without its arguments. A host that does not start leaves its folder, for the log in it.
+    /// Starts a host; `command` is the program without arguments. If the host fails to start, its
+    /// folder with the log remains.
     pub(crate) fn start(command: Command) -> Result<RunningHost> {
         RunningHost::start_in(fresh_folder()?, command)
     }
@@ -41,20 +44,20 @@ impl RunningHost {
         command.arg("up").arg("--data").arg(data.join("data"));
         command.args(["--listen", &listen, "--admin", &admin]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(data.join("host.log"))?);
-        in_a_group_of_its_own(&mut command);
+        separate_group(&mut command);
         let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut host = RunningHost { child, data, listen: unset, admin: unset };
         (host.listen, host.admin) = host
             .ready_addresses()
-            .with_context(|| format!("the host did not start; its own words are in {}", host.log().display()))?;
+            .with_context(|| format!("the host did not start; its log is {}", host.log().display()))?;
         Ok(host)
     }
 
     fn ready_addresses(&mut self) -> Result<(SocketAddr, SocketAddr)> {
-        let output = self.child.stdout.take().context("the host's output is piped")?;
+        let output = self.child.stdout.take().context("the host's output is not piped")?;
         let (sender, lines) = mpsc::sync_channel(1);
-        // Read to its end, so that the host never meets a closed or a full pipe.
+        // Read to the end, so that the host never writes to a closed or full pipe.
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let _ = sender.try_send(line);
@@ -62,10 +65,10 @@ impl RunningHost {
         });
         let line = match lines.recv_timeout(READY_WITHIN) {
             Ok(line) => line,
-            Err(mpsc::RecvTimeoutError::Timeout) => bail!("it was silent for {} seconds", READY_WITHIN.as_secs()),
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended at once ({})", self.child.wait()?),
+            Err(mpsc::RecvTimeoutError::Timeout) => bail!("no ready line within {} seconds", READY_WITHIN.as_secs()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it exited immediately ({})", self.child.wait()?),
         };
-        addresses(&line).with_context(|| format!("it said {line:?} instead of its addresses"))
+        addresses(&line).with_context(|| format!("unexpected ready line {line:?}"))
     }
 
     pub(crate) fn data(&self) -> &Path {
@@ -82,47 +85,47 @@ impl RunningHost {
         Ok(text.trim().to_owned())
     }
 
-    /// What `isopod` commands need to speak to this host.
+    /// Returns the environment variables that connect `isopod` commands to this host.
     pub(crate) fn environment(&self) -> Result<[(&'static str, String); 2]> {
         Ok([("ISOPOD_HOST", format!("http://{}", self.admin)), ("ISOPOD_TOKEN", self.token()?)])
     }
 
     pub(crate) fn exports(&self) -> Result<String> {
-        // The token stays in its file: what is printed may end up in a log.
+        // The token stays in its file, since printed text may be logged.
         let token = self.data.join("data/admin.token");
         Ok(format!("export ISOPOD_HOST=http://{} ISOPOD_TOKEN=$(cat {})", self.admin, token.display()))
     }
 
-    /// Waits for Ctrl-C, or for the host to end by itself, which is an error.
+    /// Waits for Ctrl-C. An exit of the host is an error.
     pub(crate) fn wait_until(&mut self, stopped: &AtomicBool) -> Result<()> {
         while !stopped.load(Ordering::SeqCst) {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the host ended by itself ({status}); its own words are in {}", self.log().display());
+                bail!("the host exited unexpectedly ({status}); its log is {}", self.log().display());
             }
             std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
     }
 
-    /// Asks the host to finish what it has begun and to end, and removes its data.
+    /// Stops the host gracefully and deletes its data.
     pub(crate) fn stop(mut self) -> Result<()> {
-        ask_to_end(&mut self.child)?;
+        terminate(&mut self.child)?;
         let asked = Instant::now();
         let status = loop {
             match self.child.try_wait()? {
                 Some(status) => break status,
-                None if asked.elapsed() > STOPPED_WITHIN => bail!("the host did not end within {STOPPED_WITHIN:?}"),
+                None if asked.elapsed() > STOPPED_WITHIN => bail!("the host did not stop within {STOPPED_WITHIN:?}"),
                 None => std::thread::sleep(LOOK_EVERY),
             }
         };
         if !status.success() {
-            bail!("the host ended with {status}; its own words are in {}", self.log().display());
+            bail!("the host exited with {status}; its log is {}", self.log().display());
         }
         fs::remove_dir_all(&self.data).with_context(|| format!("cannot remove {}", self.data.display()))
     }
 }
 
-/// A host never outlives its demo, whatever went wrong.
+/// Kills the host on every error, so that it never outlives its demo.
 impl Drop for RunningHost {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -132,18 +135,18 @@ impl Drop for RunningHost {
     }
 }
 
-/// A folder that is not there yet.
+/// Returns the path of a folder that doesn't exist yet.
 fn fresh_folder() -> Result<PathBuf> {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(step::target()?.join("demo").join(since_1970.as_nanos().to_string()))
 }
 
-/// The usual port, or any free one where it is taken.
+/// Returns the usual port, or any free port if it is in use.
 fn free_or_any(purpose: &str, port: u16) -> String {
     if TcpListener::bind(("127.0.0.1", port)).is_ok() {
         return format!("127.0.0.1:{port}");
     }
-    step::announce(&format!("port {port} is in use; {purpose} gets a free one instead"));
+    step::announce(&format!("port {port} is in use; {purpose} uses a free port instead"));
     "127.0.0.1:0".to_owned()
 }
 
@@ -156,7 +159,7 @@ fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Notes Ctrl-C and SIGTERM from now on instead of dying of them, so that the host is stopped first.
+/// Records Ctrl-C and SIGTERM instead of exiting, so that the host is stopped first.
 #[cfg(unix)]
 pub(crate) fn signals() -> &'static AtomicBool {
     extern "C" fn note(_signal: libc::c_int) {
@@ -164,7 +167,7 @@ pub(crate) fn signals() -> &'static AtomicBool {
     }
     let handler = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler does nothing but store to an atomic, which is allowed in a signal handler.
+        // SAFETY: the handler only stores to an atomic, which is permitted in a signal handler.
         unsafe { libc::signal(signal, handler) };
     }
     &STOPPED
@@ -175,29 +178,30 @@ pub(crate) fn signals() -> &'static AtomicBool {
     &STOPPED
 }
 
-/// Ctrl-C goes to the whole group of the terminal; the host is to hear of it once, from us.
+/// Moves the host to its own process group. Ctrl-C signals the whole group of the terminal, and the
+/// host must receive it only once, from this program.
 #[cfg(unix)]
-fn in_a_group_of_its_own(command: &mut Command) {
+fn separate_group(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     command.process_group(0);
 }
 
 #[cfg(not(unix))]
-fn in_a_group_of_its_own(_command: &mut Command) {}
+fn separate_group(_command: &mut Command) {}
 
 #[cfg(unix)]
-fn ask_to_end(child: &mut Child) -> Result<()> {
+fn terminate(child: &mut Child) -> Result<()> {
     if child.try_wait()?.is_some() {
         return Ok(());
     }
-    let id = i32::try_from(child.id()).context("a process id is a small number")?;
-    // SAFETY: a signal to our own child, which has not been waited for, so the id is still its own.
+    let id = i32::try_from(child.id()).context("the process id is out of range")?;
+    // SAFETY: the child has not been waited for, so its id has not been reused.
     unsafe { libc::kill(id, libc::SIGTERM) };
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn ask_to_end(child: &mut Child) -> Result<()> {
+fn terminate(child: &mut Child) -> Result<()> {
     Ok(child.kill()?)
 }
 
@@ -206,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ready_line_tells_both_addresses() {
+    fn the_ready_line_contains_both_addresses() {
         let line = "isopod ready listen=127.0.0.1:8080 admin=127.0.0.1:8081";
         let (listen, admin) = addresses(line).expect("two addresses");
         assert_eq!((listen.port(), admin.port()), (8080, 8081));
@@ -215,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_not_insisted_on() {
+    fn a_port_in_use_is_replaced_by_a_free_one() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = taken.local_addr().expect("an address").port();
         assert_eq!(free_or_any("a test", port), "127.0.0.1:0");
     }
 
-    /// A shell that takes the host's place; `body` is what it does.
-    fn stand_in(body: &str) -> Command {
+    /// A shell in place of the host, with its script.
+    fn fake_host(body: &str) -> Command {
         let mut shell = Command::new("sh");
         shell.args(["-c", body]);
         shell
@@ -230,10 +234,10 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_host_is_awaited_and_stopped_in_order_and_leaves_nothing() {
+    fn a_stopped_host_leaves_no_files() {
         let ready =
             "trap 'exit 0' TERM; echo isopod ready listen=127.0.0.1:1 admin=127.0.0.1:2; while :; do sleep 0.05; done";
-        let host = RunningHost::start(stand_in(ready)).expect("it starts");
+        let host = RunningHost::start(fake_host(ready)).expect("it starts");
         let data = host.data().to_owned();
         assert_eq!((host.listen.port(), host.admin.port()), (1, 2));
         host.stop().expect("it stops");
@@ -242,13 +246,13 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_host_that_ends_at_once_is_reported_with_its_log() {
+    fn a_host_that_exits_immediately_is_reported_with_its_log() {
         let data = fresh_folder().expect("a name");
-        let command = stand_in("echo 'error: no room' >&2; exit 1");
+        let command = fake_host("echo 'error: no room' >&2; exit 1");
         let error = RunningHost::start_in(data.clone(), command).err().expect("it does not start");
         let log = fs::read_to_string(data.join("host.log")).expect("a log");
         fs::remove_dir_all(&data).expect("the folder goes");
         assert_eq!(log, "error: no room\n");
-        assert!(format!("{error:#}").contains("host.log: it ended at once (exit status: 1)"), "{error:#}");
+        assert!(format!("{error:#}").contains("host.log: it exited immediately (exit status: 1)"), "{error:#}");
     }
 }

@@ -1,22 +1,22 @@
-//! Owns which examples the demo shows, in which order, and what it says of each. Never asks them anything.
+//! The examples that the demo shows, their order and descriptions. Never sends them requests.
 
 use crate::guests::Example;
 
-/// Those worth opening first come first. What is not here was made for tests and benchmarks, and would tell a newcomer
-/// nothing; `examples/README.md` has all.
+/// The most interesting examples come first. Examples for tests and benchmarks are omitted;
+/// `examples/README.md` lists all.
 const SHOWN: [(&str, &str); 9] = [
     ("guestbook", "a page with a form, and key-value storage"),
-    ("search", "a large index that lies in a snapshot, so that instances start with it"),
+    ("search", "a large index in a snapshot, so that instances start with it in memory"),
     ("hello", "HTTP with the SDK, in a few lines"),
     ("bot", "events: a conversation that remembers each user"),
     ("hello-js", "JavaScript"),
     ("hello-py", "Python"),
-    ("hello-wasi02", "a standard component of wasi:http 0.2, without the SDK"),
-    ("hello-wasi03", "a standard component of wasi:http 0.3, without the SDK"),
-    ("command", "a tool for the command line, in the same sandbox"),
+    ("hello-wasi02", "a standard wasi:http 0.2 component, without the SDK"),
+    ("hello-wasi03", "a standard wasi:http 0.3 component, without the SDK"),
+    ("command", "a command-line tool in the same sandbox"),
 ];
 
-/// What is shown of these examples, each with what it is.
+/// Returns the examples to show, with their descriptions.
 pub(super) fn of(examples: &[Example]) -> Vec<(&Example, &'static str)> {
     let built = |name: &str| examples.iter().find(|example| example.name == name);
     SHOWN.into_iter().filter_map(|(name, what)| Some((built(name)?, what))).collect()
@@ -28,11 +28,11 @@ mod tests {
     use crate::{guests, step};
 
     #[test]
-    fn every_example_is_shown_but_those_for_tests_and_benchmarks() {
+    fn every_example_except_those_for_tests_and_benchmarks_is_shown() {
         let all = guests::find(&step::root().join("examples")).expect("the examples");
         let shown: Vec<&str> = of(&all).iter().map(|(example, _)| example.name.as_str()).collect();
         assert_eq!(shown, SHOWN.map(|(name, _)| name));
-        let left_out = all.iter().map(|example| example.name.as_str()).filter(|name| !shown.contains(name));
+        let omitted = all.iter().map(|example| example.name.as_str()).filter(|name| !shown.contains(name));
         let for_tests = [
             "busy",
             "countdown",
@@ -46,6 +46,6 @@ mod tests {
             "relay-wasi03",
             "shapes",
         ];
-        assert_eq!(left_out.collect::<Vec<_>>(), for_tests);
+        assert_eq!(omitted.collect::<Vec<_>>(), for_tests);
     }
 }

@@ -1,5 +1,5 @@
-//! Splits Rust source into code and comments: everything else becomes blanks, so that lines and columns stay. Never
-//! parses: it only recognises where comments and literals start and end.
+//! Splits Rust source into code and comments: everything else becomes blanks, so that lines and
+//! columns stay. Never parses: it only recognises where comments and literals start and end.
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -64,8 +64,8 @@ fn comment(rest: &str) -> Option<usize> {
     Some(rest.len())
 }
 
-/// Recognises `r"…"`, `r#"…"#` and the same after `b` or `c`. `before` is the source so far: after a letter, `r` is the
-/// end of a name.
+/// Recognises `r"…"`, `r#"…"#` and the same after `b` or `c`. `before` is the source so far: after
+/// a letter, `r` is the end of a name.
 fn raw_text(rest: &str, before: &str) -> Option<usize> {
     if before.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
         return None;

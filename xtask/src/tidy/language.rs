@@ -1,20 +1,22 @@
-//! The rules about language: how many vague phrases the prose of each part contains, and how wide lines are. Prose is
-//! the comments of Rust files and the text of Markdown files without their code. Never changes a file.
+//! The rules about language: how many vague phrases the prose of each part contains, and how wide
+//! lines are. Prose is the comments of Rust files and the text of Markdown files without their
+//! code. Never changes a file.
 
 use std::collections::BTreeMap;
 
 use super::{Finding, SourceFile, code};
 
-/// Vague phrases per 1,000 words of a part. Good technical documentation has 1 to 2; a few of the phrases are the right
-/// words now and then.
+/// The limit of vague phrases per 1,000 words of a part. Good technical documentation has 1 to 2; a
+/// few of the phrases are sometimes the right words.
 const PHRASES_PER_THOUSAND_WORDS_MAX: usize = 3;
 
 const COLUMNS_MAX: usize = 120;
 
-/// For lines that are nothing but a comment, which rustfmt doesn't wrap.
+/// The limit for whole-line comments, which rustfmt doesn't wrap.
 const COMMENT_COLUMNS_MAX: usize = 100;
 
-/// Parts that still have too many vague phrases. An entry that is clean fails the check, so the list only shrinks.
+/// Parts that still have too many vague phrases. An entry that is clean fails the check, so the
+/// list only shrinks.
 const NOT_YET_CLEAN: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -27,12 +29,10 @@ const NOT_YET_CLEAN: &[&str] = &[
     "host/src",
     "host/store",
     "host/toolchain",
-    "sdk",
     "tests",
-    "xtask",
 ];
 
-/// Parts that still have lines that are too wide. The same holds for its entries.
+/// Parts that still have lines that are too wide. Its entries are checked in the same way.
 const NOT_YET_WRAPPED: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -49,12 +49,10 @@ const NOT_YET_WRAPPED: &[&str] = &[
     "host/store",
     "host/tests",
     "host/toolchain",
-    "sdk",
     "tests",
-    "xtask",
 ];
 
-/// Words that stand in for an actor or a mechanism, and verbs of a story in place of those of a system.
+/// Words in place of an actor or a mechanism, and verbs of a story in place of those of a system.
 const PHRASES: &[&str] = &[
     "all the same",
     "any more",
@@ -118,8 +116,8 @@ const PHRASES: &[&str] = &[
     "whose",
 ];
 
-/// Returns every phrase of the parts that have too many, every line that is too wide, and the entries of the two lists
-/// that are no longer needed.
+/// Returns every phrase of the parts that have too many, every line that is too wide, and the
+/// entries of the two lists that are no longer needed.
 pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
     let (parts, wide) = (parts(files), too_wide(files));
     let stale = stale(&parts, &wide);
@@ -140,14 +138,14 @@ fn stale(parts: &BTreeMap<&str, Prose<'_>>, wide: &[Finding]) -> Vec<Finding> {
     let remove = |name: &&str, list| Finding {
         path: "xtask/src/tidy/language.rs".into(),
         line: 1,
-        rule: format!("`{name}` keeps the rule now: remove it from {list}"),
+        rule: format!("`{name}` follows the rule now: remove it from {list}"),
     };
     let clean = NOT_YET_CLEAN.iter().filter(is_clean).map(|name| remove(name, "NOT_YET_CLEAN"));
     let wrapped = NOT_YET_WRAPPED.iter().filter(is_wrapped).map(|name| remove(name, "NOT_YET_WRAPPED"));
     clean.chain(wrapped).collect()
 }
 
-/// What was counted in the prose of one part.
+/// The counts of one part.
 #[derive(Default)]
 struct Prose<'a> {
     words: usize,
@@ -190,7 +188,8 @@ fn parts(files: &[SourceFile]) -> BTreeMap<&str, Prose<'_>> {
     parts
 }
 
-/// Returns the top-level folder of a file; below `host/` also the next folder. A file of the root is a part of its own.
+/// Returns the top-level folder of a file; below `host/` also the next folder. A file of the root
+/// is a part of its own.
 fn part(path: &str) -> &str {
     let mut slashes = path.match_indices('/').map(|(at, _)| at);
     let first = slashes.next();
@@ -198,11 +197,11 @@ fn part(path: &str) -> &str {
     end.map_or(path, |end| &path[..end])
 }
 
-/// Lines of prose in sequence, joined by spaces: a phrase may continue on the next line.
+/// Consecutive lines of prose, joined by spaces: a phrase may continue on the next line.
 #[derive(Default)]
 struct Paragraph {
     text: String,
-    /// Where each line starts in `text`, with its number in the file.
+    /// The offset in `text` and the number in the file of each line.
     starts: Vec<(usize, usize)>,
 }
 
@@ -278,7 +277,8 @@ fn phrases_in(text: &str) -> Vec<(usize, &'static str)> {
     found
 }
 
-/// Returns the lines of Rust, Markdown and WIT that are too wide. Rows of tables and lines with links can't be wrapped.
+/// Returns the lines of Rust, Markdown and WIT that are too wide. Rows of tables and lines with
+/// links can't be wrapped.
 fn too_wide(files: &[SourceFile]) -> Vec<Finding> {
     files.iter().flat_map(too_wide_in).collect()
 }

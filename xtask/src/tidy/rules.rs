@@ -1,11 +1,11 @@
-//! Owns the rules themselves, each with its reason and its exceptions. Pure: looks at texts, never at the disk.
+//! The rules, each with its reason and exceptions. Pure: reads texts, never the disk.
 
 use super::{Finding, SourceFile};
 
 const LINES_MAX: usize = 600;
 const EXAMPLE_LINES_MAX: usize = 60;
 
-/// Words that must not stand in the code of some files.
+/// Words that must not occur in the code of some files.
 struct Forbidden {
     rule: &'static str,
     words: &'static [&'static str],
@@ -14,17 +14,17 @@ struct Forbidden {
 
 const FORBIDDEN: &[Forbidden] = &[
     Forbidden {
-        rule: "only host/engine names wasmtime: what runs guests can be exchanged in one place",
+        rule: "only host/engine names wasmtime: the engine can be replaced in one place",
         words: &["wasmtime", "wasmtime_wasi", "wasmtime_wasi_http", "wasmtime_wasi_config", "cranelift", "wiggle"],
         holds_for: |file| !file.is_below("host/engine"),
     },
     Forbidden {
-        rule: "host/policy decides and nothing else: no clock, no chance, no waiting, no I/O; they are arguments",
+        rule: "host/policy only decides: no clock, randomness, async or I/O; time and randomness are arguments",
         words: &["Instant", "SystemTime", "tokio", "rand", "async", "await", "std::fs", "std::net::Tcp", "std::thread"],
         holds_for: |file| file.is_below("host/policy/src"),
     },
     Forbidden {
-        rule: "only host/src/config.rs reads the environment: a value from elsewhere can't be explained to a user",
+        rule: "only host/src/config.rs reads the environment, so that each value can be explained to a user",
         words: &["env::var", "env::var_os", "env::vars", "env::vars_os"],
         holds_for: |file| !may_read_environment(file),
     },
@@ -37,53 +37,53 @@ const FORBIDDEN: &[Forbidden] = &[
         },
     },
     Forbidden {
-        rule: "ingress never touches the store: a slow disk must not be felt by a request",
+        rule: "ingress never uses the store: a slow disk must not delay a request",
         words: &["isopod_store", "crate::store", "rusqlite"],
         holds_for: |file| file.is_below("host/src/ingress"),
     },
     Forbidden {
-        rule: "every channel is bounded, its bound in limits.rs (std's `mpsc::channel` has none: `sync_channel`)",
+        rule: "every channel is bounded, its bound in limits.rs (use `sync_channel` instead of std's `mpsc::channel`)",
         words: &["unbounded", "unbounded_channel", "mpsc::channel()", "std::sync::mpsc::channel"],
         holds_for: |_| true,
     },
     Forbidden {
-        rule: "nothing is left to be done later, and no test is switched off",
+        rule: "no unfinished code, and no disabled test",
         words: &["todo!", "unimplemented!", "#[ignore"],
         holds_for: |_| true,
     },
 ];
 
-/// The files that may read variables, and why.
+/// Returns whether a file may read the environment, and why.
 fn may_read_environment(file: &SourceFile) -> bool {
     let files = [
-        "host/src/config.rs",     // The one place of the host.
+        "host/src/config.rs",     // The host's only reader.
         "sdk/rust/src/config.rs", // A guest's config vars are its environment.
     ];
     let folders = [
-        "host/toolchain", // Compilers are found on PATH and told things by variables; shims have no other way to be told.
-        "xtask",          // Cargo says in variables how it was called.
-        "tests",          // So does it to tests.
-        "examples",       // Guests read the environment that the sandbox grants, which is what some of them show.
+        "host/toolchain", // Finds compilers on PATH; shims receive their arguments in variables.
+        "xtask",          // Cargo describes its invocation in variables.
+        "tests",          // Cargo describes the tests' programs in variables.
+        "examples",       // Guests read the environment that the sandbox grants.
     ];
-    let by_cargo = file.path.ends_with("/build.rs"); // Build scripts are told everything by variables.
-    let starts_itself = file.path.contains("/tests/"); // A test that runs again as a process to be killed tells it so.
+    let by_cargo = file.path.ends_with("/build.rs"); // Build scripts receive their inputs in variables.
+    let starts_itself = file.path.contains("/tests/"); // Some tests start themselves as a process that is killed.
     by_cargo
         || starts_itself
         || files.contains(&file.path.as_str())
         || folders.iter().any(|folder| file.is_below(folder))
 }
 
-/// Crates of wasmtime's family, which only the engine may depend on.
+/// Crate families that only the engine may depend on.
 const ENGINE_FAMILY: [&str; 3] = ["wasmtime", "cranelift", "wiggle"];
 
-/// What must not be among the dependencies of host/policy.
+/// Dependencies that host/policy must not have.
 const NOT_FOR_POLICY: [&str; 6] = ["tokio", "rand", "axum", "hyper", "futures", "async-trait"];
 
-/// Folders of one machine. Pieced together, so that this file keeps the rule itself.
+/// Folders of one machine. Assembled with `concat!`, so that this file follows the rule itself.
 const MACHINE_FOLDERS: [&str; 4] =
     [concat!("/", "root/"), concat!("/", "home/"), concat!("/", "Users/"), concat!("/", "work/")];
 
-/// A person we made up, for tests and docs.
+/// The home folder of a fictional person, for tests and docs.
 const MADE_UP_FOLDER: &str = concat!("/", "home/ada");
 
 pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
@@ -104,20 +104,20 @@ fn of_file(file: &SourceFile) -> Vec<Finding> {
     }
     let lines = file.text.lines().count();
     if file.is_rust() && lines > LINES_MAX {
-        found(LINES_MAX + 1, "no file is longer than 600 lines: split it where a question would look for the part");
+        found(LINES_MAX + 1, "no file is longer than 600 lines: split it by topic");
     }
     let is_test_guest =
         ["greedy/", "hoarder/", "probe-"].iter().any(|guest| file.path.starts_with(&format!("examples/{guest}")));
     let is_small_example = file.is_below("examples") && file.is_rust() && !is_test_guest;
     if is_small_example && lines >= EXAMPLE_LINES_MAX {
-        found(EXAMPLE_LINES_MAX, "an example is read in one go: under 60 lines");
+        found(EXAMPLE_LINES_MAX, "an example is short: under 60 lines");
     }
     if file.is_rust() && !file.text.starts_with("//!") {
-        found(1, "each file begins with //! and says what it owns and what it never does");
+        found(1, "each file begins with `//!` and describes its responsibility and what it never does");
     }
     for (line, text) in numbered(&file.text.replace(MADE_UP_FOLDER, "")) {
         if MACHINE_FOLDERS.iter().any(|folder| text.contains(folder) && !is_part_of_longer_path(text, folder)) {
-            found(line, "no folder of one machine is named: the source builds everywhere");
+            found(line, "no path of one machine: the source builds everywhere");
         }
     }
     if file.path.ends_with("Cargo.toml") {
@@ -128,18 +128,19 @@ fn of_file(file: &SourceFile) -> Vec<Finding> {
     findings
 }
 
-/// Dependencies are told by their line's first word, which is how all our manifests write them.
+/// Returns forbidden dependencies. Identifies a dependency by the first word of its line, which is
+/// how all manifests write it.
 fn dependencies(file: &SourceFile) -> Vec<(usize, &'static str)> {
     let mut findings = Vec::new();
     for (line, text) in numbered(&file.text) {
         let name = text.split([' ', '.', '=']).next().unwrap_or_default();
         let of_engine = ENGINE_FAMILY.iter().any(|family| name == *family || name.starts_with(&format!("{family}-")));
-        // The root only says the versions for all.
+        // The root manifest only defines versions.
         if of_engine && file.path != "Cargo.toml" && !file.is_below("host/engine") {
             findings.push((line, "only host/engine depends on wasmtime"));
         }
         if file.path == "host/policy/Cargo.toml" && NOT_FOR_POLICY.contains(&name) {
-            findings.push((line, "host/policy depends on nothing that waits, rolls dice or speaks"));
+            findings.push((line, "host/policy depends on no async, random or network crate"));
         }
     }
     findings
@@ -149,7 +150,7 @@ fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(at, line)| (at + 1, line))
 }
 
-/// Whether `word` stands in `code` and is not part of a longer name.
+/// Returns whether `word` occurs in `code` outside a longer name.
 fn contains_word(code: &str, word: &str) -> bool {
     let of_name = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).any(|(at, _)| {
@@ -159,7 +160,8 @@ fn contains_word(code: &str, word: &str) -> bool {
     })
 }
 
-/// `/srv/home/x` or a URL's path names no folder of a machine.
+/// Returns whether the match is part of a longer path or URL, such as `/srv/home/x`, which names no
+/// folder of a machine.
 fn is_part_of_longer_path(text: &str, folder: &str) -> bool {
     let within = |c: char| c.is_alphanumeric() || ['.', '-', '_', '}', '*'].contains(&c);
     text.match_indices(folder).all(|(at, _)| text[..at].chars().next_back().is_some_and(within))
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn policy_has_no_clock_and_no_chance() {
+    fn policy_has_no_clock_and_no_randomness() {
         assert!(breaks("host/policy/src/lib.rs", "let now = Instant::now();"));
         assert!(breaks("host/policy/src/lib.rs", "pub async fn decide() {}"));
         assert!(breaks("host/policy/Cargo.toml", "rand.workspace = true"));
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_platform_wires_and_ingress_knows_no_store() {
+    fn only_the_platform_builds_services_and_ingress_uses_no_store() {
         assert!(breaks("host/src/api/apps.rs", "Store::open(folder)"));
         assert!(!breaks("host/src/platform.rs", "Store::open(folder)"));
         assert!(breaks("host/src/ingress/route.rs", "use isopod_store::Store;"));
@@ -217,13 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_for_later() {
+    fn unfinished_code_and_disabled_tests_are_found() {
         assert!(breaks("host/src/main.rs", "fn later() { todo!() }"));
         assert!(breaks("tests/src/lib.rs", "#[ignore = \"slow\"]"));
     }
 
     #[test]
-    fn files_are_short_and_say_what_they_own() {
+    fn files_are_short_and_begin_with_their_responsibility() {
         assert!(!rules_broken_by("host/src/main.rs", "fn main() {}\n").is_empty());
         assert!(breaks("host/src/main.rs", &"\n".repeat(600)));
         assert!(breaks("examples/hello/src/lib.rs", &"\n".repeat(59)));
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn no_folder_of_one_machine_is_named() {
+    fn paths_of_one_machine_are_found() {
         let home = MACHINE_FOLDERS[1];
         assert!(breaks("docs/start.md", &format!("cd {home}me/isopod")));
         assert!(!breaks("docs/start.md", &format!("cd {home}ada/isopod")));

@@ -1,4 +1,5 @@
-//! Bodies: whole ones, those that are produced piece by piece, and those that are read piece by piece.
+//! Bodies of requests and responses: whole, written while they are sent, or read in chunks. Never
+//! knows HTTP's framing.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -7,7 +8,7 @@ use std::pin::Pin;
 use super::Headers;
 use crate::{Result, platform};
 
-/// The body of an answer or of an outgoing request.
+/// The body of a response or of an outgoing request.
 #[derive(Default)]
 pub struct Body(pub(crate) Kind);
 
@@ -25,15 +26,15 @@ impl Default for Kind {
 }
 
 impl Body {
-    /// No body.
+    /// Creates an empty body.
     pub const fn empty() -> Self {
         Self(Kind::Whole(Cow::Borrowed(&[])))
     }
 
-    /// A body that is written while it is sent.
+    /// Creates a body that is written while it is sent.
     ///
-    /// An app that has one is called over `wasi:http` alone, also with [`http!`](crate::http!), so that each piece is sent
-    /// when it is written.
+    /// The host calls an app that uses this only over `wasi:http`, even with
+    /// [`http!`](crate::http!), so that each chunk is sent immediately.
     pub fn produce<F, Fut>(producer: F) -> Self
     where
         F: FnOnce(BodyWriter) -> Fut + 'static,
@@ -43,8 +44,8 @@ impl Body {
         Self::written_by(producer)
     }
 
-    /// As [`Body::produce`], for a body that is not part of the app's responses, so the app stays callable over the flat
-    /// interface.
+    /// Does the same as [`Body::produce`] for a body that isn't part of the app's responses, so the
+    /// app remains callable over the flat interface.
     pub(crate) fn written_by<F, Fut>(producer: F) -> Self
     where
         F: FnOnce(BodyWriter) -> Fut + 'static,
@@ -53,7 +54,7 @@ impl Body {
         Self(Kind::Produced(Box::new(move |writer| Box::pin(producer(writer)))))
     }
 
-    /// The bytes of a whole body; `None` for one that is produced while it is sent.
+    /// Returns the bytes of a whole body; `None` for a body that is written while it is sent.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match &self.0 {
             Kind::Whole(bytes) => Some(bytes),
@@ -101,21 +102,21 @@ impl From<Cow<'static, [u8]>> for Body {
     }
 }
 
-/// Where a body is written while it is sent. Dropping it ends the body.
+/// Writes a body while it is sent. Dropping it ends the body.
 pub struct BodyWriter(pub(crate) Sink);
 
 pub(crate) enum Sink {
-    /// The whole is wanted: pieces are collected.
+    /// Collects the chunks, since the caller needs the whole body.
     Collect(std::rc::Rc<std::cell::RefCell<Vec<u8>>>),
-    /// Pieces leave at once.
+    /// Sends each chunk immediately.
     #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "a test collects every body"))]
     Send(platform::BodySink),
 }
 
 impl BodyWriter {
-    /// Writes a piece and waits until the host has taken it.
+    /// Writes a chunk and waits until the host has accepted it.
     ///
-    /// It fails when the client has gone away.
+    /// Fails if the client has disconnected.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
         match &mut self.0 {
             Sink::Collect(all) => {
@@ -126,10 +127,10 @@ impl BodyWriter {
         }
     }
 
-    /// Sets the fields that follow the body. They are lost where the body is collected.
+    /// Sets the trailers, which follow the body. They are lost if the body is collected.
     ///
-    /// Over HTTP/1.1 a client gets those that the answer has named in its header `trailer`, and only if it sent
-    /// `te: trailers`; over HTTP/2 it gets all.
+    /// Over HTTP/1.1 a client receives only the trailers that the response lists in its `trailer`
+    /// header, and only if the client sent `te: trailers`. Over HTTP/2 it receives all trailers.
     pub fn set_trailers(&mut self, trailers: Headers) {
         match &mut self.0 {
             Sink::Collect(_) => {}
@@ -138,23 +139,23 @@ impl BodyWriter {
     }
 }
 
-/// A body that is read piece by piece.
+/// A body that is read in chunks.
 pub struct IncomingBody(pub(crate) platform::BodySource);
 
 impl IncomingBody {
-    /// The next piece; `None` at the end.
+    /// Returns the next chunk; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>> {
         self.0.next().await
     }
 
-    /// The whole rest. It fails where that is more than `bytes_max`.
+    /// Returns the rest of the body. Fails with 413 if that is more than `bytes_max`.
     pub async fn read_to_end(&mut self, bytes_max: usize) -> Result<Vec<u8>> {
         self.read_announced(bytes_max, 0).await
     }
 
-    /// As above, for a body with a known length: its whole buffer is allocated at once, if
-    /// possible. Other bodies are joined at their end, since a growing vector uses up to three
-    /// times the memory.
+    /// Does the same as [`read_to_end`](Self::read_to_end) for a body with a known length: its
+    /// whole buffer is allocated at once, if possible. Other bodies are joined at their end, since
+    /// a growing vector uses up to three times the memory.
     pub(crate) async fn read_announced(&mut self, bytes_max: usize, announced: usize) -> Result<Vec<u8>> {
         let (mut all, mut pieces, mut bytes) = (Vec::new(), Vec::new(), 0);
         let has_room = announced > 0 && all.try_reserve_exact(announced.min(bytes_max)).is_ok();
@@ -179,13 +180,14 @@ impl IncomingBody {
         })
     }
 
-    /// The fields after the body, once it has been read to its end; empty where there were none.
+    /// Returns the trailers after the body has been read to its end; empty if the sender set no
+    /// trailers.
     pub async fn trailers(self) -> Result<Headers> {
         self.0.trailers().await
     }
 }
 
-/// Runs a producer to its end and gives what it wrote.
+/// Runs a producer to its end and returns the bytes that it wrote.
 pub(crate) async fn collect(producer: Producer) -> Result<Vec<u8>> {
     let all = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
     producer(BodyWriter(Sink::Collect(all.clone()))).await?;

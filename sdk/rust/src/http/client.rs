@@ -1,4 +1,4 @@
-//! Asking other servers. The host decides which ones an app may ask.
+//! Sends requests to other servers. Never decides which servers an app may reach; the host does.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -11,12 +11,14 @@ use crate::{Error, Result, limits, platform};
 /// The default `user-agent` of requests.
 const USER_AGENT: &str = concat!("isopod-sdk/", env!("CARGO_PKG_VERSION"));
 
-/// Sends a request and waits for the whole answer.
+/// Sends a request and waits for the whole response.
 ///
-/// The manifest must grant the host: `[grants] http = ["api.example.org"]`. Redirects are not followed. An answer of
-/// any status is no error; one larger than [`limits::FETCH_BODY_BYTES_MAX`] is.
+/// The manifest must grant the host: `[grants] http = ["api.example.org"]`. Redirects are not
+/// followed. A response is not an error because of its status, but a body larger than
+/// [`limits::FETCH_BODY_BYTES_MAX`] is.
 ///
-/// A request with a whole body is sent with its `content-length`, and each request with a `user-agent` unless it has one.
+/// A request with a whole body is sent with its `content-length`. Each request has a `user-agent`;
+/// the default applies if the caller sets none.
 ///
 /// ```no_run
 /// # use isopod_sdk::prelude::*;
@@ -29,14 +31,14 @@ const USER_AGENT: &str = concat!("isopod-sdk/", env!("CARGO_PKG_VERSION"));
 pub async fn fetch(request: Request) -> Result<Response> {
     let (head, mut body) = fetch_streaming(request).await?;
     let bytes = body.read_to_end(limits::FETCH_BODY_BYTES_MAX).await.map_err(|error| {
-        Error::msg(error.to_string()).context("reading an answer (fetch_streaming takes answers of any size)")
+        Error::msg(error.to_string()).context("reading a response (fetch_streaming has no size limit)")
     })?;
     Ok(head.with_body(Body::from(bytes)))
 }
 
-/// Sends a request and gives the answer's head, with its body to be read piece by piece.
+/// Sends a request. Returns the response's head, and its body to be read in chunks.
 pub async fn fetch_streaming(request: Request) -> Result<(Response, IncomingBody)> {
-    let what = format!("asking {} {}://{}", request.method, request.scheme, request.authority);
+    let what = format!("sending {} {}://{}", request.method, request.scheme, request.authority);
     let (timeout, request) = (request.timeout, completed(request));
     let (head, body) = within(timeout, platform::fetch(request)).await.map_err(|error| error.context(what))?;
     Ok((head, IncomingBody(body)))

@@ -1,4 +1,4 @@
-//! HTTP methods.
+//! HTTP methods. Never knows which methods a handler accepts.
 
 use std::fmt;
 
@@ -15,12 +15,12 @@ pub enum Method {
     Options,
     Trace,
     Connect,
-    /// Any other.
+    /// Any other method.
     Other(String),
 }
 
 impl Method {
-    /// The method's name as it is sent.
+    /// Returns the method's name in HTTP.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Get => "GET",
@@ -36,7 +36,7 @@ impl Method {
         }
     }
 
-    /// One of the methods with a name here, if it is one.
+    /// Returns the standard method of this name, if there is one.
     pub(crate) fn standard(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"GET" => Self::Get,

@@ -1,4 +1,4 @@
-//! HTTP: requests, answers, bodies, and asking other servers.
+//! HTTP: requests, responses, bodies, and requests to other servers. Contains no logic of its own.
 
 mod body;
 mod client;

@@ -1,4 +1,4 @@
-//! Requests: those that a handler gets, and those it makes for `fetch`.
+//! Requests that a handler receives, or creates for `fetch`. Never sends one.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,83 +25,84 @@ pub struct Request {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// What a handler reads.
+/// Accessors for handlers.
 impl Request {
-    /// The path, as it was sent: `/notes/1`.
+    /// Returns the path as it was sent: `/notes/1`.
     pub fn path(&self) -> &str {
         let path = self.path_with_query.split('?').next().unwrap_or_default();
         if path.is_empty() { "/" } else { path }
     }
 
-    /// The query without its `?`; empty where there is none.
+    /// Returns the query without its `?`; empty if the URL has no query.
     pub fn query(&self) -> &str {
         self.path_with_query.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// A value from the query, decoded.
+    /// Returns a decoded value of the query.
     pub fn query_param(&self, name: &str) -> Option<Cow<'_, str>> {
         url::pairs(self.query()).find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// A part of the path that the route's pattern names: `id` in `/notes/{id}`.
+    /// Returns the part of the path that the route's pattern names: `id` in `/notes/{id}`.
     ///
-    /// It is an error where the pattern has no such name.
+    /// Fails if the pattern has no such name.
     pub fn param(&self, name: &str) -> Result<&str> {
         let found = self.params.iter().find(|(key, _)| *key == name);
         found.map(|(_, value)| &**value).ok_or_else(|| Error::msg(format!("the route's pattern has no {{{name}}}")))
     }
 
-    /// `http` or `https`, as used by the client. A trusted proxy may report `https`.
+    /// Returns `http` or `https`, as used by the client. A trusted proxy may report `https`.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// The host, with its port where it is not the scheme's own.
+    /// Returns the host, with its port unless it is the scheme's default.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The address of the client, from `x-real-ip`, which Isopod sets on every request. Behind a
-    /// proxy that the host trusts (`trusted_proxies`) it is the address that the proxy reports.
+    /// Returns the address of the client, from `x-real-ip`, which Isopod sets on every request.
+    /// Behind a proxy that the host trusts (`trusted_proxies`), it is the address that the proxy
+    /// reports.
     ///
-    /// Another host may not set the field, or may pass on what the client claims.
+    /// Other hosts may not set the field, or may pass on an address that the client claims.
     pub fn client_address(&self) -> Option<IpAddr> {
         self.header("x-real-ip")?.parse().ok()
     }
 
-    /// The first value of a header field, if it is text.
+    /// Returns the first value of a header field, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
     }
 
-    /// The body's bytes.
+    /// Returns the body's bytes.
     pub fn bytes(&self) -> &[u8] {
         self.body.as_bytes().unwrap_or_default()
     }
 
-    /// The body as text; the client gets 400 where it is none.
+    /// Returns the body as text. The error for a body that isn't UTF-8 has status 400.
     pub fn text(&self) -> Result<&str> {
         std::str::from_utf8(self.bytes()).map_err(|_| Error::status(400, "the body is not UTF-8 text"))
     }
 
-    /// The body read as JSON; the client gets 400, with what is wrong, where it can't be.
+    /// Deserialises the body from JSON. The error for invalid JSON has status 400 and names the
+    /// reason.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(self.bytes())
-            .map_err(|error| Error::status(400, format!("the body is not the JSON that is expected: {error}")))
+        serde_json::from_slice(self.bytes()).map_err(|error| Error::status(400, format!("invalid JSON body: {error}")))
     }
 
-    /// A field of a form that was posted, decoded.
+    /// Returns a decoded field of a posted form.
     pub fn form_param(&self, name: &str) -> Option<Cow<'_, str>> {
         let form = std::str::from_utf8(self.bytes()).ok()?;
         url::pairs(form).find(|(key, _)| key == name).map(|(_, value)| value)
     }
 }
 
-/// How requests are made, for `fetch` and for tests.
+/// Constructors, for `fetch` and for tests.
 ///
-/// A URL that is none makes a request that `fetch` refuses; a path alone is fine for tests.
+/// `fetch` rejects a request with an invalid URL. A path alone is sufficient in tests.
 impl Request {
-    /// A request with a method and a URL.
+    /// Creates a request with a method and a URL.
     pub fn new(method: impl Into<Method>, url: &str) -> Self {
         let (scheme, authority, path) = url::split(url).unwrap_or(("http", "", url));
         Self {
@@ -116,36 +117,36 @@ impl Request {
         }
     }
 
-    /// A GET request.
+    /// Creates a GET request.
     pub fn get(url: &str) -> Self {
         Self::new(Method::Get, url)
     }
 
-    /// A POST request.
+    /// Creates a POST request.
     pub fn post(url: &str) -> Self {
         Self::new(Method::Post, url)
     }
 
-    /// The same request with a header field set.
+    /// Returns the request with a header field set.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
         self.headers.set(name, value);
         self
     }
 
-    /// The same request with a body.
+    /// Returns the request with a body.
     #[must_use]
     pub fn with_body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// The same request with a value as JSON for its body.
+    /// Returns the request with a value serialised as JSON as its body.
     pub fn with_json<T: Serialize + ?Sized>(self, value: &T) -> Result<Self> {
         Ok(self.with_header("content-type", "application/json").with_body(serde_json::to_vec(value)?))
     }
 
-    /// The same request, given up where no answer begins within this time.
+    /// Returns the request with a timeout: it is cancelled if no response begins within this time.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_is_not_expected_is_the_clients_fault() {
+    fn invalid_json_is_answered_with_400() {
         let request = Request::post("/").with_body("{\"age\": \"seven\"}");
         let error = request.json::<std::collections::HashMap<String, u8>>().unwrap_err();
         assert_eq!(error.http_status(), 400);

@@ -1,4 +1,4 @@
-//! Answers: how they are made, and what an error is answered with.
+//! Responses: their constructors, and the conversion of errors. Never sends one.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +9,7 @@ use super::body::BodyWriter;
 use super::{Body, HeaderValue, Headers};
 use crate::{Error, Result};
 
-/// An answer to a request, or what another server answered.
+/// A response of a handler or of another server.
 #[derive(Debug)]
 pub struct Response {
     /// The status code.
@@ -21,38 +21,40 @@ pub struct Response {
 }
 
 impl Response {
-    /// An answer with a status and nothing else.
+    /// Creates a response with a status, without headers and body.
     pub const fn new(status: u16) -> Self {
         Self { status, headers: Headers::new(), body: Body::empty() }
     }
 
-    /// 200 with plain text.
+    /// Creates a 200 response of plain text.
     pub fn text(text: impl Into<Body>) -> Self {
         Self::with_type("text/plain; charset=utf-8", text)
     }
 
-    /// 200 with HTML.
+    /// Creates a 200 response of HTML.
     pub fn html(html: impl Into<Body>) -> Self {
         Self::with_type("text/html; charset=utf-8", html)
     }
 
-    /// 200 with bytes of a media type.
+    /// Creates a 200 response of this media type.
     pub fn with_type(media_type: &'static str, body: impl Into<Body>) -> Self {
         let headers = Headers(vec![(Cow::Borrowed("content-type"), Cow::Borrowed(media_type.as_bytes()))]);
         Self { status: 200, headers, body: body.into() }
     }
 
-    /// 200 with a value as JSON.
+    /// Creates a 200 response with a value serialised as JSON.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         Ok(Self::with_type("application/json", serde_json::to_vec(value)?))
     }
 
-    /// 303: the browser is to get another page, as after a form was posted.
+    /// Creates a 303 response, which has the browser load another page, for example after a form
+    /// was posted.
     pub fn see_other(location: impl Into<HeaderValue>) -> Self {
         Self::new(303).with_header("location", location)
     }
 
-    /// 200 with a body that is written while it is sent: each piece reaches the client when it is written.
+    /// Creates a 200 response with a body that is written while it is sent: each chunk reaches the
+    /// client immediately.
     pub fn stream<F, Fut>(producer: F) -> Self
     where
         F: FnOnce(BodyWriter) -> Fut + 'static,
@@ -61,48 +63,49 @@ impl Response {
         Self::new(200).with_body(Body::produce(producer))
     }
 
-    /// The same answer with another status.
+    /// Returns the response with another status.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = status;
         self
     }
 
-    /// The same answer with a header field set.
+    /// Returns the response with a header field set.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
         self.headers.set(name, value);
         self
     }
 
-    /// The same answer with another body.
+    /// Returns the response with another body.
     #[must_use]
     pub fn with_body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// Whether the status is one of success: 200 to 299.
+    /// Returns whether the status is 200 to 299.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The body's bytes; empty for one that is written while it is sent.
+    /// Returns the body's bytes; empty for a body that is written while it is sent.
     pub fn bytes(&self) -> &[u8] {
         self.body.as_bytes().unwrap_or_default()
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn body_text(&self) -> Result<&str> {
         Ok(std::str::from_utf8(self.bytes())?)
     }
 
-    /// The body read as JSON.
+    /// Deserialises the body from JSON.
     pub fn body_json<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_slice(self.bytes())?)
     }
 
-    /// What an error is answered with: its own status and text where it was made for the client, else 500.
+    /// Converts an error into a response: with the error's own status and text if it was created
+    /// for the client, else 500.
     pub(crate) fn from_error(error: &Error) -> Self {
         let answer = if error.is_for_client() {
             Self::text(error.to_string())

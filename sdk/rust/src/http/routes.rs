@@ -1,13 +1,14 @@
-//! Paths to handlers, matched where they stand: no table is built and nothing is allocated but what a pattern names.
+//! Matches paths to handlers without building a table. Allocates only the values that a pattern
+//! names.
 
 use super::{Method, Request, Response, url};
 
-/// A pattern for paths: `/notes/{id}`, or `/files/{*rest}` for all that follows.
+/// A pattern for paths: `/notes/{id}`, or `/files/{*rest}` for the rest of the path.
 #[derive(Clone, Copy)]
 pub struct Path(pub &'static str);
 
 impl Path {
-    /// Whether a path fits. What the pattern names is given to `named`, undecoded.
+    /// Returns whether a path matches. Passes each named part to `named`, undecoded.
     fn matches<'a>(self, path: &'a str, mut named: impl FnMut(&'static str, &'a str)) -> bool {
         let mut rest = path;
         for part in self.0.split('/').skip(1) {
@@ -28,7 +29,8 @@ impl Path {
         rest.is_empty()
     }
 
-    /// Whether a request fits method and pattern; if so, it takes up what the pattern names.
+    /// Returns whether a request matches method and pattern. On a match, stores the named parts in
+    /// the request.
     pub fn accepts(self, method: &str, request: &mut Request) -> bool {
         let same = request.method.as_str() == method || (request.method == Method::Head && method == "GET");
         if !same {
@@ -43,24 +45,25 @@ impl Path {
     }
 }
 
-/// The answer where no route fits: 405 with the methods that would, or 404.
+/// Returns the response if no route matches: 405 with the allowed methods, or 404.
 pub fn no_route(request: &Request, routes: &[(&'static str, Path)]) -> Response {
     let fitting = routes.iter().filter(|(_, pattern)| pattern.matches(request.path(), |_, _| {}));
     let allowed: Vec<&str> = fitting.map(|(method, _)| *method).collect();
     if allowed.is_empty() {
-        Response::text("Nothing is at this address.\n").with_status(404)
+        Response::text("No route matches this path.\n").with_status(404)
     } else {
-        Response::text("This address does not take this method.\n")
+        Response::text("This path does not support this method.\n")
             .with_status(405)
             .with_header("allow", allowed.join(", "))
     }
 }
 
-/// Defines an async function that gives each request to the first handler whose method and path fit.
+/// Defines an async function that passes each request to the first handler with a matching method
+/// and path.
 ///
-/// `{name}` stands for one part of the path and `{*name}` for all that follows; the handler reads them with
-/// [`Request::param`](crate::http::Request::param). A HEAD request goes to the handler for GET. Where no path fits, the
-/// answer is 404; where only the method doesn't, 405.
+/// `{name}` matches one part of the path and `{*name}` the rest. The handler reads both with
+/// [`Request::param`](crate::http::Request::param). A HEAD request uses the route for GET. If no
+/// path matches, the response is 404; if only the method doesn't match, 405.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -87,7 +90,7 @@ pub fn no_route(request: &Request, routes: &[(&'static str, Path)]) -> Response 
 #[macro_export]
 macro_rules! routes {
     ($name:ident: $($method:ident $pattern:literal => $handler:path),+ $(,)?) => {
-        /// Gives a request to the handler of its route.
+        /// Passes a request to the handler of its route.
         pub async fn $name(mut request: $crate::http::Request) -> $crate::Result<$crate::http::Response> {
             $(if $crate::http::Path($pattern).accepts(stringify!($method), &mut request) {
                 return $handler(request).await;
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_fit_whole_paths() {
+    fn patterns_match_whole_paths() {
         assert_eq!(matched("/", "/"), Some(vec![]));
         assert_eq!(matched("/notes", "/notes"), Some(vec![]));
         assert_eq!(matched("/notes", "/notes/"), None);
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_without_the_method_is_405_and_names_those_it_has() {
+    fn an_unsupported_method_gets_405_with_the_allowed_methods() {
         let routes = [("GET", Path("/notes")), ("POST", Path("/notes")), ("GET", Path("/"))];
         let answer = no_route(&Request::new("DELETE", "/notes"), &routes);
         assert_eq!((answer.status, answer.headers.get("allow")), (405, Some("GET, POST")));
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn head_goes_where_get_goes_and_names_are_decoded() {
+    fn head_uses_the_route_for_get_and_parameters_are_decoded() {
         let mut request = Request::new("HEAD", "/notes/a%20b?x=1");
         assert!(Path("/notes/{id}").accepts("GET", &mut request));
         assert_eq!(request.param("id").unwrap(), "a b");

@@ -1,28 +1,28 @@
-//! What the SDK needs to know of URLs: their parts, and percent-encoding.
+//! The parts of URLs, and percent-encoding. Never resolves a name.
 
 use std::borrow::Cow;
 
 use crate::{Error, Result};
 
-/// Scheme, authority, and path with query.
+/// Splits a URL into scheme, authority, and path with query.
 pub(crate) fn split(url: &str) -> Result<(&'static str, &str, &str)> {
     let (scheme, rest) = if let Some(rest) = url.strip_prefix("https://") {
         ("https", rest)
     } else if let Some(rest) = url.strip_prefix("http://") {
         ("http", rest)
     } else {
-        return Err(Error::msg(format!("{url:?} is no URL: it must begin with http:// or https://")));
+        return Err(Error::msg(format!("invalid URL {url:?}: it must begin with http:// or https://")));
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     if authority.is_empty() {
-        return Err(Error::msg(format!("{url:?} is no URL: it names no host")));
+        return Err(Error::msg(format!("invalid URL {url:?}: it has no host")));
     }
     let path = path.split('#').next().unwrap_or_default();
     Ok((scheme, authority, path))
 }
 
-/// Undoes percent-encoding, and `+` for a space where forms and queries use it. Bytes that are no text become `�`.
+/// Decodes percent-encoding, and `+` as a space in forms and queries. Invalid UTF-8 becomes `�`.
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
     if !text.bytes().any(|byte| byte == b'%' || (plus_is_space && byte == b'+')) {
         return Cow::Borrowed(text);
@@ -48,7 +48,7 @@ pub(crate) fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
     })
 }
 
-/// The pairs of a query or a form, decoded.
+/// Returns the decoded pairs of a query or a form.
 pub(crate) fn pairs(encoded: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     encoded.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -65,11 +65,11 @@ mod tests {
         assert_eq!(split("https://a.example:8443/b?c=d#e").unwrap(), ("https", "a.example:8443", "/b?c=d"));
         assert_eq!(split("http://a.example?c").unwrap(), ("http", "a.example", "?c"));
         assert!(split("ftp://a.example").unwrap_err().to_string().contains("must begin with"));
-        assert!(split("http:///path").unwrap_err().to_string().contains("names no host"));
+        assert!(split("http:///path").unwrap_err().to_string().contains("has no host"));
     }
 
     #[test]
-    fn percent_encoding_is_undone_and_nonsense_is_kept() {
+    fn percent_encoding_is_decoded_and_invalid_sequences_stay() {
         assert_eq!(decode("caf%C3%A9+au%20lait", true), "café au lait");
         assert_eq!(decode("1+1", false), "1+1");
         assert_eq!(decode("100%", true), "100%");

@@ -1,8 +1,9 @@
-//! The canonical ABI's view of strings, bytes and results, for the bindings written by hand. It knows no interface.
+//! Strings, bytes and results in the canonical ABI, for the hand-written bindings. Never knows an
+//! interface.
 
 use crate::Error;
 
-/// A string or a list of bytes as it lies in memory.
+/// A string or a list of bytes in linear memory.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Slice {
@@ -11,40 +12,40 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    /// A view of bytes that stay where they are.
+    /// Returns a view of bytes, which the caller keeps alive.
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self { pointer: bytes.as_ptr().cast_mut(), length: bytes.len() }
     }
 
     /// Takes ownership of bytes that the host has written.
     ///
-    /// # Safety
-    /// The host has allocated them with this module's `cabi_realloc`, and nobody else owns them.
+    /// The host has allocated them with this module's `cabi_realloc`, and they have no other owner.
     pub(super) unsafe fn into_vec(self) -> Vec<u8> {
         if self.length == 0 {
             return Vec::new();
         }
-        // SAFETY: `cabi_realloc` allocates with Rust's global allocator, alignment 1 and exactly this length.
+        // SAFETY: `cabi_realloc` allocates with Rust's global allocator, alignment 1 and exactly
+        // this length.
         unsafe { Vec::from_raw_parts(self.pointer, self.length, self.length) }
     }
 
     /// Takes ownership of a string that the host has written.
     ///
-    /// # Safety
-    /// As for [`Slice::into_vec`]; the host promises UTF-8.
+    /// As for [`Slice::into_vec`]. The host guarantees UTF-8.
     pub(super) unsafe fn into_string(self) -> String {
-        // SAFETY: the canonical ABI lets only well-formed strings cross.
+        // SAFETY: the canonical ABI passes only well-formed strings.
         unsafe { String::from_utf8_unchecked(self.into_vec()) }
     }
 }
 
-/// Frees a list whose elements have been taken out.
+/// Frees a list whose elements have been moved out.
 ///
 /// # Safety
 /// The host has allocated it with `cabi_realloc` for `length` elements of `T`.
 pub(super) unsafe fn free_list<T>(pointer: *mut T, length: usize) {
     if length > 0 {
-        // SAFETY: the caller's promise; `T` has the size and alignment that the ABI gives the element.
+        // SAFETY: the caller's promise; `T` has the size and alignment that the ABI gives the
+        // element.
         drop(unsafe { Vec::from_raw_parts(pointer.cast::<std::mem::MaybeUninit<T>>(), length, length) });
     }
 }
@@ -62,7 +63,7 @@ impl<const WORDS: usize> Area<WORDS> {
         self.0.as_mut_ptr().cast()
     }
 
-    /// The discriminant at a word: one byte, the rest of the word is padding.
+    /// Returns the discriminant at a word: one byte; the rest of the word is padding.
     pub(super) fn tag(&self, word: usize) -> u8 {
         self.0[word].to_le_bytes()[0]
     }
@@ -72,7 +73,7 @@ impl<const WORDS: usize> Area<WORDS> {
     }
 }
 
-/// An error that the host has put into words.
+/// Converts an error text of the host.
 ///
 /// # Safety
 /// As for [`Slice::into_vec`].

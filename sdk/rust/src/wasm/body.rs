@@ -1,14 +1,14 @@
-//! Bodies by whichever version of `wasi:http` they cross.
+//! Bodies over either version of `wasi:http`. Never reads or writes them itself.
 
 use crate::Result;
 use crate::http::{Headers, Request};
 
-/// How long a request's body is to be; 0 where its head doesn't say.
+/// Returns the `content-length` of a request; 0 if it has none.
 pub(crate) fn announced_bytes(head: &Request) -> usize {
     head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
-/// A body as it arrives.
+/// An incoming body.
 pub(crate) enum BodySource {
     V2(super::http::Source),
     #[cfg(feature = "wasi-03")]
@@ -33,7 +33,7 @@ impl BodySource {
     }
 }
 
-/// A body as it leaves.
+/// An outgoing body.
 pub(crate) enum BodySink {
     V2(super::http::SinkStream),
     #[cfg(feature = "wasi-03")]

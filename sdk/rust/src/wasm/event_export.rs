@@ -1,4 +1,5 @@
-//! The exports `isopod:app/events`, `isopod:app/health` and `isopod:app/init`: the canonical ABI of their functions.
+//! The exports `isopod:app/events`, `isopod:app/health` and `isopod:app/init`: the canonical ABI of
+//! their functions. Never decides what an error means.
 
 use std::cell::UnsafeCell;
 use std::future::Future;
@@ -18,8 +19,7 @@ struct RawOption {
 }
 
 impl RawOption {
-    /// # Safety
-    /// The host wrote the value for this call, and it is taken once.
+    /// The host wrote the value for this call, and the caller takes it only once.
     unsafe fn into_vec(self) -> Option<Vec<u8>> {
         // SAFETY: the caller's promise.
         (self.is_some != 0).then(|| unsafe { self.value.into_vec() })
@@ -33,7 +33,7 @@ impl RawOption {
     }
 }
 
-/// The record `event`. It is passed by pointer, since it has more words than a call takes.
+/// The record `event`. It is passed by pointer, since it has more words than a call's parameters.
 #[repr(C)]
 struct RawEvent {
     id: Slice,
@@ -51,7 +51,7 @@ struct RawEvent {
 
 const _: () = assert!(size_of::<RawEvent>() == 96);
 
-/// What the host reads after a call has returned, kept until the next one.
+/// The result that the host reads after a call has returned. It remains valid until the next call.
 struct Last {
     area: Area<8>,
     _owner: (String, Vec<u8>),
@@ -64,23 +64,22 @@ unsafe impl Sync for Cell {}
 
 static LAST: Cell = Cell(UnsafeCell::new(Last { area: Area::new(), _owner: (String::new(), Vec::new()) }));
 
-/// Keeps text and bytes, and gives the words that name them.
+/// Stores text and bytes, and returns the words that point to them.
 fn keep(last: &mut Last, text: String, bytes: Vec<u8>) -> [usize; 4] {
     last._owner = (text, bytes);
     let (text, bytes) = (Slice::of(last._owner.0.as_bytes()), Slice::of(&last._owner.1));
     [text.pointer as usize, text.length, bytes.pointer as usize, bytes.length]
 }
 
-/// Handles one event and says where the outcome lies.
+/// Handles one event and returns a pointer to the outcome.
 ///
-/// # Safety
-/// Only the export may call this, with the pointer that the host has passed.
+/// Only the export may call this, with the pointer that the host passed.
 pub unsafe fn handle_event<F, Fut>(event: *mut u8, handler: F) -> *const u8
 where
     F: FnOnce(Event) -> Fut,
     Fut: Future<Output = Result<Option<Reply>, EventError>>,
 {
-    // An app that answers no HTTP has no `_initialize`, see `__start!`.
+    // An app without HTTP has no `_initialize`, see `__start!`.
     run_constructors();
     logging::install();
     // SAFETY: the host passes an event, allocated for this call.
@@ -91,7 +90,8 @@ where
     };
     // SAFETY: see `Cell`.
     let last = unsafe { &mut *LAST.0.get() };
-    // result<option<reply>, failure>: tag; then, since a failure can hold a u64, the payload at the third word.
+    // result<option<reply>, failure>: tag; then, since a failure can hold a u64, the payload at the
+    // third word.
     let words = &mut last.area.0;
     *words = [0; 8];
     match outcome {
@@ -151,7 +151,8 @@ unsafe fn lift(event: *mut RawEvent) -> Event {
     }
 }
 
-/// Calls what only succeeds or fails, `check` or `init`, and says where the outcome lies.
+/// Calls a function that only succeeds or fails, `check` or `init`, and returns a pointer to the
+/// outcome.
 pub fn done_or_not<F, Fut>(call: F) -> *const u8
 where
     F: FnOnce() -> Fut,

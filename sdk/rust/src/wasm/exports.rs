@@ -1,4 +1,4 @@
-//! What the macros' expansions call.
+//! The functions that the macros' expansions call. Contains no logic of its own.
 
 pub use super::event_export::{done_or_not, handle_event};
 #[cfg(not(feature = "wasi-03"))]
@@ -9,6 +9,6 @@ pub use super::handler03::{handle_streaming, handle_whole};
 pub use super::incoming::{handle_streaming, handle_whole};
 pub use super::worlds;
 
-/// Runs the constructors: statics in `.init_array`, of Rust crates or of C. The bindings of `wasip2` ask the same function
-/// in front of each call of theirs, so they run once.
+/// Runs the constructors: statics in `.init_array`, of Rust crates or of C. The bindings of
+/// `wasip2` call the same function before each of their exports, so the constructors run once.
 pub use wit_bindgen::rt::run_ctors_once as run_constructors;

@@ -1,5 +1,6 @@
-//! The export `isopod:app/http`: a request arrives in one call with its body, the answer leaves the same way. It owns
-//! the canonical ABI of that one function, written by hand so that a warm call allocates next to nothing.
+//! The export `isopod:app/http`: one call carries a request with its body, and the response. Owns
+//! the canonical ABI of this function, written by hand so that a warm call allocates almost
+//! nothing.
 
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
@@ -39,15 +40,16 @@ struct RawResponse {
     body: Slice,
 }
 
-/// What the host reads after the call has returned. It is kept until the next call instead of being freed by a
-/// post-return function, since that would be one more call into the instance for every request.
+/// The result that the host reads after the call has returned. It remains valid until the next call
+/// instead of being freed by a post-return function, which would be another call into the instance
+/// for each request.
 struct Last {
     result: RawResult,
     fields: Vec<RawField>,
     _owner: Owner,
 }
 
-/// Who owns what the raw result points to.
+/// Owns the memory that the raw result points to.
 enum Owner {
     None,
     Response { _headers: Headers, _body: Cow<'static, [u8]> },
@@ -56,7 +58,8 @@ enum Owner {
 
 struct Cell(UnsafeCell<Last>);
 
-// SAFETY: a component's instance has one thread, and only `handle` uses the cell, which is never entered twice.
+// SAFETY: a component's instance has one thread, and only `handle` uses the cell, which is never
+// entered twice.
 unsafe impl Sync for Cell {}
 
 static LAST: Cell = Cell(UnsafeCell::new(Last {
@@ -79,17 +82,16 @@ pub struct Words {
     pub body: (*mut u8, usize),
 }
 
-/// Answers one request and says where the answer lies.
+/// Answers one request and returns a pointer to the response.
 ///
-/// # Safety
-/// Only the export may call this, with the words that the host has passed.
+/// Only the export may call this, with the words that the host passed.
 pub unsafe fn handle<F, Fut>(words: Words, handler: F) -> *const u8
 where
     F: FnOnce(Request) -> Fut,
     Fut: Future<Output = Result<Response>>,
 {
     logging::install();
-    // SAFETY: the host passes what the ABI says, allocated for this call.
+    // SAFETY: the host passes words as the ABI defines them, allocated for this call.
     let request = unsafe { lift(words) };
     let answer = match reactor::run(whole(handler(request))) {
         Ok(answer) => answer,
@@ -98,7 +100,7 @@ where
     lower(answer)
 }
 
-/// The handler's answer with its body as bytes.
+/// Returns the handler's response with its body as bytes.
 async fn whole(answer: impl Future<Output = Result<Response>>) -> Result<(u16, Headers, Cow<'static, [u8]>)> {
     let answer = match answer.await {
         Err(error) if error.is_for_client() => Response::from_error(&error),
@@ -113,7 +115,7 @@ async fn whole(answer: impl Future<Output = Result<Response>>) -> Result<(u16, H
 
 unsafe fn lift(words: Words) -> Request {
     let slice = |(pointer, length)| Slice { pointer, length };
-    // SAFETY: each word pair is a string or list that now belongs to this call.
+    // SAFETY: each pair of words is a string or list that this call owns.
     unsafe {
         let method = slice(words.method).into_vec();
         let scheme = slice(words.scheme).into_vec();
@@ -137,19 +139,19 @@ unsafe fn lift(words: Words) -> Request {
 unsafe fn lift_headers(fields: *mut RawField, count: usize) -> Headers {
     let mut headers = Vec::with_capacity(count);
     for index in 0..count {
-        // SAFETY: the host wrote `count` fields, and each is taken once.
+        // SAFETY: the host wrote `count` fields, and each is moved out once.
         unsafe {
             let field = fields.add(index).read();
             headers.push((Cow::Owned(field.name.into_string()), Cow::Owned(field.value.into_vec())));
         }
     }
-    // SAFETY: the list is the host's for this call, and its fields have been taken.
+    // SAFETY: the host allocated the list for this call, and its fields have been moved out.
     unsafe { free_list(fields, count) };
     Headers(headers)
 }
 
 fn lower(answer: Result<(u16, Headers, Cow<'static, [u8]>)>) -> *const u8 {
-    // SAFETY: see `Cell`; the host has read the last answer before it calls again.
+    // SAFETY: see `Cell`; the host has read the last response before it calls again.
     let last = unsafe { &mut *LAST.0.get() };
     last.fields.clear();
     match answer {

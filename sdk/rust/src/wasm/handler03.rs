@@ -1,4 +1,5 @@
-//! The export `wasi:http/handler` 0.3: one instance may be answering many requests at a time.
+//! The export `wasi:http/handler` 0.3: one instance may handle several requests concurrently. Never
+//! decides the status of an error.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -12,7 +13,7 @@ use crate::{Result, limits, logging};
 
 type Answer = std::result::Result<WasiResponse, ErrorCode>;
 
-/// Answers a request for a handler that wants the whole body.
+/// Answers a request with a handler that receives the whole body.
 pub async fn handle_whole<F, Fut>(request: WasiRequest, handler: F) -> Answer
 where
     F: FnOnce(Request) -> Fut,
@@ -26,7 +27,7 @@ where
     .await
 }
 
-/// Answers a request for a handler that reads the body itself.
+/// Answers a request with a handler that reads the body itself.
 pub async fn handle_streaming<F, Fut>(request: WasiRequest, handler: F) -> Answer
 where
     F: FnOnce(Request, IncomingBody) -> Fut,
@@ -77,7 +78,7 @@ fn lift_method(method: WasiMethod) -> Method {
     }
 }
 
-/// Makes the answer. Headers or a status that the host refuses are an error of the app's.
+/// Creates the response. If the host rejects its headers or status, that is an error of the app.
 fn lower(mut response: Response) -> Answer {
     if let Kind::Whole(bytes) = &response.body.0
         && response.headers.get_bytes("content-length").is_none()
@@ -85,7 +86,7 @@ fn lower(mut response: Response) -> Answer {
         response.headers.append("content-length", bytes.len().to_string());
     }
     let refused = |what: String| {
-        logging::complain("no answer", &what);
+        logging::report("no response", &what);
         // Not the handler's own error: the host distinguishes the two by the code.
         ErrorCode::HttpProtocolError
     };
@@ -93,6 +94,6 @@ fn lower(mut response: Response) -> Answer {
     let (contents, end) = send(response.body);
     let (answer, _sent) = WasiResponse::new(fields, contents, end);
     let status = response.status;
-    answer.set_status_code(status).map_err(|()| refused(format!("the host refuses the status {status}")))?;
+    answer.set_status_code(status).map_err(|()| refused(format!("the host rejects the status {status}")))?;
     Ok(answer)
 }

@@ -1,4 +1,4 @@
-//! Bodies and outgoing requests over `wasi:http` 0.2.
+//! Bodies and outgoing requests over `wasi:http` 0.2. Never retries a request.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use super::reactor::wait;
 use crate::http::{Body, BodyWriter, Headers, Kind, Method, Request, Response, Sink};
 use crate::{Error, Result, limits};
 
-/// A body as it arrives. The stream is dropped before the body that it belongs to.
+/// An incoming body. The stream is dropped before the body that it belongs to.
 pub(crate) struct Source {
     stream: InputStream,
     body: IncomingBody,
@@ -24,7 +24,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(super) fn new(body: IncomingBody) -> Result<Self> {
-        let stream = body.stream().map_err(|()| Error::msg("the body is read already"))?;
+        let stream = body.stream().map_err(|()| Error::msg("the body has already been read"))?;
         Ok(Self { stream, body })
     }
 
@@ -47,13 +47,13 @@ impl Source {
                 None => wait(trailers.subscribe()).await,
                 Some(Ok(Ok(fields))) => return Ok(fields.map(|fields| headers(&fields)).unwrap_or_default()),
                 Some(Ok(Err(code))) => return Err(Error::from(code).context("reading trailers")),
-                Some(Err(())) => return Err(Error::msg("the trailers are read already")),
+                Some(Err(())) => return Err(Error::msg("the trailers have already been read")),
             }
         }
     }
 }
 
-/// A body as it leaves.
+/// An outgoing body.
 pub(crate) struct SinkStream {
     stream: OutputStream,
     trailers: Rc<RefCell<Headers>>,
@@ -91,16 +91,16 @@ impl SinkStream {
 
 fn stream_error(what: &str, error: StreamError) -> Error {
     match error {
-        StreamError::Closed => Error::msg(format!("{what}: the other side has gone away")),
+        StreamError::Closed => Error::msg(format!("{what}: the receiver closed the stream")),
         StreamError::LastOperationFailed(error) => Error::msg(format!("{what}: {}", error.to_debug_string())),
     }
 }
 
-/// The most that one `blocking-write-and-flush` takes.
+/// The largest write that `blocking-write-and-flush` accepts.
 const ONE_WRITE_BYTES_MAX: usize = 4096;
 
-/// Sends a body to its end. Where that fails the body is dropped unfinished, which tells the other side that it is cut
-/// off.
+/// Sends a body to its end. On error the body is dropped unfinished, which signals to the receiver
+/// that it is truncated.
 pub(super) async fn send(outgoing: OutgoingBody, body: Body) -> Result<()> {
     let mut trailers = Headers::new();
     match body.0 {
@@ -117,7 +117,7 @@ pub(super) async fn send(outgoing: OutgoingBody, body: Body) -> Result<()> {
             let sink = SinkStream { stream: open(&outgoing)?, trailers: set.clone() };
             producer(BodyWriter(Sink::Send(BodySink::V2(sink)))).await?;
             trailers = Rc::try_unwrap(set)
-                .map_err(|_| Error::msg("a body's writer outlived its producer, so the body is cut off"))?
+                .map_err(|_| Error::msg("the body's writer outlived its producer, so the body is truncated"))?
                 .into_inner();
         }
     }
@@ -126,25 +126,25 @@ pub(super) async fn send(outgoing: OutgoingBody, body: Body) -> Result<()> {
 }
 
 fn open(body: &OutgoingBody) -> Result<OutputStream> {
-    body.write().map_err(|()| Error::msg("the body is written already"))
+    body.write().map_err(|()| Error::msg("the body has already been written"))
 }
 
-/// Header fields of the host's as ours.
+/// Converts the host's header fields to the SDK's.
 pub(super) fn headers(fields: &Fields) -> Headers {
     let entries = fields.entries().into_iter();
     Headers(entries.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
 }
 
-/// Header fields of ours as the host's.
+/// Converts the SDK's header fields to the host's.
 pub(super) fn fields(headers: Headers) -> Result<Fields> {
     Fields::from_list(&headers.into_entries()).map_err(|error| Error::from(error).context("setting header fields"))
 }
 
-/// Sends a request; gives the answer's head, and its body to be read.
+/// Sends a request. Returns the response's head, and its body to be read.
 pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
     let Request { method, headers: sent, body, scheme, authority, path_with_query, .. } = request;
     if authority.is_empty() {
-        return Err(Error::msg("the request has no URL that begins with http:// or https://"));
+        return Err(Error::msg("invalid URL: it must begin with http:// or https://"));
     }
     let outgoing = OutgoingRequest::new(fields(sent)?);
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
@@ -154,10 +154,10 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
         .and_then(|()| outgoing.set_scheme(Some(&scheme)))
         .and_then(|()| outgoing.set_authority(Some(&authority)))
         .and_then(|()| outgoing.set_path_with_query(Some(path)));
-    set.map_err(|()| Error::msg("the host refuses the request's method or URL"))?;
+    set.map_err(|()| Error::msg("the host rejects the request's method or URL"))?;
     let to_send = unblocking(body);
     let outgoing_body = to_send.as_ref().map(|_| outgoing.body()).transpose();
-    let outgoing_body = outgoing_body.map_err(|()| Error::msg("the request's body is taken"))?;
+    let outgoing_body = outgoing_body.map_err(|()| Error::msg("the request's body has already been taken"))?;
     let answer = outgoing_handler::handle(outgoing, None).map_err(refused)?;
     let sent = match (outgoing_body, to_send) {
         (Some(outgoing_body), Some(body)) => send(outgoing_body, body).await,
@@ -167,7 +167,7 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
         match answer.get() {
             None => wait(answer.subscribe()).await,
             Some(Ok(incoming)) => break incoming.map_err(refused),
-            Some(Err(())) => return Err(Error::msg("the answer is read already")),
+            Some(Err(())) => return Err(Error::msg("the response has already been read")),
         }
     };
     // A server may respond before it has read the whole body. Without a response, the body's error
@@ -179,12 +179,12 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, Source)> {
     };
     let mut head = Response::new(incoming.status());
     head.headers = headers(&incoming.headers());
-    let body = incoming.consume().map_err(|()| Error::msg("the answer's body is taken"))?;
+    let body = incoming.consume().map_err(|()| Error::msg("the response's body has already been taken"))?;
     Ok((head, Source::new(body)?))
 }
 
-/// The body in a form that is sent without blocking the instance, so that a timeout can cancel it;
-/// `None` if it is empty.
+/// Converts a body so that sending it doesn't block the instance, and a timeout can cancel it.
+/// Returns `None` if it is empty.
 fn unblocking(body: Body) -> Option<Body> {
     match body.0 {
         Kind::Whole(bytes) if bytes.is_empty() => None,
@@ -193,7 +193,8 @@ fn unblocking(body: Body) -> Option<Body> {
     }
 }
 
-/// Why there is no answer. A missing grant is the likeliest reason, so it is put into words.
+/// Converts the reason for a missing response. A missing grant is the most common one, so its text
+/// names the fix.
 fn refused(code: ErrorCode) -> Error {
     match code {
         ErrorCode::HttpRequestDenied => Error::msg(NOT_GRANTED),

@@ -1,4 +1,5 @@
-//! Bodies and outgoing requests over `wasi:http` 0.3, where waiting is the component model's own.
+//! Bodies and outgoing requests over `wasi:http` 0.3, which waits with the component model's async
+//! functions. Never retries a request.
 
 use std::borrow::Cow;
 
@@ -16,7 +17,7 @@ use crate::{Error, Result, limits, logging};
 
 type Trailers = std::result::Result<Option<Fields>, ErrorCode>;
 
-/// A body as it arrives, and whether it arrived whole.
+/// An incoming body, and a future of its end: complete or truncated.
 pub(crate) struct Source {
     stream: StreamReader<u8>,
     end: FutureReader<Trailers>,
@@ -51,14 +52,14 @@ impl Source {
     }
 }
 
-/// What the other side may learn of how its body was taken: that all is well.
+/// Returns the future that reports success to the body's sender.
 fn done() -> FutureReader<std::result::Result<(), ErrorCode>> {
     let (writer, reader) = wit_future::new(|| Ok(()));
     drop(writer);
     reader
 }
 
-/// A body as it leaves.
+/// An outgoing body.
 pub(crate) struct SinkStream {
     stream: StreamWriter<u8>,
     trailers: std::rc::Rc<std::cell::RefCell<Headers>>,
@@ -67,7 +68,7 @@ pub(crate) struct SinkStream {
 impl SinkStream {
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let left = self.stream.write_all(bytes.to_vec()).await;
-        if left.is_empty() { Ok(()) } else { Err(Error::msg("writing a body: the other side has gone away")) }
+        if left.is_empty() { Ok(()) } else { Err(Error::msg("writing a body: the receiver closed the stream")) }
     }
 
     pub(crate) fn set_trailers(&mut self, trailers: Headers) {
@@ -75,12 +76,12 @@ impl SinkStream {
     }
 }
 
-/// A body's two ends as the host takes them.
+/// The two ends of a body that the host receives.
 type Outgoing = (Option<StreamReader<u8>>, FutureReader<Trailers>);
 
-/// Begins to send a body. The rest is a task of its own, which outlives the handler.
+/// Starts to send a body. A task sends the rest and outlives the handler.
 pub(super) fn send(body: Body) -> Outgoing {
-    let cut_off = || Err(ErrorCode::InternalError(Some("the body is cut off".to_owned())));
+    let truncated = || Err(ErrorCode::InternalError(Some("the body is truncated".to_owned())));
     match body.0 {
         Kind::Whole(bytes) if bytes.is_empty() => {
             let (end, end_reader) = wit_future::new(|| Ok(None));
@@ -89,25 +90,25 @@ pub(super) fn send(body: Body) -> Outgoing {
         }
         Kind::Whole(bytes) => {
             let (mut stream, reader) = wit_stream::new();
-            let (end, end_reader) = wit_future::new(cut_off);
+            let (end, end_reader) = wit_future::new(truncated);
             spawn_local(async move {
                 let left = stream.write_all(bytes.into_owned()).await;
                 drop(stream);
-                finish(end, if left.is_empty() { Ok(None) } else { cut_off() }).await;
+                finish(end, if left.is_empty() { Ok(None) } else { truncated() }).await;
             });
             (Some(reader), end_reader)
         }
         Kind::Produced(producer) => {
             let (stream, reader) = wit_stream::new();
-            let (end, end_reader) = wit_future::new(cut_off);
+            let (end, end_reader) = wit_future::new(truncated);
             spawn_local(async move {
                 let trailers = std::rc::Rc::default();
                 let sink = SinkStream { stream, trailers: std::rc::Rc::clone(&trailers) };
                 let outcome = match producer(BodyWriter(Sink::Send(BodySink::V3(sink)))).await {
                     Ok(()) => ended(trailers.take()),
                     Err(error) => {
-                        logging::complain("sending the body failed", error);
-                        cut_off()
+                        logging::report("sending the body failed", error);
+                        truncated()
                     }
                 };
                 finish(end, outcome).await;
@@ -124,27 +125,27 @@ fn ended(trailers: Headers) -> Trailers {
     fields(trailers).map(Some).map_err(|error| ErrorCode::InternalError(Some(error.to_string())))
 }
 
-/// Says how the body ended. It is no matter where nobody wants to know.
+/// Reports how the body ended. Ignores a receiver that has disconnected.
 async fn finish(end: FutureWriter<Trailers>, outcome: Trailers) {
     let _ = end.write(outcome).await;
 }
 
-/// Header fields of the host's as ours.
+/// Converts the host's header fields to the SDK's.
 pub(super) fn headers(fields: &Fields) -> Headers {
     let entries = fields.copy_all().into_iter();
     Headers(entries.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
 }
 
-/// Header fields of ours as the host's.
+/// Converts the SDK's header fields to the host's.
 pub(super) fn fields(headers: Headers) -> Result<Fields> {
     Fields::from_list(&headers.into_entries()).map_err(|error| Error::from(error).context("setting header fields"))
 }
 
-/// Sends a request; gives the answer's head, and its body to be read.
+/// Sends a request. Returns the response's head, and its body to be read.
 pub(super) async fn fetch(request: Request) -> Result<(Response, Source)> {
     let Request { method, headers: sent, body, scheme, authority, path_with_query, .. } = request;
     if authority.is_empty() {
-        return Err(Error::msg("the request has no URL that begins with http:// or https://"));
+        return Err(Error::msg("invalid URL: it must begin with http:// or https://"));
     }
     let (contents, end) = send(body);
     let (outgoing, _sent) = WasiRequest::new(fields(sent)?, contents, end, None);
@@ -155,7 +156,7 @@ pub(super) async fn fetch(request: Request) -> Result<(Response, Source)> {
         .and_then(|()| outgoing.set_scheme(Some(&scheme)))
         .and_then(|()| outgoing.set_authority(Some(&authority)))
         .and_then(|()| outgoing.set_path_with_query(Some(path)));
-    set.map_err(|()| Error::msg("the host refuses the request's method or URL"))?;
+    set.map_err(|()| Error::msg("the host rejects the request's method or URL"))?;
     let incoming = client::send(outgoing).await.map_err(|code| match code {
         ErrorCode::HttpRequestDenied => Error::msg(NOT_GRANTED),
         code => Error::from(code),

@@ -1,4 +1,5 @@
-//! The export `wasi:http/incoming-handler` 0.2: the standard road, which runs on any host and streams both ways.
+//! The export `wasi:http/incoming-handler` 0.2, which runs on any host and streams in both
+//! directions. Never decides the status of an error.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -13,7 +14,7 @@ use super::reactor::{self, Stuck};
 use crate::http::{Body, IncomingBody, Kind, Method, Request, Response};
 use crate::{Error, Result, limits, logging};
 
-/// Answers a request for a handler that wants the whole body.
+/// Answers a request with a handler that receives the whole body.
 pub fn handle_whole<F, Fut>(request: IncomingRequest, answer: ResponseOutparam, handler: F)
 where
     F: FnOnce(Request) -> Fut,
@@ -30,7 +31,7 @@ where
     });
 }
 
-/// Answers a request for a handler that reads the body itself.
+/// Answers a request with a handler that reads the body itself.
 pub fn handle_streaming<F, Fut>(request: IncomingRequest, answer: ResponseOutparam, handler: F)
 where
     F: FnOnce(Request, IncomingBody) -> Fut,
@@ -42,7 +43,8 @@ where
     });
 }
 
-/// GET and HEAD come without a body unless a header says otherwise; asking the host for it would cost four calls.
+/// Returns whether a request may have a body. GET and HEAD have none unless a header indicates it;
+/// requesting it from the host would cost four calls.
 fn may_have_body(request: &Request) -> bool {
     !matches!(request.method, Method::Get | Method::Head)
         || request.header("content-length").is_some()
@@ -61,15 +63,15 @@ fn run(answer: ResponseOutparam, response: impl Future<Output = Result<Response>
             response => response.unwrap_or_else(|error| Response::from_error(&error)),
         };
         if let Err(error) = lower(response, answer).await {
-            logging::complain("sending the answer failed", error);
+            logging::report("sending the response failed", error);
         }
     });
     if done.is_err() {
-        logging::complain("no answer", Stuck);
+        logging::report("no response", Stuck);
     }
 }
 
-/// The request without its body, and how to get that.
+/// Returns the request without its body, and a function that opens the body.
 fn lift(request: IncomingRequest) -> Result<(Request, impl FnOnce() -> Result<BodySource>)> {
     let head = Request {
         method: lift_method(request.method()),
@@ -82,7 +84,7 @@ fn lift(request: IncomingRequest) -> Result<(Request, impl FnOnce() -> Result<Bo
         timeout: None,
     };
     let body = move || {
-        let body = request.consume().map_err(|()| Error::msg("the request's body is taken"))?;
+        let body = request.consume().map_err(|()| Error::msg("the request's body has already been taken"))?;
         Ok(BodySource::V2(Source::new(body)?))
     };
     Ok((head, body))
@@ -103,7 +105,7 @@ fn lift_method(method: WasiMethod) -> Method {
     }
 }
 
-/// Sends an answer. Headers or a status that the host refuses are an error of the app's.
+/// Sends a response. If the host rejects its headers or status, that is an error of the app.
 async fn lower(mut response: Response, answer: ResponseOutparam) -> Result<()> {
     if let Kind::Whole(bytes) = &response.body.0
         && response.headers.get_bytes("content-length").is_none()
@@ -114,8 +116,8 @@ async fn lower(mut response: Response, answer: ResponseOutparam) -> Result<()> {
         let outgoing = OutgoingResponse::new(fields);
         let status = response.status;
         let set = outgoing.set_status_code(status);
-        set.map_err(|()| Error::msg(format!("the host refuses the status {status}")))?;
-        let body = outgoing.body().map_err(|()| Error::msg("the answer's body is taken"))?;
+        set.map_err(|()| Error::msg(format!("the host rejects the status {status}")))?;
+        let body = outgoing.body().map_err(|()| Error::msg("the response's body has already been taken"))?;
         Ok((outgoing, body))
     });
     match made {

@@ -1,4 +1,4 @@
-//! The imports `wasi:keyvalue/store` and `wasi:keyvalue/atomics`.
+//! The imports `wasi:keyvalue/store` and `wasi:keyvalue/atomics`. Never retries a call.
 
 use super::abi::{Area, Slice, free_list};
 use crate::kv::Page;
@@ -41,28 +41,27 @@ pub(crate) struct Bucket(i32);
 
 impl Drop for Bucket {
     fn drop(&mut self) {
-        // SAFETY: the handle is ours and is given back once.
+        // SAFETY: this value owns the handle and drops it once.
         unsafe { raw_drop(self.0) }
     }
 }
 
-/// The variant `error` at a word: case, then the text of the last case.
+/// Reads the variant `error` at a word: the case, then the text of the last case.
 ///
 /// # Safety
 /// The host has written an error there.
 unsafe fn error<const WORDS: usize>(area: &Area<WORDS>, word: usize) -> Error {
     match area.tag(word) {
         0 => Error::msg("the host has no such bucket"),
-        1 => Error::msg("the app has no grant for it; the manifest needs `[grants] keyvalue = true`"),
+        1 => Error::msg("key-value storage is not granted; add `[grants] keyvalue = true` to the manifest"),
         // SAFETY: the caller's promise.
         _ => unsafe { super::abi::host_error(area.slice(word + 1)) },
     }
 }
 
-/// The result of a call that reads a value.
+/// Reads the result of a call that returns a value.
 ///
-/// # Safety
-/// The host has written a result of that type, and the bytes in it are ours.
+/// The host has written a result of that type, and the caller owns its bytes.
 unsafe fn value(area: &Area<4>) -> Result<Option<Vec<u8>>> {
     // SAFETY: the caller's promise.
     unsafe {
@@ -74,7 +73,7 @@ unsafe fn value(area: &Area<4>) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The answer of a call that gives nothing but success.
+/// Makes a call that returns only success or an error.
 fn done(call: impl FnOnce(*mut u8)) -> Result<()> {
     let mut area = Area::<4>::new();
     call(area.pointer());
@@ -131,7 +130,7 @@ impl Bucket {
     }
 
     pub(crate) fn increment(&self, key: &str, delta: i64) -> Result<i64> {
-        // The sum is eight bytes and so lies at the second double word.
+        // The sum has eight bytes, so its offset is the second double word.
         let mut area = Area::<6>::new();
         // SAFETY: the area has room for the result.
         unsafe {
@@ -168,7 +167,7 @@ pub(crate) struct Cas(i32);
 
 impl Drop for Cas {
     fn drop(&mut self) {
-        // SAFETY: the handle is ours and is given back once.
+        // SAFETY: this value owns the handle and drops it once.
         unsafe { raw_cas_drop(self.0) }
     }
 }
@@ -183,12 +182,13 @@ impl Cas {
         }
     }
 
-    /// Sets the value, or returns a handle for another try where it has changed.
+    /// Sets the value, or returns a handle for another attempt if the value has changed.
     pub(crate) fn swap(self, value: &[u8]) -> Result<Option<Self>> {
         let mut area = Area::<6>::new();
-        // The call takes the handle away from us.
+        // The call takes ownership of the handle.
         let handle = std::mem::ManuallyDrop::new(self).0;
-        // SAFETY: the area has room for the result: whether it failed, of what, and the error or the new handle.
+        // SAFETY: the area has room for the result: two discriminants, and the error or the new
+        // handle.
         unsafe {
             raw_swap(handle, value.as_ptr(), value.len(), area.pointer());
             match (area.tag(0), area.tag(1)) {

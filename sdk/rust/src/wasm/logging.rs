@@ -1,4 +1,4 @@
-//! The import `wasi:logging/logging`.
+//! The import `wasi:logging/logging`. Never filters messages.
 
 use crate::logging::Level;
 
@@ -11,6 +11,6 @@ unsafe extern "C" {
 /// Writes one message to the app's log.
 pub(crate) fn log(level: Level, context: &str, message: &str) {
     super::worlds::link();
-    // SAFETY: the host reads both strings during the call and keeps neither.
+    // SAFETY: the host reads both strings only during the call.
     unsafe { raw_log(level as i32, context.as_ptr(), context.len(), message.as_ptr(), message.len()) }
 }

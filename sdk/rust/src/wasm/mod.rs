@@ -1,18 +1,18 @@
-//! The platform inside a component: WASI 0.2 and the host's interfaces. It never knows what handlers do.
+//! The platform of components: WASI 0.2 and the host's interfaces. Never knows what handlers do.
 
 mod abi;
 mod body;
 mod config;
 mod event_export;
 pub(crate) mod exports;
-#[cfg_attr(feature = "wasi-03", allow(dead_code, reason = "0.3 takes its place"))]
+#[cfg_attr(feature = "wasi-03", allow(dead_code, reason = "0.3 replaces it"))]
 mod flat;
 #[cfg(feature = "wasi-03")]
 mod handler03;
 mod http;
 #[cfg(feature = "wasi-03")]
 mod http03;
-#[cfg_attr(feature = "wasi-03", allow(dead_code, reason = "0.3 takes its place"))]
+#[cfg_attr(feature = "wasi-03", allow(dead_code, reason = "0.3 replaces it"))]
 mod incoming;
 mod keyvalue;
 mod logging;
@@ -29,9 +29,8 @@ pub(crate) use logging::log;
 use crate::Result;
 use crate::http::{Request, Response};
 
-/// What a refused request is told.
-const NOT_GRANTED: &str =
-    "the host does not allow it; the manifest needs the server's name in `[grants] http = [\"…\"]`";
+/// The error text of a request that the host denies.
+const NOT_GRANTED: &str = "denied by the host; add the server's name to `[grants] http = [\"…\"]` in the manifest";
 
 /// Marks the component as one that streams responses, with bytes in its data that Isopod searches
 /// for. The linker keeps them only if this function is used.
@@ -41,12 +40,12 @@ pub(crate) fn mark_streaming() {
     std::hint::black_box(&MARK);
 }
 
-/// The time of day.
+/// Returns the current time.
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// Waits by the monotonic clock.
+/// Waits on the monotonic clock.
 pub(crate) async fn sleep(duration: Duration) {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     #[cfg(feature = "wasi-03")]
@@ -56,10 +55,10 @@ pub(crate) async fn sleep(duration: Duration) {
     reactor::wait(wasip2::clocks::monotonic_clock::subscribe_duration(nanoseconds)).await;
 }
 
-/// Sends a request; gives the answer's head, and its body to be read.
+/// Sends a request. Returns the response's head, and its body to be read.
 ///
-/// With the feature `wasi-03` an HTTP handler runs as a task of 0.3, but events and health are still plain calls, which
-/// may not suspend: those go on using 0.2.
+/// With the feature `wasi-03` an HTTP handler runs as a task of 0.3. Events and health checks are
+/// still synchronous calls, which may not suspend, so they use 0.2.
 pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
     #[cfg(feature = "wasi-03")]
     if !reactor::is_running() {

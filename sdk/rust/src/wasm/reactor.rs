@@ -1,7 +1,7 @@
-//! Runs one future to its end, waiting at the host for whatever it waits for. It has no tasks and no threads: an instance
-//! answers one call at a time.
+//! Runs one future to its end, and polls the host for the events that it waits for. It has no tasks
+//! and no threads: an instance handles one call at a time.
 //!
-//! A future that never waits is polled once and costs nothing more: no allocation, no call to the host.
+//! A future that never waits is polled once, without any allocation or call to the host.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use wasip2::io::poll::{Pollable, poll};
 
-/// Whether the future that runs has been woken since it was last polled.
+/// Set when the running future is woken.
 static WOKEN: AtomicBool = AtomicBool::new(false);
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(
@@ -21,7 +21,7 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(
     |_| {},
 );
 
-/// Something at the host that a future waits for.
+/// An event of the host that a future waits for.
 struct Waiting {
     id: u64,
     pollable: Pollable,
@@ -38,19 +38,19 @@ thread_local! {
     static REACTOR: RefCell<Reactor> = const { RefCell::new(Reactor { last_id: 0, waiting: Vec::new() }) };
 }
 
-/// The future waits for something that can't happen any more, so it would wait forever.
+/// Error: the future waits for an event that cannot occur.
 #[derive(Debug)]
 pub struct Stuck;
 
 impl std::fmt::Display for Stuck {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("the handler waits for something that can't happen any more")
+        formatter.write_str("deadlock: the handler waits for an event that cannot occur")
     }
 }
 
 impl std::error::Error for Stuck {}
 
-/// Whether the future that asks is run by [`run`].
+/// Returns whether [`run`] runs the calling future.
 #[cfg(feature = "wasi-03")]
 pub fn is_running() -> bool {
     RUNNING.load(Ordering::Relaxed)
@@ -76,7 +76,7 @@ pub fn run<F: Future>(future: F) -> Result<F::Output, Stuck> {
             return Ok(output);
         }
         let ready = REACTOR.with_borrow(|reactor| match (WOKEN.load(Ordering::Relaxed), reactor.waiting.is_empty()) {
-            // It woke itself: whatever is ready is woken with it, but nothing is waited for.
+            // The future woke itself: wake ready events as well, without waiting.
             (true, _) => Some(reactor.ready_now()),
             (false, true) => None,
             (false, false) => Some(reactor.wait_for_any()),
@@ -97,7 +97,8 @@ impl Reactor {
     }
 }
 
-/// Ends the waits that are ready and wakes who waits, outside the borrow, since a waker is somebody else's code.
+/// Removes the ready events and wakes their futures. The borrow has ended by then, since a waker is
+/// foreign code.
 fn wake(ready: &[u64]) {
     for id in ready {
         if let Some(waiting) = remove(*id) {

@@ -1,5 +1,6 @@
-//! What this crate's hand-written bindings import and export, in the form the linker's component step reads: custom
-//! sections made from `sdk/wit` by `wit-bindgen` (see `sdk/wit/README.md`). It holds bytes and no logic.
+//! The imports and exports of the hand-written bindings, in the form that the linker's component
+//! step reads: custom sections generated from `sdk/wit` by `wit-bindgen` (see `sdk/wit/README.md`).
+//! Contains bytes and no logic.
 
 /// The world that exports `isopod:app/http`.
 #[rustfmt::skip]
@@ -49,7 +50,8 @@ pub const INIT: [u8; 210] = *b"\
 \x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
 wit-bindgen-rust\x060.62.0";
 
-/// The world of what is imported beyond WASI's own: key-value, config, logging. A component imports what it uses of it.
+/// The world of the imports beyond WASI: key-value, config, logging. A component imports only the
+/// interfaces that it uses.
 #[rustfmt::skip]
 #[unsafe(link_section = "component-type:isopod-sdk:0.1.0:platform")]
 #[allow(clippy::octal_escapes, dead_code)]
@@ -83,13 +85,13 @@ log\x01\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x05\x04\0\x19isopod:ap
 p/platform@0.1.0\x04\0\x0b\x0e\x01\0\x08platform\x03\0\0\0G\x09producers\x01\x0c\
 processed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
-/// Which SDK an app is built with, to be read from the component without running it.
+/// The SDK that an app is built with, readable from the component without running it.
 #[unsafe(link_section = "isopod-sdk")]
 #[allow(dead_code)]
 static SDK: [u8; 10] = *b"rust/0.1.0";
 
 const _: () = assert!(matches!(env!("CARGO_PKG_VERSION").as_bytes(), b"0.1.0"), "SDK's section names another version");
 
-/// Does nothing; whoever refers to it has this file, and so the sections, in the link.
+/// Does nothing. A reference to it links this file, and so its sections.
 #[inline(never)]
 pub fn link() {}
