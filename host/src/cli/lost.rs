@@ -63,11 +63,11 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
         ),
         None => match file_of(data_dir, name) {
             Some(home) => {
-                let replaced = home.with_extension("db.replaced");
-                let aside = unused(&data_dir.join(NAME).join(replaced.file_name().unwrap_or_default()));
-                let [from, to, aside] = [path, &home, &aside].map(new::quoted);
-                let first = if home.exists() { format!("mv {to} {aside} && ") } else { String::new() };
-                format!("to restore it, stop the host and run `{first}mv {from} {to}`; if it is not needed, remove it")
+                // A killed host leaves a journal, which SQLite would apply to the copy.
+                let present = [home.clone(), home.with_extension("db-wal")].into_iter().filter(|path| path.exists());
+                let moves: String = present.map(|path| aside(&data_dir.join(NAME), &path)).collect();
+                let [from, to] = [path, &home].map(new::quoted);
+                format!("to restore it, stop the host and run `{moves}mv {from} {to}`; if it is not needed, remove it")
             }
             None => "move it where it belongs, or remove it".to_owned(),
         },
@@ -96,6 +96,13 @@ fn before_time(name: &str) -> Option<String> {
     let is_time = |part: &str| part.len() == 16 && part.ends_with('Z') && part.as_bytes()[8] == b'T';
     let time = parts.iter().rposition(|part| is_time(part))?;
     Some(parts[..time].join("-"))
+}
+
+/// The beginning of a command that moves a file to `lost+found/`.
+fn aside(lost: &Path, path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let to = unused(&lost.join(format!("{name}.replaced")));
+    format!("mv {} {} && ", new::quoted(path), new::quoted(&to))
 }
 
 /// The path, or the first with a number that nothing has.

@@ -60,8 +60,8 @@ pub enum StoreError {
     #[error(
         "control.db in {} is not the one that control.db-wal beside it belongs to: it was removed or replaced, and both \
          together would be a mix{UNCHANGED}To start with this control.db, move control.db-wal and control.db-shm away: \
-         the changes in them are then left out. To keep the changes, put the earlier control.db back. Or start once \
-         with --adopt, which moves both files to lost+found/", folder.display()
+         the changes in them are then left out. To keep the changes, put the earlier control.db back, or a copy of it \
+         from lost+found/. Or start once with --adopt, which moves both files to lost+found/", folder.display()
     )]
     JournalOfOther { folder: PathBuf },
     /// The file of the database is no longer the one that the running host opened.

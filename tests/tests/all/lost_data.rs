@@ -207,7 +207,7 @@ fn a_control_database_removed_while_the_host_runs_is_an_error_in_log_status_and_
     assert!(items.iter().all(|item| item["name"] != "data"), "{items:?}");
     let host = host.again();
     assert!(entries(&host, "book").contains("of-book"));
-    assert_eq!(lost(&data, "control.db-wal-").len(), 1, "the copy needs no journal");
+    assert_eq!(lost(&data, "control.db-wal.replaced").len(), 1, "the copy needs no journal");
 }
 
 #[test]
