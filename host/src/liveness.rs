@@ -57,12 +57,12 @@ impl Liveness {
     async fn silent_workers(&self, until: Instant) -> Vec<String> {
         let pulse = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(pulse) = pulse else { return Vec::new() };
-        let mut silent = pulse.turns();
+        let mut silent = pulse.slices();
         loop {
-            let now = pulse.turns();
+            let now = pulse.slices();
             silent.retain(|busy| now.contains(busy));
             if silent.is_empty() || Instant::now() >= until {
-                return silent.into_iter().map(|(worker, _)| format!("isopod-fair-{worker}")).collect();
+                return silent.into_iter().map(|(worker, _)| format!("isopod-work-{worker}")).collect();
             }
             sleep(limits::LIVENESS_LOOK).await;
         }

@@ -220,8 +220,8 @@ pub(crate) fn start_executor(guests: &Guests) -> Result<Executor, isopod_executo
     Executor::new(&isopod_executor::Config {
         around_thread: Arc::new(move |number, work| {
             guests.enter(|| {
-                liveness::or_abort(&format!("isopod-fair-{number}"), || {
-                    failpoint::here("fair-thread");
+                liveness::or_abort(&format!("isopod-work-{number}"), || {
+                    failpoint::here("worker-thread");
                     work();
                 });
             });

@@ -1,5 +1,6 @@
-//! What sharing the CPU costs: calls per second on an I/O thread beside a plain await, and how long a hand-over takes.
-//! `cargo run --release -p isopod-executor --example polls`. Prints numbers, judges nothing.
+//! Measures the overhead of the executor: calls per second on an I/O thread compared with a plain
+//! await, and the latency of a hand-over. `cargo run --release -p isopod-executor --example polls`.
+//! Prints numbers and never judges them.
 
 use isopod_executor::{Account, Class, Config, Executor, Weight, slice};
 use std::{
@@ -41,13 +42,13 @@ async fn guest(number: u32) -> u32 {
     black_box(number) + 1
 }
 
-/// The median of some rounds, in nanoseconds per call.
+/// Returns the median of several rounds, in nanoseconds per call.
 fn per_call(round: impl Fn()) -> f64 {
     let mut rounds: Vec<f64> = (0..ROUNDS)
         .map(|_| {
-            let begun = Instant::now();
+            let started = Instant::now();
             round();
-            begun.elapsed().as_nanos() as f64 / f64::from(CALLS)
+            started.elapsed().as_nanos() as f64 / f64::from(CALLS)
         })
         .collect();
     rounds.sort_by(f64::total_cmp);
@@ -83,7 +84,7 @@ fn spinner(account: &Account, stop: &Arc<AtomicBool>) -> impl Future {
     })
 }
 
-/// Calls that are polled where they are.
+/// Measures calls that are polled inline.
 fn inline(executor: &Executor) {
     let account = open(executor);
     let plain = per_call(|| {
@@ -117,19 +118,19 @@ fn inline(executor: &Executor) {
         })
     };
     let other = open(executor);
-    report("account.run, two threads, each its account", two([&account, &other]));
+    report("account.run, two threads, two accounts", two([&account, &other]));
     report("account.run, two threads, one account", two([&account, &account]));
-    // Everything that can be charged is: fair threads are busy with another account.
+    // The worker threads are busy with another account, so every kind of charge applies.
     let stop = Arc::new(AtomicBool::new(false));
     let heavy = open(executor);
     let mut spins = pin!(spinner(&heavy, &stop));
     assert!(spins.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    report("account.run, beside a spinner on a fair thread", per_call(|| calls(&account)));
+    report("account.run, beside a spinner on a worker thread", per_call(|| calls(&account)));
     stop.store(true, Ordering::Relaxed);
     block_on(spins);
 }
 
-/// Calls that are moved.
+/// Measures calls that are moved.
 fn handed_over(executor: &Executor) {
     let account = open(executor);
     let mut there = Vec::new();
@@ -144,11 +145,11 @@ fn handed_over(executor: &Executor) {
         back.push(ended.elapsed());
         there.push(elapsed);
     }
-    quantiles("to a fair thread that sleeps", there);
-    quantiles("and back to a thread that sleeps", back);
+    quantiles("to a sleeping worker thread", there);
+    quantiles("and back to a sleeping thread", back);
 }
 
-/// A call that is moved while spinners of other accounts hold the fair threads.
+/// Measures a call that is moved while spinners of another account occupy the worker threads.
 fn beside_spinners(executor: &Executor, workers: usize) {
     let stop = Arc::new(AtomicBool::new(false));
     let heavy = open(executor);
@@ -161,23 +162,23 @@ fn beside_spinners(executor: &Executor, workers: usize) {
     let mut moved = Vec::new();
     for _ in 0..1_000 {
         thread::sleep(Duration::from_millis(1));
-        let begun = Instant::now();
+        let started = Instant::now();
         block_on(quiet.run(Class::Pull, async {}));
-        here.push(begun.elapsed());
+        here.push(started.elapsed());
         thread::sleep(Duration::from_millis(1));
-        let begun = Instant::now();
+        let started = Instant::now();
         block_on(quiet.run(Class::Pull, async { slice::yield_now().await }));
-        moved.push(begun.elapsed());
+        moved.push(started.elapsed());
     }
-    quantiles(&format!("a short call, 24 spinners on {workers} fair threads"), here);
-    quantiles("a call that is moved, beside them", moved);
+    quantiles(&format!("a short call, 24 spinners on {workers} worker threads"), here);
+    quantiles("a call that is moved, beside the spinners", moved);
     stop.store(true, Ordering::Relaxed);
     for spin in spins {
         block_on(spin);
     }
 }
 
-/// How an account that floods with short calls and one that spins share two cores.
+/// Measures how an account that floods with short calls and one that spins share two cores.
 fn flood_beside_spinners(executor: &Executor) {
     let stop = Arc::new(AtomicBool::new(false));
     let (heavy, flood) = (open(executor), open(executor));
@@ -185,14 +186,14 @@ fn flood_beside_spinners(executor: &Executor) {
     for spin in &mut spins {
         assert!(spin.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while begun.elapsed() < Duration::from_secs(3) {
+                while started.elapsed() < Duration::from_secs(3) {
                     block_on(flood.run(Class::Pull, async {
-                        let begun = Instant::now();
-                        while begun.elapsed() < Duration::from_micros(50) {}
+                        let started = Instant::now();
+                        while started.elapsed() < Duration::from_micros(50) {}
                     }));
                 }
             });

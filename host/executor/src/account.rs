@@ -1,4 +1,5 @@
-//! An app's account: what it may use, what it has used, and the way to run its guests. Never runs anything itself.
+//! An app's CPU account: its limits, its usage, and the entry point for running its guests. Never
+//! polls a guest itself.
 
 use crate::{
     class::{Class, Weight},
@@ -9,8 +10,8 @@ use crate::{
 };
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-/// An app's share of the CPU. Cheap to clone; while nothing of the app runs it is a few numbers and nothing else, no
-/// task, no timer and no place in any queue.
+/// An app's share of the CPU. Cheap to clone. An account without running calls is a few numbers: it
+/// has no task, no timer and no queue entry.
 #[derive(Clone)]
 pub struct Account {
     inner: Arc<Inner>,
@@ -27,8 +28,9 @@ impl Account {
         Self { inner: Arc::new(Inner { ledger: Arc::new(ledger), pool, slice_ns }) }
     }
 
-    /// Runs a guest's work, where the returned future is awaited and on the fair threads. Its output comes with the CPU
-    /// time it took. Dropping it ends the work: at once where it waits, at its next yield where it runs.
+    /// Runs a guest's work, inline where the returned future is awaited or on the worker threads.
+    /// Resolves to the work's output and the CPU time used. Dropping the future cancels the work:
+    /// immediately if it waits, at its next yield if it runs.
     pub fn run<F>(&self, class: Class, work: F) -> Run<F>
     where
         F: Future + Send + 'static,
@@ -37,22 +39,23 @@ impl Account {
         Run::new(self.clone(), class, work)
     }
 
-    /// The CPU time that the account has used in a class.
+    /// Returns the CPU time that the account has used in a class.
     pub fn cpu(&self, class: Class) -> Duration {
         Duration::from_nanos(self.inner.ledger.cpu_ns(class))
     }
 
-    /// What the account weighs against others.
+    /// Returns the account's weight relative to other accounts.
     pub fn weight(&self) -> Weight {
         self.inner.ledger.weight()
     }
 
-    /// Changes what the account weighs against others, from its next slice on.
+    /// Changes the account's weight, from its next slice on.
     pub fn set_weight(&self, weight: Weight) {
         self.inner.ledger.set_weight(weight);
     }
 
-    /// Changes how many fair threads may run the account's guests at once. Those that run now finish their slices.
+    /// Changes how many worker threads may run the account's guests at the same time. Slices that
+    /// already run are completed.
     pub fn set_cores(&self, cores: NonZeroU32) {
         self.inner.ledger.set_cores(cores);
         self.inner.pool.cores_changed(&self.inner.ledger);

@@ -1,5 +1,5 @@
-//! What one call has used, and what its account is charged for it. Goes with the call from the I/O thread to the fair
-//! ones. Never polls it.
+//! The CPU usage of one call and the charges to its account. Moves with the call from the I/O
+//! thread to the worker threads. Never polls the call.
 
 use crate::{
     account::Account,
@@ -15,55 +15,56 @@ use std::time::{Duration, Instant};
 pub(crate) struct Call {
     pub(crate) account: Account,
     pub(crate) class: Class,
-    /// When it was first polled.
-    pub(crate) begun: Option<Instant>,
+    /// When the call was first polled.
+    pub(crate) started: Option<Instant>,
     pub(crate) used_ns: u64,
-    /// Where it is shown meanwhile.
-    pub(crate) shown: Option<CpuCounter>,
+    /// Also counts the call's CPU time while the call runs.
+    pub(crate) counter: Option<CpuCounter>,
 }
 
 impl Call {
     pub(crate) fn new(account: Account, class: Class) -> Self {
-        Self { account, class, begun: None, used_ns: 0, shown: None }
+        Self { account, class, started: None, used_ns: 0, counter: None }
     }
 
-    /// Where it should be polled next.
-    pub(crate) fn place(&self) -> Placement {
+    /// Decides where the call is polled next.
+    pub(crate) fn placement(&self) -> Placement {
         let published = self.account.pool().published();
         if published.is_closed() {
-            return Placement::Here;
+            return Placement::Inline;
         }
         let slice_ns = self.account.slice_ns();
-        // The clock is read only where it matters.
+        // The clock is read only when the result depends on it.
         let burst_ns = if self.used_ns > slice_ns { self.burst_ns() } else { self.used_ns };
-        published.facts(self.account.ledger(), self.class, burst_ns).place(self.class, slice_ns)
+        published.facts(self.account.ledger(), self.class, burst_ns).placement(self.class, slice_ns)
     }
 
-    /// Takes in a poll, wherever it was.
+    /// Adds a poll's CPU time, on either kind of thread.
     pub(crate) fn add(&mut self, cpu_ns: u64) {
         self.used_ns += cpu_ns;
-        self.shown.iter().for_each(|shown| shown.add(cpu_ns));
+        self.counter.iter().for_each(|counter| counter.add(cpu_ns));
     }
 
     /// Charges a poll on an I/O thread.
-    pub(crate) fn charge_here(&mut self, cpu_ns: u64) {
+    pub(crate) fn charge_inline(&mut self, cpu_ns: u64) {
         self.add(cpu_ns);
         let debt_max_ns = self.account.slice_ns() * limits::DEBT_SLICES_MAX;
         self.account.pool().published().charge(self.account.ledger(), self.class, cpu_ns, debt_max_ns);
     }
 
-    /// Takes a call that never left its I/O thread into what the account's calls usually take. A stream that worked a
-    /// little all the time was not a long call.
-    pub(crate) fn note_here(&self) {
+    /// Adds a completed inline call to the typical CPU time of the account's calls. A stream that
+    /// used little CPU over a long time doesn't count as a long call.
+    pub(crate) fn note_inline(&self) {
         let slice_ns = self.account.slice_ns();
-        // As above: of a short call there is nothing to forgive.
+        // For a short call the elapsed time can't change the result, so the clock isn't read.
         let is_short = self.used_ns <= slice_ns / limits::LONG_CALL_PER_SLICE;
         self.note(if is_short { self.used_ns } else { self.burst_ns() });
     }
 
-    /// The same for one that outlives its slice: when it does, since the next ones should not have to wait for its end,
-    /// and at its end. The time since it began says nothing here: it is long because others have their turns.
-    pub(crate) fn note_long(&self) {
+    /// Adds a call that outlived its slice. Called at the move, so that the next calls don't wait
+    /// for this one to complete, and at completion. The elapsed time is ignored: it includes the
+    /// time that the call waited for other accounts.
+    pub(crate) fn note_moved(&self) {
         self.note(self.used_ns);
     }
 
@@ -76,6 +77,6 @@ impl Call {
     }
 
     fn burst_ns(&self) -> u64 {
-        burst_ns(self.used_ns, self.begun.map_or(0, |begun| nanoseconds(begun.elapsed())))
+        burst_ns(self.used_ns, self.started.map_or(0, |started| nanoseconds(started.elapsed())))
     }
 }

@@ -1,14 +1,15 @@
-//! The two classes of work, and what a share of the CPU weighs. Never decides who is next.
+//! The two classes of work and an account's weight. Never decides which account runs next.
 
 use crate::limits;
 use std::ops::{Index, IndexMut};
 
-/// What kind of work a call is.
+/// The class of a call: whether a caller waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Somebody waits for the answer: a request.
+    /// Pull work: a caller waits for the response, as for a request.
     Pull,
-    /// Nobody waits: an event. It runs after all pull work, but keeps a part of the CPU.
+    /// Push work: no caller waits, as for an event. Runs after all pull work, but has a minimum
+    /// share of the CPU.
     Push,
 }
 
@@ -16,7 +17,7 @@ impl Class {
     pub(crate) const ALL: [Self; 2] = [Self::Pull, Self::Push];
 }
 
-/// One value for each class.
+/// One value per class.
 #[derive(Debug, Default)]
 pub(crate) struct PerClass<T> {
     pull: T,
@@ -43,30 +44,30 @@ impl<T> IndexMut<Class> for PerClass<T> {
     }
 }
 
-/// How much of the CPU an account gets where it is short, in proportion to the weights of the others.
+/// An account's weight: under contention, accounts get CPU time in proportion to their weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weight(u32);
 
 impl Weight {
-    /// A weight, if it is one of [`limits::WEIGHT`].
+    /// Returns a weight if the number is within [`limits::WEIGHT`].
     pub fn new(weight: u32) -> Option<Self> {
         limits::WEIGHT.contains(&weight).then_some(Self(weight))
     }
 
-    /// The number.
+    /// Returns the weight as a number.
     pub fn get(self) -> u32 {
         self.0
     }
 
-    /// CPU time as it counts in comparison with others: the heavier the account, the less.
+    /// Converts CPU time to virtual time: the heavier the account, the smaller the result.
     pub(crate) fn weigh(self, cpu_ns: u64) -> u64 {
-        cpu_ns.saturating_mul(u64::from(limits::WEIGHT_USUAL)) / u64::from(self.0)
+        cpu_ns.saturating_mul(u64::from(limits::WEIGHT_DEFAULT)) / u64::from(self.0)
     }
 }
 
 impl Default for Weight {
     fn default() -> Self {
-        Self(limits::WEIGHT_USUAL)
+        Self(limits::WEIGHT_DEFAULT)
     }
 }
 

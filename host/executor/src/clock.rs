@@ -1,8 +1,11 @@
-//! What time a poll took of a core. Owns the only readings of clocks.
+//! Measures the CPU time that a poll used. Owns all clock readings of this crate. Never charges an
+//! account.
 //!
-//! The thread's CPU clock is right, but a call into the kernel: more than a microsecond on some machines, where the wall
-//! clock takes 0.04. So a short poll on an I/O thread is charged by the wall. A long one may have been interrupted by the
-//! kernel; it is charged no more than the thread used since its CPU clock was last read, at most a millisecond before.
+//! The thread's CPU clock is exact, but reading it is a system call: more than a microsecond on
+//! some machines, where the wall clock takes 0.04. So a short poll on an I/O thread is charged by
+//! the wall clock. A long poll may have been preempted by the kernel. It is charged at most the CPU
+//! time that the thread used since its CPU clock was last read, at most a millisecond before the
+//! poll.
 
 use crate::limits;
 use std::{
@@ -12,45 +15,45 @@ use std::{
 
 /// A reading of both clocks of a thread.
 #[derive(Clone, Copy)]
-struct Checked {
+struct Reading {
     at: Instant,
     cpu_ns: u64,
 }
 
 thread_local! {
-    static CHECKED: Cell<Option<Checked>> = const { Cell::new(None) };
+    static READING: Cell<Option<Reading>> = const { Cell::new(None) };
 }
 
-/// Begins a poll on an I/O thread: the time on the wall.
+/// Starts measuring a poll on an I/O thread. Returns the wall-clock time.
 #[inline(never)]
 pub(crate) fn begin() -> Instant {
     let now = Instant::now();
-    let is_old = CHECKED.get().is_none_or(|checked| now - checked.at > limits::CLOCK_CHECKED_EVERY);
+    let is_old = READING.get().is_none_or(|reading| now - reading.at > limits::CLOCK_CHECKED_EVERY);
     if is_old {
-        CHECKED.set(Some(Checked { at: now, cpu_ns: thread_cpu_ns() }));
+        READING.set(Some(Reading { at: now, cpu_ns: thread_cpu_ns() }));
     }
     now
 }
 
-/// Ends it: what it used.
+/// Ends the measurement that started at `started`. Returns the CPU time used, in nanoseconds.
 #[inline(never)]
-pub(crate) fn end(begun: Instant) -> u64 {
+pub(crate) fn end(started: Instant) -> u64 {
     let now = Instant::now();
-    let wall = now - begun;
+    let wall = now - started;
     if wall <= limits::WALL_TRUSTED {
         return nanoseconds(wall);
     }
     let cpu_ns = thread_cpu_ns();
-    let most_ns = CHECKED.replace(Some(Checked { at: now, cpu_ns })).map_or(u64::MAX, |before| cpu_ns - before.cpu_ns);
+    let most_ns = READING.replace(Some(Reading { at: now, cpu_ns })).map_or(u64::MAX, |before| cpu_ns - before.cpu_ns);
     nanoseconds(wall).min(most_ns)
 }
 
-/// What this thread used of a core since it began.
+/// Returns the CPU time that this thread has used since its start.
 pub(crate) fn thread_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the clock is one every Linux has, and `time` is a place of the right type for its reading.
+    // SAFETY: every Linux has this clock, and `time` is a valid destination for its reading.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0;
-    debug_assert!(!failed, "the clock of a thread can always be read");
+    debug_assert!(!failed, "the thread's CPU clock must be readable");
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
@@ -65,21 +68,21 @@ mod tests {
     #[test]
     fn waiting_is_not_charged() {
         let worked_ns = 20_000_000;
-        let begun = begin();
+        let started = begin();
         let other = std::thread::spawn(move || {
             let cpu = thread_cpu_ns();
             while thread_cpu_ns() - cpu < worked_ns {}
         });
         other.join().unwrap();
-        let used = end(begun);
-        assert!(used < worked_ns, "waited while another thread worked, and was charged {used} ns");
+        let used = end(started);
+        assert!(used < worked_ns, "a poll that waited for another thread was charged {used} ns");
     }
 
     #[test]
     fn working_is_charged() {
         let cpu = thread_cpu_ns();
-        let begun = begin();
+        let started = begin();
         while thread_cpu_ns() - cpu < 3_000_000 {}
-        assert!(end(begun) >= 2_900_000);
+        assert!(end(started) >= 2_900_000);
     }
 }

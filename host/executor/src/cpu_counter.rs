@@ -1,20 +1,21 @@
-//! CPU time that is added up while it is used, for whoever looks meanwhile. Never charges it to anybody.
+//! A sum of CPU time that can be read while calls add to it. Never charges an account.
 
 use std::{
     sync::{
         Arc,
-        // Nothing depends on the order of what is only added up, so no model checker has to know of it.
+        // The sum orders no other memory access, so the model checker needn't model it.
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-/// The CPU time of all calls that were told to add theirs here, up to their last slice. A clone is the same sum.
+/// The CPU time of all calls that count in this counter, up to their last slice. A clone shares the
+/// same sum.
 #[derive(Debug, Clone, Default)]
 pub struct CpuCounter(Arc<AtomicU64>);
 
 impl CpuCounter {
-    /// How much it is by now.
+    /// Returns the current sum.
     pub fn time(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }

@@ -1,16 +1,18 @@
-//! What one account has used and may use, in atomics: I/O threads charge it without a lock while fair threads compare it
-//! with others. Owns the arithmetic of virtual time. Knows no queue, no thread and no clock.
+//! The CPU usage and the limits of one account, in atomics: I/O threads charge it without a lock
+//! while worker threads compare it with others. Owns the arithmetic of virtual time. Knows no
+//! queue, thread or clock.
 //!
-//! An account's virtual time is the CPU time it used, divided by its weight. Only differences count: the queue keeps a
-//! minimum for each class, which only grows, and an account is held near it from both sides:
+//! An account's virtual time is the CPU time that it used, divided by its weight. Only differences
+//! count. The scheduler has a minimum for each class, which never decreases, and bounds each
+//! account's distance from it in both directions:
 //!
 //! ```text
 //!            credit              lead       debt
 //!  ─────────────┼────────┼─────────┼──────────┼──────> virtual time
-//!               │     minimum      │          └ charges on I/O threads are forgotten from here on
-//!               │        │         └ from here on the account's calls go to the fair threads
-//!               │        └ where an account begins that was idle
-//!               └ where an account is lifted to that could not use its turns
+//!               │     minimum      │          └ charges on I/O threads beyond this point are forgiven
+//!               │        │         └ beyond this point the account's calls move to the worker threads
+//!               │        └ start of an account that was idle
+//!               └ lower bound for an account that had no free core
 //! ```
 
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
 };
 use std::num::NonZeroU32;
 
-/// Names an account within one executor.
+/// Identifies an account within one executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AccountId(pub(crate) u64);
 
@@ -28,22 +30,22 @@ pub(crate) struct Ledger {
     id: AccountId,
     weight: AtomicU32,
     cores: AtomicU32,
-    classes: PerClass<Used>,
+    classes: PerClass<Usage>,
 }
 
-/// What an account has used in one class. The classes are compared apart: much pull work takes nothing from the
-/// account's place among those that push.
+/// The usage of an account in one class. The classes are compared separately: heavy pull work
+/// doesn't delay the account's push work against the push work of others.
 #[derive(Default)]
-struct Used {
+struct Usage {
     virtual_ns: AtomicU64,
     cpu_ns: AtomicU64,
-    /// What a call usually takes.
+    /// The typical CPU time of a call.
     typical_ns: AtomicU64,
-    /// Whether fair threads have work of this account. Written by the queue alone.
+    /// Whether the worker threads have work of this account. Written by the scheduler only.
     active: AtomicBool,
 }
 
-// Nothing is published by these numbers, and each is right by itself: no order between them is needed.
+// These numbers publish no other memory and each is correct alone, so no ordering is needed.
 const ANY_ORDER: Ordering = Ordering::Relaxed;
 
 impl Ledger {
@@ -88,12 +90,13 @@ impl Ledger {
         self.classes[class].active.store(active, ANY_ORDER);
     }
 
-    /// Charges a poll on an I/O thread while nobody else wants the CPU: it is counted, and held against nobody.
+    /// Counts a poll on an I/O thread without virtual time: no other account competes for the CPU.
     pub(crate) fn count(&self, class: Class, cpu_ns: u64) {
         self.classes[class].cpu_ns.fetch_add(cpu_ns, ANY_ORDER);
     }
 
-    /// Charges a poll on an I/O thread while fair threads work: up to a debt of `debt_max_ns` past the minimum.
+    /// Charges a poll on an I/O thread while worker threads are busy, up to a debt of `debt_max_ns`
+    /// past the minimum.
     pub(crate) fn charge(&self, class: Class, cpu_ns: u64, minimum_ns: u64, debt_max_ns: u64) {
         self.count(class, cpu_ns);
         let used = &self.classes[class].virtual_ns;
@@ -106,23 +109,23 @@ impl Ledger {
         }
     }
 
-    /// Charges a slice on a fair thread before it is used, so that other threads see who is running. Tells the virtual
-    /// time that was charged, for [`Ledger::settle`].
+    /// Charges a whole slice on a worker thread before it runs, so that other threads take it into
+    /// account. Returns the virtual time charged, for [`Ledger::settle`].
     pub(crate) fn charge_ahead(&self, class: Class, slice_ns: u64) -> u64 {
         let ahead = self.weight().weigh(slice_ns);
         self.classes[class].virtual_ns.fetch_add(ahead, ANY_ORDER);
         ahead
     }
 
-    /// Puts what was really used in place of what was charged ahead.
+    /// Replaces the charge made ahead with the CPU time really used.
     pub(crate) fn settle(&self, class: Class, ahead: u64, cpu_ns: u64) {
         self.count(class, cpu_ns);
         let used = self.weight().weigh(cpu_ns);
-        // Wraps around where less was used, which is how one addition subtracts.
+        // Wraps around if less was used: adding the difference then subtracts.
         self.classes[class].virtual_ns.fetch_add(used.wrapping_sub(ahead), ANY_ORDER);
     }
 
-    /// Lifts the account to a virtual time if it is below, and tells where it then is.
+    /// Raises the account's virtual time to `lowest_ns` if it is below. Returns the result.
     pub(crate) fn lift(&self, class: Class, lowest_ns: u64) -> u64 {
         self.classes[class].virtual_ns.fetch_max(lowest_ns, ANY_ORDER).max(lowest_ns)
     }
@@ -131,7 +134,8 @@ impl Ledger {
         self.classes[class].typical_ns.load(ANY_ORDER)
     }
 
-    /// Takes a call into what calls usually take. Of two that end at the same moment one may be lost, which is no harm.
+    /// Adds a call to the typical CPU time. Of two calls that complete simultaneously one may be
+    /// lost, which is harmless for an average.
     pub(crate) fn note_call(&self, class: Class, cpu_ns: u64, slice_ns: u64) {
         let typical = &self.classes[class].typical_ns;
         let noted = cpu_ns.min(slice_ns * limits::CALL_NOTED_SLICES_MAX);
@@ -153,26 +157,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_alone_is_held_against_nobody() {
+    fn cpu_time_without_competition_adds_no_virtual_time() {
         let ledger = ledger(100);
         ledger.count(Pull, 500);
         assert_eq!((ledger.cpu_ns(Pull), ledger.virtual_ns(Pull), ledger.cpu_ns(Push)), (500, 0, 0));
     }
 
     #[test]
-    fn a_charge_begins_at_the_minimum_and_ends_at_the_most_debt() {
+    fn a_charge_starts_at_the_minimum_and_is_capped_at_the_maximum_debt() {
         let ledger = ledger(200);
         ledger.charge(Pull, 100, 1_000, 80);
         assert_eq!(ledger.virtual_ns(Pull), 1_050);
         ledger.charge(Pull, 100, 1_000, 80);
         assert_eq!(ledger.virtual_ns(Pull), 1_080);
-        assert_eq!(ledger.cpu_ns(Pull), 200, "all of it is counted");
+        assert_eq!(ledger.cpu_ns(Pull), 200, "the whole CPU time is counted");
         ledger.charge(Pull, 100, 500, 80);
-        assert_eq!(ledger.virtual_ns(Pull), 1_080, "a charge takes nothing back");
+        assert_eq!(ledger.virtual_ns(Pull), 1_080, "a charge never decreases virtual time");
     }
 
     #[test]
-    fn settling_puts_the_use_in_place_of_the_slice() {
+    fn settling_replaces_the_charged_slice_with_the_cpu_time_used() {
         let ledger = ledger(50);
         let ahead = ledger.charge_ahead(Push, 1_000);
         assert_eq!((ahead, ledger.virtual_ns(Push)), (2_000, 2_000));
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_long_calls_show_and_many_short_ones_make_up_for_them() {
+    fn a_few_long_calls_raise_the_typical_time_and_many_short_ones_lower_it() {
         let ledger = ledger(100);
         let (slice, threshold) = (1_000_000, 250_000);
         for _ in 0..3 {

@@ -1,32 +1,34 @@
-//! Shares the CPU: runs the work of guests so that none slows another. Knows nothing of what a guest is; a guest's engine
-//! asks [`slice::expired`] at every tick and gives way by [`slice::yield_now`].
+//! Shares the CPU fairly between apps: polls guests for one slice at a time and charges each slice
+//! to the app's account. Knows nothing about guests as such: a guest's engine checks
+//! [`slice::expired`] at every tick and yields with [`slice::yield_now`].
 //!
 //! ```text
-//!   I/O thread, one for each core                          fair threads, one for each core, niced
+//!   I/O threads, one per core                              worker threads, one per core, niced
 //!  ┌────────────────────────────────────────┐             ┌───────────────────────────────────────────────┐
-//!  │ account.run(class, work).await         │             │  turn: pull before push (which keeps a floor), │
-//!  │   polled here for its first slice ─────┼─ yielded ──>│  then the account with the least CPU used      │
+//!  │ account.run(class, work).await         │             │  next: pull before push (with a minimum share),│
+//!  │   polled inline for its first slice ───┼─ yielded ──>│  then the account with the least CPU used      │
 //!  │   waits for I/O: stays here            │             │    │ a slice       ^                           │
 //!  │   its account's calls are long, or     │             │    v               │ yielded, or woken         │
-//!  │   it is clearly ahead of others ───────┼─ at once ──>│  polled ───────────┘                           │
+//!  │   it is clearly ahead of others ───────┼─ directly ─>│  polled ───────────┘                           │
 //!  │                                        │             │    │                                           │
-//!  │   ends here <──────────────────────────┼─────────────┼────┘ ended: output, CPU time                    │
+//!  │   completes here <─────────────────────┼─────────────┼────┘ completed: output, CPU time                │
 //!  └────────────────────────────────────────┘             └───────────────────────────────────────────────┘
-//!                 charges by atomics                        charges ahead, and settles by the thread's clock
+//!                 charges by atomics                        charges a slice ahead, settles by the thread's clock
 //! ```
 //!
-//! A short call never leaves its thread and takes no lock: it reads what the fair threads post on a board, and adds to
-//! its account. A long one takes a lock at each slice. The kernel, not a yield, takes a core from a guest when I/O wakes.
+//! A short call never leaves its thread and takes no lock: it reads the statistics that the worker
+//! threads publish, and charges its account with atomics. A long call takes a lock once per slice.
+//! When I/O becomes ready, the kernel preempts the guest; the I/O thread doesn't depend on a yield.
 //!
-//! What it never does: end a call at a deadline, bound how many there are, or start one. Whoever awaits a [`Run`] drops it
-//! when it has lasted long enough; admission and queues stand before it.
+//! The executor never ends a call at a deadline, limits the number of calls or starts one by
+//! itself. The caller enforces deadlines by dropping the [`Run`]; queues and admission come before
+//! the executor.
 
 mod account;
 mod call;
 mod class;
 mod clock;
 mod cpu_counter;
-mod fair;
 mod ledger;
 pub mod limits;
 mod minimum_share;
@@ -35,6 +37,7 @@ mod pool;
 mod published;
 mod pulse;
 mod run;
+mod scheduler;
 pub mod slice;
 mod sync;
 mod task;

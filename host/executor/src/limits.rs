@@ -1,53 +1,60 @@
-//! Every bound of sharing CPU, with what happens when it is met. Owns numbers only.
+//! The limits of the executor, each with its effect. Owns numbers only.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// How long a guest runs before others have their turn, where nothing else is configured. It is the engines' epoch:
-/// finer ones bought nothing when measured.
+/// Default length of a slice. It equals the engines' epoch: shorter epochs brought no measurable
+/// gain.
 pub const SLICE: Duration = Duration::from_millis(1);
-/// Refuses: below, taking turns would cost more than the turns; above, a quiet app would feel its neighbours.
+/// Refuses: with a shorter slice, switching would cost more than the slices; with a longer one, a
+/// quiet app would notice its neighbours.
 pub const SLICE_RANGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(100);
 
-/// How much the fair threads stand behind the I/O threads in the kernel's eyes: work that just came in gets a core that
-/// a guest has, by the kernel and not by waiting for a yield.
+/// The niceness of worker threads relative to I/O threads. Work that just arrived preempts a guest
+/// through the kernel instead of waiting for a yield.
 pub const NICENESS: i32 = 5;
-/// Refuses: more threads than any machine has cores are a mistake.
+/// Refuses: no machine has this many cores, so a larger number is a mistake.
 pub const WORKERS_MAX: usize = 1_024;
 
-/// Refuses: the range that cgroups have, so that weights mean what people know from there.
+/// Refuses: the range is that of cgroups, so that weights have their familiar meaning.
 pub const WEIGHT: RangeInclusive<u32> = 1..=10_000;
-/// The weight of an account that names none.
-pub const WEIGHT_USUAL: u32 = 100;
+/// The default weight of an account.
+pub const WEIGHT_DEFAULT: u32 = 100;
 
-/// The part of the CPU that push work keeps while pull work waits, in percent, where nothing else is configured.
-pub const PUSH_FLOOR_PERCENT: u32 = 10;
-/// Refuses: without a floor push work could wait forever; above one half it would not be a floor.
-pub const PUSH_FLOOR_PERCENT_RANGE: RangeInclusive<u32> = 1..=50;
-/// Forgets: what push work is owed, or has had too much, is remembered up to so many slices.
+/// Default minimum share of the CPU for push work while pull work waits, in percent.
+pub const PUSH_MINIMUM_PERCENT: u32 = 10;
+/// Refuses: without a minimum share push work could starve; more than one half would prefer push
+/// work.
+pub const PUSH_MINIMUM_PERCENT_RANGE: RangeInclusive<u32> = 1..=50;
+/// Forgets: the balance of push work, owed or overused, is bounded to this many slices.
 pub const PUSH_DUE_SLICES_MAX: u64 = 4;
 
-/// Forgets: an account that could not use its turns, since its cores were all taken, is owed at most so many slices. One
-/// that was idle is owed nothing.
+/// Forgets: an account that couldn't run because all of its cores were busy is owed at most this
+/// many slices. An account that was idle is owed nothing.
 pub const CREDIT_SLICES_MAX: u64 = 4;
-/// Forgets: what an account used on I/O threads is held against it up to so many slices, so that a long time of plenty
-/// does not shut it out when others come.
+/// Forgets: CPU time on I/O threads counts as debt up to this many slices, so that a long period
+/// without competition doesn't lock the account out when others arrive.
 pub const DEBT_SLICES_MAX: u64 = 20;
-/// Moves: an account that is ahead of others by so many slices is no longer served before them on I/O threads.
+/// Moves: an account that is this many slices ahead of others is no longer polled inline before
+/// them.
 pub const LEAD_SLICES: u64 = 10;
 
-/// Moves: an account whose calls usually take more than this part of a slice has them run on fair threads at once. The
-/// hand-over then costs less than a tenth, and an I/O thread is not held by call after call.
+/// Moves: if an account's calls typically use more than this part of a slice, they start on worker
+/// threads. The hand-over then costs less than a tenth, and consecutive calls don't occupy an I/O
+/// thread.
 pub const LONG_CALL_PER_SLICE: u64 = 4;
-/// Cuts: a single call counts for at most so many slices, so that one long call does not decide about many short ones.
+/// Caps: a single call counts for at most this many slices, so that one long call doesn't outweigh
+/// many short ones.
 pub const CALL_NOTED_SLICES_MAX: u64 = 4;
-/// How much one call weighs in what an account's calls usually take: one part in so many.
+/// The weight of one call in the typical CPU time of an account's calls: one part in this many.
 pub const CALL_NOTED_PARTS: u64 = 8;
-/// Moves: a call may use one slice on I/O threads, and beyond that one part in so many of the time since it began. A
-/// stream that lives for hours stays where it is, a call that waits often and works much does not.
+/// Moves: a call may use one slice on I/O threads, plus one part in this many of the time since its
+/// start. A stream that lives for hours stays inline; a call that waits often and computes much
+/// doesn't.
 pub const CALL_SHARE_PARTS: u64 = 8;
 
-/// Trusts: up to here the time on the wall is taken for CPU time. Reading the thread's own clock costs more than a
-/// microsecond on some machines; a longer time may be the kernel's doing and is looked into.
+/// Trusts: a poll up to this long is charged by the wall clock. Reading the thread's CPU clock
+/// costs more than a microsecond on some machines. A longer poll may include preemption by the
+/// kernel and is checked.
 pub const WALL_TRUSTED: Duration = Duration::from_micros(100);
-/// How often a thread reads its CPU clock between calls, so that a long time can be looked into.
+/// How often a thread reads its CPU clock between calls, so that a long poll can be checked.
 pub const CLOCK_CHECKED_EVERY: Duration = Duration::from_millis(1);

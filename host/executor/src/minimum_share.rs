@@ -1,12 +1,14 @@
-//! How much of the CPU push work keeps while pull work waits. Owns one number; never looks at a queue.
+//! Push work's minimum share of the CPU while pull work waits. Owns one balance; never reads a
+//! queue.
 
 use crate::{class::Class, limits};
 
-/// The account between the two classes, kept only while both wait.
+/// The balance between the two classes. Changes only while both classes have work waiting.
 #[derive(Debug)]
 pub(crate) struct MinimumShare {
     percent: i64,
-    /// What push work is owed, in hundredths of nanoseconds; less than nothing if it had more than its part.
+    /// The CPU time owed to push work, in hundredths of nanoseconds; negative if push work exceeded
+    /// its share.
     due: i64,
     due_max: i64,
 }
@@ -17,12 +19,12 @@ impl MinimumShare {
         Self { percent: i64::from(percent), due: 0, due_max }
     }
 
-    /// Whether push work has its turn before pull work.
+    /// Reslices whether push work runs before pull work.
     pub(crate) fn is_due(&self) -> bool {
         self.due > 0
     }
 
-    /// Takes into account what a class used, or with a negative number that it used less than was charged before.
+    /// Charges a class. A negative number corrects an earlier charge that was too large.
     pub(crate) fn charge(&mut self, class: Class, cpu_ns: i64) {
         let change = match class {
             Class::Pull => cpu_ns.saturating_mul(self.percent),
@@ -37,28 +39,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_turn_in_ten_is_due_at_ten_percent() {
+    fn one_slice_in_ten_is_due_at_ten_percent() {
         let mut minimum_share = MinimumShare::new(10, 1_000);
-        let turns: Vec<bool> = (0..100)
+        let slices: Vec<bool> = (0..100)
             .map(|_| {
                 let push = minimum_share.is_due();
                 minimum_share.charge(if push { Class::Push } else { Class::Pull }, 1_000);
                 push
             })
             .collect();
-        assert_eq!(turns.iter().filter(|push| **push).count(), 10);
-        assert!(turns.windows(11).all(|window| window.contains(&true)), "it never waits for more than ten turns");
+        assert_eq!(slices.iter().filter(|push| **push).count(), 10);
+        assert!(
+            slices.windows(11).all(|window| window.contains(&true)),
+            "push work never waits for more than ten slices"
+        );
     }
 
     #[test]
-    fn nothing_is_saved_up_without_end() {
+    fn the_balance_of_push_work_is_bounded() {
         let mut minimum_share = MinimumShare::new(10, 1_000);
         minimum_share.charge(Class::Pull, i64::MAX);
-        let mut turns = 0;
+        let mut slices = 0;
         while minimum_share.is_due() {
             minimum_share.charge(Class::Push, 1_000);
-            turns += 1;
+            slices += 1;
         }
-        assert_eq!(turns, 5);
+        assert_eq!(slices, 5);
     }
 }

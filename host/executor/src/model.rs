@@ -1,11 +1,12 @@
-//! Every order of steps that threads may take, tried by a model checker: charges that meet, and workers that fall asleep
-//! while work comes. `cargo test -p isopod-executor --features loom --lib`.
+//! Model-checked tests: try every interleaving of concurrent charges, and of workers that fall
+//! asleep while work arrives. `cargo test -p isopod-executor --features loom --lib`. Never runs
+//! outside the model checker.
 
 use crate::{
     class::{Class, Weight},
-    fair::{Fair, Waiting},
     ledger::{AccountId, Ledger},
-    pool::{Over, Pool},
+    pool::{FinishedSlice, Pool},
+    scheduler::{Queued, Scheduler},
 };
 use Class::{Pull, Push};
 use loom::{model, thread};
@@ -13,7 +14,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        // Counted beside the model: not a thing of which orders are to be tried.
+        // Counts outside the model: its interleavings aren't under test.
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -21,11 +22,11 @@ use std::{
 const SLICE: u64 = 1_000;
 
 struct Task {
-    turns: u32,
+    slices: u32,
 }
 
-impl Waiting for Task {
-    fn waits(&self, _: u64) {}
+impl Queued for Task {
+    fn set_ticket(&self, _: u64) {}
 }
 
 fn ledger(cores: u32) -> Arc<Ledger> {
@@ -33,25 +34,25 @@ fn ledger(cores: u32) -> Arc<Ledger> {
 }
 
 fn pool() -> Arc<Pool<Task>> {
-    Arc::new(Pool::new(Fair::new(SLICE, 10)))
+    Arc::new(Pool::new(Scheduler::new(SLICE, 10)))
 }
 
-/// Takes turns until the pool is over, and tells how many there were.
-fn work(pool: &Pool<Task>, turns: &AtomicUsize) {
-    let mut over = None;
-    while let Some((turn, mut task)) = pool.next(over.take()) {
-        turns.fetch_add(1, Ordering::Relaxed);
-        task.turns -= 1;
-        let again = (task.turns > 0).then_some(task);
-        if again.is_none() {
+/// Runs slices until the pool is drained, and counts them.
+fn work(pool: &Pool<Task>, slices: &AtomicUsize) {
+    let mut finished = None;
+    while let Some((slice, mut task)) = pool.next(finished.take()) {
+        slices.fetch_add(1, Ordering::Relaxed);
+        task.slices -= 1;
+        let runnable = (task.slices > 0).then_some(task);
+        if runnable.is_none() {
             pool.leave();
         }
-        over = Some(Over { turn, cpu_ns: SLICE, again });
+        finished = Some(FinishedSlice { slice, cpu_ns: SLICE, runnable });
     }
 }
 
 #[test]
-fn no_charge_is_lost_where_several_meet() {
+fn concurrent_charges_are_all_counted() {
     model(|| {
         let ledger = ledger(1);
         let others = [
@@ -70,67 +71,68 @@ fn no_charge_is_lost_where_several_meet() {
         ledger.lift(Pull, 400);
         others.into_iter().for_each(|other| other.join().unwrap());
         assert_eq!(ledger.cpu_ns(Pull), 400);
-        // What it begins at depends on who was first; both charges are in it in any order.
+        // The starting point depends on the order of the steps; both charges are included in any
+        // order.
         let virtual_ns = ledger.virtual_ns(Pull);
         assert!((400..=900).contains(&virtual_ns), "{virtual_ns}");
     });
 }
 
 #[test]
-fn a_worker_that_falls_asleep_misses_nothing() {
+fn a_worker_that_falls_asleep_misses_no_work() {
     model(|| {
-        let (pool, ledger, turns) = (pool(), ledger(2), Arc::new(AtomicUsize::new(0)));
+        let (pool, ledger, slices) = (pool(), ledger(2), Arc::new(AtomicUsize::new(0)));
         let worker = thread::spawn({
-            let (pool, turns) = (Arc::clone(&pool), Arc::clone(&turns));
-            move || work(&pool, &turns)
+            let (pool, slices) = (Arc::clone(&pool), Arc::clone(&slices));
+            move || work(&pool, &slices)
         });
         assert!(pool.enter());
-        pool.push(&ledger, Pull, Task { turns: 1 });
+        pool.enqueue(&ledger, Pull, Task { slices: 1 });
         assert!(pool.enter());
-        pool.push(&ledger, Push, Task { turns: 2 });
+        pool.enqueue(&ledger, Push, Task { slices: 2 });
         pool.close();
         worker.join().unwrap();
-        assert_eq!(turns.load(Ordering::Relaxed), 3);
+        assert_eq!(slices.load(Ordering::Relaxed), 3);
         assert!(!pool.enter());
     });
 }
 
 #[test]
-fn two_workers_leave_when_the_last_call_has_left() {
+fn two_workers_leave_after_the_last_call() {
     let mut builder = model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(|| {
-        let (pool, ledger, turns) = (pool(), ledger(1), Arc::new(AtomicUsize::new(0)));
+        let (pool, ledger, slices) = (pool(), ledger(1), Arc::new(AtomicUsize::new(0)));
         let workers = [(); 2].map(|()| {
-            let (pool, turns) = (Arc::clone(&pool), Arc::clone(&turns));
-            thread::spawn(move || work(&pool, &turns))
+            let (pool, slices) = (Arc::clone(&pool), Arc::clone(&slices));
+            thread::spawn(move || work(&pool, &slices))
         });
         for _ in 0..2 {
             assert!(pool.enter());
-            pool.push(&ledger, Pull, Task { turns: 1 });
+            pool.enqueue(&ledger, Pull, Task { slices: 1 });
         }
         pool.close();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
-        assert_eq!(turns.load(Ordering::Relaxed), 2);
+        assert_eq!(slices.load(Ordering::Relaxed), 2);
     });
 }
 
 #[test]
-fn a_call_is_withdrawn_or_run_and_never_both() {
+fn a_call_is_either_withdrawn_or_run() {
     model(|| {
-        let (pool, ledger, turns) = (pool(), ledger(1), Arc::new(AtomicUsize::new(0)));
+        let (pool, ledger, slices) = (pool(), ledger(1), Arc::new(AtomicUsize::new(0)));
         let worker = thread::spawn({
-            let (pool, turns) = (Arc::clone(&pool), Arc::clone(&turns));
-            move || work(&pool, &turns)
+            let (pool, slices) = (Arc::clone(&pool), Arc::clone(&slices));
+            move || work(&pool, &slices)
         });
         assert!(pool.enter());
-        pool.push(&ledger, Pull, Task { turns: 1 });
+        pool.enqueue(&ledger, Pull, Task { slices: 1 });
         let withdrawn = pool.withdraw(&ledger, Pull, &loom::sync::atomic::AtomicU64::new(0)).is_some();
         if withdrawn {
             pool.leave();
         }
         pool.close();
         worker.join().unwrap();
-        assert_eq!(turns.load(Ordering::Relaxed) + usize::from(withdrawn), 1);
+        assert_eq!(slices.load(Ordering::Relaxed) + usize::from(withdrawn), 1);
     });
 }

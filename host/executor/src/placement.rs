@@ -1,52 +1,54 @@
-//! Where a call is polled next: here on the I/O thread, or on the fair threads. Decides by numbers that are given to it.
+//! Decides where a call is polled next: inline on the I/O thread, or on a worker thread. Reads no
+//! clock and no queue: the facts are arguments.
 //!
 //! | the account or the call | goes to |
 //! | --- | --- |
-//! | its calls usually are long | fair threads |
-//! | this call had its slice here, and its part of the time since | fair threads |
-//! | others have work on the fair threads, and the account is clearly ahead of them | fair threads |
-//! | it is push work, and pull work waits for a fair thread | fair threads |
-//! | anything else, whatever the account itself has on the fair threads | here |
+//! | its calls are typically long | worker threads |
+//! | this call used its slice inline, and its part of the time since | worker threads |
+//! | others have work on the worker threads, and the account is clearly ahead | worker threads |
+//! | it is push work, and pull work waits for a worker thread | worker threads |
+//! | anything else, even if the account has work on the worker threads | inline |
 //!
-//! That an account has tasks on the fair threads is no reason: one long call would then move all the short ones beside
-//! it, and each would lengthen the queue that moves the next.
+//! An account's own work on the worker threads is no reason to move a call: one long call would
+//! then move all short calls beside it, and each of those would lengthen the queue that moves the
+//! next.
 
 use crate::{class::Class, limits};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placement {
-    Here,
-    Fair,
+    Inline,
+    Worker,
 }
 
-/// What is known about a call at one moment.
+/// The facts about a call that decide its placement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallFacts {
-    /// What the account's calls usually take.
+    /// The typical CPU time of the account's calls.
     pub(crate) typical_ns: u64,
-    /// What this call used more than its part of the time since it began.
+    /// The CPU time that this call used beyond its part of the time since its start.
     pub(crate) burst_ns: u64,
     /// How far the account's virtual time is past the minimum of its class.
     pub(crate) lead_ns: u64,
-    /// Whether other accounts have work of this class on the fair threads.
+    /// Whether other accounts have work of this class on the worker threads.
     pub(crate) others_active: bool,
-    /// Whether pull work waits for a fair thread.
+    /// Whether pull work waits for a worker thread.
     pub(crate) pull_waits: bool,
 }
 
 impl CallFacts {
-    pub(crate) fn place(&self, class: Class, slice_ns: u64) -> Placement {
+    pub(crate) fn placement(&self, class: Class, slice_ns: u64) -> Placement {
         let is_long = self.typical_ns > slice_ns / limits::LONG_CALL_PER_SLICE || self.burst_ns > slice_ns;
         let is_ahead = self.others_active && self.lead_ns > slice_ns * limits::LEAD_SLICES;
         let yields = match class {
             Class::Pull => false,
             Class::Push => self.pull_waits,
         };
-        if is_long || is_ahead || yields { Placement::Fair } else { Placement::Here }
+        if is_long || is_ahead || yields { Placement::Worker } else { Placement::Inline }
     }
 }
 
-/// What a call used more than its part of the time since it began.
+/// Returns the CPU time that a call used beyond its part of the time since its start.
 pub(crate) fn burst_ns(used_ns: u64, since_begin_ns: u64) -> u64 {
     used_ns.saturating_sub(since_begin_ns / limits::CALL_SHARE_PARTS)
 }
@@ -61,35 +63,35 @@ mod tests {
         CallFacts { typical_ns: 0, burst_ns: 0, lead_ns: 0, others_active: false, pull_waits: false };
 
     #[test]
-    fn a_short_call_stays_where_it_is() {
-        assert_eq!(QUIET.place(Pull, SLICE), Placement::Here);
-        assert_eq!(CallFacts { others_active: true, ..QUIET }.place(Pull, SLICE), Placement::Here);
-        assert_eq!(CallFacts { lead_ns: u64::MAX, ..QUIET }.place(Pull, SLICE), Placement::Here);
+    fn a_short_call_is_placed_inline() {
+        assert_eq!(QUIET.placement(Pull, SLICE), Placement::Inline);
+        assert_eq!(CallFacts { others_active: true, ..QUIET }.placement(Pull, SLICE), Placement::Inline);
+        assert_eq!(CallFacts { lead_ns: u64::MAX, ..QUIET }.placement(Pull, SLICE), Placement::Inline);
     }
 
     #[test]
-    fn long_calls_go_to_the_fair_threads_at_once() {
-        assert_eq!(CallFacts { typical_ns: SLICE / 4 + 1, ..QUIET }.place(Pull, SLICE), Placement::Fair);
-        assert_eq!(CallFacts { typical_ns: SLICE / 4, ..QUIET }.place(Pull, SLICE), Placement::Here);
+    fn calls_of_an_account_with_long_calls_start_on_worker_threads() {
+        assert_eq!(CallFacts { typical_ns: SLICE / 4 + 1, ..QUIET }.placement(Pull, SLICE), Placement::Worker);
+        assert_eq!(CallFacts { typical_ns: SLICE / 4, ..QUIET }.placement(Pull, SLICE), Placement::Inline);
     }
 
     #[test]
-    fn a_call_that_had_its_slice_goes_on_elsewhere() {
-        assert_eq!(CallFacts { burst_ns: SLICE + 1, ..QUIET }.place(Pull, SLICE), Placement::Fair);
+    fn a_call_that_used_its_slice_moves_to_a_worker_thread() {
+        assert_eq!(CallFacts { burst_ns: SLICE + 1, ..QUIET }.placement(Pull, SLICE), Placement::Worker);
         assert_eq!(burst_ns(5 * SLICE, 16 * SLICE), 3 * SLICE);
-        assert_eq!(burst_ns(SLICE, 3_600 * SLICE), 0, "a long stream may work a little all the time");
+        assert_eq!(burst_ns(SLICE, 3_600 * SLICE), 0, "a long stream may use a little CPU all the time");
     }
 
     #[test]
-    fn who_is_clearly_ahead_of_others_gets_in_line() {
+    fn an_account_clearly_ahead_of_others_moves_to_worker_threads() {
         let ahead = CallFacts { lead_ns: 10 * SLICE + 1, others_active: true, ..QUIET };
-        assert_eq!(ahead.place(Pull, SLICE), Placement::Fair);
-        assert_eq!(CallFacts { lead_ns: 10 * SLICE, ..ahead }.place(Pull, SLICE), Placement::Here);
+        assert_eq!(ahead.placement(Pull, SLICE), Placement::Worker);
+        assert_eq!(CallFacts { lead_ns: 10 * SLICE, ..ahead }.placement(Pull, SLICE), Placement::Inline);
     }
 
     #[test]
-    fn push_work_stands_back_where_pull_work_waits() {
+    fn push_work_moves_to_worker_threads_while_pull_work_waits() {
         let busy = CallFacts { pull_waits: true, ..QUIET };
-        assert_eq!((busy.place(Push, SLICE), busy.place(Pull, SLICE)), (Placement::Fair, Placement::Here));
+        assert_eq!((busy.placement(Push, SLICE), busy.placement(Pull, SLICE)), (Placement::Worker, Placement::Inline));
     }
 }

@@ -1,11 +1,12 @@
-//! The queue under its lock, and the workers that sleep while it is empty. Owns who is woken and when workers leave. Knows
-//! nothing of what the work is, so that a model checker can try every order of its steps.
+//! The scheduler's queue under its lock, and the worker threads that sleep while it is empty. Owns
+//! waking and shutdown of the workers. Never inspects the work, so that a model checker can try
+//! every interleaving of its steps.
 
 use crate::{
     class::Class,
-    fair::{Fair, Turn, Waiting},
     ledger::Ledger,
     published::PublishedStats,
+    scheduler::{Queued, Scheduler, StartedSlice},
     sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering},
 };
 use std::sync::{Arc, PoisonError};
@@ -17,26 +18,27 @@ pub(crate) struct Pool<T> {
 }
 
 struct State<T> {
-    fair: Fair<T>,
+    scheduler: Scheduler<T>,
     sleeping: usize,
-    /// How many of those that sleep were woken and have not noticed yet.
+    /// How many sleeping workers were notified and haven't woken yet.
     woken: usize,
-    /// Calls that live on the fair threads, whether they run, wait, or sleep until their I/O is done.
-    living: usize,
+    /// The number of calls on the worker threads, whether running, waiting, or asleep until their
+    /// I/O is ready.
+    live_calls: usize,
     closed: bool,
 }
 
-/// A turn that is over.
-pub(crate) struct Over<T> {
-    pub(crate) turn: Turn,
+/// A slice that has ended.
+pub(crate) struct FinishedSlice<T> {
+    pub(crate) slice: StartedSlice,
     pub(crate) cpu_ns: u64,
-    /// The work, if it could go on.
-    pub(crate) again: Option<T>,
+    /// The work, if it could continue.
+    pub(crate) runnable: Option<T>,
 }
 
-impl<T: Waiting> Pool<T> {
-    pub(crate) fn new(fair: Fair<T>) -> Self {
-        let state = State { fair, sleeping: 0, woken: 0, living: 0, closed: false };
+impl<T: Queued> Pool<T> {
+    pub(crate) fn new(scheduler: Scheduler<T>) -> Self {
+        let state = State { scheduler, sleeping: 0, woken: 0, live_calls: 0, closed: false };
         Self { state: Mutex::new(state), work: Condvar::new(), published: PublishedStats::default() }
     }
 
@@ -44,70 +46,73 @@ impl<T: Waiting> Pool<T> {
         &self.published
     }
 
-    /// Asks for a call to be let in. Whoever is must say when it has left.
+    /// Registers a call, unless the pool is closed. The caller must call [`Pool::leave`] when a
+    /// registered call is gone.
     #[must_use]
     pub(crate) fn enter(&self) -> bool {
         let mut state = self.lock();
         if !state.closed {
-            state.living += 1;
+            state.live_calls += 1;
         }
         !state.closed
     }
 
-    /// Says that a call which was let in is gone.
+    /// Deregisters a call.
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
-        state.living -= 1;
-        if state.is_over() {
+        state.live_calls -= 1;
+        if state.is_drained() {
             self.work.notify_all();
         }
     }
 
-    /// Lets no more calls in. Workers leave when the last one has.
+    /// Closes the pool: it accepts no more calls. Workers leave after the last call.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         self.published.close();
-        if state.is_over() {
+        if state.is_drained() {
             self.work.notify_all();
         }
     }
 
-    pub(crate) fn push(&self, ledger: &Arc<Ledger>, class: Class, work: T) {
+    pub(crate) fn enqueue(&self, ledger: &Arc<Ledger>, class: Class, work: T) {
         let mut state = self.lock();
-        state.fair.push(ledger, class, work);
+        state.scheduler.enqueue(ledger, class, work);
         self.publish(&state);
         self.wake(&mut state);
     }
 
-    /// Takes back work that waits, if it still does. The ticket is read under the lock, where it is written.
+    /// Removes waiting work, unless it was already taken. The ticket is read under the lock, where
+    /// it is written.
     pub(crate) fn withdraw(&self, ledger: &Ledger, class: Class, ticket: &AtomicU64) -> Option<T> {
         let mut state = self.lock();
-        let work = state.fair.withdraw(ledger.id(), class, ticket.load(Ordering::Relaxed));
+        let work = state.scheduler.withdraw(ledger.id(), class, ticket.load(Ordering::Relaxed));
         self.publish(&state);
         work
     }
 
     pub(crate) fn cores_changed(&self, ledger: &Ledger) {
         let mut state = self.lock();
-        state.fair.cores_changed(ledger.id());
+        state.scheduler.cores_changed(ledger.id());
         self.work.notify_all();
     }
 
-    /// Ends a worker's turn, if it had one, and waits for its next. None: the worker may leave.
-    pub(crate) fn next(&self, over: Option<Over<T>>) -> Option<(Turn, T)> {
+    /// Settles a worker's last slice, if it had one, and waits for its next. Returns `None` when
+    /// the worker should leave.
+    pub(crate) fn next(&self, finished: Option<FinishedSlice<T>>) -> Option<(StartedSlice, T)> {
         let mut state = self.lock();
-        if let Some(Over { turn, cpu_ns, again }) = over {
-            state.fair.settle(turn, cpu_ns, again);
+        if let Some(FinishedSlice { slice, cpu_ns, runnable }) = finished {
+            state.scheduler.settle(slice, cpu_ns, runnable);
         }
         loop {
-            if let Some(next) = state.fair.take(self.published.take_inline_pull_ns()) {
+            if let Some(next) = state.scheduler.take(self.published.take_inline_pull_ns()) {
                 self.publish(&state);
                 self.wake(&mut state);
                 return Some(next);
             }
             self.publish(&state);
-            if state.is_over() {
+            if state.is_drained() {
                 return None;
             }
             state.sleeping += 1;
@@ -117,15 +122,15 @@ impl<T: Waiting> Pool<T> {
         }
     }
 
-    /// How many workers sleep.
+    /// Returns the number of sleeping workers.
     pub(crate) fn sleeping(&self) -> usize {
         self.lock().sleeping
     }
 
-    /// Wakes a worker if there is a turn for it. A worker that takes a turn does the same, so that none sleeps while
-    /// work could run.
+    /// Wakes a worker if work is ready. A worker that takes work does the same, so that none sleeps
+    /// while work could run.
     fn wake(&self, state: &mut State<T>) {
-        if state.sleeping > state.woken && state.fair.is_ready() {
+        if state.sleeping > state.woken && state.scheduler.is_ready() {
             state.woken += 1;
             self.work.notify_one();
         }
@@ -133,18 +138,19 @@ impl<T: Waiting> Pool<T> {
 
     fn publish(&self, state: &State<T>) {
         for class in Class::ALL {
-            self.published.publish(class, state.fair.level(class));
+            self.published.publish(class, state.scheduler.level(class));
         }
     }
 
-    /// Nothing that runs under the lock panics unless a queue's invariant is broken; the others go on then too.
+    /// Takes the lock. Nothing under it panics unless an invariant of the queue is broken; the
+    /// other workers continue even then.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T> State<T> {
-    fn is_over(&self) -> bool {
-        self.closed && self.living == 0
+    fn is_drained(&self) -> bool {
+        self.closed && self.live_calls == 0
     }
 }

@@ -1,15 +1,16 @@
-//! What I/O threads may know about the fair threads' queue without its lock. Written under the lock, read by anyone; what
-//! is read may be a moment old, which moves a call too early or too late and harms nothing.
+//! Statistics of the scheduler's queue that I/O threads read without its lock. Written under the
+//! lock only. A reader may see slightly old values; a call then moves a little early or late, which
+//! is harmless. Never decides a placement.
 
 use crate::{
     class::{Class, PerClass},
-    fair::Level,
     ledger::Ledger,
     placement::CallFacts,
+    scheduler::Level,
     sync::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-/// On cache lines of its own: every call reads it.
+/// Aligned to separate cache lines, since every call reads it.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct PublishedStats {
@@ -25,15 +26,15 @@ struct ClassStats {
     waiting: AtomicU32,
 }
 
-// As for the ledger: each number is right by itself.
+// As in the ledger, each number is correct alone.
 const ANY_ORDER: Ordering = Ordering::Relaxed;
 
 impl PublishedStats {
     pub(crate) fn publish(&self, class: Class, level: Level) {
-        let posted = &self.classes[class];
-        posted.minimum_ns.store(level.minimum_ns, ANY_ORDER);
-        posted.active.store(u32::try_from(level.active).unwrap_or(u32::MAX), ANY_ORDER);
-        posted.waiting.store(u32::try_from(level.waiting).unwrap_or(u32::MAX), ANY_ORDER);
+        let stats = &self.classes[class];
+        stats.minimum_ns.store(level.minimum_ns, ANY_ORDER);
+        stats.active.store(u32::try_from(level.active).unwrap_or(u32::MAX), ANY_ORDER);
+        stats.waiting.store(u32::try_from(level.waiting).unwrap_or(u32::MAX), ANY_ORDER);
     }
 
     pub(crate) fn active(&self, class: Class) -> u32 {
@@ -48,12 +49,12 @@ impl PublishedStats {
         self.closed.store(true, ANY_ORDER);
     }
 
-    /// Whether the fair threads take nothing more.
+    /// Returns whether the worker threads accept no more calls.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(ANY_ORDER)
     }
 
-    /// What decides about the next poll of a call.
+    /// Returns the facts that decide a call's placement.
     pub(crate) fn facts(&self, ledger: &Ledger, class: Class, burst_ns: u64) -> CallFacts {
         let others_active = self.active(class) > u32::from(ledger.is_active(class));
         let lead_ns = match others_active {
@@ -76,7 +77,8 @@ impl PublishedStats {
         }
     }
 
-    /// What pull work used on I/O threads while push work waited, since it was last asked.
+    /// Returns the CPU time that pull work used on I/O threads while push work waited, since the
+    /// last call.
     pub(crate) fn take_inline_pull_ns(&self) -> u64 {
         if self.inline_pull_ns.load(ANY_ORDER) == 0 { 0 } else { self.inline_pull_ns.swap(0, ANY_ORDER) }
     }

@@ -1,12 +1,12 @@
-//! Liveness counters of the fair threads: each counts the turns that it begins and ends. Never
-//! decides whether a thread is stuck.
+//! Liveness counters of the worker threads: each thread counts the start and the end of its slices.
+//! Never decides whether a thread is stuck.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// The counts of all fair threads of an executor.
+/// The counters of an executor's worker threads.
 #[derive(Clone)]
 pub struct Pulse(Arc<[AtomicU64]>);
 
@@ -15,16 +15,16 @@ impl Pulse {
         Self((0..workers).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Counts the beginning of a turn, or its end.
-    pub(crate) fn beat(&self, worker: usize) {
+    /// Counts the start of a slice, or its end.
+    pub(crate) fn count(&self, worker: usize) {
         self.0[worker].fetch_add(1, Relaxed);
     }
 
-    /// The threads that are currently in a turn, by number, with the turn's number. A thread that
-    /// is in the same turn much later has not yielded since.
-    pub fn turns(&self) -> Vec<(usize, u64)> {
-        let beats = self.0.iter().map(|beats| beats.load(Relaxed)).enumerate();
-        beats.filter(|(_, beats)| beats % 2 == 1).collect()
+    /// Returns the threads that are currently in a slice: their number, and the slice's number. A
+    /// thread that is in the same slice much later hasn't yielded since.
+    pub fn slices(&self) -> Vec<(usize, u64)> {
+        let counts = self.0.iter().map(|counts| counts.load(Relaxed)).enumerate();
+        counts.filter(|(_, counts)| counts % 2 == 1).collect()
     }
 }
 
@@ -33,15 +33,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_thread_in_a_turn_is_shown_and_each_turn_differs() {
+    fn only_a_thread_in_a_slice_is_returned_and_each_slice_differs() {
         let pulse = Pulse::new(2);
-        assert!(pulse.turns().is_empty());
-        pulse.beat(1);
-        let first = pulse.turns();
+        assert!(pulse.slices().is_empty());
+        pulse.count(1);
+        let first = pulse.slices();
         assert_eq!(first, [(1, 1)]);
-        pulse.beat(1);
-        assert!(pulse.turns().is_empty());
-        pulse.beat(1);
-        assert_ne!(pulse.turns(), first);
+        pulse.count(1);
+        assert!(pulse.slices().is_empty());
+        pulse.count(1);
+        assert_ne!(pulse.slices(), first);
     }
 }

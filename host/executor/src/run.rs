@@ -1,5 +1,5 @@
-//! A call from its first poll to its end, as whoever waits for it sees it. Owns the step from the I/O thread to the fair
-//! threads; where the next poll happens is decided in `place`.
+//! A call as its caller sees it, from the first poll to completion. Owns the move from the I/O
+//! thread to the worker threads. Never decides the placement; `placement` does.
 
 use crate::{
     account::Account,
@@ -8,7 +8,7 @@ use crate::{
     cpu_counter::CpuCounter,
     placement::Placement,
     slice,
-    task::{self, Moved},
+    task::{self, MovedCall},
 };
 use std::{
     mem,
@@ -17,7 +17,8 @@ use std::{
     time::Duration,
 };
 
-/// A guest's work on its way, made by [`Account::run`]. Ends with the work's output and the CPU time it took.
+/// A guest's call in progress, returned by [`Account::run`]. Resolves to the work's output and the
+/// CPU time used.
 #[must_use = "nothing runs until it is awaited"]
 pub struct Run<F: Future> {
     call: Call,
@@ -25,11 +26,11 @@ pub struct Run<F: Future> {
 }
 
 enum State<F: Future> {
-    /// Polled where `Run` is.
-    Here(Pin<Box<F>>),
-    /// Polled by fair threads.
-    Moved(Moved<F::Output>),
-    Ended,
+    /// Polled inline, on the thread that polls the `Run`.
+    Inline(Pin<Box<F>>),
+    /// Polled by worker threads.
+    Moved(MovedCall<F::Output>),
+    Completed,
 }
 
 impl<F> Run<F>
@@ -38,52 +39,52 @@ where
     F::Output: Send + 'static,
 {
     pub(crate) fn new(account: Account, class: Class, work: F) -> Self {
-        Self { call: Call::new(account, class), state: State::Here(Box::pin(work)) }
+        Self { call: Call::new(account, class), state: State::Inline(Box::pin(work)) }
     }
 
-    /// Adds the CPU time there too, slice by slice, while it is used.
-    pub fn counted_in(mut self, spent: CpuCounter) -> Self {
-        self.call.shown = Some(spent);
+    /// Also adds the call's CPU time to `counter`, slice by slice.
+    pub fn counted_in(mut self, counter: CpuCounter) -> Self {
+        self.call.counter = Some(counter);
         self
     }
 
     /// Polls the work for a slice on this thread.
-    fn poll_here(&mut self, cx: &mut Context<'_>) -> Here<F::Output> {
-        let State::Here(work) = &mut self.state else { return Here::Waits };
-        let (giving, now) = slice::give_here(self.call.account.slice_ns());
-        self.call.begun.get_or_insert(now);
+    fn poll_inline(&mut self, cx: &mut Context<'_>) -> InlinePoll<F::Output> {
+        let State::Inline(work) = &mut self.state else { return InlinePoll::Pending };
+        let (guard, now) = slice::begin_inline(self.call.account.slice_ns());
+        self.call.started.get_or_insert(now);
         let polled = work.as_mut().poll(cx);
-        let given = giving.end();
-        self.call.charge_here(given.cpu_ns);
+        let usage = guard.end();
+        self.call.charge_inline(usage.cpu_ns);
         match polled {
             Poll::Ready(output) => {
-                self.state = State::Ended;
-                self.call.note_here();
-                Here::Ended(output)
+                self.state = State::Completed;
+                self.call.note_inline();
+                InlinePoll::Completed(output)
             }
-            Poll::Pending if given.has_yielded => Here::Yielded,
-            Poll::Pending => Here::Waits,
+            Poll::Pending if usage.has_yielded => InlinePoll::Yielded,
+            Poll::Pending => InlinePoll::Pending,
         }
     }
 
-    /// Hands the work to the fair threads. If they take nothing more it goes on here.
-    fn move_away(&mut self) {
-        match mem::replace(&mut self.state, State::Ended) {
-            State::Here(work) => {
-                self.state = task::move_away(self.call.clone(), work).map_or_else(State::Here, State::Moved);
+    /// Moves the work to the worker threads. If they accept no more calls, the work stays here.
+    fn move_to_workers(&mut self) {
+        match mem::replace(&mut self.state, State::Completed) {
+            State::Inline(work) => {
+                self.state = task::move_to_workers(self.call.clone(), work).map_or_else(State::Inline, State::Moved);
             }
-            state @ (State::Moved(_) | State::Ended) => self.state = state,
+            state @ (State::Moved(_) | State::Completed) => self.state = state,
         }
     }
 }
 
-/// What a poll on this thread came to.
-enum Here<T> {
-    Ended(T),
-    /// Its slice was over.
+/// The result of an inline poll.
+enum InlinePoll<T> {
+    Completed(T),
+    /// The slice expired.
     Yielded,
-    /// It waits for something.
-    Waits,
+    /// The work waits for an event.
+    Pending,
 }
 
 impl<F> Future for Run<F>
@@ -95,31 +96,32 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if matches!(this.state, State::Here(_)) {
-            if this.call.place() == Placement::Fair {
-                this.call.begun.get_or_insert_with(std::time::Instant::now);
-                this.move_away();
+        if matches!(this.state, State::Inline(_)) {
+            if this.call.placement() == Placement::Worker {
+                this.call.started.get_or_insert_with(std::time::Instant::now);
+                this.move_to_workers();
             }
-            if matches!(this.state, State::Here(_)) {
-                match this.poll_here(cx) {
-                    Here::Ended(output) => return Poll::Ready((output, this.call.used())),
-                    Here::Waits => return Poll::Pending,
-                    Here::Yielded => {
-                        this.call.note_long();
-                        this.move_away();
+            if matches!(this.state, State::Inline(_)) {
+                match this.poll_inline(cx) {
+                    InlinePoll::Completed(output) => return Poll::Ready((output, this.call.used())),
+                    InlinePoll::Pending => return Poll::Pending,
+                    InlinePoll::Yielded => {
+                        this.call.note_moved();
+                        this.move_to_workers();
                     }
                 }
             }
         }
         match &mut this.state {
-            // It yielded and was not taken: whoever yields has woken itself.
-            State::Here(_) => Poll::Pending,
+            // It yielded and the workers didn't accept it. A yield wakes its own task, so it is
+            // polled again.
+            State::Inline(_) => Poll::Pending,
             State::Moved(moved) => {
-                let ended = std::task::ready!(moved.poll(cx));
-                this.state = State::Ended;
-                Poll::Ready(ended)
+                let completed = std::task::ready!(moved.poll(cx));
+                this.state = State::Completed;
+                Poll::Ready(completed)
             }
-            State::Ended => unreachable!("a run is not polled after its end"),
+            State::Completed => unreachable!("a run must not be polled after completion"),
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Drives the queue through virtual time with workers and work that are only numbers, and holds its promises against what
-//! happened. After every step: no worker is idle while work could run, and no account has more workers than cores.
+//! Simulates the scheduler in virtual time, with workers and guests that are only numbers, and
+//! checks its guarantees against the history. After every step, no worker is idle while work could
+//! run, and no account has more workers than cores. Never starts a thread.
 
 use crate::{
     class::{Class, Weight},
-    fair::{Fair, Turn, Waiting},
     ledger::{AccountId, Ledger},
     limits,
+    scheduler::{Queued, Scheduler, StartedSlice},
 };
 use Class::{Pull, Push};
 use proptest::prelude::*;
@@ -13,11 +14,11 @@ use std::{cmp::Reverse, collections::BinaryHeap, num::NonZeroU32, sync::Arc};
 
 const MS: u64 = 1_000_000;
 const SLICE: u64 = MS;
-/// A tick comes when it comes: a slice lasts from half of its length to one and a half.
+/// A guest yields at a tick, so a slice lasts from half of its length to one and a half.
 const SLICE_LONGEST: u64 = SLICE * 3 / 2;
 const WINDOW: u64 = 100 * MS;
 
-/// A guest: how long it works, and how long it then waits, again and again.
+/// A guest: alternates between work and waiting.
 #[derive(Debug, Clone, Copy)]
 struct Guest {
     account: usize,
@@ -32,34 +33,34 @@ struct Task {
     left_ns: u64,
 }
 
-impl Waiting for Task {
-    fn waits(&self, _: u64) {}
+impl Queued for Task {
+    fn set_ticket(&self, _: u64) {}
 }
 
 struct Busy {
-    begun_ns: u64,
+    started_ns: u64,
     ends_ns: u64,
-    turn: Turn,
+    slice: StartedSlice,
     task: Task,
 }
 
 struct Simulation {
-    fair: Fair<Task>,
+    scheduler: Scheduler<Task>,
     ledgers: Vec<Arc<Ledger>>,
     workers: Vec<Option<Busy>>,
     now_ns: u64,
     wakes: BinaryHeap<Reverse<(u64, usize)>>,
     guests: Vec<Guest>,
-    /// Who ran from when to when.
+    /// Which account ran, in which class, from when to when.
     history: Vec<(usize, Class, u64, u64)>,
-    /// Where the lengths of slices come from; without it all are equal.
+    /// The random state for the slices' lengths; without it all are equal.
     chance: Option<u64>,
 }
 
 impl Simulation {
     fn new(workers: usize, seed: u64) -> Self {
         Self {
-            fair: Fair::new(SLICE, limits::PUSH_FLOOR_PERCENT),
+            scheduler: Scheduler::new(SLICE, limits::PUSH_MINIMUM_PERCENT),
             ledgers: Vec::new(),
             workers: std::iter::repeat_with(|| None).take(workers).collect(),
             now_ns: 0,
@@ -82,36 +83,39 @@ impl Simulation {
         self.guests.push(guest);
     }
 
-    /// A guest that never waits.
+    /// Adds a guest that never waits.
     fn spinner(&mut self, account: usize, class: Class) {
         self.guest_at(self.now_ns, Guest { account, class, work_ns: u64::MAX, wait_ns: 0 });
     }
 
     fn run_until(&mut self, end_ns: u64) {
         loop {
-            self.give_turns();
-            let turn_ends = self.workers.iter().flatten().map(|busy| busy.ends_ns);
+            self.start_slices();
+            let slice_ends = self.workers.iter().flatten().map(|busy| busy.ends_ns);
             let wakes = self.wakes.peek().map(|Reverse((at_ns, _))| *at_ns);
-            match turn_ends.chain(wakes).min() {
+            match slice_ends.chain(wakes).min() {
                 Some(next_ns) if next_ns <= end_ns => self.now_ns = next_ns,
                 _ => break,
             }
             self.wake_guests();
-            self.end_turns();
+            self.end_slices();
         }
         self.now_ns = end_ns;
     }
 
-    fn give_turns(&mut self) {
+    fn start_slices(&mut self) {
         for worker in 0..self.workers.len() {
             if self.workers[worker].is_none()
-                && let Some((turn, task)) = self.fair.take(0)
+                && let Some((slice, task)) = self.scheduler.take(0)
             {
                 let ends_ns = self.now_ns + self.slice_ns().min(task.left_ns);
-                self.workers[worker] = Some(Busy { begun_ns: self.now_ns, ends_ns, turn, task });
+                self.workers[worker] = Some(Busy { started_ns: self.now_ns, ends_ns, slice, task });
             }
         }
-        assert!(self.workers.iter().all(Option::is_some) || !self.fair.is_ready(), "a worker is idle while work waits");
+        assert!(
+            self.workers.iter().all(Option::is_some) || !self.scheduler.is_ready(),
+            "a worker is idle while work waits"
+        );
         for (account, ledger) in self.ledgers.iter().enumerate() {
             let running = self.workers.iter().flatten().filter(|busy| busy.task.guest.account == account).count();
             assert!(running <= ledger.cores() as usize, "an account has more workers than cores");
@@ -124,18 +128,18 @@ impl Simulation {
         {
             self.wakes.pop();
             let guest = self.guests[guest];
-            self.fair.push(&self.ledgers[guest.account], guest.class, Task { guest, left_ns: guest.work_ns });
+            self.scheduler.enqueue(&self.ledgers[guest.account], guest.class, Task { guest, left_ns: guest.work_ns });
         }
     }
 
-    fn end_turns(&mut self) {
+    fn end_slices(&mut self) {
         for worker in 0..self.workers.len() {
             let Some(busy) = self.workers[worker].take_if(|busy| busy.ends_ns <= self.now_ns) else { continue };
-            let Busy { begun_ns, ends_ns, turn, mut task } = busy;
-            let used_ns = ends_ns - begun_ns;
-            self.history.push((task.guest.account, task.guest.class, begun_ns, ends_ns));
+            let Busy { started_ns, ends_ns, slice, mut task } = busy;
+            let used_ns = ends_ns - started_ns;
+            self.history.push((task.guest.account, task.guest.class, started_ns, ends_ns));
             task.left_ns -= used_ns;
-            self.fair.settle(turn, used_ns, (task.left_ns > 0).then_some(task));
+            self.scheduler.settle(slice, used_ns, (task.left_ns > 0).then_some(task));
             if task.left_ns == 0 {
                 self.guest_at(self.now_ns + task.guest.wait_ns, task.guest);
             }
@@ -150,21 +154,24 @@ impl Simulation {
         SLICE / 2 + *chance % (SLICE + 1)
     }
 
-    /// What ran between two moments, in nanoseconds.
+    /// Returns the CPU time used between two moments, in nanoseconds.
     fn used(&self, which: impl Fn(usize, Class) -> bool, from_ns: u64, to_ns: u64) -> u64 {
         let running = self.workers.iter().flatten();
-        let running = running.map(|busy| (busy.task.guest.account, busy.task.guest.class, busy.begun_ns, self.now_ns));
+        let running =
+            running.map(|busy| (busy.task.guest.account, busy.task.guest.class, busy.started_ns, self.now_ns));
         let of_interest =
             self.history.iter().copied().chain(running).filter(|(account, class, ..)| which(*account, *class));
-        of_interest.map(|(_, _, begun_ns, ended_ns)| ended_ns.min(to_ns).saturating_sub(begun_ns.max(from_ns))).sum()
+        of_interest
+            .map(|(_, _, started_ns, ended_ns)| ended_ns.min(to_ns).saturating_sub(started_ns.max(from_ns)))
+            .sum()
     }
 
     fn used_by(&self, account: usize, from_ns: u64, to_ns: u64) -> u64 {
-        self.used(|who, _| who == account, from_ns, to_ns)
+        self.used(|user, _| user == account, from_ns, to_ns)
     }
 }
 
-/// Accounts of equal weight that all have more to do than there are workers.
+/// Accounts of equal weight that all have more work than there are workers.
 #[derive(Debug)]
 struct Crowd {
     workers: usize,
@@ -183,7 +190,7 @@ impl Crowd {
         let mut simulation = Simulation::new(self.workers, self.seed);
         for number in 0..self.accounts {
             let account = simulation.account(100, 64);
-            // The more guests an account has, the less each of them gets; the account gets the same.
+            // Guests of an account share its CPU time: more guests don't increase it.
             (0..self.workers + self.more_guests * number).for_each(|_| simulation.spinner(account, Pull));
         }
         simulation
@@ -215,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn slices_of_unequal_length_do_not_add_up(crowd in crowd()) {
+    fn the_error_from_unequal_slices_does_not_accumulate(crowd in crowd()) {
         let mut simulation = crowd.begin();
         for at_ns in (0..600 * MS).step_by(3_700_000) {
             simulation.run_until(at_ns);
@@ -238,7 +245,7 @@ proptest! {
         let time_ns = 4_000 * MS;
         simulation.run_until(time_ns);
         let all: u32 = weights.iter().sum();
-        // An account cannot have more than all cores, nor one more than its guests could use.
+        // An account can't have more than all cores, and a guest can't use more than one.
         for (account, weight) in weights.iter().enumerate() {
             let share = f64::from(*weight) / f64::from(all) * (time_ns * workers as u64) as f64;
             let used = simulation.used_by(account, 0, time_ns) as f64;
@@ -247,7 +254,7 @@ proptest! {
     }
 
     #[test]
-    fn push_work_keeps_its_floor_and_no_more_while_pull_work_waits(
+    fn push_work_gets_exactly_its_minimum_share_while_pull_work_waits(
         workers in 1..5usize, pull in 1..6usize, push in 1..6usize, seed: u64,
     ) {
         let mut simulation = Simulation::new(workers, seed);
@@ -258,13 +265,14 @@ proptest! {
         simulation.run_until(1_000 * MS);
         for (from_ns, to_ns) in windows(0, 1_000 * MS) {
             let pushed_ns = simulation.used(|_, class| class == Push, from_ns, to_ns);
-            let floor_ns = WINDOW * workers as u64 / 10;
-            prop_assert!(pushed_ns.abs_diff(floor_ns) <= SLICE_LONGEST * workers as u64, "{pushed_ns} of {floor_ns}");
+            let minimum_ns = WINDOW * workers as u64 / 10;
+            let off_ns = pushed_ns.abs_diff(minimum_ns);
+            prop_assert!(off_ns <= SLICE_LONGEST * workers as u64, "{pushed_ns} of {minimum_ns}");
         }
     }
 
     #[test]
-    fn an_account_that_wakes_has_saved_nothing_up(idle_ms in 100..5_000u64, workers in 1..4usize, seed: u64) {
+    fn an_account_earns_no_credit_while_idle(idle_ms in 100..5_000u64, workers in 1..4usize, seed: u64) {
         let mut simulation = Simulation::new(workers, seed);
         let (busy, sleepy) = (simulation.account(100, 64), simulation.account(100, 64));
         (0..workers).for_each(|_| simulation.spinner(busy, Pull));
@@ -276,8 +284,9 @@ proptest! {
         let used_ns = simulation.used_by(sleepy, wakes_ns, wakes_ns + WINDOW);
         let share_ns = WINDOW * workers as u64 / 2;
         prop_assert!(used_ns.abs_diff(share_ns) <= SLICE_LONGEST, "{used_ns} of {share_ns}");
-        let first_ns = simulation.history.iter().filter(|(account, ..)| *account == sleepy).map(|(.., begun, _)| *begun).min();
-        prop_assert!(first_ns.unwrap() <= wakes_ns + SLICE_LONGEST, "its first turn comes when the next slice ends");
+        let slices = simulation.history.iter().filter(|(account, ..)| *account == sleepy);
+        let first_ns = slices.map(|(.., started, _)| *started).min();
+        prop_assert!(first_ns.unwrap() <= wakes_ns + SLICE_LONGEST, "it runs at the latest when the next slice ends");
     }
 
     #[test]
@@ -288,19 +297,19 @@ proptest! {
             let account = simulation.account(100, 64);
             (0..4).for_each(|_| simulation.spinner(account, Pull));
         }
-        // It works a little now and then, less than its share.
+        // Uses a little CPU now and then, less than its share.
         let wait_ns = 2 * MS * neighbours as u64;
         simulation.guest_at(0, Guest { account: quiet, class: Pull, work_ns: MS / 10, wait_ns });
         simulation.run_until(2_000 * MS);
-        let turns: Vec<_> = simulation.history.iter().filter(|(account, ..)| *account == quiet).collect();
-        for pair in turns.windows(2) {
+        let slices: Vec<_> = simulation.history.iter().filter(|(account, ..)| *account == quiet).collect();
+        for pair in slices.windows(2) {
             let waited_ns = pair[1].2 - pair[0].3 - wait_ns;
             prop_assert!(waited_ns <= 2 * SLICE_LONGEST, "waited {waited_ns} ns");
         }
     }
 
     #[test]
-    fn an_account_that_was_held_by_its_cores_takes_little_more_when_it_gets_more(seed: u64) {
+    fn an_account_limited_by_its_cores_has_bounded_credit_when_they_are_raised(seed: u64) {
         let mut simulation = Simulation::new(4, seed);
         let (held, other) = (simulation.account(100, 1), simulation.account(100, 64));
         for account in [held, other] {
@@ -309,7 +318,7 @@ proptest! {
         simulation.run_until(500 * MS);
         prop_assert!(simulation.used_by(held, 0, 500 * MS).abs_diff(500 * MS) < SLICE_LONGEST, "one core of four");
         simulation.ledgers[held].set_cores(NonZeroU32::new(4).unwrap());
-        simulation.fair.cores_changed(AccountId(held as u64));
+        simulation.scheduler.cores_changed(AccountId(held as u64));
         simulation.run_until(600 * MS);
         let used_ns = simulation.used_by(held, 500 * MS, 600 * MS);
         let credit_ns = limits::CREDIT_SLICES_MAX * SLICE;
@@ -317,7 +326,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_the_promises_of_every_step_hold(
+    fn the_guarantees_hold_after_every_step_of_any_load(
         workers in 1..5usize,
         accounts in prop::collection::vec((1..1_000u32, 1..4u32), 1..8),
         guests in prop::collection::vec((0..8usize, any::<bool>(), 1..5_000u64, 0..5_000u64, 0..50_000u64), 1..60),
@@ -336,14 +345,15 @@ proptest! {
         simulation.run_until(300 * MS);
         for class in [Pull, Push] {
             let charged: u64 = simulation.ledgers.iter().map(|ledger| ledger.cpu_ns(class)).sum();
-            let ran: u64 = simulation.history.iter().filter(|turn| turn.1 == class).map(|turn| turn.3 - turn.2).sum();
-            prop_assert_eq!(charged, ran, "what was charged is what ran");
+            let slices = simulation.history.iter().filter(|slice| slice.1 == class);
+            let ran: u64 = slices.map(|slice| slice.3 - slice.2).sum();
+            prop_assert_eq!(charged, ran, "the CPU time charged must equal the time run");
         }
     }
 }
 
 #[test]
-fn a_guest_that_waits_a_moment_each_time_gets_no_more_than_one_that_spins() {
+fn a_guest_that_waits_briefly_gets_no_more_than_one_that_spins() {
     let mut simulation = Simulation::new(1, 7);
     let (spins, waits) = (simulation.account(100, 64), simulation.account(100, 64));
     simulation.spinner(spins, Pull);
@@ -356,7 +366,7 @@ fn a_guest_that_waits_a_moment_each_time_gets_no_more_than_one_that_spins() {
 }
 
 #[test]
-fn debts_of_a_busy_time_are_forgiven_when_nobody_is_kept_from_anything() {
+fn debts_are_forgiven_when_no_account_is_runnable() {
     let mut simulation = Simulation::new(1, 7);
     let (ahead, other) = (simulation.account(100, 64), simulation.account(100, 64));
     let once = |account| Guest { account, class: Pull, work_ns: MS / 2, wait_ns: u64::MAX / 2 };
@@ -367,30 +377,33 @@ fn debts_of_a_busy_time_are_forgiven_when_nobody_is_kept_from_anything() {
     simulation.spinner(other, Pull);
     simulation.spinner(other, Pull);
     simulation.run_until(20 * MS);
-    assert!(simulation.used_by(ahead, 0, 13 * MS) == MS / 2, "it was served at once");
+    assert!(
+        simulation.used_by(ahead, 0, 13 * MS) == MS / 2,
+        "the account with the former debt wasn't served immediately"
+    );
 }
 
 #[test]
-fn work_that_is_withdrawn_never_runs_and_leaves_nothing_behind() {
+fn withdrawn_work_never_runs_and_leaves_no_state() {
     struct Ticketed(std::rc::Rc<std::cell::Cell<u64>>);
-    impl Waiting for Ticketed {
-        fn waits(&self, ticket: u64) {
+    impl Queued for Ticketed {
+        fn set_ticket(&self, ticket: u64) {
             self.0.set(ticket);
         }
     }
-    let mut fair = Fair::new(SLICE, 10);
+    let mut scheduler = Scheduler::new(SLICE, 10);
     let ledger = Arc::new(Ledger::new(AccountId(0), Weight::default(), NonZeroU32::MIN));
     let tickets: Vec<std::rc::Rc<std::cell::Cell<u64>>> = (0..100).map(|_| Default::default()).collect();
-    tickets.iter().for_each(|ticket| fair.push(&ledger, Push, Ticketed(ticket.clone())));
+    tickets.iter().for_each(|ticket| scheduler.enqueue(&ledger, Push, Ticketed(ticket.clone())));
     for ticket in tickets.iter().step_by(2).rev() {
-        assert!(fair.withdraw(AccountId(0), Push, ticket.get()).is_some());
-        assert!(fair.withdraw(AccountId(0), Push, ticket.get()).is_none(), "it is gone");
+        assert!(scheduler.withdraw(AccountId(0), Push, ticket.get()).is_some());
+        assert!(scheduler.withdraw(AccountId(0), Push, ticket.get()).is_none(), "withdrawn work was found again");
     }
     let mut ran = 0;
-    while let Some((turn, _)) = fair.take(0) {
-        fair.settle(turn, 1, None);
+    while let Some((slice, _)) = scheduler.take(0) {
+        scheduler.settle(slice, 1, None);
         ran += 1;
     }
-    assert_eq!((ran, fair.level(Push).waiting, fair.level(Push).active), (50, 0, 0));
+    assert_eq!((ran, scheduler.level(Push).waiting, scheduler.level(Push).active), (50, 0, 0));
     assert!(!ledger.is_active(Push));
 }

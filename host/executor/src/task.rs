@@ -1,20 +1,20 @@
-//! A call that was moved to the fair threads, as a task of `async-task`. Owns its way there, its way back into the queue
-//! when it is woken, and its end when nobody waits for it any more. Never decides whether it runs.
+//! A call on the worker threads, as a task of `async-task`. Owns the hand-over to the queue,
+//! requeueing after a wake-up, and cancellation. Never decides when the call runs.
 //!
 //! ```text
-//!            ┌───────── woken, or yielded ─────────┐
-//!            v                                     │
-//!   moved ─> waits for its turn ──> polled on a fair thread ──> ended: `Run` is woken on its I/O thread
-//!            │                                     │ └───────> sleeps until its I/O is done
-//!            └── `Run` dropped: taken out          └ `Run` dropped: ends at its next yield
+//!            ┌──────── woken, or yielded ────────┐
+//!            v                                   │
+//!   moved ─> waits in the queue ──> polled on a worker ──> completed: `Run` is woken on its I/O thread
+//!            │                                   │ └─────> sleeps until its I/O is ready
+//!            └── `Run` dropped: removed          └ `Run` dropped: ends at its next yield
 //! ```
 
 use crate::{
     account::Account,
     call::Call,
     class::Class,
-    fair::Waiting,
     pool::Pool,
+    scheduler::Queued,
     slice,
     sync::{AtomicBool, AtomicU64, Ordering},
 };
@@ -27,32 +27,33 @@ use std::{
     time::Duration,
 };
 
-/// A moved call that may be polled.
+/// A call on the worker threads that is ready to be polled.
 pub(crate) type Job = Runnable<Meta>;
 
-/// What is known of a moved call wherever it is.
+/// Metadata of a moved call.
 pub(crate) struct Meta {
     account: Account,
     class: Class,
-    /// By which it is found in the queue. Written and read under the queue's lock; an old one finds nothing.
+    /// The call's position in the queue. Read and written under the queue's lock; an old ticket
+    /// finds nothing.
     ticket: AtomicU64,
     abandoned: AtomicBool,
 }
 
-impl Waiting for Job {
-    fn waits(&self, ticket: u64) {
+impl Queued for Job {
+    fn set_ticket(&self, ticket: u64) {
         self.metadata().ticket.store(ticket, Ordering::Relaxed);
     }
 }
 
-/// The handle of a moved call. Dropping it ends the call.
-pub(crate) struct Moved<T> {
-    /// None only while it is dropped.
+/// The handle of a moved call. Dropping it cancels the call.
+pub(crate) struct MovedCall<T> {
+    /// `None` only while the handle is dropped.
     task: Option<Task<(T, Duration), Meta>>,
 }
 
-/// Moves a call, or hands it back if the fair threads take nothing more.
-pub(crate) fn move_away<F>(call: Call, work: Pin<Box<F>>) -> Result<Moved<F::Output>, Pin<Box<F>>>
+/// Moves a call to the worker threads. Returns the work if they accept no more calls.
+pub(crate) fn move_to_workers<F>(call: Call, work: Pin<Box<F>>) -> Result<MovedCall<F::Output>, Pin<Box<F>>>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -67,58 +68,59 @@ where
         ticket: AtomicU64::new(0),
         abandoned: AtomicBool::new(false),
     };
-    let inside = Inside { work, call, _stay: Stay { pool } };
-    let (job, task) = Builder::new().propagate_panic(true).metadata(meta).spawn(|_| inside, WithInfo(schedule));
+    let work = MovedWork { work, call, _guard: CallGuard { pool } };
+    let (job, task) = Builder::new().propagate_panic(true).metadata(meta).spawn(|_| work, WithInfo(schedule));
     job.schedule();
-    Ok(Moved { task: Some(task) })
+    Ok(MovedCall { task: Some(task) })
 }
 
-/// The call itself, as it is polled on fair threads.
-struct Inside<F> {
+/// The call itself, as the worker threads poll it.
+struct MovedWork<F> {
     work: Pin<Box<F>>,
     call: Call,
-    _stay: Stay,
+    _guard: CallGuard,
 }
 
-impl<F: Future> Future for Inside<F> {
+impl<F: Future> Future for MovedWork<F> {
     type Output = (F::Output, Duration);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.work.as_mut().poll(cx);
-        self.call.add(slice::stop_fair());
+        self.call.add(slice::stop_worker_clock());
         let output = std::task::ready!(polled);
-        self.call.note_long();
+        self.call.note_moved();
         Poll::Ready((output, self.call.used()))
     }
 }
 
-/// Keeps the workers from leaving.
-struct Stay {
+/// Keeps the call registered with the pool, so that the workers don't leave.
+struct CallGuard {
     pool: Arc<Pool<Job>>,
 }
 
-impl Drop for Stay {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         self.pool.leave();
     }
 }
 
 thread_local! {
-    /// The call that this fair thread just polled, if it was woken meanwhile.
-    static AGAIN: Cell<Option<Job>> = const { Cell::new(None) };
+    /// The call that this worker just polled, if it was woken during the poll.
+    static WOKEN: Cell<Option<Job>> = const { Cell::new(None) };
 }
 
-/// Polls a moved call once. Hands it back if it could go on.
+/// Polls a moved call once. Returns it if it could continue.
 pub(crate) fn poll(job: Job) -> Option<Job> {
     job.run();
-    AGAIN.take()
+    WOKEN.take()
 }
 
-/// A moved call was woken: it waits for its next turn.
+/// Requeues a moved call that was woken.
 fn schedule(job: Job, info: ScheduleInfo) {
     if info.woken_while_running {
-        // Called by `poll`. The turn is settled first, so that the queue knows what the call has used.
-        AGAIN.set(Some(job));
+        // Called from within `poll`. The slice is settled before requeueing, so that the queue
+        // knows the CPU time used.
+        WOKEN.set(Some(job));
         return;
     }
     let meta = job.metadata();
@@ -127,10 +129,10 @@ fn schedule(job: Job, info: ScheduleInfo) {
     }
     let account = meta.account.clone();
     let class = meta.class;
-    account.pool().push(account.ledger(), class, job);
+    account.pool().enqueue(account.ledger(), class, job);
 }
 
-impl<T> Moved<T> {
+impl<T> MovedCall<T> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, Duration)> {
         match &mut self.task {
             Some(task) => Pin::new(task).poll(cx),
@@ -139,14 +141,15 @@ impl<T> Moved<T> {
     }
 }
 
-impl<T> Drop for Moved<T> {
+impl<T> Drop for MovedCall<T> {
     fn drop(&mut self) {
         let Some(task) = self.task.take() else { return };
         if !task.is_finished() {
             let Meta { account, class, ticket, abandoned } = task.metadata();
-            // Where it sleeps, dropping the task wakes it once more, and `schedule` drops it.
+            // If the task sleeps, dropping it wakes it again, and `schedule` then drops it.
             abandoned.store(true, Ordering::Relaxed);
-            // Where it waits it is taken out. Where it runs, its thread sees the task closed when it yields.
+            // If the task waits in the queue, it is removed. If it runs, its worker sees the closed
+            // task at its next yield.
             drop(account.pool().withdraw(account.ledger(), *class, ticket));
         }
         drop(task);

@@ -1,15 +1,16 @@
-//! The fair threads: each takes a turn, gives the slice and settles it, until the executor is closed and the last call is
-//! gone. Owns their start and their niceness. Never decides whose turn it is.
+//! The executor and its worker threads. Each worker takes work, runs one slice and settles it,
+//! until the executor is closed and the last call is gone. Owns the threads' start and niceness.
+//! Never decides which work runs next.
 
 use crate::{
     account::Account,
     class::{Class, Weight},
     clock::{nanoseconds, thread_cpu_ns},
-    fair::Fair,
     ledger::{AccountId, Ledger},
     limits,
-    pool::{Over, Pool},
+    pool::{FinishedSlice, Pool},
     pulse::Pulse,
+    scheduler::Scheduler,
     slice,
     sync::{AtomicU64, Ordering},
     task::{self, Job},
@@ -22,57 +23,61 @@ use std::{
     time::Duration,
 };
 
-/// What runs around a fair thread's work: it is given the thread's number and its work, which it must call once. Here a
-/// runtime is entered, so that guests find its timers and sockets.
+/// Wraps a worker thread's loop. Receives the thread's number and the loop, which it must call
+/// once. The embedder uses it to enter a runtime, so that guests find its timers and sockets.
 pub type AroundThread = Arc<dyn Fn(usize, &mut dyn FnMut()) + Send + Sync>;
 
-/// What an executor is told by its embedder.
+/// Settings of an executor.
 #[derive(Clone)]
 pub struct Config {
-    /// How many fair threads there are: one for each core.
+    /// Number of worker threads: one per core.
     pub workers: NonZeroUsize,
-    /// How far they stand behind other threads in the kernel's eyes.
+    /// Niceness of the worker threads relative to other threads.
     pub niceness: i32,
-    /// How long a guest runs before others have their turn. The engine's ticks should be as long.
+    /// Length of a slice. The engine's ticks should be as long.
     pub slice: Duration,
-    /// The part of the CPU that push work keeps while pull work waits, in percent.
-    pub push_floor_percent: u32,
-    /// What runs around each thread's work.
+    /// Minimum share of the CPU for push work while pull work waits, in percent.
+    pub push_minimum_percent: u32,
+    /// Wraps each thread's loop.
     pub around_thread: AroundThread,
 }
 
 impl Config {
-    /// The usual settings, for so many fair threads.
+    /// Returns the default settings for `workers` worker threads.
     pub fn new(workers: NonZeroUsize) -> Self {
         Self {
             workers,
             niceness: limits::NICENESS,
             slice: limits::SLICE,
-            push_floor_percent: limits::PUSH_FLOOR_PERCENT,
+            push_minimum_percent: limits::PUSH_MINIMUM_PERCENT,
             around_thread: Arc::new(|_, work| work()),
         }
     }
 }
 
-/// Why there is no executor.
+/// Why an executor can't be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("a slice of {slice:?} is not between {:?} and {:?}", limits::SLICE_RANGE.start(), limits::SLICE_RANGE.end())]
+    #[error(
+        "invalid slice: {slice:?} is not between {:?} and {:?}",
+        limits::SLICE_RANGE.start(),
+        limits::SLICE_RANGE.end()
+    )]
     Slice { slice: Duration },
     #[error(
-        "a push floor of {percent} % is not between {} and {} %",
-        limits::PUSH_FLOOR_PERCENT_RANGE.start(),
-        limits::PUSH_FLOOR_PERCENT_RANGE.end()
+        "invalid minimum share for push work: {percent} % is not between {} and {} %",
+        limits::PUSH_MINIMUM_PERCENT_RANGE.start(),
+        limits::PUSH_MINIMUM_PERCENT_RANGE.end()
     )]
-    PushFloor { percent: u32 },
-    #[error("{workers} fair threads are more than {}", limits::WORKERS_MAX)]
+    PushMinimum { percent: u32 },
+    #[error("too many worker threads: {workers}, the maximum is {}", limits::WORKERS_MAX)]
     Workers { workers: usize },
-    #[error("a fair thread could not be started")]
+    #[error("can't start a worker thread")]
     Thread(#[source] io::Error),
 }
 
-/// The fair threads, and the queue they work from. When it is dropped, calls that were moved run to their end; what comes
-/// after stays on its I/O thread.
+/// The worker threads and their queue. When it is dropped, calls that were moved run to completion;
+/// later calls stay on their I/O threads.
 pub struct Executor {
     pool: Arc<Pool<Job>>,
     threads: Vec<JoinHandle<()>>,
@@ -81,37 +86,38 @@ pub struct Executor {
     pulse: Pulse,
 }
 
-/// How much there is to do at a moment, in both classes.
+/// The current load of the executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Fair threads that have nothing to do.
+    /// Worker threads without work.
     pub idle_workers: usize,
-    /// Pull calls that wait for their turn.
+    /// Pull calls waiting for a slice.
     pub waiting_pull: u32,
-    /// Push calls that wait for their turn.
+    /// Push calls waiting for a slice.
     pub waiting_push: u32,
-    /// Accounts that have pull work waiting or running there.
+    /// Accounts with pull work waiting or running on worker threads.
     pub active_pull: u32,
-    /// Accounts that have push work waiting or running there.
+    /// Accounts with push work waiting or running on worker threads.
     pub active_push: u32,
 }
 
 impl Executor {
-    /// Starts the fair threads.
+    /// Starts the worker threads.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let &Config { workers, slice, push_floor_percent: percent, .. } = config;
+        let &Config { workers, slice, push_minimum_percent: percent, .. } = config;
         if !limits::SLICE_RANGE.contains(&slice) {
             return Err(Error::Slice { slice });
         }
-        if !limits::PUSH_FLOOR_PERCENT_RANGE.contains(&percent) {
-            return Err(Error::PushFloor { percent });
+        if !limits::PUSH_MINIMUM_PERCENT_RANGE.contains(&percent) {
+            return Err(Error::PushMinimum { percent });
         }
         if workers.get() > limits::WORKERS_MAX {
             return Err(Error::Workers { workers: workers.get() });
         }
         let slice_ns = nanoseconds(slice);
-        let pool = Arc::new(Pool::new(Fair::new(slice_ns, percent)));
-        // Made before its threads, so that those that did start leave if one does not.
+        let pool = Arc::new(Pool::new(Scheduler::new(slice_ns, percent)));
+        // Created before its threads: if one fails to start, dropping the executor makes the others
+        // leave.
         let pulse = Pulse::new(workers.get());
         let mut executor = Self { pool, threads: Vec::new(), slice_ns, next_account: AtomicU64::new(0), pulse };
         for number in 0..workers.get() {
@@ -126,7 +132,7 @@ impl Executor {
         Account::new(Ledger::new(id, weight, cores), Arc::clone(&self.pool), self.slice_ns)
     }
 
-    /// How much there is to do.
+    /// Returns the current load.
     pub fn load(&self) -> Load {
         let published = self.pool.published();
         Load {
@@ -138,16 +144,16 @@ impl Executor {
         }
     }
 
-    /// Liveness counters of the fair threads.
+    /// Returns the liveness counters of the worker threads.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }
 
-    /// Takes no more calls, and waits until those that were moved have ended or were dropped.
+    /// Closes the executor and waits until all moved calls have completed or were dropped.
     pub fn stop(mut self) {
         self.pool.close();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so.
+            // A panic was already reported when it occurred.
             let _ = thread.join();
         }
     }
@@ -156,10 +162,11 @@ impl Executor {
         let pool = Arc::clone(&self.pool);
         let around = Arc::clone(&config.around_thread);
         let (niceness, slice_ns, pulse) = (config.niceness, self.slice_ns, self.pulse.clone());
-        thread::Builder::new().name(format!("isopod-fair-{number}")).spawn(move || {
-            // SAFETY: `setpriority` takes plain numbers; 0 is the calling thread on Linux. A refusal changes nothing.
+        thread::Builder::new().name(format!("isopod-work-{number}")).spawn(move || {
+            // SAFETY: `setpriority` takes plain numbers; 0 is the calling thread on Linux. A
+            // failure changes nothing.
             unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
-            around(number, &mut || work(&pool, slice_ns, || pulse.beat(number)));
+            around(number, &mut || work(&pool, slice_ns, || pulse.count(number)));
         })
     }
 }
@@ -170,18 +177,18 @@ impl Drop for Executor {
     }
 }
 
-/// The one loop of a fair thread.
-fn work(pool: &Pool<Job>, slice_ns: u64, beat: impl Fn()) {
-    let mut over = None;
-    // One reading of the clock ends a slice and begins the next one.
+/// The loop of a worker thread.
+fn work(pool: &Pool<Job>, slice_ns: u64, count: impl Fn()) {
+    let mut finished = None;
+    // One clock reading ends a slice and starts the next.
     let mut now_ns = thread_cpu_ns();
-    while let Some((turn, job)) = pool.next(over.take()) {
-        beat();
-        let giving = slice::give_fair(slice_ns, now_ns);
-        let again = task::poll(job);
-        let given = giving.end();
-        now_ns = given.ended_ns;
-        over = Some(Over { turn, cpu_ns: given.cpu_ns, again });
-        beat();
+    while let Some((slice, job)) = pool.next(finished.take()) {
+        count();
+        let guard = slice::begin_on_worker(slice_ns, now_ns);
+        let runnable = task::poll(job);
+        let usage = guard.end();
+        now_ns = usage.ended_ns;
+        finished = Some(FinishedSlice { slice, cpu_ns: usage.cpu_ns, runnable });
+        count();
     }
 }

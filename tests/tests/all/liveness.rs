@@ -50,8 +50,8 @@ fn a_lost_io_thread_ends_the_process() {
 fn a_lost_worker_thread_ends_the_process() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    command.arg("--data").arg(folder.path().join("data")).env("FAILPOINTS", "fair-thread=panic");
+    command.arg("--data").arg(folder.path().join("data")).env("FAILPOINTS", "worker-thread=panic");
     let mut running = Running::start(command);
     assert!(!running.end().success());
-    assert!(running.said().contains("isopod-fair-") && running.said().contains("is lost"), "{}", running.said());
+    assert!(running.said().contains("isopod-work-") && running.said().contains("is lost"), "{}", running.said());
 }

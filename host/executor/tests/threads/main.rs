@@ -1,5 +1,5 @@
-//! Calls on real threads. Nothing here waits for a time to pass: a test waits until a state is reached, and fails if that
-//! takes absurdly long.
+//! Tests of calls on real threads. No test waits for a fixed time: each waits for a state, and
+//! fails if the state isn't reached within a generous timeout.
 
 #![cfg(not(feature = "loom"))]
 
@@ -18,7 +18,7 @@ use std::{
     thread::{self, ThreadId},
     time::{Duration, Instant},
 };
-use support::{ABSURDLY_LONG, account, block_on, dropped, executor, is_quiet, poll_once, spin, spin_until, wait_until};
+use support::{TIMEOUT, account, block_on, dropped, executor, is_quiet, poll_once, spin, spin_until, wait_until};
 
 #[test]
 fn a_short_call_never_leaves_its_thread() {
@@ -32,7 +32,7 @@ fn a_short_call_never_leaves_its_thread() {
 }
 
 #[test]
-fn a_long_call_goes_on_elsewhere_and_ends_here_with_what_it_took() {
+fn a_long_call_moves_to_a_worker_and_returns_its_cpu_time() {
     let executor = executor(2);
     let account = account(&executor);
     let threads = Arc::new(Mutex::new(Vec::<ThreadId>::new()));
@@ -49,11 +49,11 @@ fn a_long_call_goes_on_elsewhere_and_ends_here_with_what_it_took() {
     assert_eq!(threads[0], thread::current().id());
     assert!(threads[1..].iter().all(|thread| *thread != thread::current().id()));
     assert!(cpu >= Duration::from_millis(5), "ten slices of 0.6 ms took {cpu:?}");
-    wait_until("all is charged", || account.cpu(Class::Pull) >= Duration::from_millis(5));
+    wait_until("the whole CPU time is charged", || account.cpu(Class::Pull) >= Duration::from_millis(5));
 }
 
 #[test]
-fn a_call_that_waits_stays_where_it_is() {
+fn a_call_that_waits_stays_on_its_thread() {
     let executor = executor(1);
     let account = account(&executor);
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
@@ -67,7 +67,7 @@ fn a_call_that_waits_stays_where_it_is() {
 }
 
 #[test]
-fn calls_of_an_account_whose_calls_are_long_start_elsewhere() {
+fn calls_of_an_account_with_long_calls_start_on_workers() {
     let executor = executor(2);
     let account = account(&executor);
     for _ in 0..10 {
@@ -75,15 +75,15 @@ fn calls_of_an_account_whose_calls_are_long_start_elsewhere() {
     }
     let here = |class| block_on(account.run(class, async { thread::current().id() })).0 == thread::current().id();
     assert!(!here(Class::Pull));
-    assert!(here(Class::Push), "its events are another thing");
+    assert!(here(Class::Push), "the classes are measured separately");
     for _ in 0..100 {
         here(Class::Pull);
     }
-    assert!(here(Class::Pull), "calls that are short again come back");
+    assert!(here(Class::Pull), "calls that are short again run inline");
 }
 
 #[test]
-fn a_moved_call_that_waits_for_io_is_woken_to_its_next_turn() {
+fn a_moved_call_that_waits_for_io_is_requeued_when_woken() {
     let executor = executor(1);
     let account = account(&executor);
     let (wake, woken) = tokio::sync::oneshot::channel();
@@ -92,13 +92,13 @@ fn a_moved_call_that_waits_for_io_is_woken_to_its_next_turn() {
         woken.await.unwrap_or(0)
     });
     assert!(poll_once(&mut run).is_pending());
-    wait_until("it waits for its I/O", || is_quiet(executor.load(), 1));
+    wait_until("the call waits for its I/O", || is_quiet(executor.load(), 1));
     assert!(wake.send(7).is_ok());
     assert_eq!(block_on(run).0, 7);
 }
 
 #[test]
-fn dropping_a_call_that_runs_ends_it_at_its_next_yield() {
+fn dropping_a_running_call_ends_it_at_its_next_yield() {
     let executor = executor(1);
     let account = account(&executor);
     let (guard, is_dropped) = dropped();
@@ -112,13 +112,13 @@ fn dropping_a_call_that_runs_ends_it_at_its_next_yield() {
         }
     });
     assert!(poll_once(&mut run).is_pending());
-    wait_until("it runs elsewhere", || turns.load(Ordering::SeqCst) > 3);
+    wait_until("the call runs on a worker", || turns.load(Ordering::SeqCst) > 3);
     drop(run);
-    wait_until("it is gone", || is_dropped() && is_quiet(executor.load(), 1));
+    wait_until("the call is dropped", || is_dropped() && is_quiet(executor.load(), 1));
 }
 
 #[test]
-fn dropping_a_call_that_waits_for_its_turn_or_its_io_ends_it_at_once() {
+fn dropping_a_queued_or_sleeping_call_ends_it_immediately() {
     let executor = executor(1);
     let account = executor.account(Weight::default(), NonZeroU32::MIN);
     let stop = Arc::new(AtomicBool::new(false));
@@ -131,9 +131,9 @@ fn dropping_a_call_that_waits_for_its_turn_or_its_io_ends_it_at_once() {
         pending::<()>().await;
     });
     assert!(poll_once(&mut sleeper).is_pending());
-    wait_until("it sleeps", || is_quiet(executor.load(), 1));
+    wait_until("the call sleeps", || is_quiet(executor.load(), 1));
 
-    // Holds the only thread, without ever yielding.
+    // Occupies the only worker without yielding.
     let (started, has_started) = mpsc::sync_channel(1);
     let mut holder = account.run(Class::Pull, async move {
         spin(1).await;
@@ -143,7 +143,7 @@ fn dropping_a_call_that_waits_for_its_turn_or_its_io_ends_it_at_once() {
         }
     });
     assert!(poll_once(&mut holder).is_pending());
-    assert!(has_started.recv_timeout(ABSURDLY_LONG).is_ok());
+    assert!(has_started.recv_timeout(TIMEOUT).is_ok());
 
     let waiting: Vec<_> = (0..50)
         .map(|_| {
@@ -156,10 +156,10 @@ fn dropping_a_call_that_waits_for_its_turn_or_its_io_ends_it_at_once() {
             (run, is_dropped)
         })
         .collect();
-    wait_until("all wait", || executor.load().waiting_push == 50);
+    wait_until("all calls are queued", || executor.load().waiting_push == 50);
     for (run, is_dropped) in waiting {
         drop(run);
-        assert!(is_dropped(), "dropped here and now, while the thread is held");
+        assert!(is_dropped(), "a queued call must be dropped while the worker is busy");
     }
     assert_eq!(executor.load().waiting_push, 0);
     drop(sleeper);
@@ -169,7 +169,7 @@ fn dropping_a_call_that_waits_for_its_turn_or_its_io_ends_it_at_once() {
 }
 
 #[test]
-fn a_panic_of_a_guest_reaches_whoever_waits_and_nobody_else() {
+fn a_panic_of_a_guest_reaches_only_its_caller() {
     let executor = executor(1);
     let account = account(&executor);
     for slices in [0, 3] {
@@ -202,9 +202,10 @@ fn an_account_never_has_more_threads_than_cores() {
                 spin_until(move || may_go.load(Ordering::SeqCst)).await;
                 for _ in 0..20 {
                     most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    // The first ones wait for each other, so that it is not by chance that there are two.
-                    let begun = Instant::now();
-                    while begun.elapsed() < Duration::from_micros(200) || most.load(Ordering::SeqCst) < 2 {}
+                    // The first two wait for each other, so that the maximum doesn't depend on
+                    // chance.
+                    let started = Instant::now();
+                    while started.elapsed() < Duration::from_micros(200) || most.load(Ordering::SeqCst) < 2 {}
                     running.fetch_sub(1, Ordering::SeqCst);
                     slice::yield_now().await;
                 }
@@ -238,12 +239,14 @@ fn heavy_accounts_share_by_weight() {
         assert!(poll_once(run).is_pending());
     }
     let used = || accounts.each_ref().map(|account| account.cpu(Class::Pull).as_secs_f64());
-    wait_until("both have used some", || used()[0] > 0.01);
+    wait_until("both accounts have used CPU time", || used()[0] > 0.01);
     let before = used();
-    wait_until("they have used half a second", || used().iter().sum::<f64>() > before.iter().sum::<f64>() + 0.5);
+    wait_until("the accounts have used half a second", || {
+        used().iter().sum::<f64>() > before.iter().sum::<f64>() + 0.5
+    });
     let after = used();
     let share = (after[1] - before[1]) / (after[0] - before[0] + after[1] - before[1]);
-    assert!((0.70..0.80).contains(&share), "three quarters are due, {share} was had");
+    assert!((0.70..0.80).contains(&share), "expected three quarters, got {share}");
     stop.store(true, Ordering::Relaxed);
     for run in runs {
         block_on(run);
@@ -261,7 +264,8 @@ fn many_calls_from_many_threads_all_end_and_are_all_charged() {
                     let class = if call % 2 == 0 { Class::Pull } else { Class::Push };
                     let mut run = account.run(class, spin(call % 4));
                     if (call + number) % 7 == 0 {
-                        // It may even have ended; what matters is that it is gone after this.
+                        // The call may already have completed; either way it must be gone after
+                        // this.
                         let _ = poll_once(&mut run);
                     } else {
                         block_on(run);
@@ -270,12 +274,12 @@ fn many_calls_from_many_threads_all_end_and_are_all_charged() {
             });
         }
     });
-    wait_until("nothing is left", || is_quiet(executor.load(), 2));
+    wait_until("no call is left", || is_quiet(executor.load(), 2));
     executor.stop();
 }
 
 #[test]
-fn a_closed_executor_ends_what_it_has_and_leaves_the_rest_where_it_is() {
+fn a_closed_executor_completes_moved_calls_and_runs_later_ones_inline() {
     let executor = executor(2);
     let account = account(&executor);
     let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -285,21 +289,21 @@ fn a_closed_executor_ends_what_it_has_and_leaves_the_rest_where_it_is() {
     });
     assert!(poll_once(&mut moved).is_pending());
     let stopping = thread::spawn(|| executor.stop());
-    wait_until("it takes nothing more", || {
+    wait_until("the executor is closed", || {
         let (there, _) = block_on(account.run(Class::Pull, async {
             spin(2).await;
             thread::current().id()
         }));
         there == thread::current().id()
     });
-    assert!(!stopping.is_finished(), "a call is still there");
+    assert!(!stopping.is_finished(), "the executor stopped before its last call completed");
     assert!(sender.send(7).is_ok());
     assert_eq!(block_on(moved).0, 7);
     assert!(stopping.join().is_ok());
 }
 
 #[test]
-fn guests_find_the_runtime_that_was_entered_for_them() {
+fn guests_run_inside_the_runtime_entered_by_the_embedder() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let handle = runtime.handle().clone();
     let mut config = Config::new(NonZeroUsize::MIN);
@@ -314,27 +318,27 @@ fn guests_find_the_runtime_that_was_entered_for_them() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         thread::current().name().map(str::to_owned)
     });
-    assert_eq!(runtime.block_on(run).0.as_deref(), Some("isopod-fair-0"));
+    assert_eq!(runtime.block_on(run).0.as_deref(), Some("isopod-work-0"));
 }
 
 #[test]
-fn ten_thousand_idle_accounts_are_only_numbers() {
+fn ten_thousand_idle_accounts_leave_no_work_behind() {
     let executor = executor(1);
     let accounts: Vec<Account> = (0..10_000).map(|_| account(&executor)).collect();
     for account in &accounts {
         block_on(account.run(Class::Pull, async {}));
     }
     assert!(executor.load().active_pull == 0 && executor.load().waiting_pull == 0);
-    wait_until("the thread sleeps", || is_quiet(executor.load(), 1));
+    wait_until("the worker sleeps", || is_quiet(executor.load(), 1));
 }
 
 #[test]
-fn what_is_out_of_range_is_refused() {
+fn settings_out_of_range_are_refused() {
     let usual = Config::new(NonZeroUsize::MIN);
     for bad in [
         Config { slice: Duration::ZERO, ..usual.clone() },
-        Config { push_floor_percent: 0, ..usual.clone() },
-        Config { push_floor_percent: 51, ..usual.clone() },
+        Config { push_minimum_percent: 0, ..usual.clone() },
+        Config { push_minimum_percent: 51, ..usual.clone() },
         Config { workers: NonZeroUsize::MAX, ..usual.clone() },
     ] {
         assert!(Executor::new(&bad).is_err());
@@ -342,7 +346,7 @@ fn what_is_out_of_range_is_refused() {
 }
 
 #[test]
-fn a_call_within_a_select_is_moved_all_the_same() {
+fn a_call_within_a_select_is_moved() {
     let executor = executor(1);
     let account = account(&executor);
     let stop = Arc::new(AtomicBool::new(false));

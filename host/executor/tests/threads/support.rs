@@ -1,4 +1,5 @@
-//! What the tests of this binary share: executors, guests that work, and ways to wait for a state.
+//! Shared helpers of these tests: executors, busy guests, and functions that wait for a state.
+//! Contains no tests.
 
 use isopod_executor::{Account, Config, Executor, Load, Weight, slice};
 use std::{
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) const ABSURDLY_LONG: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn executor(workers: usize) -> Executor {
     Executor::new(&Config::new(NonZeroUsize::new(workers).unwrap())).unwrap()
@@ -24,9 +25,9 @@ pub(crate) fn account(executor: &Executor) -> Account {
 }
 
 pub(crate) fn wait_until(what: &str, reached: impl Fn() -> bool) {
-    let begun = Instant::now();
+    let started = Instant::now();
     while !reached() {
-        assert!(begun.elapsed() < ABSURDLY_LONG, "never: {what}");
+        assert!(started.elapsed() < TIMEOUT, "timed out waiting for: {what}");
         thread::yield_now();
     }
 }
@@ -35,7 +36,7 @@ pub(crate) fn is_quiet(load: Load, workers: usize) -> bool {
     load == Load { idle_workers: workers, waiting_pull: 0, waiting_push: 0, active_pull: 0, active_push: 0 }
 }
 
-/// Wakes the thread that waits.
+/// Unparks the waiting thread.
 pub(crate) struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -44,14 +45,14 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls a future on this thread to its end, as an I/O thread would.
+/// Polls a future on this thread to completion, as an I/O thread would.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(output) => return output,
-            Poll::Pending => thread::park_timeout(ABSURDLY_LONG),
+            Poll::Pending => thread::park_timeout(TIMEOUT),
         }
     }
 }
@@ -60,7 +61,7 @@ pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Works like a guest under an engine that ticks, until told to stop.
+/// Spins like a guest whose engine ticks, until `stop` returns true.
 pub(crate) async fn spin_until(stop: impl Fn() -> bool) {
     while !stop() {
         if slice::expired() {
@@ -71,13 +72,13 @@ pub(crate) async fn spin_until(stop: impl Fn() -> bool) {
 
 pub(crate) async fn spin(slices: usize) {
     for _ in 0..slices {
-        let begun = slice::age().unwrap_or_default();
-        while slice::age().is_some_and(|age| age < begun + Duration::from_micros(600)) {}
+        let started = slice::age().unwrap_or_default();
+        while slice::age().is_some_and(|age| age < started + Duration::from_micros(600)) {}
         slice::yield_now().await;
     }
 }
 
-/// Tells when it is dropped.
+/// Sets a flag when it is dropped.
 pub(crate) struct Dropped(Arc<AtomicBool>);
 
 impl Drop for Dropped {

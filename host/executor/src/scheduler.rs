@@ -1,15 +1,17 @@
-//! The queue of the fair threads: whose work is next. Pure: no thread, no lock and no clock; what time was used comes in
-//! as an argument, so that a simulator can drive it through hours in a moment.
+//! The scheduler's queue: decides which account's work runs next on the worker threads. Pure: it
+//! has no thread, lock or clock. The CPU time used is an argument, so that a simulation can run
+//! hours of load in a moment.
 //!
 //! ```text
-//!            push                       take                        settle
-//!   work ──────────> waiting, by ──────────────> running, a slice ──────────> gone, asleep, or waiting again
-//!                    account and class           charged ahead                with what it really used
+//!            enqueue                    take                        settle
+//!   work ──────────> waiting, by ──────────────> running, a slice ──────────> completed, asleep, or waiting again
+//!                    account and class           charged ahead                with the CPU time really used
 //! ```
 //!
-//! Pull work comes before push work, unless push work's floor is due. Within a class the account with the least virtual
-//! time is next, if it has not as many workers as it has cores; within an account, who waits longest. Only accounts that
-//! have work here are known here.
+//! Pull work runs before push work, unless push work is below its minimum share. Within a class,
+//! the account with the least virtual time is next, provided that it has fewer workers than cores.
+//! Within an account, the work that has waited longest is next. The scheduler stores only accounts
+//! that have work here.
 
 use crate::{
     class::{Class, PerClass},
@@ -22,27 +24,28 @@ use std::{
     sync::Arc,
 };
 
-/// Work that waits is told its ticket, by which it can be found again.
-pub(crate) trait Waiting {
-    fn waits(&self, ticket: u64);
+/// Work that can wait in the queue. It stores its ticket, by which the queue finds it again.
+pub(crate) trait Queued {
+    fn set_ticket(&self, ticket: u64);
 }
 
-pub(crate) struct Fair<T> {
+pub(crate) struct Scheduler<T> {
     slice_ns: u64,
     active: HashMap<AccountId, Active<T>>,
     classes: PerClass<Order>,
     minimum_share: MinimumShare,
-    /// The ticket of the next work that waits; they grow, so that each account's waiting work is sorted by them.
+    /// The ticket of the next work that is enqueued. Tickets grow, so each account's queue is
+    /// sorted by ticket.
     next_ticket: u64,
 }
 
-/// The accounts of a class in the order of their turns.
+/// The accounts of a class, in the order in which they run.
 #[derive(Default)]
 struct Order {
-    /// Accounts that have waiting work and a core for it, by virtual time. A charge on an I/O thread may have moved an
-    /// account back since; that is looked at when its turn comes.
+    /// Accounts with waiting work and a free core, by virtual time. Charges on I/O threads may have
+    /// increased an account's virtual time since; `first` checks for that.
     ready: BTreeSet<(u64, AccountId)>,
-    /// The virtual time of the latest turn that was given. Only grows.
+    /// The virtual time of the latest slice. Never decreases.
     minimum_ns: u64,
     waiting: usize,
     active: usize,
@@ -57,21 +60,21 @@ struct Active<T> {
 struct Work<T> {
     waiting: VecDeque<(u64, T)>,
     running: u32,
-    /// Under which virtual time the account stands in the order, if it does.
-    place: Option<u64>,
+    /// The virtual time under which the account is in `ready`, if it is.
+    key_ns: Option<u64>,
 }
 
-/// A turn that was given, to be settled when it is over.
-#[must_use = "an account keeps a core for a turn that is not settled"]
-pub(crate) struct Turn {
+/// A slice that was granted to an account. The worker settles it afterwards.
+#[must_use = "a slice that is not settled occupies one of its account's cores"]
+pub(crate) struct StartedSlice {
     account: AccountId,
     class: Class,
     ahead: u64,
-    /// Whether the other class waited too.
+    /// Whether the other class also had work waiting.
     is_contended: bool,
 }
 
-/// How much work there is, as others may read it.
+/// The amount of work in a class, for publication.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Level {
     pub(crate) minimum_ns: u64,
@@ -79,32 +82,33 @@ pub(crate) struct Level {
     pub(crate) waiting: usize,
 }
 
-impl<T: Waiting> Fair<T> {
-    pub(crate) fn new(slice_ns: u64, push_floor_percent: u32) -> Self {
+impl<T: Queued> Scheduler<T> {
+    pub(crate) fn new(slice_ns: u64, push_minimum_percent: u32) -> Self {
         Self {
             slice_ns,
             active: HashMap::new(),
             classes: PerClass::default(),
-            minimum_share: MinimumShare::new(push_floor_percent, slice_ns),
+            minimum_share: MinimumShare::new(push_minimum_percent, slice_ns),
             next_ticket: 0,
         }
     }
 
-    /// Lets work wait for its turn. An account that had none in this class begins at the minimum, whatever it saved.
-    pub(crate) fn push(&mut self, ledger: &Arc<Ledger>, class: Class, work: T) {
+    /// Enqueues work. An account without other work in this class starts at the minimum virtual
+    /// time: idle time earns no credit.
+    pub(crate) fn enqueue(&mut self, ledger: &Arc<Ledger>, class: Class, work: T) {
         let account = self.active.entry(ledger.id()).or_insert_with(|| Active::new(ledger));
         if account.classes[class].is_idle() {
             ledger.lift(class, self.classes[class].minimum_ns);
             ledger.set_active(class, true);
             self.classes[class].active += 1;
         }
-        self.wait(ledger.id(), class, work);
-        self.place(ledger.id());
+        self.wait_for_slice(ledger.id(), class, work);
+        self.reposition(ledger.id());
     }
 
-    /// Gives the next turn, and charges a slice for it. `inline_pull_ns` is what pull work used on I/O threads since the
-    /// last turn.
-    pub(crate) fn take(&mut self, inline_pull_ns: u64) -> Option<(Turn, T)> {
+    /// Grants the next slice and charges its full length ahead. `inline_pull_ns` is the CPU time
+    /// that pull work used on I/O threads since the last call.
+    pub(crate) fn take(&mut self, inline_pull_ns: u64) -> Option<(StartedSlice, T)> {
         let ready = Class::ALL.map(|class| !self.classes[class].ready.is_empty());
         let is_contended = ready == [true, true];
         if is_contended {
@@ -128,13 +132,14 @@ impl<T: Waiting> Fair<T> {
         if is_contended {
             self.minimum_share.charge(class, self.slice_ns.cast_signed());
         }
-        self.place(id);
-        Some((Turn { account: id, class, ahead, is_contended }, work))
+        self.reposition(id);
+        Some((StartedSlice { account: id, class, ahead, is_contended }, work))
     }
 
-    /// Ends a turn. Work that is not done but could go on is handed in again, and waits behind the account's other work.
-    pub(crate) fn settle(&mut self, turn: Turn, cpu_ns: u64, again: Option<T>) {
-        let Turn { account: id, class, ahead, is_contended } = turn;
+    /// Settles a slice. `runnable` is work that isn't complete but could continue; it is enqueued
+    /// behind the account's other work.
+    pub(crate) fn settle(&mut self, slice: StartedSlice, cpu_ns: u64, runnable: Option<T>) {
+        let StartedSlice { account: id, class, ahead, is_contended } = slice;
         if let Some(account) = self.active.get_mut(&id) {
             account.ledger.settle(class, ahead, cpu_ns);
             account.classes[class].running -= 1;
@@ -142,30 +147,30 @@ impl<T: Waiting> Fair<T> {
         if is_contended {
             self.minimum_share.charge(class, cpu_ns.cast_signed().wrapping_sub(self.slice_ns.cast_signed()));
         }
-        if let Some(work) = again {
-            self.wait(id, class, work);
+        if let Some(work) = runnable {
+            self.wait_for_slice(id, class, work);
         }
-        self.place(id);
-        self.retire(id, class);
+        self.reposition(id);
+        self.remove_if_idle(id, class);
     }
 
-    /// Takes back work that waits, if it still does.
+    /// Removes waiting work, unless it was already taken.
     pub(crate) fn withdraw(&mut self, id: AccountId, class: Class, ticket: u64) -> Option<T> {
         let waiting = &mut self.active.get_mut(&id)?.classes[class].waiting;
         let at = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
         let (_, work) = waiting.remove(at)?;
         self.classes[class].waiting -= 1;
-        self.place(id);
-        self.retire(id, class);
+        self.reposition(id);
+        self.remove_if_idle(id, class);
         Some(work)
     }
 
-    /// Looks again at an account whose cores were changed.
+    /// Repositions an account whose number of cores was changed.
     pub(crate) fn cores_changed(&mut self, id: AccountId) {
-        self.place(id);
+        self.reposition(id);
     }
 
-    /// Whether a worker would get a turn now.
+    /// Returns whether a worker would get a slice now.
     pub(crate) fn is_ready(&self) -> bool {
         Class::ALL.iter().any(|class| !self.classes[*class].ready.is_empty())
     }
@@ -175,47 +180,48 @@ impl<T: Waiting> Fair<T> {
         Level { minimum_ns, active, waiting }
     }
 
-    /// The account whose turn is next, and its virtual time.
+    /// Returns the account that runs next, and its virtual time.
     fn first(&mut self, class: Class) -> Option<(u64, AccountId)> {
         loop {
-            let (placed_ns, id) = *self.classes[class].ready.first()?;
-            if self.active.get(&id)?.ledger.virtual_ns(class) <= placed_ns {
-                return Some((placed_ns, id));
+            let (key_ns, id) = *self.classes[class].ready.first()?;
+            if self.active.get(&id)?.ledger.virtual_ns(class) <= key_ns {
+                return Some((key_ns, id));
             }
-            // It was served on I/O threads meanwhile, so its turn may be a later one.
-            self.place(id);
+            // Charges on I/O threads have increased its virtual time, so another account may come
+            // first.
+            self.reposition(id);
         }
     }
 
-    fn wait(&mut self, id: AccountId, class: Class, work: T) {
+    fn wait_for_slice(&mut self, id: AccountId, class: Class, work: T) {
         let Some(account) = self.active.get_mut(&id) else { return };
-        work.waits(self.next_ticket);
+        work.set_ticket(self.next_ticket);
         account.classes[class].waiting.push_back((self.next_ticket, work));
         self.next_ticket += 1;
         self.classes[class].waiting += 1;
     }
 
-    /// Puts an account where its virtual time belongs in the order of each class, or takes it out if it has nothing to
-    /// run or no core to run it on.
-    fn place(&mut self, id: AccountId) {
+    /// Moves an account to the position of its virtual time in each class. Removes it from the
+    /// order if it has nothing to run or no free core.
+    fn reposition(&mut self, id: AccountId) {
         let Some(account) = self.active.get_mut(&id) else { return };
         let has_core = account.running() < account.ledger.cores();
         for class in Class::ALL {
             let order = &mut self.classes[class];
             let work = &mut account.classes[class];
             let credit_ns = self.slice_ns * limits::CREDIT_SLICES_MAX;
-            let place = (has_core && !work.waiting.is_empty())
+            let key_ns = (has_core && !work.waiting.is_empty())
                 .then(|| account.ledger.lift(class, order.minimum_ns.saturating_sub(credit_ns)));
-            if place != work.place {
-                work.place.map(|before_ns| order.ready.remove(&(before_ns, id)));
-                place.map(|now_ns| order.ready.insert((now_ns, id)));
-                work.place = place;
+            if key_ns != work.key_ns {
+                work.key_ns.map(|before_ns| order.ready.remove(&(before_ns, id)));
+                key_ns.map(|now_ns| order.ready.insert((now_ns, id)));
+                work.key_ns = key_ns;
             }
         }
     }
 
-    /// Forgets an account that has nothing here any more.
-    fn retire(&mut self, id: AccountId, class: Class) {
+    /// Removes an account that has no more work here.
+    fn remove_if_idle(&mut self, id: AccountId, class: Class) {
         let Some(account) = self.active.get(&id) else { return };
         if !account.classes[class].is_idle() {
             return;
@@ -226,7 +232,8 @@ impl<T: Waiting> Fair<T> {
             self.active.remove(&id);
         }
         if self.active.is_empty() {
-            // Nobody is kept from anything now, so nobody owes anything: the minimum passes every debt.
+            // No account is runnable, so outstanding debt is moot: advance the minimum virtual time
+            // past it.
             for class in Class::ALL {
                 self.classes[class].minimum_ns += self.slice_ns * limits::DEBT_SLICES_MAX;
             }
@@ -252,6 +259,6 @@ impl<T> Work<T> {
 
 impl<T> Default for Work<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), running: 0, place: None }
+        Self { waiting: VecDeque::new(), running: 0, key_ns: None }
     }
 }
