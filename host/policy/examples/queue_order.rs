@@ -1,13 +1,13 @@
-//! Which of those who wait should be next when an app is asked for more than it can do? Plays one queue in simulated
-//! time, by each of three orders, and prints what comes of the same requests:
+//! Compares three orders in which an overloaded app's queue could admit waiting jobs. Simulates one
+//! queue in virtual time, and prints the results of each order for the same requests:
 //! `cargo run --release -p isopod-policy --example queue_order`
 
 use std::collections::VecDeque;
 
-/// Jobs at one time, and places in the queue: an app's usual cores and `queue_max`.
+/// Concurrent jobs and queue length: an app's default cores and `queue_max`.
 const CORES: usize = 10;
 const QUEUE_MAX: usize = 1_000;
-/// Milliseconds: what a job takes, how long its client waits, how long the load lasts.
+/// Milliseconds: the duration of a job, the client's patience, the duration of the load.
 const JOB_MS: f64 = 10.0;
 const PATIENCE_MS: f64 = 10_000.0;
 const LASTS_MS: f64 = 60_000.0;
@@ -26,12 +26,12 @@ enum Order {
 struct Outcome {
     waits: Vec<f64>,
     refused: usize,
-    /// Taken in, and then given up by the host, or by the client who had waited too long.
+    /// Accepted, then dropped by the host, or by the client after waiting too long.
     lost: usize,
 }
 
 fn main() {
-    println!("| load | order | answered | refused at once | accepted, then lost | wait p50 ms | p99 ms |");
+    println!("| load | order | answered | refused immediately | accepted, then lost | wait p50 ms | p99 ms |");
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
     for load in [0.9, 1.2, 2.0] {
         for (order, name) in [
@@ -59,7 +59,7 @@ fn play(order: Order, load: f64) -> Outcome {
     let mut now = 0.0;
     while now < LASTS_MS {
         let arrives = now + random.exponential(JOB_MS / CORES as f64 / load);
-        // Everybody whose turn comes before the next one arrives.
+        // Every job that is admitted before the next one arrives.
         while let Some(core) = (0..CORES).min_by(|a, b| free_at[*a].total_cmp(&free_at[*b]))
             && free_at[core] < arrives
         {
@@ -87,7 +87,7 @@ fn play(order: Order, load: f64) -> Outcome {
     outcome
 }
 
-/// The same numbers at each run.
+/// A generator that gives the same numbers in each run.
 struct Random(u64);
 
 impl Random {

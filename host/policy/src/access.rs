@@ -1,4 +1,5 @@
-//! Who may do what through the API: the role and the scope of a token. Owns the comparison. Never sees a token itself.
+//! API permissions: the role and the scope of a token. Owns the comparison. Never sees a token
+//! itself.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,28 +8,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AppName, UnknownWord};
 
-/// What a token allows; each role includes the ones before it.
+/// The permissions of a token; each role includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// To look.
+    /// May read.
     Read,
-    /// To change apps: deploy, start, stop, configure.
+    /// May change apps: deploy, start, stop, configure.
     Deploy,
-    /// Everything, including tokens.
+    /// May do everything, including managing tokens.
     Admin,
 }
 
 impl Role {
-    /// Every role, from the smallest.
+    /// Every role, from the least to the most permissive.
     pub const ALL: [Self; 3] = [Self::Read, Self::Deploy, Self::Admin];
 
-    /// Whether whoever has this role may do what needs `needed`.
+    /// Returns whether this role permits an operation that needs `needed`.
     pub fn includes(self, needed: Self) -> bool {
         self >= needed
     }
 
-    /// The word for the role.
+    /// Returns the role's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -56,18 +57,18 @@ impl FromStr for Role {
     }
 }
 
-/// Which apps a token is for.
+/// The apps that a token applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// All apps, and what belongs to no app.
+    /// All apps, and resources that belong to no app.
     All,
-    /// Only these.
+    /// Only these apps.
     Apps(Vec<AppName>),
 }
 
 impl Scope {
-    /// Whether the scope holds `app`; `None` asks about what belongs to no app.
+    /// Returns whether the scope includes `app`; `None` is a resource that belongs to no app.
     pub fn includes(&self, app: Option<&AppName>) -> bool {
         match (self, app) {
             (Self::All, _) => true,
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_of_some_apps_holds_only_these() {
+    fn a_scope_of_some_apps_includes_only_those() {
         let greeter: AppName = "greeter".parse().expect("the name is valid");
         let other: AppName = "other".parse().expect("the name is valid");
         let some = Scope::Apps(vec![greeter.clone()]);

@@ -34,7 +34,8 @@ const METADATA: [IpAddr; 9] = [
 ];
 
 impl AddressKind {
-    /// The kind of an address. An address that wraps another one has the more restricted kind of the two.
+    /// Returns the kind of an address. An address that wraps another one has the more restricted
+    /// kind of the two.
     pub fn of(address: IpAddr) -> Self {
         let own = Self::of_unwrapped(address);
         embedded_v4(address).map_or(own, |v4| Self::of_unwrapped(IpAddr::V4(v4)).min(own))
@@ -62,8 +63,9 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// Whether a connection to either address can reach the same listener: they are equal once canonical, both are loopback,
-/// or one wraps the other. Errs on the side of "yes", so it is for refusals only, never for grants.
+/// Returns whether a connection to either address can reach the same listener: they are equal once
+/// canonical, both are loopback, or one wraps the other. Errs on the side of `true`, so use it for
+/// refusals only, never for grants.
 pub fn may_reach_same(one: IpAddr, other: IpAddr) -> bool {
     let plain = |address: IpAddr| embedded_v4(address).map_or(address, IpAddr::V4);
     let (one, other) = (plain(one), plain(other));

@@ -1,52 +1,52 @@
-//! Which type fits an app, from what was measured of its use. Owns the guide and its words. Never measures anything and
-//! never changes a type.
+//! Recommends an app type from the app's measured usage. Owns the thresholds and the wording. Never
+//! measures usage and never changes a type.
 
 use serde::Serialize;
 
 use crate::AppType;
 use crate::limits::{LOW_EVENTS_PER_USER_MAX, LOW_MONTHLY_USERS_MAX};
 
-/// What was measured of an app's use in one month.
+/// An app's measured usage in one month.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How many distinct users (the `subject` of an event) there were.
+    /// Number of distinct users (the `subject` of an event).
     pub monthly_users: u64,
-    /// How many events there were, whoever they came from.
+    /// Number of events, with or without a user.
     pub events: u64,
 }
 
-/// Which type fits.
+/// A recommended app type, with its reason.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Advice {
-    /// The type, unless too little was measured to say.
+    /// The recommended type, unless too little was measured.
     pub advice: Option<AppType>,
-    /// Why, as a sentence with numbers.
+    /// The reason, as a sentence with numbers.
     pub reason: String,
-    /// How many distinct users there were.
+    /// Number of distinct users.
     pub monthly_users: u64,
-    /// How many events there were for each of them, if there was any.
+    /// Number of events per user, if there was a user.
     pub events_per_user: Option<f64>,
 }
 
 impl Usage {
-    /// How many events there were for each user.
+    /// Returns the number of events per user.
     pub fn events_per_user(&self) -> Option<f64> {
         (self.monthly_users > 0).then(|| self.events as f64 / self.monthly_users as f64)
     }
 }
 
-/// Advises a type for an app whose type is `present`. `dev` and `staging` fit the same use and differ in how code
-/// reaches them, so whoever has one of the two keeps it.
+/// Recommends a type for an app of the type `present`. `dev` and `staging` fit the same
+/// usage and differ only in how code is deployed, so an app of either type keeps it.
 pub fn advise(present: AppType, usage: Option<Usage>) -> Advice {
     let usage = usage.unwrap_or_default();
     let Usage { monthly_users: users, events } = usage;
     let Some(per_user) = usage.events_per_user() else {
         let reason = if events == 0 {
-            "nothing was measured this month, so there is nothing to advise from".to_owned()
+            "no events were measured this month, so no type can be recommended".to_owned()
         } else {
             format!(
-                "{events} events were measured this month, but none named its user as \"subject\", so there is nothing to \
-                 advise from"
+                "{events} events were measured this month, but none has a \"subject\" that names its user, so no type \
+                 can be recommended"
             )
         };
         return Advice { advice: None, reason, monthly_users: users, events_per_user: None };
@@ -57,9 +57,9 @@ pub fn advise(present: AppType, usage: Option<Usage>) -> Advice {
     };
     let high_use = users > LOW_MONTHLY_USERS_MAX || per_user > LOW_EVENTS_PER_USER_MAX as f64;
     let (advice, because) = if high_use {
-        (AppType::Production, "is more than dev and staging are meant for, and production scales by itself with it")
+        (AppType::Production, "exceeds what dev and staging are meant for; production scales with its load")
     } else if present == AppType::Production {
-        (low, "is within what staging is meant for; production is worth it only where a warm instance is")
+        (low, "is within what staging is meant for; choose production only if you need a warm instance")
     } else {
         (low, "is within what dev and staging are meant for")
     };
@@ -67,7 +67,7 @@ pub fn advise(present: AppType, usage: Option<Usage>) -> Advice {
         "{users} monthly {} with {:.1} events each {because} (up to {LOW_MONTHLY_USERS_MAX} users and \
          {LOW_EVENTS_PER_USER_MAX} events for each)",
         if users == 1 { "user" } else { "users" },
-        // Rounded up, so that what is above the guide never reads as just within it.
+        // Rounds up, so that a value above the threshold never reads as within it.
         (per_user * 10.0).ceil() / 10.0,
     );
     Advice { advice: Some(advice), reason, monthly_users: users, events_per_user: Some(per_user) }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guide_is_followed() {
+    fn the_recommendation_follows_the_thresholds() {
         for present in AppType::ALL {
             let low = if present == AppType::Dev { AppType::Dev } else { AppType::Staging };
             assert_eq!(advised(present, 12, 42), Some(low));
@@ -105,17 +105,17 @@ mod tests {
              meant for (up to 5000 users and 200 events for each)\",\"monthly_users\":12,\"events_per_user\":3.5}"
         );
         let high = advise(AppType::Dev, Some(Usage { monthly_users: 5_000, events: 1_000_001 })).reason;
-        assert!(high.starts_with("5000 monthly users with 200.1 events each is more than"), "{high}");
+        assert!(high.starts_with("5000 monthly users with 200.1 events each exceeds"), "{high}");
         let down = advise(AppType::Production, Some(Usage { monthly_users: 1, events: 1 })).reason;
         assert!(down.starts_with("1 monthly user with 1.0 events each is within what staging"), "{down}");
     }
 
     #[test]
-    fn where_nothing_was_measured_that_is_said() {
+    fn without_measurements_no_type_is_recommended() {
         for usage in [None, Some(Usage::default())] {
             let advice = advise(AppType::Production, usage);
             assert_eq!((advice.advice, advice.events_per_user), (None, None));
-            assert!(advice.reason.starts_with("nothing was measured"), "{}", advice.reason);
+            assert!(advice.reason.starts_with("no events were measured"), "{}", advice.reason);
         }
         let nameless = advise(AppType::Dev, Some(Usage { monthly_users: 0, events: 7 }));
         assert_eq!(nameless.advice, None);
@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_use_never_asks_for_less(
+        fn more_usage_never_lowers_the_recommendation(
             present in 0..3usize, users in 1..10_000u64, events in 0..3_000_000u64, more in 0..3_000_000u64,
         ) {
             let present = AppType::ALL[present];

@@ -1,5 +1,5 @@
-//! The limits that an app may set for itself, with their defaults and ranges. Owns how they are written; the ranges stand
-//! in `limits.rs`. Never enforces one.
+//! The limits that an app can set for itself, with their defaults. Owns their textual form;
+//! `limits.rs` defines the ranges. Never enforces a limit.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -10,25 +10,26 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 use crate::units::{UnitError, parse_bytes, parse_duration, show_bytes, show_duration};
 
-/// What one instance, one request or one queue of an app may use. Written as `memory = "64MiB"`, `queue_max = 1000`.
+/// Limits of an app's instances, requests and queues, such as `memory = "64MiB"` or
+/// `queue_max = 1000`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Limits {
     /// Linear memory of one instance; growing past it fails inside the guest.
     pub memory_bytes: u64,
-    /// How long a request may take, all in all, before it is answered 504.
+    /// The total time of a request, before the client gets 504.
     pub request_timeout: Duration,
-    /// The largest body a request may have; a larger one is answered 413.
+    /// The largest request body; a larger one gets 413.
     pub request_body_bytes: u64,
-    /// The largest body a reply may have; it is cut off there and the failure logged.
+    /// The largest response body. A larger one is cut off and the failure logged.
     pub reply_body_bytes: u64,
-    /// How many instances of one process type may run at once; more work waits in the queue.
+    /// Maximum number of concurrent instances of one process type; more work waits in the queue.
     pub instances_max: u32,
-    /// How many jobs may wait in one queue; the next is answered 429.
+    /// Maximum number of jobs waiting in one queue; the next one gets 429.
     pub queue_max: u32,
     /// Elements of all tables of one instance; growing past it fails inside the guest.
     pub table_elements: u32,
-    /// The longest line kept of an app's log; the rest of a longer one is cut off.
+    /// The longest log line of an app; the rest of a longer one is dropped.
     pub log_line_bytes: u64,
 }
 
@@ -65,18 +66,18 @@ impl Limits {
     }
 }
 
-/// Why a limit cannot be set to what was asked.
+/// Why a limit can't be set to the given value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
-    /// No such size or duration.
+    /// The value isn't a valid size or duration.
     #[error("{limit}: {source}")]
     Unit { limit: &'static str, source: UnitError },
-    /// A value that Isopod does not allow.
-    #[error("{limit} = {given} is out of range: choose from {least} to {most}")]
-    OutOfRange { limit: &'static str, given: String, least: String, most: String },
+    /// The value is outside the allowed range.
+    #[error("{limit} = {given} is out of range: choose from {min} to {max}")]
+    OutOfRange { limit: &'static str, given: String, min: String, max: String },
 }
 
-/// The value, if it is in range.
+/// Returns the value if it is in range.
 pub(crate) fn within<T: PartialOrd + Copy>(
     limit: &'static str,
     value: T,
@@ -86,10 +87,10 @@ pub(crate) fn within<T: PartialOrd + Copy>(
     if range.contains(&value) {
         return Ok(value);
     }
-    Err(LimitError::OutOfRange { limit, given: show(value), least: show(*range.start()), most: show(*range.end()) })
+    Err(LimitError::OutOfRange { limit, given: show(value), min: show(*range.start()), max: show(*range.end()) })
 }
 
-/// The names of all limits as they are written, for whoever lists or checks keys.
+/// The names of all limits in a manifest.
 pub(crate) const NAMES: &[&str] = &[
     "memory",
     "request_timeout",
@@ -101,7 +102,7 @@ pub(crate) const NAMES: &[&str] = &[
     "log_line",
 ];
 
-/// A limit as it is written.
+/// The value of a limit in a manifest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum WrittenLimit<'a> {
     /// A size or a duration with its unit.
@@ -110,14 +111,14 @@ pub(crate) enum WrittenLimit<'a> {
     Count(u64),
 }
 
-/// A limit that cannot be set, told apart so that the reader of a manifest can name the place.
+/// Why a limit can't be set; the manifest's reader adds the position to it.
 #[derive(Debug)]
 pub(crate) enum SetError {
-    /// There is no limit of this name.
+    /// No limit has this name.
     UnknownLimit,
-    /// A count where a size or duration was expected, or the other way round.
+    /// A count instead of a size or duration, or the reverse.
     WrongKind { expected: &'static str },
-    /// The value itself is wrong.
+    /// The value itself is invalid.
     Value(LimitError),
 }
 
@@ -128,7 +129,7 @@ impl From<LimitError> for SetError {
 }
 
 impl Limits {
-    /// Sets the limit called `name` in a manifest.
+    /// Sets the limit `name`, as the manifest calls it.
     pub(crate) fn set(&mut self, name: &str, value: WrittenLimit<'_>) -> Result<(), SetError> {
         let Some(limit) = NAMES.iter().find(|known| **known == name).copied() else {
             return Err(SetError::UnknownLimit);
@@ -177,7 +178,7 @@ impl Limits {
     }
 }
 
-/// The limits as they stand in a manifest; what is absent keeps its default.
+/// The limits as a manifest contains them; an absent limit keeps its default.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -240,7 +241,7 @@ impl TryFrom<Written> for Limits {
 impl fmt::Display for SetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownLimit => write!(f, "there is no such limit; the limits are {}", NAMES.join(", ")),
+            Self::UnknownLimit => write!(f, "unknown limit; the limits are {}", NAMES.join(", ")),
             Self::WrongKind { expected } => write!(f, "expected {expected}"),
             Self::Value(error) => error.fmt(f),
         }
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_are_held_whole_are_bounded_by_memory() {
+    fn bodies_held_in_memory_are_bounded_by_the_memory_limit() {
         let limit = |memory: u64, request_body: u64, whole| {
             let limits =
                 Limits { memory_bytes: memory << 20, request_body_bytes: request_body << 20, ..Limits::default() };
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_out_of_range_is_told_the_range() {
+    fn an_error_for_a_value_out_of_range_names_the_range() {
         let error = serde_json::from_str::<Limits>(r#"{"memory":"8GiB"}"#).expect_err("memory is 32-bit");
         assert_eq!(error.to_string(), "memory = 8GiB is out of range: choose from 1MiB to 4GiB");
         let error = serde_json::from_str::<Limits>(r#"{"queue_max":0}"#).expect_err("a queue has room for one");
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_can_be_set_and_no_other() {
+    fn only_known_limits_can_be_set() {
         for name in NAMES {
             let mut limits = Limits::default();
             let text = if *name == "request_timeout" { "1s" } else { "1MiB" };

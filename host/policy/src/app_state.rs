@@ -1,5 +1,5 @@
-//! What an app is (its type) and what it is doing (its state). Owns the table of the state's transitions. Never starts
-//! or stops anything: the app's task asks the table first and then acts.
+//! An app's type and state. Owns the state transition table. Never starts or stops an app: the
+//! app's task consults the table first and then acts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,30 +8,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::Refused;
 
-/// A word that is none of those expected.
+/// A word that isn't accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no {what}: expected {expected}")]
+#[error("invalid {what} {given:?}: expected {expected}")]
 pub struct UnknownWord {
-    /// What the word should have been, such as "app type".
+    /// The kind of word, such as "app type".
     pub what: &'static str,
     /// The word, shortened if it is very long.
     pub given: String,
-    /// The words there are.
+    /// The accepted words.
     pub expected: &'static str,
 }
 
-/// The type of an app: how its code is brought into service, and whether it scales by itself.
+/// The type of an app: how its code is deployed, and whether it scales automatically.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum AppType {
-    /// Code is hot-reloaded into the running app; nothing scales by itself.
+    /// Code is hot-reloaded into the running app; no automatic scaling.
     #[default]
     Dev,
-    /// A change needs a new immutable release; nothing scales by itself.
+    /// A change requires a new immutable release; no automatic scaling.
     Staging,
-    /// A change needs a new immutable release; scales by itself, with at least one warm instance.
+    /// A change requires a new immutable release; scales automatically, with at least one warm
+    /// instance.
     Production,
 }
 
@@ -39,7 +40,7 @@ impl AppType {
     /// Every type, in the order in which code usually moves through them.
     pub const ALL: [Self; 3] = [Self::Dev, Self::Staging, Self::Production];
 
-    /// The word for the type.
+    /// Returns the type's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dev => "dev",
@@ -67,15 +68,16 @@ impl FromStr for AppType {
     }
 }
 
-/// Why an app is in the state `error`. A guest's own trap is none of these: it is counted and logged instead.
+/// Why an app is in the state `error`. A guest's own trap isn't a cause: it is counted and logged
+/// instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCause {
     /// The internal health check failed.
     HealthCheck,
-    /// The component was built with an SDK older than this host supports, and must be rebuilt.
+    /// The component was built with an SDK that is older than this host supports.
     SdkTooOld,
-    /// The code could not be loaded.
+    /// The code couldn't be loaded.
     LoadFailed,
 }
 
@@ -83,7 +85,7 @@ impl ErrorCause {
     /// Every cause.
     pub const ALL: [Self; 3] = [Self::HealthCheck, Self::SdkTooOld, Self::LoadFailed];
 
-    /// A stable word for programs.
+    /// Returns the cause as a stable word for programs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HealthCheck => "health-check",
@@ -94,10 +96,10 @@ impl ErrorCause {
 }
 
 impl fmt::Display for ErrorCause {
-    /// A sentence for people, with what to do.
+    /// Writes a sentence for people, with what to do next.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::HealthCheck => "the internal health check failed; look into the app's log for the reason",
+            Self::HealthCheck => "the internal health check failed; see the app's log for the reason",
             Self::SdkTooOld => "built with an SDK older than this host supports; rebuild it with a newer isopod-sdk",
             Self::LoadFailed => "the code could not be loaded; deploy the bundle again",
         })
@@ -121,35 +123,35 @@ impl fmt::Display for ErrorCause {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AppState {
-    /// Nothing runs and no traffic is taken.
+    /// Nothing runs and traffic is refused.
     Stopped,
-    /// Its present release is being loaded.
+    /// The current release is being loaded.
     Starting,
-    /// A new release is being brought into service; an older one, if there is one, keeps the traffic.
+    /// A new release is being deployed; the previous release, if any, keeps the traffic.
     Deploying,
-    /// Traffic is served.
+    /// The app serves traffic.
     Running,
-    /// Something outside the guest's own code keeps it from serving.
+    /// The app can't serve, for a reason outside the guest's own code.
     Error(ErrorCause),
 }
 
-/// What can happen to an app.
+/// An event in an app's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AppEvent {
-    /// A person asked that it run.
+    /// A start was requested.
     Start,
-    /// A person asked that it stop; accepted work has been finished or kept.
+    /// A stop was requested; accepted work has been finished or stored.
     Stop,
-    /// A push begins to bring a new release into service.
+    /// A push starts to deploy a new release.
     DeployBegins,
-    /// A release, the new one or the one before it, takes traffic.
+    /// A release, new or previous, takes traffic.
     Serving,
     /// No release can take traffic.
     Failed(ErrorCause),
 }
 
 impl AppEvent {
-    /// One event of each kind; `Failed` stands for all causes.
+    /// One event of each kind; `Failed` represents all causes.
     pub const KINDS: [Self; 5] =
         [Self::Start, Self::Stop, Self::DeployBegins, Self::Serving, Self::Failed(ErrorCause::HealthCheck)];
 
@@ -165,29 +167,29 @@ impl AppEvent {
 }
 
 impl AppState {
-    /// One state of each kind; `Error` stands for all causes.
+    /// One state of each kind; `Error` represents all causes.
     pub const KINDS: [Self; 5] =
         [Self::Stopped, Self::Starting, Self::Deploying, Self::Running, Self::Error(ErrorCause::HealthCheck)];
 
-    /// The state after `event`, or why the event cannot happen now.
+    /// Returns the state after `event`, or why the event is refused.
     pub fn step(self, event: AppEvent) -> Result<Self, Refused> {
         use AppEvent as E;
         let refused = |why| Err(Refused { state: self.as_str(), event: event.verb(), why });
         match (self, event) {
             (Self::Stopped, E::Start) => Ok(Self::Starting),
-            (Self::Stopped, E::Stop) => refused("the app is stopped already"),
+            (Self::Stopped, E::Stop) => refused("the app is already stopped"),
             (Self::Stopped, E::DeployBegins) => Ok(Self::Deploying),
             (Self::Stopped, E::Serving | E::Failed(_)) => refused("a stopped app runs nothing; start it first"),
 
-            (Self::Starting, E::Start) => refused("the app is starting already"),
+            (Self::Starting, E::Start) => refused("the app is already starting"),
             (Self::Starting, E::DeployBegins) => Ok(Self::Deploying),
 
-            (Self::Deploying, E::Start) => refused("the app runs as soon as the push in progress is completed"),
+            (Self::Deploying, E::Start) => refused("the app starts when the push in progress completes"),
             (Self::Deploying, E::DeployBegins) => {
-                refused("another push is being deployed; the next one waits until it is done")
+                refused("another push is being deployed; the next one starts after it")
             }
 
-            (Self::Running, E::Start) => refused("the app is running already"),
+            (Self::Running, E::Start) => refused("the app is already running"),
             (Self::Running, E::DeployBegins) => Ok(Self::Deploying),
 
             (Self::Error(_), E::Start) => Ok(Self::Starting),
@@ -201,7 +203,7 @@ impl AppState {
         }
     }
 
-    /// The word for the state, without the cause of an error.
+    /// Returns the state's name, without the cause of an error.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
@@ -212,7 +214,7 @@ impl AppState {
         }
     }
 
-    /// The cause, if the state is `error`.
+    /// Returns the cause, if the state is `error`.
     pub fn cause(self) -> Option<ErrorCause> {
         match self {
             Self::Error(cause) => Some(cause),
@@ -228,7 +230,7 @@ impl fmt::Display for AppState {
 }
 
 impl Serialize for AppState {
-    /// Only the word: the cause stands beside it, in the field `error` of the app.
+    /// Writes only the name; the cause is in the app's field `error`.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
@@ -238,7 +240,7 @@ impl Serialize for AppState {
 mod tests {
     use super::*;
 
-    /// The whole table, as a person would draw it: rows are states, columns the events of `AppEvent::KINDS`.
+    /// The whole table: rows are states, columns the events of `AppEvent::KINDS`.
     const TABLE: &str = "\
               start     stop     deploy     serve    fail
     stopped   starting  -        deploying  -        -
@@ -248,7 +250,7 @@ mod tests {
     error     starting  stopped  deploying  running  error";
 
     #[test]
-    fn every_pair_of_state_and_event_is_as_the_table_says() {
+    fn every_pair_of_state_and_event_matches_the_table() {
         let mut lines = TABLE.lines();
         let columns: Vec<&str> = lines.next().expect("the table has a head").split_whitespace().collect();
         let verbs: Vec<&str> = AppEvent::KINDS.iter().map(|event| event.verb()).collect();
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_of_a_failure_is_kept() {
+    fn the_state_error_keeps_the_cause() {
         for cause in ErrorCause::ALL {
             assert_eq!(AppState::Running.step(AppEvent::Failed(cause)), Ok(AppState::Error(cause)));
             assert_eq!(AppState::Error(cause).cause(), Some(cause));
@@ -272,17 +274,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_why_and_in_which_state() {
+    fn a_refusal_names_the_event_the_state_and_the_reason() {
         let refused = AppState::Running.step(AppEvent::Start).expect_err("a running app cannot be started");
-        assert_eq!(refused.to_string(), "cannot start while running: the app is running already");
+        assert_eq!(refused.to_string(), "cannot start while running: the app is already running");
     }
 
     #[test]
-    fn a_type_is_read_from_its_own_word_and_from_no_other() {
+    fn only_a_types_own_name_is_parsed() {
         for kind in AppType::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
         }
         let error = "prod".parse::<AppType>().expect_err("prod is not the word");
-        assert_eq!(error.to_string(), "\"prod\" is no app type: expected \"dev\", \"staging\" or \"production\"");
+        assert_eq!(error.to_string(), "invalid app type \"prod\": expected \"dev\", \"staging\" or \"production\"");
     }
 }

@@ -1,12 +1,13 @@
-//! How many instances of a process type there should be, from what it had to do lately. Owns the peak of the stable
-//! window, and the answer to a client for whom there is no room. Never has a clock, and never starts or ends anything.
+//! Decides the number of instances of a process type from its recent load. Owns the peaks of the
+//! stable window, and the `Retry-After` of a full queue. Never reads a clock, and never starts or
+//! stops an instance.
 //!
 //! ```text
-//!  jobs at once │        ╭─╮
-//!               │  ╭╮   ╭╯ │                 grow: at once, for the job that finds no free instance
-//!               │ ╭╯╰───╯  ╰──╮╭╮            shrink: to the highest point of the last minute,
-//!               └─┴───────────┴┴┴─> time     so that load which comes and goes starts nothing anew
-//!                 │<─ window ─>│
+//!  concurrent  │        ╭─╮
+//!  jobs        │  ╭╮   ╭╯ │                 grow: immediately, for a job that finds no free instance
+//!              │ ╭╯╰───╯  ╰──╮╭╮            shrink: to the peak of the last minute,
+//!              └─┴───────────┴┴┴─> time     so that fluctuating load starts no instances again
+//!                │<─ window ─>│
 //! ```
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use crate::Scale;
 use crate::limits::{RETRY_AFTER, SCALE_WINDOW_PARTS};
 
-/// The most jobs that ran at one time, in each part of the stable window.
+/// The peak number of concurrent jobs in each part of the stable window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Peaks {
     parts: [u32; SCALE_WINDOW_PARTS],
@@ -22,48 +23,52 @@ pub struct Peaks {
 }
 
 impl Peaks {
-    /// Takes in how many jobs run now.
+    /// Records the current number of concurrent jobs.
     pub fn note(&mut self, jobs: u32) {
         let part = &mut self.parts[self.at];
         *part = (*part).max(jobs);
     }
 
-    /// Begins the next part of the window, in which so many jobs run already; the oldest part is forgotten.
+    /// Starts the next part of the window with the current number of jobs, and forgets the oldest
+    /// part.
     pub fn turn(&mut self, jobs: u32) {
         self.at = (self.at + 1) % SCALE_WINDOW_PARTS;
         self.parts[self.at] = jobs;
     }
 
-    /// The most in the whole window.
+    /// Returns the peak of the whole window.
     pub fn highest(&self) -> u32 {
         self.parts.iter().copied().max().unwrap_or(0)
     }
 }
 
 impl Scale {
-    /// How many instances are kept after such a window.
+    /// Returns the number of instances to keep, given the window's peaks.
     pub fn kept(self, peaks: &Peaks) -> u32 {
         peaks.highest().clamp(self.min, self.max)
     }
 
-    /// Whether load changes how many instances there are. That an app of one instance sleeps is no change of its size.
+    /// Returns whether load never changes the number of instances. Freezing an app's only instance
+    /// doesn't count as a change.
     pub fn is_fixed(self) -> bool {
         self.max <= self.min.max(1)
     }
 }
 
-/// How fast jobs end while others wait, which says more than how many ended while there were few.
+/// The rate at which jobs complete while others wait. Jobs that completed without a backlog don't
+/// indicate the rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ServiceRate {
-    /// How many ended.
+    /// Number of completed jobs.
     pub jobs: u64,
-    /// In how much time, of that in which others have waited.
+    /// The time in which they completed, while others waited.
     pub within: Duration,
 }
 
-/// When a job that finds its queue full should come again: once half of those before it are done, as fast as jobs end
-/// now. Where none has ended yet, after as much time again: a queue that has just filled may be empty in a moment, and one
-/// that has stood for long will stand for longer. Never later than a job may take: by then one has ended.
+/// Returns when a client should retry if its job found the queue full: after half of the queue has
+/// completed at the current rate. If no job has completed yet, after as long as the queue has
+/// waited so far: a queue that just filled may drain in a moment, and one that was stuck for long
+/// will probably stay so. At most `longest`, the time that a job may take: by then one has ended.
 pub fn retry_after(waiting: u32, drain: ServiceRate, longest: Duration) -> Duration {
     let (least, most) = (*RETRY_AFTER.start(), *RETRY_AFTER.end().min(&longest.max(*RETRY_AFTER.start())));
     let seconds = match drain.jobs {
@@ -100,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_while_the_window_turns_is_not_forgotten() {
+    fn jobs_that_run_across_a_window_part_are_still_counted() {
         let mut peaks = Peaks::default();
         peaks.note(4);
         (0..3 * SCALE_WINDOW_PARTS).for_each(|_| peaks.turn(4));
@@ -108,9 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_told_how_long_half_of_the_queue_takes() {
+    fn retry_after_is_the_time_for_half_of_the_queue() {
         assert_eq!(retry_after(1_000, drain(1_000, 10_000), LONG), Duration::from_secs(5));
-        assert_eq!(retry_after(1_000, drain(10, 100), LONG), Duration::from_secs(5), "however short it was seen");
+        assert_eq!(
+            retry_after(1_000, drain(10, 100), LONG),
+            Duration::from_secs(5),
+            "the length of the measurement doesn't matter"
+        );
         assert_eq!(retry_after(10, drain(1_000, 1_000), LONG), Duration::from_secs(1));
         assert_eq!(retry_after(0, drain(1, 1_000), LONG), Duration::from_secs(1));
         assert_eq!(retry_after(1_000, drain(1, 1_000), LONG), Duration::from_secs(60));
@@ -118,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_of_a_queue_that_has_not_moved_yet_is_told_to_wait_as_long_again() {
+    fn without_completed_jobs_retry_after_is_the_time_waited_so_far() {
         assert_eq!(retry_after(1_000, drain(0, 0), LONG), Duration::from_secs(1));
         assert_eq!(retry_after(1_000, drain(0, 6_500), LONG), Duration::from_secs(7));
         assert_eq!(retry_after(1_000, drain(0, 600_000), LONG), Duration::from_secs(60));
@@ -128,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_is_within_the_scale_and_enough_for_what_runs(
+        fn the_instances_kept_are_within_the_scale_and_cover_running_jobs(
             jobs in proptest::collection::vec((any::<bool>(), 0..20u32), 0..60), min in 0..5u32, more in 1..10u32,
         ) {
             let scale = Scale { min, max: min + more };
@@ -142,18 +151,19 @@ mod tests {
         }
 
         #[test]
-        fn any_rate_gives_a_time_that_can_be_said(waiting: u32, jobs: u64, within: Duration) {
-            let told = retry_after(waiting, ServiceRate { jobs, within }, LONG);
-            prop_assert!(RETRY_AFTER.contains(&told));
+        fn any_rate_gives_a_retry_after_in_range(waiting: u32, jobs: u64, within: Duration) {
+            let wait = retry_after(waiting, ServiceRate { jobs, within }, LONG);
+            prop_assert!(RETRY_AFTER.contains(&wait));
         }
 
         #[test]
-        fn who_comes_again_as_told_finds_half_of_the_queue_gone_and_not_much_more(
+        fn a_retry_finds_about_half_of_the_queue_gone(
             waiting in 2..5_000u32, jobs in 1..100_000u64, ms in 1..10_000u64,
         ) {
-            let told = retry_after(waiting, drain(jobs, ms), LONG).as_secs_f64();
+            let wait = retry_after(waiting, drain(jobs, ms), LONG).as_secs_f64();
             let half = f64::from(waiting) / 2.0 * (ms as f64 / 1e3) / jobs as f64;
-            prop_assert!((half..half + 1.0).contains(&told) || told == 1.0 && half < 1.0 || told == 60.0 && half > 60.0);
+            let clamped = wait == 1.0 && half < 1.0 || wait == 60.0 && half > 60.0;
+            prop_assert!((half..half + 1.0).contains(&wait) || clamped);
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Reads and packs bundles, which is what is uploaded: a bare component, or a gzipped tar of `isopod.toml` and the
-//! component. Owns the forms and errors of a bundle. Never writes a file and never looks into the component.
+//! Reads and packs bundles, the uploads of a push: a bare component, or a gzipped tar of
+//! `isopod.toml` and the component. Owns the formats and errors of bundles. Never writes a file and
+//! never parses the component.
 
 mod archive;
 mod contents;
@@ -24,7 +25,7 @@ pub const MANIFEST_FILE: &str = "isopod.toml";
 /// The name that a component has inside a bundle if the manifest names none.
 pub const COMPONENT_FILE: &str = "component.wasm";
 
-/// The form of a bundle.
+/// The format of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BundleKind {
     /// A bare WebAssembly component.
@@ -34,7 +35,7 @@ pub enum BundleKind {
 }
 
 impl BundleKind {
-    /// Recognises a bundle by its first bytes.
+    /// Recognises the format by the first bytes.
     pub fn sniff(bytes: &[u8]) -> Option<Self> {
         match Form::sniff(bytes)? {
             Form::Component | Form::CoreModule => Some(Self::Component),
@@ -47,7 +48,7 @@ impl BundleKind {
     pub fn check(self, bytes: &[u8]) -> Result<(), BundleError> {
         match (self, Self::sniff(bytes), Form::sniff(bytes)) {
             _ if bytes.is_empty() => Err(BundleError::Empty),
-            (said, Some(found), _) if said != found => Err(BundleError::OtherForm { said, found }),
+            (declared, Some(found), _) if declared != found => Err(BundleError::OtherForm { declared, found }),
             (_, Some(_), _) => Ok(()),
             // The component's own check reports its format.
             (Self::Component, None, _) => Ok(()),
@@ -56,7 +57,7 @@ impl BundleKind {
         }
     }
 
-    /// The content type that this form is sent with.
+    /// Returns the content type of this format.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Component => "application/wasm",
@@ -74,25 +75,25 @@ impl fmt::Display for BundleKind {
     }
 }
 
-/// What a bundle holds.
+/// The contents of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
     /// The manifest, if the bundle has one.
     pub manifest: Option<Manifest>,
-    /// The manifest as it was written, comments and all.
+    /// The manifest's text as written, including comments.
     pub manifest_text: Option<String>,
     /// The component, not yet verified.
     pub component: Vec<u8>,
 }
 
-/// Why a bundle cannot be read.
+/// Why a bundle can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
-    /// Nothing was uploaded.
+    /// The upload is empty.
     #[error("the bundle is empty; upload a component (.wasm) or an archive (.tar.gz) made by `isopod build`")]
     Empty,
-    /// More was uploaded than is read.
-    #[error("the bundle has {bytes} bytes, and at most {bytes_max} are accepted")]
+    /// The upload exceeds the size limit.
+    #[error("the bundle has {bytes} bytes; the maximum is {bytes_max}")]
     TooLarge { bytes: usize, bytes_max: usize },
     /// The archive unpacks to more than a component can have: an archive bomb, or a forgotten build folder.
     #[error("the archive unpacks to more than {bytes_max} bytes; put only isopod.toml and the component into it")]
@@ -112,60 +113,60 @@ pub enum BundleError {
     /// The upload was declared as WebAssembly, but has another format.
     #[error("the bundle was sent as WebAssembly but is {}; is it the right file?", named(*found))]
     NotWasm { found: Option<Form> },
-    /// The bytes are of the one form, and were said to be of the other.
+    /// The content type and the first bytes indicate different formats.
     #[error(
-        "the content type says that the bundle is {said}, but it begins like {found}; send it with content-type: {}",
+        "the content type declares {declared}, but the bundle starts like {found}; send it with content-type: {}",
         found.content_type()
     )]
-    OtherForm { said: BundleKind, found: BundleKind },
+    OtherForm { declared: BundleKind, found: BundleKind },
     /// The archive ends too early or is damaged.
     #[error("the archive is damaged or was cut off: {detail}; build and upload it again")]
     Damaged { detail: String },
     /// More files and folders than a bundle needs.
     #[error("the archive has more than {max} entries; put only isopod.toml and the component into it")]
     TooManyEntries { max: usize },
-    /// A path that leads out of the bundle, or none at all.
-    #[error("the archive holds the path {path:?}: {why}")]
+    /// A path that is invalid or leads outside the bundle.
+    #[error("the archive contains the path {path:?}: {why}")]
     BadPath { path: String, why: &'static str },
-    /// A link, a device or another thing that is neither file nor folder.
-    #[error("the archive holds {path:?}, which is a {kind}; only plain files and folders are accepted")]
+    /// A link, a device or another entry that is neither a file nor a folder.
+    #[error("the archive contains {path:?}, which is a {kind}; only plain files and folders are accepted")]
     NotAFile { path: String, kind: &'static str },
-    /// The same path twice, so that it is unclear which of the two is meant.
-    #[error("the archive holds {:?} twice; remove one", excerpt(path, TEXT_NAME_BYTES_SHOWN))]
+    /// The same path twice, which makes the bundle ambiguous.
+    #[error("the archive contains {:?} twice; remove one", excerpt(path, TEXT_NAME_BYTES_SHOWN))]
     Duplicate { path: String },
-    /// A sparse file, whose holes only the tool that wrote it can restore.
+    /// A sparse file, which only the tool that wrote it can restore.
     #[error(
-        "the archive holds {path:?} as a sparse file, which is not supported. Pack it without holes: \
+        "the archive contains {path:?} as a sparse file, which is not supported. Pack it without holes: \
          `tar --no-read-sparse -czf bundle.tar.gz …` on macOS, GNU tar without --sparse, or `isopod build`"
     )]
     Sparse { path: String },
     /// A file that looks like the manifest, but has another name.
     #[error(
-        "the archive holds {:?}, which is not read as the manifest. Name it isopod.toml, or leave it out",
+        "the archive contains {:?}, which is not read as the manifest. Name it isopod.toml, or leave it out",
         excerpt(path, TEXT_NAME_BYTES_SHOWN)
     )]
     MisnamedManifest { path: String },
-    /// Manifests only in folders that don't hold the whole bundle.
+    /// Manifests only in folders that don't contain the whole bundle.
     #[error(
-        "the archive holds {}{}. The manifest is read as isopod.toml at the top, or in the one folder that holds \
-         everything: tar czf bundle.tar.gz -C FOLDER .",
+        "the archive contains {}{}. The manifest is read as isopod.toml at the top, or in a single top folder that \
+         contains everything: tar czf bundle.tar.gz -C FOLDER .",
         manifests(paths),
         beside(at_top)
     )]
     MisplacedManifest { paths: Vec<String>, at_top: Vec<String> },
-    /// A manifest that cannot be read.
+    /// The manifest is invalid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// There is nothing to run.
-    #[error("the archive holds no component: {why}")]
+    /// The archive contains no component.
+    #[error("the archive contains no component: {why}")]
     NoComponent { why: String },
-    /// A component that is larger than accepted.
-    #[error("the component has {bytes} bytes, and at most {bytes_max} are accepted")]
+    /// The component exceeds the size limit.
+    #[error("the component has {bytes} bytes; the maximum is {bytes_max}")]
     ComponentTooLarge { bytes: usize, bytes_max: usize },
 }
 
 fn named(form: Option<Form>) -> String {
-    form.map_or_else(|| "of an unknown format: it does not begin with \\0asm".to_owned(), |form| form.to_string())
+    form.map_or_else(|| "of an unknown format: it doesn't start with \\0asm".to_owned(), |form| form.to_string())
 }
 
 fn manifests(paths: &[String]) -> String {
@@ -187,7 +188,7 @@ fn damaged(error: io::Error) -> BundleError {
     BundleError::Damaged { detail: excerpt(&error.to_string(), TEXT_NAME_BYTES_SHOWN).into_owned() }
 }
 
-/// Reads a bundle that is wholly in memory.
+/// Reads a bundle from memory.
 pub fn read(kind: BundleKind, bytes: &[u8]) -> Result<Bundle, BundleError> {
     if bytes.len() > BUNDLE_BYTES_MAX {
         return Err(BundleError::TooLarge { bytes: bytes.len(), bytes_max: BUNDLE_BYTES_MAX });
@@ -217,8 +218,8 @@ fn read_archive(bytes: &[u8]) -> Result<Bundle, BundleError> {
     Ok(Bundle { manifest: Some(manifest), manifest_text: Some(text), component })
 }
 
-/// Packs a manifest and a component into an archive that [`read`] reads. The same content gives the same bytes, since
-/// no time and no owner is recorded.
+/// Packs a manifest and a component into an archive that [`read`] accepts. No time or owner is
+/// recorded, so equal content gives equal bytes.
 pub fn pack(manifest_text: &str, component: &[u8]) -> Vec<u8> {
     let gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut archive = tar::Builder::new(gzip);
@@ -230,9 +231,9 @@ pub fn pack(manifest_text: &str, component: &[u8]) -> Vec<u8> {
         header.set_cksum();
         archive.append_data(&mut header, path, content)
     };
-    append(MANIFEST_FILE, manifest_text.as_bytes()).expect("writing into memory cannot fail");
-    append(COMPONENT_FILE, component).expect("writing into memory cannot fail");
-    let mut gzip = archive.into_inner().expect("writing into memory cannot fail");
-    gzip.flush().expect("writing into memory cannot fail");
-    gzip.finish().expect("writing into memory cannot fail")
+    append(MANIFEST_FILE, manifest_text.as_bytes()).expect("writing to memory can't fail");
+    append(COMPONENT_FILE, component).expect("writing to memory can't fail");
+    let mut gzip = archive.into_inner().expect("writing to memory can't fail");
+    gzip.flush().expect("writing to memory can't fail");
+    gzip.finish().expect("writing to memory can't fail")
 }

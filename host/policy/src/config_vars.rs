@@ -1,5 +1,6 @@
-//! Config vars that are set at the host, some of them secret. Owns which there may be, how they change, how they are
-//! kept and how they are shown. Never sees a key or a cipher: sealing and opening secrets is handed in.
+//! Config vars that are set at the host, some of them secret. Owns their names, changes, stored
+//! form and display. Never sees a key or a cipher: the caller passes in functions that seal and
+//! open secrets.
 
 mod change;
 mod sources;
@@ -14,7 +15,7 @@ pub use sources::{ConfigSource, EffectiveVar, SecretChanges};
 
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_KEY_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIG_VARS_MAX};
 
-/// The config vars of an app or of one of its releases, as they are stored: plain ones as text, secrets sealed.
+/// The config vars of an app or a release as they are stored: plain values as text, secrets sealed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ConfigVars(BTreeMap<String, ConfigValue>);
@@ -23,14 +24,14 @@ pub struct ConfigVars(BTreeMap<String, ConfigValue>);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ConfigValue {
-    /// Anybody who may read the app may read it.
+    /// A plain value: readable with read access to the app.
     Plain(String),
-    /// Nobody is shown it again.
+    /// A secret: never shown again.
     Secret(Sealed),
 }
 
-/// A secret that only the host's key opens, as base64, stored as `{"sealed":"…"}`. Its `Debug` shows nothing of it,
-/// and it has no `Display`.
+/// A secret that only the host's key can open, as base64, stored as `{"sealed":"…"}`. Its `Debug`
+/// output is redacted, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sealed {
@@ -38,12 +39,12 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// What a cipher made of a secret, already as text.
+    /// Wraps the base64 text that a cipher produced from a secret.
     pub fn new(base64: String) -> Self {
         Self { sealed: base64 }
     }
 
-    /// The sealed text, for whoever opens or stores it.
+    /// Returns the sealed text, for opening or storing it.
     pub fn as_base64(&self) -> &str {
         &self.sealed
     }
@@ -55,45 +56,45 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Why config vars cannot be changed as asked. Never repeats a value.
+/// Why a change of config vars is refused. Never repeats a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// No name for a config var.
-    #[error("{key:?} names no config var: use at most {CONFIG_KEY_BYTES_MAX} letters, digits and '_', no digit first")]
+    /// The name isn't valid for a config var.
+    #[error("invalid config var {key:?}: use at most {CONFIG_KEY_BYTES_MAX} letters, digits and '_', no digit first")]
     BadKey { key: String },
-    /// A name that the host gives a value itself.
-    #[error("{key} is what the host says of an app, so it can't be set; choose another name")]
+    /// The host sets this config var itself.
+    #[error("{key} is set by the host and can't be changed; choose another name")]
     Reserved { key: String },
-    /// A value that is too long.
-    #[error("{key} has {bytes} bytes, and at most {CONFIG_VALUE_BYTES_MAX} are allowed; keep larger data in a file")]
+    /// The value is too long.
+    #[error("{key} has {bytes} bytes; the maximum is {CONFIG_VALUE_BYTES_MAX}. Keep larger data in a file")]
     ValueTooLong { key: String, bytes: usize },
-    /// A value with a NUL, which no environment can hold.
-    #[error("{key} holds a NUL character, which no environment can")]
+    /// The value contains a NUL, which no environment supports.
+    #[error("{key} contains a NUL character, which environment variables can't")]
     Nul { key: String },
-    /// More config vars than allowed.
-    #[error("that would make {count} config vars, and at most {CONFIG_VARS_MAX} are allowed")]
+    /// The change would exceed the maximum number of config vars.
+    #[error("too many config vars: {count}, the maximum is {CONFIG_VARS_MAX}")]
     TooMany { count: usize },
-    /// More bytes of keys and values than allowed.
-    #[error("the config vars would have {bytes} bytes together, and at most {CONFIG_BYTES_MAX} are allowed")]
+    /// The change would exceed the maximum size of keys and values.
+    #[error("the config vars would have {bytes} bytes in total; the maximum is {CONFIG_BYTES_MAX}")]
     TooLarge { bytes: usize },
-    /// A value of another kind than expected.
+    /// The value has the wrong JSON type.
     #[error("{key:?} is {found}, but must be text, {{\"secret\":\"…\"}}, or null to remove it")]
     WrongType { key: String, found: &'static str },
-    /// A secret is to stay that is none.
-    #[error("{key} is no secret that could stay; give its value, as in {{\"secret\":\"…\"}}")]
+    /// A secret should be kept, but no secret has this name.
+    #[error("{key} is not a stored secret; give its value, as in {{\"secret\":\"…\"}}")]
     NoSuchSecret { key: String },
-    /// The whole is no object.
-    #[error("config vars are changed by an object, as in {{\"KEY\":\"value\",\"OLD\":null}}, but this is {found}")]
+    /// The body isn't an object.
+    #[error("expected an object, as in {{\"KEY\":\"value\",\"OLD\":null}}, but found {found}")]
     NoObject { found: &'static str },
 }
 
-/// What the host itself tells each app: its name, and the number of its release.
+/// The config vars that the host sets for each app: its name, and the number of its release.
 pub const RESERVED_VARS: [&str; 2] = ["ISOPOD_APP", "ISOPOD_RELEASE"];
 
 /// How much of a refused key an error repeats.
 const KEY_SHOWN_CHARS: usize = 80;
 
-/// Checks the name of a config var: what is a variable of the environment everywhere.
+/// Checks the name of a config var: it must be a portable name of an environment variable.
 pub(crate) fn check_key(key: &str) -> Result<(), ConfigError> {
     let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
     let plain = key.starts_with(letter) && key.chars().all(|c| letter(c) || c.is_ascii_digit());
@@ -117,17 +118,17 @@ pub(crate) fn check_value(key: &str, value: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Config vars after a change.
+/// The result of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// All of them.
+    /// All config vars after the change.
     pub vars: ConfigVars,
-    /// The names of those that differ from before, in order. None: nothing needs to be done.
+    /// The sorted names of those that changed; empty if nothing needs to be done.
     pub changed: Vec<String>,
 }
 
 impl ConfigVars {
-    /// The config vars after `change`. `seal` makes a secret fit to be stored, by the name of its config var.
+    /// Returns the config vars after `change`. `seal` seals a secret, given the config var's name.
     pub fn apply(
         &self,
         change: &ConfigChange,
@@ -141,7 +142,8 @@ impl ConfigVars {
             }
         }
         let (count, bytes) = (vars.0.len(), vars.bytes());
-        // Whoever has more than is allowed, since more was allowed before, may still change and remove some.
+        // An app above the limits, set when they were higher, may still change and remove config
+        // vars.
         if count > CONFIG_VARS_MAX.max(self.0.len()) {
             return Err(ConfigError::TooMany { count });
         }
@@ -151,8 +153,8 @@ impl ConfigVars {
         Ok(Applied { vars, changed })
     }
 
-    /// Changes one config var and says whether it differs from before. A secret that is set always differs: whether
-    /// it is the same as before is nothing that can be seen without opening it.
+    /// Changes one config var and returns whether it differs from before. Setting a secret always
+    /// counts as a change, since the old value can't be compared without opening it.
     fn apply_one(
         &mut self,
         key: &str,
@@ -188,27 +190,28 @@ impl ConfigVars {
         self.0.iter().map(|(key, value)| key.len() + value.bytes()).sum()
     }
 
-    /// Every config var by name, in order.
+    /// Iterates over all config vars, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ConfigValue)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// The value of one config var.
+    /// Returns the value of one config var.
     pub fn get(&self, key: &str) -> Option<&ConfigValue> {
         self.0.get(key)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no config vars.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The config vars as anybody may see them.
+    /// Returns the config vars with secrets redacted.
     pub fn redacted(&self) -> Redacted<'_> {
         Redacted(self)
     }
 
-    /// What guests are given: the manifest's own config vars, overlaid by these. `open` opens a secret by its key.
+    /// Returns what guests receive: the manifest's config vars, overlaid by these. `open` opens a
+    /// secret, given its name.
     pub fn effective<E>(
         &self,
         manifest: &BTreeMap<String, String>,
@@ -227,7 +230,7 @@ impl ConfigVars {
 }
 
 impl ConfigValue {
-    /// How many bytes count towards the bound; a secret counts as it is stored.
+    /// Returns the bytes that count towards the limit; a secret counts in its stored form.
     fn bytes(&self) -> usize {
         match self {
             Self::Plain(text) => text.len(),

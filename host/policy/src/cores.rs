@@ -1,20 +1,21 @@
-//! Cores: how many instances of an app may run at one time, for each of its two queues. Owns the allotment that the
-//! operator makes for all apps, and what may be said otherwise for one. Never runs or stops anything.
+//! Cores: how many instances of an app may run concurrently, separately for its two queues. Owns
+//! the operator's allotment for all apps, and the overrides for single apps. Never starts or stops
+//! an instance.
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::CORES;
 
-/// How many jobs of an app run at one time, in each queue.
+/// The maximum number of concurrently running jobs of an app, per queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 pub struct Cores {
-    /// Jobs that somebody waits for: requests, and events whose sender wants the reply.
+    /// Pull jobs, whose caller waits: requests, and events whose sender wants the reply.
     pub pull: u32,
-    /// Jobs that nobody waits for: broadcasts, schedules, events for the push queue.
+    /// Push jobs, without a waiting caller: broadcasts, schedules, events of the push queue.
     pub push: u32,
 }
 
-/// What is said of one app's cores; what is left out follows the operator's allotment.
+/// The cores set for one app; an absent number follows the operator's allotment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CoresOverride {
@@ -26,31 +27,31 @@ pub struct CoresOverride {
     pub push: Option<u32>,
 }
 
-/// Why an app can't have so many cores.
+/// A number of cores that is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{queue} = {given} is out of range: choose from {} to {}", CORES.start(), CORES.end())]
 pub struct CoresError {
-    /// Which queue it was said of.
+    /// The queue with the invalid number.
     pub queue: &'static str,
-    /// What was said.
+    /// The invalid number.
     pub given: u32,
 }
 
 impl Cores {
-    /// The allotment, if both numbers are in their range.
+    /// Returns the allotment if both numbers are in range.
     pub fn new(pull: u32, push: u32) -> Result<Self, CoresError> {
         let checked = |queue, given| if CORES.contains(&given) { Ok(given) } else { Err(CoresError { queue, given }) };
         Ok(Self { pull: checked("pull", pull)?, push: checked("push", push)? })
     }
 
-    /// What an app has of which something else was said.
-    pub fn with(self, said: CoresOverride) -> Self {
-        Self { pull: said.pull.unwrap_or(self.pull), push: said.push.unwrap_or(self.push) }
+    /// Returns the cores of an app with an override.
+    pub fn with(self, cores_override: CoresOverride) -> Self {
+        Self { pull: cores_override.pull.unwrap_or(self.pull), push: cores_override.push.unwrap_or(self.push) }
     }
 }
 
 impl CoresOverride {
-    /// The same, if every number is in its range.
+    /// Returns the override if every number is in range.
     pub fn checked(self) -> Result<Self, CoresError> {
         Cores::new(self.pull.unwrap_or(*CORES.start()), self.push.unwrap_or(*CORES.start())).map(|_| self)
     }
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_an_app_goes_before_the_allotment() {
+    fn an_override_takes_precedence_over_the_allotment() {
         let all = Cores { pull: 10, push: 2 };
         assert_eq!(all.with(CoresOverride::default()), all);
         assert_eq!(all.with(CoresOverride { pull: None, push: Some(7) }), Cores { pull: 10, push: 7 });

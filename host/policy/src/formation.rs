@@ -1,5 +1,6 @@
-//! The formation: which process types an app has. Owns how it is created, updated and reduced, and what of it a new
-//! manifest takes over. Every change is a function from one formation to the next; never starts or stops an instance.
+//! The formation: the process types of an app. Owns their creation, update and removal, and the
+//! part that a new manifest inherits. Every change is a function from one formation to the next;
+//! never starts or stops an instance.
 
 mod body;
 mod error;
@@ -21,19 +22,19 @@ use crate::{AppType, Entry, Health, Limits, Process, ProcessName, Schedule};
 /// The process types of an app, by name.
 pub type Formation = BTreeMap<ProcessName, Process>;
 
-/// Which entries a component exports.
+/// The entry points that a component exports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exported {
-    /// It serves HTTP.
+    /// The component serves HTTP.
     pub http: bool,
-    /// It handles events.
+    /// The component handles events.
     pub events: bool,
-    /// It is a command.
+    /// The component is a command.
     pub command: bool,
 }
 
 impl Exported {
-    /// Whether there is something to call for a process type with this entry.
+    /// Returns whether the component exports this entry.
     pub fn has(self, entry: Entry) -> bool {
         match entry {
             Entry::Http => self.http,
@@ -43,8 +44,8 @@ impl Exported {
     }
 }
 
-/// The formation of an app of which nobody said anything: `web` for a component that serves HTTP, `worker` for one that
-/// handles events. A command is run by nobody unless somebody says so.
+/// Returns the default formation: `web` for a component that serves HTTP, `worker` for one that
+/// handles events. A command runs only if a process type requests it.
 pub fn usual(exported: Exported) -> Formation {
     [("web", Entry::Http), ("worker", Entry::Events)]
         .into_iter()
@@ -53,7 +54,7 @@ pub fn usual(exported: Exported) -> Formation {
         .collect()
 }
 
-/// The formation with one more process type.
+/// Returns the formation with one process type added.
 pub fn create(
     present: &Formation,
     new: &NewProcess,
@@ -73,7 +74,8 @@ pub fn create(
     Ok(formation)
 }
 
-/// The formation with some process types changed. What the change doesn't mention stays as it is.
+/// Returns the formation with some process types changed. Settings that the change doesn't mention
+/// are unchanged.
 pub fn update(present: &Formation, change: &FormationChange, limits: &Limits) -> Result<Formation, FormationError> {
     let mut formation = present.clone();
     for (name, change) in &change.processes {
@@ -93,7 +95,7 @@ pub fn update(present: &Formation, change: &FormationChange, limits: &Limits) ->
     Ok(formation)
 }
 
-/// The formation without one process type.
+/// Returns the formation with one process type removed.
 pub fn remove(present: &Formation, name: &ProcessName) -> Result<Formation, FormationError> {
     let mut formation = present.clone();
     if formation.remove(name).is_none() {
@@ -105,7 +107,7 @@ pub fn remove(present: &Formation, name: &ProcessName) -> Result<Formation, Form
     Ok(formation)
 }
 
-/// Whether a component with these exports can run this formation within these limits.
+/// Checks that a component with these exports can run this formation within these limits.
 pub fn check(formation: &Formation, limits: &Limits, exported: Exported) -> Result<(), FormationError> {
     if formation.len() > PROCESSES_MAX {
         return Err(FormationError::TooManyProcesses { max: PROCESSES_MAX });
@@ -117,23 +119,25 @@ pub fn check(formation: &Formation, limits: &Limits, exported: Exported) -> Resu
     Ok(())
 }
 
-/// The formation of a new release, from what its manifest says and what the app has at present.
+/// Returns the formation of a new release, from its manifest and the app's current formation.
 ///
-/// A manifest without process types keeps those that the app has. Where one doesn't say a minimum or a maximum, those
-/// of the present process type with the same name and entry stay: they were set by hand, and a deploy is no reason to
-/// scale. What the manifest says wins over what stays, and so do its limits.
-pub fn inherit(said: &Formation, present: &Formation, limits: &Limits) -> Formation {
+/// A manifest without process types keeps the app's. If a process type specifies no minimum or
+/// maximum, it inherits that of the current process type with the same name and entry: those were
+/// scaled by hand, and a deploy shouldn't undo it. Settings in the manifest, including its limits,
+/// take precedence.
+pub fn inherit(specified: &Formation, present: &Formation, limits: &Limits) -> Formation {
     let within = |count: u32| count.min(limits.instances_max);
-    let mut formation = if said.is_empty() { present.clone() } else { said.clone() };
+    let mut formation = if specified.is_empty() { present.clone() } else { specified.clone() };
     for (name, process) in &mut formation {
         let Some(before) = present.get(name).filter(|before| before.entry == process.entry) else { continue };
-        let (said_min, said_max) = said.get(name).map_or((None, None), |said| (said.min, said.max));
-        process.min = said_min.or(before.min.map(within));
-        process.max = said_max.or(before.max.map(within));
+        let (specified_min, specified_max) =
+            specified.get(name).map_or((None, None), |specified| (specified.min, specified.max));
+        process.min = specified_min.or(before.min.map(within));
+        process.max = specified_max.or(before.max.map(within));
         if let (Some(min), Some(max)) = (process.min, process.max)
             && min > max
         {
-            (process.min, process.max) = (said_min, said_max);
+            (process.min, process.max) = (specified_min, specified_max);
         }
     }
     formation
@@ -180,24 +184,24 @@ fn check_process(name: &ProcessName, process: &Process, limits: &Limits) -> Resu
     Ok(())
 }
 
-/// A process type as people see it: with what nobody said filled in.
+/// A process type as users see it, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ShownProcess {
-    /// Which of the component's exports is called.
+    /// The export that is called.
     pub entry: Entry,
-    /// The health check, if there is one.
+    /// The health check, if any.
     pub health: Option<Health>,
-    /// How many instances always run.
+    /// The minimum number of instances.
     pub min: u32,
-    /// How many instances may run at most.
+    /// The maximum number of instances.
     pub max: u32,
-    /// When it runs or is told, if it has a schedule.
+    /// When it runs or receives its event, if it has a schedule.
     pub schedule: Option<Schedule>,
-    /// Arguments of the component.
+    /// The component's arguments.
     pub args: Vec<String>,
 }
 
-/// The formation as people see it.
+/// Returns the formation as users see it.
 pub fn shown(formation: &Formation, app_type: AppType, limits: &Limits) -> BTreeMap<ProcessName, ShownProcess> {
     let show = |process: &Process| {
         let scale = process.scale(app_type, limits);

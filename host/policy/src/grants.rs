@@ -1,5 +1,6 @@
-//! What an app may reach: outbound hosts, folders of its own, the key-value store. Owns how grants are written and
-//! whether a request is allowed. Everything is denied unless granted. Never resolves a name or opens a folder.
+//! The grants of an app: outbound hosts, its own folders, the key-value store. Owns the syntax of
+//! grants and whether they allow a request; everything else is denied. Never resolves a name or
+//! opens a folder.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,21 +15,21 @@ use crate::address::{AddressKind, canonical};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
-    /// Hosts that outbound HTTP requests may go to.
+    /// Hosts that outbound HTTP requests may reach.
     pub http: Vec<HttpGrant>,
-    /// Folders of the app's own, by name, and what it may do there.
+    /// The app's own folders, by name, with the access granted.
     pub files: BTreeMap<String, Access>,
     /// Whether the app has its own key-value store.
     pub keyvalue: bool,
 }
 
-/// What an app may do in a folder.
+/// Access to a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
-    /// It may list and read.
+    /// Listing and reading.
     ReadOnly,
-    /// It may also create, change and delete.
+    /// Also creating, changing and deleting.
     ReadWrite,
 }
 
@@ -40,7 +41,7 @@ impl FromStr for Access {
             "read-only" => Ok(Self::ReadOnly),
             "read-write" => Ok(Self::ReadWrite),
             other => Err(crate::UnknownWord {
-                what: "access to a folder",
+                what: "folder access",
                 given: other.chars().take(80).collect(),
                 expected: "\"read-only\" or \"read-write\"",
             }),
@@ -48,17 +49,15 @@ impl FromStr for Access {
     }
 }
 
-/// Why a folder cannot be granted by this name.
+/// A name that can't be granted as a folder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{given:?} cannot name a granted folder: write 1 to 64 letters, digits, '-', '_' or '.', not beginning with '.'"
-)]
+#[error("invalid folder name {given:?}: write 1 to 64 letters, digits, '-', '_' or '.', not starting with '.'")]
 pub struct FolderError {
     /// The name, shortened if it is very long.
     pub given: String,
 }
 
-/// Checks the name of a granted folder: it is one plain folder below the app's own, never a path.
+/// Checks the name of a granted folder: a single folder below the app's own, never a path.
 pub(crate) fn check_folder_name(name: &str) -> Result<(), FolderError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.chars().all(plain) {
@@ -67,19 +66,19 @@ pub(crate) fn check_folder_name(name: &str) -> Result<(), FolderError> {
     Err(FolderError { given: name.chars().take(80).collect() })
 }
 
-/// How far an allowed request may go, judged by the address that its host resolves to.
+/// The kinds of addresses that an allowed request may reach, after its host is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// Only to public addresses, since the grant names a public host or many hosts.
+    /// Only public addresses, since the grant names a public host or many hosts.
     PublicOnly,
-    /// Also to private and loopback addresses, since the grant names exactly such a host.
+    /// Also private and loopback addresses, since the grant names exactly such a host.
     Private,
-    /// Also to a metadata service, since the grant names its exact address.
+    /// Also a metadata service, since the grant names its exact address.
     ByAddress,
 }
 
 impl Reach {
-    /// Whether a request may go to an address that its host resolved to.
+    /// Returns whether a request may reach an address that its host resolved to.
     pub fn admits(self, address: IpAddr) -> bool {
         match AddressKind::of(address) {
             AddressKind::Unusable => false,
@@ -90,12 +89,12 @@ impl Reach {
     }
 }
 
-/// The hosts of one grant.
+/// The hosts that one grant allows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Pattern {
     /// `*`: every public host.
     Any,
-    /// `*.example.org`: every host below, kept as `.example.org`.
+    /// `*.example.org`: every host below, stored as `.example.org`.
     Below(String),
     /// One host by name.
     Name(String),
@@ -108,24 +107,24 @@ enum Pattern {
 #[serde(try_from = "String", into = "String")]
 pub struct HttpGrant {
     pattern: Pattern,
-    /// Without a port the usual two of HTTP are meant.
+    /// The port; `None` allows the two default ports of HTTP.
     port: Option<u16>,
 }
 
-/// Why a text grants no host.
+/// Why a text is not a valid HTTP grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no host to grant: {why}; write one like \"api.github.com\", \"*.example.org:8443\" or \"*\"")]
+#[error("invalid host {given:?}: {why}; write one like \"api.github.com\", \"*.example.org:8443\" or \"*\"")]
 pub struct HttpGrantError {
     /// The text, shortened if it is very long.
     pub given: String,
-    /// What is wrong with it.
+    /// The problem.
     pub why: &'static str,
 }
 
-/// The ports of a grant that names none: those of `http://` and `https://`.
+/// The ports of a grant without a port: those of `http://` and `https://`.
 const USUAL_PORTS: [u16; 2] = [80, 443];
 
-/// The longest name that DNS has.
+/// The maximum length of a DNS name.
 const HOST_NAME_CHARS_MAX: usize = 253;
 
 impl HttpGrant {
@@ -143,8 +142,8 @@ impl HttpGrant {
                 (name.len() > suffix.len() && name.ends_with(suffix.as_str())).then_some(Reach::PublicOnly)
             }
             (Pattern::Name(granted), Pattern::Name(name)) if granted == name => {
-                // `localhost` and other plain names are machines of the network one is in; whoever grants one by its
-                // exact name means that machine.
+                // `localhost` and other names without a dot are machines of the local network. A
+                // grant of the exact name means that machine.
                 Some(if name.contains('.') { Reach::PublicOnly } else { Reach::Private })
             }
             (Pattern::Address(granted), Pattern::Address(address)) if granted == address => Some(Reach::ByAddress),
@@ -154,19 +153,20 @@ impl HttpGrant {
 }
 
 impl Grants {
-    /// Whether a request to `host` may be sent, and how far. `host` is what the URL names, in any case, an IPv6
-    /// address with or without brackets. The scheme makes no difference: what a port speaks is the callee's choice.
+    /// Returns whether a request to `host` is allowed, and how far it may reach. `host` comes from
+    /// the URL, in any case, an IPv6 address with or without brackets. The scheme makes no
+    /// difference: the server decides which protocol a port speaks.
     pub fn allows_http(&self, host: &str, port: u16, _tls: bool) -> Option<Reach> {
         let host = read_host(host).ok()?;
         self.http.iter().filter_map(|grant| grant.allows(&host, port)).max()
     }
 }
 
-/// Reads one host, a name or an address, into the form in which grants are compared.
+/// Parses a host, a name or an address, into the form in which grants are compared.
 fn read_host(text: &str) -> Result<Pattern, &'static str> {
     if let Some(inner) = text.strip_prefix('[') {
         let inner = inner.strip_suffix(']');
-        let address = inner.unwrap_or("").parse().map_err(|_| "what stands in brackets is no IPv6 address")?;
+        let address = inner.unwrap_or("").parse().map_err(|_| "the text in brackets is not an IPv6 address")?;
         return Ok(Pattern::Address(canonical(IpAddr::V6(address))));
     }
     if let Ok(address) = text.parse::<IpAddr>() {
@@ -190,17 +190,18 @@ fn check_host_name(name: &str) -> Result<(), &'static str> {
             return Err("every part between dots has 1 to 63 characters");
         }
         if !label.chars().all(allowed) {
-            return Err("a host name holds only letters, digits, '-', '_' and '.', without scheme and path");
+            return Err("a host name has only letters, digits, '-', '_' and '.', without scheme and path");
         }
     }
-    // Resolvers read "127.1", "0x7f.1" and "2130706433" as addresses, so such a "name" would hide one.
+    // Resolvers parse "127.1", "0x7f.1" and "2130706433" as addresses, so such a "name" would
+    // conceal one.
     let last = name.rsplit('.').next().unwrap_or(name);
     let number = last.bytes().all(|byte| byte.is_ascii_digit())
         || last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    if number { Err("a name cannot end in a number; write an address in full, as in 127.0.0.1") } else { Ok(()) }
+    if number { Err("a name can't end in a number; write an address in full, as in 127.0.0.1") } else { Ok(()) }
 }
 
-/// Separates `host:port`; an IPv6 address with a port stands in brackets.
+/// Splits `host:port`. An IPv6 address with a port is in brackets.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     let after_host = match text.rfind(']') {
         Some(bracket) => bracket + 1,
@@ -211,7 +212,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     let (host, rest) = text.split_at(after_host);
     match rest.strip_prefix(':') {
         None if rest.is_empty() => Ok((host, None)),
-        None => Err("after ']' only ':' and a port may stand"),
+        None => Err("only ':' and a port may follow ']'"),
         Some(port) => match port.parse() {
             Ok(port) if port != 0 && !rest.starts_with(":+") => Ok((host, Some(port))),
             _ => Err("the port is not a number from 1 to 65535"),
@@ -229,7 +230,7 @@ impl FromStr for HttpGrant {
 
 fn read_grant(text: &str) -> Result<HttpGrant, &'static str> {
     if text.contains('/') {
-        return Err("only a host and perhaps a port can be granted, without scheme and path");
+        return Err("only a host with an optional port can be granted, without scheme and path");
     }
     let (host, port) = split_port(text)?;
     let pattern = if host == "*" {
@@ -238,11 +239,11 @@ fn read_grant(text: &str) -> Result<HttpGrant, &'static str> {
         match read_host(below)? {
             Pattern::Name(name) => Pattern::Below(format!(".{name}")),
             Pattern::Any | Pattern::Below(_) | Pattern::Address(_) => {
-                return Err("'*.' stands before a name, not before an address");
+                return Err("'*.' must precede a name, not an address");
             }
         }
     } else if host.contains('*') {
-        return Err("'*' stands alone or as the first part, as in \"*.example.org\"");
+        return Err("'*' must be alone or the first part, as in \"*.example.org\"");
     } else {
         read_host(host)?
     };

@@ -1,5 +1,5 @@
-//! How the instances of a process type are asked whether they are well. Owns what may be said of it and how it is
-//! written; the ranges stand in `limits.rs`. Never asks one.
+//! The health check of a process type: its settings and their textual form. `limits.rs` defines the
+//! ranges. Never runs a check.
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use crate::app_limits::{SetError, WrittenLimit, within};
 use crate::units::{parse_duration, show_duration};
 use crate::{LimitError, limits};
 
-/// A health check over HTTP: `GET` of a path, which any 2xx answers well. Written as the path alone where the rest is
-/// as usual, or as a table.
+/// A health check over HTTP: `GET` of a path, where any 2xx response means healthy. Written as the
+/// path alone if the other settings have their defaults, or as a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// What is asked for, beginning with '/'.
+    /// The requested path, starting with '/'.
     pub path: String,
-    /// How long after its start an instance may fail the check without consequences.
+    /// The time after an instance's start in which failed checks are ignored.
     pub grace: Duration,
-    /// How long it is from one check to the next.
+    /// The time from one check to the next.
     pub interval: Duration,
-    /// How long an answer may take.
+    /// The timeout of a response.
     pub timeout: Duration,
-    /// How many failed checks in a row make an instance unwell.
+    /// The number of consecutive failed checks that make an instance unhealthy.
     pub threshold: u32,
 }
 
-/// Why there cannot be such a health check.
+/// Why a health check is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HealthError {
-    /// What is asked for is no path.
-    #[error("write a path that begins with '/', as in \"/healthz\", in plain ASCII without spaces and '#'")]
+    /// The path is invalid.
+    #[error("write a path that starts with '/', as in \"/healthz\", in plain ASCII without spaces and '#'")]
     BadPath,
-    /// It is a path, but too long.
-    #[error("the path has {bytes} bytes, and at most {} are accepted", limits::TEXT_BYTES_MAX)]
+    /// The path is too long.
+    #[error("the path has {bytes} bytes; the maximum is {}", limits::TEXT_BYTES_MAX)]
     PathTooLong { bytes: usize },
-    /// One of the durations or the threshold is out of range, or is none.
+    /// A duration or the threshold is invalid or out of range.
     #[error(transparent)]
     Limit(#[from] LimitError),
 }
 
-/// Checks what the host itself is to ask an app for.
+/// Checks the path of a request that the host sends to an app.
 pub(crate) fn check_request_path(path: &str) -> Result<(), HealthError> {
     let printable = path.bytes().all(|byte| byte.is_ascii_graphic());
     if !path.starts_with('/') || !printable || path.contains('#') {
@@ -56,7 +56,7 @@ impl Health {
     /// The keys of the table, `path` first.
     pub(crate) const KEYS: &'static [&'static str] = &["path", "grace", "interval", "timeout", "threshold"];
 
-    /// A check of `path` with everything else as usual.
+    /// Returns a check of `path` with the default settings.
     pub fn of_path(path: &str) -> Result<Self, HealthError> {
         check_request_path(path)?;
         Ok(Self {
@@ -68,7 +68,7 @@ impl Health {
         })
     }
 
-    /// Sets what stands under `key` in the table, the path aside.
+    /// Sets the value of `key` in the table, except `path`.
     pub(crate) fn set(&mut self, key: &'static str, value: WrittenLimit<'_>) -> Result<(), SetError> {
         let duration = |range| match value {
             WrittenLimit::Text(text) => {
@@ -99,7 +99,8 @@ impl Health {
 }
 
 impl Serialize for Health {
-    /// The path alone if it says everything, otherwise a table with every key.
+    /// Serialises the path alone if all other settings have their defaults, otherwise a table with
+    /// every key.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if Self::of_path(&self.path).as_ref() == Ok(self) {
             return serializer.serialize_str(&self.path);
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_is_written_as_its_path_unless_more_was_said() {
+    fn a_check_with_default_settings_is_written_as_its_path() {
         let mut health = Health::of_path("/healthz").expect("it is a path");
         assert_eq!(serde_json::to_string(&health).expect("it serialises"), "\"/healthz\"");
         health.set("grace", WrittenLimit::Text("1m")).expect("a minute is in range");
@@ -130,12 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_refused() {
+    fn an_invalid_path_is_refused() {
         for path in ["", "healthz", "/a b", "/ä", "/a#b", "/a\n"] {
             assert_eq!(Health::of_path(path), Err(HealthError::BadPath), "{path}");
         }
         let long = Health::of_path(&format!("/{}", "a".repeat(59_999))).expect_err("it is too long");
-        assert_eq!(long.to_string(), "the path has 60000 bytes, and at most 4096 are accepted");
+        assert_eq!(long.to_string(), "the path has 60000 bytes; the maximum is 4096");
         assert!(Health::of_path("/healthz?deep=1").is_ok());
     }
 
@@ -152,7 +153,7 @@ mod tests {
             let error = health.set(key, WrittenLimit::Text(text)).expect_err(text);
             assert_eq!(error.to_string(), words);
         }
-        let error = health.set("threshold", WrittenLimit::Count(0)).expect_err("none would be no check");
+        let error = health.set("threshold", WrittenLimit::Count(0)).expect_err("a threshold of zero is invalid");
         assert_eq!(error.to_string(), "threshold = 0 is out of range: choose from 1 to 100");
         for key in Health::KEYS.iter().skip(1) {
             let text = health.set(key, WrittenLimit::Text("2s")).is_ok();

@@ -1,5 +1,5 @@
-//! Identifiers that Isopod makes: of pushes, instances, requests and releases. Owns how they look. Never makes
-//! randomness: whoever makes an id hands in the random bytes.
+//! Identifiers that Isopod generates: of pushes, instances, requests and releases. Owns their
+//! syntax. Never generates randomness: the caller passes in random bytes.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::ProcessName;
 
-/// Thirty-two characters that are not mistaken for each other when read aloud: no `i`, `l`, `o` or `u`.
+/// Thirty-two characters that are hard to confuse when read aloud: no `i`, `l`, `o` or `u`.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// How many characters follow the `p-` of a push.
+/// Number of characters after the `p-` of a push id.
 const PUSH_CHARS: usize = 10;
-/// How many characters follow the process name of an instance.
+/// Number of characters after the process name of an instance id.
 const INSTANCE_CHARS: usize = 5;
-/// How many characters a request id has.
+/// Number of characters of a request id.
 const REQUEST_CHARS: usize = 16;
 
-/// Why a text is no valid id.
+/// Why a text is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no valid {what}: expected one like {example:?}")]
+#[error("invalid {what} {given:?}: expected one like {example:?}")]
 pub struct IdError {
-    /// What the text should have been.
+    /// The kind of id that was expected.
     pub what: &'static str,
     /// The text, shortened if it is very long.
     pub given: String,
-    /// A valid one.
+    /// A valid example.
     pub example: &'static str,
 }
 
@@ -79,7 +79,7 @@ macro_rules! text_id_traits {
 pub struct PushId(String);
 
 impl PushId {
-    /// Makes an id of ten random bytes.
+    /// Creates an id from ten random bytes.
     pub fn from_random(random: [u8; PUSH_CHARS]) -> Self {
         let mut text = String::with_capacity(2 + PUSH_CHARS);
         text.push_str("p-");
@@ -87,7 +87,7 @@ impl PushId {
         Self(text)
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -112,22 +112,22 @@ text_id_traits!(PushId);
 pub struct InstanceId(String);
 
 impl InstanceId {
-    /// Makes an id for an instance of `process` from five random bytes.
+    /// Creates an id for an instance of `process` from five random bytes.
     pub fn from_random(process: &ProcessName, random: [u8; INSTANCE_CHARS]) -> Self {
         let mut text = format!("{process}-");
         text.extend(random.iter().map(|byte| char::from(character(*byte))));
         Self(text)
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The process type that the instance belongs to.
+    /// Returns the process type of the instance.
     pub fn process(&self) -> ProcessName {
         let name = &self.0[..self.0.len() - INSTANCE_CHARS - 1];
-        name.parse().expect("an instance id begins with a valid process name, since both constructors see to it")
+        name.parse().expect("an instance id starts with a valid process name; both constructors check it")
     }
 }
 
@@ -144,18 +144,19 @@ impl FromStr for InstanceId {
 
 text_id_traits!(InstanceId);
 
-/// The id of one request, such as `3v9k2m7f0zq1x8dn`. It is `Copy` and needs no allocation, since every request gets one.
+/// The id of one request, such as `3v9k2m7f0zq1x8dn`. It is `Copy` and needs no allocation, since
+/// every request gets one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RequestId([u8; REQUEST_CHARS]);
 
 impl RequestId {
-    /// Makes an id of sixteen random bytes, of which eighty bits are kept.
+    /// Creates an id from sixteen random bytes, of which eighty bits are used.
     pub fn from_random(random: [u8; REQUEST_CHARS]) -> Self {
         Self(random.map(character))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("every byte comes from an alphabet of ASCII")
     }
@@ -180,7 +181,7 @@ impl FromStr for RequestId {
 
 text_id_traits!(RequestId);
 
-/// The number of a release: 1, 2, 3 and so on, shown as `v1`, `v2`, `v3`; in JSON the bare number.
+/// The number of a release: 1, 2, 3 and so on, shown as `v1`, `v2`, `v3`; a plain number in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ReleaseNumber(NonZeroU32);
@@ -189,17 +190,17 @@ impl ReleaseNumber {
     /// The number of an app's first release.
     pub const FIRST: Self = Self(NonZeroU32::MIN);
 
-    /// The release with this number; there is no release 0.
+    /// Returns the release number, or `None` for 0.
     pub fn new(number: u32) -> Option<Self> {
         NonZeroU32::new(number).map(Self)
     }
 
-    /// The bare number.
+    /// Returns the plain number.
     pub fn get(self) -> u32 {
         self.0.get()
     }
 
-    /// The number after this one, unless numbers have run out.
+    /// Returns the next number, unless the range is exhausted.
     pub fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)
     }
@@ -214,7 +215,7 @@ impl fmt::Display for ReleaseNumber {
 impl FromStr for ReleaseNumber {
     type Err = IdError;
 
-    /// Reads `v3` as well as `3`, as people type both.
+    /// Parses `v3` as well as `3`, since users type both.
     fn from_str(text: &str) -> Result<Self, IdError> {
         let digits = text.strip_prefix('v').unwrap_or(text);
         let only_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,5 +1,5 @@
-//! JSON that users write: what kind of thing a value is, errors in plain words, and members that appear twice. Never
-//! repeats a value in an error: it may be a secret.
+//! JSON that users write: names the type of a value, explains errors in plain words, and rejects
+//! duplicate members. Never repeats a value in an error, since it may be a secret.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::limits::TEXT_NAME_BYTES_SHOWN;
 use crate::nearest::nearest;
 use crate::text::excerpt;
 
-/// The kind of a value, with its article.
+/// Returns the name of a value's type, with its article.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -24,17 +24,17 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A whole number of 0 or more. JSON has one kind of number, so `3.0` is the same number as `3`.
+/// Returns the value as a whole number of 0 or more. JSON has one kind of number, so `3.0` equals `3`.
 pub fn whole(value: &Value) -> Option<u64> {
-    /// From here on, neighbouring whole numbers are the same floating-point number.
+    /// From this number on, not every whole number has its own floating-point representation.
     const FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
     let float = || value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..FLOAT_MAX).contains(float));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in range")]
     value.as_u64().or_else(|| float().map(|float| float as u64))
 }
 
-/// JSON in which no object has the same member twice. Its value is not kept: readers keep the last of two members, which
-/// would drop the other one silently.
+/// JSON without duplicate members in any object. Discards the value itself: ordinary parsers keep
+/// the last of two equal members and silently drop the other.
 pub struct UniqueMembers;
 
 impl<'de> Deserialize<'de> for UniqueMembers {
@@ -94,7 +94,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
     }
 }
 
-/// An error of the JSON library in plain words, without its position.
+/// Explains an error of the JSON library in plain words, without its position.
 pub fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
@@ -111,8 +111,8 @@ fn syntax(text: &str) -> &str {
         "expected ident" => "only `true`, `false` and `null` are written without quotes",
         "expected value" => "a value is missing",
         "key must be a string" => "the name of a member must be in double quotes",
-        "trailing comma" => "nothing follows the last comma",
-        "trailing characters" => "more text follows after its end",
+        "trailing comma" => "there is no value after the last comma",
+        "trailing characters" => "more text follows its end",
         "recursion limit exceeded" => "it is nested more than 127 levels deep",
         "invalid escape" => "a string has an unknown escape sequence",
         "invalid number" => "a number is malformed",
@@ -125,7 +125,8 @@ fn syntax(text: &str) -> &str {
     }
 }
 
-/// An error of `serde` about a value, in plain words. Text of our own types is returned as it is.
+/// Explains a `serde` error about a value in plain words. The texts of our own types are returned
+/// unchanged.
 pub fn explain_data(text: &str) -> String {
     if let Some((found, expected)) = after(text, &["invalid type: ", "invalid value: "]) {
         return format!("it must be {}, not {}", wanted(expected), found_kind(found));
@@ -136,7 +137,7 @@ pub fn explain_data(text: &str) -> String {
     }
     if let Some((found, expected)) = after(text, &["unknown variant "]) {
         let known: Vec<&str> = quoted(expected).collect();
-        return format!("{} is not known here{}", cut(found), known_words(unquoted(found), &known));
+        return format!("unknown value {}{}", cut(found), known_words(unquoted(found), &known));
     }
     if let Some(name) = text.strip_prefix("missing field ") {
         return format!("the member {} is missing", cut(name));
@@ -147,9 +148,9 @@ pub fn explain_data(text: &str) -> String {
     text.to_owned()
 }
 
-/// What is between one of the beginnings and `, expected`, and what follows that.
-fn after<'t>(text: &'t str, beginnings: &[&str]) -> Option<(&'t str, &'t str)> {
-    let rest = beginnings.iter().find_map(|beginning| text.strip_prefix(beginning))?;
+/// Returns the text between one of the prefixes and `, expected`, and the text after that.
+fn after<'t>(text: &'t str, prefixes: &[&str]) -> Option<(&'t str, &'t str)> {
+    let rest = prefixes.iter().find_map(|beginning| text.strip_prefix(beginning))?;
     rest.rsplit_once(", expected ").or_else(|| rest.rsplit_once(", there are no ").map(|(found, _)| (found, "")))
 }
 
@@ -169,7 +170,7 @@ fn wanted(expected: &str) -> &str {
     }
 }
 
-/// The kind of value that the library names with the value itself.
+/// Returns the type of a value that the library names together with the value itself.
 fn found_kind(found: &str) -> &str {
     match found.split([' ', '"', '`']).next().unwrap_or_default() {
         "string" | "character" | "byte" => "text",
@@ -182,16 +183,16 @@ fn found_kind(found: &str) -> &str {
     }
 }
 
-/// The end of a sentence about an unknown word.
+/// Returns the end of a sentence about an unknown word.
 fn known_words(given: &str, known: &[&str]) -> String {
     match nearest(given, known.iter().copied()) {
         Some(near) => format!("; did you mean `{near}`?"),
-        None if known.is_empty() => "; none is known here".to_owned(),
-        None => format!("; known here: {}", known.join(", ")),
+        None if known.is_empty() => "; no words are known".to_owned(),
+        None => format!("; known: {}", known.join(", ")),
     }
 }
 
-/// The words in backquotes.
+/// Iterates over the words in backquotes.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -244,12 +245,12 @@ mod tests {
             (r#""x""#, "it must be an object, not text"),
             (r#"{"count":1}"#, "the member `name` is missing"),
             (r#"{"nmae":"x"}"#, "unknown member `nmae`; did you mean `name`?"),
-            (r#"{"zzzzzzzz":"x"}"#, "unknown member `zzzzzzzz`; known here: name, count, list, kind"),
+            (r#"{"zzzzzzzz":"x"}"#, "unknown member `zzzzzzzz`; known: name, count, list, kind"),
             (r#"{"name":"x","name":"y"}"#, "the member `name` appears more than once"),
-            (r#"{"name":"x","kind":"smal"}"#, "`smal` is not known here; did you mean `small`?"),
+            (r#"{"name":"x","kind":"smal"}"#, "unknown value `smal`; did you mean `small`?"),
             (r#"{"name":"x""#, "it ends in the middle of an object"),
             ("", "it ends in the middle of a value"),
-            (r#"{"name":"x"} y"#, "more text follows after its end"),
+            (r#"{"name":"x"} y"#, "more text follows its end"),
             (r#"{name:"x"}"#, "the name of a member must be in double quotes"),
             (r#"{"name":nope}"#, "only `true`, `false` and `null` are written without quotes"),
         ] {

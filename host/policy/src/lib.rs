@@ -1,6 +1,6 @@
-//! What Isopod decides, without doing anything: names, ids, states, grants, limits, and how a manifest and a bundle
-//! are read. Nothing here has a clock, a random source, a thread, a socket or a file: whatever a decision needs comes
-//! in as an argument, so that each one can be tested by calling it.
+//! Isopod's decisions without side effects: names, ids, states, grants, limits, and the parsing of
+//! manifests and bundles. Never uses a clock, a random source, a thread, a socket or a file: all
+//! inputs are arguments, so that each decision can be tested by calling it.
 
 mod access;
 pub mod address;
@@ -56,14 +56,15 @@ pub use release_state::{ReleaseEvent, ReleaseState};
 pub use restart::{Next, Restarts};
 pub use schedule::{Due, Schedule, ScheduleError, counted_since, due, times_since};
 
-/// A transition that the state machine does not have: what was asked, in which state, and why it cannot be.
+/// A transition that the state machine doesn't allow: what was requested, in which state, and why
+/// it is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {event} while {state}: {why}")]
 pub struct Refused {
-    /// The state the thing was in, as its users call it.
+    /// The current state, as its users call it.
     pub state: &'static str,
-    /// What was asked for, as a verb.
+    /// The requested event, as a verb.
     pub event: &'static str,
-    /// Why this state does not allow it, and what to do instead.
+    /// Why this state doesn't allow the event, and what to do instead.
     pub why: &'static str,
 }

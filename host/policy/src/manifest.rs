@@ -1,6 +1,6 @@
-//! The manifest of an app, `isopod.toml`. What is absent in the file has its default here, the minimum and maximum of
-//! process types aside, which depend on the app's type. Owns the type and how it is printed as TOML and JSON. Reading
-//! stands in `manifest/`.
+//! The manifest of an app, `isopod.toml`. Owns the type, its defaults and how it is printed as TOML
+//! and JSON; the minimum and maximum of process types depend on the app's type instead. Never
+//! parses; `manifest/` does.
 
 mod read;
 mod tree;
@@ -19,41 +19,42 @@ use crate::limits::MANIFEST_BYTES_MAX;
 use crate::nearest::did_you_mean;
 use crate::{AppName, AppType, Grants, Limits, ProcessName, UnknownWord};
 
-/// What `isopod.toml` says.
+/// The contents of `isopod.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Manifest {
     /// The app's name.
     pub name: AppName,
-    /// The type that the app is created with.
+    /// The app's type when it is created.
     #[serde(rename = "type")]
     pub app_type: AppType,
     /// The command that builds the component, run in the manifest's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
-    /// Where the component is after the build: a relative path that stays below the manifest's folder.
+    /// The path of the component after the build, relative to the manifest's folder and below it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub component: Option<String>,
     /// Whether requests share instances.
     pub isolation: Isolation,
-    /// The process types. None: the host makes a default one from what the component exports.
+    /// The process types; if empty, the host derives defaults from the component's exports.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub processes: BTreeMap<ProcessName, Process>,
-    /// What the app may reach; nothing unless granted.
+    /// The app's grants; everything else is denied.
     pub grants: Grants,
-    /// What the app may use.
+    /// The app's limits.
     pub limits: Limits,
-    /// Whether a release's instances start from an image of one that was prepared at the deploy, and how it is prepared.
+    /// Whether instances start from a snapshot taken at the deploy, and how the snapshot is
+    /// prepared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
-    /// Plain config vars. Secrets are set at the host and never stand in a file.
+    /// Plain config vars. Secrets are set at the host and are never in a file.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
 }
 
-/// How the instance is prepared whose image is taken at a deploy.
+/// How an instance is prepared before its snapshot is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
-    /// Paths that are asked for with GET, in order, after the app's own `init`.
+    /// Paths requested with GET, in order, after the app's own `init`.
     pub warm: Vec<String>,
 }
 
@@ -64,12 +65,12 @@ pub enum Isolation {
     /// An instance serves one request after another.
     #[default]
     Reuse,
-    /// Every request gets an instance of its own.
+    /// Every request gets a separate instance.
     Request,
 }
 
 impl Isolation {
-    /// The word for the isolation.
+    /// Returns the name of the isolation.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reuse => "reuse",
@@ -97,16 +98,16 @@ impl FromStr for Isolation {
 }
 
 impl Manifest {
-    /// Whether nothing of such an app runs until somebody asks for it.
+    /// Returns whether the app runs no instance until it receives a request.
     pub fn sleeps(&self, app_type: AppType) -> bool {
         match self.processes.is_empty() {
-            // The usual process types, of which production keeps an instance warm.
+            // The default process types; production keeps a warm instance of those.
             true => app_type != AppType::Production,
             false => self.processes.values().all(|process| process.scale_at_work(app_type, &self.limits).min == 0),
         }
     }
 
-    /// A manifest that says nothing but the app's name.
+    /// Returns a manifest that contains only the app's name.
     pub fn new(name: AppName) -> Self {
         Self {
             name,
@@ -122,20 +123,21 @@ impl Manifest {
         }
     }
 
-    /// Reads `isopod.toml`.
+    /// Parses `isopod.toml`.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         read::parse(text)
     }
 
-    /// Prints the manifest as TOML with grants and limits spelled out; [`Manifest::parse`] reads the same manifest
-    /// back.
+    /// Prints the manifest as TOML with all grants and limits; [`Manifest::parse`] parses it to the
+    /// same manifest.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a manifest holds only strings, numbers, lists and tables with text keys")
+        toml::to_string(self).expect("a manifest contains only strings, numbers, lists and tables with text keys")
     }
 }
 
 impl<'de> Deserialize<'de> for Manifest {
-    /// From JSON or any other format by way of TOML, so that one reader holds all rules.
+    /// Deserialises from JSON or another format through TOML, so that a single parser owns all
+    /// rules.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let table = toml::Table::deserialize(deserializer)?;
@@ -144,20 +146,20 @@ impl<'de> Deserialize<'de> for Manifest {
     }
 }
 
-/// What is wrong with a manifest, and where.
+/// An error in a manifest, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestError {
-    /// The line, counted from 1, where one can be named.
+    /// The line, counted from 1, if known.
     pub line: Option<usize>,
-    /// The column in characters, counted from 1, where one can be named.
+    /// The column in characters, counted from 1, if known.
     pub column: Option<usize>,
-    /// What is wrong.
+    /// The problem.
     pub problem: ManifestProblem,
 }
 
 impl std::error::Error for ManifestError {}
 
-/// Reads a manifest's bytes as text. A UTF-8 byte order mark is accepted and left out.
+/// Decodes a manifest's bytes as text. A UTF-8 byte order mark is accepted and stripped.
 pub fn decode(bytes: &[u8]) -> Result<&str, ManifestError> {
     let refused = |problem| ManifestError { line: None, column: None, problem };
     if bytes.len() > MANIFEST_BYTES_MAX {
@@ -183,34 +185,34 @@ impl fmt::Display for ManifestError {
     }
 }
 
-/// What can be wrong with a manifest.
+/// A problem in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestProblem {
-    /// The file is too large to be read.
-    #[error("the manifest has {bytes} bytes, and at most {bytes_max} are read; move data into files of the app")]
+    /// The file is too large.
+    #[error("the manifest has {bytes} bytes; the maximum is {bytes_max}. Move data into files of the app")]
     TooLarge { bytes: usize, bytes_max: usize },
-    /// It is text in another encoding.
+    /// The text has another encoding.
     #[error("the file is UTF-16 text; save it as UTF-8: iconv -f UTF-16 -t UTF-8 isopod.toml")]
     Utf16,
-    /// It is not text.
+    /// The file isn't text.
     #[error("the line is not UTF-8 text; save the file as UTF-8")]
     NotUtf8,
-    /// It is no TOML.
+    /// The file isn't valid TOML.
     #[error("{message}")]
     Syntax { message: String },
-    /// A key that means nothing here.
+    /// An unknown key.
     #[error("unknown key {key:?}{}", did_you_mean(nearest.as_deref(), known))]
     UnknownKey { key: String, nearest: Option<String>, known: String },
-    /// A key that must be there.
+    /// A required key is missing.
     #[error("{key:?} is missing; add a line like {example}")]
     Missing { key: String, example: &'static str },
-    /// A value of another kind than expected.
+    /// The value has the wrong type.
     #[error("{key:?} is {found}, but must be {expected}")]
     WrongType { key: String, expected: &'static str, found: &'static str },
-    /// A value that is not allowed.
+    /// The value isn't allowed.
     #[error("{key:?}: {why}")]
     Invalid { key: String, why: String },
-    /// More entries than allowed.
-    #[error("{key:?} has {count} entries, and at most {max} are allowed")]
+    /// A list or table has too many entries.
+    #[error("{key:?} has {count} entries; the maximum is {max}")]
     TooMany { key: String, count: usize, max: usize },
 }

@@ -1,5 +1,5 @@
-//! Names that people choose: of apps and of process types. Owns the rules and the words that explain them. Never looks
-//! up whether a name is taken.
+//! Names that users choose: of apps and of process types. Owns the rules and the error texts. Never
+//! checks whether a name is taken.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,17 +11,17 @@ use crate::limits::{APP_NAME_CHARS_MAX, PROCESS_NAME_CHARS_MAX};
 /// The rule that a name breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameRule {
-    /// There must be at least one character.
+    /// The name is empty.
     Empty,
     /// The name has more characters than its kind allows.
     TooLong { max: usize },
-    /// Only small letters, digits and hyphens are allowed.
+    /// A character that is not a lowercase letter, a digit or a hyphen.
     BadCharacter(char),
-    /// A hyphen stands first or last.
+    /// A hyphen is first or last.
     HyphenAtEdge,
-    /// Two hyphens stand together, which is what separates `v3--app` in a host name.
+    /// Two consecutive hyphens, the separator of `v3--app` in a host name.
     DoubleHyphen,
-    /// The name of a process type begins with something other than a letter.
+    /// The name of a process type starts with a character that is not a letter.
     NotALetterFirst,
 }
 
@@ -31,25 +31,25 @@ impl fmt::Display for NameRule {
             Self::Empty => write!(f, "it is empty"),
             Self::TooLong { max } => write!(f, "it is longer than {max} characters"),
             Self::BadCharacter(found) => {
-                write!(f, "it holds {found:?}, and only small letters a-z, digits and '-' are allowed")
+                write!(f, "it contains {found:?}, but only lowercase letters a-z, digits and '-' are allowed")
             }
-            Self::HyphenAtEdge => write!(f, "it begins or ends with '-'"),
-            Self::DoubleHyphen => write!(f, "it holds '--', which separates a release from its app in v3--app"),
-            Self::NotALetterFirst => write!(f, "it does not begin with a letter"),
+            Self::HyphenAtEdge => write!(f, "it starts or ends with '-'"),
+            Self::DoubleHyphen => write!(f, "it contains '--', which separates a release from its app in v3--app"),
+            Self::NotALetterFirst => write!(f, "it doesn't start with a letter"),
         }
     }
 }
 
-/// Why a text is no valid name, with a valid one that is close to it.
+/// Why a text is not a valid name, with a similar valid name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameError {
-    /// What was to be named: "app name" or "process name".
+    /// The kind of name: "app name" or "process name".
     pub what: &'static str,
     /// The text as it was given, shortened if it is very long.
     pub given: String,
-    /// The first rule it breaks.
+    /// The first rule that it breaks.
     pub rule: NameRule,
-    /// A valid name made from the text, if anything of it can be kept.
+    /// A valid name derived from the text, if possible.
     pub suggestion: Option<String>,
 }
 
@@ -57,15 +57,15 @@ impl std::error::Error for NameError {}
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no valid {}: {}", self.given, self.what, self.rule)?;
+        write!(f, "invalid {} {:?}: {}", self.what, self.given, self.rule)?;
         match &self.suggestion {
             Some(name) => write!(f, "; {name:?} would be valid"),
-            None => write!(f, "; choose one like \"greeter\" or \"web-2\""),
+            None => write!(f, "; choose a name like \"greeter\" or \"web-2\""),
         }
     }
 }
 
-/// What differs between the kinds of names.
+/// The rules of one kind of name.
 struct Kind {
     what: &'static str,
     chars_max: usize,
@@ -114,7 +114,7 @@ impl Kind {
     }
 
     fn suggest(&self, text: &str) -> Option<String> {
-        // Without the letters that it can't keep, a name is another word: "pp" for "äpp".
+        // Dropping letters that aren't allowed would give a different word: "pp" for "äpp".
         if text.chars().any(|c| c.is_alphabetic() && !c.is_ascii()) {
             return None;
         }
@@ -143,7 +143,7 @@ macro_rules! name_type {
         pub struct $name(String);
 
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -200,7 +200,8 @@ name_type!(
 );
 
 name_type!(
-    /// The name of a process type such as `web`: short, since instance ids and their host names begin with it.
+    /// The name of a process type such as `web`: short, since instance ids and their host names
+    /// start with it.
     ProcessName,
     PROCESS
 );

@@ -1,5 +1,6 @@
-//! Process types: how and when an app's component runs. Owns what may be said of one, and what the unsaid comes to
-//! for an app's type and limits. Never starts an instance. Which process types an app has stands in `formation.rs`.
+//! Process types: how and when an app's component runs. Owns their settings, and the defaults for
+//! an app's type and limits. Never starts an instance. `formation.rs` owns the set of an app's
+//! process types.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,58 +9,58 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AppType, Health, Limits, Schedule, UnknownWord};
 
-/// One process type, as far as somebody said something of it.
+/// A process type, as far as it was specified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Process {
-    /// Which of the component's exports is called.
+    /// The export that is called.
     pub entry: Entry,
-    /// How its instances are asked whether they are well, for processes that serve HTTP.
+    /// The health check of its instances, for processes that serve HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
-    /// How many instances always run, if somebody said so; [`Process::scale`] says what is meant otherwise.
+    /// The minimum number of instances, if specified; [`Process::scale`] has the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min: Option<u32>,
-    /// How many instances may run at most, if somebody said so.
+    /// The maximum number of instances, if specified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
-    /// When an event of type `isopod.schedule` is delivered, or a command is run, as five fields of cron.
+    /// When it receives an event of type `isopod.schedule`, or a command runs, as five cron fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
-    /// Arguments of the component; only commands see them.
+    /// The component's arguments; only commands receive them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
 }
 
-/// How many instances of a process type run: at least `min`, at most `max`, and `max` is at least 1.
+/// The bounds on the number of instances: at least `min`, at most `max`, and `max` is at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Scale {
-    /// How many always run.
+    /// The minimum number of instances.
     pub min: u32,
-    /// How many may run at most.
+    /// The maximum number of instances.
     pub max: u32,
 }
 
 impl Process {
-    /// A process type with nothing said of it but its entry.
+    /// Returns a process type with only its entry specified.
     pub fn new(entry: Entry) -> Self {
         Self { entry, health: None, min: None, max: None, schedule: None, args: Vec::new() }
     }
 
-    /// How many instances run, with what nobody said filled in. Never above the app's own limit, whatever was said.
+    /// Returns the bounds with defaults filled in, never above the app's limit.
     pub fn scale(&self, app_type: AppType, limits: &Limits) -> Scale {
         let most = limits.instances_max.max(1);
-        let min = self.min.unwrap_or_else(|| u32::from(self.runs_unasked(app_type)));
+        let min = self.min.unwrap_or_else(|| u32::from(self.runs_by_default(app_type)));
         let max = self.max.unwrap_or(match self.entry {
             Entry::Http | Entry::Events => most,
-            // Copies of a command share no work, so a second one is nothing that load could call for.
+            // Copies of a command share no work, so load never requires a second one.
             Entry::Command => min,
         });
         let max = max.clamp(1, most);
         Scale { min: min.min(max), max }
     }
 
-    /// The same as it is at work: only production apps grow with their load, others keep their size whatever they have to
-    /// do.
+    /// Returns the bounds in service: production apps scale with their load, others keep a fixed
+    /// size.
     pub fn scale_at_work(&self, app_type: AppType, limits: &Limits) -> Scale {
         let scale = self.scale(app_type, limits);
         match (self.entry, app_type) {
@@ -68,30 +69,30 @@ impl Process {
         }
     }
 
-    /// Whether one instance runs without anybody having asked for it.
-    fn runs_unasked(&self, app_type: AppType) -> bool {
+    /// Returns whether one instance runs without a request for it.
+    fn runs_by_default(&self, app_type: AppType) -> bool {
         if self.schedule.is_some() {
             return false;
         }
         match (self.entry, app_type) {
-            // People wait for production apps, so one instance is kept warm.
+            // Callers wait for production apps, so one instance stays warm.
             (Entry::Http | Entry::Events, AppType::Production) => true,
             (Entry::Http | Entry::Events, AppType::Dev | AppType::Staging) => false,
-            // Nothing else would ever start it.
+            // No request would ever start it.
             (Entry::Command, AppType::Dev | AppType::Staging | AppType::Production) => true,
         }
     }
 }
 
-/// Which of a component's exports a process type calls.
+/// The export that a process type calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Entry {
-    /// It answers HTTP requests.
+    /// Responds to HTTP requests.
     Http,
-    /// It handles events.
+    /// Handles events.
     Events,
-    /// It runs once, as a program does.
+    /// Runs from start to exit, as a program.
     Command,
 }
 
@@ -99,7 +100,7 @@ impl Entry {
     /// Every entry.
     pub const ALL: [Self; 3] = [Self::Http, Self::Events, Self::Command];
 
-    /// The word for the entry.
+    /// Returns the entry's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn only_production_keeps_an_instance_warm_by_itself() {
+    fn only_production_keeps_an_instance_warm_by_default() {
         for entry in [Entry::Http, Entry::Events] {
             let process = Process::new(entry);
             assert_eq!(AppType::ALL.map(|app_type| scale(&process, app_type)), [(0, 10), (0, 10), (1, 10)]);
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_kept_running_as_one_copy_unless_it_has_a_schedule() {
+    fn one_copy_of_a_command_runs_unless_it_has_a_schedule() {
         let command = Process::new(Entry::Command);
         assert_eq!(AppType::ALL.map(|app_type| scale(&command, app_type)), [(1, 1); 3]);
         let nightly = Process { schedule: Schedule::parse("0 3 * * *").ok(), ..command };
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn only_production_grows_with_its_load() {
+    fn only_production_scales_with_its_load() {
         let at_work = |process: &Process| {
             AppType::ALL.map(|app_type| {
                 let Scale { min, max } = process.scale_at_work(app_type, &Limits::default());
@@ -167,12 +168,12 @@ mod tests {
             })
         };
         assert_eq!(at_work(&Process::new(Entry::Http)), [(0, 1), (0, 1), (1, 10)]);
-        let said = Process { min: Some(2), max: Some(5), ..Process::new(Entry::Http) };
-        assert_eq!(at_work(&said), [(2, 2), (2, 2), (2, 5)]);
+        let process = Process { min: Some(2), max: Some(5), ..Process::new(Entry::Http) };
+        assert_eq!(at_work(&process), [(2, 2), (2, 2), (2, 5)]);
     }
 
     #[test]
-    fn what_was_said_holds_for_every_type() {
+    fn specified_bounds_apply_to_every_type() {
         let sleeps = Process { min: Some(0), ..Process::new(Entry::Http) };
         assert_eq!(scale(&sleeps, AppType::Production), (0, 10));
         let fixed = Process { min: Some(2), max: Some(2), ..Process::new(Entry::Http) };
@@ -181,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_scale_is_within_the_limit_whatever_was_said(
+        fn a_scale_is_always_within_the_limit(
             entry in 0..3usize, app_type in 0..3usize, min in proptest::option::of(any::<u32>()),
             max in proptest::option::of(any::<u32>()), most in any::<u32>(),
         ) {

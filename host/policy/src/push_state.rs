@@ -1,4 +1,5 @@
-//! The state of a push job, which turns a bundle into a release. Owns the table of its transitions. Never runs a job.
+//! The state of a push job, which turns a bundle into a release. Owns the state transition table.
+//! Never runs a job.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,28 +23,28 @@ use crate::app_state::UnknownWord;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PushState {
-    /// It waits for its turn.
+    /// The job waits in the queue.
     Queued,
-    /// Its owner took it back before its turn came.
+    /// The job was cancelled while it was queued.
     Cancelled,
-    /// Its bundle is being received and verified.
+    /// The bundle is being received and verified.
     Running,
-    /// Its component is being compiled.
+    /// The component is being compiled.
     Building,
-    /// The new release is being brought into service.
+    /// The new release is being deployed.
     Deploying,
     /// The new release serves.
     Completed,
-    /// It ended without a release in service; the reason is kept beside it.
+    /// The job ended without a serving release; its record has the reason.
     Failed,
 }
 
-/// What can happen to a push job.
+/// An event in a push job's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PushEvent {
-    /// Its owner takes it back.
+    /// A cancellation was requested.
     Cancel,
-    /// Its turn has come.
+    /// A worker takes the job from the queue.
     Take,
     /// The bundle is verified.
     Build,
@@ -51,7 +52,7 @@ pub enum PushEvent {
     Deploy,
     /// The new release serves.
     Complete,
-    /// Something went wrong, or the host stopped in the middle.
+    /// A step failed, or the host stopped during the job.
     Fail,
 }
 
@@ -76,7 +77,7 @@ impl PushState {
     pub const ALL: [Self; 7] =
         [Self::Queued, Self::Cancelled, Self::Running, Self::Building, Self::Deploying, Self::Completed, Self::Failed];
 
-    /// The state after `event`, or why the event cannot happen now.
+    /// Returns the state after `event`, or why the event is refused.
     pub fn step(self, event: PushEvent) -> Result<Self, Refused> {
         use PushEvent as E;
         match (self, event) {
@@ -102,14 +103,14 @@ impl PushState {
     fn why_not(self, event: PushEvent) -> &'static str {
         match (self, event) {
             (Self::Cancelled, _) => "the push was cancelled; push again",
-            (Self::Completed, _) => "the push is completed; roll back to undo it",
+            (Self::Completed, _) => "the push has completed; roll back to undo it",
             (Self::Failed, _) => "the push has failed; push again",
             (_, PushEvent::Cancel) => "only a queued push can be cancelled; wait for it, and roll back to undo it",
             (_, _) => "a push goes from queued through running, building and deploying to completed, in this order",
         }
     }
 
-    /// Whether nothing more can happen to the push.
+    /// Returns whether the state is final.
     pub fn is_final(self) -> bool {
         match self {
             Self::Cancelled | Self::Completed | Self::Failed => true,
@@ -117,7 +118,7 @@ impl PushState {
         }
     }
 
-    /// The word for the state.
+    /// Returns the state's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -165,7 +166,7 @@ mod tests {
     failed    -          -        -         -          -          -";
 
     #[test]
-    fn every_pair_of_state_and_event_is_as_the_table_says() {
+    fn every_pair_of_state_and_event_matches_the_table() {
         let mut lines = TABLE.lines();
         let columns: Vec<&str> = lines.next().expect("the table has a head").split_whitespace().collect();
         let verbs: Vec<&str> = PushEvent::ALL.iter().map(|event| event.verb()).collect();
@@ -181,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn a_queued_push_can_be_cancelled_and_no_other() {
+    fn only_a_queued_push_can_be_cancelled() {
         for state in PushState::ALL {
             assert_eq!(state.step(PushEvent::Cancel).is_ok(), state == PushState::Queued);
         }
     }
 
     #[test]
-    fn nothing_happens_to_a_final_push() {
+    fn a_final_push_refuses_every_event() {
         for state in PushState::ALL.into_iter().filter(|state| state.is_final()) {
             for event in PushEvent::ALL {
                 assert!(state.step(event).is_err());
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_of_every_state_is_read_back() {
+    fn the_name_of_every_state_is_parsed_back() {
         for state in PushState::ALL {
             assert_eq!(state.as_str().parse(), Ok(state));
         }

@@ -1,5 +1,5 @@
-//! What differs between two releases, field by field. Owns the names of the fields and the words about them. Shows of a
-//! secret only that it differs, and never decides whether a difference matters.
+//! The differences between two releases, field by field. Owns the fields' names and the sentence
+//! about them. Shows only that a secret differs, and never decides whether a difference matters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,29 +9,29 @@ use serde_json::{Value, json};
 use crate::limits::{CHANGE_VALUE_CHARS_MAX, CHANGES_NAMED_MAX};
 use crate::{ConfigValue, ConfigVars, Manifest};
 
-/// What a release is made of.
+/// The contents of a release.
 #[derive(Debug, Clone, Copy)]
 pub struct ReleaseContent<'a> {
     /// The digest of its bundle.
     pub bundle: &'a str,
-    /// Its manifest, with the formation it has.
+    /// Its manifest, including its formation.
     pub manifest: &'a Manifest,
-    /// The config vars that were set at the host.
+    /// Its config vars, as set at the host.
     pub config: &'a ConfigVars,
 }
 
-/// One field that differs.
+/// A field that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Change {
-    /// Which, as keys with dots between them: `processes.web.max`, `config.GREETING`, `bundle`.
+    /// The field, as keys joined with dots: `processes.web.max`, `config.GREETING`, `bundle`.
     pub field: String,
-    /// What it was; none if it wasn't there.
+    /// The old value, if any.
     pub before: Option<Value>,
-    /// What it is; none if it is gone.
+    /// The new value, if any.
     pub after: Option<Value>,
 }
 
-/// A field's value, and what it is compared by: of a secret both differ.
+/// A field's value. Secrets are compared by their sealed form and shown as redacted.
 #[derive(Clone, PartialEq)]
 enum Held {
     Open(Value),
@@ -47,8 +47,8 @@ impl Held {
     }
 }
 
-/// What differs from one release to another, in order of fields. Config vars are compared as guests see them: those
-/// of the manifest, overlaid by those set at the host.
+/// Returns the differences from one release to another, sorted by field. Config vars are compared
+/// as guests see them: the manifest's, overlaid by those set at the host.
 pub fn changes(from: &ReleaseContent<'_>, to: &ReleaseContent<'_>) -> Vec<Change> {
     let (before, after) = (fields(from), fields(to));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -66,7 +66,7 @@ pub fn changes(from: &ReleaseContent<'_>, to: &ReleaseContent<'_>) -> Vec<Change
 fn fields(content: &ReleaseContent<'_>) -> BTreeMap<String, Held> {
     let mut fields = BTreeMap::new();
     fields.insert("bundle".to_owned(), Held::Open(content.bundle.into()));
-    let manifest = serde_json::to_value(content.manifest).expect("a manifest holds only what JSON has");
+    let manifest = serde_json::to_value(content.manifest).expect("a manifest contains only JSON types");
     flatten("", manifest, &mut fields);
     for (key, value) in content.config.iter() {
         let held = match value {
@@ -78,7 +78,7 @@ fn fields(content: &ReleaseContent<'_>) -> BTreeMap<String, Held> {
     fields
 }
 
-/// Names every leaf of a tree.
+/// Adds every leaf of a tree with its path.
 fn flatten(path: &str, value: Value, fields: &mut BTreeMap<String, Held>) {
     match value {
         Value::Object(entries) if !is_health(path) => {
@@ -93,15 +93,16 @@ fn flatten(path: &str, value: Value, fields: &mut BTreeMap<String, Held>) {
     }
 }
 
-/// Whether a path is that of a health check, which is one leaf, since it may be a path or a table.
+/// Returns whether a path is that of a health check. It counts as one leaf, since it may be a path
+/// or a table.
 fn is_health(path: &str) -> bool {
     let process = path.strip_prefix("processes.").and_then(|rest| rest.strip_suffix(".health"));
     process.is_some_and(|name| !name.contains('.'))
 }
 
 impl Change {
-    /// What happened to the field, for the activity: `processes.web.max from 3 to 10`. The values of config vars are
-    /// left out, since the activity is kept when they are gone.
+    /// Describes the change for the activity: `processes.web.max from 3 to 10`. Omits the values of
+    /// config vars, since the activity outlives them.
     pub fn sentence(&self) -> String {
         let field = &self.field;
         let quiet = field.starts_with("config.") || field == "bundle";
@@ -117,7 +118,7 @@ impl Change {
     }
 }
 
-/// What differs, in one sentence for the activity. The first few are named, and the rest counted.
+/// Describes all changes in one sentence for the activity: names the first few and counts the rest.
 pub fn sentence(changes: &[Change]) -> String {
     if changes.is_empty() {
         return "nothing changed".to_owned();

@@ -1,5 +1,5 @@
-//! The state of a release, from its building to its end. Owns the table of its transitions. Never compiles, starts or
-//! deletes anything: the app's task asks the table first and then acts.
+//! The state of a release, from building to its end. Owns the state transition table. Never
+//! compiles, starts or deletes a release: the app's task consults the table first and then acts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,45 +24,45 @@ use crate::app_state::UnknownWord;
 ///      └──────────────────────────────────────────────────────▶ build_error
 /// ```
 ///
-/// A retired release that serves again has taken back the traffic from one that went bad; a rollback by hand makes a
-/// new release instead.
+/// A retired release serves again if the rollout watch rolls back a bad successor; a manual
+/// rollback creates a new release instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseState {
-    /// Its component is being compiled, or found compiled.
+    /// The component is being compiled, or looked up in the compile cache.
     Building,
-    /// Its first instances are being started.
+    /// The first instances are being started.
     Deploying,
-    /// Its first instances run, and are being asked whether they are well.
+    /// The first instances run, and their health is being checked.
     Booted,
-    /// It is the app's current release and takes its traffic.
+    /// The app's current release, which takes its traffic.
     Ready,
-    /// It is the app's current release, nothing of it runs, and the next request brings it back.
+    /// The app's current release, without instances; the next request thaws it.
     Frozen,
-    /// Another release took its place; it is kept to be rolled back to.
+    /// Superseded by another release; kept for a rollback.
     Retired,
-    /// It could not be compiled. It is not tried again.
+    /// Compiling failed. Final.
     BuildError,
-    /// It could not be started, or went bad while it served. It is stopped for good.
+    /// Starting failed, or the release turned bad while it served. Final.
     DeploymentError,
 }
 
-/// What can happen to a release.
+/// An event in a release's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReleaseEvent {
-    /// Its component is compiled.
+    /// The component is compiled.
     Built,
-    /// Its first instances run.
+    /// The first instances run.
     Booted,
-    /// It becomes the app's current release, or comes back from being frozen.
+    /// It becomes the app's current release, or is thawed.
     Serve,
-    /// Its last instance has gone, since nobody asked for it.
+    /// Its last instance was dropped, since the app was idle.
     Freeze,
     /// Another release becomes the current one.
     Supersede,
-    /// It cannot be compiled.
+    /// Compiling failed.
     BuildFails,
-    /// It cannot be brought into service, or must be taken out of it.
+    /// The release can't be deployed, or must be taken out of service.
     DeployFails,
 }
 
@@ -97,7 +97,7 @@ impl ReleaseState {
         Self::DeploymentError,
     ];
 
-    /// The state after `event`, or why the event cannot happen now.
+    /// Returns the state after `event`, or why the event is refused.
     pub fn step(self, event: ReleaseEvent) -> Result<Self, Refused> {
         use ReleaseEvent as E;
         match (self, event) {
@@ -127,19 +127,17 @@ impl ReleaseState {
 
     fn why_not(self, event: ReleaseEvent) -> &'static str {
         match (self, event) {
-            (Self::BuildError, _) => "its component could not be compiled; push a new one",
-            (Self::DeploymentError, _) => "it was stopped for good; roll back to another release, or push a new one",
-            (Self::Building | Self::Deploying, ReleaseEvent::Serve) => {
-                "its instances do not run yet; wait for its push"
-            }
-            (Self::Ready, ReleaseEvent::Serve) => "it is the current release already",
+            (Self::BuildError, _) => "its component couldn't be compiled; push a new one",
+            (Self::DeploymentError, _) => "its deployment failed; roll back to another release, or push a new one",
+            (Self::Building | Self::Deploying, ReleaseEvent::Serve) => "its instances don't run yet; wait for its push",
+            (Self::Ready, ReleaseEvent::Serve) => "it is already the current release",
             (_, ReleaseEvent::Freeze) => "only the current release is frozen, and only once",
             (_, ReleaseEvent::Supersede) => "only the current release can be superseded",
             (_, _) => "a release goes from building through deploying and booted to ready, in this order",
         }
     }
 
-    /// Whether nothing more can happen to the release.
+    /// Returns whether the state is final.
     pub fn is_final(self) -> bool {
         match self {
             Self::BuildError | Self::DeploymentError => true,
@@ -147,7 +145,7 @@ impl ReleaseState {
         }
     }
 
-    /// Whether the release is on its way into service for the first time.
+    /// Returns whether the release is being deployed for the first time.
     pub fn is_under_way(self) -> bool {
         match self {
             Self::Building | Self::Deploying | Self::Booted => true,
@@ -155,8 +153,8 @@ impl ReleaseState {
         }
     }
 
-    /// Whether the release answers requests, or would if it were asked: it is compiled and has not gone bad. Such a one
-    /// can be reached at its own address and be rolled back to.
+    /// Returns whether the release serves or can serve: it is compiled and hasn't turned bad. Such
+    /// a release is reachable at its own URL, and a rollback to it is possible.
     pub fn can_serve(self) -> bool {
         match self {
             Self::Booted | Self::Ready | Self::Frozen | Self::Retired => true,
@@ -164,7 +162,7 @@ impl ReleaseState {
         }
     }
 
-    /// The word for the state.
+    /// Returns the state's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Building => "building",
@@ -214,7 +212,7 @@ mod tests {
     deployment_error -          -       -      -       -          -               -";
 
     #[test]
-    fn every_pair_of_state_and_event_is_as_the_table_says() {
+    fn every_pair_of_state_and_event_matches_the_table() {
         let mut lines = TABLE.lines();
         let columns: Vec<&str> = lines.next().expect("the table has a head").split_whitespace().collect();
         let verbs: Vec<String> = ReleaseEvent::ALL.iter().map(|event| event.verb().replace(' ', "-")).collect();
@@ -231,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_happens_to_a_final_release_and_something_can_to_any_other() {
+    fn exactly_the_final_states_refuse_every_event() {
         for state in ReleaseState::ALL {
             let moves = ReleaseEvent::ALL.into_iter().any(|event| state.step(event).is_ok());
             assert_eq!(moves, !state.is_final(), "{state}");
@@ -239,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_serve_does_or_needs_one_step() {
+    fn a_release_that_can_serve_needs_at_most_one_step() {
         for state in ReleaseState::ALL {
             let ready = state == ReleaseState::Ready || state.step(ReleaseEvent::Serve) == Ok(ReleaseState::Ready);
             assert_eq!(state.can_serve(), ready, "{state}");
@@ -247,16 +245,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_why_and_in_which_state() {
-        let refused = ReleaseState::BuildError.step(ReleaseEvent::Serve).expect_err("there is nothing to run");
+    fn a_refusal_names_the_event_the_state_and_the_reason() {
+        let refused =
+            ReleaseState::BuildError.step(ReleaseEvent::Serve).expect_err("a release without a component can't serve");
         assert_eq!(
             refused.to_string(),
-            "cannot serve while build_error: its component could not be compiled; push a new one"
+            "cannot serve while build_error: its component couldn't be compiled; push a new one"
         );
     }
 
     #[test]
-    fn the_word_of_every_state_is_read_back_and_stored() {
+    fn the_name_of_every_state_is_parsed_back_and_stored() {
         for state in ReleaseState::ALL {
             assert_eq!(state.as_str().parse(), Ok(state));
             let json = serde_json::to_string(&state).expect("it serialises");

@@ -1,45 +1,46 @@
-//! When an instance that ended is started again, and when that is given up. Owns the back-off. Never has a clock or a
-//! random source, and never starts anything: how long it ran and a random number are arguments.
+//! Decides when an ended instance is restarted, and when restarting is abandoned. Owns the
+//! back-off. Never uses a clock or a random source, and never starts an instance: its running time
+//! and a random number are arguments.
 
 use std::time::Duration;
 
 use crate::limits::{CRASH_LOOP_ENDS, RESTART_AFTER, RESTART_QUICK, RESTART_WELL};
 
-/// The ends of one instance so far, as far as they count for its next start.
+/// The recent ends of an instance, as far as they affect its next start.
 ///
 /// ```text
 ///   ended after   under 5 s      5 s to 10 s      10 s or more
-///   back-off      twice as long  twice as long    from the least again
-///   quick ends    one more       from 0 again     from 0 again      the fifth in a row: a crash loop
+///   back-off      doubled        doubled          reset to the minimum
+///   quick ends    one more       reset to 0       reset to 0        the fifth in a row: a crash loop
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restarts {
-    /// How many ends there were since it last ran well.
+    /// Number of ends since the instance was last stable.
     ends: u32,
-    /// How many ends in a row were quick.
+    /// Number of consecutive quick ends.
     quick_ends: u32,
 }
 
-/// What becomes of an instance that ended.
+/// The decision about an instance that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It is started again after this time.
+    /// Restart it after a back-off.
     Restart {
-        /// How long to wait.
+        /// The back-off.
         after: Duration,
     },
-    /// Starting it again doesn't help: so often in a row it ended so soon after its start.
+    /// Don't restart it: it ended too often too soon after its start.
     CrashLoop {
-        /// How many quick ends in a row there were.
+        /// Number of consecutive quick ends.
         crashes: u32,
-        /// How soon after its start an end is quick.
+        /// The running time below which an end is quick.
         within: Duration,
     },
 }
 
 impl Restarts {
-    /// Counts one end. `ran_for` is how long it is since the instance started; `random` is any number, each as
-    /// likely, and keeps instances that end together from starting together.
+    /// Records an end. `ran_for` is the time since the instance's start. `random` is a uniformly
+    /// distributed number; it spreads the restarts of instances that end together.
     pub fn ended(&mut self, ran_for: Duration, random: u32) -> Next {
         if ran_for >= RESTART_WELL {
             self.ends = 0;
@@ -53,7 +54,8 @@ impl Restarts {
     }
 }
 
-/// The wait after the given number of ends in a row: between half of the full wait and all of it.
+/// Returns the back-off after the given number of consecutive ends: between half of the full
+/// back-off and all of it.
 fn back_off(ends: u32, random: u32) -> Duration {
     let (least, most) = (*RESTART_AFTER.start(), *RESTART_AFTER.end());
     let factor = 2u32.checked_pow(ends.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_up_to_its_most() {
+    fn the_back_off_doubles_up_to_its_maximum() {
         let mut restarts = Restarts::default();
         let ran_for = Duration::from_secs(6);
         let waits: Vec<_> = (0..11).filter_map(|_| milliseconds(restarts.ended(ran_for, u32::MAX))).collect();
@@ -83,13 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn chance_takes_up_to_half_of_the_wait() {
+    fn randomness_removes_up_to_half_of_the_back_off() {
         let wait = |random| milliseconds(Restarts::default().ended(Duration::ZERO, random));
         assert_eq!((wait(0), wait(u32::MAX / 2), wait(u32::MAX)), (Some(50), Some(74), Some(100)));
     }
 
     #[test]
-    fn running_well_starts_the_back_off_anew() {
+    fn a_stable_run_resets_the_back_off() {
         let mut restarts = Restarts::default();
         for _ in 0..6 {
             restarts.ended(Duration::from_secs(9), 0);
@@ -99,13 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn five_quick_ends_in_a_row_are_a_crash_loop() {
+    fn five_consecutive_quick_ends_are_a_crash_loop() {
         let mut restarts = Restarts::default();
         let quick = Duration::from_millis(4_999);
         for _ in 0..4 {
             assert!(milliseconds(restarts.ended(quick, 0)).is_some());
         }
-        assert!(milliseconds(restarts.ended(Duration::from_secs(5), 0)).is_some(), "this one ran long enough");
+        assert!(
+            milliseconds(restarts.ended(Duration::from_secs(5), 0)).is_some(),
+            "an instance that ran long enough is restarted"
+        );
         for _ in 0..4 {
             assert!(milliseconds(restarts.ended(quick, 0)).is_some());
         }
@@ -114,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_never_out_of_range_and_a_crash_loop_needs_its_quick_ends(
+        fn a_back_off_is_in_range_and_a_crash_loop_needs_enough_quick_ends(
             ends in proptest::collection::vec((0..20_000u64, any::<u32>()), 0..60),
         ) {
             let mut restarts = Restarts::default();

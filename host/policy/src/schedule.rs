@@ -1,5 +1,6 @@
-//! Schedules: five fields of cron, read in UTC, and when the next time comes. Owns which expressions are allowed and
-//! what becomes of times that were missed. Never has a clock: the present time is an argument.
+//! Schedules: five cron fields in UTC, and the computation of the next time. Owns which expressions
+//! are allowed, and what happens with missed times. Never reads a clock: the current time is an
+//! argument.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{CLOCK_BACK_MAX, SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
 
-/// When something happens again and again, written as `minute hour day month weekday` in UTC.
+/// A recurring time, written as `minute hour day month weekday` in UTC.
 ///
-/// As in every cron since Vixie's, a day comes if the day of the month *or* the weekday fits, unless one of the two
-/// begins with `*`; then both must fit.
+/// As in every cron since Vixie's, a day matches if the day of the month *or* the weekday matches,
+/// unless one of the two starts with `*`; then both must match.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Schedule {
@@ -21,31 +22,31 @@ pub struct Schedule {
     crontab: Crontab,
 }
 
-/// Why a text is no schedule.
+/// Why a text is not a valid schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// Too few fields or too many.
+    /// The wrong number of fields.
     #[error("a schedule has five fields, as in \"0 3 * * *\", but this has {count}")]
     FieldCount { count: usize },
-    /// A field that says nothing, or something out of range.
+    /// A field that is invalid or out of range.
     #[error(
-        "{field:?} is no {what}: write *, a number from {least} to {most}, a range 1-3, a step */2, or a list of these"
+        "invalid {what} {field:?}: write *, a number from {min} to {max}, a range 1-3, a step */2, or a list of these"
     )]
-    Field { field: String, what: &'static str, least: u32, most: u32 },
-    /// Something that the reader of cron expressions does not take although its fields look right.
-    #[error("{given:?} is no schedule: {why}")]
+    Field { field: String, what: &'static str, min: u32, max: u32 },
+    /// The cron parser rejects the expression although its fields are valid.
+    #[error("invalid schedule {given:?}: {why}")]
     NotRead { given: String, why: String },
-    /// It is right, but no day of any year fits.
-    #[error("{given:?} never comes: no chosen month has such a day; choose another day or month")]
+    /// The expression is valid, but no day matches.
+    #[error("schedule {given:?} never matches: no chosen month has such a day; choose another day or month")]
     NeverComes { given: String },
 }
 
 /// One of the five fields.
 struct Field {
     what: &'static str,
-    least: u32,
-    most: u32,
-    /// Names of the values, the first for `names_from`.
+    min: u32,
+    max: u32,
+    /// Names of the values; the first is `names_from`.
     names: &'static [&'static str],
     names_from: u32,
 }
@@ -53,22 +54,22 @@ struct Field {
 const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 const FIELDS: [Field; 5] = [
-    Field { what: "minute", least: 0, most: 59, names: &[], names_from: 0 },
-    Field { what: "hour", least: 0, most: 23, names: &[], names_from: 0 },
-    Field { what: "day", least: 1, most: 31, names: &[], names_from: 0 },
-    Field { what: "month", least: 1, most: 12, names: MONTHS, names_from: 1 },
-    Field { what: "weekday", least: 0, most: 7, names: WEEKDAYS, names_from: 0 },
+    Field { what: "minute", min: 0, max: 59, names: &[], names_from: 0 },
+    Field { what: "hour", min: 0, max: 23, names: &[], names_from: 0 },
+    Field { what: "day", min: 1, max: 31, names: &[], names_from: 0 },
+    Field { what: "month", min: 1, max: 12, names: MONTHS, names_from: 1 },
+    Field { what: "weekday", min: 0, max: 7, names: WEEKDAYS, names_from: 0 },
 ];
 
 /// How much of a refused text an error repeats.
 const GIVEN_SHOWN_CHARS: usize = 80;
 
-/// What the reader of cron expressions looks through at once, a little less than its four years, so that two searches
-/// in a row leave no gap.
+/// The span of one search by the cron parser, slightly less than its four years, so that
+/// consecutive searches leave no gap.
 const SEARCH: SignedDuration = SignedDuration::from_hours(1_460 * 24);
 
 impl Schedule {
-    /// Reads a schedule, such as `0 3 * * *` or `*/15 8-17 * * mon-fri`.
+    /// Parses a schedule, such as `0 3 * * *` or `*/15 8-17 * * mon-fri`.
     pub fn parse(text: &str) -> Result<Self, ScheduleError> {
         let given = || text.chars().take(GIVEN_SHOWN_CHARS).collect::<String>();
         if text.len() > TEXT_BYTES_MAX {
@@ -92,11 +93,11 @@ impl Schedule {
         }
     }
 
-    /// The first time after `after`, which is always a whole minute. None only where time itself ends, in the year
-    /// 9999.
+    /// Returns the first time after `after`, always a whole minute. `None` only at the end of
+    /// representable time, in the year 9999.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let last = after.checked_add(SignedDuration::from_hours(SCHEDULE_SEARCH_YEARS * 366 * 24)).ok()?;
-        // The search below looks some years beyond what it is asked for.
+        // The search below looks some years past its argument.
         last.checked_add(SEARCH).ok()?.checked_add(SEARCH).ok()?;
         let mut from = after;
         while from < last {
@@ -108,28 +109,29 @@ impl Schedule {
         None
     }
 
-    /// The schedule as it was given.
+    /// Returns the schedule as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 }
 
 impl Field {
-    /// Checks a field, a list of parts, and returns it with numbers in place of names.
+    /// Checks a field, a list of parts, and returns it with numbers instead of names.
     fn read(&self, text: &str) -> Result<String, ScheduleError> {
         let parts: Option<Vec<String>> = text.split(',').map(|part| self.read_part(part)).collect();
         parts.map(|parts| parts.join(",")).ok_or_else(|| ScheduleError::Field {
             field: text.chars().take(GIVEN_SHOWN_CHARS).collect(),
             what: self.what,
-            least: self.least,
-            most: self.most,
+            min: self.min,
+            max: self.max,
         })
     }
 
-    /// One part of a field: `*`, `3`, `1-5`, the first and the last perhaps with a step as in `*/2`.
+    /// Checks one part of a field: `*`, `3` or `1-5`, the first and the last optionally with a step
+    /// as in `*/2`.
     fn read_part(&self, part: &str) -> Option<String> {
         let (values, step) = match part.split_once('/') {
-            Some((values, step)) => (values, Some(number(step).filter(|step| (1..=self.most).contains(step))?)),
+            Some((values, step)) => (values, Some(number(step).filter(|step| (1..=self.max).contains(step))?)),
             None => (part, None),
         };
         let step = step.map(|step| format!("/{step}")).unwrap_or_default();
@@ -139,8 +141,8 @@ impl Field {
         match values.split_once('-') {
             Some((from, to)) => {
                 let (from, to) = (self.value(from)?, self.value(to)?);
-                // A week ends on Sunday as well as it begins with it: "fri-sun".
-                let to = if to == 0 && from > 0 && self.most == 7 { 7 } else { to };
+                // Sunday is both the first and the last day of a week: "fri-sun".
+                let to = if to == 0 && from > 0 && self.max == 7 { 7 } else { to };
                 (from <= to).then(|| format!("{from}-{to}{step}"))
             }
             None if step.is_empty() => self.value(values).map(|value| value.to_string()),
@@ -154,7 +156,7 @@ impl Field {
             Some(position) => self.names_from + u32::try_from(position).ok()?,
             None => number(text)?,
         };
-        (self.least..=self.most).contains(&value).then_some(value)
+        (self.min..=self.max).contains(&value).then_some(value)
     }
 }
 
@@ -164,7 +166,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 impl PartialEq for Schedule {
-    /// By the text, so that a change of spelling is a change.
+    /// Compares the text, so that a different spelling counts as a change.
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
     }
@@ -206,26 +208,27 @@ impl From<Schedule> for String {
     }
 }
 
-/// Since when a schedule counts the times that come, where it is said to have fired last at `last`: since now if that was
-/// told by a clock that was far ahead, which would otherwise keep the schedule silent until the clock is there again.
+/// Returns the time from which a schedule's times count, if it last fired at `last`. If `last` is
+/// far in the future, a wrong clock wrote it; then this is `now`, since the schedule would
+/// otherwise be silent until the clock catches up.
 pub fn counted_since(last: Timestamp, now: Timestamp) -> Timestamp {
-    let is_far_ahead = SignedDuration::try_from(CLOCK_BACK_MAX).is_ok_and(|most| last.duration_since(now) > most);
+    let is_far_ahead = SignedDuration::try_from(CLOCK_BACK_MAX).is_ok_and(|max| last.duration_since(now) > max);
     if is_far_ahead { now } else { last }
 }
 
-/// What a schedule asks for at a certain time.
+/// What a schedule requires at a given time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
-    /// Whether it is to fire now, once, however many times were missed.
+    /// Whether it fires now: once, however many times were missed.
     pub fire_now: bool,
-    /// When to look again: the first time after now that has not fired yet.
+    /// When to check again: the first time after now that hasn't fired yet.
     pub next: Option<Timestamp>,
 }
 
-/// Counts the times of `schedule` after `last` and up to `now`, at most `most`.
-pub fn times_since(last: Timestamp, now: Timestamp, schedule: &Schedule, most: u32) -> u32 {
+/// Counts the times of `schedule` after `last` and up to `now`, up to `most`.
+pub fn times_since(last: Timestamp, now: Timestamp, schedule: &Schedule, max: u32) -> u32 {
     let (mut times, mut from) = (0, last);
-    while times < most {
+    while times < max {
         match schedule.next_after(from) {
             Some(next) if next <= now => from = next,
             Some(_) | None => break,
@@ -235,11 +238,13 @@ pub fn times_since(last: Timestamp, now: Timestamp, schedule: &Schedule, most: u
     times
 }
 
-/// Whether `schedule` is to fire at `now`. `last` is when it fired last, or since when there is this schedule; whoever
-/// fires keeps `now` as the next `last`. Without one nothing can have been missed, so it waits for its next time.
+/// Returns whether `schedule` fires at `now`. `last` is the time at which it last fired or was
+/// created; after firing, the caller stores `now` as the next `last`. Without `last` no time can
+/// have been missed, so the schedule waits for its next time.
 ///
-/// A clock that went back behind `last` fires nothing until it has passed `last` again, so no time fires twice; where it
-/// went back far, [`counted_since`] gives another `last`.
+/// If the clock went back behind `last`, the schedule doesn't fire until the clock has passed
+/// `last` again, so no time fires twice. If it went back far, [`counted_since`] returns another
+/// `last`.
 pub fn due(last: Option<Timestamp>, now: Timestamp, schedule: &Schedule) -> Due {
     let fire_now = last.and_then(|last| schedule.next_after(last)).is_some_and(|missed| missed <= now);
     let next = schedule.next_after(last.map_or(now, |last| last.max(now)));

@@ -1,5 +1,5 @@
-//! Owns the schemas of names, ids and other strings with a format, for the API's description. Never
-//! validates one.
+//! The schemas of names, ids and other strings with a format, for the API's description. Never
+//! validates a string.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! The watch after a swap: whether a new release is clearly worse than the one before. Owns the comparison and its
-//! words. Never counts anything itself and never takes a release back.
+//! The rollout watch: decides whether a new release is clearly worse than its predecessor. Owns the
+//! comparison and its wording. Never counts requests and never rolls back a release.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,58 +8,58 @@ use crate::limits::{
     SWAP_FAILURES_MIN, SWAP_SIZE_PART, SWAP_WATCH, SWAP_WORSE_FACTOR, SWAP_WORSE_MORE, SWAP_WORSE_UNKNOWN,
 };
 
-/// How many requests a release was given, and how many of them failed by its own fault.
+/// The number of a release's requests, and of its own failures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// How many requests there were.
+    /// Number of requests.
     pub requests: u64,
-    /// How many failed.
+    /// Number of failures.
     pub failures: u64,
 }
 
-/// What is to be thought of a new release so far.
+/// The verdict on a new release so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    /// Nothing speaks against it yet; go on watching.
+    /// No significant failures yet: continue watching.
     Watching,
-    /// It was watched for long enough.
-    Well,
-    /// It fails clearly more often than the one before.
+    /// The watch has ended.
+    Passed,
+    /// The release fails clearly more often than its predecessor.
     Worse(Worse),
 }
 
-/// The numbers that speak against a new release. Printed, they are a sentence for the activity.
+/// The numbers that show a new release to be worse. Displayed as a sentence for the activity.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Worse {
     /// The requests of the new release since the swap.
     pub new: Counts,
     /// The requests of the release before, in its last minutes.
     pub old: Counts,
-    /// The part of requests that may fail before a release is clearly worse, from 0 to 1 and above.
+    /// The failure rate above which a release is clearly worse, from 0 to 1 and above.
     pub bound: f64,
 }
 
 impl Counts {
-    /// The part of requests that failed, from 0 to 1.
+    /// Returns the failure rate, from 0 to 1.
     pub fn failure_rate(self) -> f64 {
-        // A failure may be counted before its request is.
+        // A failure may be counted before its request.
         let requests = self.requests.max(self.failures);
         if requests == 0 { 0.0 } else { self.failures as f64 / requests as f64 }
     }
 }
 
-/// Judges a new release by what it did since the swap, `elapsed` ago, and by what the one before did in its last
-/// minutes.
+/// Judges a new release by its counts since the swap, `elapsed` ago, and by the counts of its
+/// predecessor in the last minutes.
 pub fn judge(old: &Counts, new: &Counts, elapsed: Duration) -> Verdict {
     let bound = bound(old);
     if new.failures >= SWAP_FAILURES_MIN && new.failure_rate() > bound {
         return Verdict::Worse(Worse { new: *new, old: *old, bound });
     }
-    if elapsed >= SWAP_WATCH { Verdict::Well } else { Verdict::Watching }
+    if elapsed >= SWAP_WATCH { Verdict::Passed } else { Verdict::Watching }
 }
 
-/// Whether an out-of-memory fault on a job of this size is due to the size, and therefore doesn't
-/// count against the release.
+/// Returns whether an out-of-memory fault on a job of this size is due to the size, and therefore
+/// doesn't count against the release.
 pub fn is_by_size(input_bytes: u64, memory_bytes: u64) -> bool {
     input_bytes >= memory_bytes / SWAP_SIZE_PART
 }
@@ -77,13 +77,13 @@ impl fmt::Display for Worse {
         let percent = |rate: f64| (rate * 1_000.0).round() / 10.0;
         let Counts { requests, failures } = self.new;
         let rate = percent(self.new.failure_rate());
-        write!(f, "{failures} of {} requests failed since the swap ({rate} %), ", requests.max(failures))?;
+        write!(f, "{failures} of {} requests failed since the swap ({rate} %)", requests.max(failures))?;
         if self.old.requests == 0 && self.old.failures == 0 {
             write!(f, "and the release before had none to compare with; ")?;
         } else {
             let Counts { requests, failures } = self.old;
             let rate = percent(self.old.failure_rate());
-            write!(f, "{failures} of {} before it ({rate} %); ", requests.max(failures))?;
+            write!(f, ", {failures} of {} before it ({rate} %); ", requests.max(failures))?;
         }
         write!(f, "more than {} % is clearly worse", percent(self.bound))
     }
@@ -104,35 +104,35 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_watched_for_a_while_and_then_well() {
+    fn a_release_passes_when_the_watch_ends() {
         let (old, new) = (counts(100, 0), counts(10, 0));
         assert_eq!(judge(&old, &new, Duration::from_millis(9_999)), Verdict::Watching);
-        assert_eq!(judge(&old, &new, Duration::from_secs(10)), Verdict::Well);
-        assert_eq!(judge(&Counts::default(), &Counts::default(), Duration::MAX), Verdict::Well);
+        assert_eq!(judge(&old, &new, Duration::from_secs(10)), Verdict::Passed);
+        assert_eq!(judge(&Counts::default(), &Counts::default(), Duration::MAX), Verdict::Passed);
     }
 
     #[test]
-    fn it_is_worse_if_it_fails_much_more_often_than_the_one_before() {
-        // Ten points more than none.
+    fn a_release_that_fails_much_more_often_is_worse() {
+        // Ten percentage points more than zero.
         assert!(!is_worse(counts(100, 0), counts(50, 5)));
         assert!(is_worse(counts(100, 0), counts(49, 5)));
-        // Three times as often, where that is more than ten points.
+        // Three times as often, if that is more than ten percentage points.
         assert!(!is_worse(counts(100, 10), counts(100, 30)));
         assert!(is_worse(counts(100, 10), counts(100, 31)));
-        // A few failures say nothing.
+        // A few failures are not significant.
         assert!(!is_worse(counts(100, 0), counts(4, 4)));
         assert!(is_worse(counts(100, 0), counts(5, 5)));
     }
 
     #[test]
-    fn running_out_of_memory_on_a_large_job_says_nothing_of_a_release() {
+    fn running_out_of_memory_on_a_large_job_does_not_count() {
         let mib = |count: u64| count << 20;
         assert!(is_by_size(mib(20), mib(64)) && is_by_size(mib(4), mib(64)));
         assert!(!is_by_size(mib(4) - 1, mib(64)) && !is_by_size(0, mib(64)));
     }
 
     #[test]
-    fn without_anything_to_compare_with_most_requests_must_fail() {
+    fn without_a_comparison_most_requests_must_fail() {
         assert!(!is_worse(counts(0, 0), counts(10, 5)));
         assert!(is_worse(counts(0, 0), counts(9, 5)));
     }
@@ -141,7 +141,7 @@ mod tests {
     fn the_numbers_make_a_sentence() {
         let say = |old, new| match judge(&old, &new, Duration::ZERO) {
             Verdict::Worse(worse) => worse.to_string(),
-            Verdict::Watching | Verdict::Well => String::new(),
+            Verdict::Watching | Verdict::Passed => String::new(),
         };
         assert_eq!(
             say(counts(500, 1), counts(80, 12)),
@@ -149,19 +149,21 @@ mod tests {
         );
         assert_eq!(
             say(counts(0, 0), counts(6, 6)),
-            "6 of 6 requests failed since the swap (100 %), and the release before had none to compare with; more than \
+            "6 of 6 requests failed since the swap (100 %); the previous release had no requests to compare with; more than \
              50 % is clearly worse"
         );
     }
 
     proptest! {
         #[test]
-        fn nothing_is_worse_without_failures(old in any::<(u64, u64)>(), requests in any::<u64>(), failures in 0..5u64) {
+        fn a_release_without_failures_is_never_worse(
+            old in any::<(u64, u64)>(), requests in any::<u64>(), failures in 0..5u64,
+        ) {
             prop_assert!(!is_worse(counts(old.0, old.1), counts(requests, failures)));
         }
 
         #[test]
-        fn more_failures_and_fewer_requests_never_make_it_better(
+        fn more_failures_or_fewer_requests_never_improve_the_verdict(
             old in (0..1_000u64, 0..1_000u64), requests in 0..1_000u64, failures in 0..1_000u64,
             more in 0..1_000u64, fewer in 0..1_000u64,
         ) {
@@ -173,7 +175,7 @@ mod tests {
         }
 
         #[test]
-        fn whoever_fails_no_more_often_than_the_one_before_is_not_worse(
+        fn a_release_that_fails_no_more_often_is_not_worse(
             requests in 1..1_000u64, failures in 0..1_000u64, times in 1..100u64,
         ) {
             let old = counts(requests, failures.min(requests));

@@ -33,8 +33,9 @@ pub fn list<'n>(names: impl IntoIterator<Item = &'n str>, bytes_max: usize) -> S
     text
 }
 
-/// Makes text safe for a terminal. Colour sequences are removed; every other control character, and every character that
-/// changes the direction of text, is written as an escape such as `\x1b`. Line breaks and tabs stay.
+/// Makes text safe for a terminal. Removes colour sequences, and escapes every other control
+/// character and every character that changes the direction of text, such as `\x1b`. Line breaks
+/// and tabs are unchanged.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
@@ -60,7 +61,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// As above, on one line: line breaks are written as `\n`.
+/// As [`printable`], on one line: line breaks are written as `\n`.
 pub fn printable_line(text: &str) -> Cow<'_, str> {
     match printable(text) {
         shown if shown.contains('\n') => Cow::Owned(shown.replace('\n', "\\n")),
@@ -68,7 +69,7 @@ pub fn printable_line(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The length of a "select graphic rendition" sequence that the text begins with.
+/// Returns the length of the "select graphic rendition" sequence at the start of the text.
 fn colour_length(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\x1b[")?;
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':')?;
@@ -112,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_drives_a_terminal_is_left(text in any::<String>()) {
+        fn no_terminal_control_is_left(text in any::<String>()) {
             let shown = printable(&text);
             prop_assert!(!shown.chars().any(is_unsafe), "{shown:?}");
             prop_assert_eq!(printable(&shown), shown.as_ref());

@@ -1,22 +1,22 @@
-//! Sizes and durations as people write them: "64MiB", "30s". Owns their reading and printing; a number without its unit
-//! is always an error. Never rounds: what is printed reads back as the same value.
+//! Sizes and durations as users write them: "64MiB", "30s". Owns their parsing and printing; a
+//! number without a unit is an error. Never rounds: a printed value parses to the same value.
 
 use std::time::Duration;
 
-/// Why a text is no size or no duration.
+/// Why a text is not a valid size or duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
-    /// A number stands alone.
+    /// A number without a unit.
     #[error("{given:?} has no unit; write {suggestion}")]
     NoUnit { given: String, suggestion: String },
-    /// A unit that is not known here.
-    #[error("{unit:?} is no unit of a {what}; the units are {known}, as in {example:?}")]
+    /// An unknown unit.
+    #[error("unknown unit {unit:?} of a {what}; the units are {known}, as in {example:?}")]
     UnknownUnit { unit: String, what: &'static str, known: &'static str, example: &'static str },
-    /// No whole number stands before the unit.
-    #[error("{given:?} is no {what}: write a whole number and a unit ({known}), as in {example:?}")]
+    /// No whole number before the unit.
+    #[error("invalid {what} {given:?}: write a whole number and a unit ({known}), as in {example:?}")]
     NotANumber { given: String, what: &'static str, known: &'static str, example: &'static str },
-    /// More than the machine can count.
-    #[error("{given:?} is too large to be a {what}")]
+    /// The number exceeds the range.
+    #[error("{given:?} is too large for a {what}")]
     TooLarge { given: String, what: &'static str },
 }
 
@@ -25,8 +25,8 @@ struct Family {
     what: &'static str,
     known: &'static str,
     example: &'static str,
-    /// The unit that an error proposes for a bare number.
-    usual: &'static str,
+    /// The unit that an error suggests for a number without one.
+    suggested: &'static str,
     units: &'static [(&'static str, u64)],
 }
 
@@ -34,7 +34,7 @@ const BYTES: Family = Family {
     what: "size",
     known: "B, KiB, MiB, GiB",
     example: "64MiB",
-    usual: "MiB",
+    suggested: "MiB",
     units: &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)],
 };
 
@@ -42,7 +42,7 @@ const MILLISECONDS: Family = Family {
     what: "duration",
     known: "ms, s, m, h",
     example: "30s",
-    usual: "s",
+    suggested: "s",
     units: &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)],
 };
 
@@ -61,7 +61,7 @@ impl Family {
             return Err(UnitError::NotANumber { given: given(), what, known, example });
         }
         if unit.is_empty() {
-            return Err(UnitError::NoUnit { given: given(), suggestion: format!("\"{}{}\"", given(), self.usual) });
+            return Err(UnitError::NoUnit { given: given(), suggestion: format!("\"{}{}\"", given(), self.suggested) });
         }
         let Some((_, factor)) = self.units.iter().find(|(name, _)| *name == unit) else {
             let unit = unit.chars().take(GIVEN_SHOWN_CHARS).collect();
@@ -73,7 +73,7 @@ impl Family {
             .ok_or_else(|| UnitError::TooLarge { given: given(), what: self.what })
     }
 
-    /// The value in the largest unit that divides it, so that it reads back unchanged.
+    /// Formats the value in the largest unit that divides it, so that it parses to the same value.
     fn show(&self, value: u64) -> String {
         let (name, factor) = self
             .units
@@ -85,23 +85,23 @@ impl Family {
     }
 }
 
-/// Reads a size such as "64MiB".
+/// Parses a size such as "64MiB".
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     BYTES.parse(text)
 }
 
-/// Prints a size so that [`parse_bytes`] reads the same value.
+/// Formats a size so that [`parse_bytes`] returns the same value.
 pub fn show_bytes(bytes: u64) -> String {
     BYTES.show(bytes)
 }
 
-/// Reads a duration such as "30s" or "500ms".
+/// Parses a duration such as "30s" or "500ms".
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     MILLISECONDS.parse(text).map(Duration::from_millis)
 }
 
-/// Prints a duration so that [`parse_duration`] reads the same value. Parts below a millisecond are cut off, since
-/// none can be written either.
+/// Formats a duration so that [`parse_duration`] returns the same value. Fractions of a millisecond
+/// are dropped, since they can't be written either.
 pub fn show_duration(duration: Duration) -> String {
     MILLISECONDS.show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations_read_as_people_write_them() {
+    fn sizes_and_durations_are_parsed_as_users_write_them() {
         assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
         assert_eq!(parse_bytes(" 8 KiB "), Ok(8 << 10));
         assert_eq!(parse_bytes("1B"), Ok(1));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_number_is_told_that_its_unit_is_missing() {
+    fn an_error_for_a_number_without_a_unit_suggests_one() {
         let error = parse_bytes("64").expect_err("a size has a unit");
         assert_eq!(error.to_string(), "\"64\" has no unit; write \"64MiB\"");
         let error = parse_duration("30").expect_err("a duration has a unit");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused_with_the_known_units() {
+    fn an_error_for_an_invalid_size_lists_the_known_units() {
         for text in ["64MB", "64mib", "64 MiBs", "1KiB 2B"] {
             let error = parse_bytes(text).expect_err(text);
             assert!(error.to_string().contains("B, KiB, MiB, GiB"), "{error}");
@@ -146,13 +146,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_back_as_the_same_value(value in any::<u64>()) {
+        fn a_printed_value_parses_to_the_same_value(value in any::<u64>()) {
             prop_assert_eq!(parse_bytes(&show_bytes(value)), Ok(value));
             prop_assert_eq!(parse_duration(&show_duration(Duration::from_millis(value))), Ok(Duration::from_millis(value)));
         }
 
         #[test]
-        fn reading_any_text_never_panics(text in any::<String>()) {
+        fn parsing_any_text_never_panics(text in any::<String>()) {
             let _ = parse_bytes(&text);
             let _ = parse_duration(&text);
         }

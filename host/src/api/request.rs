@@ -285,7 +285,7 @@ mod tests {
             why("{\"limit\":\"x\"}"),
             "invalid JSON body (line 1, column 12): `limit`: it must be a whole number of 0 or more, not text"
         );
-        assert_eq!(why("{} x"), "invalid JSON body (line 1, column 4): more text follows after its end");
+        assert_eq!(why("{} x"), "invalid JSON body (line 1, column 4): more text follows its end");
         assert!(why(r#"{"limit":1,"limit":2}"#).ends_with("the member `limit` appears more than once"));
     }
 

@@ -211,7 +211,7 @@ async fn watch(entry: &Entry, before: &Running, now: &Arc<Running>) -> Watched {
         }
         match judge(&old, &counts(now.tally()), begun.elapsed()) {
             Verdict::Watching => tokio::time::sleep(limits::SWAP_LOOK).await,
-            Verdict::Well => return Watched::Well,
+            Verdict::Passed => return Watched::Well,
             Verdict::Worse(worse) => return Watched::Worse(worse.to_string()),
         }
     }

@@ -55,8 +55,8 @@ fn an_error_in_a_body_or_a_query_has_no_words_of_a_library() {
         ("POST", "apps", "{}", "the member `name` is missing"),
         ("POST", "apps", r#"{"name":"x""#, "it ends in the middle of an object"),
         ("POST", "apps", "", "it ends in the middle of a value"),
-        ("POST", "apps", r#"{"name":"x"}{}"#, "more text follows after its end"),
-        ("POST", "apps", r#"{"name":"x","type":"live"}"#, "`type`: `live` is not known here; known here: dev, staging"),
+        ("POST", "apps", r#"{"name":"x"}{}"#, "more text follows its end"),
+        ("POST", "apps", r#"{"name":"x","type":"live"}"#, "`type`: unknown value `live`; known: dev, staging"),
         (
             "POST",
             "tokens",

@@ -1,5 +1,5 @@
-//! Feeds any bytes to the reader of bundles: as they are, and gzipped, since the fuzzer cannot guess a checksum. Owns two
-//! claims: it never panics, and what it returns is within the bounds.
+//! Feeds arbitrary bytes to the bundle reader: raw, and gzipped, since the fuzzer can't guess a
+//! checksum. Checks two properties: the reader never panics, and its results are within the limits.
 
 #![no_main]
 
@@ -15,8 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
         check(kind, bytes);
     }
     let mut gzip = GzEncoder::new(Vec::new(), Compression::none());
-    gzip.write_all(bytes).expect("memory takes all");
-    check(BundleKind::TarGz, &gzip.finish().expect("memory takes all"));
+    gzip.write_all(bytes).expect("writing to memory can't fail");
+    check(BundleKind::TarGz, &gzip.finish().expect("writing to memory can't fail"));
 });
 
 fn check(kind: BundleKind, bytes: &[u8]) {

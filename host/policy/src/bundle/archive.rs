@@ -1,5 +1,5 @@
-//! Unpacks a gzipped tar archive into memory. Owns the defence against hostile archives. Never writes a file and never
-//! decides what a file of the archive means.
+//! Unpacks a gzipped tar archive into memory. Owns the defence against hostile archives. Never
+//! writes a file and never interprets the archive's files.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -14,14 +14,14 @@ use crate::limits::{
 };
 use crate::text::excerpt;
 
-/// The plain files of an archive, by their paths.
+/// The regular files of an archive, by path.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
-/// Unpacks all plain files of the archive; together they never take more than `UNPACKED_BYTES_MAX`.
+/// Unpacks all regular files of the archive. Their total size is limited by `UNPACKED_BYTES_MAX`.
 pub(super) fn unpack(bytes: &[u8]) -> Result<Files, BundleError> {
     let mut bounded = Bounded { inner: Members::new(bytes), left: UNPACKED_BYTES_MAX, overrun: false };
     let files = read_archive(&mut bounded);
-    // Report an archive bomb as such, whatever error the truncated rest caused.
+    // Report an archive bomb as such, not the error that the truncated rest caused.
     if bounded.overrun {
         return Err(BundleError::UnpacksTooLarge { bytes_max: UNPACKED_BYTES_MAX });
     }
@@ -96,7 +96,8 @@ fn sparse_path(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<String>, 
     Ok(is_sparse.then(|| shown(&name)))
 }
 
-/// Whether macOS left the file there: `._NAME` holds attributes of `NAME`, and Finder writes the others.
+/// Returns whether macOS created the file: `._NAME` has the attributes of `NAME`, and Finder writes
+/// the others.
 fn is_litter(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.starts_with("._") || name == ".DS_Store" || path.split('/').any(|part| part == "__MACOSX")
@@ -108,14 +109,14 @@ fn shown(path: &[u8]) -> String {
 
 fn entry_path(bytes: &[u8]) -> Result<String, BundleError> {
     let bad = |why| BundleError::BadPath { path: shown(bytes), why };
-    let path = std::str::from_utf8(bytes).map_err(|_| bad("it is not UTF-8"))?;
+    let path = std::str::from_utf8(bytes).map_err(|_| bad("the path is not UTF-8"))?;
     normal_path(path).map_err(bad)
 }
 
 /// Normalises a path, without `./`, and refuses one that leads outside the bundle.
 pub(super) fn normal_path(path: &str) -> Result<String, &'static str> {
     if path.len() > BUNDLE_PATH_BYTES_MAX {
-        return Err("it is longer than 512 bytes");
+        return Err("the path is longer than 512 bytes");
     }
     if path.starts_with('/') || path.contains(':') {
         return Err("only relative paths are accepted");
@@ -125,7 +126,7 @@ pub(super) fn normal_path(path: &str) -> Result<String, &'static str> {
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.contains(&"..") {
-        return Err("it leads out of the bundle");
+        return Err("the path leads outside the bundle");
     }
     Ok(parts.join("/"))
 }
@@ -145,12 +146,12 @@ fn kind_of(entry: EntryType) -> &'static str {
 struct Members<'b> {
     /// `None` after the last member.
     member: Option<GzDecoder<&'b [u8]>>,
-    begun: usize,
+    started: usize,
 }
 
 impl<'b> Members<'b> {
     fn new(bytes: &'b [u8]) -> Self {
-        Self { member: Some(GzDecoder::new(bytes)), begun: 1 }
+        Self { member: Some(GzDecoder::new(bytes)), started: 1 }
     }
 
     fn next_member(&mut self, rest: &'b [u8]) -> io::Result<()> {
@@ -158,12 +159,12 @@ impl<'b> Members<'b> {
             return Ok(());
         }
         if Form::sniff(rest) != Some(Form::Gzip) {
-            return Err(io::Error::other(format!("{} bytes that are not gzip follow after its end", rest.len())));
+            return Err(io::Error::other(format!("{} bytes that are not gzip follow its end", rest.len())));
         }
-        if self.begun == BUNDLE_GZIP_MEMBERS_MAX {
+        if self.started == BUNDLE_GZIP_MEMBERS_MAX {
             return Err(io::Error::other(format!("it has more than {BUNDLE_GZIP_MEMBERS_MAX} gzip members")));
         }
-        self.begun += 1;
+        self.started += 1;
         self.member = Some(GzDecoder::new(rest));
         Ok(())
     }
@@ -203,7 +204,7 @@ impl<R: Read> Read for Bounded<R> {
             }
             None => {
                 self.overrun = true;
-                Err(io::Error::other("the archive unpacks to too much"))
+                Err(io::Error::other("the unpacked archive exceeds its size limit"))
             }
         }
     }

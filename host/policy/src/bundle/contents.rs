@@ -8,10 +8,10 @@ use crate::text;
 
 /// Common wrong names of a manifest.
 const MISNAMED: [&str; 4] = ["isopod.json", "isopod.yaml", "isopod.yml", "isopod.ini"];
-/// The most letters by which a misspelt manifest's name may differ.
+/// The maximum edit distance of a misspelt manifest's name.
 const NEAR: usize = 2;
 
-/// Whether a file was probably meant to be the manifest, but is not named `isopod.toml`.
+/// Returns whether a file was probably meant as the manifest, but isn't named `isopod.toml`.
 pub fn is_misnamed_manifest(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let is_near = || {
@@ -22,10 +22,10 @@ pub fn is_misnamed_manifest(name: &str) -> bool {
     name != MANIFEST_FILE && lower.len() <= 2 * MANIFEST_FILE.len() && is_near()
 }
 
-/// The files of an archive, without a single top folder that contains the whole bundle, as in archives made by `tar czf
-/// app.tgz folder`.
+/// The files of an archive, without a single top folder that contains the whole bundle, as in
+/// archives made by `tar czf app.tgz folder`.
 pub(super) struct Contents {
-    /// Ends with a slash; empty without such a folder.
+    /// The single top folder with a slash at the end; empty without such a folder.
     top_folder: String,
     files: Files,
 }
@@ -42,12 +42,12 @@ impl Contents {
         }
     }
 
-    /// The path of a file as the archive has it.
+    /// Returns the path of a file as it is in the archive.
     fn in_archive(&self, path: &str) -> String {
         format!("{}{path}", self.top_folder)
     }
 
-    /// Removes the manifest from the files. If there is none, no file may look like one.
+    /// Removes the manifest from the files. Without a manifest, no file may look like one.
     pub(super) fn take_manifest(&mut self) -> Result<Option<Vec<u8>>, BundleError> {
         if let Some(manifest) = self.files.remove(MANIFEST_FILE) {
             return Ok(Some(manifest));
@@ -62,7 +62,7 @@ impl Contents {
         if paths.is_empty() { Ok(None) } else { Err(BundleError::MisplacedManifest { paths, at_top: self.at_top() }) }
     }
 
-    /// The entries at the top of the archive. Folders end with a slash.
+    /// Returns the top-level entries of the archive. Folders end with a slash.
     fn at_top(&self) -> Vec<String> {
         let paths = self.files.keys().map(|path| self.in_archive(path));
         let mut names: Vec<String> =
@@ -71,8 +71,8 @@ impl Contents {
         names
     }
 
-    /// Finds the component: by the manifest's path, by that path's file name, or by the name that `isopod build` gives it.
-    /// Where the manifest names none, it is the only `.wasm` file.
+    /// Finds the component: by the manifest's path, by that path's file name, or by the name that
+    /// `isopod build` uses. If the manifest names none, the component is the only `.wasm` file.
     pub(super) fn take_component(mut self, named: Option<&str>) -> Result<Vec<u8>, BundleError> {
         let path = match named {
             Some(named) => self.named_component(named)?,
@@ -95,7 +95,8 @@ impl Contents {
         let known = [path, file, COMPONENT_FILE.to_owned()].into_iter().find(|path| self.files.contains_key(path));
         known.ok_or_else(|| {
             let (named, others) = (text::excerpt(named, TEXT_NAME_BYTES_SHOWN), self.listed());
-            let why = format!("isopod.toml names {named:?}, which isn't in it; {others}; did the build run?");
+            let why =
+                format!("isopod.toml names {named:?}, which the archive doesn't contain; {others}; did the build run?");
             BundleError::NoComponent { why }
         })
     }
@@ -109,14 +110,14 @@ impl Contents {
             [only] => Ok((*only).clone()),
             [] => {
                 let others = self.listed();
-                let why = format!("neither {COMPONENT_FILE:?} nor any other .wasm file is in it; {others}");
+                let why = format!("there is neither {COMPONENT_FILE:?} nor another .wasm file; {others}");
                 Err(BundleError::NoComponent { why })
             }
             several => {
                 let names: Vec<String> = several.iter().map(|path| self.in_archive(path)).collect();
                 let names = text::list(names.iter().map(String::as_str), TEXT_NAME_BYTES_SHOWN);
                 let count = several.len();
-                let why = format!("it has {count} .wasm files ({names}); name one as `component` in isopod.toml");
+                let why = format!("there are {count} .wasm files ({names}); name one as `component` in isopod.toml");
                 Err(BundleError::NoComponent { why })
             }
         }
@@ -125,8 +126,8 @@ impl Contents {
     fn listed(&self) -> String {
         let paths: Vec<String> = self.files.keys().map(|path| self.in_archive(path)).collect();
         match paths.is_empty() {
-            true => "it holds no other file".to_owned(),
-            false => format!("it holds {}", text::list(paths.iter().map(String::as_str), TEXT_NAME_BYTES_SHOWN)),
+            true => "it contains no other file".to_owned(),
+            false => format!("it contains {}", text::list(paths.iter().map(String::as_str), TEXT_NAME_BYTES_SHOWN)),
         }
     }
 }

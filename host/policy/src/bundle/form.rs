@@ -1,5 +1,5 @@
-//! Recognises the format of an upload by its first bytes, and names the command that makes a bundle
-//! of it. Never unpacks and never refuses.
+//! Recognises the format of an upload by its first bytes, and suggests the command that turns it
+//! into a bundle. Never unpacks and never refuses an upload.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ pub(super) const TAR_BLOCK_BYTES: usize = 512;
 
 const PACK_AS_TAR_GZ: &str = "Pack it as a gzipped tar: tar czf bundle.tar.gz isopod.toml component.wasm";
 
-/// The format of bytes, judged by their beginning.
+/// The format of a file, judged by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A WebAssembly component.
@@ -60,14 +60,14 @@ impl Form {
         Some(form)
     }
 
-    /// Advice for such a file, as a sentence without its full stop.
+    /// Returns advice for such a file, as a sentence without its full stop.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Component => "Upload it as it is, with content-type: application/wasm",
+            Self::Component => "Upload it unchanged, with content-type: application/wasm",
             Self::CoreModule => {
                 "Build for the target wasm32-wasip2, or wrap it: wasm-tools component new module.wasm -o component.wasm"
             }
-            Self::Gzip => "Upload it as it is, with content-type: application/gzip",
+            Self::Gzip => "Upload it unchanged, with content-type: application/gzip",
             Self::Zip | Self::SevenZip => PACK_AS_TAR_GZ,
             Self::Tar => "Compress it: gzip bundle.tar",
             Self::Xz => "Compress it with gzip instead: xz -dc bundle.tar.xz | gzip > bundle.tar.gz",
@@ -108,7 +108,8 @@ impl fmt::Display for Form {
     }
 }
 
-/// Whether the first block is a tar header: of the `ustar` family, or an older one whose checksum fits.
+/// Returns whether the first block is a tar header: of the `ustar` family, or an older one with a
+/// valid checksum.
 fn is_tar(bytes: &[u8]) -> bool {
     let Some(block) = bytes.get(..TAR_BLOCK_BYTES) else { return false };
     if block[257..262] == *b"ustar" {
@@ -130,7 +131,7 @@ fn text_form(bytes: &[u8]) -> Option<Form> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // The head may end in the middle of a character.
+        // The first bytes may end within a character.
         Err(error) if error.error_len().is_none() => std::str::from_utf8(&head[..error.valid_up_to()]).ok()?,
         Err(_) => return None,
     };
@@ -146,7 +147,8 @@ fn text_form(bytes: &[u8]) -> Option<Form> {
     })
 }
 
-/// Whether text begins with a byte order mark of UTF-16, or is ASCII in two bytes a character.
+/// Returns whether text starts with a UTF-16 byte order mark, or is ASCII in two bytes per
+/// character.
 pub(crate) fn is_utf16(bytes: &[u8]) -> bool {
     let marked = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
     let pairs = bytes.chunks_exact(2).take(32);
@@ -161,7 +163,7 @@ fn is_html(text: &str) -> bool {
     ["<!doctype html", "<html", "<head", "<body", "<title"].into_iter().any(begins)
 }
 
-/// Whether text begins with `(module` or `(component`, comments aside.
+/// Returns whether text starts with `(module` or `(component`, after comments.
 fn is_wat(text: &str) -> bool {
     let mut rest = text.trim_start();
     while let Some(comment) = rest.strip_prefix(";;") {

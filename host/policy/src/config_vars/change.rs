@@ -1,5 +1,5 @@
-//! What people ask of config vars, as JSON: `{"KEY":"value","OLD":null,"TOKEN":{"secret":"…"}}`. Owns how it is read.
-//! Never repeats a value in an error.
+//! Requested changes of config vars, as JSON: `{"KEY":"value","OLD":null,"TOKEN":{"secret":"…"}}`.
+//! Owns their parsing. Never repeats a value in an error.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,34 +10,36 @@ use serde_json::Value;
 use super::{ConfigError, KEY_SHOWN_CHARS};
 use crate::json::kind;
 
-/// A change of config vars. What is not mentioned stays.
+/// A change of config vars. Config vars that it doesn't mention are unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigChange(pub BTreeMap<String, VarChange>);
 
-/// What becomes of one config var.
+/// The change of one config var.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VarChange {
-    /// It becomes this, for everybody to read.
+    /// Sets a plain value.
     Set(String),
-    /// It becomes this secret.
+    /// Sets a secret.
     SetSecret(SecretText),
-    /// It is a secret and stays so; this is how a secret is shown, so what was shown can be sent back.
+    /// Keeps an existing secret. A secret is displayed in this form, so a displayed config can be
+    /// sent back.
     KeepSecret,
-    /// It goes; one that isn't there is gone already.
+    /// Removes the config var; succeeds if it doesn't exist.
     Remove,
 }
 
-/// A secret before it is sealed. Neither `Debug` nor `Display` shows it, so that no log line can.
+/// A secret before it is sealed. `Debug` and `Display` are redacted, so that it never appears in a
+/// log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(String);
 
 impl SecretText {
-    /// Keeps a text from being shown.
+    /// Wraps a secret.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The secret itself, for whoever seals it.
+    /// Returns the secret itself, for sealing it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -56,14 +58,14 @@ impl fmt::Display for SecretText {
 }
 
 impl ConfigChange {
-    /// Reads the body of a `PATCH`.
+    /// Parses the body of a `PATCH`.
     pub fn from_json(body: &Value) -> Result<Self, ConfigError> {
         let object = body.as_object().ok_or_else(|| ConfigError::NoObject { found: kind(body) })?;
         let read = |(key, value): (&String, &Value)| Ok((key.clone(), read_var(key, value)?));
         object.iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether nothing is asked for.
+    /// Returns whether the change is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -12,9 +12,9 @@ use super::{ConfigValue, ConfigVars};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfigSource {
-    /// `[config]` of the present release's manifest.
+    /// `[config]` of the current release's manifest.
     Manifest,
-    /// Set at the host; it overlays the manifest's.
+    /// Set at the host; overrides the manifest's value.
     Host,
 }
 
@@ -34,7 +34,7 @@ pub struct EffectiveVar {
 pub struct SecretChanges<'v> {
     /// Removed, or no longer secret.
     pub dropped: Vec<&'v str>,
-    /// Another value.
+    /// The value differs.
     pub changed: Vec<&'v str>,
     /// Currently missing, or not secret.
     pub restored: Vec<&'v str>,
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_var_set_at_the_host_hides_the_manifests() {
+    fn a_var_set_at_the_host_overrides_the_manifests() {
         let manifest = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())]);
         let set = vars(serde_json::json!({"B": "3", "C": {"sealed": "x"}}));
         let shown = serde_json::to_value(set.with_sources(&manifest)).unwrap();
@@ -120,8 +120,8 @@ mod tests {
     fn secrets_that_a_rollback_drops_changes_and_restores_are_named() {
         let now = vars(serde_json::json!({"A": {"sealed": "1"}, "B": {"sealed": "2"}, "C": {"sealed": "3"}, "D": "4"}));
         let then = vars(serde_json::json!({"B": {"sealed": "x"}, "C": {"sealed": "3"}, "D": {"sealed": "y"}}));
-        let said = now.secret_changes(&then).to_string();
-        assert_eq!(said, "; secrets dropped: A; secrets changed: B; secrets restored: D");
+        let text = now.secret_changes(&then).to_string();
+        assert_eq!(text, "; secrets dropped: A; secrets changed: B; secrets restored: D");
         assert_eq!(now.secret_changes(&now).to_string(), "");
     }
 }

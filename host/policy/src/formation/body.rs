@@ -1,5 +1,6 @@
-//! What people ask of a formation, as JSON: `{"web":{"min":1,"max":3}}` and `{"name":"nightly","entry":"events"}`. Owns
-//! how it is read, so that every refusal names the key. Never decides whether it can be done.
+//! Requested changes of a formation, as JSON: `{"web":{"min":1,"max":3}}` and
+//! `{"name":"nightly","entry":"events"}`. Owns their parsing, so that every error names the key.
+//! Never decides whether a change is allowed.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +14,15 @@ use crate::limits::INSTANCES;
 use crate::nearest::nearest;
 use crate::{Entry, Health, HealthError, Process, ProcessName, Schedule};
 
-/// What becomes of something that may be there or not.
+/// The change of an optional setting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Change<T> {
-    /// It stays as it is.
+    /// Leaves it unchanged.
     #[default]
     Keep,
-    /// It goes.
+    /// Clears it.
     Clear,
-    /// It becomes this.
+    /// Sets it.
     Set(T),
 }
 
@@ -35,36 +36,37 @@ impl<T: Clone> Change<T> {
     }
 }
 
-/// A change of one process type.
+/// The change of one process type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessChange {
-    /// The entry, if it was mentioned; it must be the one there is.
+    /// The entry, if mentioned; it must equal the current one.
     pub entry: Option<Entry>,
-    /// How many instances always run; cleared, that depends on the app's type again.
+    /// The minimum number of instances; if cleared, the app's type determines it.
     pub min: Change<u32>,
-    /// How many instances may run at most.
+    /// The maximum number of instances.
     pub max: Change<u32>,
     /// The health check.
     pub health: Change<Health>,
     /// The schedule.
     pub schedule: Change<Schedule>,
-    /// The arguments, if they change; null makes them none.
+    /// The arguments, if they change; null clears them.
     pub args: Option<Vec<String>>,
 }
 
-/// A change of a formation: `{"web":{"min":1,"max":3,"health":null}}`. `null` clears; what is not mentioned stays.
+/// A change of a formation: `{"web":{"min":1,"max":3,"health":null}}`. `null` clears a setting;
+/// absent ones are unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FormationChange {
-    /// What changes, by process type.
+    /// The changes, by process type.
     pub processes: BTreeMap<ProcessName, ProcessChange>,
 }
 
-/// A process type to be created: `{"name":"nightly","entry":"events","schedule":"0 3 * * *"}`.
+/// A process type to create: `{"name":"nightly","entry":"events","schedule":"0 3 * * *"}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewProcess {
-    /// Its name.
+    /// The name.
     pub name: ProcessName,
-    /// The rest.
+    /// Its settings.
     pub process: Process,
 }
 
@@ -72,7 +74,7 @@ const CHANGE_KEYS: &[&str] = &["min", "max", "health", "schedule", "args", "entr
 const NEW_KEYS: &[&str] = &["name", "entry", "min", "max", "health", "schedule", "args"];
 
 impl FormationChange {
-    /// Reads the body of a `PATCH`.
+    /// Parses the body of a `PATCH`.
     pub fn from_json(body: &Value) -> Result<Self, FormationError> {
         let top = Object::of("formation", body)?;
         let mut processes = BTreeMap::new();
@@ -91,7 +93,7 @@ impl FormationChange {
 }
 
 impl NewProcess {
-    /// Reads the body of a `POST`.
+    /// Parses the body of a `POST`.
     pub fn from_json(body: &Value) -> Result<Self, FormationError> {
         let object = Object::of("", body)?;
         object.only(NEW_KEYS)?;
@@ -110,7 +112,7 @@ impl NewProcess {
     }
 }
 
-/// An object of the body, with the keys that lead to it.
+/// An object of the body, with the path of keys that leads to it.
 struct Object<'v> {
     path: &'v str,
     entries: &'v Map<String, Value>,
@@ -130,7 +132,7 @@ impl<'v> Object<'v> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Refuses keys that are not known, naming the nearest known one.
+    /// Refuses unknown keys, and names the nearest known one.
     fn only(&self, known: &[&str]) -> Result<(), FormationError> {
         let Some(given) = self.entries.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
         let given: String = given.chars().take(80).collect();
@@ -146,7 +148,7 @@ impl<'v> Object<'v> {
         value.as_str().ok_or_else(|| self.wrong(name, "text", value))
     }
 
-    /// Reads what stands under a key, if anything does; null clears.
+    /// Parses the value of a key, if present; null clears.
     fn optional<T>(
         &self,
         name: &str,
@@ -196,7 +198,7 @@ impl<'v> Object<'v> {
         texts.ok_or_else(|| self.wrong("args", "a list of texts", value))
     }
 
-    /// Reads a health check: its path alone, or an object of which the path is one key.
+    /// Parses a health check: its path alone, or an object with the key `path`.
     fn health(&self, value: &Value) -> Result<Health, FormationError> {
         let not_so = |key: String| move |source: HealthError| FormationError::Health { key, source };
         if let Value::String(path) = value {
@@ -209,8 +211,8 @@ impl<'v> Object<'v> {
         object.only(Health::KEYS)?;
         let example = "{\"path\":\"/healthz\"}";
         let missing = || FormationError::Missing { key: object.key("path"), example };
-        let asked = object.entries.get("path").ok_or_else(missing)?;
-        let mut health = Health::of_path(object.text("path", asked)?).map_err(not_so(object.key("path")))?;
+        let path_value = object.entries.get("path").ok_or_else(missing)?;
+        let mut health = Health::of_path(object.text("path", path_value)?).map_err(not_so(object.key("path")))?;
         for key in Health::KEYS.iter().copied().filter(|key| *key != "path") {
             let Some(value) = object.entries.get(key) else { continue };
             let written = match (value.as_str(), whole(value)) {

@@ -1,25 +1,25 @@
-//! Scales as people type them: `web=3..10`, `web=1`. Owns their reading.
+//! Parses scales as users type them: `web=3..10`, `web=1`. Never applies a scale.
 
 use crate::{NameError, ProcessName, Scale};
 
-/// Why a text is no scale of a process type.
+/// Why a text is not a valid scale.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScaleError {
-    /// It has another form.
-    #[error("{given:?} is no scale: write web=1 for a fixed number, or web=3..10 for the least and the most")]
+    /// The syntax is wrong.
+    #[error("invalid scale {given:?}: write web=1 for a fixed number, or web=3..10 for minimum and maximum")]
     BadForm { given: String },
-    /// What stands before the '=' names no process type.
+    /// The text before the '=' isn't a process type's name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// More at least than at most.
-    #[error("{given:?}: the least, {min}, is above the most, {max}; did you mean {max}..{min}?")]
+    /// The minimum is above the maximum.
+    #[error("invalid scale {given:?}: the minimum {min} exceeds the maximum {max}; did you mean {max}..{min}?")]
     MinAboveMax { given: String, min: u32, max: u32 },
-    /// No instance at most.
-    #[error("{given:?} would allow no instance; stop the app instead, or write 0..1 to let it sleep")]
+    /// The maximum is zero.
+    #[error("{given:?} would allow no instance; stop the app instead, or write 0..1 to have it frozen when idle")]
     Zero { given: String },
 }
 
-/// Reads `web=3..10`, or `web=1`, which means `web=1..1`.
+/// Parses `web=3..10`, or `web=1`, which means `web=1..1`.
 pub fn parse_scale(text: &str) -> Result<(ProcessName, Scale), ScaleError> {
     let given = || text.chars().take(80).collect::<String>();
     let number = |text: &str| {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_scale_is_told_how_to_write_one() {
+    fn an_error_for_an_invalid_scale_shows_the_syntax() {
         for text in
             ["", "web", "web=", "web=a", "web=-1", "web=+1", "web=1..", "web=..2", "web=1...2", "web=99999999999"]
         {

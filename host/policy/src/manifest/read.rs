@@ -1,5 +1,5 @@
-//! Reads a manifest. Owns the rules of the file: which keys there are and what may stand under each. Never touches the
-//! file system.
+//! Parses a manifest. Owns the rules of the file: its keys and the values they accept. Never
+//! accesses the file system.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Outcome<Manifest> {
     parse_of_any_size(text)
 }
 
-/// Reads a manifest that is already bounded otherwise, as one is that the host wrote itself with all defaults in it.
+/// Parses a manifest without a size limit, for text that the host wrote itself with all defaults.
 pub(super) fn parse_of_any_size(text: &str) -> Outcome<Manifest> {
     let reader = Reader { text };
     let tree = DeTable::parse(text).map_err(|error| {
@@ -63,7 +63,7 @@ fn read_manifest(top: &Table<'_, '_>) -> Outcome<Manifest> {
     if let Some(found) = top.find("build") {
         let command = found.bounded_text()?;
         if command.trim().is_empty() {
-            return Err(found.invalid("the build command is empty; leave the key out if nothing is to be built"));
+            return Err(found.invalid("the build command is empty; remove the key if there is no build"));
         }
         manifest.build = Some(command);
     }
@@ -96,7 +96,7 @@ fn read_manifest(top: &Table<'_, '_>) -> Outcome<Manifest> {
     Ok(manifest)
 }
 
-/// Checks that a path stays below the folder it starts from, on every system.
+/// Checks that a path stays below its folder, on every system.
 fn check_relative_path(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.ends_with('/') {
         return Err("the path must name a file");
@@ -140,7 +140,7 @@ fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) 
     Ok(process)
 }
 
-/// Reads a health check: its path alone, or a table of which the path is one key.
+/// Parses a health check: its path alone, or a table with the key `path`.
 fn read_health(found: &Found<'_, '_>) -> Outcome<Health> {
     let of_path = |found: &Found<'_, '_>| Health::of_path(found.text()?).map_err(|why| found.invalid(why));
     match found.value.get_ref() {
@@ -173,12 +173,12 @@ fn read_scale(table: &Table<'_, '_>, process: &mut Process, limits: &Limits) -> 
     };
     (process.min, process.max) = (count("min")?, count("max")?);
     if let (Some(0), Some(found)) = (process.max, table.find("max")) {
-        return Err(found.invalid("at least one instance must be allowed; stop the app instead"));
+        return Err(found.invalid("the maximum must be at least 1; stop the app instead"));
     }
     if let (Some(min), Some(max), Some(found)) = (process.min, process.max, table.find("min"))
         && min > max
     {
-        return Err(found.invalid(format_args!("min = {min} is above max = {max}")));
+        return Err(found.invalid(format_args!("min = {min} exceeds max = {max}")));
     }
     Ok(())
 }

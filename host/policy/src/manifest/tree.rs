@@ -1,5 +1,6 @@
-//! Walks the TOML tree of a manifest with the place of every key and value at hand, so that each error says where it
-//! is and what would be right. Owns places and kinds of values; knows nothing of what the keys mean.
+//! Walks the TOML tree of a manifest with the position of every key and value, so that each error
+//! names its position and the valid alternatives. Owns positions and value types; never interprets
+//! the keys.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -15,7 +16,7 @@ use crate::nearest::nearest;
 type Value<'t> = Spanned<DeValue<'t>>;
 pub(super) type Outcome<T> = Result<T, ManifestError>;
 
-/// The text of the file, for telling lines and columns.
+/// The text of the file, to compute lines and columns.
 pub(super) struct Reader<'a> {
     pub(super) text: &'a str,
 }
@@ -29,7 +30,7 @@ impl Reader<'_> {
     }
 }
 
-/// One table of the file, with the path of keys that leads to it.
+/// A table of the file, with the path of keys that leads to it.
 pub(super) struct Table<'r, 't> {
     pub(super) reader: &'r Reader<'r>,
     pub(super) path: &'r str,
@@ -37,7 +38,7 @@ pub(super) struct Table<'r, 't> {
     pub(super) entries: &'r DeTable<'t>,
 }
 
-/// A value found under a key.
+/// The value of a key.
 pub(super) struct Found<'r, 't> {
     pub(super) reader: &'r Reader<'r>,
     pub(super) key: String,
@@ -49,7 +50,7 @@ impl<'r, 't> Table<'r, 't> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Refuses keys that are not known, naming the nearest known one.
+    /// Refuses unknown keys, and names the nearest known one.
     pub(super) fn only(&self, known: &[&str]) -> Outcome<()> {
         for name in self.entries.keys() {
             if known.contains(&name.get_ref().as_ref()) {
@@ -89,7 +90,7 @@ impl<'r, 't> Table<'r, 't> {
         })
     }
 
-    /// Reads the text under a key into a type of its own.
+    /// Parses the text of a key.
     pub(super) fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Outcome<Option<T>> {
         self.find(name).map(|found| found.parsed()).transpose()
     }
@@ -127,7 +128,7 @@ impl<'r, 't> Found<'r, 't> {
             return Err(self.invalid(format_args!("the text is longer than {TEXT_BYTES_MAX} bytes")));
         }
         if text.contains('\0') {
-            return Err(self.invalid("the text holds a NUL character"));
+            return Err(self.invalid("the text contains a NUL character"));
         }
         Ok(text.to_owned())
     }
@@ -146,7 +147,7 @@ impl<'r, 't> Found<'r, 't> {
             .map_err(|_| self.invalid("the number is negative or too large"))
     }
 
-    /// A size, a duration or a count, as limits and health checks have them.
+    /// Returns a size, a duration or a count, as limits and health checks use them.
     pub(super) fn limit(&self) -> Outcome<WrittenLimit<'r>> {
         match self.value.get_ref() {
             DeValue::String(text) => Ok(WrittenLimit::Text(text)),

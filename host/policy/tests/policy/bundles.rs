@@ -1,4 +1,4 @@
-//! How bundles are read, honest ones and hostile ones.
+//! Tests how valid and hostile bundles are read.
 
 use std::io::Write;
 
@@ -14,11 +14,11 @@ const MANIFEST: &str = "name = \"greeter\"\ncomponent = \"target/greeter.wasm\"\
 
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).expect("memory takes all");
-    encoder.finish().expect("memory takes all")
+    encoder.write_all(bytes).expect("writing to memory can't fail");
+    encoder.finish().expect("writing to memory can't fail")
 }
 
-/// A tar archive with paths written as they are, which `tar` itself would refuse for hostile ones.
+/// A tar archive with raw paths, including hostile paths that `tar` itself would refuse.
 #[derive(Default)]
 pub(crate) struct Archive(Vec<u8>);
 
@@ -62,16 +62,16 @@ fn a_bare_component_is_a_bundle_without_a_manifest() {
 }
 
 #[test]
-fn what_was_packed_is_read_back() {
+fn a_packed_bundle_is_read_back() {
     let packed = bundle::pack(MANIFEST, WASM);
     assert_eq!(packed, bundle::pack(MANIFEST, WASM), "the same content gives the same bytes");
-    let bundle = read(&packed).expect("it was packed by ourselves");
+    let bundle = read(&packed).expect("a packed bundle is valid");
     assert_eq!(bundle.manifest.expect("it has one").name.as_str(), "greeter");
     assert_eq!((bundle.manifest_text.as_deref(), bundle.component.as_slice()), (Some(MANIFEST), WASM));
 }
 
 #[test]
-fn the_component_is_found_where_people_put_it() {
+fn the_component_is_found_at_each_usual_path() {
     let named = Archive::default().file("isopod.toml", MANIFEST.as_bytes());
     let by_path = Archive(named.0.clone()).file("other.wasm", b"no").file("target/greeter.wasm", WASM);
     let by_file_name = Archive(named.0.clone()).file("other.wasm", b"no").file("greeter.wasm", WASM);
@@ -90,7 +90,7 @@ fn the_component_is_found_where_people_put_it() {
 }
 
 #[test]
-fn the_form_is_told_by_the_first_bytes() {
+fn the_format_is_recognised_by_the_first_bytes() {
     assert_eq!(BundleKind::sniff(WASM), Some(BundleKind::Component));
     assert_eq!(BundleKind::sniff(&gzip(b"")), Some(BundleKind::TarGz));
     assert_eq!(BundleKind::sniff(b"\0as"), None);
@@ -99,9 +99,9 @@ fn the_form_is_told_by_the_first_bytes() {
 }
 
 #[test]
-fn a_form_that_was_sent_as_the_other_is_told_with_its_own_content_type() {
+fn an_error_for_a_wrong_content_type_names_the_right_one() {
     let error = bundle::read(BundleKind::Component, &bundle::pack(MANIFEST, WASM)).expect_err("it is gzipped");
-    let words = "says that the bundle is a bare component (\\0asm), but it begins like a gzipped tar archive (1f 8b); \
+    let words = "declares a bare component (\\0asm), but the bundle starts like a gzipped tar archive (1f 8b); \
         send it with content-type: application/gzip";
     assert!(error.to_string().contains(words), "{error}");
     let error = read(WASM).expect_err("it is a component");
@@ -109,11 +109,11 @@ fn a_form_that_was_sent_as_the_other_is_told_with_its_own_content_type() {
 }
 
 #[test]
-fn an_archive_without_a_component_says_what_is_missing() {
+fn an_error_for_a_missing_component_names_the_files() {
     let error = read(&Archive::default().file("isopod.toml", MANIFEST.as_bytes()).gz()).expect_err("no component");
-    assert!(error.to_string().contains("names \"target/greeter.wasm\", which isn't in it"), "{error}");
+    assert!(error.to_string().contains("names \"target/greeter.wasm\", which the archive doesn't contain"), "{error}");
     let error = read(&Archive::default().file("a.wasm", WASM).file("b.wasm", WASM).gz()).expect_err("which?");
-    assert!(error.to_string().contains("it has 2 .wasm files (a.wasm, b.wasm)"), "{error}");
+    assert!(error.to_string().contains("there are 2 .wasm files (a.wasm, b.wasm)"), "{error}");
     let error = read(&Archive::default().file("a.wasm", b"").gz()).expect_err("it is empty");
     assert!(error.to_string().contains("empty file"), "{error}");
     assert!(matches!(read(&Archive::default().gz()), Err(BundleError::NoComponent { .. })));
@@ -129,11 +129,11 @@ fn a_bad_manifest_is_named_with_its_line() {
     assert_eq!(error.to_string(), "isopod.toml, line 2: the line is not UTF-8 text; save the file as UTF-8");
     let large = vec![b' '; limits::MANIFEST_BYTES_MAX + 1];
     let error = read(&Archive::default().file("isopod.toml", &large).file("a.wasm", WASM).gz()).expect_err("too large");
-    assert!(error.to_string().contains("at most 65536 are read"), "{error}");
+    assert!(error.to_string().contains("the maximum is 65536"), "{error}");
 }
 
 #[test]
-fn paths_that_lead_elsewhere_are_refused() {
+fn paths_that_lead_outside_the_bundle_are_refused() {
     for path in ["../a.wasm", "/a.wasm", "a/../../b.wasm", "a\\b.wasm", "C:a.wasm", "a\nb.wasm", "a/..", ".."] {
         let refused = read(&Archive::default().file(path, WASM).gz());
         assert!(matches!(refused, Err(BundleError::BadPath { .. })), "{path:?}: {refused:?}");
@@ -175,17 +175,17 @@ fn too_many_entries_are_refused() {
 }
 
 #[test]
-fn a_bomb_is_refused_however_small_it_is_packed() {
+fn an_archive_bomb_is_refused() {
     let zeros = vec![0; limits::UNPACKED_BYTES_MAX];
     let bomb = Archive::default().file("a.wasm", &zeros).gz();
-    assert!(bomb.len() < 1 << 20, "it is a bomb: {} bytes", bomb.len());
+    assert!(bomb.len() < 1 << 20, "the archive is too large for a bomb: {} bytes", bomb.len());
     let expected = Err(BundleError::UnpacksTooLarge { bytes_max: limits::UNPACKED_BYTES_MAX });
     assert_eq!(read(&bomb), expected);
-    // The same behind the end of the archive, where nobody looks for files.
+    // The same after the end of the archive, where no reader looks for files.
     let mut behind = Archive::default().file("a.wasm", WASM).tar();
     behind.extend_from_slice(&zeros);
     assert_eq!(read(&gzip(&behind)), expected);
-    // Entries that say they are huge and are not there are not believed.
+    // Entries that declare a huge size without content are refused.
     let mut liar = Archive::default().file("a.wasm", WASM);
     let mut header = Header::new_gnu();
     header.set_size(u64::MAX / 2);
@@ -196,7 +196,7 @@ fn a_bomb_is_refused_however_small_it_is_packed() {
 }
 
 #[test]
-fn a_component_beyond_its_bound_is_refused() {
+fn a_component_above_the_size_limit_is_refused() {
     let large = vec![0; limits::COMPONENT_BYTES_MAX + 1];
     let refused = read(&Archive::default().file("a.wasm", &large).gz());
     let expected = BundleError::ComponentTooLarge { bytes: large.len(), bytes_max: limits::COMPONENT_BYTES_MAX };
@@ -206,7 +206,7 @@ fn a_component_beyond_its_bound_is_refused() {
 }
 
 #[test]
-fn a_cut_off_or_changed_archive_is_damaged() {
+fn a_truncated_or_modified_archive_is_damaged() {
     let whole = Archive::default().file("isopod.toml", MANIFEST.as_bytes()).file("component.wasm", &[7; 3_000]).gz();
     for kept in 1..whole.len() {
         assert!(read(&whole[..kept]).is_err(), "{kept} of {} bytes", whole.len());

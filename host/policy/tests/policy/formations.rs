@@ -1,4 +1,4 @@
-//! Formations: what is read of a change, what it makes of the process types, and what a new manifest takes over.
+//! Tests formations: how a change is parsed and applied, and what a new manifest inherits.
 
 use isopod_policy::formation::{self, Exported, Formation, FormationChange, FormationError, NewProcess};
 use isopod_policy::{AppType, Entry, Health, Limits, Manifest, Process, ProcessName, Schedule, limits};
@@ -11,7 +11,7 @@ fn name(text: &str) -> ProcessName {
     text.parse().expect("the name is valid")
 }
 
-/// `web` with one to three instances and a health check, and `worker` of which nothing is said.
+/// `web` with one to three instances and a health check, and `worker` with defaults.
 fn present() -> Formation {
     let health = Health::of_path("/healthz").ok();
     let web = Process { min: Some(1), max: Some(3), health, ..Process::new(Entry::Http) };
@@ -27,8 +27,8 @@ fn create(body: Value) -> Result<Formation, FormationError> {
 }
 
 #[test]
-fn what_a_change_does_not_mention_stays() {
-    let formation = update(json!({"web": {"max": 5}})).expect("it can be done");
+fn settings_that_a_change_does_not_mention_are_unchanged() {
+    let formation = update(json!({"web": {"max": 5}})).expect("the change is valid");
     assert_eq!((formation["web"].min, formation["web"].max), (Some(1), Some(5)));
     assert_eq!(formation["web"].health, present()["web"].health);
     assert_eq!(formation["worker"], present()["worker"]);
@@ -39,16 +39,16 @@ fn what_a_change_does_not_mention_stays() {
 #[test]
 fn null_clears() {
     let body = json!({"web": {"min": null, "max": null, "health": null, "schedule": null, "args": null}});
-    assert_eq!(update(body).expect("it can be done")["web"], Process::new(Entry::Http));
+    assert_eq!(update(body).expect("the change is valid")["web"], Process::new(Entry::Http));
 }
 
 #[test]
-fn several_process_types_change_at_once_or_not_at_all() {
+fn several_process_types_change_together_or_not() {
     let body = json!({
         "web": {"min": 2, "max": 2, "health": {"path": "/h", "grace": "1m"}},
         "worker": {"schedule": "0 3 * * *", "args": ["--deep"]},
     });
-    let formation = update(body).expect("it can be done");
+    let formation = update(body).expect("the change is valid");
     let health = formation["web"].health.as_ref().expect("there is a check");
     assert_eq!((health.path.as_str(), health.grace.as_secs(), health.threshold), ("/h", 60, 3));
     assert_eq!(formation["worker"].schedule, Schedule::parse("0 3 * * *").ok());
@@ -57,7 +57,7 @@ fn several_process_types_change_at_once_or_not_at_all() {
 }
 
 #[test]
-fn what_was_shown_can_be_sent_back() {
+fn a_displayed_formation_can_be_sent_back() {
     let shown = formation::shown(&present(), AppType::Production, &Limits::default());
     let body = serde_json::to_value(&shown).expect("it serialises");
     assert_eq!(
@@ -67,32 +67,32 @@ fn what_was_shown_can_be_sent_back() {
             "worker": {"entry": "events", "health": null, "min": 1, "max": 10, "schedule": null, "args": []},
         })
     );
-    let formation = update(body).expect("it can be done");
+    let formation = update(body).expect("the change is valid");
     assert_eq!(formation::shown(&formation, AppType::Dev, &Limits::default()), shown);
 }
 
 #[test]
 fn a_process_type_is_created_and_removed() {
     let body = json!({"name": "nightly", "entry": "events", "schedule": "0 3 * * *"});
-    let formation = create(body).expect("it can be done");
+    let formation = create(body).expect("the change is valid");
     assert_eq!(formation.len(), 3);
     assert_eq!(formation["nightly"].schedule, Schedule::parse("0 3 * * *").ok());
     assert_eq!(formation::remove(&formation, &name("nightly")), Ok(present()));
 }
 
-/// The body of a change that cannot be, and the words of the answer.
+/// The body of an invalid change, and the words of the error.
 #[test]
-fn every_refusal_of_a_change_names_the_key_and_a_way_out() {
+fn every_error_about_a_change_names_the_key_and_a_remedy() {
     let table = [
         (json!([]), "\"formation\" is a list, but must be an object"),
-        (json!({"wbe": {"min": 1}}), "there is no process type \"wbe\"; did you mean \"web\"?"),
-        (json!({"zzzzzz": {"min": 1}}), "known here: web, worker"),
+        (json!({"wbe": {"min": 1}}), "unknown process type \"wbe\"; did you mean \"web\"?"),
+        (json!({"zzzzzz": {"min": 1}}), "known: web, worker"),
         (json!({"Web": {}}), "\"web\" would be valid"),
         (json!({"web": null}), "remove a process type with DELETE"),
         (json!({"web": 3}), "\"web\" is a number, but must be an object"),
         (json!({"web": {"mni": 1}}), "unknown key \"web.mni\"; did you mean \"web.min\"?"),
-        (json!({"web": {"count": 1}}), "known here: min, max, health, schedule, args, entry"),
-        (json!({"web": {"min": 4}}), "web.min = 4 is above web.max = 3; set both"),
+        (json!({"web": {"count": 1}}), "known: min, max, health, schedule, args, entry"),
+        (json!({"web": {"min": 4}}), "web.min = 4 exceeds web.max = 3; set both"),
         (json!({"web": {"max": 0}}), "stop the app or remove the process type"),
         (json!({"web": {"max": 11}}), "choose from 0 to 10, which is limits.instances_max"),
         (json!({"web": {"min": -1}}), "\"web.min\" must be a whole number from 0 to 1000"),
@@ -110,9 +110,9 @@ fn every_refusal_of_a_change_names_the_key_and_a_way_out() {
         (json!({"web": {"health": {"path": "/", "grace": "2h"}}}), "grace = 2h is out of range"),
         (json!({"web": {"health": {"path": "/", "grace": 5}}}), "such as \"5s\""),
         (json!({"web": {"health": {"path": "/", "grace": []}}}), "is a list"),
-        (json!({"worker": {"health": "/h"}}), "\"worker.health\": a health path is asked over HTTP"),
-        (json!({"web": {"schedule": "0 3 * * *"}}), "\"web.schedule\": a schedule delivers an event"),
-        (json!({"worker": {"schedule": "0 0 30 2 *"}}), "\"worker.schedule\": \"0 0 30 2 *\" never comes"),
+        (json!({"worker": {"health": "/h"}}), "\"worker.health\": a health check requires entry"),
+        (json!({"web": {"schedule": "0 3 * * *"}}), "\"web.schedule\": a schedule requires entry"),
+        (json!({"worker": {"schedule": "0 0 30 2 *"}}), "\"worker.schedule\": schedule \"0 0 30 2 *\" never matches"),
         (json!({"worker": {"schedule": 3}}), "\"worker.schedule\" is a number, but must be text"),
         (json!({"worker": {"args": "--deep"}}), "\"worker.args\" is text, but must be a list of texts"),
         (json!({"worker": {"args": [1]}}), "must be a list of texts"),
@@ -126,23 +126,23 @@ fn every_refusal_of_a_change_names_the_key_and_a_way_out() {
 }
 
 #[test]
-fn every_refusal_of_a_new_process_type_says_why() {
+fn every_error_about_a_new_process_type_names_the_reason() {
     let table = [
         (json!({"entry": "events"}), "\"name\" is missing"),
         (json!({"name": "a"}), "\"entry\" is missing, as in {\"entry\":\"events\"}"),
-        (json!({"name": "web", "entry": "http"}), "there is a process type \"web\" already"),
-        (json!({"name": "2nd", "entry": "http"}), "does not begin with a letter"),
+        (json!({"name": "web", "entry": "http"}), "process type \"web\" already exists"),
+        (json!({"name": "2nd", "entry": "http"}), "doesn't start with a letter"),
         (json!({"name": 2, "entry": "http"}), "\"name\" is a number, but must be text"),
-        (json!({"name": "a", "entry": "banana"}), "\"entry\": \"banana\" is no entry: expected \"http\""),
+        (json!({"name": "a", "entry": "banana"}), "\"entry\": invalid entry \"banana\": expected \"http\""),
         (json!({"name": "a", "entry": "events", "sched": "x"}), "did you mean \"schedule\"?"),
-        (json!({"name": "a", "entry": "http", "schedule": "0 3 * * *"}), "needs entry"),
-        (json!({"name": "a", "entry": "http", "min": 3, "max": 2}), "a.min = 3 is above a.max = 2"),
+        (json!({"name": "a", "entry": "http", "schedule": "0 3 * * *"}), "requires entry"),
+        (json!({"name": "a", "entry": "http", "min": 3, "max": 2}), "a.min = 3 exceeds a.max = 2"),
     ];
     for (body, words) in table {
         let error = create(body.clone()).expect_err(&body.to_string()).to_string();
         assert!(error.contains(words), "{body}\n  says     {error}\n  expected {words}");
     }
-    let new = NewProcess::from_json(&json!({"name": "job", "entry": "command"})).expect("it is read");
+    let new = NewProcess::from_json(&json!({"name": "job", "entry": "command"})).expect("the body is valid");
     let error = formation::create(&present(), &new, &Limits::default(), Exported { command: false, ..ALL });
     assert_eq!(error, Err(FormationError::EntryNotExported { process: name("job"), entry: Entry::Command }));
 }
@@ -164,7 +164,7 @@ fn there_is_always_one_process_type_and_never_too_many() {
 }
 
 #[test]
-fn the_usual_formation_is_what_the_component_exports() {
+fn the_default_formation_follows_the_components_exports() {
     let names = |exported| formation::usual(exported).into_keys().map(String::from).collect::<Vec<_>>();
     assert_eq!(names(ALL), ["web", "worker"]);
     assert_eq!(names(Exported { events: true, ..Exported::default() }), ["worker"]);
@@ -177,22 +177,22 @@ fn inherited(manifest: &str) -> Formation {
 }
 
 #[test]
-fn a_deploy_keeps_what_was_scaled_by_hand_unless_the_manifest_says_otherwise() {
+fn a_deploy_keeps_a_manual_scale_unless_the_manifest_overrides_it() {
     let scale = |formation: &Formation| (formation["web"].min, formation["web"].max);
     let silent = inherited("[processes.web]\nhealth = \"/new\"");
     assert_eq!(scale(&silent), (Some(1), Some(3)));
     assert_eq!(silent["web"].health, Health::of_path("/new").ok());
-    assert_eq!(silent.len(), 1, "a process type that the manifest no longer has goes");
+    assert_eq!(silent.len(), 1, "a process type that the manifest no longer has is removed");
     assert_eq!(scale(&inherited("[processes.web]\nmin = 2")), (Some(2), Some(3)));
     assert_eq!(scale(&inherited("[processes.web]\nmin = 0\nmax = 1")), (Some(0), Some(1)));
-    // The kept maximum of 3 would contradict it.
+    // The inherited maximum of 3 would contradict it.
     assert_eq!(scale(&inherited("[processes.web]\nmin = 5")), (Some(5), None));
     assert_eq!(scale(&inherited("[limits]\ninstances_max = 2\n[processes.web]")), (Some(1), Some(2)));
     assert_eq!(scale(&inherited("[processes.web]\nentry = \"events\"")), (None, None));
 }
 
 #[test]
-fn a_manifest_without_process_types_keeps_the_present_ones() {
+fn a_manifest_without_process_types_keeps_the_current_ones() {
     assert_eq!(inherited(""), present());
     assert_eq!(inherited("[limits]\ninstances_max = 2")["web"].max, Some(2));
 }
@@ -214,8 +214,8 @@ fn body() -> impl Strategy<Value = Value> {
     );
     keys.prop_map(|(min, max, health, schedule, entry)| {
         let keys = [("min", min), ("max", max), ("health", health), ("schedule", schedule), ("entry", entry)];
-        let said = keys.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)));
-        Value::Object(said.collect())
+        let specified = keys.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)));
+        Value::Object(specified.collect())
     })
 }
 
@@ -248,15 +248,15 @@ fn take(present: &Formation, step: &Step, limits: &Limits) -> Result<Formation, 
 
 proptest! {
     #[test]
-    fn whatever_is_asked_what_comes_out_is_a_formation_that_reads_back(
-        steps in proptest::collection::vec(step(), 0..20), said in proptest::collection::vec(step(), 0..6),
+    fn any_sequence_of_changes_gives_a_formation_that_reads_back(
+        steps in proptest::collection::vec(step(), 0..20), specified in proptest::collection::vec(step(), 0..6),
         instances_max in 1..12u32,
     ) {
         let limits = Limits::default();
         let run = |steps: &[Step]| {
             steps.iter().fold(present(), |formation, step| take(&formation, step, &limits).unwrap_or(formation))
         };
-        let (one, mut other) = (run(&steps), run(&said));
+        let (one, mut other) = (run(&steps), run(&specified));
         prop_assert!(!one.is_empty());
         prop_assert_eq!(formation::check(&one, &limits, ALL), Ok(()));
         let lower = Limits { instances_max, ..Limits::default() };
@@ -271,7 +271,7 @@ proptest! {
     }
 
     #[test]
-    fn no_body_makes_the_reader_panic(key in "[a-z]{1,6}", inner in "[a-z]{1,8}", text in any::<String>()) {
+    fn no_body_makes_the_parser_panic(key in "[a-z]{1,6}", inner in "[a-z]{1,8}", text in any::<String>()) {
         for value in [json!({&inner: text}), json!([text]), json!(text), json!({&inner: {&key: text}})] {
             let _ = FormationChange::from_json(&json!({&key: value}));
             let _ = NewProcess::from_json(&json!({"name": key, "entry": "http", &inner: value}));

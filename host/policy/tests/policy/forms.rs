@@ -10,7 +10,7 @@ use crate::bundles::{Archive, WASM, gzip, read};
 const MANIFEST: &[u8] = b"name = \"greeter\"\n";
 
 fn refused(bytes: &[u8]) -> String {
-    read(bytes).expect_err("it is no bundle").to_string()
+    read(bytes).expect_err("the upload is not a bundle").to_string()
 }
 
 #[test]
@@ -54,11 +54,12 @@ fn a_sparse_file_is_named_in_both_formats() {
         ("GNU.sparse.name", b"component.wasm"),
         ("GNU.sparse.realsize", b"4096"),
     ];
-    pax.append_pax_extensions(attributes).expect("memory takes all");
+    pax.append_pax_extensions(attributes).expect("writing to memory can't fail");
     let mut header = Header::new_ustar();
     header.set_size(512);
-    pax.append_data(&mut header, "GNUSparseFile.0/component.wasm", &[0; 512][..]).expect("memory takes all");
-    let error = refused(&gzip(&pax.into_inner().expect("memory takes all")));
+    pax.append_data(&mut header, "GNUSparseFile.0/component.wasm", &[0; 512][..])
+        .expect("writing to memory can't fail");
+    let error = refused(&gzip(&pax.into_inner().expect("writing to memory can't fail")));
     assert!(error.contains("\"component.wasm\" as a sparse file") && error.contains("--no-read-sparse"), "{error}");
 }
 
@@ -76,17 +77,17 @@ fn all_members_of_a_gzip_file_are_read() {
 }
 
 #[test]
-fn a_core_module_is_a_component_of_the_wrong_kind_and_not_another_form() {
+fn a_core_module_counts_as_webassembly() {
     assert_eq!(BundleKind::Component.check(b"\0asm\x01\0\0\0"), Ok(()));
     assert!(matches!(read(b"\0asm\x01\0\0\0"), Err(BundleError::OtherForm { .. })));
 }
 
 #[test]
-fn one_top_folder_is_taken_for_the_bundle() {
+fn a_single_top_folder_is_stripped() {
     let archive =
         || Archive::default().entry(b"shop/", EntryType::Directory, "", b"").file("shop/isopod.toml", MANIFEST);
     let bundle = read(&archive().file("shop/dist/a.wasm", WASM).gz()).expect("it is a bundle");
-    assert_eq!(bundle.manifest.expect("it is read").name.as_str(), "greeter");
+    assert_eq!(bundle.manifest.expect("the manifest is valid").name.as_str(), "greeter");
     let named = b"name = \"x\"\ncomponent = \"dist/b.wasm\"";
     let named =
         Archive::default().file("./shop/isopod.toml", named).file("./shop/dist/b.wasm", WASM).file("shop/a.wasm", b"");
@@ -117,7 +118,7 @@ fn a_manifest_in_another_folder_is_refused_with_its_whole_path() {
 #[test]
 fn a_refused_component_is_named_with_its_whole_path() {
     let named = Archive::default().file("shop/isopod.toml", b"name = \"x\"\ncomponent = \"b.wasm\"");
-    assert!(refused(&named.file("shop/dist/a.wasm", WASM).gz()).contains("it holds shop/dist/a.wasm"));
+    assert!(refused(&named.file("shop/dist/a.wasm", WASM).gz()).contains("it contains shop/dist/a.wasm"));
     let two = Archive::default().file("shop/isopod.toml", MANIFEST).file("shop/a.wasm", WASM).file("shop/b.wasm", WASM);
     assert!(refused(&two.gz()).contains("(shop/a.wasm, shop/b.wasm)"));
     let empty = Archive::default().file("shop/isopod.toml", MANIFEST).file("shop/a.wasm", b"");
@@ -125,7 +126,7 @@ fn a_refused_component_is_named_with_its_whole_path() {
 }
 
 #[test]
-fn a_file_that_was_meant_to_be_the_manifest_is_refused_by_name() {
+fn a_file_meant_as_the_manifest_is_refused_by_name() {
     for name in ["Isopod.toml", "isopod.toml.txt", "isopod.tml", "isopod.yaml"] {
         for folder in ["", "shop/"] {
             let archive = Archive::default().file(&format!("{folder}{name}"), MANIFEST);
@@ -158,10 +159,11 @@ fn a_missing_named_component_is_not_replaced_by_another_file() {
     let error =
         refused(&Archive::default().file("isopod.toml", named).file("dist/other.wasm", WASM).file("README", b"").gz());
     assert!(
-        error.contains("names \"x.wasm\", which isn't in it") && error.contains("README, dist/other.wasm"),
+        error.contains("names \"x.wasm\", which the archive doesn't contain")
+            && error.contains("README, dist/other.wasm"),
         "{error}"
     );
-    // The list in a message is bounded, whatever the archive contains.
+    // The list in a message is limited for any archive.
     let many = (0..40).fold(Archive::default().file("isopod.toml", named), |archive, number| {
         archive.file(&format!("{number:02}{}", "x".repeat(90)), b"")
     });

@@ -1,4 +1,4 @@
-//! Which hosts a grant allows, and how far a request may go.
+//! Tests which hosts a grant allows, and how far a request may reach.
 
 use std::net::IpAddr;
 
@@ -10,9 +10,9 @@ fn grants(hosts: &[&str]) -> Grants {
     Grants { http, ..Grants::default() }
 }
 
-/// What a grant allows, as a table: the grant, the host and port asked for, and the answer.
+/// The table of grants: the grant, the requested host and port, and the decision.
 #[test]
-fn a_grant_allows_just_what_it_names() {
+fn a_grant_allows_exactly_what_it_names() {
     use Reach::{ByAddress, Private, PublicOnly};
     let table: &[(&str, &str, u16, Option<Reach>)] = &[
         ("api.github.com", "api.github.com", 443, Some(PublicOnly)),
@@ -91,7 +91,7 @@ fn the_widest_of_several_grants_counts() {
 }
 
 #[test]
-fn what_grants_no_host_is_refused_with_the_reason() {
+fn an_invalid_grant_is_refused_with_the_reason() {
     for (text, why) in [
         ("", "the host is empty"),
         ("https://api.github.com", "without scheme and path"),
@@ -103,13 +103,13 @@ fn what_grants_no_host_is_refused_with_the_reason() {
         ("host:+80", "the port is not a number"),
         ("host:", "the port is not a number"),
         ("[::1", "is not closed"),
-        ("[hello]", "is no IPv6 address"),
-        ("[::1]80", "after ']'"),
+        ("[hello]", "is not an IPv6 address"),
+        ("[::1]80", "follow ']'"),
         ("*.*.org", "only letters, digits"),
-        ("a*.org", "'*' stands alone"),
-        ("*.127.0.0.1", "not before an address"),
-        ("*.1", "cannot end in a number"),
-        ("127.1", "cannot end in a number"),
+        ("a*.org", "'*' must be alone"),
+        ("*.127.0.0.1", "not an address"),
+        ("*.1", "can't end in a number"),
+        ("127.1", "can't end in a number"),
         ("a..b", "1 to 63 characters"),
     ] {
         let error = text.parse::<HttpGrant>().expect_err(text);
@@ -129,7 +129,7 @@ fn grants_read_and_print_as_json() {
 }
 
 #[test]
-fn how_far_a_grant_reaches_depends_on_how_exactly_it_names_the_host() {
+fn the_reach_of_a_grant_depends_on_how_exactly_it_names_the_host() {
     let admits = |address: &str| {
         let address = address.parse().expect(address);
         [Reach::PublicOnly, Reach::Private, Reach::ByAddress].map(|reach| reach.admits(address))
@@ -161,14 +161,16 @@ fn host() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn every_grant_reads_back_as_it_was_printed(host in host(), port in proptest::option::of(1..=u16::MAX)) {
+    fn every_printed_grant_parses_to_the_same_grant(host in host(), port in proptest::option::of(1..=u16::MAX)) {
         let text = port.map_or(host.clone(), |port| format!("{host}:{port}"));
         let grant: HttpGrant = text.parse().expect("it has the allowed form");
         prop_assert_eq!(grant.to_string().parse::<HttpGrant>().expect("it reads back"), grant);
     }
 
     #[test]
-    fn no_text_makes_it_panic_and_what_is_read_prints_itself(grant in any::<String>(), host in any::<String>()) {
+    fn no_text_makes_the_parser_panic_and_a_parsed_grant_prints_itself(
+        grant in any::<String>(), host in any::<String>(),
+    ) {
         if let Ok(read) = grant.parse::<HttpGrant>() {
             prop_assert_eq!(read.to_string().parse::<HttpGrant>().expect("it reads back"), read);
         }

@@ -1,10 +1,10 @@
-//! Identifiers: made of given bytes, printed, and read back.
+//! Tests identifiers: created from given bytes, printed, and parsed back.
 
 use isopod_policy::{InstanceId, ProcessName, PushId, ReleaseNumber, RequestId};
 use proptest::prelude::*;
 
 #[test]
-fn ids_look_as_their_users_know_them() {
+fn ids_have_their_documented_form() {
     let web: ProcessName = "web".parse().expect("the name is valid");
     assert_eq!(PushId::from_random([0; 10]).as_str(), "p-0000000000");
     assert_eq!(PushId::from_random([0, 1, 9, 10, 17, 18, 31, 32, 63, 255]).as_str(), "p-019ahjz0zz");
@@ -14,8 +14,8 @@ fn ids_look_as_their_users_know_them() {
 }
 
 #[test]
-fn a_release_is_typed_with_or_without_its_v() {
-    let three = ReleaseNumber::new(3).expect("3 is a number of a release");
+fn a_release_number_is_parsed_with_or_without_its_v() {
+    let three = ReleaseNumber::new(3).expect("3 is a valid release number");
     assert_eq!("v3".parse(), Ok(three));
     assert_eq!("3".parse(), Ok(three));
     for text in ["", "v", "v0", "0", "v-1", "+3", "v+3", "vv3", "3.0", "v4294967296"] {
@@ -28,7 +28,7 @@ fn a_release_is_typed_with_or_without_its_v() {
 }
 
 #[test]
-fn what_is_no_id_is_refused() {
+fn an_invalid_id_is_refused() {
     for text in ["", "p-", "p-123", "p-ABCDEFGHIJ", "x-0000000000", "p-00000000000", "p-000000000ü"] {
         assert!(text.parse::<PushId>().is_err(), "{text}");
     }

@@ -1,4 +1,5 @@
-//! What the policy decides, as facts and as properties. Owns one module per kind of decision; uses only what is public.
+//! Tests of the policy's decisions, as facts and as properties. Owns one module per kind of
+//! decision; uses only the public interface.
 
 mod bundles;
 mod config_vars;

@@ -1,4 +1,5 @@
-//! How `isopod.toml` is read, what it answers to mistakes, and that it is printed as it was read.
+//! Tests how `isopod.toml` is parsed, which errors it gives, and that printing it gives the same
+//! manifest.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -44,7 +45,7 @@ GREETING = "hello"
 "#;
 
 #[test]
-fn everything_that_is_written_is_read() {
+fn every_setting_is_parsed() {
     let manifest = Manifest::parse(FULL).expect("the manifest is valid");
     assert_eq!(manifest.name.as_str(), "greeter");
     assert_eq!((manifest.app_type, manifest.isolation), (AppType::Staging, Isolation::Request));
@@ -79,7 +80,7 @@ fn a_name_alone_is_a_manifest_that_grants_nothing() {
 }
 
 #[test]
-fn what_nobody_said_of_a_process_stays_unsaid() {
+fn unspecified_settings_of_a_process_stay_unspecified() {
     let text = "name = \"a\"\ntype = \"production\"\n[processes.web]\n[processes.job]\nentry = \"command\"";
     let manifest = Manifest::parse(text).expect("the manifest is valid");
     for process in manifest.processes.values() {
@@ -99,19 +100,19 @@ fn a_health_check_is_a_path_or_a_table() {
     assert_eq!(health("\"/h\""), usual);
     assert_eq!(health("{ path = \"/h\" }"), usual);
     let written = "{ path = \"/h\", grace = \"0s\", interval = \"1m\", timeout = \"500ms\", threshold = 1 }";
-    let said = Health {
+    let expected = Health {
         grace: Duration::ZERO,
         interval: Duration::from_secs(60),
         timeout: Duration::from_millis(500),
         threshold: 1,
         ..usual
     };
-    assert_eq!(health(written), said);
+    assert_eq!(health(written), expected);
 }
 
-/// The manifest of a mistake, and the words of the answer.
+/// An invalid manifest, and the words of the error.
 #[test]
-fn every_mistake_is_answered_with_its_place_and_a_way_out() {
+fn every_error_names_its_position_and_a_remedy() {
     let table: &[(&str, &str)] = &[
         ("", "isopod.toml, line 1, column 1: \"name\" is missing; add a line like name = \"greeter\""),
         ("name = \"a", "line 1, column"),
@@ -121,7 +122,7 @@ fn every_mistake_is_answered_with_its_place_and_a_way_out() {
         ("name = \"a\"\n\n[proceses.web]", "line 3, column 2: unknown key \"proceses\"; did you mean \"processes\"?"),
         ("name = \"a\"\n[grants]\nhtpp = []", "unknown key \"grants.htpp\"; did you mean \"grants.http\"?"),
         ("name = \"a\"\n[limits]\nmem = \"1MiB\"", "did you mean \"limits.memory\"?"),
-        ("name = \"a\"\n[limits]\nxyzzy = 1", "unknown key \"limits.xyzzy\"; known here: memory, request_timeout"),
+        ("name = \"a\"\n[limits]\nxyzzy = 1", "unknown key \"limits.xyzzy\"; known: memory, request_timeout"),
         ("name = \"a\"\ntype = \"prod\"", "expected \"dev\", \"staging\" or \"production\""),
         ("name = \"a\"\nisolation = \"none\"", "expected \"reuse\" or \"request\""),
         ("name = \"a\"\nbuild = \" \"", "the build command is empty"),
@@ -132,27 +133,24 @@ fn every_mistake_is_answered_with_its_place_and_a_way_out() {
         ("name = \"a\"\n[processes.Web]", "\"web\" would be valid"),
         ("name = \"a\"\n[processes.worker]", "line 2, column 1: \"processes.worker.entry\" is missing"),
         ("name = \"a\"\n[processes.web]\nentry = \"htp\"", "expected \"http\", \"events\" or \"command\""),
-        ("name = \"a\"\n[processes.web]\nhealth = \"healthz\"", "begins with '/'"),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nhealth = \"/h\"", "needs entry = \"http\""),
+        ("name = \"a\"\n[processes.web]\nhealth = \"healthz\"", "starts with '/'"),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nhealth = \"/h\"", "requires entry = \"http\""),
         ("name = \"a\"\n[processes.web]\nhealth = 1", "must be a path in quotes or a table"),
         ("name = \"a\"\n[processes.web.health]\ngrace = \"5s\"", "\"processes.web.health.path\" is missing"),
         ("name = \"a\"\n[processes.web.health]\nintervall = \"5s\"", "did you mean \"processes.web.health.interval\"?"),
         ("name = \"a\"\n[processes.web.health]\npath = \"/\"\ngrace = 5", "in quotes, such as \"5s\""),
         ("name = \"a\"\n[processes.web.health]\npath = \"/\"\nthreshold = 0", "choose from 1 to 100"),
-        ("name = \"a\"\n[processes.web]\nschedule = \"0 3 * * *\"", "needs entry = \"events\""),
+        ("name = \"a\"\n[processes.web]\nschedule = \"0 3 * * *\"", "requires entry = \"events\""),
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"daily\"", "five fields"),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 25 * * *\"", "\"25\" is no hour"),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 0 30 2 *\"", "never comes"),
-        (
-            "name = \"a\"\n[processes.web]\nmin = 5\nmax = 3",
-            "line 3, column 7: \"processes.web.min\": min = 5 is above",
-        ),
-        ("name = \"a\"\n[processes.web]\nmax = 0", "at least one instance"),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 25 * * *\"", "invalid hour \"25\""),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 0 30 2 *\"", "never matches"),
+        ("name = \"a\"\n[processes.web]\nmin = 5\nmax = 3", "line 3, column 7: \"processes.web.min\": min = 5 exceeds"),
+        ("name = \"a\"\n[processes.web]\nmax = 0", "at least 1"),
         ("name = \"a\"\n[processes.web]\nmax = 99", "choose from 0 to 10, which is limits.instances_max"),
         ("name = \"a\"\n[processes.web]\nmin = -1", "negative or too large"),
         ("name = \"a\"\n[grants]\nkeyvalue = \"yes\"", "\"grants.keyvalue\" is text, but must be true or false"),
         ("name = \"a\"\n[grants]\nhttp = [\"ok.org\", \"https://x.org\"]", "line 3, column 19: \"grants.http[1]\""),
-        ("name = \"a\"\n[grants.files]\n\"../up\" = \"read-only\"", "cannot name a granted folder"),
+        ("name = \"a\"\n[grants.files]\n\"../up\" = \"read-only\"", "invalid folder name"),
         ("name = \"a\"\n[grants.files]\ndata = \"write\"", "expected \"read-only\" or \"read-write\""),
         ("name = \"a\"\n[limits]\nmemory = 64", "must be a size with its unit, in quotes, such as \"64MiB\""),
         ("name = \"a\"\n[limits]\nmemory = \"64\"", "\"64\" has no unit; write \"64MiB\""),
@@ -161,7 +159,7 @@ fn every_mistake_is_answered_with_its_place_and_a_way_out() {
         ("name = \"a\"\n[limits]\nrequest_timeout = 30", "in quotes, such as \"30s\""),
         ("name = \"a\"\n[limits]\nqueue_max = \"9\"", "must be a whole number without quotes"),
         ("name = \"a\"\n[snapshot]\nwram = [\"/\"]", "did you mean \"snapshot.warm\"?"),
-        ("name = \"a\"\n[snapshot]\nwarm = [\"index\"]", "\"snapshot.warm[0]\": write a path that begins with '/'"),
+        ("name = \"a\"\n[snapshot]\nwarm = [\"index\"]", "\"snapshot.warm[0]\": write a path that starts with '/'"),
         ("name = \"a\"\nsnapshot = true", "\"snapshot\" is true or false, but must be a table"),
         ("name = \"a\"\n[config]\n\"BAD-KEY\" = \"x\"", "no digit first"),
         ("name = \"a\"\n[config]\nPORT = 80", "\"config.PORT\" is a whole number, but must be text in quotes"),
@@ -183,18 +181,18 @@ fn a_column_counts_characters_not_bytes() {
 }
 
 #[test]
-fn what_is_too_large_or_too_many_is_refused() {
+fn a_manifest_above_a_limit_is_refused() {
     let error = Manifest::parse(&" ".repeat(limits::MANIFEST_BYTES_MAX + 1)).expect_err("it is too large");
-    assert!(error.to_string().contains("at most 65536 are read"), "{error}");
+    assert!(error.to_string().contains("the maximum is 65536"), "{error}");
     let many = (0..=limits::PROCESSES_MAX).map(|number| format!("[processes.p{number}]\nentry = \"events\"\n"));
     let error = Manifest::parse(&format!("name = \"a\"\n{}", many.collect::<String>())).expect_err("too many");
-    assert!(error.to_string().contains("has 33 entries, and at most 32 are allowed"), "{error}");
+    assert!(error.to_string().contains("has 33 entries; the maximum is 32"), "{error}");
     let deep = format!("name = {}", "[".repeat(10_000));
-    assert!(Manifest::parse(&deep).is_err(), "deep nesting is an error, not an overflow of the stack");
+    assert!(Manifest::parse(&deep).is_err(), "deep nesting must be an error, not a stack overflow");
 }
 
 #[test]
-fn json_is_read_by_the_same_rules() {
+fn json_is_parsed_by_the_same_rules() {
     let manifest = Manifest::parse(FULL).expect("the manifest is valid");
     let json = serde_json::to_string(&manifest).expect("it serialises");
     assert_eq!(serde_json::from_str::<Manifest>(&json).expect("it reads back"), manifest);
@@ -213,10 +211,10 @@ fn health() -> impl Strategy<Value = Health> {
         milliseconds(&limits::HEALTH_INTERVAL),
         milliseconds(&limits::HEALTH_TIMEOUT),
     );
-    let said = proptest::option::of((durations, limits::HEALTH_THRESHOLD));
-    ("/[a-z0-9/?-]{0,10}", said).prop_map(|(path, said)| {
+    let settings = proptest::option::of((durations, limits::HEALTH_THRESHOLD));
+    ("/[a-z0-9/?-]{0,10}", settings).prop_map(|(path, settings)| {
         let usual = Health::of_path(&path).expect("it is a path");
-        match said {
+        match settings {
             None => usual,
             Some(((grace, interval, timeout), threshold)) => Health { grace, interval, timeout, threshold, ..usual },
         }
@@ -317,19 +315,19 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in any::<String>()) {
+    fn no_text_makes_the_parser_panic(text in any::<String>()) {
         let _ = Manifest::parse(&text);
     }
 
     #[test]
-    fn no_change_of_a_valid_manifest_makes_the_reader_panic(
+    fn no_change_of_a_valid_manifest_makes_the_parser_panic(
         at in 0..FULL.len(), removed in 0..20usize, inserted in "[ -~\n]{0,8}",
     ) {
         let mut text = FULL.to_owned();
         let end = (at + removed).min(text.len());
         text.replace_range(at..end, &inserted);
         if let Ok(manifest) = Manifest::parse(&text) {
-            prop_assert_eq!(Manifest::parse(&manifest.to_toml()).expect("what was read is printed"), manifest);
+            prop_assert_eq!(Manifest::parse(&manifest.to_toml()).expect("a printed manifest is valid"), manifest);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Names of apps and process types.
+//! Tests the names of apps and process types.
 
 use isopod_policy::{AppName, NameError, NameRule, ProcessName};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn ordinary_names_are_valid() {
 }
 
 #[test]
-fn each_rule_is_named_when_it_is_broken() {
+fn the_error_names_the_rule_that_is_broken() {
     assert_eq!(refused("").rule, NameRule::Empty);
     assert_eq!(refused(&"x".repeat(64)).rule, NameRule::TooLong { max: 63 });
     assert_eq!(refused("Greeter").rule, NameRule::BadCharacter('G'));
@@ -25,19 +25,19 @@ fn each_rule_is_named_when_it_is_broken() {
     assert_eq!(refused("-a").rule, NameRule::HyphenAtEdge);
     assert_eq!(refused("a-").rule, NameRule::HyphenAtEdge);
     assert_eq!(refused("v3--a").rule, NameRule::DoubleHyphen);
-    let digit_first = "2web".parse::<ProcessName>().expect_err("process names begin with a letter");
+    let digit_first = "2web".parse::<ProcessName>().expect_err("process names start with a letter");
     assert_eq!(digit_first.rule, NameRule::NotALetterFirst);
 }
 
 #[test]
-fn a_refusal_suggests_a_valid_name() {
+fn the_error_suggests_a_valid_name() {
     assert_eq!(refused("My Cool App!").suggestion.as_deref(), Some("my-cool-app"));
     assert_eq!(refused("v3--a").suggestion.as_deref(), Some("v3-a"));
     assert_eq!(refused("--").suggestion, None);
-    assert_eq!(refused("äpp").suggestion, None, "no other word is made of it");
+    assert_eq!(refused("äpp").suggestion, None, "no different word is suggested");
     assert_eq!(
         refused("Greeter").to_string(),
-        "\"Greeter\" is no valid app name: it holds 'G', and only small letters a-z, digits and '-' are allowed; \
+        "invalid app name \"Greeter\": it contains 'G', but only lowercase letters a-z, digits and '-' are allowed; \
          \"greeter\" would be valid"
     );
 }
@@ -53,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic_and_every_suggestion_is_valid(text in any::<String>()) {
+    fn no_text_makes_the_parser_panic_and_every_suggestion_is_valid(text in any::<String>()) {
         if let Some(suggestion) = text.parse::<AppName>().err().and_then(|error| error.suggestion) {
             prop_assert!(suggestion.parse::<AppName>().is_ok(), "{}", suggestion);
         }

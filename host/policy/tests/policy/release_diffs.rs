@@ -1,4 +1,4 @@
-//! What differs between two releases, and how it is said.
+//! Tests the differences between two releases, and the sentence about them.
 
 use isopod_policy::release_diff::{self, changes, sentence};
 use isopod_policy::{ConfigChange, ConfigVars, Manifest, ReleaseContent, Sealed};
@@ -10,9 +10,9 @@ fn manifest(text: &str) -> Manifest {
 }
 
 fn vars(body: Value) -> ConfigVars {
-    let change = ConfigChange::from_json(&body).expect("it is read");
+    let change = ConfigChange::from_json(&body).expect("the body is valid");
     let seal = |_: &str, secret: &str| Sealed::new(format!("sealed-{secret}"));
-    ConfigVars::default().apply(&change, seal).expect("it can be done").vars
+    ConfigVars::default().apply(&change, seal).expect("the change is valid").vars
 }
 
 fn diff(from: (&str, &str, Value), to: (&str, &str, Value)) -> Vec<release_diff::Change> {
@@ -66,7 +66,7 @@ fn a_process_type_may_be_called_health() {
 }
 
 #[test]
-fn of_a_secret_only_the_change_is_shown() {
+fn only_the_change_of_a_secret_is_shown() {
     let with = |secret: &str| ("b", "", json!({"TOKEN": {"secret": secret}}));
     let found = diff(with("one"), with("two"));
     let mark = json!({"secret": true});
@@ -96,7 +96,7 @@ fn the_sentence_names_a_few_and_counts_the_rest() {
 
 proptest! {
     #[test]
-    fn what_differs_one_way_differs_the_other_way(
+    fn differences_are_symmetric(
         one in proptest::collection::btree_map("[A-D]", "[a-c]", 0..4),
         other in proptest::collection::btree_map("[A-D]", "[a-c]", 0..4), max in 1..4u32,
     ) {

@@ -1,4 +1,4 @@
-//! Schedules: what is read, when the next time comes, and that no time fires twice.
+//! Tests schedules: parsing, the next time, and that no time fires twice.
 
 use isopod_policy::{Due, Schedule, ScheduleError, counted_since, due, times_since};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -13,7 +13,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 #[test]
-fn the_next_time_is_as_every_cron_has_it() {
+fn the_next_time_is_that_of_other_crons() {
     let table = [
         ("0 3 * * *", "2026-11-22T08:00:00Z", "2026-11-23T03:00:00Z"),
         ("0 3 * * *", "2026-11-22T02:59:59.5Z", "2026-11-22T03:00:00Z"),
@@ -24,12 +24,12 @@ fn the_next_time_is_as_every_cron_has_it() {
         ("0 0 * * 0", "2026-11-22T00:00:00Z", "2026-11-29T00:00:00Z"),
         ("0 0 * * 7", "2026-11-22T00:00:00Z", "2026-11-29T00:00:00Z"),
         ("0 0 * * fri-sun", "2026-11-21T12:00:00Z", "2026-11-22T00:00:00Z"),
-        // The day of the month or the weekday, where neither is any.
+        // The day of the month or the weekday, if neither is `*`.
         ("0 0 13 * 5", "2026-11-13T00:00:00Z", "2026-11-20T00:00:00Z"),
         ("0 0 29 2 *", "2026-03-01T00:00:00Z", "2028-02-29T00:00:00Z"),
-        // 2100 is no leap year.
+        // 2100 is not a leap year.
         ("0 0 29 2 *", "2096-02-29T00:00:00Z", "2104-02-29T00:00:00Z"),
-        // A 29 February on a Sunday; "*" asks for both.
+        // A 29 February on a Sunday; a field that starts with "*" requires both.
         ("0 0 29 2 */7", "2004-03-01T00:00:00Z", "2032-02-29T00:00:00Z"),
     ];
     for (text, after, expected) in table {
@@ -38,7 +38,7 @@ fn the_next_time_is_as_every_cron_has_it() {
 }
 
 #[test]
-fn the_longest_wait_is_found() {
+fn the_longest_gap_is_found() {
     let leap_sunday = schedule("0 0 29 2 */7");
     let mut after = at("1970-01-01T00:00:00Z");
     let mut longest = 0;
@@ -51,7 +51,7 @@ fn the_longest_wait_is_found() {
 }
 
 #[test]
-fn every_usual_schedule_is_read_and_printed_as_it_was_given() {
+fn common_schedules_are_parsed_and_printed_unchanged() {
     for text in
         ["* * * * *", "*/5 * * * *", "0 3 1,15 * 1-5", "0-30/10 0 * 1 7", "  0   3 * * *  ", "5 4 * JAN-Mar sUn"]
     {
@@ -63,26 +63,26 @@ fn every_usual_schedule_is_read_and_printed_as_it_was_given() {
 }
 
 #[test]
-fn what_is_no_schedule_is_told_which_field_is_wrong() {
+fn an_error_for_an_invalid_schedule_names_the_field() {
     let table = [
         ("", "five fields"),
         ("daily", "but this has 1"),
         ("@daily", "five fields"),
         ("0 3 * * * *", "but this has 6"),
-        ("60 * * * *", "\"60\" is no minute: write *, a number from 0 to 59"),
-        ("5-1 * * * *", "\"5-1\" is no minute"),
-        ("*/0 * * * *", "\"*/0\" is no minute"),
-        ("*/+5 * * * *", "is no minute"),
-        ("5/15 * * * *", "\"5/15\" is no minute"),
-        ("a * * * *", "\"a\" is no minute"),
-        ("1, * * * *", "\"1,\" is no minute"),
-        ("* 24 * * *", "\"24\" is no hour"),
-        ("* * 0 * *", "\"0\" is no day"),
-        ("* * L * *", "\"L\" is no day"),
-        ("* * * 13 *", "\"13\" is no month"),
-        ("* * * sun *", "\"sun\" is no month"),
-        ("* * * * 8", "\"8\" is no weekday: write *, a number from 0 to 7"),
-        ("* * * * 5#3", "is no weekday"),
+        ("60 * * * *", "invalid minute \"60\": write *, a number from 0 to 59"),
+        ("5-1 * * * *", "invalid minute \"5-1\""),
+        ("*/0 * * * *", "invalid minute \"*/0\""),
+        ("*/+5 * * * *", "invalid minute"),
+        ("5/15 * * * *", "invalid minute \"5/15\""),
+        ("a * * * *", "invalid minute \"a\""),
+        ("1, * * * *", "invalid minute \"1,\""),
+        ("* 24 * * *", "invalid hour \"24\""),
+        ("* * 0 * *", "invalid day \"0\""),
+        ("* * L * *", "invalid day \"L\""),
+        ("* * * 13 *", "invalid month \"13\""),
+        ("* * * sun *", "invalid month \"sun\""),
+        ("* * * * 8", "invalid weekday \"8\": write *, a number from 0 to 7"),
+        ("* * * * 5#3", "invalid weekday"),
     ];
     for (text, words) in table {
         let error = Schedule::parse(text).expect_err(text).to_string();
@@ -91,16 +91,16 @@ fn what_is_no_schedule_is_told_which_field_is_wrong() {
 }
 
 #[test]
-fn a_schedule_that_never_comes_is_refused() {
+fn a_schedule_that_never_matches_is_refused() {
     for text in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *", "0 0 30-31 feb */2"] {
         assert_eq!(Schedule::parse(text), Err(ScheduleError::NeverComes { given: text.to_owned() }));
     }
-    // Here the weekday is enough.
+    // Here the weekday alone suffices.
     assert!(Schedule::parse("0 0 30 2 1").is_ok());
 }
 
 #[test]
-fn where_time_ends_nothing_comes_any_more() {
+fn no_time_follows_the_end_of_representable_time() {
     let hourly = schedule("0 * * * *");
     assert_eq!(hourly.next_after(Timestamp::MAX), None);
     assert!(hourly.next_after(Timestamp::MIN).is_some());
@@ -119,7 +119,7 @@ fn missed_times_fire_once() {
 }
 
 #[test]
-fn a_jump_of_years_fires_once_and_the_way_back_fires_nothing() {
+fn a_jump_of_years_fires_once_and_the_return_fires_nothing() {
     let nightly = schedule("0 3 * * *");
     let (now, then) = (at("2026-11-22T12:00:00Z"), at("2036-11-22T12:00:00Z"));
     assert!(due(Some(now), then, &nightly).fire_now);
@@ -129,7 +129,7 @@ fn a_jump_of_years_fires_once_and_the_way_back_fires_nothing() {
 }
 
 #[test]
-fn a_clock_that_was_far_ahead_is_forgotten_and_a_small_step_back_is_waited_for() {
+fn a_time_far_ahead_is_forgotten_and_a_small_step_back_is_waited_for() {
     let now = at("2026-11-22T12:00:00Z");
     for (last, since) in [
         ("2026-11-20T03:00:00Z", "2026-11-20T03:00:00Z"),
@@ -142,13 +142,13 @@ fn a_clock_that_was_far_ahead_is_forgotten_and_a_small_step_back_is_waited_for()
 }
 
 #[test]
-fn a_schedule_that_nobody_looked_at_before_has_missed_nothing() {
+fn a_new_schedule_has_missed_nothing() {
     let now = at("2026-11-22T03:00:00Z");
     let next = Some(at("2026-11-23T03:00:00Z"));
     assert_eq!(due(None, now, &schedule("0 3 * * *")), Due { fire_now: false, next });
 }
 
-/// A part of a field and the values it means, by counting.
+/// A part of a field, and the values that it matches.
 fn part(least: u32, most: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
     prop_oneof![
         (1..=most).prop_map(move |step| {
@@ -164,14 +164,14 @@ fn part(least: u32, most: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
     ]
 }
 
-/// Any time of three hundred years around now, to the second.
+/// A random time within three hundred years, to the second.
 fn time() -> impl Strategy<Value = Timestamp> {
     (-3_000_000_000..6_000_000_000i64).prop_map(|second| Timestamp::from_second(second).expect("it is in range"))
 }
 
 proptest! {
     #[test]
-    fn the_next_time_fits_and_none_before_it_does(
+    fn the_next_time_matches_and_no_earlier_time_does(
         minute in part(0, 59), hour in part(0, 23), weekday in part(0, 6), after in time(),
     ) {
         let schedule = schedule(&format!("{} {} * * {}", minute.0, hour.0, weekday.0));
@@ -193,7 +193,7 @@ proptest! {
     }
 
     #[test]
-    fn what_looks_right_is_read_or_never_comes(
+    fn a_well_formed_schedule_is_parsed_or_never_matches(
         minute in part(0, 59), hour in part(0, 23), day in part(1, 31), month in part(1, 12), weekday in part(0, 7),
     ) {
         let text = format!("{} {} {} {} {}", minute.0, hour.0, day.0, month.0, weekday.0);
@@ -204,13 +204,13 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in any::<String>(), near in "[0-9*/,a-zA-Z -]{0,20}") {
+    fn no_text_makes_the_parser_panic(text in any::<String>(), near in "[0-9*/,a-zA-Z -]{0,20}") {
         let _ = Schedule::parse(&text);
         let _ = Schedule::parse(&near);
     }
 
     #[test]
-    fn however_the_clock_jumps_no_time_fires_twice(
+    fn no_time_fires_twice_when_the_clock_jumps(
         minute in part(0, 59), hour in part(0, 23), first in time(),
         jumps in proptest::collection::vec(-200_000..200_000i64, 1..40),
     ) {
@@ -218,9 +218,9 @@ proptest! {
         let (mut now, mut last) = (first, first);
         for jump in jumps {
             now += SignedDuration::from_secs(jump);
-            let told = due(Some(last), now, &schedule);
-            prop_assert!(told.next.is_some_and(|next| next > now && next > last));
-            if told.fire_now {
+            let decision = due(Some(last), now, &schedule);
+            prop_assert!(decision.next.is_some_and(|next| next > now && next > last));
+            if decision.fire_now {
                 let scheduled = schedule.next_after(last).expect("it comes every day");
                 prop_assert!(last < scheduled && scheduled <= now);
                 last = now;
