@@ -1,33 +1,34 @@
-//! Lists the sources of the Rust SDK so that the program carries them: `isopod new` writes them into projects, which can
-//! then be built wherever the program is. It reads files and writes one list; it changes nothing of the SDK.
+//! Lists the sources of the Rust SDK so that the program embeds them: `isopod new` copies them into
+//! projects, which then build anywhere. Never changes the SDK.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// What belongs to the SDK; everything else in its folder (build output, lock files) stays behind.
+/// The file types that belong to the SDK; others in its folder (build output, lock files) are left
+/// out.
 const ENDINGS: [&str; 4] = ["rs", "toml", "wit", "md"];
 const FOLDERS_LEFT_OUT: [&str; 4] = ["target", "tests", "examples", "benches"];
 
 fn main() {
-    let host = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo says where the package is"));
+    let host = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo sets the package's folder"));
     let sdk = host.join("../sdk/rust");
-    let sdk = sdk.canonicalize().expect("the SDK's sources stand beside the host's");
+    let sdk = sdk.canonicalize().expect("the SDK's sources are beside the host's");
     let mut files = Vec::new();
     collect(&sdk, &mut files);
     files.sort();
     let mut list = String::from("&[\n");
     for file in files {
-        let name = file.strip_prefix(&sdk).expect("was found below it");
+        let name = file.strip_prefix(&sdk).expect("the file was found below the SDK's folder");
         writeln!(list, "    ({:?}, include_bytes!({:?})),", name.display().to_string(), file.display().to_string())
-            .expect("a String takes everything");
+            .expect("writing to a String can't fail");
     }
     list.push_str("]\n");
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("Cargo says where to write"));
-    std::fs::write(out.join("sdk_files.rs"), list).expect("Cargo's folder can be written");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("Cargo sets the output folder"));
+    std::fs::write(out.join("sdk_files.rs"), list).expect("Cargo's folder is writable");
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    // A folder is named as well as its files, so that a new file is noticed.
+    // The folder is listed as well as its files, so that a new file triggers a rebuild.
     println!("cargo::rerun-if-changed={}", folder.display());
     for entry in std::fs::read_dir(folder).expect("a folder of the SDK can be read") {
         let path = entry.expect("a folder of the SDK can be read").path();

@@ -1,23 +1,24 @@
-//! Owns the running of one command to its end, its output read line by line. Never decides what is run.
+//! Runs a command to completion and reads its output line by line. Never decides which command
+//! runs.
 
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// How much of a failed command's output is kept: enough for every error a person will read. More is cut at the front,
-/// since the last lines tell why it ended.
+/// How much of a failed command's output is kept: enough for every error that a person will read.
+/// More is cut at the front, since the last lines contain the reason.
 const KEPT_OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
-/// A line longer than this is cut, so that a command that never ends a line can't fill the memory.
+/// Longer lines are split, so that a command without line breaks can't exhaust memory.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// A build command that did not succeed, and all it said.
+/// A build command that failed, and its output.
 #[derive(Debug, thiserror::Error)]
 #[error("`{command}` {reason}")]
 pub struct BuildFailed {
     pub command: String,
-    /// "exited with 101", or why it could not be run at all.
+    /// "exited with 101", or why the command couldn't be started.
     pub reason: String,
-    /// The output, both streams in their order; the last 256 KiB of it.
+    /// The last 256 KiB of the output, both streams interleaved.
     pub output: String,
 }
 
@@ -36,19 +37,19 @@ pub(crate) fn shell(command_line: &str) -> Command {
 }
 
 pub(crate) fn run(mut command: Command, name: &str, mut on_line: impl FnMut(&str)) -> Result<(), BuildFailed> {
-    let mut kept = Kept::default();
+    let mut kept = OutputTail::default();
     let result = stream(&mut command, |line| {
         kept.push(line);
         on_line(line);
     });
-    // The pipe's writing ends live in the command; they were closed with it.
+    // The pipe's write ends are in the command and were closed with it.
     let reason = match result {
         Ok(status) if status.success() => return Ok(()),
         Ok(status) => match status.code() {
             Some(code) => format!("exited with {code}"),
-            None => format!("was ended: {status}"),
+            None => format!("was terminated: {status}"),
         },
-        Err(error) => format!("could not be run: {error}"),
+        Err(error) => format!("can't be run: {error}"),
     };
     Err(BuildFailed { command: name.to_owned(), reason, output: kept.text })
 }
@@ -57,7 +58,7 @@ fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> io::Result<st
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
-    // The command keeps its writing ends until it is given others; the pipe would never end.
+    // The command keeps its write ends until they are replaced; otherwise the pipe would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -69,15 +70,15 @@ fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> io::Result<st
 }
 
 #[derive(Default)]
-struct Kept {
+struct OutputTail {
     text: String,
 }
 
-impl Kept {
+impl OutputTail {
     fn push(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
-        // Cut only at twice the bound, so that a long output is not moved again for every line.
+        // Cut only at twice the limit, so that a long output isn't moved for every line.
         if self.text.len() > 2 * KEPT_OUTPUT_BYTES_MAX {
             let cut = self.text.ceil_char_boundary(self.text.len() - KEPT_OUTPUT_BYTES_MAX);
             self.text.drain(..cut);
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_carries_the_output_and_the_exit_code() {
+    fn an_error_contains_the_output_and_the_exit_code() {
         let (_, result) = lines_of("echo 'error: no such thing' >&2; exit 3");
         let failed = result.expect_err("a failure");
         assert_eq!(failed.output, "error: no such thing\n");
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_end_of_a_flood_is_kept() {
+    fn only_the_end_of_a_long_output_is_kept() {
         let (_, result) = lines_of("yes 0123456789012345678901234567890123456789 | head -n 40000; echo last; exit 1");
         let failed = result.expect_err("a failure");
         assert!(failed.output.len() <= 2 * KEPT_OUTPUT_BYTES_MAX, "{}", failed.output.len());
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_cut() {
+    fn an_endless_line_is_split() {
         let (lines, _) = lines_of("head -c 200000 /dev/zero | tr '\\0' x");
         assert!(lines.iter().all(|line| line.len() as u64 <= LINE_BYTES_MAX));
         assert_eq!(lines.iter().map(String::len).sum::<usize>(), 200_000);

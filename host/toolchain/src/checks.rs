@@ -1,25 +1,26 @@
-//! Owns what `isopod doctor` and `cargo xtask setup` say about the guest toolchain. Looks only.
+//! The checks of the guest toolchain that `isopod doctor` and `cargo xtask setup` print. Never
+//! changes the machine.
 
 use crate::TARGET;
 use crate::guest_toolchain::{self, GuestToolchain};
 use crate::machine::Machine;
 
-/// One thing looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     pub name: String,
     pub ok: bool,
-    /// What was found.
+    /// The result, for people.
     pub detail: String,
-    /// The command that mends it; empty where nothing needs mending.
+    /// The command that fixes it; empty if the check passed.
     pub fix: String,
-    /// Whether everyday work needs it; without the others only some things can't be built.
+    /// Whether everyday work requires it; a failed optional check only rules out some languages.
     pub required: bool,
 }
 
-/// Everything the building of guests depends on.
+/// Returns the checks of everything that building guests requires.
 pub fn checks() -> Vec<Check> {
-    of(&Machine::look())
+    of(&Machine::detect())
 }
 
 fn of(machine: &Machine) -> Vec<Check> {
@@ -42,7 +43,7 @@ fn of(machine: &Machine) -> Vec<Check> {
     vec![rust, guests, javascript, python]
 }
 
-/// What only guests in a language other than Rust depend on.
+/// Checks a program that only guests in another language than Rust require.
 fn language(program: &str, ok: bool, language: &str, fix: &str) -> Check {
     Check {
         name: program.to_owned(),
@@ -58,13 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failed_check_says_how_to_mend_it() {
+    fn each_failed_check_has_a_fix() {
         let checks = of(&Machine::default());
         assert!(checks.iter().all(|check| !check.ok && !check.fix.is_empty()), "{checks:?}");
     }
 
     #[test]
-    fn a_machine_with_the_target_needs_nothing() {
+    fn a_machine_with_the_target_passes_every_check() {
         let rustc = Some("rustc 1.95.0".to_owned());
         let machine = Machine { rustc, has_target: true, npm: true, python: true, ..Machine::default() };
         assert!(of(&machine).iter().all(|check| check.ok && check.fix.is_empty()));

@@ -1,35 +1,35 @@
-//! Owns the decision between the roads to a guest, and the words for a machine that has neither. Pure: looks at a
-//! [`Machine`], never at the machine.
+//! Chooses between the two guest toolchains, and describes the missing parts of both. Pure: reads a
+//! [`Machine`] only, never the machine itself.
 
 use crate::machine::Machine;
 use crate::{FORCE_VARIABLE, TARGET};
 
-/// How guests are built here.
+/// The toolchain that builds guests on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuestToolchain {
-    /// The user's own Rust has the target; a build command runs as it is.
+    /// The user's own Rust, which has the target; a build command runs unchanged.
     OwnRust,
-    /// Debian's compiler and our shims.
+    /// Debian's compiler with the shims.
     Debian,
 }
 
-/// Something that guests can't be built without.
+/// A missing requirement for building guests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} is missing: {why}\n  to mend it: {fix}")]
+#[error("{what} is missing: {why}\n  to fix it: {fix}")]
 pub struct Missing {
     pub what: String,
     pub why: String,
-    /// The command that mends it.
+    /// The command that installs it.
     pub fix: String,
 }
 
 pub(crate) fn choose(machine: &Machine) -> Result<GuestToolchain, Missing> {
     match machine.forced.as_deref() {
         Some("rustup") if machine.has_target => Ok(GuestToolchain::OwnRust),
-        Some("debian") if machine.debian.complete() => Ok(GuestToolchain::Debian),
+        Some("debian") if machine.debian.is_complete() => Ok(GuestToolchain::Debian),
         Some(forced @ ("rustup" | "debian")) => Err(Missing {
             what: format!("the {forced} guest toolchain"),
-            why: format!("{FORCE_VARIABLE} asks for it, and it is not completely installed"),
+            why: format!("{FORCE_VARIABLE} requires it, but it is not completely installed"),
             fix: if forced == "rustup" { rustup_fix() } else { debian_fix(machine) },
         }),
         Some(other) => Err(Missing {
@@ -38,14 +38,14 @@ pub(crate) fn choose(machine: &Machine) -> Result<GuestToolchain, Missing> {
             fix: format!("unset {FORCE_VARIABLE}"),
         }),
         None if machine.has_target => Ok(GuestToolchain::OwnRust),
-        None if machine.debian.complete() => Ok(GuestToolchain::Debian),
+        None if machine.debian.is_complete() => Ok(GuestToolchain::Debian),
         None => Err(nothing_installed(machine)),
     }
 }
 
 fn nothing_installed(machine: &Machine) -> Missing {
     let fix = match (machine.rustup, machine.debian.apt) {
-        (true, true) => format!("{}\n  or, where that can't be fetched: {}", rustup_fix(), debian_fix(machine)),
+        (true, true) => format!("{}\n  or, if that can't be downloaded: {}", rustup_fix(), debian_fix(machine)),
         (true, false) => rustup_fix(),
         (false, true) => debian_fix(machine),
         (false, false) => format!("install Rust from https://rustup.rs, then: {}", rustup_fix()),
@@ -63,7 +63,8 @@ pub(crate) fn rustup_fix() -> String {
 
 pub(crate) fn debian_fix(machine: &Machine) -> String {
     let sudo = if machine.debian.root { "" } else { "sudo " };
-    // The shell finds the newest linker itself, so that this line stays true when Debian's versions move.
+    // The shell finds the newest linker itself, so that the command stays correct when Debian's
+    // versions change.
     format!(
         "{sudo}apt-get update && {sudo}apt-get install -y --no-install-recommends rustc-web cargo-web rust-web-src \
          wasi-libc $(apt-cache search --names-only '^lld-[0-9]+$' | cut -d' ' -f1 | sort -V | tail -1)"
@@ -95,12 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn debians_packages_do_where_there_is_no_target() {
+    fn debians_packages_are_used_without_the_target() {
         assert_eq!(choose(&debian_machine()), Ok(GuestToolchain::Debian));
     }
 
     #[test]
-    fn half_of_debians_packages_is_not_enough() {
+    fn an_incomplete_set_of_debians_packages_is_not_used() {
         let mut machine = debian_machine();
         machine.debian.library_sources = false;
         let missing = choose(&machine).expect_err("no library sources");
@@ -109,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_machine_is_told_to_install_rust() {
+    fn the_fix_for_a_bare_machine_is_to_install_rust() {
         let missing = choose(&Machine::default()).expect_err("nothing there");
         assert!(missing.to_string().contains("https://rustup.rs"), "{missing}");
         assert!(missing.to_string().contains("no Rust compiler"), "{missing}");
     }
 
     #[test]
-    fn only_root_is_spared_sudo() {
+    fn only_root_needs_no_sudo() {
         let mut machine = debian_machine();
         assert!(!debian_fix(&machine).contains("sudo"));
         machine.debian.root = false;
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_road_can_be_forced_but_not_invented() {
+    fn an_installed_toolchain_can_be_forced_and_an_unknown_one_can_not() {
         let forced = |guest_toolchain: &str| Machine {
             has_target: true,
             forced: Some(guest_toolchain.to_owned()),

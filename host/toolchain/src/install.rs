@@ -1,14 +1,14 @@
-//! Owns the installing of the guest toolchain: rustup's target, or Debian's packages where that can't be fetched. Never
-//! installs what is there already, and never asks for a password.
+//! Installs the guest toolchain: rustup's target, or Debian's packages if that can't be downloaded.
+//! Never reinstalls an existing toolchain, and never asks for a password.
 
 use crate::build;
 use crate::guest_toolchain::{self, Missing};
 use crate::machine::{Machine, newest_numbered, output_of};
 
-/// Makes sure that guests can be built here. `on_line` sees what the installers say. An error names the command that a
-/// person can run instead.
+/// Ensures that guests can be built on this machine. `on_line` receives the installers' output. An
+/// error names the command for the user to run instead.
 pub fn install(mut on_line: impl FnMut(&str)) -> Result<(), Missing> {
-    let machine = Machine::look();
+    let machine = Machine::detect();
     let Err(missing) = guest_toolchain::choose(&machine) else { return Ok(()) };
     for step in steps(&machine) {
         let line = match step {
@@ -18,7 +18,7 @@ pub fn install(mut on_line: impl FnMut(&str)) -> Result<(), Missing> {
                 debian_packages_line()
             }
         };
-        if attempt(&line, &mut on_line) && guest_toolchain::choose(&Machine::look()).is_ok() {
+        if attempt(&line, &mut on_line) && guest_toolchain::choose(&Machine::detect()).is_ok() {
             return Ok(());
         }
     }
@@ -31,7 +31,7 @@ enum Step {
     Debian,
 }
 
-/// What can be tried on this machine without asking anybody, the best first.
+/// Returns the steps that work without user input, the best first.
 fn steps(machine: &Machine) -> Vec<Step> {
     let forced = machine.forced.as_deref();
     let rustup = (machine.rustup && forced != Some("debian")).then_some(Step::Rustup);
@@ -52,7 +52,8 @@ fn attempt(command_line: &str, on_line: &mut impl FnMut(&str)) -> bool {
     }
 }
 
-/// Debian's backports of the compiler (`rustc-web`) where the release has them, else its plain packages.
+/// Returns the install command for Debian's backports of the compiler (`rustc-web`) if the release
+/// has them, otherwise for the plain packages.
 fn debian_packages_line() -> String {
     let has_backport = output_of("apt-cache", &["show", "rustc-web"]).is_some_and(|text| !text.is_empty());
     let found = output_of("apt-cache", &["search", "--names-only", "^lld-[0-9]+$"]).unwrap_or_default();
@@ -84,12 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_tried_that_needs_a_password() {
+    fn no_step_needs_a_password() {
         assert_eq!(steps(&machine(false, true, false)), []);
     }
 
     #[test]
-    fn a_forced_road_is_the_only_one_tried() {
+    fn only_a_forced_toolchain_is_tried() {
         let forced = Machine { forced: Some("debian".to_owned()), ..machine(true, true, true) };
         assert_eq!(steps(&forced), [Step::Debian]);
     }

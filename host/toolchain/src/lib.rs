@@ -1,14 +1,15 @@
-//! Owns how guests are built: which compiler, library and linker this machine has, what to install when it has none, and
-//! the running of a build command with them. Used by the CLI, `cargo xtask` and the tests, so that all build alike.
-//! Never reads a manifest and never looks into a component.
+//! Builds guests: finds this machine's compiler, library and linker, installs them if they are
+//! missing, and runs build commands with them. Used by the CLI, `cargo xtask` and the tests, so
+//! that all build guests in the same way. Never reads a manifest and never inspects a
+//! component.
 //!
-//! There are two roads to a guest:
-//! - **the user's own Rust**, when it has the target `wasm32-wasip2` (on most machines, from rustup): a build command
-//!   then runs as it is, and this crate changes nothing;
-//! - **Debian's packages**, where no target can be fetched: a folder of shims is put first on PATH, see `shims.rs`, so
-//!   that the very same command works.
+//! There are two guest toolchains:
+//! - **the user's own Rust**, if it has the target `wasm32-wasip2` (on most machines, from rustup):
+//!   a build command runs unchanged;
+//! - **Debian's packages**, if the target can't be downloaded: a folder of shims is put first on
+//!   PATH (see `shims.rs`), so that the same command works.
 //!
-//! Any program that calls [`run_as_linker_if_asked`] first thing can serve as the shims.
+//! Any program that calls [`run_as_linker_if_asked`] first in `main` can serve as the shims.
 
 mod build;
 mod checks;
@@ -26,14 +27,16 @@ pub use install::install;
 pub use shims::run_as_linker_if_asked;
 pub use toolchain::Toolchain;
 
-/// The target every guest is compiled for.
+/// The target that every guest is compiled for.
 pub const TARGET: &str = "wasm32-wasip2";
 
-/// Forces one of the roads, `rustup` or `debian`, where a machine has both: for tests, and for a broken installation.
+/// Forces one of the toolchains, `rustup` or `debian`, if a machine has both: for tests, and for a
+/// broken installation.
 pub const FORCE_VARIABLE: &str = "ISOPOD_GUEST_TOOLCHAIN";
 
-/// Where `cargo xtask guests` leaves the component of one of the repository's examples, for tests, demo and benchmarks.
-/// Always below the repository, wherever cargo itself builds.
+/// Returns the file to which `cargo xtask guests` writes the component of an example of this
+/// repository, for tests, demo and benchmarks. Always below the repository, independent of cargo's
+/// own target folder.
 pub fn guest_file(repository: &std::path::Path, example: &str) -> std::path::PathBuf {
     repository.join("target").join("guests").join(format!("{example}.wasm"))
 }

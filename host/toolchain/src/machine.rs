@@ -1,4 +1,5 @@
-//! Owns the facts about this machine that decide how guests are built. Looks only; never installs and never decides.
+//! Detects the facts about this machine that decide how guests are built. Never installs and never
+//! decides.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use crate::{FORCE_VARIABLE, TARGET};
 
-/// What was found. Plain data, so that decisions about it can be tested with machines that don't exist.
+/// The detected facts. Plain data, so that decisions can be tested with machines that don't exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     /// `rustc --version` of the user's own compiler.
@@ -16,17 +17,18 @@ pub(crate) struct Machine {
     pub(crate) rustup: bool,
     pub(crate) debian: Debian,
     pub(crate) npm: bool,
-    /// `python3` is there and can make virtual environments, which Debian has in a package of its own.
+    /// `python3` exists and can create virtual environments, for which Debian has a separate
+    /// package.
     pub(crate) python: bool,
     pub(crate) forced: Option<String>,
 }
 
-/// What Debian's packages have put here.
+/// The files installed by Debian's packages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Debian {
     pub(crate) apt: bool,
     pub(crate) root: bool,
-    /// `release-commit` of `/usr/bin/rustc`, which names the libraries compiled by it.
+    /// `release-commit` of `/usr/bin/rustc`; identifies the libraries that it compiled.
     pub(crate) rustc: Option<String>,
     pub(crate) cargo: bool,
     pub(crate) library_sources: bool,
@@ -39,13 +41,13 @@ pub(crate) const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 pub(crate) const DEBIAN_WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
 
 impl Machine {
-    pub(crate) fn look() -> Machine {
+    pub(crate) fn detect() -> Machine {
         Machine {
             rustc: output_of("rustc", &["--version"]),
             has_target: output_of("rustc", &["--print", "target-libdir", "--target", TARGET])
                 .is_some_and(|folder| Path::new(&folder).is_dir()),
             rustup: find_on_path("rustup").is_some(),
-            debian: Debian::look(),
+            debian: Debian::detect(),
             npm: find_on_path("npm").is_some(),
             python: output_of("python3", &["-c", "import ensurepip, venv"]).is_some(),
             forced: std::env::var(FORCE_VARIABLE).ok().filter(|value| !value.is_empty()),
@@ -54,7 +56,7 @@ impl Machine {
 }
 
 impl Debian {
-    fn look() -> Debian {
+    fn detect() -> Debian {
         let sysroot = output_of(DEBIAN_RUSTC, &["--print", "sysroot"]);
         let sources = sysroot.map(|folder| Path::new(&folder).join("lib/rustlib/src/rust/library/Cargo.lock"));
         Debian {
@@ -68,20 +70,21 @@ impl Debian {
         }
     }
 
-    pub(crate) fn complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.rustc.is_some() && self.cargo && self.library_sources && self.wasi_libc && self.wasm_ld.is_some()
     }
 }
 
-/// Turns the answer of `rustc -vV` into a name for what that compiler produces: libraries of another are unusable.
+/// Derives a key for the compiler's output from `rustc -vV`: libraries compiled by another version
+/// are unusable.
 fn compiler_key(verbose_version: &str) -> Option<String> {
     let field = |name: &str| verbose_version.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let commit: String = field("commit-hash:").unwrap_or("unknown").chars().take(9).collect();
     Some(format!("{}-{commit}", field("release:")?))
 }
 
-/// The newest `wasm-ld-N` of the system, or a plain `wasm-ld`. The newest, because it must read what the compiler
-/// writes, and Debian's updates move both.
+/// Returns the newest `wasm-ld-N` of the system, or a plain `wasm-ld`. The linker must be able to
+/// read the compiler's output, and Debian's updates move both.
 pub(crate) fn find_wasm_ld() -> Option<PathBuf> {
     let names: Vec<String> = std::fs::read_dir("/usr/bin")
         .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
@@ -92,7 +95,7 @@ pub(crate) fn find_wasm_ld() -> Option<PathBuf> {
         .or_else(|| Some(PathBuf::from("/usr/bin/wasm-ld")).filter(|file| file.is_file()))
 }
 
-/// The name with the highest number after `prefix`; names whose rest is no number are passed over.
+/// Returns the name with the highest number after `prefix`; skips names without a number.
 pub(crate) fn newest_numbered(prefix: &str, names: &[String]) -> Option<String> {
     let numbered = names.iter().filter_map(|name| Some((name.strip_prefix(prefix)?.parse::<u32>().ok()?, name)));
     numbered.max().map(|(_, name)| name.clone())
@@ -102,7 +105,7 @@ pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
     find_in(&std::env::var_os("PATH").unwrap_or_default(), program, None)
 }
 
-/// The first `program` in the folders of `path`, `without` one of them.
+/// Returns the first `program` in the folders of `path`, except for the folder `without`.
 pub(crate) fn find_in(path: &OsString, program: &str, without: Option<&Path>) -> Option<PathBuf> {
     let name = format!("{program}{}", std::env::consts::EXE_SUFFIX);
     std::env::split_paths(path)
@@ -111,7 +114,7 @@ pub(crate) fn find_in(path: &OsString, program: &str, without: Option<&Path>) ->
         .find(|file| file.is_file())
 }
 
-/// The trimmed output of a program that succeeded.
+/// Returns the trimmed output of a program if it succeeds.
 pub(crate) fn output_of(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -122,14 +125,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_linker_is_chosen_by_number_not_by_letter() {
+    fn the_newest_linker_is_chosen_by_number() {
         let names = ["wasm-ld-9", "wasm-ld-22", "wasm-ld-19", "wasm-ld-old", "ld"].map(String::from);
         assert_eq!(newest_numbered("wasm-ld-", &names).as_deref(), Some("wasm-ld-22"));
         assert_eq!(newest_numbered("lld-", &names), None);
     }
 
     #[test]
-    fn a_compiler_is_named_by_release_and_commit() {
+    fn a_compiler_key_has_its_release_and_commit() {
         let text =
             "rustc 1.96.0 (x)\nbinary: rustc\ncommit-hash: ac68faa20c58cbccd01ee7208bf3b6e93a7d7f96\nrelease: 1.96.0";
         assert_eq!(compiler_key(text).as_deref(), Some("1.96.0-ac68faa20"));
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_can_be_left_out_of_the_search() {
+    fn a_folder_can_be_excluded_from_the_search() {
         let folders = tempfile::tempdir().expect("a temporary folder");
         let (first, second) = (folders.path().join("a"), folders.path().join("b"));
         for folder in [&first, &second] {

@@ -1,11 +1,12 @@
-//! Owns the shims of the Debian road: one program of ours under four names in a folder that stands first on PATH. By
-//! the name it is started under it plays that part. Never chosen where the user's own Rust has the target.
+//! The shims of the Debian toolchain: this program under four names, in a folder that is first on
+//! PATH. The name under which it is started selects the shim. Never used if the user's own Rust has
+//! the target.
 //!
 //! ```text
 //! cargo build --target wasm32-wasip2          the user's command, unchanged
-//!   └ cargo             (shim)  has the library compiled once, starts Debian's cargo; other targets: the user's cargo
+//!   └ cargo             (shim)  compiles the library once, starts Debian's cargo; other targets: the user's cargo
 //!       └ isopod-rustc  (shim)  adds our sysroot for the guest's target, starts Debian's rustc
-//!           └ wasm-component-ld (shim)  the linker of components, inside this program
+//!           └ wasm-component-ld (shim)  the component linker, inside this program
 //!               └ wasm-ld       (shim)  adds the start-up code of a library, starts the newest wasm-ld
 //! ```
 
@@ -22,16 +23,17 @@ const RUSTC: &str = "isopod-rustc";
 const COMPONENT_LD: &str = "wasm-component-ld";
 const WASM_LD: &str = "wasm-ld";
 
-/// Tell the shims, which are processes of their own, where things are.
+/// Environment variables that pass the paths to the shims, which are separate processes.
 pub(crate) const SHIMS_VARIABLE: &str = "ISOPOD_TOOLCHAIN_SHIMS";
 pub(crate) const SYSROOT_VARIABLE: &str = "ISOPOD_TOOLCHAIN_SYSROOT";
 
-/// Plays the shim whose name this process was started under, and does not return; returns at once for any other name.
-/// To be called first thing in `main`.
+/// Runs as the shim that matches the name of this process, and doesn't return. Returns immediately
+/// for any other name. Call it first in `main`.
 pub fn run_as_linker_if_asked() {
     let name = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default().to_owned();
-    // `cargo` and `wasm-ld` are names that others own too: without our variable, the name is a coincidence.
+    // Other programs are named `cargo` and `wasm-ld` too: without our variable, the name is a
+    // coincidence.
     let Some(shims) = std::env::var_os(SHIMS_VARIABLE).map(PathBuf::from) else { return };
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let failure = match name.to_str() {
@@ -58,7 +60,8 @@ fn run_cargo(shims: &Path, args: Vec<OsString>) -> io::Error {
     }
     let mut command = Command::new(DEBIAN_CARGO);
     command.args(args).env("RUSTC", shims.join(RUSTC));
-    // Started by another cargo (`cargo xtask`), this would lead Debian's compiler to the libraries of that one.
+    // Another cargo (`cargo xtask`) sets this variable to its own libraries, which Debian's
+    // compiler mustn't load.
     command.env_remove("LD_LIBRARY_PATH");
     become_program(&mut command)
 }
@@ -79,7 +82,7 @@ fn run_component_ld() -> io::Error {
 
 #[cfg(not(feature = "linker"))]
 fn run_component_ld() -> io::Error {
-    io::Error::other("this program was built without the linker of components; use `isopod` or `isopod-linker`")
+    io::Error::other("this program was built without the component linker; use `isopod` or `isopod-linker`")
 }
 
 fn run_wasm_ld(mut args: Vec<OsString>) -> io::Error {
@@ -96,8 +99,8 @@ fn run_wasm_ld(mut args: Vec<OsString>) -> io::Error {
     become_program(Command::new(linker).args(args))
 }
 
-/// Whether this `cargo` or `rustc` call is for our target. A leading `+toolchain` is the user's own choice of a
-/// compiler, which we leave alone.
+/// Returns whether this `cargo` or `rustc` call is for our target. A leading `+toolchain` is the
+/// user's own choice of a compiler and is respected.
 fn builds_a_guest(args: &[OsString]) -> bool {
     let chooses_toolchain = args.first().is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"+"));
     let with_equals = format!("--target={TARGET}");
@@ -107,16 +110,18 @@ fn builds_a_guest(args: &[OsString]) -> bool {
     !chooses_toolchain && (named || following)
 }
 
-/// A library has no entry; the compiler then links no start-up code, and without it every call from outside would set
-/// up and tear down the C library again. A program brings its own (`crt1-command.o`, from the sysroot).
+/// Returns whether the start-up code for a library is needed. A library has no entry point, so the
+/// compiler links no start-up code; every call from outside would then initialise and tear down the
+/// C library again. A program has its own (`crt1-command.o`, from the sysroot).
 fn wants_reactor(args: &[OsString]) -> bool {
     let has = |wanted: &str| args.iter().any(|arg| arg == wanted);
     has("--no-entry") && !has("-shared") && !has("--shared")
 }
 
-/// Debian's start-up code of programs doesn't set up the C library itself; the linker then does so around every export,
-/// `cabi_realloc` too, which the host calls at times when a guest may call nobody. With the libraries' start-up code
-/// beside it, everything is set up once, before the program begins.
+/// Returns whether a program is linked. Debian's start-up code of programs doesn't initialise the C
+/// library; the linker then wraps every export with the initialisation, including `cabi_realloc`,
+/// which the host calls when a guest mustn't call imports. With the library's start-up code added,
+/// everything is initialised once, before the program starts.
 fn is_program(args: &[OsString]) -> bool {
     args.iter().any(|arg| Path::new(arg).file_name().is_some_and(|name| name == "crt1-command.o"))
 }
@@ -129,16 +134,16 @@ fn sysroot_folder() -> PathBuf {
 fn become_program(command: &mut Command) -> io::Error {
     use std::os::unix::process::CommandExt;
     let error = command.exec();
-    io::Error::new(error.kind(), format!("cannot start {}: {error}", command.get_program().display()))
+    io::Error::new(error.kind(), format!("can't start {}: {error}", command.get_program().display()))
 }
 
 #[cfg(not(unix))]
 fn become_program(_command: &mut Command) -> io::Error {
-    io::Error::other("Debian's toolchain exists on Linux only")
+    io::Error::other("Debian's toolchain is available on Linux only")
 }
 
-/// Makes the folder of shims that lead to `program`. Each program has a folder of its own, so that one that is rebuilt
-/// or deleted breaks no build of another.
+/// Creates the folder of shims that link to `program`. Each program has a separate folder, so that
+/// rebuilding or deleting one doesn't break another's builds.
 pub(crate) fn create(cache: &Path, program: &Path) -> io::Result<PathBuf> {
     let folder = cache.join("shims").join(format!("{:016x}", fingerprint(program.as_os_str().as_encoded_bytes())));
     std::fs::create_dir_all(&folder)?;
@@ -147,7 +152,7 @@ pub(crate) fn create(cache: &Path, program: &Path) -> io::Result<PathBuf> {
         if std::fs::read_link(&link).is_ok_and(|target| target == program) {
             continue;
         }
-        // Made beside and renamed, so that a build that runs now always finds one or the other.
+        // Created beside and renamed, so that a concurrent build always finds a link.
         let fresh = folder.join(format!(".{name}-{}", std::process::id()));
         let _ = std::fs::remove_file(&fresh);
         symlink(program, &fresh)?;
@@ -163,10 +168,10 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
 
 #[cfg(not(unix))]
 fn symlink(_target: &Path, _link: &Path) -> io::Result<()> {
-    Err(io::Error::other("Debian's toolchain exists on Linux only"))
+    Err(io::Error::other("Debian's toolchain is available on Linux only"))
 }
 
-/// FNV-1a: names a folder, protects nothing.
+/// FNV-1a: names a folder, with no security purpose.
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_target_is_taken_over() {
+    fn only_builds_for_our_target_are_intercepted() {
         assert!(builds_a_guest(&args("build --release --target wasm32-wasip2")));
         assert!(builds_a_guest(&args("build --target=wasm32-wasip2 --release")));
         assert!(!builds_a_guest(&args("test")));
@@ -189,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn a_program_may_be_told_of_our_target_without_being_built_for_it() {
+    fn a_programs_own_target_argument_is_ignored() {
         assert!(!builds_a_guest(&args("run -- --target wasm32-wasip2")));
         assert!(!builds_a_guest(&args("run -- --target=wasm32-wasip2")));
     }
 
     #[test]
-    fn a_toolchain_named_by_the_user_is_left_alone() {
+    fn a_toolchain_named_by_the_user_is_respected() {
         assert!(!builds_a_guest(&args("+nightly build --target wasm32-wasip2")));
     }
 
@@ -210,7 +215,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn shims_lead_to_the_program_and_are_made_once() {
+    fn shims_link_to_the_program_and_are_created_once() {
         let cache = tempfile::tempdir().expect("a temporary folder");
         let program = Path::new("/opt/isopod");
         let folder = create(cache.path(), program).expect("shims");

@@ -1,5 +1,5 @@
-//! Owns the guests' standard library of the Debian road: compiled from Debian's sources once for each compiler, kept in
-//! the cache folder and shared by all projects. Never touches what Debian installed.
+//! The guests' standard library for the Debian toolchain: compiled from Debian's sources once per
+//! compiler, stored in the cache folder and shared by all projects. Never changes Debian's files.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,13 +9,14 @@ use std::process::{Command, Stdio};
 use crate::TARGET;
 use crate::machine::{DEBIAN_CARGO, DEBIAN_RUSTC, DEBIAN_WASI_LIBC, output_of};
 
-/// Makes `sysroot` unless it is there. Of several processes that come at once, one works and the others wait.
+/// Creates `sysroot` unless it exists. If several processes call it concurrently, one compiles and
+/// the others wait.
 pub(crate) fn prepare(sysroot: &Path) -> io::Result<()> {
     if sysroot.is_dir() {
         return Ok(());
     }
     let (Some(cache), Some(name)) = (sysroot.parent(), sysroot.file_name()) else {
-        return Err(io::Error::other("the folder for the guests' standard library is not known"));
+        return Err(io::Error::other("the folder for the guests' standard library is unknown"));
     };
     fs::create_dir_all(cache)?;
     let lock = File::create(cache.join("lock"))?;
@@ -25,7 +26,7 @@ pub(crate) fn prepare(sysroot: &Path) -> io::Result<()> {
     }
     eprintln!("isopod: compiling Rust's standard library for {TARGET}, once on this machine (a minute or two)");
     let work = cache.join(format!("{}.work", name.display()));
-    // What an interrupted run left is not trusted.
+    // Files of an interrupted run aren't trusted.
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }
@@ -36,7 +37,7 @@ pub(crate) fn prepare(sysroot: &Path) -> io::Result<()> {
     fs::remove_dir_all(&work)
 }
 
-/// Has Debian's cargo build the standard library beneath a crate that is empty.
+/// Compiles the standard library with Debian's cargo, as a dependency of an empty crate.
 fn compile(work: &Path) -> io::Result<()> {
     let krate = work.join("crate");
     fs::create_dir_all(krate.join("src"))?;
@@ -45,9 +46,9 @@ fn compile(work: &Path) -> io::Result<()> {
     let mut command = Command::new(DEBIAN_CARGO);
     command.args(["build", "--release", "--target", TARGET, "-Zbuild-std=std,panic_abort", "--target-dir"]);
     command.arg(work.join("target")).current_dir(&krate).stdin(Stdio::null());
-    // The library may use what is not stable yet; guests may not, so this is set here and nowhere else.
+    // The library may use unstable features and guests may not, so this is set only here.
     command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
-    // Guests optimise the library together with themselves (LTO), for which it must carry its own bitcode.
+    // Guests are optimised together with the library (LTO), which requires its bitcode.
     command.env("RUSTFLAGS", "-C embed-bitcode=yes");
     for foreign in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "LD_LIBRARY_PATH"] {
         command.env_remove(foreign);
@@ -56,10 +57,12 @@ fn compile(work: &Path) -> io::Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(io::Error::other(format!("Rust's standard library could not be compiled for {TARGET} ({status}), see above")))
+    Err(io::Error::other(format!(
+        "can't compile Rust's standard library for {TARGET} ({status}); see the output above"
+    )))
 }
 
-/// Lays the libraries out as the compiler looks for them.
+/// Arranges the libraries in the layout that the compiler expects.
 fn collect(libraries: &Path, sysroot: &Path) -> io::Result<()> {
     let rustlib = sysroot.join("lib/rustlib");
     let own = rustlib.join(TARGET).join("lib");
@@ -72,7 +75,7 @@ fn collect(libraries: &Path, sysroot: &Path) -> io::Result<()> {
         }
     }
     link_folder(Path::new(DEBIAN_WASI_LIBC), &own.join("self-contained"))?;
-    // Build scripts and macros run on this machine and need its own library beside the guests'.
+    // Build scripts and macros run on this machine and need its library beside the guests'.
     if let Some(host) = output_of(DEBIAN_RUSTC, &["--print", "target-libdir"])
         && let Some(host) = Path::new(&host).parent()
         && let Some(name) = host.file_name()

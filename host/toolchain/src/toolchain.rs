@@ -1,4 +1,5 @@
-//! Owns the handle to this machine's way of building guests: found once, then asked for commands. Never installs.
+//! The handle of this machine's guest toolchain: detected once, then used to create build commands.
+//! Never installs.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,7 +11,8 @@ use crate::guest_toolchain::{self, GuestToolchain, Missing};
 use crate::machine::Machine;
 use crate::shims::{self, SHIMS_VARIABLE, SYSROOT_VARIABLE};
 
-/// How guests are built here. Cheap to clone; finding it runs the compiler a few times, so find it once.
+/// The detected guest toolchain. Cheap to clone. Detection runs the compiler several times, so
+/// detect it once.
 #[derive(Clone, Debug)]
 pub struct Toolchain {
     description: String,
@@ -18,15 +20,16 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// Finds the toolchain, this program itself being the linker where one is needed: it must call
-    /// [`crate::run_as_linker_if_asked`] first thing in `main` and be built with the feature `linker`.
+    /// Detects the toolchain. If a linker is needed, this program itself is used: it must call
+    /// [`crate::run_as_linker_if_asked`] first in `main` and be built with the feature `linker`.
     pub fn detect() -> Result<Toolchain, Missing> {
         Toolchain::detect_with(std::env::current_exe)
     }
 
-    /// Finds the toolchain; `linker` is asked for a program that plays the linker, only where one is needed.
+    /// Detects the toolchain; calls `linker` for the path of a program that serves as the linker,
+    /// only if one is needed.
     pub fn detect_with(linker: impl FnOnce() -> io::Result<PathBuf>) -> Result<Toolchain, Missing> {
-        let machine = Machine::look();
+        let machine = Machine::detect();
         match guest_toolchain::choose(&machine)? {
             GuestToolchain::OwnRust => Ok(Toolchain {
                 description: machine.rustc.unwrap_or_else(|| "rustc".to_owned()),
@@ -35,9 +38,9 @@ impl Toolchain {
             GuestToolchain::Debian => {
                 let key = machine.debian.rustc.unwrap_or_default();
                 let cannot = |error: io::Error| Missing {
-                    what: "a place for the guest toolchain".to_owned(),
+                    what: "a folder for the guest toolchain".to_owned(),
                     why: error.to_string(),
-                    fix: "set XDG_CACHE_HOME to a folder that can be written, and try again".to_owned(),
+                    fix: "set XDG_CACHE_HOME to a writable folder, and try again".to_owned(),
                 };
                 let cache = cache_folder().map_err(cannot)?;
                 let shims = linker().and_then(|program| shims::create(&cache, &program)).map_err(cannot)?;
@@ -54,19 +57,21 @@ impl Toolchain {
         }
     }
 
-    /// Which compiler it is, for people.
+    /// Returns the compiler's name and version, for people.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// A shell that will run `command_line` in `folder`. The caller chooses what becomes of its output.
+    /// Returns a shell command that runs `command_line` in `folder`. The caller configures its
+    /// output.
     pub fn command(&self, folder: &Path, command_line: &str) -> Command {
         let mut command = build::shell(command_line);
         command.current_dir(folder);
-        // A manifest says where its build leaves the component; these would move it elsewhere.
+        // The manifest names the component's path after the build; these variables would change it.
         command.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET_DIR").env_remove("CARGO_BUILD_TARGET");
-        // Where a cargo runs us (`cargo xtask`), it describes our package in variables that some build scripts watch: a
-        // guest would be compiled again whenever it is built the other way.
+        // If cargo started this process (`cargo xtask`), it describes our package in variables that
+        // some build scripts watch. A guest would be recompiled whenever it is built from
+        // elsewhere.
         let describes_us = |name: &OsString| {
             let name = name.to_string_lossy();
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
@@ -78,7 +83,8 @@ impl Toolchain {
         command
     }
 
-    /// Runs a build command to its end. `on_line` sees each line of its output, both streams in their order.
+    /// Runs a build command to completion. `on_line` receives each line of its output, both streams
+    /// interleaved.
     pub fn build(&self, folder: &Path, command_line: &str, on_line: impl FnMut(&str)) -> Result<(), BuildFailed> {
         build::run(self.command(folder, command_line), command_line, on_line)
     }
@@ -89,7 +95,7 @@ fn with_first(folder: &Path) -> Result<OsString, Missing> {
     let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&present).filter(|old| old != folder));
     std::env::join_paths(folders).map_err(|error| Missing {
         what: "a usable PATH".to_owned(),
-        why: format!("{} cannot stand on it: {error}", folder.display()),
+        why: format!("it can't contain {}: {error}", folder.display()),
         fix: "set XDG_CACHE_HOME to a folder without a colon in its name".to_owned(),
     })
 }
@@ -100,6 +106,6 @@ fn cache_folder() -> io::Result<PathBuf> {
     let folder = caches.ok_or_else(|| io::Error::other("neither XDG_CACHE_HOME nor HOME is set"))?;
     let folder = folder.join("isopod").join("toolchain");
     std::fs::create_dir_all(&folder)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot create {}: {error}", folder.display())))?;
+        .map_err(|error| io::Error::new(error.kind(), format!("can't create {}: {error}", folder.display())))?;
     Ok(folder)
 }

@@ -1,4 +1,5 @@
-//! Builds tiny real guests by each road this machine has. Never looks at our own examples.
+//! Tests that build small real guests with each toolchain of this machine. Never builds the
+//! repository's examples.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,7 @@ const COMPONENT_HEADER: [u8; 8] = [0, b'a', b's', b'm', 13, 0, 1, 0];
 fn write(folder: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
         let file = folder.join(name);
-        fs::create_dir_all(file.parent().expect("a folder")).expect("the folder can be made");
+        fs::create_dir_all(file.parent().expect("a folder")).expect("the folder can be created");
         fs::write(file, text).expect("the file can be written");
     }
 }
@@ -34,7 +35,7 @@ fn build(folder: &Path) -> Vec<String> {
 fn component(folder: &Path, name: &str) -> Vec<u8> {
     let file = folder.join("target/wasm32-wasip2/release").join(name);
     let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    assert_eq!(bytes[..8], COMPONENT_HEADER, "{name} is no component");
+    assert_eq!(bytes[..8], COMPONENT_HEADER, "{name} is not a component");
     bytes
 }
 
@@ -42,7 +43,8 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// A library with a macro and a build script, since those are compiled for this machine and not for the guest's.
+/// Writes a library with a macro and a build script, since those are compiled for this machine
+/// instead of the guest's target.
 fn write_library(folder: &Path) {
     write(
         folder,
@@ -99,7 +101,7 @@ fn a_program_becomes_a_command() {
 }
 
 #[test]
-fn a_broken_guest_fails_with_the_compilers_words() {
+fn a_broken_guest_fails_with_the_compilers_output() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_program(folder.path());
     write(folder.path(), &[("src/main.rs", "fn main() { not_there(); }\n")]);
@@ -120,10 +122,10 @@ fn a_guests_native_tests_run_with_the_users_own_rust() {
     assert_eq!(lines.last().map(String::as_str), Some(String::from_utf8_lossy(&own.stdout).trim()));
 }
 
-/// Where a machine has both roads, the tests above took the user's own Rust; so once more by the other, in a process of
-/// its own, since the choice is read from the environment.
+/// On a machine with both toolchains, the tests above use the user's own Rust. This test runs them
+/// again with the other one, in a separate process, since the choice is read from the environment.
 #[test]
-fn the_same_guests_build_by_debians_road() {
+fn the_same_guests_build_with_debians_packages() {
     let needed =
         ["/usr/bin/cargo", "/usr/lib/wasm32-wasi/crt1-reactor.o", "/usr/lib/rustlib/src/rust/library/Cargo.lock"];
     if std::env::var_os(FORCE_VARIABLE).is_some() || !needed.iter().all(|file| Path::new(file).exists()) {

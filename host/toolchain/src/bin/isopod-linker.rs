@@ -1,8 +1,8 @@
-//! A program that is nothing but the shims of this crate, for `cargo xtask`, which builds guests before the host exists.
-//! Never links anything by its own name.
+//! A program that contains only the shims of this crate, for `cargo xtask`, which builds guests
+//! before the host exists. Never links under its own name.
 
 fn main() {
     isopod_toolchain::run_as_linker_if_asked();
-    eprintln!("isopod-linker is started by the guest compiler under other names; it does nothing by its own");
+    eprintln!("the guest compiler starts isopod-linker under other names; it does nothing under its own");
     std::process::exit(2);
 }
