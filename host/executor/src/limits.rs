@@ -42,8 +42,8 @@ pub const LEAD_SLICES: u64 = 10;
 /// threads. The hand-over then costs less than a tenth, and consecutive calls don't occupy an I/O
 /// thread.
 pub const LONG_CALL_PER_SLICE: u64 = 4;
-/// Caps: a single call counts for at most this many slices, so that one long call doesn't outweigh
-/// many short ones.
+/// Caps: a single call counts for at most this many slices, so that it doesn't outweigh many short
+/// calls.
 pub const CALL_NOTED_SLICES_MAX: u64 = 4;
 /// The weight of one call in the typical CPU time of an account's calls: one part in this many.
 pub const CALL_NOTED_PARTS: u64 = 8;

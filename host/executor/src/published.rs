@@ -1,6 +1,7 @@
-//! Statistics of the scheduler's queue that I/O threads read without its lock. Written under the
-//! lock only. A reader may see slightly old values; a call then moves a little early or late, which
-//! is harmless. Never decides a placement.
+//! Statistics of the scheduler's queue that I/O threads read without its lock. The pool writes them
+//! under the lock; I/O threads add only the CPU time that pull work used inline. A reader may see
+//! slightly old values; a call then moves a little early or late, which is harmless. Never decides
+//! a placement.
 
 use crate::{
     class::{Class, PerClass},

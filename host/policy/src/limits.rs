@@ -173,7 +173,7 @@ pub const SCALE_WINDOW_PARTS: usize = 12;
 pub const SCALE_WINDOW: Duration = Duration::from_secs(60);
 /// The range of `Retry-After` for a job that finds its queue full.
 pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
-/// Number of a process type's recent jobs whose durations are remembered.
+/// Number of recent durations that are remembered of a process type's jobs.
 pub const ADMISSION_JOBS_SEEN: usize = 16;
 /// Starts: while fewer jobs than this have completed, their durations predict nothing.
 pub const ADMISSION_JOBS_ENOUGH: usize = 4;

@@ -89,8 +89,8 @@ mod tests {
     #[test]
     fn the_current_release_is_kept_at_any_age() {
         let releases: Vec<_> = (1..=40).map(|release| retired(release, Some(400))).collect();
-        let expired = expired(&releases, Some(number(7)), now());
-        assert!(!expired.contains(&number(7)) && expired.len() == 19);
+        let deleted = expired(&releases, Some(number(7)), now());
+        assert!(!deleted.contains(&number(7)) && deleted.len() == 19);
     }
 
     fn release() -> impl Strategy<Value = StoredRelease> {
@@ -109,15 +109,15 @@ mod tests {
             releases.sort_by_key(|release| release.number);
             releases.dedup_by_key(|release| release.number);
             let current = current.map(number);
-            let expired = expired(&releases, current, now());
-            prop_assert!(expired.is_sorted());
+            let deleted = expired(&releases, current, now());
+            prop_assert!(deleted.is_sorted());
             for (index, release) in releases.iter().enumerate() {
                 let among_the_last = releases.len() - index <= RELEASES_KEPT;
                 let lately = release.last_current_at.is_some_and(|at| at >= now() - DAY * 30);
                 let serves = matches!(release.state, ReleaseState::Ready | ReleaseState::Frozen);
                 let kept =
                     among_the_last || lately || serves || release.state.is_under_way() || current == Some(release.number);
-                prop_assert_eq!(expired.contains(&release.number), !kept, "{:?}", release);
+                prop_assert_eq!(deleted.contains(&release.number), !kept, "{:?}", release);
             }
         }
 
@@ -126,8 +126,8 @@ mod tests {
             let mut releases = releases;
             releases.sort_by_key(|release| release.number);
             releases.dedup_by_key(|release| release.number);
-            let expired = expired(&releases, None, now());
-            releases.retain(|release| !expired.contains(&release.number));
+            let deleted = expired(&releases, None, now());
+            releases.retain(|release| !deleted.contains(&release.number));
             prop_assert_eq!(expired(&releases, None, now()), []);
         }
     }
