@@ -79,7 +79,7 @@ impl fmt::Display for Worse {
         let rate = percent(self.new.failure_rate());
         write!(f, "{failures} of {} requests failed since the swap ({rate} %)", requests.max(failures))?;
         if self.old.requests == 0 && self.old.failures == 0 {
-            write!(f, "and the release before had none to compare with; ")?;
+            write!(f, "; the previous release had no requests to compare with; ")?;
         } else {
             let Counts { requests, failures } = self.old;
             let rate = percent(self.old.failure_rate());

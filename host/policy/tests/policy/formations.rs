@@ -100,7 +100,7 @@ fn every_error_about_a_change_names_the_key_and_a_remedy() {
         (json!({"web": {"min": "1"}}), "must be a whole number"),
         (json!({"web": {"min": 1e99}}), "must be a whole number"),
         (json!({"web": {"max": 4_294_967_296_u64}}), "must be a whole number"),
-        (json!({"web": {"entry": "events"}}), "the entry of \"web\" is http and stays so"),
+        (json!({"web": {"entry": "events"}}), "the entry of \"web\" is http and can't be changed"),
         (json!({"web": {"entry": "htp"}}), "\"web.entry\": \"htp\" is no entry: expected \"http\", \"events\" or"),
         (json!({"web": {"entry": 7}}), "is a number, but must be \"http\", \"events\" or \"command\""),
         (json!({"web": {"health": "healthz"}}), "\"web.health\": write a path that begins with '/'"),
