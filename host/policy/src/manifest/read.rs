@@ -44,7 +44,7 @@ pub(super) fn parse_of_any_size(text: &str) -> Outcome<Manifest> {
     read_manifest(&top)
 }
 
-/// An error of the TOML library in plain words, without its position.
+/// Explains an error of the TOML library in plain words, without its position.
 pub fn explain(text: &str, error: &toml::de::Error) -> String {
     match (error.message(), error.span().and_then(|span| text.get(span))) {
         ("duplicate key", Some(key)) => {

@@ -333,7 +333,7 @@ proptest! {
 }
 
 #[test]
-fn a_key_that_appears_twice_is_named_with_its_place() {
+fn an_error_for_a_duplicate_key_names_its_position() {
     for (text, wanted) in [
         ("name = \"x\"\nname = \"y\"\n", "line 2, column 1: the key `name` appears more than once"),
         ("name = \"x\"\n[config]\nA = \"1\"\nA = \"2\"\n", "line 4, column 1: the key `A` appears more than once"),
