@@ -9,8 +9,8 @@
 //! ```text
 //!            credit              lead       debt
 //!  ─────────────┼────────┼─────────┼──────────┼──────> virtual time
-//!               │     minimum      │          └ charges on I/O threads beyond this point are forgiven
-//!               │        │         └ beyond this point the account's calls move to the worker threads
+//!               │     minimum      │          └ inline charges beyond this are forgiven
+//!               │        │         └ beyond this, the account's calls move to worker threads
 //!               │        └ start of an account that was idle
 //!               └ lower bound for an account that had no free core
 //! ```

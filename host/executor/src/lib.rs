@@ -3,17 +3,17 @@
 //! [`slice::expired`] at every tick and yields with [`slice::yield_now`].
 //!
 //! ```text
-//!   I/O threads, one per core                              worker threads, one per core, niced
-//!  ┌────────────────────────────────────────┐             ┌───────────────────────────────────────────────┐
-//!  │ account.run(class, work).await         │             │  next: pull before push (with a minimum share),│
-//!  │   polled inline for its first slice ───┼─ yielded ──>│  then the account with the least CPU used      │
-//!  │   waits for I/O: stays here            │             │    │ a slice       ^                           │
-//!  │   its account's calls are long, or     │             │    v               │ yielded, or woken         │
-//!  │   it is clearly ahead of others ───────┼─ directly ─>│  polled ───────────┘                           │
-//!  │                                        │             │    │                                           │
-//!  │   completes here <─────────────────────┼─────────────┼────┘ completed: output, CPU time                │
-//!  └────────────────────────────────────────┘             └───────────────────────────────────────────────┘
-//!                 charges by atomics                        charges a slice ahead, settles by the thread's clock
+//!  I/O threads, one per core                     worker threads, one per core, niced
+//! ┌───────────────────────────────────┐         ┌─────────────────────────────────────────┐
+//! │ account.run(class, work).await    │         │ next: pull before push (with a minimum  │
+//! │   polled inline for its 1st slice ┼ yielded>│ share), then the account with the least │
+//! │   waits for I/O: stays here       │         │ CPU used                                │
+//! │   its account's calls are long,   │         │   │ a slice       ^                     │
+//! │   or it is ahead of others ───────┼ direct─>│   v               │ yielded, or woken   │
+//! │                                   │         │ polled ───────────┘                     │
+//! │ completes here <──────────────────┼─────────┼───┘ completed: output, CPU time         │
+//! └───────────────────────────────────┘         └─────────────────────────────────────────┘
+//!   charges by atomics                            charges a slice ahead, then settles it
 //! ```
 //!
 //! A short call never leaves its thread and takes no lock: it reads the statistics that the worker

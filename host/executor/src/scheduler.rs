@@ -3,9 +3,9 @@
 //! hours of load in a moment.
 //!
 //! ```text
-//!            enqueue                    take                        settle
-//!   work ──────────> waiting, by ──────────────> running, a slice ──────────> completed, asleep, or waiting again
-//!                    account and class           charged ahead                with the CPU time really used
+//!           enqueue                    take                     settle
+//!   work ──────────> waiting, by ──────────> running, a slice ──────────> completed, asleep,
+//!                    account and class       charged ahead                or waiting again
 //! ```
 //!
 //! Pull work runs before push work, unless push work is below its minimum share. Within a class,

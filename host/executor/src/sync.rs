@@ -1,4 +1,5 @@
-//! The locks and atomics of this crate: the standard library's, or those of the model checker. Owns nothing else.
+//! The locks and atomics of this crate: the standard library's, or those of the model checker.
+//! Never contains anything else.
 
 #[cfg(not(feature = "loom"))]
 pub(crate) use std::sync::{

@@ -2,11 +2,11 @@
 //! requeueing after a wake-up, and cancellation. Never decides when the call runs.
 //!
 //! ```text
-//!            ┌──────── woken, or yielded ────────┐
-//!            v                                   │
-//!   moved ─> waits in the queue ──> polled on a worker ──> completed: `Run` is woken on its I/O thread
-//!            │                                   │ └─────> sleeps until its I/O is ready
-//!            └── `Run` dropped: removed          └ `Run` dropped: ends at its next yield
+//!            ┌───────── woken, or yielded ─────────┐
+//!            v                                     │
+//!   moved ─> waits in the queue ──> polled on a worker ──> completed: wakes `Run`
+//!            │                                     │ └───> sleeps until its I/O is ready
+//!            └── `Run` dropped: removed            └ `Run` dropped: ends at its next yield
 //! ```
 
 use crate::{

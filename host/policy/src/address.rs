@@ -78,7 +78,8 @@ fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address.segments() {
         // `::` and `::1` look like compatible addresses, but are not.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        // Mapped (`::ffff:a.b.c.d`), compatible (`::a.b.c.d`, deprecated), and translated (`::ffff:0:a.b.c.d`).
+        // Mapped (`::ffff:a.b.c.d`), compatible (`::a.b.c.d`, deprecated), and translated
+        // (`::ffff:0:a.b.c.d`).
         [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => Some(joined(high, low)),
         // NAT64's well-known prefix reaches the IPv4 address in its last 32 bits.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(joined(high, low)),
@@ -117,8 +118,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // Protocol assignments (Teredo, ORCHID, benchmarks) and documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] => false,
         [0x3fff, second, ..] if second < 0x1000 => false,
-        // Only 2000::/3 is given out for the public internet. Loopback, unspecified, unique-local, link-local,
-        // site-local, multicast, local NAT64 and all reserved blocks are outside.
+        // Only 2000::/3 is assigned to the public internet. Loopback, unspecified, unique-local,
+        // link-local, site-local, multicast, local NAT64 and all reserved blocks are outside.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }

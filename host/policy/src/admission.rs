@@ -3,12 +3,13 @@
 //! never starts or refuses a job itself.
 //!
 //! ```text
-//!   arrival                   a slot is free              deadline
-//!      ├───────── waits ─────────┼───────── left ─────────┤
-//!      │                         ├─ typical duration ─┤                  enough: the job starts
-//!      │                              a slot is free ┼── left ──┤
-//!      │                                             ├─ typical duration ─┤ too little: refused immediately,
-//!      │                                                                   and the next job gets the slot
+//!   arrival               a slot is free           deadline
+//!      ├──────── waits ────────┼───────── left ─────────┤
+//!      │                       ├─ typical duration ─┤           enough: the job starts
+//!      │                                                │
+//!      ├──────── waits ───────────────────────┼── left ─┤
+//!      │                                      ├─ typical duration ─┤   too little: refused,
+//!      │                                                           and the next job gets the slot
 //! ```
 
 use std::time::Duration;

@@ -101,8 +101,8 @@ mod tests {
         let advice = advise(AppType::Staging, Some(Usage { monthly_users: 12, events: 42 }));
         assert_eq!(
             serde_json::to_string(&advice).expect("it serialises"),
-            "{\"advice\":\"staging\",\"reason\":\"12 monthly users with 3.5 events each is within what dev and staging are \
-             meant for (up to 5000 users and 200 events for each)\",\"monthly_users\":12,\"events_per_user\":3.5}"
+            "{\"advice\":\"staging\",\"reason\":\"12 monthly users with 3.5 events each is within what dev and staging \
+             are meant for (up to 5000 users and 200 events for each)\",\"monthly_users\":12,\"events_per_user\":3.5}"
         );
         let high = advise(AppType::Dev, Some(Usage { monthly_users: 5_000, events: 1_000_001 })).reason;
         assert!(high.starts_with("5000 monthly users with 200.1 events each exceeds"), "{high}");

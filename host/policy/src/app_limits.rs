@@ -257,7 +257,10 @@ mod tests {
         let written = serde_json::to_string(&Limits::default()).expect("limits serialise");
         assert_eq!(
             written,
-            r#"{"memory":"64MiB","request_timeout":"30s","request_body":"64MiB","reply_body":"256MiB","instances_max":10,"queue_max":1000,"table_elements":20000,"log_line":"8KiB"}"#
+            concat!(
+                r#"{"memory":"64MiB","request_timeout":"30s","request_body":"64MiB","reply_body":"256MiB","#,
+                r#""instances_max":10,"queue_max":1000,"table_elements":20000,"log_line":"8KiB"}"#,
+            )
         );
         assert_eq!(serde_json::from_str::<Limits>(&written).expect("limits read back"), Limits::default());
         assert_eq!(serde_json::from_str::<Limits>("{}").expect("all are optional"), Limits::default());

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  concurrent  │        ╭─╮
-//!  jobs        │  ╭╮   ╭╯ │                 grow: immediately, for a job that finds no free instance
+//!  jobs        │  ╭╮   ╭╯ │                 grow: immediately, for a job without a free instance
 //!              │ ╭╯╰───╯  ╰──╮╭╮            shrink: to the peak of the last minute,
 //!              └─┴───────────┴┴┴─> time     so that fluctuating load starts no instances again
 //!                │<─ window ─>│

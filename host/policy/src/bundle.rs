@@ -95,7 +95,8 @@ pub enum BundleError {
     /// The upload exceeds the size limit.
     #[error("the bundle has {bytes} bytes; the maximum is {bytes_max}")]
     TooLarge { bytes: usize, bytes_max: usize },
-    /// The archive unpacks to more than a component can have: an archive bomb, or a forgotten build folder.
+    /// The archive unpacks to more than a component can have: an archive bomb, or a forgotten build
+    /// folder.
     #[error("the archive unpacks to more than {bytes_max} bytes; put only isopod.toml and the component into it")]
     UnpacksTooLarge { bytes_max: usize },
     /// The format of the bytes is unknown.

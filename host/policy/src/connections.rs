@@ -1,5 +1,5 @@
-//! Decides which new connections a listener admits, and when an open one is closed for being idle, slow or old. Never
-//! reads a clock and never touches a socket.
+//! Decides which new connections a listener admits, and when an open one is closed for being idle,
+//! slow or old. Never reads a clock and never touches a socket.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -28,8 +28,8 @@ pub enum Admission {
 }
 
 impl Occupancy {
-    /// Admits connections up to the cap. While the listener is crowded, one client may hold a quarter of the cap at most,
-    /// so that a single client can never take the last quarter.
+    /// Admits connections up to the cap. While the listener is crowded, one client may hold a
+    /// quarter of the cap at most, so that a single client can never take the last quarter.
     pub fn admission(self) -> Admission {
         if self.open >= self.cap {
             Admission::Full
@@ -63,7 +63,8 @@ pub fn client_of(address: IpAddr) -> IpAddr {
 pub struct ConnectionTimes {
     /// How long a connection may be idle after a response.
     pub idle: Duration,
-    /// How long a request head may take from its first byte, and a new connection until its first request.
+    /// How long a request head may take from its first byte, and a new connection until its first
+    /// request.
     pub head: Duration,
     /// The age at which GOAWAY is sent on an HTTP/2 connection.
     pub age: Duration,
@@ -103,7 +104,8 @@ impl ConnectionTimes {
     /// connections.
     pub fn expiry(&self, activity: &Activity, is_crowded: bool) -> Expiry {
         let Activity { is_http2, age, has_asked, is_busy, in_head, quiet } = *activity;
-        // A connection's state changes without its timer being set again, so the timer fires at least this often.
+        // A connection's state changes without its timer being set again, so the timer fires at
+        // least this often.
         let soon = self.head.max(Duration::from_millis(1));
         if is_http2 && age >= self.age {
             return Expiry::Retire;
@@ -193,7 +195,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn clients_that_share_a_crowded_listener_never_pass_the_cap(asking in prop::collection::vec(0_usize..6, 0..200)) {
+        fn clients_that_share_a_crowded_listener_never_pass_the_cap(
+            asking in prop::collection::vec(0_usize..6, 0..200),
+        ) {
             let (cap, mut held) = (32, [0_usize; 6]);
             for client in asking {
                 let open = held.iter().sum();

@@ -102,7 +102,8 @@ enum Pattern {
     Address(IpAddr),
 }
 
-/// A grant of outbound HTTP, written as `api.github.com`, `*.example.org:8443`, `127.0.0.1:9000`, `[::1]:80` or `*`.
+/// A grant of outbound HTTP, written as `api.github.com`, `*.example.org:8443`, `127.0.0.1:9000`,
+/// `[::1]:80` or `*`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HttpGrant {

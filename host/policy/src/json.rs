@@ -24,7 +24,8 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Returns the value as a whole number of 0 or more. JSON has one kind of number, so `3.0` equals `3`.
+/// Returns the value as a whole number of 0 or more. JSON has one kind of number, so `3.0` equals
+/// `3`.
 pub fn whole(value: &Value) -> Option<u64> {
     /// From this number on, not every whole number has its own floating-point representation.
     const FLOAT_MAX: f64 = 9_007_199_254_740_992.0;

@@ -11,7 +11,7 @@ use crate::limits::{CRASH_LOOP_ENDS, RESTART_AFTER, RESTART_QUICK, RESTART_WELL}
 /// ```text
 ///   ended after   under 5 s      5 s to 10 s      10 s or more
 ///   back-off      doubled        doubled          reset to the minimum
-///   quick ends    one more       reset to 0       reset to 0        the fifth in a row: a crash loop
+///   quick ends    one more       reset to 0       reset to 0     (five: a crash loop)
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restarts {

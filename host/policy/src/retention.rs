@@ -115,8 +115,8 @@ mod tests {
                 let among_the_last = releases.len() - index <= RELEASES_KEPT;
                 let lately = release.last_current_at.is_some_and(|at| at >= now() - DAY * 30);
                 let serves = matches!(release.state, ReleaseState::Ready | ReleaseState::Frozen);
-                let kept =
-                    among_the_last || lately || serves || release.state.is_under_way() || current == Some(release.number);
+                let is_current = current == Some(release.number);
+                let kept = among_the_last || lately || serves || release.state.is_under_way() || is_current;
                 prop_assert_eq!(deleted.contains(&release.number), !kept, "{:?}", release);
             }
         }

@@ -145,12 +145,13 @@ mod tests {
         };
         assert_eq!(
             say(counts(500, 1), counts(80, 12)),
-            "12 of 80 requests failed since the swap (15 %), 1 of 500 before it (0.2 %); more than 10.2 % is clearly worse"
+            "12 of 80 requests failed since the swap (15 %), 1 of 500 before it (0.2 %); more than 10.2 % is clearly \
+             worse"
         );
         assert_eq!(
             say(counts(0, 0), counts(6, 6)),
-            "6 of 6 requests failed since the swap (100 %); the previous release had no requests to compare with; more than \
-             50 % is clearly worse"
+            "6 of 6 requests failed since the swap (100 %); the previous release had no requests to compare with; more \
+             than 50 % is clearly worse"
         );
     }
 

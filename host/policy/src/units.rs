@@ -148,7 +148,8 @@ mod tests {
         #[test]
         fn a_printed_value_parses_to_the_same_value(value in any::<u64>()) {
             prop_assert_eq!(parse_bytes(&show_bytes(value)), Ok(value));
-            prop_assert_eq!(parse_duration(&show_duration(Duration::from_millis(value))), Ok(Duration::from_millis(value)));
+            let duration = Duration::from_millis(value);
+            prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
         }
 
         #[test]

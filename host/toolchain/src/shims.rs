@@ -4,10 +4,11 @@
 //!
 //! ```text
 //! cargo build --target wasm32-wasip2          the user's command, unchanged
-//!   └ cargo             (shim)  compiles the library once, starts Debian's cargo; other targets: the user's cargo
+//!   └ cargo             (shim)  compiles the library once, starts Debian's cargo
+//!       │                       (for other targets, the user's cargo)
 //!       └ isopod-rustc  (shim)  adds our sysroot for the guest's target, starts Debian's rustc
 //!           └ wasm-component-ld (shim)  the component linker, inside this program
-//!               └ wasm-ld       (shim)  adds the start-up code of a library, starts the newest wasm-ld
+//!               └ wasm-ld       (shim)  adds a library's start-up code, starts wasm-ld
 //! ```
 
 use std::ffi::{OsStr, OsString};

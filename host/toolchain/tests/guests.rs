@@ -51,14 +51,15 @@ fn write_library(folder: &Path) {
         &[
             (
                 "Cargo.toml",
-                "[package]\nname = \"library\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
-                 [dependencies]\nanswer = { path = \"answer\" }\n[profile.release]\nlto = true\n[workspace]\n",
+                "[package]\nname = \"library\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\n\
+                 crate-type = [\"cdylib\"]\n[dependencies]\nanswer = { path = \"answer\" }\n\
+                 [profile.release]\nlto = true\n[workspace]\n",
             ),
             ("build.rs", "fn main() { println!(\"cargo::rustc-env=GREETING=hello\"); }\n"),
             (
                 "src/lib.rs",
-                "#[unsafe(no_mangle)]\npub extern \"C\" fn answer() -> i32 {\n    println!(\"{}\", env!(\"GREETING\"));\n    \
-                 answer::answer!()\n}\n",
+                "#[unsafe(no_mangle)]\npub extern \"C\" fn answer() -> i32 {\n    println!(\"{}\", \
+                 env!(\"GREETING\"));\n    answer::answer!()\n}\n",
             ),
             (
                 "answer/Cargo.toml",

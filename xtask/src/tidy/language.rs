@@ -17,20 +17,8 @@ const COMMENT_COLUMNS_MAX: usize = 100;
 
 /// Parts that still have too many vague phrases. An entry that is clean fails the check, so the
 /// list only shrinks.
-const NOT_YET_CLEAN: &[&str] = &[
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "bench",
-    "docs",
-    "examples",
-    "host/engine",
-    "host/executor",
-    "host/policy",
-    "host/src",
-    "host/store",
-    "host/toolchain",
-    "tests",
-];
+const NOT_YET_CLEAN: &[&str] =
+    &["ARCHITECTURE.md", "CHANGELOG.md", "bench", "docs", "examples", "host/engine", "host/src", "host/store", "tests"];
 
 /// Parts that still have lines that are too wide. Its entries are checked in the same way.
 const NOT_YET_WRAPPED: &[&str] = &[
@@ -41,14 +29,9 @@ const NOT_YET_WRAPPED: &[&str] = &[
     "bench",
     "docs",
     "examples",
-    "host",
     "host/engine",
-    "host/executor",
-    "host/policy",
     "host/src",
     "host/store",
-    "host/tests",
-    "host/toolchain",
     "tests",
 ];
 

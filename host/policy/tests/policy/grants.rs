@@ -119,7 +119,10 @@ fn an_invalid_grant_is_refused_with_the_reason() {
 
 #[test]
 fn grants_read_and_print_as_json() {
-    let text = r#"{"http":["api.github.com","*.example.org:8443","[::1]:80","*"],"files":{"data":"read-write","docs":"read-only"},"keyvalue":true}"#;
+    let text = concat!(
+        r#"{"http":["api.github.com","*.example.org:8443","[::1]:80","*"],"#,
+        r#""files":{"data":"read-write","docs":"read-only"},"keyvalue":true}"#,
+    );
     let grants: Grants = serde_json::from_str(text).expect("the grants are valid");
     assert_eq!(grants.files["data"], Access::ReadWrite);
     assert_eq!(serde_json::to_string(&grants).expect("they serialise"), text);

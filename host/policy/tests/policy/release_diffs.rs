@@ -27,8 +27,8 @@ fn diff(from: (&str, &str, Value), to: (&str, &str, Value)) -> Vec<release_diff:
 #[test]
 fn every_kind_of_field_is_named() {
     let before = "[grants]\nkeyvalue = true\n[processes.web]\nhealth = \"/h\"\n[processes.job]\nentry = \"command\"";
-    let after = "[grants]\nhttp = [\"a.org\"]\nkeyvalue = true\n[limits]\nmemory = \"32MiB\"\n[processes.web]\nmax = 3\n\
-                 [processes.web.health]\npath = \"/h\"\ngrace = \"1m\"";
+    let after = "[grants]\nhttp = [\"a.org\"]\nkeyvalue = true\n[limits]\nmemory = \"32MiB\"\n[processes.web]\n\
+                 max = 3\n[processes.web.health]\npath = \"/h\"\ngrace = \"1m\"";
     let found = diff(("sha256:1", before, json!({"K": "a"})), ("sha256:2", after, json!({"K": "b", "NEW": "c"})));
     let found = serde_json::to_value(&found).expect("it serialises");
     let health = json!({"path": "/h", "grace": "1m", "interval": "10s", "timeout": "2s", "threshold": 3});
