@@ -1,4 +1,4 @@
-//! Owns how the host's API is asked, as far as the benchmarks need it. Never measures.
+//! A client of the host's API, as far as the benchmarks need it. Never measures.
 
 use std::net::SocketAddr;
 
@@ -31,14 +31,14 @@ impl Api {
         self.post("/v1/apps", "application/json", body.as_bytes())
     }
 
-    /// Pushes a component, and waits until it serves. An app that is not there is created, with the type `dev`.
+    /// Pushes a component and waits until it serves. Creates a missing app with the type `dev`.
     pub(super) fn push(&self, app: &str, component: &[u8]) -> Result<()> {
         self.post(&format!("/v1/apps/{app}/pushes?wait=true"), "application/wasm", component)
     }
 
-    /// One page of what a route shows.
+    /// Returns one page of a route, as JSON.
     pub(super) fn get(&self, path: &str) -> Result<Value> {
-        serde_json::from_str(&self.text(path)?).with_context(|| format!("the answer to GET {path} is no JSON"))
+        serde_json::from_str(&self.text(path)?).with_context(|| format!("GET {path} returned invalid JSON"))
     }
 
     pub(super) fn text(&self, path: &str) -> Result<String> {
@@ -47,18 +47,18 @@ impl Api {
         Ok(answer.body_mut().read_to_string()?)
     }
 
-    /// The state of the app's newest release.
+    /// Returns the state of the app's newest release.
     pub(super) fn release_state(&self, app: &str) -> Result<String> {
         let releases = self.get(&format!("/v1/apps/{app}/releases?limit=1"))?;
         Ok(releases["items"][0]["state"].as_str().with_context(|| format!("{app} has no release"))?.to_owned())
     }
 
-    /// How many instances of all apps there are, whatever they do.
+    /// Returns the number of instances of all apps, in any state.
     pub(super) fn instances(&self) -> Result<u64> {
         Ok(sum_of(&self.text("/metrics")?, "isopod_instances"))
     }
 
-    /// An event for the app, of this type and with this JSON, as it goes over a connection that is kept.
+    /// Creates the request for an event of this type with this JSON, for a kept connection.
     pub(super) fn event(&self, app: &str, query: &str, kind: &str, data: &str) -> Request {
         let headers = [
             ("authorization", self.authorization()),
@@ -77,13 +77,13 @@ impl Api {
             .header("authorization", self.authorization())
             .header("content-type", media_type)
             .config()
-            // What the host says of its refusal is in the body.
+            // The body contains the host's reason.
             .http_status_as_error(false)
             .build();
         let mut answer = request.send(body).with_context(|| format!("POST {path} failed"))?;
         if !answer.status().is_success() {
             let said = answer.body_mut().read_to_string().unwrap_or_default();
-            bail!("POST {path} was answered with {}: {said}", answer.status());
+            bail!("POST {path} returned {}: {said}", answer.status());
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl Api {
     }
 }
 
-/// Sums up a metric over all its labels, in the text that Prometheus reads.
+/// Sums a metric over all its labels, in Prometheus' text format.
 fn sum_of(metrics: &str, name: &str) -> u64 {
     let values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_metric_is_summed_over_its_labels() {
-        let metrics = "# TYPE isopod_instances gauge\nisopod_instances{state=\"idle\"} 3\nisopod_instances{state=\"busy\"} 4\n\
+        let metrics = "# TYPE isopod_instances gauge\n\
+                       isopod_instances{state=\"idle\"} 3\nisopod_instances{state=\"busy\"} 4\n\
                        isopod_instances_max 1000\nisopod_apps{state=\"running\"} 7\n";
         assert_eq!(sum_of(metrics, "isopod_instances"), 7);
         assert_eq!(sum_of("isopod_instances 5\n", "isopod_instances"), 5);

@@ -1,5 +1,6 @@
-//! Owns how an app is asked to use the CPU: the same work each time, as much as takes so long on a machine at rest. A
-//! guest that watched the clock instead would do less the longer it is kept waiting.
+//! Requests that use the CPU for a time that is measured on an idle machine. Each does a fixed
+//! amount of work; a guest that watched the clock would do less the longer it waits. Never measures
+//! latency.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,16 +9,16 @@ use anyhow::{Context, Result, bail};
 
 use super::client::{Client, Request};
 
-/// Long enough that the way of the request does not count.
+/// Long enough that the request's overhead is negligible.
 const TRIAL_AT_LEAST: Duration = Duration::from_millis(50);
 
 const TRIAL_TURNS: u64 = 100_000;
 const TRIAL_TURNS_MAX: u64 = 1 << 40;
 
-/// The best of these counts: others may have had the processor meanwhile.
+/// The number of trials. The fastest counts, since other programs may have used the processor.
 const TRIALS: usize = 5;
 
-/// How many turns a server's guest does in a millisecond while it has a processor for itself.
+/// The number of loop turns that a server's guest completes in a millisecond on an idle processor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     turns_per_ms: f64,
@@ -28,9 +29,9 @@ impl Pace {
         let mut client = Client::connect(address, host)?;
         let mut timed = |turns: u64| -> Result<Duration> {
             let began = Instant::now();
-            let answer = client.send(&request(host, turns)).context("a request that uses the CPU was not answered")?;
+            let answer = client.send(&request(host, turns)).context("a request that uses the CPU got no response")?;
             if answer.status != 200 {
-                bail!("a request that uses the CPU was answered with {}", answer.status);
+                bail!("a request that uses the CPU returned {}", answer.status);
             }
             Ok(began.elapsed())
         };
@@ -49,7 +50,7 @@ impl Pace {
         (self.turns_per_ms * milliseconds) as u64
     }
 
-    /// A request for so much work.
+    /// Creates a request for work of this duration.
     pub(super) fn request(self, host: &str, milliseconds: f64) -> Request {
         request(host, self.turns(milliseconds))
     }

@@ -1,6 +1,6 @@
-//! Owns the flood that comes all at once: very many clients that each hold a connection, ask in the same moment, and do so
-//! again after a rest. Few threads do it for all of them, since they share the machine with what is measured. Never judges
-//! what it found.
+//! Bursts of requests: many clients that each hold a connection send a request at the same moment,
+//! and again after a pause. A few threads serve all clients, since they share the machine with the
+//! server. Never judges the result.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,34 +11,35 @@ use anyhow::{Context, Result};
 use super::client::Client;
 use super::flood::{Caller, Outcome};
 
-/// Each asks over its part of the connections and reads the answers after that.
+/// Each thread sends on its part of the connections, and then reads the responses.
 const THREADS: usize = 4;
 
-/// Before each burst, the first too: whoever is beside it asks by then.
+/// The pause before each burst, also before the first: the measured client is running by then.
 const REST: Duration = Duration::from_millis(250);
 
-/// Connections are opened so many at a time, with a pause after each: opening them is to be no burst of its own, and
-/// the server closes one that says nothing for ten seconds.
+/// Connections are opened in groups with pauses, so that opening them is not itself a burst. The
+/// pauses stay short: the server closes a connection that sends nothing for ten seconds.
 const OPENED_AT_ONCE: usize = 100;
 const OPENING_PAUSE: Duration = Duration::from_millis(5);
 
-/// What client and server open besides these connections, generously.
+/// The files that client and server open besides these connections, rounded up.
 const OTHER_FILES: u64 = 1_000;
 
-/// Clients that ask for the same thing in the same moment.
+/// Clients that send the same request at the same moment.
 pub(super) struct Burst {
     pub(super) caller: Caller,
     pub(super) clients: usize,
 }
 
-/// How many clients there can be where a process may have so many files open: each is one file here and one at the server.
+/// Returns the number of clients that the limit of open files permits: each uses one file here and
+/// one at the server.
 pub(super) fn clients(wanted: usize, open_files_max: Option<u64>) -> usize {
     let Some(most) = open_files_max else { return wanted };
     wanted.min(usize::try_from(most.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX))
 }
 
-/// Opens all connections, has bursts come over them while `during` goes on, and returns what it returned. A burst that
-/// has begun is read to its end.
+/// Opens all connections, sends bursts while `during` runs, and returns its result. A burst that
+/// has started is read to its end.
 pub(super) fn beside<T>(burst: &Burst, during: impl FnOnce() -> T) -> Result<(T, Outcome)> {
     let mut lines = open(burst)?;
     let lines_each = lines.len().div_ceil(THREADS).max(1);
@@ -58,7 +59,7 @@ pub(super) fn beside<T>(burst: &Burst, during: impl FnOnce() -> T) -> Result<(T,
     })
 }
 
-/// One connection; none where it broke.
+/// A connection; `None` if it broke.
 type Line = Option<Client>;
 
 fn open(burst: &Burst) -> Result<Vec<Line>> {
@@ -74,12 +75,12 @@ fn open(burst: &Burst) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// What one thread does.
+/// Runs the bursts of one thread.
 fn bursts(lines: &mut [Line], caller: &Caller, beat: &Beat) -> Outcome {
     let mut outcome = Outcome::default();
     loop {
         std::thread::sleep(REST);
-        if !beat.goes_on() {
+        if !beat.continues() {
             return outcome;
         }
         ask_all(lines, &mut outcome);
@@ -89,7 +90,7 @@ fn bursts(lines: &mut [Line], caller: &Caller, beat: &Beat) -> Outcome {
     }
 }
 
-/// All ask before the first answer is read. What brings no answer counts as refused.
+/// Sends all requests before it reads the first response. A missing response counts as refused.
 fn ask_all(lines: &mut [Line], outcome: &mut Outcome) {
     for line in &mut *lines {
         line.take_if(|client| client.ask().is_err());
@@ -106,30 +107,30 @@ fn ask_all(lines: &mut [Line], outcome: &mut Outcome) {
     }
 }
 
-/// What has the threads begin each burst together, and end after the same one.
+/// Starts each burst on all threads together, and stops them after the same burst.
 struct Beat {
     threads: Barrier,
     stopped: AtomicBool,
-    goes_on: AtomicBool,
+    continues: AtomicBool,
 }
 
 impl Beat {
     fn new(threads: usize) -> Beat {
-        Beat { threads: Barrier::new(threads), stopped: AtomicBool::new(false), goes_on: AtomicBool::new(true) }
+        Beat { threads: Barrier::new(threads), stopped: AtomicBool::new(false), continues: AtomicBool::new(true) }
     }
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }
 
-    /// Waits for all threads. One of them looks and the others take its word: each for itself, some would see the stop and
-    /// the rest would wait for them for ever.
-    fn goes_on(&self) -> bool {
+    /// Waits for all threads. Only the leader reads the stop flag: if each thread read it, some
+    /// could see the stop while the rest wait forever at the barrier.
+    fn continues(&self) -> bool {
         if self.threads.wait().is_leader() {
-            self.goes_on.store(!self.stopped.load(Ordering::Acquire), Ordering::Release);
+            self.continues.store(!self.stopped.load(Ordering::Acquire), Ordering::Release);
         }
         self.threads.wait();
-        self.goes_on.load(Ordering::Acquire)
+        self.continues.load(Ordering::Acquire)
     }
 }
 
@@ -143,7 +144,7 @@ mod tests {
     use crate::client::Request;
 
     #[test]
-    fn there_are_as_many_clients_as_files_may_be_open() {
+    fn the_limit_of_open_files_bounds_the_clients() {
         assert_eq!(clients(10_000, None), 10_000);
         assert_eq!(clients(10_000, Some(u64::MAX)), 10_000);
         assert_eq!(clients(10_000, Some(4_096)), 3_096);
@@ -153,16 +154,16 @@ mod tests {
     const LINES: usize = 6;
 
     #[test]
-    fn all_ask_before_one_is_answered_and_again_over_the_same_connections() {
+    fn a_burst_sends_all_requests_first_and_reuses_its_connections() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let caller =
             Caller { address: listener.local_addr().expect("its address"), request: Request::get("here", "/") };
-        let (told, bursts_seen) = sync_channel(LINES);
-        let server = std::thread::spawn(move || serve(&listener, &told));
+        let (bursts_sent, bursts_seen) = sync_channel(LINES);
+        let server = std::thread::spawn(move || serve(&listener, &bursts_sent));
         let burst = Burst { caller, clients: LINES };
         let (two, outcome) = beside(&burst, || two_bursts(&bursts_seen)).expect("connections");
         drop(bursts_seen);
-        server.join().expect("the server saw nothing else");
+        server.join().expect("the server thread has not panicked");
         assert_eq!(two, Ok(()));
         let bursts = outcome.refused;
         assert!(bursts >= 2, "{outcome:?}");
@@ -173,15 +174,16 @@ mod tests {
         seen.recv().and_then(|()| seen.recv())
     }
 
-    /// Answers only once all have asked, the first connection with a refusal, until they are closed.
-    fn serve(listener: &TcpListener, told: &SyncSender<()>) {
+    /// Responds only after all have sent a request, to the first connection with an error, until
+    /// they are closed.
+    fn serve(listener: &TcpListener, bursts_sent: &SyncSender<()>) {
         let mut lines: Vec<TcpStream> = (0..LINES).map(|_| listener.accept().expect("a connection").0).collect();
         while lines.iter_mut().all(|line| line.read(&mut [0; 1024]).is_ok_and(|read| read > 0)) {
             for (number, line) in lines.iter_mut().enumerate() {
                 let status = if number == 0 { "503 Service Unavailable" } else { "200 OK" };
                 write!(line, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").expect("an open connection");
             }
-            let _ = told.try_send(()); // Whoever waited for two bursts has left by then.
+            let _ = bursts_sent.try_send(()); // The receiver stops after two bursts.
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Owns one HTTP/1.1 connection that asks for the same thing again and again, or for something else in between. Small on
-//! purpose: it shares the machine with what it measures. It reads only answers that say their length.
+//! One HTTP/1.1 connection that repeats a request, or sends another in between. Small, since it
+//! shares the machine with the server. Never reads responses without a length.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// An answer that takes longer counts as failed.
+/// The timeout of a response.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// The status of an answer that has no body and need not say so.
+/// The status of a response without a body and length.
 const NO_CONTENT: u16 = 204;
 
-/// An answer that is larger is none of ours.
+/// The largest response; the benchmarks expect none that is larger.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 pub(super) struct Client {
@@ -20,7 +20,7 @@ pub(super) struct Client {
     buffer: Vec<u8>,
 }
 
-/// What is sent, put together before any time is taken.
+/// A request, serialised before the measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Request(String);
 
@@ -36,7 +36,7 @@ impl Request {
     }
 }
 
-/// What was answered.
+/// A response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -62,24 +62,24 @@ impl Client {
         Ok(Client { stream, request, buffer: Vec::new() })
     }
 
-    /// Asks for what the connection was opened for.
+    /// Sends the connection's request and returns the response.
     pub(super) fn get(&mut self) -> io::Result<Answer> {
         self.ask()?;
         self.answer()
     }
 
-    /// Asks for something else.
+    /// Sends another request and returns the response.
     pub(super) fn send(&mut self, request: &Request) -> io::Result<Answer> {
         self.stream.write_all(request.0.as_bytes())?;
         self.answer()
     }
 
-    /// The first half of `get`, for who asks over many connections before it reads an answer.
+    /// Sends the connection's request without reading the response: the first half of `get`.
     pub(super) fn ask(&mut self) -> io::Result<()> {
         self.stream.write_all(self.request.0.as_bytes())
     }
 
-    /// The second half: waits for the answer to what was asked last.
+    /// Reads the response to the last request: the second half of `get`.
     pub(super) fn answer(&mut self) -> io::Result<Answer> {
         self.buffer.clear();
         let mut part = [0; 4096];
@@ -92,28 +92,28 @@ impl Client {
             match answer(&self.buffer) {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) if self.buffer.len() < ANSWER_BYTES_MAX => {}
-                Ok(None) => return Err(io::Error::other("the answer is too large")),
+                Ok(None) => return Err(io::Error::other("the response is too large")),
                 Err(problem) => return Err(io::Error::other(problem)),
             }
         }
     }
 }
 
-/// The answer in `bytes`, or none while it is not whole.
+/// Parses a response; `None` if it is incomplete.
 fn answer(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
     let Some(head_length) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&bytes[..head_length]).map_err(|_| "the answer's head is no text")?;
+    let head = std::str::from_utf8(&bytes[..head_length]).map_err(|_| "the response's head is not text")?;
     let mut lines = head.split("\r\n");
     let status: u16 =
-        lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or("the answer has no status")?;
-    let told: Option<usize> = lines
+        lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or("the response has no status")?;
+    let announced: Option<usize> = lines
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .and_then(|(_, value)| value.trim().parse().ok());
-    let length = match (told, status) {
+    let length = match (announced, status) {
         (Some(length), _) => length,
         (None, NO_CONTENT) => 0,
-        (None, _) => return Err("the answer does not say its length"),
+        (None, _) => return Err("the response has no length"),
     };
     let body = &bytes[head_length + 4..];
     if body.len() < length {
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_with_its_last_byte() {
+    fn a_response_is_complete_with_its_last_byte() {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
         for length in 0..whole.len() {
             assert_eq!(answer(&whole[..length]), Ok(None), "{length} bytes");
@@ -136,20 +136,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_content_needs_no_length() {
+    fn a_204_response_needs_no_length() {
         let bare = b"HTTP/1.1 204 No Content\r\n\r\n";
         assert_eq!(answer(bare), Ok(Some(Answer { status: 204, body: String::new() })));
     }
 
     #[test]
-    fn a_request_says_how_long_its_body_is() {
+    fn a_request_has_a_content_length() {
         let request = Request::post("here", "/events", &[("x-one", "1")], "12345");
         assert_eq!(request.0, "POST /events HTTP/1.1\r\nhost: here\r\nx-one: 1\r\ncontent-length: 5\r\n\r\n12345");
     }
 
     #[test]
-    fn what_is_not_understood_is_said() {
-        assert_eq!(answer(b"HTTP/1.1 200 OK\r\n\r\n"), Err("the answer does not say its length"));
-        assert_eq!(answer(b"nonsense\r\n\r\n"), Err("the answer has no status"));
+    fn an_invalid_response_is_an_error() {
+        assert_eq!(answer(b"HTTP/1.1 200 OK\r\n\r\n"), Err("the response has no length"));
+        assert_eq!(answer(b"nonsense\r\n\r\n"), Err("the response has no status"));
     }
 }

@@ -1,4 +1,4 @@
-//! Owns how each server of the comparison is started, and what has to be there before. Never measures.
+//! The servers of the comparison: their labels, requirements and commands. Never measures.
 
 use std::fmt;
 use std::fs;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::server::{Server, free_address};
 use xtask::step;
 
-/// What every contender answers.
+/// The response of every contender.
 pub(super) const GREETING: &str = "Hello, world!";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Contender {
         }
     }
 
-    /// The name of the app, where the contender is the host.
+    /// Returns the name of the app, if the contender is the host.
     fn app(self) -> Option<&'static str> {
         match self {
             Contender::IsopodSdk => Some("hello"),
@@ -92,7 +92,7 @@ impl Contender {
         self == Contender::Workerd
     }
 
-    /// The host name that requests carry.
+    /// Returns the host name of the requests.
     pub(super) fn host(self) -> String {
         self.app().map_or_else(|| "localhost".to_owned(), |app| format!("{app}.localhost"))
     }
@@ -104,7 +104,7 @@ impl fmt::Display for Contender {
     }
 }
 
-/// Every program and component of the comparison. A peer that could not be had is none.
+/// Every program and component of the comparison. A peer that can't be installed is `None`.
 pub(super) struct Programs {
     pub(super) axum: PathBuf,
     pub(super) isopod: PathBuf,
@@ -113,11 +113,12 @@ pub(super) struct Programs {
     pub(super) sdk: PathBuf,
     pub(super) wasi02: PathBuf,
     pub(super) wasi03: PathBuf,
-    /// Where the contenders keep their files during the run.
+    /// The folder of the contenders' files.
     pub(super) folder: PathBuf,
 }
 
-/// `wasmtime serve` with the settings of its pool that served best in our own search for the host's.
+/// The pool settings of `wasmtime serve` that performed best in our own search for the host's
+/// settings.
 const WASMTIME_TUNED: [&str; 8] = [
     "-O",
     "pooling-allocator=y",
@@ -129,17 +130,17 @@ const WASMTIME_TUNED: [&str; 8] = [
     "pooling-pagemap-scan=y",
 ];
 
-/// More than a run sends, so that an instance is never replaced during it.
+/// More requests than a run sends, so that no instance is replaced during it.
 const WASMTIME_REUSED: [&str; 2] = ["--max-instance-reuse-count", "1000000000"];
 
 impl Programs {
-    /// Whether all that this contender needs is there.
+    /// Returns whether all requirements of a contender are installed.
     pub(super) fn has(&self, contender: Contender) -> bool {
         (self.wasmtime_cli.is_some() || !contender.needs_wasmtime_cli())
             && (self.workerd.is_some() || !contender.needs_workerd())
     }
 
-    /// Starts a contender, and waits until it answers.
+    /// Starts a contender and waits until it responds.
     pub(super) fn start(&self, contender: Contender) -> Result<(Server, SocketAddr)> {
         let address = free_address()?;
         let log = self.folder.join("server.log");
@@ -191,13 +192,14 @@ impl Programs {
         Ok(command)
     }
 
-    /// Brings the host's apps into its data folder. They are of type production: that is how code is served for good.
+    /// Deploys the apps to the host's data folder. Their type is production, as in normal
+    /// operation.
     pub(super) fn deploy(&self) -> Result<()> {
         step::announce("deploying the apps");
         let (listen, admin) = (free_address()?, free_address()?);
         let mut host = Server::start(self.isopod(listen, admin), &self.folder.join("server.log"))?;
         host.wait_for_words("isopod ready ")?;
-        let token = fs::read_to_string(self.folder.join("data/admin.token")).context("the host made no admin.token")?;
+        let token = fs::read_to_string(self.folder.join("data/admin.token")).context("the host has no admin.token")?;
         let apps = [
             (Contender::IsopodSdk, &self.sdk, "reuse"),
             (Contender::IsopodWasi02, &self.wasi02, "reuse"),
@@ -205,7 +207,7 @@ impl Programs {
             (Contender::IsopodWasi03, &self.wasi03, "reuse"),
         ];
         for (contender, component, isolation) in apps {
-            let name = contender.app().context("an app has a name")?;
+            let name = contender.app().context("the contender has no app")?;
             let project = self.folder.join(name);
             super::make_folder(&project)?;
             fs::copy(component, project.join("app.wasm"))

@@ -1,5 +1,6 @@
-//! `cargo xtask bench density`: very many apps on one host. What they cost while they are frozen, how soon the host is back
-//! with all of them, how soon any of them answers, and what it costs when a thousand are live at once.
+//! `cargo xtask bench density`: many apps on one host. Measures their cost while they are frozen,
+//! the restart of the host with every app, the latency of an app's first response, and the cost of
+//! a thousand live apps. Never keeps its data folder.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -22,39 +23,39 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// How many apps are deployed
+    /// Number of apps
     #[arg(long, default_value_t = 10_000)]
     apps: u32,
-    /// How many of them are live at once
+    /// Number of apps that are live at the same time
     #[arg(long, default_value_t = 1_000)]
     live: u32,
-    /// How many of them are asked after the start, and after a freeze
+    /// Number of apps that get a request after the start, and after a freeze
     #[arg(long, default_value_t = 200)]
     thaws: u32,
-    /// The apps' type. The code of `dev` apps has room for a few hundred instances only
+    /// Type of the apps. The code of `dev` apps has room for only a few hundred instances
     #[arg(long = "type", value_name = "TYPE", default_value = "staging")]
     kind: String,
 }
 
 const COMPONENT: &str = "hello";
 
-/// As many as a few colleagues' build machines.
+/// The number of concurrent deploys.
 const DEPLOYERS: u32 = 8;
 
-/// How many of the live apps are asked at a time.
+/// The number of concurrent requests to live apps.
 const CALLERS: u32 = 8;
 
-/// For each app that is to be live, so that what else runs does not decide whether there is room.
+/// The instances per live app that the host permits, so that its limit doesn't decide the result.
 const ROOM_FOR_EACH: u32 = 2;
 
 const FREEZE_SOON: &str = "freeze_after = \"1s\"\n";
 const FROZEN_WITHIN: Duration = Duration::from_secs(120);
 
-/// Beyond the moment at which no instance is left: code leaves the memory after it.
+/// The wait after the last instance is gone: the code is unmapped later.
 const REST: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How often a push that the host has no room for is tried again.
+/// The attempts of a push that the host refuses for lack of room.
 const ATTEMPTS: u32 = 20;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -63,7 +64,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let [component] = super::components([COMPONENT])?;
     let folder = super::fresh_folder("density")?;
     let outcome = measure(arguments, &program, &folder, &std::fs::read(&component)?);
-    // It is some gigabytes, of use to nobody.
+    // The folder has several gigabytes.
     std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     let figures = outcome?;
     figures.show();
@@ -81,14 +82,14 @@ fn measure(arguments: &Arguments, program: &Path, folder: &Path, component: &[u8
     let frozen = footprint(&host)?;
     host.stop()?;
 
-    step::announce("starting again");
+    step::announce("restarting the host");
     let began = Instant::now();
     let host = Host::start(program, folder, FREEZE_SOON)?;
     let ready_after = began.elapsed();
     wait_until_all_are_ready(&host.api())?;
     let all_ready_after = began.elapsed();
     let started_instances = host.api().instances()?;
-    step::announce(&format!("asking {} apps, and again once they are frozen", arguments.thaws));
+    step::announce(&format!("requests to {} apps, and again after a freeze", arguments.thaws));
     let asked = scattered(arguments.apps, arguments.thaws);
     let cold = ask_each(&host, &asked)?;
     wait_until_frozen(&host)?;
@@ -98,7 +99,7 @@ fn measure(arguments: &Arguments, program: &Path, folder: &Path, component: &[u8
 
     let host = Host::start(program, folder, &format!("instances_max = {}\n", arguments.live * ROOM_FOR_EACH))?;
     wait_until_all_are_ready(&host.api())?;
-    step::announce(&format!("asking {} apps, none of which freezes meanwhile", arguments.live));
+    step::announce(&format!("requests to {} apps, without freezing", arguments.live));
     let live = scattered(arguments.apps, arguments.live);
     let shares: Vec<&[u32]> = live.chunks(live.len().div_ceil(CALLERS as usize).max(1)).collect();
     let refused = std::thread::scope(|scope| {
@@ -156,7 +157,7 @@ fn deploy_all(api: &Api, arguments: &Arguments, component: &[u8]) -> Result<()> 
     })
 }
 
-/// A host that has no room at the moment is asked again, as the command line does.
+/// Pushes a component. Retries while the host is full, as the command line does.
 fn push(api: &Api, app: &str, component: &[u8]) -> Result<()> {
     for _ in 1..ATTEMPTS {
         match api.push(app, component) {
@@ -180,7 +181,8 @@ fn wait_until_frozen(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// The host says that it can serve while the last apps may still be on their way back.
+/// Waits until every app has been restored. The host reports that it is ready while it still
+/// restores the last apps.
 fn wait_until_all_are_ready(api: &Api) -> Result<()> {
     let began = Instant::now();
     while api.text("/readyz").is_err() {
@@ -196,14 +198,14 @@ fn footprint(host: &Host) -> Result<Footprint> {
     Footprint::of(host.server().process())
 }
 
-/// What came of asking many apps.
+/// The results of requests to many apps.
 #[derive(Default)]
 struct Asked {
     times: Times,
     refused: u32,
 }
 
-/// Asks every one of these apps once, over one connection.
+/// Sends one request to each app, over one connection.
 fn ask_each(host: &Host, apps: &[u32]) -> Result<Asked> {
     let requests: Vec<Request> = apps.iter().map(|number| Request::get(&name_of(&app(*number)), "/")).collect();
     let mut asked = Asked::default();
@@ -220,7 +222,8 @@ fn ask_each(host: &Host, apps: &[u32]) -> Result<Asked> {
     Ok(asked)
 }
 
-/// So many of the numbers below `of`, each at most once, in an order without a pattern, the same in every run.
+/// Returns `count` different numbers below `of`, in a pseudorandom order that is the same in every
+/// run.
 fn scattered(of: u32, count: u32) -> Vec<u32> {
     let mut numbers: Vec<u32> = (0..of).collect();
     numbers.sort_by_cached_key(|number| {
@@ -239,10 +242,10 @@ struct Figures {
     all_ready_after: Duration,
     cold: Asked,
     thawed: Asked,
-    /// Right after the host's start, when nobody has asked for anything.
+    /// Counted right after the host's start, before any request.
     started_instances: u64,
     live_instances: u64,
-    /// Of the apps that were to be live.
+    /// The number of apps that were to be live but were refused.
     refused: u32,
     footprints: [(&'static str, Footprint); 4],
 }
@@ -269,7 +272,7 @@ impl Figures {
         println!("\ndeployed in {:.1} s, {DEPLOYERS} at a time", seconds(self.deployed_in));
         println!("`isopod ready` {:.2} s after the start", seconds(self.ready_after));
         println!("/readyz is 200 {:.2} s after the start", seconds(self.all_ready_after));
-        println!("{} instances ran after the start, before anybody asked", self.started_instances);
+        println!("{} instances ran after the start, before any request", self.started_instances);
         println!("{} instances were live at once; {} apps were refused", self.live_instances, self.refused);
     }
 
@@ -304,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scattered_numbers_are_different_ones_in_no_order() {
+    fn scattered_numbers_are_distinct_and_unordered() {
         let numbers = scattered(1000, 100);
         let mut sorted = numbers.clone();
         sorted.sort_unstable();

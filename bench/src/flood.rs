@@ -1,5 +1,5 @@
-//! Owns the two kinds of callers that share a server in the benchmarks: many that ask again as soon as they are answered,
-//! and one that asks now and then and takes its time. Never judges what they found.
+//! The two kinds of callers in the benchmarks: many that send the next request as soon as they have
+//! a response, and a quiet caller that pauses in between. Never judges the result.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use super::client::{Client, Request};
 use super::machine;
 use super::times::Times;
 
-/// Between two requests of the quiet caller: about 200 a second.
+/// The pause between two requests of the quiet caller: about 200 requests per second.
 const QUIET_PAUSE: Duration = Duration::from_millis(5);
 
-/// After a refusal, so that the flood is one of work and not one of refusals.
+/// The pause after a refusal, so that the flood consists of work and not of refusals.
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a flood goes on before anything beside it is measured.
+/// The duration of a flood before the measurement starts.
 const RAMP: Duration = Duration::from_millis(500);
 
 /// One connection of a flood.
@@ -28,14 +28,14 @@ pub(super) struct Caller {
     pub(super) request: Request,
 }
 
-/// How a flood fared.
+/// The result of a flood.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) answered: u64,
     pub(super) refused: u64,
 }
 
-/// Has all callers ask without a pause while `during` goes on, and returns what it returned.
+/// Sends requests from all callers without a pause while `during` runs, and returns its result.
 pub(super) fn beside<T>(callers: &[Caller], during: impl FnOnce() -> T) -> (T, Outcome) {
     let (stopped, answered, refused) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let result = std::thread::scope(|scope| {
@@ -60,7 +60,7 @@ pub(super) fn beside<T>(callers: &[Caller], during: impl FnOnce() -> T) -> (T, O
     (result, Outcome { answered: answered.into_inner(), refused: refused.into_inner() })
 }
 
-/// Whether the answer was a success. A connection that broke is opened anew the next time.
+/// Sends one request and returns whether it succeeded. The next call reopens a broken connection.
 fn ask(client: &mut Option<Client>, caller: &Caller) -> io::Result<bool> {
     let mut open = match client.take() {
         Some(open) => open,
@@ -71,13 +71,13 @@ fn ask(client: &mut Option<Client>, caller: &Caller) -> io::Result<bool> {
     Ok(answer.is_success())
 }
 
-/// How long the quiet caller goes on.
+/// The duration of the quiet caller.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     pub(super) at_least: Duration,
-    /// Beyond `at_least`, until so many answers have come …
+    /// After `at_least`, the caller continues until it has this many responses …
     pub(super) answers: usize,
-    /// … or so long has gone by.
+    /// … or this much time has passed.
     pub(super) at_most: Duration,
 }
 
@@ -88,7 +88,8 @@ impl Patience {
     }
 }
 
-/// The times of a caller that waits for each answer and pauses then, over one kept connection.
+/// Returns the latencies of a caller that waits for each response and then pauses, over one
+/// connection.
 pub(super) fn quiet(caller: &Caller, patience: Patience) -> Result<Times> {
     machine::run_soon();
     let mut client = Client::open(caller.address, caller.request.clone())?;
@@ -98,10 +99,10 @@ pub(super) fn quiet(caller: &Caller, patience: Patience) -> Result<Times> {
     {
         std::thread::sleep(QUIET_PAUSE);
         let asked = Instant::now();
-        let answer = client.get().context("the quiet caller got no answer")?;
+        let answer = client.get().context("the quiet caller got no response")?;
         times.push(asked.elapsed().as_secs_f64() * 1e3);
         if answer.status != 200 {
-            bail!("the quiet caller was answered with {}", answer.status);
+            bail!("the quiet caller got the status {}", answer.status);
         }
     }
     Ok(Times(times))

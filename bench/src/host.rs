@@ -1,5 +1,5 @@
-//! Owns one running `isopod up` and its data folder: started, given apps, stopped. Never measures, and never touches
-//! another host's data.
+//! Owns one running `isopod up` and its data folder: starts it, deploys apps, stops it. Never
+//! measures, and never touches another host's data.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,13 +21,13 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Starts the host with its data in `folder` and these settings (TOML), and waits until it serves. A folder that
-    /// was used before is one whose apps are brought back.
+    /// Starts the host with its data in `folder` and these settings (TOML), and waits until it
+    /// serves. From a used folder the host restores its apps.
     pub(super) fn start(program: &Path, folder: &Path, settings: &str) -> Result<Host> {
         Host::start_as(Command::new(program), program, folder, settings)
     }
 
-    /// The same, where another program runs the host: `command` is called with the host's arguments.
+    /// Starts the host through another program: `command` gets the host's arguments.
     pub(super) fn start_as(mut command: Command, program: &Path, folder: &Path, settings: &str) -> Result<Host> {
         let (listen, admin) = (free_address()?, free_address()?);
         let (config, data) = (folder.join("config.toml"), folder.join("data"));
@@ -36,7 +36,7 @@ impl Host {
         command.arg("--data").arg(&data).arg("--config").arg(&config);
         let mut server = Server::start(command, &folder.join("server.log"))?;
         server.wait_for_words("isopod ready ")?;
-        let token = fs::read_to_string(data.join("admin.token")).context("the host made no admin.token")?;
+        let token = fs::read_to_string(data.join("admin.token")).context("the host has no admin.token")?;
         let api = Api::new(admin, &token);
         Ok(Host { server, program: program.to_owned(), folder: folder.to_owned(), listen, api })
     }
@@ -53,12 +53,13 @@ impl Host {
         &self.server
     }
 
-    /// Waits until the app gives this answer.
+    /// Waits until the app responds with `body`.
     pub(super) fn wait_for(&mut self, app: &str, body: &str) -> Result<()> {
         self.server.wait_for(self.listen, &name_of(app), body)
     }
 
-    /// Deploys a component with a manifest of its own. What the manifest says of a component or a build is left out.
+    /// Deploys a component with its own manifest, except for the manifest's name, component and
+    /// build.
     pub(super) fn deploy(&self, app: &str, manifest: &str, component: &Path) -> Result<()> {
         let project = self.folder.join(app);
         super::make_folder(&project)?;
@@ -76,7 +77,7 @@ impl Host {
     }
 }
 
-/// The host name that reaches an app.
+/// Returns the host name of an app.
 pub(super) fn name_of(app: &str) -> String {
     format!("{app}.localhost")
 }
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_is_that_of_the_example_with_our_component() {
+    fn a_manifest_keeps_the_examples_settings() {
         let example =
             "name = \"search\"\nbuild = \"make\"\ncomponent = \"out/search.wasm\"\n\n[snapshot]\nwarm = [\"/\"]";
         let ours = "name = \"thawed\"\ncomponent = \"app.wasm\"\n\n[snapshot]\nwarm = [\"/\"]\n";

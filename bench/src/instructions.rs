@@ -1,5 +1,6 @@
-//! `cargo xtask bench instructions`: how many instructions a server executes in user mode for a request. A busy machine
-//! makes a request slower and not longer, so a regression shows here that the other figures hide.
+//! `cargo xtask bench instructions`: counts the instructions that a server executes in user mode
+//! per request. Unlike latency, the count is independent of the machine's load, so it shows
+//! regressions that other figures hide. Never counts kernel mode.
 
 mod callgrind;
 
@@ -25,26 +26,27 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// Where the native greeting is built [default: target/peers]
+    /// Folder in which the native greeting is built [default: target/peers]
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
-    /// How many requests are counted in each round
+    /// Number of requests per round
     #[arg(long, default_value_t = 500)]
     requests: u32,
-    /// How often is counted
+    /// Number of rounds
     #[arg(long, default_value_t = 3)]
     rounds: u32,
 }
 
-/// Valgrind has address space for the instances of a small pool only.
+/// Valgrind's address space suffices only for a small pool.
 const SETTINGS: &str = "instances_max = 1\n";
 
 const APP: &str = "counted";
 
-/// Requests that are not counted: pools and caches fill.
+/// Requests before the count, which fill pools and caches.
 const WARM_UP: u32 = 100;
 
-/// The processor's time is told in steps of 10 ms: without callgrind so many times the requests are asked.
+/// The factor for the number of requests without callgrind, since CPU time is measured in steps of
+/// 10 ms.
 const WITHOUT_CALLGRIND_TIMES: u32 = 40;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ enum Subject {
 impl Subject {
     const ALL: [Subject; 4] = [Subject::Axum, Subject::Sdk, Subject::Wasi02, Subject::Wasi03];
 
-    /// The example that the host serves; none for the native greeting.
+    /// Returns the example that the host serves; `None` for the native greeting.
     fn example(self) -> Option<&'static str> {
         match self {
             Subject::Axum => None,
@@ -80,7 +82,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What is counted: where there is no callgrind, the processor's time stands in for instructions.
+/// The measured figure: CPU time replaces instructions if callgrind is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
     Instructions,
@@ -102,7 +104,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let axum = Peers::find(arguments.peers.as_deref())?.axum()?;
     let measure = if callgrind::is_there() { Measure::Instructions } else { Measure::ProcessorTime };
     if measure == Measure::ProcessorTime {
-        step::announce("valgrind is not to be had here: the processor's time is taken instead of instructions");
+        step::announce("valgrind can't be installed: measuring CPU time instead of instructions");
     }
     let bench = Bench { measure, requests: arguments.requests, rounds: arguments.rounds };
     let folder = super::fresh_folder("instructions")?;
@@ -140,7 +142,7 @@ impl Bench {
         Ok(rounds)
     }
 
-    /// Each app has a host of its own, since there is room for one instance.
+    /// Measures one app. Each app has its own host, since the pool has room for one instance.
     fn app(&self, program: &Path, example: &str, folder: &Path) -> Result<Vec<f64>> {
         let callgrind = Callgrind::new(folder.join("counts"));
         let mut host = Host::start_as(self.command(&callgrind, program), program, folder, SETTINGS)?;
@@ -160,7 +162,7 @@ impl Bench {
         }
     }
 
-    /// For each request, in each round.
+    /// Returns the figure per request, for each round.
     fn count(&self, mut callgrind: Callgrind, server: &Server, address: SocketAddr, host: &str) -> Result<Vec<f64>> {
         let mut client = Client::connect(address, host)?;
         if self.measure == Measure::Instructions {
@@ -176,7 +178,7 @@ impl Bench {
                 }
                 Measure::ProcessorTime => {
                     let requests = self.requests * WITHOUT_CALLGRIND_TIMES;
-                    let time = || server.processor_time().context("this system does not tell a process's time");
+                    let time = || server.processor_time().context("this system doesn't report a process's CPU time");
                     let before = time()?;
                     ask(&mut client, requests)?;
                     time()?.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(requests)
@@ -191,7 +193,7 @@ fn ask(client: &mut Client, requests: u32) -> Result<()> {
     for _ in 0..requests {
         let answer = client.get()?;
         if answer.status != 200 {
-            bail!("a request was answered with {}: {}", answer.status, answer.body);
+            bail!("a request returned {}: {}", answer.status, answer.body);
         }
     }
     Ok(())

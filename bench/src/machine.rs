@@ -1,4 +1,5 @@
-//! Owns what depends on the system: what this machine is, how busy it is, and how a process is asked to end.
+//! Functions that depend on the system: a description of the machine, its load, scheduling, limits,
+//! and stopping a process. Never measures a request.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// In which Linux tells processes' times to programs, whatever its own clock is.
+/// The unit of process times in `/proc`, independent of the kernel's own clock.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What a figure was measured on, in one line. A part that the system does not tell is left out.
+/// Returns a description of the machine in one line. Omits values that the system doesn't provide.
 pub(super) fn description() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut parts = vec![format!("{cores} cores")];
@@ -23,9 +24,9 @@ pub(super) fn description() -> String {
     parts.join(", ")
 }
 
-/// Has this thread run soon after its answer came, whatever else this machine works on, as one on a machine of its own
-/// would: what is measured is the server. It asks for the shortest slices there are; where the system has no such thing
-/// all stays as it is.
+/// Has the kernel schedule this thread soon after its response arrives, as on a separate machine,
+/// so that only the server is measured. Requests the shortest time slices; without kernel support
+/// nothing changes.
 pub(super) fn run_soon() {
     let wish = libc::sched_attr {
         size: size_of::<libc::sched_attr>() as u32,
@@ -37,48 +38,52 @@ pub(super) fn run_soon() {
         sched_deadline: 0,
         sched_period: 0,
     };
-    // SAFETY: the kernel reads `size` bytes of a value of ours that outlives the call; the zeros are this thread and no flags.
+    // SAFETY: the kernel reads `size` bytes of `wish`, which outlives the call; the zeros are this
+    // thread and no flags.
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) };
 }
 
-/// Lets all others go before this thread, which does what another machine would: it must not disturb what is measured.
-pub(super) fn stand_back() {
-    // SAFETY: it takes plain numbers; 0 is this thread. A refusal changes nothing.
+/// Gives this thread the lowest priority: its work would run on another machine, so it must not
+/// disturb the measurement.
+pub(super) fn lower_priority() {
+    // SAFETY: the arguments are numbers; 0 is this thread. An error changes nothing.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
 }
 
-/// Has this process, and those that it starts, open as many files as the system lets it, and says how many those are.
+/// Raises the limit of open files to the hard limit, also for child processes. Returns the new
+/// limit.
 pub(super) fn raise_open_files() -> Option<u64> {
     let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it writes nothing but that value of ours.
+    // SAFETY: the call writes only `files`.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files) } != 0 {
         return None;
     }
     let raised = libc::rlimit { rlim_cur: files.rlim_max, ..files };
-    // SAFETY: it reads nothing but that value of ours. A refusal changes nothing.
+    // SAFETY: the call reads only `raised`. An error changes nothing.
     let is_raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0;
     Some(if is_raised { raised.rlim_cur } else { files.rlim_cur })
 }
 
-/// How many processes wanted to run, on average over the last minute.
+/// Returns the load average of the last minute.
 pub(super) fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
-/// The processor time that a process has used so far, all its threads together.
+/// Returns the CPU time of all threads of a process.
 pub(super) fn processor_time(process: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     Some(Duration::from_secs_f64(ticks(&stat)? / TICKS_PER_SECOND))
 }
 
-/// In user and in kernel mode: the 14th and 15th field. The second, a name, may hold anything but ends with the last `)`.
+/// Reads the time in user and kernel mode: the 14th and 15th field. The second field, a name, may
+/// contain any character but ends with the last `)`.
 fn ticks(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<f64>().ok();
     Some(next()? + next()?)
 }
 
-/// What all processors have done since the system's start, in ticks.
+/// The time of all processors since the system's start, in ticks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Processors {
     busy: f64,
@@ -90,15 +95,16 @@ impl Processors {
         processors(&fs::read_to_string("/proc/stat").ok()?)
     }
 
-    /// Which part of the time since then all of them were busy, 0 to 1.
+    /// Returns the part of the time since `then` in which the processors were busy, 0 to 1.
     pub(super) fn busy_since(self, then: Processors) -> f64 {
         let (busy, idle) = (self.busy - then.busy, self.idle - then.idle);
         busy / (busy + idle)
     }
 }
 
-/// Of the fields user, nice, system, idle, iowait, irq, softirq, … the 4th and 5th are idle. The 8th is what another
-/// machine had of the processors: neither. The further ones are part of the first two.
+/// Parses the fields user, nice, system, idle, iowait, irq, softirq, steal, … The 4th and 5th are
+/// idle time. The 8th is time of other virtual machines, neither busy nor idle. The further fields
+/// are included in the first two.
 fn processors(stat: &str) -> Option<Processors> {
     let ticks: Vec<f64> =
         stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map_while(|field| field.parse().ok()).collect();
@@ -106,7 +112,7 @@ fn processors(stat: &str) -> Option<Processors> {
     Some(Processors { busy: user + nice + system + interrupts + soft_interrupts, idle: idle + waiting })
 }
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Footprint {
     pub(super) resident_mib: f64,
@@ -119,8 +125,8 @@ impl Footprint {
     pub(super) fn of(process: u32) -> Result<Footprint> {
         let folder = Path::new("/proc").join(process.to_string());
         let status =
-            fs::read_to_string(folder.join("status")).context("this system does not tell a process's memory")?;
-        let figure = |name: &str| status_figure(&status, name).with_context(|| format!("no {name} is told"));
+            fs::read_to_string(folder.join("status")).context("this system doesn't report a process's memory")?;
+        let figure = |name: &str| status_figure(&status, name).with_context(|| format!("{name} is missing"));
         Ok(Footprint {
             resident_mib: figure("VmRSS:")? as f64 / 1024.0,
             threads: figure("Threads:")?,
@@ -144,21 +150,21 @@ fn memory_gib(meminfo: &str) -> Option<f64> {
     Some(kib / f64::from(1 << 20))
 }
 
-/// Sends SIGTERM, unless the process has ended already.
+/// Sends SIGTERM unless the process has exited.
 #[cfg(unix)]
-pub(super) fn ask_to_end(child: &mut Child) -> Result<()> {
+pub(super) fn terminate(child: &mut Child) -> Result<()> {
     if child.try_wait()?.is_some() {
         return Ok(());
     }
-    let id = i32::try_from(child.id()).context("a process id is a small number")?;
-    // SAFETY: a signal to our own child, which has not been waited for, so the id is still its own.
+    let id = i32::try_from(child.id()).context("the process id is out of range")?;
+    // SAFETY: the child has not been waited for, so its id has not been reused.
     unsafe { libc::kill(id, libc::SIGTERM) };
     Ok(())
 }
 
 #[cfg(not(unix))]
-pub(super) fn ask_to_end(child: &mut Child) -> Result<()> {
-    child.kill().context("cannot end a server")
+pub(super) fn terminate(child: &mut Child) -> Result<()> {
+    child.kill().context("cannot stop a server")
 }
 
 #[cfg(test)]
@@ -166,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_tells_its_parts() {
+    fn the_system_files_are_parsed() {
         assert_eq!(cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"), Some("Some CPU @ 2 GHz"));
         assert_eq!(ticks("7 (a (b) c) S 1 7 7 0 -1 4 500 0 0 0 120 30 9 9 20"), Some(150.0));
         assert_eq!(status_figure("Name:\tx\nVmRSS:\t  2048 kB\nThreads:\t12\n", "VmRSS:"), Some(2048));
@@ -174,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn processors_are_busy_for_what_is_not_idle_nor_taken_by_others() {
+    fn idle_time_and_time_of_other_machines_are_not_busy() {
         let before = processors("cpu  100 0 50 800 50 0 0 10 0 0\ncpu0 1 2 3\n").expect("ticks");
         let after = processors("cpu  160 10 70 800 60 0 0 99 0 0\n").expect("ticks");
         assert_eq!(after.busy_since(before), 0.9);

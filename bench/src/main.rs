@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: how fast the host is, beside others on the same machine in the same run. Measures and tells; a
-//! target that is missed is said and never fails the run, since a figure depends on the machine.
+//! `cargo xtask bench`: measures the host's speed beside other servers on the same machine in the
+//! same run. Reports a missed target and never fails for that reason, since a figure depends on the
+//! machine.
 
 mod api;
 mod burn;
@@ -47,31 +48,33 @@ struct Arguments {
 enum Benchmark {
     /// Requests per second and latency of a greeting, beside native axum, wasmtime and workerd
     Serve(serve::Arguments),
-    /// How soon new code answers after its file has changed, and whether a request fails meanwhile
+    /// Time from a changed file to the first response of the new code, and failed requests
+    /// meanwhile
     Reload(reload::Arguments),
-    /// How much sooner a further version of an app serves, most of which was compiled before
+    /// Deploy time of further versions of an app, most of which was compiled before
     Redeploy(redeploy::Arguments),
-    /// Whether requests fail or wait while new releases take the place of old ones
+    /// Failed and delayed requests while new releases replace earlier releases
     Swap(swap::Arguments),
-    /// How soon a quiet app answers beside apps that want all of the CPU, and what share each heavy app gets
+    /// Latency of a quiet app beside apps that saturate the CPU, and the CPU share of each heavy
+    /// app
     Neighbour(neighbour::Arguments),
-    /// How soon a frozen app gives its first answer
+    /// Time to the first response of a frozen app
     Thaw(thaw::Arguments),
-    /// What ten thousand deployed apps cost, and how soon the host and each of them is back
+    /// Cost of ten thousand deployed apps, and the time until the host and each app is back
     Density(density::Arguments),
-    /// How soon an app has grown to a step of load, and shrunk after it
+    /// Growth of an app under a step of load, and its shrinking afterwards
     Scale(scale::Arguments),
-    /// How many instructions a request takes, which a busy machine does not change
+    /// Instructions per request, which are independent of the machine's load
     Instructions(instructions::Arguments),
 }
 
-/// What every benchmark is told.
+/// The arguments of every benchmark.
 #[derive(clap::Args)]
 struct Common {
-    /// A host that is built already, instead of building one for release
+    /// Use this host instead of building one for release
     #[arg(long, value_name = "FILE")]
     isopod: Option<PathBuf>,
-    /// Write the figures to this file as well
+    /// Also write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -95,7 +98,7 @@ fn run(benchmark: &Benchmark) -> Result<()> {
 }
 
 impl Common {
-    /// The host, built for release unless one was named.
+    /// Returns the path of the host. Builds it for release unless the caller named one.
     fn host(&self) -> Result<PathBuf> {
         if let Some(program) = &self.isopod {
             return program.canonicalize().with_context(|| format!("cannot find {}", program.display()));
@@ -117,7 +120,7 @@ impl Common {
     }
 }
 
-/// The components of these examples, built if they are not up to date.
+/// Returns the components of these examples. Builds those that are not up to date.
 fn components<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
     let root = step::root();
     setup::run()?;
@@ -125,22 +128,23 @@ fn components<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
     Ok(names.map(|name| isopod_toolchain::guest_file(&root, name)))
 }
 
-/// The component of an example that a project may be without, or that needs what this machine may be without.
+/// Returns the component of an example that may be missing, or that may need a tool that is
+/// missing.
 fn component_if_there(name: &str) -> Option<PathBuf> {
     let root = step::root();
     if !root.join("examples").join(name).join("isopod.toml").is_file() {
-        step::announce(&format!("passing over {name}: there is no such example"));
+        step::announce(&format!("skipping {name}: the example doesn't exist"));
         return None;
     }
     if let Err(error) = guests::build(&[name.to_owned()], guests::Linker::BuildIt) {
-        step::announce(&format!("passing over {name}: {error:#}"));
+        step::announce(&format!("skipping {name}: {error:#}"));
         return None;
     }
     let component = isopod_toolchain::guest_file(&root, name);
     component.is_file().then_some(component)
 }
 
-/// An empty folder for one benchmark's files, below the target folder.
+/// Creates an empty folder for one benchmark, below the target folder.
 fn fresh_folder(name: &str) -> Result<PathBuf> {
     let folder = step::target()?.join("bench").join(name);
     if folder.exists() {

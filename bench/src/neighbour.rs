@@ -1,5 +1,6 @@
-//! `cargo xtask bench neighbour`: how soon a quiet app answers alone, and beside other apps that want all of the CPU;
-//! the same component behind others, which have to bear one of the floods; and whether heavy apps get their shares.
+//! `cargo xtask bench neighbour`: measures a quiet app alone, and beside other apps that saturate
+//! the CPU; the same component behind other servers beside one of the floods; and the CPU shares of
+//! heavy apps. Never judges the result.
 
 mod report;
 mod rivals;
@@ -26,35 +27,36 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// Where the others' programs are, or are installed [default: target/peers]
+    /// Folder of the other servers' programs, which are installed if missing [default:
+    /// target/peers]
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
     /// Measure the host only, not wasmtime and workerd
     #[arg(long)]
     alone: bool,
-    /// Measure only the quiet app alone and beside what has one of these words in its name, such as `bursts`; no heavy
-    /// apps and no other servers
+    /// Measure only the quiet app alone and beside the floods whose names contain one of these
+    /// words, such as `bursts`; no heavy apps and no other servers
     #[arg(long, value_name = "WORD", num_args = 1..)]
     only: Vec<String>,
-    /// How often each flood has its turn
+    /// Number of rounds of each flood
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// How long each turn is
+    /// Seconds of each measurement
     #[arg(long, default_value_t = 8)]
     seconds: u32,
 }
 
-/// The example that every app of this benchmark is, and what it answers.
+/// The component of every app of this benchmark, and its response.
 const COMPONENT: &str = "busy";
 const ANSWER: &str = "done";
 
-/// Weighs as much as `dev`, with the optimised code that the others run too.
+/// Has the same weight as `dev`, with optimised code like the other apps.
 const TYPE: &str = "staging";
 
 const QUIET: &str = "quiet";
 const NOISY: &str = "noisy";
 
-/// So many instances at work that the app alone wants more than the whole machine.
+/// Enough instances that the app alone can use more than the whole machine.
 const NOISY_MANIFEST: &str = "type = \"staging\"\n\
                               [processes.web]\nentry = \"http\"\nmin = 8\nmax = 8\n\
                               [processes.worker]\nentry = \"events\"\nmin = 8\nmax = 8\n";
@@ -70,7 +72,7 @@ const BUSY_MS: f64 = 20.0;
 
 const BURST_CLIENTS: usize = 10_000;
 
-/// Between two turns, so that nothing of the flood before is left.
+/// The pause between two measurements, so that no work of the last flood is left.
 const REST: Duration = Duration::from_secs(1);
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -79,7 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let all = arguments.only.is_empty();
     let rivals =
         if arguments.alone || !all { Vec::new() } else { Rival::find(&Peers::find(arguments.peers.as_deref())?) };
-    // Before the host starts, which gets the same limit.
+    // Raised before the host starts, which inherits the limit.
     let burst_clients = burst::clients(BURST_CLIENTS, machine::raise_open_files());
     let folder = super::fresh_folder("neighbour")?;
     let bytes = std::fs::read(&component)?;
@@ -88,7 +90,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let neighbours = Neighbours::deploy(&mut host, &bytes, burst_clients)?;
     let mut figures = Figures::new(arguments.rounds, arguments.seconds, wanted(&arguments.only));
     if burst_clients < BURST_CLIENTS && figures.phases.contains(&Phase::Bursts) {
-        let fewer = format!("bursts of only {burst_clients} clients, since so few files may be open");
+        let fewer = format!("bursts of only {burst_clients} clients, since the limit of open files is low");
         step::announce(&fewer);
         figures.add_condition(&fewer);
     }
@@ -109,14 +111,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// Alone is always there, since all others are compared with it.
+/// Returns the selected phases. Alone is always included, since the others are compared with it.
 fn wanted(words: &[String]) -> Vec<Phase> {
     let named = |phase: &Phase| words.iter().any(|word| phase.to_string().contains(word));
     let is_wanted = |phase: &Phase| words.is_empty() || *phase == Phase::Alone || named(phase);
     Phase::ALL.into_iter().filter(is_wanted).collect()
 }
 
-/// The apps of one host, and what each is asked for.
+/// The apps of one host, and the requests to each.
 struct Neighbours {
     quiet: Caller,
     spinning: Vec<Caller>,
@@ -154,14 +156,15 @@ impl Neighbours {
         })
     }
 
-    /// One turn of each phase. A flood of which nothing was answered is none: there is no turn then.
+    /// Measures each phase once. Omits a phase if its flood got no response, since then there was
+    /// no flood.
     fn round(&self, phases: &[Phase], seconds: u32) -> Result<Vec<(Phase, Turn)>> {
         let mut turns = Vec::new();
         for &phase in phases {
             std::thread::sleep(REST);
             let turn = self.turn(phase, Patience::seconds(seconds))?;
             if turn.flood.answered == 0 && phase != Phase::Alone {
-                step::announce(&format!("{phase}: passed over, this host refuses all of it"));
+                step::announce(&format!("{phase}: skipped, this host refuses every request"));
                 continue;
             }
             println!("         p50 {:>8.2} ms, p99 {:>8.2} ms  {phase}", turn.times.p50(), turn.times.p99());
@@ -184,13 +187,13 @@ impl Neighbours {
     }
 }
 
-/// What the quiet caller finds while the others ask.
+/// Measures the quiet caller while the other callers send requests.
 fn turn(quiet: &Caller, callers: &[Caller], patience: Patience) -> Result<Turn> {
     let (found, flood) = flood::beside(callers, || found(quiet, patience));
     Ok(Turn { flood, ..found? })
 }
 
-/// What the quiet caller finds now, whatever goes on beside it.
+/// Measures the quiet caller, without starting a flood.
 fn found(quiet: &Caller, patience: Patience) -> Result<Turn> {
     let before = Processors::now();
     let times = flood::quiet(quiet, patience)?;
@@ -203,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_named_phases_are_measured_and_alone() {
+    fn only_the_named_phases_and_alone_are_measured() {
         assert_eq!(wanted(&[]), Phase::ALL);
         assert_eq!(wanted(&["bursts".to_owned()]), [Phase::Alone, Phase::Bursts]);
         assert_eq!(wanted(&["clients".to_owned()]), [Phase::Alone, Phase::Spinning, Phase::Bursts]);

@@ -1,5 +1,5 @@
-//! Owns finding the programs that the host is measured beside, and installing those that are missing into one folder.
-//! Never changes this machine outside that folder, but for wrk, which the system's packages bring.
+//! Finds the other servers' programs, and installs missing programs into one folder. Never changes
+//! this machine outside that folder, except that wrk is installed as a system package.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail};
 
 use xtask::step;
 
-/// A folder with the others' programs.
+/// The folder of the other servers' programs.
 pub(super) struct Peers {
     folder: PathBuf,
 }
 
 impl Peers {
-    /// In the folder that was named, else below the target folder.
+    /// Uses the given folder, or else a folder below the target folder.
     pub(super) fn find(folder: Option<&Path>) -> Result<Peers> {
         let folder = match folder {
             Some(folder) => std::path::absolute(folder)?,
@@ -23,20 +23,20 @@ impl Peers {
         Ok(Peers { folder })
     }
 
-    /// The native greeting, which every other figure is compared with.
+    /// Builds the native greeting, with which all other figures are compared.
     pub(super) fn axum(&self) -> Result<PathBuf> {
         step::announce("building the native greeting");
         let manifest = step::root().join("bench/peers/axum-hello/Cargo.toml");
         let target = self.folder.join("axum-hello");
         let mut cargo = step::cargo();
         cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(manifest);
-        // Its own folder, so that it is not built again whenever the workspace's settings change.
+        // Its own target folder, so that a change of the workspace's settings doesn't rebuild it.
         cargo.arg("--target-dir").arg(&target);
         step::run(&mut cargo, "the compiler's message above says why")?;
         Ok(target.join("release").join(program("axum-hello")))
     }
 
-    /// `wasmtime`, of the very version that the host's engine is.
+    /// Returns `wasmtime` in the version of the host's engine. Installs it if missing.
     pub(super) fn wasmtime_cli(&self) -> Result<PathBuf> {
         let found = self.folder.join("bin").join(program("wasmtime"));
         if found.is_file() {
@@ -64,8 +64,9 @@ impl Peers {
     }
 }
 
-/// The comparison is still worth something without one of the others.
-pub(super) fn or_left_out(found: Result<PathBuf>) -> Option<PathBuf> {
+/// Returns the program, or `None` after reporting the error: the comparison is still useful without
+/// one of the servers.
+pub(super) fn or_skipped(found: Result<PathBuf>) -> Option<PathBuf> {
     match found {
         Ok(program) => {
             let version = version(&program).unwrap_or_else(|| program.display().to_string());
@@ -73,15 +74,15 @@ pub(super) fn or_left_out(found: Result<PathBuf>) -> Option<PathBuf> {
             Some(program)
         }
         Err(error) => {
-            step::announce(&format!("left out: {error:#}"));
+            step::announce(&format!("skipping: {error:#}"));
             None
         }
     }
 }
 
-/// Makes sure that wrk is there.
+/// Installs wrk if it is missing.
 pub(super) fn wrk() -> Result<()> {
-    // It has no option that succeeds without a target; that it starts is enough.
+    // wrk has no option that succeeds without a target, so a start is sufficient.
     let starts = || Command::new("wrk").arg("--version").output().is_ok();
     if starts() {
         return Ok(());
@@ -91,19 +92,19 @@ pub(super) fn wrk() -> Result<()> {
     let advice = "install it by hand: `sudo apt-get install wrk` on Debian and Ubuntu, `brew install wrk` on macOS";
     step::run(Command::new("sh").args(["-c", install]), advice)?;
     if !starts() {
-        bail!("wrk was installed and can't be started\n  {advice}");
+        bail!("wrk was installed but can't be started\n  {advice}");
     }
     Ok(())
 }
 
-/// The version of a peer as it says it itself, in one line.
+/// Returns the first line of a program's version output.
 fn version(program: &Path) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned())
 }
 
 fn engine_version(lock: &str) -> Result<String> {
-    let lock: toml::Table = toml::from_str(lock).context("Cargo.lock is no TOML")?;
+    let lock: toml::Table = toml::from_str(lock).context("Cargo.lock is invalid TOML")?;
     let packages =
         lock.get("package").and_then(|packages| packages.as_array()).context("Cargo.lock has no packages")?;
     let engine = packages.iter().find(|package| package.get("name").and_then(|name| name.as_str()) == Some("wasmtime"));
@@ -120,8 +121,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_engine_s_version_is_that_of_the_lock_file() {
-        let lock = "[[package]]\nname = \"other\"\nversion = \"1.0.0\"\n\n[[package]]\nname = \"wasmtime\"\nversion = \"48.0.8\"\n";
+    fn the_engines_version_is_read_from_the_lock_file() {
+        let lock = "[[package]]\nname = \"other\"\nversion = \"1.0.0\"\n\n\
+                    [[package]]\nname = \"wasmtime\"\nversion = \"48.0.8\"\n";
         assert_eq!(engine_version(lock).expect("a version"), "48.0.8");
         assert!(engine_version("[[package]]\nname = \"other\"\nversion = \"1.0.0\"\n").is_err());
     }

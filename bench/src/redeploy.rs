@@ -1,5 +1,6 @@
-//! `cargo xtask bench redeploy`: how much sooner a component is in service whose functions were nearly all compiled
-//! before, as those of an app's next version are, and what the host keeps in memory for that.
+//! `cargo xtask bench redeploy`: measures deploys of a component with mostly unchanged functions,
+//! as in an app's next version, and the memory that the host uses to reuse their code. Never
+//! changes the component's behaviour.
 
 use std::fs;
 use std::time::Instant;
@@ -17,14 +18,14 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// How many further versions of each component are deployed
+    /// Number of further versions of each component
     #[arg(long, default_value_t = 3)]
     versions: u8,
 }
 
 const EXAMPLES: [&str; 4] = ["hello", "search", "hello-js", "hello-py"];
 
-/// What a further version may take of the first one's time, at the median over all examples.
+/// The limit of a further version's time relative to the first, at the median over all examples.
 const RATIO_MAX: f64 = 0.5;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -54,7 +55,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// The same component with another custom section: an id of zero, three bytes, a name of one byte, one byte.
+/// Returns the same component with another custom section: an id of zero, three bytes, a name of
+/// one byte, one byte.
 fn version_of(component: &[u8], version: u8) -> Vec<u8> {
     [component, &[0, 3, 1, b'v', version]].concat()
 }
@@ -63,7 +65,7 @@ struct Row {
     example: &'static str,
     bytes: usize,
     first: f64,
-    /// The median of the further versions.
+    /// The median of the further versions' times.
     next: f64,
 }
 
@@ -90,12 +92,15 @@ impl Figures {
             println!("| {example:<9} | {bytes:>8} | {first:>8.0} | {next:>8.0} |");
         }
         let (before, after) = self.resident_mib;
-        println!("\nresident: {before:.0} MiB at the start, {after:.0} MiB after them all");
+        println!("\nresident: {before:.0} MiB at the start, {after:.0} MiB after all deploys");
         verdict::show(&self.verdicts());
     }
 
     fn json(&self) -> Value {
-        let row = |row: &Row| json!({ "example": row.example, "bytes": row.bytes, "first_ms": row.first, "next_ms": row.next });
+        let row = |row: &Row| {
+            let Row { example, bytes, first, next } = row;
+            json!({ "example": example, "bytes": bytes, "first_ms": first, "next_ms": next })
+        };
         json!({
             "conditions": machine::description(),
             "deploys": self.rows.iter().map(row).collect::<Vec<_>>(),
@@ -110,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_the_component_with_a_section_that_says_nothing() {
+    fn a_version_is_the_component_with_an_empty_custom_section() {
         assert_eq!(version_of(b"\0asm", 7), b"\0asm\0\x03\x01v\x07");
     }
 }

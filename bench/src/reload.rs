@@ -1,6 +1,7 @@
-//! `cargo xtask bench reload`: `isopod dev` watches a component; its file is replaced by new code, and the time until
-//! that code answers is taken. First with nobody else asking, as when one works alone; then under load, where every
-//! request must be answered well, by the old code or by the new.
+//! `cargo xtask bench reload`: replaces the file of a component that `isopod dev` watches, and
+//! measures the time until the new code responds: first without other requests, then under load,
+//! where each request must succeed with the old or the new code. Never compiles the component's
+//! source.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,10 +22,10 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// How many times the code is replaced, without load and again under load
+    /// Number of replacements without load, and again under load
     #[arg(long, default_value_t = 50)]
     reloads: u32,
-    /// How many connections make the load, each asking again as soon as it is answered
+    /// Number of connections of the load, each sending the next request after a response
     #[arg(long, default_value_t = 4)]
     connections: u32,
 }
@@ -32,13 +33,13 @@ pub(super) struct Arguments {
 const HOST: &str = "reload.localhost";
 const MANIFEST: &str = "name = \"reload\"\ntype = \"dev\"\ncomponent = \"built/app.wasm\"\n";
 
-/// New code that has not answered by then will not.
+/// The timeout for the first response of new code.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
-/// How finely the time is taken.
+/// The resolution of the measurement.
 const ASK_EVERY: Duration = Duration::from_micros(500);
 
-/// Between two reloads, so that each begins on a host at rest.
+/// The pause between two reloads, so that each starts on an idle host.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const MEDIAN_MS_BELOW: f64 = 60.0;
@@ -59,7 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     step::announce(&format!("{} reloads without load", arguments.reloads));
     let quiet = reload_often(&mut code, address, arguments.reloads)?;
     step::announce(&format!(
-        "{} reloads, {} connections asking all the time",
+        "{} reloads, {} connections with continuous requests",
         arguments.reloads, arguments.connections
     ));
     let load = Load::default();
@@ -77,7 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// Replaces the code again and again; the milliseconds until the new code answered, for each time.
+/// Replaces the code repeatedly. Returns the milliseconds until each new version responds.
 fn reload_often(code: &mut Code, address: SocketAddr, reloads: u32) -> Result<Vec<f64>> {
     let mut client = Client::connect(address, HOST)?;
     let mut milliseconds = Vec::new();
@@ -88,7 +89,7 @@ fn reload_often(code: &mut Code, address: SocketAddr, reloads: u32) -> Result<Ve
         let expected = code.greeting();
         while client.get()?.body != expected {
             if began.elapsed() > ANSWERS_WITHIN {
-                bail!("new code did not answer within {ANSWERS_WITHIN:?}; `dev.log` beside the component says more");
+                bail!("the new code did not respond within {ANSWERS_WITHIN:?}; see `dev.log` beside the component");
             }
             std::thread::sleep(ASK_EVERY);
         }
@@ -97,7 +98,7 @@ fn reload_often(code: &mut Code, address: SocketAddr, reloads: u32) -> Result<Ve
     Ok(milliseconds)
 }
 
-/// Connections that ask as often as they are answered, and how they fared.
+/// Connections that send requests without a pause, and their results.
 #[derive(Default)]
 struct Load {
     stopped: AtomicBool,
@@ -150,7 +151,10 @@ impl Figures {
     }
 
     fn json(&self) -> Value {
-        let times = |times: &[f64]| json!({ "median_ms": median(times), "p95_ms": share(times, 95), "max_ms": share(times, 100), "all_ms": times });
+        let times = |times: &[f64]| {
+            let (p95, max) = (share(times, 95), share(times, 100));
+            json!({ "median_ms": median(times), "p95_ms": p95, "max_ms": max, "all_ms": times })
+        };
         json!({
             "conditions": machine::description(),
             "without_load": times(&self.quiet),

@@ -1,4 +1,4 @@
-//! Owns how the figures of `bench serve` are reduced and shown, to people and as JSON. Never measures.
+//! Reduces the figures of `bench serve` and prints them as tables or JSON. Never measures.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,11 +16,11 @@ pub(super) struct Series {
     pub(super) runs: Vec<Run>,
 }
 
-/// What one turn of a contender showed.
+/// One measurement of a contender.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     pub(super) wrk: Report,
-    /// The server's own processor time; says most where other programs disturb the run.
+    /// The server's own CPU time, the most reliable figure if other programs disturb the run.
     pub(super) processor: Option<Duration>,
 }
 
@@ -69,7 +69,7 @@ impl Figures {
         self.series.iter().find(|series| series.contender == contender)
     }
 
-    /// How many times `theirs` the contender `ours` does, by the rounds in which both had their turn.
+    /// Returns the ratio of `ours` to `theirs` over the rounds that measured both.
     fn ratio(&self, ours: Contender, theirs: Contender) -> Option<f64> {
         let (ours, theirs) = (self.find(ours)?, self.find(theirs)?);
         statistics::ratio(&ours.requests_per_second(), &theirs.requests_per_second())
@@ -170,21 +170,22 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_is_told_for_each_request() {
+    fn cpu_time_is_divided_by_the_requests() {
         assert!((run(1.0).processor_us_per_request() - 8.0).abs() < 1e-9);
     }
 
     #[test]
-    fn a_target_is_judged_by_the_median_of_the_rounds_ratios() {
+    fn a_target_is_judged_by_the_median_ratio_of_the_rounds() {
         assert_eq!(figures().ratio(Contender::IsopodSdk, Contender::Axum), Some(0.81));
         let first = &figures().json()["targets"][0];
         assert_eq!((&first["ratio"], &first["reached"]), (&json!(0.81), &json!(true)));
     }
 
     #[test]
-    fn a_target_beside_a_server_that_was_left_out_is_neither_reached_nor_missed() {
+    fn a_target_beside_a_skipped_server_is_not_judged() {
         let json = figures().json();
-        let beside_workerd = json["targets"].as_array().into_iter().flatten().find(|one| one["beside"] == "workerd");
+        let beside_workerd =
+            json["targets"].as_array().into_iter().flatten().find(|target| target["beside"] == "workerd");
         assert_eq!(beside_workerd.expect("a target beside workerd")["reached"], Value::Null);
         assert!(figures().to_string().contains("|        - | -       |"));
     }

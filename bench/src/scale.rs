@@ -1,6 +1,7 @@
-//! `cargo xtask bench scale`: as many clients as it may have instances come at once to a production app that has none, and
-//! go again. How long until answers come as soon as they do in the end, when all instances were there, whether there ever
-//! were more than the app may have or than there were clients, and when there are none again.
+//! `cargo xtask bench scale`: sends a step of load to a production app without instances, and
+//! removes it again. Measures the time until latency reaches its steady value, the time until all
+//! instances run, whether there are ever more instances than the app's maximum or than clients, and
+//! the time until the last instance is gone. Never measures more than one app.
 
 mod windows;
 
@@ -24,19 +25,20 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// How many clients come at once, each asking again as soon as it is answered
+    /// Number of clients that start at the same time, each sending the next request after a
+    /// response
     #[arg(long, default_value_t = 64)]
     clients: u32,
-    /// How many instances the app may have
+    /// Maximum of the app's instances
     #[arg(long, default_value_t = 64)]
     max: u32,
-    /// How long each request waits in its instance
+    /// Milliseconds that each request waits in its instance
     #[arg(long, default_value_t = 10)]
     wait_ms: u32,
-    /// How long the clients stay
+    /// Seconds of load
     #[arg(long, default_value_t = 10)]
     seconds: u32,
-    /// Do not wait until the app has shrunk again, which takes more than a minute
+    /// Don't wait until the app has shrunk, which takes more than a minute
     #[arg(long)]
     no_shrink: bool,
 }
@@ -45,27 +47,27 @@ const APP: &str = "waiting";
 const COMPONENT: &str = "busy";
 const ANSWER: &str = "done";
 
-/// With which an app is soon frozen, where nobody wants to know how long it takes to shrink.
+/// The setting that freezes an app early if the shrink time is not measured.
 const FREEZE_SOON: &str = "freeze_after = \"1s\"\n";
 
-/// An app that is not frozen by then won't be: twice the usual `freeze_after`.
+/// The timeout for the freeze: twice the usual `freeze_after`.
 const FROZEN_WITHIN: Duration = Duration::from_secs(120);
 
-/// How often the instances are counted while they grow, and while they shrink.
+/// The interval at which instances are counted while they grow, and while they shrink.
 const COUNT_EVERY: Duration = Duration::from_millis(50);
 const COUNT_SHRINKING_EVERY: Duration = Duration::from_millis(500);
 
-/// An app that has not shrunk by then won't.
+/// The timeout for the shrinking.
 const SHRUNK_WITHIN: Duration = Duration::from_secs(240);
 
-/// How many times the steady p99 still counts as back to normal.
+/// The ratio to the steady p99 that still counts as settled.
 const NORMAL_RATIO: f64 = 1.5;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
     let [component] = super::components([COMPONENT])?;
     let folder = super::fresh_folder("scale")?;
-    // An app never runs more at a time than it has cores.
+    // Concurrency is limited by the app's cores.
     let freeze = if arguments.no_shrink { FREEZE_SOON } else { "" };
     let mut host = Host::start(&program, &folder, &format!("{freeze}[cores]\npull = {}\n", arguments.max))?;
     let manifest = format!(
@@ -96,7 +98,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// The most instances that were seen, and when there were so many for the first time.
+/// The peak of the instance count, and the time of its first occurrence.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Peak {
     instances: usize,
@@ -108,7 +110,7 @@ impl Peak {
         if instances > self.instances { Peak { instances, after } } else { self }
     }
 
-    /// How many there were for each of so many.
+    /// Returns the peak divided by `count`.
     fn for_each_of(self, count: u32) -> f64 {
         self.instances as f64 / f64::from(count)
     }
@@ -117,12 +119,12 @@ impl Peak {
 #[derive(Default)]
 struct Load {
     stopped: AtomicBool,
-    /// Every answer, and how many requests failed.
+    /// All responses, and the number of failed requests.
     samples: Mutex<(Vec<Sample>, u64)>,
 }
 
 impl Load {
-    /// Has all clients ask at once, and returns the most instances that were seen meanwhile.
+    /// Starts all clients at the same time, and returns the peak of the instance count meanwhile.
     fn step(&self, host: &Host, arguments: &Arguments) -> Result<Peak> {
         let request = Request::get(&name_of(APP), &format!("/wait?ms={}", arguments.wait_ms));
         let api = host.api();
@@ -171,10 +173,11 @@ impl Load {
 
 fn instances(api: &Api) -> Result<usize> {
     let page = api.get(&format!("/v1/apps/{APP}/instances?limit=1000"))?;
-    Ok(page["items"].as_array().context("the instances are no list")?.len())
+    Ok(page["items"].as_array().context("the instances are not a list")?.len())
 }
 
-/// Waits until nothing of the app runs and no code of it is at work, as the load is to find it.
+/// Waits until the app has no instance and its release is frozen: the initial state of the
+/// measurement.
 fn wait_until_frozen(api: &Api) -> Result<()> {
     step::announce("waiting until the app is frozen");
     let began = Instant::now();
@@ -187,7 +190,7 @@ fn wait_until_frozen(api: &Api) -> Result<()> {
     Ok(())
 }
 
-/// How long it took since `ended` until there was no instance, or none if it did not happen.
+/// Returns the time from `ended` until there is no instance; `None` after a timeout.
 fn wait_until_shrunk(api: &Api, ended: Instant) -> Result<Option<Duration>> {
     step::announce("waiting until the app has shrunk");
     while ended.elapsed() < SHRUNK_WITHIN {
@@ -212,7 +215,7 @@ struct Figures {
 impl Figures {
     fn verdicts(&self) -> Vec<Verdict> {
         let of_max = self.peak.for_each_of(self.max);
-        // Fewer clients than that need fewer.
+        // Fewer clients than the maximum need fewer instances.
         let wanted = (f64::from(self.clients) / f64::from(self.max)).min(1.0);
         vec![
             Verdict::new("requests that failed", Bound::AtMost(0.0), self.failed as f64),
@@ -280,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peak_is_told_with_the_time_when_it_was_first_seen() {
+    fn the_peak_has_the_time_of_its_first_occurrence() {
         let seen = [(0, 0), (40, 50), (64, 100), (63, 150), (64, 200)];
         let peak =
             seen.into_iter().fold(Peak::default(), |peak, (count, ms)| peak.or_later(count, Duration::from_millis(ms)));
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_instances_as_there_may_be_or_as_there_are_clients_are_neither_too_many_nor_too_few() {
+    fn the_peak_is_judged_by_the_maximum_and_by_the_clients() {
         assert_eq!(reached(64, 64, 64), [true; 4]);
         assert_eq!(reached(64, 80, 64), [true; 4]);
         assert_eq!(reached(64, 64, 100), [true; 4]);

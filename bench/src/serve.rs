@@ -1,5 +1,6 @@
-//! `cargo xtask bench serve`: a greeting behind the host and behind others, one after the other, in several rounds.
-//! Only one server runs at a time, each for the same seconds, so that none of them is measured on a busier machine.
+//! `cargo xtask bench serve`: measures a greeting behind the host and behind other servers in
+//! several rounds. Never runs two servers at once, and measures each for the same time, so that the
+//! load of the machine is equal.
 
 use std::path::PathBuf;
 
@@ -15,16 +16,18 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// Where the others' programs are, or are installed [default: target/peers]
+    /// Folder of the other servers' programs, which are installed if missing [default:
+    /// target/peers]
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
-    /// Measure only native axum and the servers that have one of these words in their names, such as `isopod`
+    /// Measure only native axum and the servers whose names contain one of these words, such as
+    /// `isopod`
     #[arg(long, value_name = "WORD", num_args = 1..)]
     only: Vec<String>,
-    /// How often each server has its turn
+    /// Number of rounds
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// How long each turn is, after a second of warming up
+    /// Seconds of each measurement, after a warm-up of a second
     #[arg(long, default_value_t = 5)]
     seconds: u32,
 }
@@ -40,7 +43,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = Figures::new(&contenders, arguments.rounds, arguments.seconds);
     for round in 1..=arguments.rounds {
         step::announce(&format!("round {round} of {}", arguments.rounds));
-        // Every second round goes backwards, so that none always follows the same other.
+        // Every second round has the reverse order, so that no server always follows the same other
+        // server.
         let mut turns: Vec<&mut Series> = figures.series.iter_mut().collect();
         if round % 2 == 0 {
             turns.reverse();
@@ -53,7 +57,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// Native axum is always there, since all others are compared with it.
+/// Returns the selected servers. Native axum is always included, since the others are compared with
+/// it.
 fn wanted(words: &[String]) -> Vec<Contender> {
     let named = |contender: &Contender| words.iter().any(|word| contender.to_string().contains(word));
     let is_wanted = |contender: &Contender| words.is_empty() || *contender == Contender::Axum || named(contender);
@@ -78,10 +83,8 @@ fn programs(arguments: &Arguments, contenders: &[Contender]) -> Result<Programs>
     Ok(Programs {
         axum: peers.axum()?,
         isopod: arguments.common.host()?,
-        wasmtime_cli: is_among(Contender::needs_wasmtime_cli)
-            .then(|| peers.wasmtime_cli())
-            .and_then(peers::or_left_out),
-        workerd: is_among(Contender::needs_workerd).then(|| peers.workerd()).and_then(peers::or_left_out),
+        wasmtime_cli: is_among(Contender::needs_wasmtime_cli).then(|| peers.wasmtime_cli()).and_then(peers::or_skipped),
+        workerd: is_among(Contender::needs_workerd).then(|| peers.workerd()).and_then(peers::or_skipped),
         sdk,
         wasi02,
         wasi03,

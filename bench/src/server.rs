@@ -1,5 +1,5 @@
-//! Owns one server process during its measurement: from its start, over its first right answer, to its end. Never
-//! knows which server it is.
+//! Owns one server process during its measurement, from its start over its first correct response
+//! to its stop. Never knows which server it is.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 
 use super::client::Client;
 
-/// A server may compile its component first.
+/// The timeout of the first response: a server may compile its component first.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long it may take to end once asked; then it is killed, since nothing of it is needed any more.
+/// The timeout of a graceful stop; then the process is killed.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -24,14 +24,14 @@ pub(super) struct Server {
     log: PathBuf,
 }
 
-/// An address that nobody uses at this moment.
+/// Returns an address with a free port.
 pub(super) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
     Ok(listener.local_addr()?)
 }
 
 impl Server {
-    /// Starts the server; what it says goes into `log`.
+    /// Starts the server and redirects its output to `log`.
     pub(super) fn start(mut command: Command, log: &Path) -> Result<Server> {
         let output = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -39,19 +39,19 @@ impl Server {
         Ok(Server { child, log: log.to_owned() })
     }
 
-    /// Waits until the server gives this answer to a request for its first page.
+    /// Waits until the server responds to `GET /` with `body`.
     pub(super) fn wait_for(&mut self, address: SocketAddr, host: &str, body: &str) -> Result<()> {
-        self.wait_until("gave the expected answer", || {
+        self.wait_until("gave the expected response", || {
             Client::connect(address, host)
                 .and_then(|mut client| client.get())
                 .is_ok_and(|answer| answer.status == 200 && answer.body == body)
         })
     }
 
-    /// Waits until the server has said this.
+    /// Waits until the log contains `words`.
     pub(super) fn wait_for_words(&mut self, words: &str) -> Result<()> {
         let log = self.log.clone();
-        self.wait_until("said that it is ready", || {
+        self.wait_until("reported that it is ready", || {
             std::fs::read_to_string(&log).is_ok_and(|said| said.contains(words))
         })
     }
@@ -61,10 +61,10 @@ impl Server {
         while !reached() {
             let log = self.log.display();
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended before it {what} ({status}); its own words are in {log}");
+                bail!("the server exited before it {what} ({status}); its log is {log}");
             }
             if began.elapsed() > ANSWERS_WITHIN {
-                bail!("the server has not {what} within {ANSWERS_WITHIN:?}; its own words are in {log}");
+                bail!("no success within {ANSWERS_WITHIN:?}: waiting until the server {what}; its log is {log}");
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -75,14 +75,14 @@ impl Server {
         self.child.id()
     }
 
-    /// The processor time that it has used so far.
+    /// Returns the CPU time that the server has used.
     pub(super) fn processor_time(&self) -> Option<Duration> {
         super::machine::processor_time(self.child.id())
     }
 
-    /// Asks the server to end, and waits until it has.
+    /// Terminates the server and waits for its exit.
     pub(super) fn stop(mut self) -> Result<()> {
-        super::machine::ask_to_end(&mut self.child)?;
+        super::machine::terminate(&mut self.child)?;
         let asked = Instant::now();
         while self.ended()?.is_none() && asked.elapsed() < ENDS_WITHIN {
             std::thread::sleep(LOOK_EVERY);
@@ -95,7 +95,7 @@ impl Server {
     }
 }
 
-/// A server never outlives its measurement, whatever went wrong.
+/// Kills the server on every error, so that it never outlives its measurement.
 impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {

@@ -1,6 +1,6 @@
-//! Owns the few numbers that many are reduced to. Pure.
+//! Statistics: median, percentile and ratio. Pure.
 
-/// The middle one; of an even count the mean of the two in the middle. None of nothing.
+/// Returns the middle value, or the mean of the two middle values. `None` if there are no values.
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
@@ -11,15 +11,15 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// The smallest value that at least this share (0 to 100) of all values does not exceed.
+/// Returns the smallest value that is at least as large as this share (0 to 100) of all values.
 pub(super) fn percentile(values: &[f64], share: u32) -> Option<f64> {
     let sorted = sorted(values);
     let rank = (sorted.len() * share as usize).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// The median of the ratios of what was measured in the same rounds, so that a slow minute of the machine weighs on
-/// both sides of each ratio.
+/// Returns the median of the ratios of figures from the same rounds, so that a temporary slowdown
+/// of the machine affects both sides of a ratio.
 pub(super) fn ratio(ours: &[f64], theirs: &[f64]) -> Option<f64> {
     let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
     median(&ratios)
@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn a_ratio_compares_within_rounds() {
-        // The second round was on a machine half as fast: the ratio is the same, though the medians are not.
+        // The machine was half as fast in the second round: the ratio is the same, but the medians
+        // are not.
         assert_eq!(ratio(&[80.0, 40.0], &[100.0, 50.0]), Some(0.8));
         assert_eq!(ratio(&[], &[]), None);
     }

@@ -1,5 +1,6 @@
-//! `cargo xtask bench swap`: a production app is asked without a pause, or at a constant rate, while new releases take
-//! the place of old ones, one after another. Every request must be answered well, and about as soon as before.
+//! `cargo xtask bench swap`: sends requests to a production app without a pause, or at a constant
+//! rate, while each new release replaces its predecessor. Each request must succeed, with about the
+//! same latency as before. Never stops the load during a swap.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,31 +22,31 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// How many releases take the place of the one before under each load, each as soon as the one before serves
+    /// Number of swaps under each load, each after the last release serves
     #[arg(long, default_value_t = 100)]
     swaps: u32,
-    /// How many connections make the load
+    /// Number of connections of the load
     #[arg(long, default_value_t = 8)]
     connections: u32,
-    /// How many requests each connection sends in a second where the rate is constant
+    /// Requests per second of each connection at the constant rate
     #[arg(long, default_value_t = 250)]
     rate: u32,
-    /// How many seconds are measured before the first swap
+    /// Seconds of measurement before the first swap
     #[arg(long, default_value_t = 10)]
     seconds: u32,
 }
 
-/// The app that is asked.
+/// The app that receives the requests.
 const APP: &str = "asked";
 const HOST: &str = "asked.localhost";
 
-/// Another app of the same component. What its swaps cost the app that is asked is the work of making releases, not the
-/// swap of the one that answers.
+/// Another app of the same component. The effect of its swaps on the measured app comes from
+/// building releases, not from swapping the release that serves.
 const OTHER: &str = "other";
 
 const P99_RATIO_MAX: f64 = 2.0;
 
-/// A load, and whose releases are swapped under it.
+/// A load, and the app that is swapped under it.
 #[derive(Clone, Copy)]
 struct Scene {
     pace: Pace,
@@ -59,12 +60,12 @@ impl Scene {
     }
 }
 
-/// When a connection asks again.
+/// The schedule of a connection's requests.
 #[derive(Clone, Copy)]
 enum Pace {
-    /// As soon as it was answered: the host has as much to do as it can.
+    /// Sends the next request after each response: the host is saturated.
     Closed,
-    /// So often in a second.
+    /// Sends this number of requests per second.
     Rate(u32),
 }
 
@@ -114,7 +115,7 @@ fn measure(arguments: &Arguments, scene: Scene, host: &Host, code: &mut Code) ->
         load.swapping.store(true, Ordering::Relaxed);
         step::announce(&format!("{} {}", arguments.swaps, scene.words()));
         let pushed = scope.spawn(|| {
-            machine::stand_back();
+            machine::lower_priority();
             (0..arguments.swaps).try_for_each(|_| {
                 code.replace()?;
                 api.push(scene.swapped, code.bytes())
@@ -128,13 +129,13 @@ fn measure(arguments: &Arguments, scene: Scene, host: &Host, code: &mut Code) ->
     Ok(Series::of(scene, load))
 }
 
-/// Connections that ask, and how they fared.
+/// The connections of a load, and their results.
 #[derive(Default)]
 struct Load {
     stopped: AtomicBool,
     swapping: AtomicBool,
     failed: AtomicU64,
-    /// Milliseconds of each answer, before the first swap and from then on.
+    /// Latencies in milliseconds, before the first swap and since then.
     before: Mutex<Vec<f64>>,
     during: Mutex<Vec<f64>>,
 }
@@ -173,7 +174,7 @@ impl Load {
     }
 }
 
-/// How the requests of one load were answered.
+/// The results of one load.
 struct Series {
     scene: Scene,
     before: Times,

@@ -1,16 +1,16 @@
-//! Owns what the host is to reach beside others. Pure: compares figures, never takes them.
+//! The targets of `bench serve` relative to other servers. Pure: compares figures, never measures.
 
 use super::contender::Contender;
 
-/// `ours` is to do at least `at_least` times what `theirs` does.
+/// A target: `ours` serves at least `at_least` times the requests of `theirs`.
 pub(super) struct Target {
     pub(super) ours: Contender,
     pub(super) theirs: Contender,
     pub(super) at_least: f64,
 }
 
-/// Each is compared with peers that promise the same: a fresh instance for each request with fresh instances, a reused
-/// one with reused ones.
+/// Each is compared with servers of the same isolation: a fresh instance per request with fresh
+/// instances, a reused instance with reused instances.
 pub(super) const TARGETS: [Target; 15] = [
     target(Contender::IsopodSdk, 0.8, Contender::Axum),
     target(Contender::IsopodWasi02, 0.5, Contender::Axum),

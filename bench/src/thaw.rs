@@ -1,5 +1,6 @@
-//! `cargo xtask bench thaw`: how soon a frozen app gives its first answer, over a connection that is open already and
-//! was used just before, for an app of each language and for one whose slow start is in a snapshot.
+//! `cargo xtask bench thaw`: measures the first response of a frozen app over an open connection
+//! that has just been used, for an app of each language and for an app with its slow start in a
+//! snapshot. Never measures connecting.
 
 use std::fs;
 use std::path::Path;
@@ -19,12 +20,12 @@ use xtask::step;
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// How often each app in Rust is thawed; those in other languages a quarter as often
+    /// Number of thaws of each app in Rust; a quarter for apps in other languages
     #[arg(long, default_value_t = 200)]
     thaws: u32,
 }
 
-/// What has become of the code of a frozen app: that of the last ones stays mapped.
+/// The code of a frozen app. The host keeps the code of the apps that were frozen last mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Code {
     Kept,
@@ -49,8 +50,8 @@ impl Code {
     }
 }
 
-/// An app that never freezes, which the connection is used for before each thaw. Of another component than those that
-/// are frozen, so that no code of theirs stays in memory for its sake.
+/// An app that never freezes, which the connection uses before each thaw. It has another component
+/// than the frozen apps, so that it keeps none of their code in memory.
 const AWAKE: &str = "awake";
 const AWAKE_COMPONENT: &str = "busy";
 const AWAKE_MANIFEST: &str = "type = \"production\"\n[processes.web]\nentry = \"http\"\nmin = 1\n";
@@ -58,7 +59,7 @@ const AWAKE_MANIFEST: &str = "type = \"production\"\n[processes.web]\nentry = \"
 const FROZEN_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// An example that is frozen and thawed, and what is expected of it.
+/// An example that is frozen and thawed, and its limits.
 #[derive(Clone, Copy)]
 struct Subject {
     example: &'static str,
@@ -66,13 +67,13 @@ struct Subject {
     label: &'static str,
     p50_ms_max: Option<f64>,
     p99_ms_max: Option<f64>,
-    /// One thaw for so many that are asked for.
+    /// The divisor of the number of thaws.
     one_in: u32,
 }
 
-/// What others are compared with.
+/// The app with which the others are compared.
 const PLAIN: &str = "hello";
-/// What has a slow start and a snapshot of it.
+/// The app with a slow start that is in a snapshot.
 const SNAPSHOT: &str = "search";
 
 const SUBJECTS: [Subject; 4] = [
@@ -88,7 +89,7 @@ impl Subject {
     }
 }
 
-/// How many times as long as its plain sibling the app with the snapshot may take.
+/// The limit of the time of the app with the snapshot relative to the plain app.
 const SNAPSHOT_RATIO_MAX: f64 = 1.2;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -113,8 +114,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// With the example's own manifest, since what is to be in a snapshot stands there; all of one type, so that all have
-/// code of the same compiler.
+/// Deploys an example with its own manifest, which defines the snapshot. All apps have the same
+/// type, so that the same compiler compiles them.
 fn deploy(host: &Host, example: &str, component: &Path) -> Result<()> {
     let manifest = step::root().join("examples").join(example).join("isopod.toml");
     let manifest = fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
@@ -133,7 +134,7 @@ fn thaw_often(host: &Host, subject: &Subject, count: u32) -> Result<Times> {
         let answer = client.send(&frozen)?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
         if answer.status != 200 {
-            bail!("{app} was answered with {} after a thaw", answer.status);
+            bail!("{app} returned {} after a thaw", answer.status);
         }
     }
     Ok(Times(times))
@@ -197,7 +198,9 @@ impl Figures {
         let series = self
             .series
             .iter()
-            .map(|(subject, code, times)| json!({ "app": subject.label, "example": subject.example, "code": code.words(), "times": times.json() }));
+            .map(|(Subject { label, example, .. }, code, times)| {
+                json!({ "app": label, "example": example, "code": code.words(), "times": times.json() })
+            });
         json!({
             "conditions": machine::description(),
             "thaws": series.collect::<Vec<_>>(),

@@ -1,4 +1,4 @@
-//! Owns many durations of one kind, in milliseconds, and the few that are told of them. Pure.
+//! Latencies in milliseconds and their percentiles. Pure.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ impl Times {
         json!({ "requests": self.0.len(), "p50_ms": self.p50(), "p99_ms": self.p99(), "max_ms": self.slowest() })
     }
 
-    /// As cells of a table: how many, p50, p99, slowest.
+    /// Returns cells of a table: count, p50, p99, slowest.
     pub(super) fn cells(&self) -> String {
         format!("{:>6} | {:>8.2} | {:>8.2} | {:>8.2}", self.0.len(), self.p50(), self.p99(), self.slowest())
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_measured_is_told_as_no_number() {
+    fn times_without_a_measurement_have_no_percentiles() {
         assert!(Times::default().p50().is_nan());
         assert_eq!(Times::default().json()["p99_ms"], Value::Null);
         let three: Times = [3.0, 1.0, 2.0].into_iter().collect();

@@ -1,4 +1,5 @@
-//! Owns making new code for the benchmarks that replace code: one component in many variants. Never builds one.
+//! Creates new code for the benchmarks that replace code: one component in many variants. Never
+//! compiles one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use super::contender::GREETING;
 
-/// The component, in as many variants as are wanted. Each greets differently, so that its answers tell it from the
-/// others, and so that none of them was ever compiled before.
+/// A component in any number of variants. Each has another greeting, so that its responses identify
+/// it and no variant was compiled before.
 pub(super) struct Code {
     bytes: Vec<u8>,
     greeting_at: usize,
@@ -19,25 +20,26 @@ pub(super) struct Code {
 impl Code {
     pub(super) fn new(component: &Path, file: PathBuf) -> Result<Code> {
         let bytes = fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
-        let places: Vec<usize> = places_of(GREETING.as_bytes(), &bytes);
-        let [greeting_at] = places[..] else {
-            bail!("{} holds {GREETING:?} {} times instead of once", component.display(), places.len());
+        let offsets: Vec<usize> = offsets_of(GREETING.as_bytes(), &bytes);
+        let [greeting_at] = offsets[..] else {
+            bail!("{} contains {GREETING:?} {} times instead of once", component.display(), offsets.len());
         };
-        super::make_folder(file.parent().context("the component's file is in a folder")?)?;
+        super::make_folder(file.parent().context("the component's file has no parent folder")?)?;
         Ok(Code { bytes, greeting_at, number: 0, file })
     }
 
-    /// As long as the original, so that it can stand in its place.
+    /// Returns the greeting of the current variant. It has the original's length, so that it can be
+    /// patched in place.
     pub(super) fn greeting(&self) -> String {
         format!("Hello, {:05}!", self.number)
     }
 
-    /// The present variant.
+    /// Returns the current variant.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Writes the next variant over the last, as a compiler does.
+    /// Overwrites the file with the next variant, like a compiler.
     pub(super) fn replace(&mut self) -> Result<()> {
         self.number += 1;
         let greeting = self.greeting();
@@ -46,7 +48,7 @@ impl Code {
     }
 }
 
-fn places_of(wanted: &[u8], bytes: &[u8]) -> Vec<usize> {
+fn offsets_of(wanted: &[u8], bytes: &[u8]) -> Vec<usize> {
     bytes.windows(wanted.len()).enumerate().filter(|(_, window)| *window == wanted).map(|(at, _)| at).collect()
 }
 
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variant_differs_from_the_original_in_its_greeting_only() {
+    fn a_variant_differs_only_in_its_greeting() {
         let folder = std::env::temp_dir().join(format!("isopod-bench-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let original = folder.join("original");
@@ -65,6 +67,6 @@ mod tests {
         assert_eq!(fs::read(folder.join("built/app.wasm")).expect("a file"), b"..Hello, 00001!..");
         fs::write(&original, b"no greeting").expect("a file");
         assert!(Code::new(&original, folder.join("built/app.wasm")).is_err());
-        fs::remove_dir_all(&folder).expect("nothing is left behind");
+        fs::remove_dir_all(&folder).expect("the folder can be removed");
     }
 }

@@ -1,4 +1,4 @@
-//! Owns what a figure is to be, and whether it is: reached, not reached, or not measured. Pure.
+//! Compares a figure with its target: reached, not reached, or not measured. Pure.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub(super) enum Bound {
     AtLeast(f64),
 }
 
-/// A target and what was measured; no number where it could not be measured.
+/// A target and the measured figure; NaN if it could not be measured.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Verdict {
     what: String,
@@ -57,7 +57,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A table that reads the same in a terminal and in docs/benchmarks.md.
+/// Prints a table that reads the same in a terminal and in docs/benchmarks.md.
 pub(super) fn show(verdicts: &[Verdict]) {
     println!("\n| {:<58} | {:<15} | measured | reached |", "target", "is to be");
     println!("| {:-<58} | {:-<15} | -------: | ------- |", "", "");

@@ -1,4 +1,4 @@
-# The greeting for workerd; ADDRESS and GREETING are filled in by the benchmark.
+# The greeting for workerd. The benchmark replaces ADDRESS and GREETING.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (

@@ -1,26 +1,26 @@
-//! Owns wrk, which sends the requests: how it is called and what its report says.
+//! Runs wrk, which sends the requests, and parses its report. Never installs it.
 
 use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// One thread is enough to send more than any of the servers can answer with the rest of the machine.
+/// One thread sends more requests than any of the servers can serve on the rest of the machine.
 const THREADS: u32 = 1;
 pub(super) const CONNECTIONS: u32 = 32;
 
-/// What one run of wrk found.
+/// The report of one run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Report {
     pub(super) requests: u64,
     pub(super) requests_per_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
-    /// Connections that broke and answers that were no success.
+    /// Broken connections and unsuccessful responses.
     pub(super) errors: u64,
 }
 
-/// Asks for the first page of `host` as fast as it answers.
+/// Requests `/` of `host` as fast as it responds.
 pub(super) fn run(address: SocketAddr, host: &str, seconds: u32) -> Result<Report> {
     let mut command = Command::new("wrk");
     command.arg(format!("-t{THREADS}")).arg(format!("-c{CONNECTIONS}")).arg(format!("-d{seconds}s"));
@@ -28,9 +28,9 @@ pub(super) fn run(address: SocketAddr, host: &str, seconds: u32) -> Result<Repor
     let output = command.output().context("cannot start wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        bail!("wrk ended with {}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!("wrk exited with {}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
-    parse(&text).with_context(|| format!("wrk's report was not understood:\n{text}"))
+    parse(&text).with_context(|| format!("cannot parse the report of wrk:\n{text}"))
 }
 
 fn parse(report: &str) -> Option<Report> {
@@ -47,7 +47,7 @@ fn parse(report: &str) -> Option<Report> {
     })
 }
 
-/// Sums up `connect 0, read 2, write 0, timeout 1`.
+/// Sums `connect 0, read 2, write 0, timeout 1`.
 fn sum_of_counts(counts: &str) -> Option<u64> {
     counts.split(", ").map(|count| count.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
@@ -86,7 +86,7 @@ Transfer/sec:     16.02MB
 ";
 
     #[test]
-    fn a_report_is_read() {
+    fn a_report_is_parsed() {
         let report = parse(GOOD).expect("a report");
         let expected =
             Report { requests: 543_210, requests_per_second: 108_642.12, p50_ms: 0.25, p99_ms: 1.2, errors: 0 };
@@ -103,13 +103,13 @@ Transfer/sec:     16.02MB
     }
 
     #[test]
-    fn what_is_no_report_is_none() {
+    fn text_that_is_not_a_report_is_rejected() {
         assert_eq!(parse("unable to connect to 127.0.0.1:1 Connection refused"), None);
         assert_eq!(parse(&GOOD.replace("1.20ms", "1.20 fortnights")), None);
     }
 
     #[test]
-    fn durations_are_read_in_every_unit() {
+    fn durations_are_parsed_in_every_unit() {
         assert_eq!(milliseconds("2.50s"), Some(2500.0));
         assert_eq!(milliseconds("1.50m"), Some(90_000.0));
         assert_eq!(milliseconds("12"), None);

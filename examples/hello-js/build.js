@@ -1,4 +1,4 @@
-// Makes dist/hello-js.wasm of hello.js: the JavaScript engine and the program in one component.
+// Builds dist/hello-js.wasm from hello.js: the JavaScript engine and the program in one component.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { componentize } from "@bytecodealliance/componentize-js";

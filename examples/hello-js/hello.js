@@ -1,4 +1,4 @@
-// A greeting in JavaScript. The engine's `fetch` event is what `wasi:http/incoming-handler` calls.
+// A greeting in JavaScript. `wasi:http/incoming-handler` calls the listener of the `fetch` event.
 
 addEventListener("fetch", (event) => event.respondWith(answer(event.request)));
 
@@ -10,5 +10,5 @@ async function answer(request) {
   if (path === "/") {
     return new Response("Hello from JavaScript!\n", { headers: { "content-type": "text/plain" } });
   }
-  return new Response("Nothing is at this address.\n", { status: 404 });
+  return new Response("No route matches this path.\n", { status: 404 });
 }

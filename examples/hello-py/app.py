@@ -1,4 +1,4 @@
-"""A greeting in Python, by the host's own flat HTTP interface: one call with a request, one answer."""
+"""A greeting in Python over the flat HTTP interface: one call with a request, one response."""
 
 from wit_world import exports
 from wit_world.exports.http import Request, Response
@@ -13,4 +13,4 @@ class Http(exports.Http):
             return Response(200, TEXT, request.body)
         if path == "/":
             return Response(200, TEXT, b"Hello from Python!\n")
-        return Response(404, TEXT, b"Nothing is at this address.\n")
+        return Response(404, TEXT, b"No route matches this path.\n")

@@ -1,4 +1,4 @@
-// Makes dist/probe-js.wasm of probe.js: the JavaScript engine and the program in one component.
+// Builds dist/probe-js.wasm from probe.js: the JavaScript engine and the program in one component.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { componentize } from "@bytecodealliance/componentize-js";

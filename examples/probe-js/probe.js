@@ -26,7 +26,7 @@ async function answer(url, request) {
   }
 }
 
-// A stream that has so many bytes, in pieces of a size.
+// Returns a stream of this number of bytes, in chunks of this size.
 function pieces(bytes, size) {
   let left = bytes;
   return new ReadableStream({

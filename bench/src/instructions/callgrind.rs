@@ -1,5 +1,5 @@
-//! Owns callgrind, which counts a process's instructions by running it on a processor made of software: how a server is
-//! started on it, and how it is told when to count. Slow, and the same on every machine. Never knows what is counted.
+//! Runs a server under callgrind, which counts its instructions on a simulated processor: slow, but
+//! independent of the machine. Never knows the measured requests.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail};
 use xtask::step;
 
 pub(super) struct Callgrind {
-    /// Each count is written to this file with a number at its end.
+    /// The file of the counts; callgrind appends a number for each.
     file: PathBuf,
     counts: u32,
 }
 
-/// Whether valgrind is there, or could be installed.
+/// Returns whether valgrind is installed or could be installed.
 pub(super) fn is_there() -> bool {
     let present = || step::succeeds(Command::new("valgrind").arg("--version"));
     if present() {
@@ -32,7 +32,7 @@ impl Callgrind {
         Callgrind { file, counts: 0 }
     }
 
-    /// The command that runs this program without counting yet: it gets to its work sooner so.
+    /// Returns the command that runs this program without counting yet, so that it starts faster.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut option = OsString::from("--callgrind-out-file=");
         option.push(&self.file);
@@ -45,7 +45,7 @@ impl Callgrind {
         control(process, &["--instr=on"])
     }
 
-    /// The instructions of the process, all threads together, while the work is done.
+    /// Returns the instructions that all threads of the process execute while `work` runs.
     pub(super) fn count(&mut self, process: u32, work: impl FnOnce() -> Result<()>) -> Result<u64> {
         control(process, &["--zero"])?;
         work()?;

@@ -1,4 +1,4 @@
-# Two services of one process that do what the example `busy` does; QUIET, NOISY and ANSWER are filled in by the benchmark.
+# Two services of one process that behave like the example `busy`. The benchmark replaces QUIET, NOISY and ANSWER.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
@@ -9,8 +9,8 @@ const config :Workerd.Config = (
   ],
 );
 
-# The clock of a worker stands still while it computes, so the work is counted, as it is in the example. The sum is kept,
-# or the loop would be optimised away.
+# A worker's clock doesn't advance while it computes, so the amount of work is fixed, as in the example. The sum is stored,
+# since the loop would be optimised away otherwise.
 const busy :Workerd.Worker = (
   modules = [(name = "busy.mjs", esModule =
     `let sum = 1;

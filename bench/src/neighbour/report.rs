@@ -1,4 +1,4 @@
-//! Owns how the figures of `bench neighbour` are reduced, judged and shown. Never measures.
+//! Reduces, judges and prints the figures of `bench neighbour`. Never measures.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::times::Times;
 use crate::verdict::{self, Bound, Verdict};
 use crate::{machine, statistics};
 
-/// What there is beside the quiet app.
+/// The load beside the quiet app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Alone,
@@ -23,7 +23,7 @@ pub(super) enum Phase {
 impl Phase {
     pub(super) const ALL: [Phase; 5] = [Phase::Alone, Phase::Spinning, Phase::Pushing, Phase::BusyApps, Phase::Bursts];
 
-    /// Bursts rest in between.
+    /// Returns whether the flood saturates the CPU. Bursts pause in between.
     fn wants_all_processors(self) -> bool {
         match self {
             Phase::Spinning | Phase::Pushing | Phase::BusyApps => true,
@@ -44,12 +44,12 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What the quiet caller found once.
+/// One measurement of the quiet caller.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Turn {
     pub(super) times: Times,
     pub(super) flood: Outcome,
-    /// Of all processors together, 0 to 1.
+    /// The part of all processors' time, 0 to 1.
     pub(super) processors_busy: f64,
 }
 
@@ -61,15 +61,15 @@ pub(super) struct RivalFigures {
 
 pub(super) struct Figures {
     conditions: String,
-    /// Those that are measured.
+    /// The measured phases.
     pub(super) phases: Vec<Phase>,
     pub(super) rounds: Vec<Vec<(Phase, Turn)>>,
-    /// None where they are not asked for.
+    /// `None` if they are not measured.
     pub(super) shares: Option<Vec<Share>>,
     pub(super) rivals: Vec<RivalFigures>,
 }
 
-/// How much later than alone an answer may come.
+/// The largest permitted latency above that of the quiet app alone.
 const P50_MS_MAX: f64 = 0.1;
 const P99_MS_MAX: f64 = 1.5;
 const PROCESSORS_BUSY_MIN: f64 = 0.95;
@@ -95,7 +95,8 @@ impl Figures {
         statistics::median(&self.turns(phase).map(figure).collect::<Vec<_>>()).unwrap_or(f64::NAN)
     }
 
-    /// By how much a figure is larger than alone: the median over the rounds that had both.
+    /// Returns the difference of a figure from its value alone: the median over the rounds that
+    /// have both.
     fn above_alone(&self, phase: Phase, figure: impl Fn(&Turn) -> f64) -> f64 {
         let differences = self.rounds.iter().filter_map(|round| {
             let (alone, beside) = (find(round, Phase::Alone)?, find(round, phase)?);
@@ -187,7 +188,7 @@ fn find(round: &[(Phase, Turn)], phase: Phase) -> Option<&Turn> {
     round.iter().find(|(of, _)| *of == phase).map(|(_, turn)| turn)
 }
 
-/// A phase without a turn was passed over, which was said then.
+/// Prints a row. Skips a phase without a measurement, which was reported before.
 fn row(server: &str, phase: Phase, turns: &[&Turn]) {
     if turns.is_empty() {
         return;
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn a_phase_is_compared_with_alone_within_each_round() {
         let mut figures = Figures::new(3, 1, Phase::ALL.into());
-        // The second round was on a slower machine: both sides of the difference were.
+        // The machine was slower in the second round, which affects both sides of the difference.
         figures.rounds =
             [0.25, 5.0, 0.5].map(|alone| vec![turn(Phase::Alone, alone), turn(Phase::Spinning, alone + 0.125)]).into();
         assert_eq!(figures.above_alone(Phase::Spinning, |turn| turn.times.p50()), 0.125);
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_are_judged_by_the_answers_only() {
+    fn bursts_are_judged_only_by_latency() {
         let mut figures = Figures::new(1, 1, vec![Phase::Alone, Phase::Bursts]);
         figures.rounds = vec![vec![turn(Phase::Alone, 0.25), turn(Phase::Bursts, 0.3125)]];
         let targets = &figures.json()["targets"];

@@ -1,4 +1,5 @@
-//! Owns how the same component, or what comes nearest to it, runs behind other servers beside a flood. Never judges.
+//! Runs the same component, or the closest equivalent, behind other servers beside a flood. Never
+//! judges the result.
 
 use std::fmt;
 use std::fs;
@@ -17,25 +18,26 @@ use crate::flood::{Caller, Patience};
 use crate::peers::{self, Peers};
 use crate::server::{Server, free_address};
 
-/// Another server, by its program.
+/// Another server, with the path of its program.
 pub(super) enum Rival {
-    /// One process serves one component: the flood is of the quiet app itself.
+    /// One process serves one component, so the flood goes to the quiet app itself.
     WasmtimeServe(PathBuf),
     /// Two services in one process, in JavaScript.
     Workerd(PathBuf),
 }
 
-/// An answer may take seconds beside the flood: so many are waited for, or so long.
+/// The measurement continues until this many responses or this timeout, since a response may take
+/// seconds beside the flood.
 const FLOODED_ANSWERS: usize = 9;
 const FLOODED_AT_MOST: Duration = Duration::from_secs(60);
 
 const HOST: &str = "localhost";
 
 impl Rival {
-    /// Those that are there or can be installed.
+    /// Returns the servers that are installed or can be installed.
     pub(super) fn find(peers: &Peers) -> Vec<Rival> {
-        let wasmtime_cli = peers::or_left_out(peers.wasmtime_cli()).map(Rival::WasmtimeServe);
-        let workerd = peers::or_left_out(peers.workerd()).map(Rival::Workerd);
+        let wasmtime_cli = peers::or_skipped(peers.wasmtime_cli()).map(Rival::WasmtimeServe);
+        let workerd = peers::or_skipped(peers.workerd()).map(Rival::Workerd);
         wasmtime_cli.into_iter().chain(workerd).collect()
     }
 
@@ -55,7 +57,7 @@ impl Rival {
         Ok(RivalFigures { name: self.to_string(), alone, spinning })
     }
 
-    /// With the address of the quiet app, and that of the one that is flooded.
+    /// Returns the command, the address of the quiet app, and that of the flooded app.
     fn command(&self, component: &Path, folder: &Path) -> Result<(Command, SocketAddr, SocketAddr)> {
         let quiet = free_address()?;
         match self {

@@ -1,5 +1,5 @@
-//! Owns the question whether heavy apps get the CPU by their weights: several at once, each with more work than the whole
-//! machine can do. Never starts a host.
+//! Measures whether heavy apps get CPU time by their weights: several apps at once, each with more
+//! work than the whole machine can do. Never starts a host.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -10,16 +10,16 @@ use crate::host::{Host, name_of};
 use std::time::Duration;
 use xtask::step;
 
-/// The apps' names, their types, and what one weighs beside the others.
+/// The apps' names, types, and relative weights.
 const HEAVY: [(&str, &str, f64); 3] =
     [("heavy-dev-1", "dev", 1.0), ("heavy-dev-2", "dev", 1.0), ("heavy-production", "production", 4.0)];
 
 const CLIENTS_EACH: usize = 8;
 
-/// Short work, so that what is charged late or early at both ends weighs little.
+/// Short requests, so that work charged late or early at both ends has little effect.
 const SPIN_MS: f64 = 50.0;
 
-/// What one app had of the CPU that all of them had.
+/// The share of one app in the CPU time of all heavy apps.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Share {
     pub(super) app: &'static str,
@@ -28,7 +28,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// By which part it misses what it is to have.
+    /// Returns the relative error from the expected share.
     pub(super) fn error(&self) -> f64 {
         (self.measured / self.expected - 1.0).abs()
     }
@@ -38,7 +38,7 @@ impl Share {
     }
 }
 
-/// None where this host tells nothing of an app's CPU time.
+/// Measures the shares. Empty if this host doesn't report CPU time.
 pub(super) fn measure(host: &Host, component: &[u8], pace: Pace, seconds: u32) -> Result<Vec<Share>> {
     let api = host.api();
     let mut callers = Vec::new();
@@ -52,12 +52,12 @@ pub(super) fn measure(host: &Host, component: &[u8], pace: Pace, seconds: u32) -
         let mut used = [0.0; HEAVY.len()];
         for ((app, ..), used) in HEAVY.iter().zip(&mut used) {
             let metrics = api.get(&format!("/v1/apps/{app}/metrics"))?;
-            *used = metrics["cpu_ms"].as_f64().context("the metrics hold no cpu_ms")?;
+            *used = metrics["cpu_ms"].as_f64().context("the metrics have no cpu_ms")?;
         }
         Ok(used)
     };
     if let Err(error) = used() {
-        step::announce(&format!("shares: passed over, {error:#}"));
+        step::announce(&format!("shares: skipped, {error:#}"));
         return Ok(Vec::new());
     }
     let (during, _) = flood::beside(&callers, || -> Result<[f64; HEAVY.len()]> {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_production_app_is_to_have_four_times_what_a_dev_app_has() {
+    fn a_production_app_has_four_times_the_share_of_a_dev_app() {
         let exact = shares(&[100.0, 100.0, 400.0]);
         assert!(exact.iter().all(|share| share.error() < 1e-9), "{exact:?}");
         let equal = shares(&[200.0, 200.0, 200.0]);

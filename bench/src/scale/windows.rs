@@ -1,31 +1,31 @@
-//! Owns how the answers to a step of load become the time until they are as soon as in the end. Pure.
+//! Computes from the responses to a step of load the time until latency is steady. Pure.
 
 use crate::statistics;
 
-/// One answer, by the time since the load's begin.
+/// One response, with the time since the load's start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sample {
     pub(super) ended_ms: f64,
     pub(super) took_ms: f64,
 }
 
-/// What a step of load looked like.
+/// The latency during a step of load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Growth {
     pub(super) first_p99_ms: f64,
-    /// The median of the windows in the second half.
+    /// The median p99 of the windows in the second half.
     pub(super) steady_p99_ms: f64,
-    /// The end of the first window from which on answers come as in the end; none if there is no such window.
+    /// The end of the first window from which latency is steady; `None` if there is no such window.
     pub(super) settled_ms: Option<f64>,
 }
 
 const WINDOW_MS: f64 = 250.0;
 
-/// So many windows in a row must be good: one alone may be luck.
+/// The number of consecutive windows that must be good, since a single one may be luck.
 const GOOD_WINDOWS: usize = 3;
 
 impl Growth {
-    /// Answers of at most `ratio` times the steady p99 count as settled.
+    /// Computes the growth. Latencies of at most `ratio` times the steady p99 count as settled.
     pub(super) fn of(samples: &[Sample], ratio: f64) -> Growth {
         let p99s = p99_of_windows(samples);
         let steady = statistics::median(&p99s[p99s.len() / 2..]).unwrap_or(f64::NAN);
@@ -38,7 +38,8 @@ impl Growth {
     }
 }
 
-/// The p99 of every window. One without an answer is as bad as can be; the last one, which is not whole, is left out.
+/// Returns the p99 of every window: infinite for a window without a response. Omits the last
+/// window, which is incomplete.
 fn p99_of_windows(samples: &[Sample]) -> Vec<f64> {
     let mut windows: Vec<Vec<f64>> = Vec::new();
     for sample in samples {
@@ -62,21 +63,21 @@ mod tests {
     }
 
     #[test]
-    fn it_has_settled_when_answers_come_as_in_the_end_and_stay_so() {
+    fn latency_has_settled_once_it_stays_at_its_steady_value() {
         let growth = Growth::of(&windows(&[90.0, 14.0, 40.0, 12.0, 10.0, 10.0, 11.0, 10.0, 10.0, 500.0]), 1.5);
-        // The second window alone was good, the third was not; the last one is not whole.
+        // The second window is good but the third is not; the last window is incomplete.
         assert_eq!(growth, Growth { first_p99_ms: 90.0, steady_p99_ms: 10.0, settled_ms: Some(1000.0) });
     }
 
     #[test]
-    fn what_never_settles_has_no_time() {
+    fn unsteady_latency_has_no_settling_time() {
         let growth = Growth::of(&windows(&[10.0, 90.0, 10.0, 90.0, 10.0, 90.0, 10.0, 90.0, 10.0]), 1.5);
         assert_eq!(growth.settled_ms, None);
         assert!(Growth::of(&[], 1.5).steady_p99_ms.is_nan());
     }
 
     #[test]
-    fn a_window_without_an_answer_is_bad() {
+    fn a_window_without_a_response_is_bad() {
         let mut samples = windows(&[10.0, 10.0, 10.0, 10.0, 10.0, 10.0]);
         samples.remove(1);
         assert_eq!(Growth::of(&samples, 1.5).settled_ms, Some(750.0));

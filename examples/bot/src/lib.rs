@@ -1,5 +1,5 @@
-//! A bot: it asks whoever talks to it for a name and a favourite colour, and remembers both, each user by themselves.
-//! An event's subject is the user; its data is `{"text": "…"}`, and so is the reply's.
+//! A bot that asks each user for a name and a favourite colour, and remembers both. An event's
+//! subject is the user; the data of events and replies is `{"text": "…"}`.
 
 use isopod_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -9,15 +9,15 @@ struct Message {
     text: String,
 }
 
-/// How far the conversation with one user has come.
+/// The state of the conversation with one user.
 #[derive(Serialize, Deserialize, Default)]
 enum Talk {
     #[default]
     Start,
     AskedName,
-    /// Who was asked for a colour.
+    /// The name of the user.
     AskedColour(String),
-    /// Name and colour.
+    /// The name and the favourite colour.
     Friends(String, String),
 }
 
@@ -27,7 +27,7 @@ isopod_sdk::health!(async || kv::open("default").map(drop));
 async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     let (user, message) = (event.subject()?, event.json::<Message>()?);
     let (said, mut text) = (message.text.trim(), String::new());
-    // Two messages of one user may be handled at the same time: the update makes the second one follow the first.
+    // Two messages of one user may be handled concurrently: the update applies one after the other.
     kv::open("default")?.update_json(&format!("talk/{user}"), |talk: Option<Talk>| {
         let talk = if said == "/forget" { Talk::Start } else { talk.unwrap_or_default() };
         let (talk, answer) = answer(talk, said);
@@ -37,7 +37,7 @@ async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     Ok(Some(Reply::json(&Message { text })?))
 }
 
-/// The next state and what to say. It touches nothing outside, so that every turn can be tested.
+/// Returns the next state and the reply. Pure, so that each step can be tested.
 fn answer(talk: Talk, said: &str) -> (Talk, String) {
     match talk {
         Talk::Start => (Talk::AskedName, "Hello! What is your name?".to_owned()),

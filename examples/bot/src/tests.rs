@@ -1,4 +1,4 @@
-//! The conversation, tested without a host.
+//! Tests of the conversation without a host.
 
 use super::*;
 use isopod_sdk::testing::{TestHost, block_on};
@@ -10,7 +10,7 @@ fn say(user: &str, text: &str) -> String {
 }
 
 #[test]
-fn it_remembers_each_user_by_themselves() {
+fn each_user_has_a_separate_conversation() {
     TestHost::new();
     assert_eq!(say("u1", "hi"), "Hello! What is your name?");
     assert_eq!(say("u2", "hi"), "Hello! What is your name?");
@@ -22,7 +22,7 @@ fn it_remembers_each_user_by_themselves() {
 }
 
 #[test]
-fn an_event_that_is_no_message_fails_for_good() {
+fn an_event_without_a_message_fails_permanently() {
     TestHost::new();
     let event = Event::new("chat.message").with_subject("u1");
     assert_eq!(block_on(on_event(event)).unwrap_err().retry_delay(), None);

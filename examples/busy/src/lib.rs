@@ -1,5 +1,5 @@
-//! An app that uses the CPU, or waits, for as long as it is asked to: the benchmarks' noisy neighbour. It needs no grant,
-//! so that other hosts can run it too.
+//! An app that uses the CPU, or waits, for a requested time: the noisy neighbour of the benchmarks.
+//! It needs no grant, so that other hosts can run it too.
 
 use isopod_sdk::prelude::*;
 use std::hint::black_box;
@@ -29,13 +29,14 @@ async fn wait(request: Request) -> Result<Response> {
     Ok(Response::text("done"))
 }
 
-/// The event's data is the number of turns.
+/// Runs the number of turns that the event's data names.
 async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     burn(event.json()?);
     Ok(None)
 }
 
-/// The same work however long the guest is kept waiting meanwhile, which a clock would count as well.
+/// Does a fixed amount of work. A time limit would also count the time in which the guest is
+/// suspended.
 fn burn(turns: u64) {
     for turn in 0..turns {
         black_box(turn);

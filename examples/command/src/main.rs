@@ -1,6 +1,8 @@
-//! A `wasi:cli/command` tool: it prints its arguments and its environment, and exits with the code that `--exit` names.
+//! A `wasi:cli/command` tool that prints its arguments and its environment, and exits with the code
+//! of `--exit`.
 //!
-//! `--read PATH` prints a file and `--input` copies standard input, to show what the sandbox grants.
+//! `--read PATH` prints a file and `--input` copies standard input, to show what the sandbox
+//! grants.
 
 use std::io::{Write, copy, stdin, stdout};
 
@@ -10,7 +12,7 @@ fn main() {
         eprintln!("{complaint}");
         1
     });
-    // What cannot be flushed has nobody left to read it.
+    // An error of the flush means that the reader has closed the output.
     let _ = stdout().flush();
     exit(code)
 }
@@ -34,7 +36,8 @@ fn run(arguments: &[String]) -> Result<u8, String> {
     code.parse().map_err(|error| format!("--exit needs a number from 0 to 255: {error}"))
 }
 
-/// The standard library can only say success or failure to WASI 0.2, so the code is given to it directly.
+/// Exits with a code. For WASI 0.2 the standard library can only report success or failure, so the
+/// code is passed to WASI directly.
 #[cfg(target_family = "wasm")]
 fn exit(code: u8) -> ! {
     wasip2::cli::exit::exit_with_code(code);

@@ -1,4 +1,5 @@
-//! The misdeeds, one for each path. Each does one thing only, so that a test knows what it has met.
+//! The acts, one for each path. Each does one thing, so that a test can identify the limit that it
+//! reached.
 
 use crate::{relay, storms};
 use isopod_sdk::prelude::*;
@@ -7,7 +8,7 @@ use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Does what the path names.
+/// Performs the act that the path names.
 pub async fn act(request: Request) -> Result<Response> {
     let number = |name: &str, default: u64| -> Result<u64> {
         request.query_param(name).map_or(Ok(default), |value| Ok(value.parse()?))
@@ -59,7 +60,7 @@ pub async fn act(request: Request) -> Result<Response> {
     Ok(Response::text("ok"))
 }
 
-/// The misdeeds in the response itself. The app's root defines `stream!`.
+/// The acts in the response itself. The app's root defines `stream!`.
 async fn reply(path: &str, bytes: u64) -> Result<Response> {
     let whole = || Response::text("hello");
     Ok(match path {
@@ -105,7 +106,7 @@ async fn reply(path: &str, bytes: u64) -> Result<Response> {
     })
 }
 
-/// Uses the CPU: for a time, or for good.
+/// Uses the CPU for a time, or forever.
 pub fn spin(time: Option<Duration>) {
     let start = Instant::now();
     let mut turns = 0u64;
@@ -117,7 +118,7 @@ pub fn spin(time: Option<Duration>) {
     }
 }
 
-/// Memory that has been written to, as much as is asked for.
+/// Allocates memory and writes to every page.
 pub fn allocate(bytes: usize) -> Vec<u8> {
     let mut memory = Vec::new();
     while memory.len() < bytes {
@@ -126,7 +127,7 @@ pub fn allocate(bytes: usize) -> Vec<u8> {
     black_box(memory)
 }
 
-/// Calls itself until the stack ends.
+/// Recurses until the stack overflows.
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     if depth == u64::MAX {
@@ -135,8 +136,8 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + frame[(depth % 64) as usize]
 }
 
-/// The time of day in milliseconds, and how long ago it was first asked for by the monotonic clock, if that is not in the
-/// future.
+/// Returns the wall clock in milliseconds, and the time since the first call on the monotonic
+/// clock, or `never` if that is in the future.
 fn clocks() -> Result<Response> {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     let (first, now) = (*FIRST.get_or_init(Instant::now), Instant::now());
@@ -178,7 +179,7 @@ use inside::{connect, hold_handles, random, trap};
 #[cfg(not(target_family = "wasm"))]
 use outside::{connect, hold_handles, random, trap};
 
-/// What can only be done in a component.
+/// Acts that work only in a component.
 #[cfg(target_family = "wasm")]
 mod inside {
     use wasip2::sockets::network::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
@@ -192,7 +193,7 @@ mod inside {
         core::arch::wasm32::unreachable()
     }
 
-    /// Makes resources at the host and gives none back.
+    /// Creates resources at the host and leaks them.
     pub fn hold_handles(count: u64) -> u64 {
         (0..count).for_each(|_| std::mem::forget(Fields::new()));
         count
@@ -219,7 +220,7 @@ mod inside {
     }
 }
 
-/// What stands in for it where the app is only compiled for its tests.
+/// Stubs for native builds of the app's tests.
 #[cfg(not(target_family = "wasm"))]
 mod outside {
     pub fn random() -> u64 {

@@ -1,4 +1,4 @@
-//! What it does with an event is named by the event's type, as the path names what it does with a request.
+//! Acts on events, named by the event's type. Never replies with data.
 
 use crate::acts;
 use isopod_sdk::prelude::*;

@@ -1,7 +1,9 @@
-//! An app that misbehaves on demand: what it does is named by the path (see `acts`). It is exported over `wasi:http`
-//! only, so that it can break off in the middle of an answer; `greedy-flat` does the same over the flat interface.
+//! An app that misbehaves on demand: the path names the act (see `acts`). It is exported only over
+//! `wasi:http`, so that it can fail in the middle of a response; `greedy-flat` does the same over
+//! the flat interface.
 //!
-//! With the config var GREEDY_START set to `trap`, `spin` or `allocate` it already misbehaves while it is started.
+//! If the config var GREEDY_START is `trap`, `spin` or `allocate`, it misbehaves while an instance
+//! starts.
 
 /// A response that is written while it is sent.
 macro_rules! stream {
@@ -29,7 +31,8 @@ async fn app(request: Request, body: IncomingBody) -> Result<Response> {
     }
 }
 
-/// The body and its trailers as they come. Over HTTP/1.1 only those trailers reach a client that the head has named.
+/// Returns the request's body and its trailers. Over HTTP/1.1 the client receives only trailers
+/// that the response's head lists.
 fn echo(request: &Request, mut body: IncomingBody) -> Response {
     let echoed = Response::stream(async move |mut out| {
         while let Some(piece) = body.next().await? {
@@ -44,7 +47,7 @@ fn echo(request: &Request, mut body: IncomingBody) -> Response {
     }
 }
 
-/// How many bytes a body has.
+/// Returns the size of a body.
 async fn count(mut body: IncomingBody) -> Result<usize> {
     let mut bytes = 0;
     while let Some(piece) = body.next().await? {

@@ -1,4 +1,5 @@
-//! Sends the outgoing request that the query names, with the SDK, and passes the response on. Never retries.
+//! Sends the outgoing request that the query names, with the SDK, and passes the response on. Never
+//! retries.
 //!
 //! Query parameters: `url`, `method` (by default GET), `body` (its size in bytes), `timeout_ms`,
 //! and `agent` (the `user-agent`).
@@ -7,7 +8,8 @@ use isopod_sdk::http::fetch;
 use isopod_sdk::prelude::*;
 use std::time::Duration;
 
-/// The response's body, with its status as `x-status`; or 502 with the error's text, so that a test can read it.
+/// The response's body, with its status as `x-status`; or 502 with the error's text, so that a test
+/// can read it.
 pub async fn relay(request: &Request) -> Result<Response> {
     let text = |name: &str| request.query_param(name);
     let url = text("url").or_status(400, "the query needs url=")?;

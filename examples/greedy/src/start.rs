@@ -1,5 +1,5 @@
-//! What happens while an instance is started: the config var GREEDY_START says. It is run before any export, as a
-//! constructor.
+//! Acts during the start of an instance, named by the config var GREEDY_START. Runs before any
+//! export, as a constructor.
 
 #[cfg(target_family = "wasm")]
 #[used]

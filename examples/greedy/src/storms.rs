@@ -1,11 +1,11 @@
-//! Misdeeds at the host's expense: calls of it without end, and more open requests than anybody needs.
+//! Acts that exhaust the host: endless calls, and too many open requests.
 
 #[cfg(target_family = "wasm")]
 pub use inside::{call_storm, fetch_many, growth_storm, poll_storm};
 #[cfg(not(target_family = "wasm"))]
 pub use outside::{call_storm, fetch_many, growth_storm, poll_storm};
 
-/// What can only be done in a component.
+/// Acts that work only in a component.
 #[cfg(target_family = "wasm")]
 mod inside {
     use std::hint::black_box;
@@ -14,21 +14,21 @@ mod inside {
     use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, Scheme};
     use wasip2::io::poll;
 
-    /// Asks the host again and again whether something is ready that always is.
+    /// Polls an event that is always ready, forever.
     pub fn poll_storm() {
         loop {
             poll::poll(&[&monotonic_clock::subscribe_duration(0)]);
         }
     }
 
-    /// Asks the host for the time, without end.
+    /// Reads the host's clock, forever.
     pub fn call_storm() {
         loop {
             black_box(monotonic_clock::now());
         }
     }
 
-    /// Asks for more memory, also after it was told that there is none.
+    /// Requests more memory, even after the host has refused.
     pub fn growth_storm() {
         loop {
             black_box(core::arch::wasm32::memory_grow(0, 1));
@@ -59,7 +59,7 @@ mod inside {
     }
 }
 
-/// What stands in for it where the app is only compiled for its tests.
+/// Stubs for native builds of the app's tests.
 #[cfg(not(target_family = "wasm"))]
 mod outside {
     pub fn poll_storm() {}

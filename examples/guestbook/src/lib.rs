@@ -1,4 +1,4 @@
-//! A guestbook: a page with a form, and the entries kept in key-value storage, newest first.
+//! A guestbook: a page with a form, and entries in key-value storage, newest first.
 
 use isopod_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,8 @@ isopod_sdk::routes!(app:
     POST "/entries" => sign,
 );
 
-/// Every entry, newest first. Keys are numbers of equal width, so their order is the order of signing.
+/// Returns the newest 100 entries, newest first. Keys are numbers of equal width, so their order is
+/// the order of signing.
 fn entries() -> Result<Vec<Entry>> {
     let bucket = kv::open("default")?;
     let mut keys: Vec<String> = bucket.keys()?.into_iter().filter(|key| key.starts_with("entry/")).collect();
@@ -41,7 +42,7 @@ async fn sign(request: Request) -> Result<Response> {
     let name = field("name").or_status(400, "an entry needs a name")?;
     let text = field("text").or_status(400, "an entry needs a text")?;
     let bucket = kv::open("default")?;
-    // A number and a key for each entry, so that entries signed at the same time don't overwrite each other.
+    // Each entry has its own number and key, so that concurrent entries don't overwrite each other.
     let number = bucket.increment("count", 1)?;
     bucket.set_json(&format!("entry/{number:010}"), &Entry { name, text })?;
     Ok(Response::see_other("/"))

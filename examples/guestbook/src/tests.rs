@@ -1,4 +1,4 @@
-//! The guestbook, tested without a host.
+//! Tests of the guestbook without a host.
 
 use super::*;
 use isopod_sdk::testing::{TestHost, answer};
@@ -8,7 +8,7 @@ fn sign_as(name: &str, text: &str) -> Response {
 }
 
 #[test]
-fn what_is_signed_is_shown_newest_first() {
+fn entries_are_shown_newest_first() {
     TestHost::new();
     assert_eq!(sign_as("Ada", "First!").status, 303);
     assert_eq!(sign_as("Bob", "Second+%26+last").status, 303);

@@ -1,5 +1,5 @@
-//! A greeting over `wasi:http` 0.2 without the SDK, to show that a standard component runs unchanged, and to measure
-//! what the standard interface costs.
+//! A greeting over `wasi:http` 0.2 without the SDK: shows that a standard component runs unchanged,
+//! and measures the cost of the standard interface.
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
@@ -15,11 +15,11 @@ impl Guest for Hello {
             ("content-length".to_owned(), b"13".to_vec()),
         ]);
         let response = OutgoingResponse::new(headers.expect("these headers are well-formed"));
-        let body = response.body().expect("the body has not been taken before");
+        let body = response.body().expect("the body is taken once");
         ResponseOutparam::set(answer, Ok(response));
-        let stream = body.write().expect("the stream has not been taken before");
+        let stream = body.write().expect("the stream is taken once");
         stream.blocking_write_and_flush(b"Hello, world!").expect("the client is still there");
         drop(stream);
-        OutgoingBody::finish(body, None).expect("the body is as long as it said");
+        OutgoingBody::finish(body, None).expect("the body has its announced length");
     }
 }

@@ -1,5 +1,5 @@
-//! A greeting over `wasi:http` 0.3 without the SDK, to show that a standard component runs unchanged, and to measure
-//! what the standard interface costs.
+//! A greeting over `wasi:http` 0.3 without the SDK: shows that a standard component runs unchanged,
+//! and measures the cost of the standard interface.
 
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
@@ -21,7 +21,7 @@ impl Guest for Hello {
         let headers = headers.expect("these headers are well-formed");
         let (response, _sent) = Response::new(headers, Some(body_reader), end_reader);
         wit_bindgen::spawn_local(async move {
-            // What is left over is what a client that has gone away did not want.
+            // Ignores unsent bytes: the client has disconnected.
             body.write_all(b"Hello, world!".to_vec()).await;
         });
         Ok(response)

@@ -1,4 +1,4 @@
-//! The smallest app that answers HTTP: a greeting, and an echo of what it is sent.
+//! The smallest HTTP app: a greeting, and an echo of the request's body.
 
 use isopod_sdk::prelude::*;
 

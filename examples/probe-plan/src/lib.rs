@@ -1,5 +1,5 @@
-//! Parses a probe's query into the answer to give, and renders the request that reached the probe as JSON. Performs no
-//! I/O and knows no version of `wasi:http`.
+//! Parses a probe's query into the answer to give, and renders the request that reached the probe
+//! as JSON. Performs no I/O and knows no version of `wasi:http`.
 //!
 //! | path | response |
 //! | --- | --- |
@@ -62,10 +62,9 @@ pub struct Plan {
     pub end: End,
 }
 
-/// An outgoing request. `method`, `scheme`, `authority` and `p` (the path with its query) say where to; `h` is a header;
-/// `body` has so many bytes; `connect_ms`, `first_byte_ms` and `between_ms` are the time-outs of `request-options`.
-/// `trailer` is a trailer of the request. `end` is how its body ends: `abandon` waits for the response's head first, `leak`
-/// keeps the body open. With `sent`, the result of the transmission is shown. `trailer` and `sent` are for 0.3 only.
+/// An outgoing request. `method`, `scheme`, `authority` and `p` (the path with its query) define
+/// the target; `h` is a header; `body` is the size of the body in bytes; `connect_ms`,
+/// `first_byte_ms` and `between_ms` are the time-outs of `request-options`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fetch {
     pub method: String,

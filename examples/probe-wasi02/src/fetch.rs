@@ -1,4 +1,5 @@
-//! The outgoing request of `/fetch` over `wasi:http` 0.2. It retries nothing and follows no redirect.
+//! The outgoing request of `/fetch` over `wasi:http` 0.2. It retries nothing and follows no
+//! redirect.
 
 use probe_plan::{End, Fetch, Fetched};
 use wasip2::http::outgoing_handler::handle;

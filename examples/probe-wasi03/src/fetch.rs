@@ -1,4 +1,5 @@
-//! The outgoing request of `/fetch` over `wasi:http` 0.3. It retries nothing and follows no redirect.
+//! The outgoing request of `/fetch` over `wasi:http` 0.3. It retries nothing and follows no
+//! redirect.
 
 use crate::Writers;
 use futures_channel::oneshot;

@@ -1,4 +1,4 @@
-//! Sends the outgoing request that its query names, over `wasi:http` 0.3. It does nothing else.
+//! Sends the outgoing request that its query describes, over `wasi:http` 0.3. It does nothing else.
 
 #[path = "../../greedy/src/relay.rs"]
 mod relay;

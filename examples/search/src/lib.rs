@@ -1,5 +1,5 @@
-//! Finds numbers by the words in their names. The index of two hundred thousand names takes a good while to build, which
-//! a snapshot spares every start.
+//! Finds numbers by the words in their names. The index of two hundred thousand names takes long to
+//! build, so it is part of a snapshot.
 
 use isopod_sdk::prelude::*;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ const UNITS: &str = "zero one two three four five six seven eight nine ten eleve
                      sixteen seventeen eighteen nineteen";
 const TENS: &str = "twenty thirty forty fifty sixty seventy eighty ninety";
 
-/// Which numbers have a word in their name, in order; and when that was found out.
+/// The sorted numbers for each word, and the time at which the index was built.
 static INDEX: OnceLock<(HashMap<&str, Vec<u32>>, SystemTime)> = OnceLock::new();
 
 isopod_sdk::init!(build);
@@ -28,7 +28,7 @@ async fn build() -> Result<()> {
     Ok(())
 }
 
-/// The words of a number's name.
+/// Returns the words of a number's name.
 fn name(number: u32) -> Vec<&'static str> {
     let unit = |number: u32| UNITS.split_whitespace().nth(number as usize).unwrap_or_default();
     let ten = |number: u32| TENS.split_whitespace().nth(number as usize - 2).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! How well the app says it is: as its config var HEALTH asks for.
+//! The health check, with the result that the config var HEALTH names.
 
 use isopod_sdk::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Checks of this instance so far.
+/// The number of checks of this instance.
 static CHECKS: AtomicU32 = AtomicU32::new(0);
 
 pub async fn check() -> Result<Response> {

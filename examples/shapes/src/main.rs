@@ -1,5 +1,5 @@
-//! An app with all three entries that says which release answers, and whose health, answers and end are as its config
-//! vars HEALTH and SHAPE and its arguments say.
+//! An app with all three entries. Its responses name the release; its config vars HEALTH and SHAPE
+//! and its arguments select its health, responses and exit status.
 
 mod health;
 mod notes;
@@ -24,10 +24,10 @@ async fn app(request: Request) -> Result<Response> {
     Ok(Response::text(format!("{} {}", text("ISOPOD_RELEASE"), text("GREETING"))))
 }
 
-/// A config var, as `wasi:config` has it and as the environment has it.
+/// Returns a config var from `wasi:config` and from the environment.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the SDK asks `wasi:config` alone only where the environment has nothing"
+    reason = "the SDK reads only `wasi:config` if the environment has no such variable"
 )]
 fn var(name: &str) -> Result<Response> {
     let env = std::env::var(name).ok();
@@ -46,7 +46,7 @@ async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     Ok(Some(Reply::text(ticks.to_string())))
 }
 
-/// As a command it works for good, unless its arguments name the status to end with.
+/// Runs forever as a command, unless its arguments name an exit status.
 fn main() {
     println!("shapes works as {:?}", std::env::args().next());
     if let Some(status) = std::env::args().nth(1).and_then(|status| status.parse().ok()) {

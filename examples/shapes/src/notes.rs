@@ -1,8 +1,8 @@
-//! A list under one key, to which several instances add at the same time.
+//! A list under one key, to which several instances append concurrently.
 
 use isopod_sdk::prelude::*;
 
-/// Adds the body of a POST to a list under one key, and answers with the list's length.
+/// Appends the body of a POST to the list and returns its length.
 pub fn answer(request: &Request) -> Result<Response> {
     let bucket = kv::open("default")?;
     if request.method != Method::Post {

@@ -17,18 +17,25 @@ const COMMENT_COLUMNS_MAX: usize = 100;
 
 /// Parts that still have too many vague phrases. An entry that is clean fails the check, so the
 /// list only shrinks.
-const NOT_YET_CLEAN: &[&str] =
-    &["ARCHITECTURE.md", "CHANGELOG.md", "bench", "docs", "examples", "host/engine", "host/src", "host/store", "tests"];
+#[rustfmt::skip]
+const NOT_YET_CLEAN: &[&str] = &[
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "docs",
+    "host/engine",
+    "host/src",
+    "host/store",
+    "tests",
+];
 
 /// Parts that still have lines that are too wide. Its entries are checked in the same way.
+#[rustfmt::skip]
 const NOT_YET_WRAPPED: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
-    "bench",
     "docs",
-    "examples",
     "host/engine",
     "host/src",
     "host/store",

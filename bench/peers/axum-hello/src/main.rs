@@ -1,5 +1,5 @@
-//! A native greeting over HTTP, as one writes it with axum: what an app could have at best. Only the benchmarks use it;
-//! it knows nothing of the product.
+//! A native greeting over HTTP with axum: the upper bound for an app. Only the benchmarks use it;
+//! it never uses the product.
 
 use axum::{Router, routing::get, serve::ListenerExt};
 
@@ -10,7 +10,7 @@ async fn main() -> std::io::Result<()> {
         std::process::exit(2);
     };
     let app = Router::new().route("/", get(|| async { "Hello, world!" }));
-    // Small answers are to leave at once, as they do with the servers it is compared with.
+    // Sends small responses immediately, like the servers that it is compared with.
     let listener = tokio::net::TcpListener::bind(address).await?.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
