@@ -64,8 +64,8 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
         None => match file_of(data_dir, name) {
             Some(home) => {
                 // A killed host leaves a journal, which SQLite would apply to the copy.
-                let present = [home.clone(), home.with_extension("db-wal")].into_iter().filter(|path| path.exists());
-                let moves: String = present.map(|path| aside(&data_dir.join(NAME), &path)).collect();
+                let files = [home.clone(), home.with_extension("db-wal")];
+                let moves: String = files.iter().map(|path| aside(&data_dir.join(NAME), path)).collect();
                 let [from, to] = [path, &home].map(new::quoted);
                 format!("to restore it, stop the host and run `{moves}mv {from} {to}`; if it is not needed, remove it")
             }
@@ -98,11 +98,12 @@ fn before_time(name: &str) -> Option<String> {
     Some(parts[..time].join("-"))
 }
 
-/// The beginning of a command that moves a file to `lost+found/`.
+/// The beginning of a command that moves a file to `lost+found/` if it exists: a host that stops removes its journal.
 fn aside(lost: &Path, path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let to = unused(&lost.join(format!("{name}.replaced")));
-    format!("mv {} {} && ", new::quoted(path), new::quoted(&to))
+    let [path, to] = [path, &to].map(new::quoted);
+    format!("{{ [ ! -e {path} ] || mv {path} {to}; }} && ")
 }
 
 /// The path, or the first with a number that nothing has.
