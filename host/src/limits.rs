@@ -107,8 +107,8 @@ pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long, and how much of, a body is read and thrown away that nobody wants, so that its client sees the answer. Beyond
 /// that the connection is closed.
-pub(crate) const LINGER_TIME: Duration = Duration::from_secs(10);
-pub(crate) const LINGER_BYTES: u64 = 256 * 1024 * 1024;
+pub(crate) const BODY_DRAIN_TIME: Duration = Duration::from_secs(10);
+pub(crate) const BODY_DRAIN_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How long a streaming body may keep a guest waiting while others wait for the guest's place. Then 408. Without others
 /// it is the time above, or half of the app's `request_timeout` if that is less.
@@ -180,10 +180,10 @@ pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
 pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 
 /// Followers (server-sent events) at one time, all apps together. Further ones get 503: each holds a connection.
-pub(crate) const FOLLOWERS_MAX: usize = 256;
+pub(crate) const SUBSCRIBERS_MAX: usize = 256;
 
 /// Followers with one token at one time. Further ones get 429, so that one client leaves room for all others.
-pub(crate) const FOLLOWERS_PER_TOKEN: usize = 128;
+pub(crate) const SUBSCRIBERS_PER_TOKEN: usize = 128;
 
 /// How often a follower without news is sent a comment, so that proxies and clients see that it is alive.
 pub(crate) const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -2,26 +2,17 @@
 //! It decides nothing itself.
 
 mod api;
-mod budget;
 mod cli;
 mod config;
-mod connections;
-mod data_folder;
-mod deploy;
-mod dispatch;
+mod control;
 mod failpoint;
-mod fence;
+mod http;
 mod ingress;
-mod keyvalue;
 mod limits;
-mod linger;
-mod liveness;
 mod observe;
+mod os;
 mod platform;
-mod problem;
-mod process;
-mod response_rules;
-mod trailers;
+mod runtime;
 
 use std::process::ExitCode;
 

@@ -20,15 +20,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Api, TokenError, Urls},
-    budget::Budget,
     config::Config,
-    data_folder,
-    deploy::{DeployError, Deployer, Parts},
-    dispatch::{Directory, Guests, Machine},
-    failpoint, ingress, limits,
-    liveness::{self, Liveness},
+    control::data_folder,
+    control::{DeployError, Deployer, Parts},
+    failpoint,
+    http::byte_budget::ByteBudget,
+    ingress, limits,
+    observe::liveness::{self, Liveness},
     observe::{access::Access, logs, machine, metrics::Metrics},
-    process::{self, Connections},
+    os::{self, Connections},
+    runtime::{Directory, Guests, HostResources},
 };
 
 /// Why the host can't start.
@@ -67,7 +68,7 @@ pub(crate) struct Platform {
     api: tokio::task::JoinHandle<()>,
     stop_traffic: watch::Sender<bool>,
     stop_api: CancellationToken,
-    machine: Machine,
+    machine: HostResources,
     drain_time: Duration,
 }
 
@@ -75,8 +76,8 @@ impl Platform {
     /// Starts everything, from what nothing depends on to what depends on all. Ready when apps can be reached.
     /// `guests` is a runtime for guests alone.
     pub(crate) async fn start(config: Config, guests: Guests) -> Result<Self, PlatformError> {
-        process::keep_pages_small();
-        let open_files = process::raise_open_files();
+        os::keep_pages_small();
+        let open_files = os::raise_open_files();
         if open_files < limits::FILES_MIN {
             return Err(PlatformError::FewFiles { open_files });
         }
@@ -123,13 +124,13 @@ impl Platform {
             frozen_code_bytes_max: config.frozen_code_bytes_max,
             forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
             resolver: config.outbound.resolver,
-            outbound_connections_max: process::outbound_connections(open_files),
+            outbound_connections_max: os::outbound_connections(open_files),
             outbound_idle_time: config.outbound.idle_time,
         })?;
         let executor = start_executor(&guests)?;
         liveness.watch_workers(executor.pulse());
         let watch = Arc::<machine::Watch>::default();
-        let shared_machine = Machine::new(executor, guests);
+        let shared_machine = HostResources::new(executor, guests);
         let parts = Parts {
             machine: shared_machine.clone(),
             cores: config.cores,
@@ -159,9 +160,9 @@ impl Platform {
             tokens,
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
-            followers: Arc::default(),
+            subscribers: Arc::default(),
             changes: api::changes::Changes::new(deployer.tasks()),
-            bodies: Budget::of(limits::API_BODIES_BYTES),
+            bodies: ByteBudget::of(limits::API_BODIES_BYTES),
             stop: stop_api.clone(),
             liveness: Arc::clone(&liveness),
             machine: watch,
@@ -253,7 +254,7 @@ fn start_traffic(
 }
 
 /// Waits for the apps that are brought back, but not for ever: one slow app must not keep all others from being reached.
-async fn wait_for_apps(restored: crate::deploy::Restored, ready: Arc<AtomicBool>) {
+async fn wait_for_apps(restored: crate::control::Restored, ready: Arc<AtomicBool>) {
     let bringing = tokio::spawn(async move {
         restored.bring_up().await;
         ready.store(true, Ordering::Release);

@@ -44,7 +44,7 @@ pub struct ComponentInfo {
 /// How a component can be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entries {
-    pub http: Option<HttpRoad>,
+    pub http: Option<HttpAbi>,
     pub events: bool,
     pub command: bool,
     pub health: bool,
@@ -53,7 +53,7 @@ pub struct Entries {
 /// The best of the HTTP interfaces that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum HttpRoad {
+pub enum HttpAbi {
     /// `isopod:app/http`, one flat call per request.
     Flat,
     /// `wasi:http/incoming-handler@0.2`.
@@ -119,7 +119,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         return Err(unknown_imports(&outline.imports, hint_for(foreign)));
     }
     let mut entries = entries_of(&outline.exports);
-    if entries.http == Some(HttpRoad::Flat)
+    if entries.http == Some(HttpAbi::Flat)
         && let Some(standard) = standard_http(&outline.exports)
         && streams(bytes)?
     {
@@ -223,11 +223,11 @@ impl Outline {
 }
 
 /// The standard HTTP interface that a component exports.
-fn standard_http(exports: &[String]) -> Option<HttpRoad> {
+fn standard_http(exports: &[String]) -> Option<HttpAbi> {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     has("wasi:http/handler@0.3.")
-        .then_some(HttpRoad::Wasi03)
-        .or_else(|| has("wasi:http/incoming-handler@0.2.").then_some(HttpRoad::Wasi02))
+        .then_some(HttpAbi::Wasi03)
+        .or_else(|| has("wasi:http/incoming-handler@0.2.").then_some(HttpAbi::Wasi02))
 }
 
 /// Whether the app streams responses. The SDK places a mark in the data of such a component; the
@@ -295,13 +295,13 @@ fn slots_of(bytes: &[u8], flavour: Flavour) -> Result<u32, Rejected> {
 /// A component that has a streaming handler of its own beside the flat interface need not hold any body whole.
 fn holds_bodies_whole(outline: &Outline) -> bool {
     let streams = outline.exports.iter().any(|name| name.starts_with("wasi:http/"));
-    entries_of(&outline.exports).http == Some(HttpRoad::Flat) && (!streams || outline.sdk_version.is_some())
+    entries_of(&outline.exports).http == Some(HttpAbi::Flat) && (!streams || outline.sdk_version.is_some())
 }
 
 fn entries_of(exports: &[String]) -> Entries {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     Entries {
-        http: has("isopod:app/http@0.1.").then_some(HttpRoad::Flat).or_else(|| standard_http(exports)),
+        http: has("isopod:app/http@0.1.").then_some(HttpAbi::Flat).or_else(|| standard_http(exports)),
         events: has("isopod:app/events@0.1."),
         command: has("wasi:cli/run@0."),
         health: has("isopod:app/health@0.1."),
@@ -417,8 +417,8 @@ mod tests {
     #[test]
     fn the_flat_interface_is_preferred() {
         let both = ["wasi:http/incoming-handler@0.2.4".to_owned(), "isopod:app/http@0.1.0".to_owned()];
-        assert_eq!(entries_of(&both).http, Some(HttpRoad::Flat));
-        assert_eq!(standard_http(&both), Some(HttpRoad::Wasi02));
+        assert_eq!(entries_of(&both).http, Some(HttpAbi::Flat));
+        assert_eq!(standard_http(&both), Some(HttpAbi::Wasi02));
     }
 
     #[test]

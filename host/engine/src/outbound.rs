@@ -179,9 +179,9 @@ impl Outbound {
         let deadline = Instant::now() + wait;
         let generation = self.0.generation.load(Ordering::Acquire);
         let acquiring = self.0.network.pool().acquire(&self.0.owner, upstream, may_reuse);
-        let place = match timeout_at(deadline, acquiring).await.map_err(|_| Error::ConnectionLimitReached)? {
+        let permit = match timeout_at(deadline, acquiring).await.map_err(|_| Error::ConnectionLimitReached)? {
             Acquired::Kept(connection) => return Ok(connection),
-            Acquired::Place(place) => place,
+            Acquired::ConnectionPermit(permit) => permit,
         };
         let connecting = async {
             let mut connector = HttpsConnector::from((self.0.gate.dial(deadline), Arc::clone(&self.0.tls)));
@@ -191,7 +191,7 @@ impl Outbound {
         let (sender, driver) = timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
         // The slot is freed when the socket is closed, wherever that happens.
         tokio::spawn(async move {
-            let _place = place;
+            let _place = permit;
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "an outbound connection ended");
             }

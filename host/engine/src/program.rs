@@ -1,13 +1,13 @@
 //! A component joined with its sandbox: everything that is decided once, so that a start costs microseconds.
 
 use crate::{
-    Component, ComponentInfo, Engine, Fault, HttpRoad, Instance, Rejected, Sandbox, bindings, bounded,
+    Component, ComponentInfo, Engine, Fault, HttpAbi, Instance, Rejected, Sandbox, bindings, bounded,
     config::{Flavour, Kind},
     flat_call, keyvalue, limits, logging, offered,
     outbound::Outbound,
+    purity::{self, PurityCheck},
     state::HostState,
     wasi_http,
-    witness::{self, Witness},
 };
 use isopod_policy::{BodyLimit, limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
 use std::{path::PathBuf, sync::Arc};
@@ -47,7 +47,7 @@ struct Kept {
     sandbox: Arc<Sandbox>,
     config: Arc<WasiConfigVariables>,
     outbound: Outbound,
-    witness: Option<Arc<Witness>>,
+    purity: Option<Arc<PurityCheck>>,
     /// Permits to open the folders for an instance.
     opening: Arc<Semaphore>,
 }
@@ -92,14 +92,19 @@ impl Program {
         engine: &Engine,
         component: &Component,
         sandbox: Sandbox,
-        witness: Arc<Witness>,
+        purity: Arc<PurityCheck>,
     ) -> Result<Self, Rejected> {
         let linker =
-            witness::linker(engine.linker(component.kind)).map_err(|error| unlinked(&component.code, &error))?;
-        Self::of(Self::kept(engine, component, sandbox, Some(witness)), &component.code, &linker)
+            purity::linker(engine.linker(component.kind)).map_err(|error| unlinked(&component.code, &error))?;
+        Self::of(Self::kept(engine, component, sandbox, Some(purity)), &component.code, &linker)
     }
 
-    fn kept(engine: &Engine, component: &Component, sandbox: Sandbox, witness: Option<Arc<Witness>>) -> FrozenProgram {
+    fn kept(
+        engine: &Engine,
+        component: &Component,
+        sandbox: Sandbox,
+        purity: Option<Arc<PurityCheck>>,
+    ) -> FrozenProgram {
         let config = sandbox.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let sandbox = Arc::new(sandbox);
         FrozenProgram(Arc::new(Kept {
@@ -110,7 +115,7 @@ impl Program {
             config: Arc::new(config),
             outbound: Outbound::new(Arc::clone(&sandbox), engine.network()),
             sandbox,
-            witness,
+            purity,
             opening: Arc::new(Semaphore::new(limits::FOLDERS_OPENED_AT_ONCE)),
         }))
     }
@@ -137,7 +142,7 @@ impl Program {
             flat: info
                 .exports
                 .iter()
-                .find(|name| name.starts_with("isopod:app/http@0.1.") && info.entries.http == Some(HttpRoad::Flat))
+                .find(|name| name.starts_with("isopod:app/http@0.1.") && info.entries.http == Some(HttpAbi::Flat))
                 .map(|name| flat_call::Index::find(&pre, name).ok_or_else(|| no_function(name)))
                 .transpose()?,
             wasi02: has("wasi:http/incoming-handler@0.2.")
@@ -236,8 +241,8 @@ impl Program {
         &self.0.kept.0.outbound
     }
 
-    pub(crate) fn witness(&self) -> Option<&Arc<Witness>> {
-        self.0.kept.0.witness.as_ref()
+    pub(crate) fn purity(&self) -> Option<&Arc<PurityCheck>> {
+        self.0.kept.0.purity.as_ref()
     }
 
     pub(crate) fn engine(&self) -> &Engine {

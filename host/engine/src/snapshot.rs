@@ -250,13 +250,13 @@ async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Inst
 
 fn check_what_it_keeps(instance: &Instance) -> Result<(), NoSnapshot> {
     let state = instance.store.data();
-    if state.witness().is_some_and(|witness| witness.saw_environment()) {
+    if state.purity().is_some_and(|purity| purity.saw_environment()) {
         return Err(NoSnapshot::ReadsEnvironment);
     }
-    if state.witness().is_some_and(|witness| witness.saw_folders()) {
+    if state.purity().is_some_and(|purity| purity.saw_folders()) {
         return Err(NoSnapshot::LooksForFolders);
     }
-    if state.witness().is_some_and(|witness| witness.saw_randomness()) {
+    if state.purity().is_some_and(|purity| purity.saw_randomness()) {
         return Err(NoSnapshot::TakesRandomness);
     }
     if !state.table.is_empty() {

@@ -9,9 +9,9 @@ use crate::{
     limits,
     outbound::Outbound,
     output::{Lines, OnScreen, RequestId, Written},
+    purity::{CheckedRandom, LaterClock, PurityCheck},
     sandbox::{Sandbox, Stream},
     unread,
-    witness::{LaterClock, Witness, WitnessedRandom},
 };
 use isopod_executor::slice;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) struct HostState {
     pub(crate) denied: Option<Denied>,
     /// Whether the request of the present call is a HEAD, whose response has no content.
     pub(crate) answers_head: bool,
-    witness: Option<Arc<Witness>>,
+    purity: Option<Arc<PurityCheck>>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
@@ -63,7 +63,7 @@ impl HostState {
             request,
             denied: None,
             answers_head: false,
-            witness: program.witness().cloned(),
+            purity: program.purity().cloned(),
             wasi: wasi_context(program, &stdio)?,
             http,
             outbound: program.outbound().clone(),
@@ -90,8 +90,8 @@ impl HostState {
     }
 
     /// Who sees what the guest asks for, while it is prepared for a snapshot.
-    pub(crate) fn witness(&self) -> Option<&Arc<Witness>> {
-        self.witness.as_ref()
+    pub(crate) fn purity(&self) -> Option<&Arc<PurityCheck>> {
+        self.purity.as_ref()
     }
 
     /// Marks the start of a call.
@@ -137,8 +137,8 @@ pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::R
 fn wasi_context(program: &Program, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
     let sandbox = program.sandbox();
     let mut wasi = WasiCtxBuilder::new();
-    if let Some(witness) = program.witness() {
-        wasi.secure_random(WitnessedRandom::new(witness));
+    if let Some(purity) = program.purity() {
+        wasi.secure_random(CheckedRandom::new(purity));
     }
     if program.info().is_snapshot {
         wasi.monotonic_clock(LaterClock::new());

@@ -20,7 +20,7 @@ use super::{
     request::{List, PageParams, Params, Path, app_name},
     sse::{self, News},
 };
-use crate::deploy::{APP_DESTROYED, Entry};
+use crate::control::{APP_DESTROYED, AppRecord};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -90,7 +90,7 @@ pub(super) async fn show(
 /// What a follower waits for.
 enum Following {
     App {
-        entry: Arc<Entry>,
+        entry: Arc<AppRecord>,
         news: Receiver<NewActivity>,
     },
     /// The app is destroyed; only the end is left to be sent.
@@ -105,7 +105,7 @@ async fn next_entry(following: Option<Following>) -> Option<(News<ActivityView>,
             Ok(happened) if happened.app.as_ref() != Some(&entry.name) => continue,
             Ok(happened) => happened,
             // Its end may be among what was skipped.
-            Err(RecvError::Lagged(_)) if entry.facts().deleted => return Some((News::Destroyed, None)),
+            Err(RecvError::Lagged(_)) if entry.fields().deleted => return Some((News::Destroyed, None)),
             Err(RecvError::Lagged(entries)) => {
                 let told = News::Comment(format!("{entries} entries were skipped: too slow a reader"));
                 return Some((told, Some(Following::App { entry, news })));

@@ -17,7 +17,7 @@ use super::{
     path::AppPath,
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
-use crate::deploy::Entry;
+use crate::control::AppRecord;
 
 /// An app as the API shows it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -47,22 +47,22 @@ struct ErrorView {
 }
 
 impl AppView {
-    pub(crate) fn of(entry: &Entry, urls: &Urls) -> Self {
-        let facts = entry.facts().clone();
-        let error = facts.state.cause().map(|cause| ErrorView {
+    pub(crate) fn of(entry: &AppRecord, urls: &Urls) -> Self {
+        let fields = entry.fields().clone();
+        let error = fields.state.cause().map(|cause| ErrorView {
             cause,
             message: cause.to_string(),
-            detail: facts.error_detail,
+            detail: fields.error_detail,
         });
         Self {
             name: entry.name.clone(),
-            app_type: facts.app_type,
-            state: facts.state,
+            app_type: fields.app_type,
+            state: fields.state,
             error,
-            release: facts.release,
-            urls: urls.of(entry.name.as_str()).filter(|_| facts.serves_http).into_iter().collect(),
-            build_error_at: facts.build_error.as_ref().map(|error| error.at),
-            build_error: facts.build_error.map(|error| error.message),
+            release: fields.release,
+            urls: urls.of(entry.name.as_str()).filter(|_| fields.serves_http).into_iter().collect(),
+            build_error_at: fields.build_error.as_ref().map(|error| error.at),
+            build_error: fields.build_error.map(|error| error.message),
             created_at: entry.created_at,
         }
     }

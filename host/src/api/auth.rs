@@ -11,7 +11,7 @@ use isopod_policy::{AppName, Role, Scope};
 use isopod_store::Token;
 use sha2::{Digest, Sha256};
 
-use crate::deploy::Entry;
+use crate::control::AppRecord;
 
 /// What a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Tokens {
     }
 
     /// Whether the caller of a request that passed may see an app in a list.
-    pub(crate) fn may_see(&self, headers: &HeaderMap, app: &Entry) -> bool {
+    pub(crate) fn may_see(&self, headers: &HeaderMap, app: &AppRecord) -> bool {
         self.caller(headers).is_ok_and(|row| row.scope == Scope::All || row.app_ids.contains(&app.id))
     }
 

@@ -15,7 +15,7 @@ use super::{
     path::AppPath,
     request::{Json, List, Params, Path, app_name},
 };
-use crate::deploy::{Change, Entry};
+use crate::control::{AppRecord, Change};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -71,8 +71,8 @@ pub(super) async fn change(
     Ok(axum::Json(redacted(&entry)))
 }
 
-fn redacted(entry: &Entry) -> Value {
-    serde_json::to_value(entry.facts().config.redacted()).unwrap_or_default()
+fn redacted(entry: &AppRecord) -> Value {
+    serde_json::to_value(entry.fields().config.redacted()).unwrap_or_default()
 }
 
 #[utoipa::path(

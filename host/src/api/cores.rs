@@ -15,7 +15,7 @@ use super::{
     path::AppPath,
     request::{Json, Path, app_name},
 };
-use crate::deploy::Entry;
+use crate::control::AppRecord;
 
 /// The cores of an app as the API shows them.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -29,7 +29,7 @@ pub(super) struct CoresView {
 }
 
 impl CoresView {
-    fn of(api: &Api, entry: &Entry) -> axum::Json<Self> {
+    fn of(api: &Api, entry: &AppRecord) -> axum::Json<Self> {
         let (cores, said) = api.deployer.cores(entry);
         axum::Json(Self { cores, said })
     }

@@ -13,9 +13,9 @@ use axum::{
 
 use super::{Api, auth};
 use crate::{
+    http::problem::Problem,
+    http::response_rules::{self, REQUEST_ID},
     ingress,
-    problem::Problem,
-    response_rules::{self, REQUEST_ID},
 };
 
 /// Gives the request its id, and the answer that id and, for a problem, its text.

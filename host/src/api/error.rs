@@ -11,10 +11,10 @@ use isopod_store::StoreError;
 
 use super::{auth, pushes::PushView, request::BadRequest};
 use crate::{
-    deploy::DeployError,
+    control::DeployError,
+    http::problem::{self, BUSY_DEPLOYER_HINT, BUSY_HINT, FULL_DEPLOYER_HINT, FULL_HINT, Problem, Source},
     limits,
     observe::logs::LogsError,
-    problem::{self, BUSY_DEPLOYER_HINT, BUSY_HINT, FULL_DEPLOYER_HINT, FULL_HINT, Problem, Source},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub(crate) enum Error {
     BrokeOff,
     #[error("too many followers are connected")]
     TooManyFollowers,
-    #[error("the token `{token}` follows {} streams already", limits::FOLLOWERS_PER_TOKEN)]
+    #[error("the token `{token}` follows {} streams already", limits::SUBSCRIBERS_PER_TOKEN)]
     TooManyOfToken { token: String },
     #[error("`{app}` handles no events: {detail}")]
     NoEvents { app: String, detail: String },

@@ -29,7 +29,7 @@ use super::{
     path::AppPath,
     request::{Params, Path, app_name, collect, media_type},
 };
-use crate::{deploy::Entry, dispatch::Refused, limits};
+use crate::{control::AppRecord, limits, runtime::InvokeError};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -137,7 +137,7 @@ pub(super) async fn broadcast(State(api): State<Arc<Api>>, Path(app): Path<Strin
 
 async fn deliver(
     api: &Api,
-    entry: &Entry,
+    entry: &AppRecord,
     class: Class,
     event: Event,
     request_id: String,
@@ -160,17 +160,17 @@ async fn deliver(
     }
 }
 
-fn explain(entry: &Entry, refused: &Refused) -> Error {
+fn explain(entry: &AppRecord, refused: &InvokeError) -> Error {
     let (app, detail) = (entry.name.to_string(), refused.to_string());
     match refused {
-        Refused::NoProcess(_) | Refused::NoInstance => Error::NoEvents { app, detail },
-        Refused::Gone => EventError::Unavailable { app, detail }.into(),
-        Refused::Stopping => EventError::Stopping { app, detail }.into(),
-        Refused::QueueFull(full) => {
+        InvokeError::NoProcess(_) | InvokeError::NoInstance => Error::NoEvents { app, detail },
+        InvokeError::Gone => EventError::Unavailable { app, detail }.into(),
+        InvokeError::Stopping => EventError::Stopping { app, detail }.into(),
+        InvokeError::QueueFull(full) => {
             EventError::QueueFull { app, detail, retry_after_s: full.retry_after.as_secs() }.into()
         }
-        Refused::Late(late) => EventError::Late { app, detail, retry_after_s: late.retry_after.as_secs() }.into(),
-        Refused::Fault(fault) => match fault {
+        InvokeError::Late(late) => EventError::Late { app, detail, retry_after_s: late.retry_after.as_secs() }.into(),
+        InvokeError::Fault(fault) => match fault {
             Fault::Timeout { .. } => EventError::Timeout { app, detail }.into(),
             Fault::NoRoom { .. } => EventError::NoRoom { app, detail }.into(),
             Fault::NoSuchEntry { .. } => Error::NoEvents { app, detail },
@@ -186,7 +186,7 @@ fn explain(entry: &Entry, refused: &Refused) -> Error {
             | Fault::ClientGone => EventError::Failed { app, code: fault.code(), detail }.into(),
         },
         // Only HTTP requests have a body that streams.
-        Refused::BodyDoesNotFit { .. } => EventError::Failed { app, code: "out-of-memory", detail }.into(),
+        InvokeError::BodyDoesNotFit { .. } => EventError::Failed { app, code: "out-of-memory", detail }.into(),
     }
 }
 

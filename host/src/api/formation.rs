@@ -14,7 +14,7 @@ use super::{
     path::{AppPath, ProcessPath},
     request::{Json, Path, app_name},
 };
-use crate::deploy::{Change, DeployError};
+use crate::control::{Change, DeployError};
 
 type Shown = axum::Json<BTreeMap<ProcessName, ShownProcess>>;
 

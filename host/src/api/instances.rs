@@ -14,7 +14,7 @@ use super::{
     path::{AppPath, InstancePath},
     request::{BadRequest, List, PageParams, Params, Path, app_name},
 };
-use crate::{deploy::DeployError, dispatch::SeenInstance};
+use crate::{control::DeployError, runtime::LiveInstance};
 
 /// An instance as the API shows it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -36,8 +36,8 @@ pub(super) struct InstanceView {
 }
 
 impl InstanceView {
-    fn of(app: &str, instance: SeenInstance, urls: &Urls) -> Self {
-        let SeenInstance { release, process, seen } = instance;
+    fn of(app: &str, instance: LiveInstance, urls: &Urls) -> Self {
+        let LiveInstance { release, process, seen } = instance;
         let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             url: urls.of(&format!("{}--{app}", seen.id)),

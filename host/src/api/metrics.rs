@@ -24,10 +24,10 @@ use super::{
     sse::{self, News},
 };
 use crate::{
-    deploy::Entry,
-    dispatch::{CLASSES, Latency, STOPPED, SeenInstance},
+    control::AppRecord,
     limits,
     observe::machine::Machine,
+    runtime::{CLASSES, Latency, LiveInstance, STOPPED},
 };
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -99,20 +99,20 @@ pub(super) struct Top {
 }
 
 /// How many instances there are: what has ended, and waits for somebody to ask for it, is none.
-fn there_are(instances: &[SeenInstance]) -> usize {
+fn there_are(instances: &[LiveInstance]) -> usize {
     instances.iter().filter(|instance| instance.seen.state != STOPPED).count()
 }
 
 impl AppMetrics {
-    fn of(entry: &Entry) -> Self {
-        let (instances, share) = (entry.traffic.instances(), entry.traffic.share());
+    fn of(entry: &AppRecord) -> Self {
+        let (instances, resources) = (entry.traffic.instances(), entry.traffic.resources());
         let (app_type, state) = {
-            let facts = entry.facts();
-            (facts.app_type, facts.state)
+            let fields = entry.fields();
+            (fields.app_type, fields.state)
         };
         let queue = |class| {
-            let load = share.load(class);
-            let measured = share.measured(class);
+            let load = resources.load(class);
+            let measured = resources.measured(class);
             QueueMetrics {
                 cores: load.cores,
                 active_cores: load.active,
@@ -125,8 +125,8 @@ impl AppMetrics {
             app: entry.name.clone(),
             app_type,
             state,
-            cpu_ms: u64::try_from(share.cpu().as_millis()).unwrap_or(u64::MAX),
-            cpu_percent: share.cpu_percent(),
+            cpu_ms: u64::try_from(resources.cpu().as_millis()).unwrap_or(u64::MAX),
+            cpu_percent: resources.cpu_percent(),
             memory_bytes: instances.iter().map(|instance| instance.seen.memory_bytes).sum(),
             instances: there_are(&instances),
             pull: queue(Class::Pull),
@@ -168,7 +168,7 @@ pub(super) async fn show(
     sse::tell(&api, &caller, stream::unfold(Some((entry, every)), next_sample))
 }
 
-type Sampled = (Arc<Entry>, Interval);
+type Sampled = (Arc<AppRecord>, Interval);
 
 async fn next_sample(sampled: Option<Sampled>) -> Option<(News<AppMetrics>, Option<Sampled>)> {
     let (entry, mut every) = sampled?;
@@ -197,15 +197,16 @@ pub(super) async fn list(
 ) -> Result<axum::Json<Top>, Error> {
     let limit = PageParams { limit: params.limit, cursor: None }.limit()? as usize;
     let all = api.deployer.apps(None, usize::MAX);
-    let seen = |entry: &&Arc<Entry>| api.tokens.may_see(&headers, entry);
+    let seen = |entry: &&Arc<AppRecord>| api.tokens.may_see(&headers, entry);
     let seen: Vec<_> = all.iter().filter(seen).collect();
     let mut awake: Vec<_> = seen
         .iter()
         .filter(|entry| entry.traffic.is_at_work())
-        .map(|entry| (entry.traffic.share().cpu_percent(), *entry))
+        .map(|entry| (entry.traffic.resources().cpu_percent(), *entry))
         .collect();
     awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));
-    let buffered = |entry: &Entry| CLASSES.map(|class| entry.traffic.share().load(class).waiting).iter().sum::<u32>();
+    let buffered =
+        |entry: &AppRecord| CLASSES.map(|class| entry.traffic.resources().load(class).waiting).iter().sum::<u32>();
     let host = HostMetrics {
         machine: api.machine.seen(),
         apps: seen.len(),

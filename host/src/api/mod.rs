@@ -42,13 +42,13 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
-pub(crate) use self::sse::Followers;
+pub(crate) use self::sse::Subscribers;
 use self::{error::Error, query::KnownQueries};
 use crate::{
-    budget::Budget,
-    deploy::Deployer,
+    control::Deployer,
+    http::byte_budget::ByteBudget,
     limits,
-    liveness::Liveness,
+    observe::liveness::Liveness,
     observe::{logs::Logs, machine, metrics::Metrics},
 };
 
@@ -63,10 +63,10 @@ pub(crate) struct Api {
     pub(crate) urls: Urls,
     /// Whether all apps are brought back.
     pub(crate) ready: Arc<AtomicBool>,
-    pub(crate) followers: Arc<Followers>,
+    pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) changes: changes::Changes,
     /// What the bodies hold that are being read into memory.
-    pub(crate) bodies: Budget,
+    pub(crate) bodies: ByteBudget,
     /// Ends what would otherwise be followed for ever.
     pub(crate) stop: CancellationToken,
     /// Checks the host's own threads.

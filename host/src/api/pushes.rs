@@ -34,7 +34,7 @@ use super::{
     sse::{self, News},
 };
 use crate::{
-    deploy::{DeployError, PushNow, Received, Step},
+    control::{DeployError, PushNow, Received, Step},
     limits,
 };
 

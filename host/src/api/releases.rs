@@ -21,7 +21,7 @@ use super::{
     path::{AppPath, ReleasePath},
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
-use crate::deploy::{Change, DeployError};
+use crate::control::{Change, DeployError};
 
 /// A release as the API shows it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -220,7 +220,7 @@ pub(super) async fn rollback(
     let number = text.parse::<ReleaseNumber>().map_err(|_| Error::BadRelease { app: app.clone(), given: given() })?;
     let entry = api.deployer.change(&app, Change::Rollback(number), &by).await?;
     let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
-    let present = entry.facts().release.ok_or_else(unknown)?;
+    let present = entry.fields().release.ok_or_else(unknown)?;
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, None, &api.urls)))
 }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Api, error::Error, query};
-use crate::{budget::Budget, limits};
+use crate::{http::byte_budget::ByteBudget, limits};
 
 /// What is wrong with a request, before anything was done about it.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +210,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Reads a whole body that may have up to `limit` bytes, where it fits beside those that are being read already.
-pub(crate) async fn collect(bodies: &Budget, body: Body, limit: usize) -> Result<Bytes, BadRequest> {
+pub(crate) async fn collect(bodies: &ByteBudget, body: Body, limit: usize) -> Result<Bytes, BadRequest> {
     let limit_bytes = limit as u64;
     let length = body.size_hint().exact().unwrap_or(limit_bytes);
     if length > limit_bytes {
@@ -291,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_its_limit_is_refused() {
-        let bodies = Budget::of(100);
+        let bodies = ByteBudget::of(100);
         let collect = |text| collect(&bodies, Body::from(text), 4);
         assert!(matches!(collect("12345").await, Err(BadRequest::TooLarge { limit_bytes: 4 })));
         assert_eq!(collect("1234").await.expect("fits"), "1234");
@@ -299,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_that_are_being_read_leave_no_room_for_more_than_there_may_be() {
-        let bodies = Budget::of(10);
+        let bodies = ByteBudget::of(10);
         let endless = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         // Nobody knows how long it will be, so it counts as the longest.
         let mut slow = Box::pin(collect(&bodies, endless(), 8));

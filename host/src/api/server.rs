@@ -11,11 +11,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    connections::{self, Listener},
+    http::connections::{self, Listener},
+    http::drained_body::DrainedBody,
+    http::problem::Problem,
+    http::response_rules::REQUEST_ID,
     limits,
-    linger::Lingering,
-    problem::Problem,
-    response_rules::REQUEST_ID,
 };
 
 /// The requests that a reserved connection may carry: a supervisor must not restart a host because
@@ -71,7 +71,7 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let (service, is_reserve) = (TowerToHyperService::new(router), slot.is_reserve());
-    let answer = |request: Request<Lingering>| {
+    let answer = |request: Request<DrainedBody>| {
         let is_refused = is_reserve && !LIVENESS.contains(&request.uri().path());
         let answering = (!is_refused).then(|| hyper::service::Service::call(&service, request.map(Body::new)));
         async move {

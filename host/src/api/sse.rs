@@ -39,21 +39,21 @@ const END: &str = "end";
 
 /// How many follow, by their tokens.
 #[derive(Default)]
-pub(crate) struct Followers(Mutex<HashMap<String, usize>>);
+pub(crate) struct Subscribers(Mutex<HashMap<String, usize>>);
 
-impl Followers {
+impl Subscribers {
     /// A place for one more, so long as it is kept.
-    fn take(self: &Arc<Self>, token: &str) -> Result<Place, Error> {
+    fn take(self: &Arc<Self>, token: &str) -> Result<SubscriberPermit, Error> {
         let mut places = self.lock();
-        if places.values().sum::<usize>() >= limits::FOLLOWERS_MAX {
+        if places.values().sum::<usize>() >= limits::SUBSCRIBERS_MAX {
             return Err(Error::TooManyFollowers);
         }
         let own = places.entry(token.to_owned()).or_default();
-        if *own >= limits::FOLLOWERS_PER_TOKEN {
+        if *own >= limits::SUBSCRIBERS_PER_TOKEN {
             return Err(Error::TooManyOfToken { token: token.to_owned() });
         }
         *own += 1;
-        Ok(Place { followers: Arc::clone(self), token: token.to_owned() })
+        Ok(SubscriberPermit { subscribers: Arc::clone(self), token: token.to_owned() })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
@@ -62,14 +62,14 @@ impl Followers {
 }
 
 /// The place of one follower.
-struct Place {
-    followers: Arc<Followers>,
+struct SubscriberPermit {
+    subscribers: Arc<Subscribers>,
     token: String,
 }
 
-impl Drop for Place {
+impl Drop for SubscriberPermit {
     fn drop(&mut self) {
-        let mut places = self.followers.lock();
+        let mut places = self.subscribers.lock();
         if let Some(own) = places.get_mut(&self.token) {
             *own -= 1;
         }
@@ -83,7 +83,7 @@ pub(crate) fn tell<T: Serialize + 'static>(
     Caller(token): &Caller,
     news: impl Stream<Item = News<T>> + Send + 'static,
 ) -> Result<Response<Body>, Error> {
-    let place = api.followers.take(token)?;
+    let place = api.subscribers.take(token)?;
     let stop = api.stop.clone();
     let events = news.take_until(stop.cancelled_owned()).map(move |piece| {
         // The place is free again when the stream is dropped.
@@ -110,16 +110,18 @@ mod tests {
 
     #[test]
     fn no_token_takes_all_places_and_each_is_free_again() {
-        let followers = Arc::new(Followers::default());
-        let mut own: Vec<Place> = (0..limits::FOLLOWERS_PER_TOKEN).map_while(|_| followers.take("ci").ok()).collect();
-        assert_eq!(own.len(), limits::FOLLOWERS_PER_TOKEN);
-        assert!(matches!(followers.take("ci"), Err(Error::TooManyOfToken { .. })));
-        let others: Vec<Place> = (0..).map_while(|n| followers.take(&format!("other-{}", n % 7)).ok()).collect();
-        assert_eq!(own.len() + others.len(), limits::FOLLOWERS_MAX);
-        assert!(matches!(followers.take("ann"), Err(Error::TooManyFollowers)));
+        let subscribers = Arc::new(Subscribers::default());
+        let mut own: Vec<SubscriberPermit> =
+            (0..limits::SUBSCRIBERS_PER_TOKEN).map_while(|_| subscribers.take("ci").ok()).collect();
+        assert_eq!(own.len(), limits::SUBSCRIBERS_PER_TOKEN);
+        assert!(matches!(subscribers.take("ci"), Err(Error::TooManyOfToken { .. })));
+        let others: Vec<SubscriberPermit> =
+            (0..).map_while(|n| subscribers.take(&format!("other-{}", n % 7)).ok()).collect();
+        assert_eq!(own.len() + others.len(), limits::SUBSCRIBERS_MAX);
+        assert!(matches!(subscribers.take("ann"), Err(Error::TooManyFollowers)));
         own.pop();
-        assert!(followers.take("ann").is_ok());
+        assert!(subscribers.take("ann").is_ok());
         drop((own, others));
-        assert!(followers.lock().is_empty());
+        assert!(subscribers.lock().is_empty());
     }
 }

@@ -124,7 +124,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     let mut states = BTreeMap::<&str, u32>::new();
     let mut in_error = Vec::new();
     for entry in &entries {
-        let state = entry.facts().state;
+        let state = entry.fields().state;
         *states.entry(state.as_str()).or_default() += 1;
         if matches!(state, AppState::Error(_)) {
             in_error.push(entry.name.clone());
@@ -162,14 +162,14 @@ pub(super) async fn app(
     Path(app): Path<String>,
 ) -> Result<(StatusCode, axum::Json<AppStatus>), Error> {
     let entry = api.deployer.app(&app_name(&app)?)?;
-    let facts = entry.facts().clone();
+    let fields = entry.fields().clone();
     let up = entry.traffic.is_up();
     let body = AppStatus {
         app: entry.name.clone(),
         status: word(up),
-        state: facts.state,
-        error: facts.state.cause().map(|cause| cause.to_string()),
-        release: facts.release,
+        state: fields.state,
+        error: fields.state.cause().map(|cause| cause.to_string()),
+        release: fields.release,
     };
     Ok((status(up), axum::Json(body)))
 }

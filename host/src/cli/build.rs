@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use isopod_engine::{ComponentInfo, HttpRoad};
+use isopod_engine::{ComponentInfo, HttpAbi};
 use serde_json::{Value, json};
 
 use super::archive::{self, Effort};
@@ -114,9 +114,9 @@ fn write(path: &Path, bundle: &[u8]) -> Result<(), Failure> {
 
 fn serves(info: &ComponentInfo) -> String {
     let http = info.entries.http.map(|road| match road {
-        HttpRoad::Flat => "HTTP (flat calls)",
-        HttpRoad::Wasi02 => "HTTP (wasi:http 0.2)",
-        HttpRoad::Wasi03 => "HTTP (wasi:http 0.3)",
+        HttpAbi::Flat => "HTTP (flat calls)",
+        HttpAbi::Wasi02 => "HTTP (wasi:http 0.2)",
+        HttpAbi::Wasi03 => "HTTP (wasi:http 0.3)",
     });
     let entries = &info.entries;
     let rest = [(entries.events, "events"), (entries.command, "command"), (entries.health, "health")];

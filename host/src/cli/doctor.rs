@@ -128,11 +128,11 @@ fn contents(data_dir: &Path) -> Vec<Finding> {
         let (detail, fix) = refusal.finding();
         findings.push(Finding { name: NAME.into(), level: Level::Broken, detail, fix });
     }
-    let mut missing: Vec<String> = found.missing.iter().map(crate::data_folder::missing_folder).collect();
-    missing.extend(found.lost.iter().map(crate::data_folder::missing_part));
+    let mut missing: Vec<String> = found.missing.iter().map(crate::control::data_folder::missing_folder).collect();
+    missing.extend(found.lost.iter().map(crate::control::data_folder::missing_part));
     let fix = "restore it from a backup with the host stopped; without it the app starts with none of this data";
     findings.extend(missing.into_iter().map(|detail| Finding::new(NAME, Level::Broken, detail, Some(fix))));
-    if let Some((detail, fix)) = crate::data_folder::missing_bundles(found.missing_bundles) {
+    if let Some((detail, fix)) = crate::control::data_folder::missing_bundles(found.missing_bundles) {
         findings.push(Finding::new("blobs", Level::Broken, detail, Some(fix)));
     }
     findings

@@ -7,10 +7,11 @@ use super::{
     signals::Signals,
 };
 use crate::{
-    dispatch::{App, Directory, Guests, Machine, Planned, Running},
     ingress::{self, AccessLine, AccessLog, TrustedProxies},
-    limits, platform,
-    process::{self, Connections},
+    limits,
+    os::{self, Connections},
+    platform,
+    runtime::{ActiveRelease, App, Directory, Guests, HostResources, ProcessPlan},
 };
 use anyhow::{Context, Result, bail};
 use isopod_engine::{Engine, EngineConfig};
@@ -49,7 +50,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn serve(args: Args) -> Result<ExitCode> {
-    process::keep_pages_small();
+    os::keep_pages_small();
     let directory = {
         // Nobody listens: there are no other releases to visit.
         let (visits, _) = tokio::sync::mpsc::channel(1);
@@ -72,19 +73,19 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let first = program.start().await.context("the component cannot be started")?;
     let most = program.sandbox().limits.instances_max;
     let guests = Guests::on(tokio::runtime::Handle::current());
-    let machine = Machine::new(platform::start_executor(&guests)?, guests);
+    let machine = HostResources::new(platform::start_executor(&guests)?, guests);
     let stopping = machine.clone();
-    let share = machine.share(AppType::Production, Cores { pull: most, push: most });
+    let resources = machine.resources(AppType::Production, Cores { pull: most, push: most });
     let isolation = if args.isolate_requests { Isolation::Request } else { Isolation::Reuse };
-    let app = Arc::new(App::new(name.clone(), Arc::clone(&share)));
-    let web = Planned {
+    let app = Arc::new(App::new(name.clone(), Arc::clone(&resources)));
+    let web = ProcessPlan {
         name: "web".parse()?,
         process: Process::new(Entry::Http),
         scale: Scale { min: 0, max: most },
         program: program.clone(),
         warm: vec![first],
     };
-    app.install(Arc::new(Running::new(None, program, isolation, vec![web], share)));
+    app.install(Arc::new(ActiveRelease::new(None, program, isolation, vec![web], resources)));
     directory.put(&[app]);
     // Before the address is printed, so that a supervisor that reads it can already stop the process.
     let mut signals = Signals::new().context("cannot listen for stop signals")?;
@@ -116,7 +117,7 @@ fn bind(args: &Args, directory: Arc<Directory>) -> Result<ingress::Service> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         drain: limits::SERVE_DRAIN,
         only_app: Some(NAME.to_owned()),
-        connections_max: Connections::of(process::raise_open_files(), Connections::usual()).traffic,
+        connections_max: Connections::of(os::raise_open_files(), Connections::usual()).traffic,
         times: ConnectionTimes {
             idle: limits::CONNECTION_IDLE,
             head: limits::CONNECTION_HEAD,

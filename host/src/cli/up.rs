@@ -21,9 +21,9 @@ use super::{
 use crate::{
     api::Urls,
     config::{self, Config, Overrides},
-    dispatch::Guests,
     limits,
     platform::Platform,
+    runtime::Guests,
 };
 
 const OUTPUT: &str = "\

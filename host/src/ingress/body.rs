@@ -8,26 +8,26 @@
 
 use super::connection::Failed;
 use crate::{
-    connections::expects_continue,
-    dispatch::{Arriving, Running, Share, TooManyBodies},
+    http::connections::expects_continue,
+    http::drained_body::DrainedBody,
+    http::problem::Problem,
     limits,
-    linger::Lingering,
-    problem::Problem,
+    runtime::{ActiveRelease, AppResources, BodyBudgetExceeded, IncomingBody},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use isopod_engine::{HttpRoad, RequestBody, broken_off};
+use isopod_engine::{HttpAbi, RequestBody, broken_off};
 use isopod_policy::BodyLimit;
 use tokio::time::timeout;
 
 /// Gives the body its limit, and reads a small one of known length.
 pub(super) async fn take_in(
-    request: Request<Lingering>,
+    request: Request<DrainedBody>,
     limit: BodyLimit,
-    running: &Running,
-    share: &Share,
+    running: &ActiveRelease,
+    resources: &AppResources,
 ) -> Result<Request<RequestBody>, Failed> {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
@@ -37,11 +37,11 @@ pub(super) async fn take_in(
     if length.is_some_and(|length| length > limit.bytes) {
         return Err(too_large(limit));
     }
-    let waits = running.program().info().entries.http != Some(HttpRoad::Flat) && expects_continue(&parts.headers);
+    let waits = running.program().info().entries.http != Some(HttpAbi::Flat) && expects_continue(&parts.headers);
     let Some(length) = length.filter(|&length| length <= limits::TRAFFIC_BODY_READ_FIRST && !waits) else {
         return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit.bytes, running.patience())));
     };
-    let mut arriving = share.receive(length).map_err(too_many)?;
+    let mut arriving = resources.receive(length).map_err(too_many)?;
     match timeout(limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
         Ok(whole) => {
             let body = match whole? {
@@ -63,9 +63,9 @@ pub(super) async fn take_in(
 /// Reads a body to its end, and counts what it takes. Its pieces are put together as they come: a thousand small ones
 /// would hold many times what the body is counted for. Returns its trailers too.
 async fn whole(
-    mut body: Lingering,
+    mut body: DrainedBody,
     length: u64,
-    arriving: &mut Arriving<'_>,
+    arriving: &mut IncomingBody<'_>,
 ) -> Result<(Bytes, Option<HeaderMap>), Failed> {
     let mut first = Bytes::new();
     let mut all = Vec::new();
@@ -102,12 +102,12 @@ fn room_for(so_far: usize, length: u64) -> usize {
     so_far.saturating_mul(2).min(whole).max(so_far)
 }
 
-fn too_many(bodies: TooManyBodies) -> Failed {
+fn too_many(bodies: BodyBudgetExceeded) -> Failed {
     let (status, hint) = match bodies {
-        TooManyBodies::OfApp => {
+        BodyBudgetExceeded::OfApp => {
             (StatusCode::TOO_MANY_REQUESTS, "slow clients hold most of it: send this one again, and fewer at one time")
         }
-        TooManyBodies::OfAll => {
+        BodyBudgetExceeded::OfAll => {
             (StatusCode::SERVICE_UNAVAILABLE, "send it again: requests without a body are answered")
         }
     };

@@ -3,20 +3,21 @@
 #![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 
 use super::{
-    AccessLine, AccessLog, Shared, body, build_page,
+    AccessLine, AccessLog, Shared, body,
+    connection_fairness::Ticket,
     forwarded::Peer,
     normalise::{Arrival, Target, normalise},
-    page, problem_page,
-    route::{Route, is_domain, route},
-    turns::Place,
+    pages,
+    router::{Route, is_domain, route},
 };
 use crate::{
-    connections::{self, Slot},
-    dispatch::{App, NoVisit, Refused, Running},
-    failpoint, limits,
-    linger::Lingering,
-    problem::{self, Problem, Source},
-    response_rules::{self, Content, REQUEST_ID},
+    failpoint,
+    http::connections::{self, Slot},
+    http::drained_body::DrainedBody,
+    http::problem::{self, Problem, Source},
+    http::response_rules::{self, Content, REQUEST_ID},
+    limits,
+    runtime::{ActiveRelease, App, InvokeError, PreviewError},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -35,20 +36,20 @@ pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, m
     let Ok(peer) = stream.peer_addr() else { return };
     let local = shared.config.only_app.as_ref().and_then(|_| stream.local_addr().ok());
     let arrival = Arc::new(Arrival::new(Peer::new(peer.ip(), &shared.config.trusted_proxies), local));
-    let place = Arc::new(Place::new());
+    let ticket = Arc::new(Ticket::new());
     let answer = |request| {
-        let (shared, arrival, place) = (Arc::clone(&shared), Arc::clone(&arrival), Arc::clone(&place));
-        async move { shared.answer(request, &arrival, &place).await }
+        let (shared, arrival, ticket) = (Arc::clone(&shared), Arc::clone(&arrival), Arc::clone(&ticket));
+        async move { shared.answer(request, &arrival, &ticket).await }
     };
-    connections::serve((stream, slot), &shared.connections, answer, &*place, super::stopped(&mut stop)).await;
+    connections::serve((stream, slot), &shared.connections, answer, &*ticket, super::stopped(&mut stop)).await;
 }
 
 impl Shared {
     async fn answer(
         &self,
-        mut request: Request<Lingering>,
+        mut request: Request<DrainedBody>,
         arrival: &Arrival,
-        place: &Place,
+        ticket: &Ticket,
     ) -> Response<Content<ReplyBody>> {
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
@@ -64,17 +65,17 @@ impl Shared {
                 let line = Arc::as_ptr(&app).addr();
                 if request.version() == Version::HTTP_2 {
                     // Each stream is a task of its own.
-                    place.stand_for(line);
+                    ticket.stand_for(line);
                     let mut asked = Box::pin(self.ask(&app, part, request, id, started));
-                    Place::of(line).take_turns(asked.as_mut()).await
+                    Ticket::of(line).poll_fairly(asked.as_mut()).await
                 } else {
-                    place.go_over_to(line).await;
+                    ticket.go_over_to(line).await;
                     self.ask(&app, part, request, id, started).await
                 }
             }
             Ok(None) => sendable(&method, version, server_is_here()),
             Err(problem) => {
-                let for_a_person = page::is_for_a_person(&request);
+                let for_a_person = pages::is_for_a_person(&request);
                 sendable(&method, version, render(&problem.for_visitors(), id, for_a_person))
             }
         };
@@ -85,7 +86,7 @@ impl Shared {
     }
 
     /// The app that a request is for, and which part of it.
-    fn find(&self, request: &Request<Lingering>) -> Result<(Arc<App>, Part), Problem> {
+    fn find(&self, request: &Request<DrainedBody>) -> Result<(Arc<App>, Part), Problem> {
         let host = request.uri().authority().map_or("", |authority| authority.as_str());
         let unknown = |detail: String| {
             let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
@@ -125,7 +126,7 @@ impl Shared {
         &self,
         app: &Arc<App>,
         part: Part,
-        request: Request<Lingering>,
+        request: Request<DrainedBody>,
         id: RequestId,
         started: Instant,
     ) -> Response<Content<ReplyBody>> {
@@ -145,7 +146,7 @@ impl Shared {
             fault: None,
         };
         let unanswered = Unanswered { access: &*self.access, app, line, started, streams: false };
-        let for_a_person = page::is_for_a_person(&request);
+        let for_a_person = pages::is_for_a_person(&request);
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
                 Part::Serving => (running.release(), deliver(app, &running, None, request, id).await),
@@ -164,7 +165,7 @@ impl Shared {
                 response_rules::strip_guest_fields(response.headers_mut());
                 (response, None)
             }
-            Err((problem, fault)) if !app.share().is_dev() => {
+            Err((problem, fault)) if !app.resources().is_dev() => {
                 (render(&problem.for_visitors().app(app.name()), id, for_a_person), fault)
             }
             Err((problem, fault)) => (render(&problem.app(app.name()), id, for_a_person), fault),
@@ -264,12 +265,12 @@ fn no_such_part(detail: String) -> Problem {
 }
 
 /// The page of a broken build, or the answer to its question whether it still is.
-fn build_state(app: &App, request: &Request<Lingering>) -> Option<Response<ReplyBody>> {
+fn build_state(app: &App, request: &Request<DrainedBody>) -> Option<Response<ReplyBody>> {
     let error = app.build_error();
-    if request.uri().path() == build_page::STATUS_PATH {
-        return Some(build_page::status(error.is_some()));
+    if request.uri().path() == pages::build::STATUS_PATH {
+        return Some(pages::build::status(error.is_some()));
     }
-    error.filter(|_| page::is_for_a_person(request)).map(|error| build_page::page(app.name().as_ref(), &error))
+    error.filter(|_| pages::is_for_a_person(request)).map(|error| pages::build::page(app.name().as_ref(), &error))
 }
 
 /// What the client is told, and the name of the fault for log and metrics.
@@ -277,13 +278,13 @@ pub(super) type Failed = (Problem, Option<&'static str>);
 
 async fn deliver(
     app: &App,
-    running: &Running,
+    running: &ActiveRelease,
     instance: Option<&InstanceId>,
-    request: Request<Lingering>,
+    request: Request<DrainedBody>,
     id: RequestId,
 ) -> Result<Response<ReplyBody>, Failed> {
     let limit = running.program().body_limit();
-    let request = body::take_in(request, limit, running, app.share()).await?;
+    let request = body::take_in(request, limit, running, app.resources()).await?;
     let trouble = request.body().trouble();
     let answered = match instance {
         None => running.http(request, id).await,
@@ -298,8 +299,8 @@ async fn deliver(
             let (problem, fault) = explain(&refused);
             match refused {
                 // The text of a handler's error is for the log alone, as the SDK promises; a crash has no other text.
-                Refused::Fault(Fault::Failed { .. }) => (problem, fault),
-                Refused::Fault(fault_found) if app.share().is_dev() => {
+                InvokeError::Fault(Fault::Failed { .. }) => (problem, fault),
+                InvokeError::Fault(fault_found) if app.resources().is_dev() => {
                     (with_guests_words(problem, running, &fault_found, id), fault)
                 }
                 _ => (problem, fault),
@@ -313,7 +314,7 @@ impl Shared {
         &self,
         app: &App,
         part: Part,
-        request: Request<Lingering>,
+        request: Request<DrainedBody>,
         id: RequestId,
     ) -> (Option<ReleaseNumber>, Result<Response<ReplyBody>, Failed>) {
         let (running, instance) = match part {
@@ -327,8 +328,8 @@ impl Shared {
             }
             Part::Release(release) => match self.directory.visit(app, release).await {
                 Ok(running) => (Some(running), None),
-                Err(NoVisit::Unknown(detail)) => return (Some(release), Err((no_such_part(detail), None))),
-                Err(NoVisit::Unavailable(detail)) => {
+                Err(PreviewError::Unknown(detail)) => return (Some(release), Err((no_such_part(detail), None))),
+                Err(PreviewError::Unavailable(detail)) => {
                     let title = "The release can't be reached";
                     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "release-unavailable", title, detail);
                     return (Some(release), Err((problem.retry_after(1), None)));
@@ -343,7 +344,7 @@ impl Shared {
 }
 
 /// What is said to somebody who asks an instance that answers nobody.
-fn takes_no_http(running: &Running, instance: &InstanceId) -> Option<Problem> {
+fn takes_no_http(running: &ActiveRelease, instance: &InstanceId) -> Option<Problem> {
     let process = instance.process();
     let (does, hint) = match running.entry_of(&process)? {
         Entry::Http => return None,
@@ -355,7 +356,7 @@ fn takes_no_http(running: &Running, instance: &InstanceId) -> Option<Problem> {
 }
 
 /// Adds the guest's own message, which only responses of `dev` apps show.
-fn with_guests_words(mut problem: Problem, running: &Running, fault: &Fault, id: RequestId) -> Problem {
+fn with_guests_words(mut problem: Problem, running: &ActiveRelease, fault: &Fault, id: RequestId) -> Problem {
     problem.detail = format!("{}: {fault}", problem.detail);
     if let Some(words) = running.program().sandbox().output.last_words(id.as_str()) {
         problem.detail = format!("{}\n{words}", problem.detail);
@@ -364,10 +365,10 @@ fn with_guests_words(mut problem: Problem, running: &Running, fault: &Fault, id:
 }
 
 /// What a client is told. The guest's own words stay in the app's log.
-fn explain(refused: &Refused) -> Failed {
+fn explain(refused: &InvokeError) -> Failed {
     let logged = "the app's log has the details: `isopod logs`";
     match refused {
-        Refused::NoProcess(_) => {
+        InvokeError::NoProcess(_) => {
             let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", "The app serves no HTTP", refused.to_string());
             (
                 problem.deployer_hint(
@@ -376,26 +377,26 @@ fn explain(refused: &Refused) -> Failed {
                 None,
             )
         }
-        Refused::NoInstance => (no_such_part(refused.to_string()), None),
-        Refused::Gone => {
+        InvokeError::NoInstance => (no_such_part(refused.to_string()), None),
+        InvokeError::Gone => {
             let title = "The app does not serve";
             (Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", title, refused.to_string()), None)
         }
-        Refused::Stopping => (problem::stopping(refused.to_string()), None),
-        Refused::QueueFull(full) => {
+        InvokeError::Stopping => (problem::stopping(refused.to_string()), None),
+        InvokeError::QueueFull(full) => {
             let problem =
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
             let problem = problem.retry_after(full.retry_after.as_secs());
             (problem.hint(problem::BUSY_HINT).deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-full"))
         }
-        Refused::Late(late) => {
+        InvokeError::Late(late) => {
             let title = "The app was too busy";
             let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "queue-timeout", title, late.to_string());
             let problem = problem.retry_after(late.retry_after.as_secs()).hint(problem::BUSY_HINT);
             (problem.deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-timeout"))
         }
-        Refused::BodyDoesNotFit { .. } => body::does_not_fit(refused.to_string()),
-        Refused::Fault(fault) => {
+        InvokeError::BodyDoesNotFit { .. } => body::does_not_fit(refused.to_string()),
+        InvokeError::Fault(fault) => {
             let (status, code, title, detail) = match fault {
                 Fault::Timeout { .. } => {
                     (StatusCode::GATEWAY_TIMEOUT, "app-timeout", "The app took too long", fault.to_string())
@@ -450,7 +451,7 @@ fn explain(refused: &Refused) -> Failed {
 /// A page for people, and JSON for everybody else.
 fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<ReplyBody> {
     let mut response = match for_a_person {
-        true => problem_page::page(problem, id),
+        true => pages::problem::page(problem, id),
         false => {
             let mut response = Response::new(ReplyBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
             *response.status_mut() = problem.status;

@@ -8,29 +8,28 @@
 //! Each I/O thread has a runtime of its own, so that a request is read, run and answered where it stands. A new
 //! connection goes to the thread that has the fewest.
 
-mod access;
+mod access_log;
 mod body;
-mod build_page;
 mod connection;
+mod connection_fairness;
 mod forwarded;
 mod normalise;
-mod page;
+mod pages;
 mod priority;
-mod problem_page;
-mod route;
+mod router;
 mod trusted;
-mod turns;
 
-pub(crate) use access::{AccessLine, AccessLog};
+pub(crate) use access_log::{AccessLine, AccessLog};
 pub(crate) use forwarded::is_claim as is_about_client;
 pub(crate) use normalise::checked;
 pub(crate) use trusted::{BadProxies, TrustedProxies};
 
 use crate::{
-    connections::{self, Accepted, Listener},
-    dispatch::Directory,
-    failpoint, limits,
-    liveness::{self, Liveness},
+    failpoint,
+    http::connections::{self, Accepted, Listener},
+    limits,
+    observe::liveness::{self, Liveness},
+    runtime::Directory,
 };
 use isopod_policy::connections::ConnectionTimes;
 use std::{
@@ -184,7 +183,7 @@ impl IoThread {
             .enable_all()
             .max_blocking_threads(limits::IO_BLOCKING_THREADS)
             .thread_name("isopod-io-files")
-            .on_thread_park(turns::rest)
+            .on_thread_park(connection_fairness::rest)
             .build()?;
         let name = format!("isopod-io-{index}");
         let watched = shared.liveness.watch(&name, runtime.handle());
@@ -214,7 +213,7 @@ fn join(thread: thread::JoinHandle<usize>) -> usize {
 async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> usize {
     let drain = shared.config.drain;
     let connections = tokio_util::task::TaskTracker::new();
-    let mut turns = tokio::spawn(turns::keep_turns());
+    let mut turns = tokio::spawn(connection_fairness::keep_turns());
     let mut taken = 0;
     loop {
         let accepted = tokio::select! {

@@ -6,7 +6,7 @@ use super::{
     forwarded::{self, Peer},
     trusted::TrustedProxies,
 };
-use crate::{problem::Problem, response_rules::is_of_the_connection};
+use crate::{http::problem::Problem, http::response_rules::is_of_the_connection};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},

@@ -11,8 +11,8 @@ use prometheus_client::{
 
 use super::metrics::AppLabels;
 use crate::{
-    deploy::Entry,
-    dispatch::{CLASSES, SeenInstance, class_name},
+    control::AppRecord,
+    runtime::{CLASSES, LiveInstance, class_name},
 };
 
 /// One set of families for all apps.
@@ -57,18 +57,18 @@ impl Load {
     }
 
     /// Takes in what an app does now.
-    pub(super) fn see(&self, entry: &Entry, instances: &[SeenInstance]) {
-        let share = entry.traffic.share();
+    pub(super) fn see(&self, entry: &AppRecord, instances: &[LiveInstance]) {
+        let resources = entry.traffic.resources();
         let app = || entry.name.to_string();
         for class in CLASSES {
-            let (load, labels) = (share.load(class), QueueLabels { app: app(), queue: class_name(class) });
+            let (load, labels) = (resources.load(class), QueueLabels { app: app(), queue: class_name(class) });
             self.cores.get_or_create(&labels).set(load.cores.into());
             self.active_cores.get_or_create(&labels).set(load.active.into());
             self.buffered.get_or_create(&labels).set(load.waiting.into());
-            self.events.get_or_create(&labels).inc_by(share.events(class));
+            self.events.get_or_create(&labels).inc_by(resources.events(class));
         }
         let memory = instances.iter().map(|instance| instance.seen.memory_bytes).sum::<usize>();
-        self.cpu.get_or_create(&AppLabels { app: app() }).inc_by(share.cpu().as_secs_f64());
+        self.cpu.get_or_create(&AppLabels { app: app() }).inc_by(resources.cpu().as_secs_f64());
         self.memory.get_or_create(&AppLabels { app: app() }).set(i64::try_from(memory).unwrap_or(i64::MAX));
     }
 }

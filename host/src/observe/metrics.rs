@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 use super::{load::Load, logs::Logs};
-use crate::deploy::Deployer;
+use crate::control::Deployer;
 
 /// Upper bounds of the buckets of a request's duration, in seconds.
 const REQUEST_SECONDS: [f64; 14] =
@@ -182,7 +182,7 @@ impl Metrics {
         names.instances.clear();
         names.load.clear();
         for entry in deployer.apps(None, usize::MAX) {
-            let state = entry.facts().state.as_str();
+            let state = entry.fields().state.as_str();
             names.apps.get_or_create(&StateLabels { state }).inc();
             let instances = entry.traffic.instances();
             if entry.traffic.is_at_work() {

@@ -94,11 +94,11 @@ struct Idle<S> {
 pub(super) enum Acquired<S = SendRequest<Reader>> {
     Kept(Connection<S>),
     /// The permit to open one more connection.
-    Place(Place<S>),
+    ConnectionPermit(ConnectionPermit<S>),
 }
 
 /// One open connection, counted until this is dropped.
-pub(super) struct Place<S = SendRequest<Reader>>(Counted<S>);
+pub(super) struct ConnectionPermit<S = SendRequest<Reader>>(Counted<S>);
 
 /// One request under way, counted until this is dropped.
 pub(super) struct RequestSlot<S = SendRequest<Reader>>(Counted<S>);
@@ -197,7 +197,7 @@ impl<S: Sender + Send + 'static> Pool<S> {
         }
         state.open += 1;
         state.change(&owner.app, upstream, |used| used.connections += 1);
-        Some(Acquired::Place(Place(self.counted(owner, upstream))))
+        Some(Acquired::ConnectionPermit(ConnectionPermit(self.counted(owner, upstream))))
     }
 
     /// Keeps a connection for the program's next request to the same upstream, for a while.
@@ -279,7 +279,7 @@ impl<S> State<S> {
     }
 }
 
-impl<S> Drop for Place<S> {
+impl<S> Drop for ConnectionPermit<S> {
     fn drop(&mut self) {
         let Counted { pool, app, upstream } = &self.0;
         let mut state = pool.lock();
@@ -328,9 +328,9 @@ mod tests {
         pool.acquire(owner, &upstream(host), true).now_or_never()
     }
 
-    fn place(pool: &Arc<Pool<Fake>>, owner: &Owner, host: &str) -> Place<Fake> {
+    fn permit(pool: &Arc<Pool<Fake>>, owner: &Owner, host: &str) -> ConnectionPermit<Fake> {
         match open(pool, owner, host) {
-            Some(Acquired::Place(place)) => place,
+            Some(Acquired::ConnectionPermit(permit)) => permit,
             _ => panic!("a connection may be opened"),
         }
     }
@@ -345,29 +345,29 @@ mod tests {
         let pool = Pool::new(BOUNDS);
         let (one, other) = (pool.owner("a"), pool.owner("a"));
         keep(&pool, &one, "x", true);
-        assert!(matches!(open(&pool, &other, "x"), Some(Acquired::Place(_))));
-        assert!(matches!(open(&pool, &one, "y"), Some(Acquired::Place(_))));
+        assert!(matches!(open(&pool, &other, "x"), Some(Acquired::ConnectionPermit(_))));
+        assert!(matches!(open(&pool, &one, "y"), Some(Acquired::ConnectionPermit(_))));
         assert!(matches!(open(&pool, &one, "x"), Some(Acquired::Kept(_))));
-        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::Place(_))), "it is given once");
+        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))), "it is given once");
         keep(&pool, &one, "x", false);
-        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::Place(_))), "a closed one is not used");
+        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))), "a closed one is not used");
         keep(&pool, &one, "x", true);
         pool.close_of(&one);
-        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::Place(_))), "it was closed");
+        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))), "it was closed");
     }
 
     #[tokio::test]
     async fn connections_are_bounded_for_an_upstream_an_app_and_the_host() {
         let pool = Pool::new(BOUNDS);
         let (a, b, c) = (pool.owner("a"), pool.owner("b"), pool.owner("c"));
-        let x = [place(&pool, &a, "x"), place(&pool, &a, "x")];
+        let x = [permit(&pool, &a, "x"), permit(&pool, &a, "x")];
         assert!(open(&pool, &a, "x").is_none(), "the upstream has all");
-        let y = place(&pool, &a, "y");
+        let y = permit(&pool, &a, "y");
         assert!(open(&pool, &a, "z").is_none(), "the app has all");
-        let of_b = place(&pool, &b, "x");
+        let of_b = permit(&pool, &b, "x");
         assert!(open(&pool, &c, "x").is_none(), "the host has all");
         drop(y);
-        drop(place(&pool, &c, "x"));
+        drop(permit(&pool, &c, "x"));
         drop((x, of_b));
         assert!(pool.lock().apps.is_empty() && pool.lock().upstreams.is_empty());
         assert_eq!(pool.lock().open, 0);
@@ -377,7 +377,7 @@ mod tests {
     async fn idle_connections_are_closed_for_new_ones_the_apps_own_first() {
         let pool = Pool::new(BOUNDS);
         let (a, b) = (pool.owner("a"), pool.owner("b"));
-        let places = [place(&pool, &b, "x"), place(&pool, &b, "y"), place(&pool, &a, "y"), place(&pool, &a, "z")];
+        let places = [permit(&pool, &b, "x"), permit(&pool, &b, "y"), permit(&pool, &a, "y"), permit(&pool, &a, "z")];
         keep(&pool, &b, "x", true);
         keep(&pool, &a, "y", true);
         assert!(open(&pool, &a, "w").is_none(), "the place is free once the connection is closed");
@@ -391,7 +391,7 @@ mod tests {
     async fn a_waiting_request_gets_a_connection_that_becomes_free() {
         let pool = Pool::new(BOUNDS);
         let (a, x) = (pool.owner("a"), upstream("x"));
-        let places = [place(&pool, &a, "x"), place(&pool, &a, "x")];
+        let places = [permit(&pool, &a, "x"), permit(&pool, &a, "x")];
         let mut waiting = Box::pin(pool.acquire(&a, &x, true));
         assert!((&mut waiting).now_or_never().is_none());
         keep(&pool, &a, "x", true);
@@ -399,7 +399,7 @@ mod tests {
         let mut waiting = Box::pin(pool.acquire(&a, &x, true));
         assert!((&mut waiting).now_or_never().is_none());
         drop(places);
-        assert!(matches!((&mut waiting).now_or_never(), Some(Acquired::Place(_))));
+        assert!(matches!((&mut waiting).now_or_never(), Some(Acquired::ConnectionPermit(_))));
     }
 
     #[tokio::test]

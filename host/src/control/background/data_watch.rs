@@ -1,0 +1,63 @@
+//! Follows the data folder while the host runs: data of apps that is removed, and a `control.db` that is no longer the file
+//! that the host opened. Reports each once. Never stops the host.
+
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+
+use crate::control::Deployer;
+use crate::{
+    control::data_folder::{self, Detected},
+    limits,
+};
+
+impl Deployer {
+    /// Reports losses until the host stops.
+    pub(in crate::control) async fn watch_data(self) {
+        tokio::join!(self.report_losses(), self.look_for_losses(), self.watch_control());
+    }
+
+    async fn report_losses(&self) {
+        while let Some(lost) = self.0.parts.store.next_loss().await {
+            data_folder::log_lost(&lost, Detected::WhileRunning);
+            if let Ok(app) = self.app(&lost.app) {
+                let (kind, text, data) = data_folder::entry(&lost, Detected::WhileRunning);
+                self.note(&app, kind, text, data);
+            }
+        }
+    }
+
+    async fn look_for_losses(&self) {
+        let mut ticks = interval_at(Instant::now() + limits::LOSS_CHECK, limits::LOSS_CHECK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.0.parts.store.look_for_losses().await {
+                tracing::warn!(%error, "the data of apps can't be checked");
+            }
+        }
+    }
+
+    async fn watch_control(&self) {
+        let store = &self.0.parts.store;
+        let (mut ticks, mut reported) = (interval(limits::CONTROL_CHECK), false);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if store.control_changed().is_none() {
+                if std::mem::take(&mut reported) {
+                    tracing::info!("control.db is again the file that the host opened");
+                }
+                continue;
+            }
+            if std::mem::replace(&mut reported, true) {
+                continue;
+            }
+            if let Err(error) = store.save_control().await {
+                tracing::warn!(%error, "the content of control.db can't be saved to lost+found");
+            }
+            // With the path of the copy.
+            if let Some(error) = store.control_changed() {
+                tracing::error!("{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Owns when process types run by their schedules. One task for all apps, which wakes for the next of them; an app
+//! without a schedule costs nothing. What is due is asked of the policy, so that a clock that jumps fires nothing twice.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use isopod_engine::{Event, EventFailure, Handled};
+use isopod_policy::{
+    AppName, Entry as ProcessEntry, Manifest, ProcessName, ReleaseNumber, RequestId, Schedule, counted_since, due,
+    times_since,
+};
+use isopod_store::Control;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::control::{AppRecord, Deployer};
+use crate::{limits, observe::logs::LogLine, runtime::InvokeError};
+
+/// Every schedule of every app that has a release, also of those that are stopped or in error.
+#[derive(Default)]
+pub(in crate::control) struct Schedules {
+    apps: Mutex<HashMap<AppName, Vec<Scheduled>>>,
+    changed: Notify,
+}
+
+struct Scheduled {
+    process: ProcessName,
+    entry: ProcessEntry,
+    schedule: Schedule,
+    /// When it fired last, or when it was made known.
+    last: Timestamp,
+    /// Missed runs in a row.
+    missed: u32,
+}
+
+/// A process type whose time has come.
+struct Firing {
+    app: AppName,
+    process: ProcessName,
+    entry: ProcessEntry,
+    schedule: String,
+    /// When it was last checked, and how many earlier times have passed since.
+    since: Timestamp,
+    passed: u32,
+}
+
+/// The result of a firing.
+enum Outcome {
+    Ran,
+    /// It was started and failed.
+    Failed(String),
+    /// It was not started.
+    NotRun(String),
+}
+
+impl Outcome {
+    fn of(handled: Result<Handled, InvokeError>) -> Self {
+        match handled {
+            Ok(Ok(_)) => Self::Ran,
+            Ok(Err(failure @ EventFailure::Retry { .. })) => Self::Failed(format!(
+                "{failure}; the host does not retry events: the next run is at its scheduled time"
+            )),
+            Ok(Err(failure @ EventFailure::Permanent { .. })) => Self::Failed(failure.to_string()),
+            Err(refused) if refused.has_run() => Self::Failed(refused.to_string()),
+            Err(refused) => Self::NotRun(refused.to_string()),
+        }
+    }
+
+    fn text(&self, process: &ProcessName, schedule: &str) -> String {
+        match self {
+            Self::Ran => format!("`{process}` ran by its schedule {schedule}"),
+            Self::Failed(why) => format!("`{process}` ran by its schedule {schedule} and failed: {why}"),
+            Self::NotRun(why) => format!("`{process}` did not run by its schedule {schedule}: {why}"),
+        }
+    }
+}
+
+impl Schedules {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppName, Vec<Scheduled>>> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is due now, and when to look again.
+    fn take_due(&self, now: Timestamp) -> (Vec<Firing>, Duration) {
+        let (mut firings, mut soonest) = (Vec::new(), limits::SCHEDULE_LOOK);
+        for (app, scheduled) in self.lock().iter_mut() {
+            for scheduled in scheduled {
+                scheduled.last = counted_since(scheduled.last, now);
+                let found = due(Some(scheduled.last), now, &scheduled.schedule);
+                if found.fire_now {
+                    let since = std::mem::replace(&mut scheduled.last, now);
+                    let times = times_since(since, now, &scheduled.schedule, limits::MISSED_RUNS_COUNTED);
+                    firings.push(Firing {
+                        app: app.clone(),
+                        process: scheduled.process.clone(),
+                        entry: scheduled.entry,
+                        schedule: scheduled.schedule.to_string(),
+                        since,
+                        passed: times.saturating_sub(1),
+                    });
+                }
+                if let Some(next) = found.next {
+                    soonest = soonest.min(Duration::try_from(now.until(next).unwrap_or_default()).unwrap_or_default());
+                }
+            }
+        }
+        (firings, soonest.max(limits::SCHEDULE_PAUSE))
+    }
+
+    /// Counts a missed run of a process type, and returns the number of missed runs in a row.
+    fn miss(&self, app: &AppName, process: &ProcessName) -> u32 {
+        self.with(app, process, |scheduled| {
+            scheduled.missed = scheduled.missed.saturating_add(1);
+            scheduled.missed
+        })
+    }
+
+    /// Records a run, and returns the number of missed runs before it.
+    fn run(&self, app: &AppName, process: &ProcessName) -> u32 {
+        self.with(app, process, |scheduled| std::mem::take(&mut scheduled.missed))
+    }
+
+    fn with(&self, app: &AppName, process: &ProcessName, change: impl FnOnce(&mut Scheduled) -> u32) -> u32 {
+        let mut apps = self.lock();
+        let known = apps.get_mut(app).and_then(|all| all.iter_mut().find(|scheduled| scheduled.process == *process));
+        known.map_or(0, change)
+    }
+}
+
+impl Deployer {
+    /// Follows the schedules of a release that serves from now on.
+    pub(in crate::control) fn schedule(&self, entry: &AppRecord, manifest: &Manifest) {
+        let now = Timestamp::now();
+        let mut apps = self.0.schedules.lock();
+        let known = apps.remove(&entry.name).unwrap_or_default();
+        // A schedule that was changed begins anew: what the old one missed is not its own.
+        let fired = |process: &ProcessName, schedule: &Schedule| match known
+            .iter()
+            .find(|scheduled| scheduled.process == *process)
+        {
+            Some(before) if before.schedule == *schedule => (before.last, before.missed),
+            Some(_) => (now, 0),
+            None => (entry.fields().fired.get(process).copied().unwrap_or(now), 0),
+        };
+        let scheduled: Vec<Scheduled> = manifest
+            .processes
+            .iter()
+            .filter_map(|(process, definition)| {
+                let schedule = definition.schedule.clone()?;
+                let (last, missed) = fired(process, &schedule);
+                Some(Scheduled { process: process.clone(), entry: definition.entry, schedule, last, missed })
+            })
+            .collect();
+        if !scheduled.is_empty() {
+            apps.insert(entry.name.clone(), scheduled);
+        }
+        drop(apps);
+        self.0.schedules.changed.notify_one();
+    }
+
+    /// Follows the schedules of a release that does not serve, so that missed runs are recorded.
+    pub(in crate::control) async fn schedule_stored(&self, entry: &AppRecord, number: ReleaseNumber) {
+        // Starting the app reports why a release can't be read.
+        if let Ok(Some(release)) = self.0.parts.store.release(&entry.name, number).await {
+            self.schedule(entry, &release.manifest);
+        }
+    }
+
+    /// Removes the schedules of a destroyed app.
+    pub(in crate::control) fn unschedule(&self, app: &AppName) {
+        self.0.schedules.lock().remove(app);
+    }
+
+    pub(in crate::control) async fn run_scheduler(self) {
+        loop {
+            let now = Timestamp::now();
+            let (firings, pause) = self.0.schedules.take_due(now);
+            for firing in firings {
+                let deployer = self.clone();
+                self.in_background(async move { deployer.fire(firing, now).await });
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.0.schedules.changed.notified() => {}
+            }
+        }
+    }
+
+    async fn fire(&self, firing: Firing, at: Timestamp) {
+        let Firing { app, process, entry: kind, schedule, since, passed } = firing;
+        let Ok(entry) = self.app(&app) else { return };
+        if passed > 0 {
+            let at_least = if passed + 1 >= limits::MISSED_RUNS_COUNTED { "at least " } else { "" };
+            let why = format!("{at_least}{passed} runs since {since}: the host was down, or its clock jumped");
+            self.record_missed(&entry, &process, &schedule, passed, &why).await;
+        }
+        if let Err(error) = self.0.parts.store.schedule_fired(&app, &process, at).await {
+            tracing::warn!(%app, %process, %error, "the firing of a schedule could not be stored");
+        }
+        let running = match self.serving(&entry).await {
+            Ok(running) => running,
+            Err(why) => return self.missed(&entry, &process, &schedule, &why).await,
+        };
+        let before = self.0.schedules.run(&app, &process);
+        if let Some(further) = before.checked_sub(limits::MISSED_RUNS_RECORDED).filter(|further| *further > 0) {
+            let why = format!("{further} further runs before this one, for the same reason as the recorded ones");
+            self.record_missed(&entry, &process, &schedule, further, &why).await;
+        }
+        let outcome = match kind {
+            ProcessEntry::Command if running.run_command(&process) => Outcome::Ran,
+            ProcessEntry::Command => {
+                Outcome::NotRun("the previous run is still in progress, so this one is skipped".to_owned())
+            }
+            ProcessEntry::Events | ProcessEntry::Http => {
+                let id = RequestId::from_random(rand::random());
+                let event = event(&app, &process, &schedule, id, at);
+                Outcome::of(running.event_to(&process, event, id).await)
+            }
+        };
+        let text = outcome.text(&process, &schedule);
+        entry.log.write(LogLine::host(&app, text.clone()));
+        if !matches!(outcome, Outcome::Ran) {
+            self.record(&entry, "schedule-failed", text, json!({ "process": process, "schedule": schedule })).await;
+        }
+    }
+}
+
+impl Deployer {
+    /// Records a missed run. After some in a row, further ones are only counted.
+    async fn missed(&self, entry: &AppRecord, process: &ProcessName, schedule: &str, why: &str) {
+        let in_a_row = self.0.schedules.miss(&entry.name, process);
+        if in_a_row > limits::MISSED_RUNS_RECORDED {
+            return;
+        }
+        let rest = if in_a_row == limits::MISSED_RUNS_RECORDED {
+            "; further ones are counted until it runs again"
+        } else {
+            ""
+        };
+        self.record_missed(entry, process, schedule, 1, &format!("a run: {why}{rest}")).await;
+    }
+
+    async fn record_missed(&self, entry: &AppRecord, process: &ProcessName, schedule: &str, runs: u32, why: &str) {
+        let text = format!("`{process}` with schedule {schedule} missed {why}");
+        entry.log.write(LogLine::host(&entry.name, text.clone()));
+        let data = json!({ "process": process, "schedule": schedule, "runs": runs });
+        self.record(entry, "schedule-missed", text, data).await;
+    }
+}
+
+/// What a scheduled handler gets.
+fn event(app: &AppName, process: &ProcessName, schedule: &str, id: RequestId, at: Timestamp) -> Event {
+    let data = json!({ "process": process, "schedule": schedule });
+    Event {
+        id: id.to_string(),
+        source: format!("isopod/{app}/{process}"),
+        event_type: "isopod.schedule".to_owned(),
+        time: Some(at.to_string()),
+        data_content_type: Some("application/json".to_owned()),
+        data: Some(data.to_string().into_bytes()),
+        attempt: 1,
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isopod_engine::Fault;
+
+    use super::*;
+
+    fn text(handled: Result<Handled, InvokeError>) -> String {
+        Outcome::of(handled).text(&"nightly".parse().expect("is a name"), "0 3 * * *")
+    }
+
+    #[test]
+    fn a_handler_that_ran_and_failed_is_reported_as_failed() {
+        let permanent = text(Ok(Err(EventFailure::Permanent { message: "no stock".to_owned() })));
+        assert_eq!(permanent, "`nightly` ran by its schedule 0 3 * * * and failed: no stock");
+        let trap = Fault::Trap { message: "a panic".to_owned(), backtrace: Vec::new() };
+        for fault in [trap, Fault::Timeout { limit: Duration::from_secs(30) }] {
+            assert!(text(Err(fault.into())).contains(" ran by its schedule"));
+        }
+        assert!(text(Err(InvokeError::NoProcess("events"))).contains("did not run"));
+    }
+
+    #[test]
+    fn a_handler_that_asks_for_a_retry_is_reported_as_not_retried() {
+        let failure = EventFailure::Retry { message: "shop closed".to_owned(), after: Duration::from_secs(7) };
+        let text = text(Ok(Err(failure)));
+        assert!(text.contains("shop closed") && text.contains("in 7000 ms"), "{text}");
+        assert!(text.ends_with("the host does not retry events: the next run is at its scheduled time"), "{text}");
+    }
+}

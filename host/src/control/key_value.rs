@@ -1,0 +1,85 @@
+//! Owns the bridge between the store's key-value data and what the engine offers to guests. Never decides who may use
+//! it: an app without the grant is given none.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use isopod_engine::{KeyValue, KvError, ValueVersion};
+use isopod_policy::AppName;
+use isopod_store::KvStore;
+
+use crate::control::data_gate::{AccessGuard, DataGate};
+
+/// The key-value data of one app.
+pub(crate) struct AppKeyValue {
+    store: KvStore,
+    app: AppName,
+    data_gate: DataGate,
+}
+
+impl AppKeyValue {
+    pub(crate) fn shared(store: &KvStore, app: &AppName, data_gate: &DataGate) -> Arc<dyn KeyValue> {
+        Arc::new(Self { store: store.clone(), app: app.clone(), data_gate: data_gate.clone() })
+    }
+
+    /// The store is asked by the app's name, which may be another app's by now.
+    fn pass(&self) -> Result<AccessGuard, KvError> {
+        self.data_gate.pass().ok_or_else(|| failed("the app was destroyed, and its data with it"))
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> KvError {
+    KvError::Other(error.to_string())
+}
+
+#[async_trait]
+impl KeyValue for AppKeyValue {
+    async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, KvError> {
+        let _pass = self.pass()?;
+        self.store.get(&self.app, bucket, key).await.map_err(failed)
+    }
+
+    async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError> {
+        let _pass = self.pass()?;
+        self.store.set(&self.app, bucket, key, &value).await.map_err(failed)
+    }
+
+    async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError> {
+        let _pass = self.pass()?;
+        self.store.delete(&self.app, bucket, key).await.map_err(failed)
+    }
+
+    async fn exists(&self, bucket: &str, key: &str) -> Result<bool, KvError> {
+        let _pass = self.pass()?;
+        self.store.exists(&self.app, bucket, key).await.map_err(failed)
+    }
+
+    async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError> {
+        let _pass = self.pass()?;
+        self.store.list_keys(&self.app, bucket, cursor).await.map_err(failed)
+    }
+
+    async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError> {
+        let _pass = self.pass()?;
+        self.store.increment(&self.app, bucket, key, delta).await.map_err(failed)
+    }
+
+    async fn get_versioned(&self, bucket: &str, key: &str) -> Result<(Option<Vec<u8>>, ValueVersion), KvError> {
+        let _pass = self.pass()?;
+        let (value, version) = self.store.get_versioned(&self.app, bucket, key).await.map_err(failed)?;
+        Ok((value, ValueVersion(version.0)))
+    }
+
+    async fn set_if(
+        &self,
+        bucket: &str,
+        key: &str,
+        seen: ValueVersion,
+        value: Vec<u8>,
+    ) -> Result<Result<(), ValueVersion>, KvError> {
+        let _pass = self.pass()?;
+        let seen = isopod_store::ValueVersion(seen.0);
+        let set = self.store.set_if(&self.app, bucket, key, seen, &value).await.map_err(failed)?;
+        Ok(set.map_err(|present| ValueVersion(present.0)))
+    }
+}

@@ -1,0 +1,173 @@
+//! Owns reading a bundle: what component it holds, what its app is given, and whether this host can run it. Pure and
+//! blocking; never compiles and never stores.
+
+use bytes::Bytes;
+use isopod_engine::{ComponentInfo, Entries, inspect};
+use isopod_policy::{
+    BundleError, BundleKind, Grants, Limits, Manifest, bundle,
+    formation::{self, Exported, Formation},
+};
+use isopod_store::Digest;
+
+use crate::control::Failure;
+
+/// The oldest SDK whose components run here.
+const SDK_OLDEST: (&str, [u64; 3]) = ("0.1.0", [0, 1, 0]);
+
+/// A bundle that can be compiled.
+pub(in crate::control) struct Verified {
+    pub(in crate::control) component: Bytes,
+    pub(in crate::control) info: ComponentInfo,
+    /// What the app will be given: the bundle's own manifest, or the one it has.
+    pub(in crate::control) manifest: Manifest,
+    /// The snapshot that the release has which this was stored with.
+    pub(in crate::control) snapshot: Option<Digest>,
+    /// Whether the manifest came with the bundle.
+    pub(in crate::control) has_manifest: bool,
+}
+
+/// Reads a bundle. `present` is the manifest of the app as it runs now; a bare component keeps it.
+pub(in crate::control) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<Verified, Failure> {
+    if bytes.is_empty() {
+        return Err(BundleError::Empty.into());
+    }
+    kind.check(&bytes)?;
+    let (component, given) = match kind {
+        // Reading it as a bundle would only copy it.
+        BundleKind::Component => (bytes, None),
+        BundleKind::TarGz => {
+            let bundle = bundle::read(kind, &bytes)?;
+            drop(bytes);
+            (bundle.component, bundle.manifest)
+        }
+    };
+    let info = inspect(&component)?;
+    check_sdk(info.sdk_version.as_deref())?;
+    let has_manifest = given.is_some();
+    let manifest = match given {
+        Some(mut given) => {
+            given.processes = formation::inherit(&given.processes, &present.processes, &given.limits);
+            given
+        }
+        None => present,
+    };
+    formation_of(&manifest, &info.entries)?;
+    Ok(Verified { component: component.into(), info, manifest, snapshot: None, has_manifest })
+}
+
+/// Reads a component that was stored with its manifest, and maybe with a snapshot.
+pub(in crate::control) fn stored(
+    component: Vec<u8>,
+    manifest: Manifest,
+    snapshot: Option<Digest>,
+) -> Result<Verified, Failure> {
+    Ok(Verified { snapshot, ..verify(BundleKind::Component, component, manifest)? })
+}
+
+/// The processes that an app runs: those of its manifest, or `web` and `worker` by what the component can do.
+pub(in crate::control) fn formation_of(manifest: &Manifest, entries: &Entries) -> Result<Formation, Failure> {
+    let exported = exported(entries);
+    if !manifest.processes.is_empty() {
+        formation::check(&manifest.processes, &manifest.limits, exported)?;
+        return Ok(manifest.processes.clone());
+    }
+    let usual = formation::usual(exported);
+    if usual.is_empty() { Err(Failure::OnlyACommand) } else { Ok(usual) }
+}
+
+/// What a component asks for by its imports, and would not get. It may do without, so that is no reason to refuse it.
+pub(in crate::control) fn missing_grant(info: &ComponentInfo, grants: &Grants) -> Option<&'static str> {
+    let imports_keyvalue = info.imports.iter().any(|name| name.starts_with("wasi:keyvalue/"));
+    (imports_keyvalue && !grants.keyvalue).then_some(
+        "note: it imports wasi:keyvalue, which the app is not granted: write `keyvalue = true` under [grants] in \
+         isopod.toml, or `isopod grants set --keyvalue true`",
+    )
+}
+
+/// Says of a limit that no instance can ever come near that the host's own comes first.
+pub(in crate::control) fn more_memory_than_there_is(limits: &Limits, most: u64) -> Option<String> {
+    let mib = |bytes| bytes / (1024 * 1024);
+    (limits.memory_bytes > most).then(|| {
+        format!(
+            "note: its `memory` of {} MiB is more than the {} MiB that this host has for all such apps: an instance that \
+             asks for more than that fails; the operator can raise memory_max",
+            mib(limits.memory_bytes),
+            mib(most)
+        )
+    })
+}
+
+/// What the policy needs to know of a component.
+pub(in crate::control) fn exported(entries: &Entries) -> Exported {
+    Exported { http: entries.http.is_some(), events: entries.events, command: entries.command }
+}
+
+/// Refuses a component of an SDK that is too old. A component of no SDK, or of one that says nothing we know, is a
+/// standard component.
+fn check_sdk(found: Option<&str>) -> Result<(), Failure> {
+    let Some(found) = found else { return Ok(()) };
+    let version = found.rsplit('/').next().unwrap_or(found);
+    let core = version.split(['-', '+']).next().unwrap_or(version);
+    let numbers: Vec<u64> = core.split('.').filter_map(|part| part.trim().parse().ok()).collect();
+    let (oldest, least) = SDK_OLDEST;
+    match <[u64; 3]>::try_from(numbers) {
+        Ok(numbers) if numbers < least => Err(Failure::SdkTooOld { found: version.trim().to_owned(), oldest }),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(text: &str) -> Manifest {
+        Manifest::parse(text).expect("is a manifest")
+    }
+
+    const HTTP: Entries =
+        Entries { http: Some(isopod_engine::HttpAbi::Flat), events: false, command: false, health: false };
+    const COMMAND: Entries = Entries { http: None, events: false, command: true, health: false };
+
+    #[test]
+    fn an_sdk_older_than_supported_is_refused_by_its_version() {
+        assert!(check_sdk(None).is_ok());
+        assert!(check_sdk(Some("rust/0.1.0")).is_ok());
+        assert!(check_sdk(Some("rust/1.0.0-rc.1")).is_ok());
+        assert!(check_sdk(Some("something else")).is_ok());
+        let refused = check_sdk(Some("rust/0.0.9")).expect_err("is too old");
+        assert_eq!(refused.code(), "sdk-too-old");
+        assert!(refused.to_string().contains("0.0.9"), "{refused}");
+    }
+
+    #[test]
+    fn the_default_formation_follows_what_the_component_can_do() {
+        let names = |entries: Entries| -> Vec<String> {
+            let processes = formation_of(&manifest("name = \"a\""), &entries).expect("has processes");
+            processes.into_keys().map(|name| name.to_string()).collect()
+        };
+        assert_eq!(names(HTTP), ["web"]);
+        assert_eq!(names(Entries { events: true, ..HTTP }), ["web", "worker"]);
+        assert_eq!(names(Entries { events: true, ..COMMAND }), ["worker"]);
+        let refused = formation_of(&manifest("name = \"a\""), &COMMAND).expect_err("has nothing to run");
+        assert!(refused.to_string().contains("isopod run"), "{refused}");
+    }
+
+    #[test]
+    fn a_process_that_the_component_cannot_run_is_named() {
+        let written = manifest("name = \"a\"\n[processes.jobs]\nentry = \"events\"\n");
+        let refused = formation_of(&written, &HTTP).expect_err("handles no events");
+        assert!(refused.to_string().contains("\"jobs\""), "{refused}");
+    }
+
+    #[test]
+    fn nothing_at_all_is_called_empty() {
+        let refused = verify(BundleKind::Component, Vec::new(), manifest("name = \"a\"")).err();
+        assert!(refused.is_some_and(|refused| refused.to_string().contains("empty")));
+    }
+
+    #[test]
+    fn text_is_no_component() {
+        let refused = verify(BundleKind::Component, b"hello".to_vec(), manifest("name = \"a\"")).err();
+        assert_eq!(refused.map(|failure| failure.code()), Some("invalid-component"));
+    }
+}

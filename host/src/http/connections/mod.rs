@@ -1,0 +1,388 @@
+//! Connections of the traffic address and the admin address: admission, timeouts, detection of
+//! disconnected clients, and closing. Knows nothing of apps or routes: a handler answers requests.
+//!
+//! ```text
+//!  Listener: admission ──> slot ──> serve: hyper <──> Socket ──> kernel
+//!                                     │                 │
+//!                                     └── timer <── Line: what the connection is doing
+//! ```
+//!
+//! Each timer does one thing. A connection between two requests may be idle for
+//! [`ConnectionTimes::idle`]; a head that has begun, and the first request of a connection, have
+//! [`ConnectionTimes::head`]; an HTTP/2 connection gets GOAWAY at [`ConnectionTimes::age`]. An idle
+//! connection is closed only while nothing is readable, by shutting down this side first.
+
+mod admission;
+mod line;
+mod refusal;
+
+pub(crate) use admission::{Accepted, Listener, Slot};
+pub(crate) use line::Exchange;
+
+use crate::{http::drained_body::DrainedBody, limits};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioTimer},
+    server::conn::auto,
+};
+use isopod_policy::connections::{ConnectionTimes, Expiry};
+use line::{HangUp, Line, Socket};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+type Builder = auto::Builder<TokioExecutor>;
+
+/// How a listener's connections are served.
+pub(crate) struct Settings {
+    times: ConnectionTimes,
+    regular: Builder,
+    /// For connections of the reserve.
+    reserve: Builder,
+}
+
+impl Settings {
+    /// `window_bytes` is the HTTP/2 flow-control window of a connection and of each stream.
+    pub(crate) fn new(times: ConnectionTimes, window_bytes: u32) -> Self {
+        let builder = || {
+            let mut http = Builder::new(TokioExecutor::new());
+            // hyper's head timeout is not used: it would also run while the connection is idle.
+            http.http1().timer(TokioTimer::new()).half_close(true).max_buf_size(limits::HEAD_BYTES);
+            http.http2()
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(limits::STREAMS_MAX)
+                .initial_stream_window_size(window_bytes)
+                .initial_connection_window_size(window_bytes)
+                .max_header_list_size(u32::try_from(limits::HEAD_BYTES).unwrap_or(u32::MAX))
+                .keep_alive_interval(limits::HTTP2_PING)
+                .keep_alive_timeout(times.head);
+            http
+        };
+        let mut reserve = builder();
+        reserve.http1().keep_alive(false);
+        Self { times, regular: builder(), reserve }
+    }
+
+    /// The timeouts of one connection. Ages vary by up to a tenth, so that connections accepted
+    /// together don't all close together.
+    fn times_of(&self, slot: &Slot) -> ConnectionTimes {
+        let spread = rand::random_range(0.9..1.0);
+        let times = ConnectionTimes { age: self.times.age.mul_f64(spread), ..self.times };
+        match slot.is_reserve() {
+            true => ConnectionTimes { head: times.head.min(limits::RESERVE_HEAD_TIMEOUT), ..times },
+            false => times,
+        }
+    }
+}
+
+/// Decides whether a connection may be polled now. Connections that share a thread fairly wait here
+/// for their turn.
+pub(crate) trait Gate {
+    fn poll_open(&self, cx: &Context<'_>) -> Poll<()>;
+}
+
+/// Always open.
+pub(crate) struct Open;
+
+impl Gate for Open {
+    fn poll_open(&self, _: &Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+/// Serves a connection until its client leaves, a timer expires, or `stop` completes; then requests in progress are finished.
+pub(crate) async fn serve<A, F, B>(
+    (stream, slot): (TcpStream, &Slot),
+    settings: &Settings,
+    answer: A,
+    gate: &impl Gate,
+    stop: impl Future<Output = ()>,
+) where
+    A: Fn(Request<DrainedBody>) -> F,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    // A connection without it still works, only slower.
+    let _ = stream.set_nodelay(true);
+    let line = Arc::new(Line::new(stream));
+    let service = service_fn(|request: Request<Incoming>| {
+        let exchange = line.begin();
+        let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+        if version == Version::HTTP_11 && expects_continue(request.headers()) && !request.body().is_end_stream() {
+            exchange.client_waits();
+        }
+        let answering = answer(DrainedBody::of(request, exchange.clone()));
+        // Boxed, since HTTP/1 moves it and reserves its size as long as the connection is open.
+        Box::pin(async move {
+            let mut response = answering.await;
+            // The client may send the body or the next request: their bytes can't be told apart.
+            if exchange.is_client_waiting() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            exchange.response_begins(version == Version::HTTP_11 && !is_head && is_streamed(&response));
+            Ok::<_, Infallible>(response.map(|body| Answering { body, ends: Ends(exchange) }))
+        })
+    });
+    let http = if slot.is_reserve() { &settings.reserve } else { &settings.regular };
+    let leaves_gently = {
+        let connection = std::pin::pin!(http.serve_connection(Socket(Arc::clone(&line)), service));
+        drive(connection, &line, slot, &settings.times_of(slot), gate, stop).await
+    };
+    if leaves_gently {
+        line.refuse_incomplete_head();
+        line.close().await;
+    }
+}
+
+/// Whether a client waits for `100 Continue` before it sends the body, by hyper's own criterion.
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    let last = headers.get_all(header::EXPECT).iter().next_back();
+    last.is_some_and(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn is_streamed<B: Body>(response: &Response<B>) -> bool {
+    let body = response.body();
+    !body.is_end_stream()
+        && body.size_hint().exact().is_none()
+        && !response.headers().contains_key(header::CONTENT_LENGTH)
+}
+
+/// Any connection of hyper's.
+trait Connection: Future<Output = Result<(), Box<dyn Error + Send + Sync>>> {
+    fn shut_down_gracefully(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Connection for auto::Connection<'_, I, S, TokioExecutor>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    fn shut_down_gracefully(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// An event that the driver of a connection must handle.
+enum Event {
+    Ended,
+    /// The client has disconnected.
+    Gone,
+    /// It needs attention: a head has begun, or the client has shut down its side.
+    LookNow,
+    /// It was open for its one request.
+    Served,
+}
+
+/// The driver's state besides the line.
+struct Watch {
+    /// Completes once a client that has shut down its side has disconnected.
+    gone: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// When the next probe is due, and how long after it the one after that.
+    probe: Option<(Instant, Duration)>,
+    /// Whether the timer is set for the head that has begun.
+    is_set_for_head: bool,
+    /// Since when it takes no new requests.
+    retiring: Option<Instant>,
+}
+
+/// Drives a connection to its end. Returns whether its client may still have to read the last
+/// bytes: not if it has disconnected, or if a newer connection needs the slot immediately.
+async fn drive<C: Connection>(
+    mut connection: Pin<&mut C>,
+    line: &Arc<Line>,
+    slot: &Slot,
+    times: &ConnectionTimes,
+    gate: &impl Gate,
+    stop: impl Future<Output = ()>,
+) -> bool {
+    let mut watch = Watch { gone: None, probe: None, is_set_for_head: false, retiring: None };
+    let mut timer = std::pin::pin!(sleep_until(Instant::now() + times.head));
+    let (mut stop, mut is_stopping) = (std::pin::pin!(stop), false);
+    let mut evicted = std::pin::pin!(slot.evicted());
+    loop {
+        let event = tokio::select! {
+            event = poll_fn(|cx| watch.poll(cx, connection.as_mut(), line, slot, gate)) => event,
+            () = timer.as_mut() => Event::LookNow,
+            () = evicted.as_mut() => return false,
+            () = stop.as_mut(), if !is_stopping => {
+                is_stopping = true;
+                // A request that has arrived by now is answered: a connection without any read
+                // would be closed as idle. Only a read shows whether bytes are available.
+                tokio::task::yield_now().await;
+                if poll_fn(|cx| poll_once(cx, connection.as_mut(), gate)).await.is_ready() {
+                    return true;
+                }
+                Event::Served
+            }
+        };
+        match event {
+            Event::Ended => return true,
+            Event::Gone => return false,
+            Event::Served => {
+                watch.retiring = Some(Instant::now());
+                connection.as_mut().shut_down_gracefully();
+            }
+            Event::LookNow => {
+                if watch.look(line, slot, times, timer.as_mut()).is_break() {
+                    return true;
+                }
+                if watch.retiring.is_some() && line.is_http2() {
+                    connection.as_mut().shut_down_gracefully();
+                }
+            }
+        }
+    }
+}
+
+/// Polls a connection once, when it is its turn.
+fn poll_once<C: Connection>(cx: &mut Context<'_>, connection: Pin<&mut C>, gate: &impl Gate) -> Poll<Poll<()>> {
+    ready!(gate.poll_open(cx));
+    Poll::Ready(connection.poll(cx).map(|ended| {
+        if let Err(error) = ended {
+            tracing::debug!(error, "a connection broke off");
+        }
+    }))
+}
+
+impl Watch {
+    fn poll<C: Connection>(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: Pin<&mut C>,
+        line: &Arc<Line>,
+        slot: &Slot,
+        gate: &impl Gate,
+    ) -> Poll<Event> {
+        if ready!(poll_once(cx, connection, gate)).is_ready() {
+            return Poll::Ready(Event::Ended);
+        }
+        if slot.is_reserve() && line.has_asked() && line.is_http2() && self.retiring.is_none() {
+            return Poll::Ready(Event::Served);
+        }
+        if line.is_in_head() {
+            let is_news = !std::mem::replace(&mut self.is_set_for_head, true);
+            return if is_news { Poll::Ready(Event::LookNow) } else { Poll::Pending };
+        }
+        self.is_set_for_head = false;
+        self.poll_client(cx, line)
+    }
+
+    /// Whether the client of a request in progress has disconnected. HTTP/2 always reads, so hyper
+    /// detects that itself.
+    fn poll_client(&mut self, cx: &mut Context<'_>, line: &Arc<Line>) -> Poll<Event> {
+        if line.is_http2() || !line.is_busy() {
+            (self.gone, self.probe) = (None, None);
+            return Poll::Pending;
+        }
+        if let Some(gone) = &mut self.gone {
+            return gone.as_mut().poll(cx).map(|()| Event::Gone);
+        }
+        match ready!(line.poll_hung_up(cx)) {
+            Ok(HangUp::WriteSide) => {
+                let mut gone: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(Arc::clone(line).gone());
+                if gone.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Gone);
+                }
+                self.gone = Some(gone);
+                self.probe = Some((Instant::now(), limits::PROBE_AFTER));
+                Poll::Ready(Event::LookNow)
+            }
+            Ok(HangUp::Gone) | Err(_) => Poll::Ready(Event::Gone),
+        }
+    }
+
+    /// Handles expired timeouts, and sets the timer for the next one. Breaks if the connection must
+    /// be cut off.
+    fn look(
+        &mut self,
+        line: &Line,
+        slot: &Slot,
+        times: &ConnectionTimes,
+        timer: Pin<&mut Sleep>,
+    ) -> std::ops::ControlFlow<()> {
+        let now = Instant::now();
+        if self.gone.is_some() && line.is_gone() {
+            return std::ops::ControlFlow::Break(());
+        }
+        if let Some((due, after)) = self.probe
+            && now >= due
+        {
+            if line.probe() == HangUp::Gone {
+                return std::ops::ControlFlow::Break(());
+            }
+            self.probe = Some((now + after, after * 2));
+        }
+        let activity = line.activity();
+        let mut next = now + times.head;
+        match (times.expiry(&activity, slot.is_crowded()), self.retiring) {
+            // GOAWAY was sent. If its client leaves it open without a request, it is cut off.
+            (_, Some(since)) if activity.is_http2 => {
+                if !activity.is_busy && now >= since + times.head && activity.quiet >= times.head {
+                    return std::ops::ControlFlow::Break(());
+                }
+            }
+            (Expiry::LookAgain(after), _) => next = now + after,
+            (Expiry::Idle, _) => line.end_when_quiet(),
+            (Expiry::SlowHead, _) => line.end_at_once(),
+            (Expiry::Retire, _) => self.retiring = Some(now),
+        }
+        if let Some((due, _)) = self.probe {
+            next = next.min(due);
+        }
+        timer.reset(next);
+        std::ops::ControlFlow::Continue(())
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response's body. Its request is in progress until it is dropped.
+    struct Answering<B> {
+        #[pin]
+        body: B,
+        ends: Ends,
+    }
+}
+
+struct Ends(Exchange);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.response_ends();
+    }
+}
+
+impl<B: Body> Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

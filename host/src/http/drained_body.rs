@@ -1,0 +1,104 @@
+//! The rest of a request's body that nobody reads: an answer may be given before the body has come. A client that still
+//! sends would not see the answer if its connection were closed under it, so the rest is read and thrown away, as far as
+//! that is a reasonable amount. The connection then serves the next request.
+
+use crate::{
+    http::connections::{Exchange, expects_continue},
+    http::trailers,
+    limits,
+};
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::runtime::Handle;
+
+/// A request's body, whose rest is thrown away where nobody reads it to its end.
+pub(crate) struct DrainedBody {
+    body: Option<Incoming>,
+    /// Where the rest is read: where the connection is.
+    runtime: Option<Handle>,
+    /// Whether the client sends the body.
+    is_sent: bool,
+    /// The request is in progress until its body was read.
+    exchange: Option<Exchange>,
+}
+
+impl DrainedBody {
+    /// Must be called on the runtime of the request's connection.
+    pub(crate) fn of(request: Request<Incoming>, exchange: Exchange) -> Request<Self> {
+        // A client that waits for `100 Continue` sends nothing before the body is read.
+        let is_sent = !expects_continue(request.headers());
+        request.map(|body| {
+            let runtime = (!body.is_end_stream()).then(Handle::current);
+            let exchange = runtime.is_some().then_some(exchange);
+            Self { body: Some(body), runtime, is_sent, exchange }
+        })
+    }
+}
+
+impl Body for DrainedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.is_sent {
+            self.is_sent = true;
+            self.exchange.iter().for_each(Exchange::body_is_read);
+        }
+        loop {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Some(frame) = trailers::allowed(frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                end => {
+                    (self.body, self.exchange) = (None, None);
+                    return Poll::Ready(end);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for DrainedBody {
+    fn drop(&mut self) {
+        if let (Some(body), Some(runtime)) = (self.body.take(), &self.runtime)
+            && self.is_sent
+            && !body.is_end_stream()
+        {
+            let exchange = self.exchange.take();
+            runtime.spawn(async move {
+                let _in_progress = exchange;
+                let _ = tokio::time::timeout(limits::BODY_DRAIN_TIME, throw_away(body)).await;
+            });
+        }
+    }
+}
+
+/// Reads a body to its end, or as far as it is worth it: then the connection is closed.
+async fn throw_away(mut body: Incoming) {
+    let mut left = limits::BODY_DRAIN_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match left.checked_sub(size) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! HTTP behavior shared by the ingress and the API. Never routes a request.
+
+pub(crate) mod byte_budget;
+pub(crate) mod connections;
+pub(crate) mod drained_body;
+pub(crate) mod problem;
+pub(crate) mod response_rules;
+pub(crate) mod trailers;

@@ -1,0 +1,50 @@
+//! A release that nobody asks for: all of it that is needed to serve again, without its instances and without its code
+//! in memory. It costs some kilobytes, and no task, timer, thread or open file.
+
+use super::{
+    release::{ActiveRelease, ProcessPlan},
+    resources::AppResources,
+};
+use isopod_engine::{FrozenProgram, Rejected};
+use isopod_policy::{Isolation, Process, ProcessName, ReleaseNumber, Scale};
+use std::sync::Arc;
+
+/// A frozen release.
+pub(crate) struct Frozen {
+    pub(super) release: ReleaseNumber,
+    pub(super) isolation: Isolation,
+    pub(super) program: FrozenProgram,
+    pub(super) processes: Vec<FrozenProcess>,
+}
+
+/// One of its process types.
+pub(super) struct FrozenProcess {
+    pub(super) name: ProcessName,
+    pub(super) process: Process,
+    pub(super) scale: Scale,
+    /// None where it is the program that all process types share.
+    pub(super) program: Option<FrozenProgram>,
+}
+
+impl Frozen {
+    pub(crate) fn release(&self) -> ReleaseNumber {
+        self.release
+    }
+
+    /// Maps the code again. Takes a fraction of a millisecond for a component of some hundred kilobytes.
+    pub(super) fn thaw(&self, resources: &Arc<AppResources>) -> Result<ActiveRelease, Rejected> {
+        let program = self.program.thaw()?;
+        let planned = self.processes.iter().map(|frozen| {
+            let own = frozen.program.as_ref().map(FrozenProgram::thaw).transpose()?;
+            Ok(ProcessPlan {
+                name: frozen.name.clone(),
+                process: frozen.process.clone(),
+                scale: frozen.scale,
+                program: own.unwrap_or_else(|| program.clone()),
+                warm: Vec::new(),
+            })
+        });
+        let planned = planned.collect::<Result<Vec<_>, Rejected>>()?;
+        Ok(ActiveRelease::new(Some(self.release), program.clone(), self.isolation, planned, Arc::clone(resources)))
+    }
+}
