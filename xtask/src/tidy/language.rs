@@ -31,8 +31,6 @@ const NOT_YET_CLEAN: &[&str] = &[
 #[rustfmt::skip]
 const NOT_YET_WRAPPED: &[&str] = &[
     "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "README.md",
     "docs",
     "host/engine",
     "host/src",
