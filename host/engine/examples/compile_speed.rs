@@ -1,5 +1,5 @@
-//! Times how long components take to compile, by each of the compilers that wasmtime has, on this machine:
-//! `cargo build --workspace --example compile_speed && target/debug/examples/compile_speed FILE.wasm …`
+//! Measures on this machine how long each of wasmtime's compilers takes for a component: `cargo
+//! build --workspace --example compile_speed && target/debug/examples/compile_speed FILE.wasm …`
 
 use std::time::Instant;
 use wasmtime::{Config, Engine, OptLevel, Strategy};

@@ -1,5 +1,5 @@
-//! The byte account of one store: linear memory, tables, and what the host holds on the guest's behalf. Every byte is
-//! charged to the host-wide memory budget. Never allocates anything itself.
+//! The byte account of one store: linear memory, tables, and what the host holds on the guest's
+//! behalf. Every byte is charged to the host-wide memory budget. Never allocates anything itself.
 
 use crate::{
     budget::{Budget, NoMore, Taken},
@@ -21,7 +21,7 @@ pub(crate) struct AccountLimits {
     pub(crate) may_use_reserve: bool,
 }
 
-/// The bytes that one store uses, given back when it is dropped.
+/// The bytes that a store uses, returned to the budget on drop.
 pub(crate) struct Account {
     limits: AccountLimits,
     linear_bytes: u64,
@@ -105,8 +105,8 @@ impl Account {
         Ok(())
     }
 
-    /// Whether an idle instance is so near one of its limits that the next call may reach it.
-    /// Memory that the instance `started_with` doesn't count: a new instance would have as much.
+    /// Returns whether an idle instance is close enough to a limit that the next call may reach it.
+    /// Initial memory (`started_with`) doesn't count: a new instance would use as much.
     pub(crate) fn is_nearly_full(&self, started_with: u64) -> bool {
         let near = |used: u64, limit: u64| used > limit / 8 * 7;
         let has_grown = self.linear_bytes > started_with;
@@ -195,7 +195,7 @@ mod tests {
         let budget = Arc::new(Budget::new(u64::MAX));
         let mut account = account(&budget);
         account.grow_memory(7 * MIB).unwrap_or_else(|_| panic!("it fits"));
-        assert!(!account.is_nearly_full(0), "seven eighths are not above the mark");
+        assert!(!account.is_nearly_full(0), "exactly seven eighths is not nearly full");
         account.grow_memory(1).unwrap_or_else(|_| panic!("it fits"));
         assert!(account.is_nearly_full(0));
         assert!(!account.is_nearly_full(7 * MIB + 1), "a new instance would have as much");

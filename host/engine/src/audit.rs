@@ -1,5 +1,6 @@
-//! Measures the host memory behind a store's handles. An audit takes place at every epoch and at the end of every call, so
-//! it looks at a bounded number of header fields. Never charges or refuses anything.
+//! Measures the host memory behind a store's handles. An audit runs at every epoch and at the end
+//! of every call, so it inspects a bounded number of header fields. Never charges or refuses
+//! anything.
 
 use crate::{
     keyvalue::{Bucket, Cas},
@@ -39,7 +40,7 @@ pub(crate) fn measure(table: &mut ResourceTable) -> Held {
 struct Audit {
     held: Held,
     headers_seen: usize,
-    /// Field maps that were measured: copies of a handle share one until they are changed.
+    /// Field maps already measured: copies of a handle share one map until it is changed.
     maps: HashSet<*const http::HeaderMap>,
 }
 
@@ -137,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn an_audit_looks_at_a_bounded_number_of_headers() {
+    fn an_audit_measures_a_bounded_number_of_headers() {
         let full = limits::AUDITED_HEADERS_MAX;
         let held = measured([fields(full, 1), fields(1, 1), fields(1, 1)]);
         assert!(
             held.bytes > 2 * limits::REPLY_HEADERS_BYTES_MAX as u64,
-            "what isn't looked at counts in full: {held:?}"
+            "fields beyond the bound are charged their maximum: {held:?}"
         );
     }
 

@@ -1,4 +1,4 @@
-//! Code that is generated from the guest contract in `sdk/wit`.
+//! Bindings generated from the guest contract in `sdk/wit`.
 
 pub(crate) mod events {
     wasmtime::component::bindgen!({

@@ -1,4 +1,4 @@
-//! A request's body on its way into a guest, with its limits. Never sees a response.
+//! Reads a request's body for a guest, within its limits. Never handles a response.
 
 use crate::Fault;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// A request's body.
 pub enum RequestBody {
-    /// As it comes from the client, up to a limit.
+    /// Streamed from the client, up to a limit.
     Incoming(FromClient),
     /// Known in full.
     Full(Full<Bytes>),
@@ -29,47 +29,48 @@ pub struct FromClient {
     left: u64,
     trouble: BodyTrouble,
     patience: Patience,
-    /// Since when the guest waits for more of it, and when that is looked at.
+    /// When the guest began to wait for the next part, and the timer for the next patience check.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-/// How long a client may keep a guest waiting, for the next part of its body or to take the next part of the answer's,
-/// since the guest's place is taken meanwhile.
+/// How long a client may keep a guest waiting: for the next part of the request's body, or to read
+/// the next part of the response's. The guest occupies a slot meanwhile.
 #[derive(Debug, Clone)]
 pub struct Patience {
     pub usual: Duration,
-    /// The same while other clients wait for a place.
+    /// The limit while other jobs wait for a slot.
     pub crowded: Duration,
     pub is_crowded: Arc<AtomicBool>,
 }
 
 impl Patience {
-    /// For a body that the host itself reads.
+    /// Returns an unlimited patience, for a body that the host itself reads.
     pub fn endless() -> Self {
         Self { usual: Duration::MAX, crowded: Duration::MAX, is_crowded: Arc::default() }
     }
 
-    /// Whether a client has kept the guest waiting for too long. Looked at each time that `crowded` has passed.
+    /// Returns whether a client has kept the guest waiting too long. Checked each time `crowded`
+    /// has elapsed.
     pub(crate) fn is_over(&self, waited: Duration) -> bool {
         waited >= self.usual || waited >= self.crowded && self.is_crowded.load(Ordering::Relaxed)
     }
 }
 
-/// Why a body broke off.
+/// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     #[error("the request's body is larger than the app's limit (request_body under [limits])")]
     RequestTooLarge,
-    #[error("the client kept the guest waiting for the rest of its body")]
+    #[error("the client sent its body too slowly")]
     TooSlow,
-    #[error("the client's body broke off: {0}")]
+    #[error("the client's body ended early: {0}")]
     Client(#[from] hyper::Error),
-    /// A response's body ended before its end.
+    /// A response's body ended before it was complete.
     #[error("{0}")]
     Response(Fault),
 }
 
-/// Why a body broke off, with the cause, which hyper's own text lacks.
+/// Describes why a body ended early, with the cause, which hyper's own text lacks.
 pub fn broken_off(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
@@ -77,20 +78,20 @@ pub fn broken_off(error: &hyper::Error) -> String {
     }
 }
 
-/// Whether a client's body turned out to be none that can be read: the guest only sees that it broke off, and its answer
-/// would put the blame on the app.
+/// Records whether a client's body was unreadable. The guest only sees a body that ends early, so
+/// its response would blame the app.
 #[derive(Clone, Default)]
 pub struct BodyTrouble(Arc<Trouble>);
 
 #[derive(Default)]
 struct Trouble {
     bad: OnceLock<BadBody>,
-    /// Whether the guest waits for the client now.
+    /// Whether the guest is waiting for the client now.
     waits: AtomicBool,
     bytes_read: AtomicU64,
 }
 
-/// What is wrong with a client's body.
+/// Why a client's body is unreadable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadBody {
     TooLarge,
@@ -99,18 +100,18 @@ pub enum BadBody {
 }
 
 impl BodyTrouble {
-    /// What is wrong with the body as far as it was read, if anything is.
+    /// Returns the fault found so far, if any.
     pub fn found(&self) -> Option<&BadBody> {
         self.0.bad.get()
     }
 
-    /// How much of the body the guest has read.
+    /// Returns the bytes of the body that the guest has read.
     pub fn bytes_read(&self) -> u64 {
         self.0.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// Marks that the time for the whole request was over: if the guest was waiting for its client then, it was the
-    /// client who took too long.
+    /// Records that the request's deadline has passed. If the guest was waiting for the client at
+    /// that moment, the client is at fault.
     pub fn time_is_over(&self) {
         if self.0.waits.load(Ordering::Relaxed) {
             self.note(BadBody::TooSlow);
@@ -118,13 +119,13 @@ impl BodyTrouble {
     }
 
     fn note(&self, bad: BadBody) {
-        // The first one is the cause of those that follow.
+        // The first fault is the cause of any later fault.
         let _ = self.0.bad.set(bad);
     }
 }
 
 impl RequestBody {
-    /// A client's body, of at most `limit` bytes.
+    /// Creates a client's body of at most `limit` bytes.
     pub fn incoming(
         incoming: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
         limit: u64,
@@ -134,7 +135,7 @@ impl RequestBody {
         Self::Incoming(FromClient { incoming, left: limit, trouble: BodyTrouble::default(), patience, waiting: None })
     }
 
-    /// What will be known to be wrong with the body; none where it is known in full.
+    /// Returns the body's fault record; `None` if the body is known in full.
     pub fn trouble(&self) -> Option<BodyTrouble> {
         match self {
             Self::Incoming(body) => Some(body.trouble.clone()),
@@ -142,7 +143,7 @@ impl RequestBody {
         }
     }
 
-    /// No body.
+    /// Creates an empty body.
     pub fn empty() -> Self {
         Self::Full(Full::default())
     }
@@ -197,7 +198,7 @@ impl FromClient {
         }))
     }
 
-    /// Ready once the client has kept the guest waiting for too long.
+    /// Becomes ready once the client has kept the guest waiting too long.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let crowded = self.patience.crowded;
         self.trouble.0.waits.store(true, Ordering::Relaxed);

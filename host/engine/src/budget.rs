@@ -1,5 +1,5 @@
-//! What all guests have together: memory, and places for their instances. A limit for each app is none for a thousand of
-//! them, so whoever takes more is counted here too.
+//! Host-wide budgets for guest memory and instance slots. Per-app limits don't bound their sum, so
+//! every allocation is also charged here. Never evicts anything.
 
 use crate::limits;
 use std::sync::{
@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// What there is, and what is taken of it.
+/// A budget: its size, and the amount reserved from it.
 pub(crate) struct Budget {
     most: u64,
     taken: AtomicU64,
@@ -18,23 +18,24 @@ impl Budget {
         Self { most, taken: AtomicU64::new(0) }
     }
 
-    /// How much a guest may see taken, itself included.
+    /// Returns the largest total that may be reserved by a guest with or without access to the
+    /// reserve.
     pub(crate) fn most(&self, may_use_reserve: bool) -> u64 {
         let reserve = if may_use_reserve { 0 } else { self.most.saturating_mul(limits::RESERVE_PERCENT) / 100 };
         self.most - reserve
     }
 }
 
-/// Why a guest gets no more, with how much there is in all.
+/// Why a reservation is refused, with the size of the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoMore {
-    /// Others have it, and may give it back.
+    /// Other guests hold too much now; a later attempt may succeed.
     Now { most: u64 },
-    /// It would be more than there is, if nobody else had any.
+    /// The amount exceeds the budget even if no other guest holds any.
     Ever { most: u64 },
 }
 
-/// What one instance has of it; given back when it is dropped.
+/// One instance's reservation, returned to the budget on drop.
 pub(crate) struct Taken {
     budget: Arc<Budget>,
     amount: u64,
@@ -45,7 +46,7 @@ impl Taken {
         Self { budget: Arc::clone(budget), amount: 0 }
     }
 
-    /// Takes more.
+    /// Reserves `amount` more.
     pub(crate) fn grow(&mut self, amount: u64, may_use_reserve: bool) -> Result<(), NoMore> {
         let most = self.budget.most(may_use_reserve);
         if self.amount.saturating_add(amount) > most {
@@ -62,7 +63,7 @@ impl Taken {
 
     /// Returns part of the reservation to the budget.
     pub(crate) fn shrink(&mut self, amount: u64) {
-        debug_assert!(amount <= self.amount, "only what was taken can be given back");
+        debug_assert!(amount <= self.amount, "only reserved amounts can be returned");
         let amount = amount.min(self.amount);
         self.amount -= amount;
         self.budget.taken.fetch_sub(amount, Ordering::Relaxed);
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_back_can_be_taken_again() {
+    fn a_dropped_reservation_can_be_taken_again() {
         let budget = Arc::new(Budget::new(1_000));
         let (mut one, mut two) = (Taken::nothing(&budget), Taken::nothing(&budget));
         assert_eq!((one.grow(600, true), two.grow(600, true)), (Ok(()), Err(NoMore::Now { most: 1_000 })));
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_given_back_can_be_taken_again() {
+    fn a_returned_part_can_be_taken_again() {
         let budget = Arc::new(Budget::new(1_000));
         let (mut one, mut two) = (Taken::nothing(&budget), Taken::nothing(&budget));
         assert_eq!(one.grow(1_000, true), Ok(()));
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_kept_for_those_who_may_use_it() {
+    fn the_reserve_is_only_for_guests_that_may_use_it() {
         let budget = Arc::new(Budget::new(1_000));
         let mut guest = Taken::nothing(&budget);
         assert_eq!(guest.grow(901, false), Err(NoMore::Ever { most: 900 }));
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guest_has_counts_for_whether_it_can_ever_have_more() {
+    fn a_guests_own_reservation_counts_towards_the_whole_budget() {
         let budget = Arc::new(Budget::new(1_000));
         let (mut one, mut two) = (Taken::nothing(&budget), Taken::nothing(&budget));
         assert_eq!((one.grow(600, true), two.grow(300, true)), (Ok(()), Ok(())));

@@ -1,11 +1,11 @@
-//! `wasi:cli/command` components: run once, from start to exit.
+//! Runs `wasi:cli/command` components once, from start to exit.
 
 use crate::{Fault, Program, config::Flavour, state::HostState};
 use wasmtime::Store;
 
 impl Program {
-    /// Runs the component's `wasi:cli/run` to its end and gives its exit status. There is no deadline: whoever waits
-    /// may drop the future.
+    /// Runs the component's `wasi:cli/run` to its end and returns its exit status. There is no
+    /// deadline: the caller cancels the run by dropping the future.
     pub async fn run(&self) -> Result<i32, Fault> {
         let mut instance = crate::Instance::start(self).await?;
         instance.begin("");

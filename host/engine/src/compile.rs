@@ -1,8 +1,8 @@
-//! Turns components into machine code: on threads of its own, within limits, and once for the same bytes.
+//! Compiles components to machine code: on its own threads, within limits, and once per digest.
 //!
-//! Compiled code is kept in files named by the component's digest and the compiler's settings. Loading code is
-//! trusting it, so these files are written only here, readable only by their owner, and never loaded unless their
-//! checksum, kept in a file beside them, still holds.
+//! Compiled code is cached in files named by the component's digest and the compiler's settings.
+//! Loaded code is trusted, so only this module writes these files, only their owner can read them,
+//! and a file is loaded only if it matches the checksum stored beside it.
 
 use crate::{ComponentInfo, EngineConfig, EngineError, NoSnapshot, Rejected, Speed, inspect::hex, limits};
 use bytes::Bytes;
@@ -20,14 +20,14 @@ use std::{
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::Component;
 
-/// The threads that compile, and the cache of what they made.
+/// Compiler threads and the cache of compiled code.
 pub(crate) struct Compiler {
     quick: rayon::ThreadPool,
     optimising: rayon::ThreadPool,
     turns: Arc<Semaphore>,
     snapshot_turns: Arc<Semaphore>,
     folder: PathBuf,
-    /// Removes the folder with the compiler where nobody asked to keep it.
+    /// Removes the cache folder on drop, if the embedder did not name one.
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -49,12 +49,12 @@ impl Compiler {
         Ok(Self { quick, optimising, turns, snapshot_turns, folder, _temporary: temporary })
     }
 
-    /// Where the code of a component is once it was loaded.
+    /// Returns the path of a component's compiled code.
     pub(crate) fn file(&self, engine: &wasmtime::Engine, info: &ComponentInfo) -> PathBuf {
         Artefact::new(&self.folder, engine, &info.digest).code
     }
 
-    /// Takes a snapshot on a thread that compiles.
+    /// Takes a snapshot on an optimising compiler thread.
     pub(crate) async fn snapshot<T: Send + 'static>(
         &self,
         take: impl FnOnce() -> Result<T, NoSnapshot> + Send + 'static,
@@ -63,13 +63,14 @@ impl Compiler {
         let (reply, answer) = oneshot::channel();
         self.optimising.spawn(move || {
             let _turn = turn;
-            // Nobody may wait any more. A panic, which would end the process, is told by the reply that never comes.
+            // The caller may have timed out. A panic would end the process, so it is caught; the
+            // caller sees a closed channel.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(reply.send(take()))));
         });
         let limit = limits::COMPILE_TIME_MAX + limits::SNAPSHOT_TIME_MAX;
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(taken)) => taken,
-            Ok(Err(_)) => Err(NoSnapshot::Internal("the code that takes it panicked".to_owned())),
+            Ok(Err(_)) => Err(NoSnapshot::Internal("the snapshot thread panicked".to_owned())),
             Err(_) => Err(NoSnapshot::TooLong { what: "taking it", seconds: limit.as_secs() }),
         }
     }
@@ -97,7 +98,7 @@ impl Compiler {
             if loaded.is_ok() {
                 artefact.describe(&info);
             }
-            // The caller may have given up waiting; the artefact is in the cache for the next one.
+            // The caller may have timed out; the artefact is in the cache for the next caller.
             let _ = reply.send(loaded);
         });
         match tokio::time::timeout(limits::COMPILE_TIME_MAX, answer).await {
@@ -109,7 +110,7 @@ impl Compiler {
 }
 
 impl Compiler {
-    /// The stored description of a compiled component, by its digest.
+    /// Returns the stored description of a compiled component, by its digest.
     pub(crate) fn described(&self, engine: &wasmtime::Engine, digest: &str) -> Option<ComponentInfo> {
         let info = fs::read(Artefact::new(&self.folder, engine, digest).info).ok()?;
         let info: ComponentInfo = serde_json::from_slice(&info).ok()?;
@@ -128,17 +129,17 @@ impl Compiler {
     }
 }
 
-/// What the compiler has against a component: code that is not valid, or something of its own.
+/// Converts a compiler error: invalid code, or a failure of the compiler itself.
 fn refused(error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
     let detail = excerpt(&detail, TEXT_DETAIL_BYTES_SHOWN);
     match detail.split_once("Invalid input WebAssembly code") {
-        Some((_, rest)) => Rejected::Malformed { detail: format!("its code is not valid{rest}") },
+        Some((_, rest)) => Rejected::Malformed { detail: format!("its code is invalid{rest}") },
         None => Rejected::Compile { detail: detail.into_owned() },
     }
 }
 
-/// One file of compiled code, the file with its checksum, and one that describes the component.
+/// One component's cached files: compiled code, checksum and description.
 struct Artefact {
     code: PathBuf,
     checksum: PathBuf,
@@ -153,15 +154,16 @@ impl Artefact {
         Self { code: file("cwasm"), checksum: file("sha256"), info: file("json") }
     }
 
-    /// The component, if sound code for it is in the cache. Anything unsound is as good as absent: it is made anew.
+    /// Returns the component if valid code for it is in the cache. Invalid code is treated as
+    /// absent and compiled again.
     fn load(&self, engine: &wasmtime::Engine) -> Option<Component> {
         let expected = fs::read_to_string(&self.checksum).ok()?;
         let actual = checksum(&self.code).ok()?;
         if actual != expected {
-            tracing::warn!(file = %self.code.display(), "compiled code does not match its checksum and is made anew");
+            tracing::warn!(file = %self.code.display(), "compiled code does not match its checksum: compiling again");
             return None;
         }
-        self.map(engine).inspect_err(|error| tracing::warn!(%error, "compiled code is made anew")).ok()
+        self.map(engine).inspect_err(|error| tracing::warn!(%error, "cannot load compiled code: compiling again")).ok()
     }
 
     fn compile(&self, engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Component, Rejected> {
@@ -169,7 +171,7 @@ impl Artefact {
         let kept = |error: io::Error| Rejected::Cache { detail: error.to_string() };
         write_whole(&self.code, &code).map_err(kept)?;
         write_whole(&self.checksum, hex(&Sha256::digest(&code)).as_bytes()).map_err(kept)?;
-        // It was sound a moment ago: what fails here is reading the file.
+        // The code was valid when it was compiled, so a failure here is a failure to read the file.
         self.map(engine).map_err(|error| Rejected::Cache { detail: format!("{error:#}") })
     }
 
@@ -181,7 +183,7 @@ impl Artefact {
         }
         let kept = serde_json::to_vec(info).map_err(io::Error::other).and_then(|text| write_whole(&self.info, &text));
         if let Err(error) = kept {
-            tracing::debug!(%error, "a component's description could not be kept");
+            tracing::debug!(%error, "cannot store a component's description");
         }
     }
 
@@ -204,15 +206,16 @@ fn checksum(path: &Path) -> io::Result<String> {
 
 /// Maps a file of compiled code, which the caller has made or checked.
 pub(crate) fn map(engine: &wasmtime::Engine, code: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: only `write_whole` below makes these files, in a folder of mode 0700, from this compiler's own output, and
-    // this process has made them or checked their sum. wasmtime checks version and settings itself.
+    // SAFETY: only `write_whole` below writes these files, in a folder of mode 0700, from this
+    // compiler's own output, and this process has compiled them or verified their checksum.
+    // wasmtime checks version and settings itself.
     unsafe { Component::deserialize_file(engine, code) }
 }
 
-/// Writes a file that is there whole or not at all, even for a reader in another process.
+/// Writes a file atomically: a reader, even in another process, sees the whole file or no file.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    // It is only a cache, so somebody may have removed it.
+    // The folder is only a cache, so it may have been removed.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
     file.write_all(bytes)?;
@@ -221,10 +224,12 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Compiling is heavy and may be hostile, so it takes the processor only where serving leaves it.
+/// Nice value of optimising threads. Compilation is heavy and its input may be hostile, so it
+/// yields to serving.
 const OPTIMISING_NICENESS: libc::c_int = 10;
 
-/// Somebody waits for quick code, and it is short work: it stands back a little, but is not starved by load.
+/// Nice value of quick threads. A developer waits for this short work: it yields a little, but load
+/// doesn't starve it.
 const QUICK_NICENESS: libc::c_int = 2;
 
 fn threads(name: &'static str, niceness: libc::c_int, count: usize) -> Result<rayon::ThreadPool, EngineError> {
@@ -232,7 +237,8 @@ fn threads(name: &'static str, niceness: libc::c_int, count: usize) -> Result<ra
         .num_threads(count.max(1))
         .thread_name(move |index| format!("isopod-{name}-{index}"))
         .start_handler(move |_| {
-            // SAFETY: `setpriority` takes plain numbers; 0 is the calling thread on Linux. A refusal changes nothing.
+            // SAFETY: `setpriority` takes plain numbers; 0 is the calling thread on Linux. A
+            // refusal changes nothing.
             unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
         })
         .build()
@@ -244,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_kept_private() {
+    fn a_file_is_replaced_atomically_and_stays_private() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("code");
@@ -252,6 +258,6 @@ mod tests {
         write_whole(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no half-written file stays behind");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no partial file remains");
     }
 }

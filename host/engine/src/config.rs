@@ -1,27 +1,29 @@
-//! The wasmtime engines and their settings. Never decides what a guest may do: that is the sandbox's.
+//! Creates the wasmtime engines with their settings. Never decides a guest's permissions: the
+//! sandbox does.
 //!
-//! A component that needs the component model's async features (WASI 0.3) runs on a *concurrent* engine. Every other
-//! one runs on a *plain* engine, whose instances and calls cost a half to a third. Of both there is one for optimised
-//! code and one for quickly compiled code.
+//! A component that needs the component model's async features (WASI 0.3) runs on a *concurrent*
+//! engine. All others run on a *plain* engine, where instances and calls cost a half to a third.
+//! Each flavour has one engine for optimised code and one for quickly compiled code.
 
 use crate::{EngineError, functions::Functions, limits};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
-/// What the embedder chooses.
+/// The embedder's settings.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Where compiled code is kept between runs; without it compiled code lives in a folder that goes with the engine.
+    /// Folder of the cache of compiled code. If `None`, a temporary folder is used and removed with
+    /// the engine.
     pub cache_dir: Option<PathBuf>,
-    /// Threads that compile.
+    /// Compiler threads.
     pub compile_threads: usize,
     /// Live instances over all apps.
     pub instances_max: u32,
-    /// Bytes of memory that all guests may have together.
+    /// Guest memory over all apps, in bytes.
     pub memory_bytes_max: u64,
-    /// Bytes of code that stays mapped though its programs are frozen.
+    /// Bytes of code that stays mapped while its programs are frozen.
     pub frozen_code_bytes_max: u64,
-    /// Addresses that no guest reaches, whatever it was granted: the host's own.
+    /// The host's own addresses. No guest may connect to them, regardless of its grants.
     pub forbidden_addresses: Vec<SocketAddr>,
     /// The name server for outbound requests; the system's name servers if `None`.
     pub resolver: Option<SocketAddr>,
@@ -50,9 +52,9 @@ impl Default for EngineConfig {
 /// How a component is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Speed {
-    /// Soon ready, slower code: for apps that are being worked on.
+    /// Short compile time, slower code: for apps in development.
     Quick,
-    /// Later ready, fast code: for everything else.
+    /// Longer compile time, fast code: for all other apps.
     Optimised,
 }
 
@@ -69,7 +71,7 @@ impl Flavour {
     }
 }
 
-/// Every kind of engine there is.
+/// Every kind of engine.
 pub(crate) const KINDS: [Kind; 4] = [
     Kind { flavour: Flavour::Plain, speed: Speed::Optimised },
     Kind { flavour: Flavour::Concurrent, speed: Speed::Optimised },
@@ -77,14 +79,14 @@ pub(crate) const KINDS: [Kind; 4] = [
     Kind { flavour: Flavour::Concurrent, speed: Speed::Quick },
 ];
 
-/// What tells one engine from another. Code compiled by one kind does not run on another.
+/// What distinguishes one engine from another. Code compiled for one kind doesn't run on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
     pub(crate) flavour: Flavour,
     pub(crate) speed: Speed,
 }
 
-/// Makes an engine of one kind, which compiles its components and runs them.
+/// Creates the engine of one kind, which compiles and runs its components.
 pub(crate) fn engine(
     kind: Kind,
     config: &EngineConfig,
@@ -109,7 +111,8 @@ pub(crate) fn engine(
             .cranelift_opt_level(OptLevel::Speed)
             .enable_incremental_compilation(Arc::clone(functions) as Arc<dyn wasmtime::CacheStore>)
             .map_err(|error| EngineError::Settings(format!("{error:#}")))?,
-        // One pass from WebAssembly to machine code: a third of Cranelift's time, even without optimisation.
+        // One pass from WebAssembly to machine code: a third of Cranelift's time, even without
+        // optimisation.
         Speed::Quick => settings.strategy(Strategy::Winch),
     };
     settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.instances_max, kind.flavour)?));
@@ -136,12 +139,13 @@ fn pool(instances: u32, flavour: Flavour) -> Result<PoolingAllocationConfig, Eng
         .linear_memory_keep_resident(limits::MEMORY_KEEP_RESIDENT_BYTES)
         .table_keep_resident(limits::TABLE_KEEP_RESIDENT_BYTES)
         .async_stack_keep_resident(0);
-    // A page that was swapped out looks untouched to the scan, so that a tenant's memory could reach the next one.
+    // To the scan, a swapped-out page looks untouched, so one tenant's memory could leak to the
+    // next.
     pool.pagemap_scan(if swap_is_on()? { Enabled::No } else { Enabled::Auto });
     Ok(pool)
 }
 
-/// Whether this machine may swap memory out, by the kernel's own list; unknown counts as yes.
+/// Returns whether this machine may swap memory out, by the kernel's list. Unknown counts as yes.
 fn swap_is_on() -> Result<bool, EngineError> {
     match std::fs::read_to_string("/proc/swaps") {
         Ok(list) => Ok(list.lines().count() > 1),

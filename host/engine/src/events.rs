@@ -1,9 +1,9 @@
-//! Events: one CloudEvent in, a reply or a failure out.
+//! Delivers events to guests: one CloudEvent in, a reply or a failure out.
 
 use crate::{Fault, Instance, bindings::events as wit};
 use std::time::Duration;
 
-/// A CloudEvent as a handler gets it.
+/// A CloudEvent as the handler receives it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
     pub id: String,
@@ -15,12 +15,12 @@ pub struct Event {
     pub data_schema: Option<String>,
     pub data: Option<Vec<u8>>,
     pub extensions: Vec<(String, String)>,
-    /// Which delivery this is, from 1.
+    /// Delivery attempt, from 1.
     pub attempt: u32,
 }
 
 impl Event {
-    /// What it holds in memory, as far as its sender says how much that is.
+    /// Returns the event's size in memory, counting only the parts that its sender controls.
     pub fn bytes(&self) -> u64 {
         let Self {
             id,
@@ -41,14 +41,14 @@ impl Event {
     }
 }
 
-/// A handler's answer.
+/// A handler's reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub data_content_type: String,
     pub data: Vec<u8>,
 }
 
-/// A handler's refusal.
+/// A failure that the handler reports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventFailure {
     #[error("{message}")]
@@ -57,11 +57,11 @@ pub enum EventFailure {
     Retry { message: String, after: Duration },
 }
 
-/// What became of an event.
+/// A handler's outcome for one event.
 pub type Handled = Result<Option<Reply>, EventFailure>;
 
 impl Instance {
-    /// Delivers one event. The instance comes back if it may be used again.
+    /// Delivers one event. Returns the instance if it can be reused.
     pub async fn event(
         mut self: Box<Self>,
         event: Event,

@@ -1,67 +1,68 @@
-//! What went wrong inside a guest, in words for the app's author, with the names of the guest's functions.
+//! Describes guest failures for the app's author, with the names of the guest's functions. Never
+//! decides whether a call is retried.
 
 use crate::limits;
 use std::{io, time::Duration};
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi_http::FieldMapError;
 
-/// Why a call into a guest gave no answer. Only the instance that it happened in is lost.
+/// Why a call into a guest has no response. Only the affected instance is lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
     /// The guest executed a trap: a panic, an access out of bounds, a stack too deep.
     #[error("the guest trapped: {message}")]
     Trap { message: String, backtrace: Vec<String> },
-    /// The guest asked for more memory or table space than its limit, and gave up.
-    #[error("the guest ran out of {what}, its limit is {limit}: {next}")]
+    /// The guest asked for more memory or table space than its limit, and ended.
+    #[error("the guest ran out of {what} (limit: {limit}): {next}")]
     OutOf { what: &'static str, limit: String, next: &'static str, backtrace: Vec<String> },
-    /// The guest called `exit` in the middle of a request.
-    #[error("the guest exited with status {code} instead of answering")]
+    /// The guest called `exit` during a request.
+    #[error("the guest exited with status {code} instead of responding")]
     Exited { code: i32 },
-    /// The deadline passed.
-    #[error("the guest gave no answer within {}", humantime(*.limit))]
+    /// The deadline expired.
+    #[error("the guest did not respond within {}", humantime(*.limit))]
     Timeout { limit: Duration },
-    /// The guest returned without an answer.
-    #[error("the guest returned without answering")]
+    /// The guest returned without a response.
+    #[error("the guest returned without a response")]
     NoAnswer,
-    /// The guest ended while it still held its response's body open.
+    /// The guest ended while the body of its response was still open.
     #[error("the guest returned without ending the body of its response")]
     BodyLeftOpen,
     /// The instance was stopped before the guest had ended its response.
     #[error("the instance was stopped in the middle of its response")]
     Stopped,
-    /// The guest answered with something that is no HTTP.
-    #[error("the guest's answer cannot be sent: {detail}")]
+    /// The guest's response is not valid HTTP.
+    #[error("the guest's response is invalid: {detail}")]
     BadAnswer { detail: String },
-    /// The guest reported an error of its own instead of answering.
+    /// The guest reported an error instead of responding.
     #[error("the guest failed: {message}")]
     Failed { message: String },
-    /// The client's request broke off or is over a limit.
+    /// The client's request ended early or exceeds a limit.
     #[error("the request could not be read: {detail}")]
     BadRequest { detail: String },
-    /// The client went away before the answer was complete.
-    #[error("the client went away")]
+    /// The client disconnected before the response was complete.
+    #[error("the client disconnected")]
     ClientGone,
-    /// All instance slots of the machine are taken, or all of the guests' memory is.
+    /// All instance slots, or all guest memory, of this host are in use.
     #[error("no room on this host: {detail}")]
     NoRoom { room: Room, detail: String },
-    /// The component has no such entry.
+    /// The component has no such entry point.
     #[error("the component does not export {entry}")]
     NoSuchEntry { entry: &'static str },
 }
 
-/// What there is none left of.
+/// The exhausted resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// Places for instances, of all apps.
+    /// Instance slots, over all apps.
     Instance,
-    /// What instances of one engine are made of.
+    /// Instances of one wasmtime engine's pool.
     Slot,
-    /// Memory of all guests.
+    /// Guest memory, over all apps.
     Memory,
 }
 
 impl Fault {
-    /// A stable name for metrics and the API.
+    /// Returns a stable name for metrics and the API.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Trap { .. } => "trap",
@@ -80,7 +81,7 @@ impl Fault {
         }
     }
 
-    /// The guest's functions, innermost first, where the fault has any.
+    /// Returns the guest's functions, innermost first, if the fault has a backtrace.
     pub fn backtrace(&self) -> &[String] {
         match self {
             Self::Trap { backtrace, .. } | Self::OutOf { backtrace, .. } => backtrace,
@@ -88,7 +89,7 @@ impl Fault {
         }
     }
 
-    /// Reads what wasmtime reports. `denied` is what the limiter last refused in this store.
+    /// Converts an error of wasmtime. `denied` is the limiter's last refusal in this store.
     pub(crate) fn from_error(error: &wasmtime::Error, denied: Option<Denied>) -> Self {
         if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
             return Self::Exited { code: exit.0 };
@@ -96,7 +97,7 @@ impl Fault {
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::NoRoom { room: Room::Slot, detail: error.to_string() };
         }
-        // Ending an idle instance of somebody gives files back too.
+        // Evicting an idle instance frees file descriptors too.
         if let Some(error) = error.downcast_ref::<io::Error>().filter(|error| is_of_too_many_files(error)) {
             return Self::NoRoom { room: Room::Instance, detail: error.to_string() };
         }
@@ -105,12 +106,12 @@ impl Fault {
             Some(Denied::OwnLimit { what, limit, next }) => return Self::OutOf { what, limit, next, backtrace },
             Some(Denied::WholeHost { most }) => {
                 let limit = format!("{} MiB", most / (1024 * 1024));
-                let next = "that is all this host has for it; its operator can raise memory_max";
+                let next = "this is the host's whole budget; its operator can raise memory_max";
                 return Self::OutOf { what: "memory", limit, next, backtrace };
             }
             Some(Denied::HostMemory { most }) => {
                 let mib = most / (1024 * 1024);
-                let detail = format!("the guests of this host have all of their {mib} MiB");
+                let detail = format!("guests use all {mib} MiB of this host's guest memory");
                 return Self::NoRoom { room: Room::Memory, detail };
             }
             None => {}
@@ -125,21 +126,21 @@ impl Fault {
     }
 }
 
-/// Whether this process, or the whole machine, has as many files open as it may.
+/// Returns whether this process, or the whole machine, has reached its limit of open files.
 fn is_of_too_many_files(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
-/// What a store's limiter refused.
+/// The refusal of a store's limiter.
 #[derive(Debug, Clone)]
 pub(crate) enum Denied {
     /// A limit of one instance, and how to stay within it.
     OwnLimit { what: &'static str, limit: String, next: &'static str },
-    /// What all guests have together, some of which others have now.
+    /// The host-wide memory budget, part of which other guests hold now.
     HostMemory { most: u64 },
-    /// The same, where all of it would not do.
+    /// The host-wide memory budget, which is too small even if no other guest holds any.
     WholeHost { most: u64 },
 }
 
@@ -169,7 +170,7 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
         .iter()
         .take(limits::BACKTRACE_FRAMES_MAX)
         .map(|frame| match frame.func_name() {
-            // The alternate form leaves the hashes out.
+            // The alternate form omits the hashes.
             Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
             None => format!("function {} of {}", frame.func_index(), frame.module().name().unwrap_or("a module")),
         })

@@ -1,5 +1,5 @@
-//! The flat road: one call per request, `isopod:app/http`. The guest works only while this future is polled, so there
-//! is nothing to hand over afterwards.
+//! Answers a request over the flat interface, `isopod:app/http`, by one call. The guest runs only
+//! while this future is polled, so no work remains afterwards. Never streams a body.
 
 use crate::{
     Answer, Fault, Instance, Program, Room,
@@ -54,7 +54,7 @@ async fn whole(body: RequestBody, program: &Program) -> Result<Whole, Fault> {
     Ok(Whole { pieces: pieces.finish(), _taken: taken })
 }
 
-/// The parts of a body, small ones joined.
+/// Joins the small parts of a body.
 #[derive(Default)]
 struct Joined {
     pieces: Vec<Bytes>,
@@ -107,8 +107,8 @@ async fn call(instance: &mut Instance, mut request: FlatRequest) -> wasmtime::Re
     handle.call(store, &request).await
 }
 
-/// The response. Its body is charged to the memory budget until it is sent, since the instance may
-/// already serve the next call.
+/// Returns the response. Its body is charged to the memory budget until it is sent, since the
+/// instance may already serve the next call.
 fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody>, Fault> {
     let FlatResponse { status, headers, body } = flat;
     let body = body.into_bytes();
@@ -151,7 +151,7 @@ fn lower(parts: &Parts, pieces: Vec<Bytes>) -> FlatRequest {
     }
 }
 
-/// The head of an answer.
+/// Builds a response's head.
 fn lift(
     status: u16,
     fields: Vec<(String, Vec<u8>)>,
@@ -160,7 +160,9 @@ fn lift(
 ) -> Result<Response<ReplyBody>, Fault> {
     let bad = |detail: String| Fault::BadAnswer { detail };
     if bytes as u64 > body_bytes_max {
-        return Err(bad(format!("{bytes} bytes are more than {body_bytes_max}, which is reply_body under [limits]")));
+        return Err(bad(format!(
+            "its body of {bytes} bytes exceeds the limit of {body_bytes_max} (reply_body under [limits])"
+        )));
     }
     let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
     if fields.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
@@ -172,9 +174,9 @@ fn lift(
     let headers = response.headers_mut();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| bad(format!("`{}` is no header name", name.escape_debug())))?;
+            .map_err(|_| bad(format!("invalid header name `{}`", name.escape_debug())))?;
         let value = HeaderValue::from_maybe_shared(Bytes::from(value))
-            .map_err(|_| bad(format!("the value of header `{name}` has bytes that headers cannot have")))?;
+            .map_err(|_| bad(format!("invalid bytes in the value of header `{name}`")))?;
         headers.append(name, value);
     }
     Ok(response)
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_keeps_the_headers_of_the_guest() {
+    fn a_response_keeps_the_guests_headers() {
         let response = lifted(flat(200, &[("x-a", "1"), ("content-length", "99")]), 5).ok().unwrap();
         assert_eq!(response.headers().len(), 2);
     }
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_is_a_bad_answer() {
+    fn an_invalid_head_is_a_bad_answer() {
         let many = vec![("a", "b"); limits::REPLY_HEADERS_MAX + 1];
         for bad in [
             flat(200, &many),

@@ -1,7 +1,7 @@
 //! The typed function behind the flat interface, `isopod:app/http`. The generated bindings don't
 //! suffice: a response's body may be as large as the guest's memory, but host-call fuel limits what
-//! they copy out of the guest; and they copy a request's body in one piece, however long that takes.
-//! Never interprets a request or a response.
+//! they copy out of the guest; and they copy a request's body in one piece, however long that
+//! takes. Never interprets a request or a response.
 
 use crate::{
     limits,
@@ -70,7 +70,8 @@ pub(crate) fn pause<T: Send + 'static>(store: &mut Store<T>) -> wasmtime::Func {
     wasmtime::Func::wrap_async(store, |_: Caller<'_, T>, ()| Box::new(slice::yield_now()))
 }
 
-// SAFETY: the type has the representation of the list that `typecheck` demands, a pointer and a length.
+// SAFETY: the type has the representation of the list that `typecheck` demands, a pointer and a
+// length.
 unsafe impl ComponentType for Pieces {
     type Lower = <[u8] as ComponentType>::Lower;
 
@@ -81,7 +82,8 @@ unsafe impl ComponentType for Pieces {
     }
 }
 
-// SAFETY: both words of the destination are written, with an allocation of the guest's that has the length.
+// SAFETY: both words of the destination are written, with an allocation of the guest's that has the
+// length.
 unsafe impl Lower for Pieces {
     fn linear_lower_to_flat<T>(
         &self,
@@ -108,7 +110,7 @@ unsafe impl Lower for Pieces {
     }
 }
 
-/// An answer with its whole body.
+/// A response with its whole body.
 #[derive(ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct Response {
@@ -117,7 +119,8 @@ pub(crate) struct Response {
     pub(crate) body: Body,
 }
 
-// SAFETY: the type has the representation of the list that `typecheck` demands, a pointer and a length.
+// SAFETY: the type has the representation of the list that `typecheck` demands, a pointer and a
+// length.
 unsafe impl ComponentType for Body {
     type Lower = <[u8] as ComponentType>::Lower;
 
@@ -131,7 +134,7 @@ unsafe impl ComponentType for Body {
 // SAFETY: every read is checked against the bounds of the guest's memory.
 unsafe impl Lift for Body {
     fn linear_lift_from_flat(_: &mut LiftContext<'_>, _: InterfaceType, _: &Self::Lower) -> wasmtime::Result<Self> {
-        wasmtime::bail!("an answer is a record that is returned in memory")
+        wasmtime::bail!("a response is a record that is returned in memory")
     }
 
     fn linear_lift_from_memory(
@@ -197,8 +200,9 @@ mod tests {
     };
     use wasmtime::component::{Component, Linker};
 
-    /// A guest that hashes a list, one that adds up the lengths of two lists, and one that returns the start of its memory
-    /// as a list, with and without a function that overwrites it afterwards.
+    /// A guest with four exports: `sum` hashes a list, `lengths` adds up the lengths of two lists,
+    /// and `kept` and `freed` return the start of its memory as a list, without and with a function
+    /// that overwrites it afterwards.
     const GUEST: &str = r#"(component
         (core module $m
             (memory (export "memory") 40)
@@ -250,7 +254,7 @@ mod tests {
         (store, instance)
     }
 
-    /// The output of a future that only yields, and how often it did.
+    /// Returns the output of a future that only yields, and the number of yields.
     fn polled<F: Future>(mut future: std::pin::Pin<&mut F>) -> (F::Output, usize) {
         let mut context = Context::from_waker(Waker::noop());
         for yields in 0..1_000 {
@@ -266,7 +270,7 @@ mod tests {
         Pieces { bytes: lengths.iter().enumerate().map(bytes).collect(), pause }
     }
 
-    /// Outside of a guest's turn, every time slice counts as expired.
+    /// Outside of a guest's time slice, every slice counts as expired.
     #[test]
     fn a_body_is_copied_in_pieces_between_which_the_call_yields() {
         let (mut store, instance) = guest();
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_dropped_half_way_ends_the_call() {
+    fn dropping_a_call_while_its_body_is_copied_ends_the_instance() {
         let (mut store, instance) = guest();
         let pause = pause(&mut store);
         let sum: TypedFunc<(&Pieces,), (u32,)> = instance.get_typed_func(&mut store, "sum").unwrap();

@@ -1,5 +1,6 @@
-//! The code of programs that were frozen last. It stays mapped for as long as there is room for it, since who was asked
-//! lately is the one to be asked again: its instances then start without their code being mapped and linked first.
+//! Caches the code of recently frozen programs. It stays mapped within a byte budget, because
+//! recently used apps are the most likely to get the next request: their instances then start
+//! without mapping and linking. Never maps code itself.
 
 use crate::{limits, program::Linked};
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
@@ -8,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-/// Code by the file it was mapped from; nothing where no room is given.
+/// Code by the file it was mapped from; `None` if the budget is zero.
 pub(crate) struct FrozenCode(Option<Cache<PathBuf, Arc<Linked>, Bytes>>);
 
 #[derive(Clone)]
@@ -28,7 +29,8 @@ impl FrozenCode {
         if places == 0 {
             return Self(None);
         }
-        // In one part: of several each would have a part of the room, too little for a large runtime's code.
+        // A single shard: several shards would split the budget, and each part would be too small
+        // for a large runtime's code.
         let mut options = OptionsBuilder::new();
         let options = options.shards(1).estimated_items_capacity(places).weight_capacity(bytes).build();
         Self(options.ok().map(|options| Cache::with_options(options, Bytes, Default::default(), Default::default())))

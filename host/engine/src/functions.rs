@@ -1,15 +1,17 @@
-//! Compiled functions, kept for the next component that has the same ones: a new version of an app seldom changes more
-//! than a few of them, and apps of one language share its runtime. Only the optimising compiler asks for them.
+//! Caches compiled functions for components that share them: a new version of an app usually
+//! changes only a few, and apps of one language share its runtime. Only the optimising compiler
+//! uses the cache.
 //!
-//! The compiler names each function by a SHA-256 of all that its code depends on, so one app's function is never taken
-//! for another's. What is kept is what this process has compiled: none of it comes from a disk or an app.
+//! The compiler names each function by a SHA-256 of all inputs of its code, so a function of one
+//! app is never mistaken for another's. The cache holds only code that this process has compiled,
+//! never code from a disk or an app.
 
 use crate::limits;
 use quick_cache::{Weighter, sync::Cache};
 use std::{borrow::Cow, sync::Arc};
 use wasmtime::CacheStore;
 
-/// The functions compiled lately.
+/// The recently compiled functions.
 pub(crate) struct Functions(Cache<Box<[u8]>, Arc<[u8]>, Bytes>);
 
 #[derive(Clone)]
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_compiled_is_found_under_its_name() {
+    fn a_compiled_function_is_found_by_its_name() {
         let functions = Functions::of(1 << 20);
         assert!(functions.insert(b"one", vec![1; 100]));
         assert_eq!(functions.get(b"one").as_deref(), Some(&[1; 100][..]));
@@ -62,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_by_its_bytes() {
+    fn the_cache_is_bounded_by_its_bytes() {
         let functions = Functions::of(64 << 10);
         for name in 0..10_000_u32 {
             functions.insert(&name.to_le_bytes(), vec![0; 1_000]);

@@ -11,21 +11,21 @@ use std::{
 };
 use wasmtime_wasi_http::WasiBody;
 
-/// Whether a response to `method` with `status` has no content, regardless of its body (RFC 9110,
-/// section 6.4.1).
+/// Returns whether a response to `method` with `status` has no content, regardless of its body (RFC
+/// 9110, section 6.4.1).
 pub fn has_no_content(method: &Method, status: StatusCode) -> bool {
     const WITHOUT: [StatusCode; 3] = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
     method == Method::HEAD || status.is_informational() || WITHOUT.contains(&status)
 }
 
-/// The status of a final response.
+/// Returns the status of a final response.
 pub(crate) fn final_status(status: u16) -> Result<StatusCode, Fault> {
     let known = StatusCode::from_u16(status).ok().filter(|_| (200..600).contains(&status));
     known.ok_or_else(|| Fault::BadAnswer { detail: format!("status {status} is not between 200 and 599") })
 }
 
-/// The body of a response. If it is not sent, an abandoned body counts as ended: the head is the
-/// whole response.
+/// Returns the body of a response. If the body isn't sent, an abandoned body counts as ended: the
+/// head is the whole response.
 pub(crate) fn content(method: &Method, status: StatusCode, body: WasiBody) -> WasiBody {
     if has_no_content(method, status) { WasiBody::new(Unsent(body)) } else { body }
 }
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_is_given_up_ends_only_where_it_is_not_sent() {
+    async fn an_abandoned_body_ends_cleanly_only_if_it_is_not_sent() {
         let given_up = || {
             let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err(Error::HttpProtocolError)];
             WasiBody::new(StreamBody::new(futures::stream::iter(frames)))

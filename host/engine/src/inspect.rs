@@ -1,6 +1,7 @@
-//! Reads what a component is, imports, exports and needs, without compiling or running any of it.
+//! Reads a component's kind, imports, exports and requirements. Never compiles or runs any of its
+//! code.
 //!
-//! Refusals made here name what is wrong in the words of whoever built the component.
+//! Rejections name the fault in terms that the component's author knows.
 
 use crate::{config::Flavour, limits, offered, slots, snapshot};
 use isopod_policy::{
@@ -15,7 +16,7 @@ use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 /// The mark that the SDK places in the data of a component that streams responses.
 const STREAMS_MARK: &[u8] = b"isopod-sdk: a response of this component is streamed";
 
-/// What is known of a component before it is compiled.
+/// A component's properties before it is compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentInfo {
     /// SHA-256 of the component, in hexadecimal.
@@ -28,10 +29,11 @@ pub struct ComponentInfo {
     pub sdk_version: Option<String>,
     /// Whether it uses WASI 0.3 or the component model's async features.
     pub needs_concurrency: bool,
-    /// Whether it holds the image of an instance that was prepared, so that its own instances need no `init`.
+    /// Whether it contains the snapshot of an initialised instance, so that its own instances skip
+    /// `init`.
     pub is_snapshot: bool,
-    /// Whether its instances are fit for one request only, whatever the manifest says: so are those that ComponentizeJS
-    /// makes, whose engine answers the event of its first request and no other.
+    /// Whether each instance can serve only one request, regardless of the manifest. True for
+    /// components by ComponentizeJS: their engine handles the event of the first request only.
     pub single_use: bool,
     /// Whether its HTTP handler receives whole bodies in its memory: over the flat interface, or
     /// over `wasi:http` from an SDK that also exports the flat interface.
@@ -50,7 +52,7 @@ pub struct Entries {
     pub health: bool,
 }
 
-/// The best of the HTTP interfaces that a component exports.
+/// The preferred HTTP interface of those that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HttpAbi {
@@ -62,7 +64,7 @@ pub enum HttpAbi {
     Wasi03,
 }
 
-/// Why a component is refused.
+/// Why a component is rejected.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Rejected {
     #[error("this is not WebAssembly: {}", not_wasm(*found))]
@@ -73,7 +75,7 @@ pub enum Rejected {
     CoreModule,
     #[error("the component is too large: {what} is {actual}, the limit is {limit}")]
     TooLarge { what: &'static str, actual: usize, limit: usize },
-    #[error("the component is damaged or not valid: {detail}")]
+    #[error("the component is damaged or invalid: {detail}")]
     Malformed { detail: String },
     #[error("the component imports {}, which this host does not offer. {hint}", listed(names))]
     UnknownImport { names: Vec<String>, hint: String },
@@ -81,18 +83,18 @@ pub enum Rejected {
         "the component exports nothing that can be run (it exports {exports}). Export one of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, isopod:app/events@0.1.0 or wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
     )]
     NothingToRun { exports: String },
-    #[error("compiling took longer than {seconds} s and was given up")]
+    #[error("compiling took longer than {seconds} s and was cancelled")]
     TooLong { seconds: u64 },
     #[error("the component could not be compiled: {detail}")]
     Compile { detail: String },
     #[error(
-        "the compiled component could not be kept: {detail}. Check that the data folder is writable and its disk is not full"
+        "cannot store the compiled component: {detail}. Check that the data folder is writable and its disk is not full"
     )]
     Cache { detail: String },
 }
 
 impl Rejected {
-    /// A stable name, for a push job's reason and the API.
+    /// Returns a stable name, for a push job's reason and the API.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotWasm { .. } | Self::CoreModule | Self::Malformed { .. } => "invalid-component",
@@ -106,7 +108,7 @@ impl Rejected {
     }
 }
 
-/// Reads a component and says what it is, or why it can't be run here.
+/// Returns a component's properties, or why it can't run here.
 pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
     if !bytes.starts_with(b"\0asm") {
         return Err(Rejected::NotWasm { found: Form::sniff(bytes) });
@@ -246,21 +248,22 @@ fn streams(bytes: &[u8]) -> Result<bool, Rejected> {
     Ok(false)
 }
 
-/// The version that the SDK wrote. Longer or unprintable text is not from this SDK and is ignored.
+/// Returns the version that the SDK wrote. Longer or unprintable text is not from this SDK and is
+/// ignored.
 fn sdk_version(section: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(section).ok()?.trim();
     let fits = text.len() <= limits::SDK_VERSION_BYTES_MAX && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
 }
 
-/// Whether a list of tools, as components carry it, has one whose instances cannot be used again.
+/// Returns whether a component's list of tools names one whose instances can't be reused.
 fn names_single_use_tool(producers: &[u8]) -> bool {
     const TOOL: &[u8] = b"ComponentizeJS";
     producers.windows(TOOL.len()).any(|name| name == TOOL)
 }
 
-/// Whether a component uses async features: whether it is valid only with them. Function bodies are left to the
-/// compiler, which validates them all the same.
+/// Returns whether a component uses async features: whether it is valid only with them. Function
+/// bodies are left to the compiler, which validates them too.
 fn uses_async(bytes: &[u8]) -> Result<bool, Rejected> {
     let all = WasmFeatures::all();
     if validates(bytes, all.difference(async_features())).is_ok() {
@@ -292,7 +295,8 @@ fn slots_of(bytes: &[u8], flavour: Flavour) -> Result<u32, Rejected> {
     Ok(needs.slots(flavour))
 }
 
-/// A component that has a streaming handler of its own beside the flat interface need not hold any body whole.
+/// A component with its own streaming handler beside the flat interface need not hold any body
+/// whole.
 fn holds_bodies_whole(outline: &Outline) -> bool {
     let streams = outline.exports.iter().any(|name| name.starts_with("wasi:http/"));
     entries_of(&outline.exports).http == Some(HttpAbi::Flat) && (!streams || outline.sdk_version.is_some())
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_module_is_told_from_a_component() {
+    fn a_core_module_is_not_a_component() {
         assert!(matches!(inspect(b"\0asm\x01\0\0\0"), Err(Rejected::CoreModule)));
     }
 
@@ -389,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn javascript_that_can_answer_once_is_known_by_its_tool() {
+    fn single_use_javascript_is_recognised_by_its_tool() {
         assert!(names_single_use_tool(b"\x01\x0cprocessed-by\x01\x0eComponentizeJS\x060.23.0"));
         assert!(!names_single_use_tool(b"\x01\x0cprocessed-by\x01\x05rustc\x061.98.0"));
     }
@@ -425,11 +429,11 @@ mod tests {
     fn a_component_that_streams_has_the_sdks_mark_in_its_data() {
         for (data, is_marked) in [(STREAMS_MARK, true), (&STREAMS_MARK[1..], false), (b"", false)] {
             // A core module with one passive segment of data.
-            let length = u8::try_from(data.len()).expect("it is short");
+            let length = u8::try_from(data.len()).expect("short data");
             let mut module = b"\0asm\x01\0\0\0\x0b".to_vec();
             module.extend([length + 3, 1, 1, length]);
             module.extend(data);
-            assert_eq!(streams(&module).expect("it is well-formed"), is_marked, "{data:?}");
+            assert_eq!(streams(&module).expect("well-formed module"), is_marked, "{data:?}");
         }
     }
 }

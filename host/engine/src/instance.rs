@@ -1,7 +1,8 @@
-//! One running component: its store, and the calls that can be made on it.
+//! One running component: its store and its calls. Never decides when it starts or stops.
 //!
-//! An instance does one thing at a time. Every call takes the instance and gives it back only when it is fit for
-//! another one, so that an instance which trapped, timed out or was left in the middle can't be used again.
+//! An instance serves one call at a time. Every call consumes the instance and returns it only if
+//! it can be reused, so an instance that trapped, timed out or was abandoned midway can't be used
+//! again.
 
 use crate::{
     Fault, Program, Room, bindings,
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use wasmtime::Store;
 
-/// A started component. It is handed on in its box, since it is large and changes hands several times a request.
+/// A started component. It is boxed, since it is large and moves several times per request.
 pub struct Instance {
     pub(crate) store: Store<HostState>,
     pub(crate) component: wasmtime::component::Instance,
@@ -28,11 +29,11 @@ pub struct Instance {
     calls_max: u32,
     /// Linear memory of the instance when it was ready for its first call.
     started_with: u64,
-    /// Given back after the store is gone.
+    /// The reservation of instance slots, returned after the store is dropped.
     _place: Taken,
 }
 
-/// Exports that were found in this instance, kept since looking them up costs more than calling them.
+/// Exports found in this instance, cached since a lookup costs more than the call.
 #[derive(Default)]
 pub(crate) struct Ready {
     pub(crate) flat: Option<flat_call::Handle>,
@@ -42,26 +43,26 @@ pub(crate) struct Ready {
     pub(crate) events: Option<bindings::events::EventApp>,
 }
 
-/// An answer, or why there is none, and what the instance still has to do.
+/// A response, or why it is missing, and the state of the instance afterwards.
 pub struct Answer {
     pub response: Result<Response<ReplyBody>, Fault>,
     pub after: After,
 }
 
 impl Answer {
-    /// A fault that also cost the instance.
+    /// Creates a fault that also ended the instance.
     pub(crate) fn lost(fault: Fault) -> Self {
         Self { response: Err(fault), after: After::Spent }
     }
 }
 
-/// What becomes of an instance once its answer's head is known.
+/// The state of an instance once its response's head is known.
 pub enum After {
-    /// It can take the next call.
+    /// Free for the next call.
     Free(Box<Instance>),
-    /// It is used up: replace it.
+    /// Not reusable: replace it.
     Spent,
-    /// It is still working, on the answer's body or after it. Drive this to its end.
+    /// Still working, on the response's body or after it. The caller must drive it to its end.
     Working(Unfinished),
 }
 
@@ -96,7 +97,7 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Has the guest prepare itself, unless it starts from the image of one that has.
+    /// Calls the guest's `init`, unless it starts from a snapshot of an initialised instance.
     async fn init(&mut self) -> Result<(), Fault> {
         let program = self.program.clone();
         let Some(indices) = &program.exports().init else { return Ok(()) };
@@ -107,15 +108,15 @@ impl Instance {
         prepared.map_err(|error| self.fault(&error))?.map_err(|message| Fault::Failed { message })
     }
 
-    /// Answers one HTTP request by the best road that the component and the request allow. Dropping the returned
-    /// future, or the answer's unfinished body, ends the instance.
+    /// Answers one HTTP request over the best interface that the component and the request allow.
+    /// Dropping the returned future, or the unfinished body, ends the instance.
     pub async fn http(self: Box<Self>, request: Request<RequestBody>, request_id: &str) -> Answer {
         let exports = self.program.exports();
         if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
             return flat::answer(self, request, request_id).await;
         }
         if exports.wasi03.is_some() {
-            // Boxed, so that the flat road's future is not as large as these.
+            // Boxed, so that the future of a flat call isn't as large as these.
             return Box::pin(streaming::answer(self, request, request_id, Version::Wasi03)).await;
         }
         if exports.wasi02.is_some() {
@@ -124,17 +125,17 @@ impl Instance {
         Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(self).into() }
     }
 
-    /// The program that this is an instance of.
+    /// Returns the program that this instance runs.
     pub fn program(&self) -> &Program {
         &self.program
     }
 
-    /// How much memory the guest has of what it may have.
+    /// Returns the guest's memory in use, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().memory_bytes()
     }
 
-    /// The app's own opinion of its health; an app without one is healthy.
+    /// Returns the health that the app itself reports. An app without a health check is healthy.
     pub async fn health(&mut self) -> Result<Result<(), String>, Fault> {
         let program = self.program.clone();
         let Some(indices) = &program.exports().health else { return Ok(Ok(())) };
@@ -157,7 +158,7 @@ impl Instance {
         Fault::from_error(error, state.denied.take())
     }
 
-    /// Ends a call: the instance itself while it may be used again.
+    /// Ends a call. Returns the instance if it can be reused.
     pub(crate) fn finished(mut self: Box<Self>) -> Option<Box<Self>> {
         let state = self.store.data_mut();
         state.end();
@@ -167,8 +168,9 @@ impl Instance {
     }
 }
 
-/// Creates the state of a new instance. Opening its folders blocks for as long as their file system doesn't respond, so
-/// that is done on a thread of its own: the threads for files may all be occupied.
+/// Creates the state of a new instance. Opening its folders blocks while their file system doesn't
+/// respond, so it runs on its own thread: the shared threads for blocking file access may all be
+/// occupied.
 async fn state_of(program: &Program) -> wasmtime::Result<HostState> {
     if !program.has_folders() {
         return HostState::new(program);
@@ -190,7 +192,8 @@ impl From<Option<Box<Instance>>> for After {
     }
 }
 
-/// Whether a request can be given to the guest in one piece: its body is absent, or small and of known length.
+/// Returns whether a request can be passed to the guest whole: its body is absent, or small and of
+/// known length.
 fn fits_flat(request: &Request<RequestBody>) -> bool {
     request.body().is_end_stream()
         || request.headers().contains_key(CONTENT_LENGTH)

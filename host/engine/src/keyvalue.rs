@@ -1,4 +1,5 @@
-//! `wasi:keyvalue` for guests, in both drafts that are in use. Where the data is kept is the embedder's matter.
+//! Implements `wasi:keyvalue` for guests, in both drafts that are in use. Never stores data itself:
+//! the embedder's `KeyValue` does.
 
 use crate::{
     account::Account,
@@ -14,7 +15,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 #[expect(unreachable_pub)]
 pub struct Bucket {
     name: String,
-    /// Where listings can go on, for the draft whose cursors are numbers.
+    /// Positions where a listing continues, for the draft with numeric cursors.
     cursors: Vec<String>,
     cursor_bytes: usize,
 }
@@ -36,7 +37,7 @@ pub struct Cas {
 }
 
 impl Cas {
-    /// The host memory that the handle holds.
+    /// Returns the host memory that the handle holds.
     pub(crate) fn bytes(&self) -> u64 {
         (self.bucket.len() + self.key.len()) as u64
     }
@@ -51,7 +52,7 @@ impl KeyValueHost {
     }
 }
 
-/// What the generated traits are implemented for.
+/// The borrowed parts of the host state that the generated traits are implemented for.
 pub(crate) struct View<'a> {
     data: &'a KeyValueHost,
     table: &'a mut ResourceTable,
@@ -93,8 +94,8 @@ impl From<KvError> for Failure {
 impl From<Denied> for Failure {
     fn from(denied: Denied) -> Self {
         Self::Other(match denied {
-            Denied::OwnLimit { what, limit, next } => format!("out of {what}, the limit is {limit}: {next}"),
-            Denied::HostMemory { .. } | Denied::WholeHost { .. } => "this host has no memory for the call now".into(),
+            Denied::OwnLimit { what, limit, next } => format!("out of {what} (limit: {limit}): {next}"),
+            Denied::HostMemory { .. } | Denied::WholeHost { .. } => "this host has no free memory for the call".into(),
         })
     }
 }
@@ -138,7 +139,8 @@ impl View<'_> {
         Ok(Ok(self.table.push(Bucket { name, cursors: Vec::new(), cursor_bytes: 0 })?))
     }
 
-    /// The bucket's name and its data, for a new call. A handle exists only where access was granted.
+    /// Begins a call: returns the bucket's name and its data. A handle exists only if access was
+    /// granted.
     fn bucket(&mut self, handle: &Resource<Bucket>) -> wasmtime::Result<(String, Arc<dyn KeyValue>)> {
         self.account.begin_call();
         let bucket = self.table.get(handle)?;
@@ -165,7 +167,7 @@ impl View<'_> {
     }
 }
 
-/// The calls in which the drafts agree, for the module of one draft.
+/// Implements the calls that both drafts share, in the module of one draft.
 macro_rules! shared_calls {
     () => {
         use self::generated::wasi::keyvalue::{atomics, batch, store};
@@ -227,7 +229,7 @@ macro_rules! shared_calls {
             ) -> Outcome<store::KeyResponse> {
                 let (name, data) = self.bucket(&bucket)?;
                 let Ok(after) = read_cursor(self, &bucket, cursor)? else {
-                    return Ok(Err(store::Error::Other("this cursor is not one of this bucket handle".into())));
+                    return Ok(Err(store::Error::Other("this cursor does not belong to this bucket handle".into())));
                 };
                 let (keys, next) = match data.list_keys(&name, after.as_deref()).await {
                     Ok(page) => page,

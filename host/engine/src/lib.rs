@@ -1,10 +1,13 @@
-//! Runs guests: compiles components, keeps them in their sandbox, and calls them. The only crate that names wasmtime.
+//! Runs guests: compiles components, sandboxes them, and calls them. The only crate that names
+//! wasmtime.
 //!
-//! The way of a component: [`inspect()`] says what it is, [`Engine::load`] makes machine code of it,
-//! [`Engine::program`] joins it with a [`Sandbox`], [`Program::start`] makes an [`Instance`] of it in microseconds,
-//! and the instance answers one call after another until it traps, is told to stop, or has done its share.
+//! The life of a component: [`inspect()`] reads its properties, [`Engine::load`] compiles it,
+//! [`Engine::program`] joins it with a [`Sandbox`], and [`Program::start`] starts an [`Instance`]
+//! in microseconds. The instance serves calls until it traps, is stopped, or reaches its limit of
+//! calls.
 //!
-//! It never decides when instances start or stop, which app a request is for, or where anything is stored.
+//! Never decides when instances start or stop, which app a request is for, or where anything is
+//! stored.
 
 mod account;
 mod audit;
@@ -77,7 +80,7 @@ use std::{
 use ticker::Ticker;
 use wasmtime::component::Linker;
 
-/// The wasmtime engines, their compiler and what every guest can import.
+/// The wasmtime engines, their compiler, and the functions that guests can import.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -88,7 +91,7 @@ struct Inner {
     instances: Arc<Budget>,
     frozen_code: FrozenCode,
     network: Arc<Network>,
-    /// Source of small differences between instances; it need not be random, only spread.
+    /// Counter for spreading values between instances; need not be random.
     started: AtomicU32,
     _ticker: Ticker,
 }
@@ -98,29 +101,29 @@ struct Runtime {
     linker: Linker<HostState>,
 }
 
-/// Why the engine could not be made.
+/// Why the engine could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("the WebAssembly engine refused its settings: {0}")]
+    #[error("the WebAssembly engine rejected its settings: {0}")]
     Settings(String),
-    #[error("no thread could be started: {0}")]
+    #[error("cannot start a thread: {0}")]
     Threads(String),
-    #[error("the folder for compiled code cannot be used: {0}")]
+    #[error("cannot use the folder for compiled code: {0}")]
     Cache(#[source] io::Error),
 }
 
-/// A component in machine code, not yet given a sandbox.
+/// A compiled component, without a sandbox.
 #[derive(Clone)]
 pub struct Component {
     info: ComponentInfo,
     kind: Kind,
     code: wasmtime::component::Component,
-    /// Where the code is, to be mapped again once it was let go.
+    /// The file with the code, which is mapped again after it was unmapped.
     file: PathBuf,
 }
 
 impl Component {
-    /// What the component is.
+    /// Returns the component's properties.
     pub fn info(&self) -> &ComponentInfo {
         &self.info
     }
@@ -149,8 +152,8 @@ impl Engine {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Makes machine code of a component, or takes it from the cache. What the quick compiler cannot do, the
-    /// optimising one does.
+    /// Compiles a component, or loads it from the cache. The optimising compiler takes over if the
+    /// quick compiler can't compile it.
     pub async fn load(&self, bytes: Bytes, speed: Speed) -> Result<Component, Rejected> {
         let info = inspect(&bytes)?;
         let mut kind = Kind { flavour: self.flavour_of(&info), speed };
@@ -158,7 +161,7 @@ impl Engine {
         if let Err(Rejected::Compile { detail }) = &loaded
             && speed == Speed::Quick
         {
-            tracing::debug!(detail, "the quick compiler refused a component, so it is optimised");
+            tracing::debug!(detail, "the quick compiler rejected a component: optimising it instead");
             kind.speed = Speed::Optimised;
             loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes, &info, kind.speed).await;
         }
@@ -169,7 +172,7 @@ impl Engine {
     /// Loads a compiled component from the cache by its digest, without its bytes. Returns `None`
     /// if the code or its description is missing.
     pub async fn load_compiled(&self, digest: &str, speed: Speed) -> Option<Component> {
-        // What the quick compiler could not do was optimised.
+        // A component that the quick compiler could not compile was optimised.
         let speeds = [Some(speed), (speed == Speed::Quick).then_some(Speed::Optimised)];
         for speed in speeds.into_iter().flatten() {
             for flavour in [Flavour::Plain, Flavour::Concurrent] {
@@ -187,12 +190,12 @@ impl Engine {
         None
     }
 
-    /// Joins a component with what it may do.
+    /// Joins a component with its sandbox.
     pub fn program(&self, component: &Component, sandbox: Sandbox) -> Result<Program, Rejected> {
         Program::new(self, component, sandbox)
     }
 
-    /// Maps code that was compiled or checked by this very process.
+    /// Maps code that this process has compiled or verified.
     pub(crate) fn map(&self, kind: Kind, file: &Path) -> Result<wasmtime::component::Component, Rejected> {
         compile::map(&self.runtime(kind).engine, file).map_err(|error| Rejected::Cache { detail: format!("{error:#}") })
     }
@@ -210,27 +213,28 @@ impl Engine {
         &self.0.network
     }
 
-    /// How much memory an app's guests can have where no other app has any, in bytes.
+    /// Returns the memory available to an app's guests if no other app has any, in bytes.
     pub fn memory_bytes_most(&self, may_use_reserve: bool) -> u64 {
         self.0.memory.most(may_use_reserve)
     }
 
-    /// What all guests have of the machine's memory.
+    /// Returns the budget of guest memory over all apps.
     pub(crate) fn memory(&self) -> &Arc<Budget> {
         &self.0.memory
     }
 
-    /// The code of programs that were frozen last.
+    /// Returns the cache of recently frozen programs' code.
     pub(crate) fn frozen_code(&self) -> &FrozenCode {
         &self.0.frozen_code
     }
 
-    /// The places that the instances of all apps have.
+    /// Returns the budget of instance slots over all apps.
     pub(crate) fn instances(&self) -> &Arc<Budget> {
         &self.0.instances
     }
 
-    /// A number below `range`, another one at each call, so that instances do not grow old together.
+    /// Returns a number below `range`, different at each call, so that instances aren't replaced
+    /// all at once.
     pub(crate) fn spread(&self, range: u32) -> u32 {
         let golden_ratio = 2_654_435_769_u32;
         self.0.started.fetch_add(1, Ordering::Relaxed).wrapping_mul(golden_ratio) % range.max(1)

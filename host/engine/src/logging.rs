@@ -1,4 +1,5 @@
-//! `wasi:logging` for guests: each message becomes a line of the app's log, with its level.
+//! Implements `wasi:logging` for guests: each message becomes a line of the app's log, with its
+//! level. Never stores a line.
 
 use crate::{
     sandbox::{Level, OutputLine, Stream},

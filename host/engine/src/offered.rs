@@ -3,7 +3,8 @@
 
 use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::excerpt};
 
-/// A package, its versions, and the interfaces of each. A version of two numbers stands for all its patches.
+/// A package, its versions, and the interfaces of each. A version of two numbers matches all its
+/// patches.
 type Package = (&'static str, &'static [(&'static str, &'static [&'static str])]);
 
 const OFFERED: [Package; 11] = [
@@ -59,12 +60,12 @@ const CLI: &[&str] = &[
 const KEYVALUE: &[&str] = &["store", "atomics", "batch"];
 const RANDOM: &[&str] = &["random", "insecure", "insecure-seed"];
 
-/// Whether the host has any interface of the import's package.
+/// Returns whether the host has any interface of the import's package.
 pub(crate) fn is_known_package(import: &str) -> bool {
     package(import).is_some()
 }
 
-/// Whether the host has this interface in this version, judged by its name.
+/// Returns whether the host has this interface in this version, judged by its name.
 pub(crate) fn is_offered(import: &str) -> bool {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
     let interface = name.split_once('/').map_or("", |(_, interface)| interface);

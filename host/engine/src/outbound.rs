@@ -1,6 +1,6 @@
 //! Outbound HTTP of guests: sends one request over one of the program's connections, within the
-//! timeouts of guest and host. Never decides what is granted (`gate.rs`) or how many connections
-//! are open (`pool.rs`).
+//! timeouts of guest and host. Never decides grants (`gate.rs`) or the number of open connections
+//! (`pool.rs`).
 //!
 //! Guests follow redirects themselves, by a new request that is checked like the first.
 
@@ -64,7 +64,8 @@ impl Outbound {
         Self(Arc::new(Inner { network: Arc::clone(network), gate, tls, owner, generation: AtomicU64::new(0) }))
     }
 
-    /// Closes the connections that no request uses, and those in use once their requests have ended.
+    /// Closes the connections that no request uses, and those in use once their requests have
+    /// ended.
     pub(crate) fn close_connections(&self) {
         self.0.generation.fetch_add(1, Ordering::AcqRel);
         self.0.network.pool().close_of(&self.0.owner);
@@ -191,7 +192,7 @@ impl Outbound {
         let (sender, driver) = timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
         // The slot is freed when the socket is closed, wherever that happens.
         tokio::spawn(async move {
-            let _place = permit;
+            let _permit = permit;
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "an outbound connection ended");
             }
@@ -317,7 +318,7 @@ mod tests {
         }
     }
 
-    /// The target as it is sent: `Uri`'s own comparison takes an empty path for `/`.
+    /// Returns the target as sent: `Uri`'s own comparison treats an empty path as `/`.
     fn target(method: &Method, path: &str) -> String {
         let uri = Uri::builder().scheme("http").authority("a.example:8080").path_and_query(path).build();
         origin_form(method, &uri.expect(path)).to_string()
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn options_without_a_path_asks_about_the_server() {
+    fn options_without_a_path_has_an_asterisk_as_target() {
         assert_eq!(target(&Method::OPTIONS, ""), "*");
         assert_eq!(target(&Method::OPTIONS, "/"), "/");
         assert_eq!(target(&Method::OPTIONS, "?y=z"), "/?y=z");

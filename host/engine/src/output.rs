@@ -1,5 +1,5 @@
-//! A guest's standard output and error, cut into lines or passed on as they come. Never blocks: what the sink can't take,
-//! the sink drops.
+//! Passes on a guest's standard output and error, cut into lines or unchanged. Never blocks: the
+//! sink drops lines that it has no room for.
 
 use crate::{
     limits,
@@ -28,7 +28,7 @@ pub(crate) struct Lines {
     request: RequestId,
 }
 
-/// The id of the request an instance is working for, shared with its output streams.
+/// The id of the request that an instance is serving, shared with its output streams.
 #[derive(Clone, Default)]
 pub(crate) struct RequestId(Arc<Mutex<String>>);
 
@@ -47,7 +47,7 @@ impl RequestId {
 #[derive(Default)]
 struct Buffer {
     line: Vec<u8>,
-    /// Whether the line is already longer than allowed, so that its rest is skipped.
+    /// Whether the line exceeds the limit, so that its rest is skipped.
     cut: bool,
 }
 
@@ -85,7 +85,7 @@ impl Lines {
         buffer.cut = false;
     }
 
-    /// Writes out what has no line end yet: at the end of a call nobody waits for the rest of a line.
+    /// Emits an unterminated line: at the end of a call, its rest will not follow.
     pub(crate) fn flush_partial(&self) {
         let mut buffer = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if !buffer.line.is_empty() {
@@ -94,7 +94,7 @@ impl Lines {
     }
 }
 
-/// Receives what a guest writes. Never blocks.
+/// Receives the bytes that a guest writes. Never blocks.
 pub(crate) trait Takes: Clone + Send + Sync + 'static {
     fn take(&self, bytes: &[u8]);
 }
@@ -119,7 +119,8 @@ impl Takes for OnScreen {
 #[derive(Clone)]
 pub(crate) struct Written<T>(pub(crate) T);
 
-/// A guest is never told that it writes to a terminal: its escape sequences would not reach it.
+/// Always reports no terminal, so that guests don't write escape sequences: lines are logged
+/// without them.
 impl<T> IsTerminal for Written<T> {
     fn is_terminal(&self) -> bool {
         false
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_and_says_so() {
+    fn a_long_line_is_cut_and_marked() {
         assert_eq!(written(&["0123456789", "abc\nnext\n"]), ["01234567 … (line cut)", "next"]);
     }
 }

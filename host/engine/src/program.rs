@@ -1,4 +1,5 @@
-//! A component joined with its sandbox: everything that is decided once, so that a start costs microseconds.
+//! Joins a component with its sandbox: does all work that is common to its instances once, so that
+//! a start takes microseconds. Never starts an instance by itself.
 
 use crate::{
     Component, ComponentInfo, Engine, Fault, HttpAbi, Instance, Rejected, Sandbox, bindings, bounded,
@@ -16,7 +17,7 @@ use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{p2::bindings as wasi02, p3::bindings as wasi03};
 
-/// The interface by which a guest prepares itself.
+/// The interface that initialises a guest.
 pub(crate) const INIT: &str = "isopod:app/init@0.1.";
 
 /// A component that can be started.
@@ -28,14 +29,15 @@ struct Inner {
     linked: Arc<Linked>,
 }
 
-/// Machine code joined with what the host offers: what all apps of the same component can share.
+/// Code linked with the host's functions: the part that all apps with the same component could
+/// share.
 pub(crate) struct Linked {
     pub(crate) pre: InstancePre<HostState>,
     exports: Exports,
 }
 
-/// A program without its machine code in memory: what is left of it while nobody needs it, and enough to have it back
-/// in a fraction of a millisecond.
+/// A program without its machine code mapped. Kept for a frozen app; thawing takes a fraction of a
+/// millisecond.
 #[derive(Clone)]
 pub struct FrozenProgram(Arc<Kept>);
 
@@ -48,13 +50,13 @@ struct Kept {
     config: Arc<WasiConfigVariables>,
     outbound: Outbound,
     purity: Option<Arc<PurityCheck>>,
-    /// Permits to open the folders for an instance.
+    /// Permits for opening an instance's folders.
     opening: Arc<Semaphore>,
 }
 
 impl FrozenProgram {
-    /// Maps the code again, unless it was frozen so lately that it is still there. Blocks for about as long as it takes
-    /// to open a file.
+    /// Maps the code again, unless the cache of recently frozen code still has it. Blocks for about
+    /// as long as opening a file.
     pub fn thaw(&self) -> Result<Program, Rejected> {
         let engine = &self.0.engine;
         if let Some(linked) = engine.frozen_code().find(&self.0.file) {
@@ -64,20 +66,20 @@ impl FrozenProgram {
         Program::of(self.clone(), &code, engine.linker(self.0.kind))
     }
 
-    /// What the component is.
+    /// Returns the component's properties.
     pub fn info(&self) -> &ComponentInfo {
         &self.0.info
     }
 }
 
-/// Where the exports are that the host calls, looked up once.
+/// Indices of the exports that the host calls, looked up once.
 pub(crate) struct Exports {
     pub(crate) flat: Option<flat_call::Index>,
     pub(crate) wasi02: Option<wasi02::ProxyIndices>,
     pub(crate) wasi03: Option<wasi03::ServiceIndices>,
     pub(crate) events: Option<bindings::events::EventAppIndices>,
     pub(crate) health: Option<bindings::health::HealthAppIndices>,
-    /// None too where instances start from an image that was taken after it was called.
+    /// Also `None` for a snapshot, which was taken after `init` returned.
     pub(crate) init: Option<bindings::init::InitAppIndices>,
 }
 
@@ -87,7 +89,7 @@ impl Program {
         Self::of(Self::kept(engine, component, sandbox, None), &component.code, linker)
     }
 
-    /// A program whose instance is prepared for a snapshot.
+    /// Creates a program for the instance that is prepared for a snapshot.
     pub(crate) fn to_prepare(
         engine: &Engine,
         component: &Component,
@@ -120,7 +122,7 @@ impl Program {
         }))
     }
 
-    /// Finds everything in the code that is looked for at a start or a call.
+    /// Resolves all exports and imports that a start or a call needs.
     fn of(
         kept: FrozenProgram,
         code: &wasmtime::component::Component,
@@ -131,7 +133,7 @@ impl Program {
         let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
         let broken = |error: wasmtime::Error| Rejected::Malformed {
             detail: excerpt(
-                &format!("an export has another type than its interface says: {error:#}"),
+                &format!("an export's type differs from its interface: {error:#}"),
                 TEXT_DETAIL_BYTES_SHOWN,
             )
             .into_owned(),
@@ -173,30 +175,31 @@ impl Program {
         Ok(Self(Arc::new(Inner { kept, linked: Arc::new(Linked { pre, exports }) })))
     }
 
-    /// What is left of the program when its code is let go. That happens with its last instance, and after others were
-    /// frozen.
+    /// Returns the program without its code. The code is unmapped once the last instance has ended
+    /// and newer frozen code has evicted it from the cache.
     pub fn freeze(&self) -> FrozenProgram {
         self.close_connections();
         self.engine().frozen_code().keep(&self.0.kept.0.file, &self.0.linked);
         self.0.kept.clone()
     }
 
-    /// Closes its outbound connections: idle ones now, others once their requests have ended.
+    /// Closes the program's outbound connections: idle connections now, others once their requests
+    /// have ended.
     pub fn close_connections(&self) {
         self.outbound().close_connections();
     }
 
-    /// What the component is.
+    /// Returns the component's properties.
     pub fn info(&self) -> &ComponentInfo {
         self.0.kept.info()
     }
 
-    /// What the program may do.
+    /// Returns the program's sandbox.
     pub fn sandbox(&self) -> &Arc<Sandbox> {
         &self.0.kept.0.sandbox
     }
 
-    /// Whether its guests may do file operations, which block a thread.
+    /// Returns whether guests may do file operations, which block a thread.
     pub fn has_folders(&self) -> bool {
         !self.sandbox().folders.is_empty()
     }
@@ -205,18 +208,19 @@ impl Program {
         &self.0.kept.0.opening
     }
 
-    /// The largest body that a request to the program may have.
+    /// Returns the largest body that a request to the program may have.
     pub fn body_limit(&self) -> BodyLimit {
         self.sandbox().limits.body_limit(self.info().holds_bodies_whole)
     }
 
-    /// Starts a new instance, within the program's own time limit.
+    /// Starts a new instance within the program's request timeout.
     pub async fn start(&self) -> Result<Box<Instance>, Fault> {
         let limit = self.sandbox().limits.request_timeout;
         tokio::time::timeout(limit, Instance::start(self)).await.unwrap_or(Err(Fault::Timeout { limit }))
     }
 
-    /// Whether instances of both programs take the same slots, so that the end of one makes room for the other.
+    /// Returns whether instances of both programs use the same pool, so that ending one frees a
+    /// slot for the other.
     pub fn shares_slots_with(&self, other: &Self) -> bool {
         self.0.kept.0.kind == other.0.kept.0.kind
     }
@@ -250,7 +254,7 @@ impl Program {
     }
 }
 
-/// Everything that guests of one flavour can import.
+/// Creates the linker with all functions that guests of one flavour can import.
 pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -267,14 +271,14 @@ pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::R
     Ok(linker)
 }
 
-/// Lists the missing imports: the one that wasmtime reports, and all that the host offers in no
-/// version.
+/// Lists the missing imports: the import that wasmtime reports, and all imports of which the host
+/// offers no version.
 fn unlinked(code: &wasmtime::component::Component, error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
     let first = detail.split('`').nth(1).unwrap_or("an import").to_owned();
     let detail = excerpt(&detail, TEXT_DETAIL_BYTES_SHOWN);
     let hint = format!(
-        "The host offers this family of interfaces, but not this version or function of it ({detail}). Build with a version \
+        "The host offers this family of interfaces, but not this version or function ({detail}). Build with a version \
          that docs/sandbox.md lists under \"What can be imported\""
     );
     let imports = code.component_type();

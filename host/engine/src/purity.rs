@@ -1,5 +1,6 @@
-//! What must not be frozen into a snapshot, and is fresh again after it: environment variables, folders, random bytes,
-//! the monotonic clock. It notes what a guest asks for while it is prepared; whether that is refused is the snapshot's.
+//! Detects reads of values that a snapshot must not capture: environment variables, folders and
+//! random bytes. Also keeps the monotonic clock from running backwards after a snapshot. Never
+//! refuses a read itself: the snapshot decides.
 
 use crate::{limits, state::HostState};
 use rand::{Rng, SeedableRng, TryRng, rngs::StdRng};
@@ -16,11 +17,11 @@ use wasmtime::{
 };
 use wasmtime_wasi::{HostMonotonicClock, clocks::MonotonicClock, filesystem::Descriptor};
 
-/// The interfaces as wasmtime-wasi offers them; every 0.2 of a guest is joined with these.
+/// The interface versions of wasmtime-wasi; every 0.2 import of a guest is linked to them.
 const ENVIRONMENT: &str = "wasi:cli/environment@0.2.12";
 const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
 
-/// What a guest has asked for that it would keep.
+/// The values that a guest has read while it was prepared.
 #[derive(Default)]
 pub(crate) struct PurityCheck {
     environment: AtomicBool,
@@ -29,23 +30,25 @@ pub(crate) struct PurityCheck {
 }
 
 impl PurityCheck {
-    /// C libraries read all variables at the first question and never again.
+    /// Returns whether the guest read environment variables. C libraries read all of them once and
+    /// cache them.
     pub(crate) fn saw_environment(&self) -> bool {
         self.environment.load(Ordering::Relaxed)
     }
 
-    /// They do the same with the list of granted folders.
+    /// Returns whether the guest listed its granted folders. C libraries cache this list too.
     pub(crate) fn saw_folders(&self) -> bool {
         self.folders.load(Ordering::Relaxed)
     }
 
-    /// Whoever asks for random bytes seeds a generator with them, or makes a key.
+    /// Returns whether the guest read random bytes. Usually they seed a generator or become a key.
     pub(crate) fn saw_randomness(&self) -> bool {
         self.randomness.load(Ordering::Relaxed)
     }
 }
 
-/// The same imports, but for environment and folders: there are none, and the witness sees who asks for them.
+/// Returns the same imports, with an empty environment and no folders. Each read of them is
+/// recorded.
 pub(crate) fn linker(usual: &Linker<HostState>) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = usual.clone();
     linker.allow_shadowing(true);
@@ -71,7 +74,7 @@ fn note(store: &StoreContextMut<'_, HostState>, what: impl FnOnce(&PurityCheck) 
     }
 }
 
-/// Random bytes as good as any, whose use is noted.
+/// Secure random bytes; each use is recorded.
 pub(crate) struct CheckedRandom {
     source: StdRng,
     purity: Arc<PurityCheck>,
@@ -130,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_asked_for_was_not_seen() {
+    fn only_values_that_were_read_are_recorded() {
         let purity = Arc::new(PurityCheck::default());
         let mut random = CheckedRandom::new(&purity);
         assert!(!purity.saw_randomness());

@@ -1,5 +1,5 @@
-//! A response's body on its way from a guest to its client, and how it ends. Never runs the guest, and never ends
-//! cleanly what the guest did not end.
+//! Streams a response's body from a guest to its client, and records how it ended. Never runs the
+//! guest, and never ends a body cleanly that the guest has not ended.
 //!
 //! ```text
 //!            open             settle: the guest returned
@@ -28,11 +28,11 @@ use wasmtime_wasi_http::WasiBody;
 
 /// A response's body.
 pub enum ReplyBody {
-    /// Known in full, so that its length is known too.
+    /// Known in full, with its length.
     Full(Full<Bytes>),
     /// Known in full, in several pieces or with trailers.
     Pieces(Pieces),
-    /// As the guest writes it.
+    /// Streamed while the guest writes it.
     Streamed(Streamed),
 }
 
@@ -50,7 +50,7 @@ impl ReplyBody {
         Self::Full(Full::new(bytes.into()))
     }
 
-    /// A body whose frames are all available.
+    /// Creates a body from frames that are all available.
     pub(crate) fn whole(mut frames: VecDeque<Frame<Bytes>>) -> Self {
         if frames.len() <= 1 && frames.front().is_none_or(Frame::is_data) {
             return Self::full(frames.pop_front().and_then(|frame| frame.into_data().ok()).unwrap_or_default());
@@ -60,13 +60,13 @@ impl ReplyBody {
         Self::Pieces(Pieces { frames, left, has_trailers })
     }
 
-    /// A body that the guest still writes: `begun` was already taken from it, the rest arrives over
-    /// the link. `length` is the `content-length` of a body that is sent.
+    /// Creates a body that the guest is still writing: `begun` has already been received, and the
+    /// rest arrives over the link. `length` is the `content-length` of a body that is sent.
     pub(crate) fn streamed(begun: VecDeque<Frame<Bytes>>, link: Arc<Link>, limit: u64, length: Option<u64>) -> Self {
         Self::Streamed(Streamed { begun, link, limit, length, bytes: 0, is_ended: false, watcher: None })
     }
 
-    /// Whether its end is still unknown.
+    /// Returns whether the body's end is still unknown.
     pub fn is_streamed(&self) -> bool {
         matches!(self, Self::Streamed(_))
     }
@@ -79,7 +79,7 @@ impl ReplyBody {
     }
 }
 
-/// A body whose pieces are all available.
+/// A body with all its pieces available.
 pub struct Pieces {
     frames: VecDeque<Frame<Bytes>>,
     left: u64,
@@ -113,45 +113,45 @@ pub(crate) struct Link {
     fault: OnceLock<Fault>,
     /// Frames passed on so far.
     progress: AtomicU64,
-    /// Whether the reader still processes the last frame.
+    /// Whether the reader is still processing the last frame.
     reader_is_slow: AtomicBool,
-    /// The reader is gone, before or after the body's end.
+    /// Notified when the reader is dropped, before or after the body's end.
     gone: Notify,
     broken_off: AtomicBool,
 }
 
 #[derive(Default)]
 struct Pipe {
-    /// Frames that were taken from the source already.
+    /// Frames already taken from the source.
     ahead: VecDeque<Frame<Bytes>>,
     source: Source,
-    /// The reader, if it waits.
+    /// The waiting reader, if any.
     reader: Option<Waker>,
 }
 
 #[derive(Default)]
 enum Source {
-    /// The response's head is not known.
+    /// The response's head is not yet known.
     #[default]
     Unopened,
     Guest(WasiBody),
-    /// The guest has returned; it is not yet known whether the body depends on it.
+    /// The guest has returned; it isn't known yet whether the body depends on the guest.
     Held,
-    /// The guest ended it; nothing follows.
+    /// The guest ended the body; no frame follows.
     Whole,
-    /// The guest did not end it; nothing follows.
+    /// The guest did not end the body; no frame follows.
     Broken,
 }
 
 /// The state in which a guest left its body.
 pub(crate) enum Settled {
     Ended,
-    /// It has not ended: pass it to [`Link::release`] once the guest's store is dropped.
+    /// Not ended: pass the body to [`Link::release`] once the guest's store is dropped.
     Open(WasiBody),
     Broken(Fault),
 }
 
-/// The state of a body after everything ready was taken from it.
+/// The state of a body after all available frames were taken.
 enum Drained {
     Ended,
     Open,
@@ -159,7 +159,7 @@ enum Drained {
 }
 
 impl Pipe {
-    /// Takes everything from a body that is ready, up to a bound.
+    /// Takes all available frames from a body, up to a limit.
     fn drain(&mut self, body: &mut WasiBody) -> Drained {
         let mut bytes = 0;
         let mut cx = Context::from_waker(Waker::noop());
@@ -184,7 +184,7 @@ impl Link {
         self.lock().source = Source::Guest(body);
     }
 
-    /// Breaks the body before its guest is dropped, unless the guest has ended it already.
+    /// Breaks the body before its guest is dropped, unless the guest has already ended it.
     pub(crate) fn fail(&self, fault: Fault) {
         let mut pipe = self.lock();
         let source = match mem::replace(&mut pipe.source, Source::Broken) {
@@ -231,8 +231,8 @@ impl Link {
     }
 
     /// Takes back a body that was open when its guest returned, after the guest's store was
-    /// dropped. A body that the guest wrote has ended with the store; one that it passes on from
-    /// the host has not.
+    /// dropped. A body that the guest wrote has ended with the store. A body that the guest passes
+    /// on from the host has not.
     pub(crate) fn release(&self, mut body: WasiBody) -> Result<(), Fault> {
         let mut pipe = self.lock();
         match pipe.drain(&mut body) {
@@ -248,7 +248,7 @@ impl Link {
         }
     }
 
-    /// The next frame, the end, or what broke the body.
+    /// Polls the next frame, the end, or the fault that broke the body.
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let pipe = &mut *self.lock();
         if let Some(frame) = pipe.ahead.pop_front() {
@@ -277,12 +277,12 @@ impl Link {
         }
     }
 
-    /// Whether all remaining frames are available, so that the guest is no longer needed.
+    /// Returns whether all remaining frames are available, so that the guest is no longer needed.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.lock().source, Source::Whole | Source::Broken)
     }
 
-    /// What broke the body, if anything did.
+    /// Returns the fault that broke the body, if any.
     pub(crate) fn fault(&self) -> Option<&Fault> {
         self.fault.get()
     }
@@ -291,18 +291,18 @@ impl Link {
         self.progress.load(Ordering::Relaxed)
     }
 
-    /// Whether the guest waits for the reader, rather than the reader for the guest.
+    /// Returns whether the guest is waiting for the reader, rather than the reader for the guest.
     pub(crate) fn reader_is_slow(&self) -> bool {
         self.reader_is_slow.load(Ordering::Relaxed)
     }
 
-    /// Waits until the reader is gone; true if it left before the body's end.
+    /// Waits until the reader is dropped. Returns true if it was dropped before the body's end.
     pub(crate) async fn reader_gone(&self) -> bool {
         self.gone.notified().await;
         self.broken_off.load(Ordering::Acquire)
     }
 
-    /// Marks the reader as gone. If the body is incomplete, the guest's next write fails.
+    /// Marks the reader as dropped. If the body is incomplete, the guest's next write fails.
     fn close(&self, is_whole: bool) {
         if !is_whole {
             let body = mem::replace(&mut *self.lock(), Pipe { source: Source::Broken, ..Pipe::default() });
@@ -313,7 +313,7 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, Pipe> {
-        // A poisoned pipe still has a source in it.
+        // A poisoned pipe still has a valid source.
         self.pipe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -332,21 +332,21 @@ fn broke_off(error: &wasmtime_wasi_http::Error) -> Fault {
         Error::HttpResponseBodySize(Some(bytes)) => {
             format!("it wrote {bytes} bytes of its body, which differs from its content-length")
         }
-        // The only report of both over 0.2.
+        // WASI 0.2 reports both cases by this error only.
         Error::HttpProtocolError => "it abandoned its body, or ended it short of its content-length".to_owned(),
-        error => format!("its body broke off: {error}"),
+        error => format!("its body ended early: {error}"),
     };
     Fault::BadAnswer { detail }
 }
 
-/// The fault of a body that exceeds its app's limit.
+/// Returns the fault of a body that exceeds its app's limit.
 pub(crate) fn too_large(limit: u64) -> Fault {
-    Fault::BadAnswer { detail: format!("its body exceeds the {limit} bytes of reply_body under [limits]") }
+    Fault::BadAnswer { detail: format!("its body exceeds the limit of {limit} bytes (reply_body under [limits])") }
 }
 
 impl Streamed {
-    /// Counts a frame and enforces the body's limit and its `content-length`: bytes beyond that length would make the
-    /// message malformed (RFC 9113, section 8.1.1).
+    /// Counts a frame and enforces the body's limit and its `content-length`: bytes beyond that
+    /// length would make the message malformed (RFC 9113, section 8.1.1).
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
         self.link.progress.fetch_add(1, Ordering::Relaxed);
         let bytes = self.bytes + frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -437,7 +437,7 @@ mod tests {
 
     type Frames = mpsc::Receiver<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
 
-    /// A body that lasts as long as its sender, as a guest's does.
+    /// A body that lasts as long as its sender, like a guest's body.
     struct Sent(Frames);
 
     impl Body for Sent {
@@ -454,11 +454,11 @@ mod tests {
 
     type Guest = mpsc::Sender<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
 
-    /// A link whose guest has written these frames.
+    /// Creates a link to a guest that has written these frames.
     fn written(words: &[&'static str]) -> (Link, Guest) {
         let (guest, frames) = mpsc::channel(3);
         for word in words {
-            guest.try_send(Ok(Frame::data(Bytes::from_static(word.as_bytes())))).expect("the body is there");
+            guest.try_send(Ok(Frame::data(Bytes::from_static(word.as_bytes())))).expect("the body is open");
         }
         let link = Link::default();
         link.open(WasiBody::new(Sent(frames)));
@@ -485,7 +485,7 @@ mod tests {
     #[test]
     fn a_body_that_ends_with_its_guests_store_was_left_open() {
         let (link, guest) = written(&["one"]);
-        let Settled::Open(body) = link.settle() else { panic!("its sender is there") };
+        let Settled::Open(body) = link.settle() else { panic!("the body is still open") };
         assert_eq!([next(&link), next(&link)], [data("one"), Poll::Pending], "no end is seen before the store is gone");
         drop(guest);
         assert_eq!(next(&link), Poll::Pending);
@@ -496,9 +496,9 @@ mod tests {
     #[test]
     fn a_body_that_outlives_its_guests_store_is_passed_on() {
         let (link, host) = written(&["one"]);
-        let Settled::Open(body) = link.settle() else { panic!("its sender is there") };
+        let Settled::Open(body) = link.settle() else { panic!("the body is still open") };
         assert!(link.release(body).is_ok());
-        host.try_send(Ok(Frame::data(Bytes::from_static(b"two")))).expect("the body is there");
+        host.try_send(Ok(Frame::data(Bytes::from_static(b"two")))).expect("the body is open");
         drop(host);
         assert_eq!([next(&link), next(&link), next(&link)], [data("one"), data("two"), Poll::Ready(None)]);
     }
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_bodies_know_their_length_and_stream_none_of_it() {
+    fn whole_bodies_have_a_known_length_and_are_not_streamed() {
         let frame = |word: &'static str| Frame::data(Bytes::from_static(word.as_bytes()));
         for (frames, length) in [(vec![], 0), (vec![frame("one")], 3), (vec![frame("one"), frame("four")], 7)] {
             let body = ReplyBody::whole(frames.into());

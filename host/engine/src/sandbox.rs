@@ -1,10 +1,11 @@
-//! What one app may do, as the embedder states it. Enforced in the capability files beside this one.
+//! One app's permissions, as set by the embedder. Never enforces them: the capability files beside
+//! this file do.
 
 use async_trait::async_trait;
 use isopod_policy::{Grants, Limits};
 use std::{fmt, path::PathBuf, sync::Arc};
 
-/// Everything that a program is given besides its code. What is not here, it does not have.
+/// Everything that a program is given besides its code. A capability that isn't here is denied.
 #[derive(Clone)]
 pub struct Sandbox {
     /// The app's name, for messages.
@@ -19,21 +20,21 @@ pub struct Sandbox {
     pub grants: Grants,
     /// Whether sockets and every address are allowed: only for `isopod run --inherit-network`.
     pub inherit_network: bool,
-    /// The granted folders, found on this machine.
+    /// The granted folders, resolved on this machine.
     pub folders: Vec<Folder>,
-    /// Sizes and times.
+    /// Size limits and timeouts.
     pub limits: Limits,
-    /// Where the app's key-value data is, if it was granted.
+    /// The app's key-value data, if it was granted.
     pub keyvalue: Option<Arc<dyn KeyValue>>,
-    /// Where the app's output goes.
+    /// The sink of the app's output.
     pub output: Arc<dyn Output>,
-    /// Whether the app may use the memory and the places that are kept for the important ones when the machine is full.
+    /// Whether the app may use the reserve of memory and instance slots when the host is full.
     pub may_use_reserve: bool,
-    /// Gives the guest the standard streams of this process: only for `isopod run`.
+    /// Passes the standard streams of this process to the guest: only for `isopod run`.
     pub stdio: Option<Stdio>,
 }
 
-/// The standard streams of this process as the guest's. Standard input is passed on unchanged.
+/// The standard streams of this process, as the guest's. Standard input is passed on unchanged.
 #[derive(Clone, Default)]
 pub struct Stdio {
     /// Receives standard output; `None` passes it on unchanged.
@@ -42,12 +43,13 @@ pub struct Stdio {
     pub stderr: Option<Arc<dyn Screen>>,
 }
 
-/// Receives the bytes that a guest writes to a standard stream, as they come.
+/// Receives the bytes that a guest writes to a standard stream, unchanged.
 pub trait Screen: Send + Sync {
     fn write(&self, bytes: &[u8]);
 }
 
-/// A folder of the host's that the guest sees under a name of its own, and nothing outside it.
+/// A folder of the host that the guest sees under its own name. The guest can't reach anything
+/// outside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
     pub host: PathBuf,
@@ -55,11 +57,11 @@ pub struct Folder {
     pub writable: bool,
 }
 
-/// Where lines of output go. Called from the serving threads, so it must never block.
+/// Receives lines of output. Called on I/O and worker threads, so it must never block.
 pub trait Output: Send + Sync {
     fn line(&self, line: OutputLine<'_>);
 
-    /// The guest's last output to standard error for this request, if it is kept.
+    /// Returns the guest's last output to standard error for this request, if it is available.
     fn last_words(&self, _request_id: &str) -> Option<String> {
         None
     }
@@ -69,9 +71,9 @@ pub trait Output: Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub struct OutputLine<'a> {
     pub stream: Stream,
-    /// The logging context the guest named; empty where there is none.
+    /// The logging context that the guest named; empty if none.
     pub context: &'a str,
-    /// The request or event it was written for; empty outside of one.
+    /// The id of the request or event that the guest was serving; empty outside a call.
     pub request_id: &'a str,
     pub text: &'a str,
 }
@@ -115,11 +117,11 @@ pub trait KeyValue: Send + Sync {
     async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError>;
     async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError>;
     async fn exists(&self, bucket: &str, key: &str) -> Result<bool, KvError>;
-    /// Keys in order, and the cursor to go on from where there are more.
+    /// Returns keys in order, and the cursor for the next page if there are more.
     async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError>;
     /// Adds to a number, atomically; an absent key counts as 0.
     async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError>;
-    /// The value of a key, and the version to pass to `set_if`.
+    /// Returns the value of a key, and the version to pass to `set_if`.
     async fn get_versioned(&self, bucket: &str, key: &str) -> Result<(Option<Vec<u8>>, ValueVersion), KvError>;
     /// Atomically sets a key if its value has this version; otherwise returns the current version
     /// and sets nothing.

@@ -7,13 +7,13 @@ use wasmparser::{
     Instance, Parser, Payload,
 };
 
-/// What one instance takes of the pools.
+/// The pool resources of an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     pub(crate) memories: u32,
     pub(crate) tables: u32,
     core_instances: u32,
-    /// Component instances with code of their own.
+    /// Component instances that contain code.
     code_instances: u32,
 }
 
@@ -27,7 +27,8 @@ impl Needs {
         }
     }
 
-    /// The number of slots: each slot has a fixed number of memories, tables, core instances and stacks.
+    /// Returns the number of slots: each slot has a fixed number of memories, tables, core
+    /// instances and stacks.
     pub(crate) fn slots(self, flavour: Flavour) -> u32 {
         let memories = self.memories.div_ceil(limits::MEMORIES_PER_SLOT);
         let others = self.tables.max(self.core_instances).div_ceil(limits::CORE_INSTANCES_PER_SLOT);
@@ -35,8 +36,8 @@ impl Needs {
         memories.max(others).max(stacks).max(1)
     }
 
-    /// The stacks that an instance can have at a time. On a concurrent engine every component instance may block within
-    /// one call, and wasmtime keeps one more stack for the next one.
+    /// Returns the stacks that an instance can use at once. On a concurrent engine every component
+    /// instance may block within one call, and wasmtime keeps one more stack for the next call.
     fn stacks(self, flavour: Flavour) -> u32 {
         match flavour {
             Flavour::Plain => 1,
@@ -72,7 +73,7 @@ impl Frame {
     }
 }
 
-/// What an instance of this component takes.
+/// Computes the pool resources of an instance of this component.
 pub(crate) fn needs(component: &[u8]) -> Result<Needs, BinaryReaderError> {
     let mut frames: Vec<Frame> = Vec::new();
     let mut outermost = Needs::default();
@@ -134,7 +135,7 @@ fn read(payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), BinaryReaderE
             }
         }
         Payload::ComponentExportSection(section) => {
-            // An export has an index of its own.
+            // An export creates another index.
             for export in section.clone() {
                 let export = export?;
                 let index = export.index as usize;
@@ -154,8 +155,8 @@ fn read(payload: &Payload<'_>, frames: &mut [Frame]) -> Result<(), BinaryReaderE
     Ok(())
 }
 
-/// The module or component that an alias adds. One that another instance exports is unknown and
-/// counts as the maximum.
+/// Returns the module or component that an alias adds. A module or component exported by another
+/// instance is unknown and counts as the maximum.
 fn aliased(alias: &ComponentAlias<'_>, parents: &[Frame]) -> (Option<Needs>, Option<Needs>) {
     const MOST: u32 = limits::CORE_INSTANCES_PER_COMPONENT_MAX;
     let most = Needs { memories: MOST, tables: MOST, core_instances: MOST, code_instances: MOST };
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(slots("(component)"), 1);
         let module = "(core module $m (memory 1) (table 1 funcref))";
         assert_eq!(slots(&format!("(component {module} (core instance (instantiate $m)))")), 1);
-        assert_eq!(slots(&format!("(component {module})")), 1, "what isn't instantiated takes nothing");
+        assert_eq!(slots(&format!("(component {module})")), 1, "a module that isn't instantiated takes no slot");
     }
 
     #[test]
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_of_an_outer_component_is_found() {
+    fn a_module_of_an_outer_component_is_resolved() {
         let text = "(component
             (core module $m (memory 1) (memory 1) (memory 1) (memory 1))
             (component $c (alias outer 1 $m (core module $n)) (core instance (instantiate $n)))

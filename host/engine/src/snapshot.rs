@@ -1,8 +1,9 @@
-//! Snapshots: a component that holds the memory of an instance of itself which was prepared, so that its own instances
-//! start where that one stood. The instance is prepared here once, with nothing granted and no configuration; the image
-//! of its memory becomes the data of a new component, and starting that maps the image copy-on-write.
+//! Takes snapshots: components that contain the memory of one of their initialised instances, so
+//! that new instances start from that state. An instance is prepared once, without grants and
+//! configuration. Its memory image becomes the data of a new component, and a start maps the image
+//! copy-on-write.
 //!
-//! It never decides which app gets one, and keeps none.
+//! Never decides which app gets a snapshot, and stores none.
 
 use crate::{
     After, Component, ComponentInfo, Engine, Fault, Instance, Output, Patience, Program, Rejected, RequestBody,
@@ -25,50 +26,49 @@ use tokio::{runtime::Handle, sync::oneshot};
 use wasmtime::{Store, component::Lift, component::WasmList};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
-/// The custom section that marks a component as a snapshot, so that its instances are not prepared again.
+/// The custom section that marks a component as a snapshot, so that its instances skip `init`.
 pub(crate) const SECTION: &str = "isopod-snapshot";
 
-/// That section as it is encoded: its kind, its length, its name's length and its name.
+/// The encoded section: its kind, its length, its name's length and its name.
 const ENCODED_SECTION: &[u8] = b"\0\x10\x0fisopod-snapshot";
 
-/// How an instance is prepared. It is given no configuration and no grants, since all that it learns is kept for every
-/// instance to come.
+/// How an instance is prepared. It gets no configuration and no grants, since every value that it
+/// reads becomes part of all later instances.
 pub struct Preparation {
     /// The app's name, as the warm-up requests' host and for messages.
     pub app: String,
     pub limits: Limits,
-    /// Where its output goes.
+    /// Sink of the instance's output.
     pub output: Arc<dyn Output>,
-    /// Paths to ask for with GET, in order.
+    /// Paths of the warm-up requests (GET), in order.
     pub warm: Vec<String>,
 }
 
-/// A component with the image of a prepared instance in it.
+/// A component that contains the image of a prepared instance.
 pub struct Snapshot {
     pub component: Bytes,
-    /// How long the instance took to prepare itself and to answer the warm-up requests.
+    /// Duration of `init` and the warm-up requests.
     pub prepared_in: Duration,
 }
 
-/// Why there is no snapshot of a component, and what its author can do. Its instances can still start plainly.
+/// Why a component has no snapshot, and how its author can change that. Its instances can still
+/// start without one.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSnapshot {
     #[error(
-        "there is nothing to prepare: the component exports no isopod:app/init, and [snapshot] names no requests. \
+        "nothing to prepare: the component exports no isopod:app/init, and [snapshot] names no requests. \
          Add `isopod_sdk::init!(prepare)`, or `warm = [\"/\"]`"
     )]
     NothingToPrepare,
     #[error(
-        "the component uses WASI 0.3 or async exports, whose tasks can't be kept in an image. Build it for WASI 0.2"
+        "the component uses WASI 0.3 or async exports, whose tasks can't be part of an image. Build it for WASI 0.2"
     )]
     Concurrent,
-    #[error(
-        "its instances answer one request each; ComponentizeJS has already run the script's top level at the build"
-    )]
+    #[error("its instances serve one request each; ComponentizeJS has already run the script's top level at the build")]
     SingleUse,
     #[error("the component is a snapshot already")]
     IsOne,
-    #[error("its code can't be imaged: {detail}")]
+    #[error("its code doesn't support snapshots: {detail}")]
     Unsupported { detail: String },
     #[error("it could not be prepared: {0}. {WITHOUT}")]
     Init(Fault),
@@ -88,32 +88,33 @@ pub enum NoSnapshot {
     )]
     ReadsEnvironment,
     #[error(
-        "it looks into its folders while it is prepared, and would never see them as they are. Read files only when a \
+        "it looks into its folders while it is prepared, and would never see their real content. Read files only when a \
          request needs them, or put what `init` needs into the component"
     )]
     LooksForFolders,
     #[error(
-        "it takes random bytes while it is prepared, and all instances would go on from the same ones. Take them only \
+        "it takes random bytes while it is prepared, and all instances would continue with the same bytes. Take them only \
          when a request needs them"
     )]
     TakesRandomness,
     #[error(
-        "it has {mib} MiB of memory when it is prepared, and at most {limit_mib} MiB fit an image. Prepare less; what was \
-         freed counts too, as a guest never gives memory back"
+        "it has {mib} MiB of memory when it is prepared, and at most {limit_mib} MiB fit an image. Prepare less; freed \
+         memory counts too, since a guest's memory never shrinks"
     )]
     TooMuchMemory { mib: usize, limit_mib: usize },
-    #[error("the component with its image is refused: {0}")]
+    #[error("the component with its image is rejected: {0}")]
     Image(Rejected),
-    #[error("it broke off: {0}; the host's own log may say more")]
+    #[error("taking it failed: {0}. See the host's log for details")]
     Internal(String),
 }
 
-/// The guest's own words may ask for a grant that the manifest has long since.
-const WITHOUT: &str = "A snapshot is prepared without the app's grants and config vars, since its image would keep what \
-                       came of them";
+/// Added to the guest's own error text, which may ask for a grant that the manifest already has.
+const WITHOUT: &str = "A snapshot is prepared without the app's grants and config vars, since its image would keep \
+                       their effects";
 
 impl Engine {
-    /// Prepares an instance of the component and takes a snapshot of it. Nothing of it goes on when the caller leaves.
+    /// Prepares an instance of the component and takes a snapshot. Dropping the future cancels all
+    /// of that work.
     pub async fn snapshot(&self, component: Bytes, how: Preparation) -> Result<Snapshot, NoSnapshot> {
         let info = inspect(&component).map_err(NoSnapshot::Image)?;
         check(&info, &how.warm)?;
@@ -123,7 +124,7 @@ impl Engine {
             handle.block_on(async {
                 tokio::select! {
                     taken = engine.take_snapshot(&component, info, how) => taken,
-                    _ = given_up => Err(NoSnapshot::Internal("nobody waits for it any more".to_owned())),
+                    _ = given_up => Err(NoSnapshot::Internal("the caller cancelled it".to_owned())),
                 }
             })
         };
@@ -151,7 +152,7 @@ impl Engine {
         check_what_it_keeps(&instance)?;
 
         instance.store.data_mut().begin_reading();
-        // The memory is handed over in one piece.
+        // The memory is copied in one host call.
         instance.store.set_hostcall_fuel(limits::SNAPSHOT_MEMORY_BYTES_MAX + limits::HOST_CALL_BYTES_MAX);
         let mut reader = Reader { instance, failed: None };
         let imaged = wizer.snapshot_component(&context, &mut reader).await.map_err(unsupported)?;
@@ -163,12 +164,12 @@ impl Engine {
         Ok(Snapshot { component, prepared_in })
     }
 
-    /// The component with accessors to all its state, compiled for this one instance.
+    /// Compiles the component with accessors to all its state, for this one instance.
     fn instrumented(&self, bytes: &[u8], info: ComponentInfo, sandbox: Sandbox) -> Result<Program, NoSnapshot> {
         let kind = Kind { flavour: Flavour::Plain, speed: Speed::Optimised };
         let code = wasmtime::component::Component::new(&self.runtime(kind).engine, bytes);
         let code = code.map_err(|error| NoSnapshot::Unsupported { detail: format!("{error:#}") })?;
-        // It is never let go and mapped again, so no file is kept of it.
+        // The code is never unmapped and mapped again, so it needs no file.
         let component = Component { info, kind, code, file: PathBuf::new() };
         Program::to_prepare(self, &component, sandbox, Arc::default()).map_err(NoSnapshot::Image)
     }
@@ -191,7 +192,7 @@ fn bare(app: String, limits: Limits, output: Arc<dyn Output>) -> Sandbox {
     }
 }
 
-/// What is known to be in vain before anything is run.
+/// Returns the reasons against a snapshot that are known before any code runs.
 fn check(info: &ComponentInfo, warm: &[String]) -> Result<(), NoSnapshot> {
     if info.is_snapshot {
         return Err(NoSnapshot::IsOne);
@@ -208,7 +209,7 @@ fn check(info: &ComponentInfo, warm: &[String]) -> Result<(), NoSnapshot> {
     Ok(())
 }
 
-/// Starts an instance, which calls its `init`, and asks it for every path.
+/// Starts an instance, which calls its `init`, and sends the warm-up requests.
 async fn prepare(program: &Program, warm: &[String]) -> Result<Box<Instance>, NoSnapshot> {
     let mut instance = Instance::start(program).await.map_err(NoSnapshot::Init)?;
     let limit = program.sandbox().limits.request_timeout;
@@ -220,7 +221,8 @@ async fn prepare(program: &Program, warm: &[String]) -> Result<Box<Instance>, No
     Ok(instance)
 }
 
-/// One warm-up request, by the same road as all others. Gives the instance back when all its work is done.
+/// Sends one warm-up request, over the same interface as any other request. Returns the instance
+/// once all its work is done.
 async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Instance>, String> {
     let uri = format!("http://{host}{path}");
     let request = Request::get(uri).header(http::header::HOST, host).body(RequestBody::empty());
@@ -228,7 +230,7 @@ async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Inst
     let answer = instance.http(request, "warm-up").await;
     let response = answer.response.map_err(|fault| fault.to_string())?;
     if response.status().is_server_error() {
-        return Err(format!("it answered {}", response.status()));
+        return Err(format!("it responded with {}", response.status()));
     }
     let mut body = response.into_body();
     let read = async {
@@ -245,7 +247,7 @@ async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Inst
         }
     };
     let ((), instance) = tokio::try_join!(read, worked)?;
-    instance.ok_or_else(|| "its instance is used up".to_owned())
+    instance.ok_or_else(|| "its instance can't be reused".to_owned())
 }
 
 fn check_what_it_keeps(instance: &Instance) -> Result<(), NoSnapshot> {
@@ -269,8 +271,8 @@ fn check_what_it_keeps(instance: &Instance) -> Result<(), NoSnapshot> {
     Ok(())
 }
 
-/// Reads the state of a prepared instance through the accessors. What can't be read is remembered as a failure and
-/// given as nothing, since its caller knows no errors.
+/// Reads the state of a prepared instance through the accessors. The caller's interface has no
+/// errors, so a failed read is recorded and returns an empty value.
 struct Reader {
     instance: Box<Instance>,
     failed: Option<wasmtime::Error>,
@@ -333,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mark_of_a_snapshot_is_the_section_that_is_looked_for() {
+    fn the_encoded_section_has_the_name_that_is_searched() {
         let name = &ENCODED_SECTION[3..];
         assert_eq!(name, SECTION.as_bytes());
         assert_eq!((usize::from(ENCODED_SECTION[1]), usize::from(ENCODED_SECTION[2])), (name.len() + 1, name.len()));

@@ -1,4 +1,5 @@
-//! What wasmtime keeps beside each instance: its capabilities, its limits and what they refused.
+//! The data of each wasmtime store: the instance's capabilities, its limits and their refusals.
+//! Never runs a guest.
 
 use crate::{
     Program,
@@ -28,7 +29,7 @@ pub(crate) struct HostState {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) request: RequestId,
     pub(crate) denied: Option<Denied>,
-    /// Whether the request of the present call is a HEAD, whose response has no content.
+    /// Whether the current call's request is a HEAD: its response has no content.
     pub(crate) answers_head: bool,
     purity: Option<Arc<PurityCheck>>,
     wasi: WasiCtx,
@@ -36,7 +37,7 @@ pub(crate) struct HostState {
     outbound: Outbound,
     stdio: [Lines; 2],
     pub(crate) account: Account,
-    /// Whether the guest is at its end and only its memory is read, which takes a page more of it.
+    /// Whether the guest has ended and only its memory is read, which allocates one more page.
     is_being_read: bool,
 }
 
@@ -89,7 +90,7 @@ impl HostState {
         })
     }
 
-    /// Who sees what the guest asks for, while it is prepared for a snapshot.
+    /// Returns the record of the guest's reads, while it is prepared for a snapshot.
     pub(crate) fn purity(&self) -> Option<&Arc<PurityCheck>> {
         self.purity.as_ref()
     }
@@ -107,12 +108,12 @@ impl HostState {
         self.request.set("");
     }
 
-    /// The guest has done its last call: from now on its memory is only read.
+    /// Marks the guest's last call as done: from now on its memory is only read.
     pub(crate) fn begin_reading(&mut self) {
         self.is_being_read = true;
     }
 
-    /// Records a refusal for the trap that may follow. Returns whether nothing was refused.
+    /// Records a refusal for the trap that may follow. Returns whether the request was granted.
     fn note(&mut self, outcome: Result<(), Denied>) -> bool {
         let denied = outcome.err();
         let is_granted = denied.is_none();

@@ -1,4 +1,5 @@
-//! What follows an answer's head: the body on its way to the client, and the guest that is still at work.
+//! Drives a call over `wasi:http`: receives the response's head, then streams its body while the
+//! guest works on. Never reads a request's body.
 
 use crate::{
     Answer, Fault, Instance,
@@ -35,10 +36,11 @@ pub(crate) struct HeadSender {
 
 type Head = Result<Opened, Fault>;
 
-/// A response's head whose body has begun.
+/// A response's head, with its body opened.
 struct Opened {
     parts: Parts,
-    /// The `content-length` of a body that is sent; `None` if the head has none, or if no body is sent.
+    /// The `content-length` of a body that is sent; `None` if the head has none, or if no body is
+    /// sent.
     length: Option<u64>,
 }
 
@@ -49,8 +51,8 @@ fn content_length(parts: &Parts) -> Option<u64> {
 impl HeadSender {
     pub(crate) fn send(self, response: Result<Response<WasiBody>, Fault>) {
         let Self { head, link, method } = self;
-        // If the receiver is gone, the head is dropped, and the guest's next write to the body
-        // fails.
+        // If the receiver is dropped, the head is dropped too, and the guest's next write to the
+        // body fails.
         let _ = head.send(response.and_then(|response| {
             let (parts, body) = response.into_parts();
             head::final_status(parts.status.as_u16())?;
@@ -61,7 +63,7 @@ impl HeadSender {
     }
 }
 
-/// The version of `wasi:http` that a guest answers by.
+/// The version of `wasi:http` that a guest exports.
 #[derive(Clone, Copy)]
 pub(crate) enum Version {
     Wasi02,
@@ -96,7 +98,7 @@ impl Drop for Work {
     }
 }
 
-/// Answers a request by one of the standard roads.
+/// Answers a request over `wasi:http`.
 pub(crate) async fn answer(
     mut instance: Box<Instance>,
     request: Request<RequestBody>,
@@ -114,7 +116,7 @@ pub(crate) async fn answer(
     head_of(work, head, link, &program.sandbox().limits).await
 }
 
-/// Everything the guest does for a request, until none of its work is left.
+/// Runs the guest's whole call, until all its work is done.
 async fn work(
     mut instance: Box<Instance>,
     request: Request<RequestBody>,
@@ -142,8 +144,8 @@ async fn work(
     }
 }
 
-/// Lets the guest run, here where its request is, until the head is known; what is left of the work goes with the
-/// answer.
+/// Polls the guest in the caller's task until the head is known. The rest of the work is returned
+/// with the answer.
 async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Link>, limits: &Limits) -> Answer {
     let mut finished = None;
     let head = poll_fn(|cx| {
@@ -154,7 +156,8 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
         }
         match Pin::new(&mut head).poll(cx) {
             Poll::Ready(head) => Poll::Ready(head.ok()),
-            // A guest at its end answers no more, though it may have forgotten the means to do so in its table.
+            // A guest that has ended can't respond, though its response-outparam may still be in
+            // its table.
             Poll::Pending if finished.is_some() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -168,7 +171,7 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
         (Ok(opened), _) => opened,
     };
     let taken = take_what_is_ready(&mut work, &mut finished, &link).await;
-    // Nothing was sent yet, so the client can still be told.
+    // The client has received nothing yet, so it can still get an error response.
     match (finished, taken.broken) {
         (Some(Err(fault)), _) | (_, Some(fault)) => return Answer::lost(fault),
         _ if taken.bytes.max(length.unwrap_or(0)) > limits.reply_body_bytes => {
@@ -183,7 +186,7 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
     Answer { response: Ok(Response::from_parts(parts, body)), after: after(finished, work, link, limits) }
 }
 
-/// What becomes of the instance: known if the guest is at its end, else what it still has to do.
+/// Returns the state of the instance: final if the guest has ended, else its unfinished work.
 fn after(finished: Option<Finished>, work: Work, link: Arc<Link>, limits: &Limits) -> After {
     match finished {
         Some(Ok(instance)) => After::from(instance),
@@ -192,19 +195,19 @@ fn after(finished: Option<Finished>, work: Work, link: Arc<Link>, limits: &Limit
     }
 }
 
-/// The beginning of a body, as far as it came without waiting.
+/// The part of a body that was available without waiting.
 #[derive(Default)]
 struct Taken {
     frames: VecDeque<Frame<Bytes>>,
     bytes: u64,
     is_whole: bool,
-    /// Why it ended before its end, if it did.
+    /// The fault that broke the body, if any.
     broken: Option<Fault>,
 }
 
-/// Lets the guest write, and takes what it wrote, until both would have to wait: a short answer is then complete, and
-/// needs neither a task nor a timer of its own. Of a guest that is at its end everything is taken, since it is here
-/// already.
+/// Polls the guest and takes its output until neither can continue without waiting. A short
+/// response is then complete, and needs neither a task nor a timer. If the guest has ended,
+/// everything is taken, since it is already available.
 async fn take_what_is_ready(work: &mut Work, finished: &mut Option<Finished>, link: &Link) -> Taken {
     let mut taken = Taken::default();
     poll_fn(|cx| {
@@ -244,16 +247,17 @@ async fn take_what_is_ready(work: &mut Work, finished: &mut Option<Finished>, li
     taken
 }
 
-/// A guest that is still at work on an answer whose head is known.
+/// A guest that is still working on a response after its head.
 pub struct Unfinished {
     work: Work,
     link: Arc<Link>,
-    /// How long it may go without handing on a part of the body, and how long it may work after the body.
+    /// How long the guest may take for each part of the body, and how long it may work after the
+    /// body.
     limit: Duration,
 }
 
 impl Unfinished {
-    /// Lets the guest work on, as long as it gets on with the body and somebody reads it.
+    /// Drives the guest to its end, while it makes progress with the body and the client reads it.
     pub async fn finish(self, patience: Patience) -> Finished {
         let Self { mut work, link, limit } = self;
         let look = patience.crowded.min(limit);

@@ -1,4 +1,4 @@
-//! The thread that moves the engines' epochs on. It does nothing else, so that no guest can hold it up.
+//! The thread that advances the engines' epochs. Never does other work, so no guest can delay it.
 
 use crate::limits;
 use std::{
@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-/// Ticks until it is dropped.
+/// Advances the epochs until it is dropped.
 pub(crate) struct Ticker {
     stop: Arc<AtomicBool>,
 }

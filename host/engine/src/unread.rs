@@ -1,7 +1,7 @@
-//! The body of a flat response that is still in the guest's memory. Lifting a response can't be interrupted, so a large
-//! body is not copied then. It is copied in pieces, between which other guests run, before the guest's post-return
-//! function frees it: every function of a guest checks the epoch when it is entered, and the callback for that does the
-//! copying. Never interprets a body.
+//! Copies a large body of a flat response out of the guest's memory. Lifting a response can't be
+//! interrupted, so a large body is copied afterwards, in pieces between which other guests run, and
+//! before the guest's post-return function frees it. Every guest function checks the epoch on
+//! entry, and the epoch callback does the copying. Never interprets a body.
 
 use crate::limits;
 use isopod_executor::slice;
@@ -18,11 +18,11 @@ use wasmtime::{Engine, UpdateDeadline};
 /// fuel.
 pub(crate) enum Body {
     Copied(Vec<u8>),
-    /// Copied by the time that the call returns.
+    /// Copied before the call returns.
     Deferred(Arc<Mutex<Vec<u8>>>),
 }
 
-/// A body in the memory of a guest that doesn't run.
+/// A body in the memory of a guest that isn't running.
 pub(crate) struct Unread {
     start: *const u8,
     length: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Unread {
 // SAFETY: the memory belongs to the store of the call, and moves between threads with it.
 unsafe impl Send for Unread {}
 
-/// A call that this thread polls.
+/// A call that this thread is polling.
 struct Lifting {
     engine: Engine,
     unread: Option<Unread>,
@@ -50,7 +50,7 @@ impl Body {
         deferred.map_or_else(|| Self::Copied(bytes.to_vec()), Self::Deferred)
     }
 
-    /// The bytes, after the call has returned.
+    /// Returns the bytes, after the call has returned.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         match self {
             Self::Copied(bytes) => bytes,
@@ -59,9 +59,10 @@ impl Body {
     }
 }
 
-/// Makes a body the one that the thread's call has not read yet. `None` if the thread polls no call.
+/// Registers a body as unread in the call that this thread is polling. Returns `None` if the thread
+/// polls no call.
 ///
-/// The guest's stack may move between threads, so the variable's address must not be kept by the caller.
+/// The guest's stack may move between threads, so the caller must not keep the variable's address.
 #[inline(never)]
 fn defer(bytes: &[u8]) -> Option<Arc<Mutex<Vec<u8>>>> {
     let mut lifting = LIFTING.take()?;
@@ -81,7 +82,7 @@ fn take_unread() -> Option<Unread> {
     unread
 }
 
-/// What the epoch callback does if the guest has a body that is not read yet.
+/// Returns the action of the epoch callback if the guest has an unread body.
 pub(crate) fn on_epoch() -> Option<UpdateDeadline> {
     take_unread().map(|unread| UpdateDeadline::YieldCustom(1, Box::pin(unread.copy())))
 }
@@ -96,7 +97,7 @@ pub(crate) async fn call<F: Future>(engine: Engine, call: F) -> F::Output {
         match polled {
             Poll::Ready(output) => Poll::Ready((output, unread)),
             Poll::Pending => {
-                // It may continue on another thread.
+                // The call may continue on another thread.
                 unread.into_iter().for_each(|unread| unread.copy_piece(0, unread.length));
                 Poll::Pending
             }
@@ -122,8 +123,8 @@ impl Unread {
 
     fn copy_piece(&self, start: usize, length: usize) {
         debug_assert!(start + length <= self.length, "a piece is within the body");
-        // SAFETY: the range was checked against the guest's memory. The memory neither moves nor changes, since the
-        // guest doesn't run until the copy is complete.
+        // SAFETY: the range was checked against the guest's memory. The memory neither moves nor
+        // changes, since the guest doesn't run until the copy is complete.
         let piece = unsafe { std::slice::from_raw_parts(self.start.add(start), length) };
         let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
         copied.reserve_exact(self.length - start);

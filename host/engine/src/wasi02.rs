@@ -1,5 +1,6 @@
-//! The standard road of WASI 0.2, `wasi:http/incoming-handler`: the guest sets the answer's head when it likes and
-//! may go on writing the body, and working, after that.
+//! Calls a guest over WASI 0.2, `wasi:http/incoming-handler`: the guest may set the response's head
+//! at any time, and may continue to write the body and to work afterwards. Never reads a response's
+//! body.
 
 use crate::{
     Fault, Instance,
@@ -13,7 +14,7 @@ use wasmtime_wasi_http::{
     p2::bindings::http::types::{ErrorCode, Scheme},
 };
 
-/// The guest's whole call, from the request to the end of its work.
+/// Runs the guest's whole call, from the request to the end of its work.
 pub(crate) async fn call(
     instance: &mut Instance,
     request: Request<RequestBody>,
@@ -36,7 +37,8 @@ pub(crate) async fn call(
     proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
 }
 
-/// Returns the fault of a call without a response. A guest reports an invalid response as a protocol error.
+/// Returns the fault of a call without a response. A guest reports an invalid response as a
+/// protocol error.
 fn fault(code: ErrorCode) -> Fault {
     match code {
         ErrorCode::HttpProtocolError => {

@@ -1,5 +1,5 @@
-//! The standard road of WASI 0.3, `wasi:http/handler`: the guest returns the answer and may go on writing its body,
-//! and working, in tasks of its own.
+//! Calls a guest over WASI 0.3, `wasi:http/handler`: the guest returns the response, and may
+//! continue to write its body and to work in other tasks. Never reads a response's body.
 
 use crate::{
     Fault, Instance,
@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use wasmtime::component::{Access, Accessor};
 use wasmtime_wasi_http::{Error, WasiBody, p3, p3::bindings::http::types::ErrorCode};
 
-/// The guest's whole call, from the request to the end of its work.
+/// Runs the guest's whole call, from the request to the end of its work.
 pub(crate) async fn call(
     instance: &mut Instance,
     request: Request<RequestBody>,
@@ -48,7 +48,8 @@ pub(crate) async fn call(
         .await?
 }
 
-/// The head of a response, and its body to be read. Only a body that is sent must be as long as the head says.
+/// Returns a response's head and its body. Only a body that is sent must have the length in the
+/// head.
 fn head(
     mut response: p3::Response,
     method: &Method,
@@ -63,7 +64,8 @@ fn head(
     Ok(response)
 }
 
-/// Returns the fault of a call without a response. A guest reports an invalid response as a protocol error.
+/// Returns the fault of a call without a response. A guest reports an invalid response as a
+/// protocol error.
 fn fault(code: ErrorCode) -> Fault {
     match code {
         ErrorCode::HttpProtocolError => {

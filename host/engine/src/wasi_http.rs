@@ -33,7 +33,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     Ok(())
 }
 
-/// The body of a response. Only one that is sent must be as long as the head says.
+/// Returns the body of a response. Only a body that is sent must have the length in the head.
 fn body_of(
     state: &mut HostState,
     response: Resource<HostOutgoingResponse>,
@@ -50,7 +50,7 @@ fn body_of(
     Ok(Ok(http.table.push(writer)?))
 }
 
-/// Takes `content-length` out of a head, so that the length of the body is not checked.
+/// Removes `content-length` from a head, so that the length of the body isn't checked.
 pub(crate) fn take_length(headers: &mut FieldMap) -> Option<http::HeaderValue> {
     let length = headers.get(header::CONTENT_LENGTH).cloned()?;
     headers.set_mutable(usize::MAX);
@@ -65,7 +65,7 @@ pub(crate) fn for_request<'a>(state: &'a mut HostState, hooks: &'a mut ShowsHost
     WasiHttpCtxView { hooks, table, ctx }
 }
 
-/// The field rules of a client's request: `host` is kept, although a guest can't set it.
+/// The field rules of a client's request: `host` is visible, although a guest can't set it.
 pub(crate) struct ShowsHost;
 
 fn is_hidden(name: &HeaderName) -> bool {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_taken_out_of_a_head() {
+    fn a_length_is_removed_from_a_head() {
         let mut headers = fields(&["content-length", "x-a"]);
         assert_eq!(take_length(&mut headers), Some(HeaderValue::from_static("5")));
         assert_eq!((headers.len(), take_length(&mut headers)), (1, None));

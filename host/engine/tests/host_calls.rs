@@ -1,7 +1,7 @@
-//! Limits the bytes that one host call copies. A guest is interrupted between instructions, never
+//! Limits the bytes that a host call copies. A guest is interrupted between instructions, never
 //! inside a host call, so each call must end within about a time slice. Measuring time would be
 //! flaky, so this test counts the bytes that a call can copy. `HOST_CALL_BYTES_MAX` limits the
-//! arguments of every function; each function whose result has no fixed size needs a row here.
+//! arguments of every function; each function with a result of variable size needs a row here.
 
 use isopod_engine::limits;
 use isopod_policy::limits as policy;
@@ -22,7 +22,7 @@ const PATH: usize = 4 * KIB;
 const HEAD: usize = 512 * KIB;
 /// The most bytes that wasmtime's streams and sockets return in one read.
 const STREAM: usize = 64 * KIB;
-/// A part of a request's body: the whole of a small one.
+/// A part of a request's body; a small body has only one part.
 const BODY: usize = 1024 * KIB;
 /// A value of the key-value store.
 const VALUE: usize = 1024 * KIB;
@@ -31,7 +31,7 @@ const KEYS: usize = limits::KEYS_PER_CALL_MAX * KIB;
 const CONFIG: usize = policy::CONFIG_BYTES_MAX;
 const RANDOM: usize = limits::RANDOM_BYTES_MAX as usize;
 
-/// The functions whose results have no fixed size, and the most bytes that one call of each returns.
+/// The functions with results of variable size, and the most bytes that a call returns.
 const RESULTS: &[(&str, usize)] = &[
     ("wasi:cli/environment#get-arguments", policy::ARGUMENTS_MAX * policy::TEXT_BYTES_MAX),
     ("wasi:cli/environment#get-environment", CONFIG),
@@ -92,9 +92,9 @@ fn every_result_without_a_fixed_size_is_bounded() {
     let bounds: BTreeMap<&str, usize> = RESULTS.iter().copied().collect();
     let found = functions_with_results_of_any_size();
     let missing: Vec<&String> = found.iter().filter(|name| !bounds.contains_key(name.as_str())).collect();
-    assert!(missing.is_empty(), "say how much one call of these may return: {missing:#?}");
+    assert!(missing.is_empty(), "add a row with the size of one call's result: {missing:#?}");
     let gone: Vec<&&str> = bounds.keys().filter(|name| !found.contains(**name)).collect();
-    assert!(gone.is_empty(), "no guest can import these: {gone:#?}");
+    assert!(gone.is_empty(), "no guest can import these functions: {gone:#?}");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn is_of_any_size(resolve: &Resolve, ty: Type) -> bool {
             TypeDefKind::Option(ty) | TypeDefKind::Type(ty) | TypeDefKind::FixedLengthList(ty, _) => {
                 is_of_any_size(resolve, *ty)
             }
-            // An error's text is the host's own, and short.
+            // An error's text is written by the host, and short.
             TypeDefKind::Result(result) => result.ok.is_some_and(|ok| is_of_any_size(resolve, ok)),
             TypeDefKind::Resource
             | TypeDefKind::Handle(_)

@@ -104,9 +104,9 @@ mod tests {
     fn a_guest_is_said_to_have_had_what_it_had() {
         let deadline = Deadline::after(LIMIT);
         let told = |waited_ms| deadline.missed(deadline.begun() + Duration::from_millis(waited_ms)).to_string();
-        assert_eq!(told(0), "the guest gave no answer within 2 s");
-        assert_eq!(told(1_000), "the guest gave no answer within 2 s");
-        assert_eq!(told(1_600), "the guest gave no answer within 400 ms");
+        assert_eq!(told(0), "the guest did not respond within 2 s");
+        assert_eq!(told(1_000), "the guest did not respond within 2 s");
+        assert_eq!(told(1_600), "the guest did not respond within 400 ms");
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn bad_bundles() -> Vec<Bad> {
         bad("nothing", Vec::new(), "invalid-bundle", &["empty"]),
         bad("a core module", wat("(module)"), "invalid-component", &["core module", "wasm32-wasip2"]),
         bad("half a component", half, "invalid-component", &["damaged"]),
-        bad("a component with bytes overwritten", scribbled, "invalid-component", &["not valid"]),
+        bad("a component with bytes overwritten", scribbled, "invalid-component", &["invalid"]),
         bad(
             "an unknown import",
             wat(r#"(component (import "fermyon:spin/key-value@2.0.0" (instance)))"#),

@@ -278,7 +278,7 @@ fn memory_that_the_host_does_not_have_is_asked_of_nobody() {
         host.get("huge", "/allocate?mib=100").problem_of("huge", 502, "app-failed");
     }
     host.log_line("huge", "what there is", |line| {
-        line["message"].as_str().is_some_and(|text| text.contains("its limit is 57 MiB") && text.contains("memory_max"))
+        line["message"].as_str().is_some_and(|text| text.contains("limit: 57 MiB") && text.contains("memory_max"))
     });
     let after = host.instances("small");
     assert!(before.len() == 1 && after.len() == 1, "{before:?}, {after:?}");

@@ -85,10 +85,10 @@ fn what_cannot_be_kept_is_told_and_the_app_starts_plainly() {
     let host = Host::start();
     for (path, why) in [
         ("/trap", "GET /trap failed: the guest trapped"),
-        ("/spin", "GET /spin failed: the guest gave no answer within 500 ms"),
+        ("/spin", "GET /spin failed: the guest did not respond within 500 ms"),
         ("/allocate?mib=32", "ran out of memory"),
         ("/error", "GET /error failed: the guest failed"),
-        ("/fetch?url=http://example.com/", "it answered 502"),
+        ("/fetch?url=http://example.com/", "it responded with 502"),
         ("/exit?code=3", "GET /exit?code=3 failed: the guest exited"),
         ("/log-line?text=hello", "log with `log::info!`"),
         ("/handles?count=1", "resources of the host"),

@@ -21,7 +21,6 @@ const COMMENT_COLUMNS_MAX: usize = 100;
 const NOT_YET_CLEAN: &[&str] = &[
     "CHANGELOG.md",
     "docs",
-    "host/engine",
     "host/src",
     "host/store",
     "tests",
@@ -32,7 +31,6 @@ const NOT_YET_CLEAN: &[&str] = &[
 const NOT_YET_WRAPPED: &[&str] = &[
     "CHANGELOG.md",
     "docs",
-    "host/engine",
     "host/src",
     "host/store",
     "tests",

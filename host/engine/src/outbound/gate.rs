@@ -25,7 +25,7 @@ use tokio::{
 };
 use wasmtime_wasi_http::Error;
 
-/// A program's rule.
+/// One program's access rules.
 #[derive(Clone)]
 pub(super) struct Gate {
     sandbox: Arc<Sandbox>,
@@ -46,11 +46,11 @@ pub(super) enum Refused {
     NotAdmitted { host: Arc<str>, address: IpAddr },
     #[error("{address} belongs to this host itself and is never reachable from an app")]
     Own { address: SocketAddr },
-    #[error("{host} could not be resolved: {why}")]
+    #[error("cannot resolve {host}: {why}")]
     Unresolved { host: Arc<str>, why: Unresolved },
 }
 
-/// The host as a grant writes it, without the default ports.
+/// Returns the host as a grant writes it, without the default ports.
 fn as_granted(host: &str, port: u16) -> String {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     if matches!(port, 80 | 443) { host } else { format!("{host}:{port}") }
@@ -67,7 +67,7 @@ fn why_not(address: IpAddr) -> &'static str {
     }
 }
 
-/// Opens one connection after its address was checked.
+/// Opens one connection after checking its address.
 #[derive(Clone)]
 pub(super) struct Dial {
     gate: Gate,
@@ -79,7 +79,7 @@ impl Gate {
         Self { sandbox, network, owner }
     }
 
-    /// The server that a URL names, if it is granted.
+    /// Returns the server that a URL names, if it is granted.
     pub(super) fn upstream(&self, uri: &Uri) -> Result<Upstream, Refused> {
         Ok(self.reach(uri)?.0)
     }
@@ -126,7 +126,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Opens one connection before a deadline.
+    /// Returns the connector for one connection, with its deadline.
     pub(super) fn dial(&self, deadline: Instant) -> Dial {
         Dial { gate: self.clone(), deadline }
     }
@@ -182,7 +182,7 @@ fn explain_io(error: &io::Error) -> Error {
 }
 
 /// Connects to the first address that accepts. The remaining time is divided among the untried
-/// addresses, so that an unresponsive one doesn't use all of it.
+/// addresses, so that an unresponsive address doesn't use up the timeout.
 async fn connect_first(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (index, &address) in addresses.iter().enumerate() {
@@ -256,13 +256,13 @@ mod tests {
         Gate::new(Arc::new(sandbox), network, owner)
     }
 
-    /// Whether a connection to any address of the host is allowed.
+    /// Returns whether a connection to any address of the host is allowed.
     async fn reaches(gate: &Gate, host: &str) -> bool {
         let Ok(uri) = format!("http://{host}/").parse::<Uri>() else { return false };
         gate.addresses(&uri).await.is_ok()
     }
 
-    /// Every way to write the host's own listener, with every grant that a tenant could have, reaches nothing.
+    /// No spelling of the host's own listener reaches it, regardless of the tenant's grants.
     #[tokio::test]
     async fn no_spelling_reaches_the_hosts_own_listeners() {
         let spellings = "127.0.0.1:81 127.1:81 2130706433:81 0177.0.0.1:81 0x7f.1:81 0x7f000001:81 127.0.0.1.:81 \

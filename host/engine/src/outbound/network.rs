@@ -25,7 +25,7 @@ impl Network {
         })
     }
 
-    /// Whether an address is one of the host's own listeners, in any notation and over any
+    /// Returns whether an address is one of the host's own listeners, in any notation and over any
     /// interface.
     pub(super) fn is_own(&self, asked: SocketAddr) -> bool {
         self.forbidden.iter().any(|own| {

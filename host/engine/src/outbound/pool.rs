@@ -1,5 +1,5 @@
-//! Pools the outbound connections of all programs: counts open ones per upstream, per app and per
-//! host, and keeps idle ones. Never opens a connection and never sends anything.
+//! Pools the outbound connections of all programs: counts the open connections per upstream, per
+//! app and per host, and keeps idle connections. Never opens a connection and never sends anything.
 //!
 //! A program uses only its own connections, since they were opened under its grants.
 
@@ -40,7 +40,7 @@ pub(super) struct Connection<S = SendRequest<Reader>> {
 
 /// The sender of a connection, as far as the pool needs it.
 pub(super) trait Sender {
-    /// Whether the connection is open and idle.
+    /// Returns whether the connection is open and idle.
     fn is_idle(&self) -> bool;
 }
 
@@ -100,7 +100,7 @@ pub(super) enum Acquired<S = SendRequest<Reader>> {
 /// One open connection, counted until this is dropped.
 pub(super) struct ConnectionPermit<S = SendRequest<Reader>>(Counted<S>);
 
-/// One request under way, counted until this is dropped.
+/// One request in progress, counted until this is dropped.
 pub(super) struct RequestSlot<S = SendRequest<Reader>>(Counted<S>);
 
 struct Counted<S> {
@@ -141,7 +141,8 @@ impl<S: Sender + Send + 'static> Pool<S> {
         Owner { app: app.into(), program: state.programs }
     }
 
-    /// Counts a request. Returns `None` if the app, or this upstream of it, is at its limit.
+    /// Counts a request. Returns `None` if the app, or the app's use of this upstream, is at its
+    /// limit.
     pub(super) fn begin_request(self: &Arc<Self>, owner: &Owner, upstream: &Upstream) -> Option<RequestSlot<S>> {
         let mut state = self.lock();
         let (app, of_upstream) = state.used(&owner.app, upstream);
@@ -200,7 +201,7 @@ impl<S: Sender + Send + 'static> Pool<S> {
         Some(Acquired::ConnectionPermit(ConnectionPermit(self.counted(owner, upstream))))
     }
 
-    /// Keeps a connection for the program's next request to the same upstream, for a while.
+    /// Keeps an idle connection for the program's next request to the same upstream.
     pub(super) fn keep(self: &Arc<Self>, owner: &Owner, connection: Connection<S>) {
         let starts_sweep = {
             let mut state = self.lock();
@@ -221,15 +222,15 @@ impl<S: Sender + Send + 'static> Pool<S> {
         drop(closed);
     }
 
-    /// Closes connections that were kept for too long, as long as any are kept.
+    /// Closes connections after their idle time, until no idle connection remains.
     async fn sweep(self: Arc<Self>) {
         while let Some(oldest) = self.sweep_once(Instant::now()) {
             tokio::time::sleep_until(oldest + self.bounds.idle_time).await;
         }
     }
 
-    /// Closes expired connections. Returns since when the next one is idle, or `None` if none is
-    /// kept.
+    /// Closes expired connections. Returns when the oldest remaining connection became idle; `None`
+    /// if none remains.
     fn sweep_once(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         let is_due =
@@ -303,7 +304,7 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    /// A connection that is open or not.
+    /// A connection that is open (`true`) or closed.
     struct Fake(bool);
 
     impl Sender for Fake {
@@ -331,7 +332,7 @@ mod tests {
     fn permit(pool: &Arc<Pool<Fake>>, owner: &Owner, host: &str) -> ConnectionPermit<Fake> {
         match open(pool, owner, host) {
             Some(Acquired::ConnectionPermit(permit)) => permit,
-            _ => panic!("a connection may be opened"),
+            _ => panic!("no permit to open a connection"),
         }
     }
 
@@ -348,12 +349,21 @@ mod tests {
         assert!(matches!(open(&pool, &other, "x"), Some(Acquired::ConnectionPermit(_))));
         assert!(matches!(open(&pool, &one, "y"), Some(Acquired::ConnectionPermit(_))));
         assert!(matches!(open(&pool, &one, "x"), Some(Acquired::Kept(_))));
-        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))), "it is given once");
+        assert!(
+            matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))),
+            "a kept connection is returned only once"
+        );
         keep(&pool, &one, "x", false);
-        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))), "a closed one is not used");
+        assert!(
+            matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))),
+            "a closed connection is not used"
+        );
         keep(&pool, &one, "x", true);
         pool.close_of(&one);
-        assert!(matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))), "it was closed");
+        assert!(
+            matches!(open(&pool, &one, "x"), Some(Acquired::ConnectionPermit(_))),
+            "the program's connections were closed"
+        );
     }
 
     #[tokio::test]
@@ -361,11 +371,11 @@ mod tests {
         let pool = Pool::new(BOUNDS);
         let (a, b, c) = (pool.owner("a"), pool.owner("b"), pool.owner("c"));
         let x = [permit(&pool, &a, "x"), permit(&pool, &a, "x")];
-        assert!(open(&pool, &a, "x").is_none(), "the upstream has all");
+        assert!(open(&pool, &a, "x").is_none(), "the upstream is at its limit");
         let y = permit(&pool, &a, "y");
-        assert!(open(&pool, &a, "z").is_none(), "the app has all");
+        assert!(open(&pool, &a, "z").is_none(), "the app is at its limit");
         let of_b = permit(&pool, &b, "x");
-        assert!(open(&pool, &c, "x").is_none(), "the host has all");
+        assert!(open(&pool, &c, "x").is_none(), "the host is at its limit");
         drop(y);
         drop(permit(&pool, &c, "x"));
         drop((x, of_b));
@@ -377,28 +387,28 @@ mod tests {
     async fn idle_connections_are_closed_for_new_ones_the_apps_own_first() {
         let pool = Pool::new(BOUNDS);
         let (a, b) = (pool.owner("a"), pool.owner("b"));
-        let places = [permit(&pool, &b, "x"), permit(&pool, &b, "y"), permit(&pool, &a, "y"), permit(&pool, &a, "z")];
+        let permits = [permit(&pool, &b, "x"), permit(&pool, &b, "y"), permit(&pool, &a, "y"), permit(&pool, &a, "z")];
         keep(&pool, &b, "x", true);
         keep(&pool, &a, "y", true);
-        assert!(open(&pool, &a, "w").is_none(), "the place is free once the connection is closed");
+        assert!(open(&pool, &a, "w").is_none(), "the permit is free once the connection is closed");
         assert!(pool.lock().idle.iter().all(|idle| idle.owner == b));
         assert!(open(&pool, &a, "w").is_none());
-        assert!(pool.lock().idle.is_empty(), "another app's idle one goes too");
-        drop(places);
+        assert!(pool.lock().idle.is_empty(), "another app's idle connection is evicted too");
+        drop(permits);
     }
 
     #[tokio::test]
     async fn a_waiting_request_gets_a_connection_that_becomes_free() {
         let pool = Pool::new(BOUNDS);
         let (a, x) = (pool.owner("a"), upstream("x"));
-        let places = [permit(&pool, &a, "x"), permit(&pool, &a, "x")];
+        let permits = [permit(&pool, &a, "x"), permit(&pool, &a, "x")];
         let mut waiting = Box::pin(pool.acquire(&a, &x, true));
         assert!((&mut waiting).now_or_never().is_none());
         keep(&pool, &a, "x", true);
         assert!(matches!((&mut waiting).now_or_never(), Some(Acquired::Kept(_))));
         let mut waiting = Box::pin(pool.acquire(&a, &x, true));
         assert!((&mut waiting).now_or_never().is_none());
-        drop(places);
+        drop(permits);
         assert!(matches!((&mut waiting).now_or_never(), Some(Acquired::ConnectionPermit(_))));
     }
 
@@ -420,7 +430,7 @@ mod tests {
         let pool = Pool::new(BOUNDS);
         let a = pool.owner("a");
         keep(&pool, &a, "x", true);
-        let since = pool.sweep_once(Instant::now()).expect("it is young");
+        let since = pool.sweep_once(Instant::now()).expect("the connection has not expired");
         assert_eq!(pool.sweep_once(since + BOUNDS.idle_time), None);
         assert!(pool.lock().idle.is_empty() && !pool.lock().is_swept);
     }

@@ -19,13 +19,13 @@ pub(super) struct Replay(Arc<Mutex<State>>);
 
 struct State {
     body: WasiBody,
-    /// The size of the whole body, as far as it is known.
+    /// The size of the whole body, as far as known.
     size: SizeHint,
     /// The frames taken from the body so far; dropped once they exceed the limit.
     taken: Option<Vec<Kept>>,
     taken_bytes: usize,
     has_ended: bool,
-    /// Whether the upstream waits for the guest's next part of the body.
+    /// Whether the upstream is waiting for the guest's next part of the body.
     waits_for_guest: bool,
     /// When the connection last took a part, or first began.
     last: Instant,
@@ -43,11 +43,11 @@ enum Kept {
 pub(super) struct Reader {
     body: Replay,
     next: usize,
-    /// Whether the connection has polled for a frame. It never does if the request has no body, or
-    /// if it is a GET or HEAD whose body has no known length: HTTP clients send none then.
+    /// Whether the connection has polled for a frame. It never polls if the request has no body, or
+    /// if it is a GET or HEAD with a body of unknown length: HTTP clients don't send such a body.
     is_polled: bool,
     taken_bytes: u64,
-    /// How the body ended, once it did.
+    /// The body's result, once it has ended.
     ended: Option<Result<(), Error>>,
     result: Option<oneshot::Sender<Result<(), Error>>>,
 }
@@ -75,8 +75,8 @@ impl Replay {
         Self(Arc::new(Mutex::new(State { body, size, taken, taken_bytes, has_ended, waits_for_guest, last })))
     }
 
-    /// The whole body, for another attempt, and the result of that attempt. Only the latest reader
-    /// may be used.
+    /// Returns a reader of the whole body for another attempt, with the result of that attempt.
+    /// Only the latest reader may be used.
     pub(super) fn reader(&self) -> (Reader, Transmission) {
         self.lock().last = Instant::now();
         let (result, receiver) = oneshot::channel();
@@ -85,13 +85,13 @@ impl Replay {
         (reader, Transmission(receiver))
     }
 
-    /// Whether everything that was sent of the body is still kept.
+    /// Returns whether all sent parts of the body are still kept.
     pub(super) fn can_repeat(&self) -> bool {
         self.lock().taken.is_some()
     }
 
-    /// The deadline for the response's head, counted from the last part of the request that the
-    /// upstream took. The timer is paused while the guest has to write the next part.
+    /// Returns the deadline for the response's head, counted from the last part of the request that
+    /// the upstream took. The timer is paused while the guest is writing the next part.
     pub(super) fn deadline(&self, wait: Duration) -> Instant {
         let state = self.lock();
         if state.waits_for_guest && !state.has_ended { Instant::now() + wait } else { state.last + wait }
@@ -156,8 +156,8 @@ impl Reader {
         }
     }
 
-    /// Whether nothing of the body is left to send: the connection needn't poll for the end of a
-    /// body whose length it knows.
+    /// Returns whether the whole body was sent. The connection needn't poll for the end of a body
+    /// whose length it knows.
     fn is_whole(&self) -> bool {
         let exact = self.body.lock().size.exact();
         !self.is_polled || self.is_end_stream() || exact == Some(self.taken_bytes)
@@ -174,8 +174,8 @@ impl Drop for Reader {
     }
 }
 
-/// The error that the connection receives for a body's error, which isn't `Clone`. The connection
-/// distinguishes only whether the body had the wrong length.
+/// Returns the error that the connection receives for a body's error, which isn't `Clone`. The
+/// connection distinguishes only whether the body had the wrong length.
 fn for_connection(error: &Error) -> Error {
     match error {
         Error::HttpRequestBodySize(size) => Error::HttpRequestBodySize(*size),
@@ -252,14 +252,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_past_the_bound_is_sent_once_only() {
+    async fn a_body_beyond_the_limit_cannot_be_repeated() {
         let replay = Replay::new(body(vec![vec![1; limits::OUTBOUND_REPLAY_BYTES_MAX], vec![2; 10]]));
         assert_eq!(all(replay.reader().0).await.len(), limits::OUTBOUND_REPLAY_BYTES_MAX + 10);
         assert!(!replay.can_repeat());
     }
 
     #[tokio::test]
-    async fn a_request_without_a_body_says_so() {
+    async fn a_request_without_a_body_has_length_zero() {
         let replay = Replay::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
         assert!(replay.reader().0.is_end_stream());
         assert_eq!(replay.reader().0.size_hint().exact(), Some(0));
@@ -301,7 +301,7 @@ mod tests {
         }
     }
 
-    /// The result of an attempt whose connection took this number of frames.
+    /// Returns the result of an attempt whose connection took this number of frames.
     async fn transmitted(replay: &Replay, frames: usize) -> Result<(), Error> {
         let (mut reader, transmission) = replay.reader();
         for _ in 0..frames {
@@ -318,7 +318,7 @@ mod tests {
         assert!(transmitted(&Replay::new(StreamBody::new(trailers).boxed_unsync()), 1).await.is_ok());
         let empty = Replay::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
         assert!(transmitted(&empty, 0).await.is_ok());
-        // Nothing polls for the end after the announced length.
+        // The connection doesn't poll for the end after the announced length.
         assert!(transmitted(&Replay::new(Unending(SizeHint::with_exact(8)).boxed_unsync()), 2).await.is_ok());
         // A GET has no body unless its length is known.
         assert!(transmitted(&Replay::new(Unending(SizeHint::default()).boxed_unsync()), 0).await.is_ok());

@@ -1,4 +1,4 @@
-//! Looks up names for outbound requests: asynchronous, cached, and bounded in number and time. A
+//! Looks up names for outbound requests: asynchronously, cached, and bounded in number and time. A
 //! lookup is cancelled with its request, and blocks no thread. Never decides whether an address may
 //! be reached.
 
@@ -25,11 +25,11 @@ use tokio::{
     time::timeout,
 };
 
-/// The configuration files of name lookup; the resolver is rebuilt when one of them changes.
+/// The configuration files of name lookup. The resolver is rebuilt when a file changes.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 pub(super) struct Resolver {
-    /// The name server to ask; the system's name servers if `None`.
+    /// The name server to query; the system's name servers if `None`.
     server: Option<SocketAddr>,
     current: Mutex<Option<Current>>,
     lookups: Semaphore,
@@ -42,7 +42,7 @@ struct Current {
     looked: Instant,
 }
 
-/// Why a name has no addresses.
+/// Why a name could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unresolved {
     #[error("no name server answered within {:?}", limits::LOOKUP_TIME_MAX)]
@@ -80,7 +80,7 @@ impl Resolver {
         }
     }
 
-    /// The permits for an app's lookups; removed after its last one.
+    /// Returns the semaphore for an app's lookups. It is removed after the last lookup.
     fn of_app(&self, owner: &Owner) -> Arc<Semaphore> {
         let mut apps = lock(&self.apps);
         if let Some(known) = apps.get(&owner.app).and_then(Weak::upgrade) {
@@ -127,7 +127,7 @@ impl Resolver {
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let built = builder.with_options(options).build();
-        built.expect("a resolver without TLS needs nothing that could fail")
+        built.expect("building a resolver without TLS cannot fail")
     }
 }
 
@@ -143,8 +143,8 @@ fn asking(server: SocketAddr) -> ResolverConfig {
     ResolverConfig::from_name_servers(vec![NameServerConfig::new(server.ip(), true, connections.into())])
 }
 
-/// The addresses of a host that needs no lookup: one that is an address, and `localhost` with all names below it, which
-/// are loopback whatever a name server says (RFC 6761 §6.3).
+/// Returns the addresses of a host that needs no lookup: a literal address, or `localhost` and all
+/// names below it, which are always loopback (RFC 6761 §6.3).
 fn known(host: &str) -> Option<Vec<IpAddr>> {
     if let Ok(address) = host.parse() {
         return Some(vec![address]);

@@ -14,7 +14,8 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime_wasi_http::Error;
 
-/// A response's body that fails when its next part takes too long. The request counts until it is dropped.
+/// A response's body that fails when its next part takes too long. The request is counted until
+/// this is dropped.
 pub(super) struct Timed {
     incoming: hyper::body::Incoming,
     wait: Duration,
@@ -55,8 +56,8 @@ impl Body for Timed {
     }
 }
 
-/// Maps a failure to an error of `wasi:http`: one after the response has begun, or one that isn't
-/// the connection's end.
+/// Maps a failure to an error of `wasi:http`: a failure after the response has begun, or any
+/// failure other than a closed connection.
 pub(super) fn explain(error: hyper::Error) -> Error {
     let is_cut_off = source::<io::Error>(&error).is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
     if error.is_incomplete_message() || is_cut_off {
@@ -76,7 +77,7 @@ pub(super) fn explain(error: hyper::Error) -> Error {
     }
 }
 
-/// Whether the connection itself broke.
+/// Returns whether the connection itself broke.
 pub(super) fn is_broken(error: &hyper::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
     source::<io::Error>(error).is_some_and(|error| {
