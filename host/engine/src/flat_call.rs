@@ -239,7 +239,8 @@ mod tests {
         (func (export "sum") (param "body" (list u8)) (result u32)
             (canon lift (core func $i "sum") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
         (func (export "lengths") (param "bodies" (list (list u8))) (result u32)
-            (canon lift (core func $i "lengths") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))"#;
+            (canon lift (core func $i "lengths") (memory (core memory $i "memory"))
+                (realloc (core func $i "realloc")))))"#;
 
     fn guest() -> (Store<()>, Instance) {
         let mut settings = wasmtime::Config::new();

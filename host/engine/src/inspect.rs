@@ -70,7 +70,8 @@ pub enum Rejected {
     #[error("this is not WebAssembly: {}", not_wasm(*found))]
     NotWasm { found: Option<Form> },
     #[error(
-        "this is a core module, not a component. Build for the target wasm32-wasip2, or wrap it with `wasm-tools component new`"
+        "this is a core module, not a component. Build for the target wasm32-wasip2, or wrap it with \
+         `wasm-tools component new`"
     )]
     CoreModule,
     #[error("the component is too large: {what} is {actual}, the limit is {limit}")]
@@ -80,10 +81,12 @@ pub enum Rejected {
     #[error("the component imports {}, which this host does not offer. {hint}", listed(names))]
     UnknownImport { names: Vec<String>, hint: String },
     #[error(
-        "the component exports nothing that can be run (it exports {exports}). Export one of wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, isopod:app/events@0.1.0 or wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
+        "the component exports nothing that can be run (it exports {exports}). Export one of \
+         wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, isopod:app/events@0.1.0 or \
+         wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
     )]
     NothingToRun { exports: String },
-    #[error("compiling took longer than {seconds} s and was cancelled")]
+    #[error("compiling took longer than {seconds} s")]
     TooLong { seconds: u64 },
     #[error("the component could not be compiled: {detail}")]
     Compile { detail: String },

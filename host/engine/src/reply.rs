@@ -4,7 +4,7 @@
 //! ```text
 //!            open             settle: the guest returned
 //! Unopened ────────> Guest ──────────────────────────────> Whole    the guest ended its body
-//!                     │  └───> Held ──> Guest               a body of the host's that the guest passes on
+//!                     │  └───> Held ──> Guest               a host's body, passed on
 //!                     │          └────> Broken              the guest left its body open
 //!                     └── fail, or the body's own error ──> Broken
 //! ```

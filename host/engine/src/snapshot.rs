@@ -88,13 +88,13 @@ pub enum NoSnapshot {
     )]
     ReadsEnvironment,
     #[error(
-        "it looks into its folders while it is prepared, and would never see their real content. Read files only when a \
-         request needs them, or put what `init` needs into the component"
+        "it looks into its folders while it is prepared, and would never see their real content. Read files only \
+         when a request needs them, or put what `init` needs into the component"
     )]
     LooksForFolders,
     #[error(
-        "it takes random bytes while it is prepared, and all instances would continue with the same bytes. Take them only \
-         when a request needs them"
+        "it takes random bytes while it is prepared, and all instances would continue with the same bytes. Take them \
+         only when a request needs them"
     )]
     TakesRandomness,
     #[error(
