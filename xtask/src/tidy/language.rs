@@ -104,7 +104,7 @@ const PHRASES: &[&str] = &[
 /// entries of the two lists that are no longer needed.
 pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
     let (parts, wide) = (parts(files), too_wide(files));
-    let stale = stale(&parts, &wide);
+    let stale = stale(&parts, &wide, NOT_YET_CLEAN, NOT_YET_WRAPPED);
     vague(&parts)
         .chain(wide.into_iter().filter(|line| !NOT_YET_WRAPPED.contains(&part(&line.path))))
         .chain(stale)
@@ -116,7 +116,12 @@ fn vague<'a>(parts: &'a BTreeMap<&str, Prose<'_>>) -> impl Iterator<Item = Findi
     parts.iter().filter(is_checked).flat_map(|(name, prose)| prose.findings(name))
 }
 
-fn stale(parts: &BTreeMap<&str, Prose<'_>>, wide: &[Finding]) -> Vec<Finding> {
+fn stale(
+    parts: &BTreeMap<&str, Prose<'_>>,
+    wide: &[Finding],
+    not_yet_clean: &[&str],
+    not_yet_wrapped: &[&str],
+) -> Vec<Finding> {
     let is_clean = |name: &&&str| parts.get(**name).is_none_or(Prose::is_clean);
     let is_wrapped = |name: &&&str| !wide.iter().any(|line| part(&line.path) == **name);
     let remove = |name: &&str, list| Finding {
@@ -124,8 +129,8 @@ fn stale(parts: &BTreeMap<&str, Prose<'_>>, wide: &[Finding]) -> Vec<Finding> {
         line: 1,
         rule: format!("`{name}` follows the rule now: remove it from {list}"),
     };
-    let clean = NOT_YET_CLEAN.iter().filter(is_clean).map(|name| remove(name, "NOT_YET_CLEAN"));
-    let wrapped = NOT_YET_WRAPPED.iter().filter(is_wrapped).map(|name| remove(name, "NOT_YET_WRAPPED"));
+    let clean = not_yet_clean.iter().filter(is_clean).map(|name| remove(name, "NOT_YET_CLEAN"));
+    let wrapped = not_yet_wrapped.iter().filter(is_wrapped).map(|name| remove(name, "NOT_YET_WRAPPED"));
     clean.chain(wrapped).collect()
 }
 
@@ -340,6 +345,22 @@ mod tests {
     fn parts_are_the_top_level_folders_and_those_of_the_host() {
         let paths = ["host/src/main.rs", "host/engine/wit/a.wit", "host/build.rs", "sdk/rust/src/lib.rs", "README.md"];
         assert_eq!(paths.map(part), ["host/src", "host/engine", "host", "sdk", "README.md"]);
+    }
+
+    #[test]
+    fn an_entry_for_a_clean_part_is_found() {
+        let vague = SourceFile::new("vague/a.rs", "// Nobody.\n");
+        let clean = SourceFile::new("clean/a.rs", "// A comment.\n");
+        let files = [vague, clean];
+        let stale = stale(&parts(&files), &too_wide(&files), &["vague", "clean"], &["vague"]);
+        let rules: Vec<&str> = stale.iter().map(|finding| finding.rule.as_str()).collect();
+        assert_eq!(
+            rules,
+            [
+                "`clean` follows the rule now: remove it from NOT_YET_CLEAN",
+                "`vague` follows the rule now: remove it from NOT_YET_WRAPPED"
+            ]
+        );
     }
 
     #[test]
