@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{ADMISSION_JOBS_ENOUGH, ADMISSION_JOBS_SEEN, ADMISSION_PART_LEAST, ADMISSION_PART_MOST};
+use crate::limits::{ADMISSION_JOBS_ENOUGH, ADMISSION_JOBS_SEEN, ADMISSION_PART_MAX, ADMISSION_PART_MIN};
 
 /// The durations of a process type's recent jobs, from start to completion.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,23 +45,23 @@ impl Work {
     /// be observed at work. At most half, so that a few long jobs don't lock out short jobs.
     /// While few jobs have completed, a twentieth suffices: one long job after a thaw says nothing
     /// about the jobs behind it.
-    pub fn least_left(&self, limit: Duration) -> Duration {
-        self.typical().clamp(limit / ADMISSION_PART_LEAST, limit / ADMISSION_PART_MOST)
+    pub fn time_required(&self, limit: Duration) -> Duration {
+        self.typical().clamp(limit / ADMISSION_PART_MIN, limit / ADMISSION_PART_MAX)
     }
 }
 
 /// Returns whether too little time is left to start a job although a slot was granted in time: on a
 /// busy host the waiting task may notice the grant late. The threshold is half of the minimum for a
 /// grant, so that a job that was just within the minimum still starts.
-pub fn is_hardly_left(left: Duration, limit: Duration) -> bool {
-    left < limit / (2 * ADMISSION_PART_LEAST)
+pub fn is_nearly_expired(left: Duration, limit: Duration) -> bool {
+    left < limit / (2 * ADMISSION_PART_MIN)
 }
 
 /// Returns whether a guest that didn't respond within the time its job had left counts as failed.
 /// It doesn't if the job spent most of its time in the queue. A guest that never responds is still
-/// detected, through [`Work::least_left`].
-pub fn had_its_time(had: Duration, limit: Duration) -> bool {
-    had >= limit / ADMISSION_PART_MOST
+/// detected, through [`Work::time_required`].
+pub fn had_enough_time(had: Duration, limit: Duration) -> bool {
+    had >= limit / ADMISSION_PART_MAX
 }
 
 #[cfg(test)]
@@ -80,15 +80,15 @@ mod tests {
 
     #[test]
     fn the_typical_duration_must_be_left() {
-        assert_eq!(after([3_000; ADMISSION_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(3));
-        assert_eq!(after([3_000; 40]).least_left(LIMIT), Duration::from_secs(3));
-        assert_eq!(after((0..16).map(|job| 1_000 * job)).least_left(LIMIT), Duration::from_secs(8));
+        assert_eq!(after([3_000; ADMISSION_JOBS_ENOUGH]).time_required(LIMIT), Duration::from_secs(3));
+        assert_eq!(after([3_000; 40]).time_required(LIMIT), Duration::from_secs(3));
+        assert_eq!(after((0..16).map(|job| 1_000 * job)).time_required(LIMIT), Duration::from_secs(8));
     }
 
     #[test]
     fn a_twentieth_is_enough_if_jobs_are_short_or_unknown() {
-        assert_eq!(Work::default().least_left(LIMIT), Duration::from_secs(1));
-        assert_eq!(after([5; 20]).least_left(LIMIT), Duration::from_secs(1));
+        assert_eq!(Work::default().time_required(LIMIT), Duration::from_secs(1));
+        assert_eq!(after([5; 20]).time_required(LIMIT), Duration::from_secs(1));
     }
 
     /// One job takes two of its three seconds right after a thaw; the jobs behind it have 1.1 s
@@ -97,28 +97,28 @@ mod tests {
     fn one_long_job_refuses_no_others() {
         let limit = Duration::from_secs(3);
         let one = after([2_000]);
-        assert_eq!(one.least_left(limit), limit / 20);
+        assert_eq!(one.time_required(limit), limit / 20);
         let mut work = one;
         for _ in 0..30 {
-            assert!(work.least_left(limit) <= Duration::from_millis(1_100));
+            assert!(work.time_required(limit) <= Duration::from_millis(1_100));
             work.note(Duration::from_millis(1));
         }
     }
 
     #[test]
     fn half_of_the_limit_is_always_enough() {
-        assert_eq!(after([15_000; ADMISSION_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(10));
-        assert_eq!(after([u64::MAX / 2_000; ADMISSION_JOBS_ENOUGH]).least_left(LIMIT), Duration::from_secs(10));
+        assert_eq!(after([15_000; ADMISSION_JOBS_ENOUGH]).time_required(LIMIT), Duration::from_secs(10));
+        assert_eq!(after([u64::MAX / 2_000; ADMISSION_JOBS_ENOUGH]).time_required(LIMIT), Duration::from_secs(10));
     }
 
     #[test]
     fn only_the_last_jobs_count() {
         let of_another_kind =
             after([3_000; ADMISSION_JOBS_SEEN].into_iter().chain([2_000; ADMISSION_JOBS_SEEN / 2 + 1]));
-        assert_eq!(of_another_kind.least_left(LIMIT), Duration::from_secs(2));
+        assert_eq!(of_another_kind.time_required(LIMIT), Duration::from_secs(2));
         let with_a_few_long_ones =
             after([2_000; ADMISSION_JOBS_SEEN].into_iter().chain([9_000; ADMISSION_JOBS_SEEN / 2 - 1]));
-        assert_eq!(with_a_few_long_ones.least_left(LIMIT), Duration::from_secs(2));
+        assert_eq!(with_a_few_long_ones.time_required(LIMIT), Duration::from_secs(2));
     }
 
     /// Jobs that end only at their deadline use all of their time, so the jobs after them have half
@@ -126,8 +126,8 @@ mod tests {
     #[test]
     fn a_guest_that_never_responds_counts_as_failed_under_load() {
         let hanging = after([20_000; ADMISSION_JOBS_ENOUGH]);
-        assert!(had_its_time(hanging.least_left(LIMIT), LIMIT));
-        assert!(had_its_time(LIMIT, LIMIT) && !had_its_time(Duration::from_secs(9), LIMIT));
+        assert!(had_enough_time(hanging.time_required(LIMIT), LIMIT));
+        assert!(had_enough_time(LIMIT, LIMIT) && !had_enough_time(Duration::from_secs(9), LIMIT));
     }
 
     proptest! {
@@ -136,10 +136,10 @@ mod tests {
             took_ms in proptest::collection::vec(0..100_000u64, 0..40), limit_ms in 10..3_600_000u64,
         ) {
             let limit = Duration::from_millis(limit_ms);
-            let least = after(took_ms).least_left(limit);
+            let least = after(took_ms).time_required(limit);
             prop_assert!(least >= limit / 20 && least <= limit / 2);
-            prop_assert!(!is_hardly_left(least / 2, limit) && !is_hardly_left(limit, limit));
-            prop_assert!(is_hardly_left(Duration::ZERO, limit));
+            prop_assert!(!is_nearly_expired(least / 2, limit) && !is_nearly_expired(limit, limit));
+            prop_assert!(is_nearly_expired(Duration::ZERO, limit));
         }
 
         /// That many jobs are admitted behind long jobs before their duration counts as typical.
@@ -148,7 +148,7 @@ mod tests {
             took_ms in proptest::collection::vec(0..100_000u64, 0..ADMISSION_JOBS_ENOUGH), limit_ms in 10..3_600_000u64,
         ) {
             let limit = Duration::from_millis(limit_ms);
-            prop_assert_eq!(after(took_ms).least_left(limit), limit / 20);
+            prop_assert_eq!(after(took_ms).time_required(limit), limit / 20);
         }
 
         #[test]
@@ -159,7 +159,7 @@ mod tests {
             let mut took_ms: Vec<u64> = [vec![1; short], vec![19_000; long]].concat();
             let count = took_ms.len();
             took_ms.rotate_left(from % count);
-            prop_assert_eq!(after(took_ms).least_left(LIMIT), LIMIT / 20);
+            prop_assert_eq!(after(took_ms).time_required(LIMIT), LIMIT / 20);
         }
 
         /// A job is refused only if starting it would be useless; a job that never waited is always
@@ -169,7 +169,7 @@ mod tests {
             took_ms in 0..10_000u64, left_ms in 0..20_000u64,
         ) {
             let (took, left) = (Duration::from_millis(took_ms), Duration::from_millis(left_ms));
-            let is_started = left >= after([took_ms; 5]).least_left(LIMIT);
+            let is_started = left >= after([took_ms; 5]).time_required(LIMIT);
             prop_assert!(!is_started || took <= left);
         }
     }

@@ -46,7 +46,7 @@ impl Exported {
 
 /// Returns the default formation: `web` for a component that serves HTTP, `worker` for one that
 /// handles events. A command runs only if a process type requests it.
-pub fn usual(exported: Exported) -> Formation {
+pub fn default_for(exported: Exported) -> Formation {
     [("web", Entry::Http), ("worker", Entry::Events)]
         .into_iter()
         .filter(|(_, entry)| exported.has(*entry))
@@ -56,15 +56,15 @@ pub fn usual(exported: Exported) -> Formation {
 
 /// Returns the formation with one process type added.
 pub fn create(
-    present: &Formation,
+    current: &Formation,
     new: &NewProcess,
     limits: &Limits,
     exported: Exported,
 ) -> Result<Formation, FormationError> {
-    if present.contains_key(&new.name) {
+    if current.contains_key(&new.name) {
         return Err(FormationError::Exists { process: new.name.clone() });
     }
-    let mut formation = present.clone();
+    let mut formation = current.clone();
     formation.insert(new.name.clone(), new.process.clone());
     if formation.len() > PROCESSES_MAX {
         return Err(FormationError::TooManyProcesses { max: PROCESSES_MAX });
@@ -76,10 +76,10 @@ pub fn create(
 
 /// Returns the formation with some process types changed. Settings that the change doesn't mention
 /// are unchanged.
-pub fn update(present: &Formation, change: &FormationChange, limits: &Limits) -> Result<Formation, FormationError> {
-    let mut formation = present.clone();
+pub fn update(current: &Formation, change: &FormationChange, limits: &Limits) -> Result<Formation, FormationError> {
+    let mut formation = current.clone();
     for (name, change) in &change.processes {
-        let Some(process) = formation.get_mut(name) else { return Err(no_such(present, name)) };
+        let Some(process) = formation.get_mut(name) else { return Err(unknown_process(current, name)) };
         if change.entry.is_some_and(|entry| entry != process.entry) {
             return Err(FormationError::EntryFixed { process: name.clone(), entry: process.entry });
         }
@@ -96,10 +96,10 @@ pub fn update(present: &Formation, change: &FormationChange, limits: &Limits) ->
 }
 
 /// Returns the formation with one process type removed.
-pub fn remove(present: &Formation, name: &ProcessName) -> Result<Formation, FormationError> {
-    let mut formation = present.clone();
+pub fn remove(current: &Formation, name: &ProcessName) -> Result<Formation, FormationError> {
+    let mut formation = current.clone();
     if formation.remove(name).is_none() {
-        return Err(no_such(present, name));
+        return Err(unknown_process(current, name));
     }
     if formation.is_empty() {
         return Err(FormationError::NothingLeft { process: name.clone() });
@@ -125,11 +125,11 @@ pub fn check(formation: &Formation, limits: &Limits, exported: Exported) -> Resu
 /// maximum, it inherits that of the current process type with the same name and entry: those were
 /// scaled by hand, and a deploy shouldn't undo it. Settings in the manifest, including its limits,
 /// take precedence.
-pub fn inherit(specified: &Formation, present: &Formation, limits: &Limits) -> Formation {
+pub fn inherit(specified: &Formation, current: &Formation, limits: &Limits) -> Formation {
     let within = |count: u32| count.min(limits.instances_max);
-    let mut formation = if specified.is_empty() { present.clone() } else { specified.clone() };
+    let mut formation = if specified.is_empty() { current.clone() } else { specified.clone() };
     for (name, process) in &mut formation {
-        let Some(before) = present.get(name).filter(|before| before.entry == process.entry) else { continue };
+        let Some(before) = current.get(name).filter(|before| before.entry == process.entry) else { continue };
         let (specified_min, specified_max) =
             specified.get(name).map_or((None, None), |specified| (specified.min, specified.max));
         process.min = specified_min.or(before.min.map(within));
@@ -143,8 +143,8 @@ pub fn inherit(specified: &Formation, present: &Formation, limits: &Limits) -> F
     formation
 }
 
-fn no_such(present: &Formation, name: &ProcessName) -> FormationError {
-    let names: Vec<&str> = present.keys().map(ProcessName::as_str).collect();
+fn unknown_process(current: &Formation, name: &ProcessName) -> FormationError {
+    let names: Vec<&str> = current.keys().map(ProcessName::as_str).collect();
     let nearest = nearest(name.as_str(), names.iter().copied()).map(str::to_owned);
     FormationError::NoSuchProcess { process: name.clone(), nearest, known: names.join(", ") }
 }

@@ -35,7 +35,7 @@ pub mod text;
 pub mod units;
 
 pub use access::{Role, Scope};
-pub use admission::{Work, had_its_time, is_hardly_left};
+pub use admission::{Work, had_enough_time, is_nearly_expired};
 pub use app_limits::{BodyLimit, LimitError, Limits};
 pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
 pub use autoscale::{Peaks, ServiceRate, retry_after};

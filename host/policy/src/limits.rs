@@ -179,7 +179,7 @@ pub const ADMISSION_JOBS_SEEN: usize = 16;
 pub const ADMISSION_JOBS_ENOUGH: usize = 4;
 /// Refuses: a job is not started if it has less than this part of its `request_timeout` left when a
 /// slot is free …
-pub const ADMISSION_PART_LEAST: u32 = 20;
+pub const ADMISSION_PART_MIN: u32 = 20;
 /// … and always if it has this part left, however long others take. A job that had less of its time
 /// and timed out doesn't count against its release.
-pub const ADMISSION_PART_MOST: u32 = 2;
+pub const ADMISSION_PART_MAX: u32 = 2;

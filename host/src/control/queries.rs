@@ -29,9 +29,9 @@ impl Deployer {
         let limits = release.manifest.limits.clone();
         let processes = match entry.traffic.awake() {
             _ if !release.manifest.processes.is_empty() => release.manifest.processes,
-            Some(running) => formation::usual(verify::exported(&running.program().info().entries)),
+            Some(running) => formation::default_for(verify::exported(&running.program().info().entries)),
             None => match self.stored(release).await {
-                Ok(verified) => formation::usual(verify::exported(&verified.info.entries)),
+                Ok(verified) => formation::default_for(verify::exported(&verified.info.entries)),
                 // What can't be read any more runs nothing.
                 Err(_) => BTreeMap::new(),
             },

@@ -99,7 +99,7 @@ impl Deployer {
         let limits = verified.manifest.limits.clone();
         let mut config = entry.fields().config.clone();
         let processes = match before.processes.is_empty() {
-            true => formation::usual(exported),
+            true => formation::default_for(exported),
             false => before.processes.clone(),
         };
         let bad = |error| DeployError::Formation { app: app(), error: Box::new(error) };

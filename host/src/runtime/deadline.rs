@@ -3,7 +3,7 @@
 
 use futures::FutureExt;
 use isopod_engine::Fault;
-use isopod_policy::{had_its_time, is_hardly_left};
+use isopod_policy::{had_enough_time, is_nearly_expired};
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
@@ -50,7 +50,7 @@ impl Deadline {
 
     /// Whether too little is left to begin.
     pub(super) fn is_hardly_left(self) -> bool {
-        is_hardly_left(self.left(Instant::now()), self.limit)
+        is_nearly_expired(self.left(Instant::now()), self.limit)
     }
 
     /// How much of the time was waited until now.
@@ -76,7 +76,7 @@ impl Deadline {
     /// What is said of a guest that was not done in the time that there was since `taken`.
     fn missed(self, taken: Instant) -> Fault {
         let had = self.left(taken);
-        Fault::Timeout { limit: if had_its_time(had, self.limit) { self.limit } else { had } }
+        Fault::Timeout { limit: if had_enough_time(had, self.limit) { self.limit } else { had } }
     }
 
     fn at(self) -> tokio::time::Instant {

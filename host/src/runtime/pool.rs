@@ -28,7 +28,7 @@ use super::{
 use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
 use isopod_executor::Class;
-use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale, had_its_time};
+use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale, had_enough_time};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -130,7 +130,7 @@ impl Pool {
 
     /// Whether a guest that was given so much of a job's time had enough of it.
     pub(super) fn had_its_time(&self, had: Duration) -> bool {
-        had_its_time(had, self.program.sandbox().limits.request_timeout)
+        had_enough_time(had, self.program.sandbox().limits.request_timeout)
     }
 
     pub(super) fn resources(&self) -> &Arc<AppResources> {

@@ -165,7 +165,7 @@ fn there_is_always_one_process_type_and_never_too_many() {
 
 #[test]
 fn the_default_formation_follows_the_components_exports() {
-    let names = |exported| formation::usual(exported).into_keys().map(String::from).collect::<Vec<_>>();
+    let names = |exported| formation::default_for(exported).into_keys().map(String::from).collect::<Vec<_>>();
     assert_eq!(names(ALL), ["web", "worker"]);
     assert_eq!(names(Exported { events: true, ..Exported::default() }), ["worker"]);
     assert_eq!(names(Exported { command: true, ..Exported::default() }), Vec::<String>::new());

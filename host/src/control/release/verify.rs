@@ -71,7 +71,7 @@ pub(in crate::control) fn formation_of(manifest: &Manifest, entries: &Entries) -
         formation::check(&manifest.processes, &manifest.limits, exported)?;
         return Ok(manifest.processes.clone());
     }
-    let usual = formation::usual(exported);
+    let usual = formation::default_for(exported);
     if usual.is_empty() { Err(Failure::OnlyACommand) } else { Ok(usual) }
 }
 

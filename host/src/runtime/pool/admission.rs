@@ -218,7 +218,7 @@ impl Pool {
 
     /// What a job that has waited must have left of its time to be begun.
     fn least_left(&self, state: &PoolState) -> Duration {
-        state.work.least_left(self.program.sandbox().limits.request_timeout)
+        state.work.time_required(self.program.sandbox().limits.request_timeout)
     }
 
     /// When there should be room behind so many who wait.
