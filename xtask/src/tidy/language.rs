@@ -20,7 +20,6 @@ const COMMENT_COLUMNS_MAX: usize = 100;
 #[rustfmt::skip]
 const NOT_YET_CLEAN: &[&str] = &[
     "CHANGELOG.md",
-    "docs",
     "host/src",
     "host/store",
     "tests",
@@ -30,7 +29,6 @@ const NOT_YET_CLEAN: &[&str] = &[
 #[rustfmt::skip]
 const NOT_YET_WRAPPED: &[&str] = &[
     "CHANGELOG.md",
-    "docs",
     "host/src",
     "host/store",
     "tests",
