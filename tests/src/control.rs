@@ -1,10 +1,10 @@
-//! Owns how tests ask for what changes an app besides its code: releases, formation, instances, config, life and
-//! activity.
+//! Drives the API routes that change an app besides its code: releases, formation, instances,
+//! config, life cycle and activity.
 
 use crate::{Answer, Ask, Bundle, Host, wait_for};
 use serde_json::{Value, json};
 
-/// The states of a release that is its app's present one.
+/// The states of an app's current release.
 const CURRENT: [&str; 2] = ["ready", "frozen"];
 
 impl Host {
@@ -24,7 +24,7 @@ impl Host {
         self.api(Ask::new("PATCH", format!("/v1/apps/{app}/{what}")).json(change))
     }
 
-    /// The app's releases, the first one first.
+    /// Returns the app's releases, oldest first.
     #[track_caller]
     pub fn releases(&self, app: &str) -> Vec<Value> {
         let mut releases = self.items(app, "releases");
@@ -32,19 +32,19 @@ impl Host {
         releases
     }
 
-    /// One release.
+    /// Returns one release.
     #[track_caller]
     pub fn release(&self, app: &str, number: u64) -> Value {
         self.about(app, &format!("releases/{number}"))
     }
 
-    /// The state of one release.
+    /// Returns the state of one release.
     #[track_caller]
     pub fn release_state(&self, app: &str, number: u64) -> String {
         self.release(app, number)["state"].as_str().expect("a release has a state").to_owned()
     }
 
-    /// The numbers of those releases that are the app's present one: there must never be two.
+    /// Returns the numbers of the app's current releases. There must never be two.
     #[track_caller]
     pub fn current(&self, app: &str) -> Vec<u64> {
         let releases = self.releases(app);
@@ -52,7 +52,7 @@ impl Host {
         releases.iter().filter(is_current).filter_map(|release| release["release"].as_u64()).collect()
     }
 
-    /// What is different in a release from another one, or from the one before.
+    /// Returns the differences between a release and another, by default its predecessor.
     #[track_caller]
     pub fn diff(&self, app: &str, number: u64, with: Option<u64>) -> Vec<Value> {
         let query = with.map(|with| format!("?with=v{with}")).unwrap_or_default();
@@ -91,13 +91,14 @@ impl Host {
         self.items(app, "instances")
     }
 
-    /// The instance of this id, if it is listed.
+    /// Returns the instance with this id, if it is listed.
     #[track_caller]
     pub fn instance(&self, app: &str, id: &str) -> Option<Value> {
         self.instances(app).into_iter().find(|instance| instance["id"] == id)
     }
 
-    /// The ids of a process type's instances, once there are so many that wait for work or do some.
+    /// Returns the ids of a process type's instances as soon as exactly `count` instances are idle
+    /// or busy.
     #[track_caller]
     pub fn running_ids(&self, app: &str, process: &str, count: usize) -> Vec<String> {
         let runs = |instance: &&Value| {
@@ -136,7 +137,7 @@ impl Host {
         self.patch(app, "grants", change)
     }
 
-    /// What is measured of an app now.
+    /// Returns the app's current metrics.
     #[track_caller]
     pub fn metrics(&self, app: &str) -> Value {
         self.about(app, "metrics")
@@ -147,7 +148,7 @@ impl Host {
         self.about(app, "cores")
     }
 
-    /// Changes how many jobs of an app run at one time, as in `{"pull":2,"push":null}`.
+    /// Changes the app's number of cores per queue, as in `{"pull":2,"push":null}`.
     #[track_caller]
     pub fn set_cores(&self, app: &str, change: &Value) -> Answer {
         self.patch(app, "cores", change)
@@ -158,14 +159,14 @@ impl Host {
         self.api(Ask::new("PATCH", format!("/v1/apps/{app}")).json(&json!({ "type": app_type })))
     }
 
-    /// Stops an app and waits until it is.
+    /// Stops an app and waits for the state `stopped`.
     #[track_caller]
     pub fn stop_app(&self, app: &str) {
         self.api(Ask::post(format!("/v1/apps/{app}/stop"))).expect(202);
         self.until_state(app, "stopped");
     }
 
-    /// Starts an app and waits until it runs.
+    /// Starts an app and waits for the state `running`.
     #[track_caller]
     pub fn start_app(&self, app: &str) {
         self.api(Ask::post(format!("/v1/apps/{app}/start"))).expect(202);
@@ -177,7 +178,7 @@ impl Host {
         wait_for(&format!("{app} being {state}"), || (self.state(app) == state).then_some(()));
     }
 
-    /// What happened to an app, the newest first.
+    /// Returns the app's activity, newest entry first.
     #[track_caller]
     pub fn activity(&self, app: &str) -> Vec<Value> {
         self.items(app, "activity")
@@ -191,10 +192,10 @@ impl Host {
         })
     }
 
-    /// Deploys a bundle that must fail, and gives the reason's code and words once the activity tells it too.
+    /// Deploys a bundle that must fail. Returns the reason's code and text once the activity has the entry.
     ///
     /// # Panics
-    /// Where it is completed.
+    /// If the push completes.
     #[track_caller]
     pub fn deploy_in_vain(&self, app: &str, bundle: &Bundle) -> (String, String) {
         let push = self.ended(&self.push(app, bundle));

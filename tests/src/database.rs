@@ -1,21 +1,22 @@
-//! Owns looking into a host's databases from a process that is not the host, as a backup or a curious operator does.
+//! Opens a host's databases from another process, as a backup or an operator does. Never changes a
+//! running host's rows.
 
 use crate::Host;
 use rusqlite::{Connection, Params};
 use std::{fs::File, mem, os::fd::AsRawFd, path::Path};
 
-/// The bytes of a database file that everybody who has it open holds a lock on, as SQLite's file format has it.
+/// The first byte of the range in SQLite's file format that every open connection locks.
 const SHARED_FIRST: i64 = 0x4000_0002;
 const SHARED_BYTES: i64 = 510;
 
 impl Host {
-    /// The database of apps, pushes, releases and activity.
+    /// Opens the database of apps, pushes, releases and activity.
     #[track_caller]
     pub fn control_database(&self) -> Connection {
         open(&self.data().join("control.db"))
     }
 
-    /// The database of what an app keeps.
+    /// Opens an app's key-value database.
     #[track_caller]
     pub fn database_of(&self, app: &str) -> Connection {
         open(&self.data().join("apps").join(app).join("kv.db"))
@@ -24,7 +25,7 @@ impl Host {
     /// Changes rows of a stopped host, at least one.
     ///
     /// # Panics
-    /// Where there is none to change.
+    /// If no row changes.
     #[track_caller]
     pub fn change_rows(&self, sql: &str, params: impl Params) {
         let changed = self.control_database().execute(sql, params).unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -32,12 +33,12 @@ impl Host {
     }
 }
 
-/// The process whose lock keeps others from taking a database for their own, which an older SQLite does when it closes one
-/// that nobody else seems to have open.
+/// Returns the process that holds SQLite's shared lock. Without this lock an older SQLite assumes
+/// that it has the only connection, and takes the database over when it closes.
 #[track_caller]
 pub fn lock_holder(database: &Path) -> Option<u32> {
     let file = File::options().read(true).write(true).open(database).expect("the database can be opened");
-    // SAFETY: a C structure of plain numbers, for which zeros are a value.
+    // SAFETY: a C structure of plain integers, for which zeros are valid.
     let mut lock: libc::flock = unsafe { mem::zeroed() };
     lock.l_type = libc::F_WRLCK as i16;
     lock.l_whence = libc::SEEK_SET as i16;

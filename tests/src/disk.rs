@@ -1,4 +1,4 @@
-//! Owns a small disk of its own, to be filled without any harm to others.
+//! Mounts a small disk that a test can fill without harm to other tests.
 
 use std::{
     fs::File,
@@ -8,11 +8,12 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A small disk, until it is dropped.
+/// A small disk, unmounted on drop.
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// None where the user may not: only root can mount one; the store's own tests fill a database up to a bound instead, wherever they run.
+    /// Mounts the disk. Returns `None` without the right to mount, which only root has. The store's
+    /// own tests fill a database up to a limit instead, on every machine.
     pub fn mount(mebibytes: u32) -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("isopod-disk-").tempdir().expect("a folder can be made");
         let size = format!("size={mebibytes}m");
@@ -20,21 +21,21 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(Self(folder)),
             _ => {
-                println!("note: passed over, since only root can mount a small disk to be filled");
+                println!("note: skipped, since only root can mount a small disk");
                 None
             }
         }
     }
 
-    /// Where it is mounted.
+    /// Returns the mount point.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Fills it to the last byte, and gives the file that does so.
+    /// Fills the disk to the last byte, and returns the filler file.
     ///
     /// # Panics
-    /// Where no file can be made on it.
+    /// If no file can be created.
     pub fn fill(&self) -> PathBuf {
         let path = self.path().join("filler");
         let mut file = File::create(&path).expect("a file can be made");
@@ -47,7 +48,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, should the host still be there because the test failed.
+        // Lazily, because a failed test may leave the host running.
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
     }
 }

@@ -31,7 +31,7 @@ impl NameServer {
     /// Starts one.
     ///
     /// # Panics
-    /// Where no port is free.
+    /// If no port is free.
     pub fn start(script: impl Fn(&str) -> Says + Send + 'static) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let address = socket.local_addr().expect("it has an address");
@@ -56,7 +56,7 @@ impl NameServer {
     }
 }
 
-/// The name and kind that a query asks for, and its question as it came.
+/// Returns the name and record type of a query, and its question section verbatim.
 fn question(query: &[u8]) -> Option<(String, u16, &[u8])> {
     let (mut labels, mut at) = (Vec::new(), 12);
     loop {

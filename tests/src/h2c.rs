@@ -1,4 +1,5 @@
-//! HTTP/2 without TLS, as proxies speak it to a host. Owns one connection and the runtime that drives it.
+//! HTTP/2 without TLS, as a proxy uses it towards a host. Owns one connection and the runtime that
+//! drives it.
 
 use crate::{Answer, Ask, limits::PATIENCE};
 use bytes::Bytes;
@@ -23,7 +24,7 @@ pub struct H2c {
 }
 
 impl H2c {
-    /// Connects, knowing beforehand that the host speaks HTTP/2.
+    /// Connects with prior knowledge of HTTP/2.
     pub fn open(to: SocketAddr) -> Result<Self, Box<dyn Error>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sender = runtime.block_on(async {
@@ -35,7 +36,7 @@ impl H2c {
         Ok(Self { runtime, sender })
     }
 
-    /// Sends these requests at once and gives their answers. `trailers` follow each body.
+    /// Sends these requests concurrently and returns their responses. `trailers` follow each body.
     pub fn ask(&mut self, app: &str, asks: &[Ask], trailers: &[(&str, &str)]) -> Result<Vec<Answer>, Box<dyn Error>> {
         let mut coming = Vec::new();
         for ask in asks {
@@ -79,7 +80,7 @@ fn request(app: &str, ask: &Ask, trailers: &[(&str, &str)]) -> Result<Request<Re
     Ok(request.body(Ready(frames.into_iter()))?)
 }
 
-/// Frames that are there already, as a body.
+/// A body of prepared frames.
 struct Ready(std::vec::IntoIter<Frame<Bytes>>);
 
 impl http_body::Body for Ready {

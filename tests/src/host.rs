@@ -1,4 +1,5 @@
-//! Owns a host: `isopod up` on free ports with a data folder of its own, and how its users reach it.
+//! Owns a host: `isopod up` on free ports with its own data folder, and the requests that users
+//! send to it. Never reads the host's internals.
 
 use crate::{Answer, Ask, Broken, Bundle, Push, Wire, program, program::Running, wait_for};
 use serde_json::{Value, json};
@@ -8,33 +9,34 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A host that runs, until it is dropped.
+/// A running host. It is killed on drop.
 pub struct Host {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     pub token: String,
     running: Running,
     data: PathBuf,
-    /// Its configuration file, if it has one.
+    /// The configuration file, if the host has one.
     settings: Option<PathBuf>,
-    /// Removed with the host, unless the folder is somebody else's.
+    /// Removed with the host, unless the caller owns the folder.
     temporary: Option<TempDir>,
 }
 
 impl Host {
-    /// Starts one with a new data folder.
+    /// Starts a host with a new data folder.
     #[track_caller]
     pub fn start() -> Self {
         Self::start_pausing("")
     }
 
-    /// Starts one whose work stops at these steps, as in `release-built=1*off->pause`, until it is killed.
+    /// Starts a host that pauses at these failpoints, as in `release-built=1*off->pause`, until it
+    /// is killed.
     #[track_caller]
     pub fn start_pausing(steps: &str) -> Self {
         Self::start_with(steps, "")
     }
 
-    /// The same with settings, as they stand in a host's configuration file.
+    /// Starts a host with failpoints and the text of a configuration file.
     #[track_caller]
     pub fn start_with(steps: &str, settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("isopod-test-").tempdir().expect("a folder can be made");
@@ -43,20 +45,20 @@ impl Host {
         Self { temporary: Some(folder), ..Self::on_with(&data, steps, Some(&file), &[]) }
     }
 
-    /// Starts one on this data folder.
+    /// Starts a host on this data folder.
     #[track_caller]
     pub fn on(data: &Path) -> Self {
         Self::on_with(data, "", None, &[])
     }
 
-    /// Starts one on this data folder with `--adopt`.
+    /// Starts a host on this data folder with `--adopt`.
     #[track_caller]
     pub fn adopting(data: &Path) -> Self {
         Self::on_with(data, "", None, &["--adopt"])
     }
 
     /// # Panics
-    /// Where it does not get ready.
+    /// If the host doesn't become ready.
     #[track_caller]
     fn on_with(data: &Path, steps: &str, settings: Option<&Path>, flags: &[&str]) -> Self {
         let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
@@ -76,34 +78,34 @@ impl Host {
         Self { listen, admin, token, running, data, settings, temporary: None }
     }
 
-    /// Where it keeps its data.
+    /// Returns the data folder.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.running.id()
     }
 
-    /// What it wrote about itself so far.
+    /// Returns the host's output so far.
     pub fn said(&self) -> String {
         self.running.said()
     }
 
-    /// Asks it to stop, as a supervisor does, and starts it again on the same data.
+    /// Stops the host with SIGTERM, and starts it again on the same data.
     ///
     /// # Panics
-    /// Where it does not stop cleanly.
+    /// If it doesn't stop cleanly.
     #[track_caller]
     pub fn restart(self) -> Self {
         self.restart_after(|_| ())
     }
 
-    /// The same, with something done to its data in between.
+    /// Stops the host, changes its data, and starts it again.
     ///
     /// # Panics
-    /// Where it does not stop cleanly.
+    /// If it doesn't stop cleanly.
     #[track_caller]
     pub fn restart_after(mut self, change: impl FnOnce(&Self)) -> Self {
         self.stop();
@@ -111,20 +113,20 @@ impl Host {
         self.again()
     }
 
-    /// Asks it to stop.
+    /// Stops the host with SIGTERM and waits for its exit.
     ///
     /// # Panics
-    /// Where it does not stop cleanly.
+    /// If it doesn't stop cleanly.
     #[track_caller]
     pub fn stop(&mut self) {
         self.ask_to_stop();
         self.until_stopped();
     }
 
-    /// Waits for its end after it was asked to stop.
+    /// Waits for the exit of a host that received SIGTERM.
     ///
     /// # Panics
-    /// Where it does not stop cleanly.
+    /// If it doesn't stop cleanly.
     #[track_caller]
     pub fn until_stopped(&mut self) {
         let status = self.running.end();
@@ -137,125 +139,125 @@ impl Host {
         self.running.end()
     }
 
-    /// Asks it to stop and does not wait.
+    /// Sends SIGTERM without waiting.
     pub fn ask_to_stop(&self) {
         self.running.signal(libc::SIGTERM);
     }
 
-    /// Kills it without a warning and starts it again on the same data.
+    /// Kills the host with SIGKILL and starts it again on the same data.
     #[track_caller]
     pub fn kill_and_restart(mut self) -> Self {
         self.kill();
         self.again()
     }
 
-    /// Kills it without a warning.
+    /// Kills the host with SIGKILL.
     #[track_caller]
     pub fn kill(&mut self) {
         self.running.signal(libc::SIGKILL);
         self.running.end();
     }
 
-    /// Starts a stopped or killed one again on the same data.
+    /// Starts a stopped or killed host again on the same data.
     #[track_caller]
     pub fn again(mut self) -> Self {
         let temporary = self.temporary.take();
         Self { temporary, ..Self::on_with(&self.data, "", self.settings.as_deref(), &[]) }
     }
 
-    /// Asks the API with the administrator's token.
+    /// Sends a request to the API with the administrator's token.
     ///
     /// # Panics
-    /// Where no answer comes.
+    /// If no response arrives.
     #[track_caller]
     pub fn api(&self, ask: Ask) -> Answer {
         self.api_with(&self.token, ask)
     }
 
-    /// Asks the API with another token.
+    /// Sends a request to the API with another token.
     ///
     /// # Panics
-    /// Where no answer comes.
+    /// If no response arrives.
     #[track_caller]
     pub fn api_with(&self, token: &str, ask: Ask) -> Answer {
         self.api_as_it_is(&ask.header("authorization", format!("Bearer {token}")))
     }
 
-    /// Asks the API without adding anything.
+    /// Sends a request to the API without an added token.
     ///
     /// # Panics
-    /// Where no answer comes.
+    /// If no response arrives.
     #[track_caller]
     pub fn api_as_it_is(&self, ask: &Ask) -> Answer {
         ask.send(self.admin).unwrap_or_else(|broken| panic!("{} {}: {broken}", ask.method, ask.path))
     }
 
-    /// Asks an app.
+    /// Sends a request to an app.
     pub fn try_app(&self, app: &str, ask: Ask) -> Result<Answer, Broken> {
         self.to_app(app, ask).send(self.listen)
     }
 
-    /// Asks an app.
+    /// Sends a request to an app.
     ///
     /// # Panics
-    /// Where no whole answer comes.
+    /// If no complete response arrives.
     #[track_caller]
     pub fn app(&self, app: &str, ask: Ask) -> Answer {
         let (method, path) = (ask.method, ask.path.clone());
         self.try_app(app, ask).unwrap_or_else(|broken| panic!("{method} {path} of {app}: {broken}"))
     }
 
-    /// Asks an app for a path.
+    /// Sends a GET request to an app.
     #[track_caller]
     pub fn get(&self, app: &str, path: &str) -> Answer {
         self.app(app, Ask::get(path))
     }
 
-    /// A request with the app's name on it.
+    /// Adds the app's host name to a request.
     pub fn to_app(&self, app: &str, ask: Ask) -> Ask {
         ask.header("host", format!("{app}.localhost"))
     }
 
-    /// A connection for app traffic.
+    /// Opens a connection for app traffic.
     ///
     /// # Panics
-    /// Where none can be made.
+    /// If the connection can't be opened.
     pub fn wire(&self) -> Wire {
         Wire::open(self.listen).expect("the host accepts connections")
     }
 
-    /// Makes an app.
+    /// Creates an app.
     #[track_caller]
     pub fn create(&self, app: &str, app_type: &str) -> Value {
         self.api(Ask::post("/v1/apps").json(&json!({ "name": app, "type": app_type }))).expect(201).json()
     }
 
-    /// The app as the API shows it.
+    /// Returns the app as the API shows it.
     #[track_caller]
     pub fn show(&self, app: &str) -> Value {
         self.api(Ask::get(format!("/v1/apps/{app}"))).expect(200).json()
     }
 
-    /// The app's state.
+    /// Returns the app's state.
     #[track_caller]
     pub fn state(&self, app: &str) -> String {
         self.show(app)["state"].as_str().expect("an app has a state").to_owned()
     }
 
-    /// Uploads a bundle, and gives the answer as it is. `query` is as in `?wait=true`.
+    /// Uploads a bundle, and returns the response unchecked. `query` is as in `?wait=true`.
     #[track_caller]
     pub fn upload(&self, app: &str, bundle: &Bundle, query: &str) -> Answer {
         let ask = Ask::post(format!("/v1/apps/{app}/pushes{query}"));
         self.api(ask.body(bundle.content_type, bundle.bytes.clone()))
     }
 
-    /// Uploads a bundle that is accepted; the push goes on.
+    /// Uploads a bundle that the host accepts. Doesn't wait for the push job.
     #[track_caller]
     pub fn push(&self, app: &str, bundle: &Bundle) -> Push {
         Push::from(self.upload(app, bundle, "").expect(202).json())
     }
 
-    /// The push as it is now.
+    /// Returns the current state of the push.
     #[track_caller]
     pub fn push_now(&self, push: &Push) -> Push {
         Push::from(self.api(Ask::get(push.path())).expect(200).json())
@@ -275,7 +277,7 @@ impl Host {
         push
     }
 
-    /// The newest lines of an app's log, oldest first.
+    /// Returns the newest lines of an app's log, oldest first.
     #[track_caller]
     pub fn log(&self, app: &str) -> Vec<Value> {
         let page = self.api(Ask::get(format!("/v1/apps/{app}/logs?limit=1000"))).expect(200).json();
@@ -288,7 +290,7 @@ impl Host {
         wait_for(&format!("a line of the log: {what}"), || self.log(app).into_iter().find(|line| is_it(line)))
     }
 
-    /// One number of the metrics, by its name with labels as Prometheus writes them.
+    /// Returns one value of the Prometheus metrics, by its name with labels.
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.api(Ask::get("/metrics")).expect(200).text();

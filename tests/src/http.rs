@@ -1,4 +1,4 @@
-//! Owns requests and answers as tests see them. How they go over the wire stands in `wire`.
+//! Owns HTTP requests and responses as tests see them. Never encodes or decodes bytes: `wire` does.
 
 use crate::{Wire, limits::BODY_BYTES_MAX};
 use serde_json::Value;
@@ -43,14 +43,15 @@ impl Ask {
         self.body("application/json", value.to_string())
     }
 
-    /// Sends it over a connection of its own and reads the whole answer.
+    /// Sends the request over its own connection and reads the complete response.
     pub fn send(&self, to: SocketAddr) -> Result<Answer, Broken> {
         let mut wire = Wire::open(to)?;
         wire.ask(self)?;
         wire.answer()
     }
 
-    /// The head as it is sent. A body of known length follows, unless `headers` says something else.
+    /// Returns the encoded head. Adds the length of the body, unless `headers` contain another
+    /// framing.
     pub fn head(&self) -> String {
         let says = |wanted: &str| self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
@@ -69,7 +70,7 @@ impl Ask {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub status: u16,
@@ -88,16 +89,16 @@ impl Answer {
     }
 
     /// # Panics
-    /// Where the body is no JSON.
+    /// If the body is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self}"))
     }
 
-    /// The answer, if it is one of success.
+    /// Returns the response if it has this status.
     ///
     /// # Panics
-    /// Where it is another.
+    /// If it has another status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self}");
@@ -116,11 +117,11 @@ impl fmt::Display for Answer {
     }
 }
 
-/// An answer that did not come, or not to its end.
+/// A missing or incomplete response.
 #[derive(Debug)]
 pub struct Broken {
     pub reason: String,
-    /// What had come before it broke off.
+    /// The part that arrived before the error.
     pub answer: Option<Answer>,
 }
 
@@ -140,18 +141,19 @@ impl From<std::io::Error> for Broken {
 }
 
 impl Wire {
-    /// Sends a whole request.
+    /// Sends a complete request.
     pub fn ask(&mut self, ask: &Ask) -> std::io::Result<()> {
         let mut bytes = ask.head().into_bytes();
         bytes.extend_from_slice(&ask.body);
         match self.send(&bytes) {
-            // Whoever refuses a body may close before it has come; what was answered can still be read.
+            // A host that rejects a body may close before the body arrives; its response can still
+            // be read.
             Err(error) if is_gone(&error) => Ok(()),
             sent => sent,
         }
     }
 
-    /// Reads a whole answer.
+    /// Reads a complete response.
     pub fn answer(&mut self) -> Result<Answer, Broken> {
         let mut answer = self.head()?;
         loop {

@@ -1,7 +1,8 @@
-//! The harness of the end-to-end tests: starts the real program and talks to it as its users do. It knows no internals
-//! of the host, and nothing here is a test.
+//! The harness of the end-to-end tests: starts the real program and uses it as its users do. It
+//! knows no internals of the host, and contains no test.
 //!
-//! The tests stand in `tests/all`; what they call stands here, so that a change of the API touches one place.
+//! The tests are in `tests/all`; the calls that they share are here, so that a change of the API
+//! touches one place.
 
 pub mod bundle;
 pub mod control;

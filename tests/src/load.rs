@@ -1,5 +1,5 @@
-//! A constant load: several closed-loop clients, each on a connection of its own that it keeps. Owns asking and counting;
-//! what an answer must be is the test's.
+//! A constant load: several closed-loop clients, each on its own persistent connection. Sends the
+//! requests and counts the responses. Never decides which response is valid: the test does.
 
 use crate::{
     Ask, Host, Wire,
@@ -16,8 +16,8 @@ use std::{
     thread::JoinHandle,
 };
 
-/// Clients that ask an app all the time.
-#[must_use = "only `finish` says whether all were answered well"]
+/// Clients that send requests to an app in a loop.
+#[must_use = "only `finish` reports failed requests"]
 pub struct Load {
     clients: Vec<(Arc<Client>, JoinHandle<()>)>,
 }
@@ -27,27 +27,27 @@ struct Client {
     ask: Ask,
     answers: AtomicU64,
     stop: AtomicBool,
-    /// What was not answered well.
+    /// The failed requests.
     failed: Mutex<Vec<String>>,
 }
 
-/// Failures of one client that are kept word for word.
+/// The failures of one client that are kept verbatim.
 const FAILURES_KEPT: usize = 100;
 
 impl Load {
-    /// Begins to ask for `/` of an app; `well` looks at each answer's text.
+    /// Starts to send `GET /` to an app; `well` checks each response's text.
     pub fn on(host: &Host, app: &str, clients: usize, well: impl Fn(&str) -> bool + Clone + Send + 'static) -> Self {
         Self::of(host.listen, &host.to_app(app, Ask::get("/")), clients, well)
     }
 
-    /// Begins to send an app events, which are answered with 200.
+    /// Starts to send events to an app, which must respond with 200.
     pub fn of_events(host: &Host, app: &str) -> Self {
         let event = json!({ "specversion": "1.0", "id": "1", "source": "/load", "type": "load" });
         let ask = Ask::post(format!("/v1/apps/{app}/events")).body("application/cloudevents+json", event.to_string());
         Self::of(host.admin, &ask.header("authorization", format!("Bearer {}", host.token)), 1, |_| true)
     }
 
-    /// Begins to ask anything again and again.
+    /// Starts to repeat any request.
     pub fn of(to: SocketAddr, ask: &Ask, clients: usize, well: impl Fn(&str) -> bool + Clone + Send + 'static) -> Self {
         let start = |_| {
             let client = Arc::new(Client {
@@ -63,7 +63,7 @@ impl Load {
         Self { clients: (0..clients).map(start).collect() }
     }
 
-    /// Waits until each client was answered some times more.
+    /// Waits until each client has received some further responses.
     pub fn go_on(&self) {
         let answers = |client: &Client| client.answers.load(Ordering::Acquire);
         let enough: Vec<u64> = self.clients.iter().map(|(client, _)| answers(client) + LOAD_ANSWERS_AFTER).collect();
@@ -75,7 +75,8 @@ impl Load {
         });
     }
 
-    /// Lets it go on for a moment and ends it. Gives the number of requests, and what of them failed.
+    /// Waits for some further responses and stops. Returns the number of requests, and the
+    /// failures.
     pub fn end(mut self) -> (u64, Vec<String>) {
         self.go_on();
         self.stop();
@@ -88,10 +89,10 @@ impl Load {
         (answers, failed)
     }
 
-    /// Ends it, and gives the number of requests.
+    /// Stops the load, and returns the number of requests.
     ///
     /// # Panics
-    /// Where one of them failed.
+    /// If a request failed.
     #[track_caller]
     pub fn finish(self) -> u64 {
         let (requests, failed) = self.end();
@@ -104,10 +105,11 @@ impl Load {
     }
 }
 
-/// How many connections a test may hold at one time: so many, or as many as this machine lets one program open.
+/// Returns how many connections a test may hold at the same time: `wanted`, capped by this
+/// machine's limit of open files.
 pub fn connections(wanted: usize) -> usize {
     let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it writes nothing but that.
+    // SAFETY: the call writes only to this structure.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files) } == 0;
     let most = if known { usize::try_from(files.rlim_cur).unwrap_or(usize::MAX) } else { FILES_USUAL };
     wanted.min(most.saturating_sub(FILES_FOR_THE_REST))
@@ -143,7 +145,7 @@ impl Client {
         wire.ask(&self.ask).map_err(|error| error.to_string())?;
         let answer = wire.answer().map_err(|broken| broken.to_string())?;
         if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
-            return Err(format!("the connection was closed, which costs its client a new one: {answer}"));
+            return Err(format!("the host closed the connection, so the client needs a new connection: {answer}"));
         }
         if answer.status == 200 && well(&answer.text()) { Ok(()) } else { Err(answer.to_string()) }
     }

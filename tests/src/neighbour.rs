@@ -1,4 +1,5 @@
-//! The neighbour: a well-behaved app beside the one that misbehaves. It is asked all the time, and may never fail.
+//! The neighbour: a well-behaved app beside a misbehaving app. It receives requests all the time,
+//! and none may fail.
 
 use crate::{
     Ask, Bundle, Host, guest,
@@ -14,8 +15,8 @@ use std::{
     thread::JoinHandle,
 };
 
-/// Someone who asks the neighbour's app again and again.
-#[must_use = "only `finish` says whether the neighbour was well"]
+/// A client that sends requests to the neighbour's app in a loop.
+#[must_use = "only `finish` reports a failed request"]
 pub struct Neighbour {
     asking: Arc<Asking>,
     thread: Option<JoinHandle<Option<String>>>,
@@ -28,13 +29,13 @@ struct Asking {
 }
 
 impl Neighbour {
-    /// Deploys the neighbour's app beside the others and begins to ask it.
+    /// Deploys the neighbour's app beside the others and starts the requests.
     pub fn beside(host: &Host) -> Self {
         host.deploy("neighbour", Bundle::component(guest("hello")));
         Self::asking(host.listen, "neighbour", |answer| answer == "Hello, world!")
     }
 
-    /// Begins to ask an app; `well` looks at each answer's text.
+    /// Starts requests to an app; `well` checks each response's text.
     pub fn asking(listen: SocketAddr, app: &str, well: impl Fn(&str) -> bool + Send + 'static) -> Self {
         let asking = Arc::new(Asking::default());
         let shared = Arc::clone(&asking);
@@ -54,18 +55,18 @@ impl Neighbour {
         Self { asking, thread: Some(thread) }
     }
 
-    /// Answers so far.
+    /// Returns the number of responses so far.
     pub fn answers(&self) -> u64 {
         self.asking.answers.load(Ordering::Acquire)
     }
 
-    /// Waits until it has answered a few times more, and ends it. Gives the number of answers.
+    /// Waits for some further responses, and stops. Returns the number of responses.
     ///
     /// # Panics
-    /// Where one of its requests failed.
+    /// If a request failed.
     #[track_caller]
     pub fn finish(mut self) -> u64 {
-        let thread = self.thread.take().expect("it is finished once");
+        let thread = self.thread.take().expect("`finish` consumes it");
         let enough = self.answers() + NEIGHBOUR_ANSWERS_AFTER;
         wait_for("the neighbour's answers", || (self.answers() >= enough || thread.is_finished()).then_some(()));
         self.asking.stop.store(true, Ordering::Release);

@@ -38,10 +38,10 @@ impl Shown {
         }
     }
 
-    /// The one value of a header, if it came.
+    /// Returns the only value of a header, if it is present.
     ///
     /// # Panics
-    /// Where there are several.
+    /// If there are several values.
     #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());

@@ -1,13 +1,14 @@
-//! Owns what every problem must look like (RFC 9457), wherever it comes from.
+//! Checks the form that every problem document must have (RFC 9457), wherever the host creates it.
+//! Never knows one route.
 
 use crate::Answer;
 use serde_json::Value;
 
 impl Answer {
-    /// The answer as a problem of this kind.
+    /// Returns the response's problem document.
     ///
     /// # Panics
-    /// Where it is none, or lacks a part that each must have.
+    /// If the response isn't a problem of this kind, or lacks a required member.
     #[track_caller]
     pub fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self}");
@@ -22,10 +23,10 @@ impl Answer {
         problem
     }
 
-    /// The same, about one app.
+    /// Returns the response's problem document about one app.
     ///
     /// # Panics
-    /// As `problem`, and where it names another app or none.
+    /// As `problem`, and if it names another app or no app.
     #[track_caller]
     pub fn problem_of(&self, app: &str, status: u16, code: &str) -> Value {
         let problem = self.problem(status, code);

@@ -1,4 +1,5 @@
-//! Owns the program under test: finding it, running it, and keeping what it says for the message of a failed test.
+//! Owns the program under test: finds it, runs it, and keeps its output for the message of a failed
+//! test. Never parses that output.
 
 use crate::limits::{PATIENCE, STDERR_BYTES_MAX};
 use std::{
@@ -9,64 +10,65 @@ use std::{
     thread::JoinHandle,
 };
 
-/// Names another program to test, such as an installed one.
+/// Names another program to test, such as an installed release.
 const PROGRAM_VARIABLE: &str = "ISOPOD_TEST_PROGRAM";
 
-/// The program: built together with the tests, so it stands beside them.
+/// Returns the path of the program. Cargo builds it together with the tests, into the same folder.
 ///
 /// # Panics
-/// Where it was not built.
+/// If it was not built.
 pub fn path() -> PathBuf {
     if let Some(path) = std::env::var_os(PROGRAM_VARIABLE) {
         return PathBuf::from(path);
     }
     let tests = std::env::current_exe().expect("a running test has a file");
-    let profile = tests.parent().and_then(|deps| deps.parent()).expect("tests stand in target/<profile>/deps");
+    let profile = tests.parent().and_then(|deps| deps.parent()).expect("tests are in target/<profile>/deps");
     let program = profile.join(format!("isopod{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.is_file(),
-        "{} is not there: `cargo xtask test` builds the program before the tests; alone it is built with `cargo build \
+        "{} is missing: `cargo xtask test` builds the program before the tests; to build only the program, run `cargo build \
          --package isopod`",
         program.display()
     );
     program
 }
 
-/// The program with these arguments, and an environment in which nothing of this machine's user is found.
+/// Returns the program with these arguments, in an environment without anything of this machine's
+/// user.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(path());
     command.args(args).stdin(Stdio::null());
     for name in ["ISOPOD_HOST", "ISOPOD_TOKEN", "ISOPOD_APP", "XDG_DATA_HOME"] {
         command.env_remove(name);
     }
-    // Compiled code is shared between tests, and not with this machine's user.
+    // Tests share compiled code with each other, but not with this machine's user.
     command.env("XDG_CACHE_HOME", std::env::temp_dir().join("isopod-test-cache"));
     command
 }
 
-/// Runs it to its end.
+/// Runs the program to its end.
 ///
 /// # Panics
-/// Where it cannot be run.
+/// If it can't be run.
 pub fn run(args: &[&str]) -> Output {
     command(args).output().unwrap_or_else(|error| panic!("{} cannot be run: {error}", path().display()))
 }
 
-/// A program that runs, and is killed when it is dropped.
+/// A running program. It is killed on drop.
 pub struct Running {
     child: Child,
     stdout: Lines,
     stderr: Lines,
 }
 
-/// What a program writes, line by line, as it comes.
+/// The output of a program, line by line.
 struct Lines {
     coming: Mutex<mpsc::Receiver<String>>,
     kept: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
 
-/// Lines that a program may write before a test reads them; further ones are only kept.
+/// Lines that a program may write before a test reads them. Further lines are only kept.
 const LINES_WAITING_MAX: usize = 1_000;
 
 impl Lines {
@@ -87,7 +89,7 @@ impl Lines {
                     let cut = kept.ceil_char_boundary(kept.len() - STDERR_BYTES_MAX);
                     kept.drain(..cut);
                 }
-                // Nobody has to read along.
+                // A test doesn't have to read the lines.
                 let _ = sender.try_send(text);
             }
         });
@@ -101,7 +103,7 @@ impl Lines {
 
 impl Running {
     /// # Panics
-    /// Where it cannot be started.
+    /// If it can't be started.
     pub fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
@@ -114,19 +116,19 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits for a line on standard output that begins so, and gives what follows.
+    /// Waits for a line on standard output with this beginning, and returns the rest.
     ///
     /// # Panics
-    /// Where the program ends without it.
+    /// If the program ends without that line.
     #[track_caller]
     pub fn line_on_stdout(&mut self, beginning: &str) -> String {
         self.line(beginning, |running| &mut running.stdout)
     }
 
-    /// The same for standard error.
+    /// Waits for a line on standard error with this beginning, and returns the rest.
     ///
     /// # Panics
-    /// Where the program ends without it.
+    /// If the program ends without that line.
     #[track_caller]
     pub fn line_on_stderr(&mut self, beginning: &str) -> String {
         self.line(beginning, |running| &mut running.stderr)
@@ -142,26 +144,26 @@ impl Running {
                         return rest.trim().to_owned();
                     }
                 }
-                Err(error) => panic!("no line {beginning:?} came ({error}); it said:\n{}", self.said()),
+                Err(error) => panic!("no line {beginning:?} arrived ({error}); output:\n{}", self.said()),
             }
         }
     }
 
-    /// All that it wrote so far.
+    /// Returns the output so far.
     pub fn said(&self) -> String {
         format!("{}{}", self.stdout.so_far(), self.stderr.so_far())
     }
 
     pub fn signal(&self, signal: i32) {
         let id = i32::try_from(self.child.id()).expect("process ids are small");
-        // SAFETY: the child was not waited for yet, so the id is still its own.
+        // SAFETY: the child was not waited for yet, so the id still belongs to it.
         unsafe { libc::kill(id, signal) };
     }
 
     /// Waits for its end.
     ///
     /// # Panics
-    /// Where it does not end.
+    /// If it doesn't end.
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {
         let status = crate::wait_for("the program's end", || self.child.try_wait().expect("a child can be waited for"));
@@ -176,11 +178,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            println!("--- what the program said ---\n{}---", self.said());
+            println!("--- output of the program ---\n{}---", self.said());
         }
     }
 }

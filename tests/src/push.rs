@@ -1,8 +1,8 @@
-//! Owns a push as the API shows it.
+//! Owns a push as the API shows it. Never sends a request.
 
 use serde_json::Value;
 
-/// A push, at one moment.
+/// A push at one point in time.
 #[derive(Debug, Clone)]
 pub struct Push {
     pub id: String,

@@ -1,5 +1,5 @@
-//! Owns how tests fill an app's queues and see into them: events for either, jobs that are begun and not waited for, and
-//! cores that are held as long as a test wants.
+//! Fills an app's queues and reads their state: events for either queue, jobs whose response is not
+//! awaited, and cores that a test holds. Never starts a host.
 
 use crate::{Answer, Ask, Host, Wire, limits::HELD_BYTES, wait_for};
 use serde_json::{Value, json};
@@ -23,13 +23,13 @@ impl Queue {
 }
 
 impl Host {
-    /// What one queue of an app does now, as the API shows it.
+    /// Returns the metrics of one queue of an app.
     #[track_caller]
     pub fn queue(&self, app: &str, queue: Queue) -> Value {
         self.metrics(app)[queue.name()].clone()
     }
 
-    /// Waits until so many jobs of a queue run and so many wait.
+    /// Waits until a queue has exactly this many active and waiting jobs.
     #[track_caller]
     pub fn until_queue(&self, app: &str, queue: Queue, active: u64, buffered: u64) {
         let is_so = || {
@@ -41,7 +41,7 @@ impl Host {
         wait_for(&what, is_so);
     }
 
-    /// The request that delivers an event of this type.
+    /// Returns the request that delivers an event of this type.
     pub fn event(&self, app: &str, kind: &str, queue: Queue) -> Ask {
         let event = json!({ "specversion": "1.0", "id": "1", "source": "/test", "type": kind });
         let ask = Ask::post(format!("/v1/apps/{app}/events?queue={}", queue.name()));
@@ -52,41 +52,41 @@ impl Host {
     /// Delivers an event and waits for its reply.
     ///
     /// # Panics
-    /// Where no answer comes.
+    /// If no response arrives.
     #[track_caller]
     pub fn send_event(&self, app: &str, kind: &str, queue: Queue) -> Answer {
         self.api_as_it_is(&self.event(app, kind, queue))
     }
 
-    /// Sends an event whose reply is read later, or never.
+    /// Sends an event without waiting for its reply.
     ///
     /// # Panics
-    /// Where it cannot be sent.
+    /// If it can't be sent.
     pub fn begin_event(&self, app: &str, kind: &str, queue: Queue) -> Wire {
         let mut wire = Wire::open(self.admin).expect("the API accepts connections");
         wire.ask(&self.event(app, kind, queue)).expect("it can be sent");
         wire
     }
 
-    /// Sends a request whose answer is read later, or never.
+    /// Sends a request without waiting for its response.
     ///
     /// # Panics
-    /// Where it cannot be sent.
+    /// If it can't be sent.
     pub fn begin(&self, app: &str, ask: Ask) -> Wire {
         let mut wire = self.wire();
         wire.ask(&self.to_app(app, ask)).expect("it can be sent");
         wire
     }
 
-    /// Asks `greedy` for a core to hold. It may have to wait for one.
+    /// Sends `greedy` a request that holds a core. It may have to wait for a core.
     pub fn ask_to_hold(&self, app: &str) -> Held {
         Held(self.begin(app, Ask::get(format!("/reply-flood?bytes={HELD_BYTES}"))))
     }
 
-    /// Holds a core of `greedy`, from now on.
+    /// Holds a core of `greedy` from now on.
     ///
     /// # Panics
-    /// Where it gets none.
+    /// If it gets no core.
     #[track_caller]
     pub fn hold(&self, app: &str) -> Held {
         let mut held = self.ask_to_hold(app);
@@ -95,33 +95,33 @@ impl Host {
     }
 }
 
-/// A core of `greedy`, whose answer goes on until the test reads it.
+/// A core of `greedy`, whose response continues until the test reads it.
 pub struct Held(Wire);
 
 impl Held {
-    /// Waits until the guest has begun to answer.
+    /// Waits until the guest has started its response.
     ///
     /// # Panics
-    /// Where it does not.
+    /// If it doesn't.
     #[track_caller]
     pub fn until_held(&mut self) {
-        let head = self.0.head().unwrap_or_else(|error| panic!("no core was got: {error}"));
+        let head = self.0.head().unwrap_or_else(|error| panic!("got no core: {error}"));
         if head.status != 200 {
             let text = self.0.piece().ok().flatten().unwrap_or_default();
-            panic!("no core was got: {}", Answer { body: text, ..head });
+            panic!("got no core: {}", Answer { body: text, ..head });
         }
     }
 
-    /// Gives the core back.
+    /// Releases the core.
     ///
     /// # Panics
-    /// Where the answer is not whole.
+    /// If the response is incomplete.
     #[track_caller]
     pub fn let_go(mut self) {
         let mut bytes = 0;
         while let Some(piece) = self.0.piece().unwrap_or_else(|error| panic!("the answer broke off: {error}")) {
             bytes += piece.len();
         }
-        assert_eq!(bytes, HELD_BYTES, "the answer is another");
+        assert_eq!(bytes, HELD_BYTES, "the response has another length");
     }
 }

@@ -13,10 +13,10 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Sends these bytes and reads until the host closes the connection, which the bytes have to ask for.
+    /// Sends these bytes and reads until the host closes the connection, which the request must ask for.
     ///
     /// # Panics
-    /// Where no response comes.
+    /// If no response arrives.
     #[track_caller]
     pub fn exchange(to: SocketAddr, bytes: &str) -> Self {
         let mut wire = Wire::open(to).expect("the host accepts connections");

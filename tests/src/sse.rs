@@ -1,20 +1,20 @@
-//! Server-sent events as they come. Owns one followed address.
+//! Reads server-sent events. Owns one followed address. Never reconnects.
 
 use crate::{Ask, Host, Wire};
 use serde_json::Value;
 
-/// What an address tells, from now on.
+/// The events of an address from now on.
 pub struct Followed {
     wire: Wire,
-    /// What has come and was not told yet.
+    /// Received text that was not returned yet.
     text: String,
 }
 
 impl Host {
-    /// Begins to follow an address of the API.
+    /// Starts to follow an address of the API.
     ///
     /// # Panics
-    /// Where it can't be followed.
+    /// If it can't be followed.
     #[track_caller]
     pub fn follow(&self, path: &str) -> Followed {
         let ask = Ask::get(format!("{path}?follow=true")).header("authorization", format!("Bearer {}", self.token));
@@ -29,10 +29,10 @@ impl Host {
 impl Iterator for Followed {
     type Item = Value;
 
-    /// The next event, as soon as there is one; none at the end, which the host may say with an event of its own.
+    /// Returns the next event as soon as it arrives. Returns `None` at the end, which the host may announce with an event.
     ///
     /// # Panics
-    /// Where the connection breaks off.
+    /// If the connection breaks.
     fn next(&mut self) -> Option<Value> {
         loop {
             while let Some((line, rest)) = self.text.split_once('\n') {
@@ -45,7 +45,7 @@ impl Iterator for Followed {
                     return event;
                 }
             }
-            let piece = self.wire.piece().expect("events go on")?;
+            let piece = self.wire.piece().expect("the stream of events continues")?;
             self.text.push_str(&String::from_utf8_lossy(&piece));
         }
     }

@@ -57,10 +57,10 @@ struct Seen {
 }
 
 impl Upstream {
-    /// Starts one.
+    /// Starts a server.
     ///
     /// # Panics
-    /// Where no port is free.
+    /// If no port is free.
     pub fn start(script: impl Fn(&Arrived) -> Then + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it has an address");
@@ -80,12 +80,12 @@ impl Upstream {
         Self { address, seen }
     }
 
-    /// What has arrived so far.
+    /// Returns the requests so far.
     pub fn requests(&self) -> Vec<Arrived> {
         lock(&self.seen.requests).clone()
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         *lock(&self.seen.open)
     }
@@ -116,14 +116,14 @@ fn serve(mut client: TcpStream, connection: usize, seen: &Seen, script: &dyn Fn(
     }
 }
 
-/// A response without its body, as HEAD has it.
+/// Returns a response without its body, as for HEAD.
 fn head_of(mut response: Vec<u8>) -> Vec<u8> {
     let end = response.windows(4).position(|window| window == b"\r\n\r\n").map_or(response.len(), |at| at + 4);
     response.truncate(end);
     response
 }
 
-/// A request's head and its body; none where the client has closed the connection.
+/// Returns a request's head and its body, or `None` if the client has closed the connection.
 fn read(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let end = loop {
@@ -141,7 +141,7 @@ fn read(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let named = head.to_ascii_lowercase();
     let length = named.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
     if named.contains("transfer-encoding: chunked") {
-        // What the tests send has no such end within it.
+        // The requests of the tests contain this end marker only at their end.
         while !body.ends_with(b"0\r\n\r\n") {
             let mut piece = [0; 4096];
             let read = client.read(&mut piece).ok().filter(|read| *read > 0)?;
@@ -166,16 +166,16 @@ impl Unaccepting {
     /// Fills the queue of a new listener.
     ///
     /// # Panics
-    /// Where the queue has no end.
+    /// If the queue never fills.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        // SAFETY: it takes the listener's own descriptor and a number.
+        // SAFETY: the call gets the listener's own descriptor and an integer.
         assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0, "the queue can be made short");
         let address = listener.local_addr().expect("it has an address");
         let mut filling = Vec::new();
         while let Ok(taken) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
             filling.push(taken);
-            assert!(filling.len() < 1_000, "the kernel's queue has no end");
+            assert!(filling.len() < 1_000, "the kernel's queue never fills");
         }
         Self { address, _listener: listener, _filling: filling }
     }

@@ -1,27 +1,27 @@
-//! Owns waiting for a state. The only place that rests: a test never waits for a time, but until something is so.
+//! Polls for a state. The only place that sleeps: a test never waits for a time, only for a state.
 
 use crate::limits::{LOOK_AGAIN, PATIENCE};
 use std::time::{Duration, Instant};
 
-/// Looks until there is something to see, and gives that.
+/// Polls until `look` returns a value, and returns it.
 ///
 /// # Panics
-/// When it does not come; `what` says what was waited for.
+/// If it doesn't in time; `what` names the expected state.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     wait_up_to(PATIENCE, what, look)
 }
 
-/// The same for what may take longer by its nature.
+/// Polls with another timeout, for states that take longer.
 ///
 /// # Panics
-/// When it does not come.
+/// If it doesn't in time.
 pub fn wait_up_to<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(begun.elapsed() < patience, "waited {} s in vain for {what}", patience.as_secs());
+        assert!(begun.elapsed() < patience, "timed out after {} s waiting for {what}", patience.as_secs());
         std::thread::sleep(LOOK_AGAIN);
     }
 }

@@ -1,4 +1,5 @@
-//! One connection, byte by byte: HTTP/1.1 as far as tests need it, and whatever a hostile client may send instead.
+//! One connection, byte by byte: HTTP/1.1 as far as tests need it, and the bytes of hostile
+//! clients. Never retries.
 
 use crate::{Answer, limits::PATIENCE};
 use std::{
@@ -13,7 +14,7 @@ pub struct Wire {
     trailers: Vec<(String, String)>,
 }
 
-/// What of an answer's body is still to come.
+/// The unread part of a response's body.
 enum Rest {
     Nothing,
     Bytes(u64),
@@ -30,12 +31,12 @@ impl Wire {
         Ok(Self { reader: BufReader::new(stream), rest: Rest::Nothing, trailers: Vec::new() })
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.reader.get_mut().write_all(bytes)
     }
 
-    /// Sends one chunk of a chunked body; an empty one ends it.
+    /// Sends one chunk of a chunked body. An empty chunk ends the body.
     pub fn send_chunk(&mut self, bytes: &[u8]) -> Result<()> {
         let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
         chunk.extend_from_slice(bytes);
@@ -43,15 +44,15 @@ impl Wire {
         self.send(&chunk)
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending direction.
     pub fn end_sending(&mut self) -> Result<()> {
         self.reader.get_mut().shutdown(Shutdown::Write)
     }
 
-    /// Reads an answer's head; its body is still to be read, piece by piece.
+    /// Reads a response's head. The body remains to be read, piece by piece.
     pub fn head(&mut self) -> Result<Answer> {
         loop {
-            // 100 Continue is followed by the answer itself.
+            // 100 Continue is followed by the final response.
             let answer = self.any_head()?;
             if answer.status >= 200 {
                 self.rest = rest_of(&answer)?;
@@ -60,7 +61,7 @@ impl Wire {
         }
     }
 
-    /// Reads the next head, which may be that of an interim response.
+    /// Reads the next head, which may belong to an interim response.
     pub fn any_head(&mut self) -> Result<Answer> {
         let status_line = self.line()?;
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -68,7 +69,8 @@ impl Wire {
         Ok(Answer { status, headers: self.fields()?, ..Answer::default() })
     }
 
-    /// The next piece of a body, as soon as there is one; none at its proper end. An end before that is an error.
+    /// Returns the next piece of a body as soon as it arrives, or `None` at its proper end. An
+    /// earlier end is an error.
     pub fn piece(&mut self) -> Result<Option<Vec<u8>>> {
         match self.rest {
             Rest::Nothing => Ok(None),
@@ -92,12 +94,12 @@ impl Wire {
         }
     }
 
-    /// The fields after the last chunk.
+    /// Returns the fields after the last chunk.
     pub fn trailers(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.trailers)
     }
 
-    /// Waits until the other side has closed the connection, and gives what it said before.
+    /// Waits until the peer has closed the connection, and returns the bytes it sent before.
     pub fn until_closed(&mut self) -> Result<Vec<u8>> {
         let mut said = Vec::new();
         match self.reader.read_to_end(&mut said) {
@@ -127,10 +129,10 @@ impl Wire {
         let mut chunk = vec![0; size];
         self.reader.read_exact(&mut chunk)?;
         let end = self.line()?;
-        if end.is_empty() { Ok(Some(chunk)) } else { Err(broken(format!("after a chunk stands {end:?}"))) }
+        if end.is_empty() { Ok(Some(chunk)) } else { Err(broken(format!("unexpected bytes after a chunk: {end:?}"))) }
     }
 
-    /// What has come already, or else what comes next; empty at the end.
+    /// Returns the buffered bytes, or else the next bytes; empty at the end.
     fn some(&mut self, most: u64) -> Result<Vec<u8>> {
         let there = self.reader.fill_buf()?;
         let taken = there.len().min(usize::try_from(most).unwrap_or(usize::MAX));
@@ -146,7 +148,7 @@ impl Wire {
             if line.is_empty() {
                 return Ok(fields);
             }
-            let (name, value) = line.split_once(':').ok_or_else(|| broken(format!("no header: {line:?}")))?;
+            let (name, value) = line.split_once(':').ok_or_else(|| broken(format!("invalid header: {line:?}")))?;
             fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
@@ -160,7 +162,7 @@ impl Wire {
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        String::from_utf8(line).map_err(|_| broken("a line that is no text".to_owned()))
+        String::from_utf8(line).map_err(|_| broken("a line is not valid UTF-8".to_owned()))
     }
 }
 

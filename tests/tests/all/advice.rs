@@ -1,4 +1,4 @@
-//! Which type fits an app, as measured by the events it was sent.
+//! Tests the advice on an app's type, which the host derives from measured events.
 
 use isopod_tests::{Ask, Bundle, Host, guest};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn advice(host: &Host) -> Value {
 
 /// A7.
 #[test]
-fn users_and_their_events_are_counted_and_advised_from() {
+fn users_and_their_events_are_counted_for_the_advice() {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     let nothing = advice(&host);
@@ -33,7 +33,7 @@ fn users_and_their_events_are_counted_and_advised_from() {
     assert_eq!(few["events_per_user"], 2.0, "{few}");
     let month = few["month"].as_str().expect("it names the month");
     assert!(month.len() == 7 && month.as_bytes()[4] == b'-', "{month}");
-    // An orderly stop loses nothing of it, and the same people are counted once.
+    // A clean stop loses no counts, and a known user is counted only once.
     let host = host.restart();
     send(&host, Some("ada"));
     (0..2).for_each(|_| send(&host, None));
@@ -43,7 +43,7 @@ fn users_and_their_events_are_counted_and_advised_from() {
     let many = advice(&host);
     assert_eq!(many["advice"], "production", "{many}");
     assert!(many["reason"].as_str().is_some_and(|reason| reason.contains("200")), "{many}");
-    // What an app does not take is no use of it.
+    // An event that an app doesn't accept is not counted.
     host.deploy("hello", Bundle::component(guest("hello")));
     let event = json!({ "specversion": "1.0", "id": "1", "source": "/test", "type": "hello", "subject": "ada" });
     let ask = Ask::post("/v1/apps/hello/events").body("application/cloudevents+json", event.to_string());

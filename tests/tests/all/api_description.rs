@@ -1,4 +1,5 @@
-//! The API's description: complete, and what the host does. schemathesis compares the two, where it can be installed.
+//! Tests that the API's description is complete and matches the host. Compares them with
+//! schemathesis, where it can be installed.
 
 use isopod_tests::{Ask, Bundle, Host, guest, guests::repository};
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ fn description(host: &Host) -> Value {
     host.api(Ask::get("/v1/openapi.json")).expect(200).json()
 }
 
-/// Every operation with its path.
+/// Returns every operation with its path.
 fn operations(description: &Value) -> Vec<(String, Value)> {
     let items = description["paths"].as_object().expect("paths").iter();
     items
@@ -70,7 +71,7 @@ fn links_and_the_header_of_a_continued_stream_are_described() {
 }
 
 #[test]
-fn an_unknown_query_parameter_is_refused_with_the_nearest_one() {
+fn an_unknown_query_parameter_is_rejected_with_the_nearest_name() {
     let host = Host::start();
     host.create("shop", "dev");
     for (path, word) in [
@@ -185,7 +186,7 @@ include-operation-id = "send_broadcast"
 checks.not_a_server_error.expected-statuses = ["4xx", "501"]
 "#;
 
-/// Teaches schemathesis to send a media type that it doesn't know.
+/// Adds a media type that schemathesis doesn't know.
 const HOOKS: &str = r#"
 import schemathesis
 
@@ -209,7 +210,7 @@ fn schemathesis() -> Option<PathBuf> {
     let installed =
         has_environment && succeeds(Command::new(&pip).args(["install", "--quiet", "schemathesis"]).output());
     if !installed || !program.is_file() {
-        println!("note: passed over, since schemathesis could not be installed: it needs python3 with venv, and PyPI");
+        println!("note: skipped, since schemathesis could not be installed: it needs python3 with venv, and PyPI");
         return None;
     }
     Some(program)
@@ -226,7 +227,7 @@ fn run(program: &Path, settings: &Path, host: &Host) -> Output {
     command.current_dir(settings.parent().expect("it is in a folder")).output().expect("schemathesis runs")
 }
 
-/// Uses its own host, since it destroys the apps that it finds.
+/// Uses its own host, since schemathesis destroys the apps that it finds.
 #[test]
 fn schemathesis_finds_no_difference_between_host_and_description() {
     let Some(program) = schemathesis() else { return };

@@ -1,4 +1,4 @@
-//! The arguments that a program is started with: its own name first, then those that it was given.
+//! Tests the arguments of a command: the name of its file first, then the arguments of the caller.
 
 use isopod_tests::{guests::guest_path, program};
 

@@ -1,4 +1,5 @@
-//! Bodies of responses: of any size they arrive whole, and one that its guest did not end never looks whole.
+//! Tests response bodies: a body of any size arrives complete, and a body that the guest didn't end
+//! never looks complete.
 
 use isopod_tests::{
     Answer, Ask, Bundle, Host, Wire, guest,
@@ -39,10 +40,10 @@ fn over_h2(host: &Host, app: &str, path: &str) -> Result<Answer, String> {
 fn is_whole(answer: &Answer, size: usize, what: &str) {
     assert_eq!(answer.status, 200, "{what}: {answer}");
     assert_eq!(answer.body.len(), size, "{what}");
-    assert!(answer.body.iter().all(|&byte| byte == b'x'), "{what}: other bytes came");
+    assert!(answer.body.iter().all(|&byte| byte == b'x'), "{what}: unexpected bytes");
 }
 
-/// The access line of a request.
+/// Returns the access log line of a request.
 fn access_line(host: &Host, app: &str, id: &str) -> Value {
     host.log_line(app, "of the request", |line| line["stream"] == "access" && line["request_id"] == id)
 }
@@ -54,7 +55,7 @@ fn a_response_of_any_size_arrives_whole() {
     for app in PROBES {
         for size in SIZES {
             for query in [format!("chunk={size}"), format!("chunk={size}&cl={size}")] {
-                // Written in one piece and ended at once, and in pieces that each wait for room.
+                // Written in one piece, and in pieces that each wait for buffer space.
                 for path in [format!("/once?{query}"), format!("/respond?{query}")] {
                     let what = format!("{app}{path}");
                     let answer = host.get(app, &path);
@@ -62,7 +63,7 @@ fn a_response_of_any_size_arrives_whole() {
                     if path.contains("cl=") {
                         assert_eq!(answer.header("content-length"), Some(size.to_string().as_str()), "{what}");
                     }
-                    is_whole(&over_h2(&host, app, &path).expect("it ends well"), size, &what);
+                    is_whole(&over_h2(&host, app, &path).expect("it is complete"), size, &what);
                 }
             }
         }
@@ -76,7 +77,8 @@ fn an_echo_of_any_size_arrives_whole() {
     deploy(&host, "");
     host.deploy("hello", Bundle::component(guest("hello")));
     for app in ["hello", "probe-wasi02", "probe-wasi03"] {
-        // The client sends all of it before it reads, so it must fit into the buffers on the way.
+        // The client sends the whole body before it reads, so the body must fit into the buffers
+        // between client and guest.
         for size in SIZES.into_iter().filter(|size| *size <= MIB + 1) {
             let answer = host.app(app, Ask::post("/echo").body("text/plain", vec![b'x'; size]));
             is_whole(&answer, size, &format!("{app}: {size} bytes"));
@@ -85,7 +87,7 @@ fn an_echo_of_any_size_arrives_whole() {
 }
 
 #[test]
-fn a_reader_that_begins_late_gets_the_whole_body() {
+fn a_client_that_reads_late_gets_the_complete_body() {
     let host = Host::start();
     deploy(&host, "instances_max = 1");
     for app in PROBES {
@@ -93,7 +95,8 @@ fn a_reader_that_begins_late_gets_the_whole_body() {
             let mut wire = begin(&host, app, Ask::get(path));
             assert_eq!(wire.head().expect("a head").status, 200);
             if path.starts_with("/once") {
-                // The guest has returned, so its only place is free before its response is read.
+                // The guest has returned, so its only slot is free before the client reads the
+                // response.
                 is_whole(&host.get(app, "/once?chunk=10"), 10, app);
             }
             let mut bytes = 0;
@@ -108,7 +111,7 @@ fn a_reader_that_begins_late_gets_the_whole_body() {
     }
 }
 
-/// The guest returns at once, and the body that it passes on still comes from the client.
+/// The guest returns at once, while the body that it forwards still arrives from the client.
 #[test]
 fn a_forwarded_body_outlives_its_guest() {
     let host = Host::start();
@@ -121,12 +124,12 @@ fn a_forwarded_body_outlives_its_guest() {
         if word == "one" {
             assert_eq!(wire.head().expect("a head").status, 200);
         }
-        assert_eq!(wire.piece().expect("it goes on"), Some(word.as_bytes().to_vec()));
-        is_whole(&host.get(app, "/once?chunk=10"), 10, "its only place is free");
+        assert_eq!(wire.piece().expect("the body continues"), Some(word.as_bytes().to_vec()));
+        is_whole(&host.get(app, "/once?chunk=10"), 10, "its only slot is free");
     }
     wire.send_chunk(b"").expect("it can be sent");
-    assert_eq!(wire.piece().expect("it ends well"), None);
-    // A sender that leaves in the middle breaks the response as well.
+    assert_eq!(wire.piece().expect("it is complete"), None);
+    // A client that disconnects in the middle breaks the response as well.
     let mut wire = begin(&host, app, Ask::post("/pass").header("transfer-encoding", "chunked"));
     wire.send_chunk(b"half").expect("it can be sent");
     assert_eq!(wire.head().expect("a head").status, 200);
@@ -136,7 +139,7 @@ fn a_forwarded_body_outlives_its_guest() {
 }
 
 #[test]
-fn a_body_left_open_before_anything_is_sent_is_a_502() {
+fn a_body_left_open_before_any_byte_is_sent_is_a_502() {
     let host = Host::start();
     deploy(&host, "");
     for app in PROBES {
@@ -156,7 +159,7 @@ fn a_body_left_open_before_anything_is_sent_is_a_502() {
 }
 
 #[test]
-fn a_response_whose_body_is_ended_before_a_fault_is_the_guests_own() {
+fn a_response_with_an_ended_body_is_returned_as_the_guest_wrote_it() {
     let host = Host::start();
     deploy(&host, "");
     for app in PROBES {
@@ -165,24 +168,24 @@ fn a_response_whose_body_is_ended_before_a_fault_is_the_guests_own() {
     }
 }
 
-/// The head and a part were sent, so all that is left is to break the connection, and to say so.
+/// The head and a part were sent, so the host can only break the connection and log the fault.
 #[test]
-fn a_response_that_its_guest_does_not_end_is_broken_off() {
+fn a_response_that_the_guest_does_not_end_is_aborted() {
     let host = Host::start();
     deploy(&host, "request_timeout = \"2s\"");
     for app in PROBES {
         let ends = [("leak", "body-left-open"), ("trap", "trap"), ("abandon", "bad-answer"), ("hang", "timeout")];
         for (end, fault) in ends {
             let path = format!("/respond?n=2&chunk=10&ms=50&end={end}");
-            let broken = host.try_app(app, Ask::get(&path)).expect_err("it never looks whole");
-            let begun = broken.answer.expect("it had begun");
-            // The last part may go with the connection.
+            let broken = host.try_app(app, Ask::get(&path)).expect_err("it never looks complete");
+            let begun = broken.answer.expect("it had started");
+            // The last part may be lost with the connection.
             assert!(begun.status == 200 && [10, 20].contains(&begun.body.len()), "{app}{path}: {begun}");
             let id = begun.header("x-request-id").expect("an id").to_owned();
             let line = access_line(&host, app, &id);
             assert_eq!((&line["fault"], &line["bytes"]), (&fault.into(), &20.into()), "{app}{path}: {line}");
             host.log_line(app, "the fault", |line| line["level"] == "error" && line["request_id"] == id.as_str());
-            over_h2(&host, app, &path).expect_err("it never looks whole");
+            over_h2(&host, app, &path).expect_err("it never looks complete");
             let faults = format!("isopod_faults_total{{app=\"{app}\",fault=\"{fault}\"}}");
             wait_for("both to be counted", || (host.metric(&faults) >= 2.0).then_some(()));
             is_whole(&host.get(app, "/once?chunk=10"), 10, app);
@@ -190,19 +193,20 @@ fn a_response_that_its_guest_does_not_end_is_broken_off() {
     }
 }
 
-/// A second part beyond the `content-length` is never sent, and the response does not look whole.
+/// The host never sends a second part beyond the `content-length`, and the response doesn't look
+/// complete.
 #[test]
-fn a_response_longer_than_its_length_is_broken_off() {
+fn a_response_longer_than_its_content_length_is_aborted() {
     let host = Host::start();
     deploy(&host, "");
     for app in PROBES {
         let path = "/respond?n=2&ms=50&chunk=5&cl=7";
-        let broken = host.try_app(app, Ask::get(path)).expect_err("it never looks whole");
-        let begun = broken.answer.expect("it had begun");
+        let broken = host.try_app(app, Ask::get(path)).expect_err("it never looks complete");
+        let begun = broken.answer.expect("it had started");
         assert_eq!((begun.status, begun.body.len()), (200, 5), "{app}: {begun}");
         let line = access_line(&host, app, begun.header("x-request-id").expect("an id"));
         assert_eq!(line["fault"], "bad-answer", "{app}: {line}");
-        over_h2(&host, app, path).expect_err("it never looks whole");
+        over_h2(&host, app, path).expect_err("it never looks complete");
     }
 }
 
@@ -211,18 +215,18 @@ fn a_response_over_its_limit_is_counted_and_marked() {
     let host = Host::start();
     deploy(&host, "reply_body = \"32KiB\"");
     for app in PROBES {
-        let broken = host.try_app(app, Ask::get("/respond?n=9&chunk=16384&ms=20")).expect_err("it is cut");
-        let begun = broken.answer.expect("it had begun");
+        let broken = host.try_app(app, Ask::get("/respond?n=9&chunk=16384&ms=20")).expect_err("it is aborted");
+        let begun = broken.answer.expect("it had started");
         let line = access_line(&host, app, begun.header("x-request-id").expect("an id"));
         assert_eq!(line["fault"], "bad-answer", "{line}");
-        // A body that is known to be too large before anything is sent is a problem.
+        // A body whose excess size is known before the head is sent becomes a problem response.
         host.get(app, "/once?chunk=32769").problem_of(app, 502, "app-failed");
         is_whole(&host.get(app, "/once?chunk=32768"), 32 * KIB, app);
     }
 }
 
 #[test]
-fn a_client_that_leaves_a_response_is_logged_and_not_counted_as_a_fault() {
+fn a_client_that_disconnects_is_logged_and_not_counted_as_a_fault() {
     let host = Host::start();
     deploy(&host, "");
     for app in PROBES {
@@ -237,7 +241,7 @@ fn a_client_that_leaves_a_response_is_logged_and_not_counted_as_a_fault() {
 }
 
 #[test]
-fn destroying_an_app_breaks_its_responses_off() {
+fn destroying_an_app_aborts_its_responses() {
     let host = Host::start();
     deploy(&host, "");
     for app in PROBES {
@@ -245,21 +249,21 @@ fn destroying_an_app_breaks_its_responses_off() {
         assert_eq!(wire.head().expect("a head").status, 200);
         assert_eq!(wire.piece().expect("a piece").map(|piece| piece.len()), Some(10));
         host.api(Ask::new("DELETE", format!("/v1/apps/{app}"))).expect(204);
-        wire.piece().expect_err("it has no end");
+        wire.piece().expect_err("it is aborted");
     }
 }
 
 #[test]
-fn a_served_component_that_leaves_its_body_open_breaks_it_off() {
+fn a_served_component_that_leaves_its_body_open_has_its_response_aborted() {
     for app in PROBES {
         let path = guest_path(app);
         let file = path.to_str().expect("a path");
         let mut serving = Running::start(program::command(&["serve", file, "--addr", "127.0.0.1:0"]));
         let address = serving.line_on_stderr("Serving HTTP on http://");
         let address = address.trim_end_matches('/').parse().expect("an address");
-        Ask::get("/respond?n=2&chunk=10&ms=50&end=leak").send(address).expect_err("it never looks whole");
+        Ask::get("/respond?n=2&chunk=10&ms=50&end=leak").send(address).expect_err("it never looks complete");
         assert_eq!(Ask::get("/respond?n=0&end=leak").send(address).expect("a problem").status, 502);
-        assert_eq!(Ask::get("/once?chunk=10").send(address).expect("it serves on").status, 200);
+        assert_eq!(Ask::get("/once?chunk=10").send(address).expect("it still serves").status, 200);
     }
 }
 
@@ -278,9 +282,10 @@ fn expect_100_continue_is_answered_before_the_body_is_sent() {
     }
 }
 
-/// `http!` exports the flat interface too, which carries whole bodies: an app that streams isn't called by it.
+/// `http!` also exports the flat interface, which carries only complete bodies. The host doesn't
+/// use it for an app that streams.
 #[test]
-fn a_streamed_response_reaches_its_client_as_it_is_written() {
+fn a_streamed_response_arrives_piece_by_piece() {
     let host = Host::start();
     host.deploy("countdown", Bundle::component(guest("countdown")));
     // The pause after the first line is longer than any test.

@@ -19,7 +19,7 @@ fn assert_bodies_are_refused_by_size(host: &Host, app: &str, path: &str) {
     assert_eq!(host.app(app, post(path, MIB)).expect(200).text(), MIB.to_string(), "{app}");
     for _ in 0..8 {
         let problem = host.app(app, post(path, 60 * MIB)).problem_of(app, 413, "body-too-large");
-        let hint = problem["hint"].as_str().expect("it says what to do");
+        let hint = problem["hint"].as_str().expect("the problem has a hint");
         assert!(hint.contains("memory under [limits]"), "{app}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("ran out of")), "{app}: {problem}");
     }
@@ -44,7 +44,8 @@ fn a_body_that_a_javascript_guest_cannot_hold_is_413() {
     assert_bodies_are_refused_by_size(&host, "probe-js", "/length");
 }
 
-/// The counterparts: a guest that runs out of memory on a small request, and one that had begun its response.
+/// The counterparts: a guest that runs out of memory on a small request, and a guest that has
+/// started its response.
 #[test]
 fn out_of_memory_for_another_reason_is_not_413() {
     let host = Host::start();

@@ -5,23 +5,23 @@ use std::io::Write as _;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes all")
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("writing to memory succeeds")
 }
 
 fn archive(bytes: Vec<u8>) -> Bundle {
     Bundle { content_type: "application/gzip", bytes }
 }
 
-/// A tar archive without compression.
+/// Returns a tar archive without compression.
 fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     use std::io::Read as _;
     let mut tar = Vec::new();
     let packed = Bundle::archive_of(files).bytes;
-    flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut tar).expect("it was packed just now");
+    flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut tar).expect("it is a gzip file");
     tar
 }
 
-/// The file as macOS's tar stores one with holes.
+/// Returns an archive with a sparse file, as macOS's tar writes it.
 fn sparse_tar(component: &[u8]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let size = component.len().to_string();
@@ -31,18 +31,19 @@ fn sparse_tar(component: &[u8]) -> Vec<u8> {
         ("GNU.sparse.name", b"component.wasm"),
         ("GNU.sparse.realsize", size.as_bytes()),
     ];
-    tar.append_pax_extensions(attributes).expect("memory takes all");
+    tar.append_pax_extensions(attributes).expect("writing to memory succeeds");
     let mut map = format!("1\n0\n{size}\n").into_bytes();
     map.resize(512, 0);
     let stored = [&map, component].concat();
     let mut header = tar::Header::new_ustar();
     header.set_size(stored.len() as u64);
-    tar.append_data(&mut header, "GNUSparseFile.0/component.wasm", stored.as_slice()).expect("memory takes all");
-    tar.into_inner().expect("memory takes all")
+    tar.append_data(&mut header, "GNUSparseFile.0/component.wasm", stored.as_slice())
+        .expect("writing to memory succeeds");
+    tar.into_inner().expect("writing to memory succeeds")
 }
 
 #[test]
-fn an_upload_of_another_form_is_named_and_never_called_damaged() {
+fn an_upload_in_another_format_is_named_and_never_called_damaged() {
     let host = Host::start();
     let hello = guest("hello");
     let tar = tar_of(&[("isopod.toml", b"name = \"x\"\n"), ("component.wasm", &hello)]);
@@ -66,7 +67,7 @@ fn an_upload_of_another_form_is_named_and_never_called_damaged() {
     for (bundle, code, words) in cases {
         let problem = host.upload("victim", &bundle, "").problem(422, code);
         let detail = problem["detail"].as_str().expect("a problem has a detail");
-        assert!(words.iter().all(|word| detail.contains(word)), "{words:?} are not in: {detail}");
+        assert!(words.iter().all(|word| detail.contains(word)), "missing {words:?} in: {detail}");
         assert!(!detail.contains("damaged"), "{detail}");
     }
 }
@@ -87,7 +88,7 @@ fn a_gzip_archive_of_several_members_is_read() {
 }
 
 #[test]
-fn every_missing_import_is_named_with_the_versions_that_the_host_has() {
+fn every_missing_import_is_named_with_the_supported_versions() {
     let host = Host::start();
     let component = wat::parse_str(
         r#"(component
@@ -100,7 +101,7 @@ fn every_missing_import_is_named_with_the_versions_that_the_host_has() {
     let problem = host.upload("victim", &bundle, "").problem(422, "unknown-import");
     let detail = problem["detail"].as_str().expect("a problem has a detail");
     for name in ["fermyon:spin/key-value@2.0.0", "wasi:http/types@0.9.0", "acme:rockets/launch@1.0.0", "0.2 and 0.3"] {
-        assert!(detail.contains(name), "{name} is not in: {detail}");
+        assert!(detail.contains(name), "missing {name} in: {detail}");
     }
     assert!(!detail.contains("wasi:cli/environment"), "{detail}");
 }

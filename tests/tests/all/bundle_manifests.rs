@@ -1,11 +1,11 @@
-//! Where the host looks for the manifest and the component of an archive: neither is ignored
+//! Tests where the host looks for the manifest and the component of an archive. It ignores neither
 //! silently.
 
 use isopod_tests::{Bundle, Host, guest};
 
 type Files<'a> = &'a [(&'a str, &'a [u8])];
 
-/// A manifest whose effect can be seen from outside.
+/// A manifest with an effect that the API shows.
 const MANIFEST: &[u8] = b"name = \"shop\"\n[config]\nGREETING = \"hi\"\n";
 
 #[test]
@@ -32,7 +32,7 @@ fn a_manifest_with_a_byte_order_mark_is_read() {
 }
 
 #[test]
-fn a_misnamed_manifest_or_component_is_refused_by_name() {
+fn a_misnamed_manifest_or_component_is_rejected_by_name() {
     let host = Host::start();
     let hello = guest("hello");
     let names_other = b"name = \"shop\"\ncomponent = \"x.wasm\"\n";
@@ -50,6 +50,6 @@ fn a_misnamed_manifest_or_component_is_refused_by_name() {
     for (files, words) in cases {
         let problem = host.upload("shop", &Bundle::archive_of(files), "").problem(422, "invalid-bundle");
         let detail = problem["detail"].as_str().expect("a problem has a detail");
-        assert!(words.iter().all(|word| detail.contains(word)), "{words:?} are not in: {detail}");
+        assert!(words.iter().all(|word| detail.contains(word)), "missing {words:?} in: {detail}");
     }
 }

@@ -1,8 +1,9 @@
-//! Uploads that cannot be used: each gets a clear answer, makes no app, and leaves a running one as it is.
+//! Tests unusable uploads: each gets a clear problem, creates no app, and leaves a running app
+//! unchanged.
 
 use isopod_tests::{Ask, Bundle, Host, Neighbour, Wire, guest};
 
-/// A component in text form.
+/// Compiles a component's text form.
 fn wat(text: &str) -> Vec<u8> {
     wat::parse_str(text).expect("the test's own component is well-formed")
 }
@@ -11,7 +12,7 @@ struct Bad {
     what: &'static str,
     bundle: Bundle,
     code: &'static str,
-    /// What the reason has to name.
+    /// Words that the reason must contain.
     names: &'static [&'static str],
 }
 
@@ -40,7 +41,7 @@ fn bad_bundles() -> Vec<Bad> {
             &["fermyon:spin/key-value@2.0.0", "wasi:keyvalue"],
         ),
         bad(
-            "an import of nobody's",
+            "an import from an unknown package",
             wat(r#"(component (import "acme:rockets/launch@1.0.0" (instance)))"#),
             "unknown-import",
             &["acme:rockets/launch@1.0.0"],
@@ -56,7 +57,7 @@ fn bad_bundles() -> Vec<Bad> {
         archive("a way out of the archive", &[("../../evil.wasm", &hello)], &[".."]),
         archive("an absolute path", &[("/tmp/evil.wasm", &hello)], &["/tmp/evil.wasm"]),
         Bad {
-            what: "an archive that is none",
+            what: "an invalid archive",
             bundle: Bundle { content_type: "application/gzip", bytes: b"hello".to_vec() },
             code: "invalid-bundle",
             names: &["not a gzipped tar archive", "plain text"],
@@ -86,7 +87,7 @@ fn bad_bundles() -> Vec<Bad> {
 }
 
 #[test]
-fn a_bad_bundle_is_refused_with_its_reason_and_makes_no_app() {
+fn a_bad_bundle_is_rejected_with_its_reason_and_creates_no_app() {
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
     for Bad { what, bundle, code, names } in bad_bundles() {
@@ -94,7 +95,7 @@ fn a_bad_bundle_is_refused_with_its_reason_and_makes_no_app() {
         let problem = answer.problem(422, code);
         let detail = problem["detail"].as_str().expect("a problem has a detail");
         for name in names {
-            assert!(detail.contains(name), "{what}: {name:?} is not named: {detail}");
+            assert!(detail.contains(name), "{what}: missing {name:?} in: {detail}");
         }
         host.api(Ask::get("/v1/apps/victim")).problem_of("victim", 404, "unknown-app");
     }
@@ -102,14 +103,14 @@ fn a_bad_bundle_is_refused_with_its_reason_and_makes_no_app() {
 }
 
 #[test]
-fn a_failed_push_leaves_the_release_before_it_in_service() {
+fn a_failed_push_leaves_the_former_release_in_service() {
     let host = Host::start();
     host.deploy("victim", Bundle::component(guest("hello")));
     let asking = Neighbour::asking(host.listen, "victim", |text| text == "Hello, world!");
     for Bad { what, bundle, code, .. } in bad_bundles() {
         let push = host.ended(&host.push("victim", &bundle));
         assert_eq!((push.state.as_str(), push.reason_code.as_deref()), ("failed", Some(code)), "{what}: {push:?}");
-        assert!(push.reason.is_some_and(|reason| reason.len() > code.len() + 2), "{what}: the reason says nothing");
+        assert!(push.reason.is_some_and(|reason| reason.len() > code.len() + 2), "{what}: the reason is empty");
         assert_eq!(host.state("victim"), "running", "{what}");
     }
     assert_eq!(host.show("victim")["release"], 1);
@@ -119,7 +120,7 @@ fn a_failed_push_leaves_the_release_before_it_in_service() {
     asking.finish();
 }
 
-/// A component that serves HTTP as far as its types go; `core` is the module that is to do it.
+/// Returns a component with the types of an HTTP handler. `core` is the body of its module.
 pub(crate) fn http_component(core: &str) -> Vec<u8> {
     wat(&format!(
         r#"(component
@@ -137,7 +138,8 @@ pub(crate) fn http_component(core: &str) -> Vec<u8> {
     ))
 }
 
-/// A component that is valid and cannot be started is refused by the first instance, not by the first visitor.
+/// A valid component that can't be started is rejected by its first boot, before it receives a
+/// request.
 #[test]
 fn a_guest_that_fails_at_its_start_never_gets_traffic() {
     let host = Host::start();
@@ -153,7 +155,7 @@ fn a_guest_that_fails_at_its_start_never_gets_traffic() {
         assert_eq!(push.reason_code.as_deref(), Some("start-failed"), "{what}: {push:?}");
         assert_eq!(host.state("victim"), "running", "{what}");
     }
-    // Rust's constructors are part of the start, and so is what they do wrong.
+    // Rust's constructors run during the start, so their faults are faults of the start.
     for how in ["trap", "allocate"] {
         let manifest = format!("name = \"victim\"\n[config]\nGREEDY_START = \"{how}\"\n");
         let push = host.ended(&host.push("victim", &Bundle::archive(&manifest, &guest("greedy"))));
@@ -169,7 +171,7 @@ fn a_guest_that_fails_at_its_start_never_gets_traffic() {
 }
 
 #[test]
-fn a_guest_that_returns_without_an_answer_is_a_failure() {
+fn a_guest_that_returns_without_a_response_is_a_failure() {
     let host = Host::start();
     host.deploy("mute", Bundle::component(http_component("")));
     for _ in 0..3 {
@@ -191,12 +193,12 @@ fn upload_head(host: &Host, more: &str) -> Wire {
 }
 
 #[test]
-fn a_truncated_upload_is_no_upload() {
+fn a_truncated_upload_is_rejected_and_leaves_nothing_behind() {
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
     let component = guest("hello");
     let half = &component[..component.len() / 2];
-    // Half of what was announced, and an end.
+    // Half of the announced bytes, then the end of the stream.
     let mut wire = upload_head(&host, &format!("content-length: {}", component.len()));
     wire.send(half).expect("it can be sent");
     wire.end_sending().expect("it can be ended");
@@ -210,13 +212,13 @@ fn a_truncated_upload_is_no_upload() {
     if let Ok(answer) = wire.answer() {
         answer.problem(400, "truncated-body");
     }
-    // Somebody who just leaves.
+    // A client that disconnects.
     let mut wire = upload_head(&host, "transfer-encoding: chunked");
     wire.send_chunk(half).expect("it can be sent");
     drop(wire);
     host.api(Ask::get("/v1/apps/victim")).problem_of("victim", 404, "unknown-app");
-    isopod_tests::wait_for("the temporary files' end", || {
-        let left = std::fs::read_dir(host.data().join("tmp")).expect("the folder is there").count();
+    isopod_tests::wait_for("the removal of the temporary files", || {
+        let left = std::fs::read_dir(host.data().join("tmp")).expect("the folder exists").count();
         (left == 0).then_some(())
     });
     neighbour.finish();
@@ -224,14 +226,14 @@ fn a_truncated_upload_is_no_upload() {
 
 /// The largest bundle is 64 MiB.
 #[test]
-fn an_upload_over_the_limit_is_refused() {
+fn an_upload_over_the_limit_is_rejected() {
     const MIB: usize = 1 << 20;
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
-    // One that says so is refused before a byte of it is read.
+    // With a `content-length`, the host rejects the upload before it reads a byte.
     let mut wire = upload_head(&host, &format!("content-length: {}", 64 * MIB + 1));
     wire.answer().expect("an answer").problem(413, "too-large");
-    // One that does not say is refused where it crosses the limit.
+    // Without, the host rejects the upload when it crosses the limit.
     let mut wire = upload_head(&host, "transfer-encoding: chunked");
     let piece = vec![0; MIB];
     for _ in 0..65 {
@@ -247,7 +249,7 @@ fn an_upload_over_the_limit_is_refused() {
 }
 
 #[test]
-fn an_archive_that_unpacks_to_too_much_is_refused() {
+fn an_archive_that_expands_beyond_the_limit_is_rejected() {
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
     let zeros = vec![0; 80 << 20];
@@ -257,9 +259,9 @@ fn an_archive_that_unpacks_to_too_much_is_refused() {
     neighbour.finish();
 }
 
-/// D2: a function that the host's version of an interface does not have is found when the component is built.
+/// D2: the build detects a function that the host's version of an interface doesn't have.
 #[test]
-fn an_unknown_function_is_an_error_of_the_build() {
+fn an_unknown_function_is_a_build_error() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("hello")));
     let mut component = guest("hello-wasi02");

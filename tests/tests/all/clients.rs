@@ -1,8 +1,9 @@
-//! Clients that are slow, send half, or talk nonsense: they are cut off, and hold nobody else up.
+//! Tests clients that are slow, send incomplete requests or send invalid bytes: the host
+//! disconnects them, and they delay no other client.
 
 use isopod_tests::{Ask, Bundle, Host, Neighbour, Queue, Wire, guest, wait_for};
 
-/// An app with a single place, which slow clients must not hold.
+/// Starts an app with a single slot, which slow clients must not occupy.
 fn host_with_one_place() -> Host {
     let host = Host::start();
     let manifest = "name = \"hello\"\n[limits]\ninstances_max = 1\nqueue_max = 1\n";
@@ -10,10 +11,10 @@ fn host_with_one_place() -> Host {
     host
 }
 
-/// Each of these says half of something and then nothing more. All are closed by the host, and none holds the app's
-/// only place meanwhile.
+/// Each client sends a part of a request and then nothing. The host closes all connections, and
+/// none occupies the app's only slot.
 #[test]
-fn a_client_that_says_half_is_cut_off_and_holds_nothing() {
+fn a_client_that_sends_half_a_request_is_disconnected_and_holds_no_slot() {
     let host = host_with_one_place();
     let asking = Neighbour::asking(host.listen, "hello", |text| text == "Hello, world!");
     let bearer = format!("authorization: Bearer {}", host.token);
@@ -55,17 +56,17 @@ fn a_client_that_says_half_is_cut_off_and_holds_nothing() {
         ),
     ];
     for (what, mut wire) in silent {
-        wire.until_closed().unwrap_or_else(|error| panic!("{what} is not cut off: {error}"));
+        wire.until_closed().unwrap_or_else(|error| panic!("{what} is not disconnected: {error}"));
     }
     for (what, mut wire) in half {
-        let answer = wire.answer().unwrap_or_else(|broken| panic!("{what} is not answered: {broken}"));
+        let answer = wire.answer().unwrap_or_else(|broken| panic!("{what} got no response: {broken}"));
         answer.problem(408, "body-too-slow");
     }
     asking.finish();
 }
 
 #[test]
-fn a_slow_body_holds_no_instance_until_it_is_there() {
+fn a_slow_body_holds_no_instance_until_it_is_complete() {
     let host = host_with_one_place();
     let mut slow: Vec<Wire> = (0..5).map(|_| host.wire()).collect();
     for wire in &mut slow {
@@ -81,9 +82,10 @@ fn a_slow_body_holds_no_instance_until_it_is_there() {
     }
 }
 
-/// It would hold the app's only place for as long as a request may take, which is longer than the next client waits.
+/// The client would occupy the app's only slot until the request timeout, which is longer than the
+/// next client waits.
 #[test]
-fn a_client_that_reads_nothing_of_a_large_answer_makes_room_for_the_next() {
+fn a_client_that_does_not_read_a_large_response_loses_its_slot_to_the_next() {
     let host = Host::start();
     let manifest = "name = \"greedy\"\n[limits]\ninstances_max = 1\nrequest_timeout = \"50s\"\n";
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
@@ -91,13 +93,16 @@ fn a_client_that_reads_nothing_of_a_large_answer_makes_room_for_the_next() {
     deaf.ask(&host.to_app("greedy", Ask::get("/reply-flood"))).expect("it can be sent");
     assert_eq!(deaf.head().expect("the answer begins").status, 200);
     host.get("greedy", "/ok").expect(200);
-    while deaf.piece().is_ok_and(|piece| !piece.expect("it was cut off: its answer has no proper end").is_empty()) {}
+    while deaf
+        .piece()
+        .is_ok_and(|piece| !piece.expect("it was disconnected: its response has no proper end").is_empty())
+    {}
     let told = host.log("greedy");
-    assert!(told.iter().all(|line| line["context"] != "isopod"), "it was not the app's failure: {told:?}");
+    assert!(told.iter().all(|line| line["context"] != "isopod"), "the log blames the app: {told:?}");
 }
 
 #[test]
-fn nonsense_is_refused_and_hurts_nobody() {
+fn invalid_bytes_are_rejected_without_harm_to_others() {
     let host = host_with_one_place();
     let asking = Neighbour::asking(host.listen, "hello", |text| text == "Hello, world!");
     let long_path = format!("GET /{} HTTP/1.1\r\nhost: hello.localhost\r\n\r\n", "x".repeat(200_000));
@@ -118,12 +123,12 @@ fn nonsense_is_refused_and_hurts_nobody() {
     for bytes in &nonsense {
         for address in [host.listen, host.admin] {
             let mut wire = Wire::open(address).expect("the host accepts connections");
-            // It may be refused before all of it was sent.
+            // The host may reject the request before it is complete.
             let _ = wire.send(bytes).and_then(|()| wire.end_sending());
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
             if let Ok(said) = wire.until_closed() {
                 let said = String::from_utf8_lossy(&said).into_owned();
-                assert!(!said.contains(" 200 "), "{shown:?} was answered with {said}");
+                assert!(!said.contains(" 200 "), "{shown:?} got the response {said}");
             }
         }
     }
@@ -131,7 +136,7 @@ fn nonsense_is_refused_and_hurts_nobody() {
 }
 
 #[test]
-fn a_body_over_the_apps_limit_is_refused() {
+fn a_body_over_the_apps_limit_is_rejected() {
     let host = Host::start();
     for (app, component) in [("flat", "hello"), ("standard", "greedy")] {
         let manifest = format!("name = \"{app}\"\n[limits]\nrequest_body = \"64KiB\"\n");
@@ -140,12 +145,12 @@ fn a_body_over_the_apps_limit_is_refused() {
         let announced = Ask::post(path).body("text/plain", vec![b'x'; 65 * 1024]);
         host.app(app, announced).problem_of(app, 413, "body-too-large");
         host.app(app, Ask::post(path).body("text/plain", vec![b'x'; 64 * 1024])).expect(200);
-        // One that does not say how long it is fails where it crosses the limit.
+        // A body without a `content-length` fails when it crosses the limit.
         let mut wire = host.wire();
         let ask = host.to_app(app, Ask::post(path).header("transfer-encoding", "chunked"));
         wire.ask(&ask).expect("it can be sent");
         for _ in 0..5 {
-            // The host may have answered and closed already.
+            // The host may have responded and closed already.
             let _ = wire.send_chunk(&[b'x'; 16 * 1024]);
         }
         let _ = wire.send_chunk(b"");
@@ -157,7 +162,7 @@ fn a_body_over_the_apps_limit_is_refused() {
 }
 
 #[test]
-fn a_stop_finishes_what_was_accepted() {
+fn a_stop_completes_accepted_requests() {
     let mut host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     let mut wire = host.wire();
@@ -165,7 +170,7 @@ fn a_stop_finishes_what_was_accepted() {
     assert_eq!(wire.head().expect("an answer").status, 200);
     host.ask_to_stop();
     let mut body = Vec::new();
-    while let Some(piece) = wire.piece().expect("the answer goes on") {
+    while let Some(piece) = wire.piece().expect("the response continues") {
         body.extend(piece);
     }
     assert_eq!(String::from_utf8_lossy(&body), "one two three four five");
@@ -173,10 +178,10 @@ fn a_stop_finishes_what_was_accepted() {
     host.until_stopped();
 }
 
-/// Whoever asked before the stop is answered, over a new connection and over one that served before, though nothing of the
-/// request was read by then.
+/// Requests sent before the stop are answered, on new and on reused connections, although the host
+/// has not read any byte of the request yet.
 #[test]
-fn a_stop_answers_all_who_have_asked() {
+fn a_stop_answers_all_requests_sent_before_it() {
     const CLIENTS: usize = 300;
     let mut host = Host::start();
     host.deploy("hello", Bundle::component(guest("hello")));
@@ -198,10 +203,10 @@ fn a_stop_answers_all_who_have_asked() {
     host.until_stopped();
 }
 
-/// What clients have begun to send is held in memory, so it counts as it comes; and one app's slow clients have only as
-/// much of it as is that app's.
+/// Incomplete bodies are held in memory, so the host charges each byte as it arrives. The slow
+/// clients of one app can use only that app's budget.
 #[test]
-fn bodies_that_come_slowly_are_bounded_by_their_bytes_and_only_for_their_app() {
+fn slow_bodies_are_bounded_by_their_bytes_per_app() {
     const BODY_BYTES: usize = 1 << 20;
     let host = Host::start();
     ["slow", "other"].iter().for_each(|app| drop(host.deploy(app, Bundle::component(guest("hello")))));
@@ -214,27 +219,27 @@ fn bodies_that_come_slowly_are_bounded_by_their_bytes_and_only_for_their_app() {
         })
         .collect();
     let small = |app| host.app(app, Ask::post("/echo").body("text/plain", "small"));
-    let refused = wait_for("a refusal", || Some(small("slow")).filter(|answer| answer.status != 200));
+    let refused = wait_for("a rejection", || Some(small("slow")).filter(|answer| answer.status != 200));
     let problem = refused.problem_of("slow", 429, "too-many-bodies");
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("64 MiB")), "{refused}");
     assert!(problem["hint"].is_string() && refused.header("retry-after") == Some("2"), "{refused}");
-    // It is said before the body has come, and the connection goes on.
+    // The response comes before the body, and the connection stays usable.
     let mut refused = host.wire();
     refused.send(head.as_bytes()).expect("it can be sent");
     refused.answer().expect("an answer").problem_of("slow", 429, "too-many-bodies");
     refused.send(&[b'x'; BODY_BYTES]).expect("all of it can be sent");
-    refused.ask(&host.to_app("slow", Ask::get("/"))).expect("the connection goes on");
+    refused.ask(&host.to_app("slow", Ask::get("/"))).expect("the connection stays open");
     assert_eq!(refused.answer().expect("an answer").expect(200).text(), "Hello, world!");
     assert_eq!(small("other").expect(200).text(), "small");
     drop(almost);
-    wait_for("room for bodies", || (small("slow").status == 200).then_some(()));
+    wait_for("free budget for bodies", || (small("slow").status == 200).then_some(()));
     let large = vec![b'x'; BODY_BYTES];
     assert_eq!(host.app("slow", Ask::post("/echo").body("text/plain", large.clone())).expect(200).body, large);
 }
 
-/// Whoever only says how much is coming holds nothing of it, and keeps nobody from sending.
+/// An announced `content-length` is not charged, so it takes no budget from other clients.
 #[test]
-fn bodies_that_were_only_announced_take_no_room() {
+fn announced_bodies_take_no_budget() {
     let host = Host::start();
     host.deploy("hello", Bundle::component(guest("hello")));
     let head = "POST /echo HTTP/1.1\r\nhost: hello.localhost\r\ncontent-length: 1048576\r\n\r\n";
@@ -252,9 +257,9 @@ fn bodies_that_were_only_announced_take_no_room() {
     }
 }
 
-/// The API's callers have a token each, and share what it may hold.
+/// The API's callers have different tokens, but share one budget for bodies.
 #[test]
-fn the_api_reads_no_more_bodies_at_one_time_than_it_can_hold() {
+fn the_api_bounds_the_bodies_that_it_reads_concurrently() {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     let head = format!(
@@ -262,7 +267,7 @@ fn the_api_reads_no_more_bodies_at_one_time_than_it_can_hold() {
          content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
         host.token
     );
-    // None says how long it will be, so each counts as the longest there may be.
+    // Bodies without a `content-length` are charged with the longest permitted length.
     let endless: Vec<Wire> = (0..64)
         .map(|_| {
             let mut wire = Wire::open(host.admin).expect("the API accepts connections");
@@ -271,18 +276,18 @@ fn the_api_reads_no_more_bodies_at_one_time_than_it_can_hold() {
         })
         .collect();
     let send = || host.send_event("greedy", "hello", Queue::Pull);
-    let refused = wait_for("a refusal", || Some(send()).filter(|answer| answer.status != 200));
+    let refused = wait_for("a rejection", || Some(send()).filter(|answer| answer.status != 200));
     let problem = refused.problem(503, "too-many-bodies");
     assert!(problem["hint"].is_string() && refused.header("retry-after") == Some("2"), "{refused}");
     host.get("greedy", "/ok").expect(200);
     drop(endless);
-    wait_for("room for bodies", || (send().status == 200).then_some(()));
+    wait_for("free budget for bodies", || (send().status == 200).then_some(()));
 }
 
-/// A guest's place is for work: clients that keep the rest of their bodies back give it up where others wait for it, are
-/// told that it was them, and cost the new release nothing.
+/// Clients that withhold the rest of their bodies lose the guest's slot as soon as other requests
+/// wait. They get a response that names their fault, and the new release is not rolled back.
 #[test]
-fn a_body_that_is_kept_back_gives_up_its_place_and_is_no_fault_of_the_app() {
+fn a_withheld_body_loses_its_slot_and_is_no_fault_of_the_app() {
     let host = Host::start();
     host.create("shop", "production");
     for release in 1..=2 {
@@ -296,16 +301,16 @@ fn a_body_that_is_kept_back_gives_up_its_place_and_is_no_fault_of_the_app() {
     }
     host.get("shop", "/").expect(200);
     for (index, wire) in kept_back.iter_mut().enumerate() {
-        let answer = wire.answer().unwrap_or_else(|broken| panic!("client {index} is not answered: {broken}"));
+        let answer = wire.answer().unwrap_or_else(|broken| panic!("client {index} got no response: {broken}"));
         answer.problem(408, "body-too-slow");
     }
     assert_eq!((host.current("shop"), host.state("shop")), (vec![2], "running".to_owned()));
 }
 
-/// I1: an answer that is given before the body has come reaches also those who first send all of it, and their
-/// connection goes on.
+/// I1: a response that is sent before the body has arrived also reaches clients that first send the
+/// whole body, and their connection stays usable.
 #[test]
-fn who_sends_all_of_a_body_that_nobody_wants_sees_the_answer() {
+fn a_client_that_sends_an_unwanted_body_gets_the_response() {
     let host = Host::start();
     ["hello", "asleep"].iter().for_each(|app| drop(host.deploy(app, Bundle::component(guest("hello")))));
     host.stop_app("asleep");
@@ -315,21 +320,21 @@ fn who_sends_all_of_a_body_that_nobody_wants_sees_the_answer() {
         let mut wire = host.wire();
         wire.ask(&host.to_app(app, Ask::post("/").body("text/plain", large.clone()))).expect("all of it can be sent");
         assert_eq!(wire.answer().expect("an answer").status, status, "{app}");
-        wire.ask(&fine).expect("the connection goes on");
+        wire.ask(&fine).expect("the connection stays open");
         assert_eq!(wire.answer().expect("an answer").expect(200).text(), "Hello, world!", "{app}");
     }
-    // Small and late: the answer is there before the body.
+    // Small and late: the response arrives before the body.
     let mut wire = host.wire();
     wire.send(b"POST / HTTP/1.1\r\nhost: nobody.localhost\r\ncontent-length: 4\r\n\r\n").expect("can be sent");
     assert_eq!(wire.answer().expect("an answer").status, 404);
     wire.send(b"late").expect("can be sent");
-    wire.ask(&fine).expect("the connection goes on");
+    wire.ask(&fine).expect("the connection stays open");
     assert_eq!(wire.answer().expect("an answer").expect(200).text(), "Hello, world!");
-    // The API does the same.
+    // The API behaves identically.
     let mut wire = Wire::open(host.admin).expect("a connection");
     let ask = Ask::post("/v1/apps/app/pushes").body("application/wasm", large).header("host", "localhost");
     wire.ask(&ask).expect("all of it can be sent");
     wire.answer().expect("an answer").problem(401, "no-token");
-    wire.ask(&Ask::get("/livez").header("host", "localhost")).expect("the connection goes on");
+    wire.ask(&Ask::get("/livez").header("host", "localhost")).expect("the connection stays open");
     assert_eq!(wire.answer().expect("an answer").status, 200);
 }

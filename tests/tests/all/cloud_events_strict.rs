@@ -1,4 +1,5 @@
-//! CloudEvents 1.0: what the specification forbids is refused, and the refusal names the attribute.
+//! Tests CloudEvents 1.0: the host rejects events that the specification forbids, and names the
+//! attribute.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, guest};
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ fn structured(host: &Host, text: impl Into<String>) -> Answer {
     host.api(Ask::post("/v1/apps/greedy/events").body("application/cloudevents+json", text.into()))
 }
 
-/// A valid event in binary mode with these headers changed or added.
+/// Sends a valid event in binary mode with these headers changed or added.
 fn binary(host: &Host, changed: &[(&str, &str)]) -> Answer {
     let usual = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/test"), ("ce-type", "hello")];
     let is_changed = |name: &str| changed.iter().any(|(other, _)| *other == name);
@@ -33,7 +34,7 @@ fn assert_names(answer: &Answer, attribute: &str) {
 }
 
 #[test]
-fn a_structured_event_that_breaks_the_specification_is_refused() {
+fn a_structured_event_that_violates_the_specification_is_rejected() {
     let host = host_with_greedy();
     let valid = || json!({ "specversion": "1.0", "id": "1", "source": "/test", "type": "hello" });
     structured(&host, valid().to_string()).expect(200);
@@ -96,7 +97,7 @@ fn extension_attributes_within_their_bounds_reach_the_handler() {
 }
 
 #[test]
-fn a_binary_event_that_breaks_the_specification_is_refused() {
+fn a_binary_event_that_violates_the_specification_is_rejected() {
     let host = host_with_greedy();
     binary(&host, &[("ce-subject", "J%C3%BCrgen"), ("content-type", "text/plain")]).expect(200);
     for (header, value) in [

@@ -1,4 +1,4 @@
-//! `isopod serve` and `isopod run`: one file, the same sandbox, nothing kept.
+//! Tests `isopod serve` and `isopod run`: one file, the same sandbox, no stored data.
 
 use isopod_tests::{
     Ask,
@@ -16,9 +16,9 @@ pub(crate) fn serve(component: &Path, more: &[&str]) -> (Running, SocketAddr) {
     (serving, address.trim_end_matches('/').parse().expect("an address"))
 }
 
-/// I5: any component of a file, whatever host name it is asked by.
+/// I5: any component file, with any host name.
 #[test]
-fn serve_answers_with_one_component_until_it_is_told_to_stop() {
+fn serve_runs_one_component_until_sigint() {
     for guest in ["hello", "hello-wasi02", "hello-wasi03"] {
         let (mut serving, address) = serve(&guest_path(guest), &[]);
         for name in ["localhost", "whatever.example.org"] {
@@ -32,7 +32,7 @@ fn serve_answers_with_one_component_until_it_is_told_to_stop() {
 }
 
 #[test]
-fn serve_grants_only_what_its_flags_say() {
+fn serve_grants_only_what_its_flags_name() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     std::fs::write(folder.path().join("note"), "granted").expect("a file can be written");
     let shared = format!("{}::/shared::ro", folder.path().display());
@@ -74,7 +74,7 @@ fn run_passes_on_arguments_and_the_exit_code() {
     assert_eq!(output.status.code(), Some(42), "{output:?}");
 }
 
-/// A command that says its status in full.
+/// A command that exits with a full status code.
 const EXITS_WITH_42: &str = r#"(component
     (import "wasi:cli/exit@0.2.0" (instance $exit (export "exit-with-code" (func (param "status-code" u8)))))
     (core func $exit (canon lower (func $exit "exit-with-code")))
@@ -86,9 +86,9 @@ const EXITS_WITH_42: &str = r#"(component
     (instance $exported (export "run" (func $run)))
     (export "wasi:cli/run@0.2.0" (instance $exported)))"#;
 
-/// I4: everything is denied by default, and each flag grants one thing.
+/// I4: everything is denied by default, and each flag grants one capability.
 #[test]
-fn run_grants_only_what_its_flags_say() {
+fn run_grants_only_what_its_flags_name() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     std::fs::write(folder.path().join("note"), "granted\n").expect("a file can be written");
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("way-out")).expect("a link can be made");
@@ -96,7 +96,7 @@ fn run_grants_only_what_its_flags_say() {
 
     let bare = run(&[], &["--read", "/shared/note"]);
     assert_eq!(bare.status.code(), Some(1), "{bare:?}");
-    assert!(!out(&bare).contains("env "), "nothing of our environment is shown: {bare:?}");
+    assert!(!out(&bare).contains("env "), "the host's environment is visible: {bare:?}");
 
     let granted = run(&["--dir", &shared, "--env", "COLOUR=green"], &["--read", "/shared/note"]);
     assert_eq!(granted.status.code(), Some(0), "{granted:?}");
@@ -110,13 +110,13 @@ fn run_grants_only_what_its_flags_say() {
 }
 
 #[test]
-fn what_cannot_be_run_is_told_with_what_to_do() {
+fn a_file_that_cannot_run_is_reported_with_a_remedy() {
     let says = |args: &[&str], code: i32, words: &[&str]| {
         let output = program::run(args);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         for word in words {
-            assert!(said.contains(word), "{args:?} does not say {word:?}: {said}");
+            assert!(said.contains(word), "{args:?}: missing {word:?} in: {said}");
         }
     };
     let text = tempfile::NamedTempFile::new().expect("a file can be made");

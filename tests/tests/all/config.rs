@@ -1,10 +1,12 @@
-//! Config vars and secrets: set at the host, read by guests, and secrets seen by nobody else.
+//! Tests config vars and secrets: users set them at the host, guests read them, and no interface
+//! shows a secret.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, Load, guest};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// What a guest reads of a config var: by `wasi:config`, and from its environment.
+/// Returns the values that a guest reads of a config var: by `wasi:config`, and from its
+/// environment.
 fn read(host: &Host, name: &str) -> Value {
     host.get("shop", &format!("/var?name={name}")).expect(200).json()
 }
@@ -14,29 +16,29 @@ fn both(value: &str) -> Value {
 }
 
 #[test]
-fn a_guest_reads_what_was_set_by_both_ways() {
+fn a_guest_reads_config_vars_by_both_interfaces() {
     let host = Host::start();
     host.deploy("shop", Bundle::shape(&[("COLOUR", "green"), ("SIZE", "small")]));
     assert_eq!(read(&host, "COLOUR"), both("green"));
     let set = host.set_config("shop", &json!({ "COLOUR": "blue", "TASTE": "süß, \"sour\"\nor =?" })).expect(200);
     assert_eq!(set.json(), json!({ "COLOUR": "blue", "TASTE": "süß, \"sour\"\nor =?" }));
     assert_eq!(host.config("shop"), set.json());
-    assert_eq!(read(&host, "COLOUR"), both("blue"), "what is set at the host wins over the manifest");
+    assert_eq!(read(&host, "COLOUR"), both("blue"), "a value set at the host takes precedence over the manifest");
     assert_eq!(read(&host, "TASTE"), both("süß, \"sour\"\nor =?"));
     assert_eq!(read(&host, "SIZE"), both("small"));
     assert_eq!(read(&host, "ISOPOD_APP")[1], "shop");
     host.set_config("shop", &json!({ "COLOUR": null, "TASTE": "" })).expect(200);
-    assert_eq!(read(&host, "COLOUR"), both("green"), "unset at the host, the manifest's own is back");
+    assert_eq!(read(&host, "COLOUR"), both("green"), "unset at the host: the manifest's value applies again");
     assert_eq!(read(&host, "TASTE"), both(""));
     let host = host.restart();
     assert_eq!(host.config("shop"), json!({ "TASTE": "" }));
     assert_eq!(read(&host, "TASTE"), both(""));
     host.deploy("shop", Bundle::component(guest("shapes")));
-    assert_eq!(host.config("shop"), json!({ "TASTE": "" }), "a deploy leaves what was set by hand");
+    assert_eq!(host.config("shop"), json!({ "TASTE": "" }), "a deploy keeps values set at the host");
 }
 
 #[test]
-fn config_of_an_app_without_a_release_waits_for_the_first() {
+fn config_of_an_app_without_a_release_applies_to_the_first() {
     let host = Host::start();
     host.create("shop", "staging");
     assert_eq!(host.config("shop"), json!({}));
@@ -51,7 +53,7 @@ fn config_of_an_app_without_a_release_waits_for_the_first() {
 }
 
 #[test]
-fn what_changes_nothing_makes_no_release() {
+fn a_change_without_effect_creates_no_release() {
     let host = Host::start();
     host.deploy("shop", Bundle::shape(&[]));
     host.set_config("shop", &json!({ "A": "1", "S": { "secret": "x" } })).expect(200);
@@ -63,7 +65,7 @@ fn what_changes_nothing_makes_no_release() {
 }
 
 #[test]
-fn what_is_no_config_is_refused_and_never_repeated() {
+fn invalid_config_is_rejected_without_repeating_its_value() {
     let host = Host::start();
     host.deploy("shop", Bundle::shape(&[]));
     let refused = |change: &Value| {
@@ -85,7 +87,7 @@ fn what_is_no_config_is_refused_and_never_repeated() {
     refused(&json!({ "KEY": { "secret": true } }));
     refused(&json!(["hush"]));
     refused(&Value::from_iter((0..300).map(|number| (format!("KEY_{number}"), json!("hush")))));
-    // One bad var spoils the whole change.
+    // One invalid var rejects the whole change.
     refused(&json!({ "GOOD": "1", "B-D": "hush" }));
     let whole = json!({ "KEY": "x".repeat(10 << 20) });
     host.set_config("shop", &whole).problem(413, "too-large");
@@ -99,7 +101,7 @@ fn what_is_no_config_is_refused_and_never_repeated() {
 
 const SECRET: &str = "correct-horse-battery-staple-7c1f";
 
-/// Every file below a folder that holds these bytes.
+/// Returns every file below a folder that contains these bytes.
 fn files_with(folder: &Path, bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder can be read") {
@@ -114,14 +116,14 @@ fn files_with(folder: &Path, bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_secret_is_read_by_the_guest_and_seen_nowhere_else() {
+fn a_secret_is_visible_to_the_guest_only() {
     let host = Host::start();
     host.deploy("shop", Bundle::shape(&[]));
     host.set_config("shop", &json!({ "TOKEN": { "secret": "older-word-0d9b" } })).expect(200);
     let set = host.set_config("shop", &json!({ "TOKEN": { "secret": SECRET }, "PLAIN": "1" })).expect(200);
     assert_eq!(set.json(), json!({ "TOKEN": { "secret": true }, "PLAIN": "1" }));
     assert_eq!(read(&host, "TOKEN"), both(SECRET));
-    // A change that fails after the secret was opened for a guest says nothing of it either.
+    // A change that fails after the host decrypted the secret for a guest doesn't show it either.
     host.set_config("shop", &json!({ "TOKEN": { "secret": SECRET }, "HEALTH": "fails" })).expect(422);
 
     let mut shown = vec![("the answer".to_owned(), set)];
@@ -136,28 +138,32 @@ fn a_secret_is_read_by_the_guest_and_seen_nowhere_else() {
     for secret in [SECRET, "older-word-0d9b"] {
         let leaks = |answer: &Answer| answer.text().contains(secret);
         let leaking: Vec<&String> = shown.iter().filter(|(_, answer)| leaks(answer)).map(|(what, _)| what).collect();
-        assert!(leaking.is_empty(), "it is shown by {leaking:?}");
-        assert!(!host.said().contains(secret), "it is in the host's own log");
+        assert!(leaking.is_empty(), "the secret is shown by {leaking:?}");
+        assert!(!host.said().contains(secret), "the secret is in the host's log");
     }
     let diff = host.diff("shop", 3, None);
-    assert!(diff.iter().any(|change| change["field"] == "config.TOKEN"), "that it changed is told: {diff:?}");
+    assert!(diff.iter().any(|change| change["field"] == "config.TOKEN"), "the change is not listed: {diff:?}");
 
     let mut host = host.restart();
     assert_eq!(read(&host, "TOKEN"), both(SECRET), "after a restart");
     host.rollback("shop", 2).expect(200);
-    assert_eq!(read(&host, "TOKEN"), both("older-word-0d9b"), "a release keeps the secret it was made with");
+    assert_eq!(read(&host, "TOKEN"), both("older-word-0d9b"), "a release keeps its secrets");
     host.stop();
     for secret in [SECRET, "older-word-0d9b"] {
-        assert_eq!(files_with(host.data(), secret.as_bytes()), [] as [String; 0], "in plain text on the disk");
+        assert_eq!(
+            files_with(host.data(), secret.as_bytes()),
+            [] as [String; 0],
+            "the secret is on disk in plain text"
+        );
     }
     let key = std::fs::metadata(host.data().join("secrets.key")).expect("the key is a file");
     let mode = std::os::unix::fs::PermissionsExt::mode(&key.permissions());
     assert_eq!((key.len(), mode & 0o777), (32, 0o600));
 }
 
-/// H4, H5: an error means that nothing changed.
+/// H4, H5: after an error nothing has changed.
 #[test]
-fn a_change_that_makes_the_app_unwell_changes_nothing_and_says_why() {
+fn a_change_that_makes_the_app_unhealthy_changes_nothing_and_gives_the_reason() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", Bundle::shape(&[("GREETING", "hello")]));
@@ -180,9 +186,9 @@ fn a_change_that_makes_the_app_unwell_changes_nothing_and_says_why() {
     assert_eq!(host.config("shop"), json!({ "COLOUR": "green" }));
 }
 
-/// Grants keep the rules of a manifest, and what breaks them is never stored.
+/// Grants follow the rules of a manifest, and invalid grants are never stored.
 #[test]
-fn grants_that_cannot_be_are_refused_and_leave_nothing_behind() {
+fn invalid_grants_are_rejected_and_leave_nothing_behind() {
     let host = Host::start();
     host.deploy("shop", Bundle::shape(&[]));
     let patch = |body: &Value| host.api(Ask::new("PATCH", "/v1/apps/shop/grants").json(body));
@@ -200,12 +206,16 @@ fn grants_that_cannot_be_are_refused_and_leave_nothing_behind() {
     patch(&json!({ "http": ["api.example.org"] })).expect(200);
     let host = host.kill_and_restart();
     let grants = host.api(Ask::get("/v1/apps/shop/grants")).expect(200).json();
-    assert_eq!((&grants["http"], &grants["keyvalue"]), (&json!(["api.example.org"]), &json!(true)), "the rest stays");
+    assert_eq!(
+        (&grants["http"], &grants["keyvalue"]),
+        (&json!(["api.example.org"]), &json!(true)),
+        "the other grants stay"
+    );
 }
 
-/// What the host says of an app is not for its config to say.
+/// Names that the host reserves for facts about the app can't be config vars.
 #[test]
-fn the_names_that_the_host_gives_values_are_refused() {
+fn names_of_reserved_variables_are_rejected() {
     let host = Host::start();
     host.deploy("shop", Bundle::shape(&[]));
     for name in ["ISOPOD_APP", "ISOPOD_RELEASE"] {

@@ -57,7 +57,7 @@ fn an_announced_length_over_the_limit_is_a_502() {
 }
 
 #[test]
-fn a_response_longer_than_its_length_is_broken_off() {
+fn a_response_longer_than_its_content_length_is_aborted() {
     let host = host_with_probes("");
     for probe in STREAMING {
         let late = "/respond?cl=5&chunk=3&n=3&ms=50";

@@ -38,7 +38,7 @@ struct Family {
 }
 
 /// # Panics
-/// Where a sample belongs to no family that was described before it, or a family is described twice.
+/// If a sample belongs to no family that was described before it, or a family is described twice.
 #[track_caller]
 fn families(text: &str) -> BTreeMap<String, Family> {
     let mut families = BTreeMap::<String, Family>::new();
