@@ -1,4 +1,4 @@
-//! Where an app's config vars come from, and what a rollback does to its secrets.
+//! Tests the sources of an app's config vars, and the effect of a rollback on its secrets.
 
 use isopod_tests::{Ask, Bundle, Host, guest, program};
 use serde_json::json;
@@ -43,7 +43,7 @@ fn a_var_of_the_manifest_is_not_unset_and_its_source_is_named() {
     assert!(said.contains("isopod config set COLOUR=VALUE --app shop"), "{said}");
     assert_eq!(host.config("shop"), json!({ "SIZE": "2" }), "nothing is changed");
     assert!(isopod(&host, &["config", "unset", "SIZE"]).status.success());
-    assert_eq!(isopod(&host, &["config", "get", "SIZE"]).stdout, b"1\n", "the manifest's value is back");
+    assert_eq!(isopod(&host, &["config", "get", "SIZE"]).stdout, b"1\n", "the manifest's value applies again");
     let unknown = isopod(&host, &["config", "unset", "NOPE"]);
     let said = String::from_utf8(unknown.stderr).expect("it is text");
     assert!(unknown.status.success() && said.contains("NOPE was not set; shop has COLOUR, SIZE"), "{said}");
@@ -57,7 +57,7 @@ fn config_get_writes_a_var_to_a_pipe_unchanged() {
     host.set_config("shop", &json!({ "RAW": value })).expect(200);
     assert_eq!(isopod(&host, &["config", "get", "RAW"]).stdout, format!("{value}\n").into_bytes());
     let json = isopod(&host, &["config", "--json"]).stdout;
-    assert!(!json.iter().any(|byte| byte.is_ascii_control() && *byte != b'\n'), "JSON has escapes of its own");
+    assert!(!json.iter().any(|byte| byte.is_ascii_control() && *byte != b'\n'), "JSON escapes control characters");
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).expect("is JSON")["RAW"], value);
     let listed = String::from_utf8(isopod(&host, &["config"]).stdout).expect("it is text");
     assert!(listed.starts_with("RAW=ared\\x07\\x9b2J\tend"), "{listed}");

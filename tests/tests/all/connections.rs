@@ -1,4 +1,4 @@
-//! Timeouts and limits of connections, and detection of disconnected clients.
+//! Tests timeouts and limits of connections, and the detection of disconnected clients.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest, h2c::H2c, wait_for};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ fn saying(to: SocketAddr, said: &[u8]) -> Wire {
     wire
 }
 
-/// A request that each address answers with 200.
+/// Returns requests that each address answers with 200.
 fn asks(host: &Host) -> [(SocketAddr, Ask); 2] {
     [(host.listen, host.to_app("hello", Ask::get("/"))), (host.admin, Ask::get("/livez"))]
 }
@@ -32,7 +32,7 @@ fn answered(wire: &mut Wire, ask: &Ask) {
     assert_eq!(wire.answer().expect("an answer").status, 200);
 }
 
-/// The types of the frames that an HTTP/2 server sent.
+/// Returns the types of the frames that an HTTP/2 server sent.
 fn frames(mut bytes: &[u8]) -> Vec<u8> {
     let mut types = Vec::new();
     while let [high, middle, low, kind, rest @ ..] = bytes {
@@ -51,7 +51,7 @@ fn an_idle_connection_outlives_the_head_timeout() {
     for (address, ask) in asks(&host) {
         let mut idle = open(address);
         answered(&mut idle, &ask);
-        // That takes longer than a head may.
+        // This takes longer than the head timeout.
         let said = saying(address, b"GET / HTTP/1.1\r\nhost: x\r\nx-half: ").until_end().expect("no reset");
         assert!(said.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&said));
         answered(&mut idle, &ask);
@@ -64,9 +64,9 @@ fn the_head_timeout_runs_from_the_first_byte() {
     for (address, ask) in asks(&host) {
         let mut wire = open(address);
         answered(&mut wire, &ask);
-        // Empty lines before a request don't begin a head.
+        // Empty lines before a request don't start its head.
         wire.send(b"\r\n").expect("it can be sent");
-        assert!(open(address).until_end().expect("no reset").is_empty(), "it has said nothing");
+        assert!(open(address).until_end().expect("no reset").is_empty(), "the host sent a response to a silent client");
         answered(&mut wire, &ask);
         wire.send(b"GET /livez HTTP/1.1\r\nx-slow: ").expect("it can be sent");
         let said = wire.until_end().expect("no reset");
@@ -80,8 +80,8 @@ fn an_idle_connection_is_closed_without_a_reset() {
     for (address, ask) in asks(&host) {
         let mut wire = open(address);
         answered(&mut wire, &ask);
-        assert!(wire.until_end().expect("no reset").is_empty(), "nothing is said at the end");
-        // What crosses the host's end on its way doesn't reset the connection.
+        assert!(wire.until_end().expect("no reset").is_empty(), "the host sent bytes before the close");
+        // Bytes that cross the host's FIN don't reset the connection.
         wire.send(ask.head().as_bytes()).expect("it can be sent");
         assert!(wire.until_end().expect("no reset").is_empty());
     }
@@ -121,7 +121,7 @@ fn an_old_http2_connection_takes_no_new_requests() {
         }
         Err(_) => Some(()),
     });
-    assert!(answers > 1, "it served before");
+    assert!(answers > 1, "it served earlier requests");
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     assert_eq!(connection.ask("hello", &[Ask::get("/")], &[]).expect("an answer")[0].status, 200);
 }
@@ -166,7 +166,7 @@ fn a_crowded_listener_closes_idle_connections_early() {
 fn one_client_cannot_take_the_last_quarter_of_the_traffic_connections() {
     let host = host_with("traffic_max = 8\nhead = \"10min\"\n");
     let held: Vec<Wire> = (0..6).map(|_| open(host.listen)).collect();
-    let refused = wait_for("a refusal", || host.try_app("hello", Ask::get("/")).err());
+    let refused = wait_for("a rejection", || host.try_app("hello", Ask::get("/")).err());
     assert!(refused.answer.is_none(), "{refused}");
     drop(held);
     wait_for("an answer", || host.try_app("hello", Ask::get("/")).ok().filter(|answer| answer.status == 200));
@@ -188,7 +188,7 @@ fn a_client_that_shuts_down_its_side_is_answered() {
         wire.end_sending().expect("it can be shut down");
         wire
     };
-    // The second one waits in the queue meanwhile.
+    // The second request waits in the queue meanwhile.
     let (mut first, mut second) = (begin("/sleep?ms=1500"), begin("/ok"));
     assert_eq!(first.answer().expect("an answer").expect(200).text(), "ok");
     assert_eq!(second.answer().expect("an answer").expect(200).text(), "ok");

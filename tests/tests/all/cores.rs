@@ -1,11 +1,12 @@
-//! F5: how many jobs of an app run at one time, as the operator says for all apps and for one.
+//! F5: tests the number of jobs that an app runs concurrently, which the operator sets for all apps
+//! or for one app.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest, wait_for};
 use serde_json::{Value, json};
 
 const ALLOTMENT: &str = "[cores]\npull = 3\npush = 2\n";
 
-/// A production app, since only those use more than one core.
+/// Deploys a production app: only production apps use more than one core.
 fn deploy_greedy(host: &Host) {
     host.create("greedy", "production");
     let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
@@ -13,7 +14,7 @@ fn deploy_greedy(host: &Host) {
     host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
 }
 
-/// How many cores both of its queues have.
+/// Returns the number of cores of both queues.
 #[track_caller]
 fn pull_and_push(cores: &Value) -> (u64, u64) {
     let number = |name: &str| cores[name].as_u64().unwrap_or_else(|| panic!("no {name} in {cores}"));
@@ -26,7 +27,7 @@ fn set(host: &Host, change: Value) -> (u64, u64) {
 }
 
 #[test]
-fn one_allotment_holds_for_all_apps() {
+fn one_allotment_applies_to_all_apps() {
     let host = Host::start_with("", ALLOTMENT);
     deploy_greedy(&host);
     host.create("empty", "dev");
@@ -49,13 +50,13 @@ fn one_allotment_holds_for_all_apps() {
 }
 
 #[test]
-fn what_is_said_of_one_app_goes_before_the_allotment_and_is_kept() {
+fn cores_of_one_app_override_the_allotment_and_persist() {
     let host = Host::start_with("", ALLOTMENT);
     deploy_greedy(&host);
     host.deploy("hello", Bundle::component(guest("hello")));
     assert_eq!(set(&host, json!({ "pull": 2 })), (2, 2));
     assert_eq!(host.cores("greedy")["override"], json!({ "pull": 2 }));
-    assert_eq!(set(&host, json!({ "push": 7 })), (2, 7), "what is not mentioned stays");
+    assert_eq!(set(&host, json!({ "push": 7 })), (2, 7), "an omitted queue keeps its cores");
     assert_eq!(pull_and_push(&host.cores("hello")), (3, 2));
     let told = host.activity_of("greedy", "app-cores");
     assert_eq!(
@@ -71,16 +72,16 @@ fn what_is_said_of_one_app_goes_before_the_allotment_and_is_kept() {
     held.into_iter().for_each(|held| held.let_go());
     drop(waits);
 
-    assert_eq!(set(&host, json!({ "pull": null })), (3, 7), "null follows the allotment again");
+    assert_eq!(set(&host, json!({ "pull": null })), (3, 7), "null removes the override");
     assert_eq!(set(&host, json!({ "push": null })), (3, 2));
     let host = host.restart();
     assert_eq!(host.cores("greedy")["override"], json!({}));
-    assert_eq!(host.releases("greedy").len(), 1, "none of this was a release");
+    assert_eq!(host.releases("greedy").len(), 1, "a change of cores created a release");
 }
 
-/// No change gets lost because another one came at the same moment.
+/// Concurrent changes of different queues don't overwrite each other.
 #[test]
-fn changes_at_the_same_moment_are_both_kept() {
+fn concurrent_changes_of_cores_are_both_kept() {
     let host = Host::start();
     host.create("greedy", "dev");
     for cores in 1..=20 {
@@ -94,11 +95,11 @@ fn changes_at_the_same_moment_are_both_kept() {
         assert_eq!(pull_and_push(&host.cores("greedy")), (cores, cores));
     }
     let host = host.restart();
-    assert_eq!(pull_and_push(&host.cores("greedy")), (20, 20), "what was shown is what was kept");
+    assert_eq!(pull_and_push(&host.cores("greedy")), (20, 20), "the restart lost a change");
 }
 
 #[test]
-fn absurd_numbers_are_refused_and_change_nothing() {
+fn invalid_numbers_of_cores_are_rejected_and_change_nothing() {
     let host = Host::start();
     deploy_greedy(&host);
     set(&host, json!({ "pull": 5 }));
@@ -121,10 +122,10 @@ fn absurd_numbers_are_refused_and_change_nothing() {
         assert_eq!(host.cores("greedy"), before, "{absurd}");
     }
     host.set_cores("nobody", &json!({ "pull": 2 })).problem_of("nobody", 404, "unknown-app");
-    assert_eq!(set(&host, json!({ "pull": 1, "push": 1000 })), (1, 1000), "the ends of the range are in it");
+    assert_eq!(set(&host, json!({ "pull": 1, "push": 1000 })), (1, 1000), "both ends of the range are valid");
 }
 
-/// How the machine is divided is its operator's to say, not its tenants'.
+/// The operator divides the machine between the tenants.
 #[test]
 fn only_an_administrator_changes_cores() {
     let host = Host::start();
@@ -144,7 +145,7 @@ fn only_an_administrator_changes_cores() {
 }
 
 #[test]
-fn with_more_cores_waiting_jobs_begin_at_once() {
+fn more_cores_start_waiting_jobs_at_once() {
     let host = Host::start();
     deploy_greedy(&host);
     assert_eq!(set(&host, json!({ "pull": 1, "push": 1 })), (1, 1));
@@ -157,7 +158,7 @@ fn with_more_cores_waiting_jobs_begin_at_once() {
     set(&host, json!({ "pull": 8 }));
     host.until_queue("greedy", Queue::Pull, 4, 0);
     held[1..].iter_mut().for_each(|held| held.until_held());
-    assert!(host.running_ids("greedy", "web", 4).contains(&first[0]), "what ran goes on: nothing was started again");
+    assert!(host.running_ids("greedy", "web", 4).contains(&first[0]), "the running instance was replaced");
     held.into_iter().for_each(|held| held.let_go());
 
     let events: Vec<Wire> = (0..3).map(|_| host.begin_event("greedy", "never", Queue::Push)).collect();
@@ -168,12 +169,12 @@ fn with_more_cores_waiting_jobs_begin_at_once() {
 }
 
 #[test]
-fn with_fewer_cores_what_runs_ends_in_its_own_time() {
+fn fewer_cores_let_running_jobs_complete() {
     let host = Host::start();
     deploy_greedy(&host);
     let mut held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
     let waits = host.begin("greedy", Ask::get("/ok"));
-    // All four run, and a fifth core was free.
+    // All four jobs run, and the fifth found a free core.
     drop(waits);
     set(&host, json!({ "pull": 2 }));
     let mut waits = host.ask_to_hold("greedy");
@@ -190,7 +191,7 @@ fn with_fewer_cores_what_runs_ends_in_its_own_time() {
     host.until_queue("greedy", Queue::Pull, 0, 0);
 }
 
-/// F2: whatever process types it has, and whoever asks for which.
+/// F2: the limit holds across the app's process types and both queues.
 #[test]
 fn an_app_never_uses_more_than_its_cores() {
     let host = Host::start();
@@ -203,15 +204,15 @@ fn an_app_never_uses_more_than_its_cores() {
     host.until_queue("greedy", Queue::Pull, 2, 1);
     drop((event, pushed));
     held.into_iter().for_each(|held| held.let_go());
-    wait_for("no work being left", || {
+    wait_for("the end of all work", || {
         let metrics = host.metrics("greedy");
         Queue::BOTH.iter().all(|queue| metrics[queue.name()]["active_cores"] == 0).then_some(())
     });
 }
 
-/// F2: whoever asks for one very instance waits for a core as everybody else.
+/// F2: requests to the URL of one instance also wait for a core.
 #[test]
-fn the_urls_of_instances_do_not_go_past_the_cores() {
+fn instance_urls_do_not_bypass_the_cores() {
     let host = Host::start();
     host.create("greedy", "production");
     let manifest =
@@ -229,9 +230,10 @@ fn the_urls_of_instances_do_not_go_past_the_cores() {
     host.until_queue("greedy", Queue::Pull, 0, 0);
 }
 
-/// A release that is reached by its own URL keeps nobody else of its app waiting: the core goes to who came first.
+/// Requests to a release's own URL compete for the same cores: the longest waiting request gets the
+/// core.
 #[test]
-fn the_releases_of_an_app_share_its_cores_in_turn() {
+fn the_releases_of_an_app_share_its_cores_in_order_of_arrival() {
     let host = Host::start();
     host.create("greedy", "staging");
     let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[limits]\nrequest_timeout = \"10m\"\n";

@@ -1,5 +1,5 @@
-//! A host that is killed at each step of its work: it comes back with the app on one good release, the push ended, and
-//! the next push as good as any.
+//! Tests a host that is killed at each step of a push. After the restart the app serves one good
+//! release, the push has ended, and the next push succeeds.
 
 use isopod_tests::{Ask, Bundle, Host, Push, guest, wait_for};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
-/// A host with a first release in service, whose second one will be held at this step.
+/// Starts a host with a first release in service. The second push will pause at this step.
 fn about_to_hold(step: &str) -> Host {
     let host = Host::start_pausing(&format!("{step}=1*off->pause"));
     host.create("shop", "staging");
@@ -16,11 +16,11 @@ fn about_to_hold(step: &str) -> Host {
     host
 }
 
-/// Waits until the second release's making stands at this step, as far as it can be seen from outside.
+/// Waits until the second push is at this step, as far as the API shows it.
 fn until_held(host: &Host, push: &Push, step: &str) {
     let said = |words: &str| host.push_now(push).log.iter().any(|line| line.contains(words));
     let is_in = |state: &str| host.releases("shop").len() == 2 && host.release_state("shop", 2) == state;
-    wait_for(&format!("the push standing at {step}"), || {
+    wait_for(&format!("the push to reach {step}"), || {
         let stands = match step {
             "push-queued" => host.push_now(push).state == "queued",
             "push-verified" => said("a component of"),
@@ -30,19 +30,19 @@ fn until_held(host: &Host, push: &Push, step: &str) {
             "release-committed" => host.releases("shop").iter().any(|release| {
                 release["release"] == 2 && ["ready", "frozen"].iter().any(|state| release["state"] == *state)
             }),
-            other => panic!("{other} is no step"),
+            other => panic!("unknown step {other}"),
         };
         stands.then_some(())
     });
 }
 
-/// C4: nothing is ever in between.
+/// C4: the app is never in an intermediate state.
 fn killed_at(step: &str, release: u64, answer: &str) {
     let host = about_to_hold(step);
     let push = host.push("shop", &greeting("new"));
     until_held(&host, &push, step);
     if step != "release-committed" {
-        assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old", "{step}: it serves while it is worked on");
+        assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old", "{step}: the app serves during the push");
     }
     let host = host.kill_and_restart();
     assert_eq!(host.get("shop", "/").expect(200).text(), answer, "{step}");
@@ -59,9 +59,13 @@ fn killed_at(step: &str, release: u64, answer: &str) {
         assert_eq!((ended.state.as_str(), ended.release), ("completed", Some(2)), "{step}: {ended:?}");
     } else {
         assert_eq!(ended.state, "failed", "{step}: {ended:?}");
-        assert!(ended.reason.is_some_and(|reason| reason.len() > 20), "{step}: its reason says what to do");
+        assert!(ended.reason.is_some_and(|reason| reason.len() > 20), "{step}: its reason is too short");
         let told = host.activity("shop").into_iter().find(|entry| entry["kind"] == "push-failed");
-        assert_eq!(told.map(|told| told["data"]["push"].clone()), Some(json!(push.id)), "{step}: it is explained");
+        assert_eq!(
+            told.map(|told| told["data"]["push"].clone()),
+            Some(json!(push.id)),
+            "{step}: the activity has no entry for the push"
+        );
     }
     let next = host.deploy("shop", greeting("newer"));
     let number = next.release.expect("a completed push has a release");
@@ -71,38 +75,39 @@ fn killed_at(step: &str, release: u64, answer: &str) {
 }
 
 #[test]
-fn killed_before_a_pushs_turn() {
+fn killed_while_a_push_is_queued() {
     killed_at("push-queued", 1, "v1 old");
 }
 
 #[test]
-fn killed_when_a_bundle_was_read() {
+fn killed_after_a_bundle_was_verified() {
     killed_at("push-verified", 1, "v1 old");
 }
 
 #[test]
-fn killed_when_a_release_was_built() {
+fn killed_after_a_release_was_built() {
     killed_at("release-built", 1, "v1 old");
 }
 
 #[test]
-fn killed_when_a_releases_instances_were_well() {
+fn killed_after_a_releases_instances_were_healthy() {
     killed_at("release-booted", 1, "v1 old");
 }
 
 #[test]
-fn killed_right_before_a_release_becomes_the_present_one() {
+fn killed_right_before_a_release_is_committed() {
     killed_at("release-commits", 1, "v1 old");
 }
 
 #[test]
-fn killed_right_after_a_release_became_the_present_one() {
+fn killed_right_after_a_release_was_committed() {
     killed_at("release-committed", 2, "v2 new");
 }
 
-/// H4: a change of config, formation or grants, or a rollback, takes the same road, so it breaks off the same way.
+/// H4: changes of config, formation or grants, and rollbacks, use the same release pipeline, so a
+/// kill interrupts them in the same way.
 #[test]
-fn killed_while_a_change_rolls_out() {
+fn killed_during_the_rollout_of_a_change() {
     for (method, what, body) in [
         ("PATCH", "config", json!({ "GREETING": "changed" })),
         ("PATCH", "formation", json!({ "web": { "min": 2 } })),
@@ -119,10 +124,14 @@ fn killed_while_a_change_rolls_out() {
         wait_for("the change's release", || {
             (host.releases("shop").len() == 3 && host.release_state("shop", 3) == "booted").then_some(())
         });
-        assert_eq!((host.config("shop"), host.formation("shop")), before, "{what}: not in force before it serves");
+        assert_eq!(
+            (host.config("shop"), host.formation("shop")),
+            before,
+            "{what}: the change applies before its release serves"
+        );
         let host = host.kill_and_restart();
         let answered = waiting.join().expect("asking does not panic");
-        assert!(answered.is_err(), "{what}: nothing was promised: {answered:?}");
+        assert!(answered.is_err(), "{what}: the client got a response: {answered:?}");
         assert_eq!(host.get("shop", "/").expect(200).text(), "v2 good", "{what}");
         assert_eq!((host.config("shop"), host.formation("shop")), before, "{what}");
         assert_eq!((host.current("shop"), host.release_state("shop", 3).as_str()), (vec![2], "deployment_error"));
@@ -131,13 +140,13 @@ fn killed_while_a_change_rolls_out() {
     }
 }
 
-/// Killed while nothing is under way, again and again: each start finds the same.
+/// Repeated kills of an idle host: each start finds the same state.
 #[test]
-fn killed_again_and_again() {
+fn repeated_kills_of_an_idle_host_change_nothing() {
     let mut host = Host::start();
     host.deploy("shop", greeting("hello"));
     host.scale("shop", &json!({ "web": { "min": 1 } })).expect(200);
-    // The addresses change with the ports.
+    // The URLs contain the host's ports, which change.
     let all = |host: &Host| host.releases("shop").into_iter().map(without_url).collect::<Vec<_>>();
     let releases = all(&host);
     for _ in 0..3 {
@@ -153,9 +162,10 @@ fn without_url(mut release: Value) -> Value {
     release
 }
 
-/// A1: that the host can't read its files for a while is no fault of an app, which goes on by itself.
+/// A1: if the host temporarily can't read its files, the app is not at fault. It recovers without a
+/// new push.
 #[test]
-fn code_that_can_not_be_read_for_a_while_costs_no_app_its_state() {
+fn temporarily_unreadable_code_does_not_change_an_apps_state() {
     let host = Host::start();
     host.deploy("asleep", Bundle::component(guest("hello")));
     host.create("kept", "production");
@@ -166,7 +176,7 @@ fn code_that_can_not_be_read_for_a_while_costs_no_app_its_state() {
             let blob = blob.expect("it can be read").path();
             let kept = aside.path().join(blob.file_name().expect("it has a name"));
             std::fs::copy(&blob, &kept).and_then(|_| std::fs::remove_file(&blob)).expect("it can be moved");
-            // Reading a folder fails, and not because nothing is there.
+            // Reading a folder fails with another error than "not found".
             std::fs::create_dir(&blob).expect("a folder can be made");
             blobs.push((blob, kept));
         }
@@ -176,7 +186,7 @@ fn code_that_can_not_be_read_for_a_while_costs_no_app_its_state() {
         refused.problem_of("asleep", 503, "app-unavailable");
         assert!(refused.header("retry-after").is_some() && !refused.text().contains("blobs"), "{refused}");
     }
-    host.log_line("kept", "why it does not serve", |line| {
+    host.log_line("kept", "the reason for the retry", |line| {
         line["message"].as_str().is_some_and(|text| text.contains("tried again"))
     });
     assert_eq!(["asleep", "kept"].map(|app| host.state(app)), ["running", "starting"]);

@@ -1,5 +1,5 @@
-//! A data folder whose `control.db` doesn't match: nothing is deleted because the database doesn't
-//! list it, every change is reported, and moved folders can be restored.
+//! Tests a data folder that doesn't match its `control.db`: the host deletes nothing that the
+//! database doesn't list, reports every change, and can restore moved folders.
 
 use isopod_tests::{Ask, Bundle, Host, guest, program, wait_for};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn entries(host: &Host, app: &str) -> String {
     host.get(app, "/entries").expect(200).text()
 }
 
-/// Starts a host that is expected to refuse, and returns its error output.
+/// Starts a host that must refuse to start, and returns its error output.
 fn refused(data: &Path) -> String {
     let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let Output { status, stdout, stderr } = command.arg("--data").arg(data).output().expect("it can be run");
@@ -76,7 +76,7 @@ fn an_older_database_deletes_nothing_and_doctor_shows_how_to_restore() {
     let [moved] = lost(host.data()).try_into().expect("one folder was moved");
     assert!(moved.join("kv.db").is_file(), "{}", moved.display());
     let said = host.said();
-    let warned = said.lines().find(|line| line.contains("WARN") && line.contains("lost+found")).expect("it is said");
+    let warned = said.lines().find(|line| line.contains("WARN") && line.contains("lost+found")).expect("it is logged");
     assert!(warned.contains(&moved.display().to_string()), "{warned}");
 
     let [found] = doctor(host.data()).try_into().expect("doctor lists one folder");
@@ -102,7 +102,10 @@ fn a_missing_database_beside_apps_stops_the_start_until_it_is_adopted() {
     fs::rename(data.join("control.db"), folder.path().join("control.db")).expect("it is moved");
     let said = refused(&data);
     assert!(["(book)", "lists no app", "backup", "--data", "--adopt"].iter().all(|word| said.contains(word)), "{said}");
-    assert!(data.join("apps/book/kv.db").is_file() && !data.join("control.db").exists(), "nothing was changed");
+    assert!(
+        data.join("apps/book/kv.db").is_file() && !data.join("control.db").exists(),
+        "the failed start changed the folder"
+    );
     // An empty database counts as missing.
     fs::write(data.join("control.db"), "").expect("it is written");
     assert_eq!(refused(&data), said);
@@ -135,7 +138,7 @@ fn a_database_of_another_data_folder_stops_the_start() {
     assert!(["does not belong", "data.id", "backup", "--adopt"].iter().all(|word| said.contains(word)), "{said}");
     assert!(datas[0].join("apps/book/kv.db").is_file());
     let mut host = Host::adopting(&datas[0]);
-    assert!(entries(&host, "book").contains("of-book"), "it is listed, so it keeps its folder");
+    assert!(entries(&host, "book").contains("of-book"), "the database lists the app, so its folder stays");
     host.stop();
     drop(Host::on(&datas[0]));
 }
@@ -160,7 +163,7 @@ fn half_a_copy_is_refused_and_one_missing_folder_is_reported() {
     fs::remove_dir_all(half.join("apps")).expect("it is there");
     let said = refused(&half);
     assert!(["none of them has a folder", "half a copy", "--adopt"].iter().all(|word| said.contains(word)), "{said}");
-    assert!(!half.join("apps/book").exists(), "no empty folder takes the place of the lost one");
+    assert!(!half.join("apps/book").exists(), "the host created an empty folder for the lost app");
     // One folder is missing.
     copy_folder(&data.join("apps/other"), &half.join("apps/other"));
     let host = Host::on(&half);
@@ -173,10 +176,10 @@ fn half_a_copy_is_refused_and_one_missing_folder_is_reported() {
     assert_eq!(entries(&host, "book"), "[]");
     assert!(host.activity("other").iter().all(|entry| entry["kind"] != "data-missing"));
     let host = host.restart();
-    assert!(!warned(host.said()), "it is said once: {}", host.said());
+    assert!(!warned(host.said()), "it is logged once: {}", host.said());
 }
 
-/// An id in neither place is what an earlier version has left.
+/// A data folder of an earlier version has no id in either place.
 #[test]
 fn a_data_folder_without_an_id_gets_one_and_keeps_its_apps() {
     let host = Host::start();
@@ -193,17 +196,17 @@ fn a_data_folder_without_an_id_gets_one_and_keeps_its_apps() {
 }
 
 #[test]
-fn a_destroy_that_was_killed_is_finished_without_a_trace() {
+fn an_interrupted_destroy_is_completed_without_a_trace() {
     let host = Host::start_pausing("app-deleted=pause");
     deploy_with_entry(&host, "book");
     let ask = Ask::new("DELETE", "/v1/apps/book").header("authorization", format!("Bearer {}", host.token));
     let mut wire = isopod_tests::Wire::open(host.admin).expect("the host accepts connections");
     wire.ask(&ask).expect("it is sent");
-    wait_for("the end of the app", || (host.api(Ask::get("/v1/apps/book")).status == 404).then_some(()));
+    wait_for("the removal of the app", || (host.api(Ask::get("/v1/apps/book")).status == 404).then_some(()));
     assert!(host.data().join("apps/book/.destroyed").is_file() && host.data().join("apps/book/kv.db").is_file());
     let host = host.kill_and_restart();
     assert!(!host.data().join("apps/book").exists());
-    // Killed once more, in the middle of the removal.
+    // Killed again, in the middle of the removal.
     let host = host.restart_after(|host| {
         let doomed = host.data().join("apps/.book.destroyed");
         fs::create_dir(&doomed).and_then(|()| fs::write(doomed.join("kv.db"), "")).expect("it is made");
@@ -229,7 +232,7 @@ fn a_file_named_like_an_app_is_moved_and_other_entries_stay() {
     assert_eq!(fs::read_to_string(&moved).expect("it is whole"), "mine");
     assert!(host.said().contains(&moved.display().to_string()));
     assert!(host.data().join("apps/Backup/a").is_file());
-    // While the host runs nothing is moved, and a new app does not adopt an existing folder.
+    // While the host runs it moves nothing, and a new app doesn't adopt an existing folder.
     let path = host.data().join("apps/shop");
     fs::create_dir(&path).and_then(|()| fs::write(path.join("kv.db"), "mine")).expect("it is made");
     let create = Ask::post("/v1/apps").json(&json!({ "name": "shop" }));
@@ -240,7 +243,7 @@ fn a_file_named_like_an_app_is_moved_and_other_entries_stay() {
     assert!(entries(&host, "book").contains("of-book"));
 }
 
-/// The bundle of a release that an older database doesn't list, in a folder where nothing was put for long.
+/// The bundle of a release that an older database doesn't list, in a folder without recent uploads.
 #[test]
 fn bundles_unknown_to_the_database_are_moved_and_never_deleted() {
     let backup = tempfile::tempdir().expect("a folder can be made");
@@ -260,7 +263,9 @@ fn bundles_unknown_to_the_database_are_moved_and_never_deleted() {
     });
     let moved = host.data().join("lost+found/blobs").join(&bundle);
     wait_for("the move of the bundle", || moved.is_file().then_some(()));
-    wait_for("a word on it", || host.said().contains("bundles that this control.db never had").then_some(()));
+    wait_for("the warning about the bundles", || {
+        host.said().contains("bundles that this control.db never had").then_some(())
+    });
     assert!(doctor(host.data()).iter().any(|found| found["fix"].as_str().is_some_and(|fix| fix.contains("blobs"))));
     assert!(entries(&host, "kept").contains("of-kept"), "its bundle is in use");
 }

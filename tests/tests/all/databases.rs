@@ -1,4 +1,4 @@
-//! Others who look into a host's databases while it runs, and rows that are damaged.
+//! Tests other programs that read a host's databases while it runs, and damaged rows.
 
 use crate::rolling::built_with_an_old_sdk;
 use isopod_tests::{Ask, Bundle, Host, database::lock_holder, guest};
@@ -11,21 +11,21 @@ fn sign(host: &Host, name: &str) {
     host.app("book", Ask::post("/entries").body("application/x-www-form-urlencoded", form)).expect(303);
 }
 
-/// How many tables there are, as somebody finds out who opens the database, reads and closes it.
+/// Counts the tables like a program that opens the database, reads it and closes it.
 fn look_into(database: Connection) -> i64 {
     let tables = database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
     database.close().expect("it can be closed");
     tables.expect("it can be read")
 }
 
-/// Whoever closes a database last removes its journal. A host that had lost its lock on it would go on to write into a
-/// file that nobody finds again; not every SQLite looks further than for that lock.
+/// The last connection that closes a database removes its journal. A host that had lost its lock
+/// would continue to write into the removed file. Some versions of SQLite check only that lock.
 #[test]
-fn what_is_written_after_somebody_else_looked_into_a_database_survives_kill_9() {
+fn rows_written_after_another_program_read_the_database_survive_kill_9() {
     let mut host = Host::start();
     host.deploy("book", Bundle::archive("name = \"book\"\n[grants]\nkeyvalue = true\n", &guest("guestbook")));
     for turn in 1..4 {
-        // Reads open further connections of the host's own.
+        // Reads open further connections of the host.
         host.releases("book");
         host.get("book", "/entries").expect(200);
         for database in ["control.db", "apps/book/kv.db"] {
@@ -49,7 +49,7 @@ fn what_is_written_after_somebody_else_looked_into_a_database_survives_kill_9() 
     }
 }
 
-/// The others are listed and served as if nothing were, and the list says which one it is.
+/// The host lists and serves the other releases normally, and the list names the damaged release.
 #[test]
 fn a_damaged_row_of_one_release_leaves_the_others_readable() {
     let host = Host::start();
@@ -71,10 +71,10 @@ fn a_damaged_row_of_one_release_leaves_the_others_readable() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "v4 one");
 }
 
-/// As it is after a host was replaced by a newer one, which takes releases of newer SDKs only: the app says so, and a new
-/// release mends it.
+/// An upgraded host may require releases of newer SDKs. The app reports the cause, and a new
+/// release repairs the app.
 #[test]
-fn an_app_whose_release_a_newer_host_no_longer_takes_is_in_error_for_it() {
+fn an_app_whose_release_the_upgraded_host_rejects_is_in_error() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", Bundle::component(guest("shapes")));

@@ -1,10 +1,10 @@
-//! From an upload to an app that serves, and what of it lasts.
+//! Tests the way from an upload to an app that serves, and the state that survives a restart.
 
 use isopod_tests::{Ask, Bundle, Host, Push, Wire, guest, wait_for};
 use serde_json::{Value, json};
 use std::io::Write;
 
-/// I1: the one command of the README, as it stands there.
+/// I1: the single command of the README, verbatim.
 #[test]
 fn one_curl_of_a_component_deploys_an_app() {
     let host = Host::start();
@@ -21,14 +21,14 @@ fn one_curl_of_a_component_deploys_an_app() {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             serde_json::from_slice(&output.stdout).expect("curl shows JSON")
         }
-        // A machine without curl sends the same by our own client.
+        // A machine without curl sends the same request with the test client.
         Err(_) => host.upload("hello", &Bundle::component(guest("hello")), "").expect(202).json(),
     };
     let push = Push::from(answer);
     assert!(push.created_app, "{push:?}");
     let ended = host.ended(&push);
     assert_eq!((ended.state.as_str(), ended.release), ("completed", Some(1)), "{ended:?}");
-    assert!(!ended.log.is_empty(), "a push tells what it does");
+    assert!(!ended.log.is_empty(), "a push has a log");
     assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!");
     let app = host.show("hello");
     assert_eq!((&app["state"], &app["type"], &app["release"]), (&json!("running"), &json!("dev"), &json!(1)));
@@ -49,14 +49,14 @@ fn the_same_component_runs_on_every_type() {
 }
 
 #[test]
-fn a_restart_brings_every_app_back() {
+fn a_restart_restores_every_app() {
     let host = Host::start();
     host.deploy("one", Bundle::component(guest("hello")));
     host.deploy("two", Bundle::archive("name = \"two\"\ntype = \"staging\"\n", &guest("hello-wasi02")));
     host.create("empty", "production");
     let token = host.token.clone();
     let host = host.restart();
-    assert_eq!(host.token, token, "the token lasts");
+    assert_eq!(host.token, token, "the token persists");
     for app in ["one", "two"] {
         assert_eq!(host.get(app, "/").expect(200).text(), "Hello, world!");
         assert_eq!((host.state(app), host.show(app)["release"].clone()), ("running".to_owned(), json!(1)));
@@ -66,10 +66,10 @@ fn a_restart_brings_every_app_back() {
 }
 
 #[test]
-fn a_host_that_was_killed_brings_every_app_back() {
+fn a_killed_host_restores_every_app() {
     let host = Host::start();
     host.deploy("kept", Bundle::component(guest("hello")));
-    // Killed in the middle of a push: the app stays on what it had.
+    // Killed in the middle of a push: the app keeps its former release.
     let push = host.push("kept", &Bundle::component(guest("greedy")));
     let host = host.kill_and_restart();
     assert_eq!(host.state("kept"), "running");
@@ -82,7 +82,7 @@ fn a_host_that_was_killed_brings_every_app_back() {
 }
 
 #[test]
-fn a_stopped_app_stays_stopped_over_a_restart_and_can_be_started() {
+fn a_stopped_app_stays_stopped_after_a_restart_and_can_be_started() {
     let host = Host::start();
     host.deploy("resting", Bundle::component(guest("hello")));
     host.api(Ask::post("/v1/apps/resting/stop")).expect(202);
@@ -96,7 +96,7 @@ fn a_stopped_app_stays_stopped_over_a_restart_and_can_be_started() {
 }
 
 #[test]
-fn a_deleted_app_is_gone_with_its_data() {
+fn a_destroyed_app_loses_its_data() {
     let host = Host::start();
     let manifest = "name = \"book\"\n[grants]\nkeyvalue = true\n";
     host.deploy("book", Bundle::archive(manifest, &guest("guestbook")));
@@ -106,11 +106,11 @@ fn a_deleted_app_is_gone_with_its_data() {
     host.api(Ask::get("/v1/apps/book")).problem_of("book", 404, "unknown-app");
     host.get("book", "/").problem_of("book", 404, "unknown-app");
     host.deploy("book", Bundle::archive(manifest, &guest("guestbook")));
-    assert_eq!(host.get("book", "/entries").json(), json!([]), "a new app of the name begins empty");
+    assert_eq!(host.get("book", "/entries").json(), json!([]), "a new app with the same name starts empty");
 }
 
 #[test]
-fn two_pushes_at_a_time_are_done_one_after_the_other() {
+fn two_pushes_at_the_same_time_run_one_after_the_other() {
     let host = Host::start();
     host.create("busy", "dev");
     let pushes = [
@@ -136,16 +136,16 @@ fn a_push_can_be_followed_to_its_end() {
     let places: Vec<usize> = states.iter().map(place).collect();
     assert!(places.is_sorted(), "{states:?}");
     assert_eq!(states.last().map(String::as_str), Some("completed"));
-    // Followed when it is over, it is told once.
+    // A push that has ended sends a single event to a follower.
     assert_eq!(follow(&host, &push), ["completed"]);
 }
 
-/// The states that server-sent events tell, until they end.
+/// Returns the states that the server-sent events report, until the stream ends.
 fn follow(host: &Host, push: &Push) -> Vec<String> {
     let mut wire = Wire::open(host.admin).expect("the API accepts connections");
     let ask = Ask::get(format!("{}?follow=true", push.path()));
     wire.ask(&ask.header("authorization", format!("Bearer {}", host.token))).expect("it can be sent");
-    let answer = wire.answer().expect("the events have an end");
+    let answer = wire.answer().expect("the stream of events ends");
     assert_eq!(answer.header("content-type"), Some("text/event-stream"), "{answer}");
     let text = answer.text();
     let events = text.lines().filter_map(|line| line.strip_prefix("data:"));
@@ -153,9 +153,9 @@ fn follow(host: &Host, push: &Push) -> Vec<String> {
     events.map(state).collect()
 }
 
-/// I1: a bundle brings grants, limits, isolation and config with it; a bare component keeps them.
+/// I1: a bundle sets grants, limits, isolation and config; a bare component keeps them.
 #[test]
-fn a_bundles_manifest_is_what_the_app_gets() {
+fn an_app_gets_the_manifest_of_its_bundle() {
     let host = Host::start();
     let manifest = "name = \"greedy\"\ntype = \"staging\"\nisolation = \"request\"\n\
         [grants]\nfiles = { data = \"read-write\" }\n\
@@ -171,7 +171,7 @@ fn a_bundles_manifest_is_what_the_app_gets() {
         let fault = host.get("greedy", "/allocate?mib=32").problem_of("greedy", 502, "app-failed");
         assert!(fault["detail"].as_str().is_some_and(|detail| detail.contains("out-of-memory")), "{fault}");
         host.get("greedy", "/allocate?mib=4").expect(200);
-        // More handles than one instance may hold, but not more than one request may.
+        // More handles than one instance may hold, but fewer than one request may hold.
         for _ in 0..3 {
             host.get("greedy", "/handles?count=700").expect(200);
         }
@@ -183,12 +183,13 @@ fn a_bundles_manifest_is_what_the_app_gets() {
 }
 
 #[test]
-fn instances_are_used_again_unless_the_manifest_isolates_requests() {
+fn instances_are_reused_unless_the_manifest_isolates_requests() {
     let host = Host::start();
     let manifest = "name = \"greedy\"\n[limits]\ninstances_max = 1\n";
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
     host.get("greedy", "/handles?count=400").expect(200);
-    // The same instance holds the handles of the request before, so it comes to its bound; the next one is fresh.
+    // The reused instance still holds the handles of the former request, so it reaches its limit.
+    // The next instance is fresh.
     host.get("greedy", "/handles?count=700").problem_of("greedy", 502, "app-failed");
     host.get("greedy", "/handles?count=700").expect(200);
 }

@@ -1,5 +1,5 @@
-//! `isopod deploy` and its neighbours on the command line: checks before a build, output during the
-//! build, and the message on Ctrl-C.
+//! Tests `isopod deploy` and related commands: checks before a build, output during the build, and
+//! the message on Ctrl-C.
 
 use isopod_tests::{
     Answer, Ask, Bundle, Host, Push, guest,
@@ -13,7 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A project whose build leaves a mark, prints a line and copies a component.
+/// Creates a project whose build creates a marker file, prints a line and copies a component.
 fn project(more: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let component = guest_path("hello");
@@ -42,18 +42,18 @@ fn the_host_and_the_token_are_checked_before_the_build() {
     let host = Host::start();
     let (api, traffic) = (format!("http://{}", host.admin), format!("http://{}", host.listen));
     let project = project("");
-    // A port that was just free is as good as certain to refuse.
+    // A port that was free just now refuses connections almost certainly.
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let nobody = format!("http://{}", free.expect("a port is free"));
+    let unused = format!("http://{}", free.expect("a port is free"));
     for (address, token, words) in [
-        (nobody.as_str(), host.token.as_str(), "nothing listens there"),
+        (unused.as_str(), host.token.as_str(), "nothing listens there"),
         (&api, "wrong", "ISOPOD_TOKEN"),
         (&traffic, &host.token, "is the address of app traffic"),
     ] {
         let failed = deploy(project.path(), address, token).output().expect("it can be run");
         assert_eq!(failed.status.code(), Some(1), "{}", err(&failed));
         assert!(err(&failed).contains(words), "{words}: {}", err(&failed));
-        assert!(!project.path().join("built").exists(), "{words}: it was built");
+        assert!(!project.path().join("built").exists(), "{words}: the build ran");
     }
     // Every other command names the admin address as well.
     let listed = program::run(&["apps", "--host", &traffic, "--token", &host.token]);
@@ -61,7 +61,7 @@ fn the_host_and_the_token_are_checked_before_the_build() {
 }
 
 #[test]
-fn a_build_prints_its_lines_where_there_is_no_terminal_and_builds_where_the_manifest_says() {
+fn a_build_without_a_terminal_prints_its_lines_and_uses_the_projects_target() {
     let host = Host::start();
     let project = project("");
     let elsewhere = tempfile::tempdir().expect("a folder can be made");
@@ -125,7 +125,7 @@ fn output_that_cannot_be_written_is_a_failure() {
         &["apps", "--host", &address, "--token", &host.token],
     ];
     for args in asks {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has one");
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has /dev/full");
         let output = program::command(args).stdout(full).stderr(Stdio::piped()).output().expect("it can be run");
         assert_eq!(output.status.code(), Some(1), "{args:?}: {}", err(&output));
         assert!(err(&output).contains("standard output cannot be written"), "{args:?}: {}", err(&output));

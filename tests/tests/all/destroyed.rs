@@ -1,4 +1,5 @@
-//! A destroyed app leaves no metric series, and no token that works for the next app of its name.
+//! Tests that a destroyed app leaves no metric series, and no token that is valid for the next app
+//! of its name.
 
 use isopod_tests::{Ask, Bundle, Host, Wire, guest, wait_for};
 use serde_json::json;
@@ -28,7 +29,7 @@ fn the_series_of_a_destroyed_app_are_removed_and_a_new_app_starts_at_zero() {
     assert_eq!(of(&host, "gone"), 0, "{}", text(&host));
     assert!(of(&host, "kept") > 0);
     host.get("gone", "/").expect(404);
-    assert_eq!(of(&host, "gone"), 0, "requests for an app that is not there make none");
+    assert_eq!(of(&host, "gone"), 0, "requests to an unknown app create no series");
     host.deploy("gone", Bundle::component(guest("greedy")));
     host.get("gone", "/").expect(200);
     wait_for("its first request to be counted", || {
@@ -39,7 +40,7 @@ fn the_series_of_a_destroyed_app_are_removed_and_a_new_app_starts_at_zero() {
 }
 
 #[test]
-fn a_token_is_removed_with_its_app_and_invalid_for_a_later_one() {
+fn a_token_is_removed_with_its_app_and_invalid_for_a_later_app() {
     let host = Host::start();
     for app in ["shop", "other"] {
         host.create(app, "dev");
@@ -68,14 +69,14 @@ fn a_token_is_removed_with_its_app_and_invalid_for_a_later_one() {
 }
 
 #[test]
-fn a_token_is_refused_while_its_app_is_destroyed_and_after_a_crash() {
+fn a_token_is_rejected_while_its_app_is_destroyed_and_after_a_crash() {
     let host = Host::start_pausing("app-deleted=pause");
     host.create("shop", "dev");
     let token = make_token(&host, "one", &["shop"]);
     let mut wire = Wire::open(host.admin).expect("the host accepts connections");
     let ask = Ask::new("DELETE", "/v1/apps/shop").header("authorization", format!("Bearer {}", host.token));
     wire.ask(&ask).expect("it is sent");
-    wait_for("the end of the app", || (host.api(Ask::get("/v1/apps/shop")).status == 404).then_some(()));
+    wait_for("the removal of the app", || (host.api(Ask::get("/v1/apps/shop")).status == 404).then_some(()));
     host.api_with(&token, Ask::get("/v1/apps/shop")).problem(401, "unknown-token");
     let host = host.kill_and_restart();
     host.create("shop", "dev");
