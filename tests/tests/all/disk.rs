@@ -1,5 +1,5 @@
-//! A full disk: what needs room is refused in clear words, what is running goes on, and once there is room again all
-//! works as before.
+//! Tests a full disk: the host rejects operations that need space with a clear problem, running
+//! apps continue, and after space is freed everything works again.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, SmallDisk, bundle::QUICK_WEB, guest, wait_for};
 use serde_json::json;
@@ -17,7 +17,7 @@ fn names(host: &Host) -> Vec<String> {
 }
 
 #[test]
-fn a_full_disk_refuses_what_needs_room_and_is_forgotten_with_it() {
+fn a_full_disk_rejects_writes_until_space_is_free() {
     let Some(disk) = SmallDisk::mount(24) else { return };
     let host = Host::on(&disk.path().join("data"));
     let manifest = "name = \"book\"\n[grants]\nkeyvalue = true\n";
@@ -26,21 +26,21 @@ fn a_full_disk_refuses_what_needs_room_and_is_forgotten_with_it() {
     let neighbour = Neighbour::beside(&host);
 
     let filler = disk.fill();
-    // The upload itself finds no room.
+    // The disk has no space for the upload itself.
     let refused = host.upload("book", &Bundle::component(guest("greedy")), "?wait=true");
     refused.problem(507, "disk-full");
     let created = host.api(Ask::post("/v1/apps").json(&json!({ "name": "more" })));
-    // A small row may still fit into a page that the database has already.
+    // A small row may still fit into an allocated page of the database.
     assert!(created.status == 201 || created.status == 507, "{created}");
-    // What an app stores is refused to it, or fits; nothing of it is half there.
+    // The store rejects an app's write or completes it. It never stores a part.
     let signed: Vec<String> =
         (0..200).map(|number| format!("late-{number}")).take_while(|name| sign(&host, name).status == 303).collect();
     assert!(signed.len() < 200, "the disk is not full");
     let mut kept: Vec<String> = names(&host);
     kept.reverse();
     assert_eq!(kept[0], "Ada");
-    assert_eq!(kept[1..], signed[..], "all that was acknowledged is there, and nothing else");
-    // The same goes for a change of its settings: the first ones may fit.
+    assert_eq!(kept[1..], signed[..], "exactly the acknowledged entries are stored");
+    // Changes of settings behave in the same way: the first changes may fit.
     let change = json!({ "PADDING": "x".repeat(4000) });
     let refused = (0..50).map(|_| host.set_config("book", &change)).find(|answer| answer.status != 200);
     refused.expect("the disk is full").problem(507, "disk-full");
@@ -60,9 +60,9 @@ fn a_full_disk_refuses_what_needs_room_and_is_forgotten_with_it() {
     }
 }
 
-/// Those who follow need no room on the disk, nor does whoever takes a push back.
+/// Followers and the cancellation of a push need no space on the disk.
 #[test]
-fn what_happens_on_a_full_disk_is_told_at_once() {
+fn activity_on_a_full_disk_reaches_followers_at_once() {
     let Some(disk) = SmallDisk::mount(24) else { return };
     let host = Host::on(&disk.path().join("data"));
     host.deploy("shop", Bundle::shape(&[("GREETING", "old")]));
@@ -72,7 +72,7 @@ fn what_happens_on_a_full_disk_is_told_at_once() {
     wait_for("the health check", || (host.push_now(&first).state == "deploying").then_some(()));
     let mut news = host.follow("/v1/apps/shop/activity");
     let filler = disk.fill();
-    // What the database has left of its pages is used up.
+    // Uses up the free pages of the database.
     let tokens = (0..1_000).map(|number| {
         let token = json!({ "name": format!("t{number}-{}", "x".repeat(50)), "role": "read" });
         host.api(Ask::post("/v1/tokens").json(&token)).status
@@ -82,14 +82,14 @@ fn what_happens_on_a_full_disk_is_told_at_once() {
     assert_eq!(cancelled["state"], "cancelled");
     let mut told = |kind: &str, push: &isopod_tests::Push| {
         let is_it = |entry: &serde_json::Value| entry["kind"] == kind && entry["data"]["push"] == push.id;
-        assert!(news.by_ref().any(|entry| is_it(&entry)), "{kind} of {push:?} is not told");
+        assert!(news.by_ref().any(|entry| is_it(&entry)), "{kind} of {push:?} is not reported");
     };
     told("push-cancelled", &third);
     told("push-failed", &first);
     told("push-failed", &second);
 
     std::fs::remove_file(filler).expect("it is there");
-    let kinds = wait_for("the records of it", || {
+    let kinds = wait_for("the stored records", || {
         let of_pushes = host.activity("shop").into_iter().filter(|entry| entry["data"]["push"].is_string());
         let kinds: Vec<_> = of_pushes.map(|entry| (entry["kind"].clone(), entry["data"]["push"].clone())).collect();
         (kinds.len() >= 4).then_some(kinds)
@@ -100,7 +100,7 @@ fn what_happens_on_a_full_disk_is_told_at_once() {
     assert_eq!(host.push_now(&third).state, "cancelled");
 }
 
-/// C3: how a push ended is known while it can't be stored, and is stored once it can.
+/// C3: the host knows the end of a push while the disk is full, and stores it as soon as it can.
 #[test]
 fn a_push_that_ends_on_a_full_disk_keeps_its_reason() {
     let Some(disk) = SmallDisk::mount(24) else { return };
@@ -115,7 +115,7 @@ fn a_push_that_ends_on_a_full_disk_keeps_its_reason() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old");
 
     std::fs::remove_file(filler).expect("it is there");
-    wait_for("the record of it", || {
+    wait_for("the stored record", || {
         let is_told = |entry: &serde_json::Value| entry["kind"] == "push-failed" && entry["data"]["push"] == push.id;
         host.activity("shop").iter().any(is_told).then_some(())
     });

@@ -1,4 +1,5 @@
-//! Following an app that is destroyed meanwhile: every stream ends with an event that says so, and commands end.
+//! Tests following an app that is destroyed meanwhile: every stream ends with an event that gives
+//! the reason, and commands exit.
 
 use isopod_tests::{
     Ask, Bundle, Host, Wire, guest,
@@ -35,7 +36,7 @@ fn a_stream_of_a_destroyed_app_ends_with_an_event() {
 }
 
 #[test]
-fn a_command_that_follows_a_destroyed_app_ends_and_says_so() {
+fn a_command_that_follows_a_destroyed_app_exits_with_the_reason() {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     host.get("greedy", "/log-line?text=a-line").expect(200);
@@ -48,7 +49,7 @@ fn a_command_that_follows_a_destroyed_app_ends_and_says_so() {
         commands[1].said().contains("config changed").then_some(())
     });
     host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
-    // The name may belong to another app at once, which must not be followed.
+    // Another app may take the name at once. The command must not follow that app.
     host.deploy("greedy", Bundle::component(guest("hello")));
     for command in &mut commands {
         let status = command.end();

@@ -1,5 +1,5 @@
-//! The source of an error response: the host names the side that failed, and distinguishes an app's
-//! error from its crash.
+//! Tests the source of an error response: the host names the side that failed, and distinguishes an
+//! app's error from its crash.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, PROBES, guest};
 
@@ -15,7 +15,7 @@ fn a_handlers_error_is_a_500_and_a_crash_a_502() {
         let failed = host.get(probe, "/error");
         failed.problem_of(probe, 500, "app-failed");
         assert_eq!(source(&failed), Some("app"), "{failed}");
-        assert!(!failed.text().contains("asked to fail"), "the error's text is for the log: {failed}");
+        assert!(!failed.text().contains("asked to fail"), "the response shows the error's text: {failed}");
         let crash = if probe == "probe-flat" { "/panic" } else { "/nothing" };
         let bad_answer = "/respond?status=101";
         for path in [crash, bad_answer] {
@@ -42,7 +42,7 @@ fn an_error_of_an_sdk_handler_is_the_same_on_every_interface() {
 }
 
 #[test]
-fn a_failed_answer_of_the_host_names_the_host() {
+fn an_error_response_of_the_host_names_the_host() {
     let host = Host::start();
     host.create("empty", "dev");
     for (app, status) in [("nobody", 404), ("empty", 503)] {

@@ -1,4 +1,5 @@
-//! Values cross the host unchanged: JSON data reaches a handler, and its reply the sender, as the text that was sent.
+//! Tests that values cross the host unchanged: a handler receives JSON data, and the sender its
+//! reply, with the same text.
 
 use isopod_tests::{Ask, Bundle, Host, guest, program};
 

@@ -1,4 +1,5 @@
-//! Events: a CloudEvent in, and its reply, refusal or delay out.
+//! Tests events: a CloudEvent as the request, and the handler's reply, rejection or delay as the
+//! response.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, guest};
 use serde_json::{Value, json};
@@ -25,12 +26,12 @@ fn deploy_bot(host: &Host) {
     host.deploy("bot", Bundle::archive(manifest, &guest("bot")));
 }
 
-/// I2: the bot talks with each user by themselves and remembers, also over a restart.
+/// I2: the bot keeps a separate conversation with each user, also after a restart.
 #[test]
 fn a_bot_holds_a_conversation_with_each_user() {
     let host = Host::start();
     deploy_bot(&host);
-    assert_eq!(host.show("bot")["urls"], json!([]), "it takes no HTTP requests");
+    assert_eq!(host.show("bot")["urls"], json!([]), "it accepts no HTTP requests");
     assert_eq!(say(&host, "u1", "hi"), "Hello! What is your name?");
     assert_eq!(say(&host, "u2", "hi"), "Hello! What is your name?");
     assert!(say(&host, "u1", "Ada").contains("Ada"));
@@ -40,7 +41,7 @@ fn a_bot_holds_a_conversation_with_each_user() {
 }
 
 #[test]
-fn an_event_in_binary_mode_is_the_same_event() {
+fn an_event_in_binary_mode_is_equivalent() {
     let host = Host::start();
     deploy_bot(&host);
     let ask = Ask::post("/v1/apps/bot/events").body("application/json", "{\"text\":\"hi\"}");
@@ -50,9 +51,9 @@ fn an_event_in_binary_mode_is_the_same_event() {
     assert_eq!(reply.json()["text"], "Hello! What is your name?");
 }
 
-/// B3 for events: whatever a handler does with one, the sender is told, and the app goes on.
+/// B3 for events: the sender gets the reason of each failure, and the app continues to run.
 #[test]
-fn a_handlers_failure_is_told_to_the_sender_and_the_app_goes_on() {
+fn a_handlers_failure_is_reported_to_the_sender_and_the_app_continues() {
     let host = Host::start();
     let manifest = "name = \"greedy\"\n[limits]\nrequest_timeout = \"300ms\"\n";
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
@@ -77,7 +78,7 @@ fn a_handlers_failure_is_told_to_the_sender_and_the_app_goes_on() {
     assert_eq!(panicked["fault"], "trap", "{panicked}");
     let never = greedy("never").problem_of("greedy", 504, "deadline");
     for problem in [refused, panicked, never] {
-        assert!(problem["hint"].is_string(), "who sent it is told what to do next: {problem}");
+        assert!(problem["hint"].is_string(), "the problem has no hint: {problem}");
     }
 
     greedy("again").expect(200);
@@ -86,7 +87,7 @@ fn a_handlers_failure_is_told_to_the_sender_and_the_app_goes_on() {
 }
 
 #[test]
-fn what_is_no_event_is_refused_by_name() {
+fn an_invalid_event_is_rejected_by_name() {
     let host = Host::start();
     deploy_bot(&host);
     host.deploy("hello", Bundle::component(guest("hello")));
@@ -95,7 +96,7 @@ fn what_is_no_event_is_refused_by_name() {
     assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("source")), "{refused}");
     let garbage = Ask::post("/v1/apps/bot/events").body("application/cloudevents+json", "{");
     assert_eq!(host.api(garbage).status, 400);
-    // It has data that the bot cannot read, which no further try would mend.
+    // The bot can't read this data, and a retry would fail again.
     send(&host, "bot", &event("chat.message")).problem_of("bot", 422, "event-refused");
     send(&host, "hello", &event("t")).problem_of("hello", 409, "no-events");
     send(&host, "nobody", &event("t")).problem_of("nobody", 404, "unknown-app");

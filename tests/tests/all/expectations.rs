@@ -1,5 +1,5 @@
-//! `Expect: 100-continue`: a response before the body ends the connection, because the host can't
-//! tell whether the client still sends it.
+//! Tests `Expect: 100-continue`: a response before the body ends the connection, because the host
+//! can't know whether the client still sends the body.
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, guest};
 
@@ -13,7 +13,7 @@ fn deployed() -> Host {
 
 /// The client omits its body and sends the next request at once.
 #[test]
-fn bytes_after_an_early_response_are_not_taken_for_the_body() {
+fn bytes_after_an_early_response_are_not_read_as_the_body() {
     let host = deployed();
     for probe in ["probe-wasi02", "probe-wasi03"] {
         let ask = Ask::post("/early?status=401").header("expect", "100-continue").header("content-length", "5");
@@ -27,7 +27,7 @@ fn bytes_after_an_early_response_are_not_taken_for_the_body() {
 }
 
 #[test]
-fn a_refusal_by_the_host_before_the_body_closes_the_connection() {
+fn a_rejection_by_the_host_before_the_body_closes_the_connection() {
     let host = deployed();
     let begin = |app: &str, length: &str| {
         let ask = Ask::post("/").header("expect", "100-continue").header("content-length", length);
@@ -41,7 +41,7 @@ fn a_refusal_by_the_host_before_the_body_closes_the_connection() {
 }
 
 #[test]
-fn a_connection_is_kept_once_the_body_was_read() {
+fn a_connection_is_kept_after_the_body_was_read() {
     let host = deployed();
     for probe in PROBES {
         let mut wire = host.wire();

@@ -1,9 +1,10 @@
-//! F2, J2: no app can slow another. The CPU is divided between apps, whatever their guests do and however many ask.
+//! F2, J2: tests that no app can slow down another. The scheduler divides the CPU between apps,
+//! independently of their guests and their number of clients.
 
 use isopod_tests::{Ask, Bundle, Host, Load, Neighbour, Queue, guest, guest_noted, wait_for};
 use serde_json::{Value, json};
 
-/// `greedy` under another name, with a size that load does not change.
+/// Deploys `greedy` under another name, with a fixed number of instances.
 fn deploy_greedy(host: &Host, app: &str, app_type: &str, instances: u32) {
     host.create(app, app_type);
     let (web, worker) = ("[processes.web]\nentry = \"http\"\n", "[processes.worker]\nentry = \"events\"\n");
@@ -13,30 +14,31 @@ fn deploy_greedy(host: &Host, app: &str, app_type: &str, instances: u32) {
     host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
 }
 
-/// `greedy` under another name, with one process type for requests and this after it.
+/// Deploys `greedy` under another name, with one process type for requests and these further
+/// settings.
 fn deploy_web(host: &Host, app: &str, more: &str) {
     let manifest = format!("name = \"{app}\"\n[processes.web]\nentry = \"http\"\n{more}");
     host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
 }
 
-/// Clients that make an app's guests use the CPU, a while for each request.
+/// Starts clients whose requests use the CPU for 30 ms each.
 fn spin(host: &Host, app: &str, clients: usize) -> Load {
     Load::of(host.listen, &host.to_app(app, Ask::get("/spin?ms=30")), clients, |text| text == "ok")
 }
 
-/// CPU time of an app's guests so far.
+/// Returns the CPU time of an app's guests so far.
 #[track_caller]
 fn cpu_ms(host: &Host, app: &str) -> u64 {
     host.metrics(app)["cpu_ms"].as_u64().expect("it is measured")
 }
 
-/// How many times as much CPU time the one app gets as the other, measured while both have more to do than the machine
-/// can.
+/// Returns the ratio of CPU time between two apps, measured while both have more work than the
+/// machine can do.
 #[track_caller]
 fn ratio(host: &Host, one: &str, other: &str) -> f64 {
     let now = || (cpu_ms(host, one), cpu_ms(host, other));
-    let before = wait_for("both being at work", || Some(now()).filter(|(one, other)| *one > 0 && *other > 0));
-    let (one, other) = wait_for("enough to compare", || {
+    let before = wait_for("both apps to use the CPU", || Some(now()).filter(|(one, other)| *one > 0 && *other > 0));
+    let (one, other) = wait_for("enough CPU time to compare", || {
         let now = now();
         let used = (now.0 - before.0, now.1 - before.1);
         (used.0 + used.1 > 4_000).then_some(used)
@@ -44,9 +46,9 @@ fn ratio(host: &Host, one: &str, other: &str) -> f64 {
     one as f64 / other.max(1) as f64
 }
 
-/// The spinning app's own clients are answered too, each in its turn.
+/// The requests of the spinning app's own clients complete too.
 #[test]
-fn a_quiet_app_is_answered_while_another_spins() {
+fn a_quiet_app_responds_while_another_spins() {
     for app_type in ["dev", "production"] {
         let host = Host::start();
         deploy_greedy(&host, "busy", app_type, 8);
@@ -55,15 +57,16 @@ fn a_quiet_app_is_answered_while_another_spins() {
         load.go_on();
         let before = neighbour.answers();
         load.go_on();
-        assert!(neighbour.answers() > before, "the neighbour was not answered at all");
+        assert!(neighbour.answers() > before, "the neighbour got no response");
         neighbour.finish();
         load.finish();
     }
 }
 
-/// Push events that spin for good leave the CPU to everybody's pull, their own app's as well.
+/// Push events that spin without end leave the CPU to the pull jobs of every app, including their
+/// own.
 #[test]
-fn a_flood_of_pushed_work_slows_nobody_who_waits() {
+fn a_flood_of_push_work_delays_no_pull_job() {
     let host = Host::start();
     deploy_greedy(&host, "busy", "dev", 4);
     let neighbour = Neighbour::beside(&host);
@@ -79,9 +82,9 @@ fn a_flood_of_pushed_work_slows_nobody_who_waits() {
     neighbour.finish();
 }
 
-/// Push work is not starved by pull, either.
+/// Pull jobs don't starve push work either.
 #[test]
-fn pushed_work_goes_on_beside_a_flood_of_requests() {
+fn push_work_continues_beside_a_flood_of_requests() {
     let host = Host::start();
     deploy_greedy(&host, "busy", "dev", 8);
     let load = spin(&host, "busy", 16);
@@ -92,7 +95,7 @@ fn pushed_work_goes_on_beside_a_flood_of_requests() {
     load.finish();
 }
 
-/// Twice the clients get no more of the machine.
+/// More clients don't get a larger share of the machine.
 #[test]
 fn two_equal_apps_get_equal_shares_of_the_cpu() {
     let host = Host::start();
@@ -107,7 +110,7 @@ fn two_equal_apps_get_equal_shares_of_the_cpu() {
     }
 }
 
-/// A6: a production app weighs more where the CPU is short.
+/// A6: a production app has more weight when the CPU is scarce.
 #[test]
 fn a_production_app_gets_a_larger_share_of_the_cpu() {
     let host = Host::start();
@@ -121,9 +124,9 @@ fn a_production_app_gets_a_larger_share_of_the_cpu() {
     }
 }
 
-/// A host with fewer places for instances than it has apps gives each a place in its turn.
+/// A host with fewer instance slots than apps gives each app a slot in turn.
 #[test]
-fn more_apps_than_places_for_instances_take_turns() {
+fn more_apps_than_instance_slots_take_turns() {
     let host = Host::start_with("", "instances_max = 4\n");
     let apps: Vec<String> = (1..=6).map(|number| format!("app-{number}")).collect();
     for app in &apps {
@@ -141,21 +144,22 @@ fn more_apps_than_places_for_instances_take_turns() {
         (answer.status == 200).then_some(())
     };
     for _ in 0..3 {
-        apps.iter().for_each(|app| wait_for(&format!("a place for {app}"), || served(app)));
+        apps.iter().for_each(|app| wait_for(&format!("a slot for {app}"), || served(app)));
     }
-    // All at the same moment.
+    // All at the same time.
     std::thread::scope(|scope| {
         for app in &apps {
-            scope.spawn(|| wait_for("a place", || served(app)));
+            scope.spawn(|| wait_for("a slot", || served(app)));
         }
     });
     assert!(apps.iter().all(|app| host.state(app) == "running"));
     assert_eq!(host.api(Ask::get("/v1/status")).expect(200).json()["status"], json!("up"));
 }
 
-/// That there is no room for it now is no fault of an app: it is not in error, and is served when there is some.
+/// A full host is no fault of the app: the app isn't in error, and serves as soon as a slot is
+/// free.
 #[test]
-fn an_app_that_finds_no_room_after_a_start_of_the_host_is_served_later() {
+fn an_app_without_a_slot_after_a_restart_serves_later() {
     let host = Host::start_with("", "instances_max = 2\n");
     let apps = ["one", "two", "three"];
     apps.iter().for_each(|app| deploy_web(&host, app, ""));
@@ -164,12 +168,12 @@ fn an_app_that_finds_no_room_after_a_start_of_the_host_is_served_later() {
     host.get("three", "/ok").problem_of("three", 503, "no-room");
     assert_eq!(host.state("three"), "running");
     held.into_iter().for_each(|held| held.let_go());
-    wait_for("a place", || (host.get("three", "/ok").status == 200).then_some(()));
+    wait_for("a slot", || (host.get("three", "/ok").status == 200).then_some(()));
 }
 
-/// A6: the others can't fill the machine so far that a production app finds no place.
+/// A6: other apps can't take every slot, so that a production app finds none.
 #[test]
-fn a_tenth_of_the_places_is_kept_for_production_apps() {
+fn a_tenth_of_the_slots_is_reserved_for_production_apps() {
     let host = Host::start_with("", "instances_max = 10\n");
     let crowd = "name = \"crowd\"\ntype = \"staging\"\n[processes.web]\nentry = \"http\"\nmin = 9\nmax = 9\n";
     host.deploy("crowd", Bundle::archive(crowd, &guest("hello")));
@@ -181,9 +185,10 @@ fn a_tenth_of_the_places_is_kept_for_production_apps() {
     assert_eq!(host.running_ids("crowd", "web", 9).len(), 9);
 }
 
-/// Where no place is idle, who comes is told when to come again, and served once there is one.
+/// If no instance is idle, the client gets a `retry-after`, and a response as soon as a slot is
+/// free.
 #[test]
-fn who_finds_all_places_busy_is_told_to_come_again() {
+fn a_request_that_finds_all_slots_busy_gets_retry_after() {
     let host = Host::start_with("", "instances_max = 2\n");
     ["one", "two"].iter().for_each(|app| deploy_web(&host, app, ""));
     host.deploy("three", Bundle::component(guest("hello")));
@@ -191,16 +196,16 @@ fn who_finds_all_places_busy_is_told_to_come_again() {
     let refused = host.get("three", "/");
     let problem = refused.problem_of("three", 503, "no-room");
     assert!(problem["hint"].is_string() && refused.header("retry-after").is_some(), "{refused}");
-    assert_eq!(host.instances("three"), [] as [Value; 0], "what never started is no instance");
+    assert_eq!(host.instances("three"), [] as [Value; 0], "an instance that never started is listed");
     let measured = host.api(Ask::get("/v1/apps/three/metrics")).expect(200).json();
-    assert_eq!(measured["pull"]["latency_ms"]["p50"], Value::Null, "nor was it a request that was done");
+    assert_eq!(measured["pull"]["latency_ms"]["p50"], Value::Null, "a rejected request has a latency");
     held.into_iter().for_each(|held| held.let_go());
-    wait_for("a place", || (host.get("three", "/").status == 200).then_some(()));
+    wait_for("a slot", || (host.get("three", "/").status == 200).then_some(()));
 }
 
-/// F4: a job for which there is no further instance waits for those that its app has.
+/// F4: a job that can't get a further instance waits for the app's existing instances.
 #[test]
-fn an_app_that_cannot_grow_on_a_full_host_answers_with_what_it_has() {
+fn an_app_that_cannot_grow_on_a_full_host_uses_its_instances() {
     let host = Host::start_with("", "instances_max = 2\n");
     deploy_web(&host, "other", "");
     let held = host.hold("other");
@@ -216,9 +221,9 @@ fn an_app_that_cannot_grow_on_a_full_host_answers_with_what_it_has() {
     held.let_go();
 }
 
-/// F4: once there is room again nobody waits for the end of what is at work.
+/// F4: as soon as a slot is free, a waiting job starts without waiting for a running job.
 #[test]
-fn who_waits_for_room_on_a_full_host_is_let_in_once_there_is_some() {
+fn a_job_that_waits_for_a_slot_starts_as_soon_as_a_slot_is_free() {
     let host = Host::start_with("", "instances_max = 2\n");
     deploy_web(&host, "other", "");
     let held = host.hold("other");
@@ -232,7 +237,8 @@ fn who_waits_for_room_on_a_full_host_is_let_in_once_there_is_some() {
     busy.let_go();
 }
 
-/// E3: of an app with several process types a new release takes the places of the old one, whichever become free first.
+/// E3: a new release of an app with several process types takes the slots of the former release, in
+/// any order.
 #[test]
 fn an_app_whose_process_types_fill_the_host_can_still_be_changed() {
     let host = Host::start_with("", "instances_max = 2\napp_instances_max = 2\n");
@@ -245,9 +251,9 @@ fn an_app_whose_process_types_fill_the_host_can_still_be_changed() {
     assert_eq!(host.get("shop", "/ok").expect(200).text(), "ok");
 }
 
-/// Memory is divided too: what idle instances of others hold is no reason to refuse somebody for good.
+/// Memory is divided too: the host evicts idle instances of other apps before it rejects a request.
 #[test]
-fn memory_that_idle_instances_hold_goes_to_who_needs_it() {
+fn memory_of_idle_instances_is_reclaimed_for_busy_apps() {
     let host = Host::start_with("", "memory_max = \"128MiB\"\n");
     let apps = ["one", "two", "three"];
     apps.iter().for_each(|app| deploy_web(&host, app, "[limits]\nmemory = \"96MiB\"\n"));
@@ -263,49 +269,49 @@ fn memory_that_idle_instances_hold_goes_to_who_needs_it() {
     }
 }
 
-/// What could not be had on an empty host is nothing for which others give way.
+/// The host evicts no instance for memory that even an empty host doesn't have.
 #[test]
-fn memory_that_the_host_does_not_have_is_asked_of_nobody() {
+fn memory_beyond_the_memory_limit_evicts_no_instance() {
     let host = Host::start_with("", "memory_max = \"64MiB\"\n");
     host.deploy("small", Bundle::component(guest("hello")));
     let manifest = "name = \"huge\"\n[limits]\nmemory = \"256MiB\"\n";
     let push = host.deploy("huge", Bundle::archive(manifest, &guest("greedy")));
-    let note = push.log.iter().find(|line| line.contains("memory_max")).expect("the push says so");
+    let note = push.log.iter().find(|line| line.contains("memory_max")).expect("the push log has a note");
     assert!(note.contains("256 MiB") && note.contains("57 MiB"), "{note}");
     host.get("small", "/").expect(200);
     let before = host.instances("small");
     for _ in 0..3 {
         host.get("huge", "/allocate?mib=100").problem_of("huge", 502, "app-failed");
     }
-    host.log_line("huge", "what there is", |line| {
+    host.log_line("huge", "the memory limit", |line| {
         line["message"].as_str().is_some_and(|text| text.contains("limit: 57 MiB") && text.contains("memory_max"))
     });
     let after = host.instances("small");
     assert!(before.len() == 1 && after.len() == 1, "{before:?}, {after:?}");
     for what in ["id", "state", "started_at"] {
-        assert_eq!(after[0][what], before[0][what], "it stays");
+        assert_eq!(after[0][what], before[0][what], "the instance was replaced");
     }
     host.get("huge", "/allocate?mib=16").expect(200);
 }
 
-/// An app that holds all places there are can still be made smaller, and its next release finds room.
+/// An app that occupies all slots can still be scaled down, and its next release gets slots.
 #[test]
-fn an_app_that_fills_the_host_makes_room_for_its_own_next_release() {
+fn an_app_that_fills_the_host_frees_slots_for_its_next_release() {
     let host = Host::start_with("", "instances_max = 4\n");
     let crowd = "name = \"crowd\"\n[processes.web]\nentry = \"http\"\nmin = 4\nmax = 4\n";
     host.deploy("crowd", Bundle::archive(crowd, &guest("hello")));
     host.running_ids("crowd", "web", 4);
     host.scale("crowd", &json!({ "web": { "min": 1, "max": 2 } })).expect(200);
-    wait_for("the end of the old release", || (host.instances("crowd").len() == 1).then_some(()));
+    wait_for("the end of the former release's instances", || (host.instances("crowd").len() == 1).then_some(()));
     host.deploy("shop", Bundle::component(guest("hello")));
     for app in ["crowd", "shop"] {
         assert_eq!(host.get(app, "/").expect(200).text(), "Hello, world!", "{app}");
     }
 }
 
-/// D4: that the host is full is no fault of a new release, which stays in service.
+/// D4: a full host is no fault of a new release, which stays in service.
 #[test]
-fn a_new_release_that_finds_no_room_is_not_taken_out_of_service() {
+fn a_new_release_without_a_slot_is_not_rolled_back() {
     let host = Host::start_with("", "instances_max = 2\n");
     ["one", "two"].iter().for_each(|app| deploy_web(&host, app, ""));
     host.create("shop", "staging");
@@ -317,19 +323,19 @@ fn a_new_release_that_finds_no_room_is_not_taken_out_of_service() {
     }
     assert_eq!(host.current("shop"), [2]);
     held.into_iter().for_each(|held| held.let_go());
-    wait_for("a place", || (host.get("shop", "/").status == 200).then_some(()));
+    wait_for("a slot", || (host.get("shop", "/").status == 200).then_some(()));
     assert!(host.activity("shop").iter().all(|entry| entry["kind"] != "release-returned"));
 }
 
-/// F2: one app can't take all places of a host by asking for them.
+/// F2: one app can't reserve all slots of a host.
 #[test]
-fn what_an_app_keeps_running_has_a_bound_of_the_operators() {
+fn the_minimum_instances_of_an_app_are_bounded_by_the_operator() {
     let host = Host::start_with("", "app_instances_max = 3\n");
     let greedy =
         "name = \"crowd\"\n[processes.web]\nentry = \"http\"\nmin = 2\n[processes.more]\nentry = \"http\"\nmin = 2\n";
     let (code, reason) = host.deploy_in_vain("crowd", &Bundle::archive(greedy, &guest("hello")));
     assert!(code == "too-many-instances" && reason.contains("app_instances_max"), "{code}: {reason}");
-    assert_eq!(host.releases("crowd").len(), 0, "no release was made of it");
+    assert_eq!(host.releases("crowd").len(), 0, "the failed push created a release");
     host.deploy("crowd", Bundle::component(guest("hello")));
     host.scale("crowd", &json!({ "web": { "min": 3 } })).expect(200);
     let refused = host.scale("crowd", &json!({ "web": { "min": 4 } }));
@@ -337,9 +343,10 @@ fn what_an_app_keeps_running_has_a_bound_of_the_operators() {
     assert_eq!((host.current("crowd"), host.state("crowd").as_str()), (vec![2], "running"));
 }
 
-/// A change of the type is no way around it: a production app keeps an instance of each process type.
+/// A change of the type can't bypass the limit: a production app keeps an instance of each process
+/// type.
 #[test]
-fn an_apps_type_is_not_changed_to_one_that_keeps_too_many_instances() {
+fn an_app_type_that_needs_too_many_instances_is_rejected() {
     let host = Host::start_with("", "app_instances_max = 1\n");
     let two = "name = \"crowd\"\n[processes.web]\nentry = \"http\"\n[processes.more]\nentry = \"http\"\n";
     host.deploy("crowd", Bundle::archive(two, &guest("hello")));

@@ -1,4 +1,4 @@
-//! I4: files only below what was granted, whatever path a guest tries.
+//! I4: tests that a guest reaches files only below its granted folders, by any path.
 
 use isopod_tests::{Bundle, Host, Neighbour, guest};
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
@@ -11,23 +11,23 @@ fn deploy(host: &Host, access: &str) -> PathBuf {
 }
 
 #[test]
-fn a_granted_folder_is_the_apps_own_and_lasts() {
+fn a_granted_folder_belongs_to_the_app_and_persists() {
     let host = Host::start();
     let folder = deploy(&host, "read-write");
-    assert!(folder.is_dir(), "{} is not there", folder.display());
+    assert!(folder.is_dir(), "{} does not exist", folder.display());
     assert_eq!(host.get("greedy", "/write?path=/data/note&bytes=4").text(), "written");
     assert_eq!(host.get("greedy", "/read?path=/data/note").text(), "xxxx");
     assert_eq!(host.get("greedy", "/list?path=/data").text(), "note");
     let host = host.restart();
     assert_eq!(host.get("greedy", "/read?path=/data/note").text(), "xxxx");
-    // Another app with the same grant has a folder of its own.
+    // Another app with the same grant has its own folder.
     let manifest = "name = \"other\"\n[grants]\nfiles = { data = \"read-write\" }\n";
     host.deploy("other", Bundle::archive(manifest, &guest("greedy")));
     assert_eq!(host.get("other", "/list?path=/data").text(), "");
 }
 
 #[test]
-fn a_folder_granted_for_reading_is_not_written() {
+fn a_read_only_folder_cannot_be_written() {
     let host = Host::start();
     let folder = deploy(&host, "read-only");
     fs::write(folder.join("note"), "given").expect("the host's own user may write");
@@ -40,7 +40,7 @@ fn a_folder_granted_for_reading_is_not_written() {
 }
 
 #[test]
-fn nothing_outside_of_a_granted_folder_is_reached() {
+fn nothing_outside_of_a_granted_folder_is_reachable() {
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
     let folder = deploy(&host, "read-write");
@@ -78,7 +78,7 @@ fn nothing_outside_of_a_granted_folder_is_reached() {
 }
 
 #[test]
-fn without_a_grant_there_are_no_files_at_all() {
+fn without_a_grant_no_file_is_accessible() {
     let host = Host::start();
     deploy(&host, "");
     for path in ["/", ".", "/data", "/data/x", "/etc/passwd", "/tmp/x"] {

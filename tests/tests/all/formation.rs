@@ -1,4 +1,4 @@
-//! The formation: which process types an app has, and how many instances of each.
+//! Tests the formation: the process types of an app, and the number of instances of each.
 
 use isopod_tests::{Ask, Bundle, Host, guest, wait_for};
 use serde_json::{Value, json};
@@ -7,12 +7,12 @@ fn deploy(host: &Host, app: &str, example: &str) {
     host.deploy(app, Bundle::component(guest(example)));
 }
 
-/// H1: the process types that nobody has to write down.
+/// H1: the default process types of a component.
 #[test]
-fn a_first_deploy_makes_the_usual_formation() {
+fn a_first_deploy_creates_the_default_formation() {
     let host = Host::start();
     for (example, names) in [("hello", vec!["web"]), ("bot", vec!["worker"]), ("shapes", vec!["web", "worker"])] {
-        // The bot is well only where it may keep what it hears.
+        // The bot is healthy only with its key-value grant.
         let manifest = format!("name = \"{example}\"\ntype = \"dev\"\n[grants]\nkeyvalue = true\n");
         host.deploy(example, Bundle::archive(&manifest, &guest(example)));
         let formation = host.formation(example);
@@ -26,7 +26,7 @@ fn a_first_deploy_makes_the_usual_formation() {
     }
     host.create("empty", "dev");
     assert_eq!(host.formation("empty"), json!({}));
-    // A6: production keeps one warm unless told otherwise.
+    // A6: a production app keeps one warm instance by default.
     host.create("live", "production");
     deploy(&host, "live", "hello");
     assert_eq!(host.formation("live")["web"]["min"], 1);
@@ -45,23 +45,26 @@ fn a_process_type_is_scaled_and_its_other_settings_stay() {
         assert_eq!(after["web"][same], before[same]);
     }
     assert_eq!(after, host.formation("shop"));
-    assert_eq!(host.scale("shop", &after).expect(200).json(), after, "what is shown can be sent back");
-    assert_eq!(host.releases("shop").len(), 2, "and changes nothing");
+    assert_eq!(host.scale("shop", &after).expect(200).json(), after, "the shown formation can be sent back");
+    assert_eq!(host.releases("shop").len(), 2, "an unchanged formation created a release");
     let cleared = host.scale("shop", &json!({ "web": { "min": null, "health": null } })).expect(200).json();
     assert_eq!((&cleared["web"]["min"], &cleared["web"]["health"]), (&json!(0), &Value::Null));
     let entry = host.activity("shop").into_iter().find(|entry| entry["data"]["release"] == 2);
     let text = entry.as_ref().and_then(|entry| entry["text"].as_str()).unwrap_or_default();
-    assert!(text.contains('2') && text.contains('5') && text.contains("web"), "the numbers are told: {entry:?}");
+    assert!(
+        text.contains('2') && text.contains('5') && text.contains("web"),
+        "the activity has the numbers: {entry:?}"
+    );
 }
 
 #[test]
-fn process_types_come_and_go() {
+fn process_types_can_be_added_and_removed() {
     let host = Host::start();
     deploy(&host, "shop", "shapes");
     let nightly = json!({ "name": "nightly", "entry": "events", "schedule": "0 3 * * *" });
     let made = host.add_process("shop", &nightly).expect(201).json();
     assert_eq!((&made["nightly"]["schedule"], &made["nightly"]["entry"]), (&json!("0 3 * * *"), &json!("events")));
-    assert!(made["web"].is_object() && made["worker"].is_object(), "the usual ones stay: {made}");
+    assert!(made["web"].is_object() && made["worker"].is_object(), "the default process types stay: {made}");
     host.add_process("shop", &nightly).problem_of("shop", 409, "process-exists");
     let moved = host.scale("shop", &json!({ "nightly": { "schedule": "30 4 * * 1" } })).expect(200).json();
     assert_eq!(moved["nightly"]["schedule"], "30 4 * * 1");
@@ -78,13 +81,13 @@ fn process_types_come_and_go() {
 }
 
 #[test]
-fn a_formation_that_can_not_be_is_refused_by_name_and_makes_no_release() {
+fn an_invalid_formation_is_rejected_by_name_and_creates_no_release() {
     let host = Host::start();
     deploy(&host, "shop", "shapes");
     let refused = |change: Value, names: &[&str]| {
         let problem = host.scale("shop", &change).problem_of("shop", 422, "bad-formation");
         let detail = problem["detail"].as_str().expect("a problem has a detail");
-        names.iter().for_each(|name| assert!(detail.contains(name), "{change}: {name:?} is not named: {detail}"));
+        names.iter().for_each(|name| assert!(detail.contains(name), "{change}: missing {name:?} in: {detail}"));
     };
     refused(json!({ "web": { "min": 5, "max": 2 } }), &["web.min", "5", "2"]);
     refused(json!({ "web": { "min": -1 } }), &["web.min"]);
@@ -107,7 +110,7 @@ fn a_formation_that_can_not_be_is_refused_by_name_and_makes_no_release() {
     host.scale("shop", &json!({ "wed": { "min": 1 } })).problem_of("shop", 404, "unknown-process");
     let garbage = Ask::new("PATCH", "/v1/apps/shop/formation").body("application/json", "{\"web\":");
     host.api(garbage).problem(400, "bad-json");
-    // One bad process type spoils the whole change.
+    // One invalid process type rejects the whole change.
     host.scale("shop", &json!({ "web": { "min": 1 }, "worker": { "max": 0 } })).expect(422);
 
     let not_made = |process: Value| host.add_process("shop", &process).problem_of("shop", 422, "bad-formation");
@@ -133,7 +136,7 @@ fn a_formation_that_can_not_be_is_refused_by_name_and_makes_no_release() {
 }
 
 #[test]
-fn what_was_scaled_by_hand_outlives_deploys_and_restarts() {
+fn a_manual_scale_persists_across_deploys_and_restarts() {
     let host = Host::start();
     deploy(&host, "shop", "shapes");
     host.scale("shop", &json!({ "web": { "min": 2, "max": 4 } })).expect(200);
@@ -147,14 +150,14 @@ fn what_was_scaled_by_hand_outlives_deploys_and_restarts() {
     let host = host.restart();
     assert_eq!(numbers(&host), (Some(2), Some(4)));
     host.running_ids("shop", "web", 2);
-    // What the manifest says itself wins.
+    // A value in the manifest takes precedence.
     host.deploy("shop", Bundle::shapes("[processes.web]\nentry = \"http\"\nmin = 1\n"));
     assert_eq!(numbers(&host), (Some(1), Some(4)));
     host.running_ids("shop", "web", 1);
 }
 
 #[test]
-fn grants_are_changed_by_a_merge_and_nonsense_is_refused() {
+fn grants_are_changed_by_a_merge_and_invalid_grants_are_rejected() {
     let host = Host::start();
     host.deploy("shop", Bundle::shape(&[]));
     host.get("shop", "/ticks").expect(200);

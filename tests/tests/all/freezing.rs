@@ -1,4 +1,4 @@
-//! D3: an app that nobody asks for lets go of its instances and its code, and is back for whoever asks.
+//! D3: tests that an idle app drops its instances and its code, and is thawed by the next request.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, guest, guests::guest_if_built, wait_for};
 use serde_json::json;
@@ -6,39 +6,39 @@ use serde_json::json;
 const SOON: &str = "freeze_after = \"200ms\"\n";
 
 fn until_frozen(host: &Host, app: &str) {
-    wait_for("the app being frozen", || {
+    wait_for("the app to be frozen", || {
         let releases = host.releases(app);
         releases.iter().any(|release| release["state"] == "frozen").then_some(())
     });
-    // Those of the release before go too, if that was still kept to serve again.
-    wait_for("the end of its instances", || host.instances(app).is_empty().then_some(()));
+    // Instances of a standby release are dropped too.
+    wait_for("the drop of its instances", || host.instances(app).is_empty().then_some(()));
 }
 
-/// Whether any compiled code is in the host's memory.
+/// Returns whether any compiled code is mapped into the host's memory.
 fn has_code_mapped(host: &Host) -> bool {
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", host.id())).expect("the host runs");
     maps.lines().any(|line| line.ends_with(".cwasm"))
 }
 
 #[test]
-fn an_app_that_nobody_asks_for_is_frozen_and_answers_the_next_request() {
+fn an_idle_app_is_frozen_and_answers_the_next_request() {
     // With its code still mapped, and without.
     for (more, stays) in [("", true), ("frozen_code_max = \"0B\"\n", false)] {
         let host = Host::start_with("", &format!("{SOON}{more}"));
         host.deploy("hello", Bundle::component(guest("hello")));
         for _ in 0..3 {
             until_frozen(&host, "hello");
-            assert_eq!(host.state("hello"), "running", "freezing is no state of the app");
-            wait_for("the code's leaving, or staying", || (has_code_mapped(&host) == stays).then_some(()));
+            assert_eq!(host.state("hello"), "running", "freezing changed the app's state");
+            wait_for("the expected mapping of the code", || (has_code_mapped(&host) == stays).then_some(()));
             assert_eq!(host.get("hello", "/").expect(200).text(), "Hello, world!");
             assert_eq!(host.current("hello"), [1]);
         }
     }
 }
 
-/// There is room for the code of a large runtime, too.
+/// The budget also suffices for the code of a large runtime.
 #[test]
-fn the_code_of_a_frozen_app_in_javascript_stays() {
+fn the_code_of_a_frozen_javascript_app_stays_mapped() {
     let Some(component) = guest_if_built("hello-js") else { return };
     let host = Host::start_with("", SOON);
     host.deploy("hello-js", Bundle::component(component));
@@ -47,7 +47,7 @@ fn the_code_of_a_frozen_app_in_javascript_stays() {
     assert_eq!(host.get("hello-js", "/").expect(200).text(), "Hello from JavaScript!\n");
 }
 
-/// E1: whoever asked for a minimum wants the app there, also where each request has an instance of its own.
+/// E1: a minimum of instances keeps the app loaded, also if each request has its own instance.
 #[test]
 fn an_app_with_a_minimum_is_not_frozen() {
     let host = Host::start_with("", SOON);
@@ -60,9 +60,9 @@ fn an_app_with_a_minimum_is_not_frozen() {
     assert_eq!(host.get("single", "/").expect(200).text(), "Hello, world!");
 }
 
-/// Thawing is done once for all who come at the same moment, and none of them fails.
+/// One thaw serves all concurrent requests, and no request fails.
 #[test]
-fn a_burst_to_a_frozen_app_is_answered_whole() {
+fn a_burst_to_a_frozen_app_gets_all_responses() {
     let host = Host::start_with("", SOON);
     host.deploy("hello", Bundle::component(guest("hello")));
     until_frozen(&host, "hello");
@@ -73,11 +73,11 @@ fn a_burst_to_a_frozen_app_is_answered_whole() {
     });
 }
 
-/// Whoever thawed it for itself would have instances of its own, beside those of the others.
+/// Two thaws would create two sets of instances.
 #[test]
 fn a_burst_thaws_a_frozen_app_once() {
     const BURST: u64 = 100;
-    // Its code has to be mapped again, so that there is time to do it twice.
+    // The code must be mapped again, which leaves time for a second thaw.
     let host = Host::start_with("", &format!("{SOON}frozen_code_max = \"0B\"\n"));
     host.deploy(
         "greedy",
@@ -98,7 +98,7 @@ fn a_burst_thaws_a_frozen_app_once() {
 
 /// F1: events of both queues, and requests among them.
 #[test]
-fn a_burst_of_events_to_a_frozen_app_is_answered_whole() {
+fn a_burst_of_events_to_a_frozen_app_gets_all_responses() {
     let host = Host::start_with("", SOON);
     let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
     host.deploy("greedy", Bundle::archive(&format!("name = \"greedy\"\n{processes}"), &guest("greedy")));
@@ -119,7 +119,7 @@ fn a_burst_of_events_to_a_frozen_app_is_answered_whole() {
 }
 
 #[test]
-fn what_is_to_run_unasked_is_never_frozen() {
+fn an_app_with_warm_instances_is_never_frozen() {
     let host = Host::start_with("", SOON);
     host.create("shop", "production");
     host.deploy("shop", Bundle::component(guest("hello")));
@@ -131,9 +131,9 @@ fn what_is_to_run_unasked_is_never_frozen() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
 
-/// What is done to a frozen app is done to it as to any other.
+/// Each operation on a frozen app works as on any other app.
 #[test]
-fn a_frozen_app_is_deployed_to_stopped_visited_and_brought_back_as_any_other() {
+fn a_frozen_app_can_be_deployed_stopped_previewed_and_restarted() {
     let host = Host::start_with("", SOON);
     host.deploy("shop", Bundle::shape(&[("GREETING", "one")]));
     until_frozen(&host, "shop");

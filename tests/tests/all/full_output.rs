@@ -1,14 +1,15 @@
-//! A command whose standard output can't be written fails, and says what it has changed.
+//! Tests that a command fails if it can't write to standard output, and reports the changes that it
+//! made.
 
 use isopod_tests::{Host, program};
 use std::fs::File;
 
 #[test]
-fn a_command_that_cannot_print_says_that_its_change_is_made() {
+fn a_command_that_cannot_print_reports_its_change() {
     let host = Host::start();
     let admin = format!("http://{}", host.admin);
     let run = |arguments: &[&str]| {
-        let full = File::options().write(true).open("/dev/full").expect("the system has one");
+        let full = File::options().write(true).open("/dev/full").expect("Linux has /dev/full");
         let mut command = program::command(arguments);
         command.env("ISOPOD_HOST", &admin).env("ISOPOD_TOKEN", &host.token).stdout(full);
         command.output().expect("it runs")

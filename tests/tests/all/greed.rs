@@ -1,5 +1,5 @@
-//! I4: guests that take all they can get of CPU, memory, stack, handles, storage and log. Each meets its bound, and the
-//! neighbour notices nothing.
+//! I4: tests guests that use as much CPU, memory, stack, handles, storage and log as they can get.
+//! Each reaches its limit, and the neighbour is not affected.
 
 use isopod_tests::{Ask, Bundle, Host, Neighbour, guest, wait_for};
 use serde_json::Value;
@@ -16,9 +16,9 @@ fn is_well(host: &Host) {
     assert_eq!(host.state("greedy"), "running");
 }
 
-/// More spinning requests than the machine has cores, in all the places that the app has.
+/// More spinning requests than the machine has cores, in all slots of the app.
 #[test]
-fn spinning_guests_do_not_keep_others_from_the_cpu() {
+fn spinning_guests_leave_the_cpu_to_others() {
     let host = host_with_greedy("request_timeout = \"700ms\"\ninstances_max = 8");
     let neighbour = Neighbour::beside(&host);
     let statuses: Vec<u16> = std::thread::scope(|scope| {
@@ -31,7 +31,7 @@ fn spinning_guests_do_not_keep_others_from_the_cpu() {
 }
 
 #[test]
-fn memory_stack_and_handles_have_their_bounds() {
+fn memory_stack_and_handles_are_bounded() {
     let host = host_with_greedy("memory = \"32MiB\"\nrequest_timeout = \"10s\"");
     let neighbour = Neighbour::beside(&host);
     for (path, words) in [("/allocate", "out-of-memory"), ("/recurse", "trap"), ("/handles", "out-of-memory")] {
@@ -49,7 +49,7 @@ fn memory_stack_and_handles_have_their_bounds() {
 }
 
 #[test]
-fn many_greedy_requests_at_a_time_hurt_only_themselves() {
+fn many_concurrent_greedy_requests_harm_only_their_app() {
     let host = host_with_greedy("memory = \"32MiB\"\nrequest_timeout = \"2s\"");
     let neighbour = Neighbour::beside(&host);
     let paths =
@@ -58,7 +58,7 @@ fn many_greedy_requests_at_a_time_hurt_only_themselves() {
         for path in paths {
             for _ in 0..3 {
                 let host = &host;
-                // What they get does not matter here, but that it comes to an end.
+                // Their responses don't matter here, only that each request ends.
                 scope.spawn(move || drop(host.try_app("greedy", Ask::get(path))));
             }
         }
@@ -73,20 +73,20 @@ fn a_flood_of_log_lines_is_dropped_and_counted() {
     let neighbour = Neighbour::beside(&host);
     host.get("greedy", "/log-flood?lines=100000").expect(200);
     is_well(&host);
-    // The log goes on after the flood, and what was lost is told.
+    // The log continues after the flood, and counts the dropped lines.
     wait_for("a line after the flood", || {
         host.get("greedy", "/log-line?text=after-the-flood").expect(200);
         host.log("greedy").iter().any(|line| line["message"] == "after-the-flood").then_some(())
     });
     let dropped = host.api(Ask::get("/v1/status")).json()["log_lines_dropped"].as_u64().expect("it is counted");
-    assert!(dropped > 0, "a hundred thousand lines at once were all kept");
-    // The neighbour's own lines are not lost for it.
+    assert!(dropped > 0, "all of the hundred thousand lines were kept");
+    // The neighbour loses no log lines.
     assert!(host.log("neighbour").iter().any(|line| line["stream"] == "access"));
     neighbour.finish();
 }
 
 #[test]
-fn a_long_line_is_cut() {
+fn a_long_line_is_truncated() {
     let host = host_with_greedy("log_line = \"256B\"");
     host.get("greedy", "/log-flood?lines=1&bytes=100000").expect(200);
     let line = host.log_line("greedy", "the long line", |line| {
@@ -96,17 +96,17 @@ fn a_long_line_is_cut() {
 }
 
 #[test]
-fn storage_has_its_bounds() {
+fn storage_is_bounded() {
     let host = host_with_greedy("request_timeout = \"1m\"");
     let neighbour = Neighbour::beside(&host);
-    // One value over the bound of a value.
+    // A value above the size limit.
     let said = host.get("greedy", "/kv-flood?bytes=1100000").expect(200).text();
     assert!(said.starts_with("0 keys, then:"), "{said}");
     is_well(&host);
     neighbour.finish();
 }
 
-/// The faults of an app are counted by kind, for whoever watches.
+/// Metrics count the faults of an app by kind.
 #[test]
 fn faults_are_counted_by_kind() {
     let host = host_with_greedy("memory = \"32MiB\"\nrequest_timeout = \"3s\"");

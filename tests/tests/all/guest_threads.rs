@@ -1,10 +1,11 @@
-//! Blocking work of guests uses only the guests' threads: the API responds while all of those are
-//! blocked.
+//! Tests that blocking work of guests uses only the guests' threads: the API responds while all of
+//! those are blocked.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
 use std::{ffi::CString, fs::File, os::unix::ffi::OsStrExt, path::Path};
 
-/// As many guests as an app may have at work at one time; more than the API has threads for blocking work.
+/// The number of guests that an app may run concurrently. The API has fewer threads for blocking
+/// work.
 const READERS: u64 = 10;
 
 fn make_pipe(path: &Path) {
@@ -27,13 +28,13 @@ fn guests_that_wait_for_a_file_block_no_thread_of_the_api() {
     make_pipe(&pipe);
     let mut reading: Vec<_> = (0..READERS).map(|_| host.begin_event("greedy", "read", Queue::Pull)).collect();
     host.until_queue("greedy", Queue::Pull, READERS, 0);
-    // One thread drives timers and sockets, four are for files; further reads wait.
-    wait_for("their threads being taken", || (threads(&host, "isopod-files-1") == 5).then_some(()));
-    // The log is read on a thread for blocking work.
+    // One thread drives timers and sockets, and four are for files. Further reads wait.
+    wait_for("all threads for files to be busy", || (threads(&host, "isopod-files-1") == 5).then_some(()));
+    // The API reads the log on a thread for blocking work.
     host.api(Ask::get("/v1/apps/greedy/logs")).expect(200);
     host.api(Ask::get("/v1/apps/greedy/releases")).expect(200);
     host.deploy("other", Bundle::component(guest("hello")));
-    // Those that wait for a thread find an empty file.
+    // Reads that still wait for a thread find an empty file.
     let aside = pipe.with_extension("aside");
     std::fs::rename(&pipe, &aside).expect("the pipe can be moved");
     std::fs::write(&pipe, "").expect("a file can be made");
@@ -43,7 +44,7 @@ fn guests_that_wait_for_a_file_block_no_thread_of_the_api() {
     }
 }
 
-/// How many threads of this name the host has.
+/// Returns the number of the host's threads with this name.
 fn threads(host: &Host, name: &str) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", host.id())).expect("the host runs");
     let names = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());

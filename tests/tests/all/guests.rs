@@ -1,11 +1,12 @@
-//! Standard components, and ours, run unchanged; their data lasts and is their own.
+//! Tests that standard components and the project's examples run unchanged, and that their data
+//! persists and is isolated per app.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, guest, guests::guest_if_built};
 use serde_json::json;
 
-/// I2, I5: every way to answer HTTP, in one host, at the address that `cargo xtask demo` asks.
+/// I2, I5: every HTTP interface in one host, with the requests of `cargo xtask demo`.
 #[test]
-fn every_kind_of_http_guest_answers() {
+fn every_kind_of_http_guest_responds() {
     let host = Host::start();
     for (app, greeting) in [
         ("busy", "done"),
@@ -24,11 +25,11 @@ fn every_kind_of_http_guest_answers() {
 }
 
 #[test]
-fn a_javascript_guest_answers() {
+fn a_javascript_guest_responds() {
     let Some(component) = guest_if_built("hello-js") else { return };
     let host = Host::start();
     host.deploy("hello-js", Bundle::component(component));
-    // Its engine answers one request in an instance's life, which the host must find out by itself.
+    // An instance of its engine can serve only one request. The host must detect this.
     for _ in 0..3 {
         assert_eq!(host.get("hello-js", "/").expect(200).text(), "Hello from JavaScript!\n");
     }
@@ -37,9 +38,9 @@ fn a_javascript_guest_answers() {
     host.get("hello-js", "/nowhere").expect(404);
 }
 
-/// The flat interface is for every language, and the whole of its runtime is in the component.
+/// The flat interface works for every language; the component contains the complete runtime.
 #[test]
-fn a_python_guest_answers() {
+fn a_python_guest_responds() {
     let Some(component) = guest_if_built("hello-py") else { return };
     let host = Host::start();
     host.deploy("hello-py", Bundle::component(component));
@@ -50,14 +51,14 @@ fn a_python_guest_answers() {
 }
 
 #[test]
-fn bodies_and_headers_go_through_a_flat_guest() {
+fn a_flat_guest_echoes_bodies_and_headers() {
     let host = Host::start();
     host.deploy("hello", Bundle::component(guest("hello")));
     let bytes: Vec<u8> = (0..=255).cycle().take(700_000).collect();
     let echoed = host.app("hello", Ask::post("/echo").body("image/x-test", bytes.clone())).expect(200);
     assert_eq!(echoed.header("content-type"), Some("image/x-test"));
     assert!(echoed.body == bytes, "the body came back changed");
-    // Larger than what is carried in one piece, so another road is taken.
+    // Larger than a single buffer, so the host uses another code path.
     let bytes: Vec<u8> = (0..=255).rev().cycle().take(3_000_000).collect();
     let echoed = host.app("hello", Ask::new("PUT", "/echo").body("image/x-test", bytes.clone())).expect(200);
     assert!(echoed.body == bytes, "the large body came back changed");
@@ -70,9 +71,9 @@ fn sign(host: &Host, app: &str, name: &str, text: &str) -> Answer {
     host.app(app, Ask::post("/entries").body("application/x-www-form-urlencoded", form))
 }
 
-/// A2, I5: key-value data is an app's own, and outlives the host.
+/// A2, I5: key-value data belongs to one app, and persists across restarts.
 #[test]
-fn a_guestbook_lasts_and_is_its_apps_own() {
+fn a_guestbook_persists_and_belongs_to_its_app() {
     let host = Host::start();
     let granted = |app: &str| format!("name = \"{app}\"\n[grants]\nkeyvalue = true\n");
     for app in ["mine", "yours"] {
@@ -94,14 +95,14 @@ fn a_guestbook_lasts_and_is_its_apps_own() {
     assert!(host.get("mine", "/").text().contains("2 entries"));
 }
 
-/// I4: without the grant there is no storage.
+/// I4: without the grant the app has no storage.
 #[test]
-fn storage_that_was_not_granted_is_refused() {
+fn storage_without_a_grant_is_rejected() {
     let host = Host::start();
     let push = host.deploy("book", Bundle::component(guest("guestbook")));
     assert!(push.log.iter().any(|line| line.contains("isopod grants set --keyvalue true")), "{push:?}");
     host.get("book", "/entries").problem_of("book", 500, "app-failed");
-    host.log_line("book", "why it failed", |line| {
+    host.log_line("book", "the reason of the failure", |line| {
         line["message"].as_str().is_some_and(|text| text.contains("opening the bucket default"))
     });
     assert_eq!(host.state("book"), "running");

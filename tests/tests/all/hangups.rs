@@ -1,24 +1,26 @@
-//! Clients of the API that hang up in the middle of a change: it is done to its end, as if they had waited.
+//! Tests clients of the API that disconnect in the middle of a change: the host completes the
+//! change nevertheless.
 
 use isopod_tests::{Ask, Bundle, Host, Push, Wire, guest, wait_for};
 use serde_json::json;
 
-/// Asks the API; whoever drops what is given hangs up.
+/// Sends a request to the API. The client disconnects when the returned connection is dropped.
 fn asked(host: &Host, ask: Ask) -> Wire {
     let mut wire = Wire::open(host.admin).expect("the host accepts connections");
     wire.ask(&ask.header("authorization", format!("Bearer {}", host.token))).expect("it is sent");
     wire
 }
 
-/// Asks the API, and hangs up once there is something to see of the change, which a step holds up in the middle.
+/// Sends a request to the API, and disconnects as soon as the change is visible. A failpoint delays
+/// the change in the middle.
 fn ask_and_hang_up<T>(host: &Host, ask: Ask, seen: impl FnMut() -> Option<T>) -> T {
     let wire = asked(host, ask);
-    let seen = wait_for("a change in the middle", seen);
+    let seen = wait_for("the change to be visible", seen);
     drop(wire);
     seen
 }
 
-/// What the store has, whatever is in force.
+/// Returns what the store contains, independently of the host's state in memory.
 fn stored(host: &Host, sql: &str) -> Vec<String> {
     let database = host.control_database();
     let mut rows = database.prepare(sql).expect("it can be asked");
@@ -32,7 +34,7 @@ fn pushes(host: &Host, app: &str) -> Vec<Push> {
 }
 
 #[test]
-fn an_app_whose_maker_hangs_up_is_made_in_full() {
+fn an_app_whose_client_disconnects_is_created_completely() {
     let host = Host::start_pausing("app-stored=sleep(600)");
     let ask = Ask::post("/v1/apps").json(&json!({ "name": "shop" }));
     ask_and_hang_up(&host, ask, || stored(&host, "SELECT name FROM apps").pop());
@@ -43,7 +45,7 @@ fn an_app_whose_maker_hangs_up_is_made_in_full() {
 }
 
 #[test]
-fn a_push_whose_client_hangs_up_is_carried_out() {
+fn a_push_whose_client_disconnects_is_completed() {
     let host = Host::start_pausing("push-stored=sleep(600)");
     host.create("shop", "dev");
     let bundle = Bundle::component(guest("hello"));
@@ -52,12 +54,12 @@ fn a_push_whose_client_hangs_up_is_carried_out() {
     let push = ask_and_hang_up(&host, ask, || pushes(&host, "shop").pop());
     assert_eq!(host.ended(&push).state, "completed");
     let again = host.api(upload("?wait=true").body(bundle.content_type, bundle.bytes.clone())).expect(200);
-    assert_eq!(Push::from(again.json()).id, push.id, "its sender may be sure of it by sending it again");
+    assert_eq!(Push::from(again.json()).id, push.id, "a retry returns the same push");
 }
 
-/// The same upload with the same key is the same push, also while that is just being accepted.
+/// The same upload with the same key is the same push, also while the host accepts it.
 #[test]
-fn a_push_that_is_sent_again_at_once_is_waited_for() {
+fn a_concurrent_retry_of_a_push_waits_for_the_first() {
     let host = Host::start_pausing("push-stored=sleep(600)->off");
     host.create("shop", "dev");
     let bundle = Bundle::component(guest("hello"));
@@ -75,9 +77,9 @@ fn a_push_that_is_sent_again_at_once_is_waited_for() {
     assert_eq!(again["state"], "completed");
 }
 
-/// A push is listed before all of it is in place, and even then its cancellation is one.
+/// The API lists a push before its job is complete. A cancellation at that moment works.
 #[test]
-fn a_push_is_cancelled_though_it_was_accepted_that_very_moment() {
+fn a_push_can_be_cancelled_while_it_is_being_accepted() {
     let host = Host::start_pausing("push-stored=sleep(600)->off;push-queued=sleep(1000)");
     host.create("shop", "dev");
     let bundle = Bundle::component(guest("hello"));
@@ -89,7 +91,7 @@ fn a_push_is_cancelled_though_it_was_accepted_that_very_moment() {
 }
 
 #[test]
-fn a_start_whose_client_hangs_up_is_done() {
+fn a_start_whose_client_disconnects_is_completed() {
     let host = Host::start_pausing("app-starts=sleep(600)");
     host.deploy("shop", Bundle::component(guest("hello")));
     host.stop_app("shop");
@@ -99,9 +101,9 @@ fn a_start_whose_client_hangs_up_is_done() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
 
-/// What is stored is in force, wherever a client hung up: at once, or as soon as the store has it.
+/// Every stored change takes effect, no matter when the client disconnected.
 #[test]
-fn changes_whose_clients_hang_up_are_in_force_once_they_are_stored() {
+fn stored_changes_of_disconnected_clients_take_effect() {
     let host = Host::start();
     let token = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ci", "role": "read" }))).expect(201).json();
     let token = token["token"].as_str().expect("it is shown once").to_owned();
@@ -117,10 +119,10 @@ fn changes_whose_clients_hang_up_are_in_force_once_they_are_stored() {
         format!("{app_type} {}", host.cores(name)["pull"] == 3)
     };
     let all = "SELECT type || ' ' || iif(cores LIKE '%\"pull\":3%', 'true', 'false') FROM apps ORDER BY name";
-    wait_for("what is stored to be in force", || {
+    wait_for("the stored changes to take effect", || {
         (names.iter().map(in_force).collect::<Vec<_>>() == stored(&host, all)).then_some(())
     });
-    wait_for("a token to work while it is stored, and no longer", || {
+    wait_for("the token to work only while it is stored", || {
         let works = host.api_with(&token, Ask::get("/v1/apps")).status == 200;
         (works != stored(&host, "SELECT name FROM tokens WHERE name = 'ci'").is_empty()).then_some(())
     });
