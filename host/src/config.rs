@@ -1,5 +1,5 @@
-//! Owns what the host is told: the command line's overrides, the environment and the configuration file, as written
-//! and then resolved. The only reader of the environment. Never builds a service and never changes a file.
+//! Owns the host's configuration: resolves the command line, the environment and the configuration
+//! file. The only reader of the environment. Never builds a service and never changes a file.
 
 use std::{
     ffi::OsString,
@@ -19,7 +19,7 @@ use crate::{
     limits,
 };
 
-/// What `isopod up` runs with, every choice made.
+/// The resolved configuration of `isopod up`.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
@@ -44,7 +44,7 @@ pub(crate) struct Config {
     pub(crate) outbound: Outbound,
 }
 
-/// Limits of connections, on both addresses.
+/// The timeouts and limits of connections to both addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     pub(crate) times: ConnectionTimes,
@@ -52,7 +52,6 @@ pub(crate) struct Connections {
     pub(crate) admin_max: usize,
 }
 
-/// Settings of outbound requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbound {
     /// The name server for lookups; the system's name servers if `None`.
@@ -60,7 +59,7 @@ pub(crate) struct Outbound {
     pub(crate) idle_time: Duration,
 }
 
-/// How push jobs run.
+/// The limits of push jobs.
 #[derive(Debug, Clone)]
 pub(crate) struct Pushes {
     pub(crate) parallel: usize,
@@ -68,7 +67,7 @@ pub(crate) struct Pushes {
     pub(crate) time_limit: Duration,
 }
 
-/// How much of each app's log is kept.
+/// The retention of each app's log.
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
     pub(crate) segment_bytes: u64,
@@ -76,7 +75,7 @@ pub(crate) struct Logs {
     pub(crate) kept_for: Duration,
 }
 
-/// What the command line said; it goes before the file.
+/// The settings of the command line, which override the file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Overrides {
     pub(crate) data_dir: Option<PathBuf>,
@@ -87,36 +86,36 @@ pub(crate) struct Overrides {
     pub(crate) adopt: bool,
 }
 
-/// Why the host can't be configured so.
+/// Why the configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("the configuration file {} can't be read: {source}", path.display())]
+    #[error("failed to read the configuration file {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("the configuration file {} is larger than {} bytes", path.display(), limits::CONFIG_BYTES)]
     TooLarge { path: PathBuf },
-    #[error("the configuration file {} is not right: {message}", path.display())]
+    #[error("invalid configuration file {}: {message}", path.display())]
     Malformed { path: PathBuf, message: String },
-    #[error("`{value}` is no address for {name}: {reason}. Write it as host:port, such as 127.0.0.1:8080")]
+    #[error("invalid address for `{name}`: `{value}`: {reason}. Write it as host:port, such as 127.0.0.1:8080")]
     BadAddress { name: &'static str, value: String, reason: String },
     #[error(
-        "listen ({listen}) and admin ({admin}) have the same port of the same address: apps are served on the one, the API \
-         on the other. Choose another port for one of them, with --listen or --admin"
+        "listen ({listen}) and admin ({admin}) have the same address and port: apps and the API need different ones. \
+         Choose another port with --listen or --admin"
     )]
     SameAddress { listen: SocketAddr, admin: SocketAddr },
-    #[error("`{value}` is no domain for apps: {reason}")]
+    #[error("invalid domain `{value}`: {reason}")]
     BadDomain { value: String, reason: &'static str },
     #[error("trusted_proxies: {0}")]
     Proxies(#[from] BadProxies),
-    #[error("{name} is {value}, outside of its range {range}")]
+    #[error("`{name}` is {value}, but must be in the range {range}")]
     OutOfRange { name: &'static str, value: String, range: &'static str },
-    #[error("there is no folder to keep data in: neither XDG_DATA_HOME nor HOME is set. Give one with --data DIR")]
+    #[error("no data folder: neither XDG_DATA_HOME nor HOME is set. Set one with --data DIR")]
     NoDataDir,
 }
 
-/// The configuration file as it is written. Unknown keys are errors, so that a misspelt one is not silently ignored.
+/// The contents of the configuration file. Unknown keys are errors, which reports misspelt keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct ConfigFile {
     data: Option<PathBuf>,
     listen: Option<String>,
     admin: Option<String>,
@@ -132,20 +131,20 @@ struct Written {
     #[serde(default)]
     trusted_proxies: Vec<String>,
     #[serde(default)]
-    pushes: WrittenPushes,
+    pushes: PushesSection,
     #[serde(default)]
-    logs: WrittenLogs,
+    logs: LogsSection,
     #[serde(default)]
     cores: CoresOverride,
     #[serde(default)]
-    connections: WrittenConnections,
+    connections: ConnectionsSection,
     #[serde(default)]
-    outbound: WrittenOutbound,
+    outbound: OutboundSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenConnections {
+struct ConnectionsSection {
     idle: Option<Span>,
     head: Option<Span>,
     age: Option<Span>,
@@ -155,14 +154,14 @@ struct WrittenConnections {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenOutbound {
+struct OutboundSection {
     resolver: Option<String>,
     idle_time: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenPushes {
+struct PushesSection {
     parallel: Option<usize>,
     queued_max: Option<usize>,
     time_limit: Option<Span>,
@@ -170,13 +169,13 @@ struct WrittenPushes {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenLogs {
+struct LogsSection {
     segment: Option<Size>,
     kept: Option<Size>,
     kept_for: Option<Span>,
 }
 
-/// A duration as written: `30s`, `7days`.
+/// A duration in the file's form: `30s`, `7days`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 struct Span(Duration);
@@ -186,11 +185,11 @@ impl TryFrom<String> for Span {
 
     fn try_from(text: String) -> Result<Self, String> {
         let span = humantime::parse_duration(&text);
-        span.map(Self).map_err(|e| format!("`{text}` is no duration ({e}); write it as `30s` or `7days`"))
+        span.map(Self).map_err(|e| format!("invalid duration `{text}` ({e}); write it as `30s` or `7days`"))
     }
 }
 
-/// A size as written: `4MiB`, `512KiB`.
+/// A size in the file's form: `4MiB`, `512KiB`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 struct Size(u64);
@@ -199,7 +198,7 @@ impl TryFrom<String> for Size {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no size; write it as `512KiB` or `4MiB`");
+        let wrong = || format!("invalid size `{text}`; write it as `512KiB` or `4MiB`");
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = text.split_at(digits);
         let scale: u64 = match unit.trim() {
@@ -214,27 +213,27 @@ impl TryFrom<String> for Size {
 }
 
 impl Config {
-    /// Reads the file and the environment, and decides what the host runs with: command line, then file, then default.
+    /// Resolves each setting. The command line overrides the file, which overrides the default.
     pub(crate) fn load(overrides: Overrides) -> Result<Self, ConfigError> {
-        let written = match &overrides.file {
+        let file = match &overrides.file {
             Some(path) => read(path)?,
-            None => Written::default(),
+            None => ConfigFile::default(),
         };
-        resolve(written, overrides, |name| std::env::var_os(name))
+        resolve(file, overrides, |name| std::env::var_os(name))
     }
 }
 
-/// The folder that the host keeps its data in unless told otherwise; the CLI looks there for `admin.token`.
+/// Returns the default data folder. The CLI reads `admin.token` from it.
 pub(crate) fn default_data_dir() -> Option<PathBuf> {
     data_dir_from(|name| std::env::var_os(name))
 }
 
-/// The cache folder of this user's commands.
+/// Returns the cache folder of this user's commands.
 pub(crate) fn default_cache_dir() -> Option<PathBuf> {
     base_dir("XDG_CACHE_HOME", ".cache", |name| std::env::var_os(name))
 }
 
-/// Whether the user wants no colours anywhere (<https://no-color.org>).
+/// Returns whether the user disables colours (<https://no-color.org>).
 pub(crate) fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
@@ -243,14 +242,14 @@ fn data_dir_from(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathB
     base_dir("XDG_DATA_HOME", ".local/share", environment)
 }
 
-/// The program's folder in an XDG base directory, from its variable or below the home folder.
+/// Returns the program's folder in an XDG base directory, from `variable` or below the home folder.
 fn base_dir(variable: &str, below_home: &str, environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let folder = |name| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder(variable).or_else(|| folder("HOME").map(|home| home.join(below_home)));
     base.map(|base| base.join("isopod"))
 }
 
-fn read(path: &Path) -> Result<Written, ConfigError> {
+fn read(path: &Path) -> Result<ConfigFile, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut text = String::new();
@@ -261,7 +260,7 @@ fn read(path: &Path) -> Result<Written, ConfigError> {
     toml::from_str(&text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: message(&text, &e) })
 }
 
-/// What is wrong with the file, and where.
+/// Formats an error in the file with its position.
 fn message(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let (line, column) =
@@ -270,16 +269,16 @@ fn message(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn resolve(
-    written: Written,
+    file: ConfigFile,
     overrides: Overrides,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Config, ConfigError> {
-    let data_dir = overrides.data_dir.or(written.data).or_else(|| data_dir_from(environment));
-    let listen = overrides.listen.or(written.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let admin = overrides.admin.or(written.admin).unwrap_or_else(|| "127.0.0.1:8081".to_owned());
-    let domain = overrides.domain.or(written.domain).unwrap_or_else(|| "localhost".to_owned());
+    let data_dir = overrides.data_dir.or(file.data).or_else(|| data_dir_from(environment));
+    let listen = overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let admin = overrides.admin.or(file.admin).unwrap_or_else(|| "127.0.0.1:8081".to_owned());
+    let domain = overrides.domain.or(file.domain).unwrap_or_else(|| "localhost".to_owned());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let instances_max = written.instances_max.unwrap_or(1000);
+    let instances_max = file.instances_max.unwrap_or(1000);
     let config = Config {
         data_dir: data_dir.ok_or(ConfigError::NoDataDir)?,
         adopt: overrides.adopt,
@@ -287,52 +286,52 @@ fn resolve(
         admin: address("admin", &admin)?,
         domain: domain_name(&domain)?,
         pushes: Pushes {
-            parallel: written.pushes.parallel.unwrap_or(limits::PUSHES_PARALLEL),
-            queued_max: written.pushes.queued_max.unwrap_or(limits::PUSHES_QUEUED_MAX),
-            time_limit: written.pushes.time_limit.map_or(limits::PUSH_TIME, |span| span.0),
+            parallel: file.pushes.parallel.unwrap_or(limits::PUSHES_PARALLEL),
+            queued_max: file.pushes.queued_max.unwrap_or(limits::PUSHES_QUEUED_MAX),
+            time_limit: file.pushes.time_limit.map_or(limits::PUSH_TIME, |span| span.0),
         },
         logs: Logs {
-            segment_bytes: written.logs.segment.map_or(limits::LOG_SEGMENT_BYTES, |size| size.0),
-            kept_bytes: written.logs.kept.map_or(limits::LOG_KEPT_BYTES, |size| size.0),
-            kept_for: written.logs.kept_for.map_or(limits::LOG_KEPT_FOR, |span| span.0),
+            segment_bytes: file.logs.segment.map_or(limits::LOG_SEGMENT_BYTES, |size| size.0),
+            kept_bytes: file.logs.kept.map_or(limits::LOG_KEPT_BYTES, |size| size.0),
+            kept_for: file.logs.kept_for.map_or(limits::LOG_KEPT_FOR, |span| span.0),
         },
-        drain_time: written.drain_time.map_or(limits::DRAIN_TIME, |span| span.0),
-        freeze_after: written.freeze_after.map_or(limits::FREEZE_AFTER, |span| span.0),
-        cores: Cores { pull: policy::CORES_PULL_USUAL, push: policy::CORES_PUSH_USUAL }.with(written.cores),
-        compile_threads: written.compile_threads.unwrap_or(processors.div_ceil(2)),
+        drain_time: file.drain_time.map_or(limits::DRAIN_TIME, |span| span.0),
+        freeze_after: file.freeze_after.map_or(limits::FREEZE_AFTER, |span| span.0),
+        cores: Cores { pull: policy::CORES_PULL_USUAL, push: policy::CORES_PUSH_USUAL }.with(file.cores),
+        compile_threads: file.compile_threads.unwrap_or(processors.div_ceil(2)),
         instances_max,
-        app_instances_max: written.app_instances_max.unwrap_or((instances_max / 10).max(10)),
-        memory_bytes_max: written.memory_max.map_or_else(usual_memory, |size| size.0),
-        frozen_code_bytes_max: written.frozen_code_max.map_or(engine::FROZEN_CODE_BYTES_MAX, |size| size.0),
-        scale_window: written.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
+        app_instances_max: file.app_instances_max.unwrap_or((instances_max / 10).max(10)),
+        memory_bytes_max: file.memory_max.map_or_else(default_memory, |size| size.0),
+        frozen_code_bytes_max: file.frozen_code_max.map_or(engine::FROZEN_CODE_BYTES_MAX, |size| size.0),
+        scale_window: file.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
         connections: Connections {
             times: ConnectionTimes {
-                idle: written.connections.idle.map_or(limits::CONNECTION_IDLE, |span| span.0),
-                head: written.connections.head.map_or(limits::CONNECTION_HEAD, |span| span.0),
-                age: written.connections.age.map_or(limits::CONNECTION_AGE, |span| span.0),
+                idle: file.connections.idle.map_or(limits::CONNECTION_IDLE, |span| span.0),
+                head: file.connections.head.map_or(limits::CONNECTION_HEAD, |span| span.0),
+                age: file.connections.age.map_or(limits::CONNECTION_AGE, |span| span.0),
             },
-            traffic_max: written.connections.traffic_max.unwrap_or(limits::TRAFFIC_CONNECTIONS_MAX),
-            admin_max: written.connections.admin_max.unwrap_or(limits::ADMIN_CONNECTIONS_MAX),
+            traffic_max: file.connections.traffic_max.unwrap_or(limits::TRAFFIC_CONNECTIONS_MAX),
+            admin_max: file.connections.admin_max.unwrap_or(limits::ADMIN_CONNECTIONS_MAX),
         },
         outbound: Outbound {
-            resolver: written.outbound.resolver.map(|value| name_server(&value)).transpose()?,
-            idle_time: written.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0),
+            resolver: file.outbound.resolver.map(|value| name_server(&value)).transpose()?,
+            idle_time: file.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0),
         },
-        trusted_proxies: TrustedProxies::read(&written.trusted_proxies)?,
+        trusted_proxies: TrustedProxies::read(&file.trusted_proxies)?,
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
     Ok(config)
 }
 
-/// Three quarters of the memory that there is for this process; the rest is for the host, the kernel and its caches.
-fn usual_memory() -> u64 {
-    // A container's own bound; elsewhere there is no such file, or it says `max`.
-    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|most| most.trim().parse().ok());
+/// Returns 3/4 of the memory that this process may use. The host and the kernel need the rest.
+fn default_memory() -> u64 {
+    // The container's limit. Outside of a container the file doesn't exist or contains `max`.
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
     machine_memory().min(container.unwrap_or(u64::MAX)) / 4 * 3
 }
 
-/// Where the system does not tell, nothing is refused for it.
+/// Returns the machine's memory, or [`u64::MAX`] if the system doesn't report it.
 fn machine_memory() -> u64 {
     // SAFETY: `sysconf` takes plain numbers and changes nothing.
     let (pages, page_bytes) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
@@ -439,7 +438,7 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Otherwise the second of them would be "in use by another program", and it is our own.
+/// Refuses overlapping addresses: binding the second would fail as "in use by another program".
 fn check_addresses(config: &Config) -> Result<(), ConfigError> {
     let (listen, admin) = (config.listen, config.admin);
     // Port 0 picks a free one for each.
@@ -451,16 +450,16 @@ fn check_addresses(config: &Config) -> Result<(), ConfigError> {
     if overlap { Err(ConfigError::SameAddress { listen, admin }) } else { Ok(()) }
 }
 
-/// An address as it is written, `host:port`. Whether there is such a host, and whether the port is free, shows only once
-/// it is to be listened on.
+/// Checks the form `host:port` of an address. Only binding the address shows whether the host exists
+/// and the port is free.
 pub(crate) fn written_address(value: &str) -> Result<String, &'static str> {
-    let (host, port) = value.rsplit_once(':').ok_or("it has no port, such as the 8080 of 127.0.0.1:8080")?;
+    let (host, port) = value.rsplit_once(':').ok_or("it has no port, such as 8080 in 127.0.0.1:8080")?;
     if host.is_empty() {
-        return Err("it has no host: write 0.0.0.0 before the port for every address of this machine");
+        return Err("it has no host: write 0.0.0.0 before the port for all addresses of this machine");
     }
     match port.parse::<u16>() {
         Ok(_) => Ok(value.to_owned()),
-        Err(_) => Err("its port is no number from 0 to 65535"),
+        Err(_) => Err("its port is not a number from 0 to 65535"),
     }
 }
 
@@ -477,13 +476,13 @@ fn name_server(value: &str) -> Result<SocketAddr, ConfigError> {
     whole.map_err(|_| ConfigError::BadAddress {
         name: "outbound.resolver",
         value: value.to_owned(),
-        reason: "a name server is written as an address, such as 192.0.2.53 or 127.0.0.1:5353".to_owned(),
+        reason: "a name server must be an IP address, such as 192.0.2.53 or 127.0.0.1:5353".to_owned(),
     })
 }
 
 const DNS_PORT: u16 = 53;
 
-/// The domain below which apps have their names, as it is written: small, without a dot at its end.
+/// Checks the domain of the apps, and returns it in lower case without a dot at its end.
 pub(crate) fn domain_name(value: &str) -> Result<String, ConfigError> {
     let bad = |reason| ConfigError::BadDomain { value: value.to_owned(), reason };
     let domain = value.trim_end_matches('.').to_ascii_lowercase();
@@ -505,9 +504,9 @@ mod tests {
     use super::*;
 
     fn resolved(text: &str, overrides: Overrides) -> Result<Config, ConfigError> {
-        let written = toml::from_str(text)
+        let file = toml::from_str(text)
             .map_err(|e| ConfigError::Malformed { path: PathBuf::from("isopod.conf"), message: e.to_string() })?;
-        resolve(written, overrides, |name| (name == "HOME").then(|| OsString::from("/home/ada")))
+        resolve(file, overrides, |name| (name == "HOME").then(|| OsString::from("/home/ada")))
     }
 
     #[test]
@@ -520,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_goes_before_the_file() {
+    fn the_command_line_overrides_the_file() {
         let overrides = Overrides { listen: Some("127.0.0.1:0".to_owned()), ..Overrides::default() };
         let config = resolved("listen = \"127.0.0.1:9000\"\nadmin = \"127.0.0.1:9001\"", overrides).expect("resolves");
         assert_eq!(config.listen.port(), 0);
@@ -528,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn apps_and_the_api_have_an_address_each() {
+    fn apps_and_the_api_have_different_addresses() {
         let both = |listen: &str, admin: &str| {
             resolved(&format!("listen = \"{listen}\"\nadmin = \"{admin}\""), Overrides::default())
         };
@@ -558,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_a_host_and_a_port_that_can_be() {
+    fn an_address_has_a_host_and_a_valid_port() {
         for fine in ["127.0.0.1:0", "localhost:65535", "[::1]:8080"] {
             assert_eq!(written_address(fine).as_deref(), Ok(fine));
         }
@@ -591,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_with_their_unit() {
+    fn sizes_are_parsed_with_their_unit() {
         assert_eq!(Size::try_from("4MiB".to_owned()).map(|s| s.0), Ok(4 << 20));
         assert!(Size::try_from("4MB".to_owned()).is_err());
         assert!(Size::try_from("99999999999GiB".to_owned()).is_err());

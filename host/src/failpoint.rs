@@ -1,7 +1,8 @@
-//! Owns the steps on the host's own threads at which a test can make it fail. They exist only with
-//! the feature `failpoints`.
+//! Owns the points on the host's own threads at which a test can inject a fault. Never injects one
+//! without the feature `failpoints`.
 
-/// A step that a test may want to fail, by its name in `FAILPOINTS`. Blocks the calling thread where a test says so.
+/// Evaluates a failpoint by its name in `FAILPOINTS`. Blocks the calling thread if a test requests
+/// it.
 #[cfg(feature = "failpoints")]
 pub(crate) fn here(step: &'static str) {
     let _ = fail::eval(step, |_| ());

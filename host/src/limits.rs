@@ -1,11 +1,11 @@
-//! Owns every bound of the host program, each with what happens when it is reached. The bounds on what a guest or a
-//! bundle may hold stand in the policy crate. Never holds behaviour.
+//! Owns the limits of the host program, each with the effect of reaching it. The policy crate owns
+//! the limits of guests and bundles. Never holds behaviour.
 
 use std::time::Duration;
 
-/// Connections to the traffic address at one time, unless configured; fewer where the process may
-/// not open so many files. Further ones wait in the kernel's backlog, or are closed if their client
-/// already holds its share.
+/// Concurrent connections to the traffic address, unless configured; fewer if the process's limit
+/// of open files is lower. Further connections wait in the kernel's backlog, or are closed if their
+/// client already holds its share.
 pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
 
 /// Open files reserved for outbound requests, the API, the store and uploads; clients of apps can't
@@ -13,20 +13,22 @@ pub(crate) const TRAFFIC_CONNECTIONS_MAX: usize = 20_000;
 /// quarter for connections to the API.
 pub(crate) const FILES_RESERVED: usize = 2_048;
 
-/// Refuses to start: with fewer files to open, the store and a few clients would be in each other's way.
+/// The lowest limit of open files with which the host starts. With fewer, the store and a few
+/// clients would compete for files.
 pub(crate) const FILES_MIN: usize = 256;
 
-/// Connections waiting in the kernel's backlog of the traffic address. Further ones are refused by the kernel.
+/// Connections in the kernel's backlog of the traffic address. The kernel refuses further connections.
 pub(crate) const TRAFFIC_BACKLOG: i32 = 4_096;
 
-/// Accepts: once the host is told to stop, it takes in for so long those who are connected already, as far as the kernel
-/// knows; then it closes the traffic address.
+/// How long after a stop signal the host still accepts connections that the kernel has already
+/// completed. Then it closes the traffic address.
 pub(crate) const ACCEPT_AFTER_STOP: Duration = Duration::from_millis(20);
 
-/// Accepted connections on their way to one I/O thread. The acceptor waits beyond it.
+/// Accepted connections in the channel to one I/O thread. When it is full, the acceptor waits.
 pub(crate) const CONNECTIONS_HANDED_MAX: usize = 1_024;
 
-/// How long the acceptor rests after a failed accept, so that being out of file descriptors does not spin a core.
+/// Pause of the acceptor after a failed accept, so that a lack of file descriptors doesn't cause a
+/// busy loop.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Idle timeout of a connection between two requests, unless configured. Then it is closed, once
@@ -46,7 +48,8 @@ pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// Bytes of one request's head. More is refused with 431.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 
-/// Fields in one HTTP/1 request head, which is hyper's default. A head with more is answered with 431.
+/// Fields in one HTTP/1 request head, which is hyper's default. A head with more is refused with
+/// 431.
 pub(crate) const HEAD_FIELDS: usize = 100;
 
 /// Networks of proxies in the configuration. More are refused at start: each is compared with every
@@ -57,7 +60,7 @@ pub(crate) const TRUSTED_PROXIES_MAX: usize = 64;
 /// that its guest can finish. Then the guest is cancelled as if its client had disconnected.
 pub(crate) const UNSENT_BODY_TIME: Duration = Duration::from_secs(1);
 
-/// Requests at one time on one HTTP/2 connection. Further ones wait at the client.
+/// Concurrent requests on one HTTP/2 connection. Further requests wait at the client.
 pub(crate) const STREAMS_MAX: u32 = 128;
 
 /// Interval of HTTP/2 keepalive pings.
@@ -69,88 +72,95 @@ pub(crate) const VANISHED_AFTER: Duration = Duration::from_secs(60);
 pub(crate) const VANISHED_PROBE: Duration = Duration::from_secs(15);
 
 /// Delay between the first and second probe of a client that has shut down its write side; it
-/// doubles for each later probe. There are as many probes as bytes that can be sent ahead of a
-/// response: after them, the response itself shows whether the client has disconnected.
+/// doubles for each later probe. Each probe sends one byte ahead of the response. After the last
+/// byte, the response itself shows whether the client has disconnected.
 pub(crate) const PROBE_AFTER: Duration = Duration::from_secs(1);
 
-/// How long, and how many bytes of, incoming data are discarded after the host has shut down its
-/// side of a connection. Then the socket is closed, and later bytes reset the connection.
+/// Time and bytes of incoming data that are discarded after the host has shut down its side of a
+/// connection. Then the socket is closed, and later bytes reset the connection.
 pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(1);
 pub(crate) const CLOSE_BYTES_MAX: usize = 1 << 20;
 
-/// Connections to the admin address beyond its cap, each for one liveness check. The oldest one makes room for the next.
+/// Connections to the admin address beyond its cap, each for one liveness check. A further
+/// connection evicts the oldest.
 pub(crate) const ADMIN_RESERVE: usize = 8;
 
-/// How long a connection of the reserve may take until its request is read. Then it is closed.
+/// Timeout of a reserved connection until its request is read. Then it is closed.
 pub(crate) const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes that an HTTP/2 connection, or one of its streams, may send before somebody reads them. Its client waits beyond
-/// it. It is what the protocol begins with, since every connection may fill the host's memory by so much.
+/// HTTP/2 flow-control window: unread bytes of one connection or stream. Beyond it the client waits.
+/// It is the protocol's initial value, since every connection may fill that much of the host's
+/// memory.
 pub(crate) const TRAFFIC_WINDOW_BYTES: u32 = 65_535;
 
-/// Bodies up to this size are read before they get an instance; larger ones stream into it.
+/// Bodies up to this size are buffered before an instance is leased; larger bodies stream into it.
 pub(crate) const TRAFFIC_BODY_READ_FIRST: u64 = 1024 * 1024;
 
-/// Bytes of bodies that are being read first, for one app, as far as they have come. A body that would go beyond it is
-/// refused with 429: clients that send slowly must not have all of the bytes below.
+/// Received bytes of one app's bodies that are being buffered. A body beyond it is refused with 429:
+/// slow clients of one app must not use up the budget of all apps.
 pub(crate) const TRAFFIC_BODIES_BYTES: u64 = 64 << 20;
 
-/// The same for all apps together. A body beyond it is refused with 503: anybody may send one, so it bounds what
-/// strangers can make the host hold.
+/// The same for all apps together. A body beyond it is refused with 503. It bounds the memory that
+/// anonymous clients can make the host use.
 pub(crate) const TRAFFIC_BODIES_BYTES_ALL: u64 = 512 << 20;
 
-/// When somebody is to come again whose body was refused by one of these bounds: most bodies are there within it.
+/// `Retry-After` of a body that these limits refused: most bodies arrive within it.
 pub(crate) const BODIES_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a body that is read first may take. Then 408.
+/// Timeout of a body that is buffered. Then 408.
 pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long, and how much of, a body is read and thrown away that nobody wants, so that its client sees the answer. Beyond
-/// that the connection is closed.
+/// Time and bytes for draining an unread body, so that its client sees the response. Beyond them the
+/// connection is closed.
 pub(crate) const BODY_DRAIN_TIME: Duration = Duration::from_secs(10);
 pub(crate) const BODY_DRAIN_BYTES: u64 = 256 * 1024 * 1024;
 
-/// How long a streaming body may keep a guest waiting while others wait for the guest's place. Then 408. Without others
-/// it is the time above, or half of the app's `request_timeout` if that is less.
+/// Idle timeout of a streaming body while other requests wait for the guest's slot. Then 408.
+/// Without waiting requests it is `TRAFFIC_BODY_TIMEOUT`, or half of the app's `request_timeout` if
+/// that is less.
 pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
 
-/// The same for a client that takes nothing of a streamed answer, whose connection is then closed. It is longer, since the
-/// system asks for more only once it has got rid of a good part of what it holds for a slow line.
+/// The same for a client that doesn't read a streamed response; then its connection is closed. It is
+/// longer, since the kernel accepts more bytes only after a slow client has read a large part of the
+/// send buffer.
 pub(crate) const TRAFFIC_ANSWER_CROWDED: Duration = Duration::from_secs(10);
 
-/// Bytes of one label of a host's name, by RFC 1035. A longer one is resolved by nobody, so it is not shown.
+/// Bytes of one label of a host name, by RFC 1035. A URL with a longer label can't be resolved, so
+/// it isn't shown.
 pub(crate) const DNS_LABEL_BYTES_MAX: usize = 63;
 
-/// How long after the first signal to stop another one is taken for the same: some programs send it to a process and to
-/// its group. A later one ends the host at once.
+/// Time after the first stop signal in which further signals are ignored: some programs send the
+/// signal to a process and to its group. A later signal ends the host immediately.
 pub(crate) const STOP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long `isopod serve` waits for requests in progress after the first stop signal. Then they
 /// are cancelled.
 pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
 
-/// Connections to the admin address at one time, unless configured; fewer where the process may not
-/// open so many files. Further ones are answered with 503; liveness checks are still answered.
+/// Concurrent connections to the admin address, unless configured; fewer if the process's limit of
+/// open files is lower. Further connections are refused with 503, except for liveness checks.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
 
 /// `Retry-After` for a client that this limit refused: a crowded listener soon closes idle
 /// connections.
 pub(crate) const CONNECTIONS_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Connections waiting in the kernel's backlog of the admin address. Further ones are refused by the kernel.
+/// Connections in the kernel's backlog of the admin address. The kernel refuses further connections.
 pub(crate) const ADMIN_BACKLOG: u32 = 256;
 
-/// The same as `TRAFFIC_WINDOW_BYTES` for the API, whose uploads are large and whose connections are few.
+/// The same as `TRAFFIC_WINDOW_BYTES` for the API, which has large uploads and few connections.
 pub(crate) const ADMIN_WINDOW_BYTES: u32 = 1 << 20;
 
-/// How long a request body of the API may stand still. Then 408: half a body must not hold a connection for ever.
+/// Idle timeout of a request body of the API. Then 408: an incomplete body must not hold a
+/// connection forever.
 pub(crate) const ADMIN_BODY_IDLE: Duration = Duration::from_secs(15);
 
-/// How long a whole request body of the API may take. Then 408: one byte every few seconds is no upload.
+/// Timeout of a whole request body of the API. Then 408: the idle timeout doesn't stop a client that
+/// sends one byte every few seconds.
 pub(crate) const ADMIN_BODY_TIME: Duration = Duration::from_secs(600);
 
-/// Bytes of bodies that the API is reading into memory, of all callers together. One beyond it is refused with 503 before
-/// anything of it is read. A body that does not say how long it is counts as the longest that it may be.
+/// Bytes of all bodies that the API is reading into memory. A body beyond it is refused with 503
+/// before it is read. A body without a length counts with its limit.
 pub(crate) const API_BODIES_BYTES: u64 = 64 << 20;
 
 /// The largest JSON or text body of the API. Larger is refused with 413: only bundles are large.
@@ -159,47 +169,51 @@ pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;
 /// The largest event in a request. Larger is refused with 413: an event is a message, not a file.
 pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
 
-/// The longest name of an attribute of an event, as CloudEvents recommends. An event with a longer one is refused with 400.
+/// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a longer
+/// name is refused with 400.
 pub(crate) const EVENT_ATTRIBUTE_NAME_CHARS_MAX: usize = 20;
 
-/// The text of a failed build that is kept for showing. The rest is cut off: the end of a compiler's output matters
-/// less than its beginning.
+/// Bytes of a failed build's output that the build page shows. The rest is cut off: the beginning of
+/// a compiler's output matters most.
 pub(crate) const BUILD_ERROR_BYTES: usize = 256 * 1024;
 
-/// Changes that were asked of the API and are under way at one time, whether their clients are still there or not. Further
-/// ones are refused with 503.
+/// Concurrent API mutations, including those of disconnected clients. Further mutations are refused
+/// with 503.
 pub(crate) const CHANGES_MAX: usize = 512;
 
-/// When somebody is to come again whose change was refused by this bound.
+/// `Retry-After` of a mutation that this limit refused.
 pub(crate) const CHANGES_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Items in one page of a list, unless the caller asks for fewer.
 pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
 
-/// Items in one page of a list at most. More is refused with 400, which names the cursor.
+/// The maximum number of items in one page of a list. More is refused with 400, which names the
+/// cursor.
 pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 
-/// Followers (server-sent events) at one time, all apps together. Further ones get 503: each holds a connection.
+/// Subscribers of event streams (server-sent events), all apps together. Further streams get 503: each
+/// holds a connection.
 pub(crate) const SUBSCRIBERS_MAX: usize = 256;
 
-/// Followers with one token at one time. Further ones get 429, so that one client leaves room for all others.
+/// Subscribers with one token. Further streams get 429, so that a single client can't take all permits.
 pub(crate) const SUBSCRIBERS_PER_TOKEN: usize = 128;
 
-/// How often a follower without news is sent a comment, so that proxies and clients see that it is alive.
+/// Interval at which an idle event stream sends a comment, so that proxies and clients see that the
+/// connection is alive.
 pub(crate) const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Threads of the admin runtime. Work beyond them waits; traffic has threads of its own and does not.
+/// Threads of the admin runtime. Further work waits; traffic has its own threads.
 pub(crate) const ADMIN_THREADS: usize = 2;
 
-/// Threads for blocking work (files, hashing) of the admin runtime. Work beyond them waits.
+/// Threads for blocking work (files, hashing) of the admin runtime. Further work waits.
 pub(crate) const ADMIN_BLOCKING_THREADS: usize = 8;
 
-/// Threads that drive the timers and sockets of guests on fair threads, and of guests that the API
-/// and push jobs call. More work waits for them.
+/// Threads that drive the timers and sockets of guests on worker threads, and of guests that the API
+/// and push jobs call. Further work waits.
 pub(crate) const GUEST_THREADS: usize = 1;
 
-/// Threads for other blocking work of those guests, all apps together; file operations don't use them. Work beyond them
-/// waits.
+/// Threads for other blocking work of those guests, all apps together; file operations don't use
+/// them. Further work waits.
 pub(crate) const GUEST_BLOCKING_THREADS: usize = 4;
 
 /// The same for guests that run on an I/O thread, for each of these threads.
@@ -211,96 +225,106 @@ pub(crate) const FILE_THREADS_PER_APP: usize = 4;
 /// Idle time after which such a thread ends.
 pub(crate) const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
 
-/// Runtimes for the file operations of apps, at most one per app with folders that is active. Further apps share one with
-/// the fewest others, so they can delay each other's file operations. Each takes a few of the host's open files.
+/// Runtimes for the file operations of apps, at most one for each active app with folders. A further
+/// app shares the runtime with the fewest apps, so these can delay each other's file operations.
+/// Each runtime uses a few of the host's open files.
 pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 
-/// Push jobs that run at one time unless configured. Further ones wait as `queued`: compiling is heavy.
+/// Push jobs that run concurrently, unless configured. Further jobs wait as `queued`: compiling uses
+/// much CPU and memory.
 pub(crate) const PUSHES_PARALLEL: usize = 2;
 
-/// Push jobs that may wait or run, all apps together, unless configured. Further ones are refused with 429.
+/// Waiting and running push jobs, all apps together, unless configured. Further jobs are refused
+/// with 429.
 pub(crate) const PUSHES_QUEUED_MAX: usize = 64;
 
-/// Push jobs of one app that may wait or run. Further ones are refused with 429, so that one app can't fill the queue.
+/// Waiting and running push jobs of one app. Further jobs are refused with 429, so that a single
+/// app can't fill the queue.
 pub(crate) const PUSHES_QUEUED_PER_APP: usize = 8;
 
-/// Uploads being received at one time. Further ones are refused with 429: each holds a file of up to the bundle's limit.
+/// Concurrent uploads. Further uploads are refused with 429: each holds a file of up to the bundle's
+/// limit.
 pub(crate) const UPLOADS_MAX: usize = 16;
 
-/// How long a push job may take from its start, unless configured. Then it is `failed` with the reason `time-limit`.
+/// Timeout of a push job from its start, unless configured. Then it is `failed` with the reason
+/// `time-limit`.
 pub(crate) const PUSH_TIME: Duration = Duration::from_secs(30 * 60);
 
-/// How long a new instance may take to start and to answer its health check. Then the push fails.
+/// Timeout of a new instance to start and to pass its health check. Then the push fails.
 pub(crate) const HEALTH_TIME: Duration = Duration::from_secs(15);
 
-/// How often a failing health check over HTTP is asked again within `HEALTH_TIME`.
+/// Retries of a failing health check over HTTP within `HEALTH_TIME`.
 pub(crate) const HEALTH_ATTEMPTS: u32 = 3;
 
-/// Lines of a guest's output that a push's log shows while the guest is prepared for a snapshot. Further ones are left
-/// out, so that the guest can't fill the log.
+/// Lines of a guest's output in a push's log while the guest is prepared for a snapshot. Further
+/// lines are left out, so that the guest can't fill the log.
 pub(crate) const PREPARATION_LINES_MAX: usize = 20;
 
-/// Lines in a push's log. Further ones are left out: a push says a dozen.
+/// Lines in a push's log. Further lines are left out: a usual push writes a dozen.
 pub(crate) const PUSH_LOG_LINES_MAX: usize = 500;
 
-/// Steps and lines of one push that wait to be stored. Further ones make the push wait.
+/// Steps and lines of one push that wait to be stored. When the queue is full, the push waits.
 pub(crate) const PUSH_RECORDS_WAITING: usize = 64;
 
-/// Entries of activity that a follower may be behind. Then it skips, and is told so.
+/// Activities that a subscriber may lag behind. Then the stream skips some, and says so.
 pub(crate) const ACTIVITY_FOLLOW_ENTRIES: usize = 256;
 
-/// Apps that are brought back at one time when the host starts. Further ones wait.
+/// Apps that are restored concurrently when the host starts. Further apps wait.
 pub(crate) const RESTORE_PARALLEL: usize = 4;
 
-/// How long an app that could not be brought up for want of the host's files waits until that is tried again.
+/// Pause before the host retries to restore an app that failed for lack of open files.
 pub(crate) const BRING_UP_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long the host waits for apps to be brought back before it says that it is ready. The rest follow behind it and
-/// answer 503 until then: one slow app must not keep all others from serving.
+/// How long the host waits for apps to be restored before it reports that it is ready. The others
+/// are restored afterwards and answer 503 until then: one slow app must not delay all others.
 pub(crate) const RESTORE_WAIT: Duration = Duration::from_secs(60);
 
-/// How long a stop lets requests in flight finish, unless configured. Then they are cut off.
+/// Drain time of requests in progress at a stop, unless configured. Then they are cut off.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
 
-/// How long before the end of the drain time jobs that still wait for an instance are refused with 503, so that their
-/// clients get the response before connections are cut off.
+/// How long before the end of the drain time jobs that still wait for a slot are refused with 503, so
+/// that their clients get the response before connections are cut off.
 pub(crate) const LAST_RESPONSES_TIME: Duration = Duration::from_millis(500);
 
-/// After how long a client may retry a request that a stopping host has refused.
+/// `Retry-After` of a request that a stopping host has refused.
 pub(crate) const STOPPING_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a stop lets a running push job finish. Then it is `failed` with the reason `host-stopped`.
+/// Drain time of a running push job at a stop. Then it is `failed` with the reason `host-stopped`.
 pub(crate) const PUSH_DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// How long writing out the last log lines and closing the store may take at a stop.
+/// Timeout for writing the last log lines and for closing the store at a stop. Then the host exits.
 pub(crate) const FLUSH_TIME: Duration = Duration::from_secs(5);
 
-/// Lines that wait for the log writer, all apps together. Further ones are dropped and counted: nothing waits for a log.
+/// Lines in the queue of the log writer, all apps together. Further lines are dropped and counted:
+/// no request waits for a log.
 pub(crate) const LOG_QUEUE_LINES: usize = 8192;
 
-/// Lines of one app that wait for the log writer. Further ones are dropped and counted, so that one app's flood does
-/// not cost another app its lines.
+/// Lines of one app in the queue of the log writer. Further lines are dropped and counted, so that
+/// one app's flood doesn't displace the lines of other apps.
 pub(crate) const LOG_QUEUE_LINES_PER_APP: usize = 1024;
 
-/// One log line. The rest is cut off, and the line ends with an ellipsis.
+/// Bytes of one log line. The rest is cut off, and the line ends with an ellipsis.
 pub(crate) const LOG_LINE_BYTES: usize = 8 * 1024;
 
-/// Cuts: one line of the host's own log. What guests and bundles contribute to it is cut before.
+/// Bytes of one line of the host's own log. The rest is cut off. Texts from guests and bundles are
+/// cut earlier.
 pub(crate) const HOST_LOG_LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// Cuts: one text in a JSON line of the host's own log that is over its bound, so that the line stays JSON.
+/// Bytes of each text in an overlong JSON line of the host's own log. The rest is cut off, so that
+/// the line stays valid JSON.
 pub(crate) const HOST_LOG_VALUE_BYTES_MAX: usize = 2 * 1024;
 
-/// Cuts: what a guest of a `dev` app wrote to standard error for the request that failed, as its page shows it.
+/// Bytes of a `dev` app's standard error for a failed request, as its error page shows it. The rest
+/// is cut off.
 pub(crate) const LAST_WORDS_BYTES: usize = 4 * 1024;
 
-/// A request's path in a log line. The rest is cut off.
+/// Bytes of a request's path in a log line. The rest is cut off.
 pub(crate) const LOG_PATH_BYTES: usize = 1024;
 
-/// A segment of an app's log, unless configured. Then the next one is begun.
+/// Bytes of a segment of an app's log, unless configured. Then the next segment is started.
 pub(crate) const LOG_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// All segments of one app's log together, unless configured. Then the oldest one is removed.
+/// Bytes of all segments of one app's log, unless configured. Then the oldest segment is removed.
 pub(crate) const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The age at which a segment of a log is removed, unless configured.
@@ -310,178 +334,186 @@ pub(crate) const LOG_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// little. Lines are kept for at most an eighth longer.
 pub(crate) const LOG_SEGMENTS_BY_AGE: u32 = 8;
 
-/// Neither: the number of apps whose logs are checked for their age per second. The others follow
-/// later.
+/// Neither: the number of logs that are checked for their age per second. The others follow later.
 pub(crate) const LOG_AGING_APPS_AT_ONCE: usize = 16;
 
 /// Neither: the longest interval between two checks of all logs for their age.
 pub(crate) const LOG_AGING_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Log files that are open at one time. Beyond it all are closed and opened again as needed.
+/// Log files that are open concurrently. Beyond it all are closed and opened again as needed.
 pub(crate) const LOG_FILES_OPEN: usize = 64;
 
-/// Lines that a follower of a log may be behind. Then it reads the lines that it missed from the files.
+/// Lines that a subscriber of a log may lag behind. Then it reads the missed lines from the files.
 pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
 
-/// Bytes of a log that a follower reads at a time. It reads the rest once these are sent to its
+/// Bytes of a log that a subscriber reads at a time. It reads the rest once these are sent to its
 /// client.
 pub(crate) const LOG_FOLLOW_READ_BYTES: u64 = 256 * 1024;
 
-/// Apps whose log and counters a serving thread keeps at hand. Beyond it all are looked up again.
+/// Apps in a serving thread's cache of logs and counters. Beyond it the cache is cleared.
 pub(crate) const ACCESS_APPS_CACHED: usize = 4096;
 
-/// How long a reader of a log waits for the writer. Then 503: the log's disk may hang, and the API must not.
+/// How long a reader of a log waits for the writer. Then 503: the API must respond even if the log's
+/// disk hangs.
 pub(crate) const LOG_READ_WAIT: Duration = Duration::from_secs(5);
 
 /// Bytes of the configuration file. Larger is refused.
 pub(crate) const CONFIG_BYTES: u64 = 256 * 1024;
 
-/// Lines about requests in one app's log in one second. Further requests are counted and not listed: a flood of requests
-/// must not become a flood of lines.
+/// Lines about requests in one app's log per second. Further requests are only counted: a flood of
+/// requests must not become a flood of lines.
 pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;
 
-/// Releases of one app that are kept ready because somebody visits them by their own URLs. The one that was visited
-/// longest ago makes room.
+/// Loaded previews of one app. A further preview evicts the least recently visited one.
 pub(crate) const RELEASES_VISITED_MAX: usize = 3;
 
-/// How long a thread of the host may take to answer a liveness check. Then `/livez` answers 503 and names it. Far longer
-/// than anything that such a thread does at one time.
+/// Timeout of a host thread's response to a liveness check. Then `/livez` answers 503 and names the
+/// thread. It is far longer than any single step of such a thread.
 pub(crate) const LIVENESS_TIME: Duration = Duration::from_secs(5);
 
-/// Interval at which a liveness check polls whether a busy worker thread has begun its next turn.
+/// Interval at which a liveness check polls whether a busy worker thread has started its next slice.
 pub(crate) const LIVENESS_LOOK: Duration = Duration::from_millis(10);
 
-/// Releases loaded at one time for visitors, all apps together. Further ones wait. The limit is low
-/// because anonymous requests can name any release.
+/// Releases that are loaded concurrently for previews, all apps together. Further releases wait. The
+/// limit is low because anonymous requests can name any release.
 pub(crate) const VISITS_LOADING_MAX: usize = 2;
 
-/// Cold apps whose releases are loaded at one time. Further ones wait.
+/// Releases of cold apps that are loaded concurrently. Further releases wait.
 pub(crate) const WAKES_LOADING_MAX: usize = 8;
 
-/// How long after a failed load for a visitor the release is not loaded again. Visitors get 503
+/// Pause after a failed load for a preview before the release is loaded again. Previews get 503
 /// meanwhile.
 pub(crate) const VISIT_FAILED_FOR: Duration = Duration::from_secs(1);
 
-/// Releases that wait to be loaded for visitors, all apps together. Visitors of further ones get 503.
+/// Releases that wait to be loaded for previews, all apps together. Previews of further releases get 503.
 pub(crate) const VISITS_WAITING: usize = 64;
 
-/// How long the first request of a cold app waits until its release begins to be fetched. Then 503: after a start of the
-/// host thousands may come at once, and its own time is known only once the release is there.
+/// How long the first request of a cold app waits until its release starts to load. Then 503: after
+/// a start of the host thousands may arrive at once, and a request's own timeout is known only once
+/// its release is loaded.
 pub(crate) const WAKE_WAIT: Duration = Duration::from_secs(20);
 
-/// Reports of process types that can't be kept going. Beyond it, who reports waits.
+/// Crash reports in the queue to the control plane. When it is full, the supervisor waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;
 
-/// Connections of one app that an I/O thread goes on with before it has looked at all others that are ready: further ones
-/// wait for the next round, which is there within milliseconds.
-pub(crate) const TURNS_OF_AN_APP: usize = 32;
+/// Connections of one app that an I/O thread admits in one round. Further connections are enqueued for the
+/// next round, which starts within milliseconds.
+pub(crate) const ADMISSIONS_PER_APP: usize = 32;
 
-/// Connections that an I/O thread goes on with in a round in which nobody waits. The next one begins then.
-pub(crate) const TURNS_PER_ROUND: usize = 256;
+/// Connections that an I/O thread admits in a round with empty queues. Then the next round starts.
+pub(crate) const ADMISSIONS_PER_ROUND: usize = 256;
 
-/// New connections that an I/O thread takes in before it has looked for other work; further ones wait for a moment.
+/// New connections that an I/O thread receives before it polls other tasks. Further connections wait in the
+/// channel.
 pub(crate) const CONNECTIONS_PER_ROUND: usize = 16;
 
-/// Activities that wait to be recorded, all apps together. Beyond it one is left out, which the host's own log says.
+/// Activities in the queue to the store, all apps together. A further activity is dropped, and the host's
+/// own log says so.
 pub(crate) const RECORDS_WAITING: usize = 4_096;
 
-/// Activities that are stored at once. Further ones come next.
+/// Activities in one write to the store. Further activities follow in the next write.
 pub(crate) const RECORDS_AT_ONCE: usize = 64;
 
-/// How long whoever did something waits until that is recorded, which takes longer only on a slow or full disk. Then it is
-/// recorded later.
+/// How long an action waits until its activity is stored, which takes longer only on a slow or full
+/// disk. Then the activity is stored later.
 pub(crate) const RECORD_WAIT: Duration = Duration::from_secs(2);
 
-/// How long what a full disk had no room for rests until that is tried again.
+/// Pause before a write that failed on a full disk is retried.
 pub(crate) const STORED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How long an app whose minimum is 0 goes unasked before it is frozen, unless configured.
+/// Idle time before an app with `min = 0` is frozen, unless configured.
 pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(60);
 
-/// How often it is looked for apps to freeze at most; half the time after which they are, where that is shorter.
+/// The longest interval between two checks for idle apps; half of the idle time if that is shorter.
 pub(crate) const FREEZE_LOOK: Duration = Duration::from_secs(5);
 
-/// Releases of one app that wait to serve again while a newer one is watched. Beyond it the second oldest is let go.
+/// Standby releases of one app while the rollout watch observes a newer release. Beyond it the second
+/// oldest is dropped.
 pub(crate) const EARLIER_RELEASES_MAX: usize = 4;
 
-/// How long after its first swap a release's crash loops take it out of service. Later ones do not: what ran well for so
-/// long mostly fails for a cause outside of it.
+/// How long after its first swap a crash loop takes a release out of service. Later crash loops don't: a
+/// release that was healthy for this time mostly fails for an external cause.
 pub(crate) const RELEASE_FRESH: Duration = Duration::from_secs(60);
 
-/// How long a warm instance for which the host has no room is waited with before it is tried again.
+/// Pause before the supervisor retries to start a warm instance that found no free slot or memory.
 pub(crate) const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a process type that can't be kept going rests before it is tried again.
+/// Pause before the supervisor restarts a process type that crashes in a loop.
 pub(crate) const CRASH_LOOP_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often an instance with a check of its own is asked whether it is well, where the process type doesn't say.
+/// Interval of an instance's health check, unless the process type sets an interval.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Failed checks in a row after which an instance is replaced, where the process type doesn't say.
+/// Consecutive failed health checks after which an instance is replaced, unless the process type
+/// sets a number.
 pub(crate) const HEALTH_THRESHOLD: u32 = 3;
 
-/// How long a failing health check of a new instance rests before it is asked again.
+/// Pause before a failing health check of a new instance is retried.
 pub(crate) const HEALTH_PAUSE: Duration = Duration::from_millis(250);
 
-/// New instances of one process type that are started at one time beside the old ones, further ones wait; and that a new
-/// release has beyond its minimum before anybody asks it.
+/// New instances of one process type that start concurrently beside the old instances; further starts wait.
+/// Also the number of instances beyond its minimum that a new release has before its first request.
 pub(crate) const SURGE_INSTANCES: usize = 4;
 
-/// How often a new release is looked at after a swap.
+/// Interval at which the rollout watch checks a new release after a swap.
 pub(crate) const SWAP_LOOK: Duration = Duration::from_millis(100);
 
-/// Earlier releases that are tried, latest first, when an app has to go back. Then it is in error.
+/// Earlier releases that an automatic rollback tries, latest first. Then the app is in error.
 pub(crate) const RETURN_CANDIDATES: usize = 3;
 
-/// How often the clock is looked at for schedules even if none is near: a clock that jumped is noticed within it.
+/// The longest interval between two checks of the clock for schedules: a jump of the clock is
+/// detected within it.
 pub(crate) const SCHEDULE_LOOK: Duration = Duration::from_secs(20);
 
-/// How long the schedules rest between two looks at least.
+/// The shortest interval between two checks of the schedules.
 pub(crate) const SCHEDULE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Neither: missed runs of a schedule in a row that are recorded one by one. Further ones are counted, and recorded together
-/// when the process type runs again.
+/// Neither: consecutive missed runs of a schedule that are recorded one by one. Further runs are
+/// counted, and recorded together when the process type runs again.
 pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
 
 /// Neither: missed runs that are counted after a downtime of the host. Beyond it the record says
 /// "at least".
 pub(crate) const MISSED_RUNS_COUNTED: u32 = 10_000;
 
-/// How long a change of config, formation or grants waits for a push under way. Then it is refused with 409.
+/// How long a change of config, formation or grants waits for a running push. Then it is refused
+/// with 409.
 pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);
 
 /// Characters of an `Idempotency-Key`. Longer is refused with 400.
 pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 
-/// How often old releases, unused bundles and unused compiled code are looked for after the start.
+/// Interval at which gc looks for old releases, unused bundles and unused compiled code after the
+/// start.
 pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// How long a bundle or compiled code that nothing needs is kept since it was last written, so that a push under way
-/// does not lose what it has just stored.
+/// How long gc keeps an unused bundle or unused compiled code after the last write, so that a
+/// running push doesn't lose the files that it has just stored.
 pub(crate) const UNUSED_KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
 
 /// How often the host checks that `control.db` is still the file that it opened. The check takes a few system calls.
 pub(crate) const CONTROL_CHECK: Duration = Duration::from_secs(2);
 
-/// How often the host looks for data of apps that was removed. Data in use is checked at each use.
+/// Interval at which the host checks whether data of apps was removed. Data in use is checked at each
+/// use.
 pub(crate) const LOSS_CHECK: Duration = Duration::from_secs(60);
 
-/// How often what was counted of the apps' use is added to the store.
+/// Interval at which the counters of the apps' usage are added to the store.
 pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often room is made for an instance, where others take it meanwhile. Then 503.
+/// Attempts to evict an instance for a new instance while other jobs take the freed slots. Then 503.
 pub(crate) const ROOM_ATTEMPTS: usize = 4;
 
-/// What a dev or staging app weighs where the CPU is short.
+/// Weight of a dev or staging app when the CPU is contended.
 pub(crate) const WEIGHT_USUAL: u32 = 100;
 
-/// What a production app weighs: it gets so much more than others where the CPU is short.
+/// Weight of a production app when the CPU is contended.
 pub(crate) const WEIGHT_PRODUCTION: u32 = 400;
 
-/// Seconds over which the throughput of a queue is taken.
+/// Seconds over which the throughput of a queue is measured.
 pub(crate) const THROUGHPUT_SECONDS: usize = 10;
 
-/// Half of the time over which latencies are kept: between one and two of these are shown.
+/// Half of the time over which latencies are kept: percentiles cover between one and two windows.
 pub(crate) const LATENCY_WINDOW: Duration = Duration::from_secs(30);
 
 /// Bytes of the bodies of one queue's waiting jobs. A job beyond it is refused with 429.
@@ -490,11 +522,11 @@ pub(crate) const QUEUED_BYTES: u64 = 64 << 20;
 /// Bytes of the bodies of all apps' waiting jobs. A job beyond it is refused with 429.
 pub(crate) const QUEUED_BYTES_ALL: u64 = 512 << 20;
 
-/// How often the sizes of pools are looked at, and what changed is recorded.
+/// Interval at which the scaler checks the sizes of pools and records changes.
 pub(crate) const SCALE_LOOK: Duration = Duration::from_secs(1);
 
-/// How long changes of a pool's size are gathered into one record of the app's activity.
+/// Time in which changes of a pool's size are combined into one activity.
 pub(crate) const SCALE_TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// How often the metrics of an app are told to those who follow them.
+/// Interval of the metrics in an event stream.
 pub(crate) const METRICS_EVERY: Duration = Duration::from_secs(1);

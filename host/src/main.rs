@@ -1,5 +1,5 @@
-//! The program `isopod`: hands the command line to [`cli`] and turns its answer into an exit status.
-//! It decides nothing itself.
+//! The program `isopod`: passes the command line to [`cli`] and returns its exit status. Never
+//! implements a command itself.
 
 mod api;
 mod cli;
@@ -16,14 +16,15 @@ mod runtime;
 
 use std::process::ExitCode;
 
-/// Instances and requests are short and many; mimalloc keeps their memory per thread and so avoids a shared lock.
+/// Instances and requests are numerous and short-lived. mimalloc keeps their memory per thread, which
+/// avoids a shared lock.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The guest toolchain links components by calling this very program under another name, so this comes first.
+    // First, since the guest toolchain links components by running this program under another name.
     isopod_toolchain::run_as_linker_if_asked();
-    // What a test asks for in the variable `FAILPOINTS`.
+    // The faults that a test injects by the variable `FAILPOINTS`.
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
     cli::main()

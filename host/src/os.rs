@@ -1,9 +1,9 @@
-//! Owns what this process asks of the kernel for itself: small pages, and as many open files as it may have, and how those
-//! are shared out. Never fails: what the kernel refuses is told in the log, or is as if it had not been asked for.
+//! Owns this process's kernel settings: disables huge pages, raises the limit of open files, and
+//! divides the files between uses. Never fails: a refusal by the kernel is logged or ignored.
 
 use crate::limits;
 
-/// How many connections there may be at one time, so that files are left for all else.
+/// The limits of concurrent connections, which leave open files for all other uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Connections {
     pub(crate) traffic: usize,
@@ -11,45 +11,46 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// The wanted number, limited by the process's number of open files.
+    /// Returns the wanted limits, capped by the process's limit of open files.
     pub(crate) fn of(open_files: usize, wanted: Self) -> Self {
-        let for_all_else = limits::FILES_RESERVED.min(open_files / 2);
-        Self { traffic: wanted.traffic.min(open_files - for_all_else), admin: wanted.admin.min(for_all_else / 4) }
+        let reserved = limits::FILES_RESERVED.min(open_files / 2);
+        Self { traffic: wanted.traffic.min(open_files - reserved), admin: wanted.admin.min(reserved / 4) }
     }
 
-    /// As many as a host has unless configured.
+    /// Returns the default limits.
     pub(crate) fn usual() -> Self {
         Self { traffic: limits::TRAFFIC_CONNECTIONS_MAX, admin: limits::ADMIN_CONNECTIONS_MAX }
     }
 }
 
-/// The limit of guests' outbound connections for this number of open files.
+/// Returns the limit of guests' outbound connections for this number of open files.
 pub(crate) fn outbound_connections(open_files: usize) -> usize {
     isopod_engine::limits::OUTBOUND_CONNECTIONS_MAX.min(limits::FILES_RESERVED.min(open_files / 2) / 2)
 }
 
-/// Has the kernel give this process memory in small pages only. A huge one is cleared while whoever first touches it waits,
-/// and on a virtual machine whose memory comes from its host that takes milliseconds: a burst of new connections would hold
-/// up everybody whom the same thread serves.
-pub(crate) fn keep_pages_small() {
+/// Disables transparent huge pages for this process. The kernel clears a huge page at its first
+/// access while the thread waits. On a virtual machine that takes milliseconds if the hypervisor has
+/// yet to provide the memory: a burst of new connections would delay all requests on the same
+/// thread.
+pub(crate) fn disable_huge_pages() {
     let (yes, none) = (1 as libc::c_ulong, 0 as libc::c_ulong);
     // SAFETY: it takes plain numbers.
     let refused = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, yes, none, none, none) } != 0;
     if refused {
-        tracing::debug!(error = %std::io::Error::last_os_error(), "the kernel knows nothing of huge pages");
+        tracing::debug!(error = %std::io::Error::last_os_error(), "the kernel can't disable huge pages");
     }
 }
 
-/// Raises how many files this process may have open to the most that it may raise it to, and says how many those are. The
-/// usual limit is for programs that still use `select`, and is too low for a server.
+/// Raises this process's limit of open files to the hard limit, and returns the new limit. The soft
+/// limit is for programs that still use `select`, and is too low for a server.
 pub(crate) fn raise_open_files() -> usize {
     let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it writes nothing but that value of ours, which outlives the call.
+    // SAFETY: it writes only to our value, which outlives the call.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files) } != 0 {
         return usize::MAX;
     }
     let raised = libc::rlimit { rlim_cur: files.rlim_max, ..files };
-    // SAFETY: it reads nothing but that value of ours. A refusal changes nothing.
+    // SAFETY: it only reads our value. A refusal changes nothing.
     let is_raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0;
     usize::try_from(if is_raised { raised.rlim_cur } else { files.rlim_cur }).unwrap_or(usize::MAX)
 }
@@ -59,15 +60,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_small_from_then_on() {
+    fn huge_pages_are_disabled() {
         let none = 0 as libc::c_ulong;
-        keep_pages_small();
+        disable_huge_pages();
         // SAFETY: it takes plain numbers.
         assert_eq!(unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) }, 1);
     }
 
     #[test]
-    fn connections_leave_files_for_all_else() {
+    fn connections_leave_open_files_for_other_uses() {
         let usual = Connections::usual();
         assert_eq!(Connections::of(usize::MAX, usual), usual);
         let few = limits::FILES_RESERVED + 3_000;
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_open_files_is_raised_once_and_for_all() {
+    fn the_limit_of_open_files_is_raised_to_the_hard_limit() {
         let files = raise_open_files();
         assert!(files > 0);
         assert_eq!(raise_open_files(), files);

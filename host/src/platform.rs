@@ -1,5 +1,5 @@
-//! Owns the making of the host: builds every service, hands out handles, and orders start and stop. The only file that
-//! wires. Never serves, decides or stores anything itself.
+//! Builds the host: creates every service, passes handles between them, and orders start and stop.
+//! The only file that wires services. Never serves a request and never stores data itself.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -37,7 +37,7 @@ use crate::{
 pub(crate) enum PlatformError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{address} can't be listened on for {what}: {reason}. Choose another address with {flag}")]
+    #[error("failed to bind {address} for {what}: {reason}. Choose another address with {flag}")]
     Bind { what: &'static str, flag: &'static str, address: SocketAddr, reason: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -46,18 +46,18 @@ pub(crate) enum PlatformError {
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(
-        "this process may have only {open_files} files open, and needs at least {}: raise its limit (`ulimit -n`, or \
+        "the limit of open files is {open_files}, but this process needs at least {}: raise it (`ulimit -n`, or \
          `LimitNOFILE=` of its service)",
         limits::FILES_MIN
     )]
     FewFiles { open_files: usize },
-    #[error("the apps can't be brought back: {0}")]
+    #[error("failed to restore the apps: {0}")]
     Restore(#[from] DeployError),
     #[error("{doing}: {source}")]
     Io { doing: &'static str, source: std::io::Error },
 }
 
-/// A host that runs.
+/// The running host.
 pub(crate) struct Platform {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -73,10 +73,10 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Starts everything, from what nothing depends on to what depends on all. Ready when apps can be reached.
-    /// `guests` is a runtime for guests alone.
+    /// Starts all services in the order of their dependencies. Returns when apps can be reached.
+    /// `guests` is a runtime that only guests use.
     pub(crate) async fn start(config: Config, guests: Guests) -> Result<Self, PlatformError> {
-        os::keep_pages_small();
+        os::disable_huge_pages();
         let open_files = os::raise_open_files();
         if open_files < limits::FILES_MIN {
             return Err(PlatformError::FewFiles { open_files });
@@ -86,11 +86,11 @@ impl Platform {
         if connections.traffic < wanted.traffic / 2 {
             tracing::warn!(
                 clients = connections.traffic,
-                "fewer clients than usual can be connected at once, since this process may not open more files: raise its \
-                 limit (`ulimit -Hn`, or `LimitNOFILE=` of its service)"
+                "fewer clients than configured can connect, because the limit of open files is too low: raise it \
+                 (`ulimit -Hn`, or `LimitNOFILE=` of its service)"
             );
         }
-        // First, since its lock keeps a second host from touching anything.
+        // First, since its lock prevents a second host from changing anything.
         let options = Options { adopt: config.adopt, ..Options::default() };
         let store = Store::open_with(&config.data_dir, &options)?;
         data_folder::log(&store);
@@ -122,7 +122,7 @@ impl Platform {
             instances_max: config.instances_max,
             memory_bytes_max: config.memory_bytes_max,
             frozen_code_bytes_max: config.frozen_code_bytes_max,
-            forbidden_addresses: [listen, admin].into_iter().flat_map(ways_to).collect(),
+            forbidden_addresses: [listen, admin].into_iter().flat_map(reachable_at).collect(),
             resolver: config.outbound.resolver,
             outbound_connections_max: os::outbound_connections(open_files),
             outbound_idle_time: config.outbound.idle_time,
@@ -146,7 +146,7 @@ impl Platform {
             freeze_after: config.freeze_after,
         };
         let deployer = Deployer::open(parts, visitors)
-            .map_err(|source| PlatformError::Io { doing: "the folder for uploads can't be made", source })?;
+            .map_err(|source| PlatformError::Io { doing: "failed to create the folder for uploads", source })?;
         let tokens = api::load_tokens(&store).await?;
         data_folder::record_missing(&store).await?;
         let restored = deployer.restore().await?;
@@ -176,10 +176,10 @@ impl Platform {
         Ok(Self { listen, admin, deployer, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time })
     }
 
-    /// Stops everything in the opposite order, each part within its time.
+    /// Stops all services in the opposite order, each within its drain time.
     pub(crate) async fn stop(self) {
         let Self { deployer, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time, .. } = self;
-        tracing::info!("stopping: no new requests are taken, and those under way are finished");
+        tracing::info!("stopping: new requests are refused, and requests in progress are drained");
         stop_api.cancel();
         stop_traffic.send_replace(true);
         tokio::spawn(machine.refuse_waiting_after(drain_time));
@@ -187,18 +187,18 @@ impl Platform {
         let traffic = tokio::task::spawn_blocking(move || traffic.join());
         match tokio::time::timeout(drain_time + limits::FLUSH_TIME, traffic).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(_)) | Err(_)) => tracing::error!("the thread that accepts traffic ended with a panic"),
-            Err(_) => tracing::warn!("requests were still under way after the drain time and are cut off"),
+            Ok(Ok(Err(_)) | Err(_)) => tracing::error!("the thread that accepts traffic panicked"),
+            Err(_) => tracing::warn!("requests were cut off: they did not complete within the drain time"),
         }
         if tokio::time::timeout(drain_time + limits::FLUSH_TIME, api).await.is_err() {
-            tracing::warn!("the API did not end in time");
+            tracing::warn!("the API did not stop within the drain time");
         }
         let flushed = tokio::task::spawn_blocking(move || logs.stop());
         if tokio::time::timeout(limits::FLUSH_TIME, flushed).await.is_err() {
-            tracing::warn!("the last log lines could not be written in time");
+            tracing::warn!("timed out writing the last log lines");
         }
         drop(deployer);
-        // Closing the store waits for its writer, so it must not hold up the runtime's own thread.
+        // Closing the store waits for its writer, so it must not block the runtime's own thread.
         drop(tokio::time::timeout(limits::FLUSH_TIME, tokio::task::spawn_blocking(move || drop(store))).await);
         tracing::info!("stopped");
     }
@@ -211,7 +211,7 @@ fn start_logs(store: &Store, config: &Config) -> Result<logs::Service, PlatformE
         kept_bytes: config.logs.kept_bytes,
         kept_for: config.logs.kept_for,
     })
-    .map_err(|source| PlatformError::Io { doing: "the log writer can't be started", source })
+    .map_err(|source| PlatformError::Io { doing: "failed to start the log writer", source })
 }
 
 /// Starts the threads that guests share. Their timers and sockets run on the guests' own runtime.
@@ -231,20 +231,20 @@ pub(crate) fn start_executor(guests: &Guests) -> Result<Executor, isopod_executo
     })
 }
 
-/// Accepts traffic on a thread of its own, so that a busy API delays no new connection.
+/// Accepts traffic on a separate thread, so that a busy API doesn't delay new connections.
 fn start_traffic(
     ingress: ingress::Service,
     liveness: &Arc<Liveness>,
     stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, PlatformError> {
-    let failed = |source| PlatformError::Io { doing: "the thread that accepts traffic can't be started", source };
+    let failed = |source| PlatformError::Io { doing: "failed to start the thread that accepts traffic", source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     const NAME: &str = "isopod-accept";
     let watched = liveness.watch(NAME, runtime.handle());
     let serve = move || {
         liveness::or_abort(NAME, || {
             if let Err(error) = runtime.block_on(ingress.run(stopped)) {
-                tracing::error!(%error, "traffic is not served any more");
+                tracing::error!(%error, "the traffic service failed");
                 liveness::abort(NAME);
             }
         });
@@ -253,42 +253,43 @@ fn start_traffic(
     std::thread::Builder::new().name(NAME.to_owned()).spawn(serve).map_err(failed)
 }
 
-/// Waits for the apps that are brought back, but not for ever: one slow app must not keep all others from being reached.
+/// Waits for the restored apps up to [`limits::RESTORE_WAIT`]: one slow app must not delay all
+/// others.
 async fn wait_for_apps(restored: crate::control::Restored, ready: Arc<AtomicBool>) {
-    let bringing = tokio::spawn(async move {
+    let restoring = tokio::spawn(async move {
         restored.bring_up().await;
         ready.store(true, Ordering::Release);
     });
-    if tokio::time::timeout(limits::RESTORE_WAIT, bringing).await.is_err() {
-        tracing::warn!("some apps are still being brought back; they answer 503 until they are");
+    if tokio::time::timeout(limits::RESTORE_WAIT, restoring).await.is_err() {
+        tracing::warn!("some apps are still being restored; they answer 503 until then");
     }
 }
 
-struct Listened {
+struct Address {
     what: &'static str,
     flag: &'static str,
 }
 
-const API: Listened = Listened { what: "the API", flag: "--admin" };
-const TRAFFIC: Listened = Listened { what: "app traffic", flag: "--listen" };
+const API: Address = Address { what: "the API", flag: "--admin" };
+const TRAFFIC: Address = Address { what: "app traffic", flag: "--listen" };
 
-fn cannot_bind(listened: Listened, address: SocketAddr, error: &std::io::Error) -> PlatformError {
+fn cannot_bind(Address { what, flag }: Address, address: SocketAddr, error: &std::io::Error) -> PlatformError {
     let reason = match error.kind() {
         std::io::ErrorKind::AddrInUse => "the address is in use by another program".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "this user may not use the port".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user has no permission to use the port".to_owned(),
         _ => error.to_string(),
     };
-    PlatformError::Bind { what: listened.what, flag: listened.flag, address, reason }
+    PlatformError::Bind { what, flag, address, reason }
 }
 
-/// The addresses by which a guest could reach one of ours from this machine.
-pub(crate) fn ways_to(address: SocketAddr) -> Vec<SocketAddr> {
-    let mut ways = vec![address];
+/// Returns the addresses by which a guest on this machine could reach an address of the host.
+pub(crate) fn reachable_at(address: SocketAddr) -> Vec<SocketAddr> {
+    let mut addresses = vec![address];
     if address.ip().is_unspecified() {
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        ways.extend(loopback.map(|ip| SocketAddr::new(ip, address.port())));
+        addresses.extend(loopback.map(|ip| SocketAddr::new(ip, address.port())));
     }
-    ways
+    addresses
 }
 
 #[cfg(test)]
@@ -296,16 +297,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_for_all_is_reached_by_loopback_too() {
+    fn an_unspecified_address_is_also_reachable_by_loopback() {
         let all: SocketAddr = "0.0.0.0:8081".parse().expect("is an address");
-        assert!(ways_to(all).contains(&"127.0.0.1:8081".parse().expect("is an address")));
-        assert_eq!(ways_to("10.0.0.1:1".parse().expect("is an address")).len(), 1);
+        assert!(reachable_at(all).contains(&"127.0.0.1:8081".parse().expect("is an address")));
+        assert_eq!(reachable_at("10.0.0.1:1".parse().expect("is an address")).len(), 1);
     }
 
     #[test]
-    fn a_port_in_use_is_told_with_the_flag_that_changes_it() {
+    fn the_error_of_a_port_in_use_names_the_flag_that_changes_it() {
         let error = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-        let told = cannot_bind(API, "127.0.0.1:8081".parse().expect("is an address"), &error).to_string();
-        assert!(told.contains("127.0.0.1:8081") && told.contains("in use") && told.contains("--admin"), "{told}");
+        let text = cannot_bind(API, "127.0.0.1:8081".parse().expect("is an address"), &error).to_string();
+        assert!(text.contains("127.0.0.1:8081") && text.contains("in use") && text.contains("--admin"), "{text}");
     }
 }

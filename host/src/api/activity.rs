@@ -1,4 +1,4 @@
-//! Owns the route of an app's activity: what happened to it, and why.
+//! Owns the route of an app's activity log. Never records an activity.
 
 use std::sync::Arc;
 
@@ -18,20 +18,20 @@ use super::{
     openapi::ServerSentEvent,
     path::AppPath,
     request::{List, PageParams, Params, Path, app_name},
-    sse::{self, News},
+    sse::{self, StreamEvent},
 };
 use crate::control::{APP_DESTROYED, AppRecord};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ActivityParams {
-    /// Answers with server-sent events, without end.
+    /// Responds with server-sent events until the client disconnects.
     #[serde(default)]
     follow: bool,
-    /// How many items at most.
+    /// The maximum number of items.
     #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -45,15 +45,22 @@ struct ActivityView {
     data: Value,
 }
 
-/// The newest first; with `follow` what happens from now on, as it happens.
+/// Lists activities, newest first; with `follow` streams new activities.
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/activity",
     operation_id = "show_activity",
-    summary = "Shows what happened to an app and why, newest first; with `?follow=true` what happens from now on",
+    summary = "Lists the activities of an app, newest first; with `?follow=true` streams new activities",
     params(AppPath, ActivityParams),
     responses(
-        (status = 200, description = "A page of entries; each server-sent event is one entry", content((List<ActivityView> = "application/json"), (ServerSentEvent = "text/event-stream"))),
+        (
+            status = 200,
+            description = "A page of entries; each server-sent event is one entry",
+            content(
+                (List<ActivityView> = "application/json"),
+                (ServerSentEvent = "text/event-stream")
+            )
+        ),
     )
 )]
 pub(super) async fn show(
@@ -63,56 +70,60 @@ pub(super) async fn show(
     Params(params): Params<ActivityParams>,
 ) -> Result<Response<Body>, Error> {
     let app = app_name(&app)?;
-    // Listened to before it is known that the app is there, so that its end is not missed.
-    let news = api.deployer.news();
-    let entry = api.deployer.app(&app)?;
+    // Subscribes before it looks the app up, so that the stream can't miss the app's destruction.
+    let activities = api.deployer.news();
+    let record = api.deployer.app(&app)?;
     let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
     if params.follow {
         page.check_number()?;
-        let following = Following::App { entry, news };
-        return sse::tell(&api, &caller, stream::unfold(Some(following), next_entry));
+        let subscription = Subscription::App { record, activities };
+        return sse::stream(&api, &caller, stream::unfold(Some(subscription), next_activity));
     }
     let found = api.store.activity(Some(&app), page).await?;
     let items: Vec<ActivityView> = found
         .items
         .into_iter()
-        .map(|entry| ActivityView {
-            at: entry.at,
-            app: entry.app,
-            kind: entry.kind,
-            text: entry.text,
-            data: entry.data,
+        .map(|activity| ActivityView {
+            at: activity.at,
+            app: activity.app,
+            kind: activity.kind,
+            text: activity.text,
+            data: activity.data,
         })
         .collect();
     Ok(axum::Json(List { items, next: found.next }).into_response())
 }
 
-/// What a follower waits for.
-enum Following {
+/// The state of an event stream.
+enum Subscription {
     App {
-        entry: Arc<AppRecord>,
-        news: Receiver<NewActivity>,
+        record: Arc<AppRecord>,
+        activities: Receiver<NewActivity>,
     },
-    /// The app is destroyed; only the end is left to be sent.
+    /// The app is destroyed; the stream ends with [`StreamEvent::Destroyed`].
     End,
 }
 
-/// What happens to the app next; that it was destroyed is the last entry.
-async fn next_entry(following: Option<Following>) -> Option<(News<ActivityView>, Option<Following>)> {
-    let Following::App { entry, mut news } = following? else { return Some((News::Destroyed, None)) };
+/// Returns the app's next activity. Its destruction is the last one before the end event.
+async fn next_activity(
+    subscription: Option<Subscription>,
+) -> Option<(StreamEvent<ActivityView>, Option<Subscription>)> {
+    let Subscription::App { record, mut activities } = subscription? else {
+        return Some((StreamEvent::Destroyed, None));
+    };
     loop {
-        let NewActivity { app, kind, text, data, at } = match news.recv().await {
-            Ok(happened) if happened.app.as_ref() != Some(&entry.name) => continue,
-            Ok(happened) => happened,
-            // Its end may be among what was skipped.
-            Err(RecvError::Lagged(_)) if entry.fields().deleted => return Some((News::Destroyed, None)),
-            Err(RecvError::Lagged(entries)) => {
-                let told = News::Comment(format!("{entries} entries were skipped: too slow a reader"));
-                return Some((told, Some(Following::App { entry, news })));
+        let NewActivity { app, kind, text, data, at } = match activities.recv().await {
+            Ok(activity) if activity.app.as_ref() != Some(&record.name) => continue,
+            Ok(activity) => activity,
+            // The skipped activities may include the destruction.
+            Err(RecvError::Lagged(_)) if record.fields().deleted => return Some((StreamEvent::Destroyed, None)),
+            Err(RecvError::Lagged(count)) => {
+                let text = format!("{count} entries were skipped: the client reads too slowly");
+                return Some((StreamEvent::Comment(text), Some(Subscription::App { record, activities })));
             }
             Err(RecvError::Closed) => return None,
         };
-        let next = if kind == APP_DESTROYED { Following::End } else { Following::App { entry, news } };
-        return Some((News::Item(ActivityView { at, app, kind, text, data }), Some(next)));
+        let next = if kind == APP_DESTROYED { Subscription::End } else { Subscription::App { record, activities } };
+        return Some((StreamEvent::Item(ActivityView { at, app, kind, text, data }), Some(next)));
     }
 }

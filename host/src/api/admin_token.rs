@@ -1,5 +1,5 @@
-//! Owns the administrator's token: the file that holds it for the CLI of the same machine, made on the first start.
-//! Never prints it.
+//! Owns the administrator's token: the file that contains it for the CLI of the same machine, which
+//! the first start creates. Never prints the token.
 
 use std::{
     fs::OpenOptions,
@@ -14,31 +14,31 @@ use jiff::Timestamp;
 
 use super::auth::{Tokens, hash, new_token};
 
-/// The name of the administrator's token, which can't be taken by another.
+/// The reserved name of the administrator's token.
 pub(super) const NAME: &str = "admin";
 const FILE: &str = "admin.token";
-/// A file that holds less was cut off or is no token of ours.
+/// A shorter file was truncated, or isn't a token of this host.
 const BYTES_MIN: usize = 32;
 const BYTES_MAX: u64 = 4096;
 
-/// Why there is no administrator's token.
+/// Why the administrator's token can't be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
-    #[error("the token file {path} can't be used: {source}")]
+    #[error("failed to read or create the token file {path}: {source}")]
     File { path: String, source: std::io::Error },
-    #[error("the token file {path} holds no token; remove it, and a new one is made at the next start")]
+    #[error("the token file {path} contains no token; remove it, and the next start creates a new token")]
     Empty { path: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Reads the tokens that exist, making the administrator's if need be.
+/// Reads the existing tokens, and creates the administrator's token if it is missing.
 pub(crate) async fn load(store: &Store) -> Result<Tokens, TokenError> {
-    let token = read_or_make(&store.folder().join(FILE))?;
+    let token = read_or_create(&store.folder().join(FILE))?;
     let hash = hash(&token);
     let rows = store.tokens().await?;
     if !rows.iter().any(|row| row.hash == hash) {
-        // The file was removed and made anew, or the database was: the file is what its owner can see, so it counts.
+        // The file or the database was replaced. The file has precedence, since its owner can read it.
         if rows.iter().any(|row| row.name == NAME) {
             store.delete_token(NAME).await?;
         }
@@ -49,14 +49,14 @@ pub(crate) async fn load(store: &Store) -> Result<Tokens, TokenError> {
     Ok(Tokens::new(store.tokens().await?))
 }
 
-fn read_or_make(path: &Path) -> Result<String, TokenError> {
+fn read_or_create(path: &Path) -> Result<String, TokenError> {
     let failed = |source| TokenError::File { path: path.display().to_string(), source };
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => {
             let token = new_token();
             let written = writeln!(file, "{token}").and_then(|()| file.sync_all());
             if let Err(source) = written {
-                // Half a token would be read as one at the next start.
+                // The next start would accept a truncated token.
                 drop(std::fs::remove_file(path));
                 return Err(failed(source));
             }
@@ -83,19 +83,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_made_once_and_only_its_owner_can_read_it() {
-        let dir = tempfile::tempdir().expect("makes a folder");
+    fn the_token_is_created_once_and_only_its_owner_can_read_it() {
+        let dir = tempfile::tempdir().expect("creates a folder");
         let path = dir.path().join(FILE);
-        let made = read_or_make(&path).expect("makes a token");
-        assert_eq!(read_or_make(&path).expect("reads it"), made);
+        let created = read_or_create(&path).expect("creates a token");
+        assert_eq!(read_or_create(&path).expect("reads it"), created);
         let mode = std::fs::metadata(&path).expect("is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
     fn an_empty_token_file_is_refused() {
-        let dir = tempfile::tempdir().expect("makes a folder");
+        let dir = tempfile::tempdir().expect("creates a folder");
         std::fs::write(dir.path().join(FILE), "\n").expect("writes");
-        assert!(matches!(read_or_make(&dir.path().join(FILE)), Err(TokenError::Empty { .. })));
+        assert!(matches!(read_or_create(&dir.path().join(FILE)), Err(TokenError::Empty { .. })));
     }
 }

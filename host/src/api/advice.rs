@@ -1,4 +1,4 @@
-//! Owns the route that says which type fits an app.
+//! Owns the route that advises a type for an app. Never measures usage.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{
 pub(super) struct AdviceView {
     #[serde(flatten)]
     advice: Advice,
-    /// The month in which it was measured.
+    /// The month of the measurements.
     #[schema(value_type = String, pattern = "^[0-9]{4}-[0-9]{2}$")]
     month: Month,
 }
@@ -28,7 +28,7 @@ pub(super) struct AdviceView {
     get,
     path = "/v1/apps/{app}/advice",
     operation_id = "advise_type",
-    summary = "Advises a type for an app by its measured use",
+    summary = "Advises a type for an app by its measured usage",
     params(AppPath),
     responses(
         (status = 200, description = "The advice", body = AdviceView),

@@ -29,9 +29,9 @@ pub(crate) struct AppView {
     state: AppState,
     error: Option<ErrorView>,
     release: Option<ReleaseNumber>,
-    /// None of an app that takes no HTTP requests.
+    /// Empty if the app takes no HTTP requests.
     urls: Vec<String>,
-    /// What the compiler said, while the newest code of a dev app can't be built.
+    /// The compiler's output while the newest code of a dev app can't be built.
     build_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     build_error_at: Option<Timestamp>,
@@ -47,23 +47,23 @@ struct ErrorView {
 }
 
 impl AppView {
-    pub(crate) fn of(entry: &AppRecord, urls: &Urls) -> Self {
-        let fields = entry.fields().clone();
+    pub(crate) fn of(record: &AppRecord, urls: &Urls) -> Self {
+        let fields = record.fields().clone();
         let error = fields.state.cause().map(|cause| ErrorView {
             cause,
             message: cause.to_string(),
             detail: fields.error_detail,
         });
         Self {
-            name: entry.name.clone(),
+            name: record.name.clone(),
             app_type: fields.app_type,
             state: fields.state,
             error,
             release: fields.release,
-            urls: urls.of(entry.name.as_str()).filter(|_| fields.serves_http).into_iter().collect(),
+            urls: urls.of(record.name.as_str()).filter(|_| fields.serves_http).into_iter().collect(),
             build_error_at: fields.build_error.as_ref().map(|error| error.at),
             build_error: fields.build_error.map(|error| error.message),
-            created_at: entry.created_at,
+            created_at: record.created_at,
         }
     }
 }
@@ -103,8 +103,8 @@ pub(super) async fn create(
     Object(new): Object<NewApp>,
 ) -> Result<(StatusCode, Shown), Error> {
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
-    let entry = api.deployer.create(&name, new.app_type, "asked for", &by).await?;
-    Ok((StatusCode::CREATED, axum::Json(AppView::of(&entry, &api.urls))))
+    let record = api.deployer.create(&name, new.app_type, "requested", &by).await?;
+    Ok((StatusCode::CREATED, axum::Json(AppView::of(&record, &api.urls))))
 }
 
 #[utoipa::path(
@@ -125,19 +125,19 @@ pub(super) async fn list(
     let limit = page.limit()? as usize;
     let mut after = page.cursor.as_deref().map(str::parse::<AppName>).transpose().map_err(|_| BadRequest::Cursor)?;
     let mut items = Vec::new();
-    // A token for some apps sees only those, however many others stand between them.
+    // A token for some apps sees only those, so a page may need several reads.
     loop {
         let found = api.deployer.apps(after.as_ref(), limit + 1);
         let last_page = found.len() <= limit;
-        after = found.last().map(|entry| entry.name.clone());
-        items.extend(found.into_iter().filter(|entry| api.tokens.may_see(&headers, entry)));
+        after = found.last().map(|record| record.name.clone());
+        items.extend(found.into_iter().filter(|record| api.tokens.may_see(&headers, record)));
         if last_page || items.len() > limit {
             break;
         }
     }
     let next = (items.len() > limit).then(|| items[limit - 1].name.to_string());
     items.truncate(limit);
-    let items: Vec<AppView> = items.iter().map(|entry| AppView::of(entry, &api.urls)).collect();
+    let items: Vec<AppView> = items.iter().map(|record| AppView::of(record, &api.urls)).collect();
     Ok(axum::Json(List { items, next }))
 }
 
@@ -152,8 +152,8 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Shown, Error> {
-    let entry = api.deployer.app(&app_name(&app)?)?;
-    Ok(axum::Json(AppView::of(&entry, &api.urls)))
+    let record = api.deployer.app(&app_name(&app)?)?;
+    Ok(axum::Json(AppView::of(&record, &api.urls)))
 }
 
 #[utoipa::path(
@@ -173,8 +173,8 @@ pub(super) async fn change(
     Path(app): Path<String>,
     Object(change): Object<Change>,
 ) -> Result<Shown, Error> {
-    let entry = api.deployer.set_type(&app_name(&app)?, change.app_type, &by).await?;
-    Ok(axum::Json(AppView::of(&entry, &api.urls)))
+    let record = api.deployer.set_type(&app_name(&app)?, change.app_type, &by).await?;
+    Ok(axum::Json(AppView::of(&record, &api.urls)))
 }
 
 #[utoipa::path(
@@ -184,7 +184,7 @@ pub(super) async fn change(
     summary = "Starts an app",
     params(AppPath),
     responses(
-        (status = 202, description = "The app, which starts", body = AppView),
+        (status = 202, description = "The app is starting", body = AppView),
     )
 )]
 pub(super) async fn start(
@@ -192,8 +192,8 @@ pub(super) async fn start(
     Caller(by): Caller,
     Path(app): Path<String>,
 ) -> Result<(StatusCode, Shown), Error> {
-    let entry = api.deployer.start(&app_name(&app)?, &by).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
+    let record = api.deployer.start(&app_name(&app)?, &by).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&record, &api.urls))))
 }
 
 #[utoipa::path(
@@ -203,7 +203,7 @@ pub(super) async fn start(
     summary = "Stops an app",
     params(AppPath),
     responses(
-        (status = 202, description = "The app, which stops", body = AppView),
+        (status = 202, description = "The app is stopping", body = AppView),
     )
 )]
 pub(super) async fn stop(
@@ -211,8 +211,8 @@ pub(super) async fn stop(
     Caller(by): Caller,
     Path(app): Path<String>,
 ) -> Result<(StatusCode, Shown), Error> {
-    let entry = api.deployer.stop(&app_name(&app)?, &by).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&entry, &api.urls))))
+    let record = api.deployer.stop(&app_name(&app)?, &by).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&record, &api.urls))))
 }
 
 #[utoipa::path(

@@ -1,5 +1,5 @@
-//! Owns who may do what: which role a route needs, and the tokens that carry roles. Never keeps a token itself, only
-//! its hash.
+//! Authorises API requests: owns the roles that routes need, and the tokens that have roles. Never
+//! stores a token itself, only its hash.
 
 use std::{
     collections::HashMap,
@@ -13,29 +13,29 @@ use sha2::{Digest, Sha256};
 
 use crate::control::AppRecord;
 
-/// What a request needs.
+/// The authorisation that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Anybody may.
+    /// No token.
     Nothing,
-    /// A token with at least this role, for this app if there is one, else for any app.
+    /// A token with at least this role: for this app, or for any app if `app` is `None`.
     Role { role: Role, app: Option<String>, all_apps: bool },
 }
 
-/// Why a request may not pass.
+/// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("the request carries no token")]
+    #[error("the request has no token")]
     NoToken,
-    #[error("the token is not known here")]
+    #[error("this host doesn't know the token")]
     UnknownToken,
-    #[error("the token `{name}` has the role `{has}`, and this needs `{needs}`")]
+    #[error("the token `{name}` has the role `{has}`, but this request needs `{needs}`")]
     RoleTooSmall { name: String, has: Role, needs: Role },
-    #[error("the token `{name}` is for some apps only, and this is outside of them")]
+    #[error("the token `{name}` is limited to some apps, and this request is outside of its scope")]
     OutOfScope { name: String },
 }
 
-/// The role that a route needs. A route that is not named here needs a role all the same.
+/// Returns the authorisation that a route needs. Unknown routes need a role too.
 pub(crate) fn needed(method: &Method, path: &str) -> Need {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let reads = *method == Method::GET || *method == Method::HEAD;
@@ -43,11 +43,11 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
     match segments.as_slice() {
         ["livez" | "readyz"] => Need::Nothing,
         ["v1", "tokens", ..] => need(Role::Admin, None, true),
-        // Tokens for some apps may list: they are shown theirs.
+        // A token for some apps may list apps: the list contains only its apps.
         ["v1", "apps"] if reads => need(Role::Read, None, false),
         ["v1", "apps"] => need(Role::Deploy, None, true),
         ["v1", "apps", app] if *method == Method::DELETE => need(Role::Admin, Some(app), false),
-        // How the machine is divided is for its operator to say.
+        // Only the operator divides the machine among apps.
         ["v1", "apps", app, "cores"] if !reads => need(Role::Admin, Some(app), false),
         ["v1", "apps", app, ..] if reads => need(Role::Read, Some(app), false),
         ["v1", "apps", app, ..] => need(Role::Deploy, Some(app), false),
@@ -60,7 +60,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
 /// Returns the id of the app that currently has a name.
 pub(crate) type AppIds<'a> = dyn Fn(&AppName) -> Option<String> + 'a;
 
-/// The tokens that exist, by hash. Cheap to clone.
+/// The existing tokens, by hash. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Tokens(Arc<RwLock<HashMap<String, Token>>>);
 
@@ -69,7 +69,7 @@ impl Tokens {
         Self(Arc::new(RwLock::new(rows.into_iter().map(|row| (row.hash.clone(), row)).collect())))
     }
 
-    /// Adds a token. Those whose apps were all destroyed make room.
+    /// Adds a token, and removes the tokens of apps that were all destroyed.
     pub(crate) fn insert(&self, row: Token, id_of: &AppIds<'_>) {
         let mut rows = self.0.write().unwrap_or_else(PoisonError::into_inner);
         rows.retain(|_, row| row.scope == Scope::All || !apps_of(row, id_of).is_empty());
@@ -80,7 +80,7 @@ impl Tokens {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, row| row.name != name);
     }
 
-    /// The name of the token by which the request may pass; empty where none is needed.
+    /// Returns the name of the token that authorises the request; empty if the route needs no token.
     pub(crate) fn check(&self, headers: &HeaderMap, need: &Need, id_of: &AppIds<'_>) -> Result<String, Refused> {
         let Need::Role { role, app, all_apps } = need else { return Ok(String::new()) };
         let row = self.caller(headers)?;
@@ -102,12 +102,12 @@ impl Tokens {
         if in_scope { Ok(row.name) } else { Err(Refused::OutOfScope { name: row.name }) }
     }
 
-    /// Whether the caller of a request that passed may see an app in a list.
+    /// Returns whether the caller of an authorised request may see an app in a list.
     pub(crate) fn may_see(&self, headers: &HeaderMap, app: &AppRecord) -> bool {
         self.caller(headers).is_ok_and(|row| row.scope == Scope::All || row.app_ids.contains(&app.id))
     }
 
-    /// Looked up by hash, so that comparing takes no time that depends on a token.
+    /// Looks the token up by its hash, so that the time of the comparison doesn't depend on a token.
     fn caller(&self, headers: &HeaderMap) -> Result<Token, Refused> {
         let value = headers.get(header::AUTHORIZATION).ok_or(Refused::NoToken)?;
         let value = value.to_str().map_err(|_| Refused::UnknownToken)?;
@@ -120,18 +120,18 @@ impl Tokens {
     }
 }
 
-/// The existing apps of a token, by id, since a later app may have the same name.
+/// Returns the existing apps of a token. Compares ids, since a later app may have the same name.
 fn apps_of<'a>(row: &'a Token, id_of: &AppIds<'_>) -> Vec<&'a AppName> {
     let Scope::Apps(apps) = &row.scope else { return Vec::new() };
     apps.iter().filter(|app| id_of(app).is_some_and(|id| row.app_ids.contains(&id))).collect()
 }
 
-/// What is stored of a token.
+/// Returns the hash of a token, which is stored in its place.
 pub(crate) fn hash(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A new token: 256 random bits.
+/// Returns a new token with 256 random bits.
 pub(crate) fn new_token() -> String {
     let bytes: [u8; 32] = rand::random();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -157,7 +157,7 @@ mod tests {
         }])
     }
 
-    /// Each app's id is made of its name.
+    /// Derives each app's id from its name.
     fn ids(app: &AppName) -> Option<String> {
         Some(format!("id-of-{app}"))
     }
@@ -167,7 +167,7 @@ mod tests {
         let tokens = tokens(Role::Deploy, Scope::Apps(vec!["mine".parse().expect("is a name")]));
         let check = |path, ids: &AppIds<'_>| tokens.check(&headers("Bearer secret"), &needed(&Method::GET, path), ids);
         assert!(check("/v1/apps/mine", &ids).is_ok());
-        for other in [None, Some("id-of-a-later-one".to_owned())] {
+        for other in [None, Some("id-of-a-later-app".to_owned())] {
             for path in ["/v1/apps/mine", "/v1/apps"] {
                 assert!(matches!(check(path, &|_| other.clone()), Err(Refused::UnknownToken)), "{path} {other:?}");
             }

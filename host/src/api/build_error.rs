@@ -1,5 +1,5 @@
-//! Owns the route by which a developer's machine says that the newest code could not be built, so that the app can show
-//! it to browsers.
+//! Owns the routes by which a developer's machine reports a failed build of the newest code, so
+//! that browsers show the error. Never builds anything.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub(super) async fn set(
     summary = "Reports that a dev app can be built again",
     params(AppPath),
     responses(
-        (status = 204, description = "The error is gone"),
+        (status = 204, description = "The error is cleared"),
     )
 )]
 pub(super) async fn clear(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<StatusCode, Error> {

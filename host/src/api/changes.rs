@@ -1,5 +1,6 @@
-//! Owns that a change which was asked for is carried through: a server drops the work on a request in the middle when its
-//! client hangs up, and what was stored would then not be in force. Never knows what is changed.
+//! Runs mutating requests to completion even if the client disconnects: the server drops a
+//! handler's future at a disconnect, which could leave a stored change unapplied. Never inspects
+//! the change.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -16,14 +17,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Api, error::Error};
 use crate::limits;
 
-/// The changes that are under way.
+/// The mutations in progress.
 pub(crate) struct Changes {
-    places: Arc<Semaphore>,
-    /// What the host waits for when it stops.
+    permits: Arc<Semaphore>,
+    /// The tasks that a stopping host waits for.
     tasks: TaskTracker,
 }
 
-/// Says when the client has hung up, to a handler that only waits on its behalf.
+/// Notifies a handler that waits only for its client when the client disconnects.
 #[derive(Clone, Default)]
 pub(crate) struct ClientGone(CancellationToken);
 
@@ -41,35 +42,36 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientGone {
     }
 }
 
-/// Answers a request that changes something from a task of its own.
-pub(super) async fn carry_through(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
+/// Runs a mutating request in its own task.
+pub(super) async fn run_to_completion(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     if request.method().is_safe() {
         return next.run(request).await;
     }
     let gone = ClientGone::default();
     request.extensions_mut().insert(gone.clone());
-    let _told_when_dropped = gone.0.drop_guard();
-    api.changes.carry_through(next.run(request)).await
+    let _cancelled_on_drop = gone.0.drop_guard();
+    api.changes.run_to_completion(next.run(request)).await
 }
 
 impl Changes {
     pub(crate) fn new(tasks: TaskTracker) -> Self {
-        Self { places: Arc::new(Semaphore::new(limits::CHANGES_MAX)), tasks }
+        Self { permits: Arc::new(Semaphore::new(limits::CHANGES_MAX)), tasks }
     }
 
-    /// Does it to its end, though this future be dropped.
-    async fn carry_through(&self, change: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+    /// Runs `change` to completion even if this future is dropped.
+    async fn run_to_completion(&self, change: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             return Error::TooManyChanges.into_response();
         };
         let change = async move {
-            let _place = place;
+            let _permit = permit;
             change.await
         };
         match self.tasks.spawn(change).await {
             Ok(response) => response,
-            // It panicked, of which the host's log tells; a task is cancelled only with the whole runtime.
-            Err(_) => Error::BrokeOff.into_response(),
+            // The task panicked, which the host's log shows: only a shutdown of the runtime cancels a
+            // task.
+            Err(_) => Error::Panicked.into_response(),
         }
     }
 }
@@ -85,35 +87,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_done_though_nobody_waits_for_it_any_more() {
+    async fn a_change_completes_after_its_client_has_disconnected() {
         let (changes, done) = (changes(), CancellationToken::new());
-        let (go_on, is_done) = (CancellationToken::new(), done.clone());
-        let held = go_on.clone();
-        let mut change = Box::pin(changes.carry_through(async move {
-            held.cancelled().await;
+        let (resume, is_done) = (CancellationToken::new(), done.clone());
+        let resumed = resume.clone();
+        let mut change = Box::pin(changes.run_to_completion(async move {
+            resumed.cancelled().await;
             is_done.cancel();
             Response::default()
         }));
         assert!(futures::poll!(&mut change).is_pending());
         drop(change);
-        go_on.cancel();
+        resume.cancel();
         done.cancelled().await;
         changes.tasks.close();
         changes.tasks.wait().await;
-        assert_eq!(changes.places.available_permits(), limits::CHANGES_MAX);
+        assert_eq!(changes.permits.available_permits(), limits::CHANGES_MAX);
     }
 
     #[tokio::test]
     async fn a_change_that_panics_is_answered() {
-        let response = changes().carry_through(async { panic!("as it is meant to") }).await;
+        let response = changes().run_to_completion(async { panic!("intended") }).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 
     #[tokio::test]
-    async fn more_changes_than_there_may_be_are_refused() {
+    async fn changes_beyond_the_limit_are_refused() {
         let changes = changes();
-        let _all = changes.places.try_acquire_many(limits::CHANGES_MAX as u32).expect("there are so many");
-        let response = changes.carry_through(async { Response::default() }).await;
+        let _all = changes.permits.try_acquire_many(limits::CHANGES_MAX as u32).expect("all permits are free");
+        let response = changes.run_to_completion(async { Response::default() }).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(response.headers().contains_key("retry-after"));
     }

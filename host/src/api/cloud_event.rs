@@ -1,5 +1,5 @@
-//! Owns reading a CloudEvent 1.0 from a request, in structured or in binary mode. The rules for single attributes are in
-//! `attribute`. Never delivers an event.
+//! Reads a CloudEvent 1.0 from a request, in structured or binary mode. The module `attribute` owns
+//! the rules for single attributes. Never delivers an event.
 
 mod attribute;
 
@@ -34,11 +34,12 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
             from_headers(headers, body)
         }
         None if is_binary => from_headers(headers, body),
-        // People who write an event by hand seldom know its own content type.
+        // Users seldom know the content type of CloudEvents when they write an event by hand.
         Some("application/json") => structured(json_text(body)?),
         Some(_) | None => Err(BadRequest::ContentType {
             got: media_type.unwrap_or("missing").to_owned(),
-            wanted: "application/cloudevents+json, or any with the headers ce-specversion, ce-id, ce-source and ce-type",
+            wanted: "application/cloudevents+json, or any type with the headers ce-specversion, ce-id, ce-source and \
+                     ce-type",
         }),
     }
 }
@@ -48,8 +49,8 @@ fn invalid(attribute: Option<&str>, detail: impl Into<String>) -> BadRequest {
     BadRequest::Event { attribute: attribute.map(str::to_owned), detail: detail.into() }
 }
 
-/// The members of a structured event in the order in which they were sent. Each value keeps its JSON text: a parsed number
-/// may lose digits, and a parsed object its order and its duplicate members.
+/// The members of a structured event in their original order. Each value keeps its JSON text: a
+/// parsed number may lose digits, and a parsed object its order and its duplicate members.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -102,8 +103,8 @@ fn structured(Members(members): Members<'_>) -> Result<Event, BadRequest> {
     Ok(event)
 }
 
-/// For a content type other than JSON, a string yields its characters; everything else stays its
-/// JSON text.
+/// Returns the data's bytes. For a content type other than JSON, a string yields its characters;
+/// every other value yields its JSON text.
 fn data_bytes(value: &RawValue, content_type: Option<&str>) -> Result<Vec<u8>, BadRequest> {
     let is_json = content_type.is_none_or(|content_type| {
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -130,7 +131,7 @@ fn base64_data(value: &RawValue) -> Result<Vec<u8>, BadRequest> {
 
 fn not_base64(error: &DecodeError) -> String {
     match error {
-        DecodeError::InvalidByte(offset, _) => format!("the character at byte {offset} is not one of base64"),
+        DecodeError::InvalidByte(offset, _) => format!("the character at byte {offset} is not in the base64 alphabet"),
         DecodeError::InvalidLastSymbol { offset, .. } => {
             format!("the last character, at byte {offset}, has bits left over")
         }
@@ -165,7 +166,7 @@ fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     Ok(event)
 }
 
-/// The value of a header that an event may have only once.
+/// Returns the value of a header that an event may have only once.
 fn only_value<'a>(headers: &'a HeaderMap, name: &str, attribute: &str) -> Result<&'a str, BadRequest> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -176,7 +177,7 @@ fn only_value<'a>(headers: &'a HeaderMap, name: &str, attribute: &str) -> Result
     }
 }
 
-/// The text of an attribute's header: without its quotes, if it has some, and with its percent-encoding decoded.
+/// Returns the text of an attribute's header, unquoted and then percent-decoded.
 fn decoded(attribute: &str, value: &str) -> Result<String, BadRequest> {
     let value = unquoted(value).ok_or_else(|| {
         invalid(Some(attribute), format!("the header ce-{attribute} begins with a quote, but is not a quoted string"))
@@ -187,7 +188,8 @@ fn decoded(attribute: &str, value: &str) -> Result<String, BadRequest> {
     })
 }
 
-/// A value may be a quoted string (RFC 9110), in which a backslash precedes a character that stands for itself.
+/// Unquotes a value that is a quoted string (RFC 9110), in which a backslash escapes the next
+/// character. Returns `None` if the quoted string is malformed.
 fn unquoted(text: &str) -> Option<Cow<'_, str>> {
     let Some(rest) = text.strip_prefix('"') else { return Some(text.into()) };
     let (mut plain, mut characters) = (String::new(), rest.chars());
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_bytes_come_through_as_they_are() {
+    fn text_and_bytes_are_unchanged() {
         let text = from_json(
             r#"{"specversion":"1.0","id":"1","source":"/","type":"t","datacontenttype":"text/plain","data":"hi"}"#,
         );
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(event("text/plain", r#""a\nb""#).expect("is an event"), "a\nb");
         assert_eq!(event("text/csv", "1.50").expect("is an event"), "1.50");
         assert_eq!(event("application/vnd.x+JSON; v=1", r#""a\nb""#).expect("is an event"), r#""a\nb""#);
-        assert!(event("text/plain", r#""\ud800""#).is_err(), "a lone surrogate is no text");
+        assert!(event("text/plain", r#""\ud800""#).is_err(), "a lone surrogate is not valid text");
     }
 
     #[test]
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_event_is_named() {
+    fn an_error_names_the_invalid_part_of_an_event() {
         for (text, named) in [
             (r#"{"id":"1","source":"/","type":"t"}"#, "specversion"),
             (r#"{"specversion":"0.3","id":"1","source":"/","type":"t"}"#, "0.3"),

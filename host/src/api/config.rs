@@ -1,4 +1,4 @@
-//! Owns the routes of an app's config vars and grants. A secret goes in and never comes out.
+//! Owns the routes of an app's config vars and grants. Never returns the value of a secret.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ use crate::control::{AppRecord, Change};
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ConfigParams {
-    /// Lists also the manifest's config vars, each with its source.
+    /// Also lists the manifest's config vars, each with its source.
     #[serde(default)]
     effective: bool,
 }
 
-/// The config vars that were set at the host; with `effective` all that guests are given.
+/// Returns the config vars that were set through the API; with `effective` all that guests receive.
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/config",
@@ -46,15 +46,15 @@ pub(super) async fn show(
         let items = api.deployer.effective_config(&app).await?;
         return Ok(axum::Json(List { items, next: None }).into_response());
     }
-    let entry = api.deployer.app(&app)?;
-    Ok(axum::Json(redacted(&entry)).into_response())
+    let record = api.deployer.app(&app)?;
+    Ok(axum::Json(redacted(&record)).into_response())
 }
 
 #[utoipa::path(
     patch,
     path = "/v1/apps/{app}/config",
     operation_id = "change_config",
-    summary = "Sets config vars, or removes those set to null",
+    summary = "Sets config vars; null removes a config var",
     params(AppPath),
     request_body(content((ConfigPatch = "application/json"), (ConfigPatch = "application/merge-patch+json"))),
     responses(
@@ -67,19 +67,19 @@ pub(super) async fn change(
     Path(app): Path<String>,
     Json(change): Json<ConfigChange>,
 ) -> Result<axum::Json<Value>, Error> {
-    let entry = api.deployer.change(&app_name(&app)?, Change::Config(change), &by).await?;
-    Ok(axum::Json(redacted(&entry)))
+    let record = api.deployer.change(&app_name(&app)?, Change::Config(change), &by).await?;
+    Ok(axum::Json(redacted(&record)))
 }
 
-fn redacted(entry: &AppRecord) -> Value {
-    serde_json::to_value(entry.fields().config.redacted()).unwrap_or_default()
+fn redacted(record: &AppRecord) -> Value {
+    serde_json::to_value(record.fields().config.redacted()).unwrap_or_default()
 }
 
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/grants",
     operation_id = "show_grants",
-    summary = "Shows what an app may reach",
+    summary = "Shows the grants of an app",
     params(AppPath),
     responses(
         (status = 200, description = "The grants", body = Grants),
@@ -93,7 +93,7 @@ pub(super) async fn grants(State(api): State<Arc<Api>>, Path(app): Path<String>)
     patch,
     path = "/v1/apps/{app}/grants",
     operation_id = "change_grants",
-    summary = "Changes what an app may reach, as a JSON merge patch",
+    summary = "Changes the grants of an app, as a JSON merge patch",
     params(AppPath),
     request_body(content((GrantsPatch = "application/json"), (GrantsPatch = "application/merge-patch+json"))),
     responses(

@@ -1,4 +1,5 @@
-//! Owns the routes of an app's cores: how many of its jobs run at one time, in each queue.
+//! Owns the routes of an app's cores: the number of its concurrent jobs in each queue. Never
+//! schedules a job.
 
 use std::sync::Arc;
 
@@ -23,15 +24,15 @@ use crate::control::AppRecord;
 pub(super) struct CoresView {
     #[serde(flatten)]
     cores: Cores,
-    /// What was said of this app; the rest is what the operator allots to all.
+    /// The app's own settings; all other values are the host's defaults.
     #[serde(rename = "override")]
-    said: CoresOverride,
+    own: CoresOverride,
 }
 
 impl CoresView {
-    fn of(api: &Api, entry: &AppRecord) -> axum::Json<Self> {
-        let (cores, said) = api.deployer.cores(entry);
-        axum::Json(Self { cores, said })
+    fn of(api: &Api, record: &AppRecord) -> axum::Json<Self> {
+        let (cores, own) = api.deployer.cores(record);
+        axum::Json(Self { cores, own })
     }
 }
 
@@ -39,23 +40,23 @@ impl CoresView {
     get,
     path = "/v1/apps/{app}/cores",
     operation_id = "show_cores",
-    summary = "Shows how many jobs of an app run at a time, in each queue",
+    summary = "Shows the number of concurrent jobs of an app in each queue",
     params(AppPath),
     responses(
         (status = 200, description = "The cores", body = CoresView),
     )
 )]
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<axum::Json<CoresView>, Error> {
-    let entry = api.deployer.app(&app_name(&app)?)?;
-    Ok(CoresView::of(&api, &entry))
+    let record = api.deployer.app(&app_name(&app)?)?;
+    Ok(CoresView::of(&api, &record))
 }
 
-/// What is not mentioned stays; what is null follows the operator's allotment again.
+/// Keeps absent members; null resets a member to the host's default.
 #[utoipa::path(
     patch,
     path = "/v1/apps/{app}/cores",
     operation_id = "change_cores",
-    summary = "Gives an app other cores than the operator allots to all",
+    summary = "Overrides the host's default cores for an app",
     params(AppPath),
     request_body(content((CoresPatch = "application/json"), (CoresPatch = "application/merge-patch+json"))),
     responses(
@@ -68,6 +69,6 @@ pub(super) async fn change(
     Path(app): Path<String>,
     Json(change): Json<Value>,
 ) -> Result<axum::Json<CoresView>, Error> {
-    let entry = api.deployer.set_cores(&app_name(&app)?, &change, &by).await?;
-    Ok(CoresView::of(&api, &entry))
+    let record = api.deployer.set_cores(&app_name(&app)?, &change, &by).await?;
+    Ok(CoresView::of(&api, &record))
 }

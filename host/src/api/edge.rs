@@ -1,5 +1,5 @@
-//! Owns what happens to every request of the API on its way in and out: its id, who is calling, and the text of a
-//! problem. Never knows what a route does.
+//! The middleware of every API request: assigns its id, identifies the caller, and writes the body
+//! of a problem. Never handles a route.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     ingress,
 };
 
-/// Gives the request its id, and the answer that id and, for a problem, its text.
+/// Assigns the request its id. Adds the id to the response and, for a problem, its body.
 pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let id = super::new_request_id();
     let wants_html = wants_html(&request);
@@ -41,16 +41,17 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::warn!(%method, %path, %status, request_id = %id, "an API request failed");
     } else {
-        tracing::debug!(%method, %path, %status, request_id = %id, duration_ms = started.elapsed().as_millis(), "answered");
+        let duration_ms = started.elapsed().as_millis();
+        tracing::debug!(%method, %path, %status, request_id = %id, duration_ms, "answered");
     }
     response
 }
 
-/// The id of the request, for handlers that pass it on.
+/// The id of the request, for handlers that pass the id to an app.
 #[derive(Clone)]
 pub(crate) struct RequestIdText(pub(crate) String);
 
-/// Who asks: the name of the token, which is what the app's activity says of whoever changed something.
+/// The caller: the name of the token. The app's activity records it as the actor of a change.
 #[derive(Clone)]
 pub(crate) struct Caller(pub(crate) String);
 
@@ -58,12 +59,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // Only routes that need no token have no caller, and they change nothing.
+        // Only routes without a token have no caller, and they change nothing.
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self("nobody".to_owned())))
     }
 }
 
-/// Refuses requests whose token does not allow them.
+/// Refuses requests that their token doesn't authorise.
 pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let need = auth::needed(request.method(), request.uri().path());
     match api.tokens.check(request.headers(), &need, &|app| api.app_id(app)) {
@@ -76,7 +77,7 @@ pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request,
 }
 
 fn describe(response: &mut Response<Body>, problem: &Problem, request_id: &str, wants_html: bool) {
-    // A person with a browser at the front page is told how to go on; everything else gets JSON.
+    // A browser at the root page gets instructions as HTML; every other client gets JSON.
     if wants_html && problem.status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         *response.body_mut() = Body::from(super::index::UNAUTHORISED);

@@ -1,5 +1,4 @@
-//! Owns the closed list of what the API answers instead of what was asked, and maps each to its problem. The only place
-//! that knows both.
+//! Owns the closed list of the API's errors, and maps each to its problem. Never handles a request.
 
 use axum::{
     body::Body,
@@ -27,31 +26,31 @@ pub(crate) enum Error {
     Deploy(#[from] DeployError),
     #[error(transparent)]
     Logs(#[from] LogsError),
-    #[error("there is no route {method} {path}")]
+    #[error("no route {method} {path}")]
     UnknownRoute { method: String, path: String },
-    #[error("{path} takes no {method}")]
+    #[error("{path} doesn't support {method}")]
     WrongMethod { method: String, path: String },
-    #[error("there is no app `{name}`: {why}")]
+    #[error("no app `{name}`: {why}")]
     NoSuchName { name: String, why: String },
     #[error("{0}")]
     BadName(NameError),
-    #[error("`{given}` is no release: releases are numbered 1, 2, 3 …, and written as 3 or \"v3\"")]
+    #[error("invalid release `{given}`: write a release number as 3 or \"v3\"")]
     BadRelease { app: AppName, given: String },
-    #[error("push {} is {}: {}", .0.id, .0.state, .0.reason.as_deref().unwrap_or("it was taken back"))]
+    #[error("push {} is {}: {}", .0.id, .0.state, .0.reason.as_deref().unwrap_or("it was cancelled"))]
     PushFailed(Box<PushView>),
     #[error("{0}")]
     NotOffered(&'static str),
-    #[error("the administrator's token can't be deleted: it would lock its owner out")]
+    #[error("the administrator's token can't be deleted: its owner would lose access to the host")]
     AdminToken,
-    #[error("`apps` is an empty list, so the token would be for no app")]
+    #[error("`apps` is an empty list, so the token would give access to no app")]
     NoApps,
-    #[error("{} changes are under way already", limits::CHANGES_MAX)]
+    #[error("{} changes are already in progress", limits::CHANGES_MAX)]
     TooManyChanges,
-    #[error("the work on the request broke off; the host's own log says more")]
-    BrokeOff,
-    #[error("too many followers are connected")]
-    TooManyFollowers,
-    #[error("the token `{token}` follows {} streams already", limits::SUBSCRIBERS_PER_TOKEN)]
+    #[error("the request failed unexpectedly; see the host's own log for details")]
+    Panicked,
+    #[error("the host has no free permit for another event stream; the limit is {}", limits::SUBSCRIBERS_MAX)]
+    TooManySubscribers,
+    #[error("the token `{token}` already has {} event streams, which is the limit", limits::SUBSCRIBERS_PER_TOKEN)]
     TooManyOfToken { token: String },
     #[error("`{app}` handles no events: {detail}")]
     NoEvents { app: String, detail: String },
@@ -59,12 +58,12 @@ pub(crate) enum Error {
     Event(#[from] EventError),
 }
 
-/// Why an event got no reply.
+/// Why an event has no reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EventError {
-    #[error("`{app}` takes no events now: {detail}")]
+    #[error("`{app}` is unavailable: {detail}")]
     Unavailable { app: String, detail: String },
-    #[error("`{app}` can't begin with the event: {detail}")]
+    #[error("`{app}` can't start an instance for the event: {detail}")]
     NoRoom { app: String, detail: String },
     #[error("the queue of `{app}` is full: {detail}")]
     QueueFull { app: String, detail: String, retry_after_s: u64 },
@@ -76,9 +75,9 @@ pub(crate) enum EventError {
     Failed { app: String, code: &'static str, detail: String },
     #[error("`{app}` was too busy for the event: {detail}")]
     Late { app: String, detail: String, retry_after_s: u64 },
-    #[error("`{app}` gave no reply in time: {detail}")]
+    #[error("`{app}` timed out: {detail}")]
     Timeout { app: String, detail: String },
-    #[error("`{app}` was not given the event: {detail}")]
+    #[error("the event was not delivered to `{app}`: {detail}")]
     Stopping { app: String, detail: String },
 }
 
@@ -103,33 +102,33 @@ impl Error {
             Self::Deploy(error) => deploy(error, detail),
             Self::Event(error) => event(error, detail),
             Self::Logs(LogsError::Unavailable) => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log can't be read now", detail)
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log is unavailable", detail)
                     .retry_after(5)
             }
             Self::Logs(LogsError::Unreadable(_)) => {
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "log-unreadable", "The log can't be read", detail)
             }
             Self::UnknownRoute { .. } => Problem::new(StatusCode::NOT_FOUND, "unknown-route", "No such route", detail)
-                .hint("GET /v1/openapi.json describes every route"),
+                .hint("see GET /v1/openapi.json for all routes"),
             Self::WrongMethod { .. } => {
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "Wrong method", detail)
-                    .hint("GET /v1/openapi.json describes every route")
+                    .hint("see GET /v1/openapi.json for all routes and methods")
             }
             Self::NoSuchName { name, .. } => {
                 Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).app(name)
             }
             Self::BadName(error) => {
                 let problem =
-                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-app-name", "Not a name for an app", detail);
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-app-name", "Invalid app name", detail);
                 match &error.suggestion {
                     Some(name) => problem.member("suggestion", name.as_str()),
                     None => problem,
                 }
             }
             Self::BadRelease { app, .. } => {
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-release", "Not a release", detail)
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-release", "Invalid release", detail)
                     .app(app)
-                    .hint("`isopod releases` lists those that there are")
+                    .hint("list the releases with `isopod releases`")
             }
             Self::PushFailed(push) => {
                 let push_json = serde_json::to_value(push).unwrap_or_default();
@@ -138,30 +137,28 @@ impl Error {
                     .member("push", push_json)
             }
             Self::NotOffered(_) => {
-                Problem::new(StatusCode::NOT_IMPLEMENTED, "not-offered", "Not offered by this version", detail)
+                Problem::new(StatusCode::NOT_IMPLEMENTED, "not-offered", "Not supported by this version", detail)
             }
             Self::AdminToken => {
-                Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token stays", detail)
-                    .hint("to revoke it, remove the file admin.token in the data folder and start the host again: a new one is made")
+                Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token can't be deleted", detail)
+                    .hint("to replace it, remove the file admin.token in the data folder and restart the host")
             }
-            Self::NoApps => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-apps", "A token for no app", detail)
+            Self::NoApps => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-apps", "The token has no apps", detail)
                 .hint("name at least one app; without `apps` a token is for all apps"),
             Self::TooManyChanges => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-changes", "Too many changes", detail)
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-changes", "Too many concurrent changes", detail)
                     .retry_after(limits::CHANGES_RETRY_AFTER.as_secs())
             }
-            Self::BrokeOff => {
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed", detail)
-            }
-            Self::TooManyFollowers => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many followers", detail)
+            Self::Panicked => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed", detail),
+            Self::TooManySubscribers => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many event streams", detail)
                     .retry_after(10)
-                    .hint("end other calls with ?follow=true, or ask without it")
+                    .hint("close other event streams, or request without `follow=true`")
             }
             Self::TooManyOfToken { .. } => {
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-followers", "Too many followers", detail)
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-followers", "Too many event streams", detail)
                     .retry_after(10)
-                    .hint("end other calls with ?follow=true, or ask without it")
+                    .hint("close other event streams of this token, or request without `follow=true`")
             }
             Self::NoEvents { app, .. } => {
                 Problem::new(StatusCode::CONFLICT, "no-events", "The app handles no events", detail)
@@ -175,8 +172,8 @@ impl Error {
 fn request(error: &BadRequest, detail: String) -> Problem {
     match error {
         BadRequest::Json { line, column, .. } => {
-            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-json", "Not the JSON that is wanted", detail);
-            // What is wrong with the whole has no place.
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-json", "Invalid JSON body", detail);
+            // An error about the whole body has no position.
             if *line == 0 { problem } else { problem.member("line", *line).member("column", *column) }
         }
         BadRequest::ContentType { wanted, .. } => {
@@ -188,57 +185,56 @@ fn request(error: &BadRequest, detail: String) -> Problem {
                 .member("limit_bytes", *limit_bytes)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
         }
-        BadRequest::TooMany => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-bodies", "Too many bodies at one time", detail)
-                .retry_after(limits::BODIES_RETRY_AFTER.as_secs())
-                .hint("send it again, and with others of your own fewer at one time")
-        }
+        BadRequest::TooMany => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-bodies",
+            "Too many concurrent request bodies",
+            detail,
+        )
+        .retry_after(limits::BODIES_RETRY_AFTER.as_secs())
+        .hint("retry the request, with fewer concurrent requests"),
         BadRequest::Truncated { .. } => {
-            Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body ended early", detail)
+            Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body is incomplete", detail)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
         }
         BadRequest::TooSlow => {
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body arrived too slowly", detail)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
         }
-        BadRequest::Path { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-path", "The path can't be read", detail),
-        BadRequest::Query { .. } => {
-            Problem::new(StatusCode::BAD_REQUEST, "bad-query", "The query can't be read", detail)
-        }
-        BadRequest::Cursor => Problem::new(StatusCode::BAD_REQUEST, "bad-cursor", "Not a cursor of this list", detail),
-        BadRequest::Header { .. } => {
-            Problem::new(StatusCode::BAD_REQUEST, "bad-header", "A header can't be used", detail)
-        }
+        BadRequest::Path { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-path", "Invalid path", detail),
+        BadRequest::Query { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-query", "Invalid query", detail),
+        BadRequest::Cursor => Problem::new(StatusCode::BAD_REQUEST, "bad-cursor", "Invalid cursor", detail),
+        BadRequest::Header { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-header", "Invalid header", detail),
         BadRequest::Event { attribute, .. } => {
-            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Not a CloudEvent", detail)
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Invalid CloudEvent", detail)
                 .hint("a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io");
             match attribute {
                 Some(attribute) => problem.member("attribute", attribute.as_str()),
                 None => problem,
             }
         }
-        BadRequest::Text => Problem::new(StatusCode::BAD_REQUEST, "bad-text", "Not text", detail),
+        BadRequest::Text => Problem::new(StatusCode::BAD_REQUEST, "bad-text", "Invalid text", detail),
     }
 }
 
 fn unauthorised(refused: &auth::Refused, detail: String) -> Problem {
-    let token_file = "the token of this host's administrator is in the file admin.token in its data folder";
+    let token_file = "the administrator's token is in the file admin.token in the host's data folder";
     match refused {
-        auth::Refused::NoToken => Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token is needed", detail)
+        auth::Refused::NoToken => Problem::new(StatusCode::UNAUTHORIZED, "no-token", "Missing token", detail)
             .hint(format!("send the header authorization: Bearer TOKEN; {token_file}"))
             .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"isopod\"")),
         auth::Refused::UnknownToken => {
             let challenge = HeaderValue::from_static("Bearer realm=\"isopod\", error=\"invalid_token\"");
-            Problem::new(StatusCode::UNAUTHORIZED, "unknown-token", "The token is not known", detail)
+            Problem::new(StatusCode::UNAUTHORIZED, "unknown-token", "Unknown token", detail)
                 .hint(token_file)
                 .header(header::WWW_AUTHENTICATE, challenge)
         }
         auth::Refused::RoleTooSmall { .. } => {
-            Problem::new(StatusCode::FORBIDDEN, "role-too-small", "The token's role is too small", detail)
-                .hint("ask the administrator for a token with a larger role")
+            Problem::new(StatusCode::FORBIDDEN, "role-too-small", "The token's role is insufficient", detail)
+                .hint("ask the administrator for a token with that role")
         }
         auth::Refused::OutOfScope { .. } => {
-            Problem::new(StatusCode::FORBIDDEN, "out-of-scope", "The token is for other apps", detail)
+            Problem::new(StatusCode::FORBIDDEN, "out-of-scope", "Outside of the token's scope", detail)
                 .hint("ask the administrator for a token for this app")
         }
     }
@@ -248,15 +244,17 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
     match error {
         DeployError::UnknownApp(app) => Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail)
             .app(app)
-            .hint("GET /v1/apps lists the apps; POST /v1/apps or a first push makes one"),
-        DeployError::AppExists(app) => Problem::new(StatusCode::CONFLICT, "app-exists", "The app exists", detail)
-            .app(app)
-            .hint("choose another name"),
+            .hint("list the apps with GET /v1/apps; POST /v1/apps or a first push creates an app"),
+        DeployError::AppExists(app) => {
+            Problem::new(StatusCode::CONFLICT, "app-exists", "The app already exists", detail)
+                .app(app)
+                .hint("choose another name")
+        }
         DeployError::BeingDestroyed(app) => {
             Problem::new(StatusCode::CONFLICT, "being-destroyed", "The app is being destroyed", detail)
                 .app(app)
                 .retry_after(1)
-                .hint("once it is gone, its name is free: try again")
+                .hint("retry after it is destroyed: then its name is free")
         }
         DeployError::NotStopped { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "not-stopped", "The app is not stopped", detail)
@@ -266,15 +264,15 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::NothingToStart(app) => {
             Problem::new(StatusCode::CONFLICT, "no-release", "The app has no release", detail)
                 .app(app)
-                .hint(format!("deploy one: POST /v1/apps/{app}/pushes, or `isopod deploy --app {app}`"))
+                .hint(format!("deploy a release: POST /v1/apps/{app}/pushes, or `isopod deploy --app {app}`"))
         }
         DeployError::UnknownPush { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-push", "No such push", detail).app(app)
         }
         DeployError::KeyReused { app, .. } => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The idempotency key is used", detail)
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The idempotency key is already used", detail)
                 .app(app)
-                .hint("choose another Idempotency-Key for another bundle")
+                .hint("choose a new Idempotency-Key for a different bundle")
         }
         DeployError::UnknownRelease { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-release", "No such release", detail).app(app)
@@ -282,47 +280,47 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::UnknownInstance { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-instance", "No such instance", detail)
                 .app(app)
-                .hint("`isopod ps` lists what runs")
+                .hint("list the instances with `isopod ps`")
         }
         DeployError::UnknownProcess { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-process", "No such process type", detail).app(app)
         }
         DeployError::NoWayBack { app, .. } => {
-            Problem::new(StatusCode::CONFLICT, "no-way-back", "No way back to that release", detail)
+            Problem::new(StatusCode::CONFLICT, "no-way-back", "Can't roll back to that release", detail)
                 .app(app)
-                .hint("`isopod releases` lists those that can serve")
+                .hint("list the releases and their states with `isopod releases`")
         }
         DeployError::NothingToChange(app) => {
             Problem::new(StatusCode::CONFLICT, "no-release", "The app has no release", detail)
                 .app(app)
-                .hint(format!("deploy one: POST /v1/apps/{app}/pushes, or `isopod deploy --app {app}`"))
+                .hint(format!("deploy a release: POST /v1/apps/{app}/pushes, or `isopod deploy --app {app}`"))
         }
-        DeployError::Busy(app) => Problem::new(StatusCode::CONFLICT, "push-under-way", "A push is under way", detail)
+        DeployError::Busy(app) => Problem::new(StatusCode::CONFLICT, "push-under-way", "A push is in progress", detail)
             .app(app)
             .retry_after(5)
-            .hint("wait until it has ended: `isopod activity -f`"),
+            .hint("wait until the push has ended: `isopod activity -f`"),
         DeployError::Config { app, .. } => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-config", "Not a config var", detail).app(app)
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-config", "Invalid config", detail).app(app)
         }
         DeployError::Formation { app, error } => formation(app.as_ref(), error, detail),
         DeployError::Cores { app, .. } => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-cores", "Not a number of cores", detail)
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-cores", "Invalid cores", detail)
                 .app(app)
-                .hint("write it as {\"pull\": 10, \"push\": 2}; null follows what the operator allots to all apps")
+                .hint("write them as {\"pull\": 10, \"push\": 2}; null resets a queue to the host's default")
         }
         DeployError::Grants { app, .. } => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-grants", "Not grants", detail)
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-grants", "Invalid grants", detail)
                 .app(app)
-                .hint("docs/manifest.md lists the grants there are")
+                .hint("see docs/manifest.md for all grants")
         }
         DeployError::NotRolledOut { failure, .. } if failure.is_of_full_disk() => disk_full(detail),
         DeployError::NotRolledOut { app, failure } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "The change was not rolled out", detail)
                 .app(app)
-                .hint("the release before it serves as before; the app's log has the details: `isopod logs`")
+                .hint("the previous release is still active; see the app's log for details: `isopod logs`")
         }
         DeployError::Refused { app, refused } => {
-            Problem::new(StatusCode::CONFLICT, "wrong-state", "Not in this state", detail)
+            Problem::new(StatusCode::CONFLICT, "wrong-state", "Not possible in this state", detail)
                 .app(app)
                 .member("state", refused.state)
         }
@@ -332,10 +330,10 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::TooMany { retry_after, .. } => {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-pushes", "Too many pushes", detail)
                 .retry_after(retry_after.as_secs().max(1))
-                .hint("wait for one of them to end")
+                .hint("retry after a push has ended")
         }
         DeployError::Unusable(failure) => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "The bundle can't be used", detail)
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "Invalid bundle", detail)
                 .member("reason", format!("{}: {failure}", failure.code()))
         }
         DeployError::Stopping => problem::stopping(detail),
@@ -351,26 +349,30 @@ fn store(error: &StoreError, detail: String) -> Problem {
     match error {
         E::DiskFull { .. } => disk_full(detail),
         E::Closed => problem(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping").retry_after(5),
-        E::AppExists { name } => problem(StatusCode::CONFLICT, "app-exists", "The app exists").app(name),
-        E::FolderInTheWay { .. } => problem(StatusCode::CONFLICT, "folder-exists", "The app's folder exists"),
+        E::AppExists { name } => problem(StatusCode::CONFLICT, "app-exists", "The app already exists").app(name),
+        E::FolderInTheWay { .. } => problem(StatusCode::CONFLICT, "folder-exists", "The app's folder already exists"),
         E::UnknownApp { name } => problem(StatusCode::NOT_FOUND, "unknown-app", "No such app").app(name),
         E::UnknownPush { .. } => problem(StatusCode::NOT_FOUND, "unknown-push", "No such push"),
         E::UnknownRelease { app, .. } => problem(StatusCode::NOT_FOUND, "unknown-release", "No such release").app(app),
-        E::NoMoreReleases { app } => problem(StatusCode::CONFLICT, "no-more-releases", "No more releases").app(app),
-        E::ReleaseServes { app, .. } => problem(StatusCode::CONFLICT, "release-serves", "The release serves").app(app),
+        E::NoMoreReleases { app } => problem(StatusCode::CONFLICT, "no-more-releases", "Too many releases").app(app),
+        E::ReleaseServes { app, .. } => {
+            problem(StatusCode::CONFLICT, "release-serves", "The release is active").app(app)
+        }
         E::NotCurrent { app, .. } => problem(StatusCode::CONFLICT, "not-current", "Not the current release").app(app),
-        E::BadIdempotencyKey { .. } => problem(StatusCode::BAD_REQUEST, "bad-key", "Not an idempotency key"),
+        E::BadIdempotencyKey { .. } => problem(StatusCode::BAD_REQUEST, "bad-key", "Invalid idempotency key"),
         E::SecretOfOtherKey { app, .. } | E::SecretChanged { app, .. } => {
             problem(StatusCode::CONFLICT, "secret-unreadable", "A secret can't be read").app(app)
         }
         E::Refused(refused) => {
-            problem(StatusCode::CONFLICT, "wrong-state", "Not in this state").member("state", refused.state)
+            problem(StatusCode::CONFLICT, "wrong-state", "Not possible in this state").member("state", refused.state)
         }
-        E::BadCursor { .. } => problem(StatusCode::BAD_REQUEST, "bad-cursor", "Not a cursor of this list"),
-        E::TokenExists { .. } => problem(StatusCode::CONFLICT, "token-exists", "The token exists"),
+        E::BadCursor { .. } => problem(StatusCode::BAD_REQUEST, "bad-cursor", "Invalid cursor"),
+        E::TokenExists { .. } => problem(StatusCode::CONFLICT, "token-exists", "The token already exists"),
         E::UnknownToken { .. } => problem(StatusCode::NOT_FOUND, "unknown-token", "No such token"),
         E::TooManyTokens => problem(StatusCode::CONFLICT, "too-many-tokens", "Too many tokens"),
-        E::LinkedFolder { .. } => problem(StatusCode::CONFLICT, "folder-is-link", "The app's folder is a link"),
+        E::LinkedFolder { .. } => {
+            problem(StatusCode::CONFLICT, "folder-is-link", "The app's folder is a symbolic link")
+        }
         E::InUse { .. }
         | E::JournalOfOther { .. }
         | E::ControlChanged { .. }
@@ -401,8 +403,8 @@ fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
     use FormationError as E;
     let (status, code, title) = match error {
         E::NoSuchProcess { .. } => (StatusCode::NOT_FOUND, "unknown-process", "No such process type"),
-        E::Exists { .. } => (StatusCode::CONFLICT, "process-exists", "The process type exists"),
-        E::NothingLeft { .. } => (StatusCode::CONFLICT, "last-process", "The last process type"),
+        E::Exists { .. } => (StatusCode::CONFLICT, "process-exists", "The process type already exists"),
+        E::NothingLeft { .. } => (StatusCode::CONFLICT, "last-process", "The app needs a process type"),
         E::MinAboveMax { .. }
         | E::AboveLimit { .. }
         | E::MaxZero { .. }
@@ -419,24 +421,24 @@ fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
         | E::UnknownKey { .. }
         | E::Missing { .. }
         | E::UnknownEntry { .. }
-        | E::WrongType { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-formation", "Not a formation"),
+        | E::WrongType { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-formation", "Invalid formation"),
     };
     Problem::new(status, code, title, detail).app(app)
 }
 
 fn disk_full(detail: String) -> Problem {
     Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full", detail)
-        .hint("free space on the disk of the data folder; the apps keep serving, and nothing is lost")
+        .hint("free space on the disk of the data folder; the apps still serve, and no data is lost")
 }
 
 fn event(error: &EventError, detail: String) -> Problem {
-    let logged = "the app's log has the details: `isopod logs`";
+    let logged = "see the app's log for details: `isopod logs`";
     match error {
         EventError::Unavailable { app, .. } => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app takes no events", detail)
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app is unavailable", detail)
                 .app(app)
                 .retry_after(5)
-                .hint("`isopod apps` shows its state, and `isopod activity` what led to it")
+                .hint("see its state with `isopod apps`, and the reason with `isopod activity`")
         }
         EventError::NoRoom { app, .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-room", "The host is full", detail)
@@ -457,10 +459,10 @@ fn event(error: &EventError, detail: String) -> Problem {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail)
                 .app(app)
                 .source(Source::App)
-                .hint("its handler wants no such event: sent again as it is, it is refused again")
+                .hint("don't retry: the app's handler refuses this event permanently")
         }
         EventError::TryLater { app, retry_after_s, .. } => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to try later", detail)
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to retry later", detail)
                 .app(app)
                 .source(Source::App)
                 .retry_after(*retry_after_s)
@@ -481,7 +483,7 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .deployer_hint(BUSY_DEPLOYER_HINT)
         }
         EventError::Timeout { app, .. } => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app took too long", detail)
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app timed out", detail)
                 .app(app)
                 .source(Source::App)
                 .hint(logged)

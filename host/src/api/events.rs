@@ -1,5 +1,5 @@
-//! Owns the routes of events: one CloudEvent in, its reply out. Never keeps an event: the sender waits for the reply,
-//! whichever queue it goes through.
+//! Owns the routes of events: receives one CloudEvent and returns its reply. Never stores an event:
+//! the sender waits for the reply, in either queue.
 
 use std::sync::Arc;
 
@@ -48,7 +48,8 @@ enum Queue {
     Push,
 }
 
-/// The headers of an event in binary mode: its attributes. In structured mode there are none.
+/// The headers of an event in binary mode, which are its attributes. Structured mode has no such
+/// headers.
 pub(super) enum EventHeaders {}
 
 impl IntoParams for EventHeaders {
@@ -65,7 +66,7 @@ impl IntoParams for EventHeaders {
             ("dataschema", format("uri")),
         ];
         let described = attributes.map(|(name, value)| {
-            let text = format!("In binary mode, the attribute `{name}`; each other attribute has such a header too");
+            let text = format!("In binary mode, the attribute `{name}`; every other attribute has such a header too");
             openapi::header(&format!("ce-{name}"), &text, value)
         });
         described.into()
@@ -85,15 +86,39 @@ impl Queue {
     post,
     path = "/v1/apps/{app}/events",
     operation_id = "send_event",
-    summary = "Gives an app one CloudEvent and answers with its reply",
+    summary = "Sends one CloudEvent to an app and returns its reply",
     params(AppPath, SendParams, EventHeaders),
-    request_body(content((CloudEvent = "application/cloudevents+json"), (CloudEvent = "application/json"), (Binary = "application/octet-stream"))),
+    request_body(content(
+        (CloudEvent = "application/cloudevents+json"),
+        (CloudEvent = "application/json"),
+        (Binary = "application/octet-stream")
+    )),
     responses(
-        (status = 200, description = "The reply, with the content type that the handler chose", content((Value = "application/json"), (String = "text/plain"), (Binary = "application/octet-stream"))),
+        (
+            status = 200,
+            description = "The reply, with the content type that the handler chose",
+            content(
+                (Value = "application/json"),
+                (String = "text/plain"),
+                (Binary = "application/octet-stream")
+            )
+        ),
         (status = 204, description = "The event is handled, without a reply"),
-        (status = 501, description = "This version keeps no events: `Prefer: respond-async` is not offered", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 502, description = "The handler failed", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 504, description = "The handler gave no reply in time", body = ProblemDetails, content_type = "application/problem+json"),
+        (
+            status = 501,
+            description = "This version doesn't store events: `Prefer: respond-async` is not supported",
+            body = ProblemDetails, content_type = "application/problem+json"
+        ),
+        (
+            status = 502,
+            description = "The handler failed",
+            body = ProblemDetails, content_type = "application/problem+json"
+        ),
+        (
+            status = 504,
+            description = "The handler timed out",
+            body = ProblemDetails, content_type = "application/problem+json"
+        ),
     )
 )]
 pub(super) async fn send(
@@ -102,51 +127,56 @@ pub(super) async fn send(
     Params(params): Params<SendParams>,
     request: Request,
 ) -> Result<Response<Body>, Error> {
-    let entry = api.deployer.app(&app_name(&app)?)?;
+    let record = api.deployer.app(&app_name(&app)?)?;
     if wants_no_reply(request.headers()) {
         return Err(Error::NotOffered(
-            "this version keeps no events: send it without `Prefer: respond-async`, and wait for the reply",
+            "this version doesn't store events: send the event without `Prefer: respond-async`, and wait for the reply",
         ));
     }
     let request_id = request.extensions().get::<RequestIdText>().map_or_else(String::new, |id| id.0.clone());
     let (parts, body) = request.into_parts();
     let body = collect(&api.bodies, body, limits::EVENT_BODY_BYTES).await?;
     let event = cloud_event::read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
-    // The event has its own copy, and may wait for long.
+    // The event has its own copy, and may wait in the queue for a long time.
     drop(body);
-    deliver(&api, &entry, params.queue.class(), event, request_id).await
+    deliver(&api, &record, params.queue.class(), event, request_id).await
 }
 
-/// A broadcast is accepted once all of it is kept, which this version can't say of anything.
+/// Refuses broadcasts: a broadcast is accepted once all its events are durable, and this version
+/// doesn't store events.
 #[utoipa::path(
     post,
     path = "/v1/apps/{app}/broadcasts",
     operation_id = "send_broadcast",
-    summary = "Gives an app many CloudEvents, one in each line; this version answers 501",
+    summary = "Sends many CloudEvents to an app, one per line; this version answers 501",
     params(AppPath),
     request_body(content((String = "application/x-ndjson"))),
     responses(
         (status = 202, description = "All events are durable", body = Value),
-        (status = 501, description = "This version keeps no events", body = ProblemDetails, content_type = "application/problem+json"),
+        (
+            status = 501,
+            description = "This version doesn't store events",
+            body = ProblemDetails, content_type = "application/problem+json"
+        ),
     )
 )]
 pub(super) async fn broadcast(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Response<Body>, Error> {
     api.deployer.app(&app_name(&app)?)?;
-    Err(Error::NotOffered("this version keeps no events: send them one by one, and wait for each reply"))
+    Err(Error::NotOffered("this version doesn't store events: send them one by one, and wait for each reply"))
 }
 
 async fn deliver(
     api: &Api,
-    entry: &AppRecord,
+    record: &AppRecord,
     class: Class,
     event: Event,
     request_id: String,
 ) -> Result<Response<Body>, Error> {
-    let app = || entry.name.to_string();
-    let running = api.deployer.serving(entry).await;
+    let app = || record.name.to_string();
+    let running = api.deployer.serving(record).await;
     let running = running.map_err(|detail| EventError::Unavailable { app: app(), detail })?;
     if running.takes_events() {
-        entry.usage.count(event.subject.as_deref());
+        record.usage.count(event.subject.as_deref());
     }
     match running.event(class, event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),
@@ -156,12 +186,12 @@ async fn deliver(
             let retry_after_s = after.as_secs().max(1);
             Err(EventError::TryLater { app: app(), message, retry_after_s }.into())
         }
-        Err(refused) => Err(explain(entry, &refused)),
+        Err(refused) => Err(explain(record, &refused)),
     }
 }
 
-fn explain(entry: &AppRecord, refused: &InvokeError) -> Error {
-    let (app, detail) = (entry.name.to_string(), refused.to_string());
+fn explain(record: &AppRecord, refused: &InvokeError) -> Error {
+    let (app, detail) = (record.name.to_string(), refused.to_string());
     match refused {
         InvokeError::NoProcess(_) | InvokeError::NoInstance => Error::NoEvents { app, detail },
         InvokeError::Gone => EventError::Unavailable { app, detail }.into(),
@@ -190,7 +220,7 @@ fn explain(entry: &AppRecord, refused: &InvokeError) -> Error {
     }
 }
 
-/// The reply as the handler gave it. A content type that is none is not passed on.
+/// Returns the handler's reply. An invalid content type is replaced by `application/octet-stream`.
 fn answer(reply: Reply) -> Result<Response<Body>, Error> {
     let content_type = HeaderValue::from_str(&reply.data_content_type);
     let content_type = content_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));

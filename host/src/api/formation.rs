@@ -1,4 +1,5 @@
-//! Owns the routes of an app's formation: its process types, how many instances each has, and when they run.
+//! Owns the routes of an app's formation: its process types, their instances and their schedules.
+//! Never starts an instance.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -92,7 +93,7 @@ pub(super) async fn delete(
     Path((app, process)): Path<(String, String)>,
 ) -> Result<StatusCode, Error> {
     let app = app_name(&app)?;
-    // What is no name of a process type names none.
+    // An invalid name can't belong to a process type.
     let name = process.parse().map_err(|_| DeployError::UnknownProcess { app: app.clone(), process })?;
     api.deployer.change(&app, Change::RemoveProcess(name), &by).await?;
     Ok(StatusCode::NO_CONTENT)

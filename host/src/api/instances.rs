@@ -1,4 +1,4 @@
-//! Owns the routes of an app's instances: list them, restart one.
+//! Owns the routes of an app's instances: list and restart. Never starts an instance.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(super) struct InstanceView {
     cpu_ms: u64,
     requests: u64,
     restarts: u32,
-    /// None where the name is longer than DNS lets it be.
+    /// Null if the name is too long for DNS.
     url: Option<String>,
 }
 
@@ -70,12 +70,12 @@ pub(super) async fn list(
     Path(app): Path<String>,
     Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<InstanceView>>, Error> {
-    let entry = api.deployer.app(&app_name(&app)?)?;
+    let record = api.deployer.app(&app_name(&app)?)?;
     if page.cursor.as_deref().is_some_and(|cursor| cursor.parse::<InstanceId>().is_err()) {
         return Err(BadRequest::Cursor.into());
     }
-    let of = |instance| InstanceView::of(entry.name.as_str(), instance, &api.urls);
-    let items = entry.traffic.instances().into_iter().map(of).collect();
+    let of = |instance| InstanceView::of(record.name.as_str(), instance, &api.urls);
+    let items = record.traffic.instances().into_iter().map(of).collect();
     Ok(axum::Json(List::page_of(items, &page, |instance: &InstanceView| instance.id.to_string())?))
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn list(
     post,
     path = "/v1/apps/{app}/instances/{id}/restart",
     operation_id = "restart_instance",
-    summary = "Replaces an instance by a new one, under its id",
+    summary = "Replaces an instance by a new instance with the same id",
     params(InstancePath),
     responses(
         (status = 202, description = "The instance is being replaced"),

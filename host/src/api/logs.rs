@@ -1,4 +1,5 @@
-//! Owns the route of an app's log: its newest lines, and the ones after them.
+//! Owns the route of an app's log: its newest lines, and a stream of further lines. Never writes a
+//! log.
 
 use std::sync::Arc;
 
@@ -26,20 +27,20 @@ use super::{
     openapi::{self, ServerSentEvent},
     path::AppPath,
     request::{BadRequest, PageParams, Params, Path, app_name},
-    sse::{self, News},
+    sse::{self, StreamEvent},
 };
 use crate::observe::logs::{Cursor, Follower, LogLine, Page};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogParams {
-    /// Answers with server-sent events, without end.
+    /// Responds with server-sent events until the client disconnects.
     #[serde(default)]
     follow: bool,
-    /// How many lines at most. With `follow`, 0 leaves out the past.
+    /// The maximum number of lines. With `follow`, 0 omits existing lines.
     #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -58,10 +59,17 @@ impl IntoParams for LogHeaders {
     get,
     path = "/v1/apps/{app}/logs",
     operation_id = "show_log",
-    summary = "Shows the newest lines of an app's log, oldest first; with `?follow=true` new ones as well",
+    summary = "Shows the newest lines of an app's log, oldest first; with `?follow=true` also streams new lines",
     params(AppPath, LogParams, LogHeaders),
     responses(
-        (status = 200, description = "A page of lines; each server-sent event is one line", content((Page = "application/json"), (ServerSentEvent = "text/event-stream"))),
+        (
+            status = 200,
+            description = "A page of lines; each server-sent event is one line",
+            content(
+                (Page = "application/json"),
+                (ServerSentEvent = "text/event-stream")
+            )
+        ),
     )
 )]
 pub(super) async fn show(
@@ -71,8 +79,8 @@ pub(super) async fn show(
     Params(params): Params<LogParams>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Error> {
-    let entry = api.deployer.app(&app_name(&app)?)?;
-    // `limit=0` with `follow` means: only what comes from now on.
+    let record = api.deployer.app(&app_name(&app)?)?;
+    // `limit=0` with `follow` streams only new lines.
     let limit = match params.limit {
         Some(0) if params.follow => 0,
         limit => PageParams { limit, cursor: None }.limit()? as usize,
@@ -80,33 +88,34 @@ pub(super) async fn show(
     let before = params.cursor.as_deref().map(str::parse::<Cursor>).transpose().map_err(|_| BadRequest::Cursor)?;
     let last_event = last_event(&headers)?;
     if params.follow {
-        let (logs, log) = (api.logs.clone(), Arc::clone(&entry.log));
+        let (logs, log) = (api.logs.clone(), Arc::clone(&record.log));
         let follower = match last_event {
-            Some(place) => Follower::after(logs, log, place).await?,
+            Some(cursor) => Follower::after(logs, log, cursor).await?,
             None => Follower::of_newest(logs, log, limit).await?,
         };
-        return sse::tell(&api, &caller, stream::unfold(Some(follower), next_line));
+        return sse::stream(&api, &caller, stream::unfold(Some(follower), next_line));
     }
-    let page = api.logs.page(&entry.name, limit, before).await?;
+    let page = api.logs.page(&record.name, limit, before).await?;
     Ok(axum::Json(page).into_response())
 }
 
-/// The last event that a reconnecting client has received, from `Last-Event-ID`. An empty id means none, as for browsers.
+/// Returns the last event that a reconnecting client has received, from `Last-Event-ID`. An empty id
+/// counts as absent, as browsers define it.
 fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, BadRequest> {
     let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) else { return Ok(None) };
-    let place = id.to_str().ok().and_then(|id| id.parse().ok());
+    let cursor = id.to_str().ok().and_then(|id| id.parse().ok());
     let bad = || {
-        let detail = "it is not the `id` of an event of a log".to_owned();
+        let detail = "it is not the `id` of a log event".to_owned();
         BadRequest::Header { name: "Last-Event-ID", detail }
     };
-    place.map(Some).ok_or_else(bad)
+    cursor.map(Some).ok_or_else(bad)
 }
 
-/// The next line. The last event of a destroyed app says that it is destroyed.
-async fn next_line(follower: Option<Follower>) -> Option<(News<LogLine>, Option<Follower>)> {
+/// Returns the next line. The last event reports that the app was destroyed.
+async fn next_line(follower: Option<Follower>) -> Option<(StreamEvent<LogLine>, Option<Follower>)> {
     let mut follower = follower?;
     match follower.next().await {
-        Some((line, place)) => Some((News::Numbered(line, place.to_string()), Some(follower))),
-        None => follower.is_of_destroyed().then_some((News::Destroyed, None)),
+        Some((line, cursor)) => Some((StreamEvent::Numbered(line, cursor.to_string()), Some(follower))),
+        None => follower.is_of_destroyed().then_some((StreamEvent::Destroyed, None)),
     }
 }

@@ -1,4 +1,5 @@
-//! Owns the routes of the apps' real-time metrics: of one, and of all that are awake. Never measures anything itself.
+//! Owns the routes of the apps' real-time metrics: for a single app, and for all active apps. Never
+//! measures anything itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use super::{
     openapi::ServerSentEvent,
     path::AppPath,
     request::{PageParams, Params, Path, app_name},
-    sse::{self, News},
+    sse::{self, StreamEvent},
 };
 use crate::{
     control::AppRecord,
@@ -33,7 +34,7 @@ use crate::{
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FollowParams {
-    /// Answers with server-sent events, one a second, without end.
+    /// Responds with server-sent events, one per second, until the client disconnects.
     #[serde(default)]
     follow: bool,
 }
@@ -42,12 +43,12 @@ pub(super) struct FollowParams {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TopParams {
-    /// How many apps at most.
+    /// The maximum number of apps.
     #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u32>,
 }
 
-/// What an app does now.
+/// The current metrics of an app.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct AppMetrics {
     app: AppName,
@@ -57,7 +58,7 @@ pub(super) struct AppMetrics {
     instances: usize,
     /// CPU time of its guests since the host started.
     cpu_ms: u64,
-    /// Of one processor, in the last second.
+    /// In percent of one processor, in the last second.
     cpu_percent: f64,
     memory_bytes: usize,
     pull: QueueMetrics,
@@ -73,7 +74,7 @@ struct QueueMetrics {
     throughput_per_s: f64,
 }
 
-/// Null where nothing ended in the last minute.
+/// Null if no job completed in the last minute.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 struct LatencyMs {
     p50: Option<f64>,
@@ -98,16 +99,16 @@ pub(super) struct Top {
     host: HostMetrics,
 }
 
-/// How many instances there are: what has ended, and waits for somebody to ask for it, is none.
-fn there_are(instances: &[LiveInstance]) -> usize {
+/// Returns the number of instances, without the stopped ids that wait for the next instance.
+fn count(instances: &[LiveInstance]) -> usize {
     instances.iter().filter(|instance| instance.seen.state != STOPPED).count()
 }
 
 impl AppMetrics {
-    fn of(entry: &AppRecord) -> Self {
-        let (instances, resources) = (entry.traffic.instances(), entry.traffic.resources());
+    fn of(record: &AppRecord) -> Self {
+        let (instances, resources) = (record.traffic.instances(), record.traffic.resources());
         let (app_type, state) = {
-            let fields = entry.fields();
+            let fields = record.fields();
             (fields.app_type, fields.state)
         };
         let queue = |class| {
@@ -122,13 +123,13 @@ impl AppMetrics {
             }
         };
         Self {
-            app: entry.name.clone(),
+            app: record.name.clone(),
             app_type,
             state,
             cpu_ms: u64::try_from(resources.cpu().as_millis()).unwrap_or(u64::MAX),
             cpu_percent: resources.cpu_percent(),
             memory_bytes: instances.iter().map(|instance| instance.seen.memory_bytes).sum(),
-            instances: there_are(&instances),
+            instances: count(&instances),
             pull: queue(Class::Pull),
             push: queue(Class::Push),
         }
@@ -142,15 +143,22 @@ impl From<Latency> for LatencyMs {
     }
 }
 
-/// One app; with `follow` once a second.
+/// Returns the metrics of an app; with `follow` once per second.
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/metrics",
     operation_id = "show_metrics",
-    summary = "Shows what an app does now; with `?follow=true` once a second",
+    summary = "Shows the current metrics of an app; with `?follow=true` once per second",
     params(AppPath, FollowParams),
     responses(
-        (status = 200, description = "Metrics; each server-sent event has them as well", content((AppMetrics = "application/json"), (ServerSentEvent = "text/event-stream"))),
+        (
+            status = 200,
+            description = "The metrics; each server-sent event is one sample",
+            content(
+                (AppMetrics = "application/json"),
+                (ServerSentEvent = "text/event-stream")
+            )
+        ),
     )
 )]
 pub(super) async fn show(
@@ -159,32 +167,32 @@ pub(super) async fn show(
     Path(app): Path<String>,
     Params(params): Params<FollowParams>,
 ) -> Result<Response<Body>, Error> {
-    let entry = api.deployer.app(&app_name(&app)?)?;
+    let record = api.deployer.app(&app_name(&app)?)?;
     if !params.follow {
-        return Ok(axum::Json(AppMetrics::of(&entry)).into_response());
+        return Ok(axum::Json(AppMetrics::of(&record)).into_response());
     }
     let mut every = tokio::time::interval(limits::METRICS_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sse::tell(&api, &caller, stream::unfold(Some((entry, every)), next_sample))
+    sse::stream(&api, &caller, stream::unfold(Some((record, every)), next_sample))
 }
 
 type Sampled = (Arc<AppRecord>, Interval);
 
-async fn next_sample(sampled: Option<Sampled>) -> Option<(News<AppMetrics>, Option<Sampled>)> {
-    let (entry, mut every) = sampled?;
+async fn next_sample(sampled: Option<Sampled>) -> Option<(StreamEvent<AppMetrics>, Option<Sampled>)> {
+    let (record, mut every) = sampled?;
     tokio::select! {
         _ = every.tick() => {}
-        () = entry.gone.cancelled() => return Some((News::Destroyed, None)),
+        () = record.gone.cancelled() => return Some((StreamEvent::Destroyed, None)),
     }
-    Some((News::Item(AppMetrics::of(&entry)), Some((entry, every))))
+    Some((StreamEvent::Item(AppMetrics::of(&record)), Some((record, every))))
 }
 
-/// All apps that are awake, those that use most CPU first.
+/// Returns the metrics of all active apps, sorted by CPU usage in descending order.
 #[utoipa::path(
     get,
     path = "/v1/metrics",
     operation_id = "list_metrics",
-    summary = "Shows what the apps that are awake do now, the busiest first",
+    summary = "Shows the current metrics of all active apps, the busiest first",
     params(TopParams),
     responses(
         (status = 200, description = "Metrics of the apps and of the host", body = Top),
@@ -197,24 +205,24 @@ pub(super) async fn list(
 ) -> Result<axum::Json<Top>, Error> {
     let limit = PageParams { limit: params.limit, cursor: None }.limit()? as usize;
     let all = api.deployer.apps(None, usize::MAX);
-    let seen = |entry: &&Arc<AppRecord>| api.tokens.may_see(&headers, entry);
+    let seen = |record: &&Arc<AppRecord>| api.tokens.may_see(&headers, record);
     let seen: Vec<_> = all.iter().filter(seen).collect();
     let mut awake: Vec<_> = seen
         .iter()
-        .filter(|entry| entry.traffic.is_at_work())
-        .map(|entry| (entry.traffic.resources().cpu_percent(), *entry))
+        .filter(|record| record.traffic.is_at_work())
+        .map(|record| (record.traffic.resources().cpu_percent(), *record))
         .collect();
     awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));
     let buffered =
-        |entry: &AppRecord| CLASSES.map(|class| entry.traffic.resources().load(class).waiting).iter().sum::<u32>();
+        |record: &AppRecord| CLASSES.map(|class| record.traffic.resources().load(class).waiting).iter().sum::<u32>();
     let host = HostMetrics {
         machine: api.machine.seen(),
         apps: seen.len(),
         apps_awake: awake.len(),
-        instances: awake.iter().map(|(_, entry)| there_are(&entry.traffic.instances())).sum(),
-        buffered: awake.iter().map(|(_, entry)| buffered(entry)).sum(),
+        instances: awake.iter().map(|(_, record)| count(&record.traffic.instances())).sum(),
+        buffered: awake.iter().map(|(_, record)| buffered(record)).sum(),
     };
-    // The rest of an app's figures costs more, and is wanted of these only.
-    let items = awake.into_iter().take(limit).map(|(_, entry)| AppMetrics::of(entry)).collect();
+    // The other metrics of an app cost more, so only the listed apps are measured.
+    let items = awake.into_iter().take(limit).map(|(_, record)| AppMetrics::of(record)).collect();
     Ok(axum::Json(Top { items, next: None, host }))
 }

@@ -1,4 +1,5 @@
-//! Owns the API's routes and what its handlers share. Never does a handler's work: each resource has its own file.
+//! Owns the API's routes and the state that its handlers share. Never handles a request: each
+//! resource has its own file.
 
 #![allow(unused_qualifications, reason = "the descriptions of handlers expand to qualified names of their parameters")]
 
@@ -52,38 +53,38 @@ use crate::{
     observe::{logs::Logs, machine, metrics::Metrics},
 };
 
-/// What the handlers work with.
+/// The state that all handlers share.
 pub(crate) struct Api {
     pub(crate) deployer: Deployer,
     pub(crate) store: Store,
     pub(crate) logs: Logs,
     pub(crate) metrics: Metrics,
     pub(crate) tokens: auth::Tokens,
-    /// How apps are reached: the domain and the port of the traffic address.
+    /// The domain and port of the apps' URLs.
     pub(crate) urls: Urls,
-    /// Whether all apps are brought back.
+    /// Whether all apps are restored.
     pub(crate) ready: Arc<AtomicBool>,
     pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) changes: changes::Changes,
-    /// What the bodies hold that are being read into memory.
+    /// The budget of bodies that are being read into memory.
     pub(crate) bodies: ByteBudget,
-    /// Ends what would otherwise be followed for ever.
+    /// Ends the event streams at a stop.
     pub(crate) stop: CancellationToken,
     /// Checks the host's own threads.
     pub(crate) liveness: Arc<Liveness>,
-    /// What is seen of the machine.
+    /// Measures the machine.
     pub(crate) machine: Arc<machine::Watch>,
     pub(crate) started_at: jiff::Timestamp,
 }
 
 impl Api {
-    /// The id of the app that has this name now; none while it is being destroyed.
+    /// Returns the id of the app that currently has this name; `None` while it is being destroyed.
     pub(crate) fn app_id(&self, app: &AppName) -> Option<String> {
-        self.deployer.app(app).ok().map(|entry| entry.id.clone())
+        self.deployer.app(app).ok().map(|record| record.id.clone())
     }
 }
 
-/// Where apps are reached.
+/// Builds the URLs of apps.
 #[derive(Debug, Clone)]
 pub(crate) struct Urls {
     pub(crate) domain: String,
@@ -91,7 +92,7 @@ pub(crate) struct Urls {
 }
 
 impl Urls {
-    /// The address of an app, or of a part of one; none where the name is longer than DNS lets it be.
+    /// Returns the URL of an app, or of a part of an app; `None` if the name is too long for DNS.
     pub(crate) fn of(&self, label: &str) -> Option<String> {
         let port = if self.port == 80 { String::new() } else { format!(":{}", self.port) };
         (label.len() <= limits::DNS_LABEL_BYTES_MAX).then(|| format!("http://{label}.{}{port}/", self.domain))
@@ -144,8 +145,9 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let (routes, events, description) = described();
     let routes = routes
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), changes::carry_through))
-        // An app's work, which is ended with its sender like that on any other request, and so is not carried through.
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), changes::run_to_completion))
+        // An event ends when its sender disconnects, as any request to an app does, so it doesn't
+        // run to completion.
         .merge(events)
         .layer(middleware::from_fn_with_state(Arc::new(KnownQueries::of(&description)), query::only_known))
         .fallback(unknown_route)

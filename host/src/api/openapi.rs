@@ -1,5 +1,5 @@
-//! Owns the API's description (OpenAPI 3.1) apart from the descriptions of single handlers. Never
-//! routes anything.
+//! Owns the API's description (OpenAPI 3.1), except for the descriptions of single handlers. Never
+//! routes a request.
 
 mod bodies;
 mod links;
@@ -29,7 +29,7 @@ const TOKEN: &str = "token";
 /// The routes that need no token.
 const OPEN: [&str; 2] = ["/livez", "/readyz"];
 
-/// A header that a request may have.
+/// Returns the description of an optional request header.
 pub(super) fn header(name: &str, text: &str, schema: ObjectBuilder) -> Parameter {
     ParameterBuilder::new()
         .name(name)
@@ -39,7 +39,7 @@ pub(super) fn header(name: &str, text: &str, schema: ObjectBuilder) -> Parameter
         .build()
 }
 
-/// The description before any route.
+/// Returns the description without routes.
 pub(super) fn base() -> OpenApi {
     let info = InfoBuilder::new().title("Isopod").version(env!("CARGO_PKG_VERSION")).description(Some(
         "Errors are problem+json (RFC 9457). Times are RFC 3339 UTC, durations end in _ms, sizes in _bytes.",
@@ -55,8 +55,8 @@ pub(super) fn base() -> OpenApi {
         .build()
 }
 
-/// Adds what follows from the shape of an operation: its possible problems, and whether it needs a
-/// token.
+/// Adds the members that follow from the shape of an operation: its possible problems, and whether
+/// it needs a token.
 pub(super) fn completed(mut description: OpenApi) -> OpenApi {
     for (path, item) in &mut description.paths.paths {
         let is_open = OPEN.contains(&path.as_str());
@@ -68,16 +68,16 @@ pub(super) fn completed(mut description: OpenApi) -> OpenApi {
             let has_parts = path.contains('{');
             let has_body = operation.request_body.is_some();
             let problems: [(bool, u16, &str); 12] = [
-                (true, 400, "The request is not valid"),
+                (true, 400, "The request is invalid"),
                 (!is_open, 401, "The token is missing or unknown"),
                 (!is_open, 403, "The token's role or scope does not allow it"),
-                (has_parts, 404, "There is no such app, or no such part of one"),
-                (has_body, 408, "The body came too slowly"),
-                (changes, 409, "It conflicts with the present state"),
+                (has_parts, 404, "The app, or a part of the app, does not exist"),
+                (has_body, 408, "The body arrived too slowly"),
+                (changes, 409, "The request conflicts with the current state"),
                 (has_body, 413, "The body is too large"),
                 (has_body, 415, "The content type is not accepted"),
-                (changes, 422, "The request can be read, but what it asks for is not possible"),
-                (changes || follows, 429, "Too many at the same time; `Retry-After` says when to try again"),
+                (changes, 422, "The request is well-formed, but its values are not possible"),
+                (changes || follows, 429, "Too many concurrent requests; retry after `Retry-After`"),
                 (true, 500, "The host failed"),
                 (!is_open, 503, "The host is stopping, busy or full"),
             ];
@@ -92,14 +92,14 @@ pub(super) fn completed(mut description: OpenApi) -> OpenApi {
     description
 }
 
-/// The operations of a path, and whether each changes something.
+/// Returns the operations of a path, and whether each is a mutation.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
     let reads = item.get.iter_mut().map(|operation| (false, operation));
     let changing = [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
     reads.chain(changing.into_iter().flatten().map(|operation| (true, operation)))
 }
 
-/// The parameters of an operation. None is described by a reference.
+/// Returns the parameters of an operation. None of the descriptions uses a reference.
 pub(super) fn parameters(operation: &Operation) -> impl Iterator<Item = &Parameter> {
     operation.parameters.iter().flatten().filter_map(|parameter| match parameter {
         RefOr::T(parameter) => Some(parameter),
@@ -117,7 +117,7 @@ fn add_problem(operation: &mut Operation, status: u16, text: &str) {
         None => {
             operation.responses.responses.insert(status, RefOr::T(problem(text).build()));
         }
-        // Status routes answer 503 with a body of their own, and with a problem where they could not look.
+        // Status routes answer 503 with their own body, or with a problem if the check failed.
         Some(RefOr::T(Response { content: present, .. })) => {
             present.entry("application/problem+json".to_owned()).or_insert(content.into());
         }
@@ -125,7 +125,7 @@ fn add_problem(operation: &mut Operation, status: u16, text: &str) {
     }
 }
 
-/// The description as it is sent.
+/// The description as JSON text.
 static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
 
 fn document() -> Value {
@@ -157,7 +157,7 @@ fn allow_absent_parts(schema: &mut Value) {
     }
 }
 
-/// Describes the form of a list's cursors, which differs from list to list.
+/// Describes the form of a list's cursors, which differs between lists.
 fn describe_cursor(operation: &mut Value) {
     let (pattern, chars_max) = match operation.get("operationId").and_then(Value::as_str) {
         Some("list_apps" | "list_tokens") => ("^[a-z0-9]+(-[a-z0-9]+)*$", 63),
@@ -199,10 +199,10 @@ mod tests {
     #[test]
     fn no_route_is_added_without_a_description() {
         let router = include_str!("mod.rs");
-        assert!(!router.contains(".route("), "a route is added by `.routes(routes!(…))`, which takes its description");
+        assert!(!router.contains(".route("), "add routes by `.routes(routes!(…))`, which includes the description");
     }
 
-    /// Every reference in a part of the document.
+    /// Collects every reference in a part of the document.
     fn references(part: &Value, found: &mut BTreeSet<String>) {
         match part {
             Value::Object(members) => {
@@ -230,12 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_is_described_as_a_whole() {
+    fn every_operation_is_completely_described() {
         let mut ids = BTreeSet::new();
         for (path, item) in &mut described().paths.paths {
             for (_, operation) in operations(item) {
                 let id = operation.operation_id.clone().unwrap_or_else(|| panic!("{path} has no operationId"));
-                assert!(ids.insert(id.clone()), "{id} is there twice");
+                assert!(ids.insert(id.clone()), "{id} appears twice");
                 assert!(operation.summary.is_some(), "{id} has no summary");
                 let parts = path.matches('{').count();
                 let parameters: Vec<&Parameter> = parameters(operation).collect();

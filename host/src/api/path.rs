@@ -1,4 +1,4 @@
-//! Owns the description of path parameters. Never reads a request.
+//! Owns the descriptions of path parameters. Never reads a request.
 
 use isopod_policy::{AppName, InstanceId, ProcessName, PushId};
 use utoipa::{

@@ -1,4 +1,4 @@
-//! Owns the routes of pushes: receive a bundle, list, show, follow, cancel.
+//! Owns the routes of pushes: receive a bundle, list, show, follow, cancel. Never runs a push job.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use super::{
     openapi::{self, Binary, ServerSentEvent},
     path::{AppPath, PushPath},
     request::{BadRequest, Chunks, List, PageParams, Params, Path, app_name, media_type},
-    sse::{self, News},
+    sse::{self, StreamEvent},
 };
 use crate::{
     control::{DeployError, PushNow, Received, Step},
@@ -47,7 +47,7 @@ pub(crate) struct PushView {
     pub(crate) state: PushState,
     pub(crate) release: Option<ReleaseNumber>,
     pub(crate) reason: Option<String>,
-    /// The stable name of the reason, for programs.
+    /// The stable code of the reason.
     pub(crate) reason_code: Option<String>,
     pub(crate) log: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -81,12 +81,12 @@ impl From<PushNow> for PushView {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CreateParams {
-    /// Answers once the push has ended: 200, or 422 if it failed.
+    /// Responds after the push has ended: 200, or 422 if it failed.
     #[serde(default)]
     wait: bool,
 }
 
-/// The headers of an upload, beside those that every request has.
+/// The headers that only uploads have.
 pub(super) enum PushHeaders {}
 
 impl IntoParams for PushHeaders {
@@ -101,7 +101,7 @@ impl IntoParams for PushHeaders {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ShowParams {
-    /// Answers with server-sent events until the push has ended.
+    /// Responds with server-sent events until the push has ended.
     #[serde(default)]
     follow: bool,
 }
@@ -112,9 +112,13 @@ pub(crate) struct ShowParams {
     operation_id = "create_push",
     summary = "Deploys a component or a `.tar.gz` bundle; creates the app if it does not exist",
     params(AppPath, CreateParams, PushHeaders),
-    request_body(content((Binary = "application/wasm"), (Binary = "application/gzip"), (Binary = "application/octet-stream"))),
+    request_body(content(
+        (Binary = "application/wasm"),
+        (Binary = "application/gzip"),
+        (Binary = "application/octet-stream")
+    )),
     responses(
-        (status = 202, description = "The push, which waits or runs", body = PushView),
+        (status = 202, description = "The push, queued or running", body = PushView),
         (status = 200, description = "With `?wait=true`: the completed push", body = PushView),
     )
 )]
@@ -128,7 +132,7 @@ pub(super) async fn create(
 ) -> Result<Response<Body>, Error> {
     let app: AppName = app.parse().map_err(Error::BadName)?;
     let kind = kind_of(request.headers())?;
-    plain(request.headers())?;
+    check_encoding(request.headers())?;
     let key = idempotency_key(request.headers())?;
     let received = receive(&api, request).await?;
     let accepted = api.deployer.submit(&app, received, kind, &by, key).await?;
@@ -139,10 +143,10 @@ pub(super) async fn create(
     }
     let mut news = accepted.news;
     let now = tokio::select! {
-        // The sender goes once the push is final, which is then what it said last.
+        // The sender is dropped once the push is final; the last value is then the final state.
         ended = news.wait_for(|now| now.push.state.is_final()) => ended.ok().map(|now| now.clone()),
         () = api.stop.cancelled() => return Err(DeployError::Stopping.into()),
-        // Nobody reads what is answered.
+        // No client reads the response.
         () = gone.wait() => None,
     };
     let now = now.unwrap_or_else(|| news.borrow().clone());
@@ -176,7 +180,7 @@ pub(super) async fn list(
     let app = app_name(&app)?;
     api.deployer.app(&app)?;
     let found = api.store.pushes(&app, page.page()?).await?;
-    // The log is left out here: it is asked for with the push.
+    // Without the log, which the route of a single push returns.
     let stored = |push: Push| PushNow { push, log: Vec::new(), steps: Vec::new() };
     let newest = |push: Push| api.deployer.push_under_way(&push.id).unwrap_or_else(|| stored(push));
     let items: Vec<PushView> = found.items.into_iter().map(|push| newest(push).into()).collect();
@@ -187,10 +191,17 @@ pub(super) async fn list(
     get,
     path = "/v1/apps/{app}/pushes/{id}",
     operation_id = "show_push",
-    summary = "Shows a push; with `?follow=true` as it proceeds",
+    summary = "Shows a push; with `?follow=true` streams each change",
     params(PushPath, ShowParams),
     responses(
-        (status = 200, description = "The push; each server-sent event is one as well", content((PushView = "application/json"), (ServerSentEvent = "text/event-stream"))),
+        (
+            status = 200,
+            description = "The push; each server-sent event is the push after a change",
+            content(
+                (PushView = "application/json"),
+                (ServerSentEvent = "text/event-stream")
+            )
+        ),
     )
 )]
 pub(super) async fn show(
@@ -205,7 +216,7 @@ pub(super) async fn show(
         return Ok(axum::Json(PushView::from(now)).into_response());
     }
     let news = api.deployer.follow(&app, &id).await?;
-    sse::tell(&api, &caller, stream::unfold(Some((news, true)), next_state))
+    sse::stream(&api, &caller, stream::unfold(Some((news, true)), next_state))
 }
 
 #[utoipa::path(
@@ -227,17 +238,17 @@ pub(super) async fn cancel(
     Ok(axum::Json(api.deployer.cancel(&app, &id, &by).await?.into()))
 }
 
-/// The push as it is, then each time it has changed, until it is final.
+/// Yields the current push, then the push after each change, until it is final.
 async fn next_state(
     following: Option<(watch::Receiver<PushNow>, bool)>,
-) -> Option<(News<PushView>, Option<(watch::Receiver<PushNow>, bool)>)> {
+) -> Option<(StreamEvent<PushView>, Option<(watch::Receiver<PushNow>, bool)>)> {
     let (mut news, first) = following?;
     if !first && news.changed().await.is_err() {
         return None;
     }
     let now = news.borrow_and_update().clone();
     let ended = now.push.state.is_final();
-    Some((News::Item(now.into()), (!ended).then_some((news, false))))
+    Some((StreamEvent::Item(now.into()), (!ended).then_some((news, false))))
 }
 
 fn push_id(app: &str, id: &str) -> Result<PushId, Error> {
@@ -265,8 +276,8 @@ fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
     }
 }
 
-/// Refuses a bundle that was compressed on its way: it would be taken for one that is damaged.
-fn plain(headers: &HeaderMap) -> Result<(), BadRequest> {
+/// Refuses a bundle with a content encoding: it would look like a damaged bundle.
+fn check_encoding(headers: &HeaderMap) -> Result<(), BadRequest> {
     match headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()) {
         None | Some("" | "identity") => Ok(()),
         Some(encoding) => Err(BadRequest::ContentType {
@@ -276,7 +287,7 @@ fn plain(headers: &HeaderMap) -> Result<(), BadRequest> {
     }
 }
 
-/// The key by which a repeated upload is recognised, if the client sent one.
+/// Returns the idempotency key, which identifies a repeated upload, if the client sent it.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -297,7 +308,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
 
 async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     let limit_bytes = policy_limits::BUNDLE_BYTES_MAX as u64;
-    // A body that says it is too large need not be read to be refused.
+    // A body with a declared length over the limit is refused before it is read.
     let declared =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limit_bytes) {
@@ -314,7 +325,7 @@ async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     };
     tokio::select! {
         received = receiving => received,
-        // What comes after is not accepted any more.
+        // The stopping host accepts no further bytes.
         () = api.stop.cancelled() => Err(DeployError::Stopping.into()),
     }
 }

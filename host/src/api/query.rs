@@ -1,5 +1,5 @@
-//! Refuses query parameters that a route does not have, since a mistyped one would be ignored
-//! silently. Reads the known ones from the API's description.
+//! Refuses query parameters that a route doesn't have, since a mistyped name would be ignored
+//! silently. Reads the known parameters from the API's description. Never handles a route.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -41,7 +41,7 @@ impl KnownQueries {
         Self(known)
     }
 
-    /// Refuses the first parameter that the route doesn't have, naming the nearest that it has.
+    /// Refuses the first unknown parameter, naming the nearest known one.
     fn check(&self, path: &str, method: &Method, query: &str) -> Result<(), BadRequest> {
         let method = if *method == Method::HEAD { Method::GET } else { method.clone() };
         // A path without a description is not a route: the fallbacks respond.
@@ -73,7 +73,7 @@ fn unknown(name: &str, known: &[String]) -> String {
     }
 }
 
-/// The error of a query whose parameters are known, in plain words: `text` is what axum writes.
+/// Rewords axum's error text for a query with known parameters.
 pub(super) fn explain(text: &str) -> String {
     let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
     let (name, why) = text.split_once(": ").unwrap_or(("", text));
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invalid_value_is_explained_without_words_of_a_library() {
+    fn an_invalid_value_is_explained_without_terms_of_a_library() {
         #[derive(Debug, serde::Deserialize)]
         #[expect(dead_code, reason = "only its errors matter")]
         struct Params {

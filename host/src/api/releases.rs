@@ -1,4 +1,4 @@
-//! Owns the routes of releases: list, show, compare two, and go back to one.
+//! Owns the routes of releases: list, show, compare, and roll back. Never creates a release itself.
 
 use std::sync::Arc;
 
@@ -38,18 +38,18 @@ pub(super) struct ReleaseView {
     #[schema(value_type = Option<String>)]
     snapshot: Option<Digest>,
     size_bytes: u64,
-    /// As it was read, with its defaults; docs/manifest.md has its keys.
+    /// The parsed manifest with its defaults; docs/manifest.md describes its keys.
     #[schema(value_type = Object)]
     manifest: Manifest,
     #[schema(value_type = ShownConfig)]
     config: Value,
     created_at: Timestamp,
     created_by: String,
-    /// None where the name is longer than DNS lets it be.
+    /// Null if the name is too long for DNS.
     url: Option<String>,
 }
 
-/// What is different between two releases.
+/// The differences between two releases.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = ReleaseDiff)]
 pub(super) struct DiffView {
@@ -62,7 +62,7 @@ pub(super) struct DiffView {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DiffParams {
-    /// The release to compare with, as `2` or `v2`; the one before if left out.
+    /// The release to compare with, as `2` or `v2`; by default the previous release.
     #[param(pattern = "^v?[1-9][0-9]{0,8}$")]
     with: Option<String>,
 }
@@ -70,12 +70,12 @@ pub(super) struct DiffParams {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
-    /// People write 3, "3" and "v3".
+    /// Accepts 3, "3" and "v3".
     #[schema(value_type = ReleaseWanted)]
     release: Value,
 }
 
-/// A release in a list, where one that is damaged leaves all others readable.
+/// A release in a list. A damaged release doesn't prevent listing the others.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = ListedRelease)]
 #[serde(untagged)]
@@ -96,7 +96,8 @@ impl ListedView {
 }
 
 impl ReleaseView {
-    /// `frozen` is the release of its app that is frozen now. That it is so changes with every visitor, so it is not stored.
+    /// Returns the view of a release. `frozen` is the app's release that is currently frozen. That
+    /// state isn't stored, since each request may thaw the release.
     fn of(release: Release, frozen: Option<ReleaseNumber>, urls: &Urls) -> Self {
         let state = match release.state {
             ReleaseState::Ready if frozen == Some(release.number) => ReleaseState::Frozen,
@@ -212,15 +213,15 @@ pub(super) async fn rollback(
         }
         Value::String(name) => name,
         other => {
-            let detail = format!("`release` is {other}, and must be a release such as 3 or \"v3\"");
+            let detail = format!("`release` is {other}, but must be a release such as 3 or \"v3\"");
             return Err(BadRequest::Json { detail, line: 0, column: 0 }.into());
         }
     };
     let given = || text.chars().take(80).collect();
     let number = text.parse::<ReleaseNumber>().map_err(|_| Error::BadRelease { app: app.clone(), given: given() })?;
-    let entry = api.deployer.change(&app, Change::Rollback(number), &by).await?;
+    let record = api.deployer.change(&app, Change::Rollback(number), &by).await?;
     let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
-    let present = entry.fields().release.ok_or_else(unknown)?;
+    let present = record.fields().release.ok_or_else(unknown)?;
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, None, &api.urls)))
 }
 

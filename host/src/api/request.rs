@@ -1,5 +1,5 @@
-//! Owns reading what clients send: JSON and text bodies with their bounds in size and time, queries and path segments.
-//! Never acts on them.
+//! Reads requests: JSON and text bodies with limits on size and time, queries and path segments.
+//! Never acts on a request.
 
 use std::sync::Arc;
 
@@ -22,34 +22,34 @@ use tokio::time::{Instant, timeout_at};
 use super::{Api, error::Error, query};
 use crate::{http::byte_budget::ByteBudget, limits};
 
-/// What is wrong with a request, before anything was done about it.
+/// Why a request is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadRequest {
-    #[error("invalid JSON body{}: {detail}", place(*line, *column))]
+    #[error("invalid JSON body{}: {detail}", position(*line, *column))]
     Json { detail: String, line: usize, column: usize },
     #[error("the content type is {got}, but this route takes {wanted}")]
     ContentType { got: String, wanted: &'static str },
     #[error("the body is larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: u64 },
-    #[error("the bodies that are on their way to the API come to {} MiB, and more are not read at one time",
+    #[error("the request bodies that the API is reading use the whole budget of {} MiB",
         limits::API_BODIES_BYTES >> 20)]
     TooMany,
-    #[error("the body ended early: {detail}")]
+    #[error("the body is incomplete: {detail}")]
     Truncated { detail: String },
-    #[error("the body did not arrive in time: no byte came for {} s, or it took longer than {} s in all",
+    #[error("the body timed out: no byte arrived for {} s, or it took longer than {} s in total",
         limits::ADMIN_BODY_IDLE.as_secs(), limits::ADMIN_BODY_TIME.as_secs())]
     TooSlow,
-    #[error("the path can't be read: {detail}")]
+    #[error("invalid path: {detail}")]
     Path { detail: String },
-    #[error("the query can't be read: {detail}")]
+    #[error("invalid query: {detail}")]
     Query { detail: String },
-    #[error("the cursor is not one of this list; take the `next` of the page before, or leave it out")]
+    #[error("invalid cursor for this list; send the `next` of the previous page, or leave it out")]
     Cursor,
-    #[error("the header {name} can't be used: {detail}")]
+    #[error("invalid header {name}: {detail}")]
     Header { name: &'static str, detail: String },
     #[error("invalid CloudEvent: {detail}")]
     Event { attribute: Option<String>, detail: String },
-    #[error("the body is no UTF-8 text")]
+    #[error("the body is not UTF-8 text")]
     Text,
 }
 
@@ -64,7 +64,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
     }
 }
 
-/// A JSON body whose members have names: a list would be read by the order of its items, which nobody should have to know.
+/// A JSON object as the body. A list is refused: serde would assign its items to the members by
+/// their order, which isn't part of the API.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
@@ -91,18 +92,19 @@ async fn json_body(request: Request, api: &Api) -> Result<Bytes, BadRequest> {
     collect(&api.bodies, request.into_body(), limits::JSON_BODY_BYTES).await
 }
 
-/// Reads JSON. An error names the member, and where in the body it is. A member that appears twice is an error too.
+/// Parses JSON. An error names the member and its position in the body. A duplicate member is an
+/// error too.
 pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BadRequest> {
     json_text::<UniqueMembers>(bytes)?;
     json_text(bytes)
 }
 
-/// Reads JSON whose type checks its members itself.
+/// Parses JSON into a type that checks for duplicate members itself.
 pub(crate) fn json_text<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BadRequest> {
     let mut text = serde_json::Deserializer::from_slice(bytes);
     let bad = |path: &str, error: &serde_json::Error| {
         let detail = explain(error);
-        // The root and the names of unknown members are no paths to a value.
+        // The root and the names of unknown members are not paths to a value.
         let detail = match path {
             "." => detail,
             path if detail.starts_with("unknown member") || path.contains('?') => detail,
@@ -115,7 +117,7 @@ pub(crate) fn json_text<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Ba
     Ok(value)
 }
 
-/// What stands in the path in place of names in braces.
+/// The values of the path's parameters.
 pub(crate) struct Path<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
@@ -124,14 +126,14 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let path = extract::Path::<T>::from_request_parts(parts, state).await;
         path.map(|extract::Path(value)| Self(value)).map_err(|_| {
-            // Every part of a path is text, so nothing else can be wrong with it.
-            let detail = "a part of it is not UTF-8 after percent-decoding".to_owned();
+            // Every segment is text, so no other error is possible.
+            let detail = "a segment is not UTF-8 after percent-decoding".to_owned();
             BadRequest::Path { detail }.into()
         })
     }
 }
 
-/// A query. Unknown parameters have been refused before (`query`).
+/// The parameters of a query. The middleware in `query` has already refused unknown parameters.
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
@@ -144,7 +146,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// One page of a list, as it is answered.
+/// One page of a list, as the API returns it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct List<T> {
     pub(crate) items: Vec<T>,
@@ -152,8 +154,8 @@ pub(crate) struct List<T> {
 }
 
 impl<T> List<T> {
-    /// One page of a list that is in memory as a whole, sorted by key. A cursor is the key of the last item of the page
-    /// before, which may be gone by now; the caller has checked its form.
+    /// Returns one page of a list that is entirely in memory, sorted by key. A cursor is the key of
+    /// the previous page's last item, which may no longer exist; the caller has checked its form.
     pub(crate) fn page_of(
         mut items: Vec<T>,
         page: &PageParams,
@@ -170,19 +172,19 @@ impl<T> List<T> {
     }
 }
 
-/// The page of a list that is asked for.
+/// The requested page of a list.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageParams {
-    /// How many items at most.
+    /// The maximum number of items.
     #[param(minimum = 1, maximum = 1_000)]
     pub(crate) limit: Option<u32>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     pub(crate) cursor: Option<String>,
 }
 
 impl PageParams {
-    /// The page as the store is asked for it.
+    /// Returns the page in the store's form.
     pub(crate) fn page(&self) -> Result<Page, BadRequest> {
         Ok(Page { cursor: self.cursor.clone(), limit: Some(self.limit()?) })
     }
@@ -193,23 +195,23 @@ impl PageParams {
             return Ok(limit);
         }
         let detail =
-            format!("`limit` is {limit}, but must be 1 to {}; `cursor` gives what follows", limits::PAGE_ITEMS_MAX);
+            format!("`limit` is {limit}, but must be 1 to {}; `cursor` selects the next page", limits::PAGE_ITEMS_MAX);
         Err(BadRequest::Query { detail })
     }
 }
 
-/// An app's name in a path. A text that is no name can't be an app, so it is an unknown one.
+/// Parses an app's name in a path. An invalid name can't belong to an app, so the app is unknown.
 pub(crate) fn app_name(text: &str) -> Result<AppName, Error> {
     text.parse().map_err(|e: NameError| Error::NoSuchName { name: text.to_owned(), why: e.to_string() })
 }
 
-/// The content type without its parameters, in small letters.
+/// Returns the content type without its parameters, in lower case.
 pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Reads a whole body that may have up to `limit` bytes, where it fits beside those that are being read already.
+/// Reads a whole body of up to `limit` bytes, if the budget has room for it.
 pub(crate) async fn collect(bodies: &ByteBudget, body: Body, limit: usize) -> Result<Bytes, BadRequest> {
     let limit_bytes = limit as u64;
     let length = body.size_hint().exact().unwrap_or(limit_bytes);
@@ -225,7 +227,7 @@ pub(crate) async fn collect(bodies: &ByteBudget, body: Body, limit: usize) -> Re
     Ok(bytes.freeze())
 }
 
-/// A body as it comes, within its bounds in size and time.
+/// Yields the chunks of a body within the limits on its size and time.
 pub(crate) struct Chunks {
     body: Body,
     limit_bytes: u64,
@@ -238,7 +240,7 @@ impl Chunks {
         Self { body, limit_bytes, left_bytes: limit_bytes, deadline: Instant::now() + limits::ADMIN_BODY_TIME }
     }
 
-    /// The next piece, or none at the body's end.
+    /// Returns the next chunk, or `None` at the body's end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BadRequest> {
         let until = self.deadline.min(Instant::now() + limits::ADMIN_BODY_IDLE);
         loop {
@@ -253,7 +255,7 @@ impl Chunks {
     }
 }
 
-/// What is behind an error that wraps others.
+/// Returns the innermost source of an error.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -262,11 +264,11 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// The longest path to a member that an error names.
+/// Bytes of the path to a member that an error shows. The rest is cut off.
 const JSON_PATH_SHOWN_BYTES: usize = 200;
 
-/// The position of an error in the body; an error about the whole body has none.
-fn place(line: usize, column: usize) -> String {
+/// Formats the position of an error in the body; empty for an error about the whole body.
+fn position(line: usize, column: usize) -> String {
     if line == 0 { String::new() } else { format!(" (line {line}, column {column})") }
 }
 
@@ -298,10 +300,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_that_are_being_read_leave_no_room_for_more_than_there_may_be() {
+    async fn bodies_beyond_the_budget_are_refused() {
         let bodies = ByteBudget::of(10);
         let endless = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        // Nobody knows how long it will be, so it counts as the longest.
+        // Its length is unknown, so it counts with the limit.
         let mut slow = Box::pin(collect(&bodies, endless(), 8));
         assert!(futures::poll!(&mut slow).is_pending());
         assert!(matches!(collect(&bodies, Body::from("123"), 8).await, Err(BadRequest::TooMany)));
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_a_bound() {
+    fn a_page_has_a_limit() {
         let params = |limit| PageParams { limit: Some(limit), cursor: None };
         assert!(params(0).limit().is_err());
         assert!(params(limits::PAGE_ITEMS_MAX + 1).limit().is_err());

@@ -22,7 +22,7 @@ use crate::{
 /// it has many clients.
 const LIVENESS: [&str; 2] = ["/livez", "/readyz"];
 
-/// The admin address, bound and not yet answering.
+/// The bound admin address, before it serves.
 pub(crate) struct Service {
     listener: TcpListener,
     connections_max: usize,
@@ -33,7 +33,7 @@ impl Service {
     /// Binds the address. Must be called on the runtime that will run the service.
     pub(crate) fn bind(address: SocketAddr, connections_max: usize, times: ConnectionTimes) -> std::io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A host that comes back at once must get its port, though old connections linger in the kernel.
+        // A restarted host must get its port, even if the kernel still has old connections.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let settings = connections::Settings::new(times, limits::ADMIN_WINDOW_BYTES);
@@ -44,7 +44,7 @@ impl Service {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop`; then lets open requests finish for up to `drain_time`.
+    /// Serves until `stop`, then drains open requests for up to `drain_time`.
     pub(crate) async fn run(self, router: Router, stop: CancellationToken, drain_time: Duration) {
         let listener = Listener::new(self.listener, self.connections_max, limits::ADMIN_RESERVE);
         let (settings, tracker) = (Arc::new(self.settings), TaskTracker::new());
@@ -59,7 +59,7 @@ impl Service {
         drop(listener);
         tracker.close();
         if tokio::time::timeout(drain_time, tracker.wait()).await.is_err() {
-            tracing::warn!("requests to the admin address were still open after the drain time and are cut off");
+            tracing::warn!("API requests were cut off: they did not complete within the drain time");
         }
     }
 }
@@ -73,10 +73,10 @@ async fn serve(
     let (service, is_reserve) = (TowerToHyperService::new(router), slot.is_reserve());
     let answer = |request: Request<DrainedBody>| {
         let is_refused = is_reserve && !LIVENESS.contains(&request.uri().path());
-        let answering = (!is_refused).then(|| hyper::service::Service::call(&service, request.map(Body::new)));
+        let responding = (!is_refused).then(|| hyper::service::Service::call(&service, request.map(Body::new)));
         async move {
-            match answering {
-                Some(answering) => answering.await.unwrap_or_else(|never| match never {}),
+            match responding {
+                Some(responding) => responding.await.unwrap_or_else(|never| match never {}),
                 None => too_many(),
             }
         }
@@ -84,10 +84,10 @@ async fn serve(
     connections::serve((stream, &slot), &settings, answer, &connections::Open, stop.cancelled()).await;
 }
 
-/// The response to any other request over a reserved connection.
+/// Returns the response to any other request over a reserved connection.
 fn too_many() -> Response<Body> {
     let title = "Too many connections";
-    let detail = "all connections of the admin address are in use, or this client holds its share of them";
+    let detail = "all connections of the admin address are in use, or this client already has its share";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", title, detail)
         .retry_after(limits::CONNECTIONS_RETRY_AFTER.as_secs());
     let id = super::new_request_id();

@@ -1,5 +1,5 @@
-//! Owns answering with server-sent events: their bound in number, their keep-alive, and their end at a stop. Never
-//! knows what is told.
+//! Owns responses with server-sent events: limits the number of streams, sends keep-alives, and
+//! ends the streams at a stop. Never knows the content of the events.
 
 use std::{
     collections::HashMap,
@@ -22,33 +22,33 @@ use serde::Serialize;
 use super::{Api, edge::Caller, error::Error};
 use crate::limits;
 
-/// One piece of news.
-pub(crate) enum News<T> {
-    /// A message; each is one JSON text.
+/// One event of a stream.
+pub(crate) enum StreamEvent<T> {
+    /// An item, as JSON.
     Item(T),
-    /// As above, with an id from which a reconnecting client continues.
+    /// An item with an id, from which a reconnecting client continues.
     Numbered(T, String),
-    /// A remark for people that programs pass over.
+    /// A comment for people, which programs ignore.
     Comment(String),
-    /// The last event: the app was destroyed, so a client must not reconnect.
+    /// The last event: the app was destroyed, so the client must not reconnect.
     Destroyed,
 }
 
-/// The type of the event that ends a stream for good. All other events have no type.
+/// The type of the event after which a client must not reconnect. All other events have no type.
 const END: &str = "end";
 
-/// How many follow, by their tokens.
+/// The number of open event streams by token.
 #[derive(Default)]
 pub(crate) struct Subscribers(Mutex<HashMap<String, usize>>);
 
 impl Subscribers {
-    /// A place for one more, so long as it is kept.
+    /// Takes a permit for one event stream. Dropping the permit releases it.
     fn take(self: &Arc<Self>, token: &str) -> Result<SubscriberPermit, Error> {
-        let mut places = self.lock();
-        if places.values().sum::<usize>() >= limits::SUBSCRIBERS_MAX {
-            return Err(Error::TooManyFollowers);
+        let mut permits = self.lock();
+        if permits.values().sum::<usize>() >= limits::SUBSCRIBERS_MAX {
+            return Err(Error::TooManySubscribers);
         }
-        let own = places.entry(token.to_owned()).or_default();
+        let own = permits.entry(token.to_owned()).or_default();
         if *own >= limits::SUBSCRIBERS_PER_TOKEN {
             return Err(Error::TooManyOfToken { token: token.to_owned() });
         }
@@ -61,7 +61,7 @@ impl Subscribers {
     }
 }
 
-/// The place of one follower.
+/// The permit of one event stream.
 struct SubscriberPermit {
     subscribers: Arc<Subscribers>,
     token: String,
@@ -69,38 +69,38 @@ struct SubscriberPermit {
 
 impl Drop for SubscriberPermit {
     fn drop(&mut self) {
-        let mut places = self.subscribers.lock();
-        if let Some(own) = places.get_mut(&self.token) {
+        let mut permits = self.subscribers.lock();
+        if let Some(own) = permits.get_mut(&self.token) {
             *own -= 1;
         }
-        places.retain(|_, own| *own > 0);
+        permits.retain(|_, own| *own > 0);
     }
 }
 
-/// Tells the news until they end or the host stops.
-pub(crate) fn tell<T: Serialize + 'static>(
+/// Sends the events until the stream ends or the host stops.
+pub(crate) fn stream<T: Serialize + 'static>(
     api: &Api,
     Caller(token): &Caller,
-    news: impl Stream<Item = News<T>> + Send + 'static,
+    events: impl Stream<Item = StreamEvent<T>> + Send + 'static,
 ) -> Result<Response<Body>, Error> {
-    let place = api.subscribers.take(token)?;
+    let permit = api.subscribers.take(token)?;
     let stop = api.stop.clone();
-    let events = news.take_until(stop.cancelled_owned()).map(move |piece| {
-        // The place is free again when the stream is dropped.
-        let _held = &place;
-        Ok::<Event, Infallible>(event(piece))
+    let events = events.take_until(stop.cancelled_owned()).map(move |item| {
+        // Dropping the stream releases the permit.
+        let _permit = &permit;
+        Ok::<Event, Infallible>(event(item))
     });
     let events: Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>> = Box::pin(events);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(limits::FOLLOW_KEEP_ALIVE)).into_response())
 }
 
-fn event<T: Serialize>(piece: News<T>) -> Event {
+fn event<T: Serialize>(event: StreamEvent<T>) -> Event {
     let data = |item| Event::default().json_data(item).unwrap_or_else(|e| Event::default().comment(e.to_string()));
-    match piece {
-        News::Item(item) => data(item),
-        News::Numbered(item, id) => data(item).id(id),
-        News::Comment(text) => Event::default().comment(text),
-        News::Destroyed => Event::default().event(END).data(r#"{"reason":"app-destroyed"}"#),
+    match event {
+        StreamEvent::Item(item) => data(item),
+        StreamEvent::Numbered(item, id) => data(item).id(id),
+        StreamEvent::Comment(text) => Event::default().comment(text),
+        StreamEvent::Destroyed => Event::default().event(END).data(r#"{"reason":"app-destroyed"}"#),
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_token_takes_all_places_and_each_is_free_again() {
+    fn one_token_cannot_take_all_permits_and_a_dropped_permit_is_released() {
         let subscribers = Arc::new(Subscribers::default());
         let mut own: Vec<SubscriberPermit> =
             (0..limits::SUBSCRIBERS_PER_TOKEN).map_while(|_| subscribers.take("ci").ok()).collect();
@@ -118,7 +118,7 @@ mod tests {
         let others: Vec<SubscriberPermit> =
             (0..).map_while(|n| subscribers.take(&format!("other-{}", n % 7)).ok()).collect();
         assert_eq!(own.len() + others.len(), limits::SUBSCRIBERS_MAX);
-        assert!(matches!(subscribers.take("ann"), Err(Error::TooManyFollowers)));
+        assert!(matches!(subscribers.take("ann"), Err(Error::TooManySubscribers)));
         own.pop();
         assert!(subscribers.take("ann").is_ok());
         drop((own, others));

@@ -1,4 +1,5 @@
-//! Owns the routes that say how the host and its apps are: for supervisors, uptime monitors and Prometheus.
+//! Owns the routes of the status of the host and its apps, for supervisors, uptime monitors and
+//! Prometheus. Never changes a state.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::observe::exposition::Format;
 
-/// The answer of liveness and readiness.
+/// The response of liveness and readiness checks.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Readiness)]
 pub(super) struct Health {
@@ -40,7 +41,7 @@ impl Health {
     }
 }
 
-/// How the host is.
+/// The status of the host.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct HostStatus {
     /// `up` or `down`.
@@ -52,11 +53,11 @@ pub(super) struct HostStatus {
     apps_in_error: Vec<AppName>,
     pushes_under_way: usize,
     log_lines_dropped: u64,
-    /// What is wrong with the data folder, with the remedy.
+    /// The problems of the data folder, each with its remedy.
     data_folder_problems: Vec<String>,
 }
 
-/// How an app is.
+/// The status of an app.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct AppStatus {
     app: AppName,
@@ -67,15 +68,15 @@ pub(super) struct AppStatus {
     release: Option<ReleaseNumber>,
 }
 
-/// The process is alive, and each of its own threads answers.
+/// Checks that the process is alive and that each host thread responds.
 #[utoipa::path(
     get,
     path = "/livez",
     operation_id = "check_liveness",
     summary = "Checks whether the process is alive; needs no token",
     responses(
-        (status = 200, description = "The process answers", body = Health),
-        (status = 503, description = "A thread of the host does not answer", body = Health),
+        (status = 200, description = "The process is alive", body = Health),
+        (status = 503, description = "A thread of the host does not respond", body = Health),
     )
 )]
 pub(super) async fn live(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<Health>) {
@@ -87,7 +88,7 @@ pub(super) async fn live(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health { status: "stuck", threads }))
 }
 
-/// The host can serve: all apps were brought back, and it is not stopping.
+/// Checks that the host can serve: all apps are restored, and it is not stopping.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -108,7 +109,7 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Jso
     (StatusCode::OK, axum::Json(Health::of("ok")))
 }
 
-/// Up unless an app that should run is in error.
+/// Returns the host's status: up unless an app that should run is in error.
 #[utoipa::path(
     get,
     path = "/v1/status",
@@ -120,14 +121,14 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Jso
     )
 )]
 pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<HostStatus>) {
-    let entries = api.deployer.apps(None, usize::MAX);
+    let records = api.deployer.apps(None, usize::MAX);
     let mut states = BTreeMap::<&str, u32>::new();
     let mut in_error = Vec::new();
-    for entry in &entries {
-        let state = entry.fields().state;
+    for record in &records {
+        let state = record.fields().state;
         *states.entry(state.as_str()).or_default() += 1;
         if matches!(state, AppState::Error(_)) {
-            in_error.push(entry.name.clone());
+            in_error.push(record.name.clone());
         }
     }
     let up = in_error.is_empty() && api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled();
@@ -135,7 +136,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         status: word(up),
         version: env!("CARGO_PKG_VERSION"),
         started_at: api.started_at,
-        apps: entries.len(),
+        apps: records.len(),
         apps_by_state: states,
         apps_in_error: in_error,
         pushes_under_way: api.deployer.pushes_under_way(),
@@ -145,7 +146,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     (status(up), axum::Json(body))
 }
 
-/// Up while the app takes traffic, also during a push.
+/// Returns the app's status: up while it takes traffic, also during a push.
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/status",
@@ -161,11 +162,11 @@ pub(super) async fn app(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
 ) -> Result<(StatusCode, axum::Json<AppStatus>), Error> {
-    let entry = api.deployer.app(&app_name(&app)?)?;
-    let fields = entry.fields().clone();
-    let up = entry.traffic.is_up();
+    let record = api.deployer.app(&app_name(&app)?)?;
+    let fields = record.fields().clone();
+    let up = record.traffic.is_up();
     let body = AppStatus {
-        app: entry.name.clone(),
+        app: record.name.clone(),
         status: word(up),
         state: fields.state,
         error: fields.state.cause().map(|cause| cause.to_string()),
@@ -178,9 +179,16 @@ pub(super) async fn app(
     get,
     path = "/metrics",
     operation_id = "show_prometheus_metrics",
-    summary = "Shows metrics as Prometheus reads them",
+    summary = "Shows metrics for Prometheus",
     responses(
-        (status = 200, description = "OpenMetrics where `Accept` prefers it, else Prometheus' text format", content((String = "text/plain"), (String = "application/openmetrics-text"))),
+        (
+            status = 200,
+            description = "OpenMetrics if `Accept` prefers it, otherwise Prometheus' text format",
+            content(
+                (String = "text/plain"),
+                (String = "application/openmetrics-text")
+            )
+        ),
     )
 )]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {

@@ -1,4 +1,5 @@
-//! Owns the routes of tokens: make, list, delete. A token itself is shown once, when it is made.
+//! Owns the routes of tokens: create, list, delete. Never shows a token's secret after its
+//! creation.
 
 use std::sync::Arc;
 
@@ -22,24 +23,24 @@ pub(crate) struct NewToken {
     #[schema(value_type = AppName)]
     name: String,
     role: Role,
-    /// The apps that it is for; without them, all. An empty list is refused.
+    /// The apps in the token's scope; all apps if absent. An empty list is refused.
     #[serde(default)]
     #[schema(min_items = 1)]
     apps: Option<Vec<AppName>>,
 }
 
-/// A token as it is shown, without its secret.
+/// A token as the API shows it, without its secret.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Token)]
 pub(super) struct TokenView {
     name: String,
     role: Role,
-    /// The apps that it is for; null where it is for all.
+    /// The apps in the token's scope; null if it is for all apps.
     apps: Option<Vec<AppName>>,
     created_at: Timestamp,
 }
 
-/// A new token, the only time that its secret is shown.
+/// A new token with its secret, which is shown only once.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct CreatedToken {
     #[serde(flatten)]
@@ -55,14 +56,18 @@ pub(super) struct CreatedToken {
     request_body = NewToken,
     responses(
         (status = 201, description = "The token", body = CreatedToken),
-        (status = 404, description = "There is no such app", body = ProblemDetails, content_type = "application/problem+json"),
+        (
+            status = 404,
+            description = "There is no such app",
+            body = ProblemDetails, content_type = "application/problem+json"
+        ),
     )
 )]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Object(new): Object<NewToken>,
 ) -> Result<(StatusCode, axum::Json<CreatedToken>), Error> {
-    // Token names follow the rules of app names: they are typed in the same places.
+    // Token names follow the rules of app names, since users type both in the same commands.
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
     let scope = match new.apps {
         None => Scope::All,

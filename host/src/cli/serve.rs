@@ -50,7 +50,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn serve(args: Args) -> Result<ExitCode> {
-    os::keep_pages_small();
+    os::disable_huge_pages();
     let directory = {
         // Nobody listens: there are no other releases to visit.
         let (visits, _) = tokio::sync::mpsc::channel(1);
@@ -58,8 +58,10 @@ async fn serve(args: Args) -> Result<ExitCode> {
     };
     let service = bind(&args, Arc::clone(&directory))?;
     let address = service.local_addr()?;
-    let engine =
-        Engine::new(EngineConfig { forbidden_addresses: platform::ways_to(address), ..engine_config(&args.granted)? })?;
+    let engine = Engine::new(EngineConfig {
+        forbidden_addresses: platform::reachable_at(address),
+        ..engine_config(&args.granted)?
+    })?;
     let Loaded { component, took_silently } = load(&engine, &args.file).await?;
     if component.info().entries.http.is_none() {
         bail!(

@@ -1,22 +1,24 @@
-//! Owns how the bytes that the host holds in memory are counted against a bound. Never holds any itself, and never waits.
+//! Counts the bytes that the host holds in memory against a limit. Never holds the bytes itself,
+//! and never waits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// So many bytes may be held at one time.
+/// A limit on the bytes that are held at one time.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     held: AtomicU64,
-    most: u64,
+    max: u64,
 }
 
-/// Bytes that count until this is dropped.
+/// Bytes that count against a budget until this guard is dropped.
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
     budget: &'a ByteBudget,
     bytes: u64,
 }
 
-/// Bytes that become more, which count against a bound of their owner and one of all owners until this is dropped.
+/// A growing number of bytes that counts against the budget of its owner and the budget of all
+/// owners until this guard is dropped.
 #[derive(Debug)]
 pub(crate) struct Growing<'a> {
     own: &'a ByteBudget,
@@ -24,7 +26,7 @@ pub(crate) struct Growing<'a> {
     bytes: u64,
 }
 
-/// Which bound would be crossed.
+/// The budget that a request for bytes exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crossed {
     Own,
@@ -32,33 +34,35 @@ pub(crate) enum Crossed {
 }
 
 impl ByteBudget {
-    pub(crate) const fn of(most: u64) -> Self {
-        Self { held: AtomicU64::new(0), most }
+    pub(crate) const fn of(max: u64) -> Self {
+        Self { held: AtomicU64::new(0), max }
     }
 
-    /// Counts bytes until they are given back; false, and nothing is counted, if these would be too many.
+    /// Counts bytes until they are given back. Returns false, without counting them, if they would
+    /// exceed the budget.
     pub(crate) fn take(&self, bytes: u64) -> bool {
-        let with_these = |held: u64| held.checked_add(bytes).filter(|held| *held <= self.most);
+        let with_these = |held: u64| held.checked_add(bytes).filter(|held| *held <= self.max);
         self.held.try_update(Ordering::Relaxed, Ordering::Relaxed, with_these).is_ok()
     }
 
-    /// Whether there is room for so many more now. Nothing is counted by it.
+    /// Returns whether the budget has room for this many more bytes now. Doesn't count them.
     fn has_room_for(&self, bytes: u64) -> bool {
-        bytes <= self.most.saturating_sub(self.held.load(Ordering::Relaxed))
+        bytes <= self.max.saturating_sub(self.held.load(Ordering::Relaxed))
     }
 
     pub(crate) fn give_back(&self, bytes: u64) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes while they are held; none if these would be too many.
+    /// Counts bytes until the guard is dropped. Returns `None` if they would exceed the budget.
     pub(crate) fn hold(&self, bytes: u64) -> Option<Held<'_>> {
         self.take(bytes).then(|| Held { budget: self, bytes })
     }
 }
 
 impl<'a> Growing<'a> {
-    /// Nothing yet, of what is to be so many bytes. Refused where there is no room for these now.
+    /// Returns a guard that counts no bytes yet. Fails if the budgets have no room now for the
+    /// final number.
     pub(crate) fn up_to(bytes: u64, own: &'a ByteBudget, all: &'a ByteBudget) -> Result<Self, Crossed> {
         if !own.has_room_for(bytes) {
             return Err(Crossed::Own);
@@ -69,7 +73,7 @@ impl<'a> Growing<'a> {
         Ok(Self { own, all, bytes: 0 })
     }
 
-    /// Counts so many in all from now on. What counted before still does where these would be too many.
+    /// Raises the number of counted bytes to `bytes`. On failure the previous number still counts.
     pub(crate) fn grow_to(&mut self, bytes: u64) -> Result<(), Crossed> {
         let more = bytes.saturating_sub(self.bytes);
         if !self.own.take(more) {
@@ -104,39 +108,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_counts_until_it_is_let_go() {
+    fn held_bytes_count_until_the_guard_is_dropped() {
         let budget = ByteBudget::of(10);
         let six = budget.hold(6).expect("there is room");
         assert!(budget.hold(5).is_none());
-        let four = budget.hold(4).expect("what was refused does not count");
+        let four = budget.hold(4).expect("refused bytes do not count");
         drop(six);
         assert!(budget.take(6) && !budget.take(1));
         budget.give_back(6);
         drop(four);
         assert!(budget.take(10));
-        assert!(!budget.take(u64::MAX), "no sum is too large to be compared");
+        assert!(!budget.take(u64::MAX), "the sum does not overflow");
     }
+
     #[test]
-    fn what_has_not_come_yet_does_not_count() {
+    fn announced_bytes_do_not_count_before_they_arrive() {
         let (own, all) = (ByteBudget::of(10), ByteBudget::of(100));
         let announced: Vec<_> = (0..50).map(|_| Growing::up_to(10, &own, &all)).collect();
-        assert!(announced.iter().all(Result::is_ok), "nothing of them has come");
+        assert!(announced.iter().all(Result::is_ok), "none of these bytes has arrived");
         let mut first = Growing::up_to(10, &own, &all).expect("there is room");
         assert_eq!(first.grow_to(4), Ok(()));
         assert_eq!(Growing::up_to(7, &own, &all).err(), Some(Crossed::Own));
         let mut second = Growing::up_to(6, &own, &all).expect("there is room");
         assert_eq!((first.grow_to(7), second.grow_to(4)), (Ok(()), Err(Crossed::Own)));
-        assert_eq!(second.grow_to(3), Ok(()), "what was refused does not count");
-        assert_eq!(first.grow_to(5), Ok(()), "it never counts less than before");
+        assert_eq!(second.grow_to(3), Ok(()), "refused bytes do not count");
+        assert_eq!(first.grow_to(5), Ok(()), "a refusal keeps the previous count");
         drop(first);
         assert_eq!(second.grow_to(10), Ok(()));
         drop(second);
         assert!(own.take(10) && all.take(100));
     }
 
-    /// Eight owners as they are have all there is for everybody, and none of them more than its own.
+    /// Eight owners together use the whole shared budget, and each its own whole budget.
     #[test]
-    fn no_owner_has_more_than_its_own_and_all_together_no_more_than_there_is() {
+    fn an_owner_exceeds_neither_its_own_budget_nor_the_shared_one() {
         let (owners, all): (Vec<_>, _) = ((0..9).map(|_| ByteBudget::of(64)).collect(), ByteBudget::of(512));
         let whole = |own| {
             let mut held = Growing::up_to(64, own, &all)?;
@@ -148,7 +153,7 @@ mod tests {
         let mut empty = Growing::up_to(0, &owners[8], &all).expect("nothing needs no room");
         assert_eq!((empty.grow_to(1), empty.grow_to(0)), (Err(Crossed::All), Ok(())));
         held.pop();
-        assert_eq!(empty.grow_to(64), Ok(()), "and its own was not counted for what was refused");
+        assert_eq!(empty.grow_to(64), Ok(()), "refused bytes do not count against the owner's budget");
         assert!(whole(&owners[7]).is_err() && !all.has_room_for(1));
     }
 }

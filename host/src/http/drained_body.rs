@@ -1,6 +1,7 @@
-//! The rest of a request's body that nobody reads: an answer may be given before the body has come. A client that still
-//! sends would not see the answer if its connection were closed under it, so the rest is read and thrown away, as far as
-//! that is a reasonable amount. The connection then serves the next request.
+//! Drains the unread rest of a request's body: a response may be sent before the body has arrived.
+//! If the host closed the connection while the client still sends, the client would not see the
+//! response. So the rest is read and discarded, up to a limit of bytes and time, and the connection
+//! then serves the next request. Never keeps the discarded bytes.
 
 use crate::{
     http::connections::{Exchange, expects_continue},
@@ -18,14 +19,14 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// A request's body, whose rest is thrown away where nobody reads it to its end.
+/// A request's body. Its unread rest is discarded when it is dropped.
 pub(crate) struct DrainedBody {
     body: Option<Incoming>,
-    /// Where the rest is read: where the connection is.
+    /// The runtime of the connection, which reads the rest.
     runtime: Option<Handle>,
     /// Whether the client sends the body.
     is_sent: bool,
-    /// The request is in progress until its body was read.
+    /// Keeps the request in progress until its body is read.
     exchange: Option<Exchange>,
 }
 
@@ -85,14 +86,14 @@ impl Drop for DrainedBody {
             let exchange = self.exchange.take();
             runtime.spawn(async move {
                 let _in_progress = exchange;
-                let _ = tokio::time::timeout(limits::BODY_DRAIN_TIME, throw_away(body)).await;
+                let _ = tokio::time::timeout(limits::BODY_DRAIN_TIME, discard(body)).await;
             });
         }
     }
 }
 
-/// Reads a body to its end, or as far as it is worth it: then the connection is closed.
-async fn throw_away(mut body: Incoming) {
+/// Reads a body to its end, or up to the limit of bytes. Beyond the limit the connection is closed.
+async fn discard(mut body: Incoming) {
     let mut left = limits::BODY_DRAIN_BYTES;
     while let Some(Ok(frame)) = body.frame().await {
         let size = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -1,4 +1,4 @@
-//! HTTP behavior shared by the ingress and the API. Never routes a request.
+//! HTTP behaviour shared by the ingress and the API. Never routes a request.
 
 pub(crate) mod byte_budget;
 pub(crate) mod connections;

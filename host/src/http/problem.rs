@@ -1,4 +1,5 @@
-//! Owns the shape of an error's answer (RFC 9457, `application/problem+json`). Never decides which error it is.
+//! Owns the format of error responses (RFC 9457, `application/problem+json`). Never chooses the
+//! problem.
 
 use axum::{
     body::Body,
@@ -9,16 +10,16 @@ use serde_json::{Map, Value, json};
 
 use crate::{http::response_rules::ERROR_SOURCE, limits};
 
-/// Hints for the client and the operator if the host has no room for another instance.
-pub(crate) const FULL_HINT: &str = "send it again in a moment";
+/// Hints for the client and the operator when the host has no slot or memory for another instance.
+pub(crate) const FULL_HINT: &str = "retry the request in a moment";
 pub(crate) const FULL_DEPLOYER_HINT: &str = "the host's operator can raise instances_max or memory_max, or stop apps";
 
-/// Hints for the client and the deployer if an app has more work than it may do at one time.
-pub(crate) const BUSY_HINT: &str = "send it again later";
+/// Hints for the client and the deployer when an app has more requests than its cores can process.
+pub(crate) const BUSY_HINT: &str = "retry the request later";
 pub(crate) const BUSY_DEPLOYER_HINT: &str =
-    "`isopod scale` gives the app more instances, and the host's operator more cores";
+    "add instances with `isopod scale`, or ask the host's operator for more cores";
 
-/// Which side a problem comes from.
+/// The side that caused a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The host, or the client's request.
@@ -27,20 +28,22 @@ pub(crate) enum Source {
     App,
 }
 
-/// What a client is told about a refused or failed request. The request id is added where the answer leaves.
+/// The description of a refused or failed request, as its client receives it. The outermost layer
+/// adds the request id.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
-    /// The stable name; the `type` is a URN made of it.
+    /// The stable code. The `type` member is a URN that ends with it.
     pub(crate) code: &'static str,
     pub(crate) title: &'static str,
     pub(crate) detail: String,
     pub(crate) hint: Option<String>,
-    /// A hint for the app's deployer or operator. The API and traffic of `dev` apps show it.
+    /// A hint for the app's deployer or the host's operator. Responses of the API and of `dev` apps
+    /// include it.
     pub(crate) deployer_hint: Option<String>,
     pub(crate) app: Option<String>,
     pub(crate) source: Source,
-    /// Further members of the answer.
+    /// Further members of the response's JSON object.
     pub(crate) members: Map<String, Value>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -76,12 +79,12 @@ impl Problem {
         self
     }
 
-    /// The problem for visitors of an app, without the deployer's hint.
+    /// Returns the problem for an app's visitors, without the deployer's hint.
     pub(crate) fn for_visitors(self) -> Self {
         Self { deployer_hint: None, ..self }
     }
 
-    /// All hints as one text.
+    /// Returns all hints as one text.
     pub(crate) fn hints(&self) -> Option<String> {
         let hints: Vec<&str> = [&self.hint, &self.deployer_hint].into_iter().flatten().map(String::as_str).collect();
         (!hints.is_empty()).then(|| hints.join("; "))
@@ -106,7 +109,7 @@ impl Problem {
         self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// Sets the problem's own headers, and the one that names its source.
+    /// Sets the problem's own headers and [`ERROR_SOURCE`].
     pub(crate) fn set_headers(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
@@ -118,7 +121,7 @@ impl Problem {
         headers.insert(ERROR_SOURCE, HeaderValue::from_static(source));
     }
 
-    /// The answer's text.
+    /// Returns the response's body.
     pub(crate) fn json(&self, request_id: &str) -> Value {
         let mut body = json!({
             "type": format!("urn:isopod:problem:{}", self.code),
@@ -136,14 +139,14 @@ impl Problem {
     }
 }
 
-/// A job that a stopping host doesn't begin.
+/// Returns the problem of a request that a stopping host refuses.
 pub(crate) fn stopping(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping", detail)
         .retry_after(limits::STOPPING_RETRY_AFTER.as_secs())
         .header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// The body follows in the outermost layer, which knows the request id.
+/// The outermost layer adds the body, since it knows the request id.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());

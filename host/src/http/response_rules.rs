@@ -1,5 +1,6 @@
-//! The rules of HTTP for a response's head and content, applied once to every response before HTTP/1 or HTTP/2 writes it:
-//! RFC 9110, sections 6.4.1, 8.6 and 9.3.2; RFC 9113, section 8.1.1. Never reads a body and never chooses a status.
+//! The rules of HTTP for a response's head and content, applied once to every response before
+//! HTTP/1 or HTTP/2 writes it: RFC 9110, sections 6.4.1, 8.6 and 9.3.2; RFC 9113, section 8.1.1.
+//! Never reads a body and never chooses a status.
 
 use crate::http::trailers;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
@@ -10,14 +11,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Says which side failed, on every failed answer that the host makes: `host` or `app`.
+/// Names the side that failed, `host` or `app`, in every error response of the host.
 pub(crate) const ERROR_SOURCE: HeaderName = HeaderName::from_static("x-isopod-error-source");
 
 /// Identifies a request in its response and in logs.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Fields that describe one connection, not the message on it (RFC 9110, 7.6.1). They end at the host in both directions.
-const OF_THE_CONNECTION: [HeaderName; 9] = [
+/// Fields that describe a connection, not a message (RFC 9110, section 7.6.1). The host removes them
+/// in both directions.
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -29,14 +31,14 @@ const OF_THE_CONNECTION: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Whether a field is hop-by-hop.
-pub(crate) fn is_of_the_connection(name: &HeaderName) -> bool {
-    OF_THE_CONNECTION.contains(name)
+/// Returns whether a field is hop-by-hop.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
 }
 
 /// Removes fields that a guest must not set: hop-by-hop fields, and those that only the host sets.
 pub(crate) fn strip_guest_fields(headers: &mut HeaderMap) {
-    let is_ours = |name: &HeaderName| is_of_the_connection(name) || name == ERROR_SOURCE || name == header::HOST;
+    let is_ours = |name: &HeaderName| is_hop_by_hop(name) || name == ERROR_SOURCE || name == header::HOST;
     while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
         headers.remove(name);
     }
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_that_is_not_sent_is_handed_back() {
+    fn an_unsent_body_is_returned() {
         let response = |status: u16| Response::builder().status(status).body(Full::<Bytes>::from("hello")).unwrap();
         let left = |status| apply(&Method::GET, Version::HTTP_2, response(status)).1.is_some();
         assert!(left(204) && left(304) && !left(200));

@@ -1,7 +1,7 @@
 //! The fields that may follow a message's content as trailers (RFC 9110, section 6.5.1), in both
 //! directions. Removes all others. Never reads content.
 
-use crate::{http::response_rules::is_of_the_connection, ingress::is_about_client};
+use crate::{http::response_rules::is_hop_by_hop, ingress::is_about_client};
 use http::{HeaderMap, HeaderName, header};
 use http_body::Frame;
 
@@ -49,12 +49,12 @@ const HEADER_ONLY: [HeaderName; 38] = [
     HeaderName::from_static("x-isopod-error-source"),
 ];
 
-/// Whether a field may be a trailer.
+/// Returns whether a field may be a trailer.
 fn may_follow(name: &HeaderName) -> bool {
-    !HEADER_ONLY.contains(name) && !is_of_the_connection(name) && !is_about_client(name)
+    !HEADER_ONLY.contains(name) && !is_hop_by_hop(name) && !is_about_client(name)
 }
 
-/// Removes the fields that may not be trailers. Returns `None` for a frame of which nothing is left.
+/// Removes the fields that may not be trailers. Returns `None` for a frame without remaining fields.
 pub(crate) fn allowed<D>(frame: Frame<D>) -> Option<Frame<D>> {
     match frame.into_trailers() {
         Err(data) => Some(data),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_for_the_header_section_are_no_trailers() {
+    fn header_section_fields_are_not_allowed_as_trailers() {
         for name in [
             "content-length",
             "transfer-encoding",

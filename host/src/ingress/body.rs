@@ -1,5 +1,5 @@
-//! What becomes of a request's body before an instance is taken for it: its limits, and the reading of a small one, so
-//! that a slow client holds a buffer and not an instance. Never gives it to a guest.
+//! Applies the limits of a request's body, and buffers a small body before an instance is leased,
+//! so that a slow client holds a buffer and not an instance. Never passes the body to a guest.
 //!
 //! A client that sends `Expect: 100-continue` waits before it sends the body. A guest of
 //! `wasi:http` is then started at the head, and the client gets its `100 Continue` when the guest
@@ -22,7 +22,7 @@ use isopod_engine::{HttpAbi, RequestBody, broken_off};
 use isopod_policy::BodyLimit;
 use tokio::time::timeout;
 
-/// Gives the body its limit, and reads a small one of known length.
+/// Applies the limit to the body, and buffers a small body of known length.
 pub(super) async fn take_in(
     request: Request<DrainedBody>,
     limit: BodyLimit,
@@ -55,13 +55,13 @@ pub(super) async fn take_in(
         }
         Err(_) => {
             let seconds = limits::TRAFFIC_BODY_TIMEOUT.as_secs();
-            Err(too_slow(format!("a body of this size is waited for during {seconds} s")))
+            Err(too_slow(format!("a body of this size must arrive within {seconds} s")))
         }
     }
 }
 
-/// Reads a body to its end, and counts what it takes. Its pieces are put together as they come: a thousand small ones
-/// would hold many times what the body is counted for. Returns its trailers too.
+/// Reads a body to its end, and counts its buffer. The chunks are joined as they arrive: a thousand
+/// small chunks would use many times the memory that is counted. Also returns the trailers.
 async fn whole(
     mut body: DrainedBody,
     length: u64,
@@ -95,8 +95,9 @@ async fn whole(
     Ok((if all.is_empty() { first } else { all.into() }, trailers))
 }
 
-/// How much room is made once a body of this length has grown to `so_far`: twice that, so that the body is moved a few
-/// times only, and not all of its length, which its client may never send.
+/// Returns the buffer's new capacity once a body of this length has grown to `so_far`: twice that
+/// size, so that the body is copied only a few times. The capacity isn't the whole length at once,
+/// since the client may never send the rest.
 fn room_for(so_far: usize, length: u64) -> usize {
     let whole = usize::try_from(length).unwrap_or(usize::MAX);
     so_far.saturating_mul(2).min(whole).max(so_far)
@@ -105,47 +106,48 @@ fn room_for(so_far: usize, length: u64) -> usize {
 fn too_many(bodies: BodyBudgetExceeded) -> Failed {
     let (status, hint) = match bodies {
         BodyBudgetExceeded::OfApp => {
-            (StatusCode::TOO_MANY_REQUESTS, "slow clients hold most of it: send this one again, and fewer at one time")
+            (StatusCode::TOO_MANY_REQUESTS, "slow clients use most of the budget: retry, with fewer requests at a time")
         }
         BodyBudgetExceeded::OfAll => {
-            (StatusCode::SERVICE_UNAVAILABLE, "send it again: requests without a body are answered")
+            (StatusCode::SERVICE_UNAVAILABLE, "retry the request; requests without a body are still served")
         }
     };
-    let problem = Problem::new(status, "too-many-bodies", "Too many bodies at one time", bodies.to_string());
+    let problem = Problem::new(status, "too-many-bodies", "Too many concurrent request bodies", bodies.to_string());
     (problem.retry_after(limits::BODIES_RETRY_AFTER.as_secs()).hint(hint), Some("too-many-bodies"))
 }
 
 pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
-    let problem = larger_than_fits(format!("the app takes bodies of at most {bytes} bytes"));
+    let problem = too_large_problem(format!("the app accepts bodies of at most {bytes} bytes"));
     let hint = if by_memory {
-        "the app holds bodies whole, in at most a quarter of its memory: raise memory under [limits] in isopod.toml, or \
-         read bodies as they come, in Rust with isopod_sdk::http_streaming!"
+        "the app buffers whole bodies, in at most a quarter of its memory: raise memory under [limits] in isopod.toml, \
+         or stream bodies, in Rust with isopod_sdk::http_streaming!"
     } else {
         "raise request_body under [limits] in isopod.toml"
     };
     (problem.deployer_hint(hint), None)
 }
 
-/// The response if the guest ran out of memory because of the body's size.
+/// Returns the failure of a guest that ran out of memory because of the body's size.
 pub(super) fn does_not_fit(detail: String) -> Failed {
-    let hint = "raise memory under [limits] in isopod.toml, or read bodies as they come";
-    (larger_than_fits(detail).deployer_hint(hint), Some("out-of-memory"))
+    let hint = "raise memory under [limits] in isopod.toml, or stream bodies";
+    (too_large_problem(detail).deployer_hint(hint), Some("out-of-memory"))
 }
 
-fn larger_than_fits(detail: String) -> Problem {
+fn too_large_problem(detail: String) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is too large", detail)
 }
 
 pub(super) fn too_slow(detail: String) -> Failed {
-    let title = "The request's body came too slowly";
+    let title = "The request's body arrived too slowly";
     (closing(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title, detail)), None)
 }
 
 pub(super) fn broken(detail: String) -> Failed {
-    (closing(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off", detail)), None)
+    (closing(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body is incomplete", detail)), None)
 }
 
-/// The rest of the body can't be found on the connection, so it carries no further request.
+/// Closes the connection after the response: the host can't find the end of the body, and so not
+/// the start of the next request.
 fn closing(problem: Problem) -> Problem {
     problem.header(header::CONNECTION, HeaderValue::from_static("close"))
 }
@@ -155,8 +157,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_has_room_for_twice_what_has_come_and_never_for_more_than_its_length() {
+    fn the_buffer_has_twice_the_received_size_up_to_the_length_of_the_body() {
         assert_eq!([2, 499, 500, 999, 1_000].map(|so_far| room_for(so_far, 1_000)), [4, 998, 1_000, 1_000, 1_000]);
-        assert_eq!(room_for(1_001, 1_000), 1_001, "whatever came is held");
+        assert_eq!(room_for(1_001, 1_000), 1_001, "all received bytes fit");
     }
 }

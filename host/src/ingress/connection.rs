@@ -1,4 +1,5 @@
-//! One connection: its HTTP, and each of its requests from head to answer.
+//! Serves one connection: reads its HTTP and handles each request from head to response. Never
+//! accepts connections.
 
 #![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 
@@ -30,7 +31,7 @@ use std::{
 };
 use tokio::{net::TcpStream, sync::watch};
 
-/// Serves a connection until its client leaves or the host stops.
+/// Serves a connection until its client disconnects or the host stops.
 pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     // The socket of a disconnected client has no address.
     let Ok(peer) = stream.peer_addr() else { return };
@@ -62,21 +63,21 @@ impl Shared {
         };
         let mut response = match found {
             Ok(Some((app, part))) => {
-                let line = Arc::as_ptr(&app).addr();
+                let queue = Arc::as_ptr(&app).addr();
                 if request.version() == Version::HTTP_2 {
-                    // Each stream is a task of its own.
-                    ticket.stand_for(line);
-                    let mut asked = Box::pin(self.ask(&app, part, request, id, started));
-                    Ticket::of(line).poll_fairly(asked.as_mut()).await
+                    // Each stream is a separate task.
+                    ticket.assign(queue);
+                    let mut handled = Box::pin(self.handle(&app, part, request, id, started));
+                    Ticket::of(queue).poll_fairly(handled.as_mut()).await
                 } else {
-                    ticket.go_over_to(line).await;
-                    self.ask(&app, part, request, id, started).await
+                    ticket.move_to(queue).await;
+                    self.handle(&app, part, request, id, started).await
                 }
             }
-            Ok(None) => sendable(&method, version, server_is_here()),
+            Ok(None) => sendable(&method, version, server_options()),
             Err(problem) => {
-                let for_a_person = pages::is_for_a_person(&request);
-                sendable(&method, version, render(&problem.for_visitors(), id, for_a_person))
+                let wants_html = pages::wants_html(&request);
+                sendable(&method, version, render(&problem.for_visitors(), id, wants_html))
             }
         };
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
@@ -85,14 +86,14 @@ impl Shared {
         response
     }
 
-    /// The app that a request is for, and which part of it.
+    /// Returns the app and the part of the app that a request is for.
     fn find(&self, request: &Request<DrainedBody>) -> Result<(Arc<App>, Part), Problem> {
         let host = request.uri().authority().map_or("", |authority| authority.as_str());
         let unknown = |detail: String| {
             let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
-            let hint = format!("an app answers at http://APP.{}{port}/", self.config.domain);
+            let hint = format!("the URL of an app is http://APP.{}{port}/", self.config.domain);
             let problem = Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).hint(hint);
-            // Tells a client of the API that this is not the admin address.
+            // Shows a client of the API that this is not the admin address.
             problem.member("address", "traffic")
         };
         if let Some(only) = &self.config.only_app {
@@ -106,11 +107,11 @@ impl Shared {
                 let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
                 let domain = &self.config.domain;
                 return Err(unknown(format!(
-                    "no app is named: its name comes first, as in http://hello.{domain}{port}/"
+                    "the host name has no app: put the app's name first, as in http://hello.{domain}{port}/"
                 )));
             }
             Route::Elsewhere => {
-                return Err(unknown(format!("`{host}` is not of the form APP.{}", self.config.domain)));
+                return Err(unknown(format!("`{host}` does not have the form APP.{}", self.config.domain)));
             }
         };
         let found = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -118,11 +119,11 @@ impl Shared {
             true => self.directory.get(&name.to_ascii_lowercase()),
         };
         let app = found.ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name))?;
-        let no_part = || no_such_part(format!("`{host}` names no release and no instance of `{name}`")).app(name);
+        let no_part = || no_such_part(format!("`{host}` is not a release or an instance of `{name}`")).app(name);
         Ok((app, part.ok_or_else(no_part)?))
     }
 
-    async fn ask(
+    async fn handle(
         &self,
         app: &Arc<App>,
         part: Part,
@@ -145,17 +146,17 @@ impl Shared {
             bytes: None,
             fault: None,
         };
-        let unanswered = Unanswered { access: &*self.access, app, line, started, streams: false };
-        let for_a_person = pages::is_for_a_person(&request);
+        let pending = PendingRecord { access: &*self.access, app, line, started, streams: false };
+        let wants_html = pages::wants_html(&request);
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
                 Part::Serving => (running.release(), deliver(app, &running, None, request, id).await),
-                // In a box, so that the future of the many has no room for what the few need.
+                // Boxed, so that the common future doesn't reserve space for this rare one.
                 Part::Release(_) | Part::Instance(_) => Box::pin(self.deliver_to_part(app, part, request, id)).await,
             },
             Err(reason) => {
                 let problem =
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app does not serve", reason)
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app is unavailable", reason)
                         .retry_after(5);
                 (None, Err((problem, None)))
             }
@@ -166,15 +167,15 @@ impl Shared {
                 (response, None)
             }
             Err((problem, fault)) if !app.resources().is_dev() => {
-                (render(&problem.for_visitors().app(app.name()), id, for_a_person), fault)
+                (render(&problem.for_visitors().app(app.name()), id, wants_html), fault)
             }
-            Err((problem, fault)) => (render(&problem.app(app.name()), id, for_a_person), fault),
+            Err((problem, fault)) => (render(&problem.app(app.name()), id, wants_html), fault),
         };
         let mut response = sendable(&method, version, response);
         let (status, bytes) = (response.status(), response.body().bytes());
         match response.body_mut() {
             Content::Whole(body) if body.is_streamed() => {
-                let duration = unanswered.streams();
+                let duration = pending.streams();
                 let (access, app) = (Arc::clone(&self.access), Arc::clone(app));
                 body.watch(move |end| {
                     let (bytes, fault) = (Some(end.bytes), end.fault);
@@ -193,14 +194,15 @@ impl Shared {
                     record(&*access, &app, line);
                 });
             }
-            _ => unanswered.answered(AccessLine { release, status, bytes, fault, ..line }),
+            _ => pending.complete(AccessLine { release, status, bytes, fault, ..line }),
         }
         response
     }
 }
 
-/// A request that is being answered. It is recorded too if its client does not wait for the answer.
-struct Unanswered<'a> {
+/// The pending access record of a request. Dropping it writes the record, also if the client
+/// disconnects before the response.
+struct PendingRecord<'a> {
     access: &'a dyn AccessLog,
     app: &'a App,
     line: AccessLine<'a>,
@@ -209,8 +211,8 @@ struct Unanswered<'a> {
     streams: bool,
 }
 
-impl<'a> Unanswered<'a> {
-    fn answered(mut self, line: AccessLine<'a>) {
+impl<'a> PendingRecord<'a> {
+    fn complete(mut self, line: AccessLine<'a>) {
         self.line = line;
     }
 
@@ -222,7 +224,7 @@ impl<'a> Unanswered<'a> {
     }
 }
 
-impl Drop for Unanswered<'_> {
+impl Drop for PendingRecord<'_> {
     fn drop(&mut self) {
         if !self.streams {
             record(self.access, self.app, AccessLine { duration: self.started.elapsed(), ..self.line });
@@ -231,27 +233,28 @@ impl Drop for Unanswered<'_> {
 }
 
 fn record(access: &dyn AccessLog, app: &App, line: AccessLine<'_>) {
-    // A line about an app that was destroyed could go into the log of a new app of its name.
+    // A line about a destroyed app could get into the log of a new app with the same name.
     if !app.is_over() {
         access.request(line);
     }
 }
 
-/// What servers commonly record of a request whose client has closed the connection. Nobody is answered with it.
+/// Returns 499, the status that servers commonly record for a request after its client has closed
+/// the connection. It is never sent.
 fn client_gone() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT)
 }
 
-/// Which part of an app a request is for.
+/// The part of an app that a request is for.
 enum Part {
-    /// The release that serves.
+    /// The active release.
     Serving,
     Release(ReleaseNumber),
     Instance(InstanceId),
 }
 
 impl Part {
-    /// Reads what stands before the `--` of a host name.
+    /// Parses the label before the `--` of a host name.
     fn read(label: &str) -> Option<Self> {
         let label = label.to_ascii_lowercase();
         let release = label.strip_prefix('v').and_then(|number| number.parse().ok());
@@ -261,19 +264,19 @@ impl Part {
 
 fn no_such_part(detail: String) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown-part", "No such release or instance", detail)
-        .deployer_hint("`isopod releases` and `isopod ps` list what there is")
+        .deployer_hint("list them with `isopod releases` and `isopod ps`")
 }
 
-/// The page of a broken build, or the answer to its question whether it still is.
+/// Returns the page of a broken build, or the response to the page's status request.
 fn build_state(app: &App, request: &Request<DrainedBody>) -> Option<Response<ReplyBody>> {
     let error = app.build_error();
     if request.uri().path() == pages::build::STATUS_PATH {
         return Some(pages::build::status(error.is_some()));
     }
-    error.filter(|_| pages::is_for_a_person(request)).map(|error| pages::build::page(app.name().as_ref(), &error))
+    error.filter(|_| pages::wants_html(request)).map(|error| pages::build::page(app.name().as_ref(), &error))
 }
 
-/// What the client is told, and the name of the fault for log and metrics.
+/// The problem for the client, and the name of the fault for the log and the metrics.
 pub(super) type Failed = (Problem, Option<&'static str>);
 
 async fn deliver(
@@ -291,17 +294,18 @@ async fn deliver(
         Some(instance) => Box::pin(running.http_by(instance, request, id)).await,
     };
     match trouble.as_ref().and_then(BodyTrouble::found) {
-        // Whatever the app made of half a body: it was the client's.
+        // The client caused the failure, so the app's response to an incomplete body is discarded.
         Some(BadBody::TooLarge) => Err(body::too_large(limit)),
-        Some(BadBody::TooSlow) => Err(body::too_slow("the app waited for the rest of it".to_owned())),
+        Some(BadBody::TooSlow) => Err(body::too_slow("the rest of the body did not arrive in time".to_owned())),
         Some(BadBody::Broken { detail }) => Err(body::broken(detail.clone())),
         None => answered.map_err(|refused| {
             let (problem, fault) = explain(&refused);
             match refused {
-                // The text of a handler's error is for the log alone, as the SDK promises; a crash has no other text.
+                // The SDK guarantees that a handler's error text appears only in the log. A crash
+                // has no other text, so `dev` apps show it.
                 InvokeError::Fault(Fault::Failed { .. }) => (problem, fault),
                 InvokeError::Fault(fault_found) if app.resources().is_dev() => {
-                    (with_guests_words(problem, running, &fault_found, id), fault)
+                    (with_guest_output(problem, running, &fault_found, id), fault)
                 }
                 _ => (problem, fault),
             }
@@ -321,7 +325,7 @@ impl Shared {
             Part::Serving => (app.serving(), None),
             Part::Instance(instance) => {
                 let running = app.with_instance(&instance);
-                if let Some(problem) = running.as_ref().and_then(|running| takes_no_http(running, &instance)) {
+                if let Some(problem) = running.as_ref().and_then(|running| not_http(running, &instance)) {
                     return (running.and_then(|running| running.release()), Err((problem, None)));
                 }
                 (running, Some(instance))
@@ -330,7 +334,7 @@ impl Shared {
                 Ok(running) => (Some(running), None),
                 Err(PreviewError::Unknown(detail)) => return (Some(release), Err((no_such_part(detail), None))),
                 Err(PreviewError::Unavailable(detail)) => {
-                    let title = "The release can't be reached";
+                    let title = "The release is unavailable";
                     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "release-unavailable", title, detail);
                     return (Some(release), Err((problem.retry_after(1), None)));
                 }
@@ -338,48 +342,50 @@ impl Shared {
         };
         match running {
             Some(running) => (running.release(), deliver(app, &running, instance.as_ref(), request, id).await),
-            None => (None, Err((no_such_part("the instance is gone".to_owned()), None))),
+            None => (None, Err((no_such_part("the instance does not exist".to_owned()), None))),
         }
     }
 }
 
-/// What is said to somebody who asks an instance that answers nobody.
-fn takes_no_http(running: &ActiveRelease, instance: &InstanceId) -> Option<Problem> {
+/// Returns the problem of a request to an instance of a process type that takes no HTTP requests.
+fn not_http(running: &ActiveRelease, instance: &InstanceId) -> Option<Problem> {
     let process = instance.process();
     let (does, hint) = match running.entry_of(&process)? {
         Entry::Http => return None,
-        Entry::Events => ("handles events", "send it one: `isopod events send`"),
-        Entry::Command => ("runs by itself", "`isopod logs` shows what it writes"),
+        Entry::Events => ("handles events", "send an event with `isopod events send`"),
+        Entry::Command => ("runs a command", "see its output with `isopod logs`"),
     };
     let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");
-    Some(Problem::new(StatusCode::NOT_FOUND, "no-http", "The process takes no HTTP", detail).deployer_hint(hint))
+    let title = "The process type takes no HTTP requests";
+    Some(Problem::new(StatusCode::NOT_FOUND, "no-http", title, detail).deployer_hint(hint))
 }
 
 /// Adds the guest's own message, which only responses of `dev` apps show.
-fn with_guests_words(mut problem: Problem, running: &ActiveRelease, fault: &Fault, id: RequestId) -> Problem {
+fn with_guest_output(mut problem: Problem, running: &ActiveRelease, fault: &Fault, id: RequestId) -> Problem {
     problem.detail = format!("{}: {fault}", problem.detail);
-    if let Some(words) = running.program().sandbox().output.last_words(id.as_str()) {
-        problem.detail = format!("{}\n{words}", problem.detail);
+    if let Some(output) = running.program().sandbox().output.last_words(id.as_str()) {
+        problem.detail = format!("{}\n{output}", problem.detail);
     }
     problem
 }
 
-/// What a client is told. The guest's own words stay in the app's log.
+/// Returns the problem for the client, without the guest's own output, which is only in the app's
+/// log.
 fn explain(refused: &InvokeError) -> Failed {
-    let logged = "the app's log has the details: `isopod logs`";
+    let logged = "see the app's log for details: `isopod logs`";
     match refused {
         InvokeError::NoProcess(_) => {
-            let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", "The app serves no HTTP", refused.to_string());
+            let title = "The app takes no HTTP requests";
+            let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", title, refused.to_string());
             (
-                problem.deployer_hint(
-                    "`isopod scale` lists its process types; `isopod events send` sends events to one that takes them",
-                ),
+                problem
+                    .deployer_hint("list its process types with `isopod scale`; send events with `isopod events send`"),
                 None,
             )
         }
         InvokeError::NoInstance => (no_such_part(refused.to_string()), None),
         InvokeError::Gone => {
-            let title = "The app does not serve";
+            let title = "The app is unavailable";
             (Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", title, refused.to_string()), None)
         }
         InvokeError::Stopping => (problem::stopping(refused.to_string()), None),
@@ -399,16 +405,16 @@ fn explain(refused: &InvokeError) -> Failed {
         InvokeError::Fault(fault) => {
             let (status, code, title, detail) = match fault {
                 Fault::Timeout { .. } => {
-                    (StatusCode::GATEWAY_TIMEOUT, "app-timeout", "The app took too long", fault.to_string())
+                    (StatusCode::GATEWAY_TIMEOUT, "app-timeout", "The app timed out", fault.to_string())
                 }
                 Fault::NoRoom { .. } => (
                     StatusCode::SERVICE_UNAVAILABLE,
                     "no-room",
                     "The host is full",
-                    "this host has no room for another instance now".to_owned(),
+                    "the host currently has no slot or memory for another instance".to_owned(),
                 ),
                 Fault::BadRequest { detail } => {
-                    (StatusCode::BAD_REQUEST, "bad-request", "The request could not be read", detail.clone())
+                    (StatusCode::BAD_REQUEST, "bad-request", "The request is invalid", detail.clone())
                 }
                 Fault::Trap { .. }
                 | Fault::OutOf { .. }
@@ -422,13 +428,13 @@ fn explain(refused: &InvokeError) -> Failed {
                     StatusCode::BAD_GATEWAY,
                     "app-failed",
                     "The app failed",
-                    format!("it has not answered this request ({})", fault.code()),
+                    format!("the app failed before it responded ({})", fault.code()),
                 ),
                 Fault::Failed { .. } => (
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "app-failed",
                     "The app failed",
-                    "its handler returned an error".to_owned(),
+                    "the app's handler returned an error".to_owned(),
                 ),
             };
             let problem = Problem::new(status, code, title, detail);
@@ -439,7 +445,7 @@ fn explain(refused: &InvokeError) -> Failed {
                 }
                 Fault::BadRequest { .. } => problem.deployer_hint(logged),
                 _ => problem
-                    .hint("if it keeps failing, report the request id to the app's owner")
+                    .hint("if this happens again, report the request id to the app's owner")
                     .deployer_hint(logged)
                     .source(Source::App),
             };
@@ -448,9 +454,9 @@ fn explain(refused: &InvokeError) -> Failed {
     }
 }
 
-/// A page for people, and JSON for everybody else.
-fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<ReplyBody> {
-    let mut response = match for_a_person {
+/// Renders a problem as an HTML page for a browser, otherwise as JSON.
+fn render(problem: &Problem, id: RequestId, wants_html: bool) -> Response<ReplyBody> {
+    let mut response = match wants_html {
         true => pages::problem::page(problem, id),
         false => {
             let mut response = Response::new(ReplyBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
@@ -464,15 +470,14 @@ fn render(problem: &Problem, id: RequestId, for_a_person: bool) -> Response<Repl
     response
 }
 
-/// The response to `OPTIONS *`, which reaches no app.
-fn server_is_here() -> Response<ReplyBody> {
+/// Returns the response to `OPTIONS *`, which the host answers for all apps.
+fn server_options() -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::full(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// Applies HTTP's rules to a response. A body that is not sent is still read, so that its guest can
-/// finish.
+/// Applies HTTP's rules to a response. An unsent body is still read, so that its guest can finish.
 fn sendable(method: &Method, version: Version, response: Response<ReplyBody>) -> Response<Content<ReplyBody>> {
     let (response, unsent) = response_rules::apply(method, version, response);
     if let Some(ReplyBody::Streamed(mut body)) = unsent {

@@ -1,15 +1,16 @@
-//! Whose turn it is on one I/O thread. A burst for one app would stand before the requests of all others; so of each app
-//! only some connections go on in a round, and the rest wait until the thread has looked at everything else that is ready.
-//! Never runs anything, and needs no clock.
+//! Shares one I/O thread fairly among apps. A burst for one app would delay the requests of all
+//! others, so a round polls only a limited number of each app's connections. The others are
+//! enqueued until the thread has polled everything else that is ready. Never runs anything, and
+//! needs no clock.
 //!
 //! ```text
-//!  a burst for `shop` ──> go on, as many as a round has ──────────────────────────────> run
-//!                   └───> wait ──> next round: once what is ready by then had its turn ──> run
-//!  one for `quiet` ─────> goes on ─────────────────────────────────────────────────────> run
+//!  a burst for `shop` ──> admitted, up to the round's limit ────────────────────> polled
+//!                   └───> enqueued ──> next round, once all ready tasks ran ────> polled
+//!  one for `quiet` ─────> admitted ─────────────────────────────────────────────> polled
 //! ```
 //!
-//! A connection stands in the line of the app that it last asked for. A new one has asked for none: all of these stand in
-//! one line, so that a burst of first requests is read little by little as well.
+//! A connection belongs to the queue of the app that it last requested. New connections, which
+//! haven't requested an app yet, share one queue, so a burst of first requests is limited too.
 
 use crate::{http::connections::Gate, limits};
 use std::{
@@ -27,83 +28,86 @@ use tokio::sync::Notify;
 
 thread_local! {
     static ROUND: RefCell<Round> = const { RefCell::new(Round::new()) };
-    /// Told once somebody waits for the next round.
-    static WAITING: Arc<Notify> = Arc::default();
+    /// Notified when a ticket is enqueued for the next round.
+    static ENQUEUED: Arc<Notify> = Arc::default();
 }
 
-/// What takes turns: a connection, or one stream of a connection that has many. Whoever drops it gives up its turn.
+/// The right of a connection, or of one stream of an HTTP/2 connection, to take part in the rounds.
+/// Dropping it gives up the admission.
 pub(super) struct Ticket(Arc<TicketState>);
 
-/// How a place stands. Only ever touched by its own thread.
+/// The state of a ticket. Only its own thread accesses it.
 struct TicketState {
-    /// The app in whose line it stands, by any number that tells it from others.
+    /// The app that the ticket is queued for, as any number that identifies the app.
     app: AtomicUsize,
     step: AtomicU8,
 }
 
 /// The steps of a [`TicketState`].
-const NEEDS_TURN: u8 = 0;
-const WAITS: u8 = 1;
-const HAS_TURN: u8 = 2;
-const GONE: u8 = 3;
+const NEEDS_ADMISSION: u8 = 0;
+const WAITING: u8 = 1;
+const ADMITTED: u8 = 2;
+const DROPPED: u8 = 3;
 
-/// The line of those who have asked for no app yet.
+/// The queue of connections that haven't requested an app yet.
 const NEW: usize = 0;
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.step.store(GONE, Relaxed);
+        self.0.step.store(DROPPED, Relaxed);
     }
 }
 
 impl Ticket {
-    /// One in the line of those who have asked for nothing yet.
+    /// Returns a ticket in the queue of new connections.
     pub(super) fn new() -> Self {
         Self::of(NEW)
     }
 
     pub(super) fn of(app: usize) -> Self {
-        Self(Arc::new(TicketState { app: AtomicUsize::new(app), step: AtomicU8::new(NEEDS_TURN) }))
+        Self(Arc::new(TicketState { app: AtomicUsize::new(app), step: AtomicU8::new(NEEDS_ADMISSION) }))
     }
 
-    /// Polls a future in turns. All that wakes it wakes the same task.
+    /// Polls a future in rounds: each poll needs an admission. Every waker of the future wakes the
+    /// same task.
     pub(super) async fn poll_fairly<F: Future + ?Sized>(&self, mut future: Pin<&mut F>) -> F::Output {
         poll_fn(|context| {
-            ready!(self.poll_turn(context));
+            ready!(self.poll_admission(context));
             future.as_mut().poll(context)
         })
         .await
     }
 
-    /// Stands in the line of an app from its next turn on. Says whether it stood there before.
-    pub(super) fn stand_for(&self, app: usize) -> bool {
+    /// Moves the ticket to the queue of an app from its next admission on. Returns whether it was
+    /// already there.
+    pub(super) fn assign(&self, app: usize) -> bool {
         self.0.app.swap(app, Relaxed) == app
     }
 
-    /// Stands in the line of an app from now on. Whoever stood in another one waits for a turn in this one. To be called in
-    /// what takes turns here.
-    pub(super) async fn go_over_to(&self, app: usize) {
-        let mut has_turn = self.stand_for(app);
+    /// Moves the ticket to the queue of an app now. If it was in another queue, it waits for an
+    /// admission in this one. Must be called in a task that this ticket gates.
+    pub(super) async fn move_to(&self, app: usize) {
+        let mut is_admitted = self.assign(app);
         poll_fn(|context| {
-            if !has_turn {
-                // Polled again only when it has one.
-                has_turn = true;
-                ready!(self.poll_turn(context));
+            if !is_admitted {
+                // The gate polls this again only after the admission.
+                is_admitted = true;
+                ready!(self.poll_admission(context));
             }
             Poll::Ready(())
         })
         .await;
     }
 
-    fn poll_turn(&self, context: &Context<'_>) -> Poll<()> {
+    fn poll_admission(&self, context: &Context<'_>) -> Poll<()> {
         match self.0.step.load(Relaxed) {
-            NEEDS_TURN if ROUND.with_borrow_mut(|round| round.begin(&self.0, context.waker())) => Poll::Ready(()),
-            NEEDS_TURN => {
-                WAITING.with(|waiting| waiting.notify_one());
+            NEEDS_ADMISSION if ROUND.with_borrow_mut(|round| round.admit(&self.0, context.waker())) => Poll::Ready(()),
+            NEEDS_ADMISSION => {
+                ENQUEUED.with(|enqueued| enqueued.notify_one());
                 Poll::Pending
             }
-            HAS_TURN => {
-                self.0.step.store(NEEDS_TURN, Relaxed);
+            ADMITTED => {
+                self.0.step.store(NEEDS_ADMISSION, Relaxed);
                 Poll::Ready(())
             }
             _ => Poll::Pending,
@@ -113,19 +117,19 @@ impl Ticket {
 
 impl Gate for Ticket {
     fn poll_open(&self, context: &Context<'_>) -> Poll<()> {
-        self.poll_turn(context)
+        self.poll_admission(context)
     }
 }
 
-/// Begins the rounds of this thread, for as long as somebody waits for one. A task of its own, since its place among the
-/// thread's tasks tells when all others had their turn.
-pub(super) async fn keep_turns() {
-    let waiting = WAITING.with(Arc::clone);
+/// Starts the rounds of this thread while tickets are enqueued. Runs as a separate task: its
+/// position in the runtime's run queue shows when all other ready tasks have been polled.
+pub(super) async fn run_rounds() {
+    let enqueued = ENQUEUED.with(Arc::clone);
     loop {
-        waiting.notified().await;
+        enqueued.notified().await;
         loop {
-            go_to_the_end().await;
-            // Comes back after the thread has asked the kernel for news.
+            requeue().await;
+            // Resumes after the thread has polled the kernel for I/O events.
             tokio::task::yield_now().await;
             if !ROUND.with_borrow_mut(Round::next) {
                 break;
@@ -134,95 +138,96 @@ pub(super) async fn keep_turns() {
     }
 }
 
-/// Called when the thread has nothing to do.
-pub(super) fn rest() {
-    ROUND.with_borrow_mut(Round::rest);
+/// Ends the round if the queues are empty. The runtime calls it before the thread parks.
+pub(super) fn on_park() {
+    ROUND.with_borrow_mut(Round::reset_if_empty);
 }
 
-/// Waits until every task that is ready now has been polled. Unlike tokio's yielding, which asks the kernel first and
-/// comes back before those who stood in line.
-async fn go_to_the_end() {
-    let mut was_there = false;
+/// Waits until every task that is ready now has been polled. `tokio::task::yield_now` differs: it
+/// polls the kernel first and resumes before the tasks that were ready earlier.
+async fn requeue() {
+    let mut is_requeued = false;
     poll_fn(|context| {
-        if was_there {
+        if is_requeued {
             return Poll::Ready(());
         }
-        was_there = true;
+        is_requeued = true;
         context.waker().wake_by_ref();
         Poll::Pending
     })
     .await;
 }
 
-/// What went on since the thread had looked at everything.
+/// The admissions since the thread last polled every ready task.
 struct Round {
-    /// Those of which something went on or waits; few, since a round is short.
-    lines: Vec<Line>,
-    gone_on: usize,
-    waiting: usize,
+    /// The apps with admitted or enqueued tickets; few, since a round is short.
+    apps: Vec<AppQueue>,
+    admitted: usize,
+    enqueued: usize,
 }
 
-/// The connections of one app.
-struct Line {
+/// The tickets of one app.
+struct AppQueue {
     app: usize,
-    gone_on: usize,
-    waiting: VecDeque<(Arc<TicketState>, Waker)>,
+    admitted: usize,
+    enqueued: VecDeque<(Arc<TicketState>, Waker)>,
 }
 
 impl Round {
     const fn new() -> Self {
-        Self { lines: Vec::new(), gone_on: 0, waiting: 0 }
+        Self { apps: Vec::new(), admitted: 0, enqueued: 0 }
     }
 
-    /// Whether one may go on now; else it is told when it may.
-    fn begin(&mut self, standing: &Arc<TicketState>, waker: &Waker) -> bool {
-        if self.gone_on >= limits::TURNS_PER_ROUND {
-            self.rest();
+    /// Admits a ticket to this round, or enqueues it and wakes `waker` on its admission. Returns
+    /// whether it is admitted now.
+    fn admit(&mut self, ticket: &Arc<TicketState>, waker: &Waker) -> bool {
+        if self.admitted >= limits::ADMISSIONS_PER_ROUND {
+            self.reset_if_empty();
         }
-        self.gone_on += 1;
-        let app = standing.app.load(Relaxed);
-        let Some(line) = self.lines.iter_mut().find(|line| line.app == app) else {
-            self.lines.push(Line { app, gone_on: 1, waiting: VecDeque::new() });
+        self.admitted += 1;
+        let app = ticket.app.load(Relaxed);
+        let Some(queue) = self.apps.iter_mut().find(|queue| queue.app == app) else {
+            self.apps.push(AppQueue { app, admitted: 1, enqueued: VecDeque::new() });
             return true;
         };
-        if line.waiting.is_empty() && line.gone_on < limits::TURNS_OF_AN_APP {
-            line.gone_on += 1;
+        if queue.enqueued.is_empty() && queue.admitted < limits::ADMISSIONS_PER_APP {
+            queue.admitted += 1;
             return true;
         }
-        standing.step.store(WAITS, Relaxed);
-        line.waiting.push_back((Arc::clone(standing), waker.clone()));
-        self.waiting += 1;
+        ticket.step.store(WAITING, Relaxed);
+        queue.enqueued.push_back((Arc::clone(ticket), waker.clone()));
+        self.enqueued += 1;
         false
     }
 
-    /// Begins anew where nobody waits.
-    fn rest(&mut self) {
-        if self.waiting == 0 {
-            self.gone_on = 0;
-            self.lines.clear();
+    /// Starts a new round if no ticket is enqueued.
+    fn reset_if_empty(&mut self) {
+        if self.enqueued == 0 {
+            self.admitted = 0;
+            self.apps.clear();
         }
     }
 
-    /// The next round, for those who wait. False if there are none.
+    /// Starts the next round and admits enqueued tickets. Returns false if none was admitted.
     fn next(&mut self) -> bool {
-        (self.gone_on, self.waiting) = (0, 0);
-        self.lines.retain_mut(|line| {
-            line.gone_on = 0;
-            while line.gone_on < limits::TURNS_OF_AN_APP
-                && let Some((standing, waker)) = line.waiting.pop_front()
+        (self.admitted, self.enqueued) = (0, 0);
+        self.apps.retain_mut(|queue| {
+            queue.admitted = 0;
+            while queue.admitted < limits::ADMISSIONS_PER_APP
+                && let Some((ticket, waker)) = queue.enqueued.pop_front()
             {
-                // Who has left takes nothing from the others.
-                if standing.step.load(Relaxed) == WAITS {
-                    standing.step.store(HAS_TURN, Relaxed);
+                // A dropped ticket uses up no admission.
+                if ticket.step.load(Relaxed) == WAITING {
+                    ticket.step.store(ADMITTED, Relaxed);
                     waker.wake();
-                    line.gone_on += 1;
+                    queue.admitted += 1;
                 }
             }
-            self.gone_on += line.gone_on;
-            self.waiting += line.waiting.len();
-            line.gone_on > 0
+            self.admitted += queue.admitted;
+            self.enqueued += queue.enqueued.len();
+            queue.admitted > 0
         });
-        !self.lines.is_empty()
+        !self.apps.is_empty()
     }
 }
 
@@ -234,13 +239,13 @@ mod tests {
     const SHOP: usize = 1;
     const QUIET: usize = 2;
 
-    /// Whether it goes on, as its task would find out.
-    fn goes_on(round: &mut Round, ticket: &Ticket) -> bool {
+    /// Returns whether a ticket is admitted, as its task would determine it.
+    fn is_admitted(round: &mut Round, ticket: &Ticket) -> bool {
         let waker = Waker::noop();
         match ticket.0.step.load(Relaxed) {
-            NEEDS_TURN => round.begin(&ticket.0, waker),
-            HAS_TURN => {
-                ticket.0.step.store(NEEDS_TURN, Relaxed);
+            NEEDS_ADMISSION => round.admit(&ticket.0, waker),
+            ADMITTED => {
+                ticket.0.step.store(NEEDS_ADMISSION, Relaxed);
                 true
             }
             _ => false,
@@ -252,64 +257,65 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_for_one_app_lets_another_go_on_at_once() {
+    fn a_burst_for_one_app_does_not_delay_another_app() {
         let mut round = Round::new();
-        let shop = burst(SHOP, 3 * limits::TURNS_OF_AN_APP);
-        let mut gone_on = shop.iter().filter(|ticket| goes_on(&mut round, ticket)).count();
-        assert_eq!(gone_on, limits::TURNS_OF_AN_APP);
-        assert!(goes_on(&mut round, &Ticket::of(QUIET)));
+        let shop = burst(SHOP, 3 * limits::ADMISSIONS_PER_APP);
+        let mut admitted = shop.iter().filter(|ticket| is_admitted(&mut round, ticket)).count();
+        assert_eq!(admitted, limits::ADMISSIONS_PER_APP);
+        assert!(is_admitted(&mut round, &Ticket::of(QUIET)));
         while round.next() {
-            let now = shop.iter().filter(|ticket| ticket.0.step.load(Relaxed) == HAS_TURN);
-            gone_on += now.filter(|ticket| goes_on(&mut round, ticket)).count();
+            let now = shop.iter().filter(|ticket| ticket.0.step.load(Relaxed) == ADMITTED);
+            admitted += now.filter(|ticket| is_admitted(&mut round, ticket)).count();
         }
-        assert_eq!(gone_on, shop.len(), "nobody waits for ever");
+        assert_eq!(admitted, shop.len(), "every enqueued ticket is admitted in some round");
     }
 
     #[test]
-    fn turns_come_in_the_order_of_the_connections() {
+    fn tickets_of_an_app_are_admitted_in_order() {
         let mut round = Round::new();
-        let before = burst(SHOP, limits::TURNS_OF_AN_APP);
-        before.iter().for_each(|ticket| assert!(goes_on(&mut round, ticket)));
-        let (first, gone) = (Ticket::of(SHOP), Ticket::of(SHOP));
-        assert!(!goes_on(&mut round, &first) && !goes_on(&mut round, &gone));
-        let rest = burst(SHOP, limits::TURNS_OF_AN_APP);
-        rest.iter().for_each(|ticket| assert!(!goes_on(&mut round, ticket)));
-        drop(gone);
+        let before = burst(SHOP, limits::ADMISSIONS_PER_APP);
+        before.iter().for_each(|ticket| assert!(is_admitted(&mut round, ticket)));
+        let (first, dropped) = (Ticket::of(SHOP), Ticket::of(SHOP));
+        assert!(!is_admitted(&mut round, &first) && !is_admitted(&mut round, &dropped));
+        let rest = burst(SHOP, limits::ADMISSIONS_PER_APP);
+        rest.iter().for_each(|ticket| assert!(!is_admitted(&mut round, ticket)));
+        drop(dropped);
         assert!(round.next());
-        // Whoever comes while others wait does not get past them.
-        assert!(!goes_on(&mut round, &before[0]));
-        assert!(goes_on(&mut round, &first));
-        let gone_on = rest.iter().map(|ticket| goes_on(&mut round, ticket)).take_while(|goes_on| *goes_on).count();
-        assert_eq!(gone_on, limits::TURNS_OF_AN_APP - 1, "who has left takes no turn");
+        // A ticket that comes back while others are enqueued doesn't overtake them.
+        assert!(!is_admitted(&mut round, &before[0]));
+        assert!(is_admitted(&mut round, &first));
+        let admitted =
+            rest.iter().map(|ticket| is_admitted(&mut round, ticket)).take_while(|admitted| *admitted).count();
+        assert_eq!(admitted, limits::ADMISSIONS_PER_APP - 1, "a dropped ticket uses up no admission");
     }
 
     #[test]
-    fn a_round_is_over_when_the_thread_rests_and_after_many_turns() {
+    fn a_round_ends_when_the_thread_parks_and_after_many_admissions() {
         let mut round = Round::new();
         for _ in 0..10 {
-            burst(SHOP, limits::TURNS_OF_AN_APP).iter().for_each(|ticket| assert!(goes_on(&mut round, ticket)));
-            round.rest();
+            burst(SHOP, limits::ADMISSIONS_PER_APP).iter().for_each(|ticket| assert!(is_admitted(&mut round, ticket)));
+            round.reset_if_empty();
         }
-        for app in 0..10 * limits::TURNS_PER_ROUND {
-            assert!(goes_on(&mut round, &Ticket::of(app)));
-            assert!(round.lines.len() <= limits::TURNS_PER_ROUND);
+        for app in 0..10 * limits::ADMISSIONS_PER_ROUND {
+            assert!(is_admitted(&mut round, &Ticket::of(app)));
+            assert!(round.apps.len() <= limits::ADMISSIONS_PER_ROUND);
         }
     }
 
     #[tokio::test]
-    async fn a_connection_waits_for_a_turn_in_the_line_that_it_goes_over_to() {
-        let others = burst(SHOP, limits::TURNS_OF_AN_APP);
-        ROUND.with_borrow_mut(|round| others.iter().for_each(|ticket| assert!(goes_on(round, ticket))));
+    async fn a_connection_waits_for_admission_in_the_queue_that_it_moves_to() {
+        let others = burst(SHOP, limits::ADMISSIONS_PER_APP);
+        ROUND.with_borrow_mut(|round| others.iter().for_each(|ticket| assert!(is_admitted(round, ticket))));
         let ticket = Ticket::new();
-        let asking = async {
-            ticket.go_over_to(SHOP).await;
-            ticket.go_over_to(SHOP).await;
+        let request = async {
+            ticket.move_to(SHOP).await;
+            ticket.move_to(SHOP).await;
         };
-        let mut asking = std::pin::pin!(asking);
-        let mut taking = std::pin::pin!(ticket.poll_fairly(asking.as_mut()));
-        assert!(futures::poll!(taking.as_mut()).is_pending());
-        assert!(futures::poll!(taking.as_mut()).is_pending(), "being woken is no turn");
+        let mut request = std::pin::pin!(request);
+        let mut polled = std::pin::pin!(ticket.poll_fairly(request.as_mut()));
+        assert!(futures::poll!(polled.as_mut()).is_pending());
+        assert!(futures::poll!(polled.as_mut()).is_pending(), "a wake-up is not an admission");
         assert!(ROUND.with_borrow_mut(Round::next));
-        assert!(futures::poll!(taking.as_mut()).is_ready());
+        assert!(futures::poll!(polled.as_mut()).is_ready());
     }
 }

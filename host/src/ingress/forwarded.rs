@@ -1,6 +1,6 @@
-//! What an app receives about its client: `x-forwarded-for`, `-proto`, `-host`, `x-real-ip` and
-//! `forwarded` (RFC 7239). The fields of a trusted proxy are kept and appended to; those of every
-//! other peer are replaced. Never selects the app.
+//! The header fields about the client that an app receives: `x-forwarded-for`, `-proto`, `-host`,
+//! `x-real-ip` and `forwarded` (RFC 7239). The host appends to the fields of a trusted proxy, and
+//! replaces those of every other peer. Never selects the app.
 
 use super::trusted::TrustedProxies;
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
@@ -58,7 +58,8 @@ pub(super) fn apply(
     scheme
 }
 
-/// Whether a field describes the client. Some gateways treat `_` as `-`, so both spellings count.
+/// Returns whether a field describes the client. Some gateways treat `_` as `-`, so both spellings
+/// count.
 pub(crate) fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     let same = |wanted: &[u8], given: &[u8]| {
@@ -71,7 +72,7 @@ pub(crate) fn is_claim(name: &HeaderName) -> bool {
         || name.len() >= prefix.len() && same(prefix, &name[..prefix.len()])
 }
 
-/// Whether the field has the standard spelling, rather than one with `_`.
+/// Returns whether the field has the standard spelling, without `_`.
 fn is_exact(name: &HeaderName) -> bool {
     !name.as_str().contains('_')
 }
@@ -79,7 +80,7 @@ fn is_exact(name: &HeaderName) -> bool {
 /// A trusted proxy's fields about its client.
 #[derive(Debug, Default)]
 struct Claims {
-    /// Addresses from the client on, as they were written.
+    /// The addresses in the order of the field, starting with the client's.
     addresses: Vec<String>,
     scheme: Option<Scheme>,
     host: Option<HeaderValue>,
@@ -88,8 +89,8 @@ struct Claims {
 }
 
 impl Claims {
-    /// A proxy sets either `x-forwarded-*` or `forwarded`. It may pass the other one through from
-    /// its client unchecked, so that one is ignored.
+    /// Reads the claims of a trusted proxy. A proxy sets either `x-forwarded-*` or `forwarded`. It
+    /// may pass the other form through from its client unchecked, so the other form is ignored.
     fn read(headers: &HeaderMap) -> Self {
         let scheme = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
             "https" | "wss" => Some(Scheme::HTTPS),
@@ -116,8 +117,8 @@ impl Claims {
         }
     }
 
-    /// The address of the client: the last one in the chain that isn't a trusted proxy. Earlier
-    /// entries are unverified.
+    /// Returns the address of the client: the last address in the chain that isn't a trusted proxy.
+    /// Earlier entries are unverified.
     fn client(&self, peer: &Peer, proxies: &TrustedProxies) -> HeaderValue {
         let mut client = peer.address;
         for address in self.addresses.iter().rev() {
@@ -133,8 +134,9 @@ impl Claims {
     }
 }
 
-/// The items of a list field, over all its lines. Only `forwarded` has quoted strings. A byte that isn't visible ASCII
-/// becomes `?`: dropping its line would also drop what a proxy has appended to it.
+/// Returns the items of a list field from all its lines. Only `forwarded` has quoted strings. A
+/// byte that isn't visible ASCII becomes `?`: dropping its line would also drop the items that a
+/// proxy has appended.
 fn items(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let text = |value: &HeaderValue| -> String {
         let is_visible = |byte: &u8| matches!(byte, b' '..=b'~');
@@ -145,8 +147,8 @@ fn items(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     lines.flat_map(|line| split(&line, ',', has_quotes)).collect()
 }
 
-/// Splits a list. A separator inside quotes doesn't count, unless the last quote is never closed: such a quote comes from a
-/// client, and must not hide what a proxy has appended.
+/// Splits a list. A separator inside quotes doesn't count, unless the last quote is unclosed: such
+/// a quote comes from a client, and must not hide the items that a proxy has appended.
 fn split(text: &str, separator: char, has_quotes: bool) -> Vec<String> {
     let has_quotes = has_quotes && text.matches('"').count().is_multiple_of(2);
     let mut is_quoted = false;
@@ -157,21 +159,21 @@ fn split(text: &str, separator: char, has_quotes: bool) -> Vec<String> {
     parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-/// A parameter of one element of `forwarded`, without its quotes.
+/// Returns a parameter of one element of `forwarded`, without its quotes.
 fn parameter(element: &str, name: &str) -> Option<String> {
     let pairs = split(element, ';', true);
     let found = pairs.iter().filter_map(|pair| pair.split_once('=')).find(|(key, _)| key.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
-/// The address of a node, which may have a port and, for IPv6, brackets.
+/// Returns the address of a node, which may have a port and, for IPv6, brackets.
 fn address_of(node: &str) -> Option<IpAddr> {
     let bare = node.strip_prefix('[').and_then(|node| node.strip_suffix(']')).unwrap_or(node);
     let address = bare.parse().ok().or_else(|| node.parse::<SocketAddr>().ok().map(|address| address.ip()));
     address.map(|address: IpAddr| address.to_canonical())
 }
 
-/// A list field with one more item.
+/// Returns a list field with an additional item.
 fn appended<'a>(items: impl IntoIterator<Item = &'a str>, separator: &str, last: &HeaderValue) -> HeaderValue {
     let mut list: Vec<u8> = Vec::new();
     for item in items {
@@ -188,7 +190,7 @@ fn appended<'a>(items: impl IntoIterator<Item = &'a str>, separator: &str, last:
     HeaderValue::try_from(list).unwrap_or_else(|_| last.clone())
 }
 
-/// A peer in the syntax of `forwarded`: an IPv6 address is in brackets and quotes.
+/// Formats a peer in the syntax of `forwarded`: an IPv6 address is in brackets and quotes.
 fn node(peer: &Peer) -> HeaderValue {
     match peer.address {
         IpAddr::V4(_) => peer.text.clone(),
@@ -201,7 +203,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What an app receives of these fields from this peer, with 10.0.0.0/8 trusted.
+    /// Returns the fields that an app receives if this peer sends `fields` and 10.0.0.0/8 is
+    /// trusted.
     fn seen(peer: &str, fields: &[(&'static str, &str)]) -> (Scheme, HeaderMap) {
         let proxies = TrustedProxies::read(&["10.0.0.0/8"]).expect("a network");
         let mut headers = HeaderMap::new();
@@ -260,7 +263,7 @@ mod tests {
         assert_eq!(value(&headers, "x-forwarded-host"), Some("shop.example"));
         assert_eq!(value(&headers, "x-forwarded-port"), Some("443"));
         assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"));
-        assert_eq!(value(&headers, "forwarded"), None, "the proxy does not speak it, so it is its client's");
+        assert_eq!(value(&headers, "forwarded"), None, "the proxy doesn't set it, so it comes from the client");
     }
 
     #[test]
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(client("192.0.2.1, unknown"), "10.0.0.1");
         assert_eq!(client("10.0.0.3, 10.0.0.2"), "10.0.0.3");
         let (_, headers) = seen("10.0.0.1", &[("x-real-ip", "192.0.2.1")]);
-        assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"), "a proxy that says nothing else");
+        assert_eq!(value(&headers, "x-real-ip"), Some("192.0.2.1"), "the proxy sends no other field");
         assert_eq!(value(&headers, "x-forwarded-for"), Some("192.0.2.1, 10.0.0.1"));
     }
 
@@ -324,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_peer_knows_the_scheme_of_the_target() {
+    fn only_a_trusted_peer_can_set_the_scheme_by_the_target() {
         let proxies = TrustedProxies::read(&["10.0.0.0/8"]).expect("a network");
         let host = HeaderValue::from_static("app.localhost");
         for (peer, scheme) in [("10.0.0.1", Scheme::HTTPS), ("192.0.2.1", Scheme::HTTP)] {
@@ -336,7 +339,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_forwarding_header_causes_a_panic(chain in "[ -~]{0,60}", forwarded in "[ -~]{0,60}", is_trusted in any::<bool>()) {
+        fn no_forwarding_header_causes_a_panic(
+            chain in "[ -~]{0,60}", forwarded in "[ -~]{0,60}", is_trusted in any::<bool>(),
+        ) {
             let peer = if is_trusted { "10.0.0.1" } else { "192.0.2.1" };
             let (_, headers) = seen(peer, &[("x-forwarded-for", &chain), ("forwarded", &forwarded)]);
             prop_assert!(headers["x-real-ip"].to_str().is_ok_and(|text| text.parse::<IpAddr>().is_ok()));

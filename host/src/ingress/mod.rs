@@ -1,12 +1,12 @@
-//! App traffic: accepts connections, finds the app that a request is for, and brings the answer back. Never touches
-//! the store, and never waits for a log.
+//! App traffic: accepts connections, routes each request to its app, and returns the response.
+//! Never accesses the store, and never waits for a log.
 //!
 //! ```text
-//!  listener ──> acceptor ──> one I/O thread per core: HTTP ──> route ──> dispatch ──> answer
+//!  listener ──> acceptor ──> one I/O thread per core: HTTP ──> route ──> runtime ──> response
 //! ```
 //!
-//! Each I/O thread has a runtime of its own, so that a request is read, run and answered where it stands. A new
-//! connection goes to the thread that has the fewest.
+//! Each I/O thread has its own runtime, so that a request is read, run and answered on one thread.
+//! The acceptor gives a new connection to the thread with the fewest connections.
 
 mod access_log;
 mod body;
@@ -47,31 +47,32 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-/// What ingress is told by its embedder.
+/// The settings of the ingress.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// The domain below which the apps are: `hello.localhost` is the app `hello` of `localhost`.
+    /// The domain of the apps: `hello.localhost` is the app `hello` of `localhost`.
     pub(crate) domain: String,
     /// Threads that serve traffic.
     pub(crate) threads: usize,
-    /// How long requests that are under way at a stop may go on.
+    /// The time that requests in progress have to complete after a stop signal.
     pub(crate) drain: Duration,
-    /// An app that gets every request whatever its host name: for serving one component.
+    /// The app that gets every request, regardless of the host name: `isopod serve` serves one
+    /// component.
     pub(crate) only_app: Option<String>,
-    /// Connections at one time. Further ones wait in the kernel's backlog.
+    /// The limit of open connections. Further connections wait in the kernel's backlog.
     pub(crate) connections_max: usize,
     pub(crate) times: ConnectionTimes,
-    /// Proxies whose fields about their clients are trusted.
+    /// Proxies that are trusted to set the fields about their clients.
     pub(crate) trusted_proxies: TrustedProxies,
 }
 
-/// The bound listener, not yet serving.
+/// The bound listener, before it serves.
 pub(crate) struct Service {
     listener: std::net::TcpListener,
     shared: Arc<Shared>,
 }
 
-/// What every connection needs.
+/// The state that all connections share.
 pub(crate) struct Shared {
     config: Config,
     directory: Arc<Directory>,
@@ -103,13 +104,13 @@ impl Service {
         self.listener.local_addr()
     }
 
-    /// Checks the serving threads, once they serve.
+    /// Returns the liveness checks of the serving threads.
     pub(crate) fn liveness(&self) -> Arc<Liveness> {
         Arc::clone(&self.shared.liveness)
     }
 
-    /// Serves until `stop` turns true, then lets what is under way finish within the drain time. Returns the number of
-    /// connections that were closed in the middle of a request.
+    /// Serves until `stop` becomes true, then drains requests in progress within the drain time.
+    /// Returns the number of connections that were closed during a request.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> io::Result<usize> {
         let Self { listener, shared } = self;
         let listener = Listener::new(TcpListener::from_std(listener)?, shared.config.connections_max, 0);
@@ -118,7 +119,8 @@ impl Service {
             .collect::<io::Result<Vec<_>>>()?;
         accept(&listener, &threads, stop).await;
         drop(listener);
-        // All of them, before the first is waited for: each drains from when it is told that nobody comes any more.
+        // Closes all threads before it joins the first: each thread starts to drain when its
+        // channel closes.
         let ending: Vec<_> = threads.into_iter().map(IoThread::close).collect();
         tokio::task::spawn_blocking(move || ending.into_iter().map(join).sum()).await.map_err(io::Error::other)
     }
@@ -133,14 +135,14 @@ async fn accept(listener: &Listener, threads: &[IoThread], mut stop: watch::Rece
         };
         hand_over(accepted, threads).await;
     }
-    // Those who were connected by then may have asked already.
+    // Clients that connected before the stop may already have sent a request.
     let until = tokio::time::Instant::now() + limits::ACCEPT_AFTER_STOP;
     while let Ok(accepted) = tokio::time::timeout_at(until, listener.next()).await {
         hand_over(accepted, threads).await;
     }
 }
 
-/// Gives a new connection to the thread that has the fewest.
+/// Gives a new connection to the thread with the fewest open connections.
 async fn hand_over(accepted: Accepted, threads: &[IoThread]) {
     let thread = threads.iter().min_by_key(|thread| thread.open.load(Ordering::Relaxed));
     let Some(thread) = thread else { return };
@@ -150,12 +152,12 @@ async fn hand_over(accepted: Accepted, threads: &[IoThread]) {
     let _ = thread.connections.send(handed).await;
 }
 
-/// Waits for the word to stop; an embedder that is gone counts as one.
+/// Waits for the stop signal. A dropped sender counts as a stop signal.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
-/// A connection on its way to an I/O thread; it counts as open until it is dropped.
+/// A connection in the channel to an I/O thread. It counts as open until it is dropped.
 struct Handed {
     accepted: Accepted,
     _open: Open,
@@ -183,12 +185,12 @@ impl IoThread {
             .enable_all()
             .max_blocking_threads(limits::IO_BLOCKING_THREADS)
             .thread_name("isopod-io-files")
-            .on_thread_park(connection_fairness::rest)
+            .on_thread_park(connection_fairness::on_park)
             .build()?;
         let name = format!("isopod-io-{index}");
         let watched = shared.liveness.watch(&name, runtime.handle());
         let handle = thread::Builder::new().name(name.clone()).spawn(move || {
-            priority::ask_for_short_slices();
+            priority::request_short_slices();
             let cut_off = liveness::or_abort(&name, || runtime.block_on(serve(incoming, shared, stop)));
             drop(watched);
             cut_off
@@ -196,7 +198,7 @@ impl IoThread {
         Ok(Self { connections, open: Arc::default(), handle })
     }
 
-    /// Gives it no further connections.
+    /// Closes the channel of the thread, which then drains its connections.
     fn close(self) -> thread::JoinHandle<usize> {
         self.handle
     }
@@ -209,16 +211,16 @@ fn join(thread: thread::JoinHandle<usize>) -> usize {
     })
 }
 
-/// The life of an I/O thread. Returns the number of connections that were cut off at the stop.
+/// Runs an I/O thread. Returns the number of connections that were cut off at the stop.
 async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> usize {
     let drain = shared.config.drain;
     let connections = tokio_util::task::TaskTracker::new();
-    let mut turns = tokio::spawn(connection_fairness::keep_turns());
+    let mut rounds = tokio::spawn(connection_fairness::run_rounds());
     let mut taken = 0;
     loop {
         let accepted = tokio::select! {
             accepted = incoming.recv() => accepted,
-            ended = &mut turns => panic!("connections have no turns any more: {ended:?}"),
+            ended = &mut rounds => panic!("the task that admits connections ended: {ended:?}"),
         };
         let Some(accepted) = accepted else { break };
         failpoint::here("io-accepted");
@@ -231,7 +233,7 @@ async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: 
         });
         taken += 1;
         if taken % limits::CONNECTIONS_PER_ROUND == 0 {
-            // Those who are connected already come between.
+            // Requests of open connections are polled in between.
             tokio::task::yield_now().await;
         }
     }
@@ -240,6 +242,6 @@ async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: 
         return 0;
     }
     let left = connections.len();
-    tracing::warn!(left, "connections were cut off: they did not finish within the drain time");
+    tracing::warn!(left, "connections were cut off: their requests did not complete within the drain time");
     left
 }

@@ -6,7 +6,7 @@ use super::{
     forwarded::{self, Peer},
     trusted::TrustedProxies,
 };
-use crate::{http::problem::Problem, http::response_rules::is_of_the_connection};
+use crate::{http::problem::Problem, http::response_rules::is_hop_by_hop};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
@@ -70,8 +70,8 @@ pub(super) fn normalise<B>(
     Ok(Target::App)
 }
 
-/// Checks what holds for both addresses: no tunnel, codings that hyper decodes, and one valid host.
-/// Returns the authority; `usual` is that of an HTTP/1.0 request without `host`.
+/// Applies the checks of both addresses: no tunnel, only codings that hyper decodes, and one valid
+/// host. Returns the authority; `usual` is the authority of an HTTP/1.0 request without `host`.
 #[expect(clippy::result_large_err, reason = "as above")]
 pub(crate) fn checked<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Authority, Problem> {
     if request.method() == Method::CONNECT {
@@ -122,14 +122,15 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The authority that a request is for: that of its target, else its `host`. The target wins over the header (RFC 9112,
-/// section 3.2.2), and over HTTP/2 both must be the same (RFC 9113, section 8.3.1).
+/// Returns the authority of a request: that of its target, otherwise its `host`. The target
+/// overrides the header (RFC 9112, section 3.2.2). In HTTP/2 both must be equal (RFC 9113, section
+/// 8.3.1).
 #[expect(clippy::result_large_err, reason = "as above")]
 fn authority<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Authority, Problem> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
-        // A proxy in front may have checked the other one.
+        // A proxy in front may have checked another value than this host would use.
         return Err(no_host("the request names several hosts"));
     }
     let host = host.map(|host| read_host(host.as_bytes())).transpose()?;
@@ -152,7 +153,8 @@ fn authority<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Autho
     }
 }
 
-/// Reads a host and its port as RFC 3986 has them, without a user: `hello.localhost:8080`, `[::1]`.
+/// Parses a host and its port by RFC 3986, without user information: `hello.localhost:8080`,
+/// `[::1]`.
 #[expect(clippy::result_large_err, reason = "as above")]
 fn read_host(text: &[u8]) -> Result<Authority, Problem> {
     if text.contains(&b'@') {
@@ -169,14 +171,14 @@ fn read_host(text: &[u8]) -> Result<Authority, Problem> {
             let address = std::str::from_utf8(address).ok().and_then(|address| address.parse::<Ipv6Addr>().ok());
             address.ok_or_else(|| bad_host("the text in brackets is not an IPv6 address"))?;
         }
-        name if !name.iter().all(|&byte| is_of_a_name(byte)) => {
+        name if !name.iter().all(|&byte| is_name_byte(byte)) => {
             return Err(bad_host("it has characters that are invalid in a host name"));
         }
         _ => {}
     }
     let text = match port {
         [] => text,
-        // An empty port means the usual one.
+        // An empty port means the default port.
         b":" => name,
         [b':', port @ ..] if is_port(port) => text,
         _ => return Err(bad_host("its port is not a number up to 65535")),
@@ -186,7 +188,7 @@ fn read_host(text: &[u8]) -> Result<Authority, Problem> {
 
 /// Letters, digits and the punctuation that RFC 3986 allows in a name. Percent-encoded names have
 /// no meaning in DNS.
-fn is_of_a_name(byte: u8) -> bool {
+fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
@@ -215,7 +217,7 @@ fn end_connection_fields(headers: &mut HeaderMap) {
     for name in named.iter().filter(|name| !kept.contains(name)) {
         headers.remove(name);
     }
-    while let Some(name) = headers.keys().find(|name| is_of_the_connection(name)).cloned() {
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }
     if takes_trailers {
@@ -223,8 +225,8 @@ fn end_connection_fields(headers: &mut HeaderMap) {
     }
 }
 
-/// Keeps one of several equal `content-length` fields (RFC 9110, section 8.6). Both protocols refuse
-/// different ones before a request gets here.
+/// Replaces several equal `content-length` fields by one field (RFC 9110, section 8.6). Both
+/// protocols refuse differing values before a request arrives here.
 fn join_lengths(headers: &mut HeaderMap) {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let first = lengths.next().cloned();
@@ -235,7 +237,8 @@ fn join_lengths(headers: &mut HeaderMap) {
     }
 }
 
-/// Joins `cookie` fields that HTTP/2 may have split (RFC 9113, section 8.2.3). Empty ones add nothing.
+/// Joins `cookie` fields that HTTP/2 may have split (RFC 9113, section 8.2.3). Empty fields are
+/// skipped.
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
@@ -295,7 +298,7 @@ mod tests {
             let path = request.uri().path_and_query().map(PathAndQuery::as_str);
             assert!(path.is_some_and(|path| expected.ends_with(path) && path.starts_with('/')), "{target}: {path:?}");
             let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
-            assert_eq!(hosts, [request.uri().authority().expect("there is one").as_str()], "{target}");
+            assert_eq!(hosts, [request.uri().authority().expect("the target is absolute").as_str()], "{target}");
         }
     }
 
@@ -328,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_host_with_a_port_is_a_host() {
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
         for good in
             ["a", "a.localhost:8080", "a:0", "a:65535", "a:", "127.0.0.1:80", "[::1]", "[::1]:80", "..localhost", "a_b"]
         {
@@ -368,20 +371,20 @@ mod tests {
     #[test]
     fn options_of_asterisk_is_for_the_server() {
         let (target, _) =
-            normal(request(Version::HTTP_11, "OPTIONS", "*", &[("host", "a.localhost")])).expect("it is one");
+            normal(request(Version::HTTP_11, "OPTIONS", "*", &[("host", "a.localhost")])).expect("it is valid");
         assert_eq!(target, Target::Server);
         assert!(normal(request(Version::HTTP_11, "OPTIONS", "*", NONE)).is_err());
     }
 
     #[test]
-    fn an_http_1_0_request_without_a_host_uses_the_own_address() {
-        let ask = |version| {
+    fn an_http_1_0_request_without_a_host_uses_the_listen_address() {
+        let normalised = |version| {
             let mut request = request(version, "GET", "/x", NONE);
             let target = normalise(&mut request, &arrival(Some("127.0.0.1:8080")), &TrustedProxies::default());
             target.map(|_| request.uri().to_string()).map_err(|problem| problem.code)
         };
-        assert_eq!(ask(Version::HTTP_10).as_deref(), Ok("http://127.0.0.1:8080/x"));
-        assert_eq!(ask(Version::HTTP_11), Err("no-host"));
+        assert_eq!(normalised(Version::HTTP_10).as_deref(), Ok("http://127.0.0.1:8080/x"));
+        assert_eq!(normalised(Version::HTTP_11), Err("no-host"));
     }
 
     #[test]
@@ -401,7 +404,7 @@ mod tests {
             ("x-hop", "1"),
             ("x-kept", "2"),
         ];
-        let (_, request) = normal(request(Version::HTTP_11, "POST", "/", &fields)).expect("it has a form");
+        let (_, request) = normal(request(Version::HTTP_11, "POST", "/", &fields)).expect("it is valid");
         let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         names.retain(|name| !name.starts_with("x-forwarded-") && *name != "x-real-ip");
         names.sort_unstable();
@@ -412,7 +415,7 @@ mod tests {
     #[test]
     fn cookies_that_were_split_are_joined() {
         let fields = [("host", "a"), ("cookie", ""), ("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")];
-        let (_, request) = normal(request(Version::HTTP_2, "GET", "/", &fields)).expect("it has a form");
+        let (_, request) = normal(request(Version::HTTP_2, "GET", "/", &fields)).expect("it is valid");
         let cookies: Vec<_> = request.headers().get_all(header::COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3; d=4"]);
     }
@@ -423,8 +426,8 @@ mod tests {
             host in "[ -~]{0,20}", target in "[!-~]{1,30}", connection in "[ -~]{0,20}", version in 0..3_usize,
         ) {
             let version = [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2][version];
-            let made = Request::builder().version(version).uri(target).header("host", host).header("connection", connection);
-            if let Ok(request) = made.body(())
+            let request = Request::builder().version(version).uri(target).header("host", host);
+            if let Ok(request) = request.header("connection", connection).body(())
                 && let Ok((Target::App, request)) = normal(request)
             {
                 let uri = request.uri();

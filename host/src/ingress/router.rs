@@ -1,17 +1,17 @@
-//! Which app a host name means. Pure.
+//! Maps a host name to an app or a part of an app. Never performs I/O.
 
-/// What a host name stands for.
+/// The target of a host name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
     /// `hello.localhost`
     App(&'a str),
     /// `v3--hello.localhost` or `web-7f3k2--hello.localhost`: a release or an instance of an app.
     Part { part: &'a str, app: &'a str },
-    /// A name that is not below the domain.
+    /// A name outside the domain.
     Elsewhere,
 }
 
-/// Reads a host name, with or without a port, below `domain`.
+/// Parses a host name, with or without a port, below `domain`.
 pub(crate) fn route<'a>(host: &'a str, domain: &str) -> Route<'a> {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -33,7 +33,7 @@ pub(crate) fn route<'a>(host: &'a str, domain: &str) -> Route<'a> {
     }
 }
 
-/// Whether a host name is the domain itself, with no app before it.
+/// Returns whether a host name is the domain itself, without an app.
 pub(crate) fn is_domain(host: &str, domain: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     name.eq_ignore_ascii_case(domain)
@@ -53,13 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn two_hyphens_part_a_release_from_its_app() {
+    fn two_hyphens_separate_a_release_or_instance_from_its_app() {
         assert_eq!(route("v3--shop.localhost", "localhost"), Route::Part { part: "v3", app: "shop" });
         assert_eq!(route("web-7f3k2--shop.localhost", "localhost"), Route::Part { part: "web-7f3k2", app: "shop" });
     }
 
     #[test]
-    fn other_names_are_elsewhere() {
+    fn names_outside_the_domain_are_not_routed() {
         for host in
             ["localhost", "127.0.0.1:8080", "hello", "a.b.localhost", "evillocalhost", ".localhost", "", "[::1]:80"]
         {
@@ -69,7 +69,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_host_name_makes_it_panic(host in ".*", domain in "[a-zé.]{1,12}") {
+        fn no_host_name_causes_a_panic(host in ".*", domain in "[a-zé.]{1,12}") {
             let _ = route(&host, &domain);
         }
     }

@@ -4,16 +4,16 @@ use crate::limits;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// Why networks of trusted proxies can't be used.
+/// An invalid list of trusted proxies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadProxies {
     #[error("invalid network of a trusted proxy: `{0}`. Write an address or a network, such as 10.0.0.0/8")]
     Network(String),
-    #[error("{0} networks of trusted proxies are too many; the limit is {max}", max = limits::TRUSTED_PROXIES_MAX)]
+    #[error("too many networks of trusted proxies: {0}; the limit is {max}", max = limits::TRUSTED_PROXIES_MAX)]
     TooMany(usize),
 }
 
-/// Networks whose addresses are trusted proxies.
+/// The networks of trusted proxies.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustedProxies(Vec<IpNet>);
 
@@ -31,7 +31,7 @@ impl TrustedProxies {
         texts.iter().map(network).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether a peer with this address is trusted. An IPv4-mapped IPv6 address counts as the IPv4
+    /// Returns whether a peer with this address is trusted. An IPv4-mapped IPv6 address counts as the IPv4
     /// address.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

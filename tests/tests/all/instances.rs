@@ -130,7 +130,7 @@ fn an_instance_that_takes_no_http_says_what_it_does_instead() {
     let host = Host::start();
     let others = "[processes.nightly]\nentry = \"events\"\nmin = 1\n[processes.job]\nentry = \"command\"\n";
     host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}{others}")));
-    for (process, does, hint) in [("nightly", "handles events", "events send"), ("job", "runs by itself", "logs")] {
+    for (process, does, hint) in [("nightly", "handles events", "events send"), ("job", "runs a command", "logs")] {
         let id = host.running_ids("shop", process, 1).remove(0);
         let problem = host.get(&format!("{id}--shop"), "/").problem_of("shop", 404, "no-http");
         for word in [&id, process, does] {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::invalid;
 use crate::{api::request::BadRequest, limits};
 
-/// The attributes that the specification defines. All of them are strings; others are extensions.
+/// The attributes that the specification defines, which are all strings. Others are extensions.
 const DEFINED: [&str; 8] = ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];
 
 /// An event's attributes as they are collected, each checked when it is set.
@@ -84,7 +84,7 @@ impl Attributes {
         Ok(())
     }
 
-    /// The event, once it has what each must have.
+    /// Returns the event if it has all required attributes.
     pub(super) fn event(self) -> Result<Event, BadRequest> {
         let event = self.event;
         let required = [
@@ -114,14 +114,14 @@ fn check_name(name: &str) -> Result<(), BadRequest> {
     Ok(())
 }
 
-/// Whether attributes must not contain this character: control characters and Unicode
+/// Returns whether attributes must not contain this character: control characters and Unicode
 /// noncharacters.
 fn is_forbidden(character: char) -> bool {
     let code = u32::from(character);
     character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// Whether a text is a time as RFC 3339 writes it. The time parser also accepts other forms of ISO 8601.
+/// Returns whether a text is an RFC 3339 time. The time parser also accepts other forms of ISO 8601.
 fn is_rfc3339(text: &str) -> bool {
     const DATE_AND_TIME: &[u8] = b"0000-00-00T00:00:00";
     const OFFSET: &[u8] = b"+00:00";
@@ -148,7 +148,7 @@ fn is_rfc3339(text: &str) -> bool {
         && text.parse::<jiff::Timestamp>().is_ok()
 }
 
-/// Whether a text is a media type with its parameters. A range such as `text/*` is not one.
+/// Returns whether a text is a media type with its parameters. A range such as `text/*` is not.
 fn is_media_type(text: &str) -> bool {
     text.parse::<mime::Mime>().is_ok_and(|media_type| {
         !media_type.subtype().as_str().is_empty() && media_type.type_() != "*" && media_type.subtype() != "*"
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_written_as_rfc_3339_writes_it() {
+    fn a_time_has_the_form_of_rfc_3339() {
         for good in [
             "2026-01-02T03:04:05Z",
             "2026-01-02t03:04:05.123456z",

@@ -9,8 +9,8 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema},
 };
 
-/// Declares a body by its name and schema. The schema is JSON that the document gets as it is: utoipa's own type has no
-/// `propertyNames`, and no type beside null.
+/// Declares a body by its name and schema. The document contains the JSON schema unchanged: utoipa's
+/// own type supports neither `propertyNames` nor a union with null.
 macro_rules! bodies {
     ($($type:ident $name:literal $schema:expr;)+) => {
         $(
@@ -76,7 +76,7 @@ fn process_settings(unset: &[&str]) -> Value {
 fn formation_patch() -> Value {
     json!({
         "type": "object",
-        "description": "Process types by name; what is not mentioned stays, and null takes a setting away",
+        "description": "Process types by name; absent settings are unchanged, and null removes a setting",
         "propertyNames": { "pattern": NAME, "maxLength": 20 },
         "additionalProperties": {
             "type": "object",
@@ -159,10 +159,14 @@ fn shown_config() -> Value {
         "required": ["key", "secret", "source"],
     });
     json!({
-        "description": "Config vars by name; with `?effective=true` a list of all that guests are given",
+        "description": "Config vars by name; with `?effective=true` a list of all that guests receive",
         "anyOf": [
             { "type": "object", "additionalProperties": { "oneOf": [{ "type": "string" }, secret] } },
-            { "type": "object", "properties": { "items": { "type": "array", "items": effective } }, "required": ["items"] },
+            {
+                "type": "object",
+                "properties": { "items": { "type": "array", "items": effective } },
+                "required": ["items"],
+            },
         ],
     })
 }
@@ -171,8 +175,8 @@ fn cloud_event() -> Value {
     let text = || json!({ "type": "string", "minLength": 1 });
     json!({
         "type": "object",
-        "description": "A CloudEvent 1.0 in structured mode. Further members with names of up to 20 letters a to z and digits are \
-                        extension attributes",
+        "description": "A CloudEvent 1.0 in structured mode. Further members with names of up to 20 letters a to z and \
+                        digits are extension attributes",
         "properties": {
             "specversion": { "type": "string", "enum": ["1.0"] },
             "id": text(),
@@ -203,7 +207,7 @@ fn release_wanted() -> Value {
     })
 }
 
-/// The shape of each error's answer.
+/// Returns the schema of error responses.
 fn problem() -> Value {
     json!({
         "type": "object",

@@ -1,4 +1,5 @@
-//! Owns the links of the API's description: which operations take what a response holds. Never describes an operation.
+//! Owns the links of the API's description: the operations that use values of a response as their
+//! parameters. Never describes an operation.
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +8,7 @@ struct Links {
     from: &'static str,
     status: &'static str,
     to: &'static [&'static str],
-    /// Names of parameters, and where their values are.
+    /// The names of the parameters, and the runtime expressions of their values.
     parameters: &'static [(&'static str, &'static str)],
 }
 
@@ -67,7 +68,7 @@ pub(super) fn add(operation: &mut Value) {
     for links in LINKS.iter().filter(|links| links.from == id) {
         let Some(response) = operation["responses"].get_mut(links.status) else { continue };
         let parameters: Map<String, Value> =
-            links.parameters.iter().map(|(name, place)| ((*name).to_owned(), json!(place))).collect();
+            links.parameters.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         for to in links.to {
             response["links"][to] = json!({ "operationId": to, "parameters": parameters });
         }
@@ -89,7 +90,7 @@ mod tests {
         let operations = operations(&document);
         let find = |id: &str| {
             let found = operations.iter().find(|operation| operation["operationId"] == id);
-            *found.unwrap_or_else(|| panic!("there is no operation {id}"))
+            *found.unwrap_or_else(|| panic!("no operation {id}"))
         };
         for links in LINKS {
             let described = &find(links.from)["responses"][links.status]["links"];
@@ -99,7 +100,7 @@ mod tests {
                 let in_path: Vec<&Value> = parameters.iter().filter(|parameter| parameter["in"] == "path").collect();
                 let given = |parameter: &&Value| links.parameters.iter().any(|(name, _)| parameter["name"] == **name);
                 assert!(in_path.iter().all(given), "{to} has other parameters");
-                assert!(in_path.len() == links.parameters.len(), "{to} has not all of them");
+                assert!(in_path.len() == links.parameters.len(), "{to} lacks parameters");
             }
         }
     }

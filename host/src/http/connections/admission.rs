@@ -15,7 +15,7 @@ use std::{
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
-/// A bound address whose connections are counted.
+/// A bound address. Counts its connections.
 pub(crate) struct Listener {
     listener: TcpListener,
     slots: Arc<Slots>,
@@ -30,8 +30,8 @@ pub(crate) struct Accepted {
 impl Listener {
     /// Binds a listener. `reserve` connections beyond `cap` are accepted for one request each.
     pub(crate) fn new(listener: TcpListener, cap: usize, reserve: usize) -> Self {
-        // Accepted sockets inherit it. Without keepalive, a client whose machine vanished is never
-        // detected.
+        // Accepted sockets inherit this option. Without keepalive, the host would never detect that
+        // a client's machine has vanished.
         let alive =
             socket2::TcpKeepalive::new().with_time(limits::VANISHED_AFTER).with_interval(limits::VANISHED_PROBE);
         if let Err(error) = socket2::SockRef::from(&listener).set_tcp_keepalive(&alive) {
@@ -40,7 +40,7 @@ impl Listener {
         Self { listener, slots: Arc::new(Slots::new(cap, reserve)) }
     }
 
-    /// The next connection. Cancel safe.
+    /// Returns the next connection. Cancel safe.
     pub(crate) async fn next(&self) -> Accepted {
         loop {
             self.slots.room().await;
@@ -53,7 +53,7 @@ impl Listener {
                 // Out of file descriptors, or a client that disconnected during the handshake:
                 // neither ends the service.
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 }
             }
@@ -79,7 +79,7 @@ struct Slots {
 
 #[derive(Default)]
 struct Taken {
-    /// Open connections of each client that has any.
+    /// The number of open connections of each connected client.
     of_clients: HashMap<IpAddr, usize>,
     /// The connections of the reserve, oldest first.
     reserve: VecDeque<CancellationToken>,
@@ -135,7 +135,7 @@ impl Slots {
     }
 }
 
-/// The permit of one connection. Dropping it frees the slot.
+/// The permit of one connection. Dropping it releases the connection slot.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     kind: Kind,
@@ -152,7 +152,7 @@ impl Slot {
         matches!(self.kind, Kind::Reserve { .. })
     }
 
-    /// Whether so many connections are open that idle ones are closed early.
+    /// Returns whether idle connections are closed early, because too many are open.
     pub(super) fn is_crowded(&self) -> bool {
         self.is_reserve() || is_crowded(self.slots.open.load(Relaxed), self.slots.cap)
     }
@@ -178,7 +178,7 @@ impl Drop for Slot {
         match &self.kind {
             Kind::Regular { client } => {
                 if let Some(count) = taken.of_clients.get_mut(client) {
-                    debug_assert!(*count > 0, "a client's slots are counted down to none");
+                    debug_assert!(*count > 0, "more connection slots of a client were released than taken");
                     *count -= 1;
                     if *count == 0 {
                         taken.of_clients.remove(client);
@@ -209,7 +209,7 @@ mod tests {
         let held: Vec<_> = (0..6).map(|_| slots.take(address(1)).expect("there is room")).collect();
         assert!(slots.take(address(1)).is_none(), "one client can't take the last quarter");
         let others: Vec<_> = (2..4).map(|last| slots.take(address(last)).expect("there is room")).collect();
-        assert!(slots.take(address(4)).is_none(), "all slots are taken");
+        assert!(slots.take(address(4)).is_none(), "all slots are in use");
         drop((held, others));
         assert_eq!(slots.open.load(Relaxed), 0);
         assert!(slots.taken().of_clients.is_empty());

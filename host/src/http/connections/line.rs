@@ -2,8 +2,9 @@
 //! last byte arrived, and whether the client is still connected. Reads and writes for hyper; never
 //! parses HTTP beyond what its timers need.
 //!
-//! hyper owns a [`Socket`], and the connection's driver keeps the [`Line`] behind it. The line counts exchanges: a request
-//! is in progress from the moment hyper hands it out until its response and the rest of its body are done.
+//! hyper owns a [`Socket`], and the connection's driver keeps the [`Line`] behind it. The line
+//! counts exchanges: a request is in progress from the moment hyper hands it out until its response
+//! and the rest of its body are complete.
 //!
 //! A client that closes only its write side still waits for its response. In TCP that looks the
 //! same as a client that has closed its socket, until the host sends something: the kernel of a
@@ -31,48 +32,49 @@ use std::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// What every HTTP/2 connection begins with.
+/// The first bytes of every HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What every HTTP/1 response begins with, whatever its minor version.
+/// The first bytes of every HTTP/1 response of any minor version.
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
 /// The head of the response to a request head that arrives too slowly.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\r\n";
 
-/// The head of the response to a request head whose client has shut down its write side.
+/// The head of the response to a request head that ends early: the client has shut down its side.
 const INCOMPLETE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
 
-/// What a chunk's size may begin with.
+/// Leading zeros that a chunk's size may have.
 const ZEROS: &[u8] = b"0000000";
 
 /// The header of a chunked response, as hyper writes it.
 const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
-/// One connection's socket and state. All state is advisory and only written in order by the connection's own task, or, for
-/// HTTP/2, by the tasks of its streams; so relaxed atomics suffice.
+/// One connection's socket and state. All state is advisory. Only the connection's own task writes
+/// it, in order; for HTTP/2, also the tasks of its streams. So relaxed atomics suffice.
 pub(super) struct Line {
     stream: TcpStream,
     accepted: Instant,
-    /// Holders of an [`Exchange`].
+    /// The number of [`Exchange`]s.
     exchanges: AtomicU32,
     has_asked: AtomicBool,
-    /// Bytes of [`PREFACE`] that the connection began with; [`NO_PREFACE`] once it began with something else.
+    /// How many bytes of [`PREFACE`] the connection began with; [`NO_PREFACE`] if it began with
+    /// other bytes.
     preface: AtomicU8,
-    /// When the first byte of an incomplete head arrived, in milliseconds after `accepted`, plus
-    /// one; 0 for none.
+    /// When the first byte of an incomplete head arrived, in milliseconds after `accepted`, plus 1;
+    /// 0 without such a head.
     head_begun_ms: AtomicU64,
     /// When the connection last became idle or was written to, in milliseconds after `accepted`.
     quiet_since_ms: AtomicU64,
     ending: AtomicU8,
     /// Whether hyper has read the end of the client's side.
     has_ended: AtomicBool,
-    /// Whether hyper has nothing left to write. Only then may a probe be sent.
+    /// Whether hyper has written all its bytes. Only then may a probe be sent.
     is_flushed: AtomicBool,
     response: AtomicU8,
     /// Whether the client of the request in progress waits for `100 Continue`.
     client_waits: AtomicBool,
-    /// Which part of a service's response hyper has still to write.
+    /// The part of a service's response that hyper has still to write.
     unwritten: AtomicU8,
     /// Bytes of [`STATUS_LINE`] that were sent ahead of the response.
     status_ahead: AtomicU8,
@@ -88,8 +90,8 @@ const OPEN: u8 = 0;
 const WHEN_QUIET: u8 = 1;
 const AT_ONCE: u8 = 2;
 
-/// What hyper has still to write of a service's response: nothing, so that what it writes is its
-/// own; parts of a body that isn't complete; the rest.
+/// The unwritten part of a service's response: nothing, so that hyper's next bytes are its own
+/// response; parts of an incomplete body; the rest.
 const NOTHING: u8 = 0;
 const PARTS: u8 = 1;
 const REST: u8 = 2;
@@ -143,7 +145,7 @@ impl Line {
         usize::from(self.preface.load(Relaxed)) == PREFACE.len()
     }
 
-    /// Whether it has ever carried a request.
+    /// Whether the connection has ever carried a request.
     pub(super) fn has_asked(&self) -> bool {
         self.has_asked.load(Relaxed)
     }
@@ -157,7 +159,8 @@ impl Line {
         self.head_begun_ms.load(Relaxed) > 0 && !self.is_http2()
     }
 
-    /// A request was read: it is in progress until the exchange and all of its clones are dropped.
+    /// Records that a request was read. It is in progress until the exchange and all clones are
+    /// dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Exchange {
         self.head_begun_ms.store(0, Relaxed);
         self.has_asked.store(true, Relaxed);
@@ -228,7 +231,8 @@ impl Line {
         HangUp::WriteSide
     }
 
-    /// Sends 408 for a slow head, and 400 for one that its client has ended too early, if nothing was sent yet.
+    /// Sends 408 for a slow head, and 400 for a head that its client has ended too early, if the
+    /// host has sent no byte yet.
     pub(super) fn refuse_incomplete_head(&self) {
         let head = match () {
             () if self.is_http2() || !self.is_flushed.load(Relaxed) => return,
@@ -237,12 +241,12 @@ impl Line {
             () => return,
         };
         // The client may have disconnected.
-        let _ = refusal::instead_of(head).map(|said| self.stream.try_write(&said));
+        let _ = refusal::instead_of(head).map(|response| self.stream.try_write(&response));
     }
 
-    /// Ends a connection that hyper is done with. Bytes that are on their way to a closed socket
-    /// would reset the connection, and the client could lose the response. So this side is shut
-    /// down, and incoming bytes are discarded for a moment.
+    /// Closes a connection after hyper has finished with it. Bytes in transit to a closed socket
+    /// would reset the connection, and the client could lose the response. So the host shuts down
+    /// its side first, and discards incoming bytes up to [`limits::CLOSE_TIME`].
     pub(super) async fn close(&self) {
         if self.has_ended.load(Relaxed) || SockRef::from(&self.stream).shutdown(Shutdown::Write).is_err() {
             return;
@@ -313,7 +317,7 @@ impl Line {
         }
     }
 
-    /// The response that replaces hyper's own one to a head that it can't parse.
+    /// Returns the response that replaces hyper's own response to a head that hyper can't parse.
     fn refusal(&self, first: &[u8]) -> Option<Vec<u8>> {
         let is_hypers = self.unwritten.load(Relaxed) == NOTHING && !self.is_http2();
         if is_hypers { refusal::instead_of(first) } else { None }
@@ -322,12 +326,12 @@ impl Line {
     fn write(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let first = buffers.first().map_or(&[][..], |first| first);
         if let Some(refusal) = self.refusal(first) {
-            // Nothing else is on its way, so the kernel has room for all of it.
+            // The kernel's send buffer is empty, so it has room for the whole response.
             self.stream.try_write(&refusal)?;
             return Ok(first.len());
         }
         let skipped = usize::from(self.status_ahead.load(Relaxed)).min(first.len());
-        debug_assert!(STATUS_LINE.starts_with(&first[..skipped]), "what was sent ahead begins a status line");
+        debug_assert!(STATUS_LINE.starts_with(&first[..skipped]), "the bytes sent ahead begin a status line");
         let written = match skipped {
             0 => self.stream.try_write_vectored(buffers)?,
             _ => self.stream.try_write(&first[skipped..])?,
@@ -342,7 +346,7 @@ impl Line {
 /// How a client has hung up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HangUp {
-    /// It sends nothing more, but may still read.
+    /// It has shut down its write side, but may still read.
     WriteSide,
     /// It has disconnected.
     Gone,
@@ -420,7 +424,7 @@ impl Read for Socket {
         }
         loop {
             ready!(line.stream.poll_read_ready(cx))?;
-            // SAFETY: its length is asked for only.
+            // SAFETY: only its length is read.
             let room = unsafe { cursor.as_mut() }.len();
             let mut outcome = None;
             let drained = line.stream.try_io(Interest::READABLE, || match line.receive(&mut cursor) {
@@ -466,7 +470,7 @@ impl Write for Socket {
         true
     }
 
-    /// hyper calls it once all that it had to write is written.
+    /// hyper calls it after it has written all its bytes.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.is_flushed.store(true, Relaxed);
         let _ = self.0.unwritten.compare_exchange(REST, NOTHING, Relaxed, Relaxed);
@@ -512,7 +516,7 @@ mod tests {
 
     async fn received(client: &mut TcpStream, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
-        client.read_exact(&mut bytes).await.expect("so many bytes");
+        client.read_exact(&mut bytes).await.expect("the client receives `length` bytes");
         bytes
     }
 
@@ -538,7 +542,7 @@ mod tests {
         assert!(!line.is_in_head() && !line.is_http2());
         client.write_all(PREFACE).await.expect("it can be written");
         assert_eq!(read(&line).await, PREFACE);
-        assert!(line.is_in_head() && !line.is_http2(), "a preface is one only at the beginning");
+        assert!(line.is_in_head() && !line.is_http2(), "a preface counts only at the beginning");
     }
 
     #[tokio::test]
@@ -583,7 +587,7 @@ mod tests {
         drop(exchange);
         let _ = line.probe();
         write(&line, b"end").await;
-        let said = received(&mut client, 69).await;
-        assert!(said.ends_with(b"chunked\r\nend"), "{}", String::from_utf8_lossy(&said));
+        let response = received(&mut client, 69).await;
+        assert!(response.ends_with(b"chunked\r\nend"), "{}", String::from_utf8_lossy(&response));
     }
 }

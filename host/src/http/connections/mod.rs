@@ -4,7 +4,7 @@
 //! ```text
 //!  Listener: admission ──> slot ──> serve: hyper <──> Socket ──> kernel
 //!                                     │                 │
-//!                                     └── timer <── Line: what the connection is doing
+//!                                     └── timer <── Line: the state of the traffic
 //! ```
 //!
 //! Each timer does one thing. A connection between two requests may be idle for
@@ -88,7 +88,7 @@ impl Settings {
 }
 
 /// Decides whether a connection may be polled now. Connections that share a thread fairly wait here
-/// for their turn.
+/// for admission.
 pub(crate) trait Gate {
     fn poll_open(&self, cx: &Context<'_>) -> Poll<()>;
 }
@@ -102,7 +102,8 @@ impl Gate for Open {
     }
 }
 
-/// Serves a connection until its client leaves, a timer expires, or `stop` completes; then requests in progress are finished.
+/// Serves a connection until its client disconnects, a timer expires, or `stop` completes. Then
+/// requests in progress are finished.
 pub(crate) async fn serve<A, F, B>(
     (stream, slot): (TcpStream, &Slot),
     settings: &Settings,
@@ -116,7 +117,7 @@ pub(crate) async fn serve<A, F, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    // A connection without it still works, only slower.
+    // Without this option, the connection works but is slower.
     let _ = stream.set_nodelay(true);
     let line = Arc::new(Line::new(stream));
     let service = service_fn(|request: Request<Incoming>| {
@@ -125,24 +126,25 @@ pub(crate) async fn serve<A, F, B>(
         if version == Version::HTTP_11 && expects_continue(request.headers()) && !request.body().is_end_stream() {
             exchange.client_waits();
         }
-        let answering = answer(DrainedBody::of(request, exchange.clone()));
-        // Boxed, since HTTP/1 moves it and reserves its size as long as the connection is open.
+        let responding = answer(DrainedBody::of(request, exchange.clone()));
+        // Boxed, since HTTP/1 moves the future and reserves its size while the connection is open.
         Box::pin(async move {
-            let mut response = answering.await;
-            // The client may send the body or the next request: their bytes can't be told apart.
+            let mut response = responding.await;
+            // The client may send the body or the next request; the host can't distinguish their
+            // bytes.
             if exchange.is_client_waiting() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             exchange.response_begins(version == Version::HTTP_11 && !is_head && is_streamed(&response));
-            Ok::<_, Infallible>(response.map(|body| Answering { body, ends: Ends(exchange) }))
+            Ok::<_, Infallible>(response.map(|body| ResponseBody { body, ends: Ends(exchange) }))
         })
     });
     let http = if slot.is_reserve() { &settings.reserve } else { &settings.regular };
-    let leaves_gently = {
+    let may_still_read = {
         let connection = std::pin::pin!(http.serve_connection(Socket(Arc::clone(&line)), service));
         drive(connection, &line, slot, &settings.times_of(slot), gate, stop).await
     };
-    if leaves_gently {
+    if may_still_read {
         line.refuse_incomplete_head();
         line.close().await;
     }
@@ -161,7 +163,7 @@ fn is_streamed<B: Body>(response: &Response<B>) -> bool {
         && !response.headers().contains_key(header::CONTENT_LENGTH)
 }
 
-/// Any connection of hyper's.
+/// A connection of hyper.
 trait Connection: Future<Output = Result<(), Box<dyn Error + Send + Sync>>> {
     fn shut_down_gracefully(self: Pin<&mut Self>);
 }
@@ -186,9 +188,9 @@ enum Event {
     Ended,
     /// The client has disconnected.
     Gone,
-    /// It needs attention: a head has begun, or the client has shut down its side.
+    /// The timers must be checked: a head has begun, or the client has shut down its side.
     LookNow,
-    /// It was open for its one request.
+    /// The connection takes no further requests.
     Served,
 }
 
@@ -196,16 +198,17 @@ enum Event {
 struct Watch {
     /// Completes once a client that has shut down its side has disconnected.
     gone: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// When the next probe is due, and how long after it the one after that.
+    /// When the next probe is due, and the delay after it.
     probe: Option<(Instant, Duration)>,
     /// Whether the timer is set for the head that has begun.
     is_set_for_head: bool,
-    /// Since when it takes no new requests.
+    /// When the connection stopped taking new requests.
     retiring: Option<Instant>,
 }
 
 /// Drives a connection to its end. Returns whether its client may still have to read the last
-/// bytes: not if it has disconnected, or if a newer connection needs the slot immediately.
+/// bytes. False if the client has disconnected, or if a newer connection needs the slot
+/// immediately.
 async fn drive<C: Connection>(
     mut connection: Pin<&mut C>,
     line: &Arc<Line>,
@@ -253,12 +256,12 @@ async fn drive<C: Connection>(
     }
 }
 
-/// Polls a connection once, when it is its turn.
+/// Polls a connection once, after the gate has admitted it.
 fn poll_once<C: Connection>(cx: &mut Context<'_>, connection: Pin<&mut C>, gate: &impl Gate) -> Poll<Poll<()>> {
     ready!(gate.poll_open(cx));
     Poll::Ready(connection.poll(cx).map(|ended| {
         if let Err(error) = ended {
-            tracing::debug!(error, "a connection broke off");
+            tracing::debug!(error, "a connection failed");
         }
     }))
 }
@@ -279,8 +282,8 @@ impl Watch {
             return Poll::Ready(Event::Served);
         }
         if line.is_in_head() {
-            let is_news = !std::mem::replace(&mut self.is_set_for_head, true);
-            return if is_news { Poll::Ready(Event::LookNow) } else { Poll::Pending };
+            let is_new = !std::mem::replace(&mut self.is_set_for_head, true);
+            return if is_new { Poll::Ready(Event::LookNow) } else { Poll::Pending };
         }
         self.is_set_for_head = false;
         self.poll_client(cx, line)
@@ -334,7 +337,8 @@ impl Watch {
         let activity = line.activity();
         let mut next = now + times.head;
         match (times.expiry(&activity, slot.is_crowded()), self.retiring) {
-            // GOAWAY was sent. If its client leaves it open without a request, it is cut off.
+            // GOAWAY was sent. If the client leaves the connection open without a request, the host
+            // cuts it off.
             (_, Some(since)) if activity.is_http2 => {
                 if !activity.is_busy && now >= since + times.head && activity.quiet >= times.head {
                     return std::ops::ControlFlow::Break(());
@@ -354,8 +358,8 @@ impl Watch {
 }
 
 pin_project_lite::pin_project! {
-    /// A response's body. Its request is in progress until it is dropped.
-    struct Answering<B> {
+    /// A response's body. Keeps the request in progress until it is dropped.
+    struct ResponseBody<B> {
         #[pin]
         body: B,
         ends: Ends,
@@ -370,7 +374,7 @@ impl Drop for Ends {
     }
 }
 
-impl<B: Body> Body for Answering<B> {
+impl<B: Body> Body for ResponseBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

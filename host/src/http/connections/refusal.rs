@@ -1,4 +1,4 @@
-//! Responses to requests whose head is invalid or incomplete. hyper answers these itself, without a
+//! Responses to requests with an invalid or incomplete head. hyper answers these itself, without a
 //! body and before any service: the connection writes the response of this module instead, which
 //! has a request id and a problem. Never reads a request.
 
@@ -10,8 +10,8 @@ use crate::{
 use http::{StatusCode, header};
 use isopod_policy::RequestId;
 
-/// The response that takes the place of hyper's, given the head that hyper writes. `None` if that
-/// isn't a refusal.
+/// Returns the response that replaces hyper's own, given the head that hyper writes. Returns `None`
+/// if that head isn't a refusal.
 pub(super) fn instead_of(head: &[u8]) -> Option<Vec<u8>> {
     let end = head.windows(4).position(|part| part == b"\r\n\r\n")?;
     let mut lines = std::str::from_utf8(&head[..end]).ok()?.split("\r\n");
@@ -46,23 +46,23 @@ fn problem(status: StatusCode) -> Problem {
             "head-too-large",
             "The request's head is too large",
             format!(
-                "a head may have {} KiB and {} fields, and announce a body of less than 2^64 bytes",
+                "the limits are {} KiB and {} fields, and a body of less than 2^64 bytes",
                 limits::HEAD_BYTES >> 10,
                 limits::HEAD_FIELDS
             ),
         ),
         StatusCode::URI_TOO_LONG => {
-            ("target-too-long", "The request's target is too long", "it has more than 65,534 bytes".to_owned())
+            ("target-too-long", "The request's target is too long", "the target has more than 65,534 bytes".to_owned())
         }
         StatusCode::REQUEST_TIMEOUT => (
             "head-too-slow",
-            "The request's head came too slowly",
-            "it did not arrive in the time for a head".to_owned(),
+            "The request's head arrived too slowly",
+            "the complete head did not arrive before its timeout".to_owned(),
         ),
         _ => (
             "bad-head",
             "The request's head is invalid",
-            "its first line, a field, or the length that it gives for its body is not valid HTTP/1.1".to_owned(),
+            "the request line, a field or the length of the body is not valid HTTP/1.1".to_owned(),
         ),
     };
     Problem::new(status, code, title, detail)

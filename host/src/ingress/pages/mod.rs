@@ -1,4 +1,5 @@
-//! What pages for people have in common: who gets one, and that nothing shown in one becomes markup. Owns no page's words.
+//! Selects the requests that get an HTML page, and fills page templates so that no inserted text
+//! becomes markup. Never contains the text of a page.
 
 pub(super) mod build;
 pub(super) mod problem;
@@ -6,22 +7,22 @@ pub(super) mod problem;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use isopod_engine::ReplyBody;
 
-/// Whether a request comes from a person who looks at a page, and not from a program.
-pub(in crate::ingress) fn is_for_a_person<B>(request: &Request<B>) -> bool {
+/// Returns whether a request comes from a browser that displays HTML.
+pub(in crate::ingress) fn wants_html<B>(request: &Request<B>) -> bool {
     let accepted = request.headers().get_all(header::ACCEPT);
-    let takes_html =
+    let accepts_html =
         || accepted.iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"));
-    // HEAD has the head that GET would have.
-    matches!(*request.method(), Method::GET | Method::HEAD) && takes_html()
+    // The responses to HEAD and GET have the same head.
+    matches!(*request.method(), Method::GET | Method::HEAD) && accepts_html()
 }
 
-/// A page with its `{{name}}` replaced by these texts.
+/// Replaces each `{{name}}` of a page by its text.
 pub(in crate::ingress) fn fill(page: &str, texts: &[(&str, &str)]) -> String {
     texts.iter().fold(page.to_owned(), |page, (name, text)| page.replace(&format!("{{{{{name}}}}}"), &escape(text)))
 }
 
-/// The answer with a page, which nothing keeps.
-pub(in crate::ingress) fn answer(status: StatusCode, page: String) -> Response<ReplyBody> {
+/// Returns the response with a page. It must not be cached.
+pub(in crate::ingress) fn response(status: StatusCode, page: String) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::full(page));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -30,7 +31,7 @@ pub(in crate::ingress) fn answer(status: StatusCode, page: String) -> Response<R
     response
 }
 
-/// The brace too, so that no text is taken for a place where another one goes.
+/// Escapes HTML, and the brace, so that an inserted text can't contain a placeholder.
 fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('{', "&#123;")
@@ -41,18 +42,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_browser_is_told_from_a_program() {
-        let asks = |accept: &str| {
+    fn only_a_browser_gets_html() {
+        let wants = |accept: &str| {
             let request = Request::builder().header(header::ACCEPT, accept).body(()).unwrap();
-            is_for_a_person(&request)
+            wants_html(&request)
         };
-        assert!(asks("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"));
-        assert!(!asks("*/*"));
-        assert!(!asks("application/json"));
+        assert!(wants("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"));
+        assert!(!wants("*/*"));
+        assert!(!wants("application/json"));
     }
 
     #[test]
-    fn what_is_shown_cannot_become_markup_or_a_place_for_other_text() {
+    fn inserted_text_cannot_become_markup_or_a_placeholder() {
         let filled = fill("<p>{{a}}</p>{{b}}", &[("a", "Vec<u8> & \"x\" {{b}}"), ("b", "end")]);
         assert_eq!(filled, "<p>Vec&lt;u8&gt; &amp; &quot;x&quot; &#123;&#123;b}}</p>end");
     }

@@ -1,4 +1,5 @@
-//! The page that people see in a browser where programs get a problem: the same words. Never decides which problem it is.
+//! The page that a browser shows for a problem, with the same text as the JSON. Never chooses the
+//! problem.
 
 use crate::http::problem::Problem;
 use http::{Response, header};
@@ -14,10 +15,10 @@ pub(in crate::ingress) fn page(problem: &Problem, id: RequestId) -> Response<Rep
         ("hint", &hints),
         ("request_id", id.as_str()),
     ];
-    let mut answer = super::answer(problem.status, super::fill(include_str!("problem_page.html"), &texts));
-    // A page that is to be looked at again looks again by itself.
+    let mut response = super::response(problem.status, super::fill(include_str!("problem_page.html"), &texts));
+    // The browser reloads the page after the problem's `Retry-After`.
     if let Some((_, seconds)) = problem.headers.iter().find(|(name, _)| name == header::RETRY_AFTER) {
-        answer.headers_mut().insert(header::REFRESH, seconds.clone());
+        response.headers_mut().insert(header::REFRESH, seconds.clone());
     }
-    answer
+    response
 }
