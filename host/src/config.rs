@@ -450,8 +450,8 @@ fn check_addresses(config: &Config) -> Result<(), ConfigError> {
     if overlap { Err(ConfigError::SameAddress { listen, admin }) } else { Ok(()) }
 }
 
-/// Checks the form `host:port` of an address. Only binding the address shows whether the host exists
-/// and the port is free.
+/// Checks the form `host:port` of an address. Only binding the address shows whether the host
+/// exists and the port is free.
 pub(crate) fn written_address(value: &str) -> Result<String, &'static str> {
     let (host, port) = value.rsplit_once(':').ok_or("it has no port, such as 8080 in 127.0.0.1:8080")?;
     if host.is_empty() {

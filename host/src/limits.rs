@@ -17,7 +17,8 @@ pub(crate) const FILES_RESERVED: usize = 2_048;
 /// clients would compete for files.
 pub(crate) const FILES_MIN: usize = 256;
 
-/// Connections in the kernel's backlog of the traffic address. The kernel refuses further connections.
+/// Connections in the kernel's backlog of the traffic address. The kernel refuses further
+/// connections.
 pub(crate) const TRAFFIC_BACKLOG: i32 = 4_096;
 
 /// How long after a stop signal the host still accepts connections that the kernel has already
@@ -88,16 +89,16 @@ pub(crate) const ADMIN_RESERVE: usize = 8;
 /// Timeout of a reserved connection until its request is read. Then it is closed.
 pub(crate) const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// HTTP/2 flow-control window: unread bytes of one connection or stream. Beyond it the client waits.
-/// It is the protocol's initial value, since every connection may fill that much of the host's
-/// memory.
+/// HTTP/2 flow-control window: unread bytes of one connection or stream. Beyond it the client
+/// waits. It is the protocol's initial value, since every connection may fill that much of the
+/// host's memory.
 pub(crate) const TRAFFIC_WINDOW_BYTES: u32 = 65_535;
 
 /// Bodies up to this size are buffered before an instance is leased; larger bodies stream into it.
 pub(crate) const TRAFFIC_BODY_READ_FIRST: u64 = 1024 * 1024;
 
-/// Received bytes of one app's bodies that are being buffered. A body beyond it is refused with 429:
-/// slow clients of one app must not use up the budget of all apps.
+/// Received bytes of one app's bodies that are being buffered. A body beyond it is refused with
+/// 429: slow clients of one app must not use up the budget of all apps.
 pub(crate) const TRAFFIC_BODIES_BYTES: u64 = 64 << 20;
 
 /// The same for all apps together. A body beyond it is refused with 503. It bounds the memory that
@@ -110,8 +111,8 @@ pub(crate) const BODIES_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Timeout of a body that is buffered. Then 408.
 pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Time and bytes for draining an unread body, so that its client sees the response. Beyond them the
-/// connection is closed.
+/// Time and bytes for draining an unread body, so that its client sees the response. Beyond them
+/// the connection is closed.
 pub(crate) const BODY_DRAIN_TIME: Duration = Duration::from_secs(10);
 pub(crate) const BODY_DRAIN_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -120,9 +121,9 @@ pub(crate) const BODY_DRAIN_BYTES: u64 = 256 * 1024 * 1024;
 /// that is less.
 pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
 
-/// The same for a client that doesn't read a streamed response; then its connection is closed. It is
-/// longer, since the kernel accepts more bytes only after a slow client has read a large part of the
-/// send buffer.
+/// The same for a client that doesn't read a streamed response; then its connection is closed. It
+/// is longer, since the kernel accepts more bytes only after a slow client has read a large part of
+/// the send buffer.
 pub(crate) const TRAFFIC_ANSWER_CROWDED: Duration = Duration::from_secs(10);
 
 /// Bytes of one label of a host name, by RFC 1035. A URL with a longer label can't be resolved, so
@@ -145,7 +146,8 @@ pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
 /// connections.
 pub(crate) const CONNECTIONS_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Connections in the kernel's backlog of the admin address. The kernel refuses further connections.
+/// Connections in the kernel's backlog of the admin address. The kernel refuses further
+/// connections.
 pub(crate) const ADMIN_BACKLOG: u32 = 256;
 
 /// The same as `TRAFFIC_WINDOW_BYTES` for the API, which has large uploads and few connections.
@@ -155,8 +157,8 @@ pub(crate) const ADMIN_WINDOW_BYTES: u32 = 1 << 20;
 /// connection forever.
 pub(crate) const ADMIN_BODY_IDLE: Duration = Duration::from_secs(15);
 
-/// Timeout of a whole request body of the API. Then 408: the idle timeout doesn't stop a client that
-/// sends one byte every few seconds.
+/// Timeout of a whole request body of the API. Then 408: the idle timeout doesn't stop a client
+/// that sends one byte every few seconds.
 pub(crate) const ADMIN_BODY_TIME: Duration = Duration::from_secs(600);
 
 /// Bytes of all bodies that the API is reading into memory. A body beyond it is refused with 503
@@ -169,12 +171,12 @@ pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;
 /// The largest event in a request. Larger is refused with 413: an event is a message, not a file.
 pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
 
-/// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a longer
-/// name is refused with 400.
+/// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a
+/// longer name is refused with 400.
 pub(crate) const EVENT_ATTRIBUTE_NAME_CHARS_MAX: usize = 20;
 
-/// Bytes of a failed build's output that the build page shows. The rest is cut off: the beginning of
-/// a compiler's output matters most.
+/// Bytes of a failed build's output that the build page shows. The rest is cut off: the beginning
+/// of a compiler's output matters most.
 pub(crate) const BUILD_ERROR_BYTES: usize = 256 * 1024;
 
 /// Concurrent API mutations, including those of disconnected clients. Further mutations are refused
@@ -191,11 +193,12 @@ pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
 /// cursor.
 pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 
-/// Subscribers of event streams (server-sent events), all apps together. Further streams get 503: each
-/// holds a connection.
+/// Subscribers of event streams (server-sent events), all apps together. Further streams get 503:
+/// each holds a connection.
 pub(crate) const SUBSCRIBERS_MAX: usize = 256;
 
-/// Subscribers with one token. Further streams get 429, so that a single client can't take all permits.
+/// Subscribers with one token. Further streams get 429, so that a single client can't take all
+/// permits.
 pub(crate) const SUBSCRIBERS_PER_TOKEN: usize = 128;
 
 /// Interval at which an idle event stream sends a comment, so that proxies and clients see that the
@@ -208,8 +211,8 @@ pub(crate) const ADMIN_THREADS: usize = 2;
 /// Threads for blocking work (files, hashing) of the admin runtime. Further work waits.
 pub(crate) const ADMIN_BLOCKING_THREADS: usize = 8;
 
-/// Threads that drive the timers and sockets of guests on worker threads, and of guests that the API
-/// and push jobs call. Further work waits.
+/// Threads that drive the timers and sockets of guests on worker threads, and of guests that the
+/// API and push jobs call. Further work waits.
 pub(crate) const GUEST_THREADS: usize = 1;
 
 /// Threads for other blocking work of those guests, all apps together; file operations don't use
@@ -225,13 +228,13 @@ pub(crate) const FILE_THREADS_PER_APP: usize = 4;
 /// Idle time after which such a thread ends.
 pub(crate) const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
 
-/// Runtimes for the file operations of apps, at most one for each active app with folders. A further
-/// app shares the runtime with the fewest apps, so these can delay each other's file operations.
-/// Each runtime uses a few of the host's open files.
+/// Runtimes for the file operations of apps, at most one for each active app with folders. A
+/// further app shares the runtime with the fewest apps, so these can delay each other's file
+/// operations. Each runtime uses a few of the host's open files.
 pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 
-/// Push jobs that run concurrently, unless configured. Further jobs wait as `queued`: compiling uses
-/// much CPU and memory.
+/// Push jobs that run concurrently, unless configured. Further jobs wait as `queued`: compiling
+/// uses much CPU and memory.
 pub(crate) const PUSHES_PARALLEL: usize = 2;
 
 /// Waiting and running push jobs, all apps together, unless configured. Further jobs are refused
@@ -242,8 +245,8 @@ pub(crate) const PUSHES_QUEUED_MAX: usize = 64;
 /// app can't fill the queue.
 pub(crate) const PUSHES_QUEUED_PER_APP: usize = 8;
 
-/// Concurrent uploads. Further uploads are refused with 429: each holds a file of up to the bundle's
-/// limit.
+/// Concurrent uploads. Further uploads are refused with 429: each holds a file of up to the
+/// bundle's limit.
 pub(crate) const UPLOADS_MAX: usize = 16;
 
 /// Timeout of a push job from its start, unless configured. Then it is `failed` with the reason
@@ -253,7 +256,8 @@ pub(crate) const PUSH_TIME: Duration = Duration::from_secs(30 * 60);
 /// Timeout of a new instance to start and to pass its health check. Then the push fails.
 pub(crate) const HEALTH_TIME: Duration = Duration::from_secs(15);
 
-/// Retries of a failing health check over HTTP within `HEALTH_TIME`.
+/// Failed health checks after which a new instance counts as unhealthy, once its grace period is
+/// over. Then the push fails.
 pub(crate) const HEALTH_ATTEMPTS: u32 = 3;
 
 /// Lines of a guest's output in a push's log while the guest is prepared for a snapshot. Further
@@ -282,8 +286,8 @@ pub(crate) const RESTORE_WAIT: Duration = Duration::from_secs(60);
 /// Drain time of requests in progress at a stop, unless configured. Then they are cut off.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
 
-/// How long before the end of the drain time jobs that still wait for a slot are refused with 503, so
-/// that their clients get the response before connections are cut off.
+/// How long before the end of the drain time jobs that still wait for a slot are refused with 503,
+/// so that their clients get the response before connections are cut off.
 pub(crate) const LAST_RESPONSES_TIME: Duration = Duration::from_millis(500);
 
 /// `Retry-After` of a request that a stopping host has refused.
@@ -353,8 +357,8 @@ pub(crate) const LOG_FOLLOW_READ_BYTES: u64 = 256 * 1024;
 /// Apps in a serving thread's cache of logs and counters. Beyond it the cache is cleared.
 pub(crate) const ACCESS_APPS_CACHED: usize = 4096;
 
-/// How long a reader of a log waits for the writer. Then 503: the API must respond even if the log's
-/// disk hangs.
+/// How long a reader of a log waits for the writer. Then 503: the API must respond even if the
+/// log's disk hangs.
 pub(crate) const LOG_READ_WAIT: Duration = Duration::from_secs(5);
 
 /// Bytes of the configuration file. Larger is refused.
@@ -371,11 +375,12 @@ pub(crate) const RELEASES_VISITED_MAX: usize = 3;
 /// thread. It is far longer than any single step of such a thread.
 pub(crate) const LIVENESS_TIME: Duration = Duration::from_secs(5);
 
-/// Interval at which a liveness check polls whether a busy worker thread has started its next slice.
+/// Interval at which a liveness check polls whether a busy worker thread has started its next
+/// slice.
 pub(crate) const LIVENESS_LOOK: Duration = Duration::from_millis(10);
 
-/// Releases that are loaded concurrently for previews, all apps together. Further releases wait. The
-/// limit is low because anonymous requests can name any release.
+/// Releases that are loaded concurrently for previews, all apps together. Further releases wait.
+/// The limit is low because anonymous requests can name any release.
 pub(crate) const VISITS_LOADING_MAX: usize = 2;
 
 /// Releases of cold apps that are loaded concurrently. Further releases wait.
@@ -385,7 +390,8 @@ pub(crate) const WAKES_LOADING_MAX: usize = 8;
 /// meanwhile.
 pub(crate) const VISIT_FAILED_FOR: Duration = Duration::from_secs(1);
 
-/// Releases that wait to be loaded for previews, all apps together. Previews of further releases get 503.
+/// Releases that wait to be loaded for previews, all apps together. Previews of further releases
+/// get 503.
 pub(crate) const VISITS_WAITING: usize = 64;
 
 /// How long the first request of a cold app waits until its release starts to load. Then 503: after
@@ -396,19 +402,19 @@ pub(crate) const WAKE_WAIT: Duration = Duration::from_secs(20);
 /// Crash reports in the queue to the control plane. When it is full, the supervisor waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;
 
-/// Connections of one app that an I/O thread admits in one round. Further connections are enqueued for the
-/// next round, which starts within milliseconds.
+/// Connections of one app that an I/O thread admits in one round. Further connections are enqueued
+/// for the next round, which starts within milliseconds.
 pub(crate) const ADMISSIONS_PER_APP: usize = 32;
 
 /// Connections that an I/O thread admits in a round with empty queues. Then the next round starts.
 pub(crate) const ADMISSIONS_PER_ROUND: usize = 256;
 
-/// New connections that an I/O thread receives before it polls other tasks. Further connections wait in the
-/// channel.
+/// New connections that an I/O thread receives before it polls other tasks. Further connections
+/// wait in the channel.
 pub(crate) const CONNECTIONS_PER_ROUND: usize = 16;
 
-/// Activities in the queue to the store, all apps together. A further activity is dropped, and the host's
-/// own log says so.
+/// Activities in the queue to the store, all apps together. A further activity is dropped, and the
+/// host's own log says so.
 pub(crate) const RECORDS_WAITING: usize = 4_096;
 
 /// Activities in one write to the store. Further activities follow in the next write.
@@ -427,12 +433,12 @@ pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(60);
 /// The longest interval between two checks for idle apps; half of the idle time if that is shorter.
 pub(crate) const FREEZE_LOOK: Duration = Duration::from_secs(5);
 
-/// Standby releases of one app while the rollout watch observes a newer release. Beyond it the second
-/// oldest is dropped.
+/// Standby releases of one app while the rollout watch observes a newer release. Beyond it the
+/// second oldest is dropped.
 pub(crate) const EARLIER_RELEASES_MAX: usize = 4;
 
-/// How long after its first swap a crash loop takes a release out of service. Later crash loops don't: a
-/// release that was healthy for this time mostly fails for an external cause.
+/// How long after its first swap a crash loop takes a release out of service. Later crash loops
+/// don't: a release that was healthy for this time mostly fails for an external cause.
 pub(crate) const RELEASE_FRESH: Duration = Duration::from_secs(60);
 
 /// Pause before the supervisor retries to start a warm instance that found no free slot or memory.
@@ -451,8 +457,9 @@ pub(crate) const HEALTH_THRESHOLD: u32 = 3;
 /// Pause before a failing health check of a new instance is retried.
 pub(crate) const HEALTH_PAUSE: Duration = Duration::from_millis(250);
 
-/// New instances of one process type that start concurrently beside the old instances; further starts wait.
-/// Also the number of instances beyond its minimum that a new release has before its first request.
+/// New instances of one process type that start concurrently beside the old instances; further
+/// starts wait. Also the number of instances beyond its minimum that a new release has before its
+/// first request.
 pub(crate) const SURGE_INSTANCES: usize = 4;
 
 /// Interval at which the rollout watch checks a new release after a swap.
@@ -491,17 +498,19 @@ pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 /// running push doesn't lose the files that it has just stored.
 pub(crate) const UNUSED_KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
 
-/// How often the host checks that `control.db` is still the file that it opened. The check takes a few system calls.
+/// How often the host checks that `control.db` is still the file that it opened. The check takes a
+/// few system calls.
 pub(crate) const CONTROL_CHECK: Duration = Duration::from_secs(2);
 
-/// Interval at which the host checks whether data of apps was removed. Data in use is checked at each
-/// use.
+/// Interval at which the host checks whether data of apps was removed. Data in use is checked at
+/// each use.
 pub(crate) const LOSS_CHECK: Duration = Duration::from_secs(60);
 
 /// Interval at which the counters of the apps' usage are added to the store.
 pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Attempts to evict an instance for a new instance while other jobs take the freed slots. Then 503.
+/// Attempts to evict an instance for a new instance while other jobs take the freed slots. Then
+/// 503.
 pub(crate) const ROOM_ATTEMPTS: usize = 4;
 
 /// Weight of a dev or staging app when the CPU is contended.

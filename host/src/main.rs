@@ -16,8 +16,8 @@ mod runtime;
 
 use std::process::ExitCode;
 
-/// Instances and requests are numerous and short-lived. mimalloc keeps their memory per thread, which
-/// avoids a shared lock.
+/// Instances and requests are numerous and short-lived. mimalloc keeps their memory per thread,
+/// which avoids a shared lock.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

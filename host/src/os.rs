@@ -29,8 +29,8 @@ pub(crate) fn outbound_connections(open_files: usize) -> usize {
 }
 
 /// Disables transparent huge pages for this process. The kernel clears a huge page at its first
-/// access while the thread waits. On a virtual machine that takes milliseconds if the hypervisor has
-/// yet to provide the memory: a burst of new connections would delay all requests on the same
+/// access while the thread waits. On a virtual machine that takes milliseconds if the hypervisor
+/// has yet to provide the memory: a burst of new connections would delay all requests on the same
 /// thread.
 pub(crate) fn disable_huge_pages() {
     let (yes, none) = (1 as libc::c_ulong, 0 as libc::c_ulong);

@@ -38,7 +38,8 @@ pub(crate) async fn load(store: &Store) -> Result<Tokens, TokenError> {
     let hash = hash(&token);
     let rows = store.tokens().await?;
     if !rows.iter().any(|row| row.hash == hash) {
-        // The file or the database was replaced. The file has precedence, since its owner can read it.
+        // The file or the database was replaced. The file has precedence, since its owner can read
+        // it.
         if rows.iter().any(|row| row.name == NAME) {
             store.delete_token(NAME).await?;
         }

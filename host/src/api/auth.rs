@@ -80,7 +80,8 @@ impl Tokens {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, row| row.name != name);
     }
 
-    /// Returns the name of the token that authorises the request; empty if the route needs no token.
+    /// Returns the name of the token that authorises the request; empty if the route needs no
+    /// token.
     pub(crate) fn check(&self, headers: &HeaderMap, need: &Need, id_of: &AppIds<'_>) -> Result<String, Refused> {
         let Need::Role { role, app, all_apps } = need else { return Ok(String::new()) };
         let row = self.caller(headers)?;
@@ -107,7 +108,8 @@ impl Tokens {
         self.caller(headers).is_ok_and(|row| row.scope == Scope::All || row.app_ids.contains(&app.id))
     }
 
-    /// Looks the token up by its hash, so that the time of the comparison doesn't depend on a token.
+    /// Looks the token up by its hash, so that the time of the comparison doesn't depend on a
+    /// token.
     fn caller(&self, headers: &HeaderMap) -> Result<Token, Refused> {
         let value = headers.get(header::AUTHORIZATION).ok_or(Refused::NoToken)?;
         let value = value.to_str().map_err(|_| Refused::UnknownToken)?;

@@ -69,8 +69,8 @@ impl Changes {
         };
         match self.tasks.spawn(change).await {
             Ok(response) => response,
-            // The task panicked, which the host's log shows: only a shutdown of the runtime cancels a
-            // task.
+            // The task panicked, which the host's log shows: only a shutdown of the runtime cancels
+            // a task.
             Err(_) => Error::Panicked.into_response(),
         }
     }

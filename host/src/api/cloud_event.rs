@@ -29,7 +29,8 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
         Some("application/cloudevents-batch+json") => {
             Err(invalid(None, "this route accepts one event per request; send the events of a batch one by one"))
         }
-        // Another event format, such as application/cloudevents+xml, is refused rather than read as data.
+        // Another event format, such as application/cloudevents+xml, is refused rather than read as
+        // data.
         Some(media_type) if is_binary && !media_type.starts_with("application/cloudevents") => {
             from_headers(headers, body)
         }

@@ -99,8 +99,8 @@ pub(super) async fn show(
     Ok(axum::Json(page).into_response())
 }
 
-/// Returns the last event that a reconnecting client has received, from `Last-Event-ID`. An empty id
-/// counts as absent, as browsers define it.
+/// Returns the last event that a reconnecting client has received, from `Last-Event-ID`. An empty
+/// id counts as absent, as browsers define it.
 fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, BadRequest> {
     let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) else { return Ok(None) };
     let cursor = id.to_str().ok().and_then(|id| id.parse().ok());

@@ -17,8 +17,8 @@ pub(crate) const ERROR_SOURCE: HeaderName = HeaderName::from_static("x-isopod-er
 /// Identifies a request in its response and in logs.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Fields that describe a connection, not a message (RFC 9110, section 7.6.1). The host removes them
-/// in both directions.
+/// Fields that describe a connection, not a message (RFC 9110, section 7.6.1). The host removes
+/// them in both directions.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -182,7 +182,8 @@ mod tests {
     #[test]
     fn content_and_its_length_follow_from_method_and_status() {
         let (get, head) = (&Method::GET, &Method::HEAD);
-        // Method, status, the length in the head, the body; then whether it is sent, and the length.
+        // Method, status, the length in the head, the body; then whether it is sent, and the
+        // length.
         type Row<'a> = (&'a Method, u16, &'a [&'a str], &'a str, bool, Option<&'a str>);
         let table: [Row<'_>; 21] = [
             (get, 200, &[], "hello", true, None),

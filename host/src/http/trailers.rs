@@ -54,7 +54,8 @@ fn may_follow(name: &HeaderName) -> bool {
     !HEADER_ONLY.contains(name) && !is_hop_by_hop(name) && !is_about_client(name)
 }
 
-/// Removes the fields that may not be trailers. Returns `None` for a frame without remaining fields.
+/// Removes the fields that may not be trailers. Returns `None` for a frame without remaining
+/// fields.
 pub(crate) fn allowed<D>(frame: Frame<D>) -> Option<Frame<D>> {
     match frame.into_trailers() {
         Err(data) => Some(data),

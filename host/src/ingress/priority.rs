@@ -21,7 +21,8 @@ pub(super) fn request_short_slices() {
         sched_period: 0,
     };
     let (this_thread, no_flags) = (0, 0);
-    // SAFETY: the kernel reads `size` bytes of a value of ours that outlives the call, and writes nothing.
+    // SAFETY: the kernel reads `size` bytes of a value of ours that outlives the call, and writes
+    // nothing.
     let refused = unsafe { libc::syscall(libc::SYS_sched_setattr, this_thread, &raw const attributes, no_flags) } != 0;
     if refused {
         tracing::debug!(error = %std::io::Error::last_os_error(), "the kernel refuses short time slices");

@@ -31,8 +31,8 @@ impl TrustedProxies {
         texts.iter().map(network).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Returns whether a peer with this address is trusted. An IPv4-mapped IPv6 address counts as the IPv4
-    /// address.
+    /// Returns whether a peer with this address is trusted. An IPv4-mapped IPv6 address counts as
+    /// the IPv4 address.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))

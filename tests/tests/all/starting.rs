@@ -61,7 +61,7 @@ fn settings_that_are_wrong_are_named() {
     assert!(said.contains(config) && said.contains("listn"), "{said}");
     assert!(refused(&["--data", data, "--config", "/nowhere.toml"]).contains("/nowhere.toml"));
     std::fs::write(&file, "listen = \"127.0.0.1:99999\"\n").expect("a file can be written");
-    assert!(refused(&["--data", data, "--config", config]).contains("no number from 0 to 65535"));
+    assert!(refused(&["--data", data, "--config", config]).contains("not a number from 0 to 65535"));
     assert!(refused(&["--data", "/dev/null/data"]).contains("/dev/null/data"));
     assert!(!folder.path().join("data").exists(), "a start with wrong settings makes nothing");
 }

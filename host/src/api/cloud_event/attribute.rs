@@ -1,5 +1,5 @@
-//! Owns the rules of CloudEvents 1.0 for context attributes: their names, their types and their values. Never reads a
-//! request.
+//! Owns the rules of CloudEvents 1.0 for context attributes: their names, their types and their
+//! values. Never reads a request.
 
 use iri_string::types::{IriReferenceStr, IriStr};
 use isopod_engine::Event;
@@ -121,7 +121,8 @@ fn is_forbidden(character: char) -> bool {
     character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// Returns whether a text is an RFC 3339 time. The time parser also accepts other forms of ISO 8601.
+/// Returns whether a text is an RFC 3339 time. The time parser also accepts other forms of ISO
+/// 8601.
 fn is_rfc3339(text: &str) -> bool {
     const DATE_AND_TIME: &[u8] = b"0000-00-00T00:00:00";
     const OFFSET: &[u8] = b"+00:00";

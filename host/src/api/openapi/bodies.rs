@@ -9,8 +9,8 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema},
 };
 
-/// Declares a body by its name and schema. The document contains the JSON schema unchanged: utoipa's
-/// own type supports neither `propertyNames` nor a union with null.
+/// Declares a body by its name and schema. The document contains the JSON schema unchanged:
+/// utoipa's own type supports neither `propertyNames` nor a union with null.
 macro_rules! bodies {
     ($($type:ident $name:literal $schema:expr;)+) => {
         $(

@@ -147,7 +147,8 @@ enum Kind {
 }
 
 impl Slot {
-    /// Whether the connection is beyond the cap: it serves one request, and only a liveness check.
+    /// Returns whether the connection is beyond the cap: it serves one request, and only a liveness
+    /// check.
     pub(crate) fn is_reserve(&self) -> bool {
         matches!(self.kind, Kind::Reserve { .. })
     }

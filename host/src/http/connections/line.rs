@@ -145,7 +145,7 @@ impl Line {
         usize::from(self.preface.load(Relaxed)) == PREFACE.len()
     }
 
-    /// Whether the connection has ever carried a request.
+    /// Returns whether the connection has ever carried a request.
     pub(super) fn has_asked(&self) -> bool {
         self.has_asked.load(Relaxed)
     }
@@ -154,7 +154,7 @@ impl Line {
         self.exchanges.load(Relaxed) > 0
     }
 
-    /// Whether a head has begun and isn't complete.
+    /// Returns whether a head has begun and isn't complete.
     pub(super) fn is_in_head(&self) -> bool {
         self.head_begun_ms.load(Relaxed) > 0 && !self.is_http2()
     }
@@ -181,8 +181,8 @@ impl Line {
         self.ending.store(AT_ONCE, Relaxed);
     }
 
-    /// Whether the client has closed its side, or the whole connection, while its request is in
-    /// progress.
+    /// Returns whether the client has closed its side, or the whole connection, while its request
+    /// is in progress.
     pub(super) fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<io::Result<HangUp>> {
         ready!(self.stream.poll_read_ready(cx))?;
         // The socket is ready for bytes, their end, or both: only this call distinguishes them.
@@ -202,8 +202,8 @@ impl Line {
         let _ = self.stream.ready(Interest::ERROR).await;
     }
 
-    /// Whether the kernel reports that the client has disconnected. A write may have consumed the
-    /// error, which then wakes no task.
+    /// Returns whether the kernel reports that the client has disconnected. A write may have
+    /// consumed the error, which then wakes no task.
     pub(super) fn is_gone(&self) -> bool {
         let readiness = self.stream.ready(Interest::ERROR | Interest::WRITABLE).now_or_never();
         readiness.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_error() || ready.is_write_closed()))

@@ -150,7 +150,8 @@ pub(crate) async fn serve<A, F, B>(
     }
 }
 
-/// Whether a client waits for `100 Continue` before it sends the body, by hyper's own criterion.
+/// Returns whether a client waits for `100 Continue` before it sends the body, by hyper's own
+/// criterion.
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     let last = headers.get_all(header::EXPECT).iter().next_back();
     last.is_some_and(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"))
@@ -289,8 +290,8 @@ impl Watch {
         self.poll_client(cx, line)
     }
 
-    /// Whether the client of a request in progress has disconnected. HTTP/2 always reads, so hyper
-    /// detects that itself.
+    /// Returns whether the client of a request in progress has disconnected. HTTP/2 always reads,
+    /// so hyper detects that itself.
     fn poll_client(&mut self, cx: &mut Context<'_>, line: &Arc<Line>) -> Poll<Event> {
         if line.is_http2() || !line.is_busy() {
             (self.gone, self.probe) = (None, None);
