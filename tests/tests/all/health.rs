@@ -1,4 +1,5 @@
-//! Health checks that are not plainly yes or no: each is judged as its process type says, and says what was found.
+//! Tests health checks with mixed results: the host judges each by the settings of its process
+//! type, and reports the result.
 
 use isopod_tests::{Bundle, Host, Load, bundle::QUICK_WEB};
 use serde_json::Value;
@@ -8,9 +9,10 @@ fn shape(health: &str, check: &str) -> Bundle {
     Bundle::shapes(&format!("{web}[config]\nHEALTH = \"{health}\"\n"))
 }
 
-/// H5: whatever is wrong with the new release's health, the old one keeps all traffic and the reason is told.
+/// H5: if a new release fails its health check, the former release keeps all traffic, and the host
+/// reports the reason.
 #[test]
-fn a_health_check_that_is_not_passed_keeps_the_old_release_and_says_what_was_found() {
+fn a_failed_health_check_keeps_the_former_release_and_reports_the_result() {
     let host = Host::start();
     host.deploy("shop", Bundle::shape(&[]));
     let load = Load::on(&host, "shop", 2, |text| text == "v1 ");
@@ -19,7 +21,7 @@ fn a_health_check_that_is_not_passed_keeps_the_old_release_and_says_what_was_fou
         let (code, reason) = host.deploy_in_vain("shop", &shape(health, quick));
         assert_eq!(code, "health-check", "{health}");
         for word in ["web", "/healthz", found] {
-            assert!(reason.contains(word), "{health}: {word:?} is not in: {reason}");
+            assert!(reason.contains(word), "{health}: missing {word:?} in: {reason}");
         }
         assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"), "{health}");
     }
@@ -30,17 +32,17 @@ fn a_health_check_that_is_not_passed_keeps_the_old_release_and_says_what_was_fou
 }
 
 #[test]
-fn a_release_that_needs_a_moment_gets_its_grace() {
+fn a_release_with_a_slow_start_gets_its_grace_period() {
     let host = Host::start();
     host.deploy("shop", shape("late", "grace = \"20s\""));
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 ");
     let checks = |line: &Value| line["message"].as_str().is_some_and(|text| text == "check 3: 200");
-    host.log_line("shop", "the check that was passed", checks);
+    host.log_line("shop", "the passed check", checks);
 }
 
-/// An instance is asked again and again; one bad answer is no verdict.
+/// The host repeats the check of a running instance; a single failure is below the threshold.
 #[test]
-fn a_check_that_fails_every_third_time_costs_nothing() {
+fn a_check_that_fails_every_third_time_has_no_effect() {
     let host = Host::start();
     host.deploy("shop", shape("fails-every-third", "interval = \"1s\", threshold = 2"));
     let ids = host.running_ids("shop", "web", 1);
@@ -52,9 +54,10 @@ fn a_check_that_fails_every_third_time_costs_nothing() {
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"));
 }
 
-/// E3: an instance that is replaced for its health keeps its id, and the app's log says why.
+/// E3: an instance that is replaced after a failed check keeps its id, and the app's log has the
+/// reason.
 #[test]
-fn an_instance_that_fails_its_check_is_started_anew_under_its_id() {
+fn an_instance_that_fails_its_check_is_restarted_under_its_id() {
     let host = Host::start();
     host.deploy("shop", shape("fails-every-third", "interval = \"1s\", threshold = 1"));
     let ids = host.running_ids("shop", "web", 1);
@@ -66,9 +69,9 @@ fn an_instance_that_fails_its_check_is_started_anew_under_its_id() {
     assert!(seen["restarts"].as_u64() >= Some(1), "{seen}");
 }
 
-/// An instance that is there for one request only is not there for a check and a request.
+/// With an instance per request, the instance of the health check doesn't serve a request.
 #[test]
-fn an_instance_for_one_request_is_not_kept_after_its_check() {
+fn a_single_request_instance_is_dropped_after_its_check() {
     let host = Host::start();
     host.deploy("shop", Bundle::shapes(&format!("isolation = \"request\"\n{QUICK_WEB}")));
     assert!(host.instances("shop").is_empty());

@@ -1,10 +1,10 @@
-//! Guests that make the host hold memory for them. Each meets a bound that is named, and the host's own memory stays
-//! small meanwhile. Without these bounds each act takes gigabytes.
+//! Tests guests that make the host hold memory for them. Each reaches a named limit, and the host's
+//! own memory stays small meanwhile. Without these limits each request takes gigabytes.
 
 use isopod_tests::{Bundle, Host, guest};
 
-/// What an act may cost the process: a guest's own memory, its code, what the host may hold for it, and as much again for
-/// buffers that are given back.
+/// The memory that a request may cost the process: the guest's own memory, its code, the host
+/// memory charged to the guest, and as much again for temporary buffers.
 const COST_MIB_MAX: u64 = 160;
 
 fn host() -> Host {
@@ -16,20 +16,20 @@ fn host() -> Host {
     host
 }
 
-/// Requests an act that ends its guest, and returns the host's log line.
+/// Sends a request that ends its guest, and returns the host's log line.
 fn ended(host: &Host, path: &str) -> String {
     let before = host.peak_memory_mib();
     let problem = host.get("hoarder", path).problem_of("hoarder", 502, "app-failed");
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("out-of-memory")), "{path}: {problem}");
     costs_little(host, path, before);
     let id = problem["request_id"].as_str().expect("it has an id").to_owned();
-    let line = host.log_line("hoarder", "what the guest ran out of", |line| {
+    let line = host.log_line("hoarder", "the exhausted budget", |line| {
         line["request_id"] == id.as_str() && line["message"].as_str().is_some_and(|text| text.contains("ran out of"))
     });
     line["message"].as_str().expect("it is text").to_owned()
 }
 
-/// Requests an act whose guest receives an error at the limit.
+/// Sends a request whose guest receives an error at the limit.
 fn refused(host: &Host, path: &str) -> String {
     let before = host.peak_memory_mib();
     let said = host.get("hoarder", path).expect(200).text();
@@ -97,9 +97,9 @@ fn arguments_of_a_host_call_are_limited() {
 }
 
 #[test]
-fn an_instance_that_leaks_handles_is_replaced_before_it_ends() {
+fn an_instance_that_leaks_handles_is_replaced_before_it_fails() {
     let host = host();
-    // Together four times what one instance may hold.
+    // Four times the limit of one instance in total.
     for _ in 0..40 {
         host.get("hoarder", "/leak?count=100").expect(200);
     }
@@ -108,23 +108,23 @@ fn an_instance_that_leaks_handles_is_replaced_before_it_ends() {
 }
 
 #[test]
-fn an_instance_that_keeps_memory_is_replaced_before_it_ends() {
+fn an_instance_that_leaks_memory_is_replaced_before_it_fails() {
     let host = host();
-    // Together more than four times the app's memory; each request alone fits well.
+    // More than four times the app's memory in total; each request alone fits.
     for _ in 0..100 {
         host.get("hoarder", "/keep?bytes=2000000").expect(200);
     }
     assert_eq!(host.metric("isopod_faults_total{app=\"hoarder\",fault=\"out-of-memory\"}"), 0.0);
 }
 
-/// What the host holds for guests counts against the memory that it has for guests, as their own memory does.
+/// Host memory that is held for guests is charged to the same budget as the guests' own memory.
 #[test]
 fn host_memory_counts_against_the_budget_of_the_host() {
     let host = Host::start_with("", "memory_max = \"64MiB\"");
     let manifest = "name = \"hoarder\"\n[limits]\nmemory = \"56MiB\"\n";
     host.deploy("hoarder", Bundle::archive(manifest, &guest("hoarder")));
     host.get("hoarder", "/fields?count=140&bytes=100000").expect(200);
-    // Together with this it is more than the nine tenths of 64 MiB that an app like this may have.
+    // In total this exceeds nine tenths of 64 MiB, the limit of an app of this type.
     host.get("hoarder", "/keep?bytes=46000000").expect(200);
     let said = ended(&host, "/fields?count=140&bytes=100000");
     assert!(said.contains("57 MiB") && said.contains("memory_max"), "{said}");

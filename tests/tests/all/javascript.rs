@@ -1,9 +1,10 @@
-//! Responses of a JavaScript component: whole ones of any size, and those that its handler never gives.
+//! Tests responses of a JavaScript component: complete responses of any size, and responses that
+//! its handler never ends.
 
 use isopod_tests::{Ask, Bundle, Host, guests::guest_if_built};
 
 #[test]
-fn a_javascript_response_is_whole_or_a_problem() {
+fn a_javascript_response_is_complete_or_a_problem() {
     let Some(component) = guest_if_built("probe-js") else { return };
     let host = Host::start();
     host.deploy("probe-js", Bundle::component(component));
@@ -22,7 +23,7 @@ fn a_javascript_response_is_whole_or_a_problem() {
         let problem = host.get("probe-js", path).problem_of("probe-js", 502, "app-failed");
         assert!(problem["request_id"].is_string(), "{path}: {problem}");
     }
-    // Out of memory, the engine answers by itself.
+    // When it runs out of memory, the engine itself responds.
     assert!(host.get("probe-js", "/allocate").status >= 500);
     assert_eq!(host.get("probe-js", "/").expect(200).text(), "ok");
 }

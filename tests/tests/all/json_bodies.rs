@@ -1,4 +1,5 @@
-//! JSON bodies of the API: a member that appears twice is refused, and errors are in plain words with a position.
+//! Tests JSON bodies of the API: a duplicate member is rejected, and errors have a plain text with
+//! a position.
 
 use isopod_tests::{Ask, Bundle, Host, guest};
 use serde_json::Value;
@@ -9,7 +10,7 @@ fn refused(host: &Host, method: &'static str, path: &str, body: &str) -> Value {
 }
 
 #[test]
-fn a_member_that_appears_twice_is_refused_by_name() {
+fn a_duplicate_member_is_rejected_by_name() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("shapes")));
     for (method, path, body, name) in [
@@ -30,22 +31,22 @@ fn a_member_that_appears_twice_is_refused_by_name() {
         assert!(detail.contains(&format!("the member `{name}` appears more than once")), "{path} {body}: {detail}");
         assert!(problem["line"] == 1 && problem["column"].as_u64() > Some(1), "{problem}");
     }
-    assert_eq!(host.config("shop"), serde_json::json!({}), "nothing is changed");
+    assert_eq!(host.config("shop"), serde_json::json!({}), "the rejected request changed the config");
 }
 
 #[test]
-fn an_event_with_a_member_twice_is_refused_and_its_data_is_passed_on_as_it_is() {
+fn a_duplicate_member_of_an_event_is_rejected_and_event_data_is_passed_unchanged() {
     let host = Host::start();
     host.deploy("shapes", Bundle::component(guest("shapes")));
     let send = |event: &str| host.api(Ask::post("/v1/apps/shapes/events").body("application/cloudevents+json", event));
     let twice = send(r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","id":"2"}"#).problem(400, "bad-event");
     assert_eq!(twice["attribute"], "id", "{twice}");
     let nested = send(r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","data":{"a":1,"a":2}}"#);
-    assert_ne!(nested.status, 400, "data is the handler's: {nested}");
+    assert_ne!(nested.status, 400, "only the handler reads the data: {nested}");
 }
 
 #[test]
-fn an_error_in_a_body_or_a_query_has_no_words_of_a_library() {
+fn errors_in_bodies_and_queries_show_no_library_text() {
     let host = Host::start();
     host.create("shop", "dev");
     for (method, path, body, wanted) in [
@@ -83,7 +84,7 @@ fn an_error_in_a_body_or_a_query_has_no_words_of_a_library() {
 }
 
 #[test]
-fn a_token_for_an_empty_list_of_apps_is_refused() {
+fn a_token_for_an_empty_list_of_apps_is_rejected() {
     let host = Host::start();
     host.create("shop", "dev");
     let create = |body: &str| host.api(Ask::post("/v1/tokens").body("application/json", body));

@@ -1,5 +1,5 @@
-//! Large bodies over the flat interface: copied in pieces, whole and in order, whichever compiler and engine runs the
-//! guest, and however its allocator treats the memory afterwards.
+//! Tests large bodies over the flat interface: they are copied in pieces and arrive complete and in
+//! order, with every compiler and engine, and with every allocator behaviour of the guest.
 
 use isopod_tests::{
     Ask, Bundle, Host, Neighbour, Upstream, guest,
@@ -8,14 +8,14 @@ use isopod_tests::{
 
 const MIB: usize = 1 << 20;
 
-/// The response of `greedy-flat` consists of pieces of this size.
+/// The size of the pieces of which `greedy-flat` composes its response.
 const PIECE: usize = 64 * 1024;
 
 #[test]
-fn large_responses_of_the_flat_interface_are_whole() {
+fn large_responses_of_the_flat_interface_are_complete() {
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
-    // One is compiled quickly, the other is optimised.
+    // The compiler takes a fast path for the first app, and optimises the second.
     for (app, app_type) in [("quick", "dev"), ("optimised", "staging")] {
         host.create(app, app_type);
         host.deploy(app, Bundle::component(guest("greedy-flat")));
@@ -31,7 +31,7 @@ fn large_responses_of_the_flat_interface_are_whole() {
 }
 
 #[test]
-fn large_responses_of_the_flat_interface_are_whole_on_a_concurrent_engine() {
+fn large_responses_of_the_flat_interface_are_complete_on_a_concurrent_engine() {
     let text: String = (0..3 * MIB / 8).map(|line| format!("{line:07}\n")).collect();
     let sent = response(&text);
     let (host, upstream) = (Host::start(), Upstream::start(move |_| Then::Send(sent.clone())));
@@ -46,9 +46,9 @@ fn large_responses_of_the_flat_interface_are_whole_on_a_concurrent_engine() {
     }
 }
 
-/// A body up to 1 MiB is passed in one call.
+/// A body of at most 1 MiB is passed in one call.
 #[test]
-fn request_bodies_of_the_flat_interface_are_whole() {
+fn request_bodies_of_the_flat_interface_are_complete() {
     let host = Host::start();
     host.deploy("hoarder", Bundle::component(guest("hoarder")));
     for bytes in [0, 1, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, MIB - 1, MIB, MIB + 1] {

@@ -1,4 +1,5 @@
-//! The length of a response: what a guest announces, what it writes, and what the host sends.
+//! Tests the length of a response: announced by the guest, written by the guest, and sent by the
+//! host.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, PROBES, Wire, guest, h2c::H2c};
 
@@ -10,7 +11,7 @@ fn host_with_probes(limits: &str) -> Host {
     host
 }
 
-/// The response to a HEAD request, which ends with its head.
+/// Returns the response to a HEAD request, which ends with its head.
 #[track_caller]
 fn head(host: &Host, probe: &str, path: &str) -> Answer {
     let mut wire = host.begin(probe, Ask::new("HEAD", path).header("connection", "close"));
@@ -22,7 +23,8 @@ fn head(host: &Host, probe: &str, path: &str) -> Answer {
 /// The guests that write a body piece by piece.
 const STREAMING: [&str; 2] = ["probe-wasi02", "probe-wasi03"];
 
-/// The second request has a third of the time for which an unsent body once occupied its instance.
+/// The second request has a third of the time for which an unsent body would occupy its instance
+/// without the early end.
 #[test]
 fn a_head_of_an_endless_body_frees_its_instance() {
     let host = host_with_probes("instances_max = 1\nrequest_timeout = \"4s\"");
@@ -67,13 +69,13 @@ fn a_response_longer_than_its_content_length_is_aborted() {
         assert!(said.len() <= 5, "{probe}: {said:?}");
         let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
         assert!(connection.ask(probe, &[Ask::get(late)], &[]).is_err(), "{probe}: the stream is reset");
-        // All of it is there before anything is sent.
+        // The complete body is there before the head is sent.
         host.get(probe, "/respond?cl=5&chunk=9").problem_of(probe, 502, "app-failed");
     }
     assert_eq!(host.get("probe-flat", "/respond?cl=5&chunk=9").expect(200).text(), "xxxxxxxxx", "its length is known");
 }
 
-/// What a connection sends after a head, to its end.
+/// Returns the bytes of a connection after a head, to its end.
 fn read(wire: &mut Wire) -> Vec<u8> {
     let mut said = Vec::new();
     while let Ok(Some(piece)) = wire.piece() {
@@ -97,9 +99,9 @@ fn a_body_shorter_than_its_length_is_not_called_too_large() {
     }
 }
 
-/// A GET would have the length of the body that the guest writes.
+/// The response to a GET would have the length of the body that the guest writes.
 #[test]
-fn a_head_response_has_the_length_of_the_body_that_its_guest_wrote() {
+fn a_head_response_has_the_length_of_the_written_body() {
     let host = host_with_probes("");
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     for probe in PROBES {

@@ -1,5 +1,5 @@
-//! The host's own threads: a panic costs one connection, a lost thread ends the process, and
-//! liveness checks each thread.
+//! Tests failures of the host's own threads: a panic ends one connection, a lost thread ends the
+//! process, and liveness checks each thread.
 
 use isopod_tests::{
     Ask, Bundle, Host, Wire, guest,
@@ -26,7 +26,7 @@ fn a_panic_on_a_connection_ends_that_connection_only() {
 }
 
 #[test]
-fn liveness_names_an_io_thread_that_does_not_answer() {
+fn liveness_names_an_unresponsive_io_thread() {
     let host = host_failing("traffic-request=1*pause->off");
     host.api_as_it_is(&Ask::get("/livez")).expect(200);
     let _stuck = host.begin("hello", Ask::get("/"));

@@ -1,4 +1,5 @@
-//! Output of local components: a terminal never gets their escape sequences, a pipe gets the bytes of `isopod run`.
+//! Tests the output of local components: a terminal never receives their escape sequences, and a
+//! pipe receives the bytes of `isopod run` unchanged.
 
 use crate::commands::serve;
 use isopod_tests::{Ask, guests::guest_path, program, wait_for};
@@ -12,18 +13,18 @@ use std::{
 const WRITTEN: &[u8] = b"a\x1b]0;title\x07b\x1b[2Jc \x1b[31mred\x1b[0m \xc2\x9b2Jd\r\n\xff";
 const SHOWN: &str = "a\\x1b]0;title\\x07b\\x1b[2Jc red \\x9b2Jd";
 
-/// A terminal: the side that a program writes to, and the side that shows it.
+/// Opens a terminal: the side that a program writes to, and the side that shows the output.
 fn terminal() -> (OwnedFd, File) {
     let (mut shown, mut written) = (0, 0);
     let none = std::ptr::null_mut();
-    // SAFETY: both pointers are valid; no name, attributes or size are asked for.
+    // SAFETY: both pointers are valid; the call requests no name, attributes or size.
     let made = unsafe { libc::openpty(&mut shown, &mut written, none, none.cast(), none.cast()) };
     assert_eq!(made, 0, "a terminal can be made");
     // SAFETY: both descriptors are new, and nothing else owns them.
     unsafe { (OwnedFd::from_raw_fd(written), File::from_raw_fd(shown)) }
 }
 
-/// All that a terminal has shown once its program has ended.
+/// Returns the complete output of a terminal after its program has ended.
 fn shown(mut terminal: File) -> String {
     let mut bytes = Vec::new();
     // Linux reports the end of a terminal as an error.
@@ -37,7 +38,7 @@ fn a_terminal_shows_the_escapes_of_a_command_as_text_and_a_pipe_gets_the_bytes()
     let run = |stdout: Stdio| {
         let mut command = program::command(&["run", file.to_str().expect("paths are text"), "--input"]);
         let mut child = command.stdin(Stdio::piped()).stdout(stdout).spawn().expect("it starts");
-        child.stdin.take().expect("it was asked for").write_all(WRITTEN).expect("it can be written");
+        child.stdin.take().expect("it is piped").write_all(WRITTEN).expect("it can be written");
         drop(command);
         child.wait_with_output().expect("it ends")
     };

@@ -1,4 +1,4 @@
-//! The age of logs: `kept_for` holds for apps that write nothing, too.
+//! Tests the age limit of logs: `kept_for` also applies to apps that write nothing.
 
 use isopod_tests::{Bundle, Host, guest, wait_for};
 use std::{
@@ -23,7 +23,7 @@ fn the_log_of_an_inactive_app_is_removed_by_age() {
             file.set_modified(SystemTime::now() - Duration::from_secs(2 * 3600)).expect("its time can be set");
         }
     });
-    wait_for("the end of the old log", || host.log("quiet").is_empty().then_some(()));
+    wait_for("the removal of the old log", || host.log("quiet").is_empty().then_some(()));
     assert!(!host.log("lately").is_empty());
     host.get("quiet", "/").expect(200);
     host.log_line("quiet", "a new request", is_request);

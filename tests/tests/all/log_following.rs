@@ -1,4 +1,4 @@
-//! Following a log: no line is lost to a slow reader, nor to a connection that ends.
+//! Tests following a log: a slow reader loses no line, nor does a reader whose connection breaks.
 
 use isopod_tests::{
     Ask, Bundle, Host, guest,
@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-/// All lines that are stored of an app's log, oldest first.
+/// Returns all stored lines of an app's log, oldest first.
 fn stored(host: &Host, app: &str) -> Vec<Value> {
     let (mut pages, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -30,9 +30,10 @@ fn a_follower_that_reads_late_gets_every_stored_line() {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     let following = host.follow("/v1/apps/greedy/logs");
-    // More than connections and queues hold, and nothing of it is read before all of it is written.
+    // More than connections and queues hold. The test reads nothing before the guest has written
+    // all lines.
     host.get("greedy", "/log-flood?lines=10000&bytes=100");
-    // A line that comes while the queue of the log is full is dropped and counted.
+    // A line that arrives while the log's queue is full is dropped and counted.
     wait_for("the last line", || {
         host.get("greedy", "/log-line?text=the-last-line").expect(200);
         host.log("greedy").iter().any(|line| line["message"] == "the-last-line").then_some(())
@@ -53,7 +54,7 @@ fn a_follower_that_reads_late_gets_every_stored_line() {
     assert!(followed == stored, "the lines are the same, in the same order");
 }
 
-/// An address that stays the same while the host behind it is another one.
+/// A proxy whose address stays the same while the host behind it changes.
 struct Front {
     address: SocketAddr,
     behind: Arc<Mutex<SocketAddr>>,
@@ -104,7 +105,7 @@ fn a_followed_log_and_activity_continue_after_the_last_line_when_the_host_is_bac
     let front = Front::of(&host);
     let (mut logs, mut activity) = (follow(&front, &host, "logs"), follow(&front, &host, "activity"));
     says(&logs, "before-the-stop");
-    // Both follow once this is seen.
+    // Both commands follow when this entry is printed.
     wait_for("an entry of the activity", || {
         host.set_config("greedy", &serde_json::json!({ "A": rand() })).expect(200);
         activity.said().contains("config changed").then_some(())
@@ -126,11 +127,11 @@ fn a_followed_log_and_activity_continue_after_the_last_line_when_the_host_is_bac
     host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
     for ended in [&mut logs, &mut activity] {
         let status = Running::end(ended);
-        assert_eq!(status.code(), Some(1), "an app that is gone is no success: {}", ended.said());
+        assert_eq!(status.code(), Some(1), "a destroyed app must not be a success: {}", ended.said());
     }
 }
 
-/// Another value each time.
+/// Returns a different value on each call.
 fn rand() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -138,7 +139,7 @@ fn rand() -> String {
 }
 
 #[test]
-fn an_invalid_last_event_id_is_refused() {
+fn an_invalid_last_event_id_is_rejected() {
     let host = Host::start();
     host.create("shop", "dev");
     let ask = Ask::get("/v1/apps/shop/logs?follow=true").header("last-event-id", "nonsense");

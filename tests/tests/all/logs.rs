@@ -1,4 +1,5 @@
-//! What an app's log shows: each line with its request, and a trap with the guest's own functions.
+//! Tests the content of an app's log: each line with its request, and a trap with the guest's
+//! function names.
 
 use isopod_tests::{Ask, Bundle, Host, Neighbour, guest};
 use serde_json::Value;
@@ -8,12 +9,12 @@ fn text(line: &Value) -> &str {
 }
 
 #[test]
-fn a_line_carries_the_id_of_its_request() {
+fn a_line_has_the_id_of_its_request() {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     let answer = host.get("greedy", "/log-line?text=remember-me").expect(200);
     let id = answer.header("x-request-id").expect("it has one");
-    let line = host.log_line("greedy", "the guest's own", |line| text(line) == "remember-me");
+    let line = host.log_line("greedy", "the guest's line", |line| text(line) == "remember-me");
     assert_eq!(
         (line["request_id"].as_str(), &line["stream"], &line["release"]),
         (Some(id), &"stdout".into(), &1.into())
@@ -23,7 +24,8 @@ fn a_line_carries_the_id_of_its_request() {
     assert!(!line.to_string().contains("remember-me"), "the query may hold secrets: {line}");
 }
 
-/// B3: a trap costs one answer. It is counted and logged with a backtrace, and the app keeps running.
+/// B3: a trap costs one response. It is counted and logged with a backtrace, and the app continues
+/// to run.
 #[test]
 fn a_trap_is_logged_with_the_guests_functions_and_the_app_keeps_running() {
     let host = Host::start();
@@ -35,21 +37,22 @@ fn a_trap_is_logged_with_the_guests_functions_and_the_app_keeps_running() {
         let id = problem["request_id"].as_str().expect("it has one");
         let line =
             host.log_line("greedy", path, |line| line["request_id"] == id && text(line).contains("guest trapped"));
-        // Which of its two stacks ends first is the compiler's matter, so a recursion's words are left open.
+        // The compiler determines which of the two stacks overflows first, so the recursion's text
+        // is not checked.
         assert!(text(&line).contains(words), "{path}: {line}");
         assert!(text(&line).contains("\n    at greedy::acts::"), "{path} has no names of functions: {line}");
         assert_eq!(line["level"], "error");
         assert_eq!(host.state("greedy"), "running");
         assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
     }
-    // What the panic said comes from the guest's own standard error.
+    // The panic's message is in the guest's standard error.
     host.log_line("greedy", "the panic's message", |line| text(line).contains("greedy was asked to panic"));
     assert_eq!(host.metric("isopod_faults_total{app=\"greedy\",fault=\"trap\"}"), 3.0);
     neighbour.finish();
 }
 
 #[test]
-fn logs_are_an_apps_own_and_last() {
+fn logs_belong_to_one_app_and_persist() {
     let host = Host::start();
     host.deploy("one", Bundle::component(guest("greedy")));
     host.deploy("two", Bundle::component(guest("greedy")));
@@ -61,7 +64,7 @@ fn logs_are_an_apps_own_and_last() {
 }
 
 #[test]
-fn what_happened_to_an_app_is_recorded_with_its_cause() {
+fn actions_on_an_app_are_recorded_with_their_cause() {
     let host = Host::start();
     host.deploy("app", Bundle::component(guest("hello")));
     host.api(Ask::post("/v1/apps/app/stop")).expect(202);
@@ -70,5 +73,5 @@ fn what_happened_to_an_app_is_recorded_with_its_cause() {
     let kinds: Vec<&str> =
         activity["items"].as_array().expect("items").iter().filter_map(|item| item["kind"].as_str()).collect();
     assert!(kinds.contains(&"app-deployed"), "{activity}");
-    assert!(kinds.len() >= 3, "made, deployed and stopped: {activity}");
+    assert!(kinds.len() >= 3, "created, deployed and stopped: {activity}");
 }

@@ -1,5 +1,6 @@
-//! Data that is lost outside of the host, before a start or while the host runs: the loss is in the host's log, in the
-//! app's activity and in the report of `isopod doctor`, and nothing is mixed or deleted because of it.
+//! Tests the loss of data outside of the host, before a start or while the host runs. The loss is
+//! in the host's log, in the app's activity and in the report of `isopod doctor`. The host neither
+//! mixes nor deletes data because of it.
 
 use isopod_tests::{Ask, Bundle, Host, guest, program, wait_for};
 use serde_json::Value;
@@ -21,14 +22,14 @@ fn entries(host: &Host, app: &str) -> String {
     host.get(app, "/entries").expect(200).text()
 }
 
-/// The report of `isopod doctor` on a data folder, and whether it exited with success.
+/// Returns the report of `isopod doctor` on a data folder, and whether it exited with success.
 fn doctor(data: &Path) -> (Vec<Value>, bool) {
     let output = program::command(&["doctor", "--json", "--data"]).arg(data).output().expect("it can be run");
     let found: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     (found["items"].as_array().expect("it has items").clone(), output.status.success())
 }
 
-/// The first finding of doctor under this name that is not fine, as its detail and its remedy.
+/// Returns the detail and the remedy of doctor's first failed check with this name.
 #[track_caller]
 fn finding(data: &Path, name: &str) -> (String, String) {
     let (items, _) = doctor(data);
@@ -38,7 +39,7 @@ fn finding(data: &Path, name: &str) -> (String, String) {
     (text("detail"), text("fix"))
 }
 
-/// Starts a host that is expected to refuse, and returns its error output.
+/// Starts a host that must refuse to start, and returns its error output.
 #[track_caller]
 fn refused(data: &Path) -> String {
     let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
@@ -47,7 +48,7 @@ fn refused(data: &Path) -> String {
     String::from_utf8_lossy(&stderr).into_owned()
 }
 
-/// The warning of the host about an app's data.
+/// Returns the host's warning about an app's data.
 fn warning(host: &Host, words: &str) -> Option<String> {
     host.said().lines().find(|line| line.contains("WARN") && line.contains(words)).map(str::to_owned)
 }
@@ -90,7 +91,7 @@ fn a_missing_key_value_database_is_reported_once() {
     add_entry(&host, "book", "again");
     let host = host.restart();
     assert!(warning(&host, words).is_none() && entries(&host, "book").contains("again"), "{}", host.said());
-    // The new database is recorded too.
+    // The host records the new database too.
     let host = host.restart_after(|host| remove_database(host.data(), "book"));
     assert!(warning(&host, words).is_some(), "{}", host.said());
 }
@@ -132,7 +133,7 @@ fn a_missing_granted_folder_is_reported_at_start_and_while_the_host_runs() {
         host.api(Ask::post(format!("/v1/apps/greedy/{path}"))).expect(202);
         wait_for("the app's state", || (host.state("greedy") == state).then_some(()));
     }
-    wait_for("the loss is told", || warning(&host, "granted folder of greedy was removed while the host runs"));
+    wait_for("the report of the loss", || warning(&host, "granted folder of greedy was removed while the host runs"));
 }
 
 #[test]
@@ -140,24 +141,24 @@ fn a_key_value_database_removed_while_the_host_runs_is_reported_and_its_content_
     let host = Host::start();
     deploy_with_entry(&host, "book");
     remove_database(host.data(), "book");
-    assert_eq!(entries(&host, "book"), "[]", "what the next start would find too");
+    assert_eq!(entries(&host, "book"), "[]", "the state that the next start would also find");
     let told = host.activity_of("book", "data-missing");
     assert!(told["text"].as_str().is_some_and(|text| text.contains("removed while the host runs")), "{told}");
     assert!(warning(&host, "book was removed while the host runs").is_some(), "{}", host.said());
     add_entry(&host, "book", "after");
     let host = host.restart();
     assert!(entries(&host, "book").contains("after") && warning(&host, "key-value database").is_none());
-    // The saved content can be put back.
+    // The saved content can be restored.
     assert_eq!(lost(host.data(), "book-kv.db-").len(), 1);
     let (detail, fix) = finding(host.data(), "lost+found");
     assert!(detail.contains("a host saved"), "{detail}");
     let host = host.restart_after(|_| follow(&fix));
     assert!(entries(&host, "book").contains("of-book"));
-    assert!(host.data().join("lost+found/kv.db.replaced").is_file(), "the later one is kept");
-    // Emptied in place: nothing of the earlier content comes back.
+    assert!(host.data().join("lost+found/kv.db.replaced").is_file(), "the newer database is kept");
+    // Truncated in place: no former content reappears.
     fs::write(host.data().join("apps/book/kv.db"), "").expect("it is written");
     assert_eq!(entries(&host, "book"), "[]");
-    wait_for("the loss is told", || warning(&host, "book was emptied while the host runs"));
+    wait_for("the report of the loss", || warning(&host, "book was emptied while the host runs"));
     add_entry(&host, "book", "last");
     assert!(entries(&host.restart(), "book").contains("last"));
 }
@@ -174,7 +175,7 @@ fn a_key_value_database_replaced_while_the_host_runs_is_reported_and_used() {
     fs::rename(&copy, &file).expect("it is replaced");
     let found = entries(&host, "book");
     assert!(found.contains("of-book") && !found.contains("later"), "{found}");
-    wait_for("the loss is told", || warning(&host, "book was replaced while the host runs"));
+    wait_for("the report of the loss", || warning(&host, "book was replaced while the host runs"));
     assert_eq!(lost(host.data(), "book-kv.db-").len(), 1);
 }
 
@@ -195,7 +196,7 @@ fn a_control_database_removed_while_the_host_runs_is_an_error_in_log_status_and_
     let (detail, fix) = finding(&data, "data");
     assert!(detail.contains("was removed while the host runs") && fix.contains("lost+found"), "{detail}: {fix}");
     assert!(!doctor(&data).1, "doctor fails");
-    // It serves, and more readers than there were before are served.
+    // The host serves, also with more readers than before.
     for _ in 0..20 {
         host.api(Ask::get("/v1/apps/book")).expect(200);
     }
@@ -238,7 +239,7 @@ fn a_control_database_replaced_or_overwritten_while_the_host_runs_is_an_error() 
             let _ = fs::remove_file(host.data().join(format!("control.db{end}")));
         }
         let host = host.again();
-        assert!(entries(&host, "book").contains("of-book"), "the file that was put there");
+        assert!(entries(&host, "book").contains("of-book"), "the replacement file");
     }
 }
 
@@ -282,7 +283,7 @@ fn an_older_control_database_is_never_mixed_with_the_journal_of_a_killed_host() 
     let journal = data.join("control.db-wal");
     assert!(fs::metadata(&journal).is_ok_and(|found| found.len() > 0), "a killed host leaves its journal");
     let (items, _) = doctor(&data);
-    assert!(items.iter().all(|item| item["name"] != "data"), "both belong together: {items:?}");
+    assert!(items.iter().all(|item| item["name"] != "data"), "the database and its journal match: {items:?}");
     let newer = fs::read(data.join("control.db")).expect("it can be read");
     fs::copy(&older, data.join("control.db")).expect("it is copied");
     let said = refused(&data);
@@ -290,7 +291,8 @@ fn an_older_control_database_is_never_mixed_with_the_journal_of_a_killed_host() 
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
     let (detail, fix) = finding(&data, "data");
     assert!(said.contains(&detail) && said.contains(&fix), "{detail}: {fix}");
-    // Without a control.db too, and with the one that belongs to the journal it starts.
+    // The host also refuses to start without a `control.db`. It starts with the database that
+    // matches the journal.
     fs::remove_file(data.join("control.db")).expect("it is there");
     assert!(refused(&data).contains("control.db-wal"));
     fs::write(data.join("control.db"), newer).expect("it is restored");

@@ -1,5 +1,5 @@
-//! The end-to-end tests, as one binary. Each starts a host of its own, so they run side by side. Promises of the
-//! project that a test proves are named by their ids (`I1`) where they are proved.
+//! The end-to-end tests, as one binary. Each test starts its own host, so they run in parallel. A
+//! test that proves a promise of the project names the promise's id (`I1`).
 
 mod advice;
 mod api_description;

@@ -1,4 +1,4 @@
-//! Requests that HTTP does not allow: each response has a request id and a problem, and none writes
+//! Tests requests that HTTP forbids: each response has a request id and a problem, and none writes
 //! to the host's own log.
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, Raw, Shown, Wire, guest, h2c::H2c};
@@ -31,7 +31,7 @@ fn refused(to: SocketAddr, bytes: &str, status: u16, code: &str) -> Value {
 }
 
 #[test]
-fn an_invalid_head_is_answered_with_a_problem() {
+fn an_invalid_head_gets_a_problem_response() {
     let host = Host::start();
     let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx-large: {}\r\n\r\n", "a".repeat(70_000));
     let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "a: b\r\n".repeat(101));
@@ -51,9 +51,9 @@ fn an_invalid_head_is_answered_with_a_problem() {
     }
 }
 
-/// Its client has shut down its write side, so the rest can't come.
+/// The client has shut down its sending direction, so the rest can't arrive.
 #[test]
-fn a_head_that_ends_too_early_is_answered_with_a_problem() {
+fn a_truncated_head_gets_a_problem_response() {
     let host = Host::start();
     for to in [host.listen, host.admin] {
         for bytes in ["GET", "GET / HTTP/1.1\r\nhost: a"] {
@@ -66,13 +66,13 @@ fn a_head_that_ends_too_early_is_answered_with_a_problem() {
         }
         let mut wire = Wire::open(to).expect("the host accepts connections");
         wire.end_sending().expect("it can be closed");
-        assert!(wire.until_end().expect("the host closes the connection").is_empty(), "no request was begun");
+        assert!(wire.until_end().expect("the host closes the connection").is_empty(), "the client sent no request");
     }
 }
 
-/// The bytes after a whole response are another head.
+/// The bytes after a complete response start another head.
 #[test]
-fn an_invalid_head_after_a_request_is_answered_with_a_problem() {
+fn an_invalid_head_after_a_request_gets_a_problem_response() {
     let host = host_with_probes();
     for probe in PROBES {
         let mut wire = host.begin(probe, Ask::get("/respond?chunk=3"));
@@ -84,7 +84,7 @@ fn an_invalid_head_after_a_request_is_answered_with_a_problem() {
 }
 
 #[test]
-fn a_slow_head_is_answered_with_a_problem() {
+fn a_slow_head_gets_a_problem_response() {
     let host = Host::start_with("", "[connections]\nhead = \"1s\"\n");
     for to in [host.listen, host.admin] {
         refused(to, "GET / HTTP/1.1\r\nhost: ", 408, "head-too-slow");
@@ -92,7 +92,7 @@ fn a_slow_head_is_answered_with_a_problem() {
 }
 
 #[test]
-fn a_body_that_breaks_off_closes_its_connection() {
+fn an_invalid_chunked_body_closes_its_connection() {
     let host = host_with_probes();
     for probe in PROBES {
         let head = format!("POST /show HTTP/1.1\r\nhost: {probe}.localhost\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -105,7 +105,7 @@ fn a_body_that_breaks_off_closes_its_connection() {
 }
 
 #[test]
-fn a_coding_that_is_not_supported_closes_its_connection() {
+fn an_unsupported_coding_closes_its_connection() {
     let host = host_with_probes();
     for probe in PROBES {
         let head = format!("POST / HTTP/1.1\r\nhost: {probe}.localhost\r\ntransfer-encoding: gzip, chunked\r\n\r\n");
@@ -113,7 +113,7 @@ fn a_coding_that_is_not_supported_closes_its_connection() {
     }
 }
 
-/// The admin address has the same rules: an undecoded body would be taken for JSON.
+/// The admin address follows the same rules: the API would parse an undecoded body as JSON.
 #[test]
 fn the_admin_address_checks_host_and_coding_too() {
     let host = Host::start();
@@ -153,7 +153,7 @@ fn a_user_name_in_a_target_is_named() {
 }
 
 #[test]
-fn equal_lengths_reach_a_guest_as_one_and_different_ones_reach_none() {
+fn equal_lengths_reach_a_guest_as_one_and_different_lengths_are_rejected() {
     let host = host_with_probes();
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     for probe in PROBES {
@@ -170,7 +170,7 @@ fn equal_lengths_reach_a_guest_as_one_and_different_ones_reach_none() {
     }
 }
 
-/// Any client could fill the log otherwise.
+/// Otherwise any client could fill the log.
 #[test]
 fn malformed_requests_write_nothing_to_the_hosts_log() {
     let host = host_with_probes();

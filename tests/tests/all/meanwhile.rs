@@ -1,4 +1,4 @@
-//! What is done to an app while something else is being done to it: each has its effect, and none undoes another.
+//! Tests concurrent operations on an app: each takes effect, and none reverts another.
 
 use isopod_tests::{Ask, Bundle, Host, Push, bundle::QUICK_WEB, wait_for};
 use serde_json::json;
@@ -7,20 +7,20 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
-/// A bundle that takes about half a second to be found well.
+/// Returns a bundle that becomes healthy after about half a second.
 fn well_late(words: &str) -> Bundle {
     let web = QUICK_WEB.replace("\"0ms\"", "\"20s\"");
     Bundle::shapes(&format!("{web}[config]\nHEALTH = \"late\"\nGREETING = \"{words}\"\n"))
 }
 
-/// A push whose instances are being asked for their health.
+/// Starts a push, and waits until its instances are being health-checked.
 fn under_way(host: &Host, bundle: &Bundle) -> Push {
     let push = host.push("shop", bundle);
-    let deploying = wait_for("the push's last step", || {
+    let deploying = wait_for("the push to reach its last step", || {
         let now = host.push_now(&push);
         (now.state == "deploying" || now.is_final()).then_some(now)
     });
-    assert!(!deploying.is_final(), "it is over already: {deploying:?}");
+    assert!(!deploying.is_final(), "the push has ended early: {deploying:?}");
     push
 }
 
@@ -31,7 +31,7 @@ fn shop() -> Host {
     host
 }
 
-/// What was asked for last is what is: stopped.
+/// The last request determines the state: stopped.
 #[test]
 fn a_stop_in_the_middle_of_a_push_is_kept() {
     let host = shop();
@@ -67,16 +67,16 @@ fn a_start_in_the_middle_of_a_push_is_kept() {
     host.api(Ask::post("/v1/apps/shop/start")).expect(202);
     assert_eq!(host.ended(&push).state, "failed");
     host.until_state("shop", "running");
-    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 two", "started as it was asked to be, with what is good");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 two", "started as requested, with the good release");
 }
 
 #[test]
-fn an_app_that_is_deleted_in_the_middle_of_a_push_is_gone() {
+fn an_app_that_is_destroyed_during_a_push_is_removed() {
     let host = shop();
     let mut news = host.follow(&under_way(&host, &well_late("two")).path());
     host.api(Ask::new("DELETE", "/v1/apps/shop")).expect(204);
     let last = news.by_ref().last().map(|event| event["state"].clone());
-    assert_eq!(last, Some(json!("failed")), "whoever followed it is told");
+    assert_eq!(last, Some(json!("failed")), "followers get the end of the push");
     host.get("shop", "/").problem_of("shop", 404, "unknown-app");
     host.api(Ask::get("/v1/apps/shop")).problem_of("shop", 404, "unknown-app");
     let host = host.restart();
@@ -84,9 +84,9 @@ fn an_app_that_is_deleted_in_the_middle_of_a_push_is_gone() {
     assert_eq!(host.deploy("shop", greeting("new")).release, Some(1));
 }
 
-/// No change gets lost because another one came at the same moment.
+/// Concurrent changes don't overwrite each other.
 #[test]
-fn changes_at_the_same_moment_are_all_kept() {
+fn concurrent_changes_are_all_kept() {
     let host = shop();
     std::thread::scope(|scope| {
         for number in 0..6 {
@@ -102,13 +102,13 @@ fn changes_at_the_same_moment_are_all_kept() {
     let config = host.config("shop");
     assert_eq!(config.as_object().map(|vars| vars.len()), Some(6), "{config}");
     assert_eq!(host.formation("shop")["web"]["max"], 4);
-    wait_for("one present release", || (host.current("shop") == [9]).then_some(()));
+    wait_for("a single current release", || (host.current("shop") == [9]).then_some(()));
     assert_eq!(host.get("shop", "/").expect(200).text(), "v9 two");
 }
 
-/// B4: a host that is asked to stop waits a little for a push, then gives it up with a reason.
+/// B4: a host that shuts down waits a short time for a push, then fails it with a reason.
 #[test]
-fn a_host_that_stops_in_the_middle_of_a_push_says_so() {
+fn a_shutdown_in_the_middle_of_a_push_fails_it_with_a_reason() {
     let host = shop();
     let web = QUICK_WEB.replace("500ms", "30s");
     let push = under_way(&host, &Bundle::shapes(&format!("{web}[config]\nHEALTH = \"hangs\"\n")));
@@ -119,12 +119,12 @@ fn a_host_that_stops_in_the_middle_of_a_push_says_so() {
     assert_eq!((host.current("shop"), host.release_state("shop", 2).as_str()), (vec![1], "deployment_error"));
 }
 
-/// Whoever follows an app's activity hears of each change as it comes.
+/// Followers of an app's activity receive each change as it happens.
 #[test]
-fn the_activity_is_told_as_it_happens() {
+fn followers_of_the_activity_receive_each_entry_as_it_happens() {
     let host = shop();
     let mut news = host.follow("/v1/apps/shop/activity");
-    let mut next = |kind: &str| news.by_ref().find(|entry| entry["kind"] == kind).expect("it is told");
+    let mut next = |kind: &str| news.by_ref().find(|entry| entry["kind"] == kind).expect("the entry arrives");
     host.set_config("shop", &json!({ "A": "1" })).expect(200);
     assert_eq!(next("app-deployed")["data"]["release"], 2);
     host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
@@ -134,9 +134,10 @@ fn the_activity_is_told_as_it_happens() {
     assert_eq!(next("app-stopped")["app"], "shop");
 }
 
-/// A push that meets the end of its app is told so, and not that there never was one.
+/// A push that arrives during a destroy is rejected with that reason, not as a push to an unknown
+/// app.
 #[test]
-fn a_push_to_an_app_that_is_being_destroyed_is_refused_until_it_is_gone() {
+fn a_push_to_an_app_that_is_being_destroyed_is_rejected() {
     let host = Host::start_pausing("app-deleted=pause");
     host.create("shop", "staging");
     let push = host.deploy("shop", greeting("one"));
@@ -151,20 +152,20 @@ fn a_push_to_an_app_that_is_being_destroyed_is_refused_until_it_is_gone() {
     host.api(again).problem_of("shop", 409, "being-destroyed");
     host.api(Ask::get(push.path())).problem_of("shop", 404, "unknown-app");
     drop(host);
-    assert!(!destroying.join().expect("asking does not panic"), "it was still waiting");
+    assert!(!destroying.join().expect("asking does not panic"), "the destroy request ended too early");
 }
 
-/// Whoever follows what happens to an app hears of its end as the last thing.
+/// The last entry that a follower of an app receives is its destruction.
 #[test]
-fn the_end_of_an_app_ends_its_followers() {
+fn destroying_an_app_ends_its_streams() {
     let host = shop();
     let [activity, logs] = ["activity", "logs"].map(|what| host.follow(&format!("/v1/apps/shop/{what}")));
     host.api(Ask::new("DELETE", "/v1/apps/shop")).expect(204);
     let told: Vec<_> = activity.collect();
-    let last = told.last().expect("something was told");
+    let last = told.last().expect("there are entries");
     assert_eq!(
         (&last["kind"], &last["app"], &last["data"]["by"]),
         (&json!("app-destroyed"), &json!("shop"), &json!("admin"))
     );
-    assert!(logs.count() > 0, "its log had lines, and has ended");
+    assert!(logs.count() > 0, "the followed log is empty");
 }

@@ -1,4 +1,4 @@
-//! F6: what each app does now, as people and monitors see it.
+//! F6: tests the current metrics of each app, in the API and for monitoring systems.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn deploy_greedy(host: &Host) {
 
 #[track_caller]
 fn number(value: &Value, name: &str) -> f64 {
-    value[name].as_f64().unwrap_or_else(|| panic!("{name} is no number in {value}"))
+    value[name].as_f64().unwrap_or_else(|| panic!("{name} is not a number in {value}"))
 }
 
 #[track_caller]
@@ -32,7 +32,7 @@ fn has_all_parts(metrics: &Value) {
 }
 
 #[test]
-fn an_app_that_nobody_asked_for_anything_measures_nothing() {
+fn an_app_without_requests_has_empty_metrics() {
     let host = Host::start();
     host.create("empty", "dev");
     deploy_greedy(&host);
@@ -51,13 +51,13 @@ fn an_app_that_nobody_asked_for_anything_measures_nothing() {
 }
 
 #[test]
-fn each_queue_is_measured_for_itself() {
+fn each_queue_is_measured_separately() {
     let host = Host::start();
     deploy_greedy(&host);
     for _ in 0..20 {
         host.get("greedy", "/spin?ms=20").expect(200);
     }
-    let metrics = wait_for("the jobs being measured", || {
+    let metrics = wait_for("the jobs to be measured", || {
         let metrics = host.metrics("greedy");
         (number(&metrics["pull"], "throughput_per_s") > 0.0).then_some(metrics)
     });
@@ -75,16 +75,16 @@ fn each_queue_is_measured_for_itself() {
     assert!(number(&push["latency_ms"], "p50") > 0.0 && number(&push, "throughput_per_s") > 0.0, "{push}");
 }
 
-/// Whoever looks for what keeps the processor busy finds it while it does so.
+/// The CPU time of a job is visible while the job runs.
 #[test]
-fn the_cpu_time_of_an_instance_is_seen_while_it_works() {
+fn the_cpu_time_of_an_instance_grows_while_it_works() {
     let host = Host::start();
     let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[limits]\nrequest_timeout = \"10m\"\n";
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
     let spinning = host.begin("greedy", Ask::get("/spin?ms=100000"));
     let mut seen_ms = 0.0;
     for _ in 0..3 {
-        seen_ms = wait_for("more CPU time of the instance at work", || {
+        seen_ms = wait_for("more CPU time of the busy instance", || {
             let instances = host.instances("greedy");
             let busy = instances.iter().find(|instance| instance["state"] == "busy")?;
             Some(number(busy, "cpu_ms")).filter(|&now_ms| now_ms > seen_ms)
@@ -93,9 +93,9 @@ fn the_cpu_time_of_an_instance_is_seen_while_it_works() {
     drop(spinning);
 }
 
-/// What is refused or given up is no job that ended, and a failed one is.
+/// A rejected or abandoned job doesn't count as completed; a failed job does.
 #[test]
-fn a_job_that_never_began_is_not_measured() {
+fn a_job_that_never_started_is_not_measured() {
     let host = Host::start();
     deploy_greedy(&host);
     let held = host.hold("greedy");
@@ -110,11 +110,12 @@ fn a_job_that_never_began_is_not_measured() {
 }
 
 #[test]
-fn whoever_follows_sees_the_load_come_and_go() {
+fn followers_see_the_load_rise_and_fall() {
     let host = Host::start();
     deploy_greedy(&host);
     let mut samples = host.follow("/v1/apps/greedy/metrics").inspect(has_all_parts);
-    let mut until = |active: u64| samples.find(|sample| sample["pull"]["active_cores"] == active).expect("it goes on");
+    let mut until =
+        |active: u64| samples.find(|sample| sample["pull"]["active_cores"] == active).expect("the stream continues");
     until(0);
     let held = host.hold("greedy");
     until(1);
@@ -124,9 +125,9 @@ fn whoever_follows_sees_the_load_come_and_go() {
     assert_eq!(samples.find(|sample| sample["state"] == "nothing"), None, "it ends with the app");
 }
 
-/// `GET /v1/metrics`: who uses the machine, and how much of it is used.
+/// `GET /v1/metrics` lists the active apps and the usage of the machine.
 #[test]
-fn all_apps_that_are_awake_are_listed_for_those_who_may_see_them() {
+fn active_apps_are_listed_for_tokens_that_may_see_them() {
     let host = Host::start_with("", "freeze_after = \"500ms\"\n");
     host.create("shop", "production");
     for app in ["shop", "hello"] {
@@ -141,7 +142,7 @@ fn all_apps_that_are_awake_are_listed_for_those_who_may_see_them() {
         (names, page)
     };
     host.get("hello", "/").expect(200);
-    wait_for("only one app being awake", || (listed(&host.token).0 == ["shop"]).then_some(()));
+    wait_for("a single active app", || (listed(&host.token).0 == ["shop"]).then_some(()));
     let (_, page) = listed(&host.token);
     assert_eq!((&page["host"]["apps"], &page["host"]["apps_awake"]), (&json!(2), &json!(1)), "{page}");
     host.get("hello", "/").expect(200);
@@ -149,13 +150,17 @@ fn all_apps_that_are_awake_are_listed_for_those_who_may_see_them() {
     let made = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "one", "role": "read", "apps": ["shop"] })));
     let made = made.expect(201).json();
     let (names, page) = listed(made["token"].as_str().expect("it is shown once"));
-    assert_eq!((names, &page["host"]["apps"]), (vec!["shop".to_owned()], &json!(1)), "others' apps are not counted");
+    assert_eq!(
+        (names, &page["host"]["apps"]),
+        (vec!["shop".to_owned()], &json!(1)),
+        "apps out of the token's scope are counted"
+    );
     host.api_as_it_is(&Ask::get("/v1/metrics")).problem(401, "no-token");
 }
 
-/// What Prometheus reads is what the API shows, and apps that sleep have no part in it.
+/// The Prometheus metrics equal the API's metrics, and have no series for frozen apps.
 #[test]
-fn monitors_see_each_queue_of_the_apps_that_are_awake() {
+fn prometheus_metrics_contain_each_queue_of_active_apps() {
     let host = Host::start_with("", "freeze_after = \"500ms\"\n");
     deploy_greedy(&host);
     host.deploy("asleep", Bundle::component(guest("hello")));
@@ -181,7 +186,7 @@ fn monitors_see_each_queue_of_the_apps_that_are_awake() {
     assert_eq!(host.metric("isopod_app_memory_bytes{app=\"greedy\"}"), number(&shown, "memory_bytes"));
     let cpu_ms = host.metric("isopod_app_cpu_seconds_total{app=\"greedy\"}") * 1_000.0;
     assert!(cpu_ms > 0.0 && cpu_ms >= number(&shown, "cpu_ms"), "{cpu_ms} and {shown}");
-    wait_for("only one app being awake", || {
+    wait_for("a single active app", || {
         let text = host.api(Ask::get("/metrics")).expect(200).text();
         let queues: Vec<_> = text.lines().filter(|line| line.starts_with("isopod_queue_")).collect();
         queues.iter().all(|line| line.contains("app=\"greedy\"")).then_some(())

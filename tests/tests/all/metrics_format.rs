@@ -1,4 +1,4 @@
-//! The text of `/metrics` matches its content type and follows Prometheus' naming rules.
+//! Tests that the text of `/metrics` matches its content type and follows Prometheus' naming rules.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, guest, wait_for};
 use std::{
@@ -10,7 +10,8 @@ use std::{
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A host whose metrics have all families: requests, faults, pushes and events have been counted.
+/// Starts a host whose metrics have all families: requests, faults, pushes and events have been
+/// counted.
 fn host_with_metrics() -> Host {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
@@ -18,8 +19,8 @@ fn host_with_metrics() -> Host {
     host.get("greedy", "/panic");
     let event = r#"{"specversion":"1.0","id":"1","source":"/","type":"hello"}"#;
     host.api(Ask::post("/v1/apps/greedy/events").body("application/cloudevents+json", event)).expect(200);
-    // A push is counted once its job has ended, just after it is completed.
-    wait_for("the push being counted", || {
+    // The host counts a push just after its completion, when its job has ended.
+    wait_for("the push to be counted", || {
         (host.metric("isopod_pushes_total{state=\"completed\"}") > 0.0).then_some(())
     });
     host
@@ -29,7 +30,7 @@ fn metrics(host: &Host, accept: &str) -> Answer {
     host.api(Ask::get("/metrics").header("accept", accept)).expect(200)
 }
 
-/// Families by name: their type, whether they have a help text, and the names of their samples.
+/// A metric family: its type, whether it has a help text, and the names of its samples.
 #[derive(Default)]
 struct Family {
     kind: String,
@@ -57,10 +58,10 @@ fn families(text: &str) -> BTreeMap<String, Family> {
                 (family.kind, current) = ((*kind).to_owned(), (*name).to_owned());
             }
             ["#", "UNIT", name, unit] => assert!(name.ends_with(unit), "{line}"),
-            ["#", ..] => panic!("a comment of no meaning: {line}"),
+            ["#", ..] => panic!("unknown comment: {line}"),
             _ => {
                 let name = line.split(['{', ' ']).next().unwrap_or_default();
-                let family = families.get_mut(&current).unwrap_or_else(|| panic!("of no family: {line}"));
+                let family = families.get_mut(&current).unwrap_or_else(|| panic!("a sample without a family: {line}"));
                 assert!(name.starts_with(current.as_str()), "{line} after {current}");
                 family.samples.push(name.to_owned());
             }
@@ -92,7 +93,7 @@ fn prometheus_text_describes_each_counter_by_the_name_of_its_samples() {
                 other => panic!("{name} is {other}"),
             }
             for unit in ["_ms", "_milliseconds", "_minutes", "_kilobytes", "_mb", "_percent"] {
-                assert!(!name.contains(unit), "{name} is in no base unit");
+                assert!(!name.contains(unit), "{name} has no base unit");
             }
         }
         for counter in
@@ -122,15 +123,15 @@ fn open_metrics_has_its_content_type_and_an_end() {
     }
 }
 
-/// With Prometheus' own tool, where this machine has it.
+/// Uses Prometheus' own tool, where this machine has it.
 #[test]
-fn promtool_finds_nothing_wrong_with_the_metrics() {
+fn promtool_accepts_the_metrics() {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut promtool = match command.spawn() {
         Ok(promtool) => promtool,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            println!("note: passed over, since promtool is not here: apt-get install prometheus");
+            println!("note: skipped, since promtool is not installed: apt-get install prometheus");
             return;
         }
         Err(error) => panic!("promtool cannot be started: {error}"),

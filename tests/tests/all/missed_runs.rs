@@ -1,4 +1,5 @@
-//! Runs that a schedule could not make: each is in the app's activity with its reason, and they don't flood it.
+//! Tests scheduled runs that the host missed: each is in the app's activity with its reason, and
+//! they don't flood it.
 
 use isopod_tests::{Bundle, Host, bundle::QUICK_WEB, wait_for};
 use serde_json::Value;
@@ -16,7 +17,7 @@ fn says(entries: &[Value], words: &str) -> bool {
     entries.iter().any(|entry| entry["text"].as_str().is_some_and(|text| text.contains(words)))
 }
 
-/// As if the host had been down since then.
+/// Sets the last run to a time before a simulated downtime of the host.
 fn last_fired_long_ago(host: &Host) {
     let sql = "INSERT OR REPLACE INTO schedules (app, process, last_fired_at) VALUES ('shop', 'leap', ?1)";
     host.change_rows(sql, [LONG_AGO]);
@@ -29,8 +30,12 @@ fn runs_missed_while_the_host_was_down_are_recorded_together() {
     let host = host.restart_after(last_fired_long_ago);
     let entries = wait_for("the record", || Some(missed(&host)).filter(|entries| !entries.is_empty()));
     assert!(says(&entries, "the host was down") && says(&entries, LONG_AGO), "{entries:?}");
-    assert_eq!((entries.len(), &entries[0]["data"]["runs"]), (1, &6.into()), "one of the seven is made up for");
-    host.log_line("shop", "the run that makes up for them", |line| {
+    assert_eq!(
+        (entries.len(), &entries[0]["data"]["runs"]),
+        (1, &6.into()),
+        "the host makes up for one of the seven runs"
+    );
+    host.log_line("shop", "the catch-up run", |line| {
         line["message"].as_str().is_some_and(|text| text.starts_with("`leap` ran by its schedule"))
     });
     let host = host.restart();
@@ -51,7 +56,7 @@ fn a_missed_run_of_a_stopped_app_is_recorded_with_the_reason_and_not_repeated() 
     host.get("shop", "/").expect(200);
     assert_eq!(missed(&host).len(), 2);
     let ran = host.log("shop").iter().any(|line| line.to_string().contains("`leap` ran"));
-    assert!(!ran, "a start runs nothing that was missed");
+    assert!(!ran, "a start of the app made up for a missed run");
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Random lives of an app, beside a small model of what must come of them. Nothing here knows how the host does it.
+//! Compares random sequences of operations on an app with a small model of their effects. Never
+//! knows the host's implementation.
 //!
-//! ISOPOD_TEST_SEED=NUMBER walks the same lives again as a run that printed this number.
+//! ISOPOD_TEST_SEED=NUMBER repeats the sequences of the run that printed this number.
 
 use isopod_tests::{Ask, Bundle, Host, Push};
 use proptest::{
@@ -15,14 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Lives that are walked at most, and acts in each.
+/// The maximum number of sequences, and of operations in each.
 const LIVES: u32 = 30;
 const ACTS: usize = 12;
-/// No new life is begun after this.
+/// No new sequence starts after this time.
 const TIME: Duration = Duration::from_secs(30);
 const APP: &str = "shop";
 
-/// What somebody does to the app, or what happens to its host.
+/// An operation of a user on the app, or an event of its host.
 #[derive(Debug, Clone)]
 enum Act {
     Push(u8),
@@ -56,7 +57,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a release is made of, as far as it can be seen from outside.
+/// The content of a release, as far as the API shows it.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Content {
     in_manifest: String,
@@ -68,10 +69,10 @@ struct Model {
     app_type: &'static str,
     is_stopped: bool,
     set: Option<String>,
-    /// In the order of their numbers; none for those that failed.
+    /// In the order of their numbers; `None` for failed releases.
     releases: Vec<Option<Content>>,
     current: Option<u64>,
-    /// How often each kind of activity must have been told.
+    /// How many entries of each kind the activity must have.
     told: BTreeMap<&'static str, usize>,
 }
 
@@ -104,13 +105,13 @@ impl Model {
         self.tell("app-deployed");
     }
 
-    /// The content that a push of these words makes.
+    /// Returns the content of a release that a push with this text creates.
     fn pushed(&self, words: u8) -> Content {
         let scale = self.present().and_then(|present| present.scale);
         Content { in_manifest: words.to_string(), set: self.set.clone(), scale }
     }
 
-    /// Makes a release that differs from the present one; none if it would not.
+    /// Creates a release that differs from the current release. Does nothing without a difference.
     fn change(&mut self, change: impl FnOnce(&mut Content)) {
         let Some(present) = self.present() else { return };
         let mut content = present.clone();
@@ -125,7 +126,7 @@ fn bundle(words: u8) -> Bundle {
     Bundle::shape(&[("GREETING", &words.to_string())])
 }
 
-/// Does it, and says what must come of it.
+/// Applies the operation to the host and to the model, and checks the response.
 fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
     match act {
         Act::Push(words) => {
@@ -154,7 +155,7 @@ fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
             model.releases.push(None);
             model.tell("change-failed");
         }
-        // Nothing can be unwell yet.
+        // Without a release, no health check can fail.
         Act::ConfigBad => {}
         Act::Scale(min, max) => {
             let answer = host.scale(APP, &json!({ "web": { "min": min, "max": max } }));
@@ -190,7 +191,7 @@ fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
     host
 }
 
-/// Killed at any moment, a push is done or it is not, and the model takes what it was.
+/// After a kill, the push has either completed or failed. The model adopts the result.
 fn push_and_kill(host: Host, model: &mut Model, words: u8) -> Host {
     let push = host.push(APP, &bundle(words));
     let host = host.kill_and_restart();
@@ -226,7 +227,7 @@ fn roll_back(host: &Host, model: &mut Model, to: u64) {
     }
 }
 
-/// The host shows what the model says.
+/// Checks that the host's state equals the model's.
 fn compare(host: &Host, model: &Model) {
     let answer = host.get(APP, "/");
     match model.present().filter(|_| model.runs()) {
@@ -238,7 +239,7 @@ fn compare(host: &Host, model: &Model) {
         None => drop(answer.expect(503)),
     }
     assert_eq!(host.state(APP), if model.runs() { "running" } else { "stopped" });
-    assert_eq!(host.current(APP), Vec::from_iter(model.current), "exactly one release is the present one");
+    assert_eq!(host.current(APP), Vec::from_iter(model.current), "exactly one release is current");
     let set = model.set.as_ref().map_or(json!({}), |set| json!({ "GREETING": set }));
     assert_eq!(host.config(APP), set);
     let releases = host.releases(APP);
@@ -261,11 +262,11 @@ fn compare(host: &Host, model: &Model) {
     let activity = host.activity(APP);
     for (kind, times) in &model.told {
         let found = activity.iter().filter(|entry| entry["kind"] == *kind).count();
-        assert_eq!(found, *times, "times that {kind} is told: {activity:#?}");
+        assert_eq!(found, *times, "number of {kind} entries: {activity:#?}");
     }
 }
 
-/// Other lives at each run, or those of the run that printed this number.
+/// Returns a new seed for each run, or the given seed of an earlier run.
 pub(crate) fn seeded() -> (u64, TestRng) {
     let given = std::env::var("ISOPOD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let clock = || std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
@@ -277,7 +278,7 @@ pub(crate) fn seeded() -> (u64, TestRng) {
 }
 
 #[test]
-fn an_app_is_always_what_its_life_has_made_of_it() {
+fn an_app_always_matches_the_model_of_its_operations() {
     let (seed, rng) = seeded();
     let config = Config { cases: LIVES, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
     let begun = Instant::now();

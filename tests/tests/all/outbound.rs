@@ -1,4 +1,4 @@
-//! I4: what a guest may reach over the network: only what was granted, and never the host itself.
+//! I4: tests the network access of a guest: only granted hosts, and never the host itself.
 
 use isopod_tests::{Ask, Bundle, Host, Neighbour, guest};
 use std::{
@@ -10,19 +10,19 @@ use std::{
     },
 };
 
-/// A server that guests should or should not reach; it counts who comes.
+/// A server that guests may or may not reach. It counts the connections.
 pub(crate) struct Elsewhere {
     pub(crate) address: SocketAddr,
     visits: Arc<AtomicU32>,
 }
 
 impl Elsewhere {
-    /// It serves until the test's process ends.
+    /// Starts the server. It runs until the test's process ends.
     pub(crate) fn start() -> Self {
         Self::serving(TcpListener::bind("127.0.0.1:0").expect("a free port"))
     }
 
-    /// The same where somebody already listens.
+    /// Starts the server on an existing listener.
     pub(crate) fn serving(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("it has an address");
         let visits = Arc::new(AtomicU32::new(0));
@@ -31,7 +31,7 @@ impl Elsewhere {
         Self { address, visits }
     }
 
-    /// Answers whoever comes.
+    /// Responds to each client.
     fn answer(listener: &TcpListener, visits: &AtomicU32) {
         for visitor in listener.incoming() {
             let Ok(mut visitor) = visitor else { return };
@@ -62,7 +62,7 @@ fn only_granted_hosts_are_reached() {
     let elsewhere = Elsewhere::start();
     let neighbour = Neighbour::beside(&host);
     let (address, port) = (elsewhere.address, elsewhere.address.port());
-    // A grant for everything, or for a name, is for public addresses.
+    // A wildcard or a name grants only public addresses.
     for grants in [vec![], vec!["*".to_owned()], vec![format!("*:{port}")], vec!["example.org".to_owned()]] {
         deploy(&host, &grants);
         for name in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "127.1"] {
@@ -71,11 +71,11 @@ fn only_granted_hosts_are_reached() {
         }
         assert!(host.get("greedy", &format!("/connect?address={address}")).text().starts_with("refused"));
     }
-    assert_eq!(elsewhere.visits(), 0, "a forbidden server was reached");
-    host.log_line("greedy", "why it was refused", |line| {
+    assert_eq!(elsewhere.visits(), 0, "a guest reached a forbidden server");
+    host.log_line("greedy", "the reason of the rejection", |line| {
         line["message"].as_str().is_some_and(|text| text.contains("not granted"))
     });
-    // What is granted by its own address is reached, by that address alone.
+    // A grant of an address applies to this address only.
     deploy(&host, &[address.to_string()]);
     assert_eq!(fetch(&host, &format!("http://{address}/")), (200, "reached".to_owned()));
     let visits = elsewhere.visits();
@@ -87,9 +87,10 @@ fn only_granted_hosts_are_reached() {
     neighbour.finish();
 }
 
-/// Not even a grant opens the host's own addresses: an app must not administer the host, nor call itself in circles.
+/// A grant can't open the host's own addresses: an app must not administer the host, or send
+/// requests to itself in a loop.
 #[test]
-fn the_host_itself_is_never_reached() {
+fn the_host_itself_is_never_reachable() {
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
     for address in [host.admin, host.listen] {
@@ -101,7 +102,7 @@ fn the_host_itself_is_never_reached() {
         }
         assert!(host.get("greedy", &format!("/connect?address={address}")).text().starts_with("refused"));
     }
-    host.log_line("greedy", "why it was refused", |line| {
+    host.log_line("greedy", "the reason of the rejection", |line| {
         line["message"].as_str().is_some_and(|text| text.contains("belongs to this host itself"))
     });
     assert_eq!(host.api(Ask::get("/v1/apps/greedy/status")).expect(200).json()["status"], "up");
@@ -109,7 +110,7 @@ fn the_host_itself_is_never_reached() {
 }
 
 #[test]
-fn urls_that_are_none_are_refused() {
+fn invalid_urls_are_rejected() {
     let host = Host::start();
     deploy(&host, &["*".to_owned()]);
     for url in [

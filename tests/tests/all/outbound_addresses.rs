@@ -1,4 +1,4 @@
-//! No notation of an address reaches the host itself, and none widens a grant.
+//! Tests that no notation of an address reaches the host itself, and none extends a grant.
 
 use crate::{commands::serve, outbound::Elsewhere};
 use isopod_tests::{Ask, Bundle, Host, guest, guests::guest_path};
@@ -8,14 +8,15 @@ fn deploy(host: &Host, grants: &[String]) {
     host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
 }
 
-/// Spellings of this machine, as a URL has them; `%` is written as `%25`, since they stand in a query.
+/// Spellings of this machine's addresses in a URL. `%` is written as `%25`, since the URL is in a
+/// query.
 const SPELLINGS: &str = "127.0.0.1 127.1 2130706433 0177.0.0.1 0x7f.1 0x7f000001 127.0.0.1. 127.9.9.9 0.0.0.0 0 localhost \
     LOCALHOST localhost. LocalHost. a.localhost [::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::FFFF:7F00:1] \
     [::ffff:0.0.0.0] [::ffff:0:0] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::] [2002:7f00:1::1] [2002::] \
     [::ffff:0:127.0.0.1] [::1%25250] [::1%25lo] [fe80::1%25lo] %2531%2532%2537.0.0.1 localhos%2574 user@127.0.0.1 \
     255.255.255.255 224.0.0.1 [ff02::1]";
 
-/// All that a tenant can grant itself of this machine.
+/// Returns every grant that a tenant could request for this machine.
 fn grants(port: u16) -> Vec<String> {
     let hosts = "* *.localhost 127.0.0.1 127.9.9.9 0.0.0.0 localhost a.localhost [::1] [::] [::ffff:127.0.0.1] [::ffff:0.0.0.0] \
                  [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::] [2002:7f00:1::1] [2002::] [::ffff:0:127.0.0.1]";
@@ -36,7 +37,7 @@ fn no_spelling_of_an_address_reaches_the_hosts_own_listeners() {
 }
 
 #[test]
-fn a_grant_of_an_address_holds_in_its_mapped_form_and_for_no_other() {
+fn a_grant_of_an_address_applies_to_its_mapped_form_only() {
     let (host, elsewhere) = (Host::start(), Elsewhere::start());
     let port = elsewhere.address.port();
     for granted in ["127.0.0.1", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]"] {
@@ -49,10 +50,10 @@ fn a_grant_of_an_address_holds_in_its_mapped_form_and_for_no_other() {
     }
 }
 
-/// `isopod serve` and `isopod run` have the same rule: what they allow opens just that, and nothing an address of no
-/// machine.
+/// `isopod serve` and `isopod run` follow the same rule: their options open only the named
+/// addresses, and no unspecified address.
 #[test]
-fn a_served_component_reaches_what_it_was_allowed_and_no_unusable_address() {
+fn a_served_component_reaches_only_allowed_and_usable_addresses() {
     let elsewhere = Elsewhere::start();
     let port = elsewhere.address.port();
     let component = guest_path("greedy");

@@ -1,4 +1,5 @@
-//! Bytes that an upstream sends without a request never become a response of a later request.
+//! Tests that bytes which an upstream sends without a request never become the response of a later
+//! request.
 
 use isopod_tests::{
     Ask, Bundle, Host, guest,
@@ -6,7 +7,7 @@ use isopod_tests::{
 };
 
 #[test]
-fn unrequested_bytes_of_an_upstream_are_no_response() {
+fn unrequested_bytes_of_an_upstream_never_become_a_response() {
     for leftovers in [
         "HTTP/1.1 299 Other\r\ncontent-length: 6\r\n\r\nothers",
         "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",

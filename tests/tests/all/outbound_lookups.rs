@@ -1,4 +1,5 @@
-//! Name lookups of outbound requests use no thread each, time out, and are shared between requests.
+//! Tests that name lookups of outbound requests need no thread each, time out, and are shared
+//! between requests.
 
 use isopod_tests::{
     Ask, Bundle, Host, Upstream,
@@ -24,7 +25,7 @@ fn unanswered_lookups_time_out_and_delay_nothing_else() {
     let host = host_asking(&silent);
     deploy(&host, "greedy", "\"*\"");
     let mut asking = host.begin("greedy", Ask::get("/fetch-many?authority=h%7Bn%7D.example.org&count=60"));
-    wait_for("many lookups under way", || {
+    wait_for("many concurrent lookups", || {
         let mut asked = silent.asked();
         asked.sort();
         asked.dedup();
@@ -38,7 +39,7 @@ fn unanswered_lookups_time_out_and_delay_nothing_else() {
     }
     let said = asking.answer().expect("it is answered").expect(200).text();
     assert!(said.starts_with("0 answered, 60 refused") && said.contains("DnsTimeout"), "{said}");
-    // The app is well after it, and so is looking up what needs no server.
+    // The app is healthy afterwards, and lookups that need no name server work.
     assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
 }
 
@@ -58,14 +59,14 @@ fn a_name_is_looked_up_once_for_its_time_to_live() {
         assert_eq!(answer.expect(200).text(), "found");
         host.get("greedy", &format!("/fetch?url=http://nowhere:{port}/")).expect(502);
     }
-    // One question for each kind of address.
+    // One query for each kind of address.
     assert_eq!((asked("upstream"), asked("nowhere")), (2, 2));
-    host.log_line("greedy", "why it was not found", |line| {
+    host.log_line("greedy", "the reason of the failure", |line| {
         line["message"].as_str().is_some_and(|text| text.contains("cannot resolve nowhere"))
     });
 }
 
-/// A name server's answer can't widen a grant.
+/// A name server's response can't extend a grant.
 #[test]
 fn a_public_name_with_an_address_that_is_not_public_reaches_nothing() {
     let server = NameServer::start(|name| match name {
@@ -86,12 +87,12 @@ fn a_public_name_with_an_address_that_is_not_public_reaches_nothing() {
         ["loopback.example.org", "mixed.example.org", "mapped.example.org", "any.example.org", "any", "metadata"]
     {
         fetch(name).expect(502);
-        host.log_line("greedy", "why it was refused", |line| {
+        host.log_line("greedy", "the reason of the rejection", |line| {
             line["message"].as_str().is_some_and(|text| text.contains(&format!("{name} resolves to")))
         });
     }
     assert!(upstream.requests().is_empty());
-    // A name server has no say in what this machine itself is.
+    // The host never asks a name server for the addresses of this machine.
     assert_eq!(fetch("localhost").expect(200).text(), "reached");
     fetch("a.localhost").expect(502);
     assert!(server.asked().iter().all(|name| !name.ends_with("localhost")), "{:?}", server.asked());

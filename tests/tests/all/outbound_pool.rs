@@ -1,5 +1,5 @@
-//! Outbound connections: kept and used again, replaced when the upstream has closed them, and
-//! closed when they are no longer needed.
+//! Tests outbound connections: they are kept and reused, replaced when the upstream has closed
+//! them, and closed when they are no longer needed.
 
 use isopod_tests::{
     Ask, Bundle, Host, Upstream, guest,
@@ -19,8 +19,8 @@ fn fetch(host: &Host, app: &str, upstream: &Upstream, how: &str) -> Value {
     host.get(app, &format!("/fetch?authority={}&{how}", upstream.address)).expect(200).json()
 }
 
-/// Answers the first request of each connection as a server with keep-alive, and ends the connection at the second one:
-/// at once, in the middle of its head, or without a word after it has read it.
+/// Responds to the first request of each connection with keep-alive. Closes the connection at the
+/// second request without a response.
 fn closes_at_the_second(request: &Arrived) -> Then {
     match request.number {
         0 => Then::Send(response("first")),
@@ -34,7 +34,8 @@ fn a_connection_is_reused() {
     for app in PROBES {
         deploy(&host, app, &upstream);
         let before = upstream.requests().len();
-        // It is kept once the host has seen the response's end, which may be after the guest has.
+        // The host keeps the connection after it has seen the response's end, which may be after
+        // the guest has.
         wait_for("a second request on a connection", || {
             assert_eq!(fetch(&host, app, &upstream, "")["body_bytes"], 5);
             upstream.requests()[before..].iter().any(|request| request.number > 0).then_some(())
@@ -66,19 +67,23 @@ fn other_requests_on_a_closed_connection_fail_with_connection_terminated() {
     for app in PROBES {
         deploy(&host, app, &upstream);
         let before = upstream.requests().len();
-        // Until one of them is sent on a kept connection.
+        // Repeats until a request is sent on a kept connection.
         let outcome = wait_for("a request on a kept connection", || {
             let outcome = fetch(&host, app, &upstream, "method=POST&body=10");
             (outcome["status"] != 200).then_some(outcome)
         });
         assert_eq!(outcome["error"], "ErrorCode::ConnectionTerminated", "{app}");
         let posts = upstream.requests().split_off(before);
-        assert_eq!(posts.iter().filter(|request| request.number == 1).count(), 1, "it was sent once");
-        assert_eq!(posts.last().map(|request| request.number), Some(1), "and not again on another connection");
+        assert_eq!(posts.iter().filter(|request| request.number == 1).count(), 1, "the request was sent once");
+        assert_eq!(
+            posts.last().map(|request| request.number),
+            Some(1),
+            "the request was sent again on another connection"
+        );
     }
 }
 
-/// A new connection that ends without a response is not retried, whatever the method.
+/// A new connection that ends without a response is not retried, for any method.
 #[test]
 fn a_new_connection_that_ends_without_a_response_is_connection_terminated() {
     let (host, upstream) = (Host::start(), Upstream::start(|_| Then::SendAndClose(Vec::new())));
@@ -88,19 +93,19 @@ fn a_new_connection_that_ends_without_a_response_is_connection_terminated() {
         for how in ["", "method=POST&body=10"] {
             assert_eq!(fetch(&host, app, &upstream, how)["error"], "ErrorCode::ConnectionTerminated", "{app} {how}");
         }
-        assert_eq!(upstream.requests().len() - before, 2, "each was sent once");
+        assert_eq!(upstream.requests().len() - before, 2, "each request was sent once");
     }
 }
 
 /// A truncated response is a separate error, and the request is not retried.
 #[test]
-fn a_response_that_is_cut_off_is_incomplete() {
+fn a_truncated_response_is_incomplete() {
     let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf ".to_vec();
     let (host, upstream) = (Host::start(), Upstream::start(move |_| Then::SendAndClose(half.clone())));
     for app in PROBES {
         deploy(&host, app, &upstream);
         let outcome = fetch(&host, app, &upstream, "");
-        // The probe of 0.2 shows the error's text, that of 0.3 its name.
+        // The probe for 0.2 shows the error's text, the probe for 0.3 its name.
         let end = outcome["end"].as_str().unwrap_or_default();
         assert!(["incomplete HTTP response", "ErrorCode::HttpResponseIncomplete"].contains(&end), "{app}: {outcome}");
     }
@@ -108,27 +113,27 @@ fn a_response_that_is_cut_off_is_incomplete() {
 }
 
 #[test]
-fn idle_connections_are_closed_after_a_while() {
+fn idle_connections_are_closed_after_the_idle_time() {
     let host = Host::start_with("", "[outbound]\nidle_time = \"300ms\"\n");
     let upstream = Upstream::start(|_| Then::Send(response("well")));
     for app in PROBES {
         deploy(&host, app, &upstream);
         assert_eq!(fetch(&host, app, &upstream, "")["status"], 200);
-        wait_for("the idle connection being closed", || (upstream.open() == 0).then_some(()));
+        wait_for("the close of the idle connection", || (upstream.open() == 0).then_some(()));
     }
 }
 
 const KEPT_FOR_LONG: &str = "[outbound]\nidle_time = \"1h\"\n";
 
 #[test]
-fn connections_are_closed_when_their_app_is_frozen_and_opened_anew_after_it() {
+fn connections_are_closed_when_their_app_is_frozen_and_reopened_afterwards() {
     let host = Host::start_with("", &format!("freeze_after = \"200ms\"\n{KEPT_FOR_LONG}"));
     let upstream = Upstream::start(|_| Then::Send(response("well")));
     for app in PROBES {
         deploy(&host, app, &upstream);
         for _ in 0..2 {
             assert_eq!(fetch(&host, app, &upstream, "")["status"], 200);
-            wait_for("the frozen app's connections being closed", || (upstream.open() == 0).then_some(()));
+            wait_for("the close of the frozen app's connections", || (upstream.open() == 0).then_some(()));
             assert_eq!(host.release_state(app, 1), "frozen");
         }
     }
@@ -143,15 +148,15 @@ fn connections_are_closed_when_their_release_is_retired_and_with_their_app() {
         assert_eq!(fetch(&host, app, &upstream, "")["status"], 200);
         assert_eq!(upstream.open(), 1);
         deploy(&host, app, &upstream);
-        wait_for("the retired release's connections being closed", || (upstream.open() == 0).then_some(()));
+        wait_for("the close of the retired release's connections", || (upstream.open() == 0).then_some(()));
         assert_eq!(fetch(&host, app, &upstream, "")["status"], 200);
         host.api(Ask::new("DELETE", format!("/v1/apps/{app}")));
-        wait_for("the destroyed app's connections being closed", || (upstream.open() == 0).then_some(()));
+        wait_for("the close of the destroyed app's connections", || (upstream.open() == 0).then_some(()));
     }
 }
 
 #[test]
-fn the_sdk_sends_a_user_agent_and_the_length_of_a_whole_body() {
+fn the_sdk_sends_a_user_agent_and_the_length_of_a_complete_body() {
     let (host, upstream) = (Host::start(), Upstream::start(|_| Then::Send(response("well"))));
     for app in ["greedy", "greedy-flat", "relay-wasi03"] {
         deploy(&host, app, &upstream);

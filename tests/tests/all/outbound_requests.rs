@@ -1,4 +1,5 @@
-//! How the host sends an outbound request: its request line, and the result of its transmission that the guest gets.
+//! Tests how the host sends an outbound request: its request line, and the result of its
+//! transmission that the guest gets.
 
 use isopod_tests::{
     Bundle, Host, Upstream, guest,
@@ -45,15 +46,16 @@ fn the_request_line_of_an_empty_path_has_a_slash() {
     }
 }
 
-/// A server that responds when it has the first ten bytes of a body.
+/// A server that responds after the first ten bytes of a body.
 struct Early {
     address: SocketAddr,
-    /// What each connection carried until the client closed it.
+    /// The bytes of each connection until the client closed it.
     received: mpsc::Receiver<Vec<u8>>,
 }
 
 impl Early {
-    /// It serves until the test's process ends. `closes` ends each connection after the response.
+    /// Starts the server, which runs until the test's process ends. With `closes` it ends each
+    /// connection after the response.
     fn start(closes: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it has an address");
@@ -94,7 +96,7 @@ fn a_body_that_is_aborted_after_the_response_was_not_transmitted() {
         let sent = (app == "probe-wasi03").then_some("ErrorCode::InternalError(Some(\"abandoned\"))");
         assert_eq!(outcome["sent"].as_str(), sent, "{app}: {outcome}");
         let received = wait_for("the end of the connection", || early.received.try_recv().ok());
-        assert!(!received.ends_with(b"0\r\n\r\n"), "{app}: the server can see that the body is not whole");
+        assert!(!received.ends_with(b"0\r\n\r\n"), "{app}: the body must not look complete to the server");
     }
 }
 
@@ -109,7 +111,7 @@ fn a_body_that_the_server_stops_reading_was_not_transmitted() {
 }
 
 #[test]
-fn a_request_that_was_transmitted_says_so() {
+fn a_complete_transmission_is_reported_to_the_guest() {
     let (host, upstream) = (Host::start(), Upstream::start(|_| Then::Send(response("whole"))));
     let app = "probe-wasi03";
     deploy(&host, app, upstream.address);
@@ -125,7 +127,7 @@ fn a_request_that_was_transmitted_says_so() {
         "method=GET&body=10&h=content-length:10",
         "method=PUT&h=content-length:0",
     ] {
-        // The second one may use the connection of the first.
+        // The second request may use the connection of the first.
         for _ in 0..2 {
             let outcome = fetch(&host, app, upstream.address, &format!("{how}&sent"));
             assert_eq!((&outcome["status"], &outcome["sent"]), (&200.into(), &"whole".into()), "{how}: {outcome}");

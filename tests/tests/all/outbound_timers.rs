@@ -1,4 +1,5 @@
-//! Each timer of an outbound request measures one thing, and the guest learns which one has run out.
+//! Tests the timers of an outbound request: each measures one step, and the guest learns which
+//! timer expired.
 
 use isopod_tests::{
     Answer, Bundle, Host, Upstream, guest,
@@ -14,7 +15,7 @@ const PROBES: [&str; 2] = ["probe-wasi02", "probe-wasi03"];
 /// Guests that send requests with the SDK: over 0.2, the flat interface and 0.3.
 const RELAYS: [&str; 3] = ["greedy", "greedy-flat", "relay-wasi03"];
 
-/// Far less than the 10 s that a time-out of the host's own would add, far more than a busy machine needs.
+/// Far less than the 10 s of the host's own timeout, far more than a busy machine needs.
 const SOON: Duration = Duration::from_secs(7);
 
 fn deploy(host: &Host, app: &str, address: SocketAddr) {
@@ -33,7 +34,7 @@ fn soon(host: &Host, app: &str, path: &str) -> Answer {
 #[test]
 fn a_guests_connect_timeout_ends_a_connection_that_is_not_accepted() {
     let (host, unaccepting) = (Host::start(), Unaccepting::start());
-    // One that accepts and never takes part in TLS is a relative.
+    // The related case: a server that accepts connections and never continues the TLS handshake.
     let silent = Upstream::start(|_| Then::SendAndStall(Vec::new()));
     for app in PROBES {
         for (address, scheme) in [(unaccepting.address, "http"), (silent.address, "https")] {
@@ -59,7 +60,7 @@ fn a_guests_first_byte_timeout_runs_from_the_request() {
 }
 
 #[test]
-fn a_guests_between_bytes_timeout_ends_a_body_that_stalls() {
+fn a_guests_between_bytes_timeout_ends_a_stalled_body() {
     let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf ".to_vec();
     let (host, upstream) = (Host::start(), Upstream::start(move |_| Then::SendAndStall(half.clone())));
     for app in PROBES {
@@ -67,7 +68,7 @@ fn a_guests_between_bytes_timeout_ends_a_body_that_stalls() {
         let path = format!("/fetch?authority={}&between_ms=200", upstream.address);
         let outcome = soon(&host, app, &path).expect(200).json();
         assert_eq!((&outcome["status"], &outcome["body_bytes"]), (&200.into(), &5.into()), "{app}");
-        // The probe of 0.2 shows the error's text, that of 0.3 its name.
+        // The probe for 0.2 shows the error's text, the probe for 0.3 its name.
         let end = outcome["end"].as_str().unwrap_or_default();
         assert!(["connection read timeout", "ErrorCode::ConnectionReadTimeout"].contains(&end), "{app}: {outcome}");
     }

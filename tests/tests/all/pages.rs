@@ -1,4 +1,4 @@
-//! What a person with a browser sees where programs get a problem.
+//! Tests the HTML pages that a browser gets where a program gets a problem document.
 
 use isopod_tests::{Answer, Ask, Bundle, Host};
 
@@ -6,7 +6,7 @@ fn browse(host: &Host, app: &str, path: &str) -> Answer {
     host.app(app, Ask::get(path).header("accept", "text/html,application/xhtml+xml,*/*;q=0.8"))
 }
 
-/// The same words as in the problem, and nothing of them as markup.
+/// The page contains the text of the problem, with markup escaped.
 #[test]
 fn a_browser_gets_a_page_and_programs_get_a_problem() {
     let host = Host::start();
@@ -15,7 +15,8 @@ fn a_browser_gets_a_page_and_programs_get_a_problem() {
     host.stop_app("still");
     for (app, path, status, code) in [
         ("nobody", "/", 404, "unknown-app"),
-        // The marks that a host name may have; others are refused before a page is made.
+        // The special characters that a host name may contain; others are rejected before a page is
+        // rendered.
         ("&amp'i", "/", 404, "unknown-app"),
         ("<i>&{{hint}}", "/", 400, "bad-host"),
         ("v9--shop", "/", 404, "unknown-part"),
@@ -37,5 +38,5 @@ fn a_browser_gets_a_page_and_programs_get_a_problem() {
         assert!(!text.contains("<i>") && !text.contains("{{"), "{page}");
     }
     host.app("shop", Ask::post("/trap").header("accept", "text/html")).problem_of("shop", 502, "app-failed");
-    assert_eq!(browse(&host, "shop", "/").expect(200).text(), "v1 ", "an app's own answers are its own");
+    assert_eq!(browse(&host, "shop", "/").expect(200).text(), "v1 ", "an app's own responses are unchanged");
 }

@@ -1,4 +1,4 @@
-//! The probes give each response that their query asks for, so that other facts can rely on them.
+//! Tests the responses of the probes, on which other tests rely.
 
 use isopod_tests::{Ask, Bundle, Host, guest};
 
@@ -18,7 +18,7 @@ fn a_probe_shows_the_request_that_reached_it() {
 }
 
 #[test]
-fn a_probe_answers_as_its_query_says() {
+fn a_probe_responds_as_its_query_requests() {
     let host = Host::start();
     for app in PROBES {
         host.deploy(app, Bundle::component(guest(app)));

@@ -1,5 +1,5 @@
-//! I3, B3: what `isopod new` writes is built and passes its own tests, and `isopod dev` brings each saved change of it into
-//! the running app.
+//! I3, B3: tests that projects from `isopod new` build and pass their own tests, and that `isopod
+//! dev` deploys each saved change.
 
 use isopod_tests::{
     Answer, Ask,
@@ -14,7 +14,7 @@ use std::{
     process::Command,
 };
 
-/// A project as a newcomer gets it.
+/// Creates a project from a template.
 fn new_project(folder: &Path, name: &str, template: &str) -> PathBuf {
     let project = folder.join(name);
     let path = project.to_str().expect("paths are text");
@@ -36,7 +36,7 @@ fn every_new_project_passes_its_own_tests() {
     for template in ["http", "events", "bot"] {
         let project = new_project(folder.path(), &format!("new-{template}"), template);
         let mut tests = Command::new("cargo");
-        // One for all of them: what they depend on is the same.
+        // A shared target folder: the dependencies are identical.
         tests.arg("test").current_dir(project).env("CARGO_TARGET_DIR", folder.path().join("target"));
         succeeds(&mut tests);
     }
@@ -90,12 +90,13 @@ impl Dev {
     }
 }
 
-/// The old code keeps serving while the new one is built or can't be; people who look in a browser see why.
+/// The former code keeps serving while the new code is built or fails to build; a browser shows the
+/// error.
 #[test]
-fn each_saved_change_is_live_and_a_broken_one_is_told() {
+fn each_saved_change_is_deployed_and_a_build_error_is_shown() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let project = new_project(folder.path(), "greeter", "http");
-    // What it depends on takes a while, which is nobody's patience here.
+    // Builds the dependencies beforehand, since this can take longer than the test's timeout.
     succeeds(program::command(&["build"]).current_dir(&project));
     let code = fs::read_to_string(project.join("src/lib.rs")).expect("it was written");
     let dev = Dev::start(project);
@@ -105,10 +106,10 @@ fn each_saved_change_is_live_and_a_broken_one_is_told() {
     dev.until_greeted_with("Welcome");
     dev.save(&changed.replace("Ok(Response", "Okay(Response"));
     let told = |app: &Value| app["build_error"].as_str().is_some_and(|error| error.contains("Okay"));
-    wait_for("the compiler's words", || told(&dev.app()).then_some(()));
+    wait_for("the compiler's error", || told(&dev.app()).then_some(()));
     dev.until_greeted_with("Welcome");
-    assert!(dev.ask("text/html").expect(503).text().contains("Okay"), "a browser shows what the compiler said");
+    assert!(dev.ask("text/html").expect(503).text().contains("Okay"), "a browser shows the compiler's error");
     dev.save(&code);
     dev.until_greeted_with("Hello");
-    assert!(dev.ask("text/html").expect(200).text().contains("Hello, world!"), "the page has gone");
+    assert!(dev.ask("text/html").expect(200).text().contains("Hello, world!"), "the error page is still shown");
 }

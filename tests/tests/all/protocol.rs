@@ -1,9 +1,10 @@
-//! What holds for every answer: HTTP/1.1 and HTTP/2, request ids, and problems that name the app.
+//! Tests properties of every response: HTTP/1.1 and HTTP/2, request ids, and problems that name the
+//! app.
 
 use isopod_tests::{Ask, Bundle, Host, guest, h2c::H2c};
 
 #[test]
-fn http_2_without_tls_is_spoken_too() {
+fn http_2_without_tls_is_supported() {
     let host = Host::start();
     host.deploy("hello", Bundle::component(guest("hello")));
     host.deploy("greedy", Bundle::component(guest("greedy")));
@@ -16,7 +17,7 @@ fn http_2_without_tls_is_spoken_too() {
     let echo = Ask::post("/echo").body("text/plain", "there and back");
     let answers = connection.ask("greedy", &[echo], &[("x-sum", "14")]).expect("it is answered");
     assert_eq!(answers[0].text(), "there and back");
-    assert_eq!(answers[0].trailers, [("x-sum".to_owned(), "14".to_owned())], "trailers go there and back");
+    assert_eq!(answers[0].trailers, [("x-sum".to_owned(), "14".to_owned())], "the guest echoes the trailers");
     let answers = connection.ask("nobody", &[Ask::get("/")], &[]).expect("it is answered");
     answers[0].problem_of("nobody", 404, "unknown-app");
 }
@@ -32,11 +33,11 @@ fn every_problem_names_the_app_and_the_request() {
     host.api(Ask::get("/v1/apps/nobody")).problem_of("nobody", 404, "unknown-app");
     assert!(host.get("empty", "/").header("retry-after").is_some());
     let secret = host.get("greedy", "/error").expect(500);
-    assert!(!secret.text().contains("secret"), "a guest's own words are not for its clients: {secret}");
+    assert!(!secret.text().contains("secret"), "the response shows a guest's error text: {secret}");
 }
 
 #[test]
-fn request_ids_differ_and_are_on_every_answer() {
+fn request_ids_are_unique_and_on_every_response() {
     let host = Host::start();
     host.deploy("hello", Bundle::component(guest("hello")));
     let mut ids: Vec<String> = (0..20)
@@ -48,7 +49,7 @@ fn request_ids_differ_and_are_on_every_answer() {
 }
 
 #[test]
-fn hosts_that_name_no_app_are_told_so() {
+fn a_host_name_without_an_app_gets_a_problem() {
     let host = Host::start();
     host.deploy("hello", Bundle::component(guest("hello")));
     let to = |name: &str| Ask::get("/").header("host", name).send(host.listen).expect("an answer");
@@ -73,7 +74,7 @@ fn hosts_that_name_no_app_are_told_so() {
 }
 
 #[test]
-fn liveness_needs_no_token_and_all_else_does() {
+fn only_health_endpoints_need_no_token() {
     let host = Host::start();
     for path in ["/livez", "/readyz"] {
         host.api_as_it_is(&Ask::get(path)).expect(200);

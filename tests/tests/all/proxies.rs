@@ -1,4 +1,5 @@
-//! What an app receives about its client: from the connection, or from a trusted proxy.
+//! Tests the facts about a client that an app receives: from the connection, or from a trusted
+//! proxy.
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, Shown, guest};
 
@@ -55,11 +56,11 @@ fn the_headers_of_a_trusted_proxy_are_trusted() {
         ];
         let said = shown(&host, probe, &fields);
         assert_eq!(said.scheme.as_deref(), Some("https"), "{probe}");
-        assert_eq!(said.authority, Some(format!("{probe}.localhost")), "the host that routes stays");
+        assert_eq!(said.authority, Some(format!("{probe}.localhost")), "the routed host name stays");
         assert_eq!(said.header("x-forwarded-for"), Some("6.6.6.6, 192.0.2.1, 10.0.0.7, 127.0.0.1"));
         assert_eq!(said.header("x-forwarded-proto"), Some("https"));
         assert_eq!(said.header("x-forwarded-host"), Some("shop.example"));
-        assert_eq!(said.header("x-real-ip"), Some("192.0.2.1"), "the last address that is no trusted proxy");
+        assert_eq!(said.header("x-real-ip"), Some("192.0.2.1"), "the last address that is not a trusted proxy");
         let said = shown(&host, probe, &[("forwarded", "for=192.0.2.1;proto=https")]);
         assert_eq!(said.scheme.as_deref(), Some("https"), "{probe}");
         assert_eq!(said.header("forwarded"), Some("for=192.0.2.1;proto=https, for=127.0.0.1"));

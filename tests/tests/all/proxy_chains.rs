@@ -1,4 +1,5 @@
-//! What an app receives about a client behind a trusted proxy, if the client sent misleading fields.
+//! Tests the facts that an app receives about a client behind a trusted proxy, if the client sent
+//! misleading fields.
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, Shown, guest};
 
@@ -16,7 +17,7 @@ fn shown(host: &Host, probe: &str, fields: &[(&str, &str)]) -> Shown {
     Shown::read(&host.app(probe, ask).expect(200).text())
 }
 
-/// The proxy has appended the address of its client to what the client sent.
+/// The proxy has appended its client's address to the client's fields.
 #[test]
 fn a_client_cannot_hide_its_address_behind_a_trusted_proxy() {
     let host = deployed();
