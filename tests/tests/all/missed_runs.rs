@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const LEAP_DAYS: &str = "[processes.leap]\nentry = \"events\"\nschedule = \"0 0 29 2 *\"\n";
 
-/// Seven leap days have come since, up to that of 2024.
+/// A date before seven leap days, up to that of 2024.
 const LONG_AGO: &str = "2000-01-01T00:00:00Z";
 
 fn missed(host: &Host) -> Vec<Value> {

@@ -1,4 +1,5 @@
-//! Push jobs: one at a time for each app, taken back while they wait, and never done twice.
+//! Tests push jobs: one runs at a time per app, a waiting job can be cancelled, and no job runs
+//! twice.
 
 use isopod_tests::{Ask, Bundle, Host, Push, guest, wait_for};
 use serde_json::json;
@@ -16,37 +17,37 @@ fn until(host: &Host, push: &Push, state: &str) {
     wait_for(&format!("a push being {state}"), || (host.push_now(push).state == state).then_some(()));
 }
 
-/// C2: the first one is held in the middle of its work.
+/// C2: a failpoint pauses the first push in the middle of its work.
 #[test]
-fn only_a_push_that_still_waits_can_be_cancelled() {
+fn only_a_waiting_push_can_be_cancelled() {
     let host = Host::start_pausing("release-built=1*off->pause");
     let done = host.deploy("shop", hello());
     let first = host.push("shop", &Bundle::shape(&[]));
     until(&host, &first, "building");
     let second = host.push("shop", &hello());
     let third = host.push("shop", &hello());
-    assert_eq!(host.push_now(&second).state, "queued", "the app's turn is taken");
+    assert_eq!(host.push_now(&second).state, "queued", "another push of the app runs");
     let cancelled = Push::from(cancel(&host, &second).expect(200).json());
     assert_eq!((cancelled.state.as_str(), cancelled.release), ("cancelled", None));
     let told = host.activity_of("shop", "push-cancelled");
     assert_eq!((&told["data"]["push"], &told["data"]["by"]), (&second.id.clone().into(), &"admin".into()), "{told}");
     assert!(host.push_now(&second).log.iter().any(|line| line.contains("waits for its turn")), "{second:?}");
-    assert_eq!(host.push_now(&third).state, "queued", "others are left alone");
+    assert_eq!(host.push_now(&third).state, "queued", "the third push still waits");
     for (push, state) in [(&first, "building"), (&second, "cancelled"), (&done, "completed")] {
         let refused = cancel(&host, push).problem_of("shop", 409, "wrong-state");
         assert_eq!(refused["state"], state, "{refused}");
     }
     host.api(Ask::post("/v1/apps/shop/pushes/p-0000000000/cancel")).problem_of("shop", 404, "unknown-push");
     host.api(Ask::post("/v1/apps/shop/pushes/banana/cancel")).problem_of("shop", 404, "unknown-push");
-    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!", "and the app serves all the time");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!", "the app still serves");
     let host = host.kill_and_restart();
     assert_eq!(host.push_now(&second).state, "cancelled");
     assert_eq!(host.show("shop")["release"], 1);
 }
 
-/// A change waits a while for the push before it, and then gives way.
+/// A change waits some time for the running push, and is then rejected.
 #[test]
-fn no_change_gets_between_a_push_and_its_end() {
+fn a_change_during_a_push_is_rejected() {
     let host = Host::start_pausing("release-booted=1*off->pause");
     host.deploy("shop", hello());
     let push = host.push("shop", &Bundle::shape(&[]));
@@ -62,7 +63,7 @@ fn no_change_gets_between_a_push_and_its_end() {
 }
 
 #[test]
-fn pushes_of_one_app_are_done_in_their_order() {
+fn pushes_of_one_app_run_in_order() {
     let host = Host::start();
     host.create("shop", "dev");
     let pushes: Vec<Push> =
@@ -74,19 +75,19 @@ fn pushes_of_one_app_are_done_in_their_order() {
 }
 
 #[test]
-fn several_apps_are_pushed_to_at_once() {
+fn pushes_of_several_apps_run_concurrently() {
     let host = Host::start_pausing("release-built=1*pause");
     let held = host.push("one", &hello());
     let is_built = || host.push_now(&held).log.iter().any(|line| line.contains("compiled in")).then_some(());
-    wait_for("the first app's release being built", is_built);
+    wait_for("the build of the first app's release", is_built);
     host.deploy("two", hello());
     assert_eq!(host.get("two", "/").expect(200).text(), "Hello, world!");
     assert_eq!(host.push_now(&held).state, "building");
 }
 
-/// F4 for pushes: what can't wait is refused, and may come again later.
+/// F4 for pushes: a push that exceeds the queue is rejected with a `retry-after`.
 #[test]
-fn pushes_of_one_app_wait_up_to_a_bound() {
+fn waiting_pushes_of_one_app_are_bounded() {
     let host = Host::start_pausing("release-built=pause");
     host.create("shop", "dev");
     let waiting = (0..100).map(|_| host.upload("shop", &hello(), "")).take_while(|answer| answer.status == 202).count();
@@ -96,14 +97,14 @@ fn pushes_of_one_app_wait_up_to_a_bound() {
     assert!(refused.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{refused}");
     host.upload("other", &hello(), "").expect(202);
     let host = host.kill_and_restart();
-    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![], "stopped"), "none of them serves");
+    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![], "stopped"), "no push has completed");
     host.deploy("shop", hello());
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
 
-/// F4: what is taken back makes room for others at once, not when its turn would have come.
+/// F4: a cancelled push frees its queue slot at once, not when it would have started.
 #[test]
-fn a_cancelled_push_gives_up_its_place_and_its_upload() {
+fn a_cancelled_push_frees_its_queue_slot_and_its_upload() {
     let host = Host::start_pausing("release-built=1*off->sleep(4000)");
     host.deploy("shop", hello());
     let held = host.push("shop", &Bundle::shape(&[]));
@@ -113,17 +114,17 @@ fn a_cancelled_push_gives_up_its_place_and_its_upload() {
     let waiting: Vec<Push> = more.map(|answer| Push::from(answer.json())).chain([first.clone()]).collect();
     host.upload("shop", &hello(), "").problem(429, "too-many-pushes");
     let again = Push::from(upload(&host, "shop", &hello(), "once").expect(202).json());
-    assert_eq!(again.id, first.id, "what was accepted needs no further place");
+    assert_eq!(again.id, first.id, "a retry takes no further slot");
     upload(&host, "shop", &Bundle::shape(&[]), "once").problem_of("shop", 422, "key-reused");
 
     let uploads = || std::fs::read_dir(host.data().join("tmp")).expect("the host has made it").count();
     assert_eq!(uploads(), 1 + waiting.len());
     waiting.iter().for_each(|push| drop(cancel(&host, push).expect(200)));
-    wait_for("the end of their uploads", || (uploads() == 1).then_some(()));
+    wait_for("the removal of their uploads", || (uploads() == 1).then_some(()));
     assert_eq!(host.push_now(&held).state, "building");
     let last = host.push("shop", &hello());
     cancel(&host, &last).expect(200);
-    // It is over, whatever becomes of the others.
+    // The cancelled push has ended, independently of the others.
     let host = host.restart();
     assert_eq!(host.push_now(&last).state, "cancelled");
     assert_eq!(host.push_now(&held).state, "completed");
@@ -131,9 +132,9 @@ fn a_cancelled_push_gives_up_its_place_and_its_upload() {
     assert_eq!(failed, None);
 }
 
-/// C3: a push has an end, whatever it waits for.
+/// C3: a push has a time limit for all its steps.
 #[test]
-fn a_push_that_takes_too_long_is_given_up() {
+fn a_push_that_exceeds_its_time_limit_fails() {
     let host = Host::start_with("release-built=1*off->pause", "[pushes]\ntime_limit = \"1s\"\n");
     host.deploy("shop", hello());
     let (code, reason) = host.deploy_in_vain("shop", &Bundle::shape(&[]));
@@ -148,7 +149,7 @@ fn upload(host: &Host, app: &str, bundle: &Bundle, key: &str) -> isopod_tests::A
     host.api(ask.body(bundle.content_type, bundle.bytes.clone()))
 }
 
-/// Who is not sure whether an upload arrived sends it again.
+/// A client that got no response sends the upload again.
 #[test]
 fn the_same_key_and_bytes_are_the_same_push() {
     let host = Host::start();
@@ -169,14 +170,15 @@ fn the_same_key_and_bytes_are_the_same_push() {
     assert_eq!(host.ended(&elsewhere).release, Some(1));
     let host = host.kill_and_restart();
     let after = Push::from(upload(&host, "shop", &hello(), "try-1").expect(202).json());
-    assert_eq!(after.id, first.id, "also over a crash");
+    assert_eq!(after.id, first.id, "the key persists across a crash");
     for bad in ["", "a b\u{7f}", &"k".repeat(10_000)] {
         assert_eq!(upload(&host, "shop", &hello(), bad).status, 400, "{bad:?}");
     }
     assert_eq!(host.releases("shop").len(), 3);
 }
 
-/// The states that a push's events tell, each once, until they end or come to the last one that is waited for.
+/// Returns the different states that a push's events report, up to the end of the stream or to
+/// `last`.
 fn follow(host: &Host, push: &Push, last: &str) -> Vec<String> {
     let mut news = host.follow(&push.path());
     let mut states: Vec<String> = Vec::new();
@@ -188,9 +190,9 @@ fn follow(host: &Host, push: &Push, last: &str) -> Vec<String> {
     states
 }
 
-/// C1: the states in their order, live.
+/// C1: followers receive the states in order, as they change.
 #[test]
-fn a_push_is_followed_through_its_states() {
+fn followers_of_a_push_receive_its_states_in_order() {
     let order = ["queued", "running", "building", "deploying", "completed"];
     let place = |state: &String| order.iter().position(|known| known == state).expect("a state of a push");
     let host = Host::start();
@@ -199,7 +201,7 @@ fn a_push_is_followed_through_its_states() {
     let states = follow(&host, &push, "completed");
     let places: Vec<usize> = states.iter().map(place).collect();
     assert!(places.is_sorted() && places.last() == Some(&4) && places.len() >= 2, "{states:?}");
-    // Held at each step, it is told that it stands there: news come while they are news.
+    // A push that is paused at a step reports that step's state, so events arrive without delay.
     for (step, state) in [
         ("push-queued", "queued"),
         ("push-verified", "running"),
@@ -214,7 +216,7 @@ fn a_push_is_followed_through_its_states() {
 }
 
 #[test]
-fn a_failed_push_is_followed_to_its_reason() {
+fn followers_of_a_failed_push_receive_its_end() {
     let host = Host::start();
     host.deploy("shop", hello());
     let push = host.push("shop", &Bundle::shape(&[("HEALTH", "fails")]));
@@ -224,9 +226,9 @@ fn a_failed_push_is_followed_to_its_reason() {
     assert!(ended.log.iter().any(|line| line.contains("failed") && line.contains("/healthz")), "{:?}", ended.log);
 }
 
-/// A6: a push that ends while the host stops is told of like any other.
+/// A6: a push that ends during a shutdown is recorded like any other.
 #[test]
-fn what_ends_while_the_host_stops_is_in_the_activity() {
+fn a_push_that_ends_during_a_shutdown_is_in_the_activity() {
     let host = Host::start_pausing("release-booted=sleep(300)");
     let push = host.push("shop", &hello());
     wait_for("the push to be deploying", || (host.push_now(&push).state == "deploying").then_some(()));

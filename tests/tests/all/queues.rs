@@ -1,11 +1,11 @@
-//! F1, F3, F4: each app has two queues. Pull never waits behind push; what waits is counted, bounded, and not begun when
-//! nobody waits for it any more.
+//! F1, F3, F4: tests the two queues of each app. Pull jobs never wait behind push work. Waiting
+//! jobs are counted and bounded, and the queue drops a job whose client has disconnected.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, Queue, Wire, guest, wait_for};
 use serde_json::Value;
 use std::time::Instant;
 
-/// `greedy` as an app of this type, with these limits.
+/// Deploys `greedy` as an app of this type, with these limits.
 fn deploy_greedy(host: &Host, app_type: &str, limits: &str) {
     host.create("greedy", app_type);
     let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
@@ -18,7 +18,7 @@ fn answer(mut wire: Wire) -> Answer {
     wire.answer().expect("an answer")
 }
 
-/// A refusal says when there should be room again, and never soon enough to be a load or too late to be of use.
+/// Checks a rejection, and returns its `retry-after`, which must be between 1 and 60 seconds.
 #[track_caller]
 fn says_when_to_come_again(refused: &Answer) -> u64 {
     let problem = refused.problem_of("greedy", 429, "queue-full");
@@ -27,7 +27,7 @@ fn says_when_to_come_again(refused: &Answer) -> u64 {
     seconds.filter(|seconds| (1..=60).contains(seconds)).unwrap_or_else(|| panic!("{refused}"))
 }
 
-/// What the guest itself wrote into the log.
+/// Returns the guest's own lines in the log.
 fn written(host: &Host) -> Vec<String> {
     let by_guest = host.log("greedy").into_iter().filter(|line| line["stream"] == "stdout");
     by_guest.filter_map(|line| line["message"].as_str().map(str::to_owned)).collect()
@@ -38,9 +38,9 @@ fn until_written(host: &Host, text: &str) -> Vec<String> {
     wait_for("a line of the guest", || Some(written(host)).filter(|lines| lines.iter().any(|line| line == text)))
 }
 
-/// F1: all cores of the push queue are taken for a long time, and more push events wait.
+/// F1: push events occupy all cores of the push queue for a long time, and more push events wait.
 #[test]
-fn pull_does_not_wait_behind_push() {
+fn pull_jobs_do_not_wait_behind_push_work() {
     for kind in ["never", "spin"] {
         let host = Host::start();
         deploy_greedy(&host, "production", "request_timeout = \"10m\"");
@@ -53,9 +53,9 @@ fn pull_does_not_wait_behind_push() {
             assert_eq!(host.send_event("greedy", "hello", Queue::Pull).expect(200).text(), "hello, delivery 1");
             assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
         }
-        // Still none of them was answered.
+        // No slow push event has completed.
         host.until_queue("greedy", Queue::Push, 4, 3);
-        // Their senders leave, and with them goes their work.
+        // The clients disconnect, which cancels their jobs.
         drop(slow);
         assert_eq!(answer(last).expect(200).text(), "hello, delivery 1");
         host.until_queue("greedy", Queue::Push, 0, 0);
@@ -63,9 +63,10 @@ fn pull_does_not_wait_behind_push() {
     }
 }
 
-/// Nothing is called accepted that could be lost: who sends to the push queue hears what became of it.
+/// The host accepts no event that it could lose: the sender to the push queue gets the handler's
+/// response.
 #[test]
-fn a_push_event_waits_for_its_handlers_answer() {
+fn a_push_event_waits_for_its_handlers_response() {
     let host = Host::start();
     deploy_greedy(&host, "dev", "request_timeout = \"1s\"");
     let send = |kind| host.send_event("greedy", kind, Queue::Push);
@@ -81,7 +82,7 @@ fn a_push_event_waits_for_its_handlers_answer() {
 }
 
 #[test]
-fn what_would_need_events_to_be_kept_is_not_offered() {
+fn features_that_need_stored_events_are_not_offered() {
     let host = Host::start();
     deploy_greedy(&host, "dev", "");
     for queue in Queue::BOTH {
@@ -92,12 +93,12 @@ fn what_would_need_events_to_be_kept_is_not_offered() {
     }
     let broadcast = Ask::post("/v1/apps/greedy/broadcasts").body("application/x-ndjson", "{}\n");
     host.api(broadcast).problem(501, "not-offered");
-    assert_eq!(host.queue("greedy", Queue::Pull)["throughput_per_s"], 0.0, "the handler saw none of them");
+    assert_eq!(host.queue("greedy", Queue::Pull)["throughput_per_s"], 0.0, "the handler received an event");
 }
 
 /// F3, F4.
 #[test]
-fn active_cores_rise_with_the_load_and_fall_back_to_none() {
+fn active_cores_rise_with_the_load_and_fall_back_to_zero() {
     let host = Host::start();
     deploy_greedy(&host, "production", "request_timeout = \"10m\"\ninstances_max = 4");
     host.until_queue("greedy", Queue::Pull, 0, 0);
@@ -106,7 +107,7 @@ fn active_cores_rise_with_the_load_and_fall_back_to_none() {
     let waiting: Vec<Wire> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
     host.until_queue("greedy", Queue::Pull, 4, 3);
     assert_eq!(host.queue("greedy", Queue::Push)["active_cores"], 0);
-    // One core is enough for all three of them.
+    // One free core suffices for all three requests.
     held.pop().expect("four are held").let_go();
     for wire in waiting {
         assert_eq!(answer(wire).expect(200).text(), "ok");
@@ -116,9 +117,9 @@ fn active_cores_rise_with_the_load_and_fall_back_to_none() {
     host.until_queue("greedy", Queue::Pull, 0, 0);
 }
 
-/// F4: each queue for itself, and what was accepted is answered.
+/// F4: each queue has its own limit, and accepted jobs complete.
 #[test]
-fn a_full_queue_refuses_and_says_when_to_come_again() {
+fn a_full_queue_rejects_with_retry_after() {
     let host = Host::start();
     deploy_greedy(&host, "dev", "request_timeout = \"10m\"\nqueue_max = 2");
     let neighbour = Neighbour::beside(&host);
@@ -133,7 +134,8 @@ fn a_full_queue_refuses_and_says_when_to_come_again() {
         for _ in 0..5 {
             let refused = host.send_event("greedy", "hello", queue);
             let told = says_when_to_come_again(&refused);
-            // None has ended since they wait, so all that is known is for how long they do.
+            // No job has ended since then, so the estimate is only the time that the jobs have
+            // waited.
             assert!(told <= begun.elapsed().as_secs() + 1, "{refused}");
         }
         drop(slow);
@@ -145,9 +147,9 @@ fn a_full_queue_refuses_and_says_when_to_come_again() {
     neighbour.finish();
 }
 
-/// Those who left are no reason to refuse those who come.
+/// Jobs of disconnected clients don't count against the queue's limit.
 #[test]
-fn who_has_gone_makes_room_in_a_full_queue() {
+fn disconnected_clients_free_their_slots_in_a_full_queue() {
     let host = Host::start();
     deploy_greedy(&host, "dev", "request_timeout = \"10m\"\nqueue_max = 3");
     let held = host.hold("greedy");
@@ -161,9 +163,10 @@ fn who_has_gone_makes_room_in_a_full_queue() {
     coming.into_iter().for_each(|wire| drop(answer(wire).expect(200)));
 }
 
-/// F4: the bodies of those who wait are held in memory, so their bytes are bounded as well as their number.
+/// F4: bodies of waiting jobs are held in memory, so the queue bounds their bytes as well as their
+/// number.
 #[test]
-fn bodies_that_wait_are_bounded_by_their_bytes() {
+fn waiting_bodies_are_bounded_by_their_bytes() {
     const BODY_BYTES: usize = 1 << 20;
     let host = Host::start();
     deploy_greedy(&host, "dev", "request_timeout = \"10m\"\nqueue_max = 100000");
@@ -175,8 +178,8 @@ fn bodies_that_wait_are_bounded_by_their_bytes() {
     host.until_queue("greedy", Queue::Pull, 1, 64);
     let refused = host.app("greedy", count());
     says_when_to_come_again(&refused);
-    assert!(refused.text().contains("MiB"), "it says of what there is too much: {refused}");
-    // There is room for a small one still.
+    assert!(refused.text().contains("MiB"), "the response names the exceeded limit: {refused}");
+    // A small body still fits.
     let small = host.begin("greedy", Ask::get("/ok"));
     host.until_queue("greedy", Queue::Pull, 1, 65);
     held.let_go();
@@ -184,13 +187,13 @@ fn bodies_that_wait_are_bounded_by_their_bytes() {
         assert_eq!(answer(wire).expect(200).text(), BODY_BYTES.to_string());
     }
     answer(small).expect(200);
-    assert_eq!(host.app("greedy", count()).expect(200).text(), BODY_BYTES.to_string(), "and room for large ones again");
+    assert_eq!(host.app("greedy", count()).expect(200).text(), BODY_BYTES.to_string(), "a large body fits again");
     neighbour.finish();
 }
 
-/// Nobody begins work that no one waits for any more.
+/// The queue drops the job of a disconnected client.
 #[test]
-fn a_request_whose_client_has_gone_never_reaches_the_guest() {
+fn a_request_whose_client_disconnected_never_reaches_the_guest() {
     let host = Host::start();
     deploy_greedy(&host, "dev", "request_timeout = \"10m\"");
     let held = host.hold("greedy");
@@ -209,10 +212,10 @@ fn a_request_whose_client_has_gone_never_reaches_the_guest() {
     assert_eq!(until_written(&host, "last"), ["first", "last"]);
 }
 
-/// The one before them holds the core for longer than their deadline lets them wait. That an app has too much to do says
-/// nothing of its guest, and nothing against a release that is still watched.
+/// The running job holds the core for longer than the deadline of the waiting jobs. An overloaded
+/// app is no fault of its guest, and doesn't count against a release that is still watched.
 #[test]
-fn a_deadline_that_passes_in_the_queue_is_told_and_is_no_failure_of_the_guest_that_never_saw_the_request() {
+fn a_deadline_that_expires_in_the_queue_is_no_fault_of_the_guest() {
     const LATE: u64 = 8;
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
@@ -227,7 +230,8 @@ fn a_deadline_that_passes_in_the_queue_is_told_and_is_no_failure_of_the_guest_th
     host.until_queue("greedy", Queue::Pull, 1, 1);
     let late: Vec<Wire> = (0..LATE).map(|_| host.begin("greedy", Ask::get("/log-line?text=late"))).collect();
     host.until_queue("greedy", Queue::Pull, 1, 1 + LATE);
-    // The core changes hands well after the late ones came, so that its next holder outlasts their deadline.
+    // The core is released well after the late jobs arrived, so that its next job outlasts their
+    // deadline.
     let told = host.follow("/v1/apps/greedy/metrics").take(3);
     assert!(told.into_iter().all(|sample: Value| sample["pull"]["buffered"] == 1 + LATE));
     held.let_go();
@@ -250,17 +254,19 @@ fn a_deadline_that_passes_in_the_queue_is_told_and_is_no_failure_of_the_guest_th
     neighbour.finish();
 }
 
-/// An app whose guest waits for as long as it is asked to, with two instances and this much time for each request.
+/// Deploys an app whose guest waits as long as the request asks, with two instances and this
+/// request timeout.
 fn deploy_busy(host: &Host, release: u32, request_timeout: &str) {
     let scale = "[processes.web]\nentry = \"http\"\nmax = 2\n[processes.worker]\nentry = \"events\"\n";
     let limits = format!("[limits]\nrequest_timeout = \"{request_timeout}\"\n[config]\nRELEASE = \"{release}\"\n");
     host.deploy("busy", Bundle::archive(&format!("name = \"busy\"\n{scale}{limits}"), &guest("busy")));
 }
 
-/// All of a burst have the same deadline. Those whose turn would come too late are told so in that moment, once it is known
-/// how long its jobs take, and do not have it one after the other to be blamed for what they were given no time for.
+/// All jobs of a burst have the same deadline. As soon as the queue knows the service time, it
+/// rejects at once each job that would start too late. Otherwise the jobs would start one after the
+/// other and fail for lack of time.
 #[test]
-fn what_can_not_end_in_time_is_not_begun_and_takes_no_good_release_out_of_service() {
+fn a_job_that_cannot_complete_in_time_is_not_started_and_causes_no_rollback() {
     const BURST: usize = 24;
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
@@ -286,19 +292,20 @@ fn what_can_not_end_in_time_is_not_begun_and_takes_no_good_release_out_of_servic
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("was not begun")), "{late}");
         assert!(problem["hint"].is_string() && late.header("retry-after").is_some(), "{late}");
     }
-    assert!(took.as_millis() < 4_000, "whoever has no time left is told so at once, not after {took:?}");
+    assert!(took.as_millis() < 4_000, "a job without enough time is rejected at once, not after {took:?}");
     let blamed: Vec<Value> = host.log("busy").into_iter().filter(|line| line["context"] == "isopod").collect();
     assert!(blamed.is_empty(), "no guest failed: {blamed:?}");
     let restarts: u64 = host.instances("busy").iter().filter_map(|instance| instance["restarts"].as_u64()).sum();
-    assert_eq!(restarts, 0, "and no instance was thrown away");
+    assert_eq!(restarts, 0, "no instance was replaced");
     host.get("busy", "/wait?ms=1").expect(200);
     assert_eq!(host.current("busy"), [2]);
     neighbour.finish();
 }
 
-/// No job of the release had ended before the burst, so that a few of it are begun to no avail. They are not held against it.
+/// No job of the release has completed before the burst, so a few jobs start without enough time.
+/// They don't count against the release.
 #[test]
-fn a_burst_that_meets_a_release_of_which_nothing_is_known_does_not_take_it_out_of_service() {
+fn a_burst_to_a_release_with_unknown_service_time_causes_no_rollback() {
     const BURST: usize = 24;
     let host = Host::start();
     host.create("busy", "production");
@@ -312,7 +319,7 @@ fn a_burst_that_meets_a_release_of_which_nothing_is_known_does_not_take_it_out_o
     let (done, late): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
     assert_eq!(done.len(), 2);
     let begun = late.iter().filter(|late| late.text().contains("app-timeout")).count();
-    assert!(begun <= 2, "each instance has one more of them at most, not {begun}");
+    assert!(begun <= 2, "each instance starts at most one more job, not {begun}");
     for late in late.iter().filter(|late| !late.text().contains("app-timeout")) {
         late.problem_of("busy", 504, "queue-timeout");
     }
@@ -320,9 +327,10 @@ fn a_burst_that_meets_a_release_of_which_nothing_is_known_does_not_take_it_out_o
     assert_eq!(host.current("busy"), [2]);
 }
 
-/// The only job that has ended took most of its time: that is no reason to refuse those behind it, which take little.
+/// The only completed job took most of its time. The queue must not reject the fast jobs behind it
+/// because of this one sample.
 #[test]
-fn one_slow_job_after_a_start_or_a_thaw_has_none_of_the_fast_ones_behind_it_refused() {
+fn one_slow_job_after_a_start_or_a_thaw_rejects_no_fast_job_behind_it() {
     let host = Host::start_with("", "freeze_after = \"200ms\"\n");
     host.create("busy", "dev");
     let manifest = "name = \"busy\"\n[limits]\nrequest_timeout = \"3s\"\n";
@@ -337,9 +345,9 @@ fn one_slow_job_after_a_start_or_a_thaw_has_none_of_the_fast_ones_behind_it_refu
     }
 }
 
-/// Nothing was known of how long its jobs take when the burst came, so some are begun for which there is not enough time.
+/// The service time is unknown when the burst arrives, so some jobs start without enough time.
 #[test]
-fn a_guest_that_had_less_than_half_of_the_time_is_not_blamed() {
+fn a_guest_that_had_less_than_half_of_the_time_is_not_at_fault() {
     let host = Host::start();
     host.create("busy", "production");
     deploy_busy(&host, 1, "2s");
@@ -348,7 +356,7 @@ fn a_guest_that_had_less_than_half_of_the_time_is_not_blamed() {
     }
     deploy_busy(&host, 2, "2s");
     for _ in 0..4 {
-        // The short ones make the queue believe that jobs are short.
+        // The short jobs lower the queue's estimate of the service time.
         (0..10).for_each(|_| drop(host.get("busy", "/wait?ms=1").expect(200)));
         let burst: Vec<Wire> = (0..6).map(|_| host.begin("busy", Ask::get("/wait?ms=800"))).collect();
         let codes: Vec<u16> = burst.into_iter().map(|wire| answer(wire).status).collect();

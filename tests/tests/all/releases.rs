@@ -1,4 +1,4 @@
-//! Releases: numbered, immutable, each made by one change, and each to be had again.
+//! Tests releases: each is numbered and immutable, is created by one change, and can be restored.
 
 use crate::bundles::http_component;
 use isopod_tests::{Ask, Bundle, Host, guest};
@@ -12,9 +12,10 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
-/// H4: what is asked for and is so already makes no release; a default that is written down makes one that says so.
+/// H4: a change without effect creates no release. A default value that becomes explicit creates a
+/// release whose cause says so.
 #[test]
-fn a_formation_that_is_set_to_what_it_is_makes_no_release() {
+fn an_unchanged_formation_creates_no_release() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", Bundle::component(guest("hello")));
@@ -30,9 +31,10 @@ fn a_formation_that_is_set_to_what_it_is_makes_no_release() {
     assert_eq!(host.releases("shop").len(), 2);
 }
 
-/// H4, D1: bundle, config, formation, grants, and going back: each makes one release, which serves when the answer comes.
+/// H4, D1: bundle, config, formation, grants and rollback: each creates one release, which serves
+/// when the response arrives.
 #[test]
-fn every_change_makes_a_new_release_that_says_what_made_it() {
+fn every_change_creates_a_release_with_its_cause() {
     let host = Host::start();
     host.create("shop", "staging");
     let answers = |expected: &str| assert_eq!(host.get("shop", "/").expect(200).text(), expected);
@@ -77,7 +79,7 @@ fn every_change_makes_a_new_release_that_says_what_made_it() {
 }
 
 #[test]
-fn a_rollback_has_the_code_and_config_and_formation_of_then() {
+fn a_rollback_restores_code_config_and_formation() {
     let host = Host::start();
     host.deploy("shop", greeting("first"));
     host.set_config("shop", &json!({ "GREETING": "second", "MORE": "1" })).expect(200);
@@ -87,13 +89,13 @@ fn a_rollback_has_the_code_and_config_and_formation_of_then() {
     assert_eq!(host.get("shop", "/").text(), "Hello, world!");
     host.rollback("shop", 1).expect(200);
     assert_eq!(host.get("shop", "/").text(), "v5 first");
-    assert_eq!(host.config("shop"), json!({}), "what is set at the host is what the release has");
+    assert_eq!(host.config("shop"), json!({}), "the rollback restores the config");
     let (first, now) = (host.release("shop", 1), host.release("shop", 5));
     for field in ["bundle", "size_bytes", "manifest", "config"] {
         assert_eq!(first[field], now[field], "{field}");
     }
     assert_eq!(host.diff("shop", 5, Some(1)), [] as [Value; 0]);
-    // And forth again, to what was gone back from.
+    // A second rollback restores the release before the first rollback.
     host.rollback("shop", 3).expect(200);
     assert_eq!(host.get("shop", "/").text(), "v6 second");
     assert_eq!(host.config("shop"), json!({ "GREETING": "second", "MORE": "1" }));
@@ -101,7 +103,7 @@ fn a_rollback_has_the_code_and_config_and_formation_of_then() {
 }
 
 #[test]
-fn a_diff_names_what_is_different() {
+fn a_diff_names_the_differences() {
     let host = Host::start();
     host.deploy("shop", greeting("hello"));
     host.set_config("shop", &json!({ "COLOUR": "green" })).expect(200);
@@ -115,7 +117,7 @@ fn a_diff_names_what_is_different() {
     assert_eq!(one(3, None), json!({ "field": "config.COLOUR", "before": "green", "after": "blue" }));
     let new = one(2, None);
     assert_eq!((&new["field"], &new["after"]), (&json!("config.COLOUR"), &json!("green")));
-    assert!(new["before"].is_null(), "it was not there before: {new}");
+    assert!(new["before"].is_null(), "the var is new: {new}");
     let scaled = one(4, None);
     assert!(text(&scaled, "field").contains("web") && text(&scaled, "field").contains("max"), "{scaled}");
     let fields: Vec<Value> = host.diff("shop", 4, Some(1)).iter().map(|change| change["field"].clone()).collect();
@@ -127,7 +129,7 @@ fn a_diff_names_what_is_different() {
 }
 
 #[test]
-fn a_release_that_failed_says_why_and_can_not_be_gone_back_to() {
+fn a_failed_release_has_a_reason_and_cannot_be_restored() {
     let host = Host::start();
     host.deploy("shop", greeting("hello"));
     let (code, reason) = host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
@@ -155,13 +157,13 @@ fn a_release_that_failed_says_why_and_can_not_be_gone_back_to() {
         let problem = ask(&nonsense).problem(400, "bad-json");
         assert!(!problem["detail"].as_str().is_some_and(|detail| detail.contains("untagged")), "{problem}");
     }
-    assert_eq!(host.releases("shop").len(), 2, "what is refused makes no release");
-    // The number of a failed release is not given again.
+    assert_eq!(host.releases("shop").len(), 2, "a rejected request created a release");
+    // The number of a failed release is not reused.
     assert_eq!(host.deploy("shop", greeting("again")).release, Some(3));
 }
 
 #[test]
-fn what_can_not_be_built_never_becomes_a_release_that_serves() {
+fn a_failed_build_never_serves() {
     let host = Host::start();
     host.deploy("shop", greeting("hello"));
     host.deploy_in_vain("shop", &Bundle::component("no component"));
@@ -174,9 +176,9 @@ fn what_can_not_be_built_never_becomes_a_release_that_serves() {
     assert_eq!(host.get("shop", "/").text(), "v1 hello");
 }
 
-/// What a component's functions do is looked at by the compiler only, so this one gets as far as having a number.
+/// Only the compiler checks a component's function bodies, so this upload gets a release number.
 #[test]
-fn a_component_that_can_not_be_compiled_leaves_the_app_as_it_was() {
+fn a_component_that_fails_to_compile_leaves_the_app_unchanged() {
     let host = Host::start();
     host.create("new", "production");
     host.create("shop", "production");
@@ -201,9 +203,9 @@ fn a_component_that_can_not_be_compiled_leaves_the_app_as_it_was() {
     assert_eq!(host.deploy("new", greeting("hi")).release, Some(2));
 }
 
-/// D5: every kept release at its own URL, while another one serves.
+/// D5: every kept release is reachable at its own URL, while another release serves.
 #[test]
-fn each_release_is_reached_at_its_own_url() {
+fn each_release_is_reachable_at_its_own_url() {
     let host = Host::start();
     host.deploy("shop", greeting("hello"));
     host.deploy("shop", greeting("salut"));
@@ -213,7 +215,7 @@ fn each_release_is_reached_at_its_own_url() {
         assert_eq!(host.get("v2--shop", "/").expect(200).text(), "v2 salut");
         assert_eq!(host.get("shop", "/").expect(200).text(), "v2 salut");
     }
-    assert_eq!(host.get("V1--SHOP", "/").expect(200).text(), "v1 hello", "host names know no case");
+    assert_eq!(host.get("V1--SHOP", "/").expect(200).text(), "v1 hello", "host names are case-insensitive");
     for part in ["v3", "v9", "v0", "v", "latest", "web-00000"] {
         host.get(&format!("{part}--shop"), "/").problem_of("shop", 404, "unknown-part");
     }
@@ -240,7 +242,7 @@ fn a_release_is_found_by_its_number_or_name_only() {
 }
 
 #[test]
-fn releases_come_page_by_page_and_each_once() {
+fn pages_of_releases_contain_each_release_once() {
     let host = Host::start();
     host.deploy("shop", greeting("0"));
     for turn in 1..5 {

@@ -1,4 +1,5 @@
-//! Hot reload: new code takes over while requests go on, and a broken build is shown and goes away.
+//! Tests hot reload: new code takes over without a failed request, and browsers see a build error
+//! until the next good build.
 
 use isopod_tests::{Ask, Bundle, Host, Neighbour, guest};
 
@@ -9,7 +10,7 @@ fn version(number: u32) -> Bundle {
     Bundle::archive(&manifest, &guest("greedy-flat"))
 }
 
-/// A4, I3: what `isopod dev` does after each saved change, under load, without one failed request.
+/// A4, I3: the steps of `isopod dev` after each saved change, under load, without a failed request.
 #[test]
 fn no_request_fails_while_code_is_reloaded() {
     let host = Host::start();
@@ -19,7 +20,7 @@ fn no_request_fails_while_code_is_reloaded() {
     for number in 1..=RELOADS {
         host.deploy("changing", version(number));
         let answer = host.get("changing", "/config?name=VERSION").expect(200);
-        assert_eq!(answer.text(), number.to_string(), "once a push is completed the new code answers");
+        assert_eq!(answer.text(), number.to_string(), "the new code serves when the push completes");
     }
     for asker in load {
         asker.finish();
@@ -29,7 +30,7 @@ fn no_request_fails_while_code_is_reloaded() {
 }
 
 #[test]
-fn what_was_accepted_is_finished_by_the_old_code() {
+fn accepted_requests_are_completed_by_the_former_code() {
     let host = Host::start();
     host.deploy("changing", Bundle::component(guest("greedy")));
     let mut wire = host.wire();
@@ -40,15 +41,15 @@ fn what_was_accepted_is_finished_by_the_old_code() {
     host.deploy("changing", Bundle::component(guest("hello")));
     assert_eq!(host.get("changing", "/").text(), "Hello, world!");
     let mut rest = Vec::new();
-    while let Some(piece) = wire.piece().expect("the old answer goes on") {
+    while let Some(piece) = wire.piece().expect("the former response continues") {
         rest.extend(piece);
     }
     assert_eq!(String::from_utf8_lossy(&rest), "two three four five");
 }
 
-/// I3: a failed build leaves the old code serving; only people who look at a page see the error.
+/// I3: after a failed build the former code serves; only browsers see the error.
 #[test]
-fn a_broken_build_is_shown_to_browsers_until_it_is_mended() {
+fn a_build_error_is_shown_to_browsers_until_the_next_good_build() {
     let host = Host::start();
     host.deploy("site", Bundle::component(guest("hello")));
     let error = "error[E0425]: cannot find value `x` in this scope <here>";

@@ -1,4 +1,5 @@
-//! Every request is normalised when it reaches a guest, over every protocol and interface.
+//! Tests that every request is normalised before it reaches a guest, over every protocol and
+//! interface.
 
 use isopod_tests::{
     Ask, Bundle, Host, PROBES, Raw, Shown, guest,
@@ -21,8 +22,8 @@ fn send(to: SocketAddr, head: &str) -> Raw {
     Raw::exchange(to, &format!("{head}{connection}\r\n"))
 }
 
-/// Sends a request to each probe, with APP replaced by its name, and returns the request that all
-/// of them received.
+/// Sends a request to each probe, with APP replaced by its name, and returns the request, which
+/// must be the same for all probes.
 #[track_caller]
 fn shown_by_all(host: &Host, head: &str) -> Shown {
     let mut all = PROBES.map(|probe| {
@@ -31,13 +32,13 @@ fn shown_by_all(host: &Host, head: &str) -> Shown {
         Shown::read(&answer.text().replace(probe, "APP"))
     });
     let [flat, wasi02, wasi03] = &mut all;
-    assert_eq!(wasi02, flat, "0.2 sees what the flat interface sees");
-    assert_eq!(wasi03, flat, "0.3 sees what the flat interface sees");
+    assert_eq!(wasi02, flat, "0.2 receives the same request as the flat interface");
+    assert_eq!(wasi03, flat, "0.3 receives the same request as the flat interface");
     flat.clone()
 }
 
 #[test]
-fn guests_of_every_interface_see_the_same_request() {
+fn guests_of_every_interface_receive_the_same_request() {
     let host = host_with_probes();
     let shown = shown_by_all(&host, "GET /show?a=%20b HTTP/1.1\r\nHost: APP.localhost:8080\r\nX-A: 1\r\n");
     assert_eq!(shown.scheme.as_deref(), Some("http"));
@@ -57,7 +58,7 @@ fn guests_of_every_interface_see_the_same_request() {
 }
 
 #[test]
-fn the_authority_of_an_absolute_target_wins() {
+fn the_authority_of_an_absolute_target_takes_precedence() {
     let host = host_with_probes();
     for (target, path) in [
         ("http://APP.localhost/show", "/show"),
@@ -73,7 +74,7 @@ fn the_authority_of_an_absolute_target_wins() {
 }
 
 #[test]
-fn a_target_that_is_neither_path_nor_url_is_refused() {
+fn a_target_that_is_neither_path_nor_url_is_rejected() {
     let host = host_with_probes();
     for (line, code) in [
         ("GET probe-wasi02.localhost HTTP/1.1", "bad-target"),
@@ -101,7 +102,7 @@ fn options_of_asterisk_is_answered_by_the_host() {
 }
 
 #[test]
-fn an_invalid_host_is_refused() {
+fn an_invalid_host_is_rejected() {
     let host = host_with_probes();
     let app = "probe-flat.localhost";
     for fields in [

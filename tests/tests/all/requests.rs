@@ -1,10 +1,10 @@
-//! Requests to the API that are wrong: each is answered with what is wrong about it.
+//! Tests invalid requests to the API: each gets a problem with the exact reason.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, guest};
 use serde_json::json;
 
 #[test]
-fn bad_json_is_told_with_its_place() {
+fn bad_json_is_reported_with_its_position() {
     let host = Host::start();
     let post = |text: &str| host.api(Ask::post("/v1/apps").body("application/json", text));
     let problem = post("{\n \"name\": nope }").problem(400, "bad-json");
@@ -19,7 +19,7 @@ fn bad_json_is_told_with_its_place() {
 }
 
 #[test]
-fn a_wrong_content_type_is_told_which_one_is_wanted() {
+fn a_wrong_content_type_is_rejected_with_the_right_type() {
     let host = Host::start();
     for content_type in ["text/html", "application/json", "multipart/form-data; boundary=x", "wasm", ""] {
         let bundle = Ask::post("/v1/apps/app/pushes").body(content_type, guest("hello"));
@@ -33,7 +33,7 @@ fn a_wrong_content_type_is_told_which_one_is_wanted() {
 }
 
 #[test]
-fn a_missing_or_wrong_token_is_refused() {
+fn a_missing_or_wrong_token_is_rejected() {
     let host = Host::start();
     let ask = |value: &str| host.api_as_it_is(&Ask::get("/v1/apps").header("authorization", value));
     let challenged =
@@ -49,9 +49,9 @@ fn a_missing_or_wrong_token_is_refused() {
         let answer = ask(&format!("Bearer {token}"));
         answer.problem(401, "unknown-token");
         assert!(challenged(&answer), "{answer}");
-        assert!(!answer.text().contains(token), "a token is never repeated");
+        assert!(!answer.text().contains(token), "the response repeats the token");
     }
-    // Nothing of the body is looked at before the token is.
+    // The host checks the token before it reads the body.
     host.api_as_it_is(&Ask::post("/v1/apps/app/pushes").body("application/wasm", guest("hello")))
         .problem(401, "no-token");
     host.api(Ask::get("/v1/apps/app")).problem_of("app", 404, "unknown-app");
@@ -67,7 +67,7 @@ fn the_administrators_token_is_readable_by_its_owner_only() {
 }
 
 #[test]
-fn a_token_with_a_small_role_or_scope_reaches_no_further() {
+fn a_token_is_limited_to_its_role_and_scope() {
     let host = Host::start();
     host.deploy("mine", Bundle::component(guest("hello")));
     host.deploy("other", Bundle::component(guest("hello")));
@@ -98,7 +98,7 @@ fn a_token_with_a_small_role_or_scope_reaches_no_further() {
 }
 
 #[test]
-fn what_is_not_there_is_told_so() {
+fn unknown_resources_and_routes_are_named() {
     let host = Host::start();
     host.create("app", "dev");
     for path in ["/v1/apps/nobody", "/v1/apps/nobody/logs", "/v1/apps/nobody/pushes", "/v1/apps/nobody/activity"] {
@@ -120,7 +120,7 @@ fn what_is_not_there_is_told_so() {
 }
 
 #[test]
-fn a_name_that_is_no_dns_label_is_refused_with_one_that_is() {
+fn a_name_that_is_not_a_dns_label_is_rejected_with_a_suggestion() {
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
     let long = "x".repeat(64);
@@ -136,7 +136,7 @@ fn a_name_that_is_no_dns_label_is_refused_with_one_that_is() {
         pushed.problem(422, "bad-app-name");
     }
     let listed = host.api(Ask::get("/v1/apps")).json();
-    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "only the neighbour is there: {listed}");
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "only the neighbour exists: {listed}");
     for name in ["a", "0", "a-b-c", &"y".repeat(63)] {
         host.create(name, "dev");
     }
@@ -144,7 +144,7 @@ fn a_name_that_is_no_dns_label_is_refused_with_one_that_is() {
 }
 
 #[test]
-fn a_name_is_given_once() {
+fn an_app_name_is_unique() {
     let host = Host::start();
     host.deploy("taken", Bundle::component(guest("hello")));
     for app_type in ["dev", "production"] {
@@ -152,7 +152,7 @@ fn a_name_is_given_once() {
         again.problem_of("taken", 409, "app-exists");
     }
     assert_eq!(host.get("taken", "/").expect(200).text(), "Hello, world!");
-    // Of two at the same time one gets it.
+    // Of several concurrent requests one succeeds.
     let made: Vec<u16> = std::thread::scope(|scope| {
         let ask = || host.api(Ask::post("/v1/apps").json(&json!({ "name": "wanted" }))).status;
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
@@ -163,7 +163,7 @@ fn a_name_is_given_once() {
 }
 
 #[test]
-fn a_type_is_changed_only_while_the_app_is_stopped() {
+fn a_type_can_change_only_while_the_app_is_stopped() {
     let host = Host::start();
     host.deploy("app", Bundle::component(guest("hello")));
     let change = || host.api(Ask::new("PATCH", "/v1/apps/app").json(&json!({ "type": "production" })));

@@ -1,4 +1,5 @@
-//! HTTP's rules for a response hold over both protocols, for guests of every interface and for the host's own responses.
+//! Tests HTTP's rules for a response over both protocols, for guests of every interface and for the
+//! host's own responses.
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, Raw, guest, h2c::H2c};
 
@@ -16,7 +17,7 @@ fn over_http_1(host: &Host, app: &str, method: &str, path: &str) -> Raw {
     Raw::exchange(host.listen, &head)
 }
 
-/// Method, query, and the status and `content-length` of the response, none of which has content.
+/// Method, query, and the status and `content-length` of the response, which has no content.
 const WITHOUT_CONTENT: [(&str, &str, u16, Option<&str>); 11] = [
     ("HEAD", "cl=13366", 200, Some("13366")),
     ("HEAD", "cl=5&chunk=5", 200, Some("5")),
@@ -69,9 +70,10 @@ fn a_head_response_gives_the_length_that_a_get_would_have() {
     assert_eq!((answers[0].header("content-length"), answers[0].text().as_str()), (Some("1400"), ""));
 }
 
-/// The one instance of each app answers the next request, so it has finished the one before.
+/// Each app has one instance, whose response to the next request proves that it has completed the
+/// former.
 #[test]
-fn a_guest_finishes_a_body_that_is_not_sent() {
+fn a_guest_completes_a_body_that_is_not_sent() {
     let host = host_with_probes("instances_max = 1\nrequest_timeout = \"20s\"");
     for probe in PROBES {
         for (method, query) in [
@@ -96,7 +98,7 @@ fn a_guest_finishes_a_body_that_is_not_sent() {
 fn a_status_that_is_not_final_is_a_bad_answer() {
     let host = host_with_probes("");
     for probe in PROBES {
-        // The interface of 0.3 refuses the others itself.
+        // The interface of 0.3 itself rejects these statuses.
         let beyond: &[u16] = if probe == "probe-wasi03" { &[] } else { &[600, 999] };
         for status in [100, 101, 102, 103].iter().chain(beyond) {
             let path = format!("/respond?status={status}");
