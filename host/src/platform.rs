@@ -29,7 +29,7 @@ use crate::{
     observe::liveness::{self, Liveness},
     observe::{access::Access, logs, machine, metrics::Metrics},
     os::{self, Connections},
-    runtime::{Directory, Guests, HostResources},
+    runtime::{Directory, GuestRuntimes, HostResources},
 };
 
 /// Why the host can't start.
@@ -75,7 +75,7 @@ pub(crate) struct Platform {
 impl Platform {
     /// Starts all services in the order of their dependencies. Returns when apps can be reached.
     /// `guests` is a runtime that only guests use.
-    pub(crate) async fn start(config: Config, guests: Guests) -> Result<Self, PlatformError> {
+    pub(crate) async fn start(config: Config, guests: GuestRuntimes) -> Result<Self, PlatformError> {
         os::disable_huge_pages();
         let open_files = os::raise_open_files();
         if open_files < limits::FILES_MIN {
@@ -215,7 +215,7 @@ fn start_logs(store: &Store, config: &Config) -> Result<logs::Service, PlatformE
 }
 
 /// Starts the threads that guests share. Their timers and sockets run on the guests' own runtime.
-pub(crate) fn start_executor(guests: &Guests) -> Result<Executor, isopod_executor::Error> {
+pub(crate) fn start_executor(guests: &GuestRuntimes) -> Result<Executor, isopod_executor::Error> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let guests = guests.clone();
     Executor::new(&isopod_executor::Config {

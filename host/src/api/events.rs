@@ -194,12 +194,14 @@ fn explain(record: &AppRecord, refused: &InvokeError) -> Error {
     let (app, detail) = (record.name.to_string(), refused.to_string());
     match refused {
         InvokeError::NoProcess(_) | InvokeError::NoInstance => Error::NoEvents { app, detail },
-        InvokeError::Gone => EventError::Unavailable { app, detail }.into(),
+        InvokeError::Destroyed => EventError::Unavailable { app, detail }.into(),
         InvokeError::Stopping => EventError::Stopping { app, detail }.into(),
         InvokeError::QueueFull(full) => {
             EventError::QueueFull { app, detail, retry_after_s: full.retry_after.as_secs() }.into()
         }
-        InvokeError::Late(late) => EventError::Late { app, detail, retry_after_s: late.retry_after.as_secs() }.into(),
+        InvokeError::QueueTimeout(late) => {
+            EventError::Late { app, detail, retry_after_s: late.retry_after.as_secs() }.into()
+        }
         InvokeError::Fault(fault) => match fault {
             Fault::Timeout { .. } => EventError::Timeout { app, detail }.into(),
             Fault::NoRoom { .. } => EventError::NoRoom { app, detail }.into(),

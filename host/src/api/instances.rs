@@ -37,20 +37,20 @@ pub(super) struct InstanceView {
 
 impl InstanceView {
     fn of(app: &str, instance: LiveInstance, urls: &Urls) -> Self {
-        let LiveInstance { release, process, seen } = instance;
+        let LiveInstance { release, process, status } = instance;
         let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
-            url: urls.of(&format!("{}--{app}", seen.id)),
-            id: seen.id,
+            url: urls.of(&format!("{}--{app}", status.id)),
+            id: status.id,
             process,
-            state: seen.state,
+            state: status.state,
             release,
-            started_at: seen.started_at,
-            age_ms: milliseconds(seen.age),
-            memory_bytes: seen.memory_bytes,
-            cpu_ms: milliseconds(seen.spent),
-            requests: seen.requests,
-            restarts: seen.restarts,
+            started_at: status.started_at,
+            age_ms: milliseconds(status.age),
+            memory_bytes: status.memory_bytes,
+            cpu_ms: milliseconds(status.cpu),
+            requests: status.requests,
+            restarts: status.restarts,
         }
     }
 }

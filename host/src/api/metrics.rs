@@ -101,7 +101,7 @@ pub(super) struct Top {
 
 /// Returns the number of instances, without the stopped ids that wait for the next instance.
 fn count(instances: &[LiveInstance]) -> usize {
-    instances.iter().filter(|instance| instance.seen.state != STOPPED).count()
+    instances.iter().filter(|instance| instance.status.state != STOPPED).count()
 }
 
 impl AppMetrics {
@@ -113,7 +113,7 @@ impl AppMetrics {
         };
         let queue = |class| {
             let load = resources.load(class);
-            let measured = resources.measured(class);
+            let measured = resources.queue_metrics(class);
             QueueMetrics {
                 cores: load.cores,
                 active_cores: load.active,
@@ -128,7 +128,7 @@ impl AppMetrics {
             state,
             cpu_ms: u64::try_from(resources.cpu().as_millis()).unwrap_or(u64::MAX),
             cpu_percent: resources.cpu_percent(),
-            memory_bytes: instances.iter().map(|instance| instance.seen.memory_bytes).sum(),
+            memory_bytes: instances.iter().map(|instance| instance.status.memory_bytes).sum(),
             instances: count(&instances),
             pull: queue(Class::Pull),
             push: queue(Class::Push),
@@ -209,7 +209,7 @@ pub(super) async fn list(
     let seen: Vec<_> = all.iter().filter(seen).collect();
     let mut awake: Vec<_> = seen
         .iter()
-        .filter(|record| record.traffic.is_at_work())
+        .filter(|record| record.traffic.is_resident())
         .map(|record| (record.traffic.resources().cpu_percent(), *record))
         .collect();
     awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));

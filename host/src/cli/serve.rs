@@ -11,7 +11,7 @@ use crate::{
     limits,
     os::{self, Connections},
     platform,
-    runtime::{ActiveRelease, App, Directory, Guests, HostResources, ProcessPlan},
+    runtime::{ActiveRelease, App, Directory, GuestRuntimes, HostResources, ProcessPlan},
 };
 use anyhow::{Context, Result, bail};
 use isopod_engine::{Engine, EngineConfig};
@@ -74,10 +74,10 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let program = engine.program(&component, sandbox)?;
     let first = program.start().await.context("the component cannot be started")?;
     let most = program.sandbox().limits.instances_max;
-    let guests = Guests::on(tokio::runtime::Handle::current());
+    let guests = GuestRuntimes::on(tokio::runtime::Handle::current());
     let machine = HostResources::new(platform::start_executor(&guests)?, guests);
     let stopping = machine.clone();
-    let resources = machine.resources(AppType::Production, Cores { pull: most, push: most });
+    let resources = machine.app_resources(AppType::Production, Cores { pull: most, push: most });
     let isolation = if args.isolate_requests { Isolation::Request } else { Isolation::Reuse };
     let app = Arc::new(App::new(name.clone(), Arc::clone(&resources)));
     let web = ProcessPlan {

@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config, Overrides},
     limits,
     platform::Platform,
-    runtime::Guests,
+    runtime::GuestRuntimes,
 };
 
 const OUTPUT: &str = "\
@@ -91,14 +91,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("the threads of the guests' runtime can't be started")?;
-    let code = runtime.block_on(serve(config, Guests::on(guests.handle().clone())));
+    let code = runtime.block_on(serve(config, GuestRuntimes::on(guests.handle().clone())));
     // What still blocks now was given its time already.
     runtime.shutdown_background();
     guests.shutdown_background();
     code
 }
 
-async fn serve(config: Config, guests: Guests) -> Result<ExitCode> {
+async fn serve(config: Config, guests: GuestRuntimes) -> Result<ExitCode> {
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     let domain = config.domain.clone();
     // Before anything can be killed half-way.

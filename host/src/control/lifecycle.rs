@@ -61,7 +61,7 @@ impl Deployer {
 
     /// Makes an app known to this host's tables; traffic finds it once it is put in the directory.
     pub(super) fn enter(&self, row: App) -> Arc<AppRecord> {
-        let resources = self.0.parts.machine.resources(row.app_type, self.0.parts.cores.with(row.cores));
+        let resources = self.0.parts.machine.app_resources(row.app_type, self.0.parts.cores.with(row.cores));
         let traffic = Arc::new(runtime::App::new(row.name.clone(), resources));
         let log = self.0.parts.logs.app(&row.name);
         let entry = Arc::new(AppRecord::new(row, log, traffic, self.0.records.clone()));
@@ -215,7 +215,7 @@ impl Deployer {
         // Nothing is watched any more: a start looks anew for what there is to go back to.
         let earlier = std::mem::take(&mut *entry.earlier());
         for ending in earlier.into_iter().chain(serving) {
-            self.in_background(async move { ending.wind_down().await });
+            self.in_background(async move { ending.drain().await });
         }
         self.record(&entry, "app-stopped", "stopped: asked for".to_owned(), json!({ "by": by })).await;
         Ok(Arc::clone(&entry))
@@ -286,14 +286,14 @@ impl Deployer {
     /// not done in time is cut off.
     async fn end_work(&self, entry: &AppRecord, at_work: Vec<Arc<runtime::ActiveRelease>>) {
         let done = async {
-            join_all(at_work.iter().map(|running| running.wind_down())).await;
+            join_all(at_work.iter().map(|running| running.drain())).await;
             entry.traffic.drained().await;
         };
         let in_time = tokio::select! {
             in_time = tokio::time::timeout(limits::DRAIN_TIME, done) => in_time.is_ok(),
             () = self.0.cancel.cancelled() => false,
         };
-        entry.traffic.end();
+        entry.traffic.destroy();
         if in_time {
             return;
         }
@@ -336,7 +336,7 @@ impl Deployer {
             match brought {
                 Ok(running) => {
                     if let Some(before) = &before {
-                        before.keep(&self.0.crash_reports);
+                        before.supervise(&self.0.crash_reports);
                     }
                     self.put_in_service(entry, Arc::new(running), before);
                     entry.brought_up(&format!("{release} serves"));
@@ -410,7 +410,7 @@ impl Deployer {
         let app_type = entry.fields().app_type;
         let digest = release.snapshot.as_ref().unwrap_or(&release.bundle);
         let cached = match purpose {
-            Purpose::PreviewRequest => self.0.parts.engine.load_compiled(digest.as_ref(), boot::speed(app_type)).await,
+            Purpose::Preview => self.0.parts.engine.load_compiled(digest.as_ref(), boot::speed(app_type)).await,
             // What serves is checked against its bundle.
             Purpose::Serve => None,
         };
@@ -430,7 +430,7 @@ impl Deployer {
         let resources = entry.traffic.resources();
         match purpose {
             Purpose::Serve => start_well(resources, &mut planned, manifest.isolation).await?,
-            Purpose::PreviewRequest => planned.iter_mut().for_each(|planned| planned.scale.min = 0),
+            Purpose::Preview => planned.iter_mut().for_each(|planned| planned.scale.min = 0),
         }
         Ok(runtime::ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(resources)))
     }

@@ -108,7 +108,7 @@ struct Shared {
 
 impl Deployer {
     /// Makes the deployer and starts what it does in the background. Blocks a little, to prepare the folder for uploads.
-    pub(crate) fn open(parts: Parts, visits: mpsc::Receiver<runtime::PreviewRequest>) -> std::io::Result<Self> {
+    pub(crate) fn open(parts: Parts, visits: mpsc::Receiver<runtime::LoadRequest>) -> std::io::Result<Self> {
         push::upload::prepare(&uploads_folder(&parts.store))?;
         let (crash_reports, told) = mpsc::channel(limits::TROUBLES_WAITING);
         let (records, recorded) = mpsc::channel(limits::RECORDS_WAITING);

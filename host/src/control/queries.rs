@@ -27,7 +27,7 @@ impl Deployer {
     pub(super) async fn present_processes(&self, entry: &AppRecord) -> Result<(Formation, Limits), DeployError> {
         let Some(release) = self.present(entry).await? else { return Ok((BTreeMap::new(), Limits::default())) };
         let limits = release.manifest.limits.clone();
-        let processes = match entry.traffic.awake() {
+        let processes = match entry.traffic.active() {
             _ if !release.manifest.processes.is_empty() => release.manifest.processes,
             Some(running) => formation::default_for(verify::exported(&running.program().info().entries)),
             None => match self.stored(release).await {
@@ -42,7 +42,7 @@ impl Deployer {
     /// The slots that an instance of the present release takes.
     pub(super) async fn present_slots(&self, entry: &AppRecord) -> Result<u32, DeployError> {
         let Some(release) = self.present(entry).await? else { return Ok(1) };
-        if let Some(running) = entry.traffic.awake() {
+        if let Some(running) = entry.traffic.active() {
             return Ok(running.program().info().slots);
         }
         // What can't be read any more runs nothing.

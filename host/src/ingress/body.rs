@@ -105,10 +105,10 @@ fn room_for(so_far: usize, length: u64) -> usize {
 
 fn too_many(bodies: BodyBudgetExceeded) -> Failed {
     let (status, hint) = match bodies {
-        BodyBudgetExceeded::OfApp => {
+        BodyBudgetExceeded::App => {
             (StatusCode::TOO_MANY_REQUESTS, "slow clients use most of the budget: retry, with fewer requests at a time")
         }
-        BodyBudgetExceeded::OfAll => {
+        BodyBudgetExceeded::Host => {
             (StatusCode::SERVICE_UNAVAILABLE, "retry the request; requests without a body are still served")
         }
     };

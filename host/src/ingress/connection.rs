@@ -234,7 +234,7 @@ impl Drop for PendingRecord<'_> {
 
 fn record(access: &dyn AccessLog, app: &App, line: AccessLine<'_>) {
     // A line about a destroyed app could get into the log of a new app with the same name.
-    if !app.is_over() {
+    if !app.is_destroyed() {
         access.request(line);
     }
 }
@@ -291,7 +291,7 @@ async fn deliver(
     let trouble = request.body().trouble();
     let answered = match instance {
         None => running.http(request, id).await,
-        Some(instance) => Box::pin(running.http_by(instance, request, id)).await,
+        Some(instance) => Box::pin(running.http_on(instance, request, id)).await,
     };
     match trouble.as_ref().and_then(BodyTrouble::found) {
         // The client caused the failure, so the app's response to an incomplete body is discarded.
@@ -330,7 +330,7 @@ impl Shared {
                 }
                 (running, Some(instance))
             }
-            Part::Release(release) => match self.directory.visit(app, release).await {
+            Part::Release(release) => match self.directory.preview(app, release).await {
                 Ok(running) => (Some(running), None),
                 Err(PreviewError::Unknown(detail)) => return (Some(release), Err((no_such_part(detail), None))),
                 Err(PreviewError::Unavailable(detail)) => {
@@ -384,7 +384,7 @@ fn explain(refused: &InvokeError) -> Failed {
             )
         }
         InvokeError::NoInstance => (no_such_part(refused.to_string()), None),
-        InvokeError::Gone => {
+        InvokeError::Destroyed => {
             let title = "The app is unavailable";
             (Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", title, refused.to_string()), None)
         }
@@ -395,7 +395,7 @@ fn explain(refused: &InvokeError) -> Failed {
             let problem = problem.retry_after(full.retry_after.as_secs());
             (problem.hint(problem::BUSY_HINT).deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-full"))
         }
-        InvokeError::Late(late) => {
+        InvokeError::QueueTimeout(late) => {
             let title = "The app was too busy";
             let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "queue-timeout", title, late.to_string());
             let problem = problem.retry_after(late.retry_after.as_secs()).hint(problem::BUSY_HINT);

@@ -67,7 +67,7 @@ impl Load {
             self.buffered.get_or_create(&labels).set(load.waiting.into());
             self.events.get_or_create(&labels).inc_by(resources.events(class));
         }
-        let memory = instances.iter().map(|instance| instance.seen.memory_bytes).sum::<usize>();
+        let memory = instances.iter().map(|instance| instance.status.memory_bytes).sum::<usize>();
         self.cpu.get_or_create(&AppLabels { app: app() }).inc_by(resources.cpu().as_secs_f64());
         self.memory.get_or_create(&AppLabels { app: app() }).set(i64::try_from(memory).unwrap_or(i64::MAX));
     }

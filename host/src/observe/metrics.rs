@@ -185,11 +185,11 @@ impl Metrics {
             let state = entry.fields().state.as_str();
             names.apps.get_or_create(&StateLabels { state }).inc();
             let instances = entry.traffic.instances();
-            if entry.traffic.is_at_work() {
+            if entry.traffic.is_resident() {
                 names.load.see(&entry, &instances);
             }
             for instance in instances {
-                names.instances.get_or_create(&StateLabels { state: instance.seen.state }).inc();
+                names.instances.get_or_create(&StateLabels { state: instance.status.state }).inc();
             }
         }
         names.pushes_under_way.set(i64::try_from(deployer.pushes_under_way()).unwrap_or(i64::MAX));

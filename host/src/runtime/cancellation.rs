@@ -1,5 +1,5 @@
-//! The end of an app. Work that is not done by then is dropped wherever it stands, and none is begun after it. Never waits
-//! for work: whoever ends an app has done so before.
+//! Cancels the work of an app when the app is destroyed: drops unfinished work, and starts none
+//! afterwards. Never waits for work: the control plane drains the app first.
 
 use pin_project_lite::pin_project;
 use std::{
@@ -9,37 +9,37 @@ use std::{
 };
 use tokio::sync::{Notify, futures::Notified};
 
-/// Whether an app is over.
+/// Whether an app is destroyed, and a notification when it is.
 #[derive(Default)]
 pub(super) struct Cancellation {
-    is_over: AtomicBool,
-    told: Notify,
+    is_cancelled: AtomicBool,
+    notify: Notify,
 }
 
 pin_project! {
-    /// Work of an app; none once the app is over.
+    /// Work of an app. Its output is `None` if the app is destroyed first.
     pub(super) struct UntilCancelled<'a, W> {
         #[pin]
         work: W,
         #[pin]
-        told: Notified<'a>,
+        notified: Notified<'a>,
         cancellation: &'a Cancellation,
     }
 }
 
 impl Cancellation {
-    pub(super) fn end(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
-        self.told.notify_waiters();
+    pub(super) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::SeqCst);
+        self.notify.notify_waiters();
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
     }
 
-    /// Does work while the app is there. What is done at once waits for nothing, and so costs no lock.
+    /// Runs work until the app is destroyed. Work that completes on its first poll takes no lock.
     pub(super) fn run_until_cancelled<W: Future>(&self, work: W) -> UntilCancelled<'_, W> {
-        UntilCancelled { work, told: self.told.notified(), cancellation: self }
+        UntilCancelled { work, notified: self.notify.notified(), cancellation: self }
     }
 }
 
@@ -48,13 +48,13 @@ impl<W: Future> Future for UntilCancelled<'_, W> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if this.cancellation.is_over() {
+        if this.cancellation.is_cancelled() {
             return Poll::Ready(None);
         }
         if let Poll::Ready(done) = this.work.poll(cx) {
             return Poll::Ready(Some(done));
         }
-        this.told.poll(cx).map(|()| None)
+        this.notified.poll(cx).map(|()| None)
     }
 }
 
@@ -64,14 +64,14 @@ mod tests {
     use std::future::{pending, ready};
 
     #[tokio::test]
-    async fn work_ends_with_its_app_and_none_begins_after_it() {
+    async fn work_is_dropped_with_its_app_and_none_starts_afterwards() {
         let cancellation = Cancellation::default();
         assert_eq!(cancellation.run_until_cancelled(ready(7)).await, Some(7));
-        let mut endless = Box::pin(cancellation.run_until_cancelled(pending::<()>()));
-        let unasked = Box::pin(cancellation.run_until_cancelled(pending::<()>()));
-        assert!(futures::poll!(&mut endless).is_pending());
-        cancellation.end();
-        assert_eq!((endless.await, unasked.await), (None, None));
+        let mut pending_work = Box::pin(cancellation.run_until_cancelled(pending::<()>()));
+        let unpolled = Box::pin(cancellation.run_until_cancelled(pending::<()>()));
+        assert!(futures::poll!(&mut pending_work).is_pending());
+        cancellation.cancel();
+        assert_eq!((pending_work.await, unpolled.await), (None, None));
         assert_eq!(cancellation.run_until_cancelled(ready(7)).await, None);
     }
 }

@@ -1,10 +1,11 @@
-//! A process type of entry `command`: copies of a program that run from start to exit. Without a schedule each copy is
-//! started again, with back-off; with one, a run is asked for from outside.
+//! A process type of entry `command`: copies of a program that run from start to exit. Without a
+//! schedule, each copy is restarted with back-off. With a schedule, the control plane starts each
+//! run. Never takes jobs.
 
 use super::{
     frozen::FrozenProcess,
     resources::AppResources,
-    slot::{Seen, Slot},
+    slot::{InstanceStatus, Slot},
     supervisor::{CrashReport, report_crash},
 };
 use crate::limits;
@@ -32,8 +33,8 @@ pub(crate) struct Command {
 
 struct Copy {
     slot: Mutex<Slot>,
-    /// A person wants it ended and started anew.
-    again: Notify,
+    /// Notified when a user restarts the copy.
+    restart: Notify,
 }
 
 impl Command {
@@ -47,7 +48,7 @@ impl Command {
         let count = if definition.schedule.is_some() { 1 } else { scale.min };
         let copy = || Copy {
             slot: Mutex::new(Slot::new(InstanceId::from_random(&process, rand::random()))),
-            again: Notify::new(),
+            restart: Notify::new(),
         };
         let copies = (0..count).map(|_| copy()).collect();
         Self { process, definition, scale, program, resources, copies }
@@ -57,16 +58,16 @@ impl Command {
         &self.process
     }
 
-    pub(super) fn is_kept_running(&self) -> bool {
+    pub(super) fn is_supervised(&self) -> bool {
         self.definition.schedule.is_none()
     }
 
-    /// Whether a run goes on.
+    /// Returns whether a copy runs.
     pub(super) fn is_busy(&self) -> bool {
         (0..self.copies.len()).filter_map(|copy| self.slot(copy)).any(|slot| slot.is_busy)
     }
 
-    /// What is left of it once its release is let go.
+    /// Returns the parts that create the command again after a thaw.
     pub(super) fn freeze(&self) -> FrozenProcess {
         FrozenProcess {
             name: self.process.clone(),
@@ -80,31 +81,31 @@ impl Command {
         self.copies.len()
     }
 
-    /// Runs a copy again and again, until its release ends.
-    pub(super) async fn keep(
+    /// Runs a copy again after each exit, until its release stops.
+    pub(super) async fn supervise(
         self: Arc<Self>,
         copy: usize,
         release: Option<ReleaseNumber>,
-        trouble: mpsc::Sender<CrashReport>,
+        reports: mpsc::Sender<CrashReport>,
     ) {
         let mut restarts = Restarts::default();
         loop {
-            let begun = Instant::now();
+            let started = Instant::now();
             let outcome = self.run(copy).await;
             let (ran_for, text) = match outcome {
-                // Having done its work is no crash, however quickly it was done.
-                Ok(0) => (Duration::MAX, "it ended with status 0".to_owned()),
-                Ok(code) => (begun.elapsed(), format!("it ended with status {code}")),
-                Err(fault) => (begun.elapsed(), fault.to_string()),
+                // A successful exit isn't a crash, however soon it happens.
+                Ok(0) => (Duration::MAX, "exited with status 0".to_owned()),
+                Ok(code) => (started.elapsed(), format!("exited with status {code}")),
+                Err(fault) => (started.elapsed(), fault.to_string()),
             };
             match restarts.ended(ran_for, rand::random()) {
                 Next::Restart { after } => {
-                    self.say(&format!("{}: {text}; it is started again in {} ms", self.process, after.as_millis()));
+                    self.log(&format!("{}: {text}; restarting in {} ms", self.process, after.as_millis()));
                     sleep(after).await;
                 }
                 Next::CrashLoop { crashes, .. } => {
                     let detail = format!("{text}, {crashes} times in a row right after its start");
-                    report_crash(&self.program.sandbox().app, &self.process, release, &trouble, detail).await;
+                    report_crash(&self.program.sandbox().app, &self.process, release, &reports, detail).await;
                     sleep(limits::CRASH_LOOP_PAUSE).await;
                     restarts = Restarts::default();
                 }
@@ -112,8 +113,8 @@ impl Command {
         }
     }
 
-    /// One run; none while the run before goes on.
-    pub(super) fn once(self: Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
+    /// Claims the copy and returns its run. `None` while the previous run is in progress.
+    pub(super) fn start_scheduled(self: Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
         {
             let mut slot = self.slot(0)?;
             if slot.is_busy {
@@ -123,32 +124,32 @@ impl Command {
         }
         Some(async move {
             match self.run(0).await {
-                Ok(code) => self.say(&format!("{}: the scheduled run ended with status {code}", self.process)),
-                Err(fault) => self.say(&format!("{}: the scheduled run failed: {fault}", self.process)),
+                Ok(code) => self.log(&format!("{}: the scheduled run exited with status {code}", self.process)),
+                Err(fault) => self.log(&format!("{}: the scheduled run failed: {fault}", self.process)),
             }
         })
     }
 
     async fn run(&self, copy: usize) -> Result<i32, Fault> {
-        let spent = self.slot(copy).map(|mut slot| {
+        let cpu = self.slot(copy).map(|mut slot| {
             slot.is_busy = true;
             slot.requests += 1;
-            slot.spent.clone()
+            slot.cpu.clone()
         });
         let program = self.program.clone();
         let outcome = match self.copies.get(copy) {
             Some(copy) => {
                 let run = self.resources.run(Class::Push, &self.program, async move { program.run().await });
                 tokio::select! {
-                    (outcome, _) = run.counted_in(spent.unwrap_or_default()) => outcome,
-                    () = copy.again.notified() => Ok(0),
+                    (outcome, _) = run.counted_in(cpu.unwrap_or_default()) => outcome,
+                    () = copy.restart.notified() => Ok(0),
                 }
             }
             None => Ok(0),
         };
         if let Some(mut slot) = self.slot(copy) {
             slot.is_busy = false;
-            slot.left_empty(Isolation::Reuse);
+            slot.mark_empty(Isolation::Reuse);
         }
         outcome
     }
@@ -158,28 +159,30 @@ impl Command {
     }
 
     pub(super) fn restart(&self, id: &InstanceId) -> bool {
-        self.copy(id).map(|copy| copy.again.notify_one()).is_some()
+        self.copy(id).map(|copy| copy.restart.notify_one()).is_some()
     }
 
     fn copy(&self, id: &InstanceId) -> Option<&Copy> {
         self.copies.iter().find(|copy| copy.slot.lock().unwrap_or_else(PoisonError::into_inner).id == *id)
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(super) fn statuses(&self) -> Vec<InstanceStatus> {
         let slots = (0..self.copies.len()).filter_map(|copy| self.slot(copy));
-        let seen = slots.map(|slot| match slot.seen(true) {
-            // Between two runs of its schedule it waits, and nothing of it is being started again.
-            waiting if self.definition.schedule.is_some() && !slot.is_busy => Seen { state: "idle", ..waiting },
-            seen => seen,
+        let statuses = slots.map(|slot| match slot.status(true) {
+            // A scheduled command is idle between runs: it isn't being restarted.
+            waiting if self.definition.schedule.is_some() && !slot.is_busy => {
+                InstanceStatus { state: "idle", ..waiting }
+            }
+            status => status,
         });
-        seen.collect()
+        statuses.collect()
     }
 
     fn slot(&self, copy: usize) -> Option<MutexGuard<'_, Slot>> {
         self.copies.get(copy).map(|copy| copy.slot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn say(&self, text: &str) {
+    fn log(&self, text: &str) {
         let stream = Stream::Log(Level::Info);
         self.program.sandbox().output.line(OutputLine { stream, context: "isopod", request_id: "", text });
     }

@@ -1,5 +1,5 @@
-//! Until when a job has to be done, counted from its arrival: first it may wait for its turn, then its guest works. Never
-//! knows what the job is.
+//! The deadline of a job, counted from its arrival. It includes the time in the queue and the
+//! guest's work. Never knows what the job is.
 
 use futures::FutureExt;
 use isopod_engine::Fault;
@@ -7,20 +7,22 @@ use isopod_policy::{had_enough_time, is_nearly_expired};
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
-/// The end of the time that an app's requests have.
+/// The arrival of a job, and the app's limit for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
-    begun: Instant,
+    arrived: Instant,
     limit: Duration,
 }
 
-/// A job whose turn did not come while there was enough time for its work. No guest has seen it.
+/// The error of a job that wasn't admitted while enough of its time was left. No guest has received
+/// it.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("it waited {} of its {} for its turn and was not begun", seconds(*.waited), seconds(*.limit))]
-pub(crate) struct Late {
+#[error("timed out after {} in the queue (request_timeout {}): the job was not started",
+    seconds(*.waited), seconds(*.limit))]
+pub(crate) struct QueueTimeout {
     pub(crate) waited: Duration,
     pub(crate) limit: Duration,
-    /// When there should be room, as fast as jobs end now.
+    /// When a client should retry, estimated from the current service rate.
     pub(crate) retry_after: Duration,
 }
 
@@ -29,58 +31,58 @@ fn seconds(time: Duration) -> String {
 }
 
 impl Deadline {
-    /// Of a job that comes now.
+    /// Returns the deadline of a job that arrives now.
     pub(super) fn after(limit: Duration) -> Self {
-        Self { begun: Instant::now(), limit }
+        Self { arrived: Instant::now(), limit }
     }
 
-    /// When the job came.
-    pub(super) fn begun(self) -> Instant {
-        self.begun
+    /// Returns when the job arrived.
+    pub(super) fn arrived(self) -> Instant {
+        self.arrived
     }
 
     pub(super) fn limit(self) -> Duration {
         self.limit
     }
 
-    /// How much of the time is left.
-    pub(super) fn left(self, now: Instant) -> Duration {
-        self.limit.saturating_sub(now.saturating_duration_since(self.begun))
+    /// Returns how much time is left.
+    pub(super) fn remaining(self, now: Instant) -> Duration {
+        self.limit.saturating_sub(now.saturating_duration_since(self.arrived))
     }
 
-    /// Whether too little is left to begin.
-    pub(super) fn is_hardly_left(self) -> bool {
-        is_nearly_expired(self.left(Instant::now()), self.limit)
+    /// Returns whether too little time is left to start the job.
+    pub(super) fn is_nearly_expired(self) -> bool {
+        is_nearly_expired(self.remaining(Instant::now()), self.limit)
     }
 
-    /// How much of the time was waited until now.
+    /// Returns how long the job has waited, at most its limit.
     pub(super) fn waited(self) -> Duration {
-        self.begun.elapsed().min(self.limit)
+        self.arrived.elapsed().min(self.limit)
     }
 
-    /// Waits for what must come before; none if it does not.
-    pub(super) async fn before<T>(self, coming: impl Future<Output = T>) -> Option<T> {
-        timeout_at(self.at(), coming).await.ok()
+    /// Waits for `future` until the deadline. `None` if the deadline expires first.
+    pub(super) async fn wait_for<T>(self, future: impl Future<Output = T>) -> Option<T> {
+        timeout_at(self.at(), future).await.ok()
     }
 
-    /// Holds a guest's work to it, for which there is time since `taken`. It is no `async fn`, whose future would have room
-    /// for the work twice.
-    pub(super) fn hold<T>(
+    /// Runs a guest's work until the deadline. `admitted` is when the job got its slot. Not an
+    /// `async fn`: its future would store the work twice.
+    pub(super) fn enforce<T>(
         self,
-        taken: Instant,
+        admitted: Instant,
         work: impl Future<Output = T>,
     ) -> impl Future<Output = Result<T, Fault>> {
-        timeout_at(self.at(), work).map(move |done| done.map_err(|_| self.missed(taken)))
+        timeout_at(self.at(), work).map(move |outcome| outcome.map_err(|_| self.fault(admitted)))
     }
 
-    /// What is said of a guest that was not done in the time that there was since `taken`.
-    fn missed(self, taken: Instant) -> Fault {
-        let had = self.left(taken);
-        Fault::Timeout { limit: if had_enough_time(had, self.limit) { self.limit } else { had } }
+    /// Returns the fault of a guest that didn't complete in the time after `admitted`.
+    fn fault(self, admitted: Instant) -> Fault {
+        let available = self.remaining(admitted);
+        Fault::Timeout { limit: if had_enough_time(available, self.limit) { self.limit } else { available } }
     }
 
     fn at(self) -> tokio::time::Instant {
-        (self.begun + self.limit).into()
+        (self.arrived + self.limit).into()
     }
 }
 
@@ -91,28 +93,32 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(2);
 
     #[test]
-    fn what_was_waited_is_no_time_for_the_guest() {
+    fn time_in_the_queue_counts_against_the_deadline() {
         let deadline = Deadline::after(LIMIT);
-        let after = |ms| deadline.begun() + Duration::from_millis(ms);
-        assert_eq!(deadline.left(after(0)), LIMIT);
-        assert_eq!(deadline.left(after(1_500)), Duration::from_millis(500));
-        assert_eq!(deadline.left(after(2_500)), Duration::ZERO);
+        let after = |ms| deadline.arrived() + Duration::from_millis(ms);
+        assert_eq!(deadline.remaining(after(0)), LIMIT);
+        assert_eq!(deadline.remaining(after(1_500)), Duration::from_millis(500));
+        assert_eq!(deadline.remaining(after(2_500)), Duration::ZERO);
     }
 
-    /// A guest that had most of the time is said to have had all of it: that is the limit that its author knows.
+    /// The full limit is reported for a guest that had most of the time: its author knows this
+    /// number.
     #[test]
-    fn a_guest_is_said_to_have_had_what_it_had() {
+    fn a_timeout_reports_the_time_that_the_guest_had() {
         let deadline = Deadline::after(LIMIT);
-        let told = |waited_ms| deadline.missed(deadline.begun() + Duration::from_millis(waited_ms)).to_string();
-        assert_eq!(told(0), "the guest did not respond within 2 s");
-        assert_eq!(told(1_000), "the guest did not respond within 2 s");
-        assert_eq!(told(1_600), "the guest did not respond within 400 ms");
+        let text = |waited_ms| deadline.fault(deadline.arrived() + Duration::from_millis(waited_ms)).to_string();
+        assert_eq!(text(0), "the guest did not respond within 2 s");
+        assert_eq!(text(1_000), "the guest did not respond within 2 s");
+        assert_eq!(text(1_600), "the guest did not respond within 400 ms");
     }
 
     #[test]
-    fn who_is_late_is_told_for_how_long_it_waited() {
-        let late = |waited| Late { waited, limit: LIMIT, retry_after: LIMIT }.to_string();
-        assert_eq!(late(LIMIT), "it waited 2 s of its 2 s for its turn and was not begun");
-        assert_eq!(late(Duration::from_micros(1_500_400)), "it waited 1.5 s of its 2 s for its turn and was not begun");
+    fn a_queue_timeout_reports_the_time_waited() {
+        let timeout = |waited| QueueTimeout { waited, limit: LIMIT, retry_after: LIMIT }.to_string();
+        assert_eq!(timeout(LIMIT), "timed out after 2 s in the queue (request_timeout 2 s): the job was not started");
+        assert_eq!(
+            timeout(Duration::from_micros(1_500_400)),
+            "timed out after 1.5 s in the queue (request_timeout 2 s): the job was not started"
+        );
     }
 }

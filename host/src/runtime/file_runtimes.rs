@@ -1,8 +1,8 @@
-//! Small runtimes for apps with folders: each bounds the threads that its app's file operations can occupy, so an app on
-//! a stalled file system doesn't delay other apps. Never runs a guest.
+//! Small runtimes for apps with folders. Each bounds the threads that its app's file operations can
+//! occupy, so an app on a stalled file system doesn't delay other apps. Never runs a guest.
 //!
-//! A runtime is leased to an app and reused after it, and is never shut down while the host runs: connections and timers
-//! that were created on it remain valid.
+//! A runtime is leased to an app and reused after it. It is never shut down while the host runs:
+//! connections and timers that were created on it remain valid.
 
 use crate::limits;
 use std::{
@@ -29,12 +29,12 @@ struct FileRuntime {
     apps: AtomicUsize,
 }
 
-/// The use of a runtime by one app.
+/// The lease of a runtime by one app.
 pub(super) struct FileLease(Arc<FileRuntime>);
 
 impl FileRuntimes {
-    /// Leases a runtime: a quiet one without an app, a new one, or, at the limit, the one with the fewest apps. `None` if
-    /// there is none and none can be started.
+    /// Leases a runtime: a quiet one without an app, or a new runtime, or, at the limit, the
+    /// runtime with the fewest apps. `None` if there is no runtime and none can be started.
     pub(super) fn lease(&self) -> Option<FileLease> {
         let mut runtimes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = runtimes.iter().find(|runtime| runtime.apps() == 0 && runtime.is_quiet()).cloned();
@@ -46,7 +46,7 @@ impl FileRuntimes {
                     runtime
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "no thread could be started for an app's files, so it shares another app's");
+                    tracing::warn!(%error, "failed to start a thread for an app's files: it shares the runtime of another app");
                     least_used(&runtimes)?
                 }
             },
@@ -85,7 +85,7 @@ impl FileRuntime {
         self.apps.load(Ordering::Relaxed)
     }
 
-    /// Whether no file operation is in progress, nor was one a moment ago.
+    /// Returns whether no file operation is in progress, nor was one a few seconds ago.
     fn is_quiet(&self) -> bool {
         self.threads.load(Ordering::Relaxed) <= WORKERS
     }
@@ -103,7 +103,8 @@ impl FileLease {
         self.0.runtime.as_ref().map(Runtime::handle)
     }
 
-    /// Whether none of the app's file operations is in progress. Only then another app may have the runtime.
+    /// Returns whether the app has no file operation in progress. Only then may another app lease
+    /// the runtime.
     pub(super) fn is_quiet(&self) -> bool {
         self.0.is_quiet()
     }
@@ -143,13 +144,13 @@ mod tests {
     fn a_runtime_with_a_stuck_file_operation_is_not_reused() {
         let runtimes = FileRuntimes::default();
         let (release, stuck) = mpsc::sync_channel::<()>(1);
-        let (begun, has_begun) = mpsc::sync_channel(1);
+        let (started, has_started) = mpsc::sync_channel(1);
         let one = lease(&runtimes);
         one.handle().expect("it runs").spawn_blocking(move || {
-            begun.send(()).expect("the test waits");
+            started.send(()).expect("the test waits");
             let _ = stuck.recv();
         });
-        has_begun.recv().expect("a thread is free");
+        has_started.recv().expect("a thread is free");
         assert!(!one.is_quiet());
         let first = Arc::clone(&one.0);
         drop(one);

@@ -1,5 +1,5 @@
-//! A release that nobody asks for: all of it that is needed to serve again, without its instances and without its code
-//! in memory. It costs some kilobytes, and no task, timer, thread or open file.
+//! A frozen release: everything that is needed to serve again, without instances and without code
+//! in memory. Takes a few kilobytes; never holds a task, a timer, a thread or an open file.
 
 use super::{
     release::{ActiveRelease, ProcessPlan},
@@ -17,12 +17,12 @@ pub(crate) struct Frozen {
     pub(super) processes: Vec<FrozenProcess>,
 }
 
-/// One of its process types.
+/// A process type of a frozen release.
 pub(super) struct FrozenProcess {
     pub(super) name: ProcessName,
     pub(super) process: Process,
     pub(super) scale: Scale,
-    /// None where it is the program that all process types share.
+    /// `None` if the process type uses the program that all process types share.
     pub(super) program: Option<FrozenProgram>,
 }
 
@@ -31,7 +31,8 @@ impl Frozen {
         self.release
     }
 
-    /// Maps the code again. Takes a fraction of a millisecond for a component of some hundred kilobytes.
+    /// Maps the code again, which takes a fraction of a millisecond for a component of a few
+    /// hundred kilobytes.
     pub(super) fn thaw(&self, resources: &Arc<AppResources>) -> Result<ActiveRelease, Rejected> {
         let program = self.program.thaw()?;
         let planned = self.processes.iter().map(|frozen| {

@@ -1,6 +1,7 @@
-//! The runtime for guests' timers, sockets and blocking work. An app with folders has a small one of its own, which
-//! bounds its file operations. All other guests use the I/O thread's runtime, and outside of I/O threads one that they
-//! share, which keeps them off the threads of the API and of push jobs. Never runs a guest.
+//! The Tokio runtimes for guests' timers, sockets and blocking work. An app with folders leases a
+//! small runtime that bounds its file operations. All other guests use the runtime of their I/O
+//! thread. Off the I/O threads they share one, which keeps them off the threads of the API and of
+//! push jobs. Never runs a guest.
 
 use super::file_runtimes::{FileLease, FileRuntimes};
 use pin_project_lite::pin_project;
@@ -11,56 +12,57 @@ use std::{
 };
 use tokio::runtime::{EnterGuard, Handle, RuntimeFlavor};
 
-/// The guests' own runtimes.
+/// The runtimes that guests use off the I/O threads.
 #[derive(Clone)]
-pub(crate) struct Guests {
+pub(crate) struct GuestRuntimes {
     shared: Handle,
     files: Arc<FileRuntimes>,
 }
 
-/// One app's runtime for its guests with folders, while it has one.
+/// The runtime that an app with folders leases, while it has one.
 #[derive(Default)]
 pub(super) struct AppFiles(Mutex<Option<Arc<FileLease>>>);
 
 /// The runtime that a guest's work enters.
 enum Entered {
-    /// The I/O thread's own.
-    Present,
+    /// The runtime of the I/O thread that polls the work.
+    Current,
     Shared(Handle),
-    /// The app's own.
+    /// The runtime that the app leases.
     Leased(Arc<FileLease>),
 }
 
 pin_project! {
-    /// A guest's work, which enters the right runtime when it is polled.
-    pub(crate) struct OnGuests<F> {
+    /// A guest's work, which enters its runtime whenever it is polled.
+    pub(crate) struct InGuestRuntime<F> {
         #[pin]
         work: F,
         runtime: Entered,
     }
 }
 
-impl Guests {
+impl GuestRuntimes {
     /// `shared` is the runtime for guests without folders that don't run on an I/O thread.
     pub(crate) fn on(shared: Handle) -> Self {
         Self { shared, files: Arc::default() }
     }
 
-    /// Runs work of a guest thread inside the guests' runtime.
+    /// Runs the work of a worker thread inside the shared runtime.
     pub(crate) fn enter(&self, work: impl FnOnce()) {
         let _entered = self.shared.enter();
         work();
     }
 
-    /// Wraps the work so that it enters the right runtime. `files` is the app's if its guests have folders.
-    pub(super) fn carry<F>(&self, files: Option<&AppFiles>, work: F) -> OnGuests<F> {
+    /// Wraps work so that it enters the right runtime. `files` is set if the app's guests have
+    /// folders.
+    pub(super) fn wrap<F>(&self, files: Option<&AppFiles>, work: F) -> InGuestRuntime<F> {
         let leased = files.and_then(|files| files.lease(&self.files));
         let runtime = match leased {
             Some(lease) => Entered::Leased(lease),
-            None if is_io_thread() => Entered::Present,
+            None if is_io_thread() => Entered::Current,
             None => Entered::Shared(self.shared.clone()),
         };
-        OnGuests { work, runtime }
+        InGuestRuntime { work, runtime }
     }
 }
 
@@ -77,9 +79,9 @@ impl AppFiles {
         lease.clone()
     }
 
-    /// Gives the runtime back if no work of the app is in progress. A stuck file operation keeps it, since the app would
-    /// occupy further threads on another one.
-    pub(super) fn rest(&self) {
+    /// Returns the runtime if no work of the app is in progress. A stuck file operation keeps it
+    /// leased: on another runtime, the app would occupy further threads.
+    pub(super) fn release_if_idle(&self) {
         let mut lease = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lease.take_if(|lease| Arc::strong_count(lease) == 1 && lease.is_quiet());
     }
@@ -88,14 +90,14 @@ impl AppFiles {
 impl Entered {
     fn enter(&self) -> Option<EnterGuard<'_>> {
         match self {
-            Self::Present => None,
+            Self::Current => None,
             Self::Shared(handle) => Some(handle.enter()),
             Self::Leased(lease) => lease.handle().map(Handle::enter),
         }
     }
 }
 
-impl<F: Future> Future for OnGuests<F> {
+impl<F: Future> Future for InGuestRuntime<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -121,26 +123,26 @@ mod tests {
     #[test]
     fn guests_on_other_threads_use_the_guests_runtime() {
         let (control, own) = (runtime(), runtime());
-        let guests = Guests::on(own.handle().clone());
-        let found = control.block_on(async { guests.carry(None, here()).await });
+        let guests = GuestRuntimes::on(own.handle().clone());
+        let found = control.block_on(async { guests.wrap(None, here()).await });
         assert_eq!(found, own.handle().id());
         let io = Builder::new_current_thread().build().expect("a runtime can be made");
-        assert_eq!(io.block_on(async { guests.carry(None, here()).await }), io.handle().id());
+        assert_eq!(io.block_on(async { guests.wrap(None, here()).await }), io.handle().id());
     }
 
     #[test]
     fn guests_with_folders_use_the_runtime_of_their_app_on_every_thread() {
         let (control, own) = (runtime(), runtime());
         let io = Builder::new_current_thread().build().expect("a runtime can be made");
-        let guests = Guests::on(own.handle().clone());
+        let guests = GuestRuntimes::on(own.handle().clone());
         let (one, other) = (AppFiles::default(), AppFiles::default());
-        let on = |runtime: &Runtime, files| runtime.block_on(async { guests.carry(Some(files), here()).await });
+        let on = |runtime: &Runtime, files| runtime.block_on(async { guests.wrap(Some(files), here()).await });
         let of_one = on(&control, &one);
         assert_eq!(on(&io, &one), of_one);
         assert_ne!(on(&io, &other), of_one);
         assert!(![own.handle().id(), io.handle().id(), control.handle().id()].contains(&of_one));
-        // Without a file operation in progress, the runtime is for the next app.
-        one.rest();
+        // Without a file operation in progress, the next app can lease the runtime.
+        one.release_if_idle();
         assert_eq!(on(&io, &AppFiles::default()), of_one);
     }
 }

@@ -1,4 +1,4 @@
-//! Asking an instance whether it is well. Never decides what follows from the answer.
+//! Checks the health of an instance. Never decides what follows from the result.
 
 use http::Request;
 use http_body_util::BodyExt;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::AppResources;
 use crate::limits;
 
-/// Asks by the component's own check, then by the path that the process type names. The instance comes back if it is
-/// fit to serve.
+/// Runs the component's own check, then requests the process type's health path. Returns the
+/// instance if it can still serve.
 pub(crate) async fn check(
     resources: &AppResources,
     instance: Box<Instance>,
@@ -29,41 +29,45 @@ async fn examine(mut instance: Box<Instance>, process: &Process) -> (Result<(), 
         Err(fault) => return (Err(fault.to_string()), None),
     }
     match &process.health {
-        Some(health) => ask(instance, &health.path, limit).await,
+        Some(health) => get_health_path(instance, &health.path, limit).await,
         None => (Ok(()), Some(instance)),
     }
 }
 
-/// One `GET` of the health path. Any 2xx is well; a redirect is not followed, since what it leads to is not this
-/// instance.
-async fn ask(instance: Box<Instance>, path: &str, limit: Duration) -> (Result<(), String>, Option<Box<Instance>>) {
+/// Sends one `GET` to the health path. Any 2xx status is healthy. A redirect isn't followed,
+/// because its target isn't this instance.
+async fn get_health_path(
+    instance: Box<Instance>,
+    path: &str,
+    limit: Duration,
+) -> (Result<(), String>, Option<Box<Instance>>) {
     let uri = format!("http://localhost{path}");
     let request = Request::builder().uri(uri).header("host", "localhost").header("user-agent", "isopod-health");
     let request = match request.body(RequestBody::empty()) {
         Ok(request) => request,
-        Err(e) => return (Err(format!("`{path}` is no path for a request: {e}")), Some(instance)),
+        Err(e) => return (Err(format!("invalid health path `{path}`: {e}")), Some(instance)),
     };
-    let asked = async {
+    let probe = async {
         let answer = instance.http(request, "health").await;
         let (status, body) = match answer.response {
             Ok(response) => (Ok(response.status()), Some(response.into_body())),
             Err(fault) => (Err(fault), None),
         };
-        let left = match (answer.after, body) {
+        let returned = match (answer.after, body) {
             (After::Free(instance), _) => Some(instance),
             (After::Spent, _) | (After::Working(_), None) => None,
-            // The head is what counts: the body is read to its end for the instance's sake, not for what it says.
+            // Only the status matters. The body is read to its end so that the guest can finish.
             (After::Working(rest), Some(body)) => {
                 let (_, rest) = tokio::join!(body.collect(), rest.finish(Patience::endless()));
                 rest.ok().flatten()
             }
         };
-        (status, left)
+        (status, returned)
     };
-    match tokio::time::timeout(limit, asked).await.unwrap_or((Err(Fault::Timeout { limit }), None)) {
-        (Ok(status), left) if status.is_success() => (Ok(()), left),
-        (Ok(status), left) => (Err(format!("GET {path} answered {status}, and a 2xx status is wanted")), left),
-        (Err(fault), left) => (Err(format!("GET {path}: {fault}")), left),
+    match tokio::time::timeout(limit, probe).await.unwrap_or((Err(Fault::Timeout { limit }), None)) {
+        (Ok(status), returned) if status.is_success() => (Ok(()), returned),
+        (Ok(status), returned) => (Err(format!("GET {path} returned {status}, expected a 2xx status")), returned),
+        (Err(fault), returned) => (Err(format!("GET {path}: {fault}")), returned),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The right to use one place of a pool. Whatever becomes of the work, the place is given back when this is dropped.
+//! The lease of a pool's slot by one job. Returns the slot when it is dropped, however the job
+//! ended. Never waits in a queue.
 
 use super::pool::Pool;
 use isopod_engine::{Fault, Instance};
@@ -8,72 +9,75 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// One of a pool's places, with the instance in it if there is one. The place is free again once this is dropped.
+/// The exclusive use of one slot, with its instance if it has one. Dropping it frees the slot.
 pub(super) struct Lease {
-    /// None once the place was given back.
+    /// `None` once the slot is returned.
     pub(super) pool: Option<Arc<Pool>>,
     pub(super) index: usize,
     pub(super) instance: Option<Box<Instance>>,
     pub(super) class: Class,
-    /// When the job came.
-    pub(super) begun: Instant,
-    /// When it had its turn.
-    pub(super) taken: Instant,
-    /// What the place's guests have used, to which this job adds its own.
-    pub(super) spent: CpuCounter,
-    /// Whether what is done counts as a request.
-    pub(super) counts: bool,
-    /// Whether the answer is on its way already, and how long it took is noted.
-    pub(super) has_answered: bool,
-    /// Whether there was no instance here and none began: the job left, or the host had no room.
-    pub(super) is_untouched: bool,
+    /// When the job arrived.
+    pub(super) arrived: Instant,
+    /// When the job got the slot.
+    pub(super) admitted: Instant,
+    /// The CPU counter of the slot, to which this job adds its own time.
+    pub(super) cpu: CpuCounter,
+    /// Whether the job counts as a request.
+    pub(super) counts_as_request: bool,
+    /// Whether the response has started and the job's duration is recorded.
+    pub(super) has_responded: bool,
+    /// Whether the slot had no instance and none was started: the job was cancelled, or the host
+    /// had no room.
+    pub(super) is_unused: bool,
 }
 
 impl Lease {
-    /// The instance of this place, started now if it has none.
+    /// Takes the slot's instance, or starts one in an empty slot.
     pub(super) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
         match (self.instance.take(), &self.pool) {
             (Some(instance), _) => Ok(instance),
             (None, Some(pool)) => {
                 let started = pool.resources().start(pool.program()).await;
                 match &started {
-                    Ok(instance) => pool.started(self.index, instance.memory_bytes()),
-                    Err(fault) => self.is_untouched = matches!(fault, Fault::NoRoom { .. }),
+                    Ok(instance) => pool.note_started(self.index, instance.memory_bytes()),
+                    Err(fault) => self.is_unused = matches!(fault, Fault::NoRoom { .. }),
                 }
                 started
             }
-            // A lease that was given back is gone, and its place with it.
+            // A returned lease has no slot.
             (None, None) => Err(Fault::NoAnswer),
         }
     }
 
-    /// Whether an instance is there already.
+    /// Returns whether the slot has an instance.
     pub(super) fn has_instance(&self) -> bool {
         self.instance.is_some()
     }
 
-    /// The instance of this place, if it has one.
-    pub(super) fn take(&mut self) -> Option<Box<Instance>> {
+    /// Takes the slot's instance, if there is one.
+    pub(super) fn take_instance(&mut self) -> Option<Box<Instance>> {
         self.instance.take()
     }
 
     /// Puts an instance back for the next job.
-    pub(super) fn put(&mut self, instance: Option<Box<Instance>>) {
+    pub(super) fn put_instance(&mut self, instance: Option<Box<Instance>>) {
         self.instance = instance;
     }
 
-    /// The same, for a job that begins now. One that left while this was on its way to it has done nothing.
-    pub(super) fn begin(mut self) -> Self {
-        self.counts = true;
-        self.is_untouched = false;
+    /// Marks the job as started. A job that is cancelled before it receives its lease isn't
+    /// counted.
+    pub(super) fn start(mut self) -> Self {
+        self.counts_as_request = true;
+        self.is_unused = false;
         self
     }
 
-    /// Notes that the job has its answer, while the place stays taken for the rest of it.
-    pub(super) fn note_answer(&mut self) {
+    /// Records the job's duration when its response has started. The slot stays leased until the
+    /// guest has finished.
+    pub(super) fn note_response(&mut self) {
         if let Some(pool) = &self.pool {
-            pool.note_work(self.taken.elapsed());
-            self.has_answered = true;
+            pool.note_work(self.admitted.elapsed());
+            self.has_responded = true;
         }
     }
 }
@@ -81,25 +85,32 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };
-        let Self { index, class, is_untouched, .. } = *self;
-        // Nothing was done where nothing could start.
-        let counts = self.counts && !is_untouched;
+        let Self { index, class, is_unused, .. } = *self;
+        // Without an instance, the job has not run.
+        let counts_as_request = self.counts_as_request && !is_unused;
         let now = Instant::now();
-        if counts {
-            pool.resources().note(class, now, now.saturating_duration_since(self.begun));
+        if counts_as_request {
+            pool.resources().note(class, now, now.saturating_duration_since(self.arrived));
         }
-        let worked = (counts && !self.has_answered).then(|| now.saturating_duration_since(self.taken));
-        pool.give_back(ReleasedLease { index, instance: self.instance.take(), class, counts, worked, is_untouched });
+        let duration = (counts_as_request && !self.has_responded).then(|| now.saturating_duration_since(self.admitted));
+        pool.return_slot(ReleasedLease {
+            index,
+            instance: self.instance.take(),
+            class,
+            counts_as_request,
+            duration,
+            is_unused,
+        });
     }
 }
 
-/// What a lease leaves behind.
+/// The outcome of a lease.
 pub(super) struct ReleasedLease {
     pub(super) index: usize,
     pub(super) instance: Option<Box<Instance>>,
     pub(super) class: Class,
-    pub(super) counts: bool,
-    /// How long the job took since its turn, unless that is noted or says nothing.
-    pub(super) worked: Option<Duration>,
-    pub(super) is_untouched: bool,
+    pub(super) counts_as_request: bool,
+    /// The job's duration since admission, unless it is already recorded or the job did not run.
+    pub(super) duration: Option<Duration>,
+    pub(super) is_unused: bool,
 }

@@ -1,11 +1,12 @@
-//! Which apps there are, what each of them serves now, and its instances. Never knows where a job came from.
+//! The data plane: which apps exist, what each app serves, and its instances. Never knows where a
+//! job came from.
 //!
 //! ```text
 //!  ingress, API ──> Directory ──> App ──> ActiveRelease (one release) ──> Pool (one per process type) ──> Instance
 //! ```
 //!
-//! A new release is put in the old one's place with one atomic store: whatever was accepted before stays with the old
-//! release, which goes when its last job is done.
+//! A new release replaces the previous one with a single atomic store. Jobs that were accepted
+//! before stay with the previous release, which is dropped after its last job.
 
 mod cancellation;
 mod command;
@@ -27,10 +28,10 @@ mod scale_window;
 mod slot;
 mod supervisor;
 
-pub(crate) use guest_runtime::Guests;
+pub(crate) use guest_runtime::GuestRuntimes;
 pub(crate) use invoke::InvokeError;
 pub(crate) use pool::PoolCounters;
-pub(crate) use preview::{LoadedRelease, PreviewError, PreviewRequest, PreviewSender};
+pub(crate) use preview::{LoadRequest, LoadSender, LoadedRelease, PreviewError};
 pub(crate) use queue_stats::Latency;
 pub(crate) use release::{ActiveRelease, LiveInstance, ProcessPlan};
 pub(crate) use resources::{AppResources, BodyBudgetExceeded, CLASSES, HostResources, IncomingBody, class_name};
@@ -48,16 +49,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Every app that traffic can reach, by name.
+/// All apps that traffic can reach, by name.
 pub(crate) struct Directory {
     apps: ArcSwap<HashMap<String, Arc<App>>>,
-    loader: PreviewSender,
+    loader: LoadSender,
     loads: Loads,
 }
 
 impl Directory {
-    /// `visits` is asked for releases that do not serve.
-    pub(crate) fn new(loader: PreviewSender) -> Self {
+    /// `loader` receives the requests to load releases that aren't in memory.
+    pub(crate) fn new(loader: LoadSender) -> Self {
         Self { apps: ArcSwap::default(), loader, loads: Loads::default() }
     }
 
@@ -65,7 +66,7 @@ impl Directory {
         self.apps.load().get(name).cloned()
     }
 
-    /// Puts apps in, all at once: each call copies the whole table.
+    /// Adds several apps at once: each call copies the whole table.
     pub(crate) fn put(&self, new: &[Arc<App>]) {
         self.change(|apps| apps.extend(new.iter().map(|app| (app.name.to_string(), Arc::clone(app)))));
     }
@@ -85,36 +86,36 @@ impl Directory {
     }
 }
 
-/// One app, as traffic sees it.
+/// One app, as seen by traffic.
 pub(crate) struct App {
     name: AppName,
     resources: Arc<AppResources>,
     serving: ArcSwap<Serving>,
-    /// The text of the latest build, if it failed, to be shown to people who look at the app in a browser.
+    /// The output of the latest build if it failed. Shown in a browser at the app's URL.
     build_error: ArcSwapOption<String>,
     previews: Arc<Previews>,
-    /// Held by whoever thaws the release, so that one does it for all who come at the same moment.
+    /// Held while a release is thawed, so that concurrent requests thaw it once.
     thaw_lock: Mutex<()>,
-    /// The same for whoever has it loaded.
+    /// Held while a cold release is loaded, for the same reason.
     load_lock: tokio::sync::Mutex<()>,
 }
 
-/// What an app does with a job.
+/// What an app serves.
 enum Serving {
-    /// It gives it to this release.
+    /// An active release takes the job.
     Release(Arc<ActiveRelease>),
-    /// It thaws this release, and gives it to that.
+    /// The frozen release is thawed first.
     Frozen(Frozen),
-    /// It has this release loaded first: nobody has asked for it since the host started.
+    /// The release is loaded first: it hasn't been requested since the host started.
     Cold(ReleaseNumber),
-    /// It refuses it, for this reason.
+    /// Jobs are refused for this reason.
     Nothing { reason: String },
 }
 
 /// Whether an app can take a job.
 enum Availability {
     Ready(Arc<ActiveRelease>),
-    /// Once this release is loaded.
+    /// After this release is loaded.
     Cold(ReleaseNumber),
     Unavailable {
         reason: String,
@@ -123,7 +124,7 @@ enum Availability {
 
 impl App {
     pub(crate) fn new(name: AppName, resources: Arc<AppResources>) -> Self {
-        let nothing = Serving::Nothing { reason: "nothing was deployed to the app yet".into() };
+        let nothing = Serving::Nothing { reason: "nothing has been deployed to the app yet".into() };
         Self {
             name,
             resources,
@@ -139,45 +140,47 @@ impl App {
         &self.name
     }
 
-    /// What it has of the machine.
+    /// Returns the app's share of the host's resources.
     pub(crate) fn resources(&self) -> &Arc<AppResources> {
         &self.resources
     }
 
-    /// Gives it other cores.
+    /// Changes the number of the app's cores.
     pub(crate) fn set_cores(&self, cores: Cores) {
         self.resources.set_cores(cores);
     }
 
-    /// Serves this release from now on. The one before, which is handed back, finishes what it accepted.
+    /// Puts a release in service. Returns the previous release, which completes the jobs it has
+    /// accepted.
     pub(crate) fn install(&self, running: Arc<ActiveRelease>) -> Option<Arc<ActiveRelease>> {
         if let Some(release) = running.release() {
-            self.previews.forget(release);
+            self.previews.remove(release);
         }
         running.set_standby(false);
-        if let Some(before) = self.awake() {
-            running.take_over(&before);
+        if let Some(previous) = self.active() {
+            running.inherit_load(&previous);
         }
-        self.serve(Serving::Release(running))
+        self.replace(Serving::Release(running))
     }
 
-    /// Serves this release from now on, which is loaded when somebody first asks for it.
+    /// Puts a release in service that is loaded on its first request.
     pub(crate) fn install_cold(&self, release: ReleaseNumber) {
-        drop(self.serve(Serving::Cold(release)));
+        drop(self.replace(Serving::Cold(release)));
     }
 
-    /// Serves a release that was loaded because the app was cold. False if it is so no longer.
-    pub(crate) fn warm_up(&self, running: &Arc<ActiveRelease>) -> bool {
-        let before = self.serving.load_full();
-        let Serving::Cold(release) = *before else { return false };
+    /// Puts a release in service that was loaded because the app was cold. Returns false if the app
+    /// serves something else by now.
+    pub(crate) fn install_loaded(&self, running: &Arc<ActiveRelease>) -> bool {
+        let previous = self.serving.load_full();
+        let Serving::Cold(release) = *previous else { return false };
         if running.release() != Some(release) {
             return false;
         }
-        let replaced = self.serving.compare_and_swap(&before, Arc::new(Serving::Release(Arc::clone(running))));
-        Arc::ptr_eq(&replaced, &before)
+        let replaced = self.serving.compare_and_swap(&previous, Arc::new(Serving::Release(Arc::clone(running))));
+        Arc::ptr_eq(&replaced, &previous)
     }
 
-    /// The release that is to be loaded when somebody asks.
+    /// Returns the release to load on the next request.
     pub(crate) fn cold(&self) -> Option<ReleaseNumber> {
         match **self.serving.load() {
             Serving::Cold(release) => Some(release),
@@ -185,33 +188,34 @@ impl App {
         }
     }
 
-    /// Serves nothing from now on. What was accepted is finished by the release that is handed back.
+    /// Takes the app out of service. Returns the previous release, which completes the jobs it has
+    /// accepted.
     pub(crate) fn set_stopped(&self, reason: impl Into<String>) -> Option<Arc<ActiveRelease>> {
-        self.previews.forget_all();
-        self.serve(Serving::Nothing { reason: reason.into() })
+        self.previews.clear();
+        self.replace(Serving::Nothing { reason: reason.into() })
     }
 
-    fn serve(&self, serving: Serving) -> Option<Arc<ActiveRelease>> {
+    fn replace(&self, serving: Serving) -> Option<Arc<ActiveRelease>> {
         match &*self.serving.swap(Arc::new(serving)) {
             Serving::Release(running) => {
                 running.set_standby(true);
                 Some(Arc::clone(running))
             }
-            // Whoever replaces a release may want it back.
+            // The caller may need the replaced release for a rollback.
             Serving::Frozen(frozen) => frozen.thaw(&self.resources).ok().map(Arc::new),
             Serving::Cold(_) | Serving::Nothing { .. } => None,
         }
     }
 
-    /// The release that serves, if one does and is not frozen.
-    pub(crate) fn awake(&self) -> Option<Arc<ActiveRelease>> {
+    /// Returns the release that serves, unless it is frozen or cold.
+    pub(crate) fn active(&self) -> Option<Arc<ActiveRelease>> {
         match &**self.serving.load() {
             Serving::Release(running) => Some(Arc::clone(running)),
             Serving::Frozen(_) | Serving::Cold(_) | Serving::Nothing { .. } => None,
         }
     }
 
-    /// The release that serves, thawed if need be; none while it still has to be loaded.
+    /// Returns the release that serves, and thaws it if necessary. `None` while it must be loaded.
     pub(crate) fn serving(&self) -> Option<Arc<ActiveRelease>> {
         match self.availability() {
             Availability::Ready(running) => Some(running),
@@ -219,27 +223,28 @@ impl App {
         }
     }
 
-    /// Waits until all of its work is done that was accepted, whichever release does it. Only of use once no new work can
-    /// come.
+    /// Waits until all accepted jobs have completed, in every release. Only useful once no new job
+    /// can arrive.
     pub(crate) async fn drained(&self) {
         self.resources.drained().await;
     }
 
-    /// Ends all that is not done, for good.
-    pub(crate) fn end(&self) {
-        self.resources.cancellation().end();
+    /// Cancels all unfinished work of the app, permanently.
+    pub(crate) fn destroy(&self) {
+        self.resources.cancellation().cancel();
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.resources.cancellation().is_over()
+    pub(crate) fn is_destroyed(&self) -> bool {
+        self.resources.cancellation().is_cancelled()
     }
 
-    /// Whether anything of it is in memory to do its work, or is just finishing some.
-    pub(crate) fn is_at_work(&self) -> bool {
-        self.awake().is_some() || self.resources.is_at_work()
+    /// Returns whether any release of the app is in memory. Includes replaced releases that drain
+    /// or are on standby.
+    pub(crate) fn is_resident(&self) -> bool {
+        self.active().is_some() || self.resources.is_resident()
     }
 
-    /// Whether a release serves, frozen or not.
+    /// Returns whether a release serves: active, frozen or cold.
     pub(crate) fn is_up(&self) -> bool {
         match **self.serving.load() {
             Serving::Release(_) | Serving::Frozen(_) | Serving::Cold(_) => true,
@@ -247,7 +252,7 @@ impl App {
         }
     }
 
-    /// The release that is frozen now.
+    /// Returns the number of the release that serves while it is frozen or cold.
     pub(crate) fn frozen(&self) -> Option<ReleaseNumber> {
         match &**self.serving.load() {
             Serving::Frozen(frozen) => Some(frozen.release()),
@@ -256,27 +261,29 @@ impl App {
         }
     }
 
-    /// Lets go of the instances and the code of a release that has nothing to do. False if it must stay as it is.
+    /// Drops the instances and the code of an idle release. Returns false if the release must stay
+    /// in memory.
     pub(crate) fn freeze(&self) -> bool {
-        let before = self.serving.load_full();
-        let Serving::Release(running) = &*before else { return false };
+        let previous = self.serving.load_full();
+        let Serving::Release(running) = &*previous else { return false };
         let Some(frozen) = running.freeze() else { return false };
-        // Whoever took the release a moment ago still has it, and is answered by it.
-        let replaced = self.serving.compare_and_swap(&before, Arc::new(Serving::Frozen(frozen)));
-        self.previews.forget_all();
-        self.resources.rest();
-        Arc::ptr_eq(&replaced, &before)
+        // A caller that loaded the release before this swap still holds it, and completes its job
+        // there.
+        let replaced = self.serving.compare_and_swap(&previous, Arc::new(Serving::Frozen(frozen)));
+        self.previews.clear();
+        self.resources.trim();
+        Arc::ptr_eq(&replaced, &previous)
     }
 
-    /// Lets go of releases that were reached by their own URLs, and are so no longer.
+    /// Evicts previews that have been idle for `after`.
     pub(crate) fn evict_idle_previews(&self, now: Instant, after: Duration) {
-        self.previews.forget_idle(now, after);
+        self.previews.evict_idle(now, after);
     }
 
     fn thaw(&self) -> Availability {
-        let _one_for_all = self.thaw_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.serving.load_full();
-        let frozen = match &*before {
+        let _guard = self.thaw_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let previous = self.serving.load_full();
+        let frozen = match &*previous {
             Serving::Frozen(frozen) => frozen,
             Serving::Release(running) => return Availability::Ready(Arc::clone(running)),
             Serving::Cold(release) => return Availability::Cold(*release),
@@ -285,45 +292,47 @@ impl App {
         match frozen.thaw(&self.resources) {
             Ok(running) => {
                 let running = Arc::new(running);
-                // Where another release was put here meanwhile, this one answers one request more.
-                self.serving.compare_and_swap(&before, Arc::new(Serving::Release(Arc::clone(&running))));
+                // If another release was installed meanwhile, the swap fails: the thawed release
+                // takes only this job.
+                self.serving.compare_and_swap(&previous, Arc::new(Serving::Release(Arc::clone(&running))));
                 Availability::Ready(running)
             }
             Err(rejected) => {
-                // Paths on the host must not reach clients.
-                tracing::warn!(app = %self.name, %rejected, "a frozen release can't be thawed");
-                Availability::Unavailable { reason: "its code can't be read now".to_owned() }
+                // The error may name paths of the host, which must not reach clients.
+                tracing::warn!(app = %self.name, %rejected, "failed to thaw a frozen release");
+                Availability::Unavailable { reason: "the release's code can't be read now".to_owned() }
             }
         }
     }
 
-    /// What takes work: the release that serves, and those that somebody visits by their own URLs.
-    fn running(&self) -> impl Iterator<Item = Arc<ActiveRelease>> {
-        self.awake().into_iter().chain(self.previews.all())
+    /// Returns the releases that take jobs: the active one and the previews.
+    fn releases(&self) -> impl Iterator<Item = Arc<ActiveRelease>> {
+        self.active().into_iter().chain(self.previews.all())
     }
 
-    /// The release that takes work for an instance.
+    /// Returns the release that takes jobs for an instance.
     pub(crate) fn with_instance(&self, id: &InstanceId) -> Option<Arc<ActiveRelease>> {
-        self.running().find(|running| running.has_instance(id))
+        self.releases().find(|running| running.has_instance(id))
     }
 
-    /// What runs of this app, newest release first: also what replaced releases still have to finish, or keep to serve
-    /// again.
+    /// Returns the app's instances, newest release first. Includes those of replaced releases that
+    /// drain or are on standby.
     pub(crate) fn instances(&self) -> Vec<LiveInstance> {
-        let of_pools = self.resources.pools().into_iter().flat_map(|pool| {
+        let pool_instances = self.resources.pools().into_iter().flat_map(|pool| {
             let (release, process) = (pool.release(), pool.process().clone());
-            pool.seen().into_iter().map(move |seen| LiveInstance { release, process: process.clone(), seen })
+            pool.statuses().into_iter().map(move |status| LiveInstance { release, process: process.clone(), status })
         });
-        let of_commands = self.running().flat_map(|running| running.seen_commands().collect::<Vec<_>>());
-        let mut all: Vec<_> = of_pools.chain(of_commands).collect();
+        let command_instances = self.releases().flat_map(|running| running.command_instances().collect::<Vec<_>>());
+        let mut all: Vec<_> = pool_instances.chain(command_instances).collect();
         all.sort_by_key(|instance| std::cmp::Reverse(instance.release));
         all
     }
 
-    /// Ends an instance, after what it is doing, and starts a new one under its id; false if there is none.
+    /// Ends an instance after its current job, and starts a new one with the same id. Returns false
+    /// if there is no such instance.
     pub(crate) fn restart(&self, id: &InstanceId) -> bool {
         self.resources.pools().iter().any(|pool| pool.restart(id))
-            || self.running().any(|running| running.restart_command(id))
+            || self.releases().any(|running| running.restart_command(id))
     }
 
     fn availability(&self) -> Availability {

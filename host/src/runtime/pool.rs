@@ -1,16 +1,16 @@
-//! The places of one process type of one release, the instances in them, and the jobs that wait for one, in a queue for
-//! each class. Grows at once: a job that finds no free instance gets a new one while there is a core for it. What is kept
-//! afterwards is decided by the policy crate.
+//! The slots of one process type of one release, their instances, and one queue of waiting jobs per
+//! class. Grows immediately: a job that finds no idle instance gets a new one while the app has a
+//! free core. Never decides how many instances to keep: that is the policy crate's part.
 //!
 //! ```text
-//!   pull: requests, events with a reply ──> [ waiting ] ─┐ its cores at once   ┌─> place web-7f3k2: instance
-//!                                                        ├──── lease ──────────┼─> place web-m2x9q: instance
-//!   push: schedules, broadcasts, events ──> [ waiting ] ─┘ its cores at once   └─> place web-p4t8z: (started when leased)
+//!   pull: requests, events with a reply ──> [ queue ] ─┐ its cores at once   ┌─> slot web-7f3k2: instance
+//!                                                      ├──── lease ──────────┼─> slot web-m2x9q: instance
+//!   push: schedules, broadcasts, events ──> [ queue ] ─┘ its cores at once   └─> slot web-p4t8z: (started when leased)
 //! ```
 //!
-//! The queues share the instances but not the cores, so that neither waits for the other. The lock is held for a push or
-//! a pop, never while a guest runs. Whoever frees a place hands it to the next job in the queue, so that a waiting job
-//! costs no wake-up of anybody else.
+//! The two queues share the instances but not the cores, so neither delays the other. The lock is
+//! held to enqueue or dequeue a job, never while a guest runs. A job that returns its slot passes
+//! it directly to the next queued job, so that no third task has to wake.
 
 mod admission;
 
@@ -21,9 +21,9 @@ use super::{
     invoke::InvokeError,
     lease::{Lease, ReleasedLease},
     pool_state::PoolState,
-    resources::{AppResources, CLASSES, at},
+    resources::{AppResources, CLASSES, class_index},
     scale_window::ScaleChange,
-    slot::Seen,
+    slot::InstanceStatus,
 };
 use crate::limits;
 use isopod_engine::{Instance, Patience, Program};
@@ -39,21 +39,22 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// What all pools of one release have in common.
+/// The properties that all pools of one release share.
 #[derive(Clone)]
 pub(super) struct PoolContext {
     pub(super) release: Option<ReleaseNumber>,
     pub(super) isolation: Isolation,
     pub(super) resources: Arc<AppResources>,
-    /// Cancelled once the release only finishes what it accepted.
+    /// Cancelled when the release starts to drain.
     pub(super) stop: CancellationToken,
-    /// Whether another release took its place, to which it may have to come back.
+    /// Whether the release is on standby: another release serves, and a rollback may return to this
+    /// one.
     pub(super) on_standby: Arc<AtomicBool>,
 }
 
-/// A process type that answers somebody: HTTP requests or events.
+/// The instances of a process type that takes HTTP requests or events.
 pub(crate) struct Pool {
-    common: PoolContext,
+    context: PoolContext,
     process: ProcessName,
     definition: Process,
     program: Program,
@@ -61,15 +62,15 @@ pub(crate) struct Pool {
     queue_max: u32,
     failures: AtomicU64,
     state: Mutex<PoolState>,
-    /// Whether jobs wait that somebody waits for, to be seen without the lock.
+    /// Whether pull jobs are queued. Readable without the lock.
     is_crowded: Arc<AtomicBool>,
-    /// Told whenever the last lease is back.
+    /// Notified when the last lease is returned.
     idle: Notify,
-    /// Told whenever an instance is gone, for whoever keeps some warm.
-    pub(super) ended: Notify,
+    /// Notified when an instance has ended, for the supervisor of the warm instances.
+    pub(super) instance_ended: Notify,
 }
 
-/// What a pool has done so far.
+/// What a pool has done since it was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PoolCounters {
     pub(crate) requests: u64,
@@ -78,14 +79,14 @@ pub(crate) struct PoolCounters {
 
 impl Pool {
     pub(super) fn new(
-        common: PoolContext,
+        context: PoolContext,
         process: ProcessName,
         definition: Process,
         program: Program,
         scale: Scale,
     ) -> Self {
         Self {
-            common,
+            context,
             process,
             definition,
             scale: Scale { min: scale.min, max: scale.max.max(1) },
@@ -95,7 +96,7 @@ impl Pool {
             state: Mutex::new(PoolState::new(scale.min)),
             is_crowded: Arc::default(),
             idle: Notify::new(),
-            ended: Notify::new(),
+            instance_ended: Notify::new(),
         }
     }
 
@@ -115,55 +116,59 @@ impl Pool {
         &self.program
     }
 
-    /// How long a client may keep a guest waiting: at most so long while others wait for the guest's place.
+    /// Returns how long a client may keep a guest waiting. `crowded` is the limit while other jobs
+    /// wait for the guest's slot.
     pub(super) fn patience(&self, crowded: Duration) -> Patience {
         let timeout = self.program.sandbox().limits.request_timeout;
-        // Before the whole time is over, so that the client is told what was slow.
+        // Less than the whole timeout, so that the client gets an error that names its own
+        // slowness.
         let usual = limits::TRAFFIC_BODY_TIMEOUT.min(timeout / 2);
         Patience { usual, crowded: crowded.min(usual), is_crowded: Arc::clone(&self.is_crowded) }
     }
 
-    /// Until when a job that comes now has to be done.
+    /// Returns the deadline of a job that arrives now.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.program.sandbox().limits.request_timeout)
     }
 
-    /// Whether a guest that was given so much of a job's time had enough of it.
-    pub(super) fn had_its_time(&self, had: Duration) -> bool {
-        had_enough_time(had, self.program.sandbox().limits.request_timeout)
+    /// Returns whether `available` was enough time for a guest: then its timeout counts as a failure.
+    pub(super) fn had_enough_time(&self, available: Duration) -> bool {
+        had_enough_time(available, self.program.sandbox().limits.request_timeout)
     }
 
     pub(super) fn resources(&self) -> &Arc<AppResources> {
-        &self.common.resources
+        &self.context.resources
     }
 
     pub(super) fn release(&self) -> Option<ReleaseNumber> {
-        self.common.release
+        self.context.release
     }
 
-    /// Takes one of the app's cores for a job, if there is one and the pool may have another instance at work. `is_there`
-    /// says whether an instance waits for the job, or one is to be started.
-    fn take_core(&self, state: &PoolState, class: Class, is_there: bool) -> bool {
-        state.busy[at(class)] < self.scale.max
-            && (is_there || state.may_start_one())
-            && self.resources().take_core(class)
+    /// Acquires one of the app's cores for a job. Fails if no core is free, if the class already
+    /// leases the maximum number of slots, or if an instance would have to start and none may start
+    /// now. `has_instance` says that the job's slot has an instance.
+    fn acquire_core(&self, state: &PoolState, class: Class, has_instance: bool) -> bool {
+        state.busy[class_index(class)] < self.scale.max
+            && (has_instance || state.may_start_instance())
+            && self.resources().acquire_core(class)
     }
 
-    /// How many instances are kept even when nobody asks, while its release serves.
-    pub(super) fn kept_min(&self) -> u32 {
-        match self.common.isolation {
+    /// Returns the minimum number of instances while the release serves, with or without load.
+    pub(super) fn serving_min(&self) -> u32 {
+        match self.context.isolation {
             Isolation::Reuse => self.scale.min,
             Isolation::Request => 0,
         }
     }
 
-    /// The same as of now: who only stands by has nobody to be warm for, and starts none where others may need the room.
+    /// Returns the current warm minimum. Zero while the release is on standby: it receives no
+    /// traffic, and other apps may need the slots.
     pub(super) fn warm_min(&self) -> u32 {
-        if self.common.on_standby.load(Ordering::Relaxed) { 0 } else { self.kept_min() }
+        if self.context.on_standby.load(Ordering::Relaxed) { 0 } else { self.serving_min() }
     }
 
-    /// Takes in an instance that nobody leased, in a place of its own.
-    pub(super) fn add(&self, instance: Box<Instance>) {
+    /// Adds a started instance, in an empty free slot or in a new slot.
+    pub(super) fn add_instance(&self, instance: Box<Instance>) {
         let mut state = self.lock();
         let index = state.free.iter().copied().find(|&index| state.slots[index].instance.is_none());
         let index = match index {
@@ -171,9 +176,9 @@ impl Pool {
                 state.free.retain(|&free| free != index);
                 index
             }
-            None => state.make_slot(&self.process),
+            None => state.create_slot(&self.process),
         };
-        state.slots[index].settle(instance);
+        state.slots[index].fill(instance);
         state.free.push_back(index);
     }
 
@@ -181,97 +186,102 @@ impl Pool {
         self.scale
     }
 
-    /// How many places have an instance or a job.
+    /// Returns the number of slots that have an instance or a lease.
     pub(super) fn live(&self) -> u32 {
         self.lock().live()
     }
 
-    /// The right to run one job, at once or when its turn comes. `bytes` is what the job holds while it waits. Dropping
-    /// the future gives the turn to the next.
+    /// Leases a slot for one job, immediately or after a wait in the queue. `bytes` is the size of
+    /// the job's body, which counts against the queue's limit. Dropping the future leaves the
+    /// queue: the next job gets the slot.
     pub(super) async fn lease(
         self: &Arc<Self>,
         class: Class,
         bytes: u64,
         deadline: Deadline,
     ) -> Result<Lease, InvokeError> {
-        let turn = {
+        let receiver = {
             let mut state = self.lock();
-            let is_next = state.queues[at(class)].is_empty();
-            if is_next && self.take_core(&state, class, state.has_idle()) {
-                let index = state.any_free(&self.process);
-                return Ok(self.take(&mut state, index, class, deadline.begun(), deadline.begun()).begin());
+            let is_queue_empty = state.queues[class_index(class)].is_empty();
+            if is_queue_empty && self.acquire_core(&state, class, state.has_idle()) {
+                let index = state.take_free(&self.process);
+                let arrived = deadline.arrived();
+                return Ok(self.lease_slot(&mut state, index, class, arrived, arrived).start());
             }
-            let turn = self.wait(&mut state.queues[at(class)], class, bytes, deadline)?;
+            let receiver = self.enqueue(&mut state.queues[class_index(class)], class, bytes, deadline)?;
             if class == Class::Pull {
                 self.is_crowded.store(true, Ordering::Relaxed);
             }
-            turn
+            receiver
         };
-        // A core that another of the app's pools gave back meanwhile told nobody of it.
+        // Another pool of the app may have released a core just before this job was enqueued, when
+        // it had no job to admit.
         self.admit();
-        self.turn(turn, class, deadline).await
+        self.wait_for_lease(receiver, class, deadline).await
     }
 
-    /// The right to use an instance that has nothing to do; none if there is none.
+    /// Leases an idle instance for a health check. `None` if no instance is idle.
     pub(super) fn lease_idle(self: &Arc<Self>) -> Option<Lease> {
         let mut state = self.lock();
-        let at = state.free.iter().rposition(|&index| state.slots[index].instance.is_some())?;
-        let index = state.free.remove(at)?;
-        self.resources().take_any_core(Class::Pull);
+        let position = state.free.iter().rposition(|&index| state.slots[index].instance.is_some())?;
+        let index = state.free.remove(position)?;
+        self.resources().acquire_extra_core(Class::Pull);
         let now = Instant::now();
-        // It counts as no request.
-        Some(self.take(&mut state, index, Class::Pull, now, now))
+        // The lease isn't started, so it doesn't count as a request.
+        Some(self.lease_slot(&mut state, index, Class::Pull, now, now))
     }
 
-    /// Ends an instance after what it is doing; a new one takes its place and its id. False if there is none.
+    /// Ends an instance after its current job; the next instance gets its slot and its id. Returns
+    /// false if there is no such instance.
     pub(super) fn restart(&self, id: &InstanceId) -> bool {
-        let ended = {
+        let recycled = {
             let mut state = self.lock();
             let Some((index, _)) = state.slots.iter().find(|(_, slot)| slot.id == *id) else { return false };
             let slot = &mut state.slots[index];
             slot.restarts += 1;
-            slot.is_recycled = slot.is_busy;
+            slot.is_recycling = slot.is_busy;
             slot.instance.take()
         };
-        drop(ended);
-        self.ended.notify_one();
+        drop(recycled);
+        self.instance_ended.notify_one();
         true
     }
 
-    /// Ends the instances that have nothing to do, and says how many: new ones take their places and their ids.
-    pub(super) fn renew_idle(&self) -> usize {
+    /// Ends all idle instances and returns their number. New instances get their slots and their
+    /// ids.
+    pub(super) fn recycle_idle(&self) -> usize {
         let mut state = self.lock();
         let PoolState { slots, free, .. } = &mut *state;
-        let ended: Vec<_> = free.iter().filter_map(|&index| slots[index].renew()).collect();
+        let recycled: Vec<_> = free.iter().filter_map(|&index| slots[index].recycle()).collect();
         drop(state);
-        ended.len()
+        recycled.len()
     }
 
-    /// Notes what a new instance in a place has of memory.
-    pub(super) fn started(&self, index: usize, memory_bytes: usize) {
+    /// Records the memory of an instance that was started in a slot.
+    pub(super) fn note_started(&self, index: usize, memory_bytes: usize) {
         if let Some(slot) = self.lock().slots.get_mut(index) {
             slot.memory_bytes = memory_bytes;
         }
     }
 
-    /// Ends one instance that has nothing to do; false if there is none.
+    /// Evicts one idle instance. Returns false if no instance is idle.
     pub(super) fn evict_idle(&self) -> bool {
-        let ended = self.lock().evict_idle();
-        ended.is_some()
+        let evicted = self.lock().evict_idle();
+        evicted.is_some()
     }
 
-    /// Ends one instance that has nothing to do and that is kept for nothing but the next job; false if there is none.
+    /// Evicts one idle instance above the warm minimum. Returns false if there is no such instance.
     pub(super) fn evict_spare(&self) -> bool {
         let mut state = self.lock();
         if state.live() <= self.warm_min() {
             return false;
         }
-        let ended = state.evict_idle();
+        let evicted = state.evict_idle();
         drop(state);
-        ended.is_some()
+        evicted.is_some()
     }
 
-    /// Waits until no lease is out and no job waits.
+    /// Waits until no slot is leased and no job is queued.
     pub(super) async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
@@ -282,154 +292,156 @@ impl Pool {
         }
     }
 
-    /// Whether a job runs or waits.
+    /// Returns whether a job runs or is queued.
     pub(super) fn is_busy(&self) -> bool {
         let state = self.lock();
         state.busy != [0; 2] || CLASSES.into_iter().any(|class| state.waiting(class) > 0)
     }
 
-    /// How many jobs of a class wait here.
+    /// Returns the number of queued jobs of a class.
     pub(super) fn waiting(&self, class: Class) -> u32 {
         self.lock().waiting(class)
     }
 
-    /// Ends instances that the load of the last minute had no need of, and tells how its size has changed since it last
-    /// told.
-    pub(super) fn look(&self, now: Instant, window: Duration) -> Option<ScaleChange> {
-        if self.scale.is_fixed() || self.common.isolation == Isolation::Request {
+    /// Evicts instances that the load of the stable window doesn't need. Returns the change of the
+    /// pool's size since the last report, if a report is due.
+    pub(super) fn update_scale(&self, now: Instant, window: Duration) -> Option<ScaleChange> {
+        if self.scale.is_fixed() || self.context.isolation == Isolation::Request {
             return None;
         }
-        let mut ended = Vec::new();
+        let mut evicted = Vec::new();
         let mut state = self.lock();
         let busy = state.busy.iter().sum();
-        state.size.go_on(busy, now, window);
-        let kept = state.size.needed(self.scale);
-        while state.live() > kept {
+        state.window.advance(busy, now, window);
+        let needed = state.window.needed(self.scale);
+        while state.live() > needed {
             match state.evict_idle() {
-                Some(slot) => ended.push(slot),
+                Some(slot) => evicted.push(slot),
                 None => break,
             }
         }
         let to = state.live();
-        let (from, peak) = state.size.tell(to, now, window)?;
+        let (from, peak) = state.window.report(to, now, window)?;
         let (process, waiting) = (self.process.clone(), CLASSES.into_iter().map(|class| state.waiting(class)).sum());
-        Some(ScaleChange { process, scale: self.scale, from, to, needed: kept, peak, waiting })
+        Some(ScaleChange { process, scale: self.scale, from, to, needed, peak, waiting })
     }
 
-    /// How its size was told last, if it changes by itself and is not none.
-    pub(super) fn size(&self) -> Option<ScaleChange> {
-        let from = self.lock().size.told();
-        let changes = !self.scale.is_fixed() && self.common.isolation == Isolation::Reuse && from > 0;
+    /// Returns the change to zero instances that a freeze causes, from the last reported size.
+    /// `None` if the size is fixed, zero, or given by single-use instances.
+    pub(super) fn freeze_change(&self) -> Option<ScaleChange> {
+        let from = self.lock().window.reported();
+        let changes = !self.scale.is_fixed() && self.context.isolation == Isolation::Reuse && from > 0;
         let process = self.process.clone();
         changes.then_some(ScaleChange { process, scale: self.scale, from, to: 0, needed: 0, peak: 0, waiting: 0 })
     }
 
-    /// How many instances its load has need of lately, where there may be as many as `scale` says.
+    /// Returns the number of instances that the recent load needs, within `scale`.
     pub(super) fn needed(&self, scale: Scale) -> u32 {
-        self.lock().size.needed(scale)
+        self.lock().window.needed(scale)
     }
 
-    /// Takes over the load of another pool.
-    pub(super) fn take_over(&self, before: &Self) {
-        let size = before.lock().size;
+    /// Takes over the measured load of the replaced pool.
+    pub(super) fn inherit_load(&self, previous: &Self) {
+        let window = previous.lock().window;
         let mut state = self.lock();
-        state.size = size.taken_over(state.live());
+        state.window = window.inherited(state.live());
     }
 
     pub(super) fn has(&self, id: &InstanceId) -> bool {
         self.lock().slots.iter().any(|(_, slot)| slot.id == *id)
     }
 
-    /// What stands in each place.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    /// Returns the status of each slot.
+    pub(super) fn statuses(&self) -> Vec<InstanceStatus> {
         let state = self.lock();
         let slots = state.slots.iter().map(|(_, slot)| slot);
-        if self.common.stop.is_cancelled() {
+        if self.context.stop.is_cancelled() {
             let busy = slots.filter(|slot| slot.is_busy);
-            return busy.map(|slot| Seen { state: "stopping", ..slot.seen(false) }).collect();
+            return busy.map(|slot| InstanceStatus { state: "stopping", ..slot.status(false) }).collect();
         }
-        let is_kept = state.live() < self.warm_min();
-        slots.map(|slot| slot.seen(is_kept)).collect()
+        let is_supervised = state.live() < self.warm_min();
+        slots.map(|slot| slot.status(is_supervised)).collect()
     }
 
-    pub(super) fn tally(&self) -> PoolCounters {
+    pub(super) fn counters(&self) -> PoolCounters {
         PoolCounters { requests: self.lock().requests, failures: self.failures.load(Ordering::Relaxed) }
     }
 
-    /// Notes how long a job took whose place stays taken.
-    pub(super) fn note_work(&self, worked: Duration) {
-        self.lock().work.note(worked);
+    /// Records the duration of a job that keeps its slot for the rest of its response.
+    pub(super) fn note_work(&self, duration: Duration) {
+        self.lock().work.note(duration);
     }
 
     pub(super) fn count_failure(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The right to use a place from `taken` on, for a job that came at `begun` and has not begun yet.
-    fn take(
+    /// Leases a slot, from `admitted` on, to a job that arrived at `arrived` and hasn't started
+    /// yet.
+    fn lease_slot(
         self: &Arc<Self>,
         state: &mut PoolState,
         index: usize,
         class: Class,
-        begun: Instant,
-        taken: Instant,
+        arrived: Instant,
+        admitted: Instant,
     ) -> Lease {
-        state.busy[at(class)] += 1;
+        state.busy[class_index(class)] += 1;
         let running = state.busy.iter().sum();
-        state.size.note(running);
+        state.window.note(running);
         let slot = &mut state.slots[index];
         slot.is_busy = true;
         let instance = slot.instance.take();
         Lease {
             pool: Some(Arc::clone(self)),
             index,
-            is_untouched: instance.is_none(),
+            is_unused: instance.is_none(),
             instance,
             class,
-            begun,
-            taken,
-            spent: slot.spent.clone(),
-            counts: false,
-            has_answered: false,
+            arrived,
+            admitted,
+            cpu: slot.cpu.clone(),
+            counts_as_request: false,
+            has_responded: false,
         }
     }
 
-    pub(super) fn give_back(self: &Arc<Self>, returned: ReleasedLease) {
-        let ReleasedLease { index, instance, class, counts, worked, is_untouched } = returned;
-        let instance = instance.filter(|_| self.common.isolation == Isolation::Reuse);
+    pub(super) fn return_slot(self: &Arc<Self>, returned: ReleasedLease) {
+        let ReleasedLease { index, instance, class, counts_as_request, duration, is_unused } = returned;
+        let instance = instance.filter(|_| self.context.isolation == Isolation::Reuse);
         let mut state = self.lock();
-        state.busy[at(class)] -= 1;
-        self.resources().give_core_back(class);
-        state.requests += u64::from(counts);
-        worked.iter().for_each(|&worked| state.work.note(worked));
+        state.busy[class_index(class)] -= 1;
+        self.resources().release_core(class);
+        state.requests += u64::from(counts_as_request);
+        duration.iter().for_each(|&duration| state.work.note(duration));
         let slot = &mut state.slots[index];
         slot.is_busy = false;
-        slot.requests += u64::from(counts);
-        slot.has_run |= !is_untouched;
-        let doomed = std::mem::take(&mut slot.is_recycled);
-        let (instance, ended) = if doomed { (None, instance) } else { (instance, None) };
+        slot.requests += u64::from(counts_as_request);
+        slot.has_run |= !is_unused;
+        let is_recycling = std::mem::take(&mut slot.is_recycling);
+        let (instance, recycled) = if is_recycling { (None, instance) } else { (instance, None) };
         match &instance {
             Some(instance) => slot.memory_bytes = instance.memory_bytes(),
-            // Nothing of it has ended.
-            None if is_untouched => {}
-            None => slot.left_empty(self.common.isolation),
+            // The slot had no instance, so none has ended.
+            None if is_unused => {}
+            None => slot.mark_empty(self.context.isolation),
         }
-        let is_gone = instance.is_none();
+        let is_empty = instance.is_none();
         slot.instance = instance;
-        if is_gone && !is_untouched {
-            // Where it was there is room.
-            state.full_until = None;
+        if is_empty && !is_unused {
+            // The instance that ended has freed room on the host.
+            state.no_room_until = None;
         }
-        let unwanted = self.hand_on(&mut state, index);
+        let undelivered = self.reassign_slot(&mut state, index);
         if state.busy == [0; 2] {
             self.idle.notify_waiters();
         }
         drop(state);
-        drop(ended);
-        drop(unwanted);
+        drop(recycled);
+        drop(undelivered);
         self.resources().admit_all();
-        if is_gone && self.warm_min() > 0 {
-            self.ended.notify_one();
+        if is_empty && self.warm_min() > 0 {
+            self.instance_ended.notify_one();
         }
     }
 
@@ -440,8 +452,10 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // Those who left stand in the queues until somebody looks.
-        let (state, resources) = (self.state.get_mut().unwrap_or_else(PoisonError::into_inner), &self.common.resources);
+        // Cancelled jobs remain in the queues until they are dequeued: release their counts and
+        // bytes.
+        let (state, resources) =
+            (self.state.get_mut().unwrap_or_else(PoisonError::into_inner), &self.context.resources);
         state.clear_queues(resources);
     }
 }

@@ -1,8 +1,9 @@
-//! What a pool has: its places, who uses them and who waits for one. Never locks, and never starts or ends an instance.
+//! The state of a pool: its slots, their leases, and the queued jobs. Never locks, and never starts
+//! or ends an instance.
 
 use super::{
     queue::Queue,
-    resources::{AppResources, CLASSES, at},
+    resources::{AppResources, CLASSES, class_index},
     scale_window::ScaleWindow,
     slot::Slot,
 };
@@ -11,24 +12,25 @@ use isopod_policy::{InstanceId, ProcessName, Work};
 use slab::Slab;
 use std::{collections::VecDeque, time::Instant};
 
-/// What a pool has and what waits for it, under its lock.
+/// The part of a pool that its lock protects.
 pub(super) struct PoolState {
     pub(super) slots: Slab<Slot>,
-    /// Places that nobody leases. Those with an instance are taken from the back, those without stand in front.
+    /// Slots without a lease. Those with an instance are at the back and are taken first; empty
+    /// slots are at the front.
     pub(super) free: VecDeque<usize>,
-    /// Leases given out in each class.
+    /// Leased slots of each class.
     pub(super) busy: [u32; 2],
     pub(super) queues: [Queue; 2],
     pub(super) requests: u64,
-    pub(super) size: ScaleWindow,
-    /// How long its jobs lately took.
+    pub(super) window: ScaleWindow,
+    /// The durations of recent jobs.
     pub(super) work: Work,
-    /// Until when no further instance is tried, since the host had no room for one.
-    pub(super) full_until: Option<Instant>,
+    /// Until when no further instance is started, because the host had no room for one.
+    pub(super) no_room_until: Option<Instant>,
 }
 
 impl PoolState {
-    /// Without any instance, of which so many were told.
+    /// Creates the state of a pool without instances. `live` counts as its last reported size.
     pub(super) fn new(live: u32) -> Self {
         Self {
             slots: Slab::new(),
@@ -36,14 +38,14 @@ impl PoolState {
             busy: [0; 2],
             queues: Default::default(),
             requests: 0,
-            size: ScaleWindow::new(live),
+            window: ScaleWindow::new(live),
             work: Work::default(),
-            full_until: None,
+            no_room_until: None,
         }
     }
 
-    /// Makes a place with an id of its own.
-    pub(super) fn make_slot(&mut self, process: &ProcessName) -> usize {
+    /// Adds a slot with a unique id.
+    pub(super) fn create_slot(&mut self, process: &ProcessName) -> usize {
         loop {
             let id = InstanceId::from_random(process, rand::random());
             if self.slots.iter().all(|(_, slot)| slot.id != id) {
@@ -52,59 +54,60 @@ impl PoolState {
         }
     }
 
-    /// Whether an instance has nothing to do.
+    /// Returns whether an instance is idle.
     pub(super) fn has_idle(&self) -> bool {
         self.free.back().is_some_and(|&index| self.slots[index].instance.is_some())
     }
 
-    /// Whether a further instance may be tried: not where the host had no room a moment ago, if some are at work.
-    pub(super) fn may_start_one(&self) -> bool {
-        self.busy == [0; 2] || self.full_until.is_none_or(|until| until <= Instant::now())
+    /// Returns whether another instance may be started. False for a short time after the host had
+    /// no room, unless the pool has no leased slot that the job could wait for.
+    pub(super) fn may_start_instance(&self) -> bool {
+        self.busy == [0; 2] || self.no_room_until.is_none_or(|until| until <= Instant::now())
     }
 
-    /// A place that nobody leases, best with an instance.
-    pub(super) fn any_free(&mut self, process: &ProcessName) -> usize {
+    /// Takes a free slot, preferably one with an instance, or adds a slot.
+    pub(super) fn take_free(&mut self, process: &ProcessName) -> usize {
         match self.free.pop_back() {
             Some(index) => index,
-            None => self.make_slot(process),
+            None => self.create_slot(process),
         }
     }
 
-    /// How many jobs of a class wait, for any place or for one.
+    /// Returns the number of queued jobs of a class, including those that are pinned to a slot.
     pub(super) fn waiting(&self, class: Class) -> u32 {
-        let of_slots = self.slots.iter().filter(|_| class == Class::Pull).map(|(_, slot)| slot.waiting.waiting());
-        self.queues[at(class)].waiting() + of_slots.sum::<u32>()
+        let pinned = self.slots.iter().filter(|_| class == Class::Pull).map(|(_, slot)| slot.waiting.waiting());
+        self.queues[class_index(class)].waiting() + pinned.sum::<u32>()
     }
 
-    /// Refuses all jobs that wait, for any place or for one.
+    /// Refuses all queued jobs, including those that are pinned to a slot.
     pub(super) fn clear_queues(&mut self, resources: &AppResources) {
         for class in CLASSES {
-            self.queues[at(class)].clear(resources, class);
+            self.queues[class_index(class)].clear(resources, class);
         }
         for (_, slot) in &mut self.slots {
             slot.waiting.clear(resources, Class::Pull);
         }
     }
 
-    /// Since when the one who has waited longest does so, and for which place if only that one will do. Those whose place is
-    /// busy have no turn yet.
+    /// Returns the arrival of the job that has waited longest, and its slot if it is pinned to one.
+    /// Jobs that are pinned to a leased slot are skipped.
     pub(super) fn oldest(&self, class: Class) -> Option<(Instant, Option<usize>)> {
-        let any = self.queues[at(class)].oldest().map(|since| (since, None));
-        let of_slots = self.slots.iter().filter(|(_, slot)| class == Class::Pull && !slot.is_busy);
-        let of_slots = of_slots.filter_map(|(index, slot)| Some((slot.waiting.oldest()?, Some(index))));
-        of_slots.chain(any).min_by_key(|(since, _)| *since)
+        let any = self.queues[class_index(class)].oldest().map(|since| (since, None));
+        let pinned = self.slots.iter().filter(|(_, slot)| class == Class::Pull && !slot.is_busy);
+        let pinned = pinned.filter_map(|(index, slot)| Some((slot.waiting.oldest()?, Some(index))));
+        pinned.chain(any).min_by_key(|(since, _)| *since)
     }
 
-    /// How many places have an instance or a job.
+    /// Returns the number of slots that have an instance or a lease.
     pub(super) fn live(&self) -> u32 {
         let idle = self.free.iter().filter(|&&index| self.slots[index].instance.is_some()).count();
         self.busy.iter().sum::<u32>() + u32::try_from(idle).unwrap_or(u32::MAX)
     }
 
-    /// Takes out the place of the instance that has had nothing to do for the longest time.
+    /// Removes the slot with the longest idle instance. Slots with pinned jobs stay.
     pub(super) fn evict_idle(&mut self) -> Option<Slot> {
-        let is_spare = |slot: &Slot| slot.instance.is_some() && slot.waiting.is_empty();
-        let at = self.free.iter().position(|&index| is_spare(&self.slots[index]))?;
-        self.free.remove(at).map(|index| self.slots.remove(index))
+        let is_idle = |slot: &Slot| slot.instance.is_some() && slot.waiting.is_empty();
+        let position = self.free.iter().position(|&index| is_idle(&self.slots[index]))?;
+        self.free.remove(position).map(|index| self.slots.remove(index))
     }
 }

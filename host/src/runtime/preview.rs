@@ -1,6 +1,6 @@
-//! Releases that are reached by their own URLs while another one serves: loaded once for all
-//! visitors, a few at a time, kept for a while, and dropped again. Never loads a release itself:
-//! the receiver of the load requests does.
+//! Previews: releases that clients request by their own URLs while another release serves. Loads a
+//! release once for concurrent requests, limits concurrent loads, and evicts idle previews. Never
+//! loads a release itself: the receiver of the load requests does.
 
 use super::{ActiveRelease, App, Availability, Directory};
 use crate::limits;
@@ -15,27 +15,27 @@ use tokio::{
     time::timeout,
 };
 
-/// A request to load a release that does not serve. The reply is the release, or why it is
+/// A request to load a release that isn't in memory. The reply is the release, or why it is
 /// unavailable.
-pub(crate) struct PreviewRequest {
+pub(crate) struct LoadRequest {
     pub(crate) app: AppName,
     pub(crate) release: ReleaseNumber,
-    pub(crate) answer: oneshot::Sender<Result<LoadedRelease, PreviewError>>,
+    pub(crate) reply: oneshot::Sender<Result<LoadedRelease, PreviewError>>,
 }
 
 /// A release that was loaded.
 #[derive(Clone)]
 pub(crate) struct LoadedRelease {
     pub(crate) running: Arc<ActiveRelease>,
-    /// Whether it is the serving release by now, since its app was cold.
+    /// Whether the release serves by now, because the app was cold.
     pub(crate) serves: bool,
 }
 
-/// The way to whoever loads releases.
-pub(crate) type PreviewSender = mpsc::Sender<PreviewRequest>;
+/// Sends load requests to the control plane.
+pub(crate) type LoadSender = mpsc::Sender<LoadRequest>;
 
-/// Why a release can't be visited, in text that is safe for visitors: the cause is in the app's
-/// log.
+/// Why a release can't be previewed, as text that is safe to show to clients: the app's log has the
+/// cause.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum PreviewError {
     #[error("{0}")]
@@ -44,67 +44,70 @@ pub(crate) enum PreviewError {
     Unavailable(String),
 }
 
-/// How many releases are loaded at one time, all apps together.
+/// Limits of concurrent loads, for all apps together.
 pub(super) struct Loads {
-    loader: Arc<Semaphore>,
-    /// PreviewSender whose load has not begun.
-    waiting: Arc<Semaphore>,
-    wakes: Semaphore,
+    /// One permit per preview that is being loaded.
+    preview_loads: Arc<Semaphore>,
+    /// One permit per preview that waits to be loaded.
+    preview_queue: Arc<Semaphore>,
+    /// One permit per cold app that is being loaded.
+    cold_loads: Semaphore,
 }
 
 impl Default for Loads {
     fn default() -> Self {
         Self {
-            loader: Arc::new(Semaphore::new(limits::VISITS_LOADING_MAX)),
-            waiting: Arc::new(Semaphore::new(limits::VISITS_WAITING)),
-            wakes: Semaphore::new(limits::WAKES_LOADING_MAX),
+            preview_loads: Arc::new(Semaphore::new(limits::VISITS_LOADING_MAX)),
+            preview_queue: Arc::new(Semaphore::new(limits::VISITS_WAITING)),
+            cold_loads: Semaphore::new(limits::WAKES_LOADING_MAX),
         }
     }
 }
 
 type Outcome = Option<Result<LoadedRelease, PreviewError>>;
 
-/// Releases of one app that were visited lately, and those that are being loaded.
+/// The previews of one app, and the loads in progress.
 #[derive(Default)]
 pub(super) struct Previews {
-    /// The latest last.
-    kept: Mutex<Vec<Arc<ActiveRelease>>>,
-    /// Releases that are being loaded, or failed to load a moment ago.
+    /// In order of their last request, the most recent last.
+    releases: Mutex<Vec<Arc<ActiveRelease>>>,
+    /// Loads that are in progress or failed recently.
     loads: Mutex<HashMap<ReleaseNumber, watch::Receiver<Outcome>>>,
 }
 
 impl Previews {
     fn find(&self, release: ReleaseNumber) -> Option<Arc<ActiveRelease>> {
-        let mut kept = self.lock();
-        let at = kept.iter().position(|running| running.release() == Some(release))?;
-        let running = kept.remove(at);
-        kept.push(Arc::clone(&running));
+        let mut releases = self.lock();
+        let at = releases.iter().position(|running| running.release() == Some(release))?;
+        let running = releases.remove(at);
+        releases.push(Arc::clone(&running));
         Some(running)
     }
 
-    /// Keeps a release; of two that were loaded at the same time the first stays.
-    fn keep(&self, running: Arc<ActiveRelease>) -> Arc<ActiveRelease> {
-        if let Some(known) = running.release().and_then(|release| self.find(release)) {
-            return known;
+    /// Adds a preview, and evicts the least recently requested if there are too many. Of two
+    /// releases that were loaded concurrently, the first stays.
+    fn insert(&self, running: Arc<ActiveRelease>) -> Arc<ActiveRelease> {
+        if let Some(existing) = running.release().and_then(|release| self.find(release)) {
+            return existing;
         }
-        let mut kept = self.lock();
-        if kept.len() >= limits::RELEASES_VISITED_MAX {
-            kept.remove(0);
+        let mut releases = self.lock();
+        if releases.len() >= limits::RELEASES_VISITED_MAX {
+            releases.remove(0);
         }
-        kept.push(Arc::clone(&running));
+        releases.push(Arc::clone(&running));
         running
     }
 
-    pub(super) fn forget(&self, release: ReleaseNumber) {
+    pub(super) fn remove(&self, release: ReleaseNumber) {
         self.lock().retain(|running| running.release() != Some(release));
     }
 
-    pub(super) fn forget_all(&self) {
+    pub(super) fn clear(&self) {
         self.lock().clear();
     }
 
-    /// Lets go of those that nobody has visited for so long.
-    pub(super) fn forget_idle(&self, now: Instant, after: Duration) {
+    /// Evicts the previews that have been idle for `after`.
+    pub(super) fn evict_idle(&self, now: Instant, after: Duration) {
         self.lock().retain(|running| running.idle_for(now) < after);
     }
 
@@ -113,14 +116,14 @@ impl Previews {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<ActiveRelease>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.releases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn loads(&self) -> MutexGuard<'_, HashMap<ReleaseNumber, watch::Receiver<Outcome>>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the load of a release, or begins it.
+    /// Joins the load of a release, or starts it.
     fn load(
         self: &Arc<Self>,
         app: &AppName,
@@ -132,19 +135,20 @@ impl Previews {
             return load.clone();
         }
         let (outcome, load) = watch::channel(None);
-        let Ok(waiting) = Arc::clone(&directory.loads.waiting).try_acquire_owned() else {
+        let Ok(waiting) = Arc::clone(&directory.loads.preview_queue).try_acquire_owned() else {
             outcome.send_replace(Some(Err(too_many())));
             return load;
         };
         loads.insert(release, load.clone());
-        let (turns, loader) = (Arc::clone(&directory.loads.loader), directory.loader.clone());
+        let (permits, loader) = (Arc::clone(&directory.loads.preview_loads), directory.loader.clone());
         let (previews, app) = (Arc::clone(self), app.clone());
-        // A separate task, so that a visitor who disconnects doesn't cancel the load for others.
+        // A separate task, so that a client that disconnects doesn't cancel the load for other
+        // clients.
         tokio::spawn(async move {
-            let fetched = previews.fetch((turns, waiting), &loader, app, release).await;
-            let is_kept = matches!(fetched, Err(PreviewError::Unavailable(_)));
-            outcome.send_replace(Some(fetched));
-            if is_kept {
+            let loaded = previews.load_and_insert((permits, waiting), &loader, app, release).await;
+            let is_failure_cached = matches!(loaded, Err(PreviewError::Unavailable(_)));
+            outcome.send_replace(Some(loaded));
+            if is_failure_cached {
                 tokio::time::sleep(limits::VISIT_FAILED_FOR).await;
             }
             previews.loads().remove(&release);
@@ -152,152 +156,160 @@ impl Previews {
         load
     }
 
-    async fn fetch(
+    async fn load_and_insert(
         &self,
-        (turns, waiting): (Arc<Semaphore>, OwnedSemaphorePermit),
-        loader: &PreviewSender,
+        (permits, waiting): (Arc<Semaphore>, OwnedSemaphorePermit),
+        loader: &LoadSender,
         app: AppName,
         release: ReleaseNumber,
     ) -> Result<LoadedRelease, PreviewError> {
-        let _turn = turns.acquire().await.map_err(|_| too_many())?;
+        let _permit = permits.acquire().await.map_err(|_| too_many())?;
         drop(waiting);
-        let fetched = fetched(loader, app, release).await?;
-        match fetched.serves {
-            true => Ok(fetched),
-            false => Ok(LoadedRelease { running: self.keep(fetched.running), serves: false }),
+        let loaded = request_load(loader, app, release).await?;
+        match loaded.serves {
+            true => Ok(loaded),
+            false => Ok(LoadedRelease { running: self.insert(loaded.running), serves: false }),
         }
     }
 }
 
 impl Directory {
-    /// A release of an app by its number, whether it serves or not.
-    pub(crate) async fn visit(&self, app: &App, release: ReleaseNumber) -> Result<Arc<ActiveRelease>, PreviewError> {
+    /// Returns a release of an app by its number, and loads it as a preview if it doesn't serve.
+    pub(crate) async fn preview(&self, app: &App, release: ReleaseNumber) -> Result<Arc<ActiveRelease>, PreviewError> {
         if let Some(serving) = app.serving().filter(|running| running.release() == Some(release)) {
             return Ok(serving);
         }
-        if let Some(previews) = app.previews.find(release) {
-            return Ok(previews);
+        if let Some(running) = app.previews.find(release) {
+            return Ok(running);
         }
         let mut load = app.previews.load(&app.name, release, self);
         let outcome = load.wait_for(Option::is_some).await.map_err(|_| too_many())?.clone();
-        outcome.unwrap_or_else(|| Err(too_many())).map(|fetched| fetched.running)
+        outcome.unwrap_or_else(|| Err(too_many())).map(|loaded| loaded.running)
     }
 
-    /// The release that serves an app, thawed or loaded if need be; else why none does.
+    /// Returns the release that serves an app, thawed or loaded if necessary, or the reason why no
+    /// release serves.
     pub(crate) async fn serving(&self, app: &App) -> Result<Arc<ActiveRelease>, String> {
         match app.availability() {
             Availability::Ready(running) => Ok(running),
             Availability::Unavailable { reason } => Err(reason),
-            Availability::Cold(_) => self.wake(app).await,
+            Availability::Cold(_) => self.load_cold(app).await,
         }
     }
 
-    /// Has the release of a cold app loaded, once for all who come at the same moment.
-    async fn wake(&self, app: &App) -> Result<Arc<ActiveRelease>, String> {
-        let _one_for_all = app.load_lock.lock().await;
+    /// Loads the release of a cold app, once for concurrent requests.
+    async fn load_cold(&self, app: &App) -> Result<Arc<ActiveRelease>, String> {
+        let _guard = app.load_lock.lock().await;
         match app.availability() {
             Availability::Ready(running) => Ok(running),
             Availability::Unavailable { reason } => Err(reason),
             Availability::Cold(release) => {
-                // It is the app itself, and each app asks once: it waits for its turn.
-                let turn = timeout(limits::WAKE_WAIT, self.loads.wakes.acquire()).await;
-                let _turn = turn.ok().and_then(Result::ok).ok_or_else(|| too_many().to_string())?;
-                let fetched = fetched(&self.loader, app.name.clone(), release).await;
-                fetched.map(|fetched| fetched.running).map_err(|no_visit| no_visit.to_string())
+                // There is only one such load per app, so it waits for a permit; a preview would be
+                // refused.
+                let permit = timeout(limits::WAKE_WAIT, self.loads.cold_loads.acquire()).await;
+                let _permit = permit.ok().and_then(Result::ok).ok_or_else(|| too_many().to_string())?;
+                let loaded = request_load(&self.loader, app.name.clone(), release).await;
+                loaded.map(|loaded| loaded.running).map_err(|error| error.to_string())
             }
         }
     }
 }
 
-/// Has a release loaded.
-async fn fetched(loader: &PreviewSender, app: AppName, release: ReleaseNumber) -> Result<LoadedRelease, PreviewError> {
-    let (answer, answered) = oneshot::channel();
-    loader.send(PreviewRequest { app, release, answer }).await.map_err(|_| too_many())?;
-    answered.await.unwrap_or_else(|_| Err(too_many()))
+/// Sends a load request and waits for the reply.
+async fn request_load(
+    loader: &LoadSender,
+    app: AppName,
+    release: ReleaseNumber,
+) -> Result<LoadedRelease, PreviewError> {
+    let (reply, reply_receiver) = oneshot::channel();
+    loader.send(LoadRequest { app, release, reply }).await.map_err(|_| too_many())?;
+    reply_receiver.await.unwrap_or_else(|_| Err(too_many()))
 }
 
 fn too_many() -> PreviewError {
-    PreviewError::Unavailable("too many releases are being fetched; try again".to_owned())
+    PreviewError::Unavailable("too many releases are being loaded; try again".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::{Guests, HostResources};
+    use crate::runtime::{GuestRuntimes, HostResources};
     use isopod_executor::{Config, Executor};
     use isopod_policy::{AppType, Cores};
     use std::num::NonZeroUsize;
 
-    /// Says of whatever it is asked for that it is not there.
-    async fn fetch_in_vain(mut loader: mpsc::Receiver<PreviewRequest>) {
-        while let Some(visit) = loader.recv().await {
+    /// Rejects each load request, with the app's name as the reason.
+    async fn reject_all(mut loader: mpsc::Receiver<LoadRequest>) {
+        while let Some(request) = loader.recv().await {
             tokio::task::yield_now().await;
-            drop(visit.answer.send(Err(PreviewError::Unavailable(visit.app.to_string()))));
+            drop(request.reply.send(Err(PreviewError::Unavailable(request.app.to_string()))));
         }
     }
 
     #[tokio::test]
-    async fn a_release_is_loaded_once_for_all_visitors_and_a_failure_is_shared() {
+    async fn a_release_is_loaded_once_for_concurrent_previews_and_a_failure_is_shared() {
         let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
-        let host = HostResources::new(executor, Guests::on(tokio::runtime::Handle::current()));
+        let host = HostResources::new(executor, GuestRuntimes::on(tokio::runtime::Handle::current()));
         let (sender, mut loader) = mpsc::channel(1);
         let directory = Directory { apps: Default::default(), loader: sender, loads: Loads::default() };
         let app = App::new(
-            "shop".parse().expect("is a name"),
-            host.resources(AppType::Dev, Cores::new(1, 1).expect("are cores")),
+            "shop".parse().expect("a valid name"),
+            host.app_resources(AppType::Dev, Cores::new(1, 1).expect("valid cores")),
         );
-        let [first, second] = ["1", "2"].map(|number| number.parse().expect("is a number"));
-        let answering = async {
-            let mut asked = Vec::new();
-            while asked.len() < 2 {
-                let visit = loader.recv().await.expect("a visit");
-                asked.push(visit.release);
-                drop(visit.answer.send(Err(PreviewError::Unavailable("not now".to_owned()))));
+        let [first, second] = ["1", "2"].map(|number| number.parse().expect("a valid number"));
+        let replying = async {
+            let mut requested = Vec::new();
+            while requested.len() < 2 {
+                let request = loader.recv().await.expect("a load request");
+                requested.push(request.release);
+                drop(request.reply.send(Err(PreviewError::Unavailable("not now".to_owned()))));
             }
-            asked
+            requested
         };
-        let visitors = futures::future::join_all((0..60).map(|index| {
+        let clients = futures::future::join_all((0..60).map(|index| {
             let release = if index % 2 == 0 { first } else { second };
-            directory.visit(&app, release)
+            directory.preview(&app, release)
         }));
-        let (mut asked, previews) = tokio::join!(answering, visitors);
-        asked.sort();
-        assert_eq!(asked, [first, second]);
-        assert!(previews.iter().all(|previews| previews.as_ref().is_err_and(|error| error.to_string() == "not now")));
-        // A load that has just failed is not retried for each visitor.
-        assert!(directory.visit(&app, first).await.is_err());
+        let (mut requested, outcomes) = tokio::join!(replying, clients);
+        requested.sort();
+        assert_eq!(requested, [first, second]);
+        assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_err_and(|error| error.to_string() == "not now")));
+        // A failed load isn't retried immediately for the next request.
+        assert!(directory.preview(&app, first).await.is_err());
         assert!(loader.try_recv().is_err());
     }
 
-    /// As all are after a start of the host.
+    /// After the host starts, every app is cold.
     #[tokio::test]
-    async fn cold_apps_that_are_asked_for_at_the_same_moment_wait_for_their_turn_and_visitors_do_not() {
+    async fn concurrent_requests_to_cold_apps_wait_for_a_permit_and_previews_are_refused() {
         let host = HostResources::new(
             Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started"),
-            Guests::on(tokio::runtime::Handle::current()),
+            GuestRuntimes::on(tokio::runtime::Handle::current()),
         );
         let (sender, loader) = mpsc::channel(2);
         let directory = Directory { apps: Default::default(), loader: sender, loads: Loads::default() };
-        let first = "1".parse().expect("is a number");
+        let first = "1".parse().expect("a valid number");
         let cold = |index| {
-            let cores = Cores::new(1, 1).expect("are cores");
-            let app =
-                App::new(format!("cold-{index}").parse().expect("is a name"), host.resources(AppType::Dev, cores));
+            let cores = Cores::new(1, 1).expect("valid cores");
+            let app = App::new(
+                format!("cold-{index}").parse().expect("a valid name"),
+                host.app_resources(AppType::Dev, cores),
+            );
             app.install_cold(first);
             app
         };
         let apps: Vec<App> = (0..100).map(cold).collect();
-        let fetching = tokio::spawn(fetch_in_vain(loader));
-        let heard = futures::future::join_all(apps.iter().map(|app| directory.serving(app))).await;
-        for (app, heard) in apps.iter().zip(heard) {
-            assert_eq!(heard.err().as_deref(), Some(app.name.as_ref()));
+        let loader_task = tokio::spawn(reject_all(loader));
+        let replies = futures::future::join_all(apps.iter().map(|app| directory.serving(app))).await;
+        for (app, reply) in apps.iter().zip(replies) {
+            assert_eq!(reply.err().as_deref(), Some(app.name.as_ref()));
         }
-        let previews = futures::future::join_all(apps.iter().map(|app| directory.visit(app, first))).await;
-        let busy = previews
+        let outcomes = futures::future::join_all(apps.iter().map(|app| directory.preview(app, first))).await;
+        let busy = outcomes
             .into_iter()
-            .filter(|previews| previews.as_ref().is_err_and(|no_visit| no_visit.to_string().starts_with("too many")));
+            .filter(|outcome| outcome.as_ref().is_err_and(|error| error.to_string().starts_with("too many")));
         assert_eq!(busy.count(), 100 - limits::VISITS_WAITING);
         drop(directory);
-        fetching.await.expect("it ends with the directory");
+        loader_task.await.expect("the loader task ends with the directory");
     }
 }

@@ -1,5 +1,6 @@
-//! Jobs that wait for an instance, in the order in which they came. Bounded by their number and by what they hold. Whoever
-//! leaves gives up the turn, and whoever has no time left loses it: nobody starts work that no one waits for any more.
+//! A queue of jobs that wait for a slot, in order of arrival. Limits the number of jobs and the
+//! bytes of their bodies. Skips jobs that were cancelled or have too little time left, so that no
+//! guest works for a client that no longer waits. Never starts a job.
 
 use super::{deadline::Deadline, lease::Lease, resources::AppResources};
 use crate::limits;
@@ -10,24 +11,24 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// The lease, once it is one's turn.
+/// Receives the lease when the job is admitted.
 pub(super) type LeaseReceiver = oneshot::Receiver<Lease>;
 
 #[derive(Default)]
 pub(super) struct Queue {
-    jobs: VecDeque<Waiting>,
+    jobs: VecDeque<QueuedJob>,
     bytes: u64,
 }
 
-struct Waiting {
-    turn: oneshot::Sender<Lease>,
+struct QueuedJob {
+    sender: oneshot::Sender<Lease>,
     bytes: u64,
     deadline: Deadline,
 }
 
 impl Queue {
-    /// A turn; where there is no room, what there is too much of.
-    pub(super) fn join(
+    /// Appends a job and returns the receiver of its lease, or which limit was exceeded.
+    pub(super) fn enqueue(
         &mut self,
         max: u32,
         (resources, class): (&AppResources, Class),
@@ -48,62 +49,63 @@ impl Queue {
             return Err(format!("{} MiB of bodies on the whole host", limits::QUEUED_BYTES_ALL >> 20));
         }
         self.bytes += bytes;
-        resources.begin_waiting(class);
-        let (sender, turn) = oneshot::channel();
-        self.jobs.push_back(Waiting { turn: sender, bytes, deadline });
-        Ok(turn)
+        resources.note_enqueued(class);
+        let (sender, receiver) = oneshot::channel();
+        self.jobs.push_back(QueuedJob { sender, bytes, deadline });
+        Ok(receiver)
     }
 
-    /// Lets whoever joined last stand where its time says, if it waited before.
-    pub(super) fn put_last_in_order(&mut self) {
+    /// Moves the last job to its position by arrival, for a job that was in the queue before.
+    pub(super) fn sort_last(&mut self) {
         if let Some(last) = self.jobs.pop_back() {
-            let at = self.jobs.partition_point(|job| job.deadline.begun() <= last.deadline.begun());
+            let at = self.jobs.partition_point(|job| job.deadline.arrived() <= last.deadline.arrived());
             self.jobs.insert(at, last);
         }
     }
 
-    /// Takes out the first one who still waits and has at least so much time left, and says when that job came. Those before
-    /// it are told that their turn comes too late.
-    pub(super) fn next(
+    /// Removes the first job that still waits and has at least `time_required` left, and returns
+    /// its sender and its arrival. Dropping the senders of the jobs before it reports a queue
+    /// timeout to their callers.
+    pub(super) fn dequeue(
         &mut self,
         resources: &AppResources,
         class: Class,
-        least_left: Duration,
+        time_required: Duration,
         now: Instant,
     ) -> Option<(oneshot::Sender<Lease>, Instant)> {
-        while let Some(job) = self.take_first(resources, class) {
-            if !job.turn.is_closed() && job.deadline.left(now) >= least_left {
-                return Some((job.turn, job.deadline.begun()));
+        while let Some(job) = self.pop(resources, class) {
+            if !job.sender.is_closed() && job.deadline.remaining(now) >= time_required {
+                return Some((job.sender, job.deadline.arrived()));
             }
         }
         None
     }
 
-    /// Lets go of all who stand in it.
+    /// Drops all queued jobs.
     pub(super) fn clear(&mut self, resources: &AppResources, class: Class) {
-        while self.take_first(resources, class).is_some() {}
+        while self.pop(resources, class).is_some() {}
     }
 
-    fn take_first(&mut self, resources: &AppResources, class: Class) -> Option<Waiting> {
+    fn pop(&mut self, resources: &AppResources, class: Class) -> Option<QueuedJob> {
         let job = self.jobs.pop_front()?;
         self.bytes -= job.bytes;
         resources.host().release_bytes(job.bytes);
-        resources.end_waiting(class, 1);
+        resources.note_dequeued(class, 1);
         Some(job)
     }
 
-    /// Since when the first one waits.
+    /// Returns the arrival of the first job.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.jobs.front().map(|job| job.deadline.begun())
+        self.jobs.front().map(|job| job.deadline.arrived())
     }
 
-    /// How many still wait.
+    /// Returns the number of queued jobs, without cancelled jobs.
     pub(super) fn waiting(&self) -> u32 {
-        let waiting = self.jobs.iter().filter(|job| !job.turn.is_closed()).count();
+        let waiting = self.jobs.iter().filter(|job| !job.sender.is_closed()).count();
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 
-    /// How many stand in it, whether they still wait or not.
+    /// Returns the number of jobs in the queue, including cancelled jobs.
     pub(super) fn len(&self) -> u32 {
         u32::try_from(self.jobs.len()).unwrap_or(u32::MAX)
     }
@@ -114,9 +116,9 @@ impl Queue {
 
     fn remove_cancelled(&mut self, resources: &AppResources, class: Class) {
         let (before, jobs) = (self.bytes, self.jobs.len());
-        self.jobs.retain(|job| !job.turn.is_closed());
+        self.jobs.retain(|job| !job.sender.is_closed());
         self.bytes = self.jobs.iter().map(|job| job.bytes).sum();
         resources.host().release_bytes(before - self.bytes);
-        resources.end_waiting(class, jobs - self.jobs.len());
+        resources.note_dequeued(class, jobs - self.jobs.len());
     }
 }

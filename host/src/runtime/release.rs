@@ -1,5 +1,6 @@
-//! One release at work: what runs of each of its process types. Made ready by whoever deploys; it keeps itself going
-//! from then on, and ends what it runs when it is dropped.
+//! An active release: the pools and the commands of its process types. Supervises its instances
+//! once the control plane has put it in service, and ends them when it is dropped. Never decides
+//! which release serves.
 
 use super::{
     command::Command,
@@ -7,7 +8,7 @@ use super::{
     pool::{Pool, PoolContext, PoolCounters},
     resources::AppResources,
     scale_window::ScaleChange,
-    slot::Seen,
+    slot::InstanceStatus,
     supervisor::{self, CrashReport},
 };
 use crate::limits;
@@ -29,39 +30,39 @@ pub(crate) struct ProcessPlan {
     pub(crate) process: Process,
     pub(crate) scale: Scale,
     pub(crate) program: Program,
-    /// Instances that were started to see whether they are well.
+    /// Instances that were started for the health checks before the release serves.
     #[expect(clippy::vec_box, reason = "instances are handed on in their boxes")]
     pub(crate) warm: Vec<Box<Instance>>,
 }
 
-/// One release at work.
+/// A release in memory that can take jobs.
 pub(crate) struct ActiveRelease {
     release: Option<ReleaseNumber>,
     program: Program,
     isolation: Isolation,
-    /// When it was last seen at work.
+    /// The counters at the last check, and when a check last found activity.
     last_work: Mutex<(PoolCounters, Instant)>,
     pools: Vec<Arc<Pool>>,
     commands: Vec<Arc<Command>>,
-    /// Which of the pools takes the app's requests, and which its events.
+    /// The pools that take the app's HTTP requests and its events.
     pub(super) http: Option<Arc<Pool>>,
     pub(super) events: Option<Arc<Pool>>,
-    /// When it was put in service as a new release; none if it serves again.
+    /// When it entered service as a new release. Unset if it serves again.
     fresh_since: OnceLock<Instant>,
     stop: CancellationToken,
     on_standby: Arc<AtomicBool>,
     _stop_at_drop: DropGuard,
 }
 
-/// An instance as people see it.
+/// An instance of an app, with its release and process type.
 pub(crate) struct LiveInstance {
     pub(crate) release: Option<ReleaseNumber>,
     pub(crate) process: ProcessName,
-    pub(crate) seen: Seen,
+    pub(crate) status: InstanceStatus,
 }
 
 impl ActiveRelease {
-    /// `program` is the component with what all its process types share.
+    /// `program` is the component with the settings that all process types share.
     pub(crate) fn new(
         release: Option<ReleaseNumber>,
         program: Program,
@@ -72,9 +73,9 @@ impl ActiveRelease {
         let isolation = if program.info().single_use { Isolation::Request } else { isolation };
         let stop = CancellationToken::new();
         let on_standby = Arc::<AtomicBool>::default();
-        let (owner, ends) = (Arc::clone(&resources), stop.clone());
-        let common =
-            PoolContext { release, isolation, resources: owner, stop: ends, on_standby: Arc::clone(&on_standby) };
+        let (owner, token) = (Arc::clone(&resources), stop.clone());
+        let context =
+            PoolContext { release, isolation, resources: owner, stop: token, on_standby: Arc::clone(&on_standby) };
         let (mut pools, mut commands) = (Vec::new(), Vec::new());
         for ProcessPlan { name, process, scale, program, warm } in planned {
             match process.entry {
@@ -82,8 +83,8 @@ impl ActiveRelease {
                     commands.push(Arc::new(Command::new(name, process, scale, program, Arc::clone(&resources))))
                 }
                 Entry::Http | Entry::Events => {
-                    let pool = Pool::new(common.clone(), name, process, program, scale);
-                    warm.into_iter().for_each(|instance| pool.add(instance));
+                    let pool = Pool::new(context.clone(), name, process, program, scale);
+                    warm.into_iter().for_each(|instance| pool.add_instance(instance));
                     let pool = Arc::new(pool);
                     resources.register(&pool);
                     pools.push(pool);
@@ -118,33 +119,34 @@ impl ActiveRelease {
         &self.program
     }
 
-    /// Whether one of its process types takes HTTP requests.
+    /// Returns whether a process type takes HTTP requests.
     pub(crate) fn serves_http(&self) -> bool {
         self.http.is_some()
     }
 
-    /// Whether one of them takes events.
+    /// Returns whether a process type takes events.
     pub(crate) fn takes_events(&self) -> bool {
         self.events.is_some()
     }
 
-    /// For how long nothing was done here, by the time of the last look.
+    /// Returns how long the release has been idle, as far as the previous checks have seen.
     pub(crate) fn idle_for(&self, now: Instant) -> Duration {
-        let tally = self.tally();
+        let counters = self.counters();
         let is_busy = self.pools.iter().any(|pool| pool.is_busy());
-        let mut last = self.last_work.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_busy || last.0 != tally {
-            *last = (tally, now);
+        let mut last_work = self.last_work.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_busy || last_work.0 != counters {
+            *last_work = (counters, now);
         }
-        now.saturating_duration_since(last.1)
+        now.saturating_duration_since(last_work.1)
     }
 
-    /// What is left of it once it is let go; none where something of it is to run without being asked.
+    /// Returns the frozen form of the release. `None` if it must stay in memory: it has a minimum
+    /// of instances, a supervised command, or a job that runs.
     pub(super) fn freeze(&self) -> Option<Frozen> {
         let release = self.release?;
-        let stays = self.pools.iter().any(|pool| pool.scale().min > 0 || pool.is_busy())
-            || self.commands.iter().any(|command| command.is_kept_running() || command.is_busy());
-        if stays {
+        let must_stay = self.pools.iter().any(|pool| pool.scale().min > 0 || pool.is_busy())
+            || self.commands.iter().any(|command| command.is_supervised() || command.is_busy());
+        if must_stay {
             return None;
         }
         let pools = self.pools.iter().map(|pool| FrozenProcess {
@@ -162,120 +164,124 @@ impl ActiveRelease {
         })
     }
 
-    /// Whether another release serves in its place.
+    /// Sets whether another release serves in its place.
     pub(crate) fn set_standby(&self, on_standby: bool) {
         self.on_standby.store(on_standby, Ordering::Relaxed);
         if !on_standby {
-            // What gave way meanwhile is started again.
-            self.pools.iter().for_each(|pool| pool.ended.notify_one());
+            // Instances that were evicted while on standby are started again.
+            self.pools.iter().for_each(|pool| pool.instance_ended.notify_one());
         }
     }
 
-    /// How many instances of a process type its load has need of lately, where there may be as many as `scale` says.
+    /// Returns the number of instances of a process type that the recent load needs, within
+    /// `scale`.
     pub(crate) fn needed(&self, process: &ProcessName, scale: Scale) -> u32 {
         self.pool(process).map_or(scale.min, |pool| pool.needed(scale))
     }
 
-    /// How many instances it has.
+    /// Returns the number of slots that have an instance or a lease.
     pub(crate) fn live(&self) -> u32 {
         self.pools.iter().map(|pool| pool.live()).sum()
     }
 
-    /// Takes over the load of the release in whose place it serves.
-    pub(super) fn take_over(&self, before: &Self) {
+    /// Takes over the measured load of the replaced release.
+    pub(super) fn inherit_load(&self, previous: &Self) {
         for pool in &self.pools {
-            if let Some(before) = before.pool(pool.process()) {
-                pool.take_over(before);
+            if let Some(previous) = previous.pool(pool.process()) {
+                pool.inherit_load(previous);
             }
         }
     }
 
-    /// Marks it as a release that has never served before.
+    /// Marks the release as one that enters service for the first time.
     pub(crate) fn mark_fresh(&self) {
         self.fresh_since.get_or_init(Instant::now);
     }
 
-    /// Whether it is so new that its troubles are most likely its own.
+    /// Returns whether the release has served only briefly, so that its crash loops are probably
+    /// its own fault.
     pub(crate) fn is_fresh(&self) -> bool {
         self.fresh_since.get().is_some_and(|since| since.elapsed() < limits::RELEASE_FRESH)
     }
 
-    /// Keeps the warm instances warm and the commands running, and tells what can't be mended by starting again.
-    pub(crate) fn keep(&self, trouble: &mpsc::Sender<CrashReport>) {
-        for pool in self.pools.iter().filter(|pool| pool.kept_min() > 0) {
-            let kept = supervisor::supervise(Arc::clone(pool), self.release, trouble.clone());
-            tokio::spawn(self.stop.clone().run_until_cancelled_owned(kept));
+    /// Starts the supervisors of the warm instances and of the commands. They send a report when
+    /// restarts don't help.
+    pub(crate) fn supervise(&self, reports: &mpsc::Sender<CrashReport>) {
+        for pool in self.pools.iter().filter(|pool| pool.serving_min() > 0) {
+            let supervision = supervisor::supervise(Arc::clone(pool), self.release, reports.clone());
+            tokio::spawn(self.stop.clone().run_until_cancelled_owned(supervision));
         }
-        for command in self.commands.iter().filter(|command| command.is_kept_running()) {
+        for command in self.commands.iter().filter(|command| command.is_supervised()) {
             for copy in 0..command.copies() {
-                let kept = Arc::clone(command).keep(copy, self.release, trouble.clone());
-                tokio::spawn(self.stop.clone().run_until_cancelled_owned(kept));
+                let supervision = Arc::clone(command).supervise(copy, self.release, reports.clone());
+                tokio::spawn(self.stop.clone().run_until_cancelled_owned(supervision));
             }
         }
     }
 
-    /// Runs a command once, as its schedule asks for; false if it still runs from the time before.
+    /// Runs a command once, for its schedule. Returns false while the previous run is in progress.
     pub(crate) fn run_command(&self, process: &ProcessName) -> bool {
         let Some(command) = self.commands.iter().find(|command| command.process() == process) else { return false };
-        let Some(run) = Arc::clone(command).once() else { return false };
+        let Some(run) = Arc::clone(command).start_scheduled() else { return false };
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(run));
         true
     }
 
-    /// The pool of a process type.
+    /// Returns the pool of a process type.
     pub(super) fn pool(&self, process: &ProcessName) -> Option<&Arc<Pool>> {
         self.pools.iter().find(|pool| pool.process() == process)
     }
 
-    /// What a process type takes.
+    /// Returns the entry point of a process type.
     pub(crate) fn entry_of(&self, process: &ProcessName) -> Option<Entry> {
         let is_command = || self.commands.iter().any(|command| command.process() == process);
         self.pool(process).map(|pool| pool.entry()).or_else(|| is_command().then_some(Entry::Command))
     }
 
-    /// The copies of its commands.
-    pub(super) fn seen_commands(&self) -> impl Iterator<Item = LiveInstance> {
+    /// Returns the copies of the commands.
+    pub(super) fn command_instances(&self) -> impl Iterator<Item = LiveInstance> {
         self.commands.iter().flat_map(|command| {
-            let of = |seen| LiveInstance { release: self.release, process: command.process().clone(), seen };
-            command.seen().into_iter().map(of)
+            let instance = |status| LiveInstance { release: self.release, process: command.process().clone(), status };
+            command.statuses().into_iter().map(instance)
         })
     }
 
-    /// Whether an instance of this id runs here.
+    /// Returns whether the release has an instance with this id.
     pub(crate) fn has_instance(&self, id: &InstanceId) -> bool {
         self.pools.iter().any(|pool| pool.has(id)) || self.commands.iter().any(|command| command.has(id))
     }
 
-    /// How long a client may keep a guest waiting for its body.
+    /// Returns how long a client may keep a guest waiting for its body.
     pub(crate) fn patience(&self) -> Patience {
         self.http.as_ref().map_or_else(Patience::endless, |pool| pool.patience(limits::TRAFFIC_BODY_CROWDED))
     }
 
-    /// Ends instances that nothing needed lately, and tells whose number has changed.
-    pub(crate) fn rescaled(&self, now: Instant, window: Duration) -> Vec<ScaleChange> {
-        self.pools.iter().filter_map(|pool| pool.look(now, window)).collect()
+    /// Evicts instances that the recent load doesn't need. Returns the changes of size to report.
+    pub(crate) fn update_scale(&self, now: Instant, window: Duration) -> Vec<ScaleChange> {
+        self.pools.iter().filter_map(|pool| pool.update_scale(now, window)).collect()
     }
 
-    /// What of it is let go when it is frozen, of those process types that scale by themselves.
-    pub(crate) fn sizes(&self) -> Vec<ScaleChange> {
-        self.pools.iter().filter_map(|pool| pool.size()).collect()
+    /// Returns the changes of size that a freeze causes.
+    pub(crate) fn freeze_changes(&self) -> Vec<ScaleChange> {
+        self.pools.iter().filter_map(|pool| pool.freeze_change()).collect()
     }
 
-    /// Ends a copy of a command and starts it anew; false if there is none.
+    /// Restarts a copy of a command. Returns false if there is no such copy.
     pub(super) fn restart_command(&self, id: &InstanceId) -> bool {
         self.commands.iter().any(|command| command.restart(id))
     }
 
-    /// What all its pools have done.
-    pub(crate) fn tally(&self) -> PoolCounters {
-        self.pools.iter().map(|pool| pool.tally()).fold(PoolCounters::default(), |sum, tally| PoolCounters {
-            requests: sum.requests + tally.requests,
-            failures: sum.failures + tally.failures,
+    /// Returns the sum of the counters of all pools.
+    pub(crate) fn counters(&self) -> PoolCounters {
+        self.pools.iter().map(|pool| pool.counters()).fold(PoolCounters::default(), |sum, counters| PoolCounters {
+            requests: sum.requests + counters.requests,
+            failures: sum.failures + counters.failures,
         })
     }
 
-    /// Ends the instances one at a time, each once it has nothing to do. Only of use once no new job can come.
-    pub(crate) async fn wind_down(&self) {
+    /// Drains the release: ends each instance once it is idle. Only useful once no new job can
+    /// arrive.
+    pub(crate) async fn drain(&self) {
         self.stop.cancel();
         for pool in &self.pools {
             while pool.evict_idle() {
@@ -283,19 +289,19 @@ impl ActiveRelease {
             }
             pool.drained().await;
             pool.program().close_connections();
-            pool.resources().rest_files();
+            pool.resources().release_files();
         }
         self.program.close_connections();
     }
 }
 
-/// The pool that takes an app's requests or events: the one of the usual name, else the first that waits for no
-/// schedule.
+/// Returns the pool for an app's requests or events: by its usual name, else the first without a
+/// schedule, else the first.
 fn main_pool(pools: &[Arc<Pool>], entry: Entry, usual: &str) -> Option<Arc<Pool>> {
-    let able = || pools.iter().filter(|pool| pool.entry() == entry);
-    able()
+    let candidates = || pools.iter().filter(|pool| pool.entry() == entry);
+    candidates()
         .find(|pool| pool.process().as_str() == usual)
-        .or_else(|| able().find(|pool| pool.definition().schedule.is_none()))
-        .or_else(|| able().next())
+        .or_else(|| candidates().find(|pool| pool.definition().schedule.is_none()))
+        .or_else(|| candidates().next())
         .cloned()
 }

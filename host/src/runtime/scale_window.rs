@@ -1,86 +1,94 @@
-//! How large a pool is to be: the peak of its load over the stable window, and what was told of it last. Never starts or
+//! The load of a pool over the stable window, and the size that was last reported. Never starts or
 //! ends an instance.
 
 use crate::limits;
 use isopod_policy::{Peaks, ProcessName, Scale};
 use std::time::{Duration, Instant};
 
-/// How many parts a window of the peaks has.
+/// Number of parts of the window.
 const PARTS: u32 = isopod_policy::limits::SCALE_WINDOW_PARTS as u32;
 
-/// What is known of a pool's load.
+/// The peaks of a pool's load.
 #[derive(Clone, Copy)]
 pub(super) struct ScaleWindow {
     peaks: Peaks,
-    /// The most jobs that ran at one time since the last look.
-    lately: u32,
-    /// When the present part of the peaks' window began.
-    part_begun: Instant,
-    /// How many instances were told of last.
-    told: u32,
-    told_at: Option<Instant>,
+    /// The most jobs that ran concurrently since the last call of [`ScaleWindow::advance`].
+    recent_peak: u32,
+    /// When the current part of the window started.
+    part_started: Instant,
+    /// The number of instances that was last reported.
+    reported: u32,
+    reported_at: Option<Instant>,
 }
 
-/// A pool that has another size than before.
+/// A change of a pool's size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ScaleChange {
     pub(crate) process: ProcessName,
     pub(crate) scale: Scale,
     pub(crate) from: u32,
     pub(crate) to: u32,
-    /// How many the load lately has need of.
+    /// The number of instances that the recent load needs.
     pub(crate) needed: u32,
-    /// The most jobs that ran at one time in the stable window.
+    /// The most jobs that ran concurrently in the stable window.
     pub(crate) peak: u32,
     pub(crate) waiting: u32,
 }
 
 impl ScaleWindow {
     pub(super) fn new(live: u32) -> Self {
-        Self { peaks: Peaks::default(), lately: 0, part_begun: Instant::now(), told: live, told_at: None }
+        Self {
+            peaks: Peaks::default(),
+            recent_peak: 0,
+            part_started: Instant::now(),
+            reported: live,
+            reported_at: None,
+        }
     }
 
-    /// The same load, which another pool with so many instances takes over.
-    pub(super) fn taken_over(self, live: u32) -> Self {
-        Self { told: live, told_at: None, ..self }
+    /// Returns the same load for the replacement of this pool, with `live` as its reported size.
+    pub(super) fn inherited(self, live: u32) -> Self {
+        Self { reported: live, reported_at: None, ..self }
     }
 
-    /// How many instances were told of last.
-    pub(super) fn told(&self) -> u32 {
-        self.told
+    /// Returns the number of instances that was last reported.
+    pub(super) fn reported(&self) -> u32 {
+        self.reported
     }
 
-    /// Takes in how many jobs run now.
+    /// Records the current number of running jobs.
     pub(super) fn note(&mut self, jobs: u32) {
         self.peaks.note(jobs);
-        self.lately = self.lately.max(jobs);
+        self.recent_peak = self.recent_peak.max(jobs);
     }
 
-    /// How many instances the load of the window has need of.
+    /// Returns the number of instances that the load of the window needs.
     pub(super) fn needed(&self, scale: Scale) -> u32 {
         scale.kept(&self.peaks)
     }
 
-    /// Lets the window go on to `now`, when so many jobs run. Of the parts that have begun since the last look any may be the
-    /// one in which the most ran since then.
-    pub(super) fn go_on(&mut self, jobs: u32, now: Instant, window: Duration) {
-        let lately = std::mem::replace(&mut self.lately, jobs).max(jobs);
+    /// Moves the window to `now`, with the current number of running jobs. Every part that has
+    /// started since the last call gets the peak since then, which may have occurred in any of
+    /// these parts.
+    pub(super) fn advance(&mut self, jobs: u32, now: Instant, window: Duration) {
+        let recent_peak = std::mem::replace(&mut self.recent_peak, jobs).max(jobs);
         let part = window / PARTS;
-        let passed = now.saturating_duration_since(self.part_begun).as_nanos() / part.as_nanos().max(1);
-        let turns = u32::try_from(passed).unwrap_or(u32::MAX).min(PARTS);
-        (0..turns).for_each(|_| self.peaks.turn(lately));
-        self.part_begun = if turns < PARTS { self.part_begun + turns * part } else { now };
+        let passed = now.saturating_duration_since(self.part_started).as_nanos() / part.as_nanos().max(1);
+        let parts = u32::try_from(passed).unwrap_or(u32::MAX).min(PARTS);
+        (0..parts).for_each(|_| self.peaks.turn(recent_peak));
+        self.part_started = if parts < PARTS { self.part_started + parts * part } else { now };
     }
 
-    /// How many instances were told of before, and the peak, if there are others now and it is time to tell.
-    pub(super) fn tell(&mut self, live: u32, now: Instant, window: Duration) -> Option<(u32, u32)> {
-        let least = limits::SCALE_TOLD_EVERY.min(window);
-        let is_early = self.told_at.is_some_and(|at| now.saturating_duration_since(at) < least);
-        if live == self.told || is_early {
+    /// Returns the previously reported size and the peak, if the size has changed and a report is
+    /// due.
+    pub(super) fn report(&mut self, live: u32, now: Instant, window: Duration) -> Option<(u32, u32)> {
+        let min_interval = limits::SCALE_TOLD_EVERY.min(window);
+        let is_early = self.reported_at.is_some_and(|at| now.saturating_duration_since(at) < min_interval);
+        if live == self.reported || is_early {
             return None;
         }
-        self.told_at = Some(now);
-        Some((std::mem::replace(&mut self.told, live), self.peaks.highest()))
+        self.reported_at = Some(now);
+        Some((std::mem::replace(&mut self.reported, live), self.peaks.highest()))
     }
 }
 
@@ -92,48 +100,50 @@ mod tests {
     const SCALE: Scale = Scale { min: 0, max: 100 };
 
     proptest! {
-        /// Whatever the window and however often it is looked: a peak is kept for all of the window but the part in which it
-        /// was, and no longer than that and the time between two looks.
+        /// For any window and interval, a peak lasts for the window less the part in which it
+        /// occurred, and at most for the window and two intervals.
         #[test]
-        fn what_was_needed_is_kept_for_a_window(
-            window_ms in 1_000..600_000u64, look_ms in 100..3_000u64, peak_at_ms in 0..100_000u64, jobs in 1..100u32,
+        fn a_peak_is_kept_for_one_window(
+            window_ms in 1_000..600_000u64, interval_ms in 100..3_000u64,
+            peak_at_ms in 0..100_000u64, jobs in 1..100u32,
         ) {
-            let (window, look) = (Duration::from_millis(window_ms), Duration::from_millis(look_ms.min(window_ms / 4)));
+            let window = Duration::from_millis(window_ms);
+            let interval = Duration::from_millis(interval_ms.min(window_ms / 4));
             let mut size = ScaleWindow::new(0);
-            let start = size.part_begun;
+            let start = size.part_started;
             let peak_at = start + Duration::from_millis(peak_at_ms);
             let (mut now, mut is_noted) = (start, false);
-            while now < peak_at + 2 * window + 4 * look {
-                now += look;
+            while now < peak_at + 2 * window + 4 * interval {
+                now += interval;
                 if !is_noted && now > peak_at {
                     size.note(jobs);
                     is_noted = true;
                 }
-                size.go_on(0, now, window);
+                size.advance(0, now, window);
                 let since = now.saturating_duration_since(peak_at);
-                let kept = size.needed(SCALE);
+                let needed = size.needed(SCALE);
                 if is_noted && since < window - window / PARTS {
-                    prop_assert_eq!(kept, jobs, "{:?} after it", since);
+                    prop_assert_eq!(needed, jobs, "{:?} after the peak", since);
                 }
-                if since > window + 2 * look {
-                    prop_assert_eq!(kept, 0, "{:?} after it", since);
+                if since > window + 2 * interval {
+                    prop_assert_eq!(needed, 0, "{:?} after the peak", since);
                 }
             }
         }
     }
 
-    /// As the looks at a window of 2 s are.
+    /// The scaler's interval with a window of 2 s.
     #[test]
-    fn a_short_window_is_kept_though_several_of_its_parts_pass_between_two_looks() {
-        let (window, look) = (Duration::from_secs(2), Duration::from_millis(500));
+    fn a_peak_is_kept_if_several_parts_pass_in_one_interval() {
+        let (window, interval) = (Duration::from_secs(2), Duration::from_millis(500));
         let mut size = ScaleWindow::new(0);
-        let start = size.part_begun;
+        let start = size.part_started;
         size.note(3);
-        let mut kept_at = |looks| {
-            size.go_on(0, start + looks * look, window);
+        let mut needed_after = |intervals| {
+            size.advance(0, start + intervals * interval, window);
             size.needed(SCALE)
         };
-        let kept: Vec<u32> = (1..=6).map(&mut kept_at).collect();
-        assert_eq!(kept, [3, 3, 3, 3, 0, 0]);
+        let needed: Vec<u32> = (1..=6).map(&mut needed_after).collect();
+        assert_eq!(needed, [3, 3, 3, 3, 0, 0]);
     }
 }

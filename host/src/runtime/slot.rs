@@ -1,4 +1,5 @@
-//! One place of a pool: an id that stays, and the instances that come and go under it. Never starts or ends one.
+//! One slot of a pool: a stable id, and the successive instances that use it. Never starts or ends
+//! an instance.
 
 use super::queue::Queue;
 use isopod_engine::Instance;
@@ -7,39 +8,39 @@ use isopod_policy::{InstanceId, Isolation};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
-/// A place for one instance.
+/// A pool's position for one instance.
 pub(super) struct Slot {
     pub(super) id: InstanceId,
-    /// None while the instance is leased, or while there is none.
+    /// `None` while the slot is leased or empty.
     pub(super) instance: Option<Box<Instance>>,
     pub(super) is_busy: bool,
-    /// Whether the instance is to be ended when its lease comes back.
-    pub(super) is_recycled: bool,
-    /// Whether there ever was an instance here.
+    /// Whether the instance is ended when its lease is returned.
+    pub(super) is_recycling: bool,
+    /// Whether the slot has ever had an instance.
     pub(super) has_run: bool,
     pub(super) requests: u64,
-    /// The time that its guests had a thread, up to now.
-    pub(super) spent: CpuCounter,
+    /// How long the slot's guests have run on a thread.
+    pub(super) cpu: CpuCounter,
     pub(super) restarts: u32,
     pub(super) memory_bytes: usize,
-    /// Jobs that asked for this very instance.
+    /// Jobs that are pinned to this slot: they name its instance by id.
     pub(super) waiting: Queue,
-    since: Timestamp,
-    begun: Instant,
+    created_at: Timestamp,
+    created: Instant,
 }
 
-/// The state of an instance that has ended, and that nobody starts unasked.
+/// The state of a slot without an instance, which gets one only for its next job.
 pub(crate) const STOPPED: &str = "stopped";
 
-/// A place as people see it: an instance.
+/// The status of an instance, as shown to users.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct InstanceStatus {
     pub(crate) id: InstanceId,
     pub(crate) state: &'static str,
     pub(crate) started_at: Timestamp,
     pub(crate) age: Duration,
     pub(crate) memory_bytes: usize,
-    pub(crate) spent: Duration,
+    pub(crate) cpu: Duration,
     pub(crate) requests: u64,
     pub(crate) restarts: u32,
 }
@@ -50,58 +51,59 @@ impl Slot {
             id,
             instance: None,
             is_busy: false,
-            is_recycled: false,
+            is_recycling: false,
             has_run: false,
             requests: 0,
-            spent: CpuCounter::default(),
+            cpu: CpuCounter::default(),
             restarts: 0,
             memory_bytes: 0,
             waiting: Queue::default(),
-            since: Timestamp::now(),
-            begun: Instant::now(),
+            created_at: Timestamp::now(),
+            created: Instant::now(),
         }
     }
 
-    /// Puts a new instance here.
-    pub(super) fn settle(&mut self, instance: Box<Instance>) {
+    /// Puts a new instance in the slot.
+    pub(super) fn fill(&mut self, instance: Box<Instance>) {
         self.memory_bytes = instance.memory_bytes();
         self.has_run = true;
         self.instance = Some(instance);
     }
 
-    /// Takes out the instance, if there is one: the next one takes its id.
-    pub(super) fn renew(&mut self) -> Option<Box<Instance>> {
+    /// Removes the instance, if there is one. The next instance gets its id.
+    pub(super) fn recycle(&mut self) -> Option<Box<Instance>> {
         let ended = self.instance.take()?;
-        self.left_empty(Isolation::Reuse);
+        self.mark_empty(Isolation::Reuse);
         Some(ended)
     }
 
-    /// Notes that the instance is gone and that the next one takes its id.
-    pub(super) fn left_empty(&mut self, isolation: Isolation) {
+    /// Records that the instance has ended. The next instance gets its id.
+    pub(super) fn mark_empty(&mut self, isolation: Isolation) {
         self.memory_bytes = 0;
         match isolation {
             Isolation::Reuse => self.restarts += 1,
-            // It was meant for one request only.
+            // The instance was meant for a single request, so its successor isn't a restart.
             Isolation::Request => {}
         }
     }
 
-    /// What stands here. `is_kept` says whether an instance that ended is started again without being asked for.
-    pub(super) fn seen(&self, is_kept: bool) -> Seen {
+    /// Returns the status of the slot's instance. `is_supervised` says that a supervisor restarts
+    /// it without a request.
+    pub(super) fn status(&self, is_supervised: bool) -> InstanceStatus {
         let state = match (self.is_busy, &self.instance) {
-            (true, _) if self.is_recycled => "stopping",
+            (true, _) if self.is_recycling => "stopping",
             (true, _) => "busy",
             (false, Some(_)) => "idle",
-            (false, None) if is_kept => "restarting",
+            (false, None) if is_supervised => "restarting",
             (false, None) => STOPPED,
         };
-        Seen {
+        InstanceStatus {
             id: self.id.clone(),
             state,
-            started_at: self.since,
-            age: self.begun.elapsed(),
+            started_at: self.created_at,
+            age: self.created.elapsed(),
             memory_bytes: self.memory_bytes,
-            spent: self.spent.time(),
+            cpu: self.cpu.time(),
             requests: self.requests,
             restarts: self.restarts,
         }

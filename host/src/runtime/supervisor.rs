@@ -1,5 +1,6 @@
-//! Keeps the warm instances of a pool there and well: starts what is missing, with back-off, and replaces what fails
-//! its health check. Tells when starting again doesn't help; what follows from that is decided elsewhere.
+//! The supervisor of a pool's warm instances: starts missing instances with back-off, and replaces
+//! instances that fail their health check. Reports a crash loop, and never decides what follows
+//! from it.
 
 use super::{health, pool::Pool};
 use crate::limits;
@@ -12,34 +13,34 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// A process type that can't be kept going.
+/// The report of a process type that restarts don't repair.
 #[derive(Debug)]
 pub(crate) struct CrashReport {
     pub(crate) app: String,
     pub(crate) release: Option<ReleaseNumber>,
     pub(crate) process: ProcessName,
-    /// What happened, with its numbers.
+    /// What happened, with numbers.
     pub(crate) detail: String,
 }
 
-/// Keeps a pool's warm instances until its release ends.
-pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, trouble: mpsc::Sender<CrashReport>) {
+/// Supervises a pool's warm instances until the release stops.
+pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, reports: mpsc::Sender<CrashReport>) {
     let mut restarts = Restarts::default();
     let health = pool.definition().health.clone();
     let has_own_check = pool.program().info().entries.health;
-    let mut failed_in_a_row = 0;
-    let mut begun = Instant::now();
+    let mut consecutive_failures = 0;
+    let mut started = Instant::now();
     loop {
         while pool.live() < pool.warm_min() {
             let starting = Arc::clone(&pool);
             let start = async move { starting.resources().start(starting.program()).await };
-            let ended = match pool.resources().run(Class::Pull, pool.program(), start).await.0 {
+            let failure = match pool.resources().run(Class::Pull, pool.program(), start).await.0 {
                 Ok(instance) => {
-                    pool.add(instance);
-                    begun = Instant::now();
+                    pool.add_instance(instance);
+                    started = Instant::now();
                     continue;
                 }
-                // That says nothing of the app.
+                // A full host isn't the app's fault.
                 Err(Fault::NoRoom { .. }) => {
                     sleep(limits::NO_ROOM_PAUSE).await;
                     continue;
@@ -49,8 +50,8 @@ pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, t
             match restarts.ended(Duration::ZERO, rand::random()) {
                 Next::Restart { after } => sleep(after).await,
                 Next::CrashLoop { crashes, .. } => {
-                    tell(&pool, release, &trouble, format!("{ended}, {crashes} times in a row")).await;
-                    // Whoever is told ends this release or leaves it be.
+                    report(&pool, release, &reports, format!("{failure}, {crashes} times in a row")).await;
+                    // Meanwhile the receiver of the report may take this release out of service.
                     sleep(limits::CRASH_LOOP_PAUSE).await;
                     restarts = Restarts::default();
                 }
@@ -58,25 +59,25 @@ pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, t
         }
         let interval = health.as_ref().map_or(limits::HEALTH_INTERVAL, |health| health.interval);
         tokio::select! {
-            () = pool.ended.notified() => {}
+            () = pool.instance_ended.notified() => {}
             () = sleep(interval), if health.is_some() || has_own_check => {
-                let Err(detail) = ask_one(&pool).await else {
-                    failed_in_a_row = 0;
+                let Err(detail) = check_idle(&pool).await else {
+                    consecutive_failures = 0;
                     continue;
                 };
-                failed_in_a_row += 1;
+                consecutive_failures += 1;
                 let threshold = health.as_ref().map_or(limits::HEALTH_THRESHOLD, |health| health.threshold);
-                if failed_in_a_row < threshold {
+                if consecutive_failures < threshold {
                     continue;
                 }
-                failed_in_a_row = 0;
+                consecutive_failures = 0;
                 let detail = format!("the health check failed {threshold} times in a row: {detail}");
-                let replaced = pool.renew_idle();
-                say(&pool, &format!("{}: {detail}; idle instances that are started anew: {replaced}", pool.process()));
-                match restarts.ended(begun.elapsed(), rand::random()) {
+                let replaced = pool.recycle_idle();
+                log_warning(&pool, &format!("{}: {detail}; idle instances restarted: {replaced}", pool.process()));
+                match restarts.ended(started.elapsed(), rand::random()) {
                     Next::Restart { after } => sleep(after).await,
                     Next::CrashLoop { crashes, .. } => {
-                        tell(&pool, release, &trouble, format!("{detail}; {crashes} new instances were no better")).await;
+                        report(&pool, release, &reports, format!("{detail}; {crashes} new instances failed too")).await;
                         sleep(limits::CRASH_LOOP_PAUSE).await;
                         restarts = Restarts::default();
                     }
@@ -86,17 +87,17 @@ pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, t
     }
 }
 
-/// Asks one instance that has nothing to do. That all are busy says nothing bad.
-async fn ask_one(pool: &Arc<Pool>) -> Result<(), String> {
+/// Checks the health of one idle instance. Passes if all instances are busy.
+async fn check_idle(pool: &Arc<Pool>) -> Result<(), String> {
     let Some(mut lease) = pool.lease_idle() else { return Ok(()) };
-    let Some(instance) = lease.take() else { return Ok(()) };
-    let (outcome, left) = health::check(pool.resources(), instance, pool.definition()).await;
-    lease.put(left);
+    let Some(instance) = lease.take_instance() else { return Ok(()) };
+    let (outcome, returned) = health::check(pool.resources(), instance, pool.definition()).await;
+    lease.put_instance(returned);
     outcome
 }
 
-/// Writes into the app's own log, where its author looks for it.
-fn say(pool: &Pool, text: &str) {
+/// Writes a warning to the app's log.
+fn log_warning(pool: &Pool, text: &str) {
     let stream = Stream::Log(Level::Warn);
     pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", request_id: "", text });
 }
@@ -105,14 +106,14 @@ pub(super) async fn report_crash(
     app: &str,
     process: &ProcessName,
     release: Option<ReleaseNumber>,
-    trouble: &mpsc::Sender<CrashReport>,
+    reports: &mpsc::Sender<CrashReport>,
     detail: String,
 ) {
-    let told = CrashReport { app: app.to_owned(), release, process: process.clone(), detail };
-    // Nobody listens when the host stops.
-    drop(trouble.send(told).await);
+    let crash = CrashReport { app: app.to_owned(), release, process: process.clone(), detail };
+    // The receiver is gone once the host stops.
+    drop(reports.send(crash).await);
 }
 
-async fn tell(pool: &Pool, release: Option<ReleaseNumber>, trouble: &mpsc::Sender<CrashReport>, detail: String) {
-    report_crash(&pool.program().sandbox().app, pool.process(), release, trouble, detail).await;
+async fn report(pool: &Pool, release: Option<ReleaseNumber>, reports: &mpsc::Sender<CrashReport>, detail: String) {
+    report_crash(&pool.program().sandbox().app, pool.process(), release, reports, detail).await;
 }

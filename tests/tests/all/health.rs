@@ -61,9 +61,9 @@ fn an_instance_that_fails_its_check_is_restarted_under_its_id() {
     let host = Host::start();
     host.deploy("shop", shape("fails-every-third", "interval = \"1s\", threshold = 1"));
     let ids = host.running_ids("shop", "web", 1);
-    let replaced = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("started anew: 1"));
+    let replaced = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("instances restarted: 1"));
     let line = host.log_line("shop", "the replacement", replaced);
-    assert!(line["message"].as_str().is_some_and(|text| text.contains("answered 500")), "{line}");
+    assert!(line["message"].as_str().is_some_and(|text| text.contains("returned 500")), "{line}");
     assert_eq!(host.running_ids("shop", "web", 1), ids);
     let seen = host.instance("shop", &ids[0]).expect("it runs");
     assert!(seen["restarts"].as_u64() >= Some(1), "{seen}");

@@ -239,7 +239,10 @@ fn a_deadline_that_expires_in_the_queue_is_no_fault_of_the_guest() {
     for wire in late {
         let late = answer(wire);
         let problem = late.problem_of("greedy", 504, "queue-timeout");
-        assert_eq!(problem["detail"], "it waited 6 s of its 6 s for its turn and was not begun");
+        assert_eq!(
+            problem["detail"],
+            "timed out after 6 s in the queue (request_timeout 6 s): the job was not started"
+        );
         assert!(problem["hint"].is_string() && late.header("retry-after").is_some(), "{late}");
     }
     host.until_queue("greedy", Queue::Pull, 1, 0);
@@ -289,7 +292,7 @@ fn a_job_that_cannot_complete_in_time_is_not_started_and_causes_no_rollback() {
     assert_eq!(done.len(), 2);
     for late in late {
         let problem = late.problem_of("busy", 504, "queue-timeout");
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("was not begun")), "{late}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("was not started")), "{late}");
         assert!(problem["hint"].is_string() && late.header("retry-after").is_some(), "{late}");
     }
     assert!(took.as_millis() < 4_000, "a job without enough time is rejected at once, not after {took:?}");

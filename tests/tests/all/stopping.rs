@@ -12,7 +12,7 @@ const LIMITS: &str = "[limits]\ninstances_max = 1\nrequest_timeout = \"10m\"\n";
 #[track_caller]
 fn is_refused(answer: &Answer, app: &str) {
     let problem = answer.problem_of(app, 503, "stopping");
-    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("was not begun")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("was not started")), "{problem}");
     assert_eq!(answer.header("retry-after"), Some("5"), "{answer}");
     assert_eq!(answer.header("connection"), Some("close"), "{answer}");
 }

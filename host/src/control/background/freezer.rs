@@ -14,8 +14,8 @@ impl Deployer {
             let now = Instant::now();
             for entry in self.apps(None, usize::MAX) {
                 entry.traffic.evict_idle_previews(now, after);
-                let Some(running) = entry.traffic.awake() else { continue };
-                let sizes = running.sizes();
+                let Some(running) = entry.traffic.active() else { continue };
+                let sizes = running.freeze_changes();
                 if running.idle_for(now) >= after && entry.traffic.freeze() {
                     tracing::debug!(app = %entry.name, "an app that nobody asked for is frozen");
                     self.note_frozen(&entry, &sizes, after);

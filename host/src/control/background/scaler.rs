@@ -18,17 +18,17 @@ impl Deployer {
             let now = Instant::now();
             self.0.parts.watch.look(now);
             for entry in self.apps(None, usize::MAX) {
-                let (resources, running) = (entry.traffic.resources(), entry.traffic.awake());
-                match running.is_some() || resources.is_at_work() {
+                let (resources, running) = (entry.traffic.resources(), entry.traffic.active());
+                match running.is_some() || resources.is_resident() {
                     true => {
-                        resources.look(now);
+                        resources.sample_cpu(now);
                         // Who waits for room on a full host is told by nobody that there is some.
                         resources.admit_all();
                     }
                     false => resources.reset_cpu_sample(),
                 }
                 let Some(running) = running else { continue };
-                for rescaled in running.rescaled(now, window) {
+                for rescaled in running.update_scale(now, window) {
                     self.record_scale(&entry, rescaled, window).await;
                 }
             }

@@ -36,7 +36,7 @@ pub(in crate::control) enum Purpose {
     Serve,
     /// For somebody who looks at it by its own URL while another one serves: nothing of it is kept warm, and it starts
     /// what it is asked for.
-    PreviewRequest,
+    Preview,
 }
 
 /// What a release says of its code, besides the code.

@@ -10,19 +10,19 @@ use tokio::sync::mpsc;
 use crate::control::{AppRecord, Deployer, lifecycle::say_not_now, release::boot::Purpose};
 use crate::{
     observe::logs::LogLine,
-    runtime::{ActiveRelease, LoadedRelease, PreviewError, PreviewRequest},
+    runtime::{ActiveRelease, LoadRequest, LoadedRelease, PreviewError},
 };
 
 /// The message for a client if the release may be available later.
 const NOT_NOW: &str = "the release can't be reached just now; send the request again in a moment";
 
 impl Deployer {
-    pub(in crate::control) async fn load_previews(self, mut visits: mpsc::Receiver<PreviewRequest>) {
-        while let Some(PreviewRequest { app, release, answer }) = visits.recv().await {
+    pub(in crate::control) async fn load_previews(self, mut visits: mpsc::Receiver<LoadRequest>) {
+        while let Some(LoadRequest { app, release, reply }) = visits.recv().await {
             let deployer = self.clone();
             self.in_background(async move {
                 // Whoever asked may have left.
-                drop(answer.send(deployer.fetch(&app, release).await));
+                drop(reply.send(deployer.fetch(&app, release).await));
             });
         }
     }
@@ -48,12 +48,12 @@ impl Deployer {
             ReleaseState::BuildError | ReleaseState::DeploymentError => return Err(unknown()),
         }
         let is_asked_for = || entry.traffic.cold() == Some(number);
-        let purpose = if is_asked_for() { Purpose::Serve } else { Purpose::PreviewRequest };
+        let purpose = if is_asked_for() { Purpose::Serve } else { Purpose::Preview };
         match self.load(&entry, number, purpose).await {
             Ok(running) => {
                 let running = Arc::new(running);
                 // False for one that is only visited.
-                let serves = entry.traffic.warm_up(&running);
+                let serves = entry.traffic.install_loaded(&running);
                 if serves {
                     entry.fields().serves_http = running.serves_http();
                 }

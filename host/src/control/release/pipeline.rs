@@ -185,7 +185,7 @@ impl Deployer {
         making.push_step(PushEvent::Deploy).await?;
         let begun = entry.begin_deploying(&format!("{number} is brought into service: {cause}"));
         begun.map_err(|refused| Failure::Internal(refused.to_string()))?;
-        let before = entry.traffic.awake();
+        let before = entry.traffic.active();
         let started =
             boot::start_all(entry.traffic.resources(), before.as_deref(), &mut planned, manifest.isolation).await?;
         making.step(number, ReleaseEvent::Booted, &mut storing).await;
@@ -301,7 +301,7 @@ impl Deployer {
         running: Arc<ActiveRelease>,
         last_good: Option<Arc<ActiveRelease>>,
     ) {
-        running.keep(&self.0.crash_reports);
+        running.supervise(&self.0.crash_reports);
         entry.fields().serves_http = running.serves_http();
         let before = entry.traffic.install(Arc::clone(&running));
         let (nothing_to_watch, too_many) = {
@@ -315,7 +315,7 @@ impl Deployer {
             return;
         }
         if let Some(too_many) = too_many {
-            self.in_background(async move { too_many.wind_down().await });
+            self.in_background(async move { too_many.drain().await });
         }
         let (deployer, entry) = (self.clone(), Arc::clone(entry));
         self.in_background(async move { deployer.hand_over(&entry, running).await });

@@ -43,7 +43,7 @@ impl Deployer {
                     // It may be frozen or stopped while those finish long work, and then nobody else keeps it.
                     drop(now);
                     for earlier in done {
-                        earlier.wind_down().await;
+                        earlier.drain().await;
                     }
                     return;
                 }
@@ -57,7 +57,7 @@ impl Deployer {
             let Ok(entry) = trouble.app.parse().map_err(drop).and_then(|name| self.app(&name).map_err(drop)) else {
                 continue;
             };
-            let Some(serving) = entry.traffic.awake().filter(|running| running.release() == trouble.release) else {
+            let Some(serving) = entry.traffic.active().filter(|running| running.release() == trouble.release) else {
                 continue;
             };
             let detail = format!("process `{}`: {}", trouble.process, trouble.detail);
@@ -87,7 +87,7 @@ impl Deployer {
         detail: String,
     ) -> Option<Arc<ActiveRelease>> {
         let _alone = entry.commit.lock().await;
-        let is_serving = entry.traffic.awake().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
+        let is_serving = entry.traffic.active().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
         let (true, Some(bad_number)) = (is_serving, bad.release()) else { return None };
         let reason = Reason { code: code.to_owned(), detail: detail.clone() };
         let before = entry.earlier().pop();
@@ -101,7 +101,7 @@ impl Deployer {
                 // Traffic first: people wait, and what is stored follows within milliseconds.
                 drop(entry.traffic.install(Arc::clone(&good)));
                 if is_loaded {
-                    good.keep(&self.0.crash_reports);
+                    good.supervise(&self.0.crash_reports);
                 }
                 {
                     let mut fields = entry.fields();
@@ -131,7 +131,7 @@ impl Deployer {
         };
         // It may have long work to finish, for which nobody is to wait.
         let bad = Arc::clone(bad);
-        self.in_background(async move { bad.wind_down().await });
+        self.in_background(async move { bad.drain().await });
         now
     }
 
@@ -196,7 +196,7 @@ enum Watched {
 fn not_needed(entry: &AppRecord, now: &Arc<ActiveRelease>) -> Vec<Arc<ActiveRelease>> {
     // Held meanwhile, since a release that takes over comes with those before it.
     let mut earlier = entry.earlier();
-    match entry.traffic.awake() {
+    match entry.traffic.active() {
         Some(serving) if !Arc::ptr_eq(&serving, now) => Vec::new(),
         Some(_) | None => std::mem::take(&mut *earlier),
     }
@@ -205,13 +205,13 @@ fn not_needed(entry: &AppRecord, now: &Arc<ActiveRelease>) -> Vec<Arc<ActiveRele
 /// Watches a new release beside the one before.
 async fn watch(entry: &AppRecord, before: &ActiveRelease, now: &Arc<ActiveRelease>) -> Watched {
     let begun = Instant::now();
-    let old = counts(before.tally());
+    let old = counts(before.counters());
     loop {
-        let serving = entry.traffic.awake();
+        let serving = entry.traffic.active();
         if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
             return Watched::Superseded;
         }
-        match judge(&old, &counts(now.tally()), begun.elapsed()) {
+        match judge(&old, &counts(now.counters()), begun.elapsed()) {
             Verdict::Watching => tokio::time::sleep(limits::SWAP_LOOK).await,
             Verdict::Passed => return Watched::Well,
             Verdict::Worse(worse) => return Watched::Worse(worse.to_string()),

@@ -1,15 +1,15 @@
-//! The jobs that wait for a place of a pool: how one joins, whose turn is next, and what is said to whom none comes. A job
-//! for which too little of its time is left has no turn any more, so that no guest begins what it can't end. Never starts
-//! or ends an instance.
+//! Admission of jobs to a pool's slots: enqueues jobs, admits them in order of arrival, and refuses
+//! those that can't start in time. A job with too little time left isn't admitted, so that no guest
+//! starts work that it can't complete. Never starts or ends an instance.
 
 use super::{
     super::{
-        deadline::{Deadline, Late},
+        deadline::{Deadline, QueueTimeout},
         invoke::InvokeError,
         lease::Lease,
         pool_state::PoolState,
         queue::{LeaseReceiver, Queue},
-        resources::{CLASSES, at, class_name},
+        resources::{CLASSES, class_index, class_name},
     },
     Pool,
 };
@@ -21,47 +21,49 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Why a job got no instance.
+/// The error of a job that the queue has no room for.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{busy}, and {waiting} more wait already: at most {limit}")]
+#[error("{busy} and {waiting} jobs are queued: the limit is {limit}")]
 pub(crate) struct QueueFull {
     busy: String,
     waiting: u32,
     limit: String,
-    /// When there should be room again, as fast as jobs end now.
+    /// When a client should retry, estimated from the current service rate.
     pub(crate) retry_after: Duration,
 }
 
 impl Pool {
-    /// The right to run one job in the place of this instance, once the app has a core for it; none if there is no such
-    /// place.
-    pub(in super::super) async fn lease_of(
+    /// Leases the slot of a given instance for one job, once the app has a core for it. `None` if
+    /// there is no such instance.
+    pub(in super::super) async fn lease_instance(
         self: &Arc<Self>,
         id: &InstanceId,
         bytes: u64,
         deadline: Deadline,
     ) -> Option<Result<Lease, InvokeError>> {
         let class = Class::Pull;
-        let turn = {
+        let receiver = {
             let mut state = self.lock();
             let (index, _) = state.slots.iter().find(|(_, slot)| slot.id == *id)?;
-            if let Some(at) = state.free.iter().position(|&free| free == index)
-                && self.take_core(&state, class, true)
+            if let Some(position) = state.free.iter().position(|&free| free == index)
+                && self.acquire_core(&state, class, true)
             {
-                state.free.remove(at);
-                return Some(Ok(self.take(&mut state, index, class, deadline.begun(), deadline.begun()).begin()));
+                state.free.remove(position);
+                let arrived = deadline.arrived();
+                return Some(Ok(self.lease_slot(&mut state, index, class, arrived, arrived).start()));
             }
-            match self.wait(&mut state.slots[index].waiting, class, bytes, deadline) {
-                Ok(turn) => turn,
+            match self.enqueue(&mut state.slots[index].waiting, class, bytes, deadline) {
+                Ok(receiver) => receiver,
                 Err(full) => return Some(Err(full.into())),
             }
         };
-        // A core that another of the app's pools gave back meanwhile told nobody of it.
+        // Another pool of the app may have released a core just before this job was enqueued, when
+        // it had no job to admit.
         self.admit();
-        Some(self.turn(turn, class, deadline).await)
+        Some(self.wait_for_lease(receiver, class, deadline).await)
     }
 
-    pub(super) fn wait(
+    pub(super) fn enqueue(
         &self,
         queue: &mut Queue,
         class: Class,
@@ -69,12 +71,13 @@ impl Pool {
         deadline: Deadline,
     ) -> Result<LeaseReceiver, QueueFull> {
         queue
-            .join(self.queue_max, (self.resources(), class), bytes, deadline)
-            .map_err(|limit| self.full(class, queue.len(), limit))
+            .enqueue(self.queue_max, (self.resources(), class), bytes, deadline)
+            .map_err(|limit| self.queue_full(class, queue.len(), limit))
     }
 
-    /// Gives a place back for whose instance the host had no room. Its job waits for one of those that are at work; where none
-    /// is, it has nothing to wait for.
+    /// Enqueues a job again, in order of arrival, after the host had no room for its instance, and
+    /// returns its slot. `None` if the pool has no other leased slot: the job would wait for
+    /// nothing.
     pub(in super::super) fn requeue(
         self: &Arc<Self>,
         lease: Lease,
@@ -83,73 +86,75 @@ impl Pool {
     ) -> Option<Result<LeaseReceiver, QueueFull>> {
         let class = lease.class;
         let mut state = self.lock();
-        // The job itself is one of them.
+        // The job's own slot is included.
         if state.busy.iter().sum::<u32>() <= 1 {
             return None;
         }
-        state.full_until = Some(Instant::now() + limits::NO_ROOM_PAUSE);
-        let queue = &mut state.queues[at(class)];
-        let turn = self.wait(queue, class, bytes, deadline);
-        if turn.is_ok() {
-            queue.put_last_in_order();
+        state.no_room_until = Some(Instant::now() + limits::NO_ROOM_PAUSE);
+        let queue = &mut state.queues[class_index(class)];
+        let receiver = self.enqueue(queue, class, bytes, deadline);
+        if receiver.is_ok() {
+            queue.sort_last();
         }
         drop(state);
         drop(lease);
-        Some(turn)
+        Some(receiver)
     }
 
-    /// Waits for a turn. It is given up where so little time is left by then that it would be of no use.
-    pub(in super::super) async fn turn(
+    /// Waits until the job gets its lease. Fails if the deadline expires, the app is destroyed, the
+    /// host stops, or the lease arrives with too little time left.
+    pub(in super::super) async fn wait_for_lease(
         &self,
-        turn: LeaseReceiver,
+        receiver: LeaseReceiver,
         class: Class,
         deadline: Deadline,
     ) -> Result<Lease, InvokeError> {
         if self.resources().host().refuses_waiting() {
             return Err(InvokeError::Stopping);
         }
-        match deadline.before(self.resources().cancellation().run_until_cancelled(turn)).await {
-            Some(None) => return Err(InvokeError::Gone),
-            Some(Some(Ok(lease))) if deadline.is_hardly_left() => drop(lease),
-            Some(Some(Ok(lease))) => return Ok(lease.begin()),
+        match deadline.wait_for(self.resources().cancellation().run_until_cancelled(receiver)).await {
+            Some(None) => return Err(InvokeError::Destroyed),
+            Some(Some(Ok(lease))) if deadline.is_nearly_expired() => drop(lease),
+            Some(Some(Ok(lease))) => return Ok(lease.start()),
             Some(Some(Err(_))) if self.resources().host().refuses_waiting() => return Err(InvokeError::Stopping),
-            // Its turn would have come too late.
+            // The job was dequeued with too little time left, or its deadline expired.
             Some(Some(Err(_))) | None => {}
         }
         let retry_after = self.retry_after(class, self.waiting(class));
-        Err(Late { waited: deadline.waited(), limit: deadline.limit(), retry_after }.into())
+        Err(QueueTimeout { waited: deadline.waited(), limit: deadline.limit(), retry_after }.into())
     }
 
-    /// Refuses all jobs that wait. One that joins later sees that the host refuses them.
+    /// Refuses all queued jobs. A job that is enqueued later sees that the host refuses it.
     pub(in super::super) fn refuse_waiting(&self) {
         self.lock().clear_queues(self.resources());
     }
 
-    /// Lets in those who wait, as far as there are cores for them: after there have become more of these.
+    /// Admits queued jobs while the app has free cores for them.
     pub(in super::super) fn admit(self: &Arc<Self>) {
         for class in CLASSES {
             while self.admit_one(class) {}
         }
     }
 
-    /// Lets in the one who has waited longest; false if there is none, or no core.
+    /// Admits the job that has waited longest. Returns false if there is no such job, or no core
+    /// for it.
     pub(in super::super) fn admit_one(self: &Arc<Self>, class: Class) -> bool {
         if !self.resources().has_core(class) {
             return false;
         }
         let mut state = self.lock();
         let Some((_, slot)) = state.oldest(class) else { return false };
-        if !self.take_core(&state, class, slot.is_some() || state.has_idle()) {
+        if !self.acquire_core(&state, class, slot.is_some() || state.has_idle()) {
             return false;
         }
-        let (least_left, now) = (self.least_left(&state), Instant::now());
+        let (time_required, now) = (self.time_required(&state), Instant::now());
         let waiting = match slot {
             Some(index) => &mut state.slots[index].waiting,
-            None => &mut state.queues[at(class)],
+            None => &mut state.queues[class_index(class)],
         };
-        let Some((turn, begun)) = waiting.next(self.resources(), class, least_left, now) else {
-            self.resources().give_core_back(class);
-            // All of them have left, or have no time left.
+        let Some((sender, arrived)) = waiting.dequeue(self.resources(), class, time_required, now) else {
+            self.resources().release_core(class);
+            // All jobs of this queue were cancelled or have too little time left.
             return true;
         };
         let index = match slot {
@@ -157,55 +162,57 @@ impl Pool {
                 state.free.retain(|&free| free != index);
                 index
             }
-            None => state.any_free(&self.process),
+            None => state.take_free(&self.process),
         };
-        let lease = self.take(&mut state, index, class, begun, now);
+        let lease = self.lease_slot(&mut state, index, class, arrived, now);
         drop(state);
-        // One that nobody wants any more gives its place back, for which it needs the lock.
-        drop(turn.send(lease).err());
+        // Dropping the lease of a cancelled job returns its slot, which takes the lock again.
+        drop(sender.send(lease).err());
         true
     }
 
-    /// Since when the one who has waited longest does so, of those for whom there is a place.
+    /// Returns the arrival of the job that has waited longest, except jobs that are pinned to a
+    /// leased slot.
     pub(in super::super) fn oldest(&self, class: Class) -> Option<Instant> {
         self.lock().oldest(class).map(|(since, _)| since)
     }
 
-    /// Gives a place to who is next, or makes it free. A lease that nobody wanted any more comes back to the caller, who
-    /// drops it without the lock.
-    pub(super) fn hand_on(self: &Arc<Self>, state: &mut PoolState, index: usize) -> Option<Lease> {
+    /// Passes a slot directly to the next queued job, or marks it as free. Returns the lease if its
+    /// job was cancelled meanwhile; the caller drops it after it has released the lock.
+    pub(super) fn reassign_slot(self: &Arc<Self>, state: &mut PoolState, index: usize) -> Option<Lease> {
         let mut next = None;
         for class in CLASSES {
-            // Where others of the app wait too, the core goes to who has waited longest.
-            let is_alone = self.resources().waiting(class) == state.queues[at(class)].len() as usize;
-            let is_there = state.slots[index].instance.is_some();
-            let is_wanted = next.is_none() && is_alone && !state.queues[at(class)].is_empty();
-            if is_wanted && self.take_core(state, class, is_there) {
-                let (least_left, now) = (self.least_left(state), Instant::now());
-                let turn = state.queues[at(class)].next(self.resources(), class, least_left, now);
-                next = turn.map(|(turn, begun)| (turn, begun, class, now));
+            // If jobs are also queued elsewhere in the app, the core goes to the job that has
+            // waited longest, which `AppResources::admit` finds.
+            let is_only_queue = self.resources().waiting(class) == state.queues[class_index(class)].len() as usize;
+            let has_instance = state.slots[index].instance.is_some();
+            let can_take = next.is_none() && is_only_queue && !state.queues[class_index(class)].is_empty();
+            if can_take && self.acquire_core(state, class, has_instance) {
+                let (time_required, now) = (self.time_required(state), Instant::now());
+                let sender = state.queues[class_index(class)].dequeue(self.resources(), class, time_required, now);
+                next = sender.map(|(sender, arrived)| (sender, arrived, class, now));
                 if next.is_none() {
-                    self.resources().give_core_back(class);
+                    self.resources().release_core(class);
                 }
             }
         }
-        if state.queues[at(Class::Pull)].is_empty() && self.is_crowded.load(Ordering::Relaxed) {
+        if state.queues[class_index(Class::Pull)].is_empty() && self.is_crowded.load(Ordering::Relaxed) {
             self.is_crowded.store(false, Ordering::Relaxed);
         }
-        let Some((turn, begun, class, now)) = next else {
+        let Some((sender, arrived, class, now)) = next else {
             match &state.slots[index] {
                 slot if slot.instance.is_some() => state.free.push_back(index),
-                // An id that nothing ever had stands for nothing.
+                // The id was never used by an instance.
                 slot if !slot.has_run && slot.waiting.is_empty() => drop(state.slots.remove(index)),
                 _ => state.free.push_front(index),
             }
             return None;
         };
-        let lease = self.take(state, index, class, begun, now);
-        turn.send(lease).err()
+        let lease = self.lease_slot(state, index, class, arrived, now);
+        sender.send(lease).err()
     }
 
-    fn full(&self, class: Class, waiting: u32, limit: String) -> QueueFull {
+    fn queue_full(&self, class: Class, waiting: u32, limit: String) -> QueueFull {
         let queue = class_name(class);
         let busy = match (self.scale.max, self.resources().cores(class)) {
             (1, _) => format!("the only instance of {} is busy", self.process),
@@ -216,13 +223,13 @@ impl Pool {
         QueueFull { busy, waiting, limit, retry_after: self.retry_after(class, waiting) }
     }
 
-    /// What a job that has waited must have left of its time to be begun.
-    fn least_left(&self, state: &PoolState) -> Duration {
+    /// Returns the time that a queued job must have left to be started.
+    fn time_required(&self, state: &PoolState) -> Duration {
         state.work.time_required(self.program.sandbox().limits.request_timeout)
     }
 
-    /// When there should be room behind so many who wait.
+    /// Returns when a client should retry, given the number of queued jobs.
     fn retry_after(&self, class: Class, waiting: u32) -> Duration {
-        retry_after(waiting, self.resources().drain(class), self.program.sandbox().limits.request_timeout)
+        retry_after(waiting, self.resources().service_rate(class), self.program.sandbox().limits.request_timeout)
     }
 }
