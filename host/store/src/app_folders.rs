@@ -1,5 +1,6 @@
-//! The folders of apps below `apps/`. Owns tombstones and `lost+found/`: which folder is deleted, which is moved aside,
-//! and which is reported as missing. Never deletes a folder that holds something and has no tombstone.
+//! The folders of apps below `apps/`. Owns tombstones and `lost+found/`: decides which folder is
+//! deleted, moved aside or reported as missing. Never deletes a folder that has content and no
+//! tombstone.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,7 +18,8 @@ use crate::kept::LostData;
 const APPS: &str = "apps";
 /// The folder in the data folder for entries that no app owns.
 const LOST: &str = "lost+found";
-/// The file that marks its folder as that of a destroyed app. Guests reach only folders below their app's folder.
+/// The file that marks its folder as that of a destroyed app. Guests reach only folders below their
+/// app's folder.
 const TOMBSTONE: &str = ".destroyed";
 
 /// The result of checking app folders when a data folder is opened.
@@ -29,19 +31,20 @@ pub struct FolderReport {
     pub journal: Vec<MovedFolder>,
     /// Folders that no app owns and that could not be moved.
     pub stuck: Vec<StoreError>,
-    /// Apps whose folder was missing; each has an empty one now.
+    /// Apps without a folder; an empty folder was created for each.
     pub missing: Vec<AppName>,
-    /// Destroyed apps whose remaining folder was removed.
+    /// Destroyed apps, with the remains of their folders removed.
     pub removed: Vec<AppName>,
-    /// Data of apps that was recorded and is missing, in folders that exist.
+    /// App data that was recorded and is missing, in folders that exist.
     pub lost: Vec<LostData>,
-    /// How many bundles of releases have no file in `blobs/`.
+    /// The number of release bundles without a file in `blobs/`.
     pub missing_bundles: usize,
-    /// Apps whose destroy was interrupted after the tombstone was written; they are kept.
+    /// Apps that were not destroyed although their folder had a tombstone: the destroy was
+    /// interrupted. They are kept.
     pub spared: Vec<AppName>,
 }
 
-/// A folder, or a file in a folder's place, that was moved to `lost+found/`.
+/// A folder, or a file in place of a folder, that was moved to `lost+found/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovedFolder {
     pub from: PathBuf,
@@ -52,17 +55,17 @@ pub struct MovedFolder {
 /// nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    /// Listed apps whose folder has a tombstone.
+    /// Listed apps with a tombstone in their folder.
     spared: Vec<AppName>,
     /// Listed apps without a folder.
     missing: Vec<AppName>,
     /// Names of folders and files that no app owns and that are not empty.
     unknown: Vec<String>,
-    /// Folders of unlisted apps that hold nothing.
+    /// Empty folders of unlisted apps.
     empty: Vec<AppName>,
-    /// Unlisted apps whose folder has a tombstone.
+    /// Unlisted apps with a tombstone in their folder.
     destroyed: Vec<AppName>,
-    /// Folders whose removal was interrupted.
+    /// Folders left by an interrupted removal.
     doomed: Vec<String>,
 }
 
@@ -83,7 +86,7 @@ impl AppFolders {
         private_folder(&self.apps)
     }
 
-    /// The destination of blobs that are unknown to the database.
+    /// Returns the destination of blobs that are unknown to the database.
     pub(crate) fn lost_blobs(&self) -> PathBuf {
         self.lost.join("blobs")
     }
@@ -92,8 +95,8 @@ impl AppFolders {
         self.apps.join(app.as_str())
     }
 
-    /// Durably creates the folder of a new app, so that a missing one is detected later. First
-    /// removes the remains of a destroyed app of the same name; refuses any other content.
+    /// Durably creates the folder of a new app, so that its loss is detected later. First removes
+    /// the remains of a destroyed app of the same name. Refuses any other content.
     pub(crate) fn make(&self, app: &AppName) -> Result<(), StoreError> {
         let folder = self.folder(app);
         if is_marked(&folder) {
@@ -105,8 +108,8 @@ impl AppFolders {
         sync_folder(&self.apps)
     }
 
-    /// Writes the tombstone of an app that is about to be destroyed. It is on disk when this returns. Refuses a folder
-    /// that is a link: the host never deletes its target.
+    /// Durably writes the tombstone of an app before it is destroyed. Refuses a folder that is a
+    /// symbolic link: the host never deletes the link's target.
     pub(crate) fn mark_destroyed(&self, app: &AppName) -> Result<(), StoreError> {
         let folder = self.folder(app);
         if let Ok(target) = fs::read_link(&folder) {
@@ -148,8 +151,8 @@ impl AppFolders {
     }
 
     /// Compares the folders with the apps that the database lists. In a data folder `without_id`,
-    /// written by an earlier version, an app may have no folder yet, and an interrupted removal
-    /// left a hidden one.
+    /// written by an earlier version, an app may not have a folder yet, and an interrupted removal
+    /// left a hidden folder.
     pub(crate) fn survey(&self, listed: &[AppName], without_id: bool) -> Result<Survey, StoreError> {
         let mut survey = Survey::default();
         let is_listed: HashSet<&str> = listed.iter().map(AppName::as_str).collect();
@@ -214,14 +217,14 @@ impl AppFolders {
         Ok(report)
     }
 
-    /// Moves entries that no app owns to `lost+found/`, under unused names.
+    /// Moves an entry that no app owns to `lost+found/`, under an unused name.
     pub(crate) fn move_aside(&self, from: &Path, name: &str, now: Timestamp) -> Result<PathBuf, StoreError> {
         let to = self.lost_path_at(name, now)?;
         fs::rename(from, &to).map_err(|error| StoreError::file(from, &error))?;
         sync_folder(&self.lost).map(|()| to)
     }
 
-    /// An unused path in `lost+found/`.
+    /// Returns an unused path in `lost+found/`.
     pub(crate) fn lost_path(&self, name: &str) -> Result<PathBuf, StoreError> {
         self.lost_path_at(name, Timestamp::now())
     }
@@ -232,35 +235,35 @@ impl AppFolders {
         let first = std::iter::once(format!("{name}-{stamp}"));
         let free = first.chain((2..).map(|number| format!("{name}-{stamp}-{number}")));
         let mut paths = free.map(|name| self.lost.join(name));
-        Ok(paths.find(|path| fs::symlink_metadata(path).is_err()).expect("the numbers don't end"))
+        Ok(paths.find(|path| fs::symlink_metadata(path).is_err()).expect("the sequence of numbers is unbounded"))
     }
 }
 
 impl Survey {
-    /// The names of entries that no app owns.
+    /// Returns the names of entries that no app owns.
     pub(crate) fn unknown(&self) -> &[String] {
         &self.unknown
     }
 
-    /// The listed apps that have no folder.
+    /// Returns the listed apps without a folder.
     pub(crate) fn missing(&self) -> &[AppName] {
         &self.missing
     }
 }
 
-/// Creates `lost+found/`; one that the file system created keeps its mode and owner.
+/// Creates `lost+found/`. A folder that the file system created keeps its mode and owner.
 fn private_folder_below(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() { Ok(()) } else { private_folder(path) }
 }
 
-/// The name of a folder while it is removed. No app can have such a name.
+/// Returns the name of a folder during its removal. No app can have such a name.
 fn doomed_name(app: &AppName) -> String {
     format!(".{app}{TOMBSTONE}")
 }
 
-/// Folders whose names no app can have, and which a host created.
+/// Folders with names that no app can have, created by a host.
 enum Hidden {
-    /// It was being removed, after its tombstone was written.
+    /// Being removed, after its tombstone was written.
     Doomed,
     /// An earlier version may have been removing it, but other programs use such names too.
     Earlier,
@@ -278,7 +281,7 @@ fn is_marked(folder: &Path) -> bool {
     fs::symlink_metadata(folder.join(TOMBSTONE)).is_ok_and(|found| found.is_file())
 }
 
-/// Whether it is an empty folder; an unreadable one counts as not empty.
+/// Returns whether the path is an empty folder. An unreadable folder counts as not empty.
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
@@ -288,17 +291,17 @@ mod tests {
     use super::*;
 
     fn app(name: &str) -> AppName {
-        name.parse().expect("the name is valid")
+        name.parse().expect("valid name")
     }
 
-    /// A data folder with these files below `apps/`.
+    /// Creates a data folder with these files below `apps/`.
     fn folders(files: &[&str]) -> (tempfile::TempDir, AppFolders) {
-        let data = tempfile::tempdir().expect("a folder can be made");
+        let data = tempfile::tempdir().expect("the folder is created");
         let folders = AppFolders::of(data.path());
-        private_folder(&folders.apps).expect("it is made");
+        private_folder(&folders.apps).expect("it is created");
         for file in files {
             let path = folders.apps.join(file);
-            fs::create_dir_all(path.parent().expect("it is in a folder")).expect("it is made");
+            fs::create_dir_all(path.parent().expect("the path has a parent")).expect("it is created");
             fs::write(&path, file).expect("it is written");
         }
         (data, folders)
@@ -314,24 +317,24 @@ mod tests {
     fn only_a_folder_with_a_tombstone_is_deleted() {
         let (data, folders) =
             folders(&["kept/kv.db", "gone/kv.db", "gone/.destroyed", ".half.destroyed/kv.db", "unknown/kv.db", "file"]);
-        fs::create_dir(folders.apps.join("empty")).expect("it is made");
+        fs::create_dir(folders.apps.join("empty")).expect("it is created");
         let report = settled(&folders, &["kept"], false);
         assert_eq!((report.removed, report.missing, report.stuck), (vec![app("gone")], vec![], vec![]));
         let mut moved: Vec<PathBuf> = report.moved.into_iter().map(|moved| moved.to).collect();
         moved.sort();
         let lost = data.path().join("lost+found");
         assert_eq!(moved, ["file", "unknown"].map(|name| lost.join(format!("{name}-19700101T000000Z"))));
-        assert_eq!(fs::read(moved[1].join("kv.db")).expect("it is whole"), b"unknown/kv.db");
+        assert_eq!(fs::read(moved[1].join("kv.db")).expect("readable file"), b"unknown/kv.db");
         assert_eq!(names(&folders.apps), Ok(vec!["kept".to_owned()]));
     }
 
     #[test]
-    fn a_name_in_lost_and_found_is_never_taken_twice() {
+    fn a_name_in_lost_and_found_is_never_reused() {
         let (data, folders) = folders(&["unknown/first"]);
         settled(&folders, &[], false);
         fs::create_dir(folders.apps.join("unknown"))
             .and_then(|()| fs::write(folders.apps.join("unknown/second"), "2"))
-            .expect("it is made");
+            .expect("it is created");
         settled(&folders, &[], false);
         let lost = data.path().join("lost+found");
         assert!(lost.join("unknown-19700101T000000Z/first").is_file());
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_app_without_a_folder_is_missing_even_with_a_file_of_its_name() {
+    fn a_listed_app_without_a_folder_is_missing_even_if_a_file_has_its_name() {
         let (_data, folders) = folders(&["file"]);
         let report = settled(&folders, &["file", "none"], false);
         assert_eq!(report.missing, [app("file"), app("none")]);
@@ -362,7 +365,7 @@ mod tests {
         assert_eq!(settled(&folders, &[], false), FolderReport::default());
         assert_eq!(names(&folders.apps).map(|names| names.len()), Ok(3));
         let moved = settled(&folders, &[], true).moved;
-        assert_eq!(moved.len(), 1, "an earlier version named a folder so before it removed it");
+        assert_eq!(moved.len(), 1, "an earlier version renamed a folder to this before removing it");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Content-addressed files: bundles and components, named by the SHA-256 of what they hold. Owns the folder `blobs/`. A
-//! blob is whole or not there, whenever the machine stops; it never changes.
+//! Content-addressed files: bundles and components, named by their SHA-256. Owns the folder
+//! `blobs/`. A blob is either complete or absent after any crash. Never changes a blob.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -19,19 +19,19 @@ use crate::error::shown;
 use crate::files::{blocking, names, private_file, private_folder, sync_folder, was_idle, write_whole};
 use crate::limits::BLOBS_PER_PAGE;
 
-/// The name of a blob: 64 hexadecimal digits of SHA-256, in small letters.
+/// The name of a blob: SHA-256 as 64 lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
 
 impl Digest {
-    /// The digest of these bytes.
+    /// Returns the digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let hash = Sha256::digest(bytes);
         Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The digest as text.
+    /// Returns the digest as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -84,14 +84,14 @@ pub struct Blobs {
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
-    /// Makes the names of files that are being written distinct.
+    /// Counter for distinct names of files that are being written.
     written: AtomicU64,
 }
 
 /// The result of a sweep of unused blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweptBlobs {
-    /// Removed blobs, which the database had put.
+    /// Removed blobs that this database had put.
     pub removed: Vec<Digest>,
     /// The number of blobs unknown to the database, which were moved to the folder `lost`.
     pub moved: usize,
@@ -101,17 +101,17 @@ pub struct SweptBlobs {
 /// The folder of the blobs in the data folder.
 pub(crate) const BLOBS: &str = "blobs";
 
-/// How many of these blobs have no file below a data folder.
+/// Returns how many of these blobs have no file below a data folder.
 pub(crate) fn missing_blobs(data_folder: &Path, named: &HashSet<Digest>) -> usize {
     let folder = data_folder.join(BLOBS);
     named.iter().filter(|digest| !folder.join(digest.as_str()).exists()).count()
 }
 
-/// Files that are being written begin with this; what is left of them after a crash is removed.
+/// Prefix of files that are being written. Those that a crash leaves behind are removed.
 const UNFINISHED: &str = ".unfinished-";
 
 impl Blobs {
-    /// Opens or makes the folder, and removes what a crash left half written.
+    /// Opens or creates the folder, and removes files that a crash left unfinished.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         private_folder(folder)?;
         for name in names(folder)? {
@@ -123,19 +123,19 @@ impl Blobs {
         Ok(Self { inner: Arc::new(Inner { folder: folder.to_owned(), written: AtomicU64::new(0) }) })
     }
 
-    /// Keeps the bytes and returns their name once they are on disk. Bytes that are there already are verified and kept
-    /// only once; should the file have been damaged, it is replaced.
+    /// Stores the bytes and returns their digest once they are on disk. Bytes that are already
+    /// stored are verified and not written again; a damaged file is replaced.
     pub async fn put(&self, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Digest, StoreError> {
         let inner = self.inner.clone();
         blocking(move || inner.put(bytes.as_ref())).await
     }
 
-    /// Where the blob is or would be.
+    /// Returns the path of the blob, whether or not it exists.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.inner.folder.join(digest.as_str())
     }
 
-    /// The bytes of a blob, verified.
+    /// Returns the verified bytes of a blob.
     pub async fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let (path, digest) = (self.path(digest), digest.clone());
         blocking(move || {
@@ -149,12 +149,12 @@ impl Blobs {
             if Digest::of(&bytes) == digest {
                 return Ok(bytes);
             }
-            Err(StoreError::damaged(format_args!("the blob {digest} no longer holds what its name says")))
+            Err(StoreError::damaged(format_args!("the content of blob {digest} doesn't match its digest")))
         })
         .await
     }
 
-    /// Removes a blob; whether there was one is the answer.
+    /// Removes a blob. Returns whether it existed.
     pub async fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {
         let path = self.path(digest);
         let inner = self.inner.clone();
@@ -166,8 +166,9 @@ impl Blobs {
         .await
     }
 
-    /// Removes the blobs among `put` that are not in use and were not put for `idle`. Unused ones that are not among `put`
-    /// came from elsewhere, such as a later database: they are moved to the folder `lost`.
+    /// Removes blobs in `put` that are unused and have not been put within `idle`. Unused blobs
+    /// that aren't in `put` have another origin, such as a later database: they are moved to the
+    /// folder `lost`.
     pub(crate) async fn sweep(
         &self,
         in_use: HashSet<Digest>,
@@ -197,12 +198,12 @@ impl Blobs {
         .await
     }
 
-    /// The digests of all stored blobs.
+    /// Returns the digests of all stored blobs.
     pub(crate) fn all(&self) -> Result<Vec<Digest>, StoreError> {
         Ok(names(&self.inner.folder)?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// The digests after the given one in order, at most `BLOBS_PER_PAGE` of them.
+    /// Returns the next digests after the given digest in order, at most `BLOBS_PER_PAGE`.
     pub async fn list(&self, after: Option<&Digest>) -> Result<Vec<Digest>, StoreError> {
         let (inner, after) = (self.inner.clone(), after.cloned());
         blocking(move || {
@@ -227,7 +228,8 @@ impl Inner {
         let digest = Digest::of(bytes);
         let path = self.folder.join(digest.as_str());
         if holds(&path, bytes) {
-            // Put anew, it is as young as a new one, so that it is not removed before its use is recorded.
+            // Its modification time is renewed, so that a sweep doesn't remove it before its use is
+            // recorded.
             let touched = private_file(&path)?.set_modified(SystemTime::now());
             return touched.map(|()| digest).map_err(|error| StoreError::file(&path, &error));
         }
@@ -237,7 +239,8 @@ impl Inner {
     }
 }
 
-/// Whether the file is there with just these bytes. The length is compared first, since most answers end there.
+/// Returns whether the file contains exactly these bytes. The length is compared first, since it
+/// usually differs.
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     let same_length = fs::metadata(path).is_ok_and(|found| usize::try_from(found.len()) == Ok(bytes.len()));
     same_length && fs::read(path).is_ok_and(|found| found == bytes)

@@ -1,5 +1,6 @@
-//! What every backend of the control store can do. Owns the trait; `tests/contract/control` says what each method means
-//! and is run against every backend. A write has happened for good when its future is ready.
+//! The interface of every backend of the control store. Owns the trait; `tests/contract/control`
+//! specifies each method and runs against every backend. A write is durable when its future is
+//! ready. Never stores anything.
 
 use async_trait::async_trait;
 use isopod_policy::retention::StoredRelease;
@@ -16,46 +17,49 @@ use crate::model::{
 use crate::page::{Page, Paged};
 use crate::usage::{Month, MonthUsage};
 
-/// What lasts: apps, pushes, releases, activity and tokens.
+/// Durable data: apps, pushes, releases, activity and tokens.
 ///
-/// A future that is dropped before it is ready may still have its effect, as with any server that lost its client.
+/// A future that is dropped before it is ready may still take effect, as with any server after a
+/// client disconnects.
 #[async_trait]
 pub trait Control: Send + Sync {
-    /// Creates an app, of which nothing is recorded yet; refused if the name is taken.
+    /// Creates an app without any records. Refused if the name is taken.
     async fn create_app(&self, app: NewApp) -> Result<App, StoreError>;
-    /// The app of this name, if there is one.
+    /// Returns the app with this name, if it exists.
     async fn app(&self, name: &AppName) -> Result<Option<App>, StoreError>;
-    /// The apps by name.
+    /// Lists the apps by name.
     async fn apps(&self, page: Page) -> Result<Paged<App>, StoreError>;
-    /// Deletes an app with all that is remembered of it. What its guests keep stays until
+    /// Deletes an app with all its records. Its guests' data stays until
     /// [`Store::remove_data`](crate::Store::remove_data).
     async fn delete_app(&self, name: &AppName) -> Result<(), StoreError>;
-    /// Changes the type; that the app is stopped is for the caller to see to, who knows what it does.
+    /// Changes the type. The caller must ensure that the app is stopped.
     async fn set_app_type(&self, name: &AppName, app_type: AppType, at: Timestamp) -> Result<App, StoreError>;
-    /// Records whether the app is meant to run.
+    /// Records whether the app is intended to run.
     async fn set_intended(&self, name: &AppName, intended: Intended, at: Timestamp) -> Result<App, StoreError>;
-    /// Sets the config vars that the next release gets.
+    /// Sets the config vars of the next release.
     async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError>;
-    /// Says how many cores an app has in place of what the operator allots to all.
+    /// Sets an app's numbers of cores in place of the operator's default.
     async fn set_app_cores(&self, name: &AppName, cores: CoresOverride, at: Timestamp) -> Result<App, StoreError>;
 
-    /// Queues a push for an app that exists. One with the key of an earlier push of the app is not queued a second
-    /// time; a key is forgotten after a day.
+    /// Queues a push for an existing app. A push with the key of an earlier push of the app isn't
+    /// queued again. A key expires after a day.
     async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError>;
-    /// What would become of a push with this key and upload, sent now: none if the key is not known, or is forgotten.
+    /// Returns the result of sending a push with this key and upload now; `None` if the key is
+    /// unknown or has expired.
     async fn sent_before(
         &self,
         app: &AppName,
         sent: Idempotency,
         now: Timestamp,
     ) -> Result<Option<Inserted>, StoreError>;
-    /// The push of this id, if there is one.
+    /// Returns the push with this id, if it exists.
     async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError>;
-    /// The pushes of an app, newest first.
+    /// Lists the pushes of an app, newest first.
     async fn pushes(&self, app: &AppName, page: Page) -> Result<Paged<Push>, StoreError>;
-    /// All pushes that are not final, oldest first: what a crash has interrupted.
+    /// Lists all pushes that are not final, oldest first: those that a crash has interrupted.
     async fn unfinished_pushes(&self, page: Page) -> Result<Paged<Push>, StoreError>;
-    /// Moves a push on; refused where the state machine has no such step. A reason belongs to a failure.
+    /// Advances a push. Refused if the state machine has no such step. A reason belongs to a
+    /// failure.
     async fn advance_push(
         &self,
         id: &PushId,
@@ -63,8 +67,9 @@ pub trait Control: Send + Sync {
         reason: Option<Reason>,
         at: Timestamp,
     ) -> Result<Push, StoreError>;
-    /// Completes a push, puts its release in service as [`Control::make_current`] does, and records it, all or nothing.
-    /// The config vars of the app stay: what was set since the push began is for the next release.
+    /// Atomically completes a push, makes its release current like [`Control::make_current`], and
+    /// records the activity. The app's config vars stay: values set since the push began are for
+    /// the next release.
     async fn complete_push(
         &self,
         id: &PushId,
@@ -72,19 +77,21 @@ pub trait Control: Send + Sync {
         activity: NewActivity,
         at: Timestamp,
     ) -> Result<Push, StoreError>;
-    /// Appends a line to a push's log; beyond the bound lines are dropped, and `false` says so.
+    /// Appends a line to a push's log. Lines beyond the limit are dropped, and the result is
+    /// `false`.
     async fn append_push_log(&self, id: &PushId, text: &str, at: Timestamp) -> Result<bool, StoreError>;
-    /// The lines of a push's log after the given number, at most a page of them.
+    /// Returns the lines of a push's log after the given number, at most a page.
     async fn push_log(&self, id: &PushId, after: u32) -> Result<Vec<LogLine>, StoreError>;
 
-    /// Makes a release with the app's next number, which is to be built. It serves only once it is the current one.
+    /// Creates a release with the app's next number, in the state `building`. It serves only once
+    /// it is current.
     async fn insert_release(&self, release: NewRelease) -> Result<Release, StoreError>;
-    /// One release of an app, if there is one of this number.
+    /// Returns a release of an app, if it exists.
     async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>, StoreError>;
-    /// The releases of an app, newest first.
+    /// Lists the releases of an app, newest first.
     async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<ListedRelease>, StoreError>;
-    /// Moves a release on; refused where the state machine has no such step, or where another release would have to be
-    /// the current one after it. A reason belongs to a failure.
+    /// Advances a release. Refused if the state machine has no such step, or if the step would
+    /// require a change of the current release. A reason belongs to a failure.
     async fn step_release(
         &self,
         app: &AppName,
@@ -93,8 +100,8 @@ pub trait Control: Send + Sync {
         reason: Option<Reason>,
         at: Timestamp,
     ) -> Result<Release, StoreError>;
-    /// Puts a release in service: it is the app's current one and ready, the one before is retired, the app has the
-    /// release's config vars, and it is recorded; all or nothing.
+    /// Atomically makes a release current and ready, retires the previous release, gives the app
+    /// the release's config vars, and records the activity.
     async fn make_current(
         &self,
         app: &AppName,
@@ -102,9 +109,9 @@ pub trait Control: Send + Sync {
         activity: NewActivity,
         at: Timestamp,
     ) -> Result<App, StoreError>;
-    /// Gives up the current release, `bad`, for an earlier one: `bad` ends in a deployment error with the reason,
-    /// `good` is put in service with its config vars, and it is recorded; all or nothing. Refused if `bad` no longer
-    /// serves.
+    /// Atomically rolls back from the current release `bad` to `good`: `bad` ends in a deployment
+    /// error with the reason, `good` serves with its config vars, and the activity is recorded.
+    /// Refused if `bad` is not current.
     async fn return_to(
         &self,
         app: &AppName,
@@ -114,38 +121,41 @@ pub trait Control: Send + Sync {
         activity: NewActivity,
         at: Timestamp,
     ) -> Result<App, StoreError>;
-    /// The releases on their way into service, at most a page of them: after a crash, what it has interrupted. Ask
-    /// again once these are ended.
+    /// Returns the releases that are being built or deployed, at most a page: after a crash, the
+    /// interrupted releases. Call again after ending these.
     async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError>;
-    /// What decides which releases of an app are still kept, oldest first, without the releases themselves.
+    /// Returns the data for deciding which releases of an app are kept, oldest first, without the
+    /// releases themselves.
     async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError>;
-    /// Removes releases, and returns how many there were. If the one that serves is among them, none is removed.
+    /// Removes releases and returns their number. If the current release is among them, none is
+    /// removed.
     async fn delete_releases(&self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError>;
 
     /// Records that a process's schedule has fired.
     async fn schedule_fired(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Result<(), StoreError>;
-    /// When each schedule of every app last fired.
+    /// Returns when each schedule of every app last fired.
     async fn schedules(&self) -> Result<Vec<ScheduleFired>, StoreError>;
 
-    /// How much an app was used in a month, if that was recorded.
+    /// Returns an app's usage in a month, if it was recorded.
     async fn usage(&self, app: &AppName, month: Month) -> Result<Option<MonthUsage>, StoreError>;
-    /// Records how much an app was used in a month, in place of what was recorded; old months are removed.
+    /// Replaces the record of an app's usage in a month. Old months are removed.
     async fn put_usage(&self, app: &AppName, month: Month, usage: MonthUsage) -> Result<(), StoreError>;
 
-    /// Records what happened; the oldest entries of the same app make room beyond the bound.
+    /// Appends an activity entry. The oldest entries of the same app are removed beyond the limit.
     async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError>;
-    /// The activity of an app, or of everything, newest first.
+    /// Lists the activity of an app, or of all apps and the platform, newest first.
     async fn activity(&self, app: Option<&AppName>, page: Page) -> Result<Paged<Activity>, StoreError>;
-    /// The activity after the entry of this id, oldest first, at most a page of it: for those who follow.
+    /// Returns the activity after the entry with this id, oldest first, at most a page: for
+    /// subscribers.
     async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError>;
 
-    /// Stores a token's hash, bound to the existing apps, and returns it. Fails if the name is
-    /// taken or an app of its scope doesn't exist.
+    /// Stores a token's hash, bound to the existing apps, and returns the token. Fails if the name
+    /// is taken or an app of its scope doesn't exist.
     async fn insert_token(&self, token: Token) -> Result<Token, StoreError>;
-    /// The token with this hash, if there is one.
+    /// Returns the token with this hash, if it exists.
     async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError>;
-    /// All tokens by name; there are never many.
+    /// Lists all tokens by name. Their number is small.
     async fn tokens(&self) -> Result<Vec<Token>, StoreError>;
-    /// Removes a token; it is refused from now on.
+    /// Removes a token. It is rejected from then on.
     async fn delete_token(&self, name: &str) -> Result<(), StoreError>;
 }

@@ -1,5 +1,6 @@
-//! The file of `control.db` beside the journal that SQLite keeps for it. Owns the number of the host's starts, which ties
-//! the two together: it is in the file's header and in `control.session`. Never opens the database and never changes it.
+//! The file of `control.db` and SQLite's journal beside it. Owns the number of the host's start,
+//! which ties both together: it is in the file's header and in `control.session`. Never opens the
+//! database and never changes it.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -10,46 +11,49 @@ use std::sync::{Mutex, PoisonError};
 use crate::StoreError;
 use crate::files::{FileId, write_whole};
 
-/// The name of the database's file.
+/// The name of the database file.
 pub(crate) const CONTROL: &str = "control.db";
-/// The file with the number of the present or last start, and the id of the file `control.db` at that time.
+/// The file with the number of the current or last start, and the id of the file `control.db` at
+/// that time.
 const SESSION: &str = "control.session";
-/// The number of a copy that a host saved. It has all changes, so no journal belongs to it.
+/// The number of a copy that a host saved. The copy contains all changes, so no journal belongs to
+/// it.
 pub(crate) const SAVED: u32 = 0x6973_6f70;
 /// The position of SQLite's application id in a database file.
 const APPLICATION_ID_AT: u64 = 68;
 
-/// The files with changes that are not in `control.db` yet, and their index.
+/// Returns the paths of the journal, with changes that are not in `control.db` yet, and its index.
 pub(crate) fn journal(folder: &Path) -> [PathBuf; 2] {
     ["-wal", "-shm"].map(|end| folder.join(format!("{CONTROL}{end}")))
 }
 
-/// Whether changes are left that the last host did not move into `control.db`, because it was killed.
+/// Returns whether changes remain that the last host didn't move into `control.db` because it was
+/// killed.
 pub(crate) fn has_journal(folder: &Path) -> bool {
     let [changes, _] = journal(folder);
     fs::metadata(changes).is_ok_and(|found| found.len() > 0)
 }
 
-/// Whether there is no database yet, or nothing of one.
+/// Returns whether the database doesn't exist yet or is empty.
 pub(crate) fn is_new(folder: &Path) -> bool {
     fs::metadata(folder.join(CONTROL)).map_or(true, |found| found.len() == 0)
 }
 
-/// What was noted at the last start.
+/// The record of the last start.
 #[derive(Debug, PartialEq, Eq)]
 struct Session {
     start: u32,
     file: String,
 }
 
-/// Nothing in a folder of a version that noted nothing, and for a file that is not one of ours.
+/// Returns `None` for a folder of a version without such records, and for an invalid file.
 fn session(folder: &Path) -> Option<Session> {
     let text = fs::read_to_string(folder.join(SESSION)).ok()?;
     let (start, file) = text.trim().split_once(' ')?;
     Some(Session { start: start.parse().ok()?, file: file.to_owned() })
 }
 
-/// The number in a database's header; `None` for a file without a header.
+/// Returns the number in a database's header; `None` for a file without a header.
 fn number_in(file: &File) -> Option<u32> {
     let mut bytes = [0; 4];
     file.read_exact_at(&mut bytes, APPLICATION_ID_AT).ok()?;
@@ -64,37 +68,38 @@ fn number_at(path: &Path) -> Result<Option<u32>, StoreError> {
     }
 }
 
-/// Refuses a `control.db` beside a journal that was written for another one, and returns whether such a journal must be
-/// moved away instead: with `adopt`, and beside a saved copy. Must be called before the database is opened: SQLite would
-/// apply the journal to it.
+/// Returns whether a journal of another database must be moved away: with `adopt`, and beside a
+/// saved copy. Without `adopt`, any other `control.db` beside such a journal is refused. Must be
+/// called before the database is opened, since SQLite would apply the journal.
 pub(crate) fn must_leave_journal(folder: &Path, adopt: bool) -> Result<bool, StoreError> {
     let Some(noted) = session(folder).filter(|_| has_journal(folder)) else { return Ok(false) };
     match number_at(&folder.join(CONTROL))? {
-        // One more where the host ended during its start.
+        // The header is one ahead if the host ended during its start.
         Some(found) if found == noted.start || found == noted.start.wrapping_add(1) => Ok(false),
         found if adopt || found == Some(SAVED) => Ok(true),
         _ => Err(StoreError::JournalOfOther { folder: folder.to_owned() }),
     }
 }
 
-/// The number of the start that begins. It is larger than those of the file and of the start before.
+/// Returns the number of the next start. It is larger than the numbers of the file and of the
+/// previous start.
 pub(crate) fn next_start(folder: &Path) -> Result<u32, StoreError> {
     let found = number_at(&folder.join(CONTROL))?.filter(|&found| found != SAVED).unwrap_or(0);
     let noted = session(folder).map_or(0, |noted| noted.start);
-    // A start whose note failed has changed the header only.
+    // A start that could not write its record has changed only the header.
     let last = if found == noted.wrapping_add(1) { noted } else { found.max(noted) };
     // SQLite's number is signed.
     Ok(if last < i32::MAX.unsigned_abs() { last + 1 } else { 1 })
 }
 
-/// Notes the start whose number is in the header of `control.db`.
+/// Records the start with the number in the header of `control.db`.
 pub(crate) fn note_start(folder: &Path, start: u32) -> Result<(), StoreError> {
     let Some(file) = FileId::of(&folder.join(CONTROL)) else { return Ok(()) };
     let path = folder.join(SESSION);
     write_whole(&path, &path.with_extension("unfinished"), format!("{start} {file}\n").as_bytes())
 }
 
-/// Finds that `control.db` is no longer the file that the running host opened, from another process.
+/// Detects, from another process, that `control.db` is not the file that the running host opened.
 pub(crate) fn changed_meanwhile(folder: &Path) -> Result<Option<StoreError>, StoreError> {
     let (path, Some(noted)) = (folder.join(CONTROL), session(folder)) else { return Ok(None) };
     let change = match FileId::of(&path) {
@@ -126,19 +131,20 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// The open file, to detect that it was removed, replaced or overwritten.
+/// The open file, for detecting its removal, replacement or overwriting.
 #[derive(Debug)]
 pub(crate) struct ControlFile {
     path: PathBuf,
     id: Option<FileId>,
-    /// The numbers that its header may have: a start changes the header only once its changes are moved into the file.
+    /// The numbers that its header may have: a start changes the header only when the changes move
+    /// into the file.
     numbers: Mutex<[Option<u32>; 2]>,
-    /// Kept open as long as the database: closing a file drops the locks that SQLite has on it.
+    /// Open as long as the database: closing a file drops SQLite's locks on it.
     file: File,
 }
 
 impl ControlFile {
-    /// The file of a database that is about to be opened, or is open.
+    /// Opens the file of a database that is open or about to be opened.
     pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
         let file = File::open(path).map_err(|error| StoreError::file(path, &error))?;
         // A new database gets a header without a number.
@@ -147,12 +153,13 @@ impl ControlFile {
         Ok(Self { path: path.to_owned(), id: FileId::of(path), numbers, file })
     }
 
-    /// Expects the number of a start from now on, and the one that is in the header unless it is the same by now.
+    /// Expects the number of a start from now on. The number in the header stays valid until it
+    /// changes.
     pub(crate) fn expect(&self, start: u32) {
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = [number_in(&self.file), Some(start)];
     }
 
-    /// What happened to the file, if it is no longer the one that was opened. A few system calls.
+    /// Returns how the file has changed since it was opened, if it has. Takes a few system calls.
     pub(crate) fn change(&self) -> Option<Change> {
         match (FileId::of(&self.path), self.id) {
             (None, _) => Some(Change::Removed),
@@ -170,9 +177,10 @@ impl ControlFile {
 mod tests {
     use super::*;
 
-    /// A data folder with a database file of this number, a note of a start, and changes beside it.
+    /// Creates a data folder with a database file with this number, a record of a start, and a
+    /// journal.
     fn folder(number: Option<u32>, noted: &str, journal: &[u8]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+        let folder = tempfile::tempdir().expect("the folder is created");
         let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("it is written");
         if let Some(number) = number {
             let mut bytes = vec![0; 4096];
@@ -191,8 +199,8 @@ mod tests {
         assert!(check(Some(7), "7 1:2\n", b"changes") && check(Some(8), "7 1:2\n", b"changes"));
         for number in [None, Some(0), Some(6), Some(9)] {
             assert!(!check(number, "7 1:2\n", b"changes"), "{number:?}");
-            assert!(check(number, "7 1:2\n", b""), "nothing would be mixed");
-            assert!(check(number, "nonsense", b"changes"), "an earlier version noted nothing");
+            assert!(check(number, "7 1:2\n", b""), "an empty journal belongs to any database");
+            assert!(check(number, "nonsense", b"changes"), "an earlier version recorded nothing");
         }
         let saved = folder(Some(SAVED), "7 1:2\n", b"changes");
         assert_eq!(must_leave_journal(saved.path(), false), Ok(true));
@@ -200,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn each_start_has_a_larger_number_than_all_before() {
+    fn each_start_has_a_larger_number_than_earlier_starts() {
         for (number, noted, next) in [
             (None, "", 1),
             (Some(7), "7 1:2", 8),

@@ -1,5 +1,6 @@
-//! What can go wrong in the store, as one closed enum. Owns the words, and the one place that tells a full disk from
-//! other trouble of SQLite and of the file system. Never logs: an error is logged where it is handled.
+//! The errors of the store, as one closed enum. Owns their texts, and the distinction of a full
+//! disk from other failures of SQLite and the file system. Never logs: an error is logged where it
+//! is handled.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,203 +14,205 @@ use crate::limits::{
 };
 use crate::secrets::KEY_FILE_BYTES;
 
-/// What separates the finding from the remedy in errors about a data folder.
+/// Separates the finding from the remedy in errors about a data folder.
 const UNCHANGED: &str = "; nothing was changed. ";
 
-/// What can go wrong in the store. It is `Clone`, since one failed commit answers several callers.
+/// An error of the store. It is `Clone`, since one failed commit answers several callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Another host works with the same folder.
+    /// Another host uses the same folder.
     #[error(
-        "the data folder {} is in use by {}; stop that one first, or choose another folder with --data",
+        "the data folder {} is in use by {}; stop it first, or choose another folder with --data",
         folder.display(), process(*pid)
     )]
     InUse { folder: PathBuf, pid: Option<u32> },
-    /// A file or folder cannot be made, read or written.
+    /// A file or folder can't be created, read or written.
     #[error("{}: {detail}", path.display())]
     File { path: PathBuf, detail: String },
-    /// The disk has no room left. Nothing is damaged, and writing works again once there is room.
+    /// The disk is full. Nothing is damaged, and writes succeed again once space is free.
     #[error("the disk is full, so nothing was written; free some space below {} and try again", folder.display())]
     DiskFull { folder: PathBuf },
     /// The folder was written by a newer version.
-    #[error("the database has format {found}, and this isopod knows up to {known}; run the newer isopod again")]
+    #[error(
+        "the database has format {found}, but this isopod supports formats up to {known}; run the newer isopod again"
+    )]
     TooNew { found: i64, known: i64 },
     /// The database lists no app, but the folder contains app folders.
     #[error(
-        "{} holds the data of apps ({apps}), but control.db lists no app: it is new, empty or older than the apps\
+        "{} contains data of apps ({apps}), but control.db lists no app: it is new, empty or older than the apps\
          {UNCHANGED}Restore control.db from a backup, or choose another folder with --data, or start once with \
          --adopt, which moves folders without an app to lost+found/", folder.display()
     )]
     AppsWithoutDatabase { folder: PathBuf, apps: String },
-    /// The database has another id than the folder it is in.
+    /// The database's id differs from its folder's.
     #[error(
-        "control.db does not belong to {}: its id is not that in data.id, so it comes from another data folder or from \
-         before the folder had an id{UNCHANGED}Restore control.db from a backup of this folder, or choose \
+        "control.db does not belong to {}: its id differs from data.id, so it comes from another data folder or from \
+         a time before the folder had an id{UNCHANGED}Restore control.db from a backup of this folder, or choose \
          another folder with --data, or start once with --adopt, which accepts the id of control.db and moves folders \
          without an app to lost+found/", folder.display()
     )]
     OtherDatabase { folder: PathBuf },
-    /// The database lists apps, and none of them has a folder.
+    /// The database lists apps, but none has a folder.
     #[error(
-        "control.db lists apps ({apps}), but none of them has a folder in {}/apps: the folder is half a copy, or its \
-         apps/ was lost{UNCHANGED}Restore apps/ from a backup, or choose another folder with --data, or \
+        "control.db lists apps ({apps}), but none of them has a folder in {}/apps: the folder is an incomplete copy, or \
+         its apps/ was lost{UNCHANGED}Restore apps/ from a backup, or choose another folder with --data, or \
          start once with --adopt: the apps then start without data", folder.display()
     )]
     DatabaseWithoutApps { folder: PathBuf, apps: String },
-    /// Beside the database are changes to another one.
+    /// The journal beside the database belongs to another database.
     #[error(
-        "control.db in {} is not the one that control.db-wal beside it belongs to: it was removed or replaced, and both \
-         together would be a mix{UNCHANGED}To start with this control.db, move control.db-wal and control.db-shm away: \
-         the changes in them are then left out. To keep the changes, put the earlier control.db back, or a copy of it \
+        "control.db-wal in {} belongs to another control.db, which was removed or replaced; opening both would mix two \
+         databases{UNCHANGED}To start with this control.db, move control.db-wal and control.db-shm away: \
+         their changes are then lost. To keep the changes, put the earlier control.db back, or a copy of it \
          from lost+found/. Or start once with --adopt, which moves both files to lost+found/", folder.display()
     )]
     JournalOfOther { folder: PathBuf },
-    /// The file of the database is no longer the one that the running host opened.
+    /// The database file is not the file that the running host opened.
     #[error(
-        "{} was {change} while the host runs: {}, and what is changed now, such as deploys, config vars and tokens, is lost \
-         when the host stops. {}",
+        "{} was {change} while the host runs: {}, and every change from now on, such as a deploy, a config var or a \
+         token, is lost when the host stops. {}",
         path.display(), control_state(*change), control_remedy(path, saved.as_deref())
     )]
     ControlChanged { path: PathBuf, change: Change, saved: Option<PathBuf> },
     /// The file with the folder's id is invalid.
-    #[error("{} has no valid id{UNCHANGED}Restore the file from a backup, or remove it: the host then writes it from control.db", path.display())]
+    #[error(
+        "{} has no valid id{UNCHANGED}Restore the file from a backup, or remove it: the host then writes it from \
+         control.db", path.display()
+    )]
     BadFolderId { path: PathBuf },
     /// A new app's folder already exists and has no tombstone.
     #[error(
-        "{} already exists and belongs to no app; move it away, or restart the host, which moves it to lost+found/",
+        "{} already exists, but no app owns it; move it away, or restart the host, which moves it to lost+found/",
         path.display()
     )]
     FolderInTheWay { path: PathBuf },
-    /// The folder of an app that is to be destroyed is a link.
+    /// The folder of an app to be destroyed is a symbolic link.
     #[error(
-        "{} is a symbolic link, and destroying an app never deletes what a link points to{UNCHANGED}Remove the link, and \
-         destroy the app again: the data at {} is kept then, and can be removed by hand", path.display(), target.display()
+        "{} is a symbolic link, and destroying an app never deletes the target of a link{UNCHANGED}Remove the link, and \
+         destroy the app again: the data at {} stays, and can be removed by hand", path.display(), target.display()
     )]
     LinkedFolder { path: PathBuf, target: PathBuf },
-    /// SQLite reports something that should not happen.
+    /// SQLite reports an unexpected error.
     #[error("the database failed: {detail}; if this repeats, restore the data folder from a backup")]
     Database { detail: String },
-    /// Something stored cannot be read back.
-    #[error("what is stored is damaged: {detail}; restore the data folder from a backup")]
+    /// A stored record can't be read back.
+    #[error("stored data is damaged: {detail}; restore the data folder from a backup")]
     Damaged { detail: String },
     /// A store task panicked. Its changes were rolled back; other tasks continue.
     #[error("internal error of the store: {detail}; the change was not written. Please report it")]
     Panicked { detail: String },
     /// The store has been closed.
-    #[error("the store is closed, since the host is stopping; try again when it is back")]
+    #[error("the store is closed because the host is stopping; try again after the restart")]
     Closed,
-    /// An app of this name exists already.
-    #[error("an app called {name} exists already; choose another name, or deploy to it")]
+    /// An app with this name already exists.
+    #[error("an app named {name} already exists; choose another name, or deploy to it")]
     AppExists { name: AppName },
-    /// There is no such app.
-    #[error("there is no app called {name}; `isopod apps` lists those there are")]
+    /// The app doesn't exist.
+    #[error("no app named {name}; `isopod apps` lists all apps")]
     UnknownApp { name: AppName },
-    /// There is no such push.
-    #[error("there is no push {id}; it may have been removed together with its app")]
+    /// The push doesn't exist.
+    #[error("no push {id}; it may have been removed together with its app")]
     UnknownPush { id: PushId },
-    /// A push of this id exists already.
-    #[error("a push {id} exists already; make another id")]
+    /// A push with this id already exists.
+    #[error("push {id} already exists; choose another id")]
     PushExists { id: PushId },
-    /// There is no such release.
-    #[error("{app} has no release {number}; `isopod releases` lists those there are")]
+    /// The release doesn't exist.
+    #[error("{app} has no release {number}; `isopod releases` lists all releases")]
     UnknownRelease { app: AppName, number: ReleaseNumber },
-    /// No further release number can be given.
-    #[error("{app} has used up all release numbers; create the app anew under another name")]
+    /// All release numbers are used.
+    #[error("{app} has used all release numbers; create an app with another name")]
     NoMoreReleases { app: AppName },
-    /// The release that serves can neither be removed nor retired by itself.
-    #[error("{app} is served by {number}, so it stays; make another release the current one first")]
+    /// The current release can't be removed or retired.
+    #[error("{number} is the current release of {app} and can't be removed; make another release current first")]
     ReleaseServes { app: AppName, number: ReleaseNumber },
-    /// Only the current release can do this.
-    #[error("{number} is not the current release of {app}, which is the only one that can do this")]
+    /// The operation requires the current release.
+    #[error("{number} is not the current release of {app}; only the current release can do this")]
     NotCurrent { app: AppName, number: ReleaseNumber },
-    /// The state machine does not allow it.
+    /// The state machine has no such step.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// A key for telling pushes apart that is longer than allowed, or empty.
-    #[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, and this one has {bytes}; send a UUID")]
+    /// An idempotency key is empty or too long.
+    #[error("an idempotency key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, not {bytes}; send a UUID")]
     BadIdempotencyKey { bytes: usize },
-    /// A sketch of users that is larger than allowed.
-    #[error("a sketch of users has at most {USAGE_SKETCH_BYTES_MAX} bytes, and this one has {bytes}")]
+    /// A sketch of users is too large.
+    #[error("a sketch of users must have at most {USAGE_SKETCH_BYTES_MAX} bytes, not {bytes}")]
     SketchTooLarge { bytes: usize },
-    /// A cursor that no list has given out.
-    #[error("{cursor:?} is no cursor of this list; begin again without one")]
+    /// A cursor that doesn't belong to the list.
+    #[error("invalid cursor {cursor:?}; start again without a cursor")]
     BadCursor { cursor: String },
-    /// A token of this name exists already.
-    #[error("a token called {name:?} exists already; remove it first, or choose another name")]
+    /// A token with this name already exists.
+    #[error("a token named {name:?} already exists; remove it first, or choose another name")]
     TokenExists { name: String },
-    /// There is no such token.
-    #[error("there is no token called {name:?}")]
+    /// The token doesn't exist.
+    #[error("no token named {name:?}")]
     UnknownToken { name: String },
-    /// There are as many tokens as there may be.
-    #[error("there are {TOKENS_MAX} tokens, which is the most; remove some that are no longer used")]
+    /// The limit of tokens is reached.
+    #[error("the limit of {TOKENS_MAX} tokens is reached; remove unused tokens")]
     TooManyTokens,
-    /// The key file can be read by others.
+    /// Other users can read the key file.
     #[error(
-        "{} can be read by others (mode {mode:04o}), so the secrets may be known to them; run `chmod 600 {}`, \
-         and set the secrets again if somebody else uses this machine", path.display(), path.display()
+        "{} can be read by other users (mode {mode:04o}), so they may know the secrets; run `chmod 600 {}`, \
+         and set the secrets again if other users have access to this machine", path.display(), path.display()
     )]
     KeyFileOpen { path: PathBuf, mode: u32 },
-    /// The key file is not what was written.
+    /// The key file has the wrong size.
     #[error(
-        "{} has {bytes} bytes, and a key has {KEY_FILE_BYTES}; put the file back from a backup, or remove it to begin \
+        "{} has {bytes} bytes, but a key has {KEY_FILE_BYTES}; restore the file from a backup, or remove it to start \
          with a new key and then set every secret again", path.display()
     )]
     KeyFileSize { path: PathBuf, bytes: u64 },
-    /// A secret that was sealed with a key that is no longer there.
+    /// A secret was sealed with a key that is lost.
     #[error(
         "the secret {key} of {app} was sealed with another key: the file secrets.key was lost or replaced; stop the \
-         host and put it back from a backup, or set the secret again with `isopod config set {key}=… --secret --app {app}`"
+         host and restore it from a backup, or set the secret again with \
+         `isopod config set {key}=… --secret --app {app}`"
     )]
     SecretOfOtherKey { app: AppName, key: String },
-    /// A secret that was changed since it was sealed, or that belongs elsewhere.
+    /// A secret was changed after it was sealed, or belongs to another app or config var.
     #[error(
-        "the secret {key} of {app} is not what was sealed for it: it was changed, or moved from another place; set it \
+        "the secret {key} of {app} does not match its seal: it was changed, or moved from another app or key; set it \
          again with `isopod config set {key}=… --secret --app {app}`"
     )]
     SecretChanged { app: AppName, key: String },
-    /// A text that is no digest.
-    #[error("{given:?} is no digest: expected 64 hexadecimal digits of SHA-256")]
+    /// A text is not a digest.
+    #[error("invalid digest {given:?}: expected 64 hexadecimal digits of SHA-256")]
     BadDigest { given: String },
-    /// There is no such blob.
+    /// The blob doesn't exist.
     #[error(
-        "there is no blob {digest}: its file is missing from blobs/ in the data folder; restore it from a backup, or \
+        "no blob {digest}: its file is missing from blobs/ in the data folder; restore it from a backup, or \
          deploy the app again"
     )]
     UnknownBlob { digest: String },
-    /// A key that is longer than allowed, or empty.
-    #[error("a key has 1 to {KEY_BYTES_MAX} bytes, and this one has {bytes}; keep long data in the value")]
+    /// A key is empty or too long.
+    #[error("a key must have 1 to {KEY_BYTES_MAX} bytes, not {bytes}; store long data in the value")]
     BadKey { bytes: usize },
-    /// A bucket name that is longer than allowed.
-    #[error("a bucket's name has at most {BUCKET_BYTES_MAX} bytes, and this one has {bytes}")]
+    /// A bucket name is too long.
+    #[error("a bucket's name must have at most {BUCKET_BYTES_MAX} bytes, not {bytes}")]
     BadBucket { bytes: usize },
-    /// A value that is larger than allowed.
-    #[error("a value has at most {VALUE_BYTES_MAX} bytes, and this one has {bytes}; split it over several keys")]
+    /// A value is too large.
+    #[error("a value must have at most {VALUE_BYTES_MAX} bytes, not {bytes}; split it over several keys")]
     ValueTooLarge { bytes: usize },
     /// The app's key-value store is full.
-    #[error("the app's key-value store holds {APP_BYTES_MAX} bytes, which is the most; delete keys to make room")]
+    #[error("the app's key-value store is full (limit: {APP_BYTES_MAX} bytes); delete keys to free space")]
     KeyValueFull,
-    /// A value that cannot be counted up.
-    #[error(
-        "the value of {key:?} is no whole number, or would leave the range of 64 bits, so it cannot be incremented"
-    )]
+    /// A value that can't be incremented.
+    #[error("the value of {key:?} can't be incremented: it is not a whole number, or the sum exceeds 64 bits")]
     NotANumber { key: String },
 }
 
-/// What a failed call of the file system says, and what to do about it.
+/// Describes a failed file system call, with a remedy.
 fn explained(error: &io::Error) -> String {
     let next = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "it cannot be written by the user who runs isopod; make it that user's own, or choose another folder with \
+            "the user that runs isopod can't write it; change its owner to that user, or choose another folder with \
              --data"
         }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "it cannot be written, since its file system is mounted for reading only; choose another folder with --data"
-        }
-        io::ErrorKind::NotFound => "it is not there and cannot be made; choose another folder with --data",
+        io::ErrorKind::ReadOnlyFilesystem => "its file system is mounted read-only; choose another folder with --data",
+        io::ErrorKind::NotFound => "it doesn't exist and can't be created; choose another folder with --data",
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-            "a file is in the place of a folder; move the file away, or choose another folder with --data"
+            "a file exists where a folder is needed; move the file away, or choose another folder with --data"
         }
-        _ => "check that the disk works, or choose another folder with --data",
+        _ => "check the disk, or choose another folder with --data",
     };
     format!("{error}; {next}")
 }
@@ -221,25 +224,25 @@ fn process(pid: Option<u32>) -> String {
     }
 }
 
-/// What somebody gave, as it is shown in an error.
+/// Returns a user's input, shortened for an error text.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(GIVEN_CHARS_SHOWN).collect()
 }
 
-/// What the host can do with a `control.db` after this.
+/// Describes how a running host is affected by a changed `control.db`.
 fn control_state(change: Change) -> &'static str {
     match change {
-        Change::Removed | Change::Replaced => "the host still works with the file that it had opened",
-        Change::Overwritten => "the host can't read all of its data any more",
+        Change::Removed | Change::Replaced => "the host continues with the file that it had opened",
+        Change::Overwritten => "the host can't read all of its data",
     }
 }
 
-/// What to do about a `control.db` that is no longer the one of the running host.
+/// Describes how to repair a changed `control.db` of a running host.
 fn control_remedy(path: &Path, saved: Option<&Path>) -> String {
     match saved {
         Some(saved) => format!(
-            "Its content was saved as {}: stop the host, and move that file to {}, unless the file there is the one that \
-             you want",
+            "Its content was saved as {}: stop the host, and move that file to {}, unless you want to keep \
+             the file there",
             saved.display(),
             path.display()
         ),
@@ -250,7 +253,7 @@ fn control_remedy(path: &Path, saved: Option<&Path>) -> String {
 }
 
 impl StoreError {
-    /// The error as a finding and its remedy, where it has one.
+    /// Returns the error as a finding and its remedy, if it has one.
     pub fn finding(&self) -> (String, Option<String>) {
         let text = self.to_string();
         if let Self::ControlChanged { path, saved, .. } = self {
@@ -264,18 +267,18 @@ impl StoreError {
         }
     }
 
-    /// Whether there is no room on the disk, so that the same works once there is some.
+    /// Returns whether the disk is full, so that a retry succeeds once space is free.
     pub fn is_of_full_disk(&self) -> bool {
         matches!(self, Self::DiskFull { .. })
     }
 
-    /// Whether it says nothing of what is stored, so that the same may well work in a moment: too many files were open, or
-    /// the disk was full.
+    /// Returns whether the error may be temporary and says nothing about the stored data, such as
+    /// too many open files or a full disk.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::File { .. } | Self::DiskFull { .. } | Self::Database { .. } | Self::Closed)
     }
 
-    /// What a failed call of the file system means.
+    /// Converts a failed file system call.
     pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -285,7 +288,7 @@ impl StoreError {
         }
     }
 
-    /// What a failed call of SQLite means; `path` is the database file.
+    /// Converts a failed SQLite call; `path` is the database file.
     pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() },
@@ -309,10 +312,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_told_from_one_that_is_not_there() {
-        let told = |kind: io::ErrorKind| StoreError::file(Path::new("data/lock"), &kind.into()).to_string();
-        assert!(told(io::ErrorKind::PermissionDenied).contains("cannot be written by the user"));
-        assert!(told(io::ErrorKind::ReadOnlyFilesystem).contains("for reading only"));
-        assert!(told(io::ErrorKind::NotFound).contains("is not there"));
+    fn errors_distinguish_an_unwritable_folder_from_a_missing_folder() {
+        let text = |kind: io::ErrorKind| StoreError::file(Path::new("data/lock"), &kind.into()).to_string();
+        assert!(text(io::ErrorKind::PermissionDenied).contains("the user that runs isopod"));
+        assert!(text(io::ErrorKind::ReadOnlyFilesystem).contains("mounted read-only"));
+        assert!(text(io::ErrorKind::NotFound).contains("doesn't exist"));
     }
 }

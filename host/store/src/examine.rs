@@ -1,5 +1,5 @@
-//! Looks into a data folder without opening the store, for `isopod doctor`: the reason why a host would refuse it, and
-//! what is missing in it. Changes nothing, and may be used while a host works with the folder.
+//! Examines a data folder without opening the store, for `isopod doctor`: why a host would refuse
+//! it, and which data is missing. Never changes anything, and may run while a host uses the folder.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,27 +16,28 @@ use crate::sqlite::{FORMAT, Sql, app_names, bundles_in_use, folder_id, format_of
 use crate::store::check;
 use crate::{Digest, StoreError};
 
-/// The result of looking into a data folder.
+/// The result of examining a data folder.
 #[derive(Debug, Default)]
 pub struct Examined {
-    /// Why a host refuses to start with the folder, or what happened to the `control.db` of a running one.
+    /// Why a host refuses to start with the folder, or what happened to the `control.db` of a
+    /// running host.
     pub refusal: Option<StoreError>,
-    /// Apps whose folder is missing.
+    /// Apps without a folder.
     pub missing: Vec<AppName>,
-    /// Data of apps that is missing.
+    /// Missing data of apps.
     pub lost: Vec<LostData>,
-    /// How many bundles of releases have no file in `blobs/`.
+    /// The number of release bundles without a file in `blobs/`.
     pub missing_bundles: usize,
 }
 
-/// Looks into a data folder. Blocks.
+/// Examines a data folder. Blocks.
 pub fn examine(folder: &Path) -> Examined {
     let mut examined = Examined::default();
     examined.refusal = look(folder, &mut examined).err();
     examined
 }
 
-/// What `control.db` says.
+/// The content of `control.db`.
 #[derive(Default)]
 struct Content {
     id: Option<String>,

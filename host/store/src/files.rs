@@ -1,5 +1,5 @@
-//! Files and folders that only their owner may read. Owns the modes, the fsync of a folder, how a file comes to be
-//! there whole or not at all, and how files that nobody needs are swept up. Never reads content.
+//! Files and folders that only their owner may read. Owns their modes, folder fsync, atomic writes
+//! and the sweep of unused files. Never reads content.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use crate::StoreError;
 
-/// Makes the folder with all above it, closed to everybody but its owner, or closes it if it is there.
+/// Creates the folder and its parents with access for the owner only, or sets the mode of an
+/// existing folder.
 pub(crate) fn private_folder(path: &Path) -> Result<(), StoreError> {
     let failed = |error| StoreError::file(path, &error);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)
 }
 
-/// Opens or makes a file that only its owner may read. SQLite gives its journal the same mode.
+/// Opens or creates a file that only its owner may read. SQLite gives its journal the same mode.
 pub(crate) fn private_file(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new()
         .read(true)
@@ -29,16 +30,16 @@ pub(crate) fn private_file(path: &Path) -> Result<File, StoreError> {
         .map_err(|error| StoreError::file(path, &error))
 }
 
-/// Writes a file that is there whole or not at all, whenever the machine stops. It is written as `unfinished`, in the
-/// same folder, and renamed once it is on disk; a crash may leave the unfinished one behind, and the next writer
-/// replaces it.
+/// Writes a file atomically: after any crash, it is complete or unchanged. It is written as
+/// `unfinished`, in the same folder, and renamed once it is on disk. A crash may leave the
+/// unfinished file, which the next write replaces.
 pub(crate) fn write_whole(path: &Path, unfinished: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let written = write(unfinished, bytes).and_then(|()| {
         fs::rename(unfinished, path).map_err(|error| StoreError::file(path, &error))?;
         path.parent().map_or(Ok(()), sync_folder)
     });
     if written.is_err() {
-        // The room it took is needed most now; should this fail too, whoever writes next replaces the file.
+        // Free its disk space at once. If this fails too, the next write replaces the file.
         let _ = fs::remove_file(unfinished);
     }
     written
@@ -50,7 +51,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     written.map_err(|error| StoreError::file(path, &error))
 }
 
-/// Tells a file from every other that exists at the same time.
+/// Identifies a file among all files that exist at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
@@ -58,12 +59,13 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    /// The file at this path, if there is one.
+    /// Returns the id of the file at this path, if it exists.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|found| Self { device: found.dev(), inode: found.ino() })
     }
 
-    /// Whether the file is at this path and has content; also where the path can't be looked at.
+    /// Returns whether the file is at this path and has content; also true if the path can't be
+    /// inspected.
     pub(crate) fn is_at(self, path: &Path) -> bool {
         match fs::metadata(path) {
             Ok(found) => found.dev() == self.device && found.ino() == self.inode && found.len() > 0,
@@ -78,13 +80,14 @@ impl fmt::Display for FileId {
     }
 }
 
-/// Makes the names in a folder last: without it a crash may lose a file that was just renamed into place.
+/// Makes the entries of a folder durable: without it, a crash may lose a file that was just
+/// renamed.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let synced = File::open(path).and_then(|folder| folder.sync_all());
     synced.map_err(|error| StoreError::file(path, &error))
 }
 
-/// Removes a folder with all below it; that it is not there is fine.
+/// Removes a folder with all its content. A missing folder is not an error.
 pub(crate) fn remove_folder(path: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::file(path, &error)),
@@ -92,7 +95,7 @@ pub(crate) fn remove_folder(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The names in a folder that are text; no others are ours.
+/// Returns the names in a folder that are valid text; the host creates no others.
 pub(crate) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
     let failed = |error| StoreError::file(folder, &error);
     let mut names = Vec::new();
@@ -102,8 +105,9 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Removes the files right in the folder that `keep` does not want by their name and that nobody has written for
-/// `idle`, and returns how many they were. For folders of what can be made again, such as compiled code.
+/// Removes the files directly in the folder that `keep` rejects by name and that were not written
+/// within `idle`, and returns their number. For folders with data that can be created again, such
+/// as compiled code.
 ///
 /// `idle` must be longer than it takes to write a file and record its use.
 pub async fn remove_unused_files(
@@ -130,15 +134,15 @@ pub async fn remove_unused_files(
     .await
 }
 
-/// Whether it is a file that nobody wrote for so long. If its age cannot be told, as after a change of the clock, it is
-/// not.
+/// Returns whether the path is a file that was not written within `idle`. False if its age is
+/// unknown, as after a change of the clock.
 pub(crate) fn was_idle(path: &Path, idle: Duration) -> bool {
     let file = fs::metadata(path).ok().filter(Metadata::is_file);
     let modified = file.and_then(|file| file.modified().ok());
     modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= idle)
 }
 
-/// Runs what waits for the disk on a thread that may.
+/// Runs blocking disk work on a blocking thread of the runtime.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

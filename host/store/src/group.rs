@@ -1,6 +1,6 @@
-//! Group commit: what waits when a commit is due goes into the same transaction. Owns the order begin, work, commit,
-//! answer, and what a failure in the middle means for the others of the group. Shared by the control database and the
-//! key-value databases of apps.
+//! Group commit: all jobs that wait when a commit is due share a transaction. Owns the order begin,
+//! work, commit, answer, and the isolation of failed jobs from the rest of their group. Never opens
+//! a connection. Shared by the control database and the apps' key-value databases.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use crate::limits::WRITES_PER_COMMIT_MAX;
 use crate::sqlite::{Sql, SqlError};
 use crate::workers::caught;
 
-/// Answers whoever asked, once it is known whether the commit went well.
+/// Answers the caller once the commit has succeeded or failed.
 pub(crate) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-/// Does the work inside the transaction, or takes note of why there is none.
+/// Does the work inside the transaction, or receives the error if there is no transaction.
 pub(crate) type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Answer + Send>;
 
-/// Makes a job of some work on the database at `path`, and where its outcome will arrive after the commit.
+/// Creates a job on the database at `path`, and the receiver of its outcome after the commit.
 pub(crate) fn job<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
@@ -28,19 +28,20 @@ pub(crate) fn job<T: Send + 'static>(
         let outcome =
             transaction.and_then(|connection| in_savepoint(connection, work).map_err(|error| error.explain(&path)));
         Box::new(move |committed| {
-            // Whoever has gone away no longer wants the answer.
+            // The caller may have been cancelled.
             let _ = reply.send(outcome.and_then(|value| committed.map(|()| value)));
         })
     });
     (job, outcome)
 }
 
-/// Answers a job for which no transaction can be had.
+/// Answers a job with an error, without a transaction.
 pub(crate) fn refuse(job: Job, why: StoreError) {
     job(Err(why))(Ok(()));
 }
 
-/// Does the jobs in one transaction: `first`, then what `next` hands out until it has no more or the group is full.
+/// Runs jobs in one transaction: `first`, then those that `next` returns until it returns `None` or
+/// the group is full.
 pub(crate) fn commit_group(connection: &Connection, path: &Path, first: Job, mut next: impl FnMut() -> Option<Job>) {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
         return refuse(first, StoreError::sqlite(path, &error));
@@ -51,7 +52,8 @@ pub(crate) fn commit_group(connection: &Connection, path: &Path, first: Job, mut
     while let Some(work) = job.take() {
         answers.push(work(Ok(connection)));
         if connection.is_autocommit() {
-            // Some errors, a full disk first of all, make SQLite undo the whole transaction. All that are in it must know.
+            // Some errors, such as a full disk, make SQLite roll back the whole transaction. Every
+            // job in it gets the error.
             outcome = Err(StoreError::DiskFull { folder: path.parent().unwrap_or(path).to_owned() });
         } else if answers.len() < WRITES_PER_COMMIT_MAX {
             job = next();
@@ -69,13 +71,13 @@ fn commit(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         Err(error) => StoreError::sqlite(path, &error),
     };
     if !connection.is_autocommit() {
-        // Should undoing fail as well, the next BEGIN reports it.
+        // If the rollback fails too, the next BEGIN reports it.
         let _ = connection.execute_batch("ROLLBACK");
     }
     Err(error)
 }
 
-/// Runs one job of a group so that its failure undoes its own changes and no other's.
+/// Runs one job of a group in a savepoint: its failure rolls back only its own changes.
 fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
     connection.execute_batch("SAVEPOINT job")?;
     // A panic fails only this job: the group and the thread continue.
@@ -102,7 +104,7 @@ mod tests {
 
     fn database() -> Connection {
         let connection = Connection::open_in_memory().expect("a database in memory opens");
-        connection.execute_batch("CREATE TABLE numbers (n INTEGER UNIQUE)").expect("the table is made");
+        connection.execute_batch("CREATE TABLE numbers (n INTEGER UNIQUE)").expect("the table is created");
         connection
     }
 
@@ -118,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_fails_takes_no_other_of_its_group_along() {
+    fn a_failed_job_does_not_affect_the_rest_of_its_group() {
         let connection = database();
         let (jobs, mut outcomes): (VecDeque<_>, Vec<_>) = [1, 2, 1, 3].into_iter().map(insert).unzip();
         let mut jobs = jobs;
-        let first = jobs.pop_front().expect("there are four");
+        let first = jobs.pop_front().expect("four jobs");
         commit_group(&connection, Path::new("numbers.db"), first, || jobs.pop_front());
         let succeeded: Vec<bool> =
-            outcomes.iter_mut().map(|outcome| outcome.try_recv().expect("it is answered").is_ok()).collect();
+            outcomes.iter_mut().map(|outcome| outcome.try_recv().expect("an answer").is_ok()).collect();
         assert_eq!(succeeded, [true, true, false, true]);
         assert_eq!(numbers(&connection), 3);
     }
@@ -143,37 +145,37 @@ mod tests {
         let mut rest = VecDeque::from([panics, last]);
         commit_group(&connection, path, first, || rest.pop_front());
         let injected = StoreError::Panicked { detail: "injected".to_owned() };
-        assert_eq!(panicked.try_recv().expect("it is answered"), Err(injected));
+        assert_eq!(panicked.try_recv().expect("an answer"), Err(injected));
         for outcome in [&mut first_outcome, &mut last_outcome] {
-            assert_eq!(outcome.try_recv().expect("it is answered"), Ok(()));
+            assert_eq!(outcome.try_recv().expect("an answer"), Ok(()));
         }
         assert_eq!(numbers(&connection), 2);
     }
 
     #[test]
-    fn nobody_is_answered_before_the_commit() {
+    fn callers_are_answered_only_after_the_commit() {
         let connection = database();
         let (first, outcome) = insert(1);
         let outcome = RefCell::new(outcome);
         let waiting = || outcome.borrow_mut().try_recv().is_err();
-        let mut asked = false;
+        let mut polled = false;
         commit_group(&connection, Path::new("numbers.db"), first, || {
-            assert!(waiting() && !connection.is_autocommit(), "the first job is done, and waits for its commit");
-            asked = true;
+            assert!(waiting() && !connection.is_autocommit(), "the first job has run, and its commit is pending");
+            polled = true;
             None
         });
-        assert!(asked && !waiting());
+        assert!(polled && !waiting());
     }
 
     #[test]
-    fn a_commit_that_fails_is_the_answer_of_everybody_in_the_group() {
+    fn a_failed_commit_is_the_answer_to_every_caller_of_the_group() {
         let connection = database();
         connection
             .execute_batch(
                 "PRAGMA foreign_keys = ON; CREATE TABLE parents (id INTEGER PRIMARY KEY);
                  CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)",
             )
-            .expect("the tables are made");
+            .expect("the tables are created");
         let (orphan, mut orphans) = job(Path::new("numbers.db"), |connection| {
             connection.execute("INSERT INTO children VALUES (7)", [])?;
             Ok(())
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_an_end() {
+    fn a_group_is_bounded() {
         let connection = database();
         let (first, _outcome) = insert(0);
         let mut handed_out = 0;
@@ -197,6 +199,6 @@ mod tests {
             handed_out += 1;
             Some(insert(handed_out).0)
         });
-        assert_eq!(numbers(&connection), i64::try_from(WRITES_PER_COMMIT_MAX).expect("it is small"));
+        assert_eq!(numbers(&connection), i64::try_from(WRITES_PER_COMMIT_MAX).expect("a small number"));
     }
 }

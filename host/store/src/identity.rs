@@ -1,4 +1,4 @@
-//! The id of a data folder, kept in `control.db` and in the file `data.id` beside it. Owns the
+//! The id of a data folder, stored in `control.db` and in the file `data.id` beside it. Owns the
 //! check that the two match. Never changes either before that check.
 
 use std::fs;
@@ -15,10 +15,11 @@ use crate::limits::NAMES_SHOWN;
 /// The number of hexadecimal digits of an id.
 const ID_DIGITS: usize = 32;
 
-/// The identity of a data folder, read before anything in it is changed.
+/// The identity of a data folder, read before anything in the folder is changed.
 pub(crate) struct Evidence<'a> {
     pub(crate) folder: &'a Path,
-    /// The id in the database; none in a new one, and in one of a version that had no ids.
+    /// The id in the database; `None` in a new database, and in a database of a version without
+    /// ids.
     pub(crate) in_database: Option<&'a str>,
     /// The id in the file.
     pub(crate) in_file: Option<&'a str>,
@@ -28,7 +29,7 @@ pub(crate) struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    /// Refuses a database that does not match the folder.
+    /// Refuses a database that doesn't match the folder.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let folder = || self.folder.to_owned();
         let (unknown, missing) = (self.survey.unknown(), self.survey.missing());
@@ -50,7 +51,7 @@ impl Evidence<'_> {
     }
 }
 
-/// The first of the names, for an error.
+/// Lists the first names, for an error.
 fn shortened(names: &[impl AsRef<str>]) -> String {
     let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(NAMES_SHOWN) {
@@ -59,13 +60,13 @@ fn shortened(names: &[impl AsRef<str>]) -> String {
     }
 }
 
-/// A new id: 128 random bits.
+/// Returns a new id: 128 random bits.
 pub(crate) fn new_id() -> String {
-    let bytes = <[u8; ID_DIGITS / 2]>::try_generate().expect("the system gives random numbers");
+    let bytes = <[u8; ID_DIGITS / 2]>::try_generate().expect("the system provides random numbers");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The id in the file of the data folder, if there is one.
+/// Returns the id in the data folder's file, if the file exists.
 pub(crate) fn read(folder: &Path) -> Result<Option<String>, StoreError> {
     let path = path(folder);
     let text = match fs::read_to_string(&path) {

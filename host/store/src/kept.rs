@@ -1,5 +1,6 @@
-//! What each app keeps in its folder: its key-value database and its granted folders, recorded in `control.db` once they
-//! exist, so that a loss is detected. Reports each loss once. Never deletes anything.
+//! The record of app data: each app's key-value database and granted folders, recorded in
+//! `control.db` once they exist, so that a loss is detected. Reports each loss once. Never deletes
+//! anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,12 +30,12 @@ pub struct LostData {
     /// The file or folder.
     pub path: PathBuf,
     pub loss: Loss,
-    /// Where the content that the host had open was saved.
+    /// The copy of the content that the host had open, if it was saved.
     pub saved: Option<PathBuf>,
 }
 
 impl LostData {
-    /// Whether it is the app's key-value database, and not a granted folder.
+    /// Returns whether the lost data is the app's key-value database rather than a granted folder.
     pub fn is_key_value(&self) -> bool {
         self.path.ends_with(KEY_VALUE)
     }
@@ -43,33 +44,35 @@ impl LostData {
 /// How data was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {
-    /// There is no such file or folder.
+    /// The file or folder doesn't exist.
     Missing,
-    /// The file has no content.
+    /// The file is empty.
     Emptied,
-    /// Another file has the place of the one that the host had open.
+    /// Another file replaced the file that the host had open.
     Replaced,
     /// The file can't be read as a database.
     Damaged { detail: String },
 }
 
-/// What apps keep, by app: paths relative to the app's folder.
+/// The recorded data by app: paths relative to the app's folder.
 pub(crate) type Recorded = BTreeMap<AppName, BTreeSet<String>>;
 
-/// The record of what apps keep. Shared by the store and the key-value databases.
+/// The record of app data. Shared by the store and the key-value databases.
 #[derive(Debug)]
 pub(crate) struct Kept {
     folders: AppFolders,
     known: Mutex<Recorded>,
-    /// Apps whose damaged database was reported.
+    /// Apps for which a damaged database was reported.
     damaged: Mutex<BTreeSet<AppName>>,
-    /// Closed before the key-value databases; what is then not recorded is recorded by the next start.
+    /// Closed before the key-value databases; data that isn't recorded by then is recorded by the
+    /// next start.
     control: Weak<Sqlite>,
     losses: mpsc::Sender<LostData>,
 }
 
 impl Kept {
-    /// With what `control.db` lists, and the channel on which losses arrive.
+    /// Creates the record with the content of `control.db`, and returns the channel that receives
+    /// losses.
     pub(crate) fn new(folders: AppFolders, known: Recorded, control: Weak<Sqlite>) -> (Self, mpsc::Receiver<LostData>) {
         let (losses, waiting) = mpsc::channel(LOSSES_WAITING_MAX);
         let (known, damaged) = (Mutex::new(known), Mutex::default());
@@ -84,7 +87,7 @@ impl Kept {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that the app keeps this, which exists. Blocks.
+    /// Records existing data of the app. Blocks.
     pub(crate) fn note(&self, app: &AppName, path: &str) {
         if !self.known().entry(app.clone()).or_default().insert(path.to_owned()) {
             return;
@@ -93,8 +96,8 @@ impl Kept {
         self.write(move |connection| note(connection, &app, &path));
     }
 
-    /// Reports that the app's key-value database is lost if it was recorded and has no content, and forgets it: the app
-    /// is about to get a new one. Blocks.
+    /// Reports the loss of the app's key-value database if it was recorded and is missing or empty,
+    /// and removes it from the record: the app is about to get a new database. Blocks.
     pub(crate) fn report_lost_database(&self, app: &AppName, saved: Option<PathBuf>) {
         let path = self.folders.folder(app).join(KEY_VALUE);
         let Some(loss) = loss_of(&path) else { return };
@@ -104,13 +107,13 @@ impl Kept {
         }
     }
 
-    /// Reports that another file has the place of the app's key-value database.
+    /// Reports that another file has replaced the app's key-value database.
     pub(crate) fn report_replaced_database(&self, app: &AppName, saved: Option<PathBuf>) {
         let path = self.folders.folder(app).join(KEY_VALUE);
         self.report(LostData { app: app.clone(), path, loss: Loss::Replaced, saved });
     }
 
-    /// Reports that the app's key-value database is damaged, once while the host runs.
+    /// Reports that the app's key-value database is damaged, once per run of the host.
     pub(crate) fn report_damaged_database(&self, app: &AppName, detail: &str) {
         if self.damaged().insert(app.clone()) {
             let path = self.folders.folder(app).join(KEY_VALUE);
@@ -128,13 +131,13 @@ impl Kept {
         });
     }
 
-    /// Forgets a destroyed app. Its rows went with the app's own.
+    /// Removes a destroyed app from the record in memory. Its rows were deleted with the app's.
     pub(crate) fn forget(&self, app: &AppName) {
         self.known().remove(app);
         self.damaged().remove(app);
     }
 
-    /// Reports what was lost since the last look. A lost granted folder is made anew. Blocks.
+    /// Reports losses since the last check. Lost granted folders are created again. Blocks.
     pub(crate) fn look(&self) {
         let apps: Vec<AppName> = self.known().keys().cloned().collect();
         for app in apps {
@@ -143,12 +146,12 @@ impl Kept {
         }
     }
 
-    /// Reports the app's granted folders that are missing, and makes them anew.
+    /// Reports the app's missing granted folders, and creates them again.
     fn make_lost_folders(&self, app: &AppName) {
-        // Locked meanwhile, so that a folder of a destroyed app isn't made again.
+        // Locked until then, so that a folder of a destroyed app isn't created again.
         let mut known = self.known();
         let lost = lost_folders(&self.folders, app, known.get(app));
-        // Where a folder can't be made, the next instance that needs it reports why.
+        // If a folder can't be created, the next instance that needs it reports the reason.
         if lost.iter().any(|found| private_folder(&found.path).is_err()) {
             known.remove(app);
         }
@@ -156,7 +159,8 @@ impl Kept {
         lost.into_iter().for_each(|found| self.report(found));
     }
 
-    /// Makes a granted folder unless it exists, and records it. A recorded one that is missing is reported first. Blocks.
+    /// Creates a granted folder unless it exists, and records it. If it was recorded and is
+    /// missing, the loss is reported first. Blocks.
     pub(crate) fn make_granted_folder(&self, app: &AppName, name: &str) -> Result<PathBuf, StoreError> {
         self.make_lost_folders(app);
         let (path, name) = (self.folders.folder(app).join(granted_folder(name)), granted_folder(name));
@@ -174,7 +178,7 @@ impl Kept {
         }
     }
 
-    /// A failure to write is no loss: the next start records what exists.
+    /// A failed write loses nothing: the next start records the existing data.
     fn write(&self, work: impl FnOnce(&Connection) -> Sql<()> + Send + 'static) {
         if let Some(control) = self.control.upgrade() {
             let _ = control.write_blocking(work);
@@ -188,7 +192,7 @@ fn note(connection: &Connection, app: &AppName, path: &str) -> Sql<()> {
     Ok(())
 }
 
-/// What `control.db` lists.
+/// Returns the record in `control.db`.
 pub(crate) fn recorded(connection: &Connection) -> Sql<Recorded> {
     let row = |row: &rusqlite::Row<'_>| {
         let app: String = row.get("app")?;
@@ -201,7 +205,7 @@ pub(crate) fn recorded(connection: &Connection) -> Sql<Recorded> {
     Ok(paths)
 }
 
-/// What the listed apps keep in their folders now.
+/// Returns the data that the listed apps have in their folders now.
 pub(crate) fn present(folders: &AppFolders, listed: &[AppName]) -> Recorded {
     let mut paths = Recorded::new();
     for app in listed {
@@ -219,7 +223,7 @@ pub(crate) fn present(folders: &AppFolders, listed: &[AppName]) -> Recorded {
     paths
 }
 
-/// What is recorded and is not there, except for apps without a folder, which are reported as such.
+/// Returns recorded data that is missing. Apps without a folder are reported separately.
 pub(crate) fn lost(folders: &AppFolders, recorded: &Recorded, without_folder: &[AppName]) -> Vec<LostData> {
     let mut lost = Vec::new();
     for (app, paths) in recorded.iter().filter(|(app, _)| !without_folder.contains(app)) {
@@ -232,7 +236,7 @@ pub(crate) fn lost(folders: &AppFolders, recorded: &Recorded, without_folder: &[
     lost
 }
 
-/// Replaces the record in `control.db` by what exists.
+/// Replaces the record in `control.db` by the existing data.
 pub(crate) fn replace(connection: &mut Connection, present: &Recorded) -> Sql<()> {
     let transaction = connection.transaction()?;
     transaction.execute("DELETE FROM kept", [])?;
@@ -249,12 +253,12 @@ fn lost_folders(folders: &AppFolders, app: &AppName, paths: Option<&BTreeSet<Str
     paths.map(lost).take(LOSSES_WAITING_MAX).collect()
 }
 
-/// A granted folder's path, relative to its app's folder.
+/// Returns a granted folder's path, relative to its app's folder.
 pub(crate) fn granted_folder(name: &str) -> String {
     format!("{FILES}/{name}")
 }
 
-/// Whether there is no folder; one that can't be looked at counts as a folder.
+/// Returns whether the path is no folder. A path that can't be inspected counts as a folder.
 fn is_no_folder(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(found) => !found.is_dir(),
@@ -262,7 +266,8 @@ fn is_no_folder(path: &Path) -> bool {
     }
 }
 
-/// How a database file is lost; `None` for one with content, and for one that can't be looked at.
+/// Returns how a database file was lost; `None` for a file with content, or one that can't be
+/// inspected.
 pub(crate) fn loss_of(path: &Path) -> Option<Loss> {
     match fs::metadata(path) {
         Ok(found) => (found.len() == 0).then_some(Loss::Emptied),

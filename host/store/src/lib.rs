@@ -1,6 +1,7 @@
-//! What Isopod remembers: apps, pushes, releases, activity, usage and tokens in one database, bundles as
-//! content-addressed files, a key-value database per app, and the key that seals secrets. Owns the data folder and its
-//! lock. Never decides anything and never stands on the way of a request, except where a guest asks for its own keys.
+//! Isopod's durable data: apps, pushes, releases, activity, usage and tokens in one database,
+//! bundles as content-addressed files, a key-value database per app, and the key that seals
+//! secrets. Owns the data folder and its lock. Never decides anything, and never delays a request
+//! except for a guest's own key-value calls.
 
 mod app_folders;
 mod blobs;

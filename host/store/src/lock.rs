@@ -1,5 +1,6 @@
-//! The lock that keeps two hosts from working with one data folder. Owns the file `lock`. The kernel lets go of it when the
-//! process ends, however it ends, so a crash never leaves it behind.
+//! The lock that prevents two hosts from using one data folder. Owns the file `lock`. The kernel
+//! releases it when the process ends, however it ends, so a crash never leaves it behind. Never
+//! waits for the lock.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -11,10 +12,10 @@ use crate::files::private_file;
 /// The name of the file.
 const LOCK: &str = "lock";
 
-/// The data folder is ours as long as this lives.
+/// The exclusive use of the data folder, released on drop.
 #[derive(Debug)]
 pub(crate) struct FolderLock {
-    /// Kept open, since closing it would unlock it.
+    /// Open until then, since closing the file releases the lock.
     _file: File,
 }
 
@@ -29,13 +30,13 @@ impl FolderLock {
             }
             Err(TryLockError::Error(error)) => return Err(StoreError::file(&path, &error)),
         }
-        // The number only helps people, so a full disk must not keep a host from starting.
+        // The process id only helps operators, so a full disk must not prevent a start.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }
 
-/// Whether a host works with the folder.
+/// Returns whether a host uses the folder.
 pub(crate) fn is_locked(folder: &Path) -> Result<bool, StoreError> {
     let path = folder.join(LOCK);
     let file = match File::open(&path) {
@@ -43,7 +44,7 @@ pub(crate) fn is_locked(folder: &Path) -> Result<bool, StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StoreError::file(&path, &error)),
     };
-    // Unlocked again as the file is closed.
+    // Released again when the file is closed.
     match file.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
@@ -51,7 +52,7 @@ pub(crate) fn is_locked(folder: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// The process that wrote its number into the lock file, if it has done so yet.
+/// Returns the process id in the lock file, if it was already written.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;

@@ -1,5 +1,5 @@
-//! The rows that the store keeps, as plain structs with the types of the policy. Owns what becomes of a row when
-//! something happens to it, so that every backend agrees. Never touches a table.
+//! The stored rows, as plain structs with the policy's types. Owns the effect of each event on a
+//! row, so that all backends agree. Never touches a table.
 
 use std::str::FromStr;
 
@@ -18,18 +18,18 @@ use crate::limits::{
 };
 use crate::{Digest, StoreError};
 
-/// Whether an app is meant to run; what it really does is found out by the host.
+/// Whether an app is intended to run. The host determines its actual state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Intended {
-    /// It is meant to run.
+    /// The app is intended to run.
     Running,
-    /// A person stopped it.
+    /// A user stopped the app.
     Stopped,
 }
 
 impl Intended {
-    /// The word for it.
+    /// Returns the stored word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -50,7 +50,7 @@ impl FromStr for Intended {
     }
 }
 
-/// An app to be created.
+/// An app to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewApp {
     pub name: AppName,
@@ -59,50 +59,50 @@ pub struct NewApp {
     pub created_at: Timestamp,
 }
 
-/// An app as it is kept.
+/// A stored app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct App {
     pub name: AppName,
-    /// Distinguishes it from an earlier or later app of the same name.
+    /// Distinguishes the app from an earlier or later app with the same name.
     pub id: String,
     #[serde(rename = "type")]
     pub app_type: AppType,
     pub intended: Intended,
-    /// The release that serves; none before the first push is completed.
+    /// The current release; `None` before the first push completes.
     pub release: Option<ReleaseNumber>,
-    /// The config vars that the next release gets. Never printed together with the app, since some are secrets.
+    /// The config vars of the next release. Never serialised with the app, since some are secrets.
     #[serde(skip)]
     pub config: ConfigVars,
-    /// Where the app's cores differ from what the operator allots to all.
+    /// Differences of the app's cores from the operator's default.
     pub cores: CoresOverride,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// A push job to be queued.
+/// A push job to queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPush {
     pub id: PushId,
     pub app: AppName,
-    /// The digest of the uploaded bundle among the blobs, once it is there.
+    /// The digest of the uploaded bundle among the blobs, if it is stored.
     pub bundle: Option<Digest>,
-    /// What tells that the same push is sent again, if its sender said so.
+    /// The sender's idempotency key, if the push has one.
     pub idempotency: Option<Idempotency>,
     pub created_by: String,
     pub created_at: Timestamp,
 }
 
-/// What makes a push that is sent twice one push.
+/// Identifies repeated requests for the same push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
-    /// The sender's own word for the push.
+    /// The key that the sender chose.
     pub key: String,
-    /// The digest of what was sent.
+    /// The digest of the upload.
     pub upload: Digest,
 }
 
 impl Idempotency {
-    /// Whether it is within the bounds.
+    /// Checks the limits.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self.key.len() {
             1..=IDEMPOTENCY_KEY_BYTES_MAX => Ok(()),
@@ -111,21 +111,21 @@ impl Idempotency {
     }
 }
 
-/// What became of a push that was to be queued.
+/// The result of inserting a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inserted {
-    /// It is queued.
+    /// The push is queued.
     New(Push),
-    /// It was sent before, and this is what became of it.
+    /// The same push was sent before; this is its current state.
     Same(Push),
-    /// Another push was sent with this key a short while ago.
+    /// Another push was sent with this key recently.
     Conflict(Push),
 }
 
 impl Inserted {
-    /// The outcome of a push whose key was used before, given the newest push with that key. `None`
-    /// if the key has expired, or if that push failed or was cancelled, so that its sender can
-    /// retry.
+    /// Returns the result for a key that was used before, given the newest push with that key.
+    /// `None` if the key has expired, or if that push failed or was cancelled, so that its sender
+    /// can retry.
     pub(crate) fn again(earlier: Push, upload: &Digest, sent: &Idempotency, now: Timestamp) -> Option<Self> {
         if matches!(earlier.state, PushState::Failed | PushState::Cancelled) {
             return None;
@@ -142,26 +142,26 @@ impl Inserted {
 pub struct Reason {
     /// A stable kebab-case word for programs.
     pub code: String,
-    /// Sentences for people: what happened, why, and what to do.
+    /// Text for users: what happened, why, and what to do.
     pub detail: String,
 }
 
 impl Reason {
-    /// The reason as it is kept.
+    /// Returns the reason as stored, truncated to its limit.
     pub(crate) fn kept(mut self) -> Self {
         self.detail.truncate(cut(&self.detail, REASON_BYTES_MAX).len());
         self
     }
 }
 
-/// A push job as it is kept; its log is asked for apart.
+/// A stored push job. Its log is read separately.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Push {
     pub id: PushId,
     pub app: AppName,
     pub state: PushState,
     pub bundle: Option<Digest>,
-    /// The release that the push made.
+    /// The release that the push created.
     pub release: Option<ReleaseNumber>,
     pub reason: Option<Reason>,
     pub created_by: String,
@@ -179,13 +179,13 @@ pub struct LogLine {
 }
 
 impl LogLine {
-    /// The line as it is kept.
+    /// Creates a line as stored, truncated to its limit.
     pub(crate) fn kept(number: u32, at: Timestamp, text: &str) -> Self {
         Self { number, at, text: cut(text, PUSH_LOG_LINE_BYTES_MAX).to_owned() }
     }
 }
 
-/// A release to be made.
+/// A release to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRelease {
     pub app: AppName,
@@ -194,27 +194,27 @@ pub struct NewRelease {
     /// The digest of the snapshot that its instances start from, if it has one.
     pub snapshot: Option<Digest>,
     pub manifest: Manifest,
-    /// The config vars it is made with.
+    /// The release's config vars.
     pub config: ConfigVars,
     pub size_bytes: u64,
-    /// What made it, for people: `push p-…`, `rollback to v1`, `config changed: KEY`.
+    /// What created the release, for users: `push p-…`, `rollback to v1`, `config changed: KEY`.
     pub cause: String,
     pub created_by: String,
     pub created_at: Timestamp,
 }
 
-/// A release as it stands in a list: one that is damaged leaves all others readable.
+/// A release in a list. A damaged release doesn't prevent reading the others.
 pub type ListedRelease = Result<Release, DamagedRelease>;
 
-/// What can still be told of a release whose row cannot be read.
+/// The readable part of a release with an unreadable row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedRelease {
     pub number: ReleaseNumber,
-    /// What is damaged about it.
+    /// Describes the damage.
     pub detail: String,
 }
 
-/// The number of a release in a list.
+/// Returns the number of a listed release.
 pub(crate) fn listed_number(listed: &ListedRelease) -> ReleaseNumber {
     match listed {
         Ok(release) => release.number,
@@ -222,33 +222,33 @@ pub(crate) fn listed_number(listed: &ListedRelease) -> ReleaseNumber {
     }
 }
 
-/// A release. What it is made of never changes; its state does.
+/// A release. Its content never changes; its state does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Release {
     pub app: AppName,
     pub number: ReleaseNumber,
     pub state: ReleaseState,
-    /// Why it failed.
+    /// Why the release failed.
     pub reason: Option<Reason>,
     pub cause: String,
     pub bundle: Digest,
-    /// The component with the image of a prepared instance in it, among the blobs.
+    /// The digest of the component with its snapshot, among the blobs.
     pub snapshot: Option<Digest>,
     pub manifest: Manifest,
-    /// The config vars it was made with. Never printed together with the release, since some are secrets.
+    /// The release's config vars. Never serialised with the release, since some are secrets.
     #[serde(skip)]
     pub config: ConfigVars,
     pub size_bytes: u64,
-    /// When it stopped being the app's current release; none if it never was, or still is.
+    /// When the release stopped being current; `None` if it never was current, or still is.
     pub last_current_at: Option<Timestamp>,
     pub created_by: String,
     pub created_at: Timestamp,
-    /// Since when it has its state.
+    /// When the release entered its state.
     pub updated_at: Timestamp,
 }
 
 impl Release {
-    /// The release as it is made.
+    /// Creates a release in its first state.
     pub(crate) fn made(new: NewRelease, number: ReleaseNumber) -> Self {
         let NewRelease { app, bundle, snapshot, manifest, config, size_bytes, cause, created_by, created_at } = new;
         Self {
@@ -269,13 +269,14 @@ impl Release {
         }
     }
 
-    /// The release after an event; a reason belongs to a failure.
+    /// Returns the release after an event. A reason belongs to a failure.
     pub(crate) fn stepped(self, event: ReleaseEvent, reason: Option<Reason>, at: Timestamp) -> Result<Self, Refused> {
         let state = self.state.step(event)?;
         Ok(Self { state, reason: reason.map(Reason::kept), updated_at: at, ..self })
     }
 
-    /// The release after an event that leaves the app its current release: only that one is ready or frozen.
+    /// Returns the release after an event that doesn't change the app's current release: only the
+    /// current release is ready or frozen.
     pub(crate) fn stepped_in_place(
         self,
         event: ReleaseEvent,
@@ -302,31 +303,31 @@ impl Release {
         }
     }
 
-    /// The release once it is the app's current one.
+    /// Returns the release as current.
     pub(crate) fn put_in_service(self, at: Timestamp) -> Result<Self, Refused> {
         Ok(Self { last_current_at: None, ..self.stepped(ReleaseEvent::Serve, None, at)? })
     }
 
-    /// The release once another is the current one. Had it failed while it was, it stays as it failed.
+    /// Returns the release after another became current. A failed release keeps its failure.
     pub(crate) fn superseded(self, at: Timestamp) -> Self {
         let state = self.state.step(ReleaseEvent::Supersede).unwrap_or(self.state);
         Self { state, last_current_at: Some(at), updated_at: at, ..self }
     }
 
-    /// What decides how long it is kept.
+    /// Returns the data that decides how long the release is kept.
     pub(crate) fn stamp(&self) -> StoredRelease {
         StoredRelease { number: self.number, state: self.state, last_current_at: self.last_current_at }
     }
 
-    /// The release once it is given up for an earlier one.
+    /// Returns the release after a rollback from it.
     pub(crate) fn given_up(self, reason: Reason, at: Timestamp) -> Result<Self, Refused> {
         Ok(Self { last_current_at: Some(at), ..self.stepped(ReleaseEvent::DeployFails, Some(reason), at)? })
     }
 }
 
-/// Which releases of an app make room beyond the bound: failed ones first, then those that served the longest ago. The
-/// current one never does, nor do the newest, which somebody may be about to look at; one that is under way only if there
-/// is no other.
+/// Returns the releases of an app to remove beyond the limit: failed releases first, then those
+/// that served the longest ago. The current release and the newest are never removed, since users
+/// may be about to inspect them. A release in progress is removed only if there is no other.
 pub(crate) fn beyond_bound(mut releases: Vec<StoredRelease>, current: Option<ReleaseNumber>) -> Vec<ReleaseNumber> {
     let surplus = releases.len().saturating_sub(RELEASES_KEPT as usize);
     releases.sort_by_key(|release| std::cmp::Reverse(release.number));
@@ -338,7 +339,7 @@ pub(crate) fn beyond_bound(mut releases: Vec<StoredRelease>, current: Option<Rel
     releases.into_iter().take(surplus).map(|release| release.number).collect()
 }
 
-/// When a schedule last fired, so that a host that starts knows what it missed.
+/// When a schedule last fired, so that a starting host can compute missed runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ScheduleFired {
     pub app: AppName,
@@ -346,22 +347,22 @@ pub struct ScheduleFired {
     pub last_fired_at: Timestamp,
 }
 
-/// Something that happened, to be recorded.
+/// An activity entry to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewActivity {
-    /// The app it happened to; none if it concerns the platform.
+    /// The app concerned; `None` for the platform.
     pub app: Option<AppName>,
     /// A stable kebab-case word for programs, such as `app-stopped`.
     pub kind: String,
-    /// A sentence for people: what happened and why.
+    /// A sentence for users: what happened and why.
     pub text: String,
-    /// The numbers behind it.
+    /// The figures behind the text.
     pub data: serde_json::Value,
     pub at: Timestamp,
 }
 
 impl NewActivity {
-    /// The entry as it is kept.
+    /// Returns the entry as stored, truncated to its limit.
     pub(crate) fn kept_as(self, id: u64) -> Activity {
         let Self { app, kind, mut text, data, at } = self;
         text.truncate(cut(&text, ACTIVITY_TEXT_BYTES_MAX).len());
@@ -369,10 +370,10 @@ impl NewActivity {
     }
 }
 
-/// Something that happened.
+/// An activity entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Activity {
-    /// Grows with every entry, so that a reader can go on where it stopped.
+    /// Increases with every entry, so that a reader can continue after the last entry it has read.
     pub id: u64,
     pub app: Option<AppName>,
     pub kind: String,
@@ -381,21 +382,21 @@ pub struct Activity {
     pub at: Timestamp,
 }
 
-/// A token; the token itself is never kept, only its SHA-256 in hexadecimal.
+/// A token. Only the SHA-256 of the token is stored, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     pub name: String,
     pub hash: String,
     pub role: Role,
     pub scope: Scope,
-    /// The ids of the apps in the scope: an app of the same name that is created later is another one. The store fills them
-    /// in, and removes them with their apps.
+    /// The ids of the apps in the scope: a later app with the same name is a different app. The
+    /// store fills them in, and removes them with their apps.
     pub app_ids: Vec<String>,
     pub created_at: Timestamp,
 }
 
 impl Token {
-    /// The token once an app is destroyed; none if it was for no other app.
+    /// Returns the token without a destroyed app; `None` if no app remains.
     pub(crate) fn without(self, name: &AppName, id: &str) -> Option<Self> {
         let Scope::Apps(mut apps) = self.scope else { return Some(self) };
         let mut app_ids = self.app_ids;
@@ -405,7 +406,7 @@ impl Token {
     }
 }
 
-/// The text without what is beyond the bound, cut between characters.
+/// Returns the text truncated to the limit, at a character boundary.
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }

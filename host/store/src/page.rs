@@ -1,4 +1,4 @@
-//! Lists that come in parts. Owns how many items a part has and how its cursor is read.
+//! Pagination of lists. Owns the page size and the parsing of cursors. Never reads a list.
 
 use std::str::FromStr;
 
@@ -8,25 +8,26 @@ use crate::StoreError;
 use crate::error::shown;
 use crate::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
 
-/// The most digits of a cursor; every such number fits into the database's integers.
+/// The most digits of a cursor. Every such number fits into the database's integers.
 const CURSOR_DIGITS_MAX: usize = 18;
 
-/// Which part of a list is wanted.
+/// The requested page of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The `next` of the page before; none for the first page.
+    /// The `next` of the previous page; `None` for the first page.
     pub cursor: Option<String>,
-    /// How many items at most; none for the usual number.
+    /// The most items; `None` for the default number.
     pub limit: Option<u32>,
 }
 
 impl Page {
-    /// The number of items wanted, brought within bounds.
+    /// Returns the requested number of items, within the limits.
     pub(crate) fn items(&self) -> u32 {
         self.limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX)
     }
 
-    /// The cursor of a list whose cursors are numbers; without one the list begins at `start`.
+    /// Returns the cursor of a list with numeric cursors. Without a cursor the list begins at
+    /// `start`.
     pub(crate) fn number<T: FromStr>(&self, start: T) -> Result<T, StoreError> {
         self.check_number()?;
         match &self.cursor {
@@ -35,7 +36,7 @@ impl Page {
         }
     }
 
-    /// Refuses a cursor that is not a number as lists return it.
+    /// Refuses a cursor that is not a number in the form that lists return.
     pub fn check_number(&self) -> Result<(), StoreError> {
         let is_number = |text: &str| {
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -48,16 +49,17 @@ impl Page {
     }
 }
 
-/// One part of a list.
+/// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Paged<T> {
     pub items: Vec<T>,
-    /// The cursor of the next part, if there is one.
+    /// The cursor of the next page, if there is one.
     pub next: Option<String>,
 }
 
 impl<T> Paged<T> {
-    /// Makes a page of rows of which one more than wanted was asked for, to know whether any follow.
+    /// Creates a page from rows that include one more than requested, which shows whether a next
+    /// page exists.
     pub(crate) fn from_one_more(mut items: Vec<T>, page: &Page, cursor: impl Fn(&T) -> String) -> Self {
         let wanted = page.items() as usize;
         let more = items.len() > wanted;

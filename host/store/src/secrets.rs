@@ -1,5 +1,6 @@
-//! Secrets among config vars: sealed before they are stored, opened only to be given to the app's own instances. Owns
-//! the file `secrets.key` and the form of a sealed secret. Never logs or shows a key or a plain text.
+//! Secrets among config vars: sealed before they are stored, and opened only for the app's own
+//! instances. Owns the file `secrets.key` and the format of a sealed secret. Never logs or shows a
+//! key or a plain text.
 
 use std::fmt;
 use std::fs::File;
@@ -19,22 +20,23 @@ use zeroize::Zeroizing;
 use crate::StoreError;
 use crate::files::write_whole;
 
-/// How long the key is.
+/// Length of the key.
 pub(crate) const KEY_FILE_BYTES: usize = 32;
-/// How long the mark is that says with which key a secret was sealed.
+/// Length of the mark that identifies the key of a sealed secret.
 const MARK_BYTES: usize = 8;
-/// How long the random part of a sealed secret is; long enough that chance never repeats it.
+/// Length of the nonce; long enough that random nonces don't repeat.
 const NONCE_BYTES: usize = 24;
 
-/// Why random numbers can be expected: the kernel has them from its own start on, and no call for them fails later.
-const RANDOM: &str = "the system gives random numbers";
+/// Why random numbers never fail: the kernel provides them from boot on.
+const RANDOM: &str = "the system provides random numbers";
 
 /// Seals and opens secrets with the key of this data folder. Cheap to clone.
 ///
-/// A sealed secret is bound to its app and its key: it opens nowhere else, and only as it was written.
+/// A sealed secret is bound to its app and config var: it opens only there, and only unchanged.
 #[derive(Clone)]
 pub struct Secrets {
-    /// Shared rather than copied, so that the key stands in memory once and is wiped with its last user.
+    /// Shared rather than copied, so that the key is in memory once and is wiped with the last
+    /// clone.
     inner: Arc<Inner>,
 }
 
@@ -50,7 +52,7 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Reads `secrets.key` in the data folder, or makes it if there is none.
+    /// Reads `secrets.key` in the data folder, or creates it if it doesn't exist.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join("secrets.key");
         let key = match File::open(&path) {
@@ -62,16 +64,17 @@ impl Secrets {
         Ok(Self { inner: Arc::new(Inner { cipher, mark: mark(&key) }) })
     }
 
-    /// Seals the plain text of one config var of one app. The same text sealed twice looks different.
+    /// Seals the plain text of one config var of one app. Each call returns a different ciphertext.
     pub fn seal(&self, app: &AppName, key: &str, plain: &str) -> Sealed {
         let nonce = XNonce::try_generate().expect(RANDOM);
-        let place = place(app, key);
-        let payload = Payload { msg: plain.as_bytes(), aad: place.as_bytes() };
+        let context = context(app, key);
+        let payload = Payload { msg: plain.as_bytes(), aad: context.as_bytes() };
         let sealed = self.inner.cipher.encrypt(&nonce, payload).expect("a text that fits in memory can be sealed");
         Sealed::new(BASE64.encode([&self.inner.mark, nonce.as_slice(), &sealed].concat()))
     }
 
-    /// The plain text of a config var, if it was sealed here, for this app and this key.
+    /// Returns the plain text of a config var, if it was sealed with this key for this app and
+    /// config var.
     pub fn unseal(&self, app: &AppName, key: &str, sealed: &Sealed) -> Result<String, StoreError> {
         let changed = || StoreError::SecretChanged { app: app.clone(), key: key.to_owned() };
         let bytes = BASE64.decode(sealed.as_base64()).map_err(|_| changed())?;
@@ -80,19 +83,20 @@ impl Secrets {
         if *mark != self.inner.mark {
             return Err(StoreError::SecretOfOtherKey { app: app.clone(), key: key.to_owned() });
         }
-        let place = place(app, key);
-        let payload = Payload { msg: text, aad: place.as_bytes() };
+        let context = context(app, key);
+        let payload = Payload { msg: text, aad: context.as_bytes() };
         let plain = self.inner.cipher.decrypt(nonce.into(), payload).map_err(|_| changed())?;
         String::from_utf8(plain).map_err(|_| changed())
     }
 }
 
-/// What a secret is bound to. An app's name has no slash, so no two places look the same.
-fn place(app: &AppName, key: &str) -> String {
+/// Returns the context that a secret is bound to. An app's name has no slash, so contexts are
+/// unique.
+fn context(app: &AppName, key: &str) -> String {
     format!("{app}/{key}")
 }
 
-/// Tells one key from another without telling anything about it.
+/// Returns the mark that identifies a key without revealing it.
 fn mark(key: &[u8; KEY_FILE_BYTES]) -> [u8; MARK_BYTES] {
     let hash = Sha256::new().chain_update("isopod secrets.key ").chain_update(key).finalize();
     *hash.first_chunk().expect("a hash is longer than a mark")

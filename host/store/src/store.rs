@@ -1,5 +1,5 @@
-//! The data folder as a whole. Owns the order in which its parts are opened. Never works without the folder's lock. What
-//! it remembers of apps is asked of it by [`Control`](crate::Control).
+//! The data folder as a whole. Owns the order in which its parts are opened. Its records are read
+//! and written through [`Control`](crate::Control). Never works without the folder's lock.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,26 +20,27 @@ use crate::lock::FolderLock;
 use crate::sqlite::{Sqlite, app_names, bundles_in_use, folder_id};
 use crate::{Blobs, Digest, KvStore, Secrets, StoreError, SweptBlobs};
 
-/// What may be set when a store is opened.
+/// Options for opening a store.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many pages of 4 KiB each database may have; none for as many as the disk has room for.
+    /// The maximum number of 4 KiB pages of each database; `None` for no limit.
     pub pages_max: Option<u32>,
     /// Whether to open a folder that its `control.db` does not match. Nothing is deleted: entries
     /// that no app owns, and a journal of another `control.db`, are moved to `lost+found/`.
     pub adopt: bool,
 }
 
-/// The data folder of a host: `control.db`, `control.session`, `data.id`, `blobs/`, `apps/`, `lost+found/` and
-/// `secrets.key`. Cheap to clone.
+/// The data folder of a host: `control.db`, `control.session`, `data.id`, `blobs/`, `apps/`,
+/// `lost+found/` and `secrets.key`. Cheap to clone.
 ///
-/// Its methods must be called inside a Tokio runtime. When the last clone is dropped, what waits is still written.
+/// Its methods must be called inside a Tokio runtime. Dropping the last clone completes all queued
+/// writes first.
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// The fields are dropped in this order, so that the lock is let go last.
+/// The fields are dropped in this order, so that the lock is released last.
 #[derive(Debug)]
 struct Inner {
     sqlite: Arc<Sqlite>,
@@ -47,7 +48,7 @@ struct Inner {
     kv: KvStore,
     kept: Arc<Kept>,
     losses: tokio::sync::Mutex<mpsc::Receiver<LostData>>,
-    /// Where the content of a changed `control.db` was saved.
+    /// The copy of the content of a changed `control.db`, if it was saved.
     saved: Mutex<Option<PathBuf>>,
     secrets: Secrets,
     folder: PathBuf,
@@ -57,19 +58,19 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens or makes the data folder. Blocks shortly; meant for the start of a host.
+    /// Opens or creates the data folder. Blocks briefly; intended for the start of a host.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_with(folder, &Options::default())
     }
 
-    /// As [`Store::open`], with options.
+    /// Like [`Store::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
         let folder = folder.as_ref();
         private_folder(folder)?;
         let lock = FolderLock::take(folder)?;
         let folders = AppFolders::of(folder);
         let database = folder.join(CONTROL);
-        // Checked before a database is created or opened, so that a refusal leaves everything as it is.
+        // Checked before a database is created or opened, so that a refusal changes nothing.
         let leaves_journal = control_file::must_leave_journal(folder, options.adopt)?;
         let journal = if leaves_journal { leave_journal(folder, &folders)? } else { Vec::new() };
         if control_file::is_new(folder) && !options.adopt {
@@ -91,12 +92,14 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Waits for the next loss of data that is detected while the host runs. One caller at a time.
+    /// Waits for the next loss of data that is detected while the host runs. Only one caller at a
+    /// time.
     pub async fn next_loss(&self) -> Option<LostData> {
         self.inner.losses.lock().await.recv().await
     }
 
-    /// Looks for data of apps that was removed while the host runs; [`Store::next_loss`] returns what is found.
+    /// Checks for app data that was removed while the host runs. [`Store::next_loss`] returns each
+    /// loss.
     pub async fn look_for_losses(&self) -> Result<(), StoreError> {
         let kv = self.kv().clone();
         blocking(move || {
@@ -106,25 +109,26 @@ impl Store {
         .await
     }
 
-    /// Makes a granted folder of an app unless it exists, and records it. One that was recorded and is missing is reported
-    /// first. Blocks; must not be called on a thread of a runtime.
+    /// Creates an app's granted folder unless it exists, and records it. If it was recorded and is
+    /// missing, the loss is reported first. Blocks; must not be called on a thread of a runtime.
     pub fn make_granted_folder(&self, app: &AppName, name: &str) -> Result<PathBuf, StoreError> {
         self.inner.kept.make_granted_folder(app, name)
     }
 
-    /// The path of a granted folder of an app.
+    /// Returns the path of an app's granted folder.
     pub fn granted_folder(&self, app: &AppName, name: &str) -> PathBuf {
         self.app_folder(app).join(kept::granted_folder(name))
     }
 
-    /// The error if `control.db` is no longer the file that was opened. Takes a few system calls.
+    /// Returns the error if `control.db` is not the file that was opened. Takes a few system calls.
     pub fn control_changed(&self) -> Option<StoreError> {
         let change = self.sqlite().change()?;
         let saved = self.inner.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(StoreError::ControlChanged { path: self.folder().join(CONTROL), change, saved })
     }
 
-    /// Saves the content of the open `control.db`, whose file was changed, to `lost+found/`, once.
+    /// Saves the content of the open `control.db`, after its file was changed, to `lost+found/`.
+    /// Saves it only once.
     pub async fn save_control(&self) -> Result<(), StoreError> {
         if self.inner.saved.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
@@ -136,7 +140,7 @@ impl Store {
         Ok(())
     }
 
-    /// The result of checking app folders when the data folder was opened.
+    /// Returns the result of checking the app folders when the data folder was opened.
     pub fn folder_report(&self) -> &FolderReport {
         &self.inner.report
     }
@@ -149,13 +153,13 @@ impl Store {
         &self.inner.sqlite
     }
 
-    /// The content-addressed files.
+    /// Returns the content-addressed files.
     pub fn blobs(&self) -> &Blobs {
         &self.inner.blobs
     }
 
-    /// The digests of all bundles that a release, or a push that is not done, names: what must not be removed, here or
-    /// wherever something made from a bundle is kept.
+    /// Returns the digests of all bundles that a release or an unfinished push names. Neither these
+    /// bundles nor files derived from them may be removed.
     pub async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
         self.inner.sqlite.bundles_in_use().await
     }
@@ -167,14 +171,15 @@ impl Store {
             Ok((bytes, digest))
         })
         .await?;
-        // First, so that a crash leaves no blob that would be taken for another database's.
+        // Recorded first, so that a crash leaves no blob that would seem to belong to another
+        // database.
         self.inner.sqlite.remember_blobs(vec![digest]).await?;
         self.inner.blobs.put(bytes).await
     }
 
-    /// Removes the blobs that this database put, that are not in use and that were not put again for `idle`. Unused blobs
-    /// that it did not put are moved to `lost+found/`. Meant to be called now and then; `idle` must be longer than it takes
-    /// to put a blob and record its use.
+    /// Removes blobs that this database put, that are unused and that were not put again within
+    /// `idle`. Unused blobs that it did not put are moved to `lost+found/`. Intended to be called
+    /// regularly; `idle` must be longer than it takes to put a blob and record its use.
     pub async fn sweep_blobs(&self, idle: Duration) -> Result<SweptBlobs, StoreError> {
         let (put, in_use) = (self.inner.sqlite.blobs_put().await?, self.bundles_in_use().await?);
         let swept = self.inner.blobs.sweep(in_use, put, idle, self.inner.folders.lost_blobs()).await?;
@@ -184,35 +189,36 @@ impl Store {
         Ok(swept)
     }
 
-    /// The key-value databases of apps.
+    /// Returns the key-value databases of apps.
     pub fn kv(&self) -> &KvStore {
         &self.inner.kv
     }
 
-    /// What seals the secrets among config vars.
+    /// Returns the key for sealing secrets among config vars.
     pub fn secrets(&self) -> &Secrets {
         &self.inner.secrets
     }
 
-    /// Removes the folder of a deleted app with all that its guests kept. Its key-value data must not be used any more.
-    /// Should the host end before this is done, the next start does it.
+    /// Removes the folder of a deleted app with all data of its guests. Its key-value data must not
+    /// be used afterwards. If the host ends before this completes, the next start completes it.
     pub async fn remove_data(&self, app: &AppName) -> Result<(), StoreError> {
         let (kv, app) = (self.kv().clone(), app.clone());
         blocking(move || kv.remove_app(&app)).await
     }
 
-    /// The data folder.
+    /// Returns the path of the data folder.
     pub fn folder(&self) -> &Path {
         &self.inner.folder
     }
 
-    /// The folder of all that an app keeps; it is removed together with the app. It may not exist yet.
+    /// Returns the folder of all of an app's data, which is removed together with the app. It may
+    /// not exist yet.
     pub fn app_folder(&self, app: &AppName) -> PathBuf {
         self.inner.folders.folder(app)
     }
 }
 
-/// Refuses a database that does not match the folder.
+/// Refuses a database that doesn't match the folder.
 pub(crate) fn check(
     folder: &Path,
     folders: &AppFolders,
@@ -242,8 +248,9 @@ fn settle(
     let in_file = identity::read(folder).or_else(|error| if options.adopt { Ok(None) } else { Err(error) })?;
     let id = match id {
         Some(id) => id,
-        // The database first: a crash in between leaves one without a file, never a file without one.
-        // A version that had no ids remembered no blobs either. Those of a folder that had an id are another database's.
+        // The database first: a crash between the two leaves an id without a file, never a file
+        // without an id. A version without ids recorded no blobs either. Blobs of a folder with an
+        // id belong to another database.
         None => {
             let blobs = if in_file.is_none() { blobs.all()? } else { Vec::new() };
             sqlite.set_folder_id(in_file.clone().unwrap_or_else(identity::new_id), &blobs)?
@@ -255,13 +262,14 @@ fn settle(
     let survey = folders.survey(&listed, without_id)?;
     let mut report = folders.settle(survey, Timestamp::now())?;
     if without_id {
-        // They may never have had one.
+        // In an earlier version, apps may not have had a folder.
         report.missing.clear();
     }
     Ok(report)
 }
 
-/// Compares the record of what apps keep with their folders, and replaces it by what exists. Each loss is reported once.
+/// Compares the record of app data with the app folders, and replaces it by the existing data. Each
+/// loss is reported once.
 fn settle_kept(
     folders: &AppFolders,
     sqlite: &Arc<Sqlite>,
@@ -277,12 +285,12 @@ fn settle_kept(
     Ok((Arc::new(kept), losses))
 }
 
-/// Ties `control.db` and its journal together with the number of this start.
+/// Ties `control.db` and its journal together by the number of this start.
 fn begin(folder: &Path, sqlite: &Sqlite, start: u32) -> Result<(), StoreError> {
     recorded_unless_full(sqlite.begin(start).and_then(|()| control_file::note_start(folder, start)))
 }
 
-/// A full disk does not keep a host from starting: the next start records it.
+/// Ignores a full disk, which must not prevent a start: the next start records it.
 fn recorded_unless_full(outcome: Result<(), StoreError>) -> Result<(), StoreError> {
     outcome.or_else(|error| if error.is_of_full_disk() { Ok(()) } else { Err(error) })
 }

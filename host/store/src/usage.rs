@@ -1,4 +1,4 @@
-//! How much an app was used in a month. Owns what a month is; the sketch of its users is opaque here.
+//! An app's usage in a month. Owns the definition of a month. Never interprets the sketch of users.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::StoreError;
 use crate::error::shown;
 use crate::limits::USAGE_SKETCH_BYTES_MAX;
 
-/// A month in UTC, such as `2026-11`. Later ones are greater.
+/// A month in UTC, such as `2026-11`. Ordered by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Month {
@@ -21,10 +21,10 @@ pub struct Month {
 }
 
 impl Month {
-    /// The month that a moment is in.
+    /// Returns the month of a timestamp.
     pub fn of(at: Timestamp) -> Self {
         let date = at.to_zoned(TimeZone::UTC).date();
-        // Years before Christ are of no use to anybody here.
+        // Years before 1 don't occur.
         Self { year: u16::try_from(date.year()).unwrap_or(0), month: date.month().unsigned_abs() }
     }
 }
@@ -65,16 +65,16 @@ impl From<Month> for String {
     }
 }
 
-/// How much an app was used in one month.
+/// An app's usage in one month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonthUsage {
-    /// A sketch of who its users were, in a form that only the host reads.
+    /// A sketch of the set of users, in a format that only the host reads.
     pub users: Vec<u8>,
     pub events: u64,
 }
 
 impl MonthUsage {
-    /// Whether it is within the bounds.
+    /// Checks the limits.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self.users.len() {
             0..=USAGE_SKETCH_BYTES_MAX => Ok(()),
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_month_is_that_of_utc_and_reads_back() {
+    fn a_month_is_in_utc_and_parses_back() {
         for (moment, month) in [
             ("2026-11-30T23:59:59.999Z", "2026-11"),
             ("2026-12-01T00:00:00Z", "2026-12"),
@@ -97,12 +97,12 @@ mod tests {
             let of = Month::of(moment.parse().expect("the moment exists"));
             assert_eq!((of.to_string().as_str(), month.parse()), (month, Ok(of)));
         }
-        let in_order = ["2026-09", "2026-10", "2027-01"].map(|text| text.parse::<Month>().expect("it is a month"));
-        assert!(in_order.is_sorted());
+        let sorted = ["2026-09", "2026-10", "2027-01"].map(|text| text.parse::<Month>().expect("a valid month"));
+        assert!(sorted.is_sorted());
     }
 
     #[test]
-    fn only_a_month_is_read_as_one() {
+    fn only_a_valid_month_is_parsed() {
         for text in ["", "2026", "2026-13", "2026-00", "26-11", "2026-1", "+026-11", "2026-11-01", "-2026-11"] {
             assert!(text.parse::<Month>().is_err(), "{text:?}");
         }

@@ -21,7 +21,7 @@ pub(crate) struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A handle for tasks that hold no queue permit of their own. Cheap to clone.
+/// A handle for tasks with callers that hold the queue permits. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerHandle(Arc<Queue>);
 
@@ -29,8 +29,8 @@ pub(crate) struct WorkerHandle(Arc<Queue>);
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    /// One permit for each task that may wait or run.
-    places: Arc<Semaphore>,
+    /// One permit for each task that may be queued or running.
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -49,8 +49,8 @@ impl Workers {
     /// Starts the threads. At most `waiting_max` calls wait or run at a time; further callers wait
     /// for a permit.
     pub(crate) fn start(name: &str, threads: usize, waiting_max: usize, path: &Path) -> Result<Self, StoreError> {
-        let places = Arc::new(Semaphore::new(waiting_max));
-        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), places });
+        let permits = Arc::new(Semaphore::new(waiting_max));
+        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), permits });
         let mut workers = Self { queue, threads: Vec::new() };
         for _ in 0..threads {
             let queue = Arc::clone(&workers.queue);
@@ -69,10 +69,10 @@ impl Workers {
         &self,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let place = self.handle().place().await?;
+        let permit = self.handle().permit().await?;
         let (reply, outcome) = oneshot::channel();
         self.queue.push(Box::new(move || {
-            let _place = place;
+            let _permit = permit;
             // The caller may have been cancelled.
             let _ = reply.send(caught(work).and_then(|outcome| outcome));
         }));
@@ -82,11 +82,11 @@ impl Workers {
 
 impl WorkerHandle {
     /// Waits for a permit to queue or run a call.
-    pub(crate) async fn place(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| StoreError::Closed)
+    pub(crate) async fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        Arc::clone(&self.0.permits).acquire_owned().await.map_err(|_| StoreError::Closed)
     }
 
-    /// Queues a task whose callers already hold permits.
+    /// Queues a task; its callers already hold permits.
     pub(crate) fn push(&self, task: impl FnOnce() + Send + 'static) {
         self.0.push(Box::new(task));
     }
@@ -176,11 +176,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_the_error_of_its_own_caller() {
+    async fn a_panic_is_reported_only_to_its_own_caller() {
         let workers = workers(1, 8);
         let failed = workers.run(|| -> Result<(), StoreError> { panic!("injected") }).await;
         assert_eq!(failed, Err(StoreError::Panicked { detail: "injected".to_owned() }));
-        assert_eq!(workers.run(|| Ok(7)).await, Ok(7), "the thread is still there");
+        assert_eq!(workers.run(|| Ok(7)).await, Ok(7), "the thread continues");
         workers.handle().push(|| panic!("a task without a caller"));
         assert_eq!(workers.run(|| Ok(8)).await, Ok(8));
     }
@@ -198,9 +198,9 @@ mod tests {
         let mut third = Box::pin(workers.run(|| Ok(3)));
         assert!(futures::poll!(&mut holding).is_pending());
         assert!(futures::poll!(&mut second).is_pending() && futures::poll!(&mut third).is_pending());
-        begins.recv().expect("it begins");
-        assert_eq!(workers.queue.lock().tasks.len(), 1, "the third has no place yet");
-        release.send(()).expect("it is waited for");
+        begins.recv().expect("the first task begins");
+        assert_eq!(workers.queue.lock().tasks.len(), 1, "the third has no permit yet");
+        release.send(()).expect("the first task waits");
         assert_eq!((holding.await, second.await, third.await), (Ok(()), Ok(2), Ok(3)));
     }
 
@@ -229,7 +229,7 @@ mod tests {
         }
         let mut command = std::process::Command::new(std::env::current_exe().expect("a test knows its program"));
         command.args(["--exact", "workers::tests::a_lost_thread_aborts_the_process", LOSES_A_THREAD]);
-        let ended = command.output().expect("it can be run");
+        let ended = command.output().expect("the test program runs");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended.status), Some(6), "SIGABRT: {ended:?}");
     }
 }

@@ -234,7 +234,7 @@ fn a_control_database_replaced_or_overwritten_while_the_host_runs_is_an_error() 
             assert!(entries(&host, "book").contains("of-book"));
         }
         host.stop();
-        assert!(refused(host.data()).contains("would be a mix"), "the changes of the host are not mixed in");
+        assert!(refused(host.data()).contains("mix two databases"), "the changes of the host are not mixed in");
         for end in ["-wal", "-shm"] {
             let _ = fs::remove_file(host.data().join(format!("control.db{end}")));
         }
@@ -287,7 +287,7 @@ fn an_older_control_database_is_never_mixed_with_the_journal_of_a_killed_host() 
     let newer = fs::read(data.join("control.db")).expect("it can be read");
     fs::copy(&older, data.join("control.db")).expect("it is copied");
     let said = refused(&data);
-    let words = ["control.db-wal", "would be a mix", "nothing was changed", "--adopt"];
+    let words = ["control.db-wal", "mix two databases", "nothing was changed", "--adopt"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
     let (detail, fix) = finding(&data, "data");
     assert!(said.contains(&detail) && said.contains(&fix), "{detail}: {fix}");
@@ -331,7 +331,7 @@ fn doctor_and_up_name_a_data_path_that_is_no_data_folder() {
     assert!(!none.exists());
     assert!(finding(&file, "data folder").0.contains("is a file"));
     assert!(!doctor(&file).1, "doctor fails");
-    assert!(refused(&file).contains("a file is in the place of a folder"));
+    assert!(refused(&file).contains("a file exists where a folder is needed"));
     assert_eq!(fs::read_to_string(&file).expect("it is there"), "mine");
 }
 
@@ -344,7 +344,7 @@ fn a_file_in_the_place_of_lost_and_found_is_named() {
         let unknown = host.data().join("apps/unknown");
         fs::create_dir(&unknown).and_then(|()| fs::write(unknown.join("kv.db"), "theirs")).expect("it is made");
     });
-    assert!(warning(&host, "a file is in the place of a folder").is_some(), "{}", host.said());
+    assert!(warning(&host, "a file exists where a folder is needed").is_some(), "{}", host.said());
     assert!(entries(&host, "book").contains("of-book") && host.data().join("apps/unknown/kv.db").is_file());
     let (detail, fix) = finding(host.data(), "lost+found");
     assert!(detail.contains("is a file") && fix.contains("move the file"), "{detail}: {fix}");

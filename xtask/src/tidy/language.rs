@@ -20,7 +20,6 @@ const COMMENT_COLUMNS_MAX: usize = 100;
 #[rustfmt::skip]
 const NOT_YET_CLEAN: &[&str] = &[
     "host/src",
-    "host/store",
     "tests",
 ];
 
@@ -28,7 +27,6 @@ const NOT_YET_CLEAN: &[&str] = &[
 #[rustfmt::skip]
 const NOT_YET_WRAPPED: &[&str] = &[
     "host/src",
-    "host/store",
     "tests",
 ];
 

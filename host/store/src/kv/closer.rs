@@ -1,5 +1,5 @@
 //! The thread that closes key-value databases. Owns SQLite's checkpoint on close, which waits for
-//! the disk. Serves no request.
+//! the disk. Never serves a request.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::limits::{APPS_CLOSING_MAX, APPS_OPEN_MAX};
 use crate::workers::spawn;
 
-/// The handle to the thread. Dropping it closes what was handed over and ends the thread.
+/// The handle to the thread. Dropping it closes all databases in the queue and ends the thread.
 #[derive(Debug)]
 pub(super) struct Closer {
     messages: SyncSender<Message>,
@@ -30,7 +30,7 @@ enum Message {
     Stop,
 }
 
-/// A database that no call uses.
+/// A database without running calls.
 pub(super) struct Closing {
     pub(super) reader: Option<Connection>,
     pub(super) writer: Option<Connection>,

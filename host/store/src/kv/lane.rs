@@ -1,6 +1,6 @@
-//! The database of one app: one connection that reads and one that writes, each opened when first needed. Owns the app's
-//! waiting calls, and that they take at most two of the threads that all apps share: one for reads, one for writes.
-//! Never keeps working with a file that was removed or replaced.
+//! The database of one app: one connection for reads and one for writes, each opened on first use.
+//! Owns the app's queued calls, and limits them to two of the threads that all apps share: one for
+//! reads, one for writes. Never continues with a file that was removed or replaced.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -47,9 +47,9 @@ pub(super) struct AppDatabase {
     calls: Arc<Semaphore>,
     reads: Lane<Read>,
     writes: Lane<Job>,
-    /// The file that the connections have open, and its journal.
+    /// The open file and its journal.
     file: Mutex<Option<Files>>,
-    /// Whether it is never opened again.
+    /// Whether the database is closed permanently.
     closed: AtomicBool,
     /// The slot of an open database, held until it is closed.
     slot: Option<OwnedSemaphorePermit>,
@@ -69,14 +69,14 @@ struct Lane<J> {
 
 struct Waiting<J> {
     jobs: VecDeque<J>,
-    /// Whether a thread runs the lane, or is scheduled to.
-    has_turn: bool,
+    /// Whether a thread is running the lane, or is scheduled to.
+    is_scheduled: bool,
 }
 
 impl<J> std::fmt::Debug for Lane<J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let waiting = locked(&self.waiting);
-        f.debug_struct("Lane").field("jobs", &waiting.jobs.len()).field("has_turn", &waiting.has_turn).finish()
+        f.debug_struct("Lane").field("jobs", &waiting.jobs.len()).field("is_scheduled", &waiting.is_scheduled).finish()
     }
 }
 
@@ -86,25 +86,28 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<J> Lane<J> {
     fn new() -> Self {
-        Self { waiting: Mutex::new(Waiting { jobs: VecDeque::new(), has_turn: false }), connection: Mutex::default() }
+        Self {
+            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), is_scheduled: false }),
+            connection: Mutex::default(),
+        }
     }
 
-    /// Adds a job, and returns whether the lane needs a turn for it.
+    /// Adds a job. Returns whether the lane must be scheduled.
     fn put(&self, job: J) -> bool {
         let mut waiting = locked(&self.waiting);
         waiting.jobs.push_back(job);
-        !std::mem::replace(&mut waiting.has_turn, true)
+        !std::mem::replace(&mut waiting.is_scheduled, true)
     }
 
     fn take(&self) -> Option<J> {
         locked(&self.waiting).jobs.pop_front()
     }
 
-    /// Ends a turn, and returns whether the lane needs another one.
+    /// Ends a turn. Returns whether the lane must be scheduled again.
     fn end_turn(&self) -> bool {
         let mut waiting = locked(&self.waiting);
-        waiting.has_turn = !waiting.jobs.is_empty();
-        waiting.has_turn
+        waiting.is_scheduled = !waiting.jobs.is_empty();
+        waiting.is_scheduled
     }
 }
 
@@ -126,16 +129,16 @@ impl AppDatabase {
         }
     }
 
-    /// Runs the work with the reading connection.
+    /// Runs the work on the connection for reads.
     pub(super) async fn read<T: Send + 'static>(
         self: Arc<Self>,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let places = self.places().await?;
+        let permits = self.permits().await?;
         let (reply, outcome) = oneshot::channel();
         let path = self.path.clone();
         let read: Read = Box::new(move |connection| {
-            let _places = places;
+            let _permits = permits;
             let read = |connection| caught(|| work(connection))?.map_err(|error| error.explain(&path));
             // The caller may have been cancelled.
             let _ = reply.send(connection.and_then(read));
@@ -148,18 +151,18 @@ impl AppDatabase {
         reported(&app, &kept, outcome.await.map_err(|_| StoreError::Closed)?)
     }
 
-    /// Has the work done, and returns once it is committed.
+    /// Runs the work in a transaction, and returns once it is committed.
     pub(super) async fn write<T: Send + 'static>(
         self: Arc<Self>,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let places = self.places().await?;
+        let permits = self.permits().await?;
         let (job, outcome) = group::job(&self.path, work);
         let write: Job = Box::new(move |connection| {
             let answer = job(connection);
             Box::new(move |committed| {
                 answer(committed);
-                drop(places);
+                drop(permits);
             })
         });
         if self.writes.put(write) {
@@ -170,11 +173,11 @@ impl AppDatabase {
         reported(&app, &kept, outcome.await.map_err(|_| StoreError::Closed)?)
     }
 
-    /// Waits for a permit of the app, and then for one of all apps. A call holds both until it
+    /// Waits for a permit of the app, and then for a permit of all apps. A call holds both until it
     /// completes, even if its caller was cancelled.
-    async fn places(&self) -> Result<[OwnedSemaphorePermit; 2], StoreError> {
+    async fn permits(&self) -> Result<[OwnedSemaphorePermit; 2], StoreError> {
         let of_app = self.calls.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        Ok([of_app, self.shared.workers.place().await?])
+        Ok([of_app, self.shared.workers.permit().await?])
     }
 
     fn queue_reads(self: &Arc<Self>) {
@@ -187,7 +190,7 @@ impl AppDatabase {
         self.shared.workers.push(move || database.write_turn());
     }
 
-    /// Runs some of the queued reads; further ones are queued behind the calls of other apps.
+    /// Runs some of the queued reads; further reads are queued behind the calls of other apps.
     fn read_turn(self: Arc<Self>) {
         self.leave_lost_file();
         let mut slot = locked(&self.reads.connection);
@@ -201,7 +204,7 @@ impl AppDatabase {
         }
     }
 
-    /// Commits one group of the queued writes; further ones are queued behind the calls of other
+    /// Commits one group of the queued writes; further writes are queued behind the calls of other
     /// apps.
     fn write_turn(self: Arc<Self>) {
         self.leave_lost_file();
@@ -218,7 +221,8 @@ impl AppDatabase {
         }
     }
 
-    /// Closes it permanently, once running calls complete; later ones are refused. Blocks.
+    /// Closes the database permanently, once running calls complete. Later calls are refused.
+    /// Blocks.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         for connection in [&self.reads.connection, &self.writes.connection] {
@@ -231,10 +235,10 @@ impl AppDatabase {
             return Err(StoreError::Closed);
         }
         if slot.is_none() {
-            // The lane must keep its turn, even if this fails.
+            // The lane's turn must end normally, even if this panics.
             *slot = Some(caught(|| self.open())??);
         }
-        Ok(slot.as_ref().expect("it was filled above"))
+        Ok(slot.as_ref().expect("opened above"))
     }
 
     fn open(&self) -> Result<Connection, StoreError> {
@@ -249,14 +253,14 @@ impl AppDatabase {
         Ok(connection)
     }
 
-    /// Whether the file that the connections have open was removed, replaced or emptied.
+    /// Returns whether the open file was removed, replaced or emptied.
     fn is_lost(&self) -> bool {
         locked(&self.file).is_some_and(|open| !open.database.is_at(&self.path))
     }
 
-    /// Closes both connections if their file was removed or replaced, and saves what they had open. They are closed before
-    /// another file is opened at the path, since SQLite's index of the journal is shared by path. The caller holds neither
-    /// connection's lock.
+    /// Closes both connections if their file was removed or replaced, and saves the open content.
+    /// They are closed before another file is opened at the path, since SQLite shares the journal's
+    /// index by path. The caller must not hold the lock of either connection.
     pub(super) fn leave_lost_file(&self) {
         if !self.is_lost() {
             return;
@@ -284,8 +288,8 @@ impl AppDatabase {
         self.folder.join(format!("{KEY_VALUE}-wal"))
     }
 
-    /// Moves the journal of the lost file away, or removes it if the copy has what is in it: SQLite would apply it to the
-    /// next file at the path.
+    /// Moves the journal of the lost file away, or removes it if the saved copy has its changes:
+    /// SQLite would apply it to the next file at the path.
     fn leave_journal(&self, is_saved: bool) {
         let journal = self.journal();
         let removed = match is_saved {
@@ -295,11 +299,12 @@ impl AppDatabase {
             }
         };
         if let Err(error) = removed {
-            tracing::warn!(app = %self.app, %error, "the journal of a lost key-value database can't be moved away");
+            tracing::warn!(app = %self.app, %error, "cannot move the journal of a lost key-value database away");
         }
     }
 
-    /// Saves the content of an open database to `lost+found/`. A failure leaves only the report of the loss.
+    /// Saves the content of an open database to `lost+found/`. If that fails, only the loss is
+    /// reported.
     fn save(&self, connection: &Connection) -> Option<PathBuf> {
         let to = self.folders.lost_path(&format!("{}-{KEY_VALUE}", self.app)).ok()?;
         save(connection, &to).is_ok().then_some(to)
@@ -307,7 +312,7 @@ impl AppDatabase {
 }
 
 impl Drop for AppDatabase {
-    /// Closes it on the closer thread: the current thread may serve requests.
+    /// Closes the database on the closer thread: the current thread may be serving requests.
     fn drop(&mut self) {
         let [reader, writer] = [&self.reads.connection, &self.writes.connection].map(|slot| locked(slot).take());
         if let Some(slot) = self.slot.take() {
@@ -316,7 +321,7 @@ impl Drop for AppDatabase {
     }
 }
 
-/// Reports a database that can't be read.
+/// Reports a damaged database.
 fn reported<T>(app: &AppName, kept: &Kept, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
     if let Err(StoreError::Damaged { detail }) = &outcome {
         kept.report_damaged_database(app, detail);

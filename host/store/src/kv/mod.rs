@@ -1,5 +1,6 @@
-//! The key-value stores of apps: one database each, so that no app sees, fills or slows another's. Owns which of them
-//! are open. Never gives one app a path into the other's folder: the name of an app is one plain label.
+//! The key-value stores of apps: one database each, so that apps can't read, fill or slow each
+//! other's. Owns the set of open databases. Never gives an app a path into another app's folder: an
+//! app's name is a single label.
 
 mod closer;
 mod lane;
@@ -24,15 +25,15 @@ use crate::limits::{
 use crate::workers::Workers;
 use crate::{Options, StoreError};
 
-/// The key-value stores under `apps/<app>/kv.db`. Cheap to clone.
+/// The key-value stores at `apps/<app>/kv.db`. Cheap to clone.
 ///
-/// A write is on disk when its future is ready; writes of one app that come together share one commit.
+/// A write is on disk when its future is ready. Concurrent writes of one app share a commit.
 #[derive(Debug, Clone)]
 pub struct KvStore {
     inner: Arc<Inner>,
 }
 
-/// The fields are dropped in this order: calls are finished before databases are closed.
+/// The fields are dropped in this order: calls complete before databases are closed.
 #[derive(Debug)]
 struct Inner {
     folders: AppFolders,
@@ -54,11 +55,11 @@ impl ValueVersion {
     }
 }
 
-/// The databases that are open, and when each was last asked for.
+/// The open databases, with the number of their last call.
 #[derive(Debug, Default)]
 struct OpenApps {
     apps: HashMap<AppName, (Arc<AppDatabase>, u64)>,
-    /// Counts calls, which is clock enough to find the one that was quiet for longest.
+    /// Counts calls: a logical clock for finding the least recently used database.
     calls: u64,
 }
 
@@ -84,14 +85,14 @@ impl KvStore {
         Self::open_with(folder, &Options::default())
     }
 
-    /// As [`KvStore::open`], with options.
+    /// Like [`KvStore::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
         let folders = AppFolders::of(folder.as_ref());
         let (kept, _) = Kept::new(folders.clone(), BTreeMap::new(), Weak::new());
         Self::open_recording(folder.as_ref(), options, folders, Arc::new(kept))
     }
 
-    /// As [`KvStore::open_with`], with the record of what apps keep.
+    /// Like [`KvStore::open_with`], with the record of app data.
     pub(crate) fn open_recording(
         folder: &Path,
         options: &Options,
@@ -109,21 +110,21 @@ impl KvStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The value of a key, if it has one.
+    /// Returns the value of a key, if it has one.
     pub async fn get(&self, app: &AppName, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         self.database(app).await?.read(move |connection| tables::get(connection, &bucket, &key)).await
     }
 
-    /// Whether a key has a value.
+    /// Returns whether a key has a value.
     pub async fn exists(&self, app: &AppName, bucket: &str, key: &str) -> Result<bool, StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         self.database(app).await?.read(move |connection| tables::exists(connection, &bucket, &key)).await
     }
 
-    /// The keys of a bucket after the cursor, in order, and the cursor that leads to the rest.
+    /// Returns the keys of a bucket after the cursor, in order, and the cursor for the next page.
     pub async fn list_keys(
         &self,
         app: &AppName,
@@ -135,7 +136,7 @@ impl KvStore {
         self.database(app).await?.read(move |connection| tables::keys(connection, &bucket, after.as_deref())).await
     }
 
-    /// Gives a key a value.
+    /// Sets the value of a key.
     pub async fn set(&self, app: &AppName, bucket: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
         check(bucket, key)?;
         if value.len() > VALUE_BYTES_MAX {
@@ -145,21 +146,22 @@ impl KvStore {
         self.database(app).await?.write(move |connection| tables::set(connection, &bucket, &key, &value)).await
     }
 
-    /// Removes a key; that it has no value is fine.
+    /// Removes a key. A key without a value is not an error.
     pub async fn delete(&self, app: &AppName, bucket: &str, key: &str) -> Result<(), StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         self.database(app).await?.write(move |connection| tables::delete(connection, &bucket, &key)).await
     }
 
-    /// Adds to a number, kept as decimal text, and returns the sum; a key without a value counts as 0.
+    /// Adds to a number, stored as decimal text, and returns the sum. A key without a value counts
+    /// as 0.
     pub async fn increment(&self, app: &AppName, bucket: &str, key: &str, delta: i64) -> Result<i64, StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         self.database(app).await?.write(move |connection| tables::increment(connection, &bucket, &key, delta)).await
     }
 
-    /// The value of a key, if it has one, and the version to pass to [`KvStore::set_if`].
+    /// Returns the value of a key, if it has one, and the version to pass to [`KvStore::set_if`].
     pub async fn get_versioned(
         &self,
         app: &AppName,
@@ -176,8 +178,8 @@ impl KvStore {
         self.database(app).await?.read(read).await
     }
 
-    /// Compare-and-swap: gives a key a value if its present one still has this version. Returns the version of the present
-    /// value otherwise, and writes nothing.
+    /// Compare-and-swap: sets a key if its value still has this version. Otherwise returns the
+    /// version of the current value, and writes nothing.
     pub async fn set_if(
         &self,
         app: &AppName,
@@ -194,8 +196,8 @@ impl KvStore {
         self.database(app).await?.write(move |connection| tables::set_if(connection, &bucket, &key, seen, &value)).await
     }
 
-    /// Closes the app's database and removes all that the app keeps. For a destroyed app: a later
-    /// call would create a new database. Blocks.
+    /// Closes the app's database and removes all its data. For a destroyed app: a later call would
+    /// create a new database. Blocks.
     pub fn remove_app(&self, app: &AppName) -> Result<(), StoreError> {
         let open = self.lock().apps.remove(app);
         if let Some((database, _)) = open {
@@ -208,7 +210,7 @@ impl KvStore {
         self.inner.folders.remove(app)
     }
 
-    /// Reports what apps lost since the last look. Blocks.
+    /// Reports data that apps lost since the last check. Blocks.
     pub(crate) fn look_for_losses(&self) {
         let open: Vec<_> = self.lock().apps.values().map(|(database, _)| database.clone()).collect();
         for database in open {
@@ -221,8 +223,8 @@ impl KvStore {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the app's database, and opens it for the first call. If too many are being closed,
-    /// waits for one of them.
+    /// Returns the app's database, opening it for the first call. Waits if too many databases are
+    /// being closed.
     async fn database(&self, app: &AppName) -> Result<Arc<AppDatabase>, StoreError> {
         if let Some(database) = self.lock().used(app) {
             return Ok(database);
@@ -233,7 +235,7 @@ impl KvStore {
         if let Some(database) = open.used(app) {
             return Ok(database);
         }
-        // Running calls keep it open until they complete; SQLite's locks order them with calls on
+        // Running calls keep it open until they complete. SQLite's locks order them with calls on
         // the next connection.
         let evicted = if open.apps.len() >= APPS_OPEN_MAX { open.take_quietest() } else { None };
         let (folders, shared) = (self.inner.folders.clone(), self.inner.shared.clone());
@@ -272,12 +274,12 @@ mod tests {
     use crate::limits::CALLS_WAITING_MAX;
 
     #[tokio::test]
-    async fn only_so_many_databases_are_open_and_none_forgets() {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+    async fn the_number_of_open_databases_is_bounded_and_no_value_is_lost() {
+        let folder = tempfile::tempdir().expect("the folder is created");
         let store = KvStore::open(folder.path()).expect("the store opens");
         let app = |number: usize| format!("app-{number}").parse::<AppName>().expect("the name is valid");
         for number in 0..APPS_OPEN_MAX + 6 {
-            store.set(&app(number), "", "me", number.to_string().as_bytes()).await.expect("it is set");
+            store.set(&app(number), "", "me", number.to_string().as_bytes()).await.expect("the key is set");
             assert!(store.open_apps() <= APPS_OPEN_MAX);
         }
         for number in 0..APPS_OPEN_MAX + 6 {
@@ -290,32 +292,32 @@ mod tests {
         format!("app-{number}").parse().expect("the name is valid")
     }
 
-    /// A call that evicts another app's database does not wait for its checkpoint, unless very many
-    /// are being closed.
+    /// A call that evicts another app's database doesn't wait for its checkpoint, unless the
+    /// maximum number of databases is being closed.
     #[tokio::test]
-    async fn evicted_databases_are_closed_on_a_thread_of_their_own() {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+    async fn evicted_databases_are_closed_on_the_closer_thread() {
+        let folder = tempfile::tempdir().expect("the folder is created");
         let store = KvStore::open(folder.path()).expect("the store opens");
         let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
         store.inner.shared.closer.hold(held);
         for number in 0..APPS_OPEN_MAX + APPS_CLOSING_MAX {
-            store.set(&app(number), "", "me", b"here").await.expect("it is set");
+            store.set(&app(number), "", "me", b"here").await.expect("the key is set");
         }
         assert_eq!((store.open_apps(), store.inner.slots.available_permits()), (APPS_OPEN_MAX, 0));
         let journal = folder.path().join("apps/app-0/kv.db-wal");
-        assert!(journal.exists(), "it is not closed yet");
+        assert!(journal.exists(), "the database is not closed yet");
         let next = app(APPS_OPEN_MAX + APPS_CLOSING_MAX);
         let mut opening = Box::pin(store.set(&next, "", "me", b"here"));
         assert!(futures::poll!(&mut opening).is_pending());
         drop(release);
-        opening.await.expect("there is a slot once one is closed");
-        assert!(!journal.exists(), "its checkpoint was made as it was closed");
+        opening.await.expect("a slot becomes free once a database is closed");
+        assert!(!journal.exists(), "closing the database made its checkpoint");
         assert_eq!(store.get(&app(0), "", "me").await, Ok(Some(b"here".to_vec())));
     }
 
     #[tokio::test]
-    async fn a_call_that_panics_ends_neither_its_apps_calls_nor_others() {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+    async fn a_panicking_call_does_not_affect_other_calls() {
+        let folder = tempfile::tempdir().expect("the folder is created");
         let store = KvStore::open(folder.path()).expect("the store opens");
         let injected = StoreError::Panicked { detail: "injected".to_owned() };
         for _ in 0..2 * KEY_VALUE_THREADS {
@@ -325,15 +327,15 @@ mod tests {
             assert_eq!(database().await.write(panics).await, Err(injected.clone()));
         }
         for number in [1, 2] {
-            store.set(&app(number), "", "me", b"here").await.expect("it is set");
+            store.set(&app(number), "", "me", b"here").await.expect("the key is set");
             assert_eq!(store.get(&app(number), "", "me").await, Ok(Some(b"here".to_vec())));
         }
     }
 
-    /// A call keeps at most one thread for the app's reads and one for its writes.
+    /// An app uses at most one thread for its reads and one for its writes.
     #[tokio::test]
-    async fn an_app_whose_calls_take_long_leaves_threads_to_others() {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+    async fn an_app_with_slow_calls_leaves_threads_for_other_apps() {
+        let folder = tempfile::tempdir().expect("the folder is created");
         let store = KvStore::open(folder.path()).expect("the store opens");
         let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
         let held = Arc::new(Mutex::new(held));
@@ -347,7 +349,7 @@ mod tests {
         });
         let mut slow = Box::pin(futures::future::join_all(slow));
         assert!(futures::poll!(&mut slow).is_pending());
-        store.set(&app(2), "", "me", b"here").await.expect("it is set");
+        store.set(&app(2), "", "me", b"here").await.expect("the key is set");
         assert_eq!(store.get(&app(2), "", "me").await, Ok(Some(b"here".to_vec())));
         drop(release);
         assert!(slow.await.into_iter().all(|read| read == Ok(())));

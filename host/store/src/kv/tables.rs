@@ -1,4 +1,5 @@
-//! The statements of one app's key-value database. Owns the count of bytes that keeps an app within its bound.
+//! The statements of one app's key-value database. Owns the byte count that keeps an app within its
+//! limit. Never opens a connection.
 
 use rusqlite::{Connection, params};
 
@@ -43,7 +44,7 @@ pub(super) fn exists(connection: &Connection, bucket: &str, key: &str) -> Sql<bo
 }
 
 pub(super) fn keys(connection: &Connection, bucket: &str, after: Option<&str>) -> Sql<(Vec<String>, Option<String>)> {
-    // No key is empty, so all of them come after the empty text.
+    // Keys are never empty, so every key is greater than the empty text.
     let sql = "SELECT key FROM entries WHERE bucket = ?1 AND key > ?2 ORDER BY key LIMIT ?3";
     let limit = i64::try_from(KEYS_PER_PAGE + 1).expect("a page is small");
     let mut keys: Vec<String> =
@@ -54,7 +55,7 @@ pub(super) fn keys(connection: &Connection, bucket: &str, after: Option<&str>) -
     Ok((keys, next))
 }
 
-/// What an entry counts towards the app's bound.
+/// Returns the bytes that an entry counts towards the app's limit.
 fn counted(bucket: &str, key: &str, value_bytes: u64) -> u64 {
     bucket.len() as u64 + key.len() as u64 + value_bytes + ENTRY_OVERHEAD_BYTES
 }
@@ -68,7 +69,7 @@ fn bytes_of_entry(connection: &Connection, bucket: &str, key: &str) -> Sql<u64> 
     }
 }
 
-/// Counts a change, and refuses one that grows the store beyond its bound.
+/// Counts a change. Refuses a change that grows the store beyond its limit.
 fn count_change(connection: &Connection, removed: u64, added: u64) -> Sql<()> {
     let used: Option<i64> = first(connection, "SELECT bytes FROM usage", [], |row| Ok(row.get(0)?))?;
     let used = u64::try_from(used.unwrap_or(0)).map_err(StoreError::damaged)?;

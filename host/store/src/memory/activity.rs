@@ -1,4 +1,4 @@
-//! What is done with activity.
+//! Operations on activity in memory. Never touches other rows.
 
 use isopod_policy::AppName;
 

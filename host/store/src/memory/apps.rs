@@ -1,4 +1,4 @@
-//! What is done with apps.
+//! Operations on apps in memory. Never touches the data of an app's guests.
 
 use isopod_policy::{AppName, ConfigVars, CoresOverride};
 use jiff::Timestamp;
@@ -56,7 +56,7 @@ impl Rows {
         Ok(())
     }
 
-    /// What was recorded of an app after it was deleted is no new one's.
+    /// Removes all activity of a name, including entries recorded after its app was deleted.
     fn forget_activity(&mut self, name: &AppName) {
         self.activity.retain(|_, entry| entry.app.as_ref() != Some(name));
         self.activity_counts.remove(&Some(name.clone()));

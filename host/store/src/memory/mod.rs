@@ -1,5 +1,6 @@
-//! A control store that forgets: for tests, and for hosts that keep nothing. Owns plain maps behind one lock; what is
-//! done with them stands in one file per kind of row, as for SQLite. It passes the same contract as the one that lasts.
+//! A control store in memory, for tests and for hosts without a data folder. Owns plain maps behind
+//! one lock, with one file of operations per kind of row, as for SQLite. Passes the same contract
+//! as the durable store. Never writes to disk.
 
 mod activity;
 mod apps;
@@ -34,12 +35,12 @@ pub struct Memory {
     rows: Mutex<Rows>,
 }
 
-/// A method of these that fails has changed nothing, as a transaction that is undone.
+/// The rows. A method that fails changes nothing, like a rolled-back transaction.
 #[derive(Debug, Default)]
 struct Rows {
     apps: BTreeMap<AppName, App>,
     last_releases: BTreeMap<AppName, u32>,
-    /// By the order in which they were queued.
+    /// In the order of insertion.
     pushes: BTreeMap<u64, PushRow>,
     last_push: u64,
     releases: BTreeMap<(AppName, ReleaseNumber), Release>,
@@ -57,7 +58,7 @@ impl Memory {
     }
 }
 
-/// One more item than the page has, to know whether any follow.
+/// Returns one item more than the page has, to detect a next page.
 fn one_more<T>(items: impl Iterator<Item = T>, page: &Page) -> Vec<T> {
     items.take(page.items() as usize + 1).collect()
 }

@@ -1,4 +1,5 @@
-//! What is done with pushes and their logs.
+//! Operations on pushes and their logs in memory. Never touches other rows except a completed
+//! push's release.
 
 use isopod_policy::{AppName, PushEvent, PushId, PushState, ReleaseNumber};
 use jiff::Timestamp;
@@ -22,7 +23,7 @@ impl Rows {
         found.ok_or_else(|| StoreError::UnknownPush { id: id.clone() })
     }
 
-    /// What becomes of a push whose key was sent before; none if it was not, or is forgotten.
+    /// Returns the result of sending a key again; `None` if the key is unknown or has expired.
     pub(super) fn sent_before(
         &self,
         app: &AppName,

@@ -1,4 +1,4 @@
-//! What is done with releases.
+//! Operations on releases in memory. Never decides a state: `model.rs` does.
 
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber};
@@ -55,7 +55,7 @@ impl Rows {
         Ok(stepped)
     }
 
-    /// Makes a release the app's current one, and retires the one before.
+    /// Makes a release current, and retires the previous release.
     pub(super) fn put_in_service(
         &mut self,
         app: &AppName,
@@ -107,8 +107,8 @@ impl Rows {
     }
 
     pub(super) fn interrupted_releases(&self) -> Vec<Release> {
-        let under_way = self.releases.values().filter(|release| release.state.is_under_way());
-        under_way.take(PAGE_ITEMS_MAX as usize).cloned().collect()
+        let in_progress = self.releases.values().filter(|release| release.state.is_under_way());
+        in_progress.take(PAGE_ITEMS_MAX as usize).cloned().collect()
     }
 
     pub(super) fn release_stamps(&self, app: &AppName) -> Vec<StoredRelease> {

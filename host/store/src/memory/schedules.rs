@@ -1,4 +1,4 @@
-//! What is done with schedules.
+//! Operations on schedules in memory. Never fires a schedule.
 
 use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;

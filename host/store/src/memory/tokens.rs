@@ -1,4 +1,4 @@
-//! What is done with tokens.
+//! Operations on tokens in memory. Never stores a token itself, only its hash.
 
 use isopod_policy::{AppName, Scope};
 
@@ -23,7 +23,7 @@ impl Rows {
         Ok(token)
     }
 
-    /// Removes a destroyed app from all tokens, and tokens that are left without an app.
+    /// Removes a destroyed app from all tokens, and removes tokens without a remaining app.
     pub(super) fn forget_app_of_tokens(&mut self, name: &AppName, id: &str) {
         let tokens = std::mem::take(&mut self.tokens).into_values();
         let is_for_it = |token: &Token| token.app_ids.iter().any(|known| known == id);

@@ -1,4 +1,4 @@
-//! What is done with usage.
+//! Operations on usage in memory. Never interprets a sketch.
 
 use isopod_policy::AppName;
 

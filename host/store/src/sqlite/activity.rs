@@ -1,4 +1,4 @@
-//! The statements for activity: what happened, in order, bounded per app.
+//! The statements for activity: entries in order, bounded per app. Never changes an entry.
 
 use isopod_policy::AppName;
 use rusqlite::{Connection, Row, params};
@@ -23,7 +23,7 @@ fn make(row: &Row<'_>) -> Sql<Activity> {
 }
 
 pub(super) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity> {
-    // Its id is known only once it is there.
+    // The id is known only after the insertion.
     let mut entry = new.kept_as(0);
     let app = entry.app.as_ref().map(AppName::as_str);
     connection
@@ -35,7 +35,7 @@ pub(super) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity>
     Ok(entry)
 }
 
-/// Counts the new entry, and removes the oldest of the same app once enough of them are beyond the bound.
+/// Counts the new entry, and removes the app's oldest entries once enough entries exceed the limit.
 fn make_room(connection: &Connection, app: Option<&str>) -> Sql<()> {
     let count = "INSERT INTO activity_counts VALUES (?1, 1)
                  ON CONFLICT (app) DO UPDATE SET entries = entries + 1 RETURNING entries";
@@ -55,7 +55,7 @@ fn make_room(connection: &Connection, app: Option<&str>) -> Sql<()> {
     Ok(())
 }
 
-/// Forgets all that happened to an app that is being deleted.
+/// Removes all activity of an app that is being deleted.
 pub(super) fn forget(connection: &Connection, app: &AppName) -> Sql<()> {
     for sql in ["DELETE FROM activity WHERE app = ?1", "DELETE FROM activity_counts WHERE app = ?1"] {
         connection.prepare_cached(sql)?.execute([app.as_str()])?;

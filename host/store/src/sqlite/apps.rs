@@ -1,4 +1,4 @@
-//! The statements for apps.
+//! The statements for apps. Never touches the data of an app's guests.
 
 use isopod_policy::{AppName, AppType, ConfigVars, CoresOverride, ReleaseNumber};
 use jiff::Timestamp;
@@ -46,7 +46,7 @@ pub(super) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
     if created == 0 {
         return Err(StoreError::AppExists { name: app.name.clone() }.into());
     }
-    // What was recorded of an app after it was deleted is no new one's.
+    // Removes entries that were recorded after an app with this name was deleted.
     activity::forget(connection, &app.name)?;
     existing(connection, &app.name)
 }
@@ -88,7 +88,7 @@ pub(super) fn set_intended(connection: &Connection, name: &AppName, intended: In
     set(connection, name, "intended", intended.as_str(), at)
 }
 
-/// That the release is there is for the caller to see to.
+/// The caller must ensure that the release exists.
 pub(super) fn set_release(connection: &Connection, name: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
     set(connection, name, "release", number.get(), at)
 }

@@ -1,5 +1,6 @@
-//! What a data folder remembers of apps, as statements on `control.db`. Owns which statement answers what, and what
-//! belongs together when an app is created or deleted.
+//! Implements the control store's interface with statements on `control.db`. Owns the mapping of
+//! calls to statements, and the steps that create or delete an app together with its folder. Never
+//! contains a statement itself.
 
 use async_trait::async_trait;
 use isopod_policy::retention::StoredRelease;
@@ -51,7 +52,7 @@ impl Control for Store {
         let outcome = self.sqlite().write(delete).await;
         if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::UnknownApp { .. })) {
             let (folders, kept) = (self.folders().clone(), name.clone());
-            // The next start drops a tombstone that can't be removed now.
+            // If the tombstone can't be removed now, the next start removes it.
             let _ = blocking(move || folders.unmark(&kept)).await;
         }
         outcome

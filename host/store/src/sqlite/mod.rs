@@ -1,5 +1,6 @@
-//! The control store in SQLite. Owns `control.db`: one thread writes, several connections read. What is asked of it
-//! stands in `control.rs`, the statements in one file per kind of row.
+//! The control store in SQLite. Owns `control.db`: one thread writes, several connections read. Its
+//! interface is in `control.rs`, the statements in one file per kind of row. Never opens a file
+//! that replaced the database.
 
 mod activity;
 mod apps;
@@ -35,14 +36,14 @@ use crate::{Digest, StoreError};
 pub(crate) struct Sqlite {
     path: PathBuf,
     readers: Readers,
-    /// Its connection is the last to be closed, which moves all changes into the file.
+    /// Its connection is closed last, which moves all changes into the file.
     writer: Writer,
     /// Closed after the connections.
     file: Arc<ControlFile>,
 }
 
 impl Sqlite {
-    /// Opens or makes the database and brings it to the present format.
+    /// Opens or creates the database, and migrates it to the current format.
     pub(crate) fn open(path: &Path, pages_max: Option<u32>) -> Result<Self, StoreError> {
         let explain = |error: SqlError| error.explain(path);
         if !path.exists() {
@@ -55,7 +56,8 @@ impl Sqlite {
         Ok(Self { path: path.to_owned(), writer, readers: Readers::start(path, Arc::clone(&file))?, file })
     }
 
-    /// Writes the number of this start into the header of the file, and moves all changes from the journal into the file.
+    /// Writes the number of this start into the header of the file, and moves all changes from the
+    /// journal into the file.
     pub(crate) fn begin(&self, start: u32) -> Result<(), StoreError> {
         let write = || -> rusqlite::Result<()> {
             let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -63,22 +65,22 @@ impl Sqlite {
             self.file.expect(start);
             connection.pragma_update(None, "application_id", start)?;
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            // The header has it now.
+            // The header contains it now.
             self.file.expect(start);
             Ok(())
         };
         write().map_err(|error| StoreError::sqlite(&self.path, &error))
     }
 
-    /// What happened to the file since it was opened.
+    /// Returns how the file has changed since it was opened, if it has.
     pub(crate) fn change(&self) -> Option<Change> {
         self.file.change()
     }
 
-    /// Saves the present content to another file.
+    /// Saves the current content to another file.
     pub(crate) async fn save(&self, to: PathBuf) -> Result<(), StoreError> {
         let save = move |connection: &Connection| {
-            // Writing to the copy needs it off.
+            // The connection must be writable to write the copy.
             connection.pragma_update(None, "query_only", "OFF")?;
             let saved = save(connection, &to);
             connection.pragma_update(None, "query_only", "ON")?;
@@ -87,7 +89,7 @@ impl Sqlite {
         self.read(save).await
     }
 
-    /// The same as [`Sqlite::write`], for a thread outside of any runtime.
+    /// Like [`Sqlite::write`], for a thread outside of a runtime.
     pub(crate) fn write_blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
@@ -95,7 +97,7 @@ impl Sqlite {
         self.writer.write_blocking(job)
     }
 
-    /// Works on the database at once while the store is being opened.
+    /// Runs the work immediately on a separate connection, while the store is being opened.
     pub(crate) fn at_once<T>(&self, work: impl FnOnce(&mut Connection) -> Sql<T>) -> Result<T, StoreError> {
         let mut connection = connect(&self.path, None)?;
         work(&mut connection).map_err(|error| error.explain(&self.path))
@@ -115,7 +117,8 @@ impl Sqlite {
         self.readers.read(job).await
     }
 
-    /// Gives the database the id of its data folder and the blobs that it is taken to have put, and returns the id.
+    /// Assigns the data folder's id to the database, and records the blobs that it is assumed to
+    /// have put. Returns the id.
     pub(crate) fn set_folder_id(&self, id: String, blobs: &[Digest]) -> Result<String, StoreError> {
         self.at_once(|connection| {
             let transaction = connection.transaction()?;
@@ -140,7 +143,7 @@ impl Sqlite {
         self.write(forget).await
     }
 
-    /// The blobs that this database has put and not removed.
+    /// Returns the blobs that this database has put and not removed.
     pub(crate) async fn blobs_put(&self) -> Result<HashSet<Digest>, StoreError> {
         let read = |connection: &Connection| {
             all(connection, "SELECT digest FROM blobs", [], |row| rows::parsed::<Digest>(row, "digest"))
@@ -148,28 +151,28 @@ impl Sqlite {
         Ok(self.read(read).await?.into_iter().collect())
     }
 
-    /// The digests of all bundles that a release, or a push that is not done, names.
+    /// Returns the digests of all bundles that a release or an unfinished push names.
     pub(crate) async fn bundles_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
         self.read(bundles_in_use).await
     }
 }
 
-/// The id of the data folder that the database belongs to; `None` before one is assigned.
+/// Returns the id of the data folder that the database belongs to; `None` before it is assigned.
 pub(crate) fn folder_id(connection: &Connection) -> Sql<Option<String>> {
     first(connection, "SELECT id FROM data_folder", [], |row| Ok(row.get(0)?))
 }
 
-/// The names of all apps.
+/// Returns the names of all apps.
 pub(crate) fn app_names(connection: &Connection) -> Sql<Vec<AppName>> {
     apps::names(connection)
 }
 
-/// The digests of all bundles that a release, or a push that is not done, names.
+/// Returns the digests of all bundles that a release or an unfinished push names.
 pub(crate) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
     releases::bundles_in_use(connection)
 }
 
-/// The format of a database; 0 for an empty one.
+/// Returns the format of a database; 0 for an empty database.
 pub(crate) fn format_of(connection: &Connection) -> Sql<i64> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }

@@ -1,5 +1,6 @@
-//! The statements for pushes and their logs. The policy's table decides which step is allowed, inside the transaction
-//! that takes it, so that a push is never cancelled and begun at once.
+//! The statements for pushes and their logs. Every step is checked against the policy's state
+//! machine in the transaction that writes it, so that a push can't be cancelled and started at
+//! once. Never decides a state itself.
 
 use isopod_policy::{AppName, PushEvent, PushId, PushState, ReleaseNumber};
 use jiff::Timestamp;
@@ -15,11 +16,11 @@ use crate::{Digest, StoreError};
 const COLUMNS: &str =
     "number, id, app, state, bundle, release, reason_code, reason, created_by, created_at, updated_at";
 
-/// The states in which nothing more can happen to a push, as [`PushState::is_final`] has them. SQLite takes the index
-/// of unfinished pushes only where these are the very words of the index.
+/// The final states of a push, as in [`PushState::is_final`]. SQLite uses the index of unfinished
+/// pushes only if a statement contains the exact text of the index.
 pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 
-/// A push with its row's number, which is the cursor of lists.
+/// A push with its row number, which is the cursor of lists.
 struct Numbered {
     number: i64,
     push: Push,
@@ -55,7 +56,7 @@ pub(super) fn by_key_sql() -> String {
     )
 }
 
-/// What becomes of a push whose key was sent before; none if it was not, or is forgotten.
+/// Returns the result of sending a key again; `None` if the key is unknown or has expired.
 pub(super) fn sent_before(
     connection: &Connection,
     app: &AppName,
@@ -98,7 +99,7 @@ pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Inserted> {
     Ok(Inserted::New(existing(connection, &push.id)?.push))
 }
 
-/// Removes the oldest pushes of an app that are done, with their logs, beyond the bound.
+/// Removes an app's oldest final pushes beyond the limit, with their logs.
 fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
     connection
         .prepare_cached(&format!(
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_final_states_are_those_of_the_policy() {
+    fn the_final_states_match_the_policy() {
         for state in PushState::ALL {
             assert_eq!(FINAL.contains(&format!("'{state}'")), state.is_final(), "{state}");
         }

@@ -1,5 +1,5 @@
-//! The connections that read `control.db`, and their threads. Reads see every acknowledged commit, and never wait for the
-//! writer. Never opens a file that has taken the place of the database.
+//! The connections that read `control.db`, and their threads. Reads see every acknowledged commit,
+//! and never wait for the writer. Never opens a file that replaced the database.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +22,14 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    /// Opens all connections, so that reads continue should the file be removed.
+    /// Opens all connections at once, so that reads continue if the file is removed.
     pub(crate) fn start(path: &Path, file: Arc<ControlFile>) -> Result<Self, StoreError> {
         let workers = Workers::start("isopod-read", READERS_MAX, READS_WAITING_MAX, path)?;
         let free = (0..READERS_MAX).map(|_| open(path)).collect::<Result<_, _>>()?;
         Ok(Self { path: path.to_owned(), file, free: Arc::new(Mutex::new(free)), workers })
     }
 
-    /// Runs the job on a reader thread, with a connection of its own.
+    /// Runs the job on a reader thread, with exclusive use of a connection.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
@@ -39,7 +39,7 @@ impl Readers {
             let taken = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match taken {
                 Some(connection) => connection,
-                // A panic has lost one.
+                // A panic has closed a connection.
                 None => reopen(&path, &file)?,
             };
             let outcome = job(&connection).map_err(|error| error.explain(&path));

@@ -1,5 +1,5 @@
-//! The statements for releases, and how one takes another's place. What becomes of a release is decided in `model.rs`;
-//! here it is read, and written in the same transaction.
+//! The statements for releases, and the change of the current release. Never decides a state:
+//! `model.rs` does, and the result is written in the same transaction.
 
 use std::collections::HashSet;
 
@@ -18,8 +18,8 @@ use crate::{Digest, StoreError};
 const COLUMNS: &str = "app, number, state, reason_code, reason, cause, bundle, snapshot, manifest, config, \
                        size_bytes, last_current_at, created_by, created_at, updated_at";
 
-/// The states of a release on its way into service, as [`isopod_policy::ReleaseState::is_under_way`] has them. SQLite
-/// takes the index of such releases only where these are the very words of the index.
+/// The states of a release in progress, as in [`isopod_policy::ReleaseState::is_under_way`]. SQLite
+/// uses the index of such releases only if a statement contains the exact text of the index.
 const UNDER_WAY: &str = "('building', 'deploying', 'booted')";
 
 fn number(row: &Row<'_>) -> Sql<ReleaseNumber> {
@@ -47,7 +47,7 @@ fn make(row: &Row<'_>) -> Sql<Release> {
     })
 }
 
-/// The app's next number. It is never given twice, even after a release was removed.
+/// Returns the app's next number. A number is never reused, even after its release was removed.
 fn next_number(connection: &Connection, app: &AppName) -> Sql<ReleaseNumber> {
     let sql = "UPDATE apps SET last_release = last_release + 1 WHERE name = ?1 RETURNING last_release";
     let number: Option<i64> = first(connection, sql, [app.as_str()], |row| Ok(row.get(0)?))?;
@@ -62,8 +62,8 @@ pub(super) fn insert(connection: &Connection, release: NewRelease) -> Sql<Releas
     let size = i64::try_from(made.size_bytes).map_err(StoreError::damaged)?;
     connection
         .prepare_cached(
-            "INSERT INTO releases (app, number, state, cause, bundle, snapshot, manifest, config, size_bytes, created_by,
-             created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT INTO releases (app, number, state, cause, bundle, snapshot, manifest, config, size_bytes,
+             created_by, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             made.app.as_str(),
@@ -83,7 +83,7 @@ pub(super) fn insert(connection: &Connection, release: NewRelease) -> Sql<Releas
     Ok(made)
 }
 
-/// Removes what an app has beyond the bound.
+/// Removes an app's releases beyond the limit.
 fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
     let current = apps::existing(connection, app)?.release;
     remove(connection, app, &beyond_bound(stamps(connection, app)?, current))?;
@@ -107,7 +107,8 @@ pub(super) fn delete(connection: &Connection, app: &AppName, numbers: &[ReleaseN
     remove(connection, app, numbers)
 }
 
-/// The digests that releases and pushes that are not done name, each once: bundles, and snapshots of them.
+/// Returns the distinct digests that releases and unfinished pushes name: bundles, and their
+/// snapshots.
 pub(super) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
     let sql = format!(
         "SELECT bundle FROM releases UNION
@@ -128,7 +129,7 @@ fn existing(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sq
     found.ok_or_else(|| StoreError::UnknownRelease { app: app.clone(), number }.into())
 }
 
-/// One damaged row is no reason to keep all others from being read.
+/// Reads a release for a list. A damaged row must not prevent reading the others.
 fn listed(row: &Row<'_>) -> Sql<ListedRelease> {
     match make(row) {
         Ok(release) => Ok(Ok(release)),
@@ -163,7 +164,7 @@ pub(super) fn interrupted(connection: &Connection) -> Sql<Vec<Release>> {
     all(connection, &interrupted_sql(), [PAGE_ITEMS_MAX], make)
 }
 
-/// Writes what can change of a release.
+/// Writes the fields of a release that can change.
 fn save(connection: &Connection, release: &Release) -> Sql<()> {
     connection
         .prepare_cached(
@@ -196,7 +197,7 @@ pub(super) fn step(
     Ok(release)
 }
 
-/// Makes a release the app's current one, and retires the one before.
+/// Makes a release current, and retires the previous release.
 pub(super) fn put_in_service(
     connection: &Connection,
     app: &AppName,
@@ -244,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_states_under_way_are_those_of_the_policy() {
+    fn the_states_in_progress_match_the_policy() {
         for state in ReleaseState::ALL {
             assert_eq!(UNDER_WAY.contains(&format!("'{state}'")), state.is_under_way(), "{state}");
         }

@@ -1,5 +1,5 @@
-//! What all statements share: how a connection is set up, how columns become types, and how errors are told. Owns no
-//! table.
+//! Shared by all statements: the setup of connections, the conversion of columns, and the mapping
+//! of errors. Never names a table.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -16,10 +16,10 @@ use crate::files::private_file;
 use crate::limits::{JOURNAL_BYTES_KEPT, LOCK_WAIT_MS_MAX};
 use crate::model::Reason;
 
-/// What a statement makes.
+/// The result of a statement.
 pub(crate) type Sql<T> = Result<T, SqlError>;
 
-/// An error inside a job of the database, before it is known which file it concerns.
+/// An error inside a database job, before its file is known.
 #[derive(Debug)]
 pub(crate) enum SqlError {
     Sqlite(rusqlite::Error),
@@ -39,7 +39,7 @@ impl From<StoreError> for SqlError {
 }
 
 impl SqlError {
-    /// The error for those outside; `path` is the database file.
+    /// Converts the error for callers outside; `path` is the database file.
     pub(crate) fn explain(self, path: &Path) -> StoreError {
         match self {
             Self::Sqlite(error) => StoreError::sqlite(path, &error),
@@ -48,11 +48,12 @@ impl SqlError {
     }
 }
 
-/// Opens a database so that what it has committed survives a crash of the process and of the machine.
+/// Opens a database so that committed changes survive a crash of the process and of the machine.
 pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection, StoreError> {
-    // Made beforehand with our own mode, which SQLite then takes over for its journal. Only where it is missing: closing
-    // a file drops all of this process's locks on it, those of SQLite's other connections too, and another process
-    // that looks into the database would then take it for its own.
+    // Created in advance with our own mode, which SQLite copies to its journal. Only if it is
+    // missing: closing a file drops all locks of this process on it, including those of SQLite's
+    // other connections, and another process that opens the database would then believe that it is
+    // unused.
     if !path.exists() {
         drop(private_file(path)?);
     }
@@ -66,7 +67,7 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
         connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_KEPT)?;
         connection.pragma_update(None, "trusted_schema", "OFF")?;
         if let Some(pages) = pages_max {
-            // The pragma answers with the value, so it is asked for rather than executed.
+            // The pragma returns the value, so it is queried rather than executed.
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
         }
         connection.set_prepared_statement_cache_capacity(64);
@@ -75,8 +76,8 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
     set_up().map_err(|error| StoreError::sqlite(path, &error))
 }
 
-/// Opens a database for reading without creating or changing a file. `is_settled` says that all changes are in the file
-/// itself: no process has it open, and there is no journal.
+/// Opens a database for reading without creating or changing a file. `is_settled` says that the
+/// file contains all changes: no process has it open, and it has no journal.
 pub(crate) fn look_into(path: &Path, is_settled: bool) -> Result<Connection, StoreError> {
     let text = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let uri = format!("file:{text}{}", if is_settled { "?immutable=1" } else { "" });
@@ -89,14 +90,14 @@ pub(crate) fn look_into(path: &Path, is_settled: bool) -> Result<Connection, Sto
     open().map_err(|error| StoreError::sqlite(path, &error))
 }
 
-/// Moves no more changes from the journal of this connection into the file, also not on closing.
+/// Stops moving changes from this connection's journal into the file, also on close.
 pub(crate) fn keep_journal(connection: &Connection) {
     // Both only set flags of the connection.
     let _ = connection.pragma_update(None, "wal_autocheckpoint", 0);
     let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
-/// Writes the content of an open database to another file, which its owner alone may read. Its
+/// Writes the content of an open database to another file, which only its owner may read. Its
 /// application id says that no journal belongs to it.
 pub(crate) fn save(connection: &Connection, to: &Path) -> Sql<()> {
     drop(private_file(to)?);
@@ -106,19 +107,19 @@ pub(crate) fn save(connection: &Connection, to: &Path) -> Sql<()> {
         Connection::open_with_flags(to, flags)?.pragma_update(None, "application_id", SAVED)
     };
     write().map_err(|error| {
-        // Half a copy is of no use; one that can't be removed is listed as lost.
+        // A partial copy is useless. If it can't be removed, the next start reports it as lost.
         let _ = std::fs::remove_file(to);
         error.into()
     })
 }
 
-/// Reads a column that holds the text of a type of our own.
+/// Parses a column that contains the text of one of our types.
 pub(crate) fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, column: &str) -> Sql<T> {
     let text: String = row.get(column)?;
     text.parse().map_err(|error| StoreError::damaged(format_args!("{column}: {error}")).into())
 }
 
-/// The same for a column that may be empty.
+/// Like [`parsed`], for a column that may be empty.
 pub(crate) fn parsed_if_any<T: FromStr<Err: Display>>(row: &Row<'_>, column: &str) -> Sql<Option<T>> {
     match row.get::<_, Option<String>>(column)? {
         None => Ok(None),
@@ -129,35 +130,36 @@ pub(crate) fn parsed_if_any<T: FromStr<Err: Display>>(row: &Row<'_>, column: &st
     }
 }
 
-/// Times are kept as RFC 3339 in UTC, so that people can read them in the database.
+/// Parses a time. Times are stored as RFC 3339 in UTC, so that people can read them in the
+/// database.
 pub(crate) fn time(row: &Row<'_>, column: &str) -> Sql<Timestamp> {
     parsed(row, column)
 }
 
-/// The same for a column that may be empty.
+/// Like [`time`], for a column that may be empty.
 pub(crate) fn time_if_any(row: &Row<'_>, column: &str) -> Sql<Option<Timestamp>> {
     parsed_if_any(row, column)
 }
 
-/// Reads why something failed.
+/// Reads the reason of a failure.
 pub(crate) fn reason(row: &Row<'_>) -> Sql<Option<Reason>> {
     let code: Option<String> = row.get("reason_code")?;
     let detail: Option<String> = row.get("reason")?;
     Ok(code.map(|code| Reason { code, detail: detail.unwrap_or_default() }))
 }
 
-/// Reads a column of JSON.
+/// Parses a column of JSON.
 pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Sql<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| StoreError::damaged(format_args!("{column}: {error}")).into())
 }
 
-/// Prints a value as JSON for a column.
+/// Returns a value as JSON for a column.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Sql<String> {
     serde_json::to_string(value).map_err(|error| StoreError::damaged(error).into())
 }
 
-/// Runs a query and makes a value of each row.
+/// Runs a query and converts each row.
 pub(crate) fn all<T>(
     connection: &Connection,
     sql: &str,
@@ -173,7 +175,7 @@ pub(crate) fn all<T>(
     Ok(items)
 }
 
-/// Runs a query and makes a value of its first row, if it has one.
+/// Runs a query and converts its first row, if it has one.
 pub(crate) fn first<T>(
     connection: &Connection,
     sql: &str,

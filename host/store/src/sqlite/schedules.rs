@@ -1,4 +1,4 @@
-//! The statements for schedules: when each last fired.
+//! The statements for schedules: when each last fired. Never fires a schedule.
 
 use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;

@@ -1,14 +1,14 @@
-//! The tables of `control.db` and how an older database becomes a present one. Owns the format's number, which is
-//! SQLite's `user_version`. Never changes a migration that has been released: a new one follows it.
+//! The tables of `control.db` and the migration of older databases. Owns the format's number, which
+//! is SQLite's `user_version`. Never changes a released migration: a new migration follows it.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::rows::Sql;
 use crate::StoreError;
 
-/// The present format.
+/// The current format.
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
-/// The steps from an empty database to the present format; the first leads to format 1.
+/// The steps from an empty database to the current format; the first leads to format 1.
 const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5];
 
 const FORMAT_1: &str = "
@@ -83,8 +83,8 @@ const FORMAT_1: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Releases get states, config vars and why they were made. All that were there had served, each until the next was
-/// made.
+/// Adds states, config vars and causes to releases. Each existing release had served until the next
+/// was created.
 const FORMAT_2: &str = "
     ALTER TABLE apps ADD COLUMN config TEXT NOT NULL DEFAULT '{}';
 
@@ -133,14 +133,14 @@ const FORMAT_2: &str = "
     ) STRICT;
 ";
 
-/// Apps may have cores of their own, and releases a snapshot.
+/// Adds the apps' own numbers of cores, and the releases' snapshots.
 const FORMAT_3: &str = "
     ALTER TABLE apps ADD COLUMN cores TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE releases ADD COLUMN snapshot TEXT;
 ";
 
-/// Stores the id of the data folder, in at most one row, and the blobs that the database has put;
-/// adds ids to apps.
+/// Stores the id of the data folder, in at most one row, and the blobs that the database has put.
+/// Adds ids to apps.
 const FORMAT_4: &str = "
     CREATE TABLE data_folder (
         id TEXT PRIMARY KEY
@@ -162,7 +162,7 @@ const FORMAT_4: &str = "
     DELETE FROM tokens WHERE json_type(scope) = 'object' AND app_ids = '[]';
 ";
 
-/// Records what each app keeps in its folder, so that a loss is detected.
+/// Records the data in each app's folder, so that a loss is detected.
 const FORMAT_5: &str = "
     CREATE TABLE kept (
         app  TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,
@@ -171,7 +171,8 @@ const FORMAT_5: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Brings the database to the present format, one step per transaction, so that a crash in between is no harm.
+/// Migrates the database to the current format, one step per transaction, so that a crash between
+/// steps is harmless.
 pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
     let known = FORMAT;
     loop {
@@ -195,25 +196,24 @@ mod tests {
     use crate::sqlite::{SqlError, pushes, releases};
 
     #[test]
-    fn an_empty_database_is_brought_to_the_present_format_once() {
+    fn an_empty_database_is_migrated_once() {
         let mut connection = Connection::open_in_memory().expect("a database in memory opens");
         migrate(&mut connection).expect("an empty database is migrated");
-        migrate(&mut connection).expect("a present one is left alone");
-        let version: i64 =
-            connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("it has a version");
+        migrate(&mut connection).expect("a current database is unchanged");
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
         assert_eq!(version, i64::try_from(MIGRATIONS.len()).expect("few"));
     }
 
     #[test]
-    fn a_database_of_a_newer_version_is_refused() {
+    fn a_database_of_a_newer_format_is_refused() {
         let mut connection = Connection::open_in_memory().expect("a database in memory opens");
         connection.pragma_update(None, "user_version", 99).expect("the version can be set");
-        let refused = migrate(&mut connection).expect_err("99 is from the future");
+        let refused = migrate(&mut connection).expect_err("99 is a newer format");
         assert!(matches!(refused, SqlError::Store(StoreError::TooNew { found: 99, .. })), "{refused:?}");
     }
 
     #[test]
-    fn frequent_questions_are_answered_from_their_indexes() {
+    fn frequent_queries_use_their_indexes() {
         let mut connection = Connection::open_in_memory().expect("a database in memory opens");
         migrate(&mut connection).expect("an empty database is migrated");
         for (sql, index) in [
@@ -224,8 +224,8 @@ mod tests {
         ] {
             let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("the statement is valid");
             let (mut rows, mut steps) = (plan.raw_query(), Vec::new());
-            while let Some(row) = rows.next().expect("it has a plan") {
-                steps.push(row.get::<_, String>("detail").expect("it is text"));
+            while let Some(row) = rows.next().expect("a plan") {
+                steps.push(row.get::<_, String>("detail").expect("text"));
             }
             assert!(steps.iter().any(|step| step.contains(index)), "{sql}: {steps:?}");
         }

@@ -1,4 +1,4 @@
-//! The statements for tokens, of which only hashes are kept.
+//! The statements for tokens. Never stores a token itself, only its hash.
 
 use isopod_policy::{AppName, Scope};
 use rusqlite::{Connection, Row, params};
@@ -47,7 +47,7 @@ pub(super) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
     if inserted == 0 { Err(StoreError::TokenExists { name: token.name }.into()) } else { Ok(token) }
 }
 
-/// Removes a destroyed app from all tokens, and tokens that are left without an app.
+/// Removes a destroyed app from all tokens, and removes tokens without a remaining app.
 pub(super) fn forget_app(connection: &Connection, name: &AppName, id: &str) -> Sql<()> {
     for token in list(connection)? {
         if !token.app_ids.iter().any(|known| known == id) {

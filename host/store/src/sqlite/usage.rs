@@ -1,4 +1,4 @@
-//! The statements for usage: one row for each app and month.
+//! The statements for usage: one row for each app and month. Never interprets a sketch.
 
 use isopod_policy::AppName;
 use rusqlite::{Connection, params};

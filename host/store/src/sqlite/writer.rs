@@ -1,5 +1,5 @@
-//! The one thread that writes `control.db`. Owns its connection and the bounded channel that leads to it. Nobody is
-//! answered before their work is on disk.
+//! The only thread that writes `control.db`. Owns its connection and the bounded channel to it.
+//! Never answers a caller before its work is on disk.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::group::{self, Job};
 use crate::limits::WRITES_WAITING_MAX;
 use crate::workers::spawn;
 
-/// The handle to the writing thread.
+/// The handle to the writer thread.
 #[derive(Debug)]
 pub(crate) struct Writer {
     path: PathBuf,
@@ -31,7 +31,7 @@ impl Writer {
         Ok(Self { path, jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Has the work done, and returns once it is committed.
+    /// Runs the work in a transaction, and returns once it is committed.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
@@ -42,7 +42,7 @@ impl Writer {
         outcome.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// The same for a thread outside of any runtime.
+    /// Like [`Writer::write`], for a thread outside of a runtime.
     pub(crate) fn write_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
@@ -55,7 +55,8 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Lets the thread finish what waits, so that the folder is quiet when its lock is let go.
+    /// Waits until the thread has completed all queued jobs, so that no write follows the release
+    /// of the folder's lock.
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -74,15 +75,15 @@ struct Service {
 impl Service {
     fn run(mut self) {
         while let Some(first) = self.waiting.blocking_recv() {
-            self.spare_other_file();
+            self.protect_other_database();
             group::commit_group(&self.connection, &self.path, first, || self.waiting.try_recv().ok());
         }
-        self.spare_other_file();
+        self.protect_other_database();
     }
 
-    /// Moves no changes into a file that was overwritten with another database: the two would be mixed. The changes stay
-    /// in the journal, and the next start refuses the pair.
-    fn spare_other_file(&self) {
+    /// Keeps changes out of a file that was overwritten with another database, since that would mix
+    /// the two. The changes stay in the journal, and the next start refuses the pair.
+    fn protect_other_database(&self) {
         if self.file.change() == Some(Change::Overwritten) {
             keep_journal(&self.connection);
         }

@@ -1,4 +1,5 @@
-//! A full disk refuses writes with a clear error, damages nothing, and is forgotten once there is room again.
+//! A full disk refuses writes with a clear error and damages nothing. Writes succeed again once
+//! space is free.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,8 @@ use isopod_store::{Control, Options, Page, Store, StoreError};
 
 use crate::{name, new_activity, new_app};
 
-/// Writes activity until the store refuses, and returns how many entries were acknowledged and the refusal.
+/// Writes activity until the store refuses. Returns the number of acknowledged entries, and the
+/// refusal.
 async fn fill(store: &Store, app: &str) -> (usize, StoreError) {
     let text = "x".repeat(8 << 10);
     for kept in 0..100_000 {
@@ -25,16 +27,16 @@ async fn entries(store: &Store) -> usize {
 }
 
 #[tokio::test]
-async fn a_database_at_its_bound_refuses_and_recovers() {
-    let folder = tempfile::tempdir().expect("a folder can be made");
+async fn a_database_at_its_limit_refuses_and_recovers() {
+    let folder = tempfile::tempdir().expect("the folder is created");
     let options = Options { pages_max: Some(100), ..Options::default() };
     let store = Store::open_with(folder.path(), &options).expect("the store opens");
-    store.create_app(new_app("greedy")).await.expect("it is created");
-    store.create_app(new_app("other")).await.expect("it is created");
+    store.create_app(new_app("greedy")).await.expect("the app is created");
+    store.create_app(new_app("other")).await.expect("the app is created");
     let (kept, refused) = fill(&store, "greedy").await;
     assert_eq!(refused, StoreError::DiskFull { folder: folder.path().to_owned() });
     assert!(refused.to_string().contains("free some space"), "{refused}");
-    assert_eq!(entries(&store).await, kept, "all that was acknowledged is there, and nothing else");
+    assert_eq!(entries(&store).await, kept, "exactly the acknowledged entries are stored");
 
     let value = vec![0; 100_000];
     let refused = fill_keys(&store, &value).await;
@@ -43,7 +45,7 @@ async fn a_database_at_its_bound_refuses_and_recovers() {
     store.delete_app(&name("greedy")).await.expect("deleting works on a full disk");
     store.append_activity(new_activity(Some("other"), "room again")).await.expect("writing works again");
     drop(store);
-    let again = Store::open(folder.path()).expect("it opens again");
+    let again = Store::open(folder.path()).expect("the store opens again");
     assert_eq!(entries(&again).await, 1);
 }
 
@@ -57,8 +59,8 @@ async fn fill_keys(store: &Store, value: &[u8]) -> StoreError {
 }
 
 #[tokio::test]
-async fn writes_that_come_together_on_a_full_disk_are_each_answered() {
-    let folder = tempfile::tempdir().expect("a folder can be made");
+async fn concurrent_writes_on_a_full_disk_are_each_answered() {
+    let folder = tempfile::tempdir().expect("the folder is created");
     let store = Store::open_with(folder.path(), &Options { pages_max: Some(100), ..Options::default() })
         .expect("the store opens");
     let text = "x".repeat(8 << 10);
@@ -78,9 +80,10 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None` where the user of the test may not mount; the bound of the database is tested above in any case.
+    /// Returns `None` if the test's user may not mount; the database's own limit is tested above in
+    /// any case.
     fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+        let folder = tempfile::tempdir().expect("the folder is created");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).output();
         mounted.is_ok_and(|output| output.status.success()).then_some(Self { folder })
     }
@@ -97,26 +100,26 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn a_disk_without_room_refuses_and_recovers() {
+async fn a_full_disk_refuses_and_recovers() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("only root can mount a small disk, so only the database's own bound is tested");
+        eprintln!("only root can mount a small disk: testing only the database's own limit");
         return;
     };
     let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![0; 700 << 10]).expect("the ballast fits");
     let store = Store::open(disk.path().join("data")).expect("the store opens");
-    store.create_app(new_app("greedy")).await.expect("it is created");
+    store.create_app(new_app("greedy")).await.expect("the app is created");
     let (kept, refused) = fill(&store, "greedy").await;
     assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
     let refused = store.blobs().put(vec![1; 1 << 20]).await.expect_err("a blob has no room either");
     assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
     assert_eq!(entries(&store).await, kept);
 
-    fs::remove_file(&ballast).expect("the ballast goes");
+    fs::remove_file(&ballast).expect("the ballast is removed");
     store.append_activity(new_activity(Some("greedy"), "room again")).await.expect("writing works again");
     let digest = store.blobs().put(vec![1; 100]).await.expect("a small blob fits");
     drop(store);
-    let again = Store::open(disk.path().join("data")).expect("it opens again");
+    let again = Store::open(disk.path().join("data")).expect("the store opens again");
     assert_eq!(entries(&again).await, kept + 1);
     assert_eq!(again.blobs().get(&digest).await.expect("it is whole"), vec![1; 100]);
 }

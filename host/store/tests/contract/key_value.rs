@@ -1,23 +1,24 @@
-//! The key-value stores of apps: each app has its own, bounded, and what was set is on disk.
+//! The key-value stores of apps: each app has its own store, bounded, and written values are
+//! durable.
 
 use isopod_store::{Control, KvStore, StoreError, limits};
 
 use crate::{name, new_app, on_disk};
 
 fn store() -> (tempfile::TempDir, KvStore) {
-    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = tempfile::tempdir().expect("the folder is created");
     let store = KvStore::open(folder.path()).expect("the store opens");
     (folder, store)
 }
 
 #[tokio::test]
-async fn a_key_has_the_value_it_was_given_last() {
+async fn a_key_has_its_last_value() {
     let (_folder, store) = store();
     let app = name("greeter");
     assert_eq!(store.get(&app, "b", "k").await, Ok(None));
     assert_eq!(store.exists(&app, "b", "k").await, Ok(false));
-    store.set(&app, "b", "k", b"one").await.expect("it is set");
-    store.set(&app, "b", "k", b"two\0\xff").await.expect("it is set");
+    store.set(&app, "b", "k", b"one").await.expect("the key is set");
+    store.set(&app, "b", "k", b"two\0\xff").await.expect("the key is set");
     assert_eq!(store.get(&app, "b", "k").await, Ok(Some(b"two\0\xff".to_vec())));
     assert_eq!(store.exists(&app, "b", "k").await, Ok(true));
     store.delete(&app, "b", "k").await.expect("it is deleted");
@@ -28,8 +29,8 @@ async fn a_key_has_the_value_it_was_given_last() {
 #[tokio::test]
 async fn apps_and_buckets_do_not_see_each_others_keys() {
     let (_folder, store) = store();
-    store.set(&name("a"), "one", "k", b"a-one").await.expect("it is set");
-    store.set(&name("a"), "two", "k", b"a-two").await.expect("it is set");
+    store.set(&name("a"), "one", "k", b"a-one").await.expect("the key is set");
+    store.set(&name("a"), "two", "k", b"a-two").await.expect("the key is set");
     assert_eq!(store.get(&name("a"), "one", "k").await, Ok(Some(b"a-one".to_vec())));
     assert_eq!(store.get(&name("b"), "one", "k").await, Ok(None));
     assert_eq!(store.list_keys(&name("a"), "two", None).await, Ok((vec!["k".to_owned()], None)));
@@ -37,7 +38,7 @@ async fn apps_and_buckets_do_not_see_each_others_keys() {
 }
 
 #[tokio::test]
-async fn increments_that_come_together_are_all_counted() {
+async fn concurrent_increments_are_all_counted() {
     let (_folder, store) = store();
     let app = name("counter");
     let many = (0..200).map(|_| store.increment(&app, "", "visits", 1));
@@ -83,13 +84,13 @@ async fn one_of_several_concurrent_swaps_succeeds() {
 }
 
 #[tokio::test]
-async fn what_is_no_number_cannot_be_incremented() {
+async fn only_a_number_can_be_incremented() {
     let (_folder, store) = store();
     let app = name("counter");
     let refused = Err(StoreError::NotANumber { key: "k".to_owned() });
-    store.set(&app, "", "k", b"many").await.expect("it is set");
+    store.set(&app, "", "k", b"many").await.expect("the key is set");
     assert_eq!(store.increment(&app, "", "k", 1).await, refused);
-    store.set(&app, "", "k", i64::MAX.to_string().as_bytes()).await.expect("it is set");
+    store.set(&app, "", "k", i64::MAX.to_string().as_bytes()).await.expect("the key is set");
     assert_eq!(store.increment(&app, "", "k", 1).await, refused);
     assert_eq!(store.increment(&app, "", "k", -1).await, Ok(i64::MAX - 1));
 }
@@ -100,7 +101,7 @@ async fn keys_are_listed_in_order_page_by_page() {
     let app = name("many");
     let keys: Vec<String> = (0..limits::KEYS_PER_PAGE + 5).map(|number| format!("key-{number:06}")).collect();
     for set in futures::future::join_all(keys.iter().map(|key| store.set(&app, "", key, b""))).await {
-        set.expect("it is set");
+        set.expect("the key is set");
     }
     let (first, cursor) = store.list_keys(&app, "", None).await.expect("they are listed");
     assert_eq!(first, keys[..limits::KEYS_PER_PAGE]);
@@ -109,7 +110,7 @@ async fn keys_are_listed_in_order_page_by_page() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused() {
+async fn keys_and_values_that_are_too_large_are_refused() {
     let (_folder, store) = store();
     let app = name("greedy");
     let bytes = limits::KEY_BYTES_MAX + 1;
@@ -119,11 +120,11 @@ async fn what_is_too_large_is_refused() {
     assert_eq!(store.list_keys(&app, &"b".repeat(bytes), None).await, Err(StoreError::BadBucket { bytes }));
     let bytes = limits::VALUE_BYTES_MAX + 1;
     assert_eq!(store.set(&app, "", "k", &vec![0; bytes]).await, Err(StoreError::ValueTooLarge { bytes }));
-    store.set(&app, "", "k", &vec![0; limits::VALUE_BYTES_MAX]).await.expect("the largest value is kept");
+    store.set(&app, "", "k", &vec![0; limits::VALUE_BYTES_MAX]).await.expect("the largest value is stored");
 }
 
 #[tokio::test]
-async fn a_full_store_refuses_until_keys_are_deleted_and_leaves_others_alone() {
+async fn a_full_store_refuses_writes_until_keys_are_deleted() {
     let (_folder, store) = store();
     let app = name("greedy");
     let value = vec![1; limits::VALUE_BYTES_MAX];
@@ -135,22 +136,22 @@ async fn a_full_store_refuses_until_keys_are_deleted_and_leaves_others_alone() {
         }
     };
     assert_eq!(refused, StoreError::KeyValueFull);
-    assert_eq!(kept, 255, "the overhead of 255 entries takes the place of the last");
+    assert_eq!(kept, 255, "the overhead of 255 entries uses the space of the last");
     store.set(&app, "", "key-0", b"small").await.expect("a smaller value is always taken");
-    store.set(&app, "", "key-255", &value).await.expect("there is room again");
-    store.set(&name("neighbour"), "", "k", &value).await.expect("another app has its own room");
+    store.set(&app, "", "key-255", &value).await.expect("space is free again");
+    store.set(&name("neighbour"), "", "k", &value).await.expect("another app has its own limit");
 }
 
 #[tokio::test]
-async fn a_deleted_app_takes_its_keys_along() {
+async fn a_deleted_apps_keys_are_removed() {
     let backend = on_disk();
     let app = name("greeter");
-    backend.store.create_app(new_app("greeter")).await.expect("it is created");
-    backend.store.kv().set(&app, "", "k", b"old").await.expect("it is set");
+    backend.store.create_app(new_app("greeter")).await.expect("the app is created");
+    backend.store.kv().set(&app, "", "k", b"old").await.expect("the key is set");
     assert!(backend.folder.path().join("apps/greeter/kv.db").exists());
     backend.store.delete_app(&app).await.expect("it is deleted");
     let kv = backend.store.kv().clone();
-    // A call that its caller has left may still be on its way.
+    // A call may still be running after its caller was cancelled.
     let late = futures::future::join_all((0..50).map(|_| kv.set(&app, "", "k", b"late")));
     drop(tokio::time::timeout(std::time::Duration::from_micros(200), late).await);
     backend.store.remove_data(&app).await.expect("it is removed");
@@ -159,7 +160,8 @@ async fn a_deleted_app_takes_its_keys_along() {
     assert_eq!(backend.store.kv().get(&app, "", "k").await, Ok(None));
 }
 
-/// Guests and the control plane share those of the runtime with much else, such as look-ups of names.
+/// Guests and the control plane share the runtime's blocking threads with other work, such as name
+/// lookups.
 #[test]
 fn reads_and_writes_need_no_blocking_thread_of_the_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
@@ -167,11 +169,11 @@ fn reads_and_writes_need_no_blocking_thread_of_the_runtime() {
         let backend = on_disk();
         let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
         let taken = tokio::task::spawn_blocking(move || held.recv().is_err());
-        let app = backend.store.create_app(new_app("greeter")).await.expect("it is created").name;
+        let app = backend.store.create_app(new_app("greeter")).await.expect("the app is created").name;
         assert!(backend.store.app(&app).await.expect("it is read").is_some());
-        backend.store.kv().set(&app, "", "k", b"v").await.expect("it is set");
+        backend.store.kv().set(&app, "", "k", b"v").await.expect("the key is set");
         assert_eq!(backend.store.kv().get(&app, "", "k").await, Ok(Some(b"v".to_vec())));
         drop(release);
-        assert!(taken.await.expect("it ends"), "it was held until now");
+        assert!(taken.await.expect("it ends"), "the thread was blocked until now");
     });
 }

@@ -1,5 +1,6 @@
-//! What the store promises, as facts. Owns one suite that every backend of the control store passes, and suites for
-//! what only the one on disk can promise: that it lasts, survives `kill -9`, a full disk and a second opener.
+//! The contract of the store. Owns a suite that every backend of the control store passes, and
+//! suites for the durable store only: reopening, `kill -9`, a full disk and a second open. Never
+//! tests private parts.
 
 mod blobs;
 mod control;
@@ -15,14 +16,14 @@ use isopod_store::{Digest, Intended, NewActivity, NewApp, NewPush, NewRelease, S
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-/// A store in a folder that goes away with the test.
+/// A store in a temporary folder, removed with the test.
 struct OnDisk {
     store: Store,
     folder: TempDir,
 }
 
 fn on_disk() -> OnDisk {
-    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = tempfile::tempdir().expect("the folder is created");
     let store = Store::open(folder.path()).expect("the store opens");
     OnDisk { store, folder }
 }
@@ -31,7 +32,7 @@ fn name(text: &str) -> AppName {
     text.parse().expect("the test writes valid names")
 }
 
-/// A moment that differs by its argument; tests need no other clock.
+/// Returns a timestamp that differs by its argument; tests need no other clock.
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).expect("the moment exists")
 }
@@ -40,7 +41,7 @@ fn new_app(text: &str) -> NewApp {
     NewApp { name: name(text), app_type: AppType::Dev, intended: Intended::Running, created_at: at(0) }
 }
 
-/// An id that differs by the number.
+/// Returns an id that differs by the number.
 fn push_id(number: u32) -> PushId {
     PushId::from_random(std::array::from_fn(|place| (u64::from(number) >> (5 * place) & 31) as u8))
 }
@@ -52,7 +53,7 @@ fn new_push(number: u32, app: &str) -> NewPush {
     NewPush { id, app, bundle, idempotency: None, created_by, created_at }
 }
 
-/// Config vars that differ by the argument.
+/// Returns config vars that differ by the argument.
 fn config(greeting: &str) -> ConfigVars {
     let json = serde_json::json!({ "GREETING": greeting, "TOKEN": { "sealed": "c2VhbGVk" } });
     serde_json::from_value(json).expect("they are config vars")

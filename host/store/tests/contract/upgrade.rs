@@ -1,5 +1,5 @@
-//! A data folder of an earlier version is taken over with all that is in it. Owns the statements of every earlier
-//! format, as they were, so that no change of the source changes what was released.
+//! A data folder of an earlier version is migrated with all its content. Owns a copy of every
+//! earlier format's statements, so that no change of the source can change a released format.
 
 use std::path::Path;
 
@@ -83,8 +83,8 @@ const FORMAT_1: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// What hosts of format 1 had stored: an app whose third release serves, one that serves its first, one that was never
-/// pushed to, a push that was under way, and no push for what is older than pushes are kept.
+/// Data that hosts of format 1 stored: an app on its third release, an app on its first release, an
+/// app without a push, an unfinished push, and a release that is older than the first stored push.
 const ROWS_1: &str = "
     INSERT INTO apps VALUES
         ('busy', 'staging', 'running', 3, 3, '2027-01-01T00:00:00Z', '2027-01-03T10:00:00Z'),
@@ -112,10 +112,10 @@ const MANIFEST_1: &str = r#"{"name":"NAME","type":"dev","isolation":"reuse","pro
     "request_timeout":"30s","request_body":"64MiB","reply_body":"256MiB","instances_max":10,"queue_max":1000,
     "table_elements":20000,"log_line":"8KiB"},"config":{"GREETING":"hi"}}"#;
 
-/// Makes `control.db` as a host of format 1 left it.
+/// Creates `control.db` as a host of format 1 left it.
 fn make_format_1(folder: &Path) {
-    let database = Connection::open(folder.join("control.db")).expect("it is made");
-    database.execute_batch(FORMAT_1).expect("the old tables are made");
+    let database = Connection::open(folder.join("control.db")).expect("it is created");
+    database.execute_batch(FORMAT_1).expect("the old tables are created");
     database.execute_batch(ROWS_1).expect("the old rows fit the old tables");
     for (app, release, created_at) in [
         ("busy", 1, "2027-01-01T10:00:00.5Z"),
@@ -131,14 +131,14 @@ fn make_format_1(folder: &Path) {
 }
 
 fn open_upgraded() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = tempfile::tempdir().expect("the folder is created");
     make_format_1(folder.path());
-    let store = Store::open(folder.path()).expect("an earlier format is taken over");
+    let store = Store::open(folder.path()).expect("an earlier format is migrated");
     (folder, store)
 }
 
 #[tokio::test]
-async fn releases_of_format_1_get_the_states_they_had() {
+async fn releases_of_format_1_get_their_states() {
     let (_folder, store) = open_upgraded();
     let busy = name("busy");
     let mut found = Vec::new();
@@ -166,7 +166,7 @@ async fn releases_of_format_1_get_the_states_they_had() {
 }
 
 #[tokio::test]
-async fn all_else_of_format_1_is_as_it_was() {
+async fn other_rows_of_format_1_are_unchanged() {
     let (_folder, store) = open_upgraded();
     let apps = store.apps(Page::default()).await.expect("they are read").items;
     let apps: Vec<_> = apps.iter().map(|app| (app.name.as_str(), app.app_type, app.intended, app.release)).collect();
@@ -183,36 +183,35 @@ async fn all_else_of_format_1_is_as_it_was() {
     let activity = store.activity(Some(&name("busy")), Page::default()).await.expect("it is read").items;
     assert_eq!((activity[0].id, activity[0].kind.as_str()), (3, "app-deployed"));
     assert!(store.token("aa").await.expect("it is read").is_some());
-    let once = store.app(&name("once")).await.expect("it is read").expect("it is there");
-    let ci = store.token("bb").await.expect("it is read").expect("it is for an app that is there");
+    let once = store.app(&name("once")).await.expect("it is read").expect("it exists");
+    let ci = store.token("bb").await.expect("it is read").expect("it is for an existing app");
     assert_eq!((ci.scope, ci.app_ids), (Scope::Apps(vec![name("once")]), vec![once.id]));
     assert_eq!(store.token("cc").await, Ok(None), "its app was destroyed");
     assert_eq!((store.schedules().await, store.app(&name("gone")).await), (Ok(vec![]), Ok(None)));
 }
 
 #[tokio::test]
-async fn a_folder_without_an_id_gets_one_at_the_upgrade() {
+async fn a_folder_without_an_id_gets_an_id_at_the_upgrade() {
     let (folder, store) = open_upgraded();
-    // The folder has no files of bundles.
+    // The folder contains no bundle files.
     assert_eq!(store.folder_report(), &FolderReport { missing_bundles: 1, ..FolderReport::default() });
     drop(store);
     let id = std::fs::read_to_string(folder.path().join("data.id")).expect("it has one");
-    drop(Store::open(folder.path()).expect("it opens again"));
+    drop(Store::open(folder.path()).expect("the store opens again"));
     assert_eq!(std::fs::read_to_string(folder.path().join("data.id")).expect("it has one"), id);
     make_format_1_again(folder.path());
-    let refused =
-        Store::open(folder.path()).expect_err("a backup from before the upgrade can't be told from another's");
+    let refused = Store::open(folder.path()).expect_err("a backup from before the upgrade has no id");
     assert!(matches!(refused, StoreError::OtherDatabase { .. }), "{refused}");
 }
 
-/// Puts back the database from before the upgrade.
+/// Restores the database from before the upgrade.
 fn make_format_1_again(folder: &Path) {
-    std::fs::remove_file(folder.join("control.db")).expect("it is there");
+    std::fs::remove_file(folder.join("control.db")).expect("it exists");
     make_format_1(folder);
 }
 
 #[tokio::test]
-async fn work_goes_on_after_the_upgrade() {
+async fn an_upgraded_store_can_be_written() {
     let (folder, store) = open_upgraded();
     let busy = name("busy");
     let queued = store.insert_push(new_push(1, "busy")).await;
@@ -225,6 +224,6 @@ async fn work_goes_on_after_the_upgrade() {
     let refused = store.step_release(&busy, number(3), ReleaseEvent::Freeze, None, at(6)).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     drop(store);
-    let again = Store::open(folder.path()).expect("an upgraded one opens as any other");
+    let again = Store::open(folder.path()).expect("an upgraded store opens");
     assert_eq!(release_now(&again, &busy, 4).await.state, ReleaseState::Ready);
 }

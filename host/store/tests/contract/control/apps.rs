@@ -1,4 +1,4 @@
-//! Apps: created once, changed, listed by name, and deleted with all that is theirs.
+//! Apps: created once, changed, listed by name, and deleted with all their records.
 
 use isopod_policy::{AppType, ConfigVars, CoresOverride, ReleaseNumber};
 use isopod_store::{Control, Intended, Page, Paged, StoreError};
@@ -7,17 +7,17 @@ use super::{create, month, number, page, process, reason, usage};
 use crate::{at, config, name, new_activity, new_app, new_push, new_release, push_id};
 
 every_backend!(
-    an_app_is_kept_as_it_was_created,
-    two_apps_of_the_same_name_are_refused,
+    a_created_app_is_read_back,
+    a_second_app_with_the_same_name_is_refused,
     apps_are_listed_by_name_page_by_page,
-    changes_of_an_app_are_kept,
-    what_concerns_an_unknown_app_is_refused,
-    a_deleted_app_leaves_nothing_behind,
+    changes_of_an_app_are_stored,
+    operations_on_an_unknown_app_are_refused,
+    a_deleted_app_leaves_no_records,
     only_one_of_many_creators_of_a_name_succeeds,
 );
 
-async fn an_app_is_kept_as_it_was_created(store: &dyn Control) {
-    let created = store.create_app(new_app("greeter")).await.expect("it is created");
+async fn a_created_app_is_read_back(store: &dyn Control) {
+    let created = store.create_app(new_app("greeter")).await.expect("the app is created");
     assert_eq!(created.name, name("greeter"));
     assert_eq!((created.app_type, created.intended, created.release), (AppType::Dev, Intended::Running, None));
     assert_eq!(created.config, ConfigVars::default());
@@ -26,7 +26,7 @@ async fn an_app_is_kept_as_it_was_created(store: &dyn Control) {
     assert_eq!(store.app(&name("other")).await, Ok(None));
 }
 
-async fn two_apps_of_the_same_name_are_refused(store: &dyn Control) {
+async fn a_second_app_with_the_same_name_is_refused(store: &dyn Control) {
     create(store, "greeter").await;
     let refused = store.create_app(new_app("greeter")).await;
     assert_eq!(refused, Err(StoreError::AppExists { name: name("greeter") }));
@@ -49,7 +49,7 @@ async fn apps_are_listed_by_name_page_by_page(store: &dyn Control) {
     assert_eq!((names(&all).as_str(), all.next), ("a b c d e", None));
 }
 
-async fn changes_of_an_app_are_kept(store: &dyn Control) {
+async fn changes_of_an_app_are_stored(store: &dyn Control) {
     let app = create(store, "greeter").await;
     store.set_app_type(&app, AppType::Production, at(1)).await.expect("the type is set");
     let changed = store.set_intended(&app, Intended::Stopped, at(2)).await.expect("the intent is set");
@@ -64,7 +64,7 @@ async fn changes_of_an_app_are_kept(store: &dyn Control) {
     assert_eq!(store.app(&app).await, Ok(Some(allotted)));
 }
 
-async fn what_concerns_an_unknown_app_is_refused(store: &dyn Control) {
+async fn operations_on_an_unknown_app_are_refused(store: &dyn Control) {
     let ghost = name("ghost");
     let unknown = StoreError::UnknownApp { name: ghost.clone() };
     assert_eq!(store.delete_app(&ghost).await, Err(unknown.clone()));
@@ -86,11 +86,11 @@ async fn what_concerns_an_unknown_app_is_refused(store: &dyn Control) {
     assert_eq!(store.pushes(&ghost, Page::default()).await, Ok(Paged { items: vec![], next: None }));
 }
 
-async fn a_deleted_app_leaves_nothing_behind(store: &dyn Control) {
+async fn a_deleted_app_leaves_no_records(store: &dyn Control) {
     let app = create(store, "greeter").await;
     store.insert_push(new_push(1, "greeter")).await.expect("a push is queued");
     store.append_push_log(&push_id(1), "compiling", at(1)).await.expect("it logs");
-    store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    store.insert_release(new_release("greeter", 1)).await.expect("the release is created");
     store.schedule_fired(&app, &process("nightly"), at(1)).await.expect("it is recorded");
     store.put_usage(&app, month("2026-11"), usage(1)).await.expect("it is recorded");
     store.append_activity(new_activity(Some("greeter"), "scaled")).await.expect("it is recorded");
@@ -106,11 +106,11 @@ async fn a_deleted_app_leaves_nothing_behind(store: &dyn Control) {
     store.append_activity(new_activity(Some("greeter"), "too late")).await.expect("it is recorded");
     create(store, "greeter").await;
     let left = store.activity(Some(&app), Page::default()).await.expect("activity is read").items;
-    assert_eq!(left, [], "nothing of the one before is the new one's");
+    assert_eq!(left, [], "the new app has no records of the deleted app");
     assert_eq!(store.releases(&app, Page::default()).await, Ok(Paged { items: vec![], next: None }));
     assert_eq!(store.schedules().await, Ok(vec![]));
     assert_eq!(store.usage(&app, month("2026-11")).await, Ok(None));
-    let first = store.insert_release(new_release("greeter", 2)).await.expect("a release is made");
+    let first = store.insert_release(new_release("greeter", 2)).await.expect("the release is created");
     assert_eq!(first.number, ReleaseNumber::FIRST);
 }
 

@@ -1,4 +1,4 @@
-//! The contract of the control store. Every fact here is held by every backend.
+//! The contract of the control store. Every test here runs against every backend.
 
 macro_rules! every_backend {
     ($($fact:ident),+ $(,)?) => {
@@ -42,34 +42,34 @@ pub(crate) fn number(release: u32) -> ReleaseNumber {
     ReleaseNumber::new(release).expect("releases count from 1")
 }
 
-/// The app as it is now.
+/// Returns the current state of the app.
 pub(crate) async fn app_now(store: &dyn Control, app: &AppName) -> App {
-    store.app(app).await.expect("it is read").expect("it is there")
+    store.app(app).await.expect("it is read").expect("it exists")
 }
 
-/// A release as it is now.
+/// Returns the current state of a release.
 pub(crate) async fn release_now(store: &dyn Control, app: &AppName, release: u32) -> Release {
-    store.release(app, number(release)).await.expect("it is read").expect("it is there")
+    store.release(app, number(release)).await.expect("it is read").expect("it exists")
 }
 
-/// Brings a push to the state before its completion.
+/// Advances a push to the state before its completion.
 pub(crate) async fn deploying(store: &dyn Control, push: u32) {
-    store.insert_push(new_push(push, "greeter")).await.expect("it is queued");
+    store.insert_push(new_push(push, "greeter")).await.expect("the push is queued");
     for event in [PushEvent::Take, PushEvent::Build, PushEvent::Deploy] {
-        store.advance_push(&push_id(push), event, None, at(1)).await.expect("it moves on");
+        store.advance_push(&push_id(push), event, None, at(1)).await.expect("the step is allowed");
     }
 }
 
-/// Makes a release and brings it to the state before it serves.
+/// Creates a release and advances it to the state before it serves.
 pub(crate) async fn booted(store: &dyn Control, app: &AppName) -> ReleaseNumber {
-    let made = store.insert_release(new_release(app.as_str(), 1)).await.expect("a release is made");
+    let made = store.insert_release(new_release(app.as_str(), 1)).await.expect("the release is created");
     for event in [ReleaseEvent::Built, ReleaseEvent::Booted] {
-        store.step_release(app, made.number, event, None, at(2)).await.expect("it moves on");
+        store.step_release(app, made.number, event, None, at(2)).await.expect("the step is allowed");
     }
     made.number
 }
 
-/// Makes a release that serves from the given second on.
+/// Creates a release that is current from the given second on.
 pub(crate) async fn serving(store: &dyn Control, app: &AppName, second: i64) -> ReleaseNumber {
     let number = booted(store, app).await;
     let activity = new_activity(Some(app.as_str()), &format!("{number} serves"));
@@ -90,5 +90,5 @@ pub(crate) fn month(text: &str) -> Month {
 }
 
 pub(crate) fn usage(events: u64) -> MonthUsage {
-    MonthUsage { users: format!("a sketch of those who sent {events}").into_bytes(), events }
+    MonthUsage { users: format!("a sketch of the senders of {events}").into_bytes(), events }
 }

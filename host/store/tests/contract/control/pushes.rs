@@ -1,4 +1,4 @@
-//! Pushes: which way they go, how they end, and what is kept of them.
+//! Pushes: their states, their results, and the limits of their records.
 
 use isopod_policy::{PushEvent, PushState, Refused, ReleaseState};
 use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Page, Paged, Reason, StoreError, limits};
@@ -7,24 +7,24 @@ use super::{app_now, booted, create, deploying, number, page, reason, release_no
 use crate::{at, config, name, new_activity, new_push, new_release, push_id};
 
 every_backend!(
-    a_push_goes_its_way_and_no_other,
-    a_failed_push_keeps_its_reason,
-    a_push_is_made_once_and_only_for_an_app_that_exists,
+    a_push_follows_its_state_machine,
+    a_failed_push_stores_its_reason,
+    a_push_is_inserted_once_and_only_for_an_existing_app,
     pushes_are_listed_newest_first,
-    unfinished_pushes_are_found_again,
+    unfinished_pushes_are_listed,
     a_completed_push_makes_its_release_current,
     a_push_that_cannot_be_completed_changes_nothing,
-    a_push_that_is_sent_again_is_the_same_push,
-    the_key_of_a_push_that_failed_or_was_cancelled_is_free_again,
-    a_key_is_forgotten_after_a_day,
-    a_key_is_of_one_app_and_within_bounds,
-    the_log_of_a_push_is_kept_in_order_and_bounded,
-    the_oldest_pushes_that_are_done_make_room,
+    a_repeated_push_is_the_same_push,
+    the_key_of_a_failed_or_cancelled_push_can_be_reused,
+    a_key_expires_after_a_day,
+    a_key_belongs_to_one_app_and_is_bounded,
+    the_log_of_a_push_is_ordered_and_bounded,
+    the_oldest_final_pushes_are_removed_beyond_the_limit,
 );
 
-async fn a_push_goes_its_way_and_no_other(store: &dyn Control) {
+async fn a_push_follows_its_state_machine(store: &dyn Control) {
     create(store, "greeter").await;
-    let queued = store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    let queued = store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     let Inserted::New(queued) = queued else { panic!("{queued:?}") };
     assert_eq!((queued.state, queued.release, queued.reason), (PushState::Queued, None, None));
     for (event, state) in [
@@ -32,30 +32,30 @@ async fn a_push_goes_its_way_and_no_other(store: &dyn Control) {
         (PushEvent::Build, PushState::Building),
         (PushEvent::Deploy, PushState::Deploying),
     ] {
-        let moved = store.advance_push(&push_id(1), event, None, at(5)).await.expect("it moves on");
+        let moved = store.advance_push(&push_id(1), event, None, at(5)).await.expect("the step is allowed");
         assert_eq!((moved.state, moved.updated_at), (state, at(5)));
     }
     let refused = store.advance_push(&push_id(1), PushEvent::Cancel, None, at(6)).await;
     let Err(StoreError::Refused(refused)) = refused else { panic!("{refused:?}") };
     assert_eq!((refused.state, refused.event), ("deploying", "cancel"));
-    let kept = store.push(&push_id(1)).await.expect("it is read").expect("it is there");
+    let kept = store.push(&push_id(1)).await.expect("it is read").expect("it exists");
     assert_eq!((kept.state, kept.updated_at), (PushState::Deploying, at(5)));
 }
 
-async fn a_failed_push_keeps_its_reason(store: &dyn Control) {
+async fn a_failed_push_stores_its_reason(store: &dyn Control) {
     create(store, "greeter").await;
-    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     let reason = Reason { code: "unknown-import".to_owned(), detail: "it imports wasi:gpu".to_owned() };
     store.advance_push(&push_id(1), PushEvent::Fail, Some(reason.clone()), at(2)).await.expect("it fails");
-    let kept = store.push(&push_id(1)).await.expect("it is read").expect("it is there");
+    let kept = store.push(&push_id(1)).await.expect("it is read").expect("it exists");
     assert_eq!((kept.state, kept.reason), (PushState::Failed, Some(reason)));
 }
 
-async fn a_push_is_made_once_and_only_for_an_app_that_exists(store: &dyn Control) {
+async fn a_push_is_inserted_once_and_only_for_an_existing_app(store: &dyn Control) {
     let refused = store.insert_push(new_push(1, "ghost")).await;
     assert_eq!(refused, Err(StoreError::UnknownApp { name: name("ghost") }));
     create(store, "greeter").await;
-    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     let refused = store.insert_push(new_push(1, "greeter")).await;
     assert_eq!(refused, Err(StoreError::PushExists { id: push_id(1) }));
     let refused = store.advance_push(&push_id(2), PushEvent::Take, None, at(1)).await;
@@ -66,9 +66,9 @@ async fn pushes_are_listed_newest_first(store: &dyn Control) {
     create(store, "greeter").await;
     create(store, "other").await;
     for number in 1..=5 {
-        store.insert_push(new_push(number, "greeter")).await.expect("it is queued");
+        store.insert_push(new_push(number, "greeter")).await.expect("the push is queued");
     }
-    store.insert_push(new_push(6, "other")).await.expect("it is queued");
+    store.insert_push(new_push(6, "other")).await.expect("the push is queued");
     let first = store.pushes(&name("greeter"), page(None, 3)).await.expect("the list is read");
     let ids = |paged: &Paged<isopod_store::Push>| paged.items.iter().map(|push| push.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&first), [push_id(5), push_id(4), push_id(3)]);
@@ -76,10 +76,10 @@ async fn pushes_are_listed_newest_first(store: &dyn Control) {
     assert_eq!((ids(&second), second.next), (vec![push_id(2), push_id(1)], None));
 }
 
-async fn unfinished_pushes_are_found_again(store: &dyn Control) {
+async fn unfinished_pushes_are_listed(store: &dyn Control) {
     create(store, "greeter").await;
     for number in 1..=4 {
-        store.insert_push(new_push(number, "greeter")).await.expect("it is queued");
+        store.insert_push(new_push(number, "greeter")).await.expect("the push is queued");
     }
     store.advance_push(&push_id(1), PushEvent::Take, None, at(1)).await.expect("it is taken");
     store.advance_push(&push_id(2), PushEvent::Cancel, None, at(1)).await.expect("it is cancelled");
@@ -102,7 +102,7 @@ async fn a_completed_push_makes_its_release_current(store: &dyn Control) {
     assert_eq!(release_now(store, &app, 1).await.state, ReleaseState::Ready);
     let app = app_now(store, &app).await;
     assert_eq!((app.release, app.updated_at), (Some(v1), at(7)));
-    assert_eq!(app.config, config("set meanwhile"), "it is for the next release");
+    assert_eq!(app.config, config("set meanwhile"), "the config vars set meanwhile are for the next release");
     let activity = store.activity(Some(&app.name), Page::default()).await.expect("it is read");
     assert_eq!(activity.items[0].text, "v1 serves");
 }
@@ -114,23 +114,23 @@ async fn a_push_that_cannot_be_completed_changes_nothing(store: &dyn Control) {
     let refused = store.complete_push(&push_id(1), number(1), activity.clone(), at(7)).await;
     assert_eq!(refused, Err(StoreError::UnknownRelease { app: app.clone(), number: number(1) }));
     booted(store, &app).await;
-    store.insert_push(new_push(2, "greeter")).await.expect("it is queued");
+    store.insert_push(new_push(2, "greeter")).await.expect("the push is queued");
     let refused = store.complete_push(&push_id(2), number(1), activity.clone(), at(7)).await;
     assert!(matches!(refused, Err(StoreError::Refused(Refused { state: "queued", .. }))), "{refused:?}");
-    store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    store.insert_release(new_release("greeter", 1)).await.expect("the release is created");
     let refused = store.complete_push(&push_id(1), number(2), activity, at(7)).await;
     assert!(matches!(refused, Err(StoreError::Refused(Refused { state: "building", .. }))), "{refused:?}");
 
-    let push = store.push(&push_id(1)).await.expect("it is read").expect("it is there");
+    let push = store.push(&push_id(1)).await.expect("it is read").expect("it exists");
     assert_eq!((push.state, push.release), (PushState::Deploying, None));
     assert_eq!(app_now(store, &app).await.release, None);
     assert_eq!(release_now(store, &app, 1).await.state, ReleaseState::Booted);
     assert_eq!(store.activity(Some(&app), Page::default()).await.expect("it is read").items, []);
 }
 
-async fn the_log_of_a_push_is_kept_in_order_and_bounded(store: &dyn Control) {
+async fn the_log_of_a_push_is_ordered_and_bounded(store: &dyn Control) {
     create(store, "greeter").await;
-    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     for line in ["received", "compiled", "ready"] {
         assert_eq!(store.append_push_log(&push_id(1), line, at(3)).await, Ok(true));
     }
@@ -146,21 +146,21 @@ async fn the_log_of_a_push_is_kept_in_order_and_bounded(store: &dyn Control) {
     assert_eq!(unknown, Err(StoreError::UnknownPush { id: push_id(2) }));
 }
 
-async fn the_oldest_pushes_that_are_done_make_room(store: &dyn Control) {
+async fn the_oldest_final_pushes_are_removed_beyond_the_limit(store: &dyn Control) {
     create(store, "greeter").await;
     let queue = |number: u32| store.insert_push(new_push(number, "greeter"));
     for number in 0..3 {
-        queue(number).await.expect("it is queued");
+        queue(number).await.expect("the push is queued");
     }
     store.advance_push(&push_id(0), PushEvent::Cancel, None, at(1)).await.expect("it is done");
-    store.advance_push(&push_id(1), PushEvent::Take, None, at(1)).await.expect("it is under way");
+    store.advance_push(&push_id(1), PushEvent::Take, None, at(1)).await.expect("it is running");
     store.advance_push(&push_id(2), PushEvent::Fail, None, at(1)).await.expect("it is done");
     for queued in futures::future::join_all((3..limits::PUSHES_KEPT + 2).map(queue)).await {
-        queued.expect("it is queued");
+        queued.expect("the push is queued");
     }
-    assert_eq!(store.push(&push_id(0)).await, Ok(None), "it was the oldest, and done");
-    assert!(store.push(&push_id(1)).await.expect("it is read").is_some(), "it is not done");
-    assert!(store.push(&push_id(2)).await.expect("it is read").is_some(), "it is within the bound");
+    assert_eq!(store.push(&push_id(0)).await, Ok(None), "the oldest final push is removed");
+    assert!(store.push(&push_id(1)).await.expect("it is read").is_some(), "an unfinished push is kept");
+    assert!(store.push(&push_id(2)).await.expect("it is read").is_some(), "a push within the limit is kept");
 }
 
 fn sent(number: u32, key: &str, bytes: &[u8]) -> NewPush {
@@ -168,36 +168,36 @@ fn sent(number: u32, key: &str, bytes: &[u8]) -> NewPush {
     NewPush { idempotency, ..new_push(number, "greeter") }
 }
 
-async fn a_push_that_is_sent_again_is_the_same_push(store: &dyn Control) {
+async fn a_repeated_push_is_the_same_push(store: &dyn Control) {
     create(store, "greeter").await;
-    let first = store.insert_push(sent(1, "key", b"bytes")).await.expect("it is queued");
+    let first = store.insert_push(sent(1, "key", b"bytes")).await.expect("the push is queued");
     assert!(matches!(&first, Inserted::New(push) if push.id == push_id(1)), "{first:?}");
     store.advance_push(&push_id(1), PushEvent::Take, None, at(2)).await.expect("it runs");
     let again = store.insert_push(sent(2, "key", b"bytes")).await.expect("it is known");
     let Inserted::Same(push) = again.clone() else { panic!("{again:?}") };
-    assert_eq!((push.id, push.state), (push_id(1), PushState::Running), "it is told what became of it");
+    assert_eq!((push.id, push.state), (push_id(1), PushState::Running), "the sender gets the push's current state");
     let other = store.insert_push(sent(3, "key", b"other bytes")).await.expect("it is known");
     assert!(matches!(&other, Inserted::Conflict(push) if push.id == push_id(1)), "{other:?}");
     let ask = async |key: &str, bytes: &[u8]| {
         let asked = Idempotency { key: key.to_owned(), upload: Digest::of(bytes) };
         store.sent_before(&name("greeter"), asked, at(3)).await.expect("it is read")
     };
-    assert_eq!(ask("key", b"bytes").await, Some(again), "one may ask without sending it");
+    assert_eq!(ask("key", b"bytes").await, Some(again), "the key can be looked up without sending the push");
     assert_eq!(ask("key", b"other bytes").await, Some(other));
     assert_eq!(ask("other key", b"bytes").await, None);
-    let queued = store.insert_push(sent(4, "other key", b"bytes")).await.expect("it is queued");
+    let queued = store.insert_push(sent(4, "other key", b"bytes")).await.expect("the push is queued");
     assert!(matches!(queued, Inserted::New(_)), "{queued:?}");
-    let queued = store.insert_push(new_push(5, "greeter")).await.expect("one without a key is always queued");
+    let queued = store.insert_push(new_push(5, "greeter")).await.expect("a push without a key is always queued");
     assert!(matches!(queued, Inserted::New(_)), "{queued:?}");
     for unknown in [2, 3] {
         assert_eq!(store.push(&push_id(unknown)).await, Ok(None));
     }
 }
 
-async fn the_key_of_a_push_that_failed_or_was_cancelled_is_free_again(store: &dyn Control) {
+async fn the_key_of_a_failed_or_cancelled_push_can_be_reused(store: &dyn Control) {
     create(store, "greeter").await;
     for (number, end) in [(1, PushEvent::Fail), (2, PushEvent::Cancel)] {
-        let queued = store.insert_push(sent(number, "key", &number.to_le_bytes())).await.expect("it is queued");
+        let queued = store.insert_push(sent(number, "key", &number.to_le_bytes())).await.expect("the push is queued");
         assert!(matches!(&queued, Inserted::New(push) if push.id == push_id(number)), "{queued:?}");
         let reason = (end == PushEvent::Fail).then(|| reason("time-limit"));
         store.advance_push(&push_id(number), end, reason, at(2)).await.expect("it ends");
@@ -206,7 +206,7 @@ async fn the_key_of_a_push_that_failed_or_was_cancelled_is_free_again(store: &dy
     assert!(matches!(store.insert_push(sent(4, "key", b"bytes")).await, Ok(Inserted::Same(_))));
 }
 
-async fn a_key_is_forgotten_after_a_day(store: &dyn Control) {
+async fn a_key_expires_after_a_day(store: &dyn Control) {
     create(store, "greeter").await;
     let day = i64::try_from(limits::IDEMPOTENCY_KEPT.as_secs()).expect("it is a day");
     let send =
@@ -218,10 +218,10 @@ async fn a_key_is_forgotten_after_a_day(store: &dyn Control) {
     assert!(matches!(&again, Ok(Inserted::Same(push)) if push.id == push_id(3)), "{again:?}");
 }
 
-async fn a_key_is_of_one_app_and_within_bounds(store: &dyn Control) {
+async fn a_key_belongs_to_one_app_and_is_bounded(store: &dyn Control) {
     create(store, "greeter").await;
     create(store, "other").await;
-    store.insert_push(sent(1, "key", b"bytes")).await.expect("it is queued");
+    store.insert_push(sent(1, "key", b"bytes")).await.expect("the push is queued");
     let elsewhere = NewPush { app: name("other"), ..sent(2, "key", b"other bytes") };
     assert!(matches!(store.insert_push(elsewhere).await, Ok(Inserted::New(_))));
     let bytes = limits::IDEMPOTENCY_KEY_BYTES_MAX;

@@ -1,4 +1,4 @@
-//! Activity, tokens, and what holds for every list and text.
+//! Activity, tokens, and the rules of every list and text.
 
 use isopod_policy::{PushEvent, Role, Scope};
 use isopod_store::{Control, Page, Reason, StoreError, Token, limits};
@@ -7,17 +7,17 @@ use super::{create, page};
 use crate::{at, name, new_activity, new_app, new_push, push_id};
 
 every_backend!(
-    what_is_too_long_is_cut_off,
-    activity_is_kept_in_order,
-    the_oldest_activity_makes_room,
+    texts_that_are_too_long_are_truncated,
+    activity_is_ordered,
+    the_oldest_activity_is_removed_beyond_the_limit,
     a_token_is_found_by_its_hash,
-    a_token_dies_with_its_last_app,
-    a_cursor_of_another_kind_is_refused,
+    a_token_is_removed_with_its_last_app,
+    a_cursor_of_another_list_is_refused,
 );
 
-async fn what_is_too_long_is_cut_off(store: &dyn Control) {
+async fn texts_that_are_too_long_are_truncated(store: &dyn Control) {
     create(store, "greeter").await;
-    store.insert_push(new_push(1, "greeter")).await.expect("it is queued");
+    store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     let long = "ä".repeat(limits::REASON_BYTES_MAX);
     let reason = Reason { code: "build-failed".to_owned(), detail: long.clone() };
     let failed = store.advance_push(&push_id(1), PushEvent::Fail, Some(reason), at(1)).await.expect("it fails");
@@ -27,7 +27,7 @@ async fn what_is_too_long_is_cut_off(store: &dyn Control) {
     assert_eq!(store.activity(None, Page::default()).await.expect("it is read").items, [entry]);
 }
 
-async fn activity_is_kept_in_order(store: &dyn Control) {
+async fn activity_is_ordered(store: &dyn Control) {
     create(store, "greeter").await;
     let mut entries = Vec::new();
     for text in ["one", "two", "three"] {
@@ -45,7 +45,7 @@ async fn activity_is_kept_in_order(store: &dyn Control) {
     assert_eq!(store.activity_after(None, entries[1].id).await.expect("it is read").len(), 3);
 }
 
-async fn the_oldest_activity_makes_room(store: &dyn Control) {
+async fn the_oldest_activity_is_removed_beyond_the_limit(store: &dyn Control) {
     let many = limits::ACTIVITY_ENTRIES_MAX + limits::ACTIVITY_TRIM_EVERY;
     let first = store.append_activity(new_activity(None, "the very first")).await.expect("it is recorded");
     let appends = (0..many).map(|_| store.append_activity(new_activity(Some("busy"), "again")));
@@ -62,11 +62,11 @@ async fn the_oldest_activity_makes_room(store: &dyn Control) {
     }
     assert_eq!(kept, limits::ACTIVITY_ENTRIES_MAX as usize);
     let others = store.activity_after(None, 0).await.expect("it is read");
-    assert_eq!(others[0], first, "an app makes room only among its own entries");
+    assert_eq!(others[0], first, "only the same app's entries are removed");
 }
 
 async fn a_token_is_found_by_its_hash(store: &dyn Control) {
-    let app = store.create_app(new_app("greeter")).await.expect("it is created");
+    let app = store.create_app(new_app("greeter")).await.expect("the app is created");
     let token = |name: &str, hash: &str| Token {
         name: name.to_owned(),
         hash: hash.to_owned(),
@@ -75,8 +75,8 @@ async fn a_token_is_found_by_its_hash(store: &dyn Control) {
         app_ids: vec![app.id.clone()],
         created_at: at(1),
     };
-    store.insert_token(token("ci", "aa")).await.expect("it is kept");
-    store.insert_token(token("admin", "bb")).await.expect("it is kept");
+    store.insert_token(token("ci", "aa")).await.expect("it is stored");
+    store.insert_token(token("admin", "bb")).await.expect("it is stored");
     assert_eq!(store.token("aa").await, Ok(Some(token("ci", "aa"))));
     assert_eq!(store.token("cc").await, Ok(None));
     assert_eq!(store.tokens().await, Ok(vec![token("admin", "bb"), token("ci", "aa")]));
@@ -87,10 +87,10 @@ async fn a_token_is_found_by_its_hash(store: &dyn Control) {
     assert_eq!(store.delete_token("ci").await, Err(StoreError::UnknownToken { name: "ci".to_owned() }));
 }
 
-async fn a_token_dies_with_its_last_app(store: &dyn Control) {
+async fn a_token_is_removed_with_its_last_app(store: &dyn Control) {
     let mut ids = Vec::new();
     for app in ["greeter", "other"] {
-        ids.push(store.create_app(new_app(app)).await.expect("it is created").id);
+        ids.push(store.create_app(new_app(app)).await.expect("the app is created").id);
     }
     let token = |name: &str, apps: &[&str]| Token {
         name: name.to_owned(),
@@ -100,20 +100,20 @@ async fn a_token_dies_with_its_last_app(store: &dyn Control) {
         app_ids: Vec::new(),
         created_at: at(1),
     };
-    let one = store.insert_token(token("one", &["greeter"])).await.expect("it is kept");
+    let one = store.insert_token(token("one", &["greeter"])).await.expect("it is stored");
     assert_eq!(one.app_ids, ids[..1]);
-    store.insert_token(token("both", &["greeter", "other"])).await.expect("it is kept");
-    let unknown = store.insert_token(token("none", &["nobody"])).await;
-    assert_eq!(unknown, Err(StoreError::UnknownApp { name: name("nobody") }));
+    store.insert_token(token("both", &["greeter", "other"])).await.expect("it is stored");
+    let unknown = store.insert_token(token("none", &["unknown"])).await;
+    assert_eq!(unknown, Err(StoreError::UnknownApp { name: name("unknown") }));
     store.delete_app(&name("greeter")).await.expect("it is deleted");
-    let again = store.create_app(new_app("greeter")).await.expect("it is created");
+    let again = store.create_app(new_app("greeter")).await.expect("the app is created");
     assert_ne!(again.id, ids[0]);
     assert_eq!(store.token("one").await, Ok(None));
-    let rest = store.token("both").await.expect("it is read").expect("it is still for the other");
+    let rest = store.token("both").await.expect("it is read").expect("it is still valid for the other app");
     assert_eq!((rest.scope, rest.app_ids), (Scope::Apps(vec![name("other")]), vec![ids[1].clone()]));
 }
 
-async fn a_cursor_of_another_kind_is_refused(store: &dyn Control) {
+async fn a_cursor_of_another_list_is_refused(store: &dyn Control) {
     let bad = || page(Some("not-a-number"), 2);
     let expected = StoreError::BadCursor { cursor: "not-a-number".to_owned() };
     assert_eq!(store.pushes(&name("greeter"), bad()).await, Err(expected.clone()));

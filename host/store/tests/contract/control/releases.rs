@@ -1,4 +1,4 @@
-//! Releases: numbered, which way they go before they serve, and how long they are kept.
+//! Releases: their numbers, their states before they serve, and how long they are kept.
 
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{ReleaseEvent, ReleaseNumber, ReleaseState};
@@ -9,13 +9,13 @@ use crate::{at, name, new_release};
 
 every_backend!(
     releases_are_numbered_per_app_and_never_reused,
-    a_new_release_is_to_be_built,
-    a_release_goes_its_way_and_no_other,
-    a_failed_release_keeps_its_reason,
-    releases_under_way_are_found_again,
-    the_stamps_of_releases_tell_what_decides_how_long_they_are_kept,
-    releases_are_removed_but_never_the_one_that_serves,
-    the_oldest_releases_make_room_but_not_the_one_that_serves,
+    a_new_release_is_building,
+    a_release_follows_its_state_machine,
+    a_failed_release_stores_its_reason,
+    interrupted_releases_are_listed,
+    release_stamps_contain_the_data_for_retention,
+    the_current_release_is_never_removed,
+    the_oldest_releases_are_removed_beyond_the_limit_except_the_current_release,
 );
 
 async fn releases_are_numbered_per_app_and_never_reused(store: &dyn Control) {
@@ -23,9 +23,9 @@ async fn releases_are_numbered_per_app_and_never_reused(store: &dyn Control) {
     create(store, "other").await;
     let mut made = Vec::new();
     for second in 1..=3 {
-        made.push(store.insert_release(new_release("greeter", second)).await.expect("a release is made"));
+        made.push(store.insert_release(new_release("greeter", second)).await.expect("the release is created"));
     }
-    let other = store.insert_release(new_release("other", 4)).await.expect("a release is made");
+    let other = store.insert_release(new_release("other", 4)).await.expect("the release is created");
     assert_eq!(made.iter().map(|release| release.number.get()).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(other.number, ReleaseNumber::FIRST);
     let expected = new_release("greeter", 2);
@@ -38,38 +38,38 @@ async fn releases_are_numbered_per_app_and_never_reused(store: &dyn Control) {
     assert_eq!((rest.items, rest.next), (vec![Ok(made[0].clone())], None));
 }
 
-async fn the_oldest_releases_make_room_but_not_the_one_that_serves(store: &dyn Control) {
+async fn the_oldest_releases_are_removed_beyond_the_limit_except_the_current_release(store: &dyn Control) {
     let app = create(store, "greeter").await;
     serving(store, &app, 10).await;
     serving(store, &app, 11).await;
-    store.insert_release(new_release("greeter", 12)).await.expect("a release is made");
+    store.insert_release(new_release("greeter", 12)).await.expect("the release is created");
     store
         .step_release(&app, number(3), ReleaseEvent::BuildFails, Some(reason("build-failed")), at(13))
         .await
         .expect("it fails");
     let more = (3..limits::RELEASES_KEPT).map(|_| store.insert_release(new_release("greeter", 14)));
     for made in futures::future::join_all(more).await {
-        made.expect("a release is made");
+        made.expect("the release is created");
     }
     let oldest = async || {
         let stamps = store.release_stamps(&app).await.expect("they are read");
         assert_eq!(stamps.len(), limits::RELEASES_KEPT as usize);
         stamps.iter().map(|stamp| stamp.number.get()).take(3).collect::<Vec<_>>()
     };
-    assert_eq!(oldest().await, [1, 2, 3], "all are within the bound");
+    assert_eq!(oldest().await, [1, 2, 3], "all are within the limit");
     for (left, why) in [
-        ([1, 2, 4], "the failed one goes first"),
-        ([2, 4, 5], "then the one that served the longest ago"),
-        ([2, 5, 6], "and never the one that serves"),
+        ([1, 2, 4], "the failed release is removed first"),
+        ([2, 4, 5], "then the release that served the longest ago"),
+        ([2, 5, 6], "never the current release"),
     ] {
-        store.insert_release(new_release("greeter", 15)).await.expect("a release is made");
+        store.insert_release(new_release("greeter", 15)).await.expect("the release is created");
         assert_eq!(oldest().await, left, "{why}");
     }
 }
 
-async fn a_new_release_is_to_be_built(store: &dyn Control) {
+async fn a_new_release_is_building(store: &dyn Control) {
     let app = create(store, "greeter").await;
-    let made = store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    let made = store.insert_release(new_release("greeter", 1)).await.expect("the release is created");
     assert_eq!((made.state, &made.reason, made.last_current_at), (ReleaseState::Building, &None, None));
     let expected = new_release("greeter", 1);
     assert_eq!((&made.cause, &made.config), (&expected.cause, &expected.config));
@@ -78,12 +78,12 @@ async fn a_new_release_is_to_be_built(store: &dyn Control) {
     assert_eq!(app_now(store, &app).await.release, None, "it does not serve yet");
 }
 
-async fn a_release_goes_its_way_and_no_other(store: &dyn Control) {
+async fn a_release_follows_its_state_machine(store: &dyn Control) {
     let app = create(store, "greeter").await;
-    store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    store.insert_release(new_release("greeter", 1)).await.expect("the release is created");
     for (event, state) in [(ReleaseEvent::Built, ReleaseState::Deploying), (ReleaseEvent::Booted, ReleaseState::Booted)]
     {
-        let moved = store.step_release(&app, number(1), event, None, at(5)).await.expect("it moves on");
+        let moved = store.step_release(&app, number(1), event, None, at(5)).await.expect("the step is allowed");
         assert_eq!((moved.state, moved.updated_at), (state, at(5)));
         assert_eq!(release_now(store, &app, 1).await, moved);
     }
@@ -95,9 +95,9 @@ async fn a_release_goes_its_way_and_no_other(store: &dyn Control) {
     assert_eq!(unknown, Err(StoreError::UnknownRelease { app, number: number(2) }));
 }
 
-async fn a_failed_release_keeps_its_reason(store: &dyn Control) {
+async fn a_failed_release_stores_its_reason(store: &dyn Control) {
     let app = create(store, "greeter").await;
-    store.insert_release(new_release("greeter", 1)).await.expect("a release is made");
+    store.insert_release(new_release("greeter", 1)).await.expect("the release is created");
     let long = Reason { code: "build-failed".to_owned(), detail: "x".repeat(limits::REASON_BYTES_MAX + 1) };
     store.step_release(&app, number(1), ReleaseEvent::BuildFails, Some(long), at(2)).await.expect("it fails");
     let failed = release_now(store, &app, 1).await;
@@ -106,12 +106,12 @@ async fn a_failed_release_keeps_its_reason(store: &dyn Control) {
     assert_eq!(kept.detail.len(), limits::REASON_BYTES_MAX);
 }
 
-async fn releases_under_way_are_found_again(store: &dyn Control) {
+async fn interrupted_releases_are_listed(store: &dyn Control) {
     for name in ["b", "a"] {
         let app = create(store, name).await;
         serving(store, &app, 10).await;
         booted(store, &app).await;
-        store.insert_release(new_release(name, 11)).await.expect("a release is made");
+        store.insert_release(new_release(name, 11)).await.expect("the release is created");
         let failed = booted(store, &app).await;
         store.step_release(&app, failed, ReleaseEvent::DeployFails, None, at(12)).await.expect("it fails");
     }
@@ -120,13 +120,13 @@ async fn releases_under_way_are_found_again(store: &dyn Control) {
     assert_eq!(found, [("a", 2), ("a", 3), ("b", 2), ("b", 3)]);
 }
 
-async fn the_stamps_of_releases_tell_what_decides_how_long_they_are_kept(store: &dyn Control) {
+async fn release_stamps_contain_the_data_for_retention(store: &dyn Control) {
     let app = create(store, "greeter").await;
     create(store, "other").await;
-    store.insert_release(new_release("other", 1)).await.expect("a release is made");
+    store.insert_release(new_release("other", 1)).await.expect("the release is created");
     serving(store, &app, 10).await;
     serving(store, &app, 11).await;
-    store.insert_release(new_release("greeter", 12)).await.expect("a release is made");
+    store.insert_release(new_release("greeter", 12)).await.expect("the release is created");
     let stamp = |release, state, last_current_at| StoredRelease { number: number(release), state, last_current_at };
     let expected = vec![
         stamp(1, ReleaseState::Retired, Some(at(11))),
@@ -136,16 +136,16 @@ async fn the_stamps_of_releases_tell_what_decides_how_long_they_are_kept(store: 
     assert_eq!(store.release_stamps(&app).await, Ok(expected));
 }
 
-async fn releases_are_removed_but_never_the_one_that_serves(store: &dyn Control) {
+async fn the_current_release_is_never_removed(store: &dyn Control) {
     let app = create(store, "greeter").await;
     for second in [10, 11, 12] {
         serving(store, &app, second).await;
     }
     let refused = store.delete_releases(&app, &[number(1), number(3)]).await;
     assert_eq!(refused, Err(StoreError::ReleaseServes { app: app.clone(), number: number(3) }));
-    assert!(store.release(&app, number(1)).await.expect("it is read").is_some(), "none was removed");
+    assert!(store.release(&app, number(1)).await.expect("it is read").is_some(), "no release was removed");
     assert_eq!(store.delete_releases(&app, &[number(1), number(7)]).await, Ok(1));
     assert_eq!(store.release(&app, number(1)).await, Ok(None));
-    let next = store.insert_release(new_release("greeter", 13)).await.expect("a release is made");
-    assert_eq!(next.number, number(4), "a number is never given twice");
+    let next = store.insert_release(new_release("greeter", 13)).await.expect("the release is created");
+    assert_eq!(next.number, number(4), "a number is never reused");
 }

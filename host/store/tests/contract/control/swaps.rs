@@ -1,4 +1,4 @@
-//! How one release takes another's place: by hand, and when it went bad. All of it happens or nothing.
+//! Changes of the current release: by a user, and by a rollback. Each is atomic.
 
 use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber, ReleaseState};
 use isopod_store::{Control, NewActivity, Page, StoreError};
@@ -7,15 +7,15 @@ use super::{app_now, booted, create, number, reason, release_now, serving};
 use crate::{at, config, new_activity, new_release};
 
 every_backend!(
-    the_release_before_is_retired_when_another_serves,
-    an_app_takes_over_the_config_of_the_release_that_serves,
+    the_previous_release_is_retired_when_another_serves,
+    an_app_gets_the_config_of_its_current_release,
     a_frozen_release_serves_again,
-    a_step_makes_no_other_release_the_current_one,
+    a_step_does_not_change_the_current_release,
     a_release_that_cannot_serve_changes_nothing,
-    a_release_that_failed_while_it_served_stays_failed,
-    an_app_returns_from_a_release_that_went_bad,
-    a_return_to_what_cannot_serve_changes_nothing,
-    nothing_returns_from_a_release_that_no_longer_serves,
+    a_release_that_failed_while_current_stays_failed,
+    an_app_rolls_back_from_a_failed_release,
+    a_rollback_to_a_release_that_cannot_serve_changes_nothing,
+    only_the_current_release_can_be_rolled_back,
 );
 
 fn activity(text: &str) -> NewActivity {
@@ -27,7 +27,7 @@ async fn texts(store: &dyn Control, app: &AppName) -> Vec<String> {
     found.into_iter().map(|entry| entry.text).collect()
 }
 
-async fn the_release_before_is_retired_when_another_serves(store: &dyn Control) {
+async fn the_previous_release_is_retired_when_another_serves(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let (v1, v2) = (booted(store, &app).await, booted(store, &app).await);
     store.make_current(&app, v1, activity("v1 serves"), at(10)).await.expect("it serves");
@@ -41,11 +41,11 @@ async fn the_release_before_is_retired_when_another_serves(store: &dyn Control) 
     assert_eq!(texts(store, &app).await, ["v2 serves", "v1 serves"]);
 }
 
-async fn an_app_takes_over_the_config_of_the_release_that_serves(store: &dyn Control) {
+async fn an_app_gets_the_config_of_its_current_release(store: &dyn Control) {
     let app = create(store, "greeter").await;
     store.set_app_config(&app, config("of the app"), at(1)).await.expect("the config is set");
     let v1 = booted(store, &app).await;
-    assert_eq!(app_now(store, &app).await.config, config("of the app"), "not before it serves");
+    assert_eq!(app_now(store, &app).await.config, config("of the app"), "unchanged until it serves");
     let now = store.make_current(&app, v1, activity("v1 serves"), at(10)).await.expect("it serves");
     assert_eq!(now.config, release_now(store, &app, 1).await.config);
     assert_eq!(app_now(store, &app).await, now);
@@ -55,16 +55,16 @@ async fn a_frozen_release_serves_again(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let v1 = serving(store, &app, 10).await;
     for (event, state) in [(ReleaseEvent::Freeze, ReleaseState::Frozen), (ReleaseEvent::Serve, ReleaseState::Ready)] {
-        let moved = store.step_release(&app, v1, event, None, at(11)).await.expect("it moves on");
+        let moved = store.step_release(&app, v1, event, None, at(11)).await.expect("the step is allowed");
         assert_eq!((moved.state, moved.last_current_at), (state, None));
-        assert_eq!(app_now(store, &app).await.release, Some(v1), "it is the current one all the time");
+        assert_eq!(app_now(store, &app).await.release, Some(v1), "it stays the current release");
     }
     store.step_release(&app, v1, ReleaseEvent::Freeze, None, at(12)).await.expect("it freezes");
     serving(store, &app, 13).await;
-    assert_eq!(release_now(store, &app, 1).await.state, ReleaseState::Retired, "a frozen one is retired as well");
+    assert_eq!(release_now(store, &app, 1).await.state, ReleaseState::Retired, "a frozen release is retired too");
 }
 
-async fn a_step_makes_no_other_release_the_current_one(store: &dyn Control) {
+async fn a_step_does_not_change_the_current_release(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let (v1, v2) = (serving(store, &app, 10).await, serving(store, &app, 20).await);
     let v3 = booted(store, &app).await;
@@ -82,7 +82,7 @@ async fn a_step_makes_no_other_release_the_current_one(store: &dyn Control) {
 async fn a_release_that_cannot_serve_changes_nothing(store: &dyn Control) {
     let app = create(store, "greeter").await;
     serving(store, &app, 10).await;
-    store.insert_release(new_release("greeter", 11)).await.expect("a release is made");
+    store.insert_release(new_release("greeter", 11)).await.expect("the release is created");
     let before = (app_now(store, &app).await, release_now(store, &app, 1).await, texts(store, &app).await);
     for (release, state) in [(1, "ready"), (2, "building")] {
         let refused = store.make_current(&app, number(release), activity("it serves"), at(12)).await;
@@ -94,23 +94,23 @@ async fn a_release_that_cannot_serve_changes_nothing(store: &dyn Control) {
     assert_eq!((app_now(store, &app).await, release_now(store, &app, 1).await, texts(store, &app).await), before);
 }
 
-async fn a_release_that_failed_while_it_served_stays_failed(store: &dyn Control) {
+async fn a_release_that_failed_while_current_stays_failed(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let v1 = serving(store, &app, 10).await;
     let failed = store.step_release(&app, v1, ReleaseEvent::DeployFails, Some(reason("crash-loop")), at(11)).await;
-    assert_eq!(failed.expect("it fails").last_current_at, None, "there is no other to take its place");
+    assert_eq!(failed.expect("it fails").last_current_at, None, "it is still the current release");
     serving(store, &app, 12).await;
     let failed = release_now(store, &app, 1).await;
     assert_eq!((failed.state, failed.reason), (ReleaseState::DeploymentError, Some(reason("crash-loop"))));
     assert_eq!(failed.last_current_at, Some(at(12)));
 }
 
-async fn an_app_returns_from_a_release_that_went_bad(store: &dyn Control) {
+async fn an_app_rolls_back_from_a_failed_release(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let (good, bad) = (serving(store, &app, 10).await, serving(store, &app, 20).await);
     store.set_app_config(&app, config("set with the bad one"), at(21)).await.expect("the config is set");
     let now = store.return_to(&app, bad, good, reason("crash-loop"), activity("back to v1"), at(30)).await;
-    let now = now.expect("it returns");
+    let now = now.expect("it rolls back");
     assert_eq!((now.release, now.updated_at), (Some(good), at(30)));
     assert_eq!(app_now(store, &app).await, now);
     let (good, bad) = (release_now(store, &app, 1).await, release_now(store, &app, 2).await);
@@ -121,7 +121,7 @@ async fn an_app_returns_from_a_release_that_went_bad(store: &dyn Control) {
     assert_eq!(texts(store, &app).await[0], "back to v1");
 }
 
-async fn a_return_to_what_cannot_serve_changes_nothing(store: &dyn Control) {
+async fn a_rollback_to_a_release_that_cannot_serve_changes_nothing(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let failed = booted(store, &app).await;
     store.step_release(&app, failed, ReleaseEvent::DeployFails, None, at(9)).await.expect("it fails");
@@ -137,7 +137,7 @@ async fn a_return_to_what_cannot_serve_changes_nothing(store: &dyn Control) {
     assert_eq!((app_now(store, &app).await, release_now(store, &app, 2).await, texts(store, &app).await), before);
 }
 
-async fn nothing_returns_from_a_release_that_no_longer_serves(store: &dyn Control) {
+async fn only_the_current_release_can_be_rolled_back(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let (v1, v2) = (serving(store, &app, 10).await, serving(store, &app, 20).await);
     let v3 = serving(store, &app, 30).await;

@@ -1,4 +1,4 @@
-//! Schedules and usage: what is recorded last is what is kept, and the oldest makes room.
+//! Schedules and usage: the last record is stored, and the oldest is removed beyond the limit.
 
 use isopod_policy::AppName;
 use isopod_store::{Control, MonthUsage, ScheduleFired, StoreError, limits};
@@ -8,14 +8,14 @@ use super::{create, month, process, usage};
 use crate::at;
 
 every_backend!(
-    a_schedule_fired_when_it_last_did,
-    the_schedule_that_fired_the_longest_ago_makes_room,
-    usage_is_kept_per_app_and_month,
-    old_months_make_room,
+    a_schedule_stores_when_it_last_fired,
+    the_schedule_that_fired_the_longest_ago_is_removed,
+    usage_is_stored_per_app_and_month,
+    old_months_are_removed,
     a_sketch_of_users_is_bounded,
 );
 
-async fn a_schedule_fired_when_it_last_did(store: &dyn Control) {
+async fn a_schedule_stores_when_it_last_fired(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let other = create(store, "another").await;
     assert_eq!(store.schedules().await, Ok(vec![]));
@@ -32,10 +32,10 @@ async fn a_schedule_fired_when_it_last_did(store: &dyn Control) {
     assert_eq!(store.schedules().await, Ok(expected));
 }
 
-async fn the_schedule_that_fired_the_longest_ago_makes_room(store: &dyn Control) {
+async fn the_schedule_that_fired_the_longest_ago_is_removed(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let many = i64::from(limits::SCHEDULES_PER_APP_MAX);
-    // As texts, moments with a fraction of a second are in another order.
+    // As texts, timestamps with a fraction of a second sort differently.
     for fired in (0..many).rev() {
         let at = at(0) + SignedDuration::from_millis(500 * fired);
         store.schedule_fired(&app, &process(&format!("fired-{fired}")), at).await.expect("it is recorded");
@@ -46,7 +46,7 @@ async fn the_schedule_that_fired_the_longest_ago_makes_room(store: &dyn Control)
     assert!(left.iter().all(|schedule| schedule.process != process("fired-0")), "{left:?}");
 }
 
-async fn usage_is_kept_per_app_and_month(store: &dyn Control) {
+async fn usage_is_stored_per_app_and_month(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let other = create(store, "other").await;
     store.put_usage(&app, month("2026-11"), usage(1)).await.expect("it is recorded");
@@ -58,14 +58,14 @@ async fn usage_is_kept_per_app_and_month(store: &dyn Control) {
     assert_eq!(store.usage(&other, month("2026-11")).await, Ok(None));
 }
 
-async fn old_months_make_room(store: &dyn Control) {
+async fn old_months_are_removed(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let other = create(store, "other").await;
     store.put_usage(&other, month("2020-01"), usage(1)).await.expect("it is recorded");
     for of in (1..=12).map(|of| format!("2026-{of:02}")).chain(["2025-12".to_owned()]) {
         store.put_usage(&app, month(&of), usage(1)).await.expect("it is recorded");
     }
-    assert_eq!(store.usage(&app, month("2025-12")).await, Ok(Some(usage(1))), "it is the thirteenth");
+    assert_eq!(store.usage(&app, month("2025-12")).await, Ok(Some(usage(1))), "the thirteenth month is kept");
     store.put_usage(&app, month("2027-01"), usage(1)).await.expect("it is recorded");
     assert_eq!(store.usage(&app, month("2025-12")).await, Ok(None));
     assert_eq!(store.usage(&app, month("2026-01")).await, Ok(Some(usage(1))));
@@ -76,7 +76,7 @@ async fn a_sketch_of_users_is_bounded(store: &dyn Control) {
     let app = create(store, "greeter").await;
     let bytes = limits::USAGE_SKETCH_BYTES_MAX;
     let sketch = |bytes| MonthUsage { users: vec![7; bytes], events: 1 };
-    store.put_usage(&app, month("2026-11"), sketch(bytes)).await.expect("the largest is kept");
+    store.put_usage(&app, month("2026-11"), sketch(bytes)).await.expect("the largest is stored");
     let refused = store.put_usage(&app, month("2026-11"), sketch(bytes + 1)).await;
     assert_eq!(refused, Err(StoreError::SketchTooLarge { bytes: bytes + 1 }));
     assert_eq!(store.usage(&app, month("2026-11")).await, Ok(Some(sketch(bytes))));
