@@ -2,7 +2,7 @@
 //! behalf. Every byte is charged to the host-wide memory budget. Never allocates anything itself.
 
 use crate::{
-    budget::{Budget, NoMore, Taken},
+    budget::{Budget, Exhausted, Reservation},
     fault::Denied,
     limits,
 };
@@ -31,7 +31,7 @@ pub(crate) struct Account {
     handles: usize,
     /// Host memory of the current host call.
     call_bytes: u64,
-    taken: Taken,
+    reservation: Reservation,
 }
 
 impl Account {
@@ -43,7 +43,7 @@ impl Account {
             handle_bytes: 0,
             handles: 0,
             call_bytes: 0,
-            taken: Taken::nothing(budget),
+            reservation: Reservation::empty(budget),
         }
     }
 
@@ -81,7 +81,7 @@ impl Account {
         self.handles = handles;
         let before = std::mem::replace(&mut self.handle_bytes, bytes);
         if bytes <= before {
-            self.taken.shrink(before - bytes);
+            self.reservation.shrink(before - bytes);
             return Ok(());
         }
         let charged = self.fits(self.call_bytes).and_then(|()| self.charge(bytes - before));
@@ -93,7 +93,7 @@ impl Account {
 
     /// Begins a host call: releases the charge of the previous one.
     pub(crate) fn begin_call(&mut self) {
-        self.taken.shrink(std::mem::take(&mut self.call_bytes));
+        self.reservation.shrink(std::mem::take(&mut self.call_bytes));
     }
 
     /// Charges bytes to the current host call.
@@ -124,9 +124,9 @@ impl Account {
     }
 
     fn charge(&mut self, bytes: u64) -> Result<(), Denied> {
-        self.taken.grow(bytes, self.limits.may_use_reserve).map_err(|no_more| match no_more {
-            NoMore::Now { most } => Denied::HostMemory { most },
-            NoMore::Ever { most } => Denied::WholeHost { most },
+        self.reservation.grow(bytes, self.limits.may_use_reserve).map_err(|exhausted| match exhausted {
+            Exhausted::Temporarily { most } => Denied::HostMemory { most },
+            Exhausted::Permanently { most } => Denied::WholeHost { most },
         })
     }
 }

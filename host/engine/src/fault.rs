@@ -98,7 +98,7 @@ impl Fault {
             return Self::NoRoom { room: Room::Slot, detail: error.to_string() };
         }
         // Evicting an idle instance frees file descriptors too.
-        if let Some(error) = error.downcast_ref::<io::Error>().filter(|error| is_of_too_many_files(error)) {
+        if let Some(error) = error.downcast_ref::<io::Error>().filter(|error| is_open_file_limit(error)) {
             return Self::NoRoom { room: Room::Instance, detail: error.to_string() };
         }
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
@@ -127,7 +127,7 @@ impl Fault {
 }
 
 /// Returns whether this process, or the whole machine, has reached its limit of open files.
-fn is_of_too_many_files(error: &io::Error) -> bool {
+fn is_open_file_limit(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))

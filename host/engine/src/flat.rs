@@ -4,7 +4,7 @@
 use crate::{
     Answer, Fault, Instance, Program, Room,
     body::{BodyError, RequestBody},
-    budget::{NoMore, Taken},
+    budget::{Exhausted, Reservation},
     flat_call::{self, Pieces, Request as FlatRequest, Response as FlatResponse},
     head, limits,
     reply::ReplyBody,
@@ -34,24 +34,24 @@ pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<Request
 /// A request's body, charged to the memory budget unless it was read before the call.
 struct Whole {
     pieces: Vec<Bytes>,
-    _taken: Taken,
+    _reservation: Reservation,
 }
 
 /// Reads the body to its end.
 async fn whole(body: RequestBody, program: &Program) -> Result<Whole, Fault> {
     let bad = |error: BodyError| Fault::BadRequest { detail: error.to_string() };
-    let mut taken = Taken::nothing(program.engine().memory());
+    let mut reservation = Reservation::empty(program.engine().memory());
     let RequestBody::Incoming(mut incoming) = body else {
         let whole = body.collect().await.map_err(bad)?.to_bytes();
-        return Ok(Whole { pieces: vec![whole], _taken: taken });
+        return Ok(Whole { pieces: vec![whole], _reservation: reservation });
     };
     let mut pieces = Joined::default();
     while let Some(frame) = poll_fn(|cx| incoming.poll_next(cx)).await {
         let Ok(piece) = frame.map_err(bad)?.into_data() else { continue };
-        taken.grow(piece.len() as u64, program.sandbox().may_use_reserve).map_err(no_room)?;
+        reservation.grow(piece.len() as u64, program.sandbox().may_use_reserve).map_err(no_room)?;
         pieces.push(piece);
     }
-    Ok(Whole { pieces: pieces.finish(), _taken: taken })
+    Ok(Whole { pieces: pieces.finish(), _reservation: reservation })
 }
 
 /// Joins the small parts of a body.
@@ -86,8 +86,8 @@ impl Joined {
     }
 }
 
-fn no_room(no_more: NoMore) -> Fault {
-    let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
+fn no_room(exhausted: Exhausted) -> Fault {
+    let (Exhausted::Temporarily { most } | Exhausted::Permanently { most }) = exhausted;
     let detail = format!("guests, their requests and their responses use all {} MiB of this host", most >> 20);
     Fault::NoRoom { room: Room::Memory, detail }
 }
@@ -114,10 +114,10 @@ fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody
     let body = body.into_bytes();
     let sandbox = program.sandbox();
     let mut response = lift(status, headers, body.len(), sandbox.limits.reply_body_bytes)?;
-    let mut taken = Taken::nothing(program.engine().memory());
+    let mut reservation = Reservation::empty(program.engine().memory());
     if body.len() > limits::ANSWER_BYTES_UNCHARGED {
-        taken.grow(body.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
-        *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body, _taken: taken }));
+        reservation.grow(body.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
+        *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body, _reservation: reservation }));
     } else {
         *response.body_mut() = ReplyBody::full(body);
     }
@@ -127,7 +127,7 @@ fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody
 /// Bytes that stay charged until their last part is dropped.
 struct Charged {
     bytes: Vec<u8>,
-    _taken: Taken,
+    _reservation: Reservation,
 }
 
 impl AsRef<[u8]> for Charged {

@@ -7,7 +7,7 @@
 use crate::{
     Fault, Program, Room, bindings,
     body::RequestBody,
-    budget::{NoMore, Taken},
+    budget::{Exhausted, Reservation},
     flat, flat_call, limits,
     reply::ReplyBody,
     state::{HostState, on_epoch},
@@ -30,7 +30,7 @@ pub struct Instance {
     /// Linear memory of the instance when it was ready for its first call.
     started_with: u64,
     /// The reservation of instance slots, returned after the store is dropped.
-    _place: Taken,
+    _slots: Reservation,
 }
 
 /// Exports found in this instance, cached since a lookup costs more than the call.
@@ -68,10 +68,10 @@ pub enum After {
 
 impl Instance {
     pub(crate) async fn start(program: &Program) -> Result<Box<Self>, Fault> {
-        let mut place = Taken::nothing(program.engine().instances());
+        let mut reservation = Reservation::empty(program.engine().instances());
         let slots = program.info().slots;
-        place.grow(slots.into(), program.sandbox().may_use_reserve).map_err(|no_more| {
-            let (NoMore::Now { most } | NoMore::Ever { most }) = no_more;
+        reservation.grow(slots.into(), program.sandbox().may_use_reserve).map_err(|exhausted| {
+            let (Exhausted::Temporarily { most } | Exhausted::Permanently { most }) = exhausted;
             let detail = format!("an instance takes {slots} of the {most} slots that this app may use");
             Fault::NoRoom { room: Room::Instance, detail }
         })?;
@@ -90,8 +90,16 @@ impl Instance {
         store.data_mut().end();
         let calls_max = limits::REQUESTS_PER_INSTANCE + program.engine().spread(limits::REQUESTS_PER_INSTANCE / 2);
         let (program, ready) = (program.clone(), Ready::default());
-        let mut instance =
-            Box::new(Self { store, component, program, ready, calls: 0, calls_max, started_with: 0, _place: place });
+        let mut instance = Box::new(Self {
+            store,
+            component,
+            program,
+            ready,
+            calls: 0,
+            calls_max,
+            started_with: 0,
+            _slots: reservation,
+        });
         instance.init().await?;
         instance.started_with = instance.store.data().account.linear_bytes();
         Ok(instance)

@@ -86,7 +86,7 @@ impl WasiHttpHooks for Outbound {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let this = self.clone();
-        Box::new(async move { this.send(request, Waits::of(options.unwrap_or_default())).await })
+        Box::new(async move { this.send(request, Timeouts::of(options.unwrap_or_default())).await })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -100,7 +100,7 @@ impl WasiHttpHooks for Outbound {
 
 /// The timeout of each step of a request: the guest's, up to the host's maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Waits {
+struct Timeouts {
     /// From the request to the connection: waiting for a connection slot, name lookup, TCP and TLS.
     connect: Duration,
     /// From the last sent part of the request to the response's head.
@@ -108,7 +108,7 @@ struct Waits {
     between_bytes: Duration,
 }
 
-impl Waits {
+impl Timeouts {
     fn of(options: RequestOptions) -> Self {
         let bounded =
             |asked: Option<Duration>, most: Duration| asked.unwrap_or(most).clamp(limits::OUTBOUND_WAIT_MIN, most);
@@ -131,7 +131,7 @@ struct Failed {
 }
 
 impl Outbound {
-    async fn send(self, request: Request<WasiBody>, waits: Waits) -> Result<Sent, Error> {
+    async fn send(self, request: Request<WasiBody>, timeouts: Timeouts) -> Result<Sent, Error> {
         let upstream = self.0.gate.upstream(request.uri()).map_err(|refused| self.0.gate.report(&refused))?;
         let slot = self.0.network.pool().begin_request(&self.0.owner, &upstream);
         let slot = slot.ok_or(Error::ConnectionLimitReached)?;
@@ -139,8 +139,8 @@ impl Outbound {
         let uri = std::mem::take(&mut parts.uri);
         parts.uri = origin_form(&parts.method, &uri);
         name_host(&mut parts.headers, &uri)?;
-        let (response, transmission) = self.exchange(&upstream, &uri, &parts, &Replay::new(body), waits).await?;
-        let timed = |incoming| Timed::new(incoming, waits.between_bytes, slot).boxed_unsync();
+        let (response, transmission) = self.exchange(&upstream, &uri, &parts, &Replay::new(body), timeouts).await?;
+        let timed = |incoming| Timed::new(incoming, timeouts.between_bytes, slot).boxed_unsync();
         Ok((response.map(timed), Box::new(transmission.result())))
     }
 
@@ -153,11 +153,11 @@ impl Outbound {
         uri: &Uri,
         parts: &Parts,
         body: &Replay,
-        waits: Waits,
+        timeouts: Timeouts,
     ) -> Result<Exchanged, Error> {
-        let connection = self.connection(upstream, uri, waits.connect, true).await?;
+        let connection = self.connection(upstream, uri, timeouts.connect, true).await?;
         let is_reused = connection.is_reused;
-        let failed = match self.exchange_on(connection, parts, body, waits.first_byte).await {
+        let failed = match self.exchange_on(connection, parts, body, timeouts.first_byte).await {
             Ok(exchanged) => return Ok(exchanged),
             Err(failed) => failed,
         };
@@ -165,8 +165,8 @@ impl Outbound {
         if !(is_reused && may_repeat && body.can_repeat()) {
             return Err(failed.error);
         }
-        let connection = self.connection(upstream, uri, waits.connect, false).await?;
-        self.exchange_on(connection, parts, body, waits.first_byte).await.map_err(|failed| failed.error)
+        let connection = self.connection(upstream, uri, timeouts.connect, false).await?;
+        self.exchange_on(connection, parts, body, timeouts.first_byte).await.map_err(|failed| failed.error)
     }
 
     /// Returns a connection to the upstream: a kept one if available and allowed, else a new one.
@@ -293,17 +293,17 @@ mod tests {
 
     #[test]
     fn a_guests_times_are_bounded_by_the_hosts() {
-        let none = Waits::of(RequestOptions::default());
+        let none = Timeouts::of(RequestOptions::default());
         assert_eq!((none.connect, none.first_byte), (limits::OUTBOUND_CONNECT_TIME_MAX, limits::OUTBOUND_WAIT_MAX));
         let of = |time| {
-            Waits::of(RequestOptions {
+            Timeouts::of(RequestOptions {
                 connect_timeout: Some(time),
                 first_byte_timeout: Some(time),
                 between_bytes_timeout: Some(time),
             })
         };
         let short = Duration::from_millis(200);
-        assert_eq!(of(short), Waits { connect: short, first_byte: short, between_bytes: short });
+        assert_eq!(of(short), Timeouts { connect: short, first_byte: short, between_bytes: short });
         assert_eq!(of(Duration::MAX), none);
         assert_eq!(of(Duration::ZERO).connect, limits::OUTBOUND_WAIT_MIN);
     }

@@ -25,7 +25,7 @@ pub(crate) const INIT: &str = "isopod:app/init@0.1.";
 pub struct Program(Arc<Inner>);
 
 struct Inner {
-    kept: FrozenProgram,
+    frozen: FrozenProgram,
     linked: Arc<Linked>,
 }
 
@@ -39,9 +39,9 @@ pub(crate) struct Linked {
 /// A program without its machine code mapped. Kept for a frozen app; thawing takes a fraction of a
 /// millisecond.
 #[derive(Clone)]
-pub struct FrozenProgram(Arc<Kept>);
+pub struct FrozenProgram(Arc<FrozenInner>);
 
-struct Kept {
+struct FrozenInner {
     engine: Engine,
     info: ComponentInfo,
     kind: Kind,
@@ -60,7 +60,7 @@ impl FrozenProgram {
     pub fn thaw(&self) -> Result<Program, Rejected> {
         let engine = &self.0.engine;
         if let Some(linked) = engine.frozen_code().find(&self.0.file) {
-            return Ok(Program(Arc::new(Inner { kept: self.clone(), linked })));
+            return Ok(Program(Arc::new(Inner { frozen: self.clone(), linked })));
         }
         let code = engine.map(self.0.kind, &self.0.file)?;
         Program::of(self.clone(), &code, engine.linker(self.0.kind))
@@ -86,11 +86,11 @@ pub(crate) struct Exports {
 impl Program {
     pub(crate) fn new(engine: &Engine, component: &Component, sandbox: Sandbox) -> Result<Self, Rejected> {
         let linker = engine.linker(component.kind);
-        Self::of(Self::kept(engine, component, sandbox, None), &component.code, linker)
+        Self::of(Self::frozen(engine, component, sandbox, None), &component.code, linker)
     }
 
     /// Creates a program for the instance that is prepared for a snapshot.
-    pub(crate) fn to_prepare(
+    pub(crate) fn for_snapshot(
         engine: &Engine,
         component: &Component,
         sandbox: Sandbox,
@@ -98,10 +98,10 @@ impl Program {
     ) -> Result<Self, Rejected> {
         let linker =
             purity::linker(engine.linker(component.kind)).map_err(|error| unlinked(&component.code, &error))?;
-        Self::of(Self::kept(engine, component, sandbox, Some(purity)), &component.code, &linker)
+        Self::of(Self::frozen(engine, component, sandbox, Some(purity)), &component.code, &linker)
     }
 
-    fn kept(
+    fn frozen(
         engine: &Engine,
         component: &Component,
         sandbox: Sandbox,
@@ -109,7 +109,7 @@ impl Program {
     ) -> FrozenProgram {
         let config = sandbox.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let sandbox = Arc::new(sandbox);
-        FrozenProgram(Arc::new(Kept {
+        FrozenProgram(Arc::new(FrozenInner {
             engine: engine.clone(),
             info: component.info.clone(),
             kind: component.kind,
@@ -124,12 +124,12 @@ impl Program {
 
     /// Resolves all exports and imports that a start or a call needs.
     fn of(
-        kept: FrozenProgram,
+        frozen: FrozenProgram,
         code: &wasmtime::component::Component,
         linker: &Linker<HostState>,
     ) -> Result<Self, Rejected> {
         let pre = linker.instantiate_pre(code).map_err(|error| unlinked(code, &error))?;
-        let info = kept.info();
+        let info = frozen.info();
         let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
         let broken = |error: wasmtime::Error| Rejected::Malformed {
             detail: excerpt(
@@ -172,15 +172,15 @@ impl Program {
                 .transpose()
                 .map_err(broken)?,
         };
-        Ok(Self(Arc::new(Inner { kept, linked: Arc::new(Linked { pre, exports }) })))
+        Ok(Self(Arc::new(Inner { frozen, linked: Arc::new(Linked { pre, exports }) })))
     }
 
     /// Returns the program without its code. The code is unmapped once the last instance has ended
     /// and newer frozen code has evicted it from the cache.
     pub fn freeze(&self) -> FrozenProgram {
         self.close_connections();
-        self.engine().frozen_code().keep(&self.0.kept.0.file, &self.0.linked);
-        self.0.kept.clone()
+        self.engine().frozen_code().keep(&self.0.frozen.0.file, &self.0.linked);
+        self.0.frozen.clone()
     }
 
     /// Closes the program's outbound connections: idle connections now, others once their requests
@@ -191,12 +191,12 @@ impl Program {
 
     /// Returns the component's properties.
     pub fn info(&self) -> &ComponentInfo {
-        self.0.kept.info()
+        self.0.frozen.info()
     }
 
     /// Returns the program's sandbox.
     pub fn sandbox(&self) -> &Arc<Sandbox> {
-        &self.0.kept.0.sandbox
+        &self.0.frozen.0.sandbox
     }
 
     /// Returns whether guests may do file operations, which block a thread.
@@ -205,7 +205,7 @@ impl Program {
     }
 
     pub(crate) fn opening(&self) -> &Arc<Semaphore> {
-        &self.0.kept.0.opening
+        &self.0.frozen.0.opening
     }
 
     /// Returns the largest body that a request to the program may have.
@@ -222,7 +222,7 @@ impl Program {
     /// Returns whether instances of both programs use the same pool, so that ending one frees a
     /// slot for the other.
     pub fn shares_slots_with(&self, other: &Self) -> bool {
-        self.0.kept.0.kind == other.0.kept.0.kind
+        self.0.frozen.0.kind == other.0.frozen.0.kind
     }
 
     pub(crate) fn wasmtime_engine(&self) -> &wasmtime::Engine {
@@ -238,19 +238,19 @@ impl Program {
     }
 
     pub(crate) fn config(&self) -> &Arc<WasiConfigVariables> {
-        &self.0.kept.0.config
+        &self.0.frozen.0.config
     }
 
     pub(crate) fn outbound(&self) -> &Outbound {
-        &self.0.kept.0.outbound
+        &self.0.frozen.0.outbound
     }
 
     pub(crate) fn purity(&self) -> Option<&Arc<PurityCheck>> {
-        self.0.kept.0.purity.as_ref()
+        self.0.frozen.0.purity.as_ref()
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        &self.0.kept.0.engine
+        &self.0.frozen.0.engine
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) struct Link {
     reader_is_slow: AtomicBool,
     /// Notified when the reader is dropped, before or after the body's end.
     gone: Notify,
-    broken_off: AtomicBool,
+    is_broken_off: AtomicBool,
 }
 
 #[derive(Default)]
@@ -169,7 +169,7 @@ impl Pipe {
                     bytes += frame.data_ref().map_or(0, Bytes::len);
                     self.ahead.push_back(frame);
                 }
-                Poll::Ready(Some(Err(error))) => return Drained::Broken(broke_off(&error)),
+                Poll::Ready(Some(Err(error))) => return Drained::Broken(body_fault(&error)),
                 Poll::Ready(None) => return Drained::Ended,
                 Poll::Pending => return Drained::Open,
             }
@@ -268,7 +268,7 @@ impl Link {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(error))) => {
                 pipe.source = Source::Broken;
-                Poll::Ready(Some(Err(self.fault.get_or_init(|| broke_off(&error)).clone())))
+                Poll::Ready(Some(Err(self.fault.get_or_init(|| body_fault(&error)).clone())))
             }
             Poll::Ready(None) => {
                 pipe.source = Source::Whole;
@@ -299,7 +299,7 @@ impl Link {
     /// Waits until the reader is dropped. Returns true if it was dropped before the body's end.
     pub(crate) async fn reader_gone(&self) -> bool {
         self.gone.notified().await;
-        self.broken_off.load(Ordering::Acquire)
+        self.is_broken_off.load(Ordering::Acquire)
     }
 
     /// Marks the reader as dropped. If the body is incomplete, the guest's next write fails.
@@ -308,7 +308,7 @@ impl Link {
             let body = mem::replace(&mut *self.lock(), Pipe { source: Source::Broken, ..Pipe::default() });
             drop(body);
         }
-        self.broken_off.store(!is_whole, Ordering::Release);
+        self.is_broken_off.store(!is_whole, Ordering::Release);
         self.gone.notify_one();
     }
 
@@ -326,7 +326,7 @@ impl Link {
     }
 }
 
-fn broke_off(error: &wasmtime_wasi_http::Error) -> Fault {
+fn body_fault(error: &wasmtime_wasi_http::Error) -> Fault {
     use wasmtime_wasi_http::Error;
     let detail = match error {
         Error::HttpResponseBodySize(Some(bytes)) => {

@@ -118,13 +118,13 @@ impl Engine {
     pub async fn snapshot(&self, component: Bytes, how: Preparation) -> Result<Snapshot, NoSnapshot> {
         let info = inspect(&component).map_err(NoSnapshot::Image)?;
         check(&info, &how.warm)?;
-        let (_still_wanted, given_up) = oneshot::channel::<()>();
+        let (_caller, cancelled) = oneshot::channel::<()>();
         let (engine, handle) = (self.clone(), Handle::current());
         let take = move || {
             handle.block_on(async {
                 tokio::select! {
                     taken = engine.take_snapshot(&component, info, how) => taken,
-                    _ = given_up => Err(NoSnapshot::Internal("the caller cancelled it".to_owned())),
+                    _ = cancelled => Err(NoSnapshot::Internal("the caller cancelled it".to_owned())),
                 }
             })
         };
@@ -144,12 +144,12 @@ impl Engine {
         let Preparation { app, limits, output, warm } = how;
         let program = self.instrumented(&instrumented, info, bare(app, limits, output))?;
 
-        let begun = Instant::now();
+        let started = Instant::now();
         let prepared = tokio::time::timeout(limits::SNAPSHOT_TIME_MAX, prepare(&program, &warm)).await;
         let (what, seconds) = ("preparing it by `init` and the warm-up requests", limits::SNAPSHOT_TIME_MAX.as_secs());
         let mut instance = prepared.map_err(|_| NoSnapshot::TooLong { what, seconds })??;
-        let prepared_in = begun.elapsed();
-        check_what_it_keeps(&instance)?;
+        let prepared_in = started.elapsed();
+        check_captured_state(&instance)?;
 
         instance.store.data_mut().begin_reading();
         // The memory is copied in one host call.
@@ -171,7 +171,7 @@ impl Engine {
         let code = code.map_err(|error| NoSnapshot::Unsupported { detail: format!("{error:#}") })?;
         // The code is never unmapped and mapped again, so it needs no file.
         let component = Component { info, kind, code, file: PathBuf::new() };
-        Program::to_prepare(self, &component, sandbox, Arc::default()).map_err(NoSnapshot::Image)
+        Program::for_snapshot(self, &component, sandbox, Arc::default()).map_err(NoSnapshot::Image)
     }
 }
 
@@ -214,8 +214,8 @@ async fn prepare(program: &Program, warm: &[String]) -> Result<Box<Instance>, No
     let mut instance = Instance::start(program).await.map_err(NoSnapshot::Init)?;
     let limit = program.sandbox().limits.request_timeout;
     for path in warm {
-        let asked = tokio::time::timeout(limit, ask(instance, path, &program.sandbox().app)).await;
-        let answered = asked.unwrap_or_else(|_| Err(Fault::Timeout { limit }.to_string()));
+        let requested = tokio::time::timeout(limit, warm_up(instance, path, &program.sandbox().app)).await;
+        let answered = requested.unwrap_or_else(|_| Err(Fault::Timeout { limit }.to_string()));
         instance = answered.map_err(|detail| NoSnapshot::WarmUp { path: path.clone(), detail })?;
     }
     Ok(instance)
@@ -223,7 +223,7 @@ async fn prepare(program: &Program, warm: &[String]) -> Result<Box<Instance>, No
 
 /// Sends one warm-up request, over the same interface as any other request. Returns the instance
 /// once all its work is done.
-async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Instance>, String> {
+async fn warm_up(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Instance>, String> {
     let uri = format!("http://{host}{path}");
     let request = Request::get(uri).header(http::header::HOST, host).body(RequestBody::empty());
     let request = request.map_err(|error| error.to_string())?;
@@ -250,7 +250,7 @@ async fn ask(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<Inst
     instance.ok_or_else(|| "its instance can't be reused".to_owned())
 }
 
-fn check_what_it_keeps(instance: &Instance) -> Result<(), NoSnapshot> {
+fn check_captured_state(instance: &Instance) -> Result<(), NoSnapshot> {
     let state = instance.store.data();
     if state.purity().is_some_and(|purity| purity.saw_environment()) {
         return Err(NoSnapshot::ReadsEnvironment);

@@ -170,18 +170,18 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
         (Err(fault), _) => return Answer { response: Err(fault), after: after(finished, work, link, limits) },
         (Ok(opened), _) => opened,
     };
-    let taken = take_what_is_ready(&mut work, &mut finished, &link).await;
+    let available = take_available(&mut work, &mut finished, &link).await;
     // The client has received nothing yet, so it can still get an error response.
-    match (finished, taken.broken) {
+    match (finished, available.broken) {
         (Some(Err(fault)), _) | (_, Some(fault)) => return Answer::lost(fault),
-        _ if taken.bytes.max(length.unwrap_or(0)) > limits.reply_body_bytes => {
+        _ if available.bytes.max(length.unwrap_or(0)) > limits.reply_body_bytes => {
             return Answer::lost(too_large(limits.reply_body_bytes));
         }
         (before, None) => finished = before,
     }
-    let body = match taken.is_whole {
-        true => ReplyBody::whole(taken.frames),
-        false => ReplyBody::streamed(taken.frames, Arc::clone(&link), limits.reply_body_bytes, length),
+    let body = match available.is_whole {
+        true => ReplyBody::whole(available.frames),
+        false => ReplyBody::streamed(available.frames, Arc::clone(&link), limits.reply_body_bytes, length),
     };
     Answer { response: Ok(Response::from_parts(parts, body)), after: after(finished, work, link, limits) }
 }
@@ -197,7 +197,7 @@ fn after(finished: Option<Finished>, work: Work, link: Arc<Link>, limits: &Limit
 
 /// The part of a body that was available without waiting.
 #[derive(Default)]
-struct Taken {
+struct Available {
     frames: VecDeque<Frame<Bytes>>,
     bytes: u64,
     is_whole: bool,
@@ -208,24 +208,24 @@ struct Taken {
 /// Polls the guest and takes its output until neither can continue without waiting. A short
 /// response is then complete, and needs neither a task nor a timer. If the guest has ended,
 /// everything is taken, since it is already available.
-async fn take_what_is_ready(work: &mut Work, finished: &mut Option<Finished>, link: &Link) -> Taken {
-    let mut taken = Taken::default();
+async fn take_available(work: &mut Work, finished: &mut Option<Finished>, link: &Link) -> Available {
+    let mut available = Available::default();
     poll_fn(|cx| {
         loop {
             let mut moved = false;
             match link.poll_frame(cx) {
-                _ if taken.is_whole => {}
+                _ if available.is_whole => {}
                 Poll::Ready(Some(Ok(frame))) => {
-                    taken.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    taken.frames.push_back(frame);
+                    available.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    available.frames.push_back(frame);
                     moved = true;
                 }
                 Poll::Ready(Some(Err(fault))) => {
-                    taken.broken = Some(fault);
+                    available.broken = Some(fault);
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => {
-                    taken.is_whole = true;
+                    available.is_whole = true;
                     moved = true;
                 }
                 Poll::Pending => {}
@@ -236,15 +236,15 @@ async fn take_what_is_ready(work: &mut Work, finished: &mut Option<Finished>, li
                 *finished = Some(result);
                 moved = true;
             }
-            let is_done = taken.is_whole && finished.is_some();
-            let is_enough = taken.bytes >= limits::ANSWER_TAKEN_AT_ONCE_BYTES && !link.is_settled();
+            let is_done = available.is_whole && finished.is_some();
+            let is_enough = available.bytes >= limits::ANSWER_TAKEN_AT_ONCE_BYTES && !link.is_settled();
             if is_done || !moved || is_enough {
                 return Poll::Ready(());
             }
         }
     })
     .await;
-    taken
+    available
 }
 
 /// A guest that is still working on a response after its head.

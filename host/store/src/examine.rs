@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::app_folders::AppFolders;
 use crate::blobs::missing_blobs;
 use crate::control_file::{self, CONTROL};
-use crate::kept::{self, LostData};
+use crate::data_record::{self, LostData};
 use crate::lock::is_locked;
 use crate::sqlite::{FORMAT, Sql, app_names, bundles_in_use, folder_id, format_of, look_into};
 use crate::store::check;
@@ -42,7 +42,7 @@ pub fn examine(folder: &Path) -> Examined {
 struct Content {
     id: Option<String>,
     listed: Vec<AppName>,
-    kept: kept::Recorded,
+    record: data_record::Recorded,
     bundles: HashSet<Digest>,
 }
 
@@ -65,7 +65,7 @@ fn look(folder: &Path, examined: &mut Examined) -> Result<(), StoreError> {
     if content.id.is_some() {
         examined.missing = folders.survey(&content.listed, false)?.missing().to_vec();
     }
-    examined.lost = kept::lost(&folders, &content.kept, &examined.missing);
+    examined.lost = data_record::lost(&folders, &content.record, &examined.missing);
     examined.missing_bundles = missing_blobs(folder, &content.bundles);
     Ok(())
 }
@@ -80,7 +80,7 @@ fn read(connection: &Connection) -> Sql<Content> {
     Ok(Content {
         id: folder_id(connection).unwrap_or_default(),
         listed,
-        kept: kept::recorded(connection).unwrap_or_default(),
+        record: data_record::recorded(connection).unwrap_or_default(),
         bundles: bundles_in_use(connection).unwrap_or_default(),
     })
 }

@@ -7,12 +7,12 @@ mod app_folders;
 mod blobs;
 mod control;
 mod control_file;
+mod data_record;
 mod error;
 mod examine;
 mod files;
 mod group;
 mod identity;
-mod kept;
 mod kv;
 pub mod limits;
 mod lock;
@@ -29,10 +29,10 @@ pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest, SweptBlobs};
 pub use control::Control;
 pub use control_file::Change;
+pub use data_record::{Loss, LostData};
 pub use error::StoreError;
 pub use examine::{Examined, examine};
 pub use files::remove_unused_files;
-pub use kept::{Loss, LostData};
 pub use kv::{KvStore, ValueVersion};
 pub use model::{
     Activity, App, DamagedRelease, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp,

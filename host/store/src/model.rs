@@ -148,7 +148,7 @@ pub struct Reason {
 
 impl Reason {
     /// Returns the reason as stored, truncated to its limit.
-    pub(crate) fn kept(mut self) -> Self {
+    pub(crate) fn truncated(mut self) -> Self {
         self.detail.truncate(cut(&self.detail, REASON_BYTES_MAX).len());
         self
     }
@@ -180,7 +180,7 @@ pub struct LogLine {
 
 impl LogLine {
     /// Creates a line as stored, truncated to its limit.
-    pub(crate) fn kept(number: u32, at: Timestamp, text: &str) -> Self {
+    pub(crate) fn truncated(number: u32, at: Timestamp, text: &str) -> Self {
         Self { number, at, text: cut(text, PUSH_LOG_LINE_BYTES_MAX).to_owned() }
     }
 }
@@ -249,7 +249,7 @@ pub struct Release {
 
 impl Release {
     /// Creates a release in its first state.
-    pub(crate) fn made(new: NewRelease, number: ReleaseNumber) -> Self {
+    pub(crate) fn created(new: NewRelease, number: ReleaseNumber) -> Self {
         let NewRelease { app, bundle, snapshot, manifest, config, size_bytes, cause, created_by, created_at } = new;
         Self {
             app,
@@ -272,7 +272,7 @@ impl Release {
     /// Returns the release after an event. A reason belongs to a failure.
     pub(crate) fn stepped(self, event: ReleaseEvent, reason: Option<Reason>, at: Timestamp) -> Result<Self, Refused> {
         let state = self.state.step(event)?;
-        Ok(Self { state, reason: reason.map(Reason::kept), updated_at: at, ..self })
+        Ok(Self { state, reason: reason.map(Reason::truncated), updated_at: at, ..self })
     }
 
     /// Returns the release after an event that doesn't change the app's current release: only the
@@ -320,7 +320,7 @@ impl Release {
     }
 
     /// Returns the release after a rollback from it.
-    pub(crate) fn given_up(self, reason: Reason, at: Timestamp) -> Result<Self, Refused> {
+    pub(crate) fn rolled_back(self, reason: Reason, at: Timestamp) -> Result<Self, Refused> {
         Ok(Self { last_current_at: Some(at), ..self.stepped(ReleaseEvent::DeployFails, Some(reason), at)? })
     }
 }
@@ -363,7 +363,7 @@ pub struct NewActivity {
 
 impl NewActivity {
     /// Returns the entry as stored, truncated to its limit.
-    pub(crate) fn kept_as(self, id: u64) -> Activity {
+    pub(crate) fn into_entry(self, id: u64) -> Activity {
         let Self { app, kind, mut text, data, at } = self;
         text.truncate(cut(&text, ACTIVITY_TEXT_BYTES_MAX).len());
         Activity { id, app, kind, text, data, at }

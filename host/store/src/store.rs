@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use crate::app_folders::{AppFolders, FolderReport, MovedFolder};
 use crate::blobs::{BLOBS, missing_blobs};
 use crate::control_file::{self, CONTROL};
+use crate::data_record::{self, DataRecord, LostData};
 use crate::files::{blocking, private_folder};
 use crate::identity::{self, Evidence};
-use crate::kept::{self, Kept, LostData};
 use crate::lock::FolderLock;
 use crate::sqlite::{Sqlite, app_names, bundles_in_use, folder_id};
 use crate::{Blobs, Digest, KvStore, Secrets, StoreError, SweptBlobs};
@@ -46,7 +46,7 @@ struct Inner {
     sqlite: Arc<Sqlite>,
     blobs: Blobs,
     kv: KvStore,
-    kept: Arc<Kept>,
+    record: Arc<DataRecord>,
     losses: tokio::sync::Mutex<mpsc::Receiver<LostData>>,
     /// The copy of the content of a changed `control.db`, if it was saved.
     saved: Mutex<Option<PathBuf>>,
@@ -81,14 +81,14 @@ impl Store {
         let blobs = Blobs::open(&folder.join(BLOBS))?;
         let mut report = settle(folder, &folders, &sqlite, &blobs, options)?;
         report.journal = journal;
-        let (kept, losses) = settle_kept(&folders, &sqlite, &mut report)?;
+        let (record, losses) = settle_record(&folders, &sqlite, &mut report)?;
         let named = sqlite.at_once(|connection| bundles_in_use(connection))?;
         report.missing_bundles = missing_blobs(folder, &named);
         begin(folder, &sqlite, start)?;
-        let kv = KvStore::open_recording(folder, options, folders.clone(), Arc::clone(&kept))?;
+        let kv = KvStore::open_recording(folder, options, folders.clone(), Arc::clone(&record))?;
         let secrets = Secrets::open(folder)?;
         let (folder, losses, saved) = (folder.to_owned(), tokio::sync::Mutex::new(losses), Mutex::default());
-        let inner = Inner { sqlite, blobs, kv, kept, losses, saved, secrets, folder, folders, report, _lock: lock };
+        let inner = Inner { sqlite, blobs, kv, record, losses, saved, secrets, folder, folders, report, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -112,12 +112,12 @@ impl Store {
     /// Creates an app's granted folder unless it exists, and records it. If it was recorded and is
     /// missing, the loss is reported first. Blocks; must not be called on a thread of a runtime.
     pub fn make_granted_folder(&self, app: &AppName, name: &str) -> Result<PathBuf, StoreError> {
-        self.inner.kept.make_granted_folder(app, name)
+        self.inner.record.make_granted_folder(app, name)
     }
 
     /// Returns the path of an app's granted folder.
     pub fn granted_folder(&self, app: &AppName, name: &str) -> PathBuf {
-        self.app_folder(app).join(kept::granted_folder(name))
+        self.app_folder(app).join(data_record::granted_folder(name))
     }
 
     /// Returns the error if `control.db` is not the file that was opened. Takes a few system calls.
@@ -270,19 +270,20 @@ fn settle(
 
 /// Compares the record of app data with the app folders, and replaces it by the existing data. Each
 /// loss is reported once.
-fn settle_kept(
+fn settle_record(
     folders: &AppFolders,
     sqlite: &Arc<Sqlite>,
     report: &mut FolderReport,
-) -> Result<(Arc<Kept>, mpsc::Receiver<LostData>), StoreError> {
-    let (recorded, listed) = sqlite.at_once(|connection| Ok((kept::recorded(connection)?, app_names(connection)?)))?;
-    report.lost = kept::lost(folders, &recorded, &report.missing);
-    let present = kept::present(folders, &listed);
+) -> Result<(Arc<DataRecord>, mpsc::Receiver<LostData>), StoreError> {
+    let (recorded, listed) =
+        sqlite.at_once(|connection| Ok((data_record::recorded(connection)?, app_names(connection)?)))?;
+    report.lost = data_record::lost(folders, &recorded, &report.missing);
+    let present = data_record::present(folders, &listed);
     if present != recorded {
-        recorded_unless_full(sqlite.at_once(|connection| kept::replace(connection, &present)))?;
+        recorded_unless_full(sqlite.at_once(|connection| data_record::replace(connection, &present)))?;
     }
-    let (kept, losses) = Kept::new(folders.clone(), present, Arc::downgrade(sqlite));
-    Ok((Arc::new(kept), losses))
+    let (record, losses) = DataRecord::new(folders.clone(), present, Arc::downgrade(sqlite));
+    Ok((Arc::new(record), losses))
 }
 
 /// Ties `control.db` and its journal together by the number of this start.

@@ -17,9 +17,9 @@ use super::closer::{CloserHandle, Closing};
 use super::tables;
 use crate::StoreError;
 use crate::app_folders::AppFolders;
+use crate::data_record::{DataRecord, KEY_VALUE, loss_of};
 use crate::files::{FileId, private_folder};
 use crate::group::{self, Job};
-use crate::kept::{KEY_VALUE, Kept, loss_of};
 use crate::limits::{CALLS_WAITING_MAX, READS_PER_TURN};
 use crate::sqlite::{Sql, connect, keep_journal, save};
 use crate::workers::{WorkerHandle, caught};
@@ -33,7 +33,7 @@ pub(super) struct Shared {
     pub(super) pages_max: Option<u32>,
     pub(super) workers: WorkerHandle,
     pub(super) closer: CloserHandle,
-    pub(super) kept: Arc<Kept>,
+    pub(super) record: Arc<DataRecord>,
 }
 
 #[derive(Debug)]
@@ -146,9 +146,9 @@ impl AppDatabase {
         if self.reads.put(read) {
             self.queue_reads();
         }
-        let (app, kept) = (self.app.clone(), Arc::clone(&self.shared.kept));
+        let (app, record) = (self.app.clone(), Arc::clone(&self.shared.record));
         drop(self);
-        reported(&app, &kept, outcome.await.map_err(|_| StoreError::Closed)?)
+        reported(&app, &record, outcome.await.map_err(|_| StoreError::Closed)?)
     }
 
     /// Runs the work in a transaction, and returns once it is committed.
@@ -168,9 +168,9 @@ impl AppDatabase {
         if self.writes.put(write) {
             self.queue_writes();
         }
-        let (app, kept) = (self.app.clone(), Arc::clone(&self.shared.kept));
+        let (app, record) = (self.app.clone(), Arc::clone(&self.shared.record));
         drop(self);
-        reported(&app, &kept, outcome.await.map_err(|_| StoreError::Closed)?)
+        reported(&app, &record, outcome.await.map_err(|_| StoreError::Closed)?)
     }
 
     /// Waits for a permit of the app, and then for a permit of all apps. A call holds both until it
@@ -242,14 +242,14 @@ impl AppDatabase {
     }
 
     fn open(&self) -> Result<Connection, StoreError> {
-        let kept = &self.shared.kept;
-        kept.report_lost_database(&self.app, None);
+        let record = &self.shared.record;
+        record.report_lost_database(&self.app, None);
         private_folder(&self.folder)?;
         let connection = connect(&self.path, self.shared.pages_max)?;
         tables::make(&connection).map_err(|error| error.explain(&self.path))?;
         *locked(&self.file) =
             FileId::of(&self.path).map(|database| Files { database, journal: FileId::of(&self.journal()) });
-        kept.note(&self.app, KEY_VALUE);
+        record.note(&self.app, KEY_VALUE);
         Ok(connection)
     }
 
@@ -278,9 +278,9 @@ impl AppDatabase {
             self.leave_journal(saved.is_some());
         }
         if loss_of(&self.path).is_some() {
-            self.shared.kept.report_lost_database(&self.app, saved);
+            self.shared.record.report_lost_database(&self.app, saved);
         } else {
-            self.shared.kept.report_replaced_database(&self.app, saved);
+            self.shared.record.report_replaced_database(&self.app, saved);
         }
     }
 
@@ -322,9 +322,9 @@ impl Drop for AppDatabase {
 }
 
 /// Reports a damaged database.
-fn reported<T>(app: &AppName, kept: &Kept, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+fn reported<T>(app: &AppName, record: &DataRecord, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
     if let Err(StoreError::Damaged { detail }) = &outcome {
-        kept.report_damaged_database(app, detail);
+        record.report_damaged_database(app, detail);
     }
     outcome
 }

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use self::closer::Closer;
 use self::lane::{AppDatabase, Shared};
 use crate::app_folders::AppFolders;
-use crate::kept::Kept;
+use crate::data_record::DataRecord;
 use crate::limits::{
     APPS_CLOSING_MAX, APPS_OPEN_MAX, BUCKET_BYTES_MAX, KEY_BYTES_MAX, KEY_VALUE_CALLS_MAX, KEY_VALUE_THREADS,
     VALUE_BYTES_MAX,
@@ -88,8 +88,8 @@ impl KvStore {
     /// Like [`KvStore::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
         let folders = AppFolders::of(folder.as_ref());
-        let (kept, _) = Kept::new(folders.clone(), BTreeMap::new(), Weak::new());
-        Self::open_recording(folder.as_ref(), options, folders, Arc::new(kept))
+        let (record, _) = DataRecord::new(folders.clone(), BTreeMap::new(), Weak::new());
+        Self::open_recording(folder.as_ref(), options, folders, Arc::new(record))
     }
 
     /// Like [`KvStore::open_with`], with the record of app data.
@@ -97,14 +97,14 @@ impl KvStore {
         folder: &Path,
         options: &Options,
         folders: AppFolders,
-        kept: Arc<Kept>,
+        record: Arc<DataRecord>,
     ) -> Result<Self, StoreError> {
         folders.open()?;
         let failed = |error| StoreError::file(folder, &error);
         let workers = Workers::start("isopod-kv", KEY_VALUE_THREADS, KEY_VALUE_CALLS_MAX, folder)?;
         let closer = Closer::start().map_err(failed)?;
         let (workers_handle, closer_handle) = (workers.handle(), closer.handle());
-        let shared = Shared { pages_max: options.pages_max, workers: workers_handle, closer: closer_handle, kept };
+        let shared = Shared { pages_max: options.pages_max, workers: workers_handle, closer: closer_handle, record };
         let slots = Arc::new(Semaphore::new(APPS_OPEN_MAX + APPS_CLOSING_MAX));
         let inner = Inner { folders, shared, _workers: workers, open: Mutex::default(), slots, _closer: closer };
         Ok(Self { inner: Arc::new(inner) })
@@ -203,7 +203,7 @@ impl KvStore {
         if let Some((database, _)) = open {
             database.close();
         }
-        self.inner.shared.kept.forget(app);
+        self.inner.shared.record.forget(app);
         if self.inner.folders.folder(app).is_dir() {
             self.inner.folders.mark_destroyed(app)?;
         }
@@ -216,7 +216,7 @@ impl KvStore {
         for database in open {
             database.leave_lost_file();
         }
-        self.inner.shared.kept.look();
+        self.inner.shared.record.look();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenApps> {

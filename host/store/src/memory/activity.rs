@@ -11,7 +11,7 @@ use crate::page::{Page, Paged};
 impl Rows {
     pub(super) fn append_activity(&mut self, new: NewActivity) -> Activity {
         self.last_activity += 1;
-        let entry = new.kept_as(self.last_activity);
+        let entry = new.into_entry(self.last_activity);
         self.activity.insert(entry.id, entry.clone());
         let count = self.activity_counts.entry(entry.app.clone()).or_default();
         *count += 1;

@@ -33,8 +33,8 @@ impl Rows {
         sent.check()?;
         let mut newest_first = self.pushes.values().rev().filter(|row| row.push.app == *app);
         let found = newest_first.find_map(|row| {
-            let kept = row.idempotency.as_ref().filter(|kept| kept.key == sent.key)?;
-            Some((row.push.clone(), &kept.upload))
+            let record = row.idempotency.as_ref().filter(|record| record.key == sent.key)?;
+            Some((row.push.clone(), &record.upload))
         });
         Ok(found.and_then(|(earlier, upload)| Inserted::again(earlier, upload, sent, now)))
     }
@@ -93,7 +93,7 @@ impl Rows {
     ) -> Result<Push, StoreError> {
         let push = &mut self.push(id)?.push;
         push.state = push.state.step(event)?;
-        push.reason = reason.map(Reason::kept);
+        push.reason = reason.map(Reason::truncated);
         push.updated_at = at;
         Ok(push.clone())
     }
@@ -120,7 +120,7 @@ impl Rows {
         if number > PUSH_LOG_LINES_MAX {
             return Ok(false);
         }
-        row.log.push(LogLine::kept(number, at, text));
+        row.log.push(LogLine::truncated(number, at, text));
         Ok(true)
     }
 

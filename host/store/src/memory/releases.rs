@@ -26,7 +26,7 @@ impl Rows {
         let number = last.checked_add(1).and_then(ReleaseNumber::new);
         let number = number.ok_or_else(|| StoreError::NoMoreReleases { app: release.app.clone() })?;
         *last = number.get();
-        let made = Release::made(release, number);
+        let made = Release::created(release, number);
         self.keep(made.clone());
         for old in beyond_bound(self.release_stamps(&made.app), current) {
             self.releases.remove(&(made.app.clone(), old));
@@ -97,10 +97,10 @@ impl Rows {
         if self.app(app)?.release != Some(bad) {
             return Err(StoreError::NotCurrent { app: app.clone(), number: bad });
         }
-        let given_up = self.release(app, bad)?.given_up(reason, at)?;
+        let rolled_back = self.release(app, bad)?.rolled_back(reason, at)?;
         let serving = self.release(app, good)?.put_in_service(at)?;
         let config = serving.config.clone();
-        self.keep(given_up);
+        self.keep(rolled_back);
         self.keep(serving);
         self.append_activity(activity);
         self.change_app(app, at, |app| (app.release, app.config) = (Some(good), config))

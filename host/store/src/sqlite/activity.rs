@@ -24,7 +24,7 @@ fn make(row: &Row<'_>) -> Sql<Activity> {
 
 pub(super) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity> {
     // The id is known only after the insertion.
-    let mut entry = new.kept_as(0);
+    let mut entry = new.into_entry(0);
     let app = entry.app.as_ref().map(AppName::as_str);
     connection
         .prepare_cached("INSERT INTO activity (app, kind, text, data, at) VALUES (?1, ?2, ?3, ?4, ?5)")?

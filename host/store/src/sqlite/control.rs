@@ -51,9 +51,9 @@ impl Control for Store {
         };
         let outcome = self.sqlite().write(delete).await;
         if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::UnknownApp { .. })) {
-            let (folders, kept) = (self.folders().clone(), name.clone());
+            let (folders, app) = (self.folders().clone(), name.clone());
             // If the tombstone can't be removed now, the next start removes it.
-            let _ = blocking(move || folders.unmark(&kept)).await;
+            let _ = blocking(move || folders.unmark(&app)).await;
         }
         outcome
     }

@@ -145,7 +145,7 @@ pub(super) fn advance(
 ) -> Sql<Push> {
     let found = existing(connection, id)?;
     let state = found.push.state.step(event).map_err(StoreError::from)?;
-    let (code, detail) = reason.map(Reason::kept).map(|reason| (reason.code, reason.detail)).unzip();
+    let (code, detail) = reason.map(Reason::truncated).map(|reason| (reason.code, reason.detail)).unzip();
     connection
         .prepare_cached(
             "UPDATE pushes SET state = ?2, reason_code = ?3, reason = ?4, updated_at = ?5 WHERE number = ?1",
@@ -172,7 +172,7 @@ pub(super) fn append_log(connection: &Connection, id: &PushId, text: &str, at: T
     if number > PUSH_LOG_LINES_MAX {
         return Ok(false);
     }
-    let line = LogLine::kept(number, at, text);
+    let line = LogLine::truncated(number, at, text);
     connection
         .prepare_cached("INSERT INTO push_log (push, number, at, text) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![push, line.number, line.at.to_string(), line.text])?;

@@ -58,7 +58,7 @@ fn next_number(connection: &Connection, app: &AppName) -> Sql<ReleaseNumber> {
 
 pub(super) fn insert(connection: &Connection, release: NewRelease) -> Sql<Release> {
     let number = next_number(connection, &release.app)?;
-    let made = Release::made(release, number);
+    let made = Release::created(release, number);
     let size = i64::try_from(made.size_bytes).map_err(StoreError::damaged)?;
     connection
         .prepare_cached(
@@ -230,8 +230,8 @@ pub(super) fn return_to(
     if apps::existing(connection, app)?.release != Some(bad) {
         return Err(StoreError::NotCurrent { app: app.clone(), number: bad }.into());
     }
-    let given_up = existing(connection, app, bad)?.given_up(reason, at).map_err(StoreError::from)?;
-    save(connection, &given_up)?;
+    let rolled_back = existing(connection, app, bad)?.rolled_back(reason, at).map_err(StoreError::from)?;
+    save(connection, &rolled_back)?;
     let serving = existing(connection, app, good)?.put_in_service(at).map_err(StoreError::from)?;
     save(connection, &serving)?;
     apps::set_release(connection, app, good, at)?;

@@ -59,7 +59,7 @@ pub(crate) type Recorded = BTreeMap<AppName, BTreeSet<String>>;
 
 /// The record of app data. Shared by the store and the key-value databases.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct DataRecord {
     folders: AppFolders,
     known: Mutex<Recorded>,
     /// Apps for which a damaged database was reported.
@@ -70,7 +70,7 @@ pub(crate) struct Kept {
     losses: mpsc::Sender<LostData>,
 }
 
-impl Kept {
+impl DataRecord {
     /// Creates the record with the content of `control.db`, and returns the channel that receives
     /// losses.
     pub(crate) fn new(folders: AppFolders, known: Recorded, control: Weak<Sqlite>) -> (Self, mpsc::Receiver<LostData>) {
