@@ -20,7 +20,7 @@ fn main() -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Milliseconds.
+/// Returns the median compile time in milliseconds.
 fn median(bytes: &[u8], strategy: Strategy, level: OptLevel) -> wasmtime::Result<f64> {
     let mut settings = Config::new();
     settings.strategy(strategy).cranelift_opt_level(level).epoch_interruption(true).parallel_compilation(true);

@@ -47,7 +47,7 @@ impl Account {
         }
     }
 
-    /// Bytes of linear memory.
+    /// Returns the bytes of linear memory.
     pub(crate) fn linear_bytes(&self) -> u64 {
         self.linear_bytes
     }

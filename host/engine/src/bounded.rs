@@ -52,14 +52,14 @@ fn add_random(
     Ok(())
 }
 
-/// WASI 0.2 has no way to return fewer bytes than were asked for.
+/// Refuses a request that is too long: WASI 0.2 can't return fewer bytes than requested.
 fn refuse_long(length: u64) -> wasmtime::Result<u64> {
     let most = limits::RANDOM_BYTES_MAX;
     wasmtime::ensure!(length <= most, "one call returns at most {most} random bytes, not {length}: use several calls");
     Ok(length)
 }
 
-/// WASI 0.3 lets a call return fewer bytes than were asked for.
+/// Shortens a request that is too long: WASI 0.3 allows fewer bytes than requested.
 fn shorten(length: u64) -> wasmtime::Result<u64> {
     Ok(length.min(limits::RANDOM_BYTES_MAX))
 }

@@ -204,7 +204,7 @@ fn checksum(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Maps a file of compiled code, which the caller has made or checked.
+/// Maps a file of compiled code that the caller has written or verified.
 pub(crate) fn map(engine: &wasmtime::Engine, code: &Path) -> wasmtime::Result<Component> {
     // SAFETY: only `write_whole` below writes these files, in a folder of mode 0700, from this
     // compiler's own output, and this process has compiled them or verified their checksum.

@@ -227,7 +227,7 @@ impl Outline {
     }
 }
 
-/// The standard HTTP interface that a component exports.
+/// Returns the standard HTTP interface that a component exports.
 fn standard_http(exports: &[String]) -> Option<HttpAbi> {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     has("wasi:http/handler@0.3.")
@@ -235,7 +235,7 @@ fn standard_http(exports: &[String]) -> Option<HttpAbi> {
         .or_else(|| has("wasi:http/incoming-handler@0.2.").then_some(HttpAbi::Wasi02))
 }
 
-/// Whether the app streams responses. The SDK places a mark in the data of such a component; the
+/// Returns whether the app streams responses. The SDK places a mark in the data of such a component; the
 /// linker drops it from all others.
 fn streams(bytes: &[u8]) -> Result<bool, Rejected> {
     for payload in Parser::new(0).parse_all(bytes) {
@@ -298,8 +298,8 @@ fn slots_of(bytes: &[u8], flavour: Flavour) -> Result<u32, Rejected> {
     Ok(needs.slots(flavour))
 }
 
-/// A component with its own streaming handler beside the flat interface need not hold any body
-/// whole.
+/// Returns whether bodies are held whole. A component with its own streaming handler beside the
+/// flat interface need not hold any body whole.
 fn holds_bodies_whole(outline: &Outline) -> bool {
     let streams = outline.exports.iter().any(|name| name.starts_with("wasi:http/"));
     entries_of(&outline.exports).http == Some(HttpAbi::Flat) && (!streams || outline.sdk_version.is_some())

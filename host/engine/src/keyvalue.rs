@@ -21,7 +21,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The host memory that the handle holds.
+    /// Returns the host memory that the handle holds.
     pub(crate) fn bytes(&self) -> u64 {
         (self.name.len() + self.cursor_bytes) as u64
     }

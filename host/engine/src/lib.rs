@@ -208,7 +208,7 @@ impl Engine {
         &self.runtime(kind).linker
     }
 
-    /// Network state that all programs share.
+    /// Returns the network state that all programs share.
     pub(crate) fn network(&self) -> &Arc<Network> {
         &self.0.network
     }

@@ -250,7 +250,7 @@ impl Outbound {
     }
 }
 
-/// The target of the request line: path and query, or the authority for CONNECT. For an empty path
+/// Returns the target of the request line: path and query, or the authority for CONNECT. For an empty path
 /// it is `/`, and `*` for OPTIONS (RFC 9112 §3.2).
 fn origin_form(method: &Method, uri: &Uri) -> Uri {
     let authority = || uri.authority().map(|authority| Uri::from(authority.clone()));
@@ -271,7 +271,7 @@ fn name_host(headers: &mut HeaderMap, uri: &Uri) -> Result<(), Error> {
     Ok(())
 }
 
-/// The idempotent methods (RFC 9110 §9.2.2).
+/// Returns whether a method is idempotent (RFC 9110 §9.2.2).
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE].contains(method)
 }
@@ -282,7 +282,7 @@ fn failed(error: hyper::Error, is_unsent: bool) -> Failed {
     Failed { error, is_closed, is_unsent }
 }
 
-/// Whether the connection ended before there was a response.
+/// Returns whether the connection ended before a response arrived.
 fn ended(error: &hyper::Error) -> bool {
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || response::is_broken(error)
 }

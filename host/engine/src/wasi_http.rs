@@ -59,7 +59,7 @@ pub(crate) fn take_length(headers: &mut FieldMap) -> Option<http::HeaderValue> {
     Some(length)
 }
 
-/// The HTTP view of a store, used to pass a client's request to its guest.
+/// Returns the HTTP view of a store, used to pass a client's request to its guest.
 pub(crate) fn for_request<'a>(state: &'a mut HostState, hooks: &'a mut ShowsHost) -> WasiHttpCtxView<'a> {
     let WasiHttpCtxView { table, ctx, .. } = state.http();
     WasiHttpCtxView { hooks, table, ctx }

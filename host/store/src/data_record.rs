@@ -178,7 +178,7 @@ impl DataRecord {
         }
     }
 
-    /// A failed write loses nothing: the next start records the existing data.
+    /// Writes to `control.db`. Ignores a failure: the next start records the existing data.
     fn write(&self, work: impl FnOnce(&Connection) -> Sql<()> + Send + 'static) {
         if let Some(control) = self.control.upgrade() {
             let _ = control.write_blocking(work);

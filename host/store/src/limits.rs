@@ -1,5 +1,5 @@
-//! Every limit of the store. Owns numbers only; each says whether reaching it waits or refuses, and
-//! why.
+//! Every limit of the store, with the effect of reaching it: "waits", "refuses", or "neither"
+//! (truncates, removes old rows, or continues on another page). Never computes anything.
 
 use std::time::Duration;
 

@@ -162,7 +162,10 @@ fn half_a_copy_is_refused_and_one_missing_folder_is_reported() {
     copy_folder(&data, &half);
     fs::remove_dir_all(half.join("apps")).expect("it is there");
     let said = refused(&half);
-    assert!(["none of them has a folder", "an incomplete copy", "--adopt"].iter().all(|word| said.contains(word)), "{said}");
+    assert!(
+        ["none of them has a folder", "an incomplete copy", "--adopt"].iter().all(|word| said.contains(word)),
+        "{said}"
+    );
     assert!(!half.join("apps/book").exists(), "the host created an empty folder for the lost app");
     // One folder is missing.
     copy_folder(&data.join("apps/other"), &half.join("apps/other"));

@@ -178,7 +178,7 @@ impl KvStore {
         self.database(app).await?.read(read).await
     }
 
-    /// Compare-and-swap: sets a key if its value still has this version. Otherwise returns the
+    /// Sets a key (compare-and-swap) if its value still has this version. Otherwise returns the
     /// version of the current value, and writes nothing.
     pub async fn set_if(
         &self,

@@ -88,7 +88,7 @@ pub(super) fn set_intended(connection: &Connection, name: &AppName, intended: In
     set(connection, name, "intended", intended.as_str(), at)
 }
 
-/// The caller must ensure that the release exists.
+/// Sets the current release. The caller must ensure that the release exists.
 pub(super) fn set_release(connection: &Connection, name: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
     set(connection, name, "release", number.get(), at)
 }
