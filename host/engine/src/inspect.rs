@@ -235,8 +235,8 @@ fn standard_http(exports: &[String]) -> Option<HttpAbi> {
         .or_else(|| has("wasi:http/incoming-handler@0.2.").then_some(HttpAbi::Wasi02))
 }
 
-/// Returns whether the app streams responses. The SDK places a mark in the data of such a component; the
-/// linker drops it from all others.
+/// Returns whether the app streams responses. The SDK places a mark in the data of such a
+/// component; the linker drops it from all others.
 fn streams(bytes: &[u8]) -> Result<bool, Rejected> {
     for payload in Parser::new(0).parse_all(bytes) {
         if let Payload::DataSection(section) = payload.map_err(malformed)? {

@@ -250,8 +250,8 @@ impl Outbound {
     }
 }
 
-/// Returns the target of the request line: path and query, or the authority for CONNECT. For an empty path
-/// it is `/`, and `*` for OPTIONS (RFC 9112 §3.2).
+/// Returns the target of the request line: path and query, or the authority for CONNECT. For an
+/// empty path it is `/`, and `*` for OPTIONS (RFC 9112 §3.2).
 fn origin_form(method: &Method, uri: &Uri) -> Uri {
     let authority = || uri.authority().map(|authority| Uri::from(authority.clone()));
     if method == Method::CONNECT {

@@ -54,8 +54,8 @@ pub enum StoreError {
     OtherDatabase { folder: PathBuf },
     /// The database lists apps, but none has a folder.
     #[error(
-        "control.db lists apps ({apps}), but none of them has a folder in {}/apps: the folder is an incomplete copy, or \
-         its apps/ was lost{UNCHANGED}Restore apps/ from a backup, or choose another folder with --data, or \
+        "control.db lists apps ({apps}), but none of them has a folder in {}/apps: the folder is an incomplete \
+         copy, or its apps/ was lost{UNCHANGED}Restore apps/ from a backup, or choose another folder with --data, or \
          start once with --adopt: the apps then start without data", folder.display()
     )]
     DatabaseWithoutApps { folder: PathBuf, apps: String },
@@ -88,8 +88,8 @@ pub enum StoreError {
     FolderInTheWay { path: PathBuf },
     /// The folder of an app to be destroyed is a symbolic link.
     #[error(
-        "{} is a symbolic link, and destroying an app never deletes the target of a link{UNCHANGED}Remove the link, and \
-         destroy the app again: the data at {} stays, and can be removed by hand", path.display(), target.display()
+        "{} is a symbolic link, and destroying an app never deletes the target of a link{UNCHANGED}Remove the link, \
+         and destroy the app again: the data at {} stays, and can be removed by hand", path.display(), target.display()
     )]
     LinkedFolder { path: PathBuf, target: PathBuf },
     /// SQLite reports an unexpected error.
