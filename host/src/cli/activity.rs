@@ -1,4 +1,5 @@
-//! `isopod activity`: what happened to an app and why, past or as it happens.
+//! Implements `isopod activity`: shows what happened to an app and why, past entries or as they
+//! happen. Never changes the app.
 
 use std::cell::Cell;
 use std::num::NonZeroU16;
@@ -15,22 +16,22 @@ use super::logs;
 use super::output;
 use super::project::AppArgs;
 
-/// What fits on a few screens.
+/// The number of entries that fit on a few screens.
 const ENTRIES_SHOWN: NonZeroU16 = NonZeroU16::new(100).unwrap();
 
 #[derive(Args, Debug)]
 pub(crate) struct ActivityArgs {
-    /// Keep printing what happens
+    /// Keep printing new entries
     #[arg(short, long)]
     follow: bool,
-    /// How many past entries to show
+    /// The number of past entries to show
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = ENTRIES_SHOWN, conflicts_with = "follow")]
     limit: NonZeroU16,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
     host: HostArgs,
-    /// Print JSON; one object a line with --follow
+    /// Print JSON; with --follow, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -57,7 +58,8 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints new entries. After a reconnect, entries from while the host was unreachable are listed.
+/// Prints new entries. After a reconnect, lists the entries that were written while the host was
+/// unreachable.
 fn follow(client: &Client, app: &AppName, path: &str, json: bool) -> Result<(), Failure> {
     let newest_of = |answer: &Value| output::items(answer).first().and_then(happened_at);
     // The newest entry that was printed, or that is older than the command's start.
@@ -87,7 +89,7 @@ fn happened_at(entry: &Value) -> Option<Timestamp> {
     output::field(entry, "at").parse().ok()
 }
 
-/// One thing that happened, as a line for people: when, of which kind, what, its numbers, and who asked for it.
+/// Formats an entry as one line: its time, its kind, its text, its numbers, and who requested it.
 fn line(entry: &Value) -> String {
     let at = output::time(&output::first_field(entry, &["at", "time", "created_at"]));
     let kind = output::first_field(entry, &["kind", "type"]);
@@ -100,12 +102,12 @@ fn line(entry: &Value) -> String {
     format!("{}  {kind:<18} {text}{rest}\n", output::dim(&at))
 }
 
-/// The numbers that came with what happened, in units for people, without those that its text tells already.
+/// Returns the numbers of an entry in units for people, without those that its text contains.
 fn numbers(data: &Value, text: &str) -> Vec<String> {
-    let told: Vec<&str> = text.split(|c: char| !c.is_ascii_digit() && c != '.').collect();
+    let in_text: Vec<&str> = text.split(|c: char| !c.is_ascii_digit() && c != '.').collect();
     let numbers = data.as_object().into_iter().flatten().filter(|(_, value)| value.is_number());
     numbers
-        .filter(|(_, value)| !told.contains(&value.to_string().as_str()))
+        .filter(|(_, value)| !in_text.contains(&value.to_string().as_str()))
         .map(|(key, value)| {
             let (name, shown) = match value.as_u64() {
                 Some(ms) if key.ends_with("_ms") => (key.trim_end_matches("_ms"), output::duration(ms)),
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_who_asked_stand_behind_the_text_unless_it_tells_them() {
+    fn numbers_and_the_requester_follow_the_text_unless_it_contains_them() {
         let data = serde_json::json!({"from": 1, "to": 3, "p95_ms": 1500, "queue": 12, "why": "busy", "by": "scaler"});
         let entry =
             serde_json::json!({"at": "2026-01-02T03:04:05Z", "kind": "scaled", "text": "web 1 to 3", "data": data});
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_is_one_line_whatever_its_text() {
+    fn an_entry_with_a_text_of_several_lines_is_one_line() {
         let entry =
             serde_json::json!({"at": "2026-01-02T03:04:05Z", "kind": "app-error", "text": "a\nb\n", "data": null});
         assert_eq!(line(&entry).lines().count(), 1);

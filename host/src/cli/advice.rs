@@ -1,10 +1,11 @@
-//! How `isopod apps advise` looks: which type fits an app, judged by who used it in the last month.
+//! Formats the output of `isopod apps advise`: the type recommended for an app, based on its users
+//! of the last month. Never requests the advice.
 
 use serde_json::Value;
 
 use super::output::{self, field};
 
-/// The advice for people, with the command that follows it.
+/// Returns the advice as text, with the commands that apply it.
 pub(crate) fn text(app: &Value, advice: &Value) -> String {
     let (name, present, advised) = (field(app, "name"), field(app, "type"), field(advice, "advice"));
     let mut text = output::pairs(&[
@@ -17,7 +18,7 @@ pub(crate) fn text(app: &Value, advice: &Value) -> String {
         ("events per user", field(advice, "events_per_user")),
     ]);
     if !advised.is_empty() && advised != present {
-        // The type of an app that runs cannot change.
+        // The type can change only while the app is stopped.
         let commands = ["stop --wait", &format!("type {advised}"), "start"];
         let commands = commands.map(|command| format!("isopod apps {command} --app {name}"));
         text.push_str(&format!("\n{}\n", commands.join(" && ")));
@@ -31,7 +32,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn another_type_comes_with_the_commands_that_change_it() {
+    fn a_recommended_type_is_shown_with_the_commands_that_apply_it() {
         let advice = json!({"advice": "staging", "reason": "12 users, 3.5 events each", "monthly_users": 12,
             "events_per_user": 3.5, "month": "2026-11"});
         let text = text(&json!({"name": "shop", "type": "dev"}), &advice);
@@ -42,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_fits_needs_no_command() {
+    fn a_fitting_type_needs_no_command() {
         let text = text(&json!({"name": "shop", "type": "dev"}), &json!({"advice": "dev"}));
         assert!(!text.contains("isopod apps"), "{text}");
     }

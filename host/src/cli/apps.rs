@@ -1,4 +1,5 @@
-//! `isopod apps`: list, create, inspect, start, stop, change and destroy apps.
+//! Implements `isopod apps`: lists, creates, shows, starts, stops, changes and destroys apps. Never
+//! waits or formats advice itself.
 
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -19,9 +20,9 @@ Examples:
   isopod apps
   isopod apps create shop --type staging
   isopod apps stop shop --wait
-  isopod apps type production --app shop     only while it is stopped
+  isopod apps type production --app shop     only while the app is stopped
   isopod apps start shop --wait
-  isopod apps advise shop                    which type fits it";
+  isopod apps advise shop                    recommends a type";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -36,9 +37,9 @@ pub(crate) struct AppsArgs {
 enum AppsCommand {
     /// List the apps of the host
     List,
-    /// Create an app that has no code yet
+    /// Create an app without code
     Create {
-        /// The name: lower-case letters, digits and hyphens, for it becomes part of the app's address
+        /// The name: lower-case letters, digits and hyphens, since it becomes part of the app's address
         name: AppName,
         /// dev, staging or production
         #[arg(long = "type", value_name = "TYPE", default_value = "dev")]
@@ -50,7 +51,7 @@ enum AppsCommand {
     Destroy {
         #[command(flatten)]
         one: One,
-        /// Do not ask; needed where there is no terminal to ask at
+        /// Don't ask for confirmation; required without a terminal
         #[arg(long)]
         yes: bool,
     },
@@ -64,9 +65,9 @@ enum AppsCommand {
     },
     /// Start an app
     Start(Order),
-    /// Stop an app once its accepted work is done
+    /// Stop an app after it completes its accepted work
     Stop(Order),
-    /// Say which type fits an app, from its users of the last month
+    /// Recommend a type for an app, based on its users of the last month
     Advise(One),
 }
 
@@ -113,7 +114,11 @@ pub(crate) fn run(args: &AppsArgs) -> Result<(), Failure> {
         Some(AppsCommand::Create { name, app_type }) => {
             let body = json!({"name": name, "type": app_type});
             let app = Client::new(&common.host)?.send(Method::POST, "/v1/apps", Some(&body))?.success()?;
-            show(common, &app, &output::done(&format!("created {name}; `isopod deploy --app {name}` gives it code")));
+            show(
+                common,
+                &app,
+                &output::done(&format!("created {name}; deploy code with `isopod deploy --app {name}`")),
+            );
             Ok(())
         }
         Some(AppsCommand::Info(one)) => info(common, one),
@@ -131,8 +136,8 @@ pub(crate) fn run(args: &AppsArgs) -> Result<(), Failure> {
             show(common, &answer, &output::done(&format!("{name} is now {}", field(&answer, "type"))));
             Ok(())
         }
-        Some(AppsCommand::Start(order)) => tell(common, order, Goal::Running),
-        Some(AppsCommand::Stop(order)) => tell(common, order, Goal::Stopped),
+        Some(AppsCommand::Start(order)) => start_or_stop(common, order, Goal::Running),
+        Some(AppsCommand::Stop(order)) => start_or_stop(common, order, Goal::Stopped),
         Some(AppsCommand::Advise(one)) => advise(common, one),
     }
 }
@@ -146,7 +151,7 @@ fn list(common: &Common) -> Result<(), Failure> {
     }
     let rows: Vec<Vec<String>> = output::items(&answer).iter().map(row).collect();
     if rows.is_empty() {
-        output::note("no apps yet; `isopod new NAME` writes one and `isopod deploy` brings it here");
+        output::note("no apps yet; create a project with `isopod new NAME` and deploy it with `isopod deploy`");
     }
     output::emit(&output::table(&["NAME", "TYPE", "STATE", "RELEASE", "URL"], &rows));
     Ok(())
@@ -197,46 +202,48 @@ fn destroy(common: &Common, one: &One, yes: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is destroyed is gone, so it is named once more; where nobody can be asked, the command line must have said it.
+/// Asks the user to type the app's name, since destroying it can't be undone. Fails without a terminal.
 fn confirm(name: &AppName, at_terminal: bool) -> Result<(), Failure> {
     if !at_terminal {
         return Err(Failure::usage("nothing was destroyed")
-            .why(format!("{name} has releases, data and logs, and there is no terminal to ask at"))
+            .why(format!(
+                "destroying {name} deletes its releases, data and logs, and there is no terminal for the confirmation"
+            ))
             .next(format!("isopod apps destroy {name} --yes")));
     }
-    output::note(&format!("This destroys {name} with its releases, data and logs. Type its name to go on:"));
+    output::note(&format!("This destroys {name} with its releases, data and logs. Type its name to confirm:"));
     let mut typed = String::new();
     let read = std::io::stdin().lock().read_line(&mut typed);
     if read.is_err() || typed.trim() != name.as_ref() as &str {
         return Err(Failure::new("nothing was destroyed")
-            .why("the name was not typed")
-            .next("use --yes to not be asked"));
+            .why("the typed text is not the app's name")
+            .next("try again, or skip the confirmation with --yes"));
     }
     Ok(())
 }
 
-fn tell(common: &Common, order: &Order, goal: Goal) -> Result<(), Failure> {
+fn start_or_stop(common: &Common, order: &Order, goal: Goal) -> Result<(), Failure> {
     let name = order.one.resolve()?;
     let client = Client::new(&common.host)?;
     let (verb, so_far) = match goal {
-        Goal::Running => ("start", "was told to start"),
-        Goal::Stopped => ("stop", "was told to stop"),
+        Goal::Running => ("start", "was asked to start"),
+        Goal::Stopped => ("stop", "was asked to stop"),
     };
     let mut answer = client.send(Method::POST, &format!("/v1/apps/{name}/{verb}"), None)?.success()?;
     if order.wait {
         answer = waiting::until(&client, &name, goal, so_far)?;
     }
-    show(common, &answer, &output::done(&format!("{name} {}", told(goal, &field(&answer, "state")))));
+    show(common, &answer, &output::done(&format!("{name} {}", progress(goal, &field(&answer, "state")))));
     Ok(())
 }
 
-/// What an app does after it was told to start or to stop, as far as its state shows it.
-fn told(goal: Goal, state: &str) -> &'static str {
+/// Describes an app after a start or stop request, based on its state.
+fn progress(goal: Goal, state: &str) -> &'static str {
     match (goal, state) {
-        (Goal::Running, "running") => "runs",
+        (Goal::Running, "running") => "is running",
         (Goal::Running, _) => "is starting",
-        (Goal::Stopped, "stopped") => "is stopped: it takes no more requests, and finishes those it has accepted",
-        (Goal::Stopped, _) => "stops once its accepted work is done",
+        (Goal::Stopped, "stopped") => "is stopped: it accepts no requests, and completes those already accepted",
+        (Goal::Stopped, _) => "is stopping: it completes its accepted work first",
     }
 }
 
@@ -253,7 +260,7 @@ fn show(common: &Common, answer: &Value, text: &str) {
     if common.json { output::json(answer) } else { output::emit(&format!("{text}\n")) }
 }
 
-/// The state, and of an app in error its cause in a word: the whole of it would make the table as wide as a sentence.
+/// Returns the state, with the short cause of an error. The full error text would make the table too wide.
 fn state(app: &Value) -> String {
     let cause = match app.get("error") {
         Some(error @ Value::Object(_)) => field(error, "cause"),
@@ -262,7 +269,7 @@ fn state(app: &Value) -> String {
     if cause.is_empty() { field(app, "state") } else { format!("{} ({cause})", field(app, "state")) }
 }
 
-/// The address of an app, if the host has told one.
+/// Returns the app's address, or an empty text if the host reports none.
 pub(crate) fn url(app: &Value) -> String {
     match app.get("urls") {
         Some(Value::Array(urls)) => urls.first().and_then(Value::as_str).unwrap_or_default().to_owned(),
@@ -279,15 +286,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_destroyed_without_a_word_where_nobody_can_be_asked() {
+    fn destroying_without_a_terminal_needs_yes() {
         let failure = confirm(&"shop".parse().unwrap(), false).unwrap_err();
         assert!(failure.text().contains("isopod apps destroy shop --yes"), "{failure:?}");
     }
 
     #[test]
-    fn an_app_that_is_still_starting_is_not_said_to_run() {
-        assert_eq!((told(Goal::Running, "starting"), told(Goal::Running, "running")), ("is starting", "runs"));
-        assert!(told(Goal::Stopped, "stopped").starts_with("is stopped"));
+    fn a_starting_app_is_not_reported_as_running() {
+        assert_eq!(
+            (progress(Goal::Running, "starting"), progress(Goal::Running, "running")),
+            ("is starting", "is running")
+        );
+        assert!(progress(Goal::Stopped, "stopped").starts_with("is stopped"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Makes the bundle that is uploaded: a `.tar.gz` of the manifest and the component. The same input gives the same
-//! bytes, whoever packs it and when. Reading bundles is the policy crate's.
+//! Packs the uploaded bundle: a `.tar.gz` of the manifest and the component. The bytes depend only
+//! on the input. Never reads bundles; the policy crate does.
 
 use std::io::Write;
 
@@ -7,10 +7,10 @@ use flate2::{Compression, GzBuilder};
 
 use super::failure::Failure;
 
-/// How hard to compress.
+/// The compression level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// For the way over a network.
+    /// For uploads over a network.
     Small,
     /// For a host on the same machine, where compressing takes longer than sending.
     Fast,
@@ -27,7 +27,7 @@ pub(crate) fn pack(manifest: &str, component: &[u8], effort: Effort) -> Result<V
 }
 
 fn write(manifest: &str, component: &[u8], level: Compression) -> std::io::Result<Vec<u8>> {
-    // No time and no name in the header, so that the bytes depend on the content alone.
+    // The header has no time and no name, so that the bytes depend only on the content.
     let gzip = GzBuilder::new().mtime(0).write(Vec::new(), level);
     let mut archive = tar::Builder::new(gzip);
     add(&mut archive, "isopod.toml", manifest.as_bytes())?;

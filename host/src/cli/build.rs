@@ -1,4 +1,5 @@
-//! `isopod build`: builds a project's component, packs the bundle, and says what it holds. It uploads nothing.
+//! Implements `isopod build`: builds a project's component, packs the bundle, and shows its
+//! contents. Never uploads.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) struct BuildArgs {
     json: bool,
 }
 
-/// A project that was built, and what came of it.
+/// A built project with its component.
 pub(crate) struct Finished {
     pub(crate) project: Project,
     pub(crate) component: Vec<u8>,
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the build command of the project in `folder`, if it has one, and reads the component.
+/// Runs the project's build command, if it has one, and reads the component.
 pub(crate) fn build(folder: &Path) -> Result<Finished, Failure> {
     let project = Project::open(folder)?;
     let mut took = None;
@@ -62,7 +63,7 @@ pub(crate) fn build(folder: &Path) -> Result<Finished, Failure> {
     inspect(project, took)
 }
 
-/// Reads the component as it is, without building.
+/// Reads the existing component without building.
 pub(crate) fn as_is(folder: &Path) -> Result<Finished, Failure> {
     inspect(Project::open(folder)?, None)
 }
@@ -72,13 +73,13 @@ fn run_command(project: &Project, command: &str) -> Result<Duration, Failure> {
     let step = Step::spinner(&format!("building {}", project.manifest.name));
     let display = step.handle();
     let built = builder.run(project, command, &Cancel::default(), |line| display.detail(line));
-    let shown = !step.is_watched();
+    let is_printed = !step.is_interactive();
     step.finish();
     match built {
         Ok(built) => Ok(built.took),
         Err(failed) => {
             // Without a progress display, each line was already printed.
-            if !shown && !failed.output.trim().is_empty() {
+            if !is_printed && !failed.output.trim().is_empty() {
                 output::note(&terminal::with_colours(failed.output.trim_end()));
             }
             Err(Failure::new("the build failed").why(&failed.how).next(failed.next()))
@@ -90,13 +91,13 @@ fn inspect(project: Project, took: Option<Duration>) -> Result<Finished, Failure
     let component = project.read_component()?;
     let info = isopod_engine::inspect(&component).map_err(|rejected| {
         let path = project.component_path().map(|path| shown(&path)).unwrap_or_default();
-        Failure::new(format!("no host would take {path}")).why(rejected)
+        Failure::new(format!("no host would accept {path}")).why(rejected)
     })?;
     Ok(Finished { project, component, info, took })
 }
 
 impl Finished {
-    /// The bundle as it is uploaded.
+    /// Packs the bundle for the upload.
     pub(crate) fn pack(&self) -> Result<Vec<u8>, Failure> {
         archive::pack(&self.project.manifest_text, &self.component, Effort::Small)
     }
@@ -108,13 +109,13 @@ fn write(path: &Path, bundle: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| {
         Failure::new(format!("cannot write the bundle to {}", shown(path)))
             .why(error)
-            .next("choose another place with --output")
+            .next("choose another file with --output")
     })
 }
 
 fn serves(info: &ComponentInfo) -> String {
-    let http = info.entries.http.map(|road| match road {
-        HttpAbi::Flat => "HTTP (flat calls)",
+    let http = info.entries.http.map(|abi| match abi {
+        HttpAbi::Flat => "HTTP (flat interface)",
         HttpAbi::Wasi02 => "HTTP (wasi:http 0.2)",
         HttpAbi::Wasi03 => "HTTP (wasi:http 0.3)",
     });

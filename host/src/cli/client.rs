@@ -1,5 +1,5 @@
-//! A small client for the admin API of a host: addresses, the token, JSON in and out, and errors made readable.
-//! It knows no command: what to ask and how to show the answer is theirs.
+//! The HTTP client of a host's admin API: addresses, tokens, JSON requests and responses, and
+//! readable errors. Never knows a command or formats a result.
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -17,24 +17,24 @@ use ureq::{Agent, Body, BodyReader, SendBody};
 
 use super::failure::Failure;
 use super::sse::Events;
-use super::wire::Listening;
+use super::wire::TolerantConnector;
 use super::{limits, output};
 use crate::config;
 
-/// Where a host listens for the API if it was not told.
+/// The default admin address of a host.
 pub(crate) const DEFAULT_HOST: &str = "http://127.0.0.1:8081";
-/// Where `isopod dev` keeps the data of its host, below the project's folder.
+/// The data folder of the host that `isopod dev` runs, relative to the project's folder.
 pub(crate) const DEV_DATA_DIR: &str = ".isopod";
-/// The file there that names the host's admin address.
+/// The file in that folder with the host's admin address.
 pub(crate) const DEV_ADDRESS: &str = "admin.address";
 
-/// Which host a command speaks to.
+/// The host that a command sends its requests to.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct HostArgs {
     /// The admin address of the host [default: http://127.0.0.1:8081]
     #[arg(long, value_name = "URL", env = "ISOPOD_HOST", global = true)]
     pub(crate) host: Option<String>,
-    /// The token; better given in the environment, since other users can see arguments
+    /// The token; prefer the environment variable, since other users can see arguments
     #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true, global = true)]
     pub(crate) token: Option<String>,
 }
@@ -45,7 +45,7 @@ impl HostArgs {
     }
 }
 
-/// A connection to the admin API of one host.
+/// A client of the admin API of one host.
 #[derive(Clone)]
 pub(crate) struct Client {
     agent: Agent,
@@ -53,25 +53,25 @@ pub(crate) struct Client {
     token: Option<String>,
 }
 
-/// An answer, whatever its status.
+/// A response with any status.
 pub(crate) struct Answer {
     status: StatusCode,
     raw: String,
     body: Value,
 }
 
-/// Events as the host sends them, each one JSON value.
+/// A stream of server-sent events, each one JSON value.
 pub(crate) type Follow = Events<BodyReader<'static>>;
 
 impl Client {
-    /// Speaks to the host named by the command line or the environment.
+    /// Creates a client for the host named by the command line or the environment.
     pub(crate) fn new(args: &HostArgs) -> Result<Client, Failure> {
         let address = args.host.as_deref().unwrap_or(DEFAULT_HOST);
         Client::open(address, args.token(), config::default_data_dir().as_deref())
     }
 
-    /// The same, but in the folder of a project that `isopod dev` runs, its host is the default: whoever asks there for
-    /// logs means the app in front of them.
+    /// Creates a client like [`Client::new`], but the default host is that of `isopod dev` if the
+    /// working folder is a project that it runs.
     pub(crate) fn near_project(args: &HostArgs) -> Result<Client, Failure> {
         let data_dir = Path::new(DEV_DATA_DIR);
         match std::fs::read_to_string(data_dir.join(DEV_ADDRESS)) {
@@ -80,43 +80,47 @@ impl Client {
         }
     }
 
-    /// Speaks to the host at `address`; without a token, the one in `data_dir` is used if the host is this machine.
+    /// Creates a client for `address`. Without a token it uses that of `data_dir`, but only for
+    /// a host on this machine.
     pub(crate) fn open(address: &str, token: Option<String>, data_dir: Option<&Path>) -> Result<Client, Failure> {
         let base = base_url(address)?;
         let local = is_loopback(&base);
-        // The file holds the key to this machine's own host, which is not for sending to other machines.
+        // The file contains the token of this machine's host, which must not be sent to other
+        // machines.
         let token = match token {
             None if local => data_dir.and_then(|folder| read_token(&folder.join("admin.token"))),
             other => other,
         };
-        // What is followed has no end, so that only the head of an answer has its time.
+        // A followed stream has no end, so the timeout covers only the head of the response.
         let agent = agent(local, |times| times.timeout_recv_response(Some(limits::ANSWER_TIMEOUT)));
         Ok(Client { agent, base, token })
     }
 
-    /// The same host, but an answer that is not there as a whole after this time is a failure.
+    /// Returns a client for the same host that fails if a complete response takes longer than
+    /// `time`.
     pub(crate) fn answered_within(self, time: Duration) -> Client {
         let agent = agent(is_loopback(&self.base), |times| times.timeout_global(Some(time)));
         Client { agent, ..self }
     }
 
-    /// Whether a project's folder led here, and not the command line, the environment or the default.
+    /// Returns whether the address is that of `isopod dev`, not from the command line, the
+    /// environment or the default.
     pub(crate) fn is_of_dev(&self, args: &HostArgs) -> bool {
         args.host.is_none() && self.base != DEFAULT_HOST
     }
 
-    /// The address as people know it.
+    /// Returns the host's address.
     pub(crate) fn address(&self) -> &str {
         &self.base
     }
 
-    /// Asks for a value.
+    /// Sends a GET request.
     pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
         self.finish(self.run(Method::GET, path, &[], SendBody::none())?)
     }
 
-    /// Asks for a list, in as many pages as it takes, and gives it as one: up to so many items, and in `next` whether there
-    /// are more.
+    /// Requests all pages of a list and joins them: at most `items_max` items; `next` is not null
+    /// if there are more.
     pub(crate) fn all(&self, path: &str, items_max: usize) -> Result<Value, Failure> {
         let mut items = Vec::new();
         let mut next = String::new();
@@ -134,18 +138,18 @@ impl Client {
         }
     }
 
-    /// Asks for something to be removed.
+    /// Sends a DELETE request.
     pub(crate) fn delete(&self, path: &str) -> Result<Answer, Failure> {
         self.finish(self.run(Method::DELETE, path, &[], SendBody::none())?)
     }
 
-    /// Sends JSON, or nothing, with the method given.
+    /// Sends JSON, or an empty body, with the given method.
     pub(crate) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
         let text = body.map(Value::to_string).unwrap_or_default();
         self.send_text(method, path, "application/json", &text)
     }
 
-    /// Sends text of the media type given.
+    /// Sends text with the given media type.
     pub(crate) fn send_text(
         &self,
         method: Method,
@@ -158,8 +162,8 @@ impl Client {
         self.finish(self.run(method, path, &headers, SendBody::from_reader(&mut text.as_bytes()))?)
     }
 
-    /// Sends `length` bytes, read from `body` as they are sent. A host that knows the idempotency key already answers as it
-    /// did the first time.
+    /// Sends `length` bytes while reading them from `body`. For a known idempotency key the host
+    /// repeats its first response.
     pub(crate) fn upload(
         &self,
         path: &str,
@@ -174,12 +178,12 @@ impl Client {
         self.finish(self.run(Method::POST, path, &headers, SendBody::from_reader(body))?)
     }
 
-    /// Follows a stream of server-sent events. An answer which is no such stream is a failure.
+    /// Follows a stream of server-sent events. Fails if the response is not an event stream.
     pub(crate) fn follow(&self, path: &str) -> Result<Follow, Failure> {
         self.follow_after(path, None)
     }
 
-    /// As above, starting after the event with this id.
+    /// Follows a stream like [`Client::follow`], starting after the event `last_id`.
     pub(crate) fn follow_after(&self, path: &str, last_id: Option<&str>) -> Result<Follow, Failure> {
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(last_id.map(|id| ("last-event-id", id)));
@@ -192,7 +196,7 @@ impl Client {
             return Ok(Events::after(response.into_body().into_reader(), last_id));
         }
         self.finish(response)?.success()?;
-        Err(Failure::new("the host did not answer with a stream of events")
+        Err(Failure::new("the host did not respond with an event stream")
             .next("check that `--host` is the admin address of an Isopod host of the same version as this program"))
     }
 
@@ -211,9 +215,9 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body).map_err(|error| {
-            Failure::usage("the request cannot be written")
+            Failure::usage("invalid request")
                 .why(error)
-                .next("look for stray characters in the host's address, the token and the names given")
+                .next("check the host's address, the token and the names for invalid characters")
         })?;
         self.agent.run(request).map_err(|error| self.unreachable(&error))
     }
@@ -224,12 +228,12 @@ impl Client {
         let raw = raw.map_err(|error| self.unreachable(&error))?;
         let body: Value = serde_json::from_str(&raw).unwrap_or(Value::Null);
         if body["address"] == "traffic" {
-            return Err(self.is_of_traffic());
+            return Err(self.is_traffic_address());
         }
         Ok(Answer { status, raw, body })
     }
 
-    fn is_of_traffic(&self) -> Failure {
+    fn is_traffic_address(&self) -> Failure {
         Failure::new(format!("{} is the address of app traffic", self.base))
             .why("commands use the API, which has its own address")
             .next(format!(
@@ -239,17 +243,17 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
-        let failure = Failure::new(format!("cannot speak to the host at {}", self.base));
+        let failure = Failure::new(format!("cannot reach the host at {}", self.base));
         match error {
             ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => failure
-                .why("nothing listens there")
+                .why("connection refused: nothing listens at this address")
                 .next("start a host with `isopod up`, or name another with --host or ISOPOD_HOST"),
-            ureq::Error::HostNotFound => failure.why("its name is not known").next("check --host or ISOPOD_HOST"),
-            ureq::Error::Timeout(_) => failure.why("it gave no answer in time").next("check that the host is well"),
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => speaks_no_tls(failure.why(error)),
-            // Bytes that are no TLS come up as an error of reading.
+            ureq::Error::HostNotFound => failure.why("unknown host name").next("check --host or ISOPOD_HOST"),
+            ureq::Error::Timeout(_) => failure.why("timed out").next("check that the host is healthy"),
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => without_tls(failure.why(error)),
+            // A response in plain HTTP is reported as a read error.
             ureq::Error::Io(io) if self.base.starts_with("https://") && io.kind() == ErrorKind::InvalidData => {
-                speaks_no_tls(failure.why("what answers there does not speak TLS"))
+                without_tls(failure.why("the server at this address doesn't use TLS"))
             }
             other => {
                 failure.why(other).next("check that the host runs and that --host or ISOPOD_HOST is its admin address")
@@ -268,37 +272,37 @@ fn agent(is_local: bool, times: impl FnOnce(Settings) -> Settings) -> Agent {
     if is_local {
         settings = settings.proxy(None);
     }
-    let connector = DefaultConnector::default().chain(Listening);
+    let connector = DefaultConnector::default().chain(TolerantConnector);
     Agent::with_parts(times(settings).build(), connector, DefaultResolver::default())
 }
 
-fn speaks_no_tls(failure: Failure) -> Failure {
-    failure.next("a host speaks plain http: write --host http://…; https is for a proxy in front of one")
+fn without_tls(failure: Failure) -> Failure {
+    failure.next("a host uses plain http: write --host http://…; https needs a proxy")
 }
 
 impl Answer {
-    /// The status alone, for callers to whom a refusal is a fact and not an error.
+    /// Returns the status, for callers that expect a refusal.
     pub(crate) fn status(&self) -> u16 {
         self.status.as_u16()
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub(crate) fn raw(&self) -> &str {
         &self.raw
     }
 
-    /// The body of a good answer; a problem becomes a failure.
+    /// Returns the body of a successful response; a problem becomes a failure.
     pub(crate) fn success(self) -> Result<Value, Failure> {
         if self.status.is_success() { Ok(self.body) } else { Err(self.failure()) }
     }
 
-    /// The failure this answer stands for.
+    /// Returns the response as a failure.
     pub(crate) fn failure(&self) -> Failure {
         Failure::from_answer(self.status.as_u16(), &self.body, &self.raw)
     }
 }
 
-/// Writes text so that it can stand as one part of a path or query.
+/// Percent-encodes text for one segment of a path or one value of a query.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -316,25 +320,25 @@ fn base_url(address: &str) -> Result<String, Failure> {
     let uri: Option<Uri> = with_scheme.parse().ok();
     let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.authority()?.as_str(), uri.path_and_query())));
     let Some((scheme @ ("http" | "https"), authority, path)) = parts else {
-        let failure = Failure::usage(format!("`{address}` is not the address of a host"));
+        let failure = Failure::usage(format!("invalid address of a host: `{address}`"));
         return Err(failure.next(format!("write it as {DEFAULT_HOST}")));
     };
-    // The name and the password may be secret, so they are not repeated.
+    // The user name and the password may be secret, so they are not repeated.
     if let Some((_, host)) = authority.rsplit_once('@') {
-        return Err(Failure::usage("the address of the host has a user name in it")
-            .why("a host knows tokens only")
+        return Err(Failure::usage("the address of the host contains a user name")
+            .why("a host accepts only tokens")
             .next(format!("write --host {scheme}://{host}, and the token in ISOPOD_TOKEN")));
     }
     let origin = format!("{scheme}://{authority}");
     if path.is_some_and(|path| path.as_str() != "/") || with_scheme.contains('#') {
-        return Err(Failure::usage(format!("`{address}` has a path, and the address of a host has none"))
+        return Err(Failure::usage(format!("`{address}` has a path, but the address of a host has none"))
             .why("commands add the path of the API themselves")
             .next(format!("write --host {origin}")));
     }
     Ok(origin)
 }
 
-/// A host that was killed leaves its address behind, so that is believed only while somebody listens there.
+/// Returns whether a host listens at the address. A killed host leaves its address file behind.
 fn answers(address: &str) -> bool {
     let address: Option<SocketAddr> = address.trim().parse().ok();
     address.is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok())
@@ -373,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_wrong_usage() {
+    fn an_invalid_address_is_wrong_usage() {
         assert!(base_url("ftp://x").is_err());
         assert!(base_url("").is_err());
     }
@@ -388,25 +392,25 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_path_are_escaped() {
+    fn segments_of_a_path_are_escaped() {
         assert_eq!(escape("a/b c?é"), "a%2Fb%20c%3F%C3%A9");
     }
 
     #[test]
-    fn a_list_in_several_pages_is_read_to_its_end_or_to_as_many_as_are_wanted() {
+    fn a_list_of_several_pages_is_read_to_its_end_or_to_the_limit() {
         let page = |items: Value, next: Value| (200, json!({"items": items, "next": next}));
-        let host = FakeHost::answering([page(json!([1, 2]), json!("a b")), page(json!([3]), Value::Null)]);
+        let host = FakeHost::responding([page(json!([1, 2]), json!("a b")), page(json!([3]), Value::Null)]);
         let client = host.app("shop").client;
         assert_eq!(client.all("/v1/apps", 1500).unwrap(), json!({"items": [1, 2, 3], "next": null}));
-        let lines: Vec<String> = host.asked().into_iter().map(|asked| asked.line).collect();
+        let lines: Vec<String> = host.requests().into_iter().map(|request| request.line).collect();
         assert_eq!(lines, ["GET /v1/apps?limit=1000", "GET /v1/apps?limit=1000&cursor=a%20b"]);
-        let host = FakeHost::answering([page(json!([1, 2]), json!("c"))]);
+        let host = FakeHost::responding([page(json!([1, 2]), json!("c"))]);
         let client = host.app("shop").client;
         assert_eq!(client.all("/v1/apps", 2).unwrap(), json!({"items": [1, 2], "next": "c"}));
     }
 
     #[test]
-    fn a_host_without_tls_is_not_answered_with_a_riddle() {
+    fn an_https_address_of_a_plain_host_is_explained() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
@@ -415,16 +419,18 @@ mod tests {
             let _ = stream.read(&mut [0; 16]);
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
         });
-        let Err(failure) = Client::open(&address, None, None).unwrap().get("/v1/apps") else { panic!("it speaks TLS") };
+        let Err(failure) = Client::open(&address, None, None).unwrap().get("/v1/apps") else {
+            panic!("the server doesn't use TLS")
+        };
         assert!(failure.text().contains("plain http"), "{}", failure.text());
     }
 
     #[test]
     fn a_refused_connection_says_how_to_start_a_host() {
-        // A port that was just free is as good as certain to refuse.
+        // A port that was just closed almost certainly refuses connections.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let client = Client::open(&format!("http://127.0.0.1:{port}"), None, None).unwrap();
-        let Err(failure) = client.get("/v1/apps") else { panic!("something answers at {port}") };
+        let Err(failure) = client.get("/v1/apps") else { panic!("port {port} should refuse connections") };
         assert!(format!("{failure:?}").contains("isopod up"), "{failure:?}");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
     let folder = config::default_cache_dir()?.join(FOLDER);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder).and_then(|()| own(&folder));
     if let Err(error) = made.and_then(|()| prune(&folder, limits::COMPILED_BYTES_MAX)) {
-        tracing::debug!(%error, folder = %folder.display(), "compiled code is not kept");
+        tracing::debug!(%error, folder = %folder.display(), "compiled code is not cached");
         return None;
     }
     Some(folder)
@@ -38,9 +38,9 @@ pub(crate) fn check_granted(granted: &[Folder]) -> Result<()> {
         let host = folder.host.canonicalize().unwrap_or_else(|_| folder.host.clone());
         if cache.starts_with(&host) || host.starts_with(&cache) {
             bail!(
-                "{} holds {}, where compiled code is kept: a component that writes there could replace code that runs \
-                 outside of its sandbox. Grant a narrower folder, grant it read-only (`::ro`), or set XDG_CACHE_HOME to a \
-                 folder outside of it",
+                "{} contains or is inside {}, the cache of compiled code: a component that writes there could replace code that runs \
+                 outside its sandbox. Grant a narrower folder, grant it read-only (`::ro`), or set XDG_CACHE_HOME to a \
+                 folder outside it",
                 folder.host.display(),
                 cache.display(),
             );
@@ -58,7 +58,7 @@ fn own(folder: &Path) -> io::Result<()> {
     if found.is_dir() && is_private(&found, user) {
         return Ok(());
     }
-    Err(io::Error::other("it is not a folder of this user's own with the mode 0700"))
+    Err(io::Error::other("not a folder of this user with the mode 0700"))
 }
 
 fn is_private(found: &Metadata, user: u32) -> bool {

@@ -1,4 +1,4 @@
-//! `isopod completions`: prints what a shell needs to complete our command line.
+//! Implements `isopod completions`: prints a completion script for a shell. Never installs it.
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
@@ -7,7 +7,7 @@ use super::output;
 
 #[derive(Args, Debug)]
 pub(crate) struct CompletionsArgs {
-    /// The shell to write for
+    /// The shell
     shell: Shell,
 }
 
@@ -21,9 +21,9 @@ fn script(shell: Shell) -> String {
     clap_complete::generate(shell, &mut command, "isopod", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     match shell {
-        // Bash takes `ps:create` for three words unless it is told that a colon does not end one.
+        // By default, Bash splits `ps:create` at the colon.
         Shell::Bash => format!("COMP_WORDBREAKS=${{COMP_WORDBREAKS//:}}\n{script}"),
-        // Here a colon ends the word that is offered and begins its description.
+        // In Zsh's format, a colon separates the word from its description.
         Shell::Zsh => {
             let names = command.get_subcommands().map(|command| command.get_name()).filter(|name| name.contains(':'));
             names.fold(script, |script, name| {

@@ -1,4 +1,5 @@
-//! `isopod cores`: how many jobs of an app run at one time, in each of its queues.
+//! Implements `isopod cores`: shows and changes how many jobs of an app run at the same time, for
+//! each of its queues. Never creates a release.
 
 use clap::{Args, Subcommand};
 use isopod_policy::limits::CORES;
@@ -8,11 +9,11 @@ use super::failure::Failure;
 use super::output;
 use super::target::Target;
 
-pub(crate) const HEADINGS: [&str; 3] = ["QUEUE", "CORES", "SAID BY"];
+pub(crate) const HEADINGS: [&str; 3] = ["QUEUE", "CORES", "SET BY"];
 
 const EXAMPLES: &str = "\
-A core is the right to run one instance at a time. All apps have as many as the host's configuration file allots; an
-administrator may say otherwise for one. A change counts at once and makes no release.
+A core is the right to run one instance at a time. The host's configuration file sets the number for all apps; an
+administrator can set another number for one app. A change takes effect immediately and creates no release.
 
 Examples:
   isopod cores
@@ -30,7 +31,7 @@ pub(crate) struct CoresArgs {
 
 #[derive(Subcommand, Debug)]
 enum CoresCommand {
-    /// Give the app other cores than all have; what is not mentioned stays
+    /// Set the app's number of cores; queues not given stay unchanged
     #[command(override_usage = "isopod cores set [--pull <N>] [--push <N>] [OPTIONS]")]
     Set(SetArgs),
 }
@@ -38,10 +39,10 @@ enum CoresCommand {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
 struct SetArgs {
-    /// Cores for what somebody waits for; `default` is what all apps have
+    /// Cores for the pull queue, whose callers wait; `default` is the number for all apps
     #[arg(long, value_name = "N", value_parser = cores)]
     pull: Option<Value>,
-    /// Cores for what nobody waits for; `default` is what all apps have
+    /// Cores for push work; `default` is the number for all apps
     #[arg(long, value_name = "N", value_parser = cores)]
     push: Option<Value>,
 }
@@ -51,7 +52,7 @@ fn cores(text: &str) -> Result<Value, String> {
         "default" => Ok(Value::Null),
         number => match number.parse::<u32>() {
             Ok(number) if CORES.contains(&number) => Ok(number.into()),
-            Ok(_) | Err(_) => Err(format!("write a number from {} to {}, or `default`", CORES.start(), CORES.end())),
+            Ok(_) | Err(_) => Err(format!("use a number from {} to {}, or `default`", CORES.start(), CORES.end())),
         },
     }
 }
@@ -73,9 +74,9 @@ pub(crate) fn run(args: &CoresArgs) -> Result<(), Failure> {
 }
 
 fn patch(set: &SetArgs) -> Value {
-    let said = [("pull", &set.pull), ("push", &set.push)];
-    let said = said.into_iter().filter_map(|(queue, cores)| Some((queue.to_owned(), cores.clone()?)));
-    Value::Object(said.collect::<Map<_, _>>())
+    let given = [("pull", &set.pull), ("push", &set.push)];
+    let given = given.into_iter().filter_map(|(queue, cores)| Some((queue.to_owned(), cores.clone()?)));
+    Value::Object(given.collect::<Map<_, _>>())
 }
 
 fn rows(cores: &Value) -> Vec<Vec<String>> {
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_names_only_what_was_said() {
+    fn a_change_contains_only_the_given_queues() {
         let set = |pull: Option<&str>, push: Option<&str>| {
             let read = |text: Option<&str>| text.map(|text| cores(text).expect("can be read"));
             patch(&SetArgs { pull: read(pull), push: read(push) })
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_who_said_so() {
+    fn the_table_shows_who_set_the_number() {
         let shown = rows(&json!({ "pull": 20, "push": 4, "override": { "pull": 20 } }));
         assert_eq!(shown[0], ["pull", "20", "the administrator"]);
         assert_eq!(shown[1], ["push", "4", "the host, for all apps"]);

@@ -1,5 +1,5 @@
-//! `isopod deploy`: builds a project's bundle or takes a file, uploads it, and follows the push until the app serves the
-//! new release or the host says why not.
+//! Implements `isopod deploy`: builds a project's bundle or reads a file, uploads it, and follows
+//! the push job until it ends. Never runs the app.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,11 +21,11 @@ use crate::limits::IDEMPOTENCY_KEY_CHARS_MAX;
 
 const EXAMPLES: &str = "\
 Examples:
-  isopod deploy                            builds the project in the working folder and deploys it
-  isopod deploy --wait                     returns once the app runs its new release
-  isopod deploy app.wasm --app shop        deploys a component as it is
-  isopod deploy shop.tar.gz                deploys a bundle to the app that its isopod.toml names
-  isopod deploy --idempotency-key $COMMIT  may be repeated: the same key and bundle are one push job, unless it failed";
+  isopod deploy                            builds and deploys the project in the working folder
+  isopod deploy --wait                     returns when the app runs its new release
+  isopod deploy app.wasm --app shop        deploys a component without building
+  isopod deploy shop.tar.gz                deploys a bundle to the app named in its isopod.toml
+  isopod deploy --idempotency-key $COMMIT  can be repeated: same key and bundle, same push job, unless it failed";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -33,18 +33,18 @@ pub(crate) struct DeployArgs {
     /// A project's folder, a component (.wasm) or a bundle (.tar.gz)
     #[arg(value_name = "DIR|FILE", default_value = ".")]
     source: PathBuf,
-    /// Wait until the app runs the new release, not only until its push is completed
+    /// Wait until the app runs the new release, not only until the push job is completed
     #[arg(long, conflicts_with = "detach")]
     wait: bool,
-    /// Return as soon as the host has the bundle
+    /// Return when the host has received the bundle
     #[arg(long)]
     detach: bool,
-    /// Take the component as it is, without running the build command
+    /// Deploy the existing component without running the build command
     #[arg(long)]
     no_build: bool,
-    /// A name that you choose for this deploy: repeated with the same bundle it returns the same
-    /// push job, so that a deploy whose response was lost can be retried. After a failed or
-    /// cancelled push the same key can be used again
+    /// A name that you choose for this deploy. Repeated with the same bundle it returns the same
+    /// push job, so that a deploy with a lost response can be retried. After a failed or cancelled
+    /// push job the same key can be used again
     #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
     #[command(flatten)]
@@ -56,10 +56,10 @@ pub(crate) struct DeployArgs {
     json: bool,
 }
 
-/// What is to be sent, and where to.
+/// The bundle to send, and the app to send it to.
 struct Upload {
     app: AppName,
-    /// The type to create the app with, where a manifest says one.
+    /// The type to create the app with, if a manifest names one.
     app_type: Option<AppType>,
     media_type: &'static str,
     bytes: Vec<u8>,
@@ -74,12 +74,12 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     }
     let push = send(&client, &upload, args.idempotency_key.as_deref())?;
     if push["created_app"] == true {
-        // Which type that is was for the host to say.
+        // The host has chosen the type.
         let app = client.get(&format!("/v1/apps/{}", upload.app)).and_then(Answer::success);
         output::note(&created(&upload.app, &app.map_or_else(|_| "new".to_owned(), |app| field(&app, "type"))));
     }
     let id = field(&push, "id");
-    let _watched = interrupt::says(followed_further(&upload.app, &id));
+    let _watched = interrupt::with_message(detached_message(&upload.app, &id));
     output::note(&format!("push {id} is {}", field(&push, "state")));
     if args.detach {
         if args.json {
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
             output::json(&push);
             Ok(ExitCode::FAILURE)
         } else {
-            // Without an answer it is left open whether there is a release to keep.
+            // If this request fails too, it is unknown whether the app has a release.
             let app = client.get(&format!("/v1/apps/{}", upload.app)).and_then(Answer::success);
             Err(failed(&upload.app, &push, app.is_ok_and(|app| app["release"].is_u64())))
         };
@@ -111,13 +111,13 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     } else {
         let release = output::release(&push, "release");
         if field(&app, "state") == "stopped" {
-            output::note(&output::done(&format!("{} has {release}, and is stopped", upload.app)));
+            output::note(&output::done(&format!("{} has {release} and is stopped", upload.app)));
             output::note(&format!("next: isopod apps start {}", upload.app));
             return Ok(ExitCode::SUCCESS);
         }
-        output::note(&output::done(&format!("{} runs {release}", upload.app)));
+        output::note(&output::done(&format!("{} is running {release}", upload.app)));
         match apps::url(&app) {
-            url if url.is_empty() => output::note("it takes no HTTP requests; `isopod events send` sends it events"),
+            url if url.is_empty() => output::note("the app serves no HTTP; send it events with `isopod events send`"),
             url => output::emit(&format!("{url}\n")),
         }
     }
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
 
 fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
     if args.source.is_dir() {
-        // Check everything that would refuse the bundle before building it.
+        // Check first what the host would refuse, since a build takes long.
         let name = args.app.app.clone().map_or_else(|| Project::open(&args.source).map(|it| it.manifest.name), Ok)?;
         exists(client, &name)?;
         let built = if args.no_build { build::as_is(&args.source)? } else { build::build(&args.source)? };
@@ -138,21 +138,21 @@ fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
     let inside = || file.as_ref().ok().and_then(|(_, bytes)| name_inside(bytes));
     let app = args.app.resolve_or(inside).map_err(|failure| suggest_name(failure, &args.source))?;
     let (media_type, bytes) = file?;
-    // A component alone says nothing about its app: the host makes a `dev` app if there is none.
+    // A component contains no app type: the host creates a missing app as `dev`.
     Ok(Upload { app, app_type: None, media_type, bytes })
 }
 
-/// Reads a component or a bundle, and says which of the two it is.
+/// Reads a component or a bundle, and returns its media type.
 fn read(file: &Path) -> Result<(&'static str, Vec<u8>), Failure> {
     let cannot_read = |error| {
         Failure::new(format!("cannot read {}", file.display()))
             .why(error)
-            .next("give a project's folder, a component (.wasm) or a bundle (.tar.gz)")
+            .next("name a project's folder, a component (.wasm) or a bundle (.tar.gz)")
     };
     let found = std::fs::metadata(file).map_err(cannot_read)?;
     if !found.is_file() {
-        // A device may have no end, and a pipe may never begin.
-        return Err(cannot_read(std::io::Error::other("it is no plain file")));
+        // Reading a device may never end, and reading a pipe may block forever.
+        return Err(cannot_read(std::io::Error::other("not a regular file")));
     }
     check_size(found.len())?;
     let bytes = std::fs::read(file).map_err(cannot_read)?;
@@ -166,18 +166,19 @@ fn read(file: &Path) -> Result<(&'static str, Vec<u8>), Failure> {
     }
 }
 
-/// The error about a file that no host accepts; names the format if it is known.
+/// Returns the error for a file that no host accepts. Names the format if it is known.
 fn wrong_form(file: &Path, form: Option<Form>) -> Failure {
     let failure = Failure::new(format!("{} is neither a component nor a bundle", file.display()));
     match form {
         Some(form) => failure.why(format!("it is {form}")).next(form.advice()),
         None => failure
-            .why("it begins neither like WebAssembly nor like gzip")
-            .next("give a file that ends in .wasm or .tar.gz, or a project's folder"),
+            .why("its content is neither WebAssembly nor gzip")
+            .next("name a .wasm or .tar.gz file, or a project's folder"),
     }
 }
 
-/// The app that a bundle's own manifest names, if it can be read: what is wrong with a bundle is for the host to say.
+/// Returns the app that a bundle's manifest names. An unreadable bundle gives `None`: the host
+/// reports its fault.
 fn name_inside(bytes: &[u8]) -> Option<AppName> {
     match BundleKind::sniff(bytes)? {
         BundleKind::Component => None,
@@ -185,18 +186,18 @@ fn name_inside(bytes: &[u8]) -> Option<AppName> {
     }
 }
 
-/// What a host refuses is not sent to it.
+/// Refuses a bundle that is larger than the host's limit, before it is sent.
 fn check_size(bytes: u64) -> Result<(), Failure> {
     if bytes <= BUNDLE_BYTES_MAX as u64 {
         return Ok(());
     }
     Err(Failure::new("the bundle is too large")
         .why(format!(
-            "it has {}, and a host takes up to {}",
+            "it has {}, and a host accepts up to {}",
             output::size(bytes),
             output::size(BUNDLE_BYTES_MAX as u64)
         ))
-        .next("build it optimised and without debug information; `isopod build` says what it holds"))
+        .next("build it optimised and without debug information; `isopod build` shows its contents"))
 }
 
 fn suggest_name(failure: Failure, file: &Path) -> Failure {
@@ -208,7 +209,8 @@ fn suggest_name(failure: Failure, file: &Path) -> Failure {
     }
 }
 
-/// Whether the app exists on the host. Fails if the host can't be reached or refuses the token.
+/// Returns whether the app exists on the host. Fails if the host can't be reached or refuses the
+/// token.
 fn exists(client: &Client, app: &AppName) -> Result<bool, Failure> {
     let answer = client.get(&format!("/v1/apps/{app}"))?;
     if answer.status() == 404 {
@@ -223,7 +225,7 @@ fn create_if_missing(client: &Client, app: &AppName, app_type: AppType) -> Resul
     }
     let body = json!({"name": app, "type": app_type});
     let answer = client.send(Method::POST, "/v1/apps", Some(&body))?;
-    // Somebody else may have been quicker, which is as good.
+    // 409: another client has created it meanwhile.
     if answer.status() != 409 {
         answer.success()?;
         output::note(&created(app, app_type.as_str()));
@@ -231,17 +233,17 @@ fn create_if_missing(client: &Client, app: &AppName, app_type: AppType) -> Resul
     Ok(())
 }
 
-/// Says of a new app which type it has, since that is easily overlooked, and what changes it.
+/// Reports a new app with its type, which is easily overlooked, and how to change it.
 fn created(app: &AppName, app_type: &str) -> String {
-    let how = "`isopod apps type` changes that while it is stopped";
-    output::done(&format!("created {app} as a {app_type} app; {how}"))
+    let how = "while it is stopped, `isopod apps type` changes the type";
+    output::done(&format!("created {app} with type {app_type}; {how}"))
 }
 
-/// What may stand in a header, and no more.
+/// Accepts only characters that are valid in a header.
 fn idempotency_key(text: &str) -> Result<String, String> {
     let fits = (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len());
     let fits = fits && text.bytes().all(|byte| byte.is_ascii_graphic());
-    let say = || format!("write 1 to {IDEMPOTENCY_KEY_CHARS_MAX} letters, digits and signs of ASCII, without spaces");
+    let say = || format!("use 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters without spaces");
     if fits { Ok(text.to_owned()) } else { Err(say()) }
 }
 
@@ -255,15 +257,15 @@ fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Resu
     answer?.success()
 }
 
-/// The message on Ctrl-C: the push job continues on the host.
-fn followed_further(app: &AppName, id: &str) -> String {
+/// Returns the message shown on Ctrl-C: the push job continues on the host.
+fn detached_message(app: &AppName, id: &str) -> String {
     format!(
         "the push job {id} continues on the host; follow it with `isopod pushes info {id} --app {app}`, or cancel it while \
          it is queued with `isopod pushes cancel {id} --app {app}`"
     )
 }
 
-/// Follows a push until it is final, with a line for each state and for each line of its log.
+/// Follows a push job until it ends, with a line for each state and for each line of its log.
 fn follow(client: &Client, app: &AppName, push: Value) -> Result<Value, Failure> {
     let path = format!("/v1/apps/{app}/pushes/{}", field(&push, "id"));
     let mut display = PushDisplay::new(&push);
@@ -274,7 +276,7 @@ fn follow(client: &Client, app: &AppName, push: Value) -> Result<Value, Failure>
     }
     if let Ok(events) = client.follow(&format!("{path}?follow=true")) {
         for event in events {
-            // A stream that breaks off is no failure of the push: asking goes on below.
+            // A broken stream says nothing about the push job, so polling continues below.
             let Ok(event) = event else { break };
             let Ok(push) = serde_json::from_str(&event) else { continue };
             last = push;
@@ -293,7 +295,7 @@ fn is_final(push: &Value) -> bool {
     matches!(field(push, "state").as_str(), "completed" | "failed" | "cancelled")
 }
 
-/// What of a push has been shown already.
+/// The parts of a push job that were already shown.
 struct PushDisplay {
     step: Step,
     state: String,
@@ -303,7 +305,7 @@ struct PushDisplay {
 
 impl PushDisplay {
     fn new(push: &Value) -> PushDisplay {
-        // That state has been told already.
+        // The initial state was already printed.
         let (state, steps) = (field(push, "state"), push["steps"].as_array().map_or(0, Vec::len));
         PushDisplay { step: Step::spinner("following the push"), state, lines: 0, steps }
     }
@@ -314,7 +316,7 @@ impl PushDisplay {
         }
     }
 
-    /// What is new of a push, in the order in which it happened.
+    /// Returns the new lines of a push job, in the order in which they happened.
     fn news(&mut self, push: &Value) -> Vec<String> {
         let list = |name: &str| push.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let (log, steps) = (list("log"), list("steps"));
@@ -326,7 +328,7 @@ impl PushDisplay {
         }
         self.steps = self.steps.max(steps.len());
         self.log_until(log, &mut news);
-        // Where the host has not told the steps, as of a push that ended before it was asked for.
+        // A push job that ended before the first request has no recorded steps.
         self.state(field(push, "state"), &mut news);
         news
     }
@@ -353,8 +355,8 @@ fn failed(app: &AppName, push: &Value, has_release: bool) -> Failure {
     let failure = Failure::new(format!("push {} of {app} {}", field(push, "id"), field(push, "state")));
     let failure = if reason.is_empty() { failure } else { failure.why(reason) };
     failure.next(match has_release {
-        true => format!("mend it and deploy again; {app} keeps the release it had"),
-        false => "mend it and deploy again".to_owned(),
+        true => format!("fix the cause and deploy again; {app} keeps its current release"),
+        false => "fix the cause and deploy again".to_owned(),
     })
 }
 
@@ -364,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_another_form_is_named_with_what_makes_a_bundle_of_it() {
+    fn a_file_in_another_format_is_refused_with_the_way_to_convert_it() {
         let folder = tempfile::tempdir().unwrap();
         let reads = |bytes: &[u8]| {
             let file = folder.path().join("app.bin");
@@ -377,12 +379,12 @@ mod tests {
         assert!(reads(b"\0asm\x01\0\0\0").unwrap_err().contains("wasm-tools component new"));
         assert!(reads(b"<!doctype html>").unwrap_err().contains("an HTML page"));
         assert!(reads(b"#!/bin/sh").unwrap_err().contains("plain text"));
-        assert!(reads(b"\x01\x02").unwrap_err().contains("neither like WebAssembly nor like gzip"));
+        assert!(reads(b"\x01\x02").unwrap_err().contains("neither WebAssembly nor gzip"));
         assert!(reads(b"").unwrap_err().contains("is empty"));
     }
 
     #[test]
-    fn a_bundle_that_no_host_takes_is_not_sent() {
+    fn a_bundle_over_the_hosts_limit_is_not_sent() {
         assert!(check_size(BUNDLE_BYTES_MAX as u64).is_ok());
         assert!(check_size(BUNDLE_BYTES_MAX as u64 + 1).unwrap_err().text().contains("64.0 MiB"));
     }
@@ -404,15 +406,15 @@ mod tests {
 
     #[test]
     fn an_idempotency_key_goes_with_the_upload() {
-        let host = FakeHost::answering([(202, json!({"id": "p-1", "state": "queued"})), (202, json!({}))]);
+        let host = FakeHost::responding([(202, json!({"id": "p-1", "state": "queued"})), (202, json!({}))]);
         let app = host.app("shop");
         let upload = Upload { app: app.name, app_type: None, media_type: "application/wasm", bytes: b"\0asm".to_vec() };
         assert_eq!(field(&send(&app.client, &upload, Some("abc")).unwrap(), "id"), "p-1");
         send(&app.client, &upload, None).unwrap();
         let keys: Vec<bool> = host
-            .asked()
+            .requests()
             .iter()
-            .map(|asked| asked.headers.contains(&("idempotency-key".into(), "abc".into())))
+            .map(|request| request.headers.contains(&("idempotency-key".into(), "abc".into())))
             .collect();
         assert_eq!(keys, [true, false]);
     }
@@ -424,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_push_says_and_what_it_becomes_is_shown_in_its_order() {
+    fn log_lines_and_states_of_a_push_are_shown_in_order() {
         let mut display = PushDisplay::new(&json!({"state": "queued"}));
         let said = |text: &str| output::dim(&format!("  | {text}"));
         let is = |state: &str| format!("push is {state}");
@@ -448,11 +450,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_push_says_its_reason() {
+    fn a_failed_push_shows_its_reason() {
         let push = json!({"id": "p-1", "state": "failed", "reason": "unknown import x"});
-        let told = |has_release| failed(&"hello".parse().unwrap(), &push, has_release);
-        assert_eq!(told(true).one_line(), "push p-1 of hello failed: unknown import x");
-        assert!(told(true).text().contains("keeps the release it had"));
-        assert!(!told(false).text().contains("keeps"), "a first push leaves nothing to keep");
+        let text = |has_release| failed(&"hello".parse().unwrap(), &push, has_release);
+        assert_eq!(text(true).one_line(), "push p-1 of hello failed: unknown import x");
+        assert!(text(true).text().contains("keeps its current release"));
+        assert!(!text(false).text().contains("keeps"), "without a release there is nothing to keep");
     }
 }

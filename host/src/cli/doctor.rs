@@ -1,4 +1,5 @@
-//! `isopod doctor`: looks at this machine and says what it lacks, with the command that mends it. It changes nothing.
+//! Implements `isopod doctor`: checks this machine and shows how to fix what is missing. Never
+//! changes anything.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,18 +13,18 @@ use super::failure::Failure;
 use super::{lost, new, output};
 use crate::config;
 
-/// Below this a host soon cannot keep bundles and compiled code.
+/// Below this, the disk is soon too small for bundles and compiled code.
 const DISK_FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
-/// What the pool of instances wants: ten thousand live instances with four memory maps each, and room for the rest.
+/// The number of memory maps for ten thousand live instances, with four each, and a reserve.
 const MAP_COUNT_MIN: u64 = 65_530;
 
-/// What in the data folder is for its owner only: who reads the first may do everything, who reads the second may read
-/// what `isopod config set --secret` keeps.
+/// Files in the data folder that only its owner may read. The first allows every request to the
+/// API; the second decrypts the values stored by `isopod config set --secret`.
 const KEYS: [(&str, &str); 2] = [("token", "admin.token"), ("key of secrets", "secrets.key")];
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
-    /// The data folder to look at [default: ~/.local/share/isopod]
+    /// The data folder to check [default: ~/.local/share/isopod]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print JSON
@@ -31,17 +32,17 @@ pub(crate) struct DoctorArgs {
     json: bool,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     Fine,
-    /// Something works less well.
+    /// The host works, but with a restriction.
     Warning,
-    /// Something cannot work.
+    /// The host can't work, or data is missing.
     Broken,
 }
 
-/// What was looked at and found.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) name: String,
@@ -91,7 +92,7 @@ fn toolchain() -> Vec<Finding> {
 }
 
 fn no_data_folder() -> Finding {
-    let detail = "there is none, since neither HOME nor XDG_DATA_HOME is set";
+    let detail = "no default data folder: neither HOME nor XDG_DATA_HOME is set";
     Finding::new("data folder", Level::Warning, detail, Some("run `isopod up --data DIR` with a folder of your choice"))
 }
 
@@ -99,24 +100,24 @@ fn data_folder(data_dir: &Path, was_named: bool) -> Finding {
     let name = "data folder";
     let named = data_dir.display();
     if data_dir.exists() && !data_dir.is_dir() {
-        let fix = "name the folder that `isopod up --data` is given";
+        let fix = "name the folder that is passed to `isopod up --data`";
         return Finding::new(name, Level::Broken, format!("{named} is a file, not a folder"), Some(fix));
     }
     if was_named && !data_dir.exists() {
-        let fix = format!("check the path; `isopod up --data {}` makes a new, empty one", new::quoted(data_dir));
+        let fix = format!("check the path; `isopod up --data {}` creates a new, empty folder", new::quoted(data_dir));
         return Finding::new(name, Level::Warning, format!("{named} doesn't exist"), Some(&fix));
     }
     let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(data_dir);
-    // The access is asked for, not tried out, since a look must leave nothing behind.
+    // Checks the permission without writing, so that the check leaves no trace.
     if is_writable(existing) {
-        let state = if existing == data_dir { "can be written" } else { "will be made on the first start" };
+        let state = if existing == data_dir { "is writable" } else { "will be created on the first start" };
         return Finding::new(name, Level::Fine, format!("{} {state}", data_dir.display()), None);
     }
     let fix = format!("sudo chown \"$USER\" {}", existing.display());
-    Finding::new(name, Level::Broken, format!("{} cannot be written", existing.display()), Some(&fix))
+    Finding::new(name, Level::Broken, format!("{} is not writable", existing.display()), Some(&fix))
 }
 
-/// The reason why a host refuses the folder, and the data that is missing in it.
+/// Returns the reason why a host refuses the folder, and the data that is missing in it.
 fn contents(data_dir: &Path) -> Vec<Finding> {
     const NAME: &str = "data";
     if !data_dir.is_dir() {
@@ -130,7 +131,7 @@ fn contents(data_dir: &Path) -> Vec<Finding> {
     }
     let mut missing: Vec<String> = found.missing.iter().map(crate::control::data_folder::missing_folder).collect();
     missing.extend(found.lost.iter().map(crate::control::data_folder::missing_part));
-    let fix = "restore it from a backup with the host stopped; without it the app starts with none of this data";
+    let fix = "restore it from a backup with the host stopped; otherwise the app starts without this data";
     findings.extend(missing.into_iter().map(|detail| Finding::new(NAME, Level::Broken, detail, Some(fix))));
     if let Some((detail, fix)) = crate::control::data_folder::missing_bundles(found.missing_bundles) {
         findings.push(Finding::new("blobs", Level::Broken, detail, Some(fix)));
@@ -138,21 +139,22 @@ fn contents(data_dir: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Whether only its owner can read a key; nothing while there is no such file.
+/// Checks that only its owner can read a key. Returns `None` if the file doesn't exist.
 fn key(name: &str, file: &Path) -> Option<Finding> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = file.metadata().ok()?.permissions().mode();
     if mode & 0o077 == 0 {
-        return Some(Finding::new(name, Level::Fine, format!("{} is for its owner only", file.display()), None));
+        return Some(Finding::new(name, Level::Fine, format!("only its owner can read {}", file.display()), None));
     }
-    let detail = format!("{} can be read by others: mode {:04o}", file.display(), mode & 0o7777);
+    let detail = format!("other users can access {}: mode {:04o}", file.display(), mode & 0o7777);
     Some(Finding::new(name, Level::Warning, detail, Some(&format!("chmod 600 {}", file.display()))))
 }
 
 fn is_writable(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
-    // SAFETY: `path` is a string ended by zero, alive for the whole call, which keeps no pointer to it.
+    // SAFETY: `path` is a null-terminated string that lives for the whole call, which keeps no
+    // pointer to it.
     unsafe { libc::access(path.as_ptr(), libc::W_OK) == 0 }
 }
 
@@ -160,13 +162,13 @@ fn disk(data_dir: &Path) -> Finding {
     let name = "disk";
     let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let Some(free) = free_bytes(existing) else {
-        return Finding::new(name, Level::Warning, "the free space cannot be read", None);
+        return Finding::new(name, Level::Warning, "can't read the free space", None);
     };
     let detail = format!("{} free", output::size(free));
     if free >= DISK_FREE_BYTES_MIN {
         return Finding::new(name, Level::Fine, detail, None);
     }
-    let fix = "make room, or run `isopod up --data` with a folder on a larger disk";
+    let fix = "free disk space, or run `isopod up --data` with a folder on a larger disk";
     Finding::new(name, Level::Warning, detail, Some(fix))
 }
 
@@ -174,7 +176,8 @@ fn free_bytes(path: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt as _;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
     let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: both pointers are valid for the call; the structure is read only after the call said that it filled it.
+    // SAFETY: both pointers are valid for the call; the structure is read only after a successful
+    // call has filled it.
     let answer = unsafe {
         if libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) != 0 {
             return None;
@@ -192,12 +195,14 @@ fn port_state(name: &str, port: u16) -> Finding {
     if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() && is_isopod(port) {
         return Finding::new(name, Level::Fine, format!("{port} is used by a running host"), None);
     }
-    let fix =
-        format!("ss -ltnp 'sport = :{port}' shows who; or give `isopod up` other addresses with --listen and --admin");
+    let fix = format!(
+        "find the program with ss -ltnp 'sport = :{port}', or run `isopod up` with other addresses: --listen and --admin"
+    );
     Finding::new(name, Level::Warning, format!("{port} is used by another program"), Some(&fix))
 }
 
-/// Every answer of a host carries a request id, on both of its ports.
+/// Returns whether a host listens at the port: each of its responses has a request id, on both
+/// ports.
 fn is_isopod(port: u16) -> bool {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -220,10 +225,11 @@ fn kernel() -> Vec<Finding> {
     findings
 }
 
-/// The fastest way to clean an instance's memory asks the kernel which pages were touched, and swap hides some.
+/// The fastest way to reset an instance's memory asks the kernel for the touched pages, and swap
+/// hides some.
 fn swap(swaps: &str) -> Finding {
     if swaps.lines().skip(1).any(|line| !line.trim().is_empty()) {
-        let detail = "on: instances are cleaned by a slower way, since swapped pages can be missed";
+        let detail = "on: resetting an instance's memory is slower, since the kernel doesn't report swapped pages";
         return Finding::new("swap", Level::Warning, detail, Some("sudo swapoff -a"));
     }
     Finding::new("swap", Level::Fine, "off", None)
@@ -235,7 +241,7 @@ fn map_count(count: u64) -> Finding {
         return Finding::new("memory maps", Level::Fine, detail, None);
     }
     let fix = "sudo sysctl -w vm.max_map_count=262144";
-    Finding::new("memory maps", Level::Warning, format!("{detail}: few instances can live at once"), Some(fix))
+    Finding::new("memory maps", Level::Warning, format!("{detail}: too low for many live instances"), Some(fix))
 }
 
 fn as_json(finding: &Finding) -> Value {
@@ -259,7 +265,7 @@ fn report(findings: &[Finding]) -> String {
         });
         text.push('\n');
         if let Some(fix) = finding.fix.as_ref().filter(|_| finding.level != Level::Fine) {
-            text.push_str(&format!("  {:width$}  mend it: {fix}\n", ""));
+            text.push_str(&format!("  {:width$}  fix: {fix}\n", ""));
         }
     }
     text
@@ -270,14 +276,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_comes_with_the_command_that_mends_it() {
+    fn a_finding_is_shown_with_its_fix() {
         let findings = [swap("Filename Type\n/swapfile file\n"), map_count(1_000_000)];
         let text = crate::cli::terminal::plain(&report(&findings));
-        assert!(text.contains("mend it: sudo swapoff -a") && !text.contains("sysctl"), "{text}");
+        assert!(text.contains("fix: sudo swapoff -a") && !text.contains("sysctl"), "{text}");
     }
 
     #[test]
-    fn a_folder_that_does_not_exist_yet_is_fine_below_one_that_can_be_written() {
+    fn a_missing_default_folder_is_fine_below_a_writable_one() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(data_folder(&folder.path().join("a/b"), false).level, Level::Fine);
         assert_eq!(data_folder(&folder.path().join("a/b"), true).level, Level::Warning);

@@ -1,4 +1,5 @@
-//! `isopod events send`: gives an app one event, as a CloudEvent, and shows its reply.
+//! Implements `isopod events send`: sends an app one event, as a CloudEvent, and shows its reply.
+//! Never retries.
 
 use std::io::Read as _;
 use std::time::SystemTime;
@@ -32,19 +33,19 @@ struct SendArgs {
     /// The type of the event, such as chat.message
     #[arg(value_name = "TYPE")]
     event_type: String,
-    /// The event's data: JSON, or any text; @FILE reads a file, - reads standard input
+    /// The event's data: JSON or text; @FILE reads a file, - reads standard input
     #[arg(long, value_name = "DATA", allow_hyphen_values = true)]
     data: Option<String>,
-    /// Whom or what the event is about, such as a user's id
+    /// The person or thing that the event is about, such as a user's id
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
-    /// Where the event comes from
+    /// The origin of the event
     #[arg(long, value_name = "SOURCE", default_value = "isopod-cli")]
     source: String,
-    /// The event's id; a new one if not given
+    /// The event's id [default: a random id]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// pull goes before everything that nobody waits for; push goes behind it. Either way the reply is waited for
+    /// The queue: pull jobs run before push work. The command waits for the reply in both cases
     #[arg(long, value_enum, default_value_t = Queue::Pull)]
     queue: Queue,
     #[command(flatten)]
@@ -70,7 +71,7 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
     let event = cloud_event(args, &id, data, SystemTime::now());
     let query = if args.queue == Queue::Push { "?queue=push" } else { "" };
     let path = format!("/v1/apps/{app}/events{query}");
-    let text = serde_json::to_string(&event).map_err(|error| Failure::new("cannot write the event").why(error))?;
+    let text = serde_json::to_string(&event).map_err(|error| Failure::new("cannot encode the event").why(error))?;
     check_size(text.len())?;
     let client = Client::near_project(&args.host)?;
     let answer = client.send_text(Method::POST, &path, "application/cloudevents+json", &text)?;
@@ -90,7 +91,7 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
 fn read_data(written: &str) -> Result<String, Failure> {
     let read = |mut reader: Box<dyn std::io::Read>| {
         let mut text = String::new();
-        // One more than may be, so that a longer event is seen as such and not cut in silence.
+        // Reads one byte more than the limit, so that a longer event is refused, not truncated.
         reader.as_mut().take(limits::EVENT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map(|_| text)
     };
     let text = match written {
@@ -103,17 +104,17 @@ fn read_data(written: &str) -> Result<String, Failure> {
     text.map_err(|error| Failure::new(format!("cannot read the event's data from `{written}`")).why(error))
 }
 
-/// What a host refuses is not sent to it.
+/// Refuses an event that is larger than the host's limit, before it is sent.
 fn check_size(bytes: usize) -> Result<(), Failure> {
     if bytes <= limits::EVENT_BYTES_MAX {
         return Ok(());
     }
     Err(Failure::new("the event is too large")
-        .why(format!("an event is a message of up to {}", output::size(limits::EVENT_BYTES_MAX as u64)))
-        .next("keep larger data where the app can fetch it, and send its address"))
+        .why(format!("an event has at most {}", output::size(limits::EVENT_BYTES_MAX as u64)))
+        .next("store larger data where the app can fetch it, and send its address"))
 }
 
-/// An event as it is sent. The data keeps its text: a parsed number may lose digits.
+/// An event in its sent form. The data keeps its text, since parsing a number may lose digits.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,
@@ -167,7 +168,7 @@ fn cloud_event<'a>(args: &'a SendArgs, id: &'a str, data: Option<String>, now: S
     }
 }
 
-/// A reply for programs: its own text where it is JSON, else that text as a JSON string.
+/// Returns a reply as JSON: unchanged if it is JSON, otherwise as a JSON string.
 fn reply_json(raw: &str) -> String {
     match serde_json::from_str::<&RawValue>(raw) {
         Ok(json) => json.get().to_owned(),
@@ -185,9 +186,10 @@ struct ReplyEvent<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// A reply for people: its data, as text where it is text. Other JSON keeps its own text.
+/// Returns a reply for people: the data of a CloudEvent, a JSON string as its text, and other JSON
+/// unchanged.
 fn reply_text(raw: &str) -> String {
-    // A struct would also be read from a list.
+    // Only an object can be a CloudEvent; serde would also read the struct from a list.
     let event = Some(raw).filter(|raw| raw.trim_start().starts_with('{'));
     let data = match event.map(serde_json::from_str::<ReplyEvent<'_>>) {
         Some(Ok(event)) => event.data.map_or("", RawValue::get),
@@ -196,7 +198,7 @@ fn reply_text(raw: &str) -> String {
     match serde_json::from_str::<Option<String>>(data) {
         Ok(Some(text)) => format!("{text}\n"),
         Err(_) if !data.is_empty() => format!("{data}\n"),
-        Ok(None) | Err(_) => format!("{}\n", output::done("handled, without a reply")),
+        Ok(None) | Err(_) => format!("{}\n", output::done("handled without a reply")),
     }
 }
 
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_no_host_takes_is_not_sent() {
+    fn an_event_over_the_hosts_limit_is_not_sent() {
         assert!(check_size(limits::EVENT_BYTES_MAX).is_ok());
         assert!(check_size(limits::EVENT_BYTES_MAX + 1).unwrap_err().text().contains("1.0 MiB"));
     }

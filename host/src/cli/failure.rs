@@ -1,5 +1,6 @@
-//! The error of every command: what happened, why, and what to do next, with the exit status it leads to.
-//! It is printed on standard error, for people; with `--json` also on standard output, as a problem (RFC 9457).
+//! The error of every command: what happened, why, what to do next, and the exit status. Prints it
+//! on standard error for people, and with `--json` also on standard output as a problem (RFC 9457).
+//! Never decides what failed.
 
 use std::fmt::{self, Display, Write as _};
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::output;
 use super::terminal::{self, Look};
 
-/// A command that could not do what it was asked.
+/// The error of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     what: String,
@@ -17,14 +18,14 @@ pub(crate) struct Failure {
     next: Option<String>,
     log: Vec<String>,
     usage: bool,
-    /// The problem as the host told it, for programs.
+    /// The host's problem document, for programs.
     problem: Option<Box<Value>>,
-    /// The status of the host's answer, where there was one.
+    /// The status of the host's response, if there was one.
     status: Option<u16>,
 }
 
 impl Failure {
-    /// Something went wrong while doing what was asked: exit status 1.
+    /// Creates the error of a command that failed: exit status 1.
     pub(crate) fn new(what: impl Display) -> Failure {
         Failure {
             what: what.to_string(),
@@ -37,35 +38,35 @@ impl Failure {
         }
     }
 
-    /// The command line itself makes no sense: exit status 2.
+    /// Creates the error of an invalid command line: exit status 2.
     pub(crate) fn usage(what: impl Display) -> Failure {
         Failure { usage: true, ..Failure::new(what) }
     }
 
-    /// Says why.
+    /// Sets the cause.
     pub(crate) fn why(mut self, why: impl Display) -> Failure {
         self.why = Some(why.to_string());
         self
     }
 
-    /// Says what the reader can do now.
+    /// Sets what the user can do next.
     pub(crate) fn next(mut self, next: impl Display) -> Failure {
         self.next = Some(next.to_string());
         self
     }
 
-    /// Adds lines which somebody else wrote about it, such as the log of a push.
+    /// Adds log lines of another source, such as the log of a push job.
     pub(crate) fn log(mut self, lines: impl IntoIterator<Item = String>) -> Failure {
         self.log = lines.into_iter().collect();
         self
     }
 
-    /// The status of the host's answer, where there was one.
+    /// The status of the host's response, if there was one.
     pub(crate) fn status(&self) -> Option<u16> {
         self.status
     }
 
-    /// The failure in one line, for places which have only one.
+    /// Returns the error in one line: what happened and why.
     pub(crate) fn one_line(&self) -> String {
         match &self.why {
             Some(why) => format!("{}: {}", self.what.trim_end_matches('.'), why.lines().next().unwrap_or_default()),
@@ -73,12 +74,12 @@ impl Failure {
         }
     }
 
-    /// Why, in one line, for places which say themselves what has failed.
+    /// Returns the cause in one line, for callers that name themselves what failed.
     pub(crate) fn reason(&self) -> &str {
         self.why.as_deref().and_then(|why| why.lines().next()).unwrap_or(&self.what)
     }
 
-    /// Prints the failure, for a program too if one asked, and says how the program ends.
+    /// Prints the error, as JSON too if `as_json`, and returns the exit status.
     pub(crate) fn report(&self, as_json: bool) -> ExitCode {
         output::note_part(&self.text());
         if as_json {
@@ -87,7 +88,7 @@ impl Failure {
         if self.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     }
 
-    /// The failure as people read it, in several lines.
+    /// Formats the error for people, in several lines.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{} {}\n", terminal::styled(Look::RedBold, "error:"), self.what);
         for line in &self.log {
@@ -105,7 +106,7 @@ impl Failure {
         text
     }
 
-    /// The failure as programs read it: the host's own problem, or one of the same shape.
+    /// Returns the error for programs: the host's problem document, or one in the same format.
     pub(crate) fn problem(&self) -> Value {
         if let Some(problem) = &self.problem {
             return Value::clone(problem);
@@ -122,12 +123,13 @@ impl Failure {
         problem
     }
 
-    /// Reads a `problem+json` answer; anything else is shown as it came, cut short.
+    /// Creates the error from a `problem+json` response. Another response is shown unchanged, but truncated.
     pub(crate) fn from_answer(status: u16, body: &Value, raw: &str) -> Failure {
         let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
         let Some(title) = text("title").or(text("detail")) else {
             let shown: String = raw.chars().take(300).collect();
-            let failure = Failure { status: Some(status), ..Failure::new(format!("the host answered {status}")) };
+            let failure =
+                Failure { status: Some(status), ..Failure::new(format!("the host responded with status {status}")) };
             return if shown.trim().is_empty() { failure } else { failure.why(shown.trim()) };
         };
         let mut failure = Failure::new(format!("{title} ({status})"));
@@ -136,10 +138,10 @@ impl Failure {
         failure.next = next_here(code, text("app").unwrap_or("NAME")).or_else(|| text("hint").map(str::to_owned));
         failure.problem = Some(Box::new(body.clone()));
         failure.status = Some(status);
-        // What this version does not offer is no trouble of the host.
+        // 501 means that this version lacks the feature, which the host's log doesn't explain.
         if let Some(id) = text("request_id").filter(|_| status >= 500 && status != 501) {
             let next = failure.next.take().map(|next| format!("{next}\n")).unwrap_or_default();
-            failure.next = Some(format!("{next}look for request {id} in the host's log"));
+            failure.next = Some(format!("{next}search the host's log for request {id}"));
         }
         if let Some(log) = body.get("push").and_then(|push| push.get("log")).and_then(Value::as_array) {
             failure.log = log.iter().map(output::log_text).collect();
@@ -148,34 +150,34 @@ impl Failure {
     }
 }
 
-/// What to do about a problem, for whoever sits at this command line: the host's own hints are for users of its API.
+/// Returns what to do about a problem, as commands. The host's own hints are for users of its API.
 fn next_here(code: &str, app: &str) -> Option<String> {
     let next = match code {
         "unknown-app" => {
-            "`isopod apps` lists the apps; `isopod deploy` or `isopod apps create NAME` makes one".to_owned()
+            "list the apps with `isopod apps`; create one with `isopod deploy` or `isopod apps create NAME`".to_owned()
         }
-        "no-token" => format!("put the host's token into ISOPOD_TOKEN, {TOKEN_PLACE}"),
-        "unknown-token" => format!("check ISOPOD_TOKEN and --token: this host's token is another one, {TOKEN_PLACE}"),
-        "role-too-small" | "out-of-scope" => "use a token whose role and apps allow this".to_owned(),
+        "no-token" => format!("set ISOPOD_TOKEN to the host's token, {TOKEN_PLACE}"),
+        "unknown-token" => format!("check ISOPOD_TOKEN and --token: this host has another token, {TOKEN_PLACE}"),
+        "role-too-small" | "out-of-scope" => "use a token with a role and apps that allow this".to_owned(),
         "not-stopped" => format!("stop it first: isopod apps stop --wait --app {app}"),
         "no-release" => format!("deploy it first: isopod deploy --app {app}"),
-        "push-under-way" => format!("wait until it has ended: isopod activity -f --app {app}"),
+        "push-under-way" => format!("wait until it ends: isopod activity -f --app {app}"),
         "unknown-instance" => format!("isopod ps --app {app}"),
         "unknown-push" => format!("isopod pushes --app {app}"),
         "unknown-release" | "bad-release" | "no-way-back" => format!("isopod releases --app {app}"),
         "unknown-process" => format!("isopod scale --app {app}"),
-        "key-reused" => "choose another --idempotency-key for another bundle".to_owned(),
-        "too-many-followers" => "end other commands with --follow, or ask without it".to_owned(),
+        "key-reused" => "use another --idempotency-key for another bundle".to_owned(),
+        "too-many-followers" => "end other commands that use --follow, or omit it".to_owned(),
         "unknown-route" | "wrong-method" => {
-            "the host is of another version than this program: use the `isopod` of its version".to_owned()
+            "the host has another version than this program: use the `isopod` of the host's version".to_owned()
         }
         _ => return None,
     };
     Some(next)
 }
 
-/// Where the token of a host is found.
-const TOKEN_PLACE: &str = "which stands in admin.token in the data folder of the host, by default:\nexport \
+/// Where to find the token of a host, as the end of a sentence.
+const TOKEN_PLACE: &str = "which is in admin.token in the host's data folder, by default:\nexport \
     ISOPOD_TOKEN=$(cat ~/.local/share/isopod/admin.token)";
 
 impl Display for Failure {
@@ -208,9 +210,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_problem_is_shown_as_it_came() {
+    fn a_response_that_is_not_a_problem_is_shown_unchanged() {
         let failure = Failure::from_answer(502, &Value::Null, "bad gateway\n");
-        assert_eq!(failure.one_line(), "the host answered 502: bad gateway");
+        assert_eq!(failure.one_line(), "the host responded with status 502: bad gateway");
     }
 
     fn problem(status: u16, code: &str) -> Value {
@@ -223,24 +225,24 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_is_said_in_commands_and_not_in_routes() {
+    fn the_next_step_is_given_as_commands_not_routes() {
         for code in ["no-token", "unknown-token"] {
             assert!(next(401, code).contains("ISOPOD_TOKEN") && next(401, code).contains("admin.token"), "{code}");
         }
         assert!(next(404, "unknown-app").contains("`isopod apps`"));
         assert_eq!(next(409, "not-stopped"), "stop it first: isopod apps stop --wait --app shop");
-        assert_eq!(next(409, "something-new"), "GET /v1/something", "what is not known here is the host's to say");
+        assert_eq!(next(409, "something-new"), "GET /v1/something", "an unknown code keeps the host's hint");
     }
 
     #[test]
-    fn the_hosts_log_is_named_only_where_it_says_more() {
+    fn the_hosts_log_is_named_only_for_faults_of_the_host() {
         assert!(next(500, "store").contains("r1"));
         assert_eq!(next(501, "not-offered"), "GET /v1/something");
         assert!(!next(404, "unknown-app").contains("r1"));
     }
 
     #[test]
-    fn programs_get_the_hosts_problem_or_one_of_the_same_shape() {
+    fn programs_get_the_hosts_problem_or_one_in_the_same_format() {
         let problem = problem(404, "unknown-app");
         assert_eq!(Failure::from_answer(404, &problem, "").problem(), problem);
         let own = Failure::usage("which app?").why("none was named").next("add --app").problem();

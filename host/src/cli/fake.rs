@@ -1,4 +1,5 @@
-//! A host for tests: answers each request with the next of its prepared answers and keeps what it was asked.
+//! A host for tests: sends its prepared answers in order and records the requests. Never checks a
+//! request.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,50 +10,50 @@ use serde_json::Value;
 use super::client::Client;
 use super::target::RemoteApp;
 
-/// A host that answers as it was told.
+/// A host that sends prepared answers.
 pub(crate) struct FakeHost {
     address: String,
-    asked: Receiver<Asked>,
+    requests: Receiver<ReceivedRequest>,
 }
 
-/// One request as it came.
+/// One received request.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     /// The method and the path, such as `GET /v1/apps`.
     pub(crate) line: String,
-    /// The names of the headers in small letters, with their values.
+    /// The headers, with their names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     /// The body, if it was JSON.
     pub(crate) body: Value,
 }
 
 impl FakeHost {
-    /// A host that gives these answers, one after another, and then none.
-    pub(crate) fn answering<const N: usize>(answers: [(u16, Value); N]) -> FakeHost {
+    /// Starts a host that sends these answers, one per request, and then accepts no more.
+    pub(crate) fn responding<const N: usize>(responses: [(u16, Value); N]) -> FakeHost {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (sender, asked) = sync_channel(N);
+        let (sender, requests) = sync_channel(N);
         std::thread::spawn(move || {
-            for (status, body) in answers {
+            for (status, body) in responses {
                 let Ok((stream, _)) = listener.accept() else { return };
-                answer(stream, status, &body, &sender);
+                respond(stream, status, &body, &sender);
             }
         });
-        FakeHost { address, asked }
+        FakeHost { address, requests }
     }
 
-    /// An app at this host.
+    /// Returns an app on this host.
     pub(crate) fn app(&self, name: &str) -> RemoteApp {
         RemoteApp::at(Client::open(&self.address, None, None).unwrap(), name)
     }
 
-    /// What came since the last time this was asked.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.try_iter().collect()
+    /// Returns the requests since the last call.
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.requests.try_iter().collect()
     }
 }
 
-fn answer(mut stream: TcpStream, status: u16, body: &Value, sender: &SyncSender<Asked>) {
+fn respond(mut stream: TcpStream, status: u16, body: &Value, sender: &SyncSender<ReceivedRequest>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut lines = Vec::new();
     loop {
@@ -70,7 +71,7 @@ fn answer(mut stream: TcpStream, status: u16, body: &Value, sender: &SyncSender<
         headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, value)| value.parse().unwrap());
     let mut sent = vec![0; length];
     reader.read_exact(&mut sent).unwrap();
-    sender.send(Asked { line, headers, body: serde_json::from_slice(&sent).unwrap_or_default() }).unwrap();
+    sender.send(ReceivedRequest { line, headers, body: serde_json::from_slice(&sent).unwrap_or_default() }).unwrap();
     let body = body.to_string();
     let head = format!("HTTP/1.1 {status} OK\r\ncontent-type: application/json\r\nconnection: close\r\n");
     stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();

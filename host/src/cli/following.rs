@@ -1,5 +1,5 @@
-//! Follows an event stream of an app until the command ends: reopens a stream that ended, after the last event received.
-//! Ends once the app is destroyed. Prints no event.
+//! Follows an event stream of an app: reopens a stream that ended, after the last received event,
+//! until the app is destroyed. Never prints an event.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use super::{limits, output};
 /// The pause between two attempts to reconnect.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Passes on events of a stream of the app until the app is destroyed or the stream can't be reopened; both are failures.
-/// Calls `reconnected` after each gap.
+/// Passes the events of a stream to `show` until the app is destroyed or the stream can't be
+/// reopened; both are failures. Calls `reconnected` after each gap.
 pub(crate) fn follow(
     client: &Client,
     app: &AppName,
@@ -38,7 +38,7 @@ pub(crate) fn follow(
         gap.ended(opened, is_silent, Instant::now());
         events = reopen(client, app, &path, events.last_id(), &gap)?;
         match created_at(client, app) {
-            Ok(found) if found != created => return Err(destroyed(app).next("another app has its name now")),
+            Ok(found) if found != created => return Err(destroyed(app).next("another app has this name now")),
             Err(failure) if failure.status() == Some(404) => return Err(destroyed(app)),
             // The next event or reconnect shows whether the host is there.
             Ok(_) | Err(_) => {}
@@ -47,14 +47,15 @@ pub(crate) fn follow(
     }
 }
 
-/// The time for which a stream yields nothing, over several connections: a host may end each one at once.
+/// The time for which a stream yields nothing, over several connections: a host may end each
+/// connection immediately.
 #[derive(Debug, Default)]
 struct Gap {
     began: Option<Instant>,
 }
 
 impl Gap {
-    /// Takes note of the end of a connection that was opened at `opened`.
+    /// Records the end of a connection that was opened at `opened`.
     fn ended(&mut self, opened: Instant, is_silent: bool, now: Instant) {
         if !is_silent || now.duration_since(opened) > limits::FOLLOW_RECONNECT_TIME {
             self.began = None;
@@ -86,8 +87,8 @@ fn reopen(client: &Client, app: &AppName, path: &str, last_id: Option<&str>, gap
                 output::note("connected again");
                 return Ok(events);
             }
-            Ok(_) => "it ends each new stream at once".to_owned(),
-            // It was followed before.
+            Ok(_) => "it ends each new stream immediately".to_owned(),
+            // The app existed before, so 404 means that it was destroyed.
             Err(failure) if failure.status() == Some(404) => return Err(destroyed(app)),
             // A host that is stopping or full may accept a later attempt; any other response is final.
             Err(failure) if failure.status().is_some_and(|status| status < 500) => return Err(failure),
@@ -95,9 +96,9 @@ fn reopen(client: &Client, app: &AppName, path: &str, last_id: Option<&str>, gap
         };
         if gap.is_too_long(Instant::now()) {
             let seconds = limits::FOLLOW_RECONNECT_TIME.as_secs();
-            return Err(Failure::new(format!("the host at {address} ended the stream and did not come back"))
+            return Err(Failure::new(format!("the host at {address} ended the stream, and reconnecting failed"))
                 .why(format!("after {seconds} s: {why}"))
-                .next("start the host, and run the command again"));
+                .next("check that the host runs, then run the command again"));
         }
     }
 }
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_that_end_at_once_are_one_gap() {
+    fn streams_that_end_immediately_are_one_gap() {
         let (start, mut gap) = (Instant::now(), Gap::default());
         let at = |seconds| start + Duration::from_secs(seconds);
         for second in 0..=30 {
@@ -117,7 +118,7 @@ mod tests {
         gap.ended(at(31), true, at(31));
         assert!(gap.is_too_long(at(31)));
         gap.ended(at(32), false, at(32));
-        assert!(!gap.is_too_long(at(32)), "an event came");
+        assert!(!gap.is_too_long(at(32)), "an event was received");
         gap.ended(at(33), true, at(99));
         assert!(!gap.is_too_long(at(99)), "it was open for long");
     }

@@ -1,4 +1,5 @@
-//! `isopod ps:create`, `ps:update` and `ps:destroy`: the process types of an app, and how a formation looks.
+//! Implements `isopod ps:create`, `ps:update` and `ps:destroy`, which change an app's process
+//! types, and formats formations. Never restarts instances itself.
 
 use clap::Args;
 use isopod_policy::{Entry, ProcessName};
@@ -19,19 +20,21 @@ Examples:
 pub(crate) struct CreateArgs {
     /// The name of the new process type: lower-case letters, digits and hyphens
     name: ProcessName,
-    /// What of the component is called: http, events or command
+    /// The export of the component to call: http, events or command
     #[arg(long)]
     entry: Entry,
-    /// When an event of type isopod.schedule is delivered, or a command is run: five fields of cron, in UTC
+    /// When to deliver an event of type isopod.schedule, or to run a command: five fields of cron,
+    /// in UTC
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
-    /// What is asked for before a release takes over and while it serves; any 2xx is well
+    /// The path of the health check, before a release takes over and while it serves; any 2xx is
+    /// healthy
     #[arg(long, value_name = "PATH")]
     health: Option<String>,
-    /// How many instances always run; by default as the app's type has it
+    /// The least number of instances [default: as for the app's type]
     #[arg(long, value_name = "COUNT")]
     min: Option<u32>,
-    /// How many instances may run at most
+    /// The greatest number of instances
     #[arg(long, value_name = "COUNT")]
     max: Option<u32>,
     /// The arguments of a command, after --
@@ -43,7 +46,7 @@ pub(crate) struct CreateArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-What is not mentioned stays as it is. The entry of a process type cannot change: destroy it and create another.
+Settings that are not given stay unchanged. The entry of a process type cannot change: destroy it and create another.
 
 Examples:
   isopod ps:update web --health /healthz
@@ -56,28 +59,29 @@ pub(crate) struct UpdateArgs {
     /// When it runs: five fields of cron, in UTC
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
-    /// Run it no longer on a schedule
+    /// Remove the schedule
     #[arg(long, conflicts_with = "schedule")]
     no_schedule: bool,
-    /// What is asked for before a release takes over and while it serves; any 2xx is well
+    /// The path of the health check, before a release takes over and while it serves; any 2xx is
+    /// healthy
     #[arg(long, value_name = "PATH")]
     health: Option<String>,
-    /// Check its health no longer
+    /// Remove the health check
     #[arg(long, conflicts_with = "health")]
     no_health: bool,
-    /// How many instances always run
+    /// The least number of instances
     #[arg(long, value_name = "COUNT")]
     min: Option<u32>,
-    /// Let the app's type say again how many instances always run
+    /// Use the least number of instances of the app's type
     #[arg(long, conflicts_with = "min")]
     no_min: bool,
-    /// How many instances may run at most
+    /// The greatest number of instances
     #[arg(long, value_name = "COUNT")]
     max: Option<u32>,
-    /// Let the app's limits say again how many instances may run
+    /// Use the greatest number of instances that the app's limits allow
     #[arg(long, conflicts_with = "max")]
     no_max: bool,
-    /// The arguments of a command, after --; they take the place of all that it had
+    /// The arguments of a command, after --; they replace all previous arguments
     #[arg(last = true)]
     args: Vec<String>,
     /// Run it without arguments
@@ -117,13 +121,13 @@ pub(crate) fn destroy(args: &DestroyArgs) -> Result<(), Failure> {
     changed(&app, &app.get("/formation")?, &format!("destroyed process type {}", args.name))
 }
 
-/// Shows a formation after a change of it.
+/// Shows a formation after a change.
 pub(crate) fn changed(app: &RemoteApp, formation: &Value, what: &str) -> Result<(), Failure> {
     app.done(what);
     app.show(formation, || Ok(table(formation)))
 }
 
-/// A formation for people, one process type a line.
+/// Formats a formation as a table, with one process type per line.
 pub(crate) fn table(formation: &Value) -> String {
     let processes = formation.as_object().into_iter().flatten();
     let rows: Vec<Vec<String>> = processes.map(|(name, process)| row(name, process)).collect();
@@ -131,7 +135,7 @@ pub(crate) fn table(formation: &Value) -> String {
 }
 
 fn row(name: &str, process: &Value) -> Vec<String> {
-    // A check with more to it than its path is a table of settings, of which the path says most.
+    // A detailed health check is an object; the table shows its path.
     let health = match &process["health"] {
         Value::Object(check) => setting(check.get("path").unwrap_or(&Value::Null)),
         other => setting(other),
@@ -162,7 +166,7 @@ fn new_process(args: &CreateArgs) -> Value {
     Value::Object(process)
 }
 
-/// What is to change of a process type; null takes a setting away.
+/// Returns the patch of a process type; null removes a setting.
 fn process_change(args: &UpdateArgs) -> Result<Value, Failure> {
     let args_given = Some(&args.args).filter(|args| !args.is_empty());
     let settings = [
@@ -178,9 +182,9 @@ fn process_change(args: &UpdateArgs) -> Result<Value, Failure> {
         change.extend(value.map(|value| (key.to_owned(), value)));
     }
     if change.is_empty() {
-        return Err(Failure::usage("nothing is to change")
+        return Err(Failure::usage("nothing to change")
             .why("no setting was given")
-            .next(format!("for example: isopod ps:update {} --min 1; --help names all settings", args.name)));
+            .next(format!("for example: isopod ps:update {} --min 1; --help lists all settings", args.name)));
     }
     Ok(Value::Object(change))
 }
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_process_type_says_only_what_was_given() {
+    fn a_new_process_type_contains_only_the_given_settings() {
         let words = ["ps:create", "nightly", "--entry", "events", "--schedule", "0 3 * * *", "--min", "0"];
         let args = Create::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args;
         let expected = json!({"name": "nightly", "entry": "events", "schedule": "0 3 * * *", "min": 0});
@@ -217,26 +221,26 @@ mod tests {
     }
 
     #[test]
-    fn arguments_stand_after_two_hyphens_and_may_begin_with_some() {
+    fn arguments_follow_two_hyphens_and_may_start_with_hyphens() {
         let words = ["ps:create", "import", "--entry", "command", "--", "--since", "-1"];
         let args = Create::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args;
         assert_eq!(new_process(&args)["args"], json!(["--since", "-1"]));
     }
 
     #[test]
-    fn a_change_sets_what_is_given_and_clears_what_is_taken_away() {
+    fn a_change_sets_given_settings_and_clears_removed_ones() {
         assert_eq!(change(&["--min", "0", "--no-health"]).unwrap(), json!({"min": 0, "health": null}));
         assert_eq!(change(&["--no-schedule", "--", "-x"]).unwrap(), json!({"schedule": null, "args": ["-x"]}));
         assert_eq!(change(&["--no-args", "--no-max"]).unwrap(), json!({"args": null, "max": null}));
     }
 
     #[test]
-    fn a_change_of_nothing_is_wrong_usage() {
+    fn an_empty_change_is_wrong_usage() {
         assert!(change(&[]).unwrap_err().text().contains("--min 1"));
     }
 
     #[test]
-    fn a_setting_cannot_be_given_and_taken_away_at_once() {
+    fn a_setting_cannot_be_both_set_and_removed() {
         for words in [["--health", "/x", "--no-health"], ["--min", "1", "--no-min"]] {
             assert!(Update::try_parse_from([&["ps:update", "web"], &words[..]].concat()).is_err());
         }
@@ -255,9 +259,9 @@ mod tests {
     }
 
     #[test]
-    fn a_change_says_which_release_serves_since() {
-        let host = FakeHost::answering([(200, json!({"name": "shop", "release": 4}))]);
+    fn a_change_reports_the_release_that_serves() {
+        let host = FakeHost::responding([(200, json!({"name": "shop", "release": 4}))]);
         changed(&host.app("shop"), &json!({}), "changed process type web").unwrap();
-        assert_eq!(host.asked()[0].line, "GET /v1/apps/shop");
+        assert_eq!(host.requests()[0].line, "GET /v1/apps/shop");
     }
 }

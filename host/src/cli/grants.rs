@@ -1,4 +1,5 @@
-//! `isopod grants`: what an app may reach, and changes of it.
+//! Implements `isopod grants`: shows and changes the capabilities of an app. Never checks whether
+//! the host permits a grant.
 
 use std::str::FromStr;
 
@@ -13,8 +14,8 @@ use super::target::{RemoteApp, Target};
 pub(crate) const HEADINGS: [&str; 3] = ["GRANT", "WHAT", "ACCESS"];
 
 const EXAMPLES: &str = "\
-An app may reach nothing that was not granted to it. Every change makes a release, which is started and checked before
-it serves.
+An app may use only the capabilities that are granted to it. Every change creates a release, which is started and checked
+before it serves.
 
 Examples:
   isopod grants
@@ -33,22 +34,22 @@ pub(crate) struct GrantsArgs {
 
 #[derive(Subcommand, Debug)]
 enum GrantsCommand {
-    /// Change what an app may reach; what is not mentioned stays
+    /// Change an app's grants; those not given stay unchanged
     Set(SetArgs),
 }
 
 #[derive(Args, Debug)]
 struct SetArgs {
-    /// The hosts that requests may go to, in place of those granted before
+    /// The hosts that the app may send requests to; replaces the previous list
     #[arg(long, value_name = "HOST", num_args = 1..)]
     http: Vec<HttpGrant>,
-    /// Let requests go nowhere
+    /// Remove the grant for all hosts
     #[arg(long, conflicts_with = "http")]
     no_http: bool,
-    /// A folder of the app's own, with read-only or read-write access
+    /// A folder of the app, with read-only or read-write access
     #[arg(long, value_name = "NAME=ACCESS", num_args = 1..)]
     file: Vec<Folder>,
-    /// Take a folder away; what is in it stays on the host
+    /// Remove the grant for a folder; its content stays on the host
     #[arg(long, value_name = "NAME", num_args = 1..)]
     no_file: Vec<String>,
     /// Whether the app has a key-value store
@@ -56,7 +57,7 @@ struct SetArgs {
     keyvalue: Option<bool>,
 }
 
-/// A folder and what may be done in it.
+/// A folder with its access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Folder {
     name: String,
@@ -67,7 +68,7 @@ impl FromStr for Folder {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Folder, String> {
-        let example = "write it like data=read-write or data=read-only";
+        let example = "write it as data=read-write or data=read-only";
         let (name, access) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or(example)?;
         let access = access.parse().map_err(|error| format!("{error}; {example}"))?;
         Ok(Folder { name: name.to_owned(), access })
@@ -92,16 +93,13 @@ fn list(app: &RemoteApp) -> Result<(), Failure> {
     app.show(&grants, || {
         let rows = rows(&grants);
         if rows.is_empty() {
-            output::note(&format!(
-                "{} may reach nothing outside itself; `isopod grants set --help` says how",
-                app.name
-            ));
+            output::note(&format!("{} has no grants; see `isopod grants set --help`", app.name));
         }
         Ok(output::table(&HEADINGS, &rows))
     })
 }
 
-/// Grants for people, one a line; what is not granted is left out.
+/// Returns the grants as rows, one per grant.
 pub(crate) fn rows(grants: &Value) -> Vec<Vec<String>> {
     let row = |grant: &str, what: String, access: String| vec![grant.to_owned(), what, access];
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -117,7 +115,7 @@ pub(crate) fn rows(grants: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-/// What is to change, as a merge patch: lists are replaced, null takes an entry away.
+/// Returns the change as a merge patch: lists are replaced, null removes an entry.
 fn patch(set: &SetArgs) -> Result<Value, Failure> {
     let mut patch = Map::new();
     if !set.http.is_empty() || set.no_http {
@@ -126,8 +124,8 @@ fn patch(set: &SetArgs) -> Result<Value, Failure> {
     let mut files: Map<String, Value> = set.no_file.iter().map(|name| (name.clone(), Value::Null)).collect();
     for Folder { name, access } in &set.file {
         if files.insert(name.clone(), json!(access)).is_some() {
-            return Err(Failure::usage(format!("the folder {name} stands there twice"))
-                .why("only one of the two could hold")
+            return Err(Failure::usage(format!("the folder {name} is given twice"))
+                .why("a folder has only one access")
                 .next("name each folder once, with --file or with --no-file"));
         }
     }
@@ -136,9 +134,9 @@ fn patch(set: &SetArgs) -> Result<Value, Failure> {
     }
     patch.extend(set.keyvalue.map(|granted| ("keyvalue".to_owned(), json!(granted))));
     if patch.is_empty() {
-        return Err(Failure::usage("nothing is to change")
+        return Err(Failure::usage("nothing to change")
             .why("no grant was given")
-            .next("for example: isopod grants set --http api.github.com; --help names all grants"));
+            .next("for example: isopod grants set --http api.github.com; --help lists all grants"));
     }
     Ok(Value::Object(patch))
 }
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_holds_only_what_was_mentioned() {
+    fn a_change_contains_only_the_given_grants() {
         let http = patch_of(&["--http", "api.github.com", "*.example.org:8443"]).unwrap();
         assert_eq!(http, json!({"http": ["api.github.com", "*.example.org:8443"]}));
         let rest = patch_of(&["--file", "data=read-write", "in=read-only", "--keyvalue", "false"]).unwrap();
@@ -168,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_away_is_an_empty_list_or_null() {
+    fn removed_grants_are_an_empty_list_or_null() {
         let gone = patch_of(&["--no-http", "--no-file", "data"]).unwrap();
         assert_eq!(gone, json!({"http": [], "files": {"data": null}}));
     }
@@ -183,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_are_rows_and_what_is_not_granted_is_none() {
+    fn each_grant_is_one_row() {
         let grants = json!({"http": ["*"], "files": {"data": "read-write"}, "keyvalue": true});
         let expected =
             [["http", "*", "requests"], ["files", "data", "read-write"], ["keyvalue", "its own store", "read-write"]];

@@ -1,5 +1,5 @@
-//! Runs a project's build command with what it needs to make a component. A build can be cancelled: the command and all
-//! that it started end together. It never looks at what was built.
+//! Runs a project's build command with the tools that a component needs. Cancelling kills the
+//! command and all processes that it started. Never reads the built component.
 
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
 use std::os::unix::process::CommandExt as _;
@@ -13,33 +13,33 @@ use super::failure::Failure;
 use super::limits;
 use super::project::Project;
 
-/// A build that ended well.
+/// A successful build.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Built {
     pub(crate) took: Duration,
 }
 
-/// A build that did not.
+/// A failed build.
 #[derive(Debug, Clone)]
 pub(crate) struct BuildFailed {
-    /// What the command has written, as it came.
+    /// The command's output.
     pub(crate) output: String,
-    /// How it ended.
+    /// How the command ended.
     pub(crate) how: String,
-    /// Whether it began at all: a program that is not there has compiled nothing.
-    pub(crate) began: bool,
+    /// Whether the command ran: a program that doesn't exist has compiled nothing.
+    pub(crate) has_started: bool,
 }
 
-/// What a shell ends with if it finds no such program, or one that it may not run.
+/// The exit statuses of a shell that doesn't find the program, or may not execute it.
 const NOT_FOUND: [i32; 2] = [127, 126];
 
 impl BuildFailed {
-    /// What the person can do about it.
+    /// Returns what the user can do next.
     pub(crate) fn next(&self) -> &'static str {
-        if self.began {
-            "mend what the compiler names above; `isopod doctor` checks the compiler itself"
+        if self.has_started {
+            "fix the compiler's errors above; check the compiler itself with `isopod doctor`"
         } else {
-            "put the program that `build` in isopod.toml names on PATH; for cargo, `isopod doctor` says how"
+            "add the program that `build` in isopod.toml names to PATH; for cargo, see `isopod doctor`"
         }
     }
 }
@@ -50,19 +50,20 @@ pub(crate) struct Cancel {
     stage: Arc<Mutex<Stage>>,
 }
 
-/// How far a build has come, as far as stopping it goes.
+/// The stage of a build, as far as cancelling needs it.
 #[derive(Default, Clone, Copy)]
 enum Stage {
     #[default]
     Waiting,
-    /// It runs as this process group.
+    /// The process group that runs.
     Running(u32),
     Over,
     Cancelled,
 }
 
 impl Cancel {
-    /// Ends the build command and everything it started, at once; one that has not started yet ends as it starts.
+    /// Kills the build command and every process it started. A build that has not started yet is
+    /// killed as it starts.
     pub(crate) fn cancel(&self) {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         if let Stage::Running(group) = *stage {
@@ -79,19 +80,19 @@ impl Cancel {
         }
     }
 
-    /// To be called before the command is waited for, after which its id may mean another process.
+    /// Must be called before waiting for the command, since its id may be reused afterwards.
     fn over(&self) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Over;
     }
 }
 
 fn kill_group(group: u32) {
-    // SAFETY: a signal is sent to the process group that was made for the build. The caller holds the lock under which
-    // the build is said to be over before it is waited for, so the id cannot mean another group yet.
+    // SAFETY: the signal goes to the build's own process group. The caller holds the lock under
+    // which the stage becomes `Over` before the wait, so the id can't belong to another group yet.
     unsafe { libc::killpg(group.cast_signed(), libc::SIGKILL) };
 }
 
-/// What a project's build needs, found out once.
+/// The tools for a project's build, detected once.
 #[derive(Clone)]
 pub(crate) struct Builder {
     toolchain: Option<Toolchain>,
@@ -99,7 +100,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Finds the toolchain if the build command is one of Rust's; other commands bring their own tools.
+    /// Detects the toolchain if the build command uses Rust; other commands bring their own tools.
     pub(crate) fn new(command: &str) -> Result<Builder, Failure> {
         let rust = command.split_whitespace().any(|word| word.ends_with("cargo") || word.ends_with("rustc"));
         let toolchain = if rust { Some(Toolchain::detect().map_err(missing)?) } else { None };
@@ -107,7 +108,7 @@ impl Builder {
         Ok(Builder { toolchain, colour })
     }
 
-    /// Runs the build command to its end, and hands out its output line by line.
+    /// Runs the build command to its end and passes its output to `on_line` line by line.
     pub(crate) fn run(
         &self,
         project: &Project,
@@ -115,11 +116,11 @@ impl Builder {
         cancel: &Cancel,
         mut on_line: impl FnMut(&str),
     ) -> Result<Built, BuildFailed> {
-        let began = Instant::now();
+        let start = Instant::now();
         let not_run = |error: std::io::Error| BuildFailed {
             output: String::new(),
-            how: format!("`{command}` cannot run: {error}"),
-            began: false,
+            how: format!("can't run `{command}`: {error}"),
+            has_started: false,
         };
         let (mut child, lines) = self.spawn(project, command).map_err(not_run)?;
         cancel.started(child.id());
@@ -127,10 +128,10 @@ impl Builder {
         cancel.over();
         let status = child.wait().map_err(not_run)?;
         if status.success() {
-            return Ok(Built { took: began.elapsed() });
+            return Ok(Built { took: start.elapsed() });
         }
-        let began = !status.code().is_some_and(|code| NOT_FOUND.contains(&code));
-        Err(BuildFailed { output, how: format!("`{command}` ended with {status}"), began })
+        let has_started = !status.code().is_some_and(|code| NOT_FOUND.contains(&code));
+        Err(BuildFailed { output, how: format!("`{command}` ended with {status}"), has_started })
     }
 
     fn spawn(&self, project: &Project, line: &str) -> std::io::Result<(Child, PipeReader)> {
@@ -145,16 +146,18 @@ impl Builder {
         // One pipe for both streams keeps their lines in order.
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        // Its own group, so that cancelling reaches the compilers which the command has started.
+        // A separate process group, so that cancelling reaches the compilers that the command has
+        // started.
         command.process_group(0);
         if self.colour {
             command.env("CARGO_TERM_COLOR", "always");
         }
-        // Cargo's configuration may redirect the build folder of all projects below some folder.
+        // Cargo's configuration may set one build folder for many projects.
         if project.manifest.component.as_deref().is_some_and(|path| path.starts_with("target/")) {
             command.env("CARGO_TARGET_DIR", project.folder.join("target"));
         }
-        // The command holds the pipe's other end until it is dropped here; only then can the pipe come to an end.
+        // The command holds the pipe's other end until it is dropped here; only then can the pipe
+        // end.
         Ok((command.spawn()?, reader))
     }
 }
@@ -170,7 +173,7 @@ fn read_output(pipe: PipeReader, on_line: &mut impl FnMut(&str)) -> String {
         output.push_str(text);
         output.push('\n');
         line.clear();
-        // Cut only at twice the bound, so that a long output is not moved again for every line.
+        // Truncated only at twice the limit, so that a long output is not moved for every line.
         if output.len() > 2 * limits::BUILD_OUTPUT_BYTES_MAX {
             let cut = output.ceil_char_boundary(output.len() - limits::BUILD_OUTPUT_BYTES_MAX);
             output.drain(..cut);
@@ -200,32 +203,33 @@ mod tests {
     }
 
     #[test]
-    fn a_build_hands_out_its_lines() {
+    fn a_build_passes_on_its_lines() {
         let mut lines = Vec::new();
         run("echo one; echo two >&2", &Cancel::default(), |line| lines.push(line.to_owned())).unwrap();
         assert_eq!(lines, ["one", "two"]);
     }
 
     #[test]
-    fn a_failed_build_keeps_what_it_said() {
+    fn a_failed_build_keeps_its_output() {
         let failed = run("echo 'error: no' >&2; exit 3", &Cancel::default(), |_| {}).unwrap_err();
         assert_eq!(failed.output, "error: no\n");
         assert!(failed.how.contains('3'), "{}", failed.how);
     }
 
     #[test]
-    fn a_missing_program_is_told_from_code_that_does_not_compile() {
+    fn a_missing_program_is_distinguished_from_a_compile_error() {
         let missing = run("no-such-compiler --release", &Cancel::default(), |_| {}).unwrap_err();
-        assert!(missing.next().contains("on PATH"), "{missing:?}");
+        assert!(missing.next().contains("to PATH"), "{missing:?}");
         let failed = run("exit 101", &Cancel::default(), |_| {}).unwrap_err();
-        assert!(failed.next().contains("the compiler names"), "{failed:?}");
+        assert!(failed.next().contains("the compiler's errors"), "{failed:?}");
     }
 
     #[test]
-    fn a_cancelled_build_ends_with_all_that_it_started() {
+    fn a_cancelled_build_ends_with_all_its_processes() {
         let cancel = Cancel::default();
         let stopper = cancel.clone();
-        // The build says that it runs before it is cancelled, and would run for an hour if it were not.
+        // The build prints a line before it is cancelled; without the cancellation it would run for
+        // an hour.
         let ended = run("sleep 3600 & echo started; wait", &cancel, move |_| stopper.cancel());
         assert!(ended.is_err());
     }

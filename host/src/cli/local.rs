@@ -1,4 +1,5 @@
-//! What `isopod serve` and `isopod run` share: one component from a file, and a sandbox from flags. Keeps nothing.
+//! The shared parts of `isopod serve` and `isopod run`: loads one component from a file and builds
+//! its sandbox from flags. Never stores data.
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
@@ -22,25 +23,26 @@ use std::{
 
 use super::{compiled, limits, output, progress::Step};
 
-/// What the component may do; nothing unless said here.
+/// The capabilities of the component. Without flags it has none.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Granted {
-    /// A folder of this machine and the name the component sees it under; `HOST::GUEST::ro` for reading only.
+    /// A folder of this machine and its path inside the sandbox; append `::ro` for read-only access
     #[arg(long = "dir", value_name = "HOST::GUEST", value_parser = folder)]
     dirs: Vec<Folder>,
-    /// An environment variable, also readable through wasi:config.
+    /// An environment variable, also readable through wasi:config
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
     envs: Vec<(String, String)>,
-    /// A host the component may send HTTP requests to, such as `api.example.org` or `*.example.org:8443`.
+    /// A host that the component may send HTTP requests to, such as `api.example.org` or
+    /// `*.example.org:8443`
     #[arg(long = "allow-http", value_name = "HOST")]
     allow_http: Vec<HttpGrant>,
-    /// Let the component use sockets and reach every address.
+    /// Let the component use sockets and reach every address
     #[arg(long)]
     inherit_network: bool,
 }
 
 impl Granted {
-    /// The sandbox these flags describe.
+    /// Returns the sandbox that the flags describe.
     pub(crate) fn sandbox(&self, app: &str, args: Vec<String>, output: Arc<dyn Output>) -> Sandbox {
         Sandbox {
             app: app.to_owned(),
@@ -62,7 +64,7 @@ impl Granted {
 fn variable(pair: &str) -> Result<(String, String)> {
     match pair.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => bail!("it is not of the form KEY=VALUE"),
+        _ => bail!("write it as KEY=VALUE"),
     }
 }
 
@@ -72,18 +74,18 @@ fn folder(text: &str) -> Result<Folder> {
     let writable = match mode {
         None | Some("rw") => true,
         Some("ro") => false,
-        Some(other) => bail!("`{other}` is neither `ro` nor `rw`"),
+        Some(other) => bail!("invalid access `{other}`: use `ro` or `rw`"),
     };
     let host = PathBuf::from(host);
     if !host.is_dir() {
-        bail!("there is no folder {}; make it first", host.display());
+        bail!("folder {} doesn't exist; create it first", host.display());
     }
     let guest = guest.map_or_else(|| host.display().to_string(), str::to_owned);
     Ok(Folder { host, guest, writable })
 }
 
-/// The settings of an engine for a component with these grants; it stores compiled code for the
-/// next start.
+/// Returns the engine's settings for a component with these grants. The engine stores compiled code
+/// for the next start.
 pub(crate) fn engine_config(granted: &Granted) -> Result<EngineConfig> {
     compiled::check_granted(&granted.dirs)?;
     Ok(EngineConfig { cache_dir: compiled::folder(), ..EngineConfig::default() })
@@ -92,13 +94,13 @@ pub(crate) fn engine_config(granted: &Granted) -> Result<EngineConfig> {
 /// A compiled component.
 pub(crate) struct Loaded {
     pub(crate) component: Component,
-    /// The compile time, if it was long and no terminal showed it.
+    /// The compile time, if it was long and not shown by a progress display.
     pub(crate) took_silently: Option<Duration>,
 }
 
 /// Reads and compiles a component, or reuses compiled code of the same file.
 pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Loaded> {
-    let bytes = read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let bytes = read(file).with_context(|| format!("can't read {}", file.display()))?;
     check_kind(&bytes, file)?;
     let (component, took_silently) = compile(engine, bytes, file).await?;
     compiled::touch(&component.info().digest);
@@ -106,12 +108,13 @@ pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Loaded> {
 }
 
 async fn compile(engine: &Engine, bytes: Vec<u8>, file: &Path) -> Result<(Component, Option<Duration>)> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut load = std::pin::pin!(engine.load(Bytes::from(bytes), Speed::Optimised));
     let mut took_silently = None;
     let loaded = match tokio::time::timeout(limits::COMPILE_SILENCE, load.as_mut()).await {
         Ok(loaded) => loaded,
-        // Without a terminal, the first line is the address, or the command's output.
+        // Without a terminal, no progress is shown: the first line must be the address or the
+        // command's output.
         Err(_) if std::io::stderr().is_terminal() => {
             let step = Step::spinner(&format!("compiling {}…", file.display()));
             let loaded = load.await;
@@ -120,53 +123,56 @@ async fn compile(engine: &Engine, bytes: Vec<u8>, file: &Path) -> Result<(Compon
         }
         Err(_) => {
             let loaded = load.await;
-            took_silently = Some(begun.elapsed());
+            took_silently = Some(started.elapsed());
             loaded
         }
     };
-    Ok((loaded.with_context(|| format!("{} cannot be run", file.display()))?, took_silently))
+    Ok((loaded.with_context(|| format!("can't run {}", file.display()))?, took_silently))
 }
 
-/// Reads a file as far as it can be one that is wanted: a device may have no end, and a pipe may never begin.
+/// Reads a regular file within the size limit. Reading a device may never end, and reading a pipe
+/// may block forever.
 fn read(file: &Path) -> Result<Vec<u8>> {
     let found = std::fs::metadata(file)?;
     if !found.is_file() {
-        bail!("it is no plain file");
+        bail!("not a regular file");
     }
     let most = limits::LOCAL_COMPONENT_BYTES_MAX;
     if found.len() > most {
-        bail!("it has {}, and a component has at most {}", output::size(found.len()), output::size(most));
+        bail!("it has {}, and a component may have at most {}", output::size(found.len()), output::size(most));
     }
     Ok(std::fs::read(file)?)
 }
 
-/// The error about a file that is not WebAssembly names its format; the engine's own error is about
-/// uploads.
+/// Names the format of a file that is not WebAssembly. The engine's own error is about uploads.
 fn check_kind(bytes: &[u8], file: &Path) -> Result<()> {
     let name = file.display();
     match Form::sniff(bytes) {
         Some(Form::Component | Form::CoreModule) => Ok(()),
-        Some(Form::Gzip) => bail!("{name} is a bundle: give the component in it, or deploy it: isopod deploy {name}"),
+        Some(Form::Gzip) => {
+            bail!("{name} is a bundle: name the component in it, or deploy the bundle: isopod deploy {name}")
+        }
         Some(form) => bail!("{name} is not WebAssembly: it is {form}. {}", form.advice()),
         None if bytes.is_empty() => bail!("{name} is empty: build it again"),
         None => bail!(
-            "{name} is not WebAssembly: it does not start with the bytes `\\0asm`. Give the .wasm file that your build \
+            "{name} is not WebAssembly: it does not start with the bytes `\\0asm`. Name the .wasm file that your build \
              wrote, for Rust below target/wasm32-wasip2/"
         ),
     }
 }
 
-/// The component's lines on our own standard output and error, with control characters as escapes.
+/// Writes the component's lines to this program's standard output and error, with control
+/// characters as escapes.
 pub(crate) struct Terminal;
 
 impl Output for Terminal {
     fn line(&self, line: OutputLine<'_>) {
         let text = printable(line.text);
-        // A closed terminal is no reason to stop the component.
+        // A closed terminal must not stop the component.
         let _ = match line.stream {
             Stream::Stdout => writeln!(std::io::stdout(), "{text}"),
             Stream::Stderr => writeln!(std::io::stderr(), "{text}"),
-            // Further lines of a message are indented, so that none looks like a separate one.
+            // Continuation lines are indented, so that none resembles a separate message.
             Stream::Log(level) => {
                 let (context, text) = (printable_line(line.context), text.replace('\n', "\n    "));
                 writeln!(std::io::stderr(), "{level} {context} {text}")
@@ -175,16 +181,16 @@ impl Output for Terminal {
     }
 }
 
-/// Key-value data that ends with the process.
+/// Key-value data in memory, which is lost when the process exits.
 #[derive(Default)]
 struct InMemory(Mutex<Entries>);
 
 type Entries = BTreeMap<(String, String), Vec<u8>>;
 
-/// Bytes of all keys and values. More is refused.
+/// The limit for all keys and values. Writes beyond it are refused.
 const IN_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Keys in one page of a listing.
+/// The number of keys in one page of a listing.
 const IN_MEMORY_PAGE: usize = 1_000;
 
 impl InMemory {
@@ -246,8 +252,11 @@ impl KeyValue for InMemory {
             let entry = data.entry((bucket.to_owned(), key.to_owned())).or_insert_with(|| b"0".to_vec());
             let number = std::str::from_utf8(entry).ok().and_then(|text| text.parse::<i64>().ok());
             let sum = number.and_then(|number| number.checked_add(delta));
-            let sum =
-                sum.ok_or_else(|| KvError::Other(format!("`{key}` holds no number that {delta} can be added to")))?;
+            let sum = sum.ok_or_else(|| {
+                KvError::Other(format!(
+                    "can't add {delta} to the value of `{key}`: it is not a number, or the sum is too large"
+                ))
+            })?;
             *entry = sum.to_string().into_bytes();
             Ok(sum)
         })
@@ -281,11 +290,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_component_is_named_for_what_it_is() {
+    fn the_format_of_a_file_that_is_not_a_component_is_named() {
         let kind = |bytes: &[u8]| check_kind(bytes, Path::new("x.wasm")).map_err(|error| error.to_string());
         assert_eq!(kind(b"\0asm\x0d\0\x01\0"), Ok(()));
         assert!(kind(b"#!/bin/sh").unwrap_err().contains("it is plain text. Take the component"));
-        assert!(kind(b"\x01\x02").unwrap_err().contains("Give the .wasm file"));
+        assert!(kind(b"\x01\x02").unwrap_err().contains("Name the .wasm file"));
         assert!(kind(&[0x1f, 0x8b, 8]).unwrap_err().contains("isopod deploy x.wasm"));
     }
 }

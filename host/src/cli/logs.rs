@@ -1,4 +1,5 @@
-//! `isopod logs`: what an app has written, past or as it comes; also how lines of a log look on a terminal.
+//! Implements `isopod logs`: shows an app's log, past lines or as they arrive. Also formats lines
+//! of a log. Never filters on the host's behalf.
 
 use clap::Args;
 use serde_json::Value;
@@ -11,17 +12,17 @@ use super::project::AppArgs;
 
 #[derive(Args, Debug)]
 pub(crate) struct LogsArgs {
-    /// Keep printing lines as they come
+    /// Keep printing lines as they arrive
     #[arg(short, long)]
     follow: bool,
-    /// How many past lines to show: 1 to 1000
+    /// The number of past lines to show: 1 to 1000
     #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     lines: u32,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
     host: HostArgs,
-    /// Print JSON; one object a line with --follow
+    /// Print JSON; with --follow, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints an event of a stream: a line for people, or the JSON as it came.
+/// Prints an event of a stream: a line for people, or unchanged JSON.
 pub(crate) fn print(event: &str, json: bool, line: fn(&Value) -> String) {
     match serde_json::from_str::<Value>(event) {
         Ok(value) if json => output::json_line(&value),
@@ -54,22 +55,22 @@ pub(crate) fn print(event: &str, json: bool, line: fn(&Value) -> String) {
     }
 }
 
-/// One line of an app's log, for people.
+/// Formats one line of an app's log.
 pub(crate) fn line(entry: &Value) -> String {
     let at = output::first_field(entry, &["time", "at", "created_at"]);
     let source = output::first_field(entry, &["instance", "process", "source"]);
     let level = output::first_field(entry, &["level", "stream"]);
     let text = output::first_field(entry, &["text", "message", "line"]);
     let head: Vec<&str> = [output::clock(&at), &source, &level].into_iter().filter(|part| !part.is_empty()).collect();
-    // By which an error's page or problem is found here.
+    // The request id, which the error's page or problem also shows.
     let id = if is_of_failure(entry) { output::field(entry, "request_id") } else { String::new() };
     let id = if id.is_empty() { id } else { format!(" {}", output::dim(&format!("request {id}"))) };
-    // Further lines of a message are indented, so that none looks like a separate log line.
+    // Continuation lines are indented, so that none resembles a separate log line.
     let text = text.trim_end().replace('\n', "\n    ");
     format!("{} {text}{id}\n", output::dim(&head.join(" ")))
 }
 
-/// Whether a line tells of a request that the app failed to answer.
+/// Returns whether a line is about a request that the app failed to answer.
 fn is_of_failure(entry: &Value) -> bool {
     entry["status"].as_u64().is_some_and(|status| status >= 500) || output::field(entry, "context") == "isopod"
 }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_shows_when_who_and_what() {
+    fn a_line_shows_time_source_and_text() {
         let entry =
             serde_json::json!({"time": "2026-01-02T03:04:05Z", "instance": "web-1", "stream": "stdout", "text": "hi"});
         assert_eq!(crate::cli::terminal::plain(&line(&entry)), "03:04:05 web-1 stdout hi\n");

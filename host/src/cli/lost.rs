@@ -24,12 +24,12 @@ pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
                 NAME,
                 Level::Broken,
                 detail,
-                Some("move the file elsewhere, and restart the host"),
+                Some("move the file elsewhere and restart the host"),
             )];
         }
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Vec::new(),
         Err(error) => {
-            let detail = format!("{} can't be read: {error}", lost.display());
+            let detail = format!("can't read {}: {error}", lost.display());
             return vec![Finding::new(NAME, Level::Warning, detail, Some("run `isopod doctor` as its owner"))];
         }
     };
@@ -39,9 +39,9 @@ pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
 }
 
 fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
-    let size = size(path).map_or_else(|error| format!("its size can't be read: {error}"), output::size);
+    let size = size(path).map_or_else(|error| format!("unknown size: {error}"), output::size);
     let why = if file_of(data_dir, name).is_some() {
-        "content that a host saved when its file was changed"
+        "a copy that the host saved before it changed the file"
     } else {
         "no app in control.db owned it"
     };
@@ -69,19 +69,21 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
                 let [from, to] = [path, &home].map(new::quoted);
                 format!("to restore it, stop the host and run `{moves}mv {from} {to}`; if it is not needed, remove it")
             }
-            None => "move it where it belongs, or remove it".to_owned(),
+            None => "move it to its original folder, or remove it".to_owned(),
         },
     };
     Finding::new(NAME, Level::Warning, detail, Some(&fix))
 }
 
-/// The app that had the folder: the part before the time in `NAME-20261128T190542Z` or
+/// Returns the app that owned the folder: the part before the time in `NAME-20261128T190542Z` or
+/// `NAME-20261128T190542Z-2`.
 /// `NAME-20261128T190542Z-2`.
 fn app_of(name: &str) -> Option<AppName> {
     before_time(name)?.parse().ok()
 }
 
-/// The place of a saved database: `control.db-20261128T190542Z` or `NAME-kv.db-20261128T190542Z`.
+/// Returns the original path of a saved database: `control.db-20261128T190542Z` or
+/// `NAME-kv.db-20261128T190542Z`.
 fn file_of(data_dir: &Path, name: &str) -> Option<PathBuf> {
     let name = before_time(name)?;
     if name == "control.db" {
@@ -98,7 +100,8 @@ fn before_time(name: &str) -> Option<String> {
     Some(parts[..time].join("-"))
 }
 
-/// The beginning of a command that moves a file to `lost+found/` if it exists: a host that stops removes its journal.
+/// Returns the first part of a command that moves a file to `lost+found/` if it exists: a host that
+/// stops removes its journal.
 fn aside(lost: &Path, path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let to = unused(&lost.join(format!("{name}.replaced")));
@@ -106,14 +109,14 @@ fn aside(lost: &Path, path: &Path) -> String {
     format!("{{ [ ! -e {path} ] || mv {path} {to}; }} && ")
 }
 
-/// The path, or the first with a number that nothing has.
+/// Returns the path, or the path with the lowest number that is unused.
 fn unused(path: &Path) -> PathBuf {
     let numbered = (2..).map(|number| PathBuf::from(format!("{}-{number}", path.display())));
     let mut paths = std::iter::once(path.to_owned()).chain(numbered);
     paths.find(|path| fs::symlink_metadata(path).is_err()).expect("the numbers don't end")
 }
 
-/// The bytes of all files below, without following links.
+/// Returns the total size of all files below the path, without following links.
 fn size(path: &Path) -> io::Result<u64> {
     let (mut bytes, mut left) = (0, vec![path.to_owned()]);
     while let Some(path) = left.pop() {

@@ -1,5 +1,5 @@
-//! The command line: which commands there are, and the way from one to its file and to an exit status.
-//! Every command lives in a file of its own; this one only lists them.
+//! Lists the subcommands, and maps each to its file and its result to an exit status. Never
+//! implements a command.
 
 mod activity;
 mod advice;
@@ -57,7 +57,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 use failure::Failure;
 
-/// An app platform in one binary: WebAssembly components, deployed over HTTP, run in a sandbox
+/// An app platform in one binary: WebAssembly components, deployed over HTTP and run in a sandbox
 #[derive(Parser, Debug)]
 #[command(name = "isopod", version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -69,31 +69,31 @@ struct Cli {
 enum Command {
     /// Run the host: app traffic on one address, the API on another
     Up(up::Args),
-    /// Serve one component over HTTP; nothing is kept
+    /// Serve one component over HTTP without storing anything
     Serve(serve::Args),
     /// Run one command-line component in the sandbox
     Run(run::Args),
-    /// Write a new project that builds and tests at once
+    /// Create a project that builds and passes its tests
     New(new::NewArgs),
     /// Build, run, watch and hot-reload a project
     Dev(dev::DevArgs),
-    /// Build a project's bundle and say what it holds
+    /// Build a project's bundle and show its contents
     Build(build::BuildArgs),
-    /// Upload a bundle and follow its push until it serves
+    /// Upload a bundle and follow its push job until the app serves it
     Deploy(deploy::DeployArgs),
     /// List, create, inspect, start, stop, change and destroy apps
     Apps(apps::AppsArgs),
-    /// List the push jobs of an app, show one with its log, cancel one
+    /// List an app's push jobs, show one with its log, or cancel one
     Pushes(pushes::PushesArgs),
-    /// List the releases of an app, show one, compare two
+    /// List an app's releases, show one, or compare two
     Releases(releases::ReleasesArgs),
-    /// Go back to an earlier release
+    /// Roll back to an earlier release
     Rollback(rollback::RollbackArgs),
-    /// List the instances of an app that run
+    /// List an app's running instances
     Ps(ps::PsArgs),
-    /// Say how many instances of a process type run
+    /// Show or set how many instances of each process type run
     Scale(scale::ScaleArgs),
-    /// Start an instance afresh
+    /// Restart an instance
     Restart(ps::RestartArgs),
     /// Add a process type to an app
     #[command(name = "ps:create")]
@@ -101,30 +101,30 @@ enum Command {
     /// Change a process type of an app
     #[command(name = "ps:update")]
     PsUpdate(formation::UpdateArgs),
-    /// Take a process type out of an app
+    /// Remove a process type from an app
     #[command(name = "ps:destroy")]
     PsDestroy(formation::DestroyArgs),
-    /// List, set and take away the config vars of an app
+    /// List, set and unset an app's config vars
     Config(config_vars::ConfigArgs),
-    /// Show and change what an app may reach
+    /// Show and change an app's grants: the capabilities it may use
     Grants(grants::GrantsArgs),
-    /// Show and change how many jobs of an app run at one time
+    /// Show and change how many jobs of an app run at the same time
     Cores(cores::CoresArgs),
-    /// Show what an app has logged
+    /// Show an app's logs
     Logs(logs::LogsArgs),
     /// Show what happened to an app, and why
     Activity(activity::ActivityArgs),
-    /// Show which apps are busy now, live
+    /// Show a live view of the load of each app
     Top(top::TopArgs),
     /// Send events to an app
     Events(events::EventsArgs),
-    /// Say what this machine lacks, and the command that mends it
+    /// Check this machine, and show how to fix what is missing
     Doctor(doctor::DoctorArgs),
-    /// Print completions for a shell
+    /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
 
-/// Runs the command line and says how the program ends: 0 done, 1 failed, 2 wrong usage.
+/// Runs the command line and returns the exit status: 0 done, 1 failed, 2 wrong usage.
 pub(crate) fn main() -> ExitCode {
     let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     match parsed {
@@ -134,7 +134,7 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // What cannot be read as a command line says nothing for sure, but a program that asked is told.
+            // An invalid command line has no parsed flags, so `--json` is searched in the raw arguments.
             if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
                 output::json_line(&Failure::usage("wrong usage").why(error.to_string().trim_end()).problem());
             }
@@ -143,7 +143,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Whether the command, at whatever depth, was asked to print JSON.
+/// Returns whether the command or any of its subcommands has `--json`.
 fn wants_json(matches: &ArgMatches) -> bool {
     let here = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
     here || matches.subcommand().is_some_and(|(_, deeper)| wants_json(deeper))
@@ -186,7 +186,7 @@ mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
     #[test]
-    fn json_is_asked_for_at_any_depth_and_not_by_a_guests_argument() {
+    fn json_is_requested_at_any_depth_but_not_by_a_guests_argument() {
         let asks = |line: &str| {
             let words = ["isopod"].into_iter().chain(line.split(' '));
             super::wants_json(&super::Cli::command().get_matches_from(words))
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_app_and_the_host_may_stand_before_or_after_the_verb() {
+    fn the_app_and_the_host_may_precede_or_follow_the_verb() {
         for line in ["config --app shop set A=1", "config set A=1 --app shop", "--json", "apps --json list"] {
             let words = ["isopod"].into_iter().chain(line.split(' '));
             assert_eq!(super::Cli::try_parse_from(words).is_ok(), line != "--json", "{line}");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn the_command_line_definition_is_valid() {
         super::Cli::command().debug_assert();
     }
 }

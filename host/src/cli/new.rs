@@ -1,4 +1,5 @@
-//! `isopod new`: writes a project that builds and tests at once. It never changes what is there already.
+//! Implements `isopod new`: creates a project that builds and passes its tests. Never changes
+//! existing files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,12 +13,12 @@ use super::templates::{self, File, Template};
 
 #[derive(Args, Debug)]
 pub(crate) struct NewArgs {
-    /// The app's name, which its folder gets too: lower-case letters, digits and hyphens
+    /// The name of the app and its folder: lower-case letters, digits and hyphens
     name: AppName,
-    /// What kind of app to begin with
+    /// The kind of app to create
     #[arg(long, value_enum, default_value_t = Template::Http)]
     template: Template,
-    /// The folder to write into [default: the app's name]
+    /// The folder to create [default: the app's name]
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
 }
@@ -25,25 +26,25 @@ pub(crate) struct NewArgs {
 pub(crate) fn run(args: &NewArgs) -> Result<(), Failure> {
     let folder = args.path.clone().unwrap_or_else(|| PathBuf::from(args.name.to_string()));
     if folder.symlink_metadata().is_ok() {
-        return Err(Failure::new(format!("{} is there already", folder.display()))
+        return Err(Failure::new(format!("{} already exists", folder.display()))
             .why("a new project never overwrites anything")
             .next("choose another name, or another folder with --path"));
     }
     write(&folder, &templates::files(args.template, &args.name)).map_err(|error| {
         Failure::new(format!("cannot write the project to {}", folder.display()))
             .why(error)
-            .next("choose a folder that can be written, with --path")
+            .next("choose a writable folder with --path")
     })?;
     start_repository(&folder);
     if let Some(workspace) = broken_workspace(&folder) {
         let name = folder.file_name().unwrap_or_default().display();
         output::note(&format!(
-            "note: the Cargo workspace at {} includes this project, which is a workspace itself; add \
+            "note: the Cargo workspace at {} includes this project, which is itself a workspace; add \
              exclude = [\"{name}\"] to its [workspace]",
             workspace.display()
         ));
     }
-    output::emit(&format!("{}\n", output::done(&format!("wrote {}", folder.display()))));
+    output::emit(&format!("{}\n", output::done(&format!("created {}", folder.display()))));
     output::emit(&format!("\nNext:\n  cd {}\n  isopod dev\n", quoted(&folder)));
     Ok(())
 }
@@ -59,7 +60,7 @@ fn write(folder: &Path, files: &[File]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Begins a repository unless the folder lies in one; without git the project is as good.
+/// Creates a git repository unless the folder is inside one. Without git, the project works too.
 fn start_repository(folder: &Path) {
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
@@ -87,7 +88,7 @@ fn broken_workspace(folder: &Path) -> Option<PathBuf> {
     (!read.status.success() && names_it).then_some(around)
 }
 
-/// A path as a shell takes it for one word.
+/// Quotes a path so that a shell reads it as one word.
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_is_written_once_and_never_over_another() {
+    fn a_project_is_created_once_and_never_overwritten() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("greeter");
         run(&args(&folder)).unwrap();

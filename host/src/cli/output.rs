@@ -1,4 +1,5 @@
-//! How commands print: JSON on request, else tables and short texts for people. It knows no command and no address.
+//! Prints results: JSON on request, otherwise tables and short texts for people. Never knows a
+//! command or an address.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
@@ -6,12 +7,12 @@ use serde_json::Value;
 
 use super::terminal::{self, Look};
 
-/// Prints a value as JSON, for programs: indented when it is the whole answer of a command.
+/// Prints a value as indented JSON: the complete result of a command.
 pub(crate) fn json(value: &Value) {
     write(&terminal::safe_json(&format!("{value:#}\n")));
 }
 
-/// Prints a value as one line of JSON, for commands that print as things come.
+/// Prints a value as one line of JSON, for commands that print a stream of values.
 pub(crate) fn json_line(value: &Value) {
     write(&terminal::safe_json(&format!("{value}\n")));
 }
@@ -29,14 +30,14 @@ pub(crate) fn emit_exact(text: &str) {
     written(std::io::stdout().lock().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()));
 }
 
-/// Prints help or the version, whose colours are our own.
+/// Prints help or the version. Their colours are the program's own, so they are not escaped.
 pub(crate) fn emit_help(help: &clap::builder::StyledStr) {
     write(&help.ansi().to_string());
 }
 
 fn write(text: &str) {
     if cfg!(test) {
-        // Only what is printed by a macro is kept from the terminal of whoever runs the tests.
+        // The test runner captures only output that is printed by a macro.
         return anstream::print!("{text}");
     }
     let mut out = anstream::stdout().lock();
@@ -57,12 +58,12 @@ fn written(outcome: std::io::Result<()>) {
     }
 }
 
-/// Says on standard error what is being done, so that standard output holds only the answer.
+/// Prints progress and hints on standard error, so that standard output contains only the result.
 pub(crate) fn note(text: &str) {
     note_part(&format!("{text}\n"));
 }
 
-/// As above, without a line break at the end.
+/// Prints like [`note`], without a line break at the end.
 pub(crate) fn note_part(text: &str) {
     let text = terminal::rendered(text);
     if cfg!(test) {
@@ -72,27 +73,28 @@ pub(crate) fn note_part(text: &str) {
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Marks a step that went well.
+/// Marks a step that succeeded.
 pub(crate) fn done(text: &str) -> String {
     format!("{} {text}", terminal::styled(Look::Green, "✓"))
 }
 
-/// Marks a step that went wrong.
+/// Marks a step that failed.
 pub(crate) fn failed(text: &str) -> String {
     format!("{} {text}", terminal::styled(Look::Red, "✗"))
 }
 
-/// Makes text quieter than its surroundings.
+/// Dims text.
 pub(crate) fn dim(text: &str) -> String {
     terminal::styled(Look::Dim, text)
 }
 
-/// Text as it fits into a cell or a line: line breaks are written as `\n`, so that a key of several lines stays one.
+/// Returns text for one cell or line: line breaks become `\n`, so that a multi-line value stays on
+/// one line.
 pub(crate) fn flat(text: &str) -> String {
     text.trim_end().replace('\r', "").replace('\n', "\\n")
 }
 
-/// Lays rows out below their headings, columns aligned, without trailing spaces.
+/// Formats rows below their headings, with aligned columns and no trailing spaces.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in rows {
@@ -111,7 +113,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Lays names and values out in two columns.
+/// Formats names and values in two columns, without the empty values.
 pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     rows.iter()
@@ -120,17 +122,17 @@ pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
         .collect()
 }
 
-/// The items of a list answer.
+/// Returns the items of a list response.
 pub(crate) fn items(answer: &Value) -> &[Value] {
     answer.get("items").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Says that a list goes on, and how to see it.
+/// Returns the hint that a list has more items than shown.
 pub(crate) fn more(shown: u16) -> String {
-    format!("the newest {shown}, and there are more: -n {}", shown.saturating_mul(5))
+    format!("showing the newest {shown}; show more with -n {}", shown.saturating_mul(5))
 }
 
-/// One field as a person reads it: nothing for what is missing, the bare text of strings.
+/// Returns one field for people: an empty text if it is missing, strings without quotes.
 pub(crate) fn field(value: &Value, key: &str) -> String {
     match value.get(key) {
         None | Some(Value::Null) => String::new(),
@@ -139,12 +141,12 @@ pub(crate) fn field(value: &Value, key: &str) -> String {
     }
 }
 
-/// The first of several fields that says something.
+/// Returns the first non-empty field of several.
 pub(crate) fn first_field(value: &Value, keys: &[&str]) -> String {
     keys.iter().map(|key| field(value, key)).find(|text| !text.is_empty()).unwrap_or_default()
 }
 
-/// A release as people write it: `v3`, whether the answer holds a number or the text.
+/// Returns a release as people write it, `v3`, from a number, an object or a text.
 pub(crate) fn release(value: &Value, key: &str) -> String {
     match value.get(key) {
         Some(Value::Number(number)) => format!("v{number}"),
@@ -153,7 +155,7 @@ pub(crate) fn release(value: &Value, key: &str) -> String {
     }
 }
 
-/// One line of a push's log, whether it is plain text or a record with a time.
+/// Returns one line of a push job's log, from a plain text or a record with a time.
 pub(crate) fn log_text(line: &Value) -> String {
     match line {
         Value::String(text) => text.clone(),
@@ -161,17 +163,17 @@ pub(crate) fn log_text(line: &Value) -> String {
     }
 }
 
-/// A time for people: the date and time of RFC 3339 to the second.
+/// Formats a time for people: the date and time of RFC 3339, cut to the second.
 pub(crate) fn time(text: &str) -> String {
     text.get(..19).map(|head| head.replacen('T', " ", 1)).unwrap_or_else(|| text.to_owned())
 }
 
-/// The clock time of an RFC 3339 time, for lines that come as they happen.
+/// Returns the clock time of an RFC 3339 time, for streams of lines.
 pub(crate) fn clock(text: &str) -> &str {
     text.get(11..19).unwrap_or(text)
 }
 
-/// How long something takes or has lasted, for people: the two largest units, so that a column of them stays narrow.
+/// Formats a duration for people with its two largest units, so that columns stay narrow.
 pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match (seconds, seconds / 60, seconds / 3600) {
@@ -184,17 +186,18 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-/// One field that counts milliseconds, for people; nothing for what is missing.
+/// Formats a field that counts milliseconds; empty if it is missing.
 pub(crate) fn duration_of(value: &Value, key: &str) -> String {
     value.get(key).and_then(Value::as_u64).map(duration).unwrap_or_default()
 }
 
-/// One field that counts bytes, for people; nothing for what is missing.
+/// Formats a field that counts bytes; empty if it is missing.
 pub(crate) fn size_of(value: &Value, key: &str) -> String {
     value.get(key).and_then(Value::as_u64).map(size).unwrap_or_default()
 }
 
-/// The value of a config var or of any other setting, for people: `(secret)` for what the host never shows again.
+/// Formats the value of a config var or of another setting. A secret, which the host never shows,
+/// becomes `(secret)`.
 pub(crate) fn setting(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -213,7 +216,7 @@ fn is_secret(object: &serde_json::Map<String, Value>) -> bool {
     object.len() == 1 && object.get("secret").and_then(Value::as_bool) == Some(true)
 }
 
-/// A size for people, in binary units.
+/// Formats a size in binary units.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_leave_out_what_is_empty() {
+    fn pairs_omit_empty_values() {
         assert_eq!(pairs(&[("name", "x".into()), ("error", String::new())]), "name   x\n");
     }
 
@@ -263,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_reads_as_people_write_it_and_a_secret_says_only_that_it_is_one() {
+    fn a_setting_is_shown_as_people_write_it_and_a_secret_as_a_placeholder() {
         let settings = serde_json::json!([null, "a b", {"secret": true}, ["x", "y"], true, 3, {"secret": "no"}]);
         let shown: Vec<String> = settings.as_array().unwrap().iter().map(setting).collect();
         assert_eq!(shown, ["", "a b", "(secret)", "x, y", "yes", "3", r#"{"secret":"no"}"#]);
     }
 
     #[test]
-    fn a_release_reads_the_same_in_every_form() {
+    fn a_release_is_formatted_alike_from_every_form() {
         let value = serde_json::json!({"a": 3, "b": "v3", "c": {"number": 3}, "d": null});
         assert_eq!(["a", "b", "c", "d"].map(|key| release(&value, key)), ["v3", "v3", "v3", ""]);
     }

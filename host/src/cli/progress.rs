@@ -1,5 +1,5 @@
-//! Shows that something goes on: a bar or a spinner on a terminal, plain lines elsewhere. It never touches standard
-//! output, which belongs to the command's answer.
+//! Displays the progress of a command: a bar or a spinner on a terminal, plain lines elsewhere.
+//! Never writes to standard output, which is for the command's result.
 
 use std::io::{IsTerminal as _, Read};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{output, terminal};
 
-/// A step that takes a while.
+/// A step with a progress display.
 pub(crate) struct Step {
     bar: Option<ProgressBar>,
 }
 
 impl Step {
-    /// Begins a step of unknown length.
+    /// Starts a step of unknown length.
     pub(crate) fn spinner(text: &str) -> Step {
-        if !is_watched() {
+        if !is_interactive() {
             output::note(text);
             return Step { bar: None };
         }
@@ -27,9 +27,9 @@ impl Step {
         Step { bar: Some(bar) }
     }
 
-    /// Begins an upload of known size.
+    /// Starts an upload of known size.
     pub(crate) fn upload(text: &str, bytes: u64) -> Step {
-        if !is_watched() {
+        if !is_interactive() {
             output::note(&format!("{text} ({})", output::size(bytes)));
             return Step { bar: None };
         }
@@ -39,12 +39,12 @@ impl Step {
         Step { bar: Some(bar) }
     }
 
-    /// Prints a line without tearing the display.
+    /// Prints a line without garbling the display.
     pub(crate) fn line(&self, text: &str) {
         self.suspend(|| output::note(text));
     }
 
-    /// Prints whatever the caller prints without tearing the display.
+    /// Runs `print` without garbling the display.
     pub(crate) fn suspend(&self, print: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(print),
@@ -52,22 +52,22 @@ impl Step {
         }
     }
 
-    /// A handle for another thread to show details with; it does not end the step.
+    /// Returns a handle with which another thread shows details; it doesn't end the step.
     pub(crate) fn handle(&self) -> Detail {
         Detail { bar: self.bar.clone() }
     }
 
-    /// Counts what is read through it.
+    /// Wraps a reader; the display counts the bytes read.
     pub(crate) fn reader<R: Read>(&self, inner: R) -> Counted<R> {
         Counted { inner, bar: self.bar.clone() }
     }
 
-    /// Whether the display shows only the newest detail.
-    pub(crate) fn is_watched(&self) -> bool {
+    /// Returns whether the display is interactive and shows only the newest detail.
+    pub(crate) fn is_interactive(&self) -> bool {
         self.bar.is_some()
     }
 
-    /// Ends the step and leaves no trace of it.
+    /// Ends the step and clears its display.
     pub(crate) fn finish(self) {
         drop(self);
     }
@@ -81,7 +81,7 @@ impl Drop for Step {
     }
 }
 
-/// Shows the newest detail beside a spinner; without a terminal, prints each detail on a line.
+/// Shows the newest detail beside a spinner. Without a terminal, it prints each detail on a line.
 pub(crate) struct Detail {
     bar: Option<ProgressBar>,
 }
@@ -95,7 +95,7 @@ impl Detail {
     }
 }
 
-/// A reader that moves a bar along.
+/// A reader that advances a bar.
 pub(crate) struct Counted<R> {
     inner: R,
     bar: Option<ProgressBar>,
@@ -111,8 +111,8 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Whether somebody sees a bar move; a test is no such person, wherever it runs.
-fn is_watched() -> bool {
+/// Returns whether a progress bar is shown; never in tests.
+fn is_interactive() -> bool {
     !cfg!(test) && std::io::stderr().is_terminal()
 }
 

@@ -1,5 +1,5 @@
-//! A project on this disk: its folder, its manifest, its component, and the name of the app it makes.
-//! It reads files and never writes, builds or uploads.
+//! A project on disk: its folder, its manifest, its component, and its app's name. Only reads
+//! files; never writes, builds or uploads.
 
 use std::path::{Path, PathBuf};
 
@@ -14,36 +14,38 @@ use super::new;
 /// The name of the manifest in a project's folder.
 pub(crate) const MANIFEST: &str = "isopod.toml";
 
-/// Which app a command speaks of.
+/// The app that a command applies to.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct AppArgs {
-    /// The app; by default the one named in isopod.toml in the working folder
+    /// The app [default: the one named in isopod.toml in the working folder]
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) app: Option<AppName>,
 }
 
 impl AppArgs {
-    /// The app named on the command line, or else by the manifest in the working folder.
+    /// Returns the app named on the command line, or else the one named by the manifest in the
+    /// working folder.
     pub(crate) fn resolve(&self) -> Result<AppName, Failure> {
         self.resolve_or(|| None)
     }
 
-    /// The same, and where neither names one the app that is named elsewhere.
+    /// Resolves like [`AppArgs::resolve`]; if neither names an app, returns the one that
+    /// `elsewhere` returns.
     pub(crate) fn resolve_or(&self, elsewhere: impl FnOnce() -> Option<AppName>) -> Result<AppName, Failure> {
         if let Some(name) = &self.app {
             return Ok(name.clone());
         }
         if !Path::new(MANIFEST).exists() {
             let unnamed = Failure::usage("which app?")
-                .why("no app was named, and there is no isopod.toml in the working folder")
-                .next("add --app NAME, or go to the project's folder; `isopod apps` lists the apps");
+                .why("no app was named, and the working folder has no isopod.toml")
+                .next("add --app NAME, or change to the project's folder; list the apps with `isopod apps`");
             return elsewhere().ok_or(unnamed);
         }
         Ok(Project::open(Path::new("."))?.manifest.name)
     }
 }
 
-/// A project whose manifest could be read.
+/// A project with a valid manifest.
 #[derive(Debug, Clone)]
 pub(crate) struct Project {
     pub(crate) folder: PathBuf,
@@ -60,31 +62,31 @@ impl Project {
             _ => Failure::new(format!("cannot read {}", shown(&path))).why(error),
         })?;
         let manifest_text = manifest::decode(&bytes)
-            .map_err(|error| Failure::new(format!("{} cannot be used", shown(&path))).why(error))?
+            .map_err(|error| Failure::new(format!("invalid manifest {}", shown(&path))).why(error))?
             .to_owned();
         let manifest = Manifest::parse(&manifest_text)
-            .map_err(|error| Failure::new(format!("{} cannot be used", shown(&path))).why(error))?;
-        // Watchers and compilers report absolute paths, which must be comparable to ours.
+            .map_err(|error| Failure::new(format!("invalid manifest {}", shown(&path))).why(error))?;
+        // Watchers and compilers report absolute paths, which must be comparable to this one.
         let folder = std::path::absolute(folder).map_err(|error| Failure::new("cannot find the folder").why(error))?;
         let folder = folder.canonicalize().unwrap_or(folder);
         Ok(Project { folder, manifest_text, manifest })
     }
 
-    /// Where the compiled component is, or will be.
+    /// Returns the path of the compiled component, even if it doesn't exist yet.
     pub(crate) fn component_path(&self) -> Result<PathBuf, Failure> {
         if let Some(component) = &self.manifest.component {
             return Ok(self.folder.join(AsRef::<Path>::as_ref(component)));
         }
         let found = single_component(&self.folder)?;
         found.ok_or_else(|| {
-            Failure::new("the project does not say where its component is")
-                .why("isopod.toml has no `component`, and its folder holds not exactly one .wasm file")
+            Failure::new("the project has no component")
+                .why("isopod.toml has no `component`, and its folder doesn't contain exactly one .wasm file")
                 .next("add a line such as component = \"target/wasm32-wasip2/release/app.wasm\" to isopod.toml")
         })
     }
 
-    /// Whether the project is known to serve no HTTP, judged by its process types, or else by its
-    /// component.
+    /// Returns whether the project certainly serves no HTTP, based on its process types, or else on
+    /// its component.
     pub(crate) fn takes_no_http(&self) -> bool {
         if !self.manifest.processes.is_empty() {
             return self.manifest.processes.values().all(|process| process.entry != Entry::Http);
@@ -105,7 +107,7 @@ impl Project {
     }
 }
 
-/// The error about a folder without a manifest; names a file that was meant to be one.
+/// Returns the error for a folder without a manifest. Names a file with a similar name.
 fn no_manifest(folder: &Path) -> Failure {
     let failure = Failure::new(format!("{} is not a project", shown(folder)));
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -113,11 +115,11 @@ fn no_manifest(folder: &Path) -> Failure {
         names.filter_map(|entry| entry.file_name().into_string().ok()).find(|name| is_misnamed_manifest(name));
     match misnamed {
         Some(name) => failure
-            .why(format!("its manifest must be named isopod.toml, and it holds {name}"))
+            .why(format!("its manifest must be named isopod.toml, but the folder contains {name}"))
             .next(format!("mv {} {}", new::quoted(&folder.join(&name)), new::quoted(&folder.join(MANIFEST)))),
         None => failure
             .why("it has no isopod.toml")
-            .next("go to a project's folder, or write a new one with `isopod new NAME`"),
+            .next("change to a project's folder, or create one with `isopod new NAME`"),
     }
 }
 
@@ -131,7 +133,7 @@ fn single_component(folder: &Path) -> Result<Option<PathBuf>, Failure> {
     Ok(if found.len() == 1 { found.pop() } else { None })
 }
 
-/// A path as people write it: relative to the working folder where that is shorter.
+/// Formats a path relative to the working folder if it is inside.
 pub(crate) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
@@ -146,21 +148,21 @@ pub(crate) fn shown(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// The blocks of a page that are marked as TOML.
+    /// Returns the code blocks of a page that are marked as TOML.
     fn blocks(page: &str) -> Vec<&str> {
         page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
     }
 
     #[test]
-    fn the_documented_manifests_can_be_read() {
+    fn the_documented_manifests_are_valid() {
         let [whole, health] = blocks(include_str!("../../../docs/manifest.md"))[..] else {
-            panic!("blocks were added")
+            panic!("the number of TOML blocks has changed")
         };
         let manifest = Manifest::parse(whole).unwrap();
         assert_eq!((manifest.processes.len(), &manifest.limits), (3, &isopod_policy::Limits::default()));
         Manifest::parse(&format!("name = \"x\"\n[processes.web]\n{health}")).unwrap();
         let [shop, schedule] = blocks(include_str!("../../../docs/operations.md"))[..] else {
-            panic!("blocks were added")
+            panic!("the number of TOML blocks has changed")
         };
         Manifest::parse(shop).unwrap();
         Manifest::parse(&format!("name = \"x\"\n{schedule}")).unwrap();

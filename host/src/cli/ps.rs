@@ -1,4 +1,5 @@
-//! `isopod ps` and `isopod restart`: what of an app runs now, and a fresh start for one instance of it.
+//! Implements `isopod ps` and `isopod restart`: lists an app's running instances, and restarts one.
+//! Never changes the formation.
 
 use clap::Args;
 use isopod_policy::InstanceId;
@@ -16,8 +17,8 @@ const HEADINGS: [&str; 9] = ["PROCESS", "ID", "STATE", "RELEASE", "AGE", "MEMORY
 Examples:
   isopod ps
   isopod ps --app shop --json
-  isopod scale                   how many there may be
-  isopod restart web-7f3k2       starts that instance afresh")]
+  isopod scale                   shows the least and greatest number of instances
+  isopod restart web-7f3k2       restarts that instance")]
 pub(crate) struct PsArgs {
     #[command(flatten)]
     target: Target,
@@ -27,7 +28,7 @@ pub(crate) struct PsArgs {
 #[command(after_help = "\
 Examples:
   isopod restart web-7f3k2
-  isopod ps                      shows the ids")]
+  isopod ps                      lists the ids")]
 pub(crate) struct RestartArgs {
     /// The instance, such as web-7f3k2
     #[arg(value_name = "ID")]
@@ -38,12 +39,12 @@ pub(crate) struct RestartArgs {
 
 pub(crate) fn run(args: &PsArgs) -> Result<(), Failure> {
     let app = args.target.look()?;
-    // All of them: a list of what runs that stopped in the middle would be wrong.
+    // Requests all pages, since a partial list of running instances would mislead.
     let answer = app.all("/instances", limits::LIST_ITEMS_MAX)?;
     app.show(&answer, || {
         let rows: Vec<Vec<String>> = output::items(&answer).iter().map(row).collect();
         if rows.is_empty() {
-            output::note(&nothing_runs(&app.get("")?));
+            output::note(&no_instances(&app.get("")?));
         }
         Ok(output::table(&HEADINGS, &rows))
     })
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &PsArgs) -> Result<(), Failure> {
 pub(crate) fn restart(args: &RestartArgs) -> Result<(), Failure> {
     let app = args.target.change()?;
     let answer = app.post(&format!("/instances/{}/restart", args.instance), None)?;
-    app.show(&answer, || Ok(format!("{}\n", output::done(&format!("{} is restarted and keeps its id", args.instance)))))
+    app.show(&answer, || Ok(format!("{}\n", output::done(&format!("restarted {}; it keeps its id", args.instance)))))
 }
 
 fn row(instance: &Value) -> Vec<String> {
@@ -69,13 +70,17 @@ fn row(instance: &Value) -> Vec<String> {
     ]
 }
 
-fn nothing_runs(app: &Value) -> String {
+fn no_instances(app: &Value) -> String {
     let name = field(app, "name");
     match field(app, "state").as_str() {
-        _ if app["release"].is_null() => format!("{name} has no code yet; `isopod deploy --app {name}` brings some"),
-        "running" => format!("no instance of {name} runs now; what it is asked next, or its schedule, starts one"),
+        _ if app["release"].is_null() => {
+            format!("{name} has no code yet; deploy some with `isopod deploy --app {name}`")
+        }
+        "running" => format!("{name} has no running instance; the next request, event or schedule starts one"),
         state => {
-            format!("no instance of {name} runs, since the app is {state}; `isopod activity --app {name}` says why")
+            format!(
+                "{name} has no running instance, since the app is {state}; see why with `isopod activity --app {name}`"
+            )
         }
     }
 }
@@ -97,8 +102,8 @@ mod tests {
     #[test]
     fn an_empty_list_is_explained() {
         let app = |state: &str, release: Value| json!({"name": "shop", "state": state, "release": release});
-        assert!(nothing_runs(&app("running", json!(2))).contains("asked next"));
-        assert!(nothing_runs(&app("stopped", json!(2))).contains("the app is stopped"));
-        assert!(nothing_runs(&app("stopped", Value::Null)).contains("isopod deploy"));
+        assert!(no_instances(&app("running", json!(2))).contains("next request"));
+        assert!(no_instances(&app("stopped", json!(2))).contains("the app is stopped"));
+        assert!(no_instances(&app("stopped", Value::Null)).contains("isopod deploy"));
     }
 }

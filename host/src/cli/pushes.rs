@@ -1,5 +1,5 @@
-//! `isopod pushes`: the push jobs of one app, newest first; one of them with its whole log; one that is taken back.
-//! It starts none and follows none, which `isopod deploy` does.
+//! Implements `isopod pushes`: lists an app's push jobs, newest first, shows one with its log, and
+//! cancels a queued one. Never starts or follows a push job; `isopod deploy` does.
 
 use std::num::NonZeroU16;
 
@@ -13,14 +13,14 @@ use super::target::{RemoteApp, Target};
 
 const EXAMPLES: &str = "\
 Examples:
-  isopod pushes                        the newest
-  isopod pushes info p-7f3k2m9q0z      one in full: why it failed, and its whole log
-  isopod pushes cancel p-7f3k2m9q0z    takes back one that still waits for its turn
-  isopod deploy --detach               starts one and says its id";
+  isopod pushes                        the newest push jobs
+  isopod pushes info p-7f3k2m9q0z      one push job: why it failed, and its whole log
+  isopod pushes cancel p-7f3k2m9q0z    cancels a push job that is still queued
+  isopod deploy --detach               starts a push job and prints its id";
 
 const HEADINGS: [&str; 6] = ["ID", "STATE", "RELEASE", "REASON", "WHEN", "BY"];
 
-/// What fits on a screen.
+/// The number of rows that fit on a screen.
 const PUSHES_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
 
 #[derive(Args, Debug)]
@@ -28,7 +28,7 @@ const PUSHES_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
 pub(crate) struct PushesArgs {
     #[command(subcommand)]
     command: Option<PushesCommand>,
-    /// How many pushes to list, the newest first
+    /// The number of push jobs to list, newest first
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = PUSHES_SHOWN)]
     limit: NonZeroU16,
     #[command(flatten)]
@@ -37,15 +37,15 @@ pub(crate) struct PushesArgs {
 
 #[derive(Subcommand, Debug)]
 enum PushesCommand {
-    /// Show one push with its whole log
+    /// Show one push job with its whole log
     Info {
-        /// The push, such as p-7f3k2m9q0z
+        /// The push job, such as p-7f3k2m9q0z
         #[arg(value_name = "ID")]
         push: PushId,
     },
-    /// Take back a push that still waits for its turn
+    /// Cancel a push job that is still queued
     Cancel {
-        /// The push, such as p-7f3k2m9q0z
+        /// The push job, such as p-7f3k2m9q0z
         #[arg(value_name = "ID")]
         push: PushId,
     },
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &PushesArgs) -> Result<(), Failure> {
         Some(PushesCommand::Cancel { push }) => {
             let app = args.target.change()?;
             let answer = app.post(&format!("/pushes/{push}/cancel"), None)?;
-            let what = format!("push {push} of {} is cancelled, and makes no release", app.name);
+            let what = format!("cancelled push {push} of {}; it creates no release", app.name);
             app.show(&answer, || Ok(format!("{}\n", output::done(&what))))
         }
     }
@@ -73,7 +73,7 @@ fn list(app: &RemoteApp, limit: u16) -> Result<(), Failure> {
     app.show(&answer, || {
         let rows: Vec<Vec<String>> = output::items(&answer).iter().map(row).collect();
         if rows.is_empty() {
-            output::note(&format!("no pushes yet; `isopod deploy --app {}` starts the first", app.name));
+            output::note(&format!("no pushes yet; start the first with `isopod deploy --app {}`", app.name));
         } else if !field(&answer, "next").is_empty() {
             output::note(&output::more(limit));
         }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_is_one_row_and_only_its_reasons_name_fits_there() {
+    fn a_push_is_one_row_with_the_code_of_its_reason() {
         let expected = ["p-7f3k2m9q0z", "failed", "v3", "health-check", "2026-01-02 03:04:05", "ann"];
         assert_eq!(row(&push()), expected);
         assert_eq!(row(&json!({"id": "p-7f3k2m9q0z", "state": "queued", "release": null}))[2..4], ["", ""]);
@@ -138,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn as_many_pushes_are_asked_for_as_are_shown() {
-        let host = FakeHost::answering([(200, json!({"items": [push()], "next": null}))]);
+    fn only_the_shown_number_of_pushes_is_requested() {
+        let host = FakeHost::responding([(200, json!({"items": [push()], "next": null}))]);
         list(&host.app("shop"), 7).unwrap();
-        assert_eq!(host.asked()[0].line, "GET /v1/apps/shop/pushes?limit=7");
+        assert_eq!(host.requests()[0].line, "GET /v1/apps/shop/pushes?limit=7");
     }
 }

@@ -1,4 +1,5 @@
-//! `isopod releases`: the immutable releases of one app, newest first; one of them in full; what differs between two.
+//! Implements `isopod releases`: lists an app's immutable releases, newest first, shows one, and
+//! compares two. Never creates a release.
 
 use std::num::NonZeroU16;
 
@@ -13,13 +14,13 @@ use super::{formation, grants};
 
 const EXAMPLES: &str = "\
 Examples:
-  isopod releases                the newest; the one marked * serves
-  isopod releases info v3        all of one: manifest, config vars, why it failed
-  isopod releases diff v3        what v3 changed against the release before it
-  isopod releases diff v5 v3     what differs between any two
-  isopod rollback v3             makes a new release that is what v3 was";
+  isopod releases                the newest releases; * marks the serving one
+  isopod releases info v3        one release: manifest, config vars, why it failed
+  isopod releases diff v3        what v3 changed compared to the previous release
+  isopod releases diff v5 v3     the differences between any two
+  isopod rollback v3             creates a new release that is a copy of v3";
 
-/// What fits on a screen.
+/// The number of rows that fit on a screen.
 const RELEASES_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
 
 #[derive(Args, Debug)]
@@ -27,7 +28,7 @@ const RELEASES_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
 pub(crate) struct ReleasesArgs {
     #[command(subcommand)]
     command: Option<ReleasesCommand>,
-    /// How many releases to list, the newest first
+    /// The number of releases to list, newest first
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = RELEASES_SHOWN)]
     limit: NonZeroU16,
     #[command(flatten)]
@@ -40,7 +41,7 @@ enum ReleasesCommand {
     Diff {
         /// The release, such as v3
         release: ReleaseNumber,
-        /// What to compare it with; by default the release before it
+        /// The release to compare it with [default: the previous release]
         with: Option<ReleaseNumber>,
     },
     /// Show one release
@@ -68,7 +69,7 @@ fn list(app: &RemoteApp, limit: u16) -> Result<(), Failure> {
         let current = output::release(&app.get("")?, "release");
         let rows: Vec<Vec<String>> = output::items(&answer).iter().map(|release| row(release, &current)).collect();
         if rows.is_empty() {
-            output::note("no releases yet; `isopod deploy` makes the first");
+            output::note("no releases yet; create the first with `isopod deploy`");
         } else if !field(&answer, "next").is_empty() {
             output::note(&output::more(limit));
         }
@@ -76,7 +77,7 @@ fn list(app: &RemoteApp, limit: u16) -> Result<(), Failure> {
     })
 }
 
-/// A release's number as people write it.
+/// Returns a release's number as people write it.
 pub(crate) fn name(release: &Value) -> String {
     let keys = ["name", "release"].iter().map(|key| output::release(release, key));
     keys.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
@@ -94,7 +95,7 @@ fn row(release: &Value, current: &str) -> Vec<String> {
     ]
 }
 
-/// Why a release is in the state that it is in, if the host has a reason.
+/// Returns the reason for a release's state, if the host reports one.
 fn reason(release: &Value) -> String {
     match release.get("reason") {
         Some(reason @ Value::Object(_)) => {
@@ -140,7 +141,7 @@ fn info(release: &Value) -> String {
 fn diff(app: &RemoteApp, release: ReleaseNumber, with: Option<ReleaseNumber>) -> Result<(), Failure> {
     if release == ReleaseNumber::FIRST && with.is_none() {
         return Err(Failure::usage(format!("{release} is the first release"))
-            .why("there is none before it to compare it with")
+            .why("there is no previous release to compare it with")
             .next(format!("isopod releases info {release} --app {}", app.name)));
     }
     let query = with.map(|with| format!("?with={with}")).unwrap_or_default();
@@ -149,9 +150,9 @@ fn diff(app: &RemoteApp, release: ReleaseNumber, with: Option<ReleaseNumber>) ->
         let (from, to) = (output::release(&answer, "from"), output::release(&answer, "to"));
         let rows = differences(&answer);
         if rows.is_empty() {
-            return Ok(format!("{from} and {to} are made of the same\n"));
+            return Ok(format!("{from} and {to} have the same content\n"));
         }
-        // The headings are the releases themselves, so that nobody has to remember which side is which.
+        // The releases are the headings, so that the sides can't be confused.
         Ok(output::table(&["FIELD", &from, &to], &rows))
     })
 }
@@ -159,7 +160,7 @@ fn diff(app: &RemoteApp, release: ReleaseNumber, with: Option<ReleaseNumber>) ->
 fn differences(diff: &Value) -> Vec<Vec<String>> {
     let changes = diff.get("changes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let side = |change: &Value, key: &str| match output::flat(&setting(&change[key])) {
-        nothing if nothing.is_empty() => "-".to_owned(),
+        empty if empty.is_empty() => "-".to_owned(),
         shown => shown,
     };
     changes.iter().map(|change| vec![field(change, "field"), side(change, "before"), side(change, "after")]).collect()
@@ -181,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_one_row_and_the_one_that_serves_is_marked() {
+    fn a_release_is_one_row_and_the_serving_release_is_marked() {
         let rest = ["deployment_error", "config changed: COLOUR", "2026-01-02 03:04:05", "ann"];
         assert_eq!(row(&release(), "v3"), [&["v3 *"], &rest[..]].concat());
         assert_eq!(row(&release(), "v30")[0], "v3");
     }
 
     #[test]
-    fn a_release_shows_why_it_failed_and_what_it_was_made_of() {
+    fn a_release_shows_why_it_failed_and_its_settings() {
         let text = info(&release());
         for shown in ["crash-loop: it ended 5 times in 10 s", "2.0 KiB", "web", "TOKEN", "(secret)", "api.github.com"] {
             assert!(text.contains(shown), "{shown} is not in:\n{text}");
@@ -204,15 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn two_releases_are_compared_in_the_order_that_was_asked_for() {
-        let host = FakeHost::answering([(200, json!({"from": 3, "to": 5, "changes": []}))]);
+    fn two_releases_are_compared_in_the_given_order() {
+        let host = FakeHost::responding([(200, json!({"from": 3, "to": 5, "changes": []}))]);
         diff(&host.app("shop"), "v5".parse().unwrap(), "v3".parse().ok()).unwrap();
-        assert_eq!(host.asked()[0].line, "GET /v1/apps/shop/releases/v5/diff?with=v3");
+        assert_eq!(host.requests()[0].line, "GET /v1/apps/shop/releases/v5/diff?with=v3");
     }
 
     #[test]
-    fn the_first_release_has_none_before_it() {
-        let host = FakeHost::answering([]);
+    fn the_first_release_has_no_previous_release() {
+        let host = FakeHost::responding([]);
         assert!(diff(&host.app("shop"), ReleaseNumber::FIRST, None).unwrap_err().text().contains("releases info v1"));
     }
 }

@@ -1,4 +1,5 @@
-//! `isopod rollback`: makes a new release that is what an earlier one was, and lets it serve.
+//! Implements `isopod rollback`: creates a new release from an earlier one and makes it serve.
+//! Never changes an existing release.
 
 use clap::Args;
 use isopod_policy::ReleaseNumber;
@@ -10,18 +11,18 @@ use super::releases;
 use super::target::{RemoteApp, Target, is_stopped};
 
 const EXAMPLES: &str = "\
-The earlier release stays as it is: its bundle, config vars, formation and grants are copied into a new one, which is
+The earlier release stays unchanged: its bundle, config vars, formation and grants are copied into a new release, which is
 started and checked like any other before it serves.
 
 Examples:
-  isopod releases                which there are
-  isopod releases diff v5 v3     what going back from v5 to v3 would change
+  isopod releases                lists the releases
+  isopod releases diff v5 v3     what a rollback from v5 to v3 would change
   isopod rollback v3";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RollbackArgs {
-    /// The release to go back to, such as v3
+    /// The release to roll back to, such as v3
     release: ReleaseNumber,
     #[command(flatten)]
     target: Target,
@@ -39,14 +40,14 @@ fn roll_back(app: &RemoteApp, to: ReleaseNumber) -> Result<Value, Failure> {
 
 fn text(app: &RemoteApp, to: ReleaseNumber, made: &Value) -> Result<String, Failure> {
     let (name, release) = (&app.name, releases::name(made));
-    let said = output::done(&match is_stopped(&app.get("")?) {
-        true => format!("{name} is stopped, and serves {release}, which is what {to} was, once it is started"),
-        false => format!("{name} serves {release}, which is what {to} was"),
+    let text = output::done(&match is_stopped(&app.get("")?) {
+        true => format!("{name} is stopped; it serves {release}, a copy of {to}, after a start"),
+        false => format!("{name} serves {release}, a copy of {to}"),
     });
     // The release's cause lists the effects on secrets.
     let cause = output::field(made, "cause");
     let secrets = cause.split("; ").skip(1).map(|secrets| format!("\n{secrets}"));
-    Ok(secrets.fold(said, |said, secrets| said + &secrets))
+    Ok(secrets.fold(text, |text, secrets| text + &secrets))
 }
 
 #[cfg(test)]
@@ -58,23 +59,23 @@ mod tests {
     fn a_rollback_names_the_release_that_serves_now() {
         let made = json!({"release": 5, "name": "v5", "cause": "rollback to v3"});
         let app = |state: &str| (200, json!({"state": state, "release": 5}));
-        let host = FakeHost::answering([(200, made), app("running"), app("stopped")]);
+        let host = FakeHost::responding([(200, made), app("running"), app("stopped")]);
         let app = host.app("shop");
         let to = "v3".parse().unwrap();
         let made = roll_back(&app, to).unwrap();
-        let asked = &host.asked()[0];
-        assert_eq!((asked.line.as_str(), &asked.body), ("POST /v1/apps/shop/rollback", &json!({"release": 3})));
-        assert!(text(&app, to, &made).unwrap().contains("shop serves v5, which is what v3 was"));
+        let request = &host.requests()[0];
+        assert_eq!((request.line.as_str(), &request.body), ("POST /v1/apps/shop/rollback", &json!({"release": 3})));
+        assert!(text(&app, to, &made).unwrap().contains("shop serves v5, a copy of v3"));
         let made = json!({"name": "v5", "cause": "rollback to v3; secrets dropped: TOKEN; secrets changed: KEY"});
         let said = text(&app, to, &made).unwrap();
-        assert!(said.contains("once it is started"), "{said}");
+        assert!(said.contains("after a start"), "{said}");
         assert!(said.ends_with("\nsecrets dropped: TOKEN\nsecrets changed: KEY"), "{said}");
     }
 
     #[test]
-    fn a_refused_rollback_says_why() {
+    fn a_refused_rollback_shows_the_cause() {
         let problem = json!({"title": "Conflict", "detail": "v3 is in build_error", "hint": "choose another release"});
-        let host = FakeHost::answering([(409, problem)]);
+        let host = FakeHost::responding([(409, problem)]);
         let failure = roll_back(&host.app("shop"), "v3".parse().unwrap()).unwrap_err();
         assert!(failure.text().contains("v3 is in build_error") && failure.text().contains("choose another"));
     }

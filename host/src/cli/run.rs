@@ -1,5 +1,5 @@
-//! `isopod run FILE.wasm -- ARGS`: one `wasi:cli/command` component, with this process's standard
-//! streams. Stores only compiled code.
+//! Implements `isopod run FILE.wasm -- ARGS`: runs one `wasi:cli/command` component with this
+//! process's standard streams. Never stores data, except compiled code.
 
 use super::{
     local::{Granted, Loaded, Terminal, engine_config, load},
@@ -10,17 +10,18 @@ use isopod_engine::{Engine, Fault};
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, sync::Arc};
 
 const OUTPUT: &str = "\
-Output: the component has this program's standard input, output and error. A terminal shows control characters as escapes; a
-pipe or a file gets the bytes unchanged. What the component logs through wasi:logging goes to standard error. The exit status is the component's own; 1 if it trapped.";
+Output: the component uses this program's standard input, output and error. A terminal shows control characters as escapes;
+a pipe or a file gets the bytes unchanged. What the component logs through wasi:logging goes to standard error. The exit
+status is the component's own, or 1 if it traps.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = OUTPUT)]
 pub(crate) struct Args {
     #[command(flatten)]
     granted: Granted,
-    /// The component: a .wasm file.
+    /// The component: a .wasm file
     file: PathBuf,
-    /// The command's own arguments.
+    /// The arguments of the command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -33,7 +34,7 @@ async fn execute(args: Args) -> Result<ExitCode> {
     let engine = Engine::new(engine_config(&args.granted)?)?;
     let Loaded { component, .. } = load(&engine, &args.file).await?;
     if !component.info().entries.command {
-        bail!("{} is no command: it exports no wasi:cli/run. Serve it with `isopod serve`", args.file.display());
+        bail!("{} is not a command: it doesn't export wasi:cli/run. Serve it with `isopod serve`", args.file.display());
     }
     let text = |part: &OsStr| part.to_string_lossy().into_owned();
     let name = args.file.file_stem().map_or_else(|| "command".to_owned(), text);

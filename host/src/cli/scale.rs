@@ -1,4 +1,5 @@
-//! `isopod scale`: how many instances of each process type run at least and at most.
+//! Implements `isopod scale`: shows and sets the least and greatest number of instances of each
+//! process type. Never starts instances itself.
 
 use std::str::FromStr;
 
@@ -13,20 +14,21 @@ use super::target::{RemoteApp, Target};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  isopod scale                       shows how things are
+  isopod scale                       shows the formation
   isopod scale web=3..10             at least 3, at most 10
   isopod scale web=2 worker=1        always 2, always 1
-  isopod scale web=1..               at least 1; the most stays as it is
-  isopod scale web=..20              at most 20; the least stays as it is")]
+  isopod scale web=1..               at least 1; the maximum is unchanged
+  isopod scale web=..20              at most 20; the minimum is unchanged")]
 pub(crate) struct ScaleArgs {
-    /// What to scale and how far, such as web=3..10 or web=2; without any, the formation is shown
+    /// The process types and their counts, such as web=3..10 or web=2; without any, shows the
+    /// formation
     #[arg(value_name = "PROCESS=COUNT")]
     scales: Vec<Scale>,
     #[command(flatten)]
     target: Target,
 }
 
-/// How far one process type is to be scaled; what is not said stays.
+/// The new counts of one process type; `None` leaves a count unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Scale {
     process: ProcessName,
@@ -34,14 +36,14 @@ struct Scale {
     max: Option<u32>,
 }
 
-/// Why a text says no scale. Each says what would.
+/// Why a text is not a scale. Each message shows the right form.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum ScaleError {
-    #[error("write it like web=3..10, web=2, web=1.. or web=..20")]
-    NoScale,
+    #[error("write it as web=3..10, web=2, web=1.. or web=..20")]
+    Invalid,
     #[error("{0}")]
     Name(#[from] isopod_policy::NameError),
-    #[error("at least {min} and at most {max} cannot be; write {process}={max}..{min}")]
+    #[error("the minimum {min} is greater than the maximum {max}; write {process}={max}..{min}")]
     Reversed { process: ProcessName, min: u32, max: u32 },
 }
 
@@ -49,15 +51,15 @@ impl FromStr for Scale {
     type Err = ScaleError;
 
     fn from_str(text: &str) -> Result<Scale, ScaleError> {
-        let (process, counts) = text.split_once('=').ok_or(ScaleError::NoScale)?;
+        let (process, counts) = text.split_once('=').ok_or(ScaleError::Invalid)?;
         let process: ProcessName = process.parse()?;
         let (min, max) = match counts.split_once("..") {
             None => (count(counts)?, count(counts)?),
-            Some(("", "")) => return Err(ScaleError::NoScale),
+            Some(("", "")) => return Err(ScaleError::Invalid),
             Some((min, max)) => (count(min)?, count(max)?),
         };
         if min.is_none() && max.is_none() {
-            return Err(ScaleError::NoScale);
+            return Err(ScaleError::Invalid);
         }
         match (min, max) {
             (Some(min), Some(max)) if min > max => Err(ScaleError::Reversed { process, min, max }),
@@ -66,15 +68,15 @@ impl FromStr for Scale {
     }
 }
 
-/// One side of a range; nothing if it is left out.
+/// Parses one side of a range; `None` if it is empty.
 fn count(text: &str) -> Result<Option<u32>, ScaleError> {
     if text.is_empty() {
         return Ok(None);
     }
-    // `parse` alone would take "+3" too.
+    // `parse` alone would accept "+3".
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let count = text.parse().ok().filter(|_| digits);
-    count.map(Some).ok_or(ScaleError::NoScale)
+    count.map(Some).ok_or(ScaleError::Invalid)
 }
 
 pub(crate) fn run(args: &ScaleArgs) -> Result<(), Failure> {
@@ -100,8 +102,8 @@ fn change(scales: &[Scale]) -> Result<Value, Failure> {
         let counts: Map<String, Value> =
             counts.into_iter().filter_map(|(key, count)| Some((key.to_owned(), json!((*count)?)))).collect();
         if change.insert(process.to_string(), Value::Object(counts)).is_some() {
-            return Err(Failure::usage(format!("{process} stands there twice"))
-                .why("only one of the two could hold")
+            return Err(Failure::usage(format!("{process} is given twice"))
+                .why("a process type has only one scale")
                 .next(format!("write one, such as {process}=3..10")));
         }
     }
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_scale_is_refused_with_an_example() {
+    fn an_invalid_scale_is_refused_with_an_example() {
         let wrong = ["", "web", "web=", "web=..", "=3", "web=x", "web=-1", "web=+1", "web=1...3", "web=1..x", "web= 1"];
         for text in wrong.into_iter().chain(["web=4294967296", "Web=1", "web=1=2"]) {
             assert_eq!(parsed(text), None, "{text:?}");
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_the_wrong_way_round_is_turned_in_the_error() {
+    fn a_reversed_range_is_corrected_in_the_error() {
         assert!("web=10..3".parse::<Scale>().unwrap_err().to_string().contains("web=3..10"));
     }
 
@@ -147,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn scaling_patches_the_formation_with_what_was_said() {
+    fn scaling_patches_the_formation_with_the_given_counts() {
         let scales: Vec<Scale> = ["web=3..10", "worker=..2"].map(|text| text.parse().unwrap()).into();
-        let host = FakeHost::answering([(200, json!({})), (200, json!({"name": "shop", "release": 2}))]);
+        let host = FakeHost::responding([(200, json!({})), (200, json!({"name": "shop", "release": 2}))]);
         scale(&host.app("shop"), &change(&scales).unwrap()).unwrap();
-        let asked = host.asked();
-        assert_eq!(asked[0].line, "PATCH /v1/apps/shop/formation");
-        assert_eq!(asked[0].body, json!({"web": {"min": 3, "max": 10}, "worker": {"max": 2}}));
+        let requests = host.requests();
+        assert_eq!(requests[0].line, "PATCH /v1/apps/shop/formation");
+        assert_eq!(requests[0].body, json!({"web": {"min": 3, "max": 10}, "worker": {"max": 2}}));
     }
 
     proptest! {
@@ -164,7 +166,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in ".*") {
+        fn no_text_makes_the_parser_panic(text in ".*") {
             let _ = text.parse::<Scale>();
         }
     }

@@ -1,5 +1,5 @@
-//! Shows the output of a local component on a terminal: control characters become escapes, as in every other text of a guest.
-//! Output to a pipe or a file is not its concern.
+//! Shows the output of a local component on a terminal: control characters become escapes, as in
+//! every other text of a guest. Never changes output to a pipe or a file.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use isopod_policy::text::printable;
 
 use super::terminal::unfinished_colour;
 
-/// The standard streams for a component: those that are terminals get clean text.
+/// Returns the standard streams for a component; those on a terminal are escaped.
 pub(crate) fn stdio() -> Stdio {
     Stdio {
         stdout: io::stdout().is_terminal().then(|| Arc::new(Cleaned::to(io::stdout())) as Arc<dyn Screen>),
@@ -17,7 +17,7 @@ pub(crate) fn stdio() -> Stdio {
     }
 }
 
-/// A terminal, and the end of the output that can't be shown before more has come.
+/// A terminal, and the end of the output that can't be shown before more arrives.
 struct Cleaned<W: Write>(Mutex<(W, Pending)>);
 
 impl<W: Write> Cleaned<W> {
@@ -29,7 +29,7 @@ impl<W: Write> Cleaned<W> {
 impl<W: Write + Send> Screen for Cleaned<W> {
     fn write(&self, bytes: &[u8]) {
         let (out, pending) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A closed terminal is no reason to stop the component.
+        // A closed terminal must not stop the component.
         let _ = out.write_all(pending.shown(bytes).as_bytes()).and_then(|()| out.flush());
     }
 }
@@ -46,7 +46,7 @@ impl<W: Write> Drop for Cleaned<W> {
 struct Pending(Vec<u8>);
 
 impl Pending {
-    /// What can be shown after these bytes have come.
+    /// Adds bytes and returns the text that can be shown now.
     fn shown(&mut self, bytes: &[u8]) -> String {
         self.0.extend_from_slice(bytes);
         let rest = self.0.split_off(self.0.len() - unfinished(&self.0));
@@ -54,13 +54,14 @@ impl Pending {
         printable(&String::from_utf8_lossy(&shown)).into_owned()
     }
 
-    /// What is left at the end.
+    /// Returns the remaining text at the end of the output.
     fn rest(&mut self) -> String {
         printable(&String::from_utf8_lossy(&std::mem::take(&mut self.0))).into_owned()
     }
 }
 
-/// The length of an unfinished character, colour sequence or line end at the end.
+/// Returns the length of an incomplete character, colour sequence or line end at the end of the
+/// bytes.
 fn unfinished(bytes: &[u8]) -> usize {
     let character = bytes.utf8_chunks().last().map_or(0, |chunk| {
         let invalid = chunk.invalid();
@@ -76,7 +77,7 @@ fn unfinished(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// The text that is shown if the output comes in pieces of this size.
+    /// Returns the text that is shown if the output arrives in pieces of this size.
     fn shown_in_pieces(text: &[u8], size: usize) -> String {
         let mut pending = Pending::default();
         let mut shown: String = text.chunks(size).map(|piece| pending.shown(piece)).collect();
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_the_same_however_it_is_cut() {
+    fn output_is_the_same_in_pieces_of_any_size() {
         let text = "name: ü€🦀 \x1b[1;32mgreen\x1b[0m \x1b[2J\x1b]0;t\x07 \u{9b}2J a\r\nb\rc \x1b[3";
         let whole = shown_in_pieces(text.as_bytes(), usize::MAX);
         assert_eq!(whole, "name: ü€🦀 green \\x1b[2J\\x1b]0;t\\x07 \\x9b2J a\nb\\rc \\x1b[3");
@@ -95,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_without_a_line_end_is_shown_at_once() {
+    fn a_prompt_without_a_line_end_is_shown_immediately() {
         assert_eq!(Pending::default().shown(b"Name: "), "Name: ");
         assert_eq!(Pending::default().shown(b"\xff\xfe"), "\u{fffd}\u{fffd}");
     }
 
     #[test]
-    fn no_more_than_one_sequence_is_held_back() {
+    fn at_most_one_sequence_is_held_back() {
         let mut pending = Pending::default();
         pending.shown(b"\x1b[");
         for _ in 0..1000 {

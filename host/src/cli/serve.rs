@@ -1,5 +1,5 @@
-//! `isopod serve FILE.wasm`: one component on one address, until SIGINT or SIGTERM. Stores only
-//! compiled code.
+//! Implements `isopod serve FILE.wasm`: serves one component on one address until SIGINT or
+//! SIGTERM. Never stores data, except compiled code.
 
 use super::{
     local::{Granted, Loaded, Terminal, engine_config, load},
@@ -21,20 +21,20 @@ use tokio::sync::watch;
 
 const OUTPUT: &str = "\
 Output: what the component prints goes to this program's standard output and error, line by line. What it logs through
-wasi:logging goes to standard error, where the first line is the address.";
+wasi:logging goes to standard error, whose first line is the address.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = OUTPUT)]
 pub(crate) struct Args {
-    /// The component: a .wasm file.
+    /// The component: a .wasm file
     file: PathBuf,
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 picks a free one
     #[arg(long, visible_alias = "listen", default_value = "127.0.0.1:0")]
     addr: SocketAddr,
-    /// Give every request an instance of its own.
+    /// Run every request in a separate, new instance
     #[arg(long)]
     isolate_requests: bool,
-    /// A reverse proxy whose `x-forwarded-*` and `forwarded` headers are trusted: an address or a network, such as 10.0.0.0/8.
+    /// A reverse proxy whose `x-forwarded-*` and `forwarded` headers are trusted: an address or a network, such as 10.0.0.0/8
     #[arg(long = "trusted-proxy", value_name = "NETWORK")]
     trusted_proxies: Vec<String>,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let code = runtime.block_on(serve(args));
-    // Blocked tasks had the whole drain time already.
+    // Tasks that still block have already had the drain time.
     runtime.shutdown_background();
     code
 }
@@ -52,9 +52,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 async fn serve(args: Args) -> Result<ExitCode> {
     os::disable_huge_pages();
     let directory = {
-        // Nobody listens: there are no other releases to visit.
-        let (visits, _) = tokio::sync::mpsc::channel(1);
-        Arc::new(Directory::new(visits))
+        // Without a receiver: there are no other releases to preview.
+        let (previews, _) = tokio::sync::mpsc::channel(1);
+        Arc::new(Directory::new(previews))
     };
     let service = bind(&args, Arc::clone(&directory))?;
     let address = service.local_addr()?;
@@ -65,14 +65,14 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let Loaded { component, took_silently } = load(&engine, &args.file).await?;
     if component.info().entries.http.is_none() {
         bail!(
-            "{} answers no HTTP requests: run a command with `isopod run`, and deploy an app of events with `isopod deploy`",
+            "{} serves no HTTP: run a command with `isopod run`, or deploy an app for events with `isopod deploy`",
             args.file.display()
         );
     }
     let name: AppName = NAME.parse()?;
     let sandbox = args.granted.sandbox(name.as_ref(), Vec::new(), Arc::new(Terminal));
     let program = engine.program(&component, sandbox)?;
-    let first = program.start().await.context("the component cannot be started")?;
+    let first = program.start().await.context("can't start the component")?;
     let most = program.sandbox().limits.instances_max;
     let guests = GuestRuntimes::on(tokio::runtime::Handle::current());
     let machine = HostResources::new(platform::start_executor(&guests)?, guests);
@@ -89,7 +89,8 @@ async fn serve(args: Args) -> Result<ExitCode> {
     };
     app.install(Arc::new(ActiveRelease::new(None, program, isolation, vec![web], resources)));
     directory.put(&[app]);
-    // Before the address is printed, so that a supervisor that reads it can already stop the process.
+    // Register before the address is printed, so that a supervisor that reads it can already stop
+    // the process.
     let mut signals = Signals::new().context("cannot listen for stop signals")?;
     eprintln!("Serving HTTP on http://{address}/");
     if let Some(took) = took_silently {
@@ -107,12 +108,13 @@ async fn serve(args: Args) -> Result<ExitCode> {
     if cut_off > 0 {
         let connections = if cut_off == 1 { "1 connection" } else { &format!("{cut_off} connections") };
         let seconds = limits::SERVE_DRAIN.as_secs();
-        output::note(&format!("{connections} closed in the middle of a request, after {seconds} s"));
+        output::note(&format!("closed {connections} with a request in progress, after {seconds} s"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Binds the address before anything is compiled: the component must not reach it, and an address in use is found at once.
+/// Binds the address before compiling: the component must not reach it, and an address in use is
+/// reported immediately.
 fn bind(args: &Args, directory: Arc<Directory>) -> Result<ingress::Service> {
     let config = ingress::Config {
         domain: "localhost".into(),
@@ -128,10 +130,10 @@ fn bind(args: &Args, directory: Arc<Directory>) -> Result<ingress::Service> {
         trusted_proxies: TrustedProxies::read(&args.trusted_proxies)?,
     };
     ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
-        .with_context(|| format!("{} cannot be listened on; choose another address with --addr", args.addr))
+        .with_context(|| format!("can't listen on {}; choose another address with --addr", args.addr))
 }
 
-/// The name by which the component is known inside.
+/// The component's app name inside this process.
 const NAME: &str = "app";
 
 struct NoAccessLog;

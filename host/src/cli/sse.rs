@@ -1,5 +1,5 @@
-//! Reads server-sent events from a stream: the `data` of each event, the newest `id`, and the host's final event. It never
-//! reconnects.
+//! Reads server-sent events from a stream: the `data` of each event, the newest `id`, and the
+//! host's final event. Never reconnects.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -12,7 +12,7 @@ pub(crate) struct Events<R> {
     is_final: bool,
 }
 
-/// The type of the event by which the host ends a stream for good.
+/// The type of the host's final event, after which reconnecting is useless.
 const END: &str = "end";
 
 impl<R: Read> Events<R> {
@@ -22,17 +22,17 @@ impl<R: Read> Events<R> {
         Events { reader: BufReader::new(body), last_id: last_id.map(str::to_owned), is_final: false }
     }
 
-    /// The id of the newest event that had one.
+    /// Returns the id of the newest event that had one.
     pub(crate) fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
     }
 
-    /// Whether the host has ended the stream for good, so that a new connection would be useless.
+    /// Returns whether the host sent its final event, so that reconnecting is useless.
     pub(crate) fn is_final(&self) -> bool {
         self.is_final
     }
 
-    /// Waits for the next event with data; `None` when the stream has ended.
+    /// Waits for the next event with data. Returns `None` when the stream has ended.
     fn read(&mut self) -> std::io::Result<Option<String>> {
         let mut data: Option<String> = None;
         let mut id = None;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_cut_off_at_the_end_is_still_given() {
+    fn an_event_cut_off_at_the_end_is_still_returned() {
         assert_eq!(read("data: a\n"), ["a"]);
     }
 

@@ -1,5 +1,5 @@
-//! What every command about one app takes, and the app's part of the API that it leads to.
-//! It knows no command: what to ask and how to show the answer is theirs.
+//! The shared arguments of every command about one app, and requests to that app's part of the API.
+//! Never knows a command or formats a result.
 
 use clap::Args;
 use isopod_policy::AppName;
@@ -12,7 +12,7 @@ use super::output;
 use super::progress::Step;
 use super::project::AppArgs;
 
-/// The app that is meant, its host, and how to print.
+/// The app, its host, and the output format.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Target {
     #[command(flatten)]
@@ -25,25 +25,26 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The app, for a command that only looks.
+    /// Returns the app for a command that only reads.
     pub(crate) fn look(&self) -> Result<RemoteApp, Failure> {
         let name = self.app.resolve()?;
         Ok(RemoteApp { client: Client::near_project(&self.host)?, name, json: self.json })
     }
 
-    /// The app, for a command that changes it. In the folder of a project that `isopod dev` runs this is the app of that
-    /// host, which is said, since `isopod deploy` sends elsewhere.
+    /// Returns the app for a command that changes it. In the folder of a project that `isopod dev`
+    /// runs, this is the app on that host, and a note says so, since `isopod deploy` uses another
+    /// host.
     pub(crate) fn change(&self) -> Result<RemoteApp, Failure> {
         let app = self.look()?;
         if app.client.is_of_dev(&self.host) {
             let address = app.client.address();
-            output::note(&format!("on the host of `isopod dev`, {address}; --host names another"));
+            output::note(&format!("using the host of `isopod dev` at {address}; name another with --host"));
         }
         Ok(app)
     }
 }
 
-/// One app at a host.
+/// One app on a host.
 pub(crate) struct RemoteApp {
     pub(crate) client: Client,
     pub(crate) name: AppName,
@@ -51,13 +52,14 @@ pub(crate) struct RemoteApp {
 }
 
 impl RemoteApp {
-    /// An app of a host that is already known, printing for people.
+    /// Returns an app of the given host, printing for people.
     #[cfg(test)]
     pub(crate) fn at(client: Client, name: &str) -> RemoteApp {
         RemoteApp { client, name: name.parse().unwrap(), json: false }
     }
 
-    /// Where something of the app is found, such as its `/releases`; the app itself for nothing.
+    /// Returns the path of a resource of the app, such as `/releases`; an empty `rest` gives the
+    /// app itself.
     fn path(&self, rest: &str) -> String {
         format!("/v1/apps/{}{rest}", self.name)
     }
@@ -66,7 +68,7 @@ impl RemoteApp {
         self.client.get(&self.path(rest))?.success()
     }
 
-    /// A list of the app, as one answer of up to so many items.
+    /// Requests a list of the app as one answer of at most `items_max` items.
     pub(crate) fn all(&self, rest: &str, items_max: usize) -> Result<Value, Failure> {
         self.client.all(&self.path(rest), items_max)
     }
@@ -83,7 +85,7 @@ impl RemoteApp {
         self.client.delete(&self.path(rest))?.success()
     }
 
-    /// Makes a change that the host answers once it is rolled out, and shows that it is waited for.
+    /// Runs a change that the host answers after its rollout, with a progress display.
     pub(crate) fn rolling_out<T>(&self, change: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let step = Step::spinner(&format!("changing {}", self.name));
         let outcome = change();
@@ -91,7 +93,7 @@ impl RemoteApp {
         outcome
     }
 
-    /// Prints an answer: as it came for programs, else as the text that is made of it.
+    /// Prints an answer: JSON for programs, otherwise `text`.
     pub(crate) fn show(&self, answer: &Value, text: impl FnOnce() -> Result<String, Failure>) -> Result<(), Failure> {
         if self.json {
             output::json(answer);
@@ -101,7 +103,7 @@ impl RemoteApp {
         Ok(())
     }
 
-    /// As above, for text that a program may need unchanged.
+    /// Prints like [`RemoteApp::show`], but unchanged text, since a program may read it.
     pub(crate) fn show_exact(
         &self,
         answer: &Value,
@@ -115,29 +117,30 @@ impl RemoteApp {
         Ok(())
     }
 
-    /// Says that something is done and which release serves since. Programs find that in the app, so they are told nothing.
+    /// Reports a change and the release that serves it. Prints nothing with `--json`: programs read
+    /// the app.
     pub(crate) fn done(&self, what: &str) {
         if self.json {
             return;
         }
-        // The change is made, so an answer that fails to come is no failure of it.
-        let since = self.get("").map(|app| self.since(&app)).unwrap_or_default();
-        output::note(&output::done(&format!("{what}{since}")));
+        // The change succeeded, so a failure to read the app isn't reported.
+        let effect = self.get("").map(|app| self.effect(&app)).unwrap_or_default();
+        output::note(&output::done(&format!("{what}{effect}")));
     }
 
-    /// Which release serves since a change, as the end of a sentence about it.
-    fn since(&self, app: &Value) -> String {
+    /// Returns which release serves after a change, as the end of a sentence.
+    fn effect(&self, app: &Value) -> String {
         match output::release(app, "release").as_str() {
-            "" => "; its first release will have it".to_owned(),
+            "" => "; it applies to the first release".to_owned(),
             release if is_stopped(app) => {
-                format!("; {} is stopped, and serves {release} once it is started", self.name)
+                format!("; {} is stopped and serves {release} after a start", self.name)
             }
             release => format!("; {} serves {release}", self.name),
         }
     }
 }
 
-/// Whether an app, as the host shows it, waits for somebody to start it.
+/// Returns whether an app is stopped, so that only a start makes it serve.
 pub(crate) fn is_stopped(app: &Value) -> bool {
     output::field(app, "state") == "stopped"
 }
@@ -148,11 +151,11 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_stopped_app_is_not_said_to_serve() {
-        let host = FakeHost::answering([]);
-        let since = |state: &str| host.app("shop").since(&json!({"state": state, "release": 4}));
-        assert_eq!(since("running"), "; shop serves v4");
-        assert_eq!(since("stopped"), "; shop is stopped, and serves v4 once it is started");
-        assert_eq!(host.app("shop").since(&json!({"state": "stopped"})), "; its first release will have it");
+    fn a_stopped_app_is_not_reported_as_serving() {
+        let host = FakeHost::responding([]);
+        let effect = |state: &str| host.app("shop").effect(&json!({"state": state, "release": 4}));
+        assert_eq!(effect("running"), "; shop serves v4");
+        assert_eq!(effect("stopped"), "; shop is stopped and serves v4 after a start");
+        assert_eq!(host.app("shop").effect(&json!({"state": "stopped"})), "; it applies to the first release");
     }
 }

@@ -1,14 +1,14 @@
-//! What `isopod new` writes: the files of each template with the project's names filled in, and the SDK's sources. It
-//! makes texts only; writing them is the command's.
+//! The files of each template of `isopod new`, with the project's names filled in, and the SDK's
+//! sources. Returns texts; never writes files.
 
 use clap::ValueEnum;
 use isopod_policy::AppName;
 
-/// The SDK's sources, as they are in this program's own repository.
+/// The SDK's sources from this program's repository.
 const SDK_FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/sdk_files.rs"));
-/// Where they go in a project.
+/// The folder of the SDK in a project.
 const SDK_FOLDER: &str = "vendor/isopod-sdk";
-/// Words that Rust or Cargo keep for themselves, so that no package can be called so.
+/// Words that Rust or Cargo reserve, so that no package can have such a name.
 const RESERVED: [&str; 47] = [
     "abstract",
     "alloc",
@@ -59,14 +59,14 @@ const RESERVED: [&str; 47] = [
     "use",
 ];
 
-/// What kind of app to begin with.
+/// The kind of app to create.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Template {
     /// Answers HTTP requests
     Http,
     /// Handles events
     Events,
-    /// Talks with people: one event for each thing they say
+    /// Holds conversations: one event for each message
     Bot,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct File {
     pub(crate) content: Vec<u8>,
 }
 
-/// All files of a new project.
+/// Returns all files of a new project.
 pub(crate) fn files(template: Template, name: &AppName) -> Vec<File> {
     let (lib, manifest, readme) = match template {
         Template::Http => (
@@ -99,7 +99,7 @@ pub(crate) fn files(template: Template, name: &AppName) -> Vec<File> {
     };
     let manifest = format!("{}{manifest}", include_str!("templates/isopod.toml.in"));
     let readme = format!("{}{readme}{}", include_str!("templates/head.md.in"), include_str!("templates/foot.md.in"));
-    // The simplest template needs nothing besides the SDK.
+    // The simplest template depends only on the SDK.
     let libraries = match template {
         Template::Http => "",
         Template::Events | Template::Bot => "serde = { version = \"1\", features = [\"derive\"] }\n",
@@ -120,7 +120,7 @@ pub(crate) fn files(template: Template, name: &AppName) -> Vec<File> {
     own.into_iter().chain(sdk).collect()
 }
 
-/// The names that stand in a project.
+/// The names that appear in a project.
 struct Names {
     app: String,
     package: String,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_to_be_filled_in() {
+    fn no_placeholder_is_left() {
         for template in Template::value_variants() {
             for file in files(*template, &"x".parse().unwrap()).iter().filter(|file| !file.path.starts_with("vendor")) {
                 assert!(!String::from_utf8_lossy(&file.content).contains("{{"), "{}", file.path);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_project_carries_the_sdk() {
+    fn every_project_contains_the_sdk() {
         let files = files(Template::Http, &"x".parse().unwrap());
         let sdk: toml::Table = text(&files, "vendor/isopod-sdk/Cargo.toml").parse().unwrap();
         assert_eq!(sdk["package"]["name"].as_str(), Some("isopod-sdk"));
@@ -182,9 +182,9 @@ mod tests {
         assert!(files.iter().all(|file| !file.path.contains("/target/")));
     }
 
-    /// What README calls the whole app is what a person then finds in the new project.
+    /// README.md quotes the new project's source file.
     #[test]
-    fn the_readme_shows_the_first_app_as_it_is_written() {
+    fn the_readme_quotes_the_http_template() {
         let shown =
             format!("```rust\n{}```\n", text(&files(Template::Http, &"greeter".parse().unwrap()), "src/lib.rs"));
         let readme = include_str!("../../../README.md");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_package_can_have_get_a_prefix() {
+    fn names_that_are_invalid_for_packages_get_a_prefix() {
         let package = |name: &str| Names::of(&name.parse().unwrap()).package;
         assert_eq!(["2048", "match", "greeter"].map(package), ["app-2048", "app-match", "greeter"]);
     }

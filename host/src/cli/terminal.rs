@@ -68,7 +68,7 @@ pub(crate) fn with_colours(text: &str) -> String {
     if coloured { kept + &mark("0") } else { kept }
 }
 
-/// The length of a colour sequence at the end that may go on.
+/// Returns the length of a colour sequence at the end of the bytes that may be incomplete.
 pub(crate) fn unfinished_colour(bytes: &[u8]) -> usize {
     let Some(start) = bytes.iter().rposition(|&byte| byte == 0x1b) else { return 0 };
     let parameters = match &bytes[start + 1..] {
@@ -76,8 +76,9 @@ pub(crate) fn unfinished_colour(bytes: &[u8]) -> usize {
         [b'[', parameters @ ..] => parameters,
         _ => return 0,
     };
-    let goes_on = parameters.len() <= PARAMETERS_MAX && parameters.iter().all(|&byte| is_parameter(char::from(byte)));
-    if goes_on { bytes.len() - start } else { 0 }
+    let is_incomplete =
+        parameters.len() <= PARAMETERS_MAX && parameters.iter().all(|&byte| is_parameter(char::from(byte)));
+    if is_incomplete { bytes.len() - start } else { 0 }
 }
 
 /// Renders text for a terminal: marks become colours, and all other control characters are escaped.
@@ -114,7 +115,7 @@ pub(crate) fn safe_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The text without any style, for tests and for places without colours.
+/// Returns the text without styles, for tests and for output without colours.
 pub(crate) fn plain(text: &str) -> String {
     anstream::adapter::strip_str(&rendered(text)).to_string()
 }
@@ -138,12 +139,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_styles_reach_the_terminal() {
+    fn only_own_styles_reach_the_terminal() {
         let text = format!("{} {}", styled(Look::Red, "a\x1b[2Jb"), "\x1b[8mhidden\x1b]0;t\x07");
         assert_eq!(rendered(&text), "\x1b[31ma\\x1b[2Jb\x1b[0m hidden\\x1b]0;t\\x07");
         let forged = format!("{MARK}0000000000000000{}{MARK_END}x", "8");
         assert!(!rendered(&forged).contains('\x1b'));
-        assert_eq!(rendered("as it is\n"), "as it is\n");
+        assert_eq!(rendered("unchanged\n"), "unchanged\n");
     }
 
     #[test]

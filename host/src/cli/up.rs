@@ -1,5 +1,5 @@
-//! `isopod up`: runs the host until it is told to stop. Owns the process: its log on stderr, its one line on stdout, its
-//! signals. Never builds a service (see `platform`).
+//! Implements `isopod up`: runs the host until it receives a stop signal. Owns the process: its log
+//! on stderr, its ready line on stdout, its signals. Never builds a service (see `platform`).
 
 use std::{
     io::{IsTerminal, Write},
@@ -27,43 +27,46 @@ use crate::{
 };
 
 const OUTPUT: &str = "\
-Output: standard output has the one line `isopod ready …`, and standard error the host's own log. What apps print and log is
-in their logs: `isopod logs -f --app NAME`.";
+Output: standard output has the single line `isopod ready …`, and standard error has the host's own log. What apps print
+and log is in their logs: `isopod logs -f --app NAME`.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = OUTPUT)]
 pub(crate) struct Args {
-    /// The folder for everything that lasts: apps, releases, logs, the admin token [default: ~/.local/share/isopod]
+    /// The folder for all stored data: apps, releases, logs, the admin token [default:
+    /// ~/.local/share/isopod]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where apps are reached; port 0 picks a free one [default: 127.0.0.1:8080]
+    /// The address of app traffic; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", value_parser = config::written_address)]
     listen: Option<String>,
-    /// Where the API is reached; port 0 picks a free one [default: 127.0.0.1:8081]
+    /// The address of the API; port 0 picks a free one [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDR", value_parser = config::written_address)]
     admin: Option<String>,
-    /// The domain below which apps have their names [default: localhost]
+    /// The domain of all apps, each with its name as subdomain [default: localhost]
     #[arg(long, value_name = "DOMAIN", value_parser = config::domain_name)]
     domain: Option<String>,
-    /// A TOML file with these and further settings; the command line goes before it
+    /// A TOML file with these and further settings; the command line overrides it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Start although control.db doesn't match the data folder; folders without an app move to lost+found/ in it
+    /// Start although control.db doesn't match the data folder; moves folders without an app to
+    /// lost+found/ in it
     #[arg(long)]
     adopt: bool,
-    /// How the host's own log looks
+    /// The format of the host's own log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// How much the host's own log says: error, warn, info, debug or trace, or a filter such as isopod=debug
+    /// The level of the host's own log: error, warn, info, debug or trace, or a filter such as
+    /// isopod=debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// Lines for people
+    /// Text lines
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -83,16 +86,16 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         .thread_name("isopod-admin")
         .enable_all()
         .build()
-        .context("the threads of the admin runtime can't be started")?;
+        .context("can't start the threads of the admin runtime")?;
     let guests = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(limits::GUEST_THREADS)
         .max_blocking_threads(limits::GUEST_BLOCKING_THREADS)
         .thread_name("isopod-guests")
         .enable_all()
         .build()
-        .context("the threads of the guests' runtime can't be started")?;
+        .context("can't start the threads of the guests' runtime")?;
     let code = runtime.block_on(serve(config, GuestRuntimes::on(guests.handle().clone())));
-    // What still blocks now was given its time already.
+    // Tasks that still block have already had the drain time.
     runtime.shutdown_background();
     guests.shutdown_background();
     code
@@ -101,13 +104,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 async fn serve(config: Config, guests: GuestRuntimes) -> Result<ExitCode> {
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     let domain = config.domain.clone();
-    // Before anything can be killed half-way.
-    let mut signals = Signals::new().context("the signals that stop the host can't be heard")?;
+    // Register first, so that a signal during the start doesn't kill the process.
+    let mut signals = Signals::new().context("can't listen for stop signals")?;
     let platform = tokio::select! {
         started = Platform::start(config, guests) => started?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
-    say_ready(&platform)?;
+    print_ready(&platform)?;
     if std::io::stderr().is_terminal() {
         output::note(&first_steps(&data, platform.admin, &Urls { domain, port: platform.listen.port() }));
     }
@@ -117,34 +120,35 @@ async fn serve(config: Config, guests: GuestRuntimes) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The one line on stdout, by which programs learn the addresses.
-fn say_ready(platform: &Platform) -> Result<()> {
+/// Prints the ready line on stdout, from which programs read the addresses.
+fn print_ready(platform: &Platform) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "isopod ready listen={} admin={}", platform.listen, platform.admin)
         .and_then(|()| stdout.flush())
-        .context("the ready line can't be written to stdout")
+        .context("can't write the ready line to stdout")
 }
 
-/// Where things are and what to type next, for whoever has started the host by hand.
+/// Returns the paths and the next commands, for a user who starts the host in a terminal.
 fn first_steps(data: &Path, admin: SocketAddr, urls: &Urls) -> String {
     let token = data.join("admin.token");
-    // What a command takes by itself is not to be typed.
+    // Commands find the default host and its token without these variables.
     let at_defaults = client::DEFAULT_HOST.ends_with(&format!("//{admin}"));
-    let is_found = at_defaults && config::default_data_dir().is_some_and(|default| default == data);
-    let export = match is_found {
+    let uses_defaults = at_defaults && config::default_data_dir().is_some_and(|default| default == data);
+    let export = match uses_defaults {
         true => String::new(),
         false => format!("  export ISOPOD_HOST=http://{admin} ISOPOD_TOKEN=$(cat {})\n", new::quoted(&token)),
     };
     format!(
-        "\nData: {}\nToken: {}\nNext, in another terminal and in a project's folder (`isopod new NAME` makes one):\n\
-         {export}  isopod deploy\nIt then answers at {}; Ctrl-C here stops the host.\n",
+        "\nData: {}\nToken: {}\nNext, in another terminal, in a project's folder (create one with `isopod new NAME`):\n\
+         {export}  isopod deploy\nThe app then serves at {}; Ctrl-C here stops the host.\n",
         data.display(),
         token.display(),
         urls.of("NAME").unwrap_or_default(),
     )
 }
 
-/// Libraries that write a warning for each malformed request, so any client could fill the host's log.
+/// Libraries that log a warning for each malformed request, so that any client could fill the
+/// host's log.
 const QUIET_LIBRARIES: &str = "wasmtime_wasi_http=error,h2=error";
 
 fn start_log(format: LogFormat, filter: &str) -> Result<()> {
@@ -152,7 +156,7 @@ fn start_log(format: LogFormat, filter: &str) -> Result<()> {
         "error" | "warn" | "info" => format!("{filter},{QUIET_LIBRARIES}"),
         other => other.to_owned(),
     };
-    let filter = EnvFilter::try_new(&filter).with_context(|| format!("`{filter}` is no filter for --log"))?;
+    let filter = EnvFilter::try_new(&filter).with_context(|| format!("invalid filter for --log: `{filter}`"))?;
     let colour = std::io::stderr().is_terminal() && !config::no_colour();
     let form = match (format, colour) {
         (LogFormat::Json, _) => Form::Json,
@@ -164,7 +168,7 @@ fn start_log(format: LogFormat, filter: &str) -> Result<()> {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
-    started.map_err(|e| anyhow::anyhow!("the host's log can't be started: {e}"))
+    started.map_err(|e| anyhow::anyhow!("can't start the host's log: {e}"))
 }
 
 #[cfg(test)]
@@ -172,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_steps_name_what_a_command_does_not_find_by_itself() {
+    fn the_first_steps_export_only_what_commands_do_not_find() {
         let urls = |port| Urls { domain: "localhost".into(), port };
         let default = config::default_data_dir().unwrap_or_default();
         let usual = first_steps(&default, SocketAddr::from(([127, 0, 0, 1], 8081)), &urls(8080));
@@ -209,7 +213,8 @@ mod tests {
                 table => (format!("[{table}]\n"), format!("{table}.")),
             };
             let error = load(folder.path(), &format!("{table}nonsense = 1\n")).unwrap_err().to_string();
-            let (_, known) = error.split_once("known here: ").unwrap_or_else(|| panic!("no keys are named: {error}"));
+            let (_, known) =
+                error.split_once("; known: ").unwrap_or_else(|| panic!("the error lists no keys: {error}"));
             let known = known.split(", ").filter(|key| !TABLES.contains(key));
             for key in known {
                 assert!(page.contains(&format!("| `{prefix}{key}`")), "{prefix}{key} is not in docs/configuration.md");

@@ -1,4 +1,5 @@
-//! Waits until an app is in the state that was asked for, with a line for each state on the way.
+//! Waits until an app reaches a state, with a line for each state in between. Never starts or stops
+//! the app.
 
 use std::time::{Duration, Instant};
 
@@ -11,21 +12,21 @@ use super::limits;
 use super::output::{self, field};
 use super::progress::Step;
 
-/// How often the host is asked where it offers nothing to follow.
+/// How often the host is polled if it offers no stream.
 pub(crate) const POLL_EVERY: Duration = Duration::from_millis(200);
 
-/// The state that is waited for.
+/// The awaited state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goal {
     Running,
     Stopped,
 }
 
-/// What a state means to whoever waits.
+/// The relation of an app's state to the goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Reached,
-    /// By itself it will not be reached any more.
+    /// The app will not reach the goal without another request.
     Lost,
     OnTheWay,
 }
@@ -35,20 +36,21 @@ impl Goal {
         match (self, state) {
             (Goal::Running, "running") | (Goal::Stopped, "stopped") => Progress::Reached,
             (Goal::Running, "error" | "stopped") => Progress::Lost,
-            // An app in error that is stopped is stopped, so nothing is lost for this goal.
+            // An app in error can still be stopped, so the goal remains reachable.
             (Goal::Running | Goal::Stopped, _) => Progress::OnTheWay,
         }
     }
 
-    fn verb(self) -> &'static str {
+    fn state(self) -> &'static str {
         match self {
-            Goal::Running => "run",
-            Goal::Stopped => "stand still",
+            Goal::Running => "running",
+            Goal::Stopped => "stopped",
         }
     }
 }
 
-/// Waits for an app; `so_far` says what has been done to it, such as "was told to start". Gives the app as it then is.
+/// Waits until the app reaches the goal and returns the app. `so_far` is the request that was made,
+/// such as "was asked to start", for errors.
 pub(crate) fn until(client: &Client, name: &AppName, goal: Goal, so_far: &str) -> Result<Value, Failure> {
     let until = Instant::now() + limits::APP_STATE_TIMEOUT;
     let path = format!("/v1/apps/{name}");
@@ -61,21 +63,21 @@ pub(crate) fn until(client: &Client, name: &AppName, goal: Goal, so_far: &str) -
             Progress::Reached => return Ok(app),
             Progress::Lost => {
                 let is = if state == "error" { "is in error".to_owned() } else { format!("is {state}") };
-                // Nobody started it, and whatever was done to it will not.
+                // A stopped app stays stopped until it is started.
                 let next = if state == "stopped" { format!("isopod apps start {name}") } else { next() };
                 let failure = Failure::new(format!("{name} {so_far} but {is}")).next(next);
                 let why = error(&app);
                 return Err(if why.is_empty() { failure } else { failure.why(why) });
             }
             Progress::OnTheWay if Instant::now() > until => {
-                return Err(Failure::new(format!("{name} {so_far} but does not {} yet", goal.verb()))
-                    .why(format!("after {} s it is still {state}", limits::APP_STATE_TIMEOUT.as_secs()))
+                return Err(Failure::new(format!("{name} {so_far} but is not {} yet", goal.state()))
+                    .why(format!("it is still {state} after {} s", limits::APP_STATE_TIMEOUT.as_secs()))
                     .next(next()));
             }
             Progress::OnTheWay => {}
         }
         if step.as_ref().is_none_or(|(_, shown)| *shown != state) {
-            // The old display goes before the new one comes: two of them would tear each other.
+            // Drop the old display first: two concurrent displays would garble each other.
             step = None;
             let _ = step.insert((Step::spinner(&format!("{name} is {state}")), state));
         }
@@ -83,7 +85,7 @@ pub(crate) fn until(client: &Client, name: &AppName, goal: Goal, so_far: &str) -
     }
 }
 
-/// Why an app is in error, as the host says it; nothing if it is not.
+/// Returns the app's error as the host reports it; empty without an error.
 pub(crate) fn error(app: &Value) -> String {
     match app.get("error") {
         Some(cause @ Value::Object(_)) => output::first_field(cause, &["detail", "message", "cause"]),
@@ -98,7 +100,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_state_is_the_goal_lost_or_on_the_way() {
+    fn each_state_is_reached_lost_or_on_the_way() {
         use Progress::{Lost, OnTheWay, Reached};
         let states = ["stopped", "starting", "deploying", "running", "error"];
         let running = states.map(|state| Goal::Running.progress(state));
@@ -108,19 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn an_app_is_asked_until_it_runs() {
+    fn an_app_is_polled_until_it_runs() {
         let app = |state: &str| (200, json!({"name": "shop", "state": state}));
-        let host = FakeHost::answering([app("starting"), app("starting"), app("running")]);
-        let waited = until(&host.app("shop").client, &"shop".parse().unwrap(), Goal::Running, "was told to start");
+        let host = FakeHost::responding([app("starting"), app("starting"), app("running")]);
+        let waited = until(&host.app("shop").client, &"shop".parse().unwrap(), Goal::Running, "was asked to start");
         assert_eq!(field(&waited.unwrap(), "state"), "running");
-        assert_eq!(host.asked().len(), 3);
+        assert_eq!(host.requests().len(), 3);
     }
 
     #[test]
-    fn an_app_that_fails_on_the_way_says_why() {
+    fn an_app_that_fails_while_starting_reports_its_error() {
         let error = json!({"cause": "health-check", "message": "the health check failed", "detail": "GET /: 500"});
-        let host = FakeHost::answering([(200, json!({"name": "shop", "state": "error", "error": error}))]);
-        let waited = until(&host.app("shop").client, &"shop".parse().unwrap(), Goal::Running, "was told to start");
-        assert_eq!(waited.unwrap_err().one_line(), "shop was told to start but is in error: GET /: 500");
+        let host = FakeHost::responding([(200, json!({"name": "shop", "state": "error", "error": error}))]);
+        let waited = until(&host.app("shop").client, &"shop".parse().unwrap(), Goal::Running, "was asked to start");
+        assert_eq!(waited.unwrap_err().one_line(), "shop was asked to start but is in error: GET /: 500");
     }
 }

@@ -1,13 +1,13 @@
-//! The client's connections: like any other, but a host that stops taking a request is still listened to, since it has
-//! most likely said why. It knows no route and reads no answer.
+//! The client's connections. If the host stops reading a request, the connection still reads the
+//! response, which most likely says why. Never knows a route or parses a response.
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// Makes connections that go on listening when nothing can be sent any more.
+/// Makes connections that still read a response after sending has failed.
 #[derive(Debug)]
-pub(crate) struct Listening;
+pub(crate) struct TolerantConnector;
 
-impl Connector<Box<dyn Transport>> for Listening {
+impl Connector<Box<dyn Transport>> for TolerantConnector {
     type Out = Connection;
 
     fn connect(
@@ -15,7 +15,7 @@ impl Connector<Box<dyn Transport>> for Listening {
         _: &ConnectionDetails<'_>,
         chained: Option<Box<dyn Transport>>,
     ) -> Result<Option<Connection>, ureq::Error> {
-        Ok(chained.map(|inner| Connection { inner, broken: Sending::Works }))
+        Ok(chained.map(|inner| Connection { inner, sending: SendState::Open }))
     }
 }
 
@@ -23,17 +23,17 @@ impl Connector<Box<dyn Transport>> for Listening {
 #[derive(Debug)]
 pub(crate) struct Connection {
     inner: Box<dyn Transport>,
-    broken: Sending,
+    sending: SendState,
 }
 
-/// Whether anything can still be sent.
+/// The state of sending on a connection.
 #[derive(Debug)]
-enum Sending {
-    Works,
-    /// It broke off for this reason, which is told if there is no answer either.
-    Broke(ureq::Error),
-    /// It broke off, and the answer has begun to come.
-    Answered,
+enum SendState {
+    Open,
+    /// Sending failed with this error, which is returned if there is no response either.
+    Failed(ureq::Error),
+    /// Sending failed, and the response has started to arrive.
+    Responding,
 }
 
 impl Transport for Connection {
@@ -42,14 +42,14 @@ impl Transport for Connection {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        match self.broken {
-            Sending::Works => {}
-            // The rest of the request goes nowhere; what counts from now on is the answer.
-            Sending::Broke(_) | Sending::Answered => return Ok(()),
+        match self.sending {
+            SendState::Open => {}
+            // The rest of the request is discarded; only the response matters now.
+            SendState::Failed(_) | SendState::Responding => return Ok(()),
         }
         match self.inner.transmit_output(amount, timeout) {
             Err(error) if is_closed(&error) => {
-                self.broken = Sending::Broke(error);
+                self.sending = SendState::Failed(error);
                 Ok(())
             }
             other => other,
@@ -57,21 +57,21 @@ impl Transport for Connection {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let came = self.inner.await_input(timeout);
-        match (std::mem::replace(&mut self.broken, Sending::Answered), came) {
-            (Sending::Works, came) => {
-                self.broken = Sending::Works;
-                came
+        let arrived = self.inner.await_input(timeout);
+        match (std::mem::replace(&mut self.sending, SendState::Responding), arrived) {
+            (SendState::Open, arrived) => {
+                self.sending = SendState::Open;
+                arrived
             }
-            (Sending::Broke(error), Ok(false) | Err(_)) => Err(error),
-            (Sending::Broke(_) | Sending::Answered, came) => came,
+            (SendState::Failed(error), Ok(false) | Err(_)) => Err(error),
+            (SendState::Failed(_) | SendState::Responding, arrived) => arrived,
         }
     }
 
     fn is_open(&mut self) -> bool {
-        match self.broken {
-            Sending::Works => self.inner.is_open(),
-            Sending::Broke(_) | Sending::Answered => false,
+        match self.sending {
+            SendState::Open => self.inner.is_open(),
+            SendState::Failed(_) | SendState::Responding => false,
         }
     }
 
@@ -80,7 +80,7 @@ impl Transport for Connection {
     }
 }
 
-/// Whether the other side has stopped reading, as opposed to being slow or unreachable.
+/// Returns whether the peer has closed its end, as opposed to being slow or unreachable.
 fn is_closed(error: &ureq::Error) -> bool {
     use std::io::ErrorKind;
     match error {
@@ -98,11 +98,12 @@ mod tests {
 
     use super::super::client::Client;
 
-    /// Far more than the buffers of a connection hold, so that sending it all is not possible.
+    /// Far more than a connection's buffers hold, so that the whole body can't be sent.
     const BODY_BYTES: u64 = 32 * 1024 * 1024;
 
-    /// A host that reads the beginning of a request, says this, and closes the connection.
-    fn upload_to_host_that_says(words: &'static str) -> Result<super::super::client::Answer, String> {
+    /// Uploads to a host that reads the start of the request, writes `words`, and closes the
+    /// connection.
+    fn upload_to_host_that_responds(words: &'static str) -> Result<super::super::client::Answer, String> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
@@ -116,10 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_before_the_request_is_sent_is_heard() {
+    fn a_response_that_precedes_the_end_of_the_request_is_read() {
         let words = "HTTP/1.1 413 Too Large\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
             content-length: 51\r\n\r\n{\"title\":\"The body is too large\",\"detail\":\"64 MiB\"}";
-        let answer = upload_to_host_that_says(words).unwrap_or_else(|text| panic!("not heard: {text}"));
+        let answer = upload_to_host_that_responds(words).unwrap_or_else(|text| panic!("no response was read: {text}"));
         assert_eq!(
             (answer.status(), answer.failure().one_line().as_str()),
             (413, "The body is too large (413): 64 MiB")
@@ -127,8 +128,8 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_breaks_without_an_answer_is_a_failure() {
-        let Err(text) = upload_to_host_that_says("") else { panic!("there is no answer") };
-        assert!(text.contains("cannot speak to the host"), "{text}");
+    fn a_connection_that_breaks_without_a_response_is_a_failure() {
+        let Err(text) = upload_to_host_that_responds("") else { panic!("there is no response") };
+        assert!(text.contains("cannot reach the host"), "{text}");
     }
 }

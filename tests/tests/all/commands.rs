@@ -125,9 +125,9 @@ fn a_file_that_cannot_run_is_reported_with_a_remedy() {
     let path = |path: &Path| path.to_str().expect("paths are text").to_owned();
     says(&["run", "/nowhere.wasm"], 1, &["/nowhere.wasm"]);
     says(&["run", &path(text.path())], 1, &["not WebAssembly"]);
-    says(&["run", &path(&hello)], 1, &["no command", "isopod serve"]);
+    says(&["run", &path(&hello)], 1, &["is not a command", "isopod serve"]);
     says(&["serve", &path(&command)], 1, &["isopod run"]);
     says(&["run", "--dir", "/nowhere::/x", &path(&command)], 2, &["/nowhere"]);
-    says(&["run", "/dev/zero"], 1, &["/dev/zero", "no plain file"]);
+    says(&["run", "/dev/zero"], 1, &["/dev/zero", "not a regular file"]);
     says(&["serve", "--bogus"], 2, &["--bogus"]);
 }

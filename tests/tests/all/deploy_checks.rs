@@ -46,7 +46,7 @@ fn the_host_and_the_token_are_checked_before_the_build() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let unused = format!("http://{}", free.expect("a port is free"));
     for (address, token, words) in [
-        (unused.as_str(), host.token.as_str(), "nothing listens there"),
+        (unused.as_str(), host.token.as_str(), "nothing listens at this address"),
         (&api, "wrong", "ISOPOD_TOKEN"),
         (&traffic, &host.token, "is the address of app traffic"),
     ] {
@@ -144,7 +144,7 @@ fn dev_offers_no_url_for_an_app_without_http() {
     let project = project("[processes.worker]\nentry = \"events\"\n");
     let mut running = dev(project.path());
     let said = running.line_on_stdout("shop ");
-    assert!(said.starts_with("takes no HTTP requests") && said.contains("isopod events send"), "{said}");
+    assert!(said.starts_with("serves no HTTP") && said.contains("isopod events send"), "{said}");
     running.signal(libc::SIGINT);
     running.end();
 }

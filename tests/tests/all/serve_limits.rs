@@ -66,6 +66,6 @@ fn requests_that_are_cut_off_at_a_stop_are_counted() {
     serving.signal(libc::SIGTERM);
     let status = serving.end();
     let said = serving.said();
-    assert!(status.success() && said.contains("2 connections closed in the middle of a request, after 5 s"), "{said}");
+    assert!(status.success() && said.contains("closed 2 connections with a request in progress, after 5 s"), "{said}");
     wires.clear();
 }

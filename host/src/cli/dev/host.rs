@@ -1,5 +1,5 @@
-//! The host that `isopod dev` starts for itself: this very program as `isopod up`, its data in the project's
-//! `.isopod` folder. It is ended with us, however we end.
+//! The host that `isopod dev` starts: this program as `isopod up`, with its data in the project's
+//! `.isopod` folder. It ends with the session, even if the session is killed. Never pushes code.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -13,13 +13,13 @@ use crate::cli::failure::Failure;
 
 use crate::cli::limits;
 
-/// What of the host's own log is shown when it does not start.
+/// The number of lines of the host's log that are shown if it fails to start.
 const LOG_LINES_SHOWN: usize = 15;
 
-/// A running host of our own.
+/// A running host, started by this session.
 pub(crate) struct OwnHost {
     child: Child,
-    /// Where apps are reached.
+    /// The address of app traffic.
     pub(crate) listen: String,
     admin: String,
     data_dir: PathBuf,
@@ -36,56 +36,60 @@ impl OwnHost {
         let program = std::env::current_exe().map_err(cannot_start)?;
         let mut command = Command::new(program);
         command.arg("up").arg("--data").arg(&data_dir).args(["--listen", listen, "--admin", "127.0.0.1:0"]);
-        // Its own group: Ctrl-C at the terminal is for us, who then end the host in order.
+        // A separate process group: Ctrl-C in the terminal reaches only this process, which then
+        // stops the host in order.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
-        end_with_us(&mut command);
+        set_parent_death_signal(&mut command);
         let mut child = command.spawn().map_err(cannot_start)?;
         match wait_until_ready(&mut child) {
             Some((listen, admin)) => {
-                // Other commands in the project's folder find the host by this; they do without if it is missing.
+                // Other commands in the project's folder read the host's address from this file, if
+                // it exists.
                 let _ = std::fs::write(data_dir.join(DEV_ADDRESS), &admin);
                 Ok(OwnHost { child, listen, admin, data_dir })
             }
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                let said = tail(&log_path, log_begins);
-                let next = if said.iter().any(|line| line.contains("in use by another isopod")) {
+                let lines = tail(&log_path, log_begins);
+                let next = if lines.iter().any(|line| line.contains("in use by another isopod")) {
                     "stop the other `isopod dev` of this project"
                 } else {
                     "if the port is in use, choose another: isopod dev --listen 127.0.0.1:8090"
                 };
-                let why = "its own words stand above, and in .isopod/host.log";
-                Err(Failure::new("the project's host did not start").log(said).why(why).next(next))
+                let why = "see its log above and in .isopod/host.log";
+                Err(Failure::new("the project's host failed to start").log(lines).why(why).next(next))
             }
         }
     }
 
-    /// A client for this host, which needs no token from the person.
+    /// Returns a client for this host, with the token from its data folder.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         Client::open(&self.admin, None, Some(&self.data_dir))
     }
 
-    /// Whether it has ended by itself.
+    /// Returns the exit status if the host has exited.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Asks the host to finish its accepted work and end, and waits until it has.
+    /// Stops the host with SIGTERM and waits until it has drained and exited.
     pub(crate) fn stop(&mut self) {
-        // SAFETY: a signal is sent to our own child, which has not been waited for, so that its id is still its own.
+        // SAFETY: the signal goes to a child that has not been waited for, so its id can't belong
+        // to another process.
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
         let _ = std::fs::remove_file(self.data_dir.join(DEV_ADDRESS));
-        // The host bounds its own drain; a second Ctrl-C ends us, and the host with us.
+        // The host bounds its own drain; a second Ctrl-C ends this process, and the host with it.
         let _ = self.child.wait();
     }
 }
 
-/// Reads the line that says where the host serves; `None` if it ends or stays silent instead.
+/// Reads the ready line and returns the two addresses. Returns `None` if the host exits or the
+/// timeout expires first.
 fn wait_until_ready(child: &mut Child) -> Option<(String, String)> {
     let stdout = child.stdout.take()?;
     let (sender, ready) = sync_channel(1);
-    // The thread goes on reading so that the host never waits for us; it ends with the host.
+    // The thread keeps reading so that the host never blocks on its output; it ends with the host.
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if let Some(addresses) = parse_ready(&line) {
@@ -102,7 +106,8 @@ fn parse_ready(line: &str) -> Option<(String, String)> {
     Some((word("listen=")?, word("admin=")?))
 }
 
-/// Opens the host's log at its end, since another host of the project may be writing it, and says where that is.
+/// Opens the host's log for appending, since another host of the project may be writing to it, and
+/// returns its size.
 fn open_log(path: &Path) -> std::io::Result<(File, u64)> {
     let size = std::fs::metadata(path).map_or(0, |file| file.len());
     if size > limits::HOST_LOG_BYTES_MAX {
@@ -121,10 +126,11 @@ fn tail(path: &Path, begins: u64) -> Vec<String> {
     lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// Has the kernel end the host when we are killed and cannot do it.
+/// Makes the kernel stop the host when this process is killed.
 #[cfg(target_os = "linux")]
-fn end_with_us(command: &mut Command) {
-    // SAFETY: between fork and exec only one system call is made, which touches no memory of ours.
+fn set_parent_death_signal(command: &mut Command) {
+    // SAFETY: between fork and exec only one system call is made, which accesses no memory of this
+    // process.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
@@ -134,7 +140,7 @@ fn end_with_us(command: &mut Command) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn end_with_us(_command: &mut Command) {}
+fn set_parent_death_signal(_command: &mut Command) {}
 
 #[cfg(test)]
 mod tests {

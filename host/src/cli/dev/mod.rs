@@ -1,16 +1,16 @@
-//! `isopod dev`: builds a project, runs it, watches it, and brings each change into the running app. What to do when is
-//! decided in [`plan`]; this file carries it out and tells the person.
+//! Implements `isopod dev`: builds a project, runs it, watches it, and reloads the running app
+//! after each change. Never decides what to do next; [`plan`] does.
 //!
 //! ```text
 //!  files ──▶ watch ─┐                ┌──▶ builder (a thread for each build)
 //!  builds ended ────┼──▶ Session ────┤
-//!  pushes ended ────┤    (this loop) └──▶ courier ──▶ the host
+//!  pushes ended ────┤    (this loop) └──▶ host_client ──▶ the host
 //!  log lines ───────┤
 //!  Ctrl-C ──────────┘
 //! ```
 
-mod courier;
 mod host;
+mod host_client;
 mod ignore;
 mod plan;
 mod push;
@@ -24,8 +24,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use self::courier::Courier;
 use self::host::OwnHost;
+use self::host_client::HostClient;
 use self::push::{Pushed, Pusher};
 use self::session::Session;
 use super::client::Client;
@@ -36,7 +36,7 @@ use super::project::Project;
 use super::{apps, logs, output};
 use crate::config::written_address;
 
-/// How long to wait before the app's log is asked for again after its stream has ended.
+/// The pause before the app's log is followed again after its stream has ended.
 const LOG_RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Args, Debug)]
@@ -44,42 +44,42 @@ pub(crate) struct DevArgs {
     /// The project's folder
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
-    /// Use a running host, given by its admin address, instead of one of our own
+    /// Use a running host, given by its admin address, instead of starting one
     #[arg(long, value_name = "URL", conflicts_with = "listen")]
     to: Option<String>,
     /// The token for --to
     #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Where the app is served by our own host
+    /// The address at which the started host serves the app
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = written_address)]
     listen: String,
-    /// Show a line for every request, and not only for those that the app failed to answer
+    /// Show a line for every request, not only for failed ones
     #[arg(long)]
     access: bool,
 }
 
-/// Everything the session reacts to.
-enum Happening {
-    File(notify::Event),
+/// An event that the session handles.
+enum SessionEvent {
+    FileChanged(notify::Event),
     BuildEnded {
         number: u32,
         result: Result<Built, BuildFailed>,
     },
     Pushed(Pushed),
-    /// Something to tell the person, ready to print.
-    Say(String),
+    /// Text to print.
+    Print(String),
     Stop,
 }
 
 pub(crate) fn run(args: &DevArgs) -> Result<(), Failure> {
     let project = Project::open(&args.folder)?;
-    let (happenings, receiver) = sync_channel(limits::HAPPENINGS_WAITING_MAX);
-    listen_for_signals(happenings.clone());
+    let (events, receiver) = sync_channel(limits::DEV_EVENTS_WAITING_MAX);
+    listen_for_signals(events.clone());
     let mut own_host = match args.to {
         Some(_) => None,
         None => Some(OwnHost::start(&project.folder, &args.listen)?),
     };
-    let result = run_with_host(args, project, own_host.as_mut(), happenings, receiver);
+    let result = run_with_host(args, project, own_host.as_mut(), events, receiver);
     if let Some(host) = &mut own_host {
         host.stop();
     }
@@ -90,8 +90,8 @@ fn run_with_host(
     args: &DevArgs,
     project: Project,
     own_host: Option<&mut OwnHost>,
-    happenings: SyncSender<Happening>,
-    receiver: std::sync::mpsc::Receiver<Happening>,
+    events: SyncSender<SessionEvent>,
+    receiver: std::sync::mpsc::Receiver<SessionEvent>,
 ) -> Result<(), Failure> {
     let client = match (&own_host, &args.to) {
         (Some(host), _) => host.client()?,
@@ -111,30 +111,30 @@ fn run_with_host(
     };
     let has_release = app["release"].is_u64();
     output::emit(&match project.takes_no_http() {
-        true => format!("{name} takes no HTTP requests; `isopod events send` sends it events  (Ctrl-C stops)\n"),
+        true => format!("{name} serves no HTTP; send it events with `isopod events send`  (Ctrl-C stops)\n"),
         false => format!("{name} is at {url}  (Ctrl-C stops)\n"),
     });
-    follow_log(client, format!("/v1/apps/{name}/logs?follow=true&limit=0"), args.access, happenings.clone());
-    let courier = Courier::start(pusher, happenings.clone());
-    Session::new(project, courier, happenings, has_release)?.run(&receiver, own_host)
+    follow_log(client, format!("/v1/apps/{name}/logs?follow=true&limit=0"), args.access, events.clone());
+    let host_client = HostClient::start(pusher, events.clone());
+    Session::new(project, host_client, events, has_release)?.run(&receiver, own_host)
 }
 
-/// Shows the app's log as it comes, for as long as we live.
-fn follow_log(client: Client, path: String, all_requests: bool, happenings: SyncSender<Happening>) {
+/// Prints the app's log as it arrives, until the session ends.
+fn follow_log(client: Client, path: String, all_requests: bool, events: SyncSender<SessionEvent>) {
     std::thread::spawn(move || {
         loop {
-            let Ok(events) = client.follow(&path) else {
+            let Ok(lines) = client.follow(&path) else {
                 std::thread::sleep(LOG_RETRY);
                 continue;
             };
-            for event in events.map_while(Result::ok) {
-                let text = match serde_json::from_str::<Value>(&event) {
+            for line in lines.map_while(Result::ok) {
+                let text = match serde_json::from_str::<Value>(&line) {
                     Ok(entry) if is_about_a_push(&entry) => continue,
-                    Ok(entry) if !all_requests && is_about_a_good_request(&entry) => continue,
+                    Ok(entry) if !all_requests && is_about_a_served_request(&entry) => continue,
                     Ok(entry) => logs::line(&entry),
-                    Err(_) => format!("{event}\n"),
+                    Err(_) => format!("{line}\n"),
                 };
-                if happenings.send(Happening::Say(text)).is_err() {
+                if events.send(SessionEvent::Print(text)).is_err() {
                     return;
                 }
             }
@@ -143,18 +143,19 @@ fn follow_log(client: Client, path: String, all_requests: bool, happenings: Sync
     });
 }
 
-/// The session tells about its own pushes in one line each.
+/// Log lines of pushes are skipped, since the session reports each push in one line.
 fn is_about_a_push(entry: &Value) -> bool {
     output::field(entry, "stream") == "host" && output::field(entry, "message").starts_with("push ")
 }
 
-/// A page loads dozens of things, whose lines would carry the compiler's words off the screen.
-fn is_about_a_good_request(entry: &Value) -> bool {
+/// Lines of successful requests are skipped: a page loads many files, whose lines would scroll the
+/// compiler's errors away.
+fn is_about_a_served_request(entry: &Value) -> bool {
     output::field(entry, "stream") == "access" && entry["status"].as_u64().is_none_or(|status| status < 500)
 }
 
-/// Turns the first Ctrl-C into an orderly end; the second ends us at once.
-fn listen_for_signals(happenings: SyncSender<Happening>) {
+/// Turns the first Ctrl-C into an orderly stop; the second one exits immediately.
+fn listen_for_signals(events: SyncSender<SessionEvent>) {
     use tokio::signal::unix::{SignalKind, signal};
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
@@ -167,8 +168,8 @@ fn listen_for_signals(happenings: SyncSender<Happening>) {
                     _ = terminate.recv() => {}
                     _ = hangup.recv() => {}
                 }
-                if !orderly || happenings.try_send(Happening::Stop).is_err() {
-                    // 128 and the number of SIGINT, as shells report it.
+                if !orderly || events.try_send(SessionEvent::Stop).is_err() {
+                    // 128 plus the number of SIGINT, as shells report it.
                     std::process::exit(130);
                 }
             }
@@ -182,10 +183,10 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn of_requests_only_those_that_failed_are_shown() {
+    fn only_failed_requests_are_shown() {
         let line = |stream: &str, status: u16| json!({"stream": stream, "status": status, "message": "GET /"});
-        assert!(is_about_a_good_request(&line("access", 404)));
-        assert!(!is_about_a_good_request(&line("access", 502)));
-        assert!(!is_about_a_good_request(&json!({"stream": "stdout", "message": "hello"})));
+        assert!(is_about_a_served_request(&line("access", 404)));
+        assert!(!is_about_a_served_request(&line("access", 502)));
+        assert!(!is_about_a_served_request(&json!({"stream": "stdout", "message": "hello"})));
     }
 }

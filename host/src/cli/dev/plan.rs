@@ -1,52 +1,55 @@
-//! Decides what `isopod dev` does next. It reads no clock, no file and no network: what happened comes in with the time
-//! it happened, and what to do comes out.
+//! Decides what `isopod dev` does next. Events are input with their time, actions are output. Never
+//! reads a clock, a file or the network.
 //!
 //! ```text
-//!  source changed ──▶ quiet for 30 ms ──▶ cancel the build that runs, if any ──▶ build
-//!  build ended well ─┐
+//!  source changed ──▶ quiet for 30 ms ──▶ cancel the running build, if any ──▶ build
+//!  build succeeded ──┐
 //!  component changed ┴▶ quiet for 8 ms, or closed by its writer ──▶ push, one at a time
-//!  manifest changed ──▶ quiet for 30 ms ──▶ read it ──▶ build, or push where there is nothing to build
-//!                                              └─ not readable: nothing is built or pushed until it is
+//!  manifest changed ──▶ quiet for 30 ms ──▶ read it ──▶ build, or push if there is no build command
+//!                                              └─ invalid: no build and no push until it is valid
 //! ```
 //!
-//! A component is pushed whoever wrote it: our own build, or a compiler that somebody runs beside us.
+//! A changed component is pushed regardless of its writer: this program's build or another
+//! compiler.
 
 use std::time::{Duration, Instant};
 
 /// Editors save a file in several steps, and formatters save it again.
 const SOURCE_QUIET: Duration = Duration::from_millis(30);
-/// A linker writes a file in several steps; a reload is to be far below what a person notices, so this is short.
+/// A linker writes a file in several steps. This is short, so that a reload takes less time than
+/// people notice.
 const COMPONENT_QUIET: Duration = Duration::from_millis(8);
 
-/// What to do now.
+/// An action for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Read the manifest again, and say by [`Plan::manifest_read`] what it holds.
+    /// Read the manifest and report the result with [`Plan::manifest_read`] or
+    /// [`Plan::manifest_unreadable`].
     ReadManifest,
-    /// Stop the build of this number; nobody waits for its result any more.
+    /// Stop the build with this number; its result is ignored.
     Cancel(u32),
-    /// Start a build, and call it by this number.
+    /// Start a build with this number.
     Build(u32),
-    /// Send the component to the host if it differs from what the host has.
+    /// Push the component if it differs from the last push.
     Push,
 }
 
-/// All that has been asked for and not yet been done.
+/// The pending work and its due times.
 #[derive(Debug)]
 pub(crate) struct Plan {
     has_build: bool,
     builds: u32,
     building: Option<u32>,
     pushing: bool,
-    /// The manifest as it stands says nothing, so that whatever is due waits.
-    held: bool,
+    /// The manifest is invalid, so builds and pushes wait.
+    blocked: bool,
     manifest_due: Option<Instant>,
     build_due: Option<Instant>,
     push_due: Option<Instant>,
 }
 
 impl Plan {
-    /// Begins with a build at once, or with a push where there is nothing to build.
+    /// Starts with a build, or with a push if there is no build command.
     pub(crate) fn new(has_build: bool, now: Instant) -> Plan {
         let (build_due, push_due) = if has_build { (Some(now), None) } else { (None, Some(now)) };
         Plan {
@@ -54,82 +57,86 @@ impl Plan {
             builds: 0,
             building: None,
             pushing: false,
-            held: false,
+            blocked: false,
             manifest_due: None,
             build_due,
             push_due,
         }
     }
 
-    /// A source file has changed. Later changes put the build off, so that it sees them all.
+    /// Records a changed source file. Each further change delays the build, so that the build
+    /// includes all changes.
     pub(crate) fn source_changed(&mut self, now: Instant) {
         if self.has_build {
             self.build_due = Some(now + SOURCE_QUIET);
         }
     }
 
-    /// The manifest has changed. It is read once its writer is done, lest half of it be taken for the whole.
+    /// Records a changed manifest. It is read after a quiet period, so that a partial write isn't
+    /// read.
     pub(crate) fn manifest_changed(&mut self, now: Instant) {
         self.manifest_due = Some(now + SOURCE_QUIET);
     }
 
-    /// A changed manifest was read: it must reach the host even if the component stays the same.
+    /// Records a valid manifest. It must reach the host even if the component stays the same.
     pub(crate) fn manifest_read(&mut self, has_build: bool, now: Instant) {
-        self.held = false;
+        self.blocked = false;
         self.has_build = has_build;
-        // What a build leaves is pushed after it; until then the component is that of the manifest before.
+        // The build's result is pushed after it; until then the component belongs to the previous
+        // manifest.
         (self.build_due, self.push_due) = if has_build { (Some(now), None) } else { (None, Some(now)) };
     }
 
-    /// A changed manifest could not be read. What was built by the one before would be taken for what the person wants
-    /// now, so nothing is built or pushed until there is one that can be read.
+    /// Records an invalid manifest. Builds and pushes wait for a valid one, since a result of the
+    /// previous manifest could be mistaken for the current project.
     pub(crate) fn manifest_unreadable(&mut self) {
-        self.held = true;
+        self.blocked = true;
         self.building = None;
     }
 
-    /// Whether the manifest as it stands cannot be read.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held
+    /// Returns whether the current manifest is invalid.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
-    /// The component's file has changed; `closed` when its writer is known to be done with it.
+    /// Records a changed component; `closed` if its writer has closed the file.
     pub(crate) fn component_changed(&mut self, closed: bool, now: Instant) {
         self.push_due = Some(if closed { now } else { now + COMPONENT_QUIET });
     }
 
-    /// A build has ended. Says whether anybody still waits for that one.
-    pub(crate) fn build_ended(&mut self, number: u32, good: bool, now: Instant) -> bool {
+    /// Records the end of a build. Returns false if the build was cancelled, so that its result is
+    /// ignored.
+    pub(crate) fn build_ended(&mut self, number: u32, succeeded: bool, now: Instant) -> bool {
         if self.building != Some(number) {
             return false;
         }
         self.building = None;
-        if good {
-            // The file may be the same as before, or its change may have gone unnoticed: looking is cheap.
+        if succeeded {
+            // The file may be unchanged, or its change may have been missed; checking is cheap.
             self.push_due = Some(now);
         }
         true
     }
 
-    /// A push has ended, well or not.
+    /// Records the end of a push, successful or not.
     pub(crate) fn push_ended(&mut self) {
         self.pushing = false;
     }
 
-    /// When [`Plan::next`] is to be asked again even if nothing happens.
+    /// Returns when [`Plan::next`] must be called again even without an event.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let push_due = self.push_due.filter(|_| !self.pushing && !self.held);
-        let build_due = self.build_due.filter(|_| !self.held);
+        let push_due = self.push_due.filter(|_| !self.pushing && !self.blocked);
+        let build_due = self.build_due.filter(|_| !self.blocked);
         [self.manifest_due, build_due, push_due].into_iter().flatten().min()
     }
 
-    /// The next thing to do, until there is none.
+    /// Returns the next action that is due, if any.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Action> {
         if self.manifest_due.is_some_and(|due| due <= now) {
             self.manifest_due = None;
             return Some(Action::ReadManifest);
         }
-        if self.held {
+        if self.blocked {
             return None;
         }
         if !self.pushing && self.push_due.is_some_and(|due| due <= now) {
@@ -174,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_without_a_build_is_pushed_at_once_and_never_built() {
+    fn a_project_without_a_build_command_is_pushed_immediately_and_never_built() {
         let now = Instant::now();
         let mut plan = Plan::new(false, now);
         assert_eq!(actions(&mut plan, now), [Action::Push]);
@@ -183,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn saves_in_quick_succession_make_one_build() {
+    fn saves_in_quick_succession_cause_one_build() {
         let now = Instant::now();
         let mut plan = built(now);
         plan.source_changed(now);
@@ -202,7 +209,7 @@ mod tests {
         assert_eq!(actions(&mut plan, later), [Action::Build(2)]);
         plan.source_changed(later);
         assert_eq!(actions(&mut plan, later + SOURCE_QUIET), [Action::Cancel(2), Action::Build(3)]);
-        assert!(!plan.build_ended(2, false, later), "nobody waits for a cancelled build");
+        assert!(!plan.build_ended(2, false, later), "the result of a cancelled build is ignored");
         assert!(plan.build_ended(3, true, later));
     }
 
@@ -253,10 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_built_or_pushed_while_the_manifest_cannot_be_read() {
+    fn nothing_is_built_or_pushed_while_the_manifest_is_invalid() {
         let now = Instant::now();
         let mut plan = built(now);
-        // An editor that saves through another file changes a source, too.
+        // An editor that saves through a temporary file also changes a source.
         plan.source_changed(now);
         plan.manifest_changed(now);
         let later = now + SOURCE_QUIET;
@@ -273,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_that_began_before_the_manifest_broke_counts_for_nothing() {
+    fn a_build_that_started_before_the_manifest_became_invalid_is_ignored() {
         let now = Instant::now();
         let mut plan = built(now);
         plan.source_changed(now);
@@ -286,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_manifest_is_built_with_where_there_is_a_build() {
+    fn a_changed_manifest_is_built_if_there_is_a_build_command() {
         let now = Instant::now();
         let mut plan = built(now);
         plan.manifest_read(true, now);

@@ -1,5 +1,5 @@
-//! Sends the component of a `dev` app to its host, and tells the host about builds that failed. It sends nothing twice:
-//! what the host was given last is remembered.
+//! Pushes the component of a `dev` app to its host, and reports failed builds to it. Never pushes
+//! the same content twice in a row.
 
 use std::time::{Duration, Instant};
 
@@ -14,44 +14,44 @@ use crate::cli::output::{self, field};
 use crate::cli::project::Project;
 use crate::cli::terminal;
 
-/// What a push led to.
+/// The result of a push.
 pub(crate) enum Pushed {
-    /// The host was given this component before.
+    /// The component was pushed before.
     Same {
-        /// Whether it took it then.
-        taken: bool,
+        /// Whether the host accepted it then.
+        accepted: bool,
     },
-    /// The compiler is still writing; its next write will be seen.
+    /// The compiler is still writing; its next write causes another push.
     Unfinished,
-    /// The new code serves.
+    /// The new release serves.
     Live {
         release: String,
-        /// From the moment the change was seen.
+        /// The time since the change was seen.
         took: Duration,
     },
-    /// The host did not take it; the old code keeps serving.
+    /// The host rejected it; the previous release keeps serving.
     Refused(Failure),
 }
 
-/// Everything needed to push, owned by one thread at a time.
+/// The state for pushing, owned by one thread.
 pub(crate) struct Pusher {
     client: Client,
     app: AppName,
-    /// The manifest that the host is known to have.
+    /// The manifest that the host has, if known.
     manifest: Option<String>,
-    /// What was sent last, taken or not.
+    /// The manifest and component of the last push, accepted or not.
     last: Option<(String, Vec<u8>)>,
-    /// Whether the host took it.
-    taken: bool,
+    /// Whether the host accepted the last push.
+    accepted: bool,
     error_shown: bool,
 }
 
 impl Pusher {
     pub(crate) fn new(client: Client, app: AppName) -> Pusher {
-        Pusher { client, app, manifest: None, last: None, taken: false, error_shown: false }
+        Pusher { client, app, manifest: None, last: None, accepted: false, error_shown: false }
     }
 
-    /// Makes sure that there is an app to push to, and gives what the host says of it.
+    /// Ensures that the app exists, is of type `dev` and is started. Returns the app.
     pub(crate) fn prepare(&self) -> Result<Value, Failure> {
         let path = format!("/v1/apps/{}", self.app);
         let answer = self.client.get(&path)?;
@@ -63,7 +63,7 @@ impl Pusher {
         let app_type = field(&app, "type");
         if app_type != "dev" {
             return Err(Failure::new(format!("{} cannot be hot-reloaded", self.app))
-                .why(format!("it is a {app_type} app, whose code changes only by a deploy"))
+                .why(format!("its type is {app_type}, whose code changes only through a deploy"))
                 .next(format!("use `isopod deploy`, or stop it and run `isopod apps type dev --app {}`", self.app)));
         }
         if field(&app, "state") == "stopped" && app.get("release").is_some_and(|release| !release.is_null()) {
@@ -72,7 +72,7 @@ impl Pusher {
         Ok(app)
     }
 
-    /// Sends the component if it is new, or if the manifest has changed.
+    /// Pushes the component if it or the manifest differs from the last push.
     pub(crate) fn push(&mut self, project: &Project, seen_at: Instant) -> Pushed {
         let component = match project.read_component() {
             Ok(component) => component,
@@ -80,18 +80,18 @@ impl Pusher {
         };
         let same = |(manifest, sent): &(String, Vec<u8>)| *manifest == project.manifest_text && *sent == component;
         if self.last.as_ref().is_some_and(same) {
-            return Pushed::Same { taken: self.taken };
+            return Pushed::Same { accepted: self.accepted };
         }
         if !is_whole(&component) {
             return Pushed::Unfinished;
         }
         let answer = self.send(project, &component);
         self.last = Some((project.manifest_text.clone(), component));
-        self.taken = answer.is_ok();
+        self.accepted = answer.is_ok();
         match answer {
             Ok(push) => {
                 self.manifest = Some(project.manifest_text.clone());
-                // A push that completes takes a shown build error away with it.
+                // A completed push removes a shown build error on the host.
                 self.error_shown = false;
                 Pushed::Live { release: output::release(&push, "release"), took: seen_at.elapsed() }
             }
@@ -101,7 +101,7 @@ impl Pusher {
 
     fn send(&self, project: &Project, component: &[u8]) -> Result<Value, Failure> {
         let path = format!("/v1/apps/{}/pushes?wait=true", self.app);
-        // A component alone keeps what the last manifest said, and spares both sides the packing.
+        // A component without a manifest keeps the previous manifest and saves packing.
         let packed;
         let (media_type, bytes) = if self.manifest.as_deref() == Some(project.manifest_text.as_str()) {
             ("application/wasm", component)
@@ -112,12 +112,12 @@ impl Pusher {
         let answer = self.client.upload(&path, media_type, None, bytes.len() as u64, &mut &*bytes)?;
         let push = answer.success()?;
         if field(&push, "state") == "failed" {
-            return Err(Failure::new("the host did not take the component").why(field(&push, "reason")));
+            return Err(Failure::new("the host rejected the component").why(field(&push, "reason")));
         }
         Ok(push)
     }
 
-    /// Shows a failed build to whoever looks at the app.
+    /// Shows a build error to visitors of the app.
     pub(crate) fn show_error(&mut self, text: &str) -> Result<(), Failure> {
         let plain = terminal::plain(text);
         let path = format!("/v1/apps/{}/build-error", self.app);
@@ -126,9 +126,9 @@ impl Pusher {
         Ok(())
     }
 
-    /// Takes a shown build error away, if there is one that no longer holds.
+    /// Removes the shown build error if the last pushed code serves.
     pub(crate) fn clear_error(&mut self) -> Result<(), Failure> {
-        if !self.taken || !std::mem::take(&mut self.error_shown) {
+        if !self.accepted || !std::mem::take(&mut self.error_shown) {
             return Ok(());
         }
         self.client.delete(&format!("/v1/apps/{}/build-error", self.app))?.success()?;
@@ -136,8 +136,8 @@ impl Pusher {
     }
 }
 
-/// Whether the sections of a WebAssembly file add up to the file: one that is still being written ends within one.
-/// What is no WebAssembly at all is for the host to refuse.
+/// Returns whether the sections of a WebAssembly file end with the file: an incomplete file ends
+/// within one. Other formats count as whole; the host refuses them.
 fn is_whole(bytes: &[u8]) -> bool {
     if !bytes.starts_with(b"\0asm") {
         return !bytes.is_empty() && !b"\0asm".starts_with(bytes);
@@ -151,7 +151,7 @@ fn is_whole(bytes: &[u8]) -> bool {
     true
 }
 
-/// Reads an unsigned number of at most 32 bits, seven bits a byte.
+/// Reads an unsigned LEB128 number of at most 32 bits.
 fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut value = 0;
     for (index, byte) in bytes.iter().take(5).enumerate() {
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_component_is_whole_when_its_sections_end_with_the_file() {
         let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
-        assert!(is_whole(&bytes), "no sections are a whole file");
+        assert!(is_whole(&bytes), "a file without sections is whole");
         bytes.push(0);
         assert!(!is_whole(&bytes), "a section without a size");
         bytes.extend([0x82, 0x01]);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_being_written_and_another_kind_of_file_is_not() {
+    fn an_empty_file_is_incomplete_and_another_format_is_whole() {
         assert!(!is_whole(b"") && !is_whole(b"\0as") && !is_whole(b"\0asm"));
         assert!(is_whole(b"#!/bin/sh"));
     }

@@ -1,5 +1,5 @@
-//! One run of `isopod dev`: takes what happens, asks the plan what to do, and does it. It waits for nothing but the next
-//! happening.
+//! One session of `isopod dev`: receives events, gets the next action from the plan, and executes
+//! it. Never blocks on anything except the next event.
 
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;
@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::Happening;
-use super::courier::Courier;
+use super::SessionEvent;
 use super::host::OwnHost;
+use super::host_client::HostClient;
 use super::plan::{Action, Plan};
 use super::push::Pushed;
 use super::watch::{Change, Watch};
@@ -20,9 +20,9 @@ use crate::cli::progress::Step;
 use crate::cli::project::Project;
 use crate::cli::terminal;
 
-/// How often we look whether our own host still runs.
+/// The interval of the check that the started host still runs.
 const HOST_CHECK_EVERY: Duration = Duration::from_millis(500);
-/// Files that package managers rewrite while they build.
+/// Files that package managers rewrite during a build.
 const LOCK_FILES: [&str; 4] = ["Cargo.lock", "package-lock.json", "pnpm-lock.yaml", "yarn.lock"];
 
 pub(crate) struct Session {
@@ -31,36 +31,36 @@ pub(crate) struct Session {
     watch: Watch,
     builder: Option<Builder>,
     building: Option<Cancel>,
-    courier: Courier,
-    happenings: SyncSender<Happening>,
+    host_client: HostClient,
+    events: SyncSender<SessionEvent>,
     step: Option<Step>,
-    /// When the change was seen that the next push carries.
+    /// When the change was seen that the next push contains.
     seen_at: Instant,
-    outcome: Outcome,
-    /// Whether the app has code that serves.
+    report: BuildReport,
+    /// Whether the app has a serving release.
     has_release: bool,
 }
 
-/// What the person knows of the latest build.
+/// What was reported about the latest build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// It goes on, or it failed, or what came of it was told.
-    Known,
-    /// It ended well, and whether anything changed by it is not known yet.
-    Open,
-    /// Its component was pushed before it ended, and that was told.
-    ToldEarly,
+enum BuildReport {
+    /// The build runs, has failed, or its effect was reported.
+    Complete,
+    /// The build succeeded, and its effect on the app isn't known yet.
+    Pending,
+    /// The component was pushed, and that was reported, before the build ended.
+    Early,
 }
 
 impl Session {
     pub(crate) fn new(
         project: Project,
-        courier: Courier,
-        happenings: SyncSender<Happening>,
+        host_client: HostClient,
+        events: SyncSender<SessionEvent>,
         has_release: bool,
     ) -> Result<Session, Failure> {
-        let events = happenings.clone();
-        let watch = Watch::new(&project.folder, move |event| drop(events.send(Happening::File(event))))?;
+        let watcher = events.clone();
+        let watch = Watch::new(&project.folder, move |event| drop(watcher.send(SessionEvent::FileChanged(event))))?;
         let now = Instant::now();
         let plan = Plan::new(project.manifest.build.is_some(), now);
         let builder = project.manifest.build.as_deref().map(Builder::new).transpose()?;
@@ -70,21 +70,21 @@ impl Session {
             watch,
             builder,
             building: None,
-            courier,
-            happenings,
+            host_client,
+            events,
             step: None,
             seen_at: now,
-            outcome: Outcome::Known,
+            report: BuildReport::Complete,
             has_release,
         };
         session.watch_component()?;
         Ok(session)
     }
 
-    /// Works until the person or the end of the host stops it.
+    /// Runs until the user stops the session or the host exits.
     pub(crate) fn run(
         mut self,
-        receiver: &Receiver<Happening>,
+        receiver: &Receiver<SessionEvent>,
         mut own_host: Option<&mut OwnHost>,
     ) -> Result<(), Failure> {
         loop {
@@ -93,20 +93,20 @@ impl Session {
             }
             let until_due = self.plan.due().map(|due| due.saturating_duration_since(Instant::now()));
             match receiver.recv_timeout(until_due.unwrap_or(HOST_CHECK_EVERY).min(HOST_CHECK_EVERY)) {
-                Ok(Happening::Stop) => break,
-                Ok(happening) => self.take(happening)?,
+                Ok(SessionEvent::Stop) => break,
+                Ok(event) => self.handle(event)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if let Some(status) = own_host.as_mut().and_then(|host| host.ended()) {
                 self.cancel_build();
-                return Err(Failure::new("the project's host has ended by itself")
+                return Err(Failure::new("the project's host has exited unexpectedly")
                     .why(status)
                     .next("see .isopod/host.log, and run `isopod dev` again"));
             }
         }
         self.cancel_build();
-        self.say("stopping\n");
+        self.print("stopping\n");
         Ok(())
     }
 
@@ -115,29 +115,29 @@ impl Session {
             Action::ReadManifest => self.read_manifest(),
             Action::Cancel(_) => {
                 self.cancel_build();
-                self.say("changed again, so the build starts over\n");
+                self.print("changed again: restarting the build\n");
                 Ok(())
             }
             Action::Build(number) => self.build(number),
-            Action::Push => self.courier.push(&self.project, self.seen_at),
+            Action::Push => self.host_client.push(&self.project, self.seen_at),
         }
     }
 
-    fn take(&mut self, happening: Happening) -> Result<(), Failure> {
-        match happening {
-            Happening::File(event) => {
+    fn handle(&mut self, event: SessionEvent) -> Result<(), Failure> {
+        match event {
+            SessionEvent::FileChanged(event) => {
                 for change in self.watch.changes(&event) {
                     self.changed(change);
                 }
                 Ok(())
             }
-            Happening::BuildEnded { number, result } => self.build_ended(number, result),
-            Happening::Pushed(pushed) => self.pushed(pushed),
-            Happening::Say(text) => {
-                self.say(&text);
+            SessionEvent::BuildEnded { number, result } => self.build_ended(number, result),
+            SessionEvent::Pushed(pushed) => self.pushed(pushed),
+            SessionEvent::Print(text) => {
+                self.print(&text);
                 Ok(())
             }
-            Happening::Stop => Ok(()),
+            SessionEvent::Stop => Ok(()),
         }
     }
 
@@ -148,15 +148,15 @@ impl Session {
                 self.seen_at = now;
                 self.plan.component_changed(closed, now);
             }
-            // Our own build may write these; a rebuild because of them would never end.
+            // The build may write these files; rebuilding because of them would never end.
             Change::Source(path) if self.building.is_some() && is_lock_file(&path) => {}
             Change::Source(_) => self.plan.source_changed(now),
             Change::Manifest => self.plan.manifest_changed(now),
         }
     }
 
-    /// Takes over a changed manifest. One that cannot be used is no reason to end: somebody may be in the middle of
-    /// typing it.
+    /// Reads a changed manifest. An invalid one doesn't end the session, since the user may still
+    /// be editing it.
     fn read_manifest(&mut self) -> Result<(), Failure> {
         let read = Project::open(&self.project.folder).and_then(|project| {
             same_name(&self.project, &project)?;
@@ -171,8 +171,8 @@ impl Session {
                 self.cancel_build();
                 self.plan.manifest_unreadable();
                 let text = failure.text();
-                self.say(&format!("{text}{}\n", output::failed(self.what_serves())));
-                return self.courier.show_error(text);
+                self.print(&format!("{text}{}\n", output::failed(self.serving_state())));
+                return self.host_client.show_error(text);
             }
         };
         self.project = project;
@@ -182,7 +182,8 @@ impl Session {
         Ok(())
     }
 
-    /// The component's folder appears with the first build, so this is tried again after each.
+    /// Watches the component's folder. It may appear only with the first build, so this is repeated
+    /// after each build.
     fn watch_component(&mut self) -> Result<(), Failure> {
         match self.project.component_path() {
             Ok(path) => self.watch.component(&path),
@@ -196,7 +197,7 @@ impl Session {
         };
         let cancel = Cancel::default();
         self.building = Some(cancel.clone());
-        self.outcome = Outcome::Known;
+        self.report = BuildReport::Complete;
         let step = if std::io::stderr().is_terminal() { Some(Step::spinner("building")) } else { None };
         let detail = step.as_ref().map(Step::handle);
         self.step = step;
@@ -204,11 +205,11 @@ impl Session {
             output::emit("building\n");
         }
         let project = self.project.clone();
-        let happenings = self.happenings.clone();
+        let events = self.events.clone();
         std::thread::spawn(move || {
             let show = |line: &str| detail.iter().for_each(|step| step.detail(line));
             let result = builder.run(&project, &command, &cancel, show);
-            let _ = happenings.send(Happening::BuildEnded { number, result });
+            let _ = events.send(SessionEvent::BuildEnded { number, result });
         });
         Ok(())
     }
@@ -230,20 +231,20 @@ impl Session {
         match result {
             Ok(built) => {
                 self.seen_at = now;
-                self.outcome = match self.outcome {
-                    Outcome::ToldEarly => Outcome::Known,
-                    Outcome::Known | Outcome::Open => Outcome::Open,
+                self.report = match self.report {
+                    BuildReport::Early => BuildReport::Complete,
+                    BuildReport::Complete | BuildReport::Pending => BuildReport::Pending,
                 };
                 self.watch_component()?;
-                self.say(&format!("{}\n", output::done(&format!("built in {:.1} s", built.took.as_secs_f64()))));
+                self.print(&format!("{}\n", output::done(&format!("built in {:.1} s", built.took.as_secs_f64()))));
                 Ok(())
             }
             Err(failed) => {
-                let next = if failed.began { String::new() } else { format!(" next: {}\n", failed.next()) };
+                let next = if failed.has_started { String::new() } else { format!(" next: {}\n", failed.next()) };
                 let BuildFailed { output, how, .. } = failed;
-                let ended = output::failed(&format!("{how}; {}", self.what_serves()));
-                self.say(&format!("{}{ended}\n{next}", terminal::with_colours(&output)));
-                self.courier.show_error(if output.trim().is_empty() { how } else { output })
+                let ended = output::failed(&format!("{how}; {}", self.serving_state()));
+                self.print(&format!("{}{ended}\n{next}", terminal::with_colours(&output)));
+                self.host_client.show_error(if output.trim().is_empty() { how } else { output })
             }
         }
     }
@@ -251,48 +252,49 @@ impl Session {
     fn pushed(&mut self, pushed: Pushed) -> Result<(), Failure> {
         self.plan.push_ended();
         match pushed {
-            Pushed::Same { taken } => self.pushed_nothing_new(taken),
+            Pushed::Same { accepted } => self.pushed_same(accepted),
             Pushed::Unfinished => Ok(()),
             Pushed::Live { release, took } => {
                 self.has_release = true;
                 let text = format!("{release} is live after {:.0} ms", took.as_secs_f64() * 1000.0);
-                self.say(&format!("{}\n", output::done(&text)));
-                self.told();
+                self.print(&format!("{}\n", output::done(&text)));
+                self.set_reported();
                 Ok(())
             }
             Pushed::Refused(failure) => {
                 let text = failure.text();
-                self.say(&format!("{text}{}\n", output::failed(self.what_serves())));
-                self.told();
-                self.courier.show_error(text)
+                self.print(&format!("{text}{}\n", output::failed(self.serving_state())));
+                self.set_reported();
+                self.host_client.show_error(text)
             }
         }
     }
 
-    /// What the app's address serves after a failure.
-    fn what_serves(&self) -> &'static str {
+    /// Returns the clause about the serving code after a failure.
+    fn serving_state(&self) -> &'static str {
         if self.has_release { "the old code keeps serving" } else { "nothing serves yet" }
     }
 
-    /// What came of the latest build is told, though it may not have ended yet.
-    fn told(&mut self) {
-        self.outcome = if self.building.is_some() { Outcome::ToldEarly } else { Outcome::Known };
+    /// Records that the effect of the latest build was reported, even if the build still runs.
+    fn set_reported(&mut self) {
+        self.report = if self.building.is_some() { BuildReport::Early } else { BuildReport::Complete };
     }
 
-    fn pushed_nothing_new(&mut self, taken: bool) -> Result<(), Failure> {
-        if self.outcome == Outcome::Open {
-            let text = match taken {
-                true => "the code is the same, so nothing was reloaded",
-                false => "the code is the same, which the host did not take",
+    fn pushed_same(&mut self, accepted: bool) -> Result<(), Failure> {
+        if self.report == BuildReport::Pending {
+            let text = match accepted {
+                true => "the code is unchanged: nothing was reloaded",
+                false => "the code is unchanged: the host has rejected it before",
             };
-            self.say(&format!("{text}\n"));
-            self.outcome = Outcome::Known;
+            self.print(&format!("{text}\n"));
+            self.report = BuildReport::Complete;
         }
-        // The sources may be back at what serves, so an error that is shown no longer holds; that of a manifest does.
-        if self.building.is_some() || self.plan.is_held() { Ok(()) } else { self.courier.clear_error() }
+        // The sources may equal the serving code again, so a shown build error is outdated; an
+        // error of the manifest is not.
+        if self.building.is_some() || self.plan.is_blocked() { Ok(()) } else { self.host_client.clear_error() }
     }
 
-    fn say(&self, text: &str) {
+    fn print(&self, text: &str) {
         match &self.step {
             Some(step) => step.suspend(|| output::emit(text)),
             None => output::emit(text),
@@ -300,7 +302,8 @@ impl Session {
     }
 }
 
-/// A session serves one app. Under another name it would be another one, at another address.
+/// Refuses a changed app name: a session serves one app, and another name means another app at
+/// another address.
 fn same_name(before: &Project, now: &Project) -> Result<(), Failure> {
     let (before, now) = (&before.manifest.name, &now.manifest.name);
     if before == now {
@@ -308,7 +311,7 @@ fn same_name(before: &Project, now: &Project) -> Result<(), Failure> {
     }
     Err(Failure::new(format!("the app's name in isopod.toml has changed from {before} to {now}"))
         .why(format!("this `isopod dev` serves {before}"))
-        .next(format!("name it {before} again, or stop with Ctrl-C and start `isopod dev` again to serve {now}")))
+        .next(format!("restore the name {before}, or stop with Ctrl-C and start `isopod dev` again to serve {now}")))
 }
 
 fn is_lock_file(path: &Path) -> bool {
@@ -320,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_name_is_refused_with_both_ways_on() {
+    fn a_changed_name_is_refused_with_both_remedies() {
         let project = |name: &str| {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("isopod.toml"), format!("name = \"{name}\"\n")).unwrap();
@@ -328,6 +331,6 @@ mod tests {
         };
         assert!(same_name(&project("shop"), &project("shop")).is_ok());
         let text = same_name(&project("shop"), &project("sho")).unwrap_err().text();
-        assert!(text.contains("from shop to sho") && text.contains("name it shop again"), "{text}");
+        assert!(text.contains("from shop to sho") && text.contains("restore the name shop"), "{text}");
     }
 }

@@ -1,5 +1,5 @@
-//! Watches a project: tells changes of its sources, of its manifest and of its compiled component apart, and stays
-//! silent about everything else. It decides nothing about what a change leads to.
+//! Watches a project and reports changes of its sources, its manifest and its compiled component.
+//! Never decides what a change causes.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,18 +13,18 @@ use crate::cli::failure::Failure;
 use crate::cli::limits;
 use crate::cli::project::MANIFEST;
 
-/// What has changed.
+/// A change in a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Source(PathBuf),
     Manifest,
-    /// `closed` when the writer is known to be done.
+    /// `closed` if the writer has closed the file.
     Component {
         closed: bool,
     },
 }
 
-/// The folders watched, and what the files in them held when last seen.
+/// The watched folders, and the digests of their files.
 pub(crate) struct Watch {
     watcher: RecommendedWatcher,
     root: PathBuf,
@@ -32,11 +32,12 @@ pub(crate) struct Watch {
     component_folder: Option<PathBuf>,
     ignore: Ignore,
     folders: usize,
-    seen: HashMap<PathBuf, u64>,
+    digests: HashMap<PathBuf, u64>,
 }
 
 impl Watch {
-    /// Watches the sources below `root`. Raw events go to `on_event`, which hands them back to [`Watch::changes`].
+    /// Watches the sources below `root`. Passes raw events to `on_event`, whose receiver passes
+    /// them to [`Watch::changes`].
     pub(crate) fn new(root: &Path, on_event: impl Fn(notify::Event) + Send + 'static) -> Result<Watch, Failure> {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event {
@@ -52,13 +53,13 @@ impl Watch {
             component_folder: None,
             ignore,
             folders: 0,
-            seen: HashMap::new(),
+            digests: HashMap::new(),
         };
         watch.add(root)?;
         Ok(watch)
     }
 
-    /// Says which file is the component, and watches its folder once it is there.
+    /// Sets the component's path, and watches its folder if it exists.
     pub(crate) fn component(&mut self, path: &Path) -> Result<(), Failure> {
         self.component = Some(path.to_owned());
         let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
@@ -70,9 +71,10 @@ impl Watch {
         Ok(())
     }
 
-    /// Reads what an event says about this project.
+    /// Returns the changes of this project that an event reports.
     pub(crate) fn changes(&mut self, event: &notify::Event) -> Vec<Change> {
-        // Reading is no change. A file that was opened for writing and closed is the surest sign of one.
+        // Reads are not changes. Closing a file that was open for writing is the surest sign of a
+        // change.
         let closed = matches!(event.kind, EventKind::Access(AccessKind::Close(AccessMode::Write)));
         if matches!(event.kind, EventKind::Access(_)) && !closed {
             return Vec::new();
@@ -104,21 +106,22 @@ impl Watch {
         Some(if relative == Path::new(MANIFEST) { Change::Manifest } else { Change::Source(relative.to_owned()) })
     }
 
-    /// Watches a folder and those below it, and notes what their files hold.
+    /// Watches a folder and all folders below it, and records the digests of their files. Returns
+    /// the new files.
     fn add(&mut self, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         let mut files = Vec::new();
         let mut waiting = vec![folder.to_owned()];
         while let Some(folder) = waiting.pop() {
             if self.folders >= limits::WATCHED_FOLDERS_MAX {
                 crate::cli::output::note(&format!(
-                    "! only the first {} folders are watched; name folders without sources in .gitignore",
+                    "! only the first {} folders are watched; list folders without sources in .gitignore",
                     limits::WATCHED_FOLDERS_MAX
                 ));
                 break;
             }
             self.watcher.watch(&folder, RecursiveMode::NonRecursive).map_err(|error| cannot_watch(&folder, &error))?;
             self.folders += 1;
-            // A folder may vanish while it is being read; then there is nothing in it to watch.
+            // A folder may be removed while it is read; it then has no files to watch.
             let Ok(entries) = std::fs::read_dir(&folder) else { continue };
             for entry in entries.flatten() {
                 let path = entry.path();
@@ -134,7 +137,7 @@ impl Watch {
         Ok(files)
     }
 
-    /// A folder that appears while we watch may hold files already, whose events we have missed.
+    /// Adds a folder that appears later. It may already contain files whose events were missed.
     fn add_late(&mut self, folder: &Path) -> Vec<Change> {
         let Ok(relative) = folder.strip_prefix(&self.root) else { return Vec::new() };
         if relative.as_os_str().is_empty() || self.ignore.folder(relative) {
@@ -144,17 +147,18 @@ impl Watch {
         files.into_iter().map(Change::Source).collect()
     }
 
-    /// Builds write files into source folders, and editors touch files: only other content is a change.
+    /// Returns whether a file's content has changed. Builds and editors also rewrite or touch files
+    /// without changing them.
     fn is_new_content(&mut self, path: &Path) -> bool {
         let digest = match std::fs::metadata(path) {
-            Err(_) => return self.seen.remove(path).is_some(),
+            Err(_) => return self.digests.remove(path).is_some(),
             Ok(file) if file.len() > limits::COMPARED_BYTES_MAX => return true,
             Ok(_) => match std::fs::read(path) {
                 Ok(content) => digest(&content),
                 Err(_) => return false,
             },
         };
-        self.seen.insert(path.to_owned(), digest) != Some(digest)
+        self.digests.insert(path.to_owned(), digest) != Some(digest)
     }
 }
 
@@ -203,7 +207,8 @@ mod tests {
             std::fs::write(self.folder.path().join(path), content).unwrap();
         }
 
-        /// Waits for the first change; the file `last` is written after the fact to bound the wait when none comes.
+        /// Collects the changes until that of the file `last`, which is written now so that the
+        /// wait ends.
         fn changes_until(&mut self, last: &str) -> Vec<Change> {
             self.write(last, "the last change");
             let mut all = Vec::new();
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_and_the_manifest_are_told_apart() {
+    fn sources_and_the_manifest_are_distinguished() {
         let mut project = Project::new();
         project.write("src/lib.rs", "two");
         project.write(MANIFEST, "two");
@@ -232,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_component_is_known_as_finished() {
+    fn a_component_closed_by_its_writer_is_reported_as_closed() {
         let mut project = Project::new();
         project.write("target/release/app.wasm", "wasm");
         assert!(project.changes_until("last.rs").contains(&Change::Component { closed: true }));
     }
 
     #[test]
-    fn what_is_rewritten_with_the_same_content_has_not_changed() {
+    fn a_file_rewritten_with_the_same_content_is_unchanged() {
         let mut project = Project::new();
         project.write("src/lib.rs", "one");
         assert_eq!(project.changes_until("last.rs"), []);

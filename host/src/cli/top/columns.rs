@@ -1,21 +1,21 @@
-//! The table's columns: their headings, what stands in them, by which it can be sorted, and which of them a width has room
-//! for. It draws nothing.
+//! The columns of the table: headings, cells, sort orders, and which columns fit into a width.
+//! Never draws.
 
 use std::cmp::Ordering;
 
 use super::super::output;
 use super::sample::{AppSample, QueueSample};
 
-/// Columns stand this far from each other.
+/// The space between two columns.
 pub(super) const GAP: usize = 2;
-/// The narrowest that a name is made, for the sake of the columns that matter most.
+/// The minimum width of names when they are cut in favour of the most important columns.
 const NAME_WIDTH_MIN: usize = 8;
-/// Columns up to this rank matter so much.
+/// The highest rank of the columns for which names are cut.
 const RANK_ABOVE_NAMES: u8 = 4;
-/// How wide a name may be before any other column is left out for it.
+/// The width up to which a name displaces other columns.
 const NAME_WIDTH_WANTED: usize = 20;
 
-/// What the rows are sorted by: the most first, but names by the alphabet.
+/// The sort order of the rows: largest first, but names alphabetically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Cpu,
@@ -27,7 +27,7 @@ pub(super) enum Order {
 
 impl Order {
     pub(super) fn compare(self, a: &AppSample, b: &AppSample) -> Ordering {
-        // Where nothing was measured, nothing was slow.
+        // Without a latency, an app is not slow.
         let p99 = |app: &AppSample| app.pull.latency_ms.p99.unwrap_or(f64::NEG_INFINITY);
         let by_figure = match self {
             Order::Cpu => b.cpu_percent.total_cmp(&a.cpu_percent),
@@ -40,17 +40,17 @@ impl Order {
     }
 }
 
-/// How much a cell wants to be seen.
+/// The emphasis of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
-    /// Nothing that anybody looks for.
+    /// Of little interest.
     Quiet,
     Warning,
     Bad,
 }
 
-/// What stands in one place of the table.
+/// A cell of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cell {
     pub(super) text: String,
@@ -67,22 +67,22 @@ impl From<String> for Cell {
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) heading: &'static str,
-    /// The order that it shows.
+    /// The sort order that the column shows.
     pub(super) order: Option<Order>,
-    /// Where there is no room for all, those with the highest number are left out first.
+    /// If not all columns fit, those with the highest ranks are omitted first.
     rank: u8,
-    /// So that columns do not move with every sample.
+    /// The minimum width, so that columns don't move with every sample.
     width_min: usize,
     pub(super) is_number: bool,
     pub(super) cell: fn(&AppSample) -> Cell,
 }
 
-/// A column with a rank, for figures.
+/// Returns a column for figures.
 const fn figure(heading: &'static str, rank: u8, width_min: usize, cell: fn(&AppSample) -> Cell) -> Column {
     Column { heading, order: None, rank, width_min, is_number: true, cell }
 }
 
-/// The same, for one that can be sorted by.
+/// Makes a column sortable.
 const fn sorted(order: Order, column: Column) -> Column {
     Column { order: Some(order), ..column }
 }
@@ -91,7 +91,7 @@ const fn words(column: Column) -> Column {
     Column { is_number: false, ..column }
 }
 
-/// All columns, in the order that they stand in. The first always stays.
+/// All columns in their order. The first one is never omitted.
 pub(super) const COLUMNS: [Column; 16] = [
     words(sorted(Order::Name, figure("APP", 0, NAME_WIDTH_MIN, |app| app.name.clone().into()))),
     words(figure("TYPE", 15, 10, |app| app.kind.clone().into())),
@@ -111,15 +111,15 @@ pub(super) const COLUMNS: [Column; 16] = [
     figure("EV/S", 11, 6, |app| rate(app.push.throughput_per_s)),
 ];
 
-/// A column that there is room for, and how much it takes.
+/// A column that fits, and its width.
 #[derive(Debug)]
 pub(super) struct Fitted {
     pub(super) column: &'static Column,
     pub(super) width: usize,
 }
 
-/// The columns that fit into a width, each as wide as its widest cell. The least important are left out first; a long name is
-/// cut for the most important ones only.
+/// Returns the columns that fit into a width, each as wide as its widest cell. The least important
+/// columns are omitted first. A long name is cut only in favour of the most important columns.
 pub(super) fn fitting(width: usize, apps: &[&AppSample]) -> Vec<Fitted> {
     let mut fitted: Vec<Fitted> =
         COLUMNS.iter().map(|column| Fitted { column, width: natural_width(column, apps) }).collect();
@@ -145,7 +145,7 @@ fn taken(fitted: &[Fitted]) -> usize {
 }
 
 fn natural_width(column: &Column, apps: &[&AppSample]) -> usize {
-    // One more than the heading, for the mark of what is sorted by.
+    // One more than the heading, for the mark of the sort order.
     let heading = column.heading.len() + usize::from(column.order.is_some());
     let cells = apps.iter().map(|app| (column.cell)(app).text.chars().count());
     cells.max().unwrap_or_default().max(heading).max(column.width_min)
@@ -184,12 +184,12 @@ fn rate(per_s: f64) -> Cell {
     Cell { text: count(per_s), tone }
 }
 
-/// A share of one processor: 41.2, and from a thousand on without the fraction.
+/// Formats a share of one processor: 41.2, and from 1000 on without the fraction.
 pub(super) fn percent(percent: f64) -> String {
     if percent < 1000.0 { format!("{percent:.1}") } else { format!("{percent:.0}") }
 }
 
-/// Milliseconds, short: 0.3, 45, 12.3s; a dash for what was not measured.
+/// Formats milliseconds briefly: 0.3, 45, 12.3s; a dash without a measurement.
 pub(super) fn millis(ms: Option<f64>) -> String {
     match ms {
         None => "-".to_owned(),
@@ -199,7 +199,7 @@ pub(super) fn millis(ms: Option<f64>) -> String {
     }
 }
 
-/// How many in a second, short: 0.5, 812.5, 12.3k.
+/// Formats a rate per second briefly: 0.5, 812.5, 12.3k.
 pub(super) fn count(number: f64) -> String {
     match number {
         n if n < 9_999.5 => format!("{n:.1}"),
@@ -210,7 +210,7 @@ pub(super) fn count(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::made;
+    use super::super::sample::fixtures;
     use super::*;
 
     fn headings(width: usize, apps: &[&AppSample]) -> Vec<&'static str> {
@@ -225,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn the_columns_never_take_more_than_there_is() {
-        let (short, long) = (made::app("shop", 41), made::app(&"x".repeat(63), 41));
+    fn the_columns_never_exceed_the_width() {
+        let (short, long) = (fixtures::app("shop", 41), fixtures::app(&"x".repeat(63), 41));
         for width in 0..300 {
             for apps in [&[][..], &[&short], &[&short, &long]] {
                 let fitted = fitting(width, apps);
@@ -237,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_most_stays_longest() {
-        let app = made::app("shop", 41);
+    fn the_most_important_columns_are_omitted_last() {
+        let app = fixtures::app("shop", 41);
         assert_eq!(headings(300, &[&app]).len(), COLUMNS.len());
         assert_eq!(
             headings(80, &[&app]),
@@ -250,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_gives_way_to_columns_and_takes_what_they_leave() {
-        let long = made::app(&"x".repeat(63), 41);
+    fn a_long_name_is_cut_for_columns_and_gets_the_remaining_width() {
+        let long = fixtures::app(&"x".repeat(63), 41);
         assert_eq!(fitting(50, &[&long])[0].width, 17);
         assert_eq!(headings(50, &[&long]), ["APP", "CPU%", "MEM", "P99", "REQ/S"]);
         let all: usize = taken(&fitting(300, &[&long]));
@@ -260,8 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn each_order_puts_the_most_first_and_falls_back_on_names() {
-        let mut apps = [made::app("b", 1), made::app("a", 1), made::app("c", 9)];
+    fn each_order_puts_the_largest_first_and_falls_back_on_names() {
+        let mut apps = [fixtures::app("b", 1), fixtures::app("a", 1), fixtures::app("c", 9)];
         for order in [Order::Cpu, Order::Memory, Order::Requests, Order::Latency] {
             apps.sort_by(|a, b| order.compare(a, b));
             assert_eq!(apps.each_ref().map(|app| app.name.as_str()), ["c", "a", "b"], "{order:?}");
@@ -272,9 +272,9 @@ mod tests {
 
     #[test]
     fn an_app_without_a_latency_is_not_the_slowest() {
-        let mut silent = made::app("a", 9);
+        let mut silent = fixtures::app("a", 9);
         silent.pull.latency_ms.p99 = None;
-        assert_eq!(Order::Latency.compare(&silent, &made::app("b", 1)), Ordering::Greater);
+        assert_eq!(Order::Latency.compare(&silent, &fixtures::app("b", 1)), Ordering::Greater);
     }
 
     #[test]
@@ -288,8 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_look_stands_out() {
-        let mut app = made::app("shop", 1);
+    fn unusual_figures_are_emphasised() {
+        let mut app = fixtures::app("shop", 1);
         app.pull.active_cores = 10;
         assert_eq!(cores(&app.pull).tone, Tone::Warning);
         assert_eq!((waiting(&app.pull).tone, waiting(&app.push).tone), (Tone::Quiet, Tone::Warning));

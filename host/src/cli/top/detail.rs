@@ -1,5 +1,5 @@
-//! Draws one app: its facts, its two queues, and for each the last minutes of what went through it, how long that took and
-//! what waited. It decides nothing and asks nobody.
+//! Draws one app: its figures, its two queues, and for each queue charts of the last minutes:
+//! throughput, latency and buffered jobs. Never changes the view.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -13,16 +13,16 @@ use super::history::{Measure, Point};
 use super::sample::{AppSample, QueueSample};
 use super::view::View;
 
-/// From this width on the queues stand side by side.
+/// From this width on, the queues are side by side.
 const WIDTH_FOR_TWO: u16 = 160;
-/// A chart says no more for being higher than this.
+/// A higher chart shows no more detail.
 const CHART_HEIGHT_MAX: u16 = 6;
-/// What stands before each chart: its name and its peak, or the name alone where it is narrow.
+/// The width of a chart's label: its name and its peak, or only the name if the area is narrow.
 const LABEL_WIDTH: u16 = 24;
 const LABEL_WIDTH_NARROW: u16 = 11;
 const WIDTH_FOR_PEAKS: u16 = 60;
 
-/// One of the two queues, and what its figures are called.
+/// One of the two queues, and the unit of its throughput.
 struct Queue<'a> {
     title: &'static str,
     passes: &'static str,
@@ -37,7 +37,7 @@ struct Chart {
     shown: fn(f64) -> String,
 }
 
-/// The charts of a queue; what passes through it is called differently in the two.
+/// Returns the charts of a queue; `passes` is the unit of its throughput.
 fn charts(passes: &'static str) -> [Chart; 3] {
     [
         Chart { name: passes, figure: |measure| Some(measure.per_s), shown: count },
@@ -70,30 +70,31 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, view: &View, name: &str, l
 
 fn absent(view: &View, name: &str) -> String {
     if view.sample.is_unknown(name) {
-        format!("there is no app {name} any more; Esc shows all")
+        format!("the app {name} no longer exists; press Esc for all apps")
     } else {
-        format!("{name} is not awake; its figures come in a moment")
+        format!("{name} is not awake; loading its figures")
     }
 }
 
-/// Who it is, what it takes, and which time the charts show; the last first goes where there is no room.
+/// Returns the app's name and state, its usage, and the time span of the charts, most important
+/// first.
 fn app_facts(app: &AppSample, view: &View, look: Look) -> [Line<'static>; 3] {
     let tone = if app.state == "running" { Tone::Plain } else { Tone::Warning };
-    let who = Line::from(vec![
+    let identity = Line::from(vec![
         Span::styled(app.name.clone(), bold()),
         Span::raw(format!("  {}  ", app.kind)),
         Span::styled(app.state.clone(), look.tone(tone)),
     ]);
-    let what = format!(
-        "CPU {} %  memory {}  {} instances  {} of CPU time in all",
+    let usage = format!(
+        "CPU {} %  memory {}  {} instances  {} of CPU time",
         percent(app.cpu_percent),
         output::size(app.memory_bytes),
         app.instances,
         output::duration(app.cpu_ms)
     );
     let span = passed(view.history.span());
-    let when = Line::styled(format!("the last {span}, newest at the right"), look.tone(Tone::Quiet));
-    [who, Line::from(what), when]
+    let time_span = Line::styled(format!("the last {span}, newest at the right"), look.tone(Tone::Quiet));
+    [identity, Line::from(usage), time_span]
 }
 
 fn draw_queue(frame: &mut Frame<'_>, area: Rect, view: &View, name: &str, queue: &Queue<'_>, look: Look) {
@@ -109,7 +110,7 @@ fn draw_queue(frame: &mut Frame<'_>, area: Rect, view: &View, name: &str, queue:
     }
 }
 
-/// Takes lines from the top of what is left, as many as there are.
+/// Takes lines from the top of the remaining area, as many as it has.
 fn take(rest: &mut Rect, height: u16) -> Rect {
     let height = height.min(rest.height);
     let taken = Rect { height, ..*rest };
@@ -150,7 +151,7 @@ fn draw_chart(
         Some(_) => format!("  {:<10}  max {}", chart.name, (chart.shown)(peak)),
     };
     frame.render_widget(Line::styled(text, look.tone(Tone::Quiet)), label);
-    // Bars are whole numbers; a thousandth is finer than anybody sees.
+    // Bars are integers; a thousandth is finer than the display.
     let whole = |figure: f64| (figure * 1000.0) as u64;
     let line = Sparkline::default()
         .data(figures.into_iter().map(|figure| figure.map(whole)))
@@ -165,14 +166,14 @@ mod tests {
     use std::time::Duration;
 
     use super::super::draw::picture;
-    use super::super::sample::{Apart, made};
+    use super::super::sample::{SelectedSample, fixtures};
     use super::*;
 
     fn view(seconds: u32) -> View {
-        let sample = |second: u32| made::list(&[("shop", 40 + 10 * (second % 4))]);
+        let sample = |second: u32| fixtures::list(&[("shop", 40 + 10 * (second % 4))]);
         let mut view = View::new("http://127.0.0.1:8081", Duration::ZERO, sample(0), Some("shop".to_owned()));
         for second in 1..seconds {
-            view.heard(Duration::from_secs(second.into()), sample(second));
+            view.sample_received(Duration::from_secs(second.into()), sample(second));
         }
         view
     }
@@ -185,7 +186,7 @@ CPU  87.0 % of 200 % ███████████████████�
 memory 1.2 GiB  1 of 12 apps awake  17 instances  3 buffered
 
 shop  production  running
-CPU 70.0 %  memory 70.0 MiB  3 instances  12s of CPU time in all
+CPU 70.0 %  memory 70.0 MiB  3 instances  12s of CPU time
 the last 8 s, newest at the right
 
 PULL  2/10 cores  0 buffered  1400.0 requests/s  ms: p50 0.7  p95 3.5  p99 7.0
@@ -203,7 +204,7 @@ PUSH  0/10 cores  4 buffered  0.0 events/s  ms: p50 -  p95 -  p99 -
 
   buffered    max 4                                                     ████████
                                                                         ████████
-q leave  Esc back  p pause
+q quit  Esc back  p pause
 ";
         assert_eq!(picture::text(&mut view(8), [80, 24], Duration::ZERO), expected);
     }
@@ -215,28 +216,28 @@ q leave  Esc back  p pause
     }
 
     #[test]
-    fn a_low_terminal_keeps_the_figures_and_gives_up_the_charts() {
+    fn a_low_terminal_keeps_the_figures_and_drops_the_charts() {
         let expected = "\
 isopod top  http://127.0.0.1:8081
 CPU  87.0 % of 200 % █████████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
 shop  production  running
-CPU 70.0 %  memory 70.0 MiB  3 instances  12s of CPU time in all
+CPU 70.0 %  memory 70.0 MiB  3 instances  12s of CPU time
 PULL  2/10 cores  0 buffered  1400.0 requests/s  ms: p50 0.7  p95 3.5  p99 7.0
   requests/s  max 1400.0                                                ▄▅▆█▄▅▆█
 PUSH  0/10 cores  4 buffered  0.0 events/s  ms: p50 -  p95 -  p99 -
-q leave  Esc back  p pause
+q quit  Esc back  p pause
 ";
         assert_eq!(picture::text(&mut view(8), [80, 8], Duration::ZERO), expected);
     }
 
     #[test]
-    fn an_app_without_figures_says_why() {
+    fn an_app_without_figures_is_explained() {
         let mut view = view(1);
-        view.heard(Duration::from_secs(1), made::list(&[]));
+        view.sample_received(Duration::from_secs(1), fixtures::list(&[]));
         assert!(picture::text(&mut view, [80, 24], Duration::ZERO).contains("shop is not awake"));
-        let mut sample = made::list(&[]);
-        sample.apart = Apart::Unknown("shop".to_owned());
-        view.heard(Duration::from_secs(2), sample);
-        assert!(picture::text(&mut view, [80, 24], Duration::ZERO).contains("there is no app shop any more"));
+        let mut sample = fixtures::list(&[]);
+        sample.selected = SelectedSample::Unknown("shop".to_owned());
+        view.sample_received(Duration::from_secs(2), sample);
+        assert!(picture::text(&mut view, [80, 24], Duration::ZERO).contains("the app shop no longer exists"));
     }
 }

@@ -1,5 +1,5 @@
-//! Draws the view: head, table, foot. It decides nothing and asks nobody: the same view at the same time is the same
-//! picture. The detail of one app is drawn by `detail`.
+//! Draws the view: head, table, foot. The same view at the same time gives the same picture;
+//! `detail` draws one app. Never changes the view.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::super::output;
 use super::columns::{self, Fitted, Order, Tone, percent};
 use super::detail;
 use super::sample::{AppSample, Sample};
-use super::view::{Screen, Trouble, View};
+use super::view::{SampleError, Screen, View};
 
-/// The gauge says no more for being longer than this.
+/// A longer gauge shows no more detail.
 const GAUGE_WIDTH_MAX: u16 = 80;
 
-/// How things look that stand out: with colours, or in shapes only.
+/// The styles of emphasised parts: with colours, or without.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) has_colour: bool,
@@ -34,7 +34,7 @@ impl Look {
         }
     }
 
-    /// Bars and lines.
+    /// The style of bars and charts.
     pub(super) fn measure(self) -> Style {
         self.coloured(Color::Cyan)
     }
@@ -48,7 +48,7 @@ pub(super) fn bold() -> Style {
     Style::new().add_modifier(Modifier::BOLD)
 }
 
-/// Draws all of it.
+/// Draws the whole view.
 pub(super) fn draw(frame: &mut Frame<'_>, view: &View, look: Look, now: Duration) {
     let [head, body, foot] = parts(frame.area());
     draw_head(frame, head, view, look, now);
@@ -59,19 +59,19 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, look: Look, now: Duration
     frame.render_widget(keys(view), foot);
 }
 
-/// How many rows of the table a terminal of this size has room for.
+/// Returns how many rows of the table fit on a terminal of this size.
 pub(super) fn rows_in(area: Rect) -> usize {
     let [_, body, _] = parts(area);
     usize::from(body.height.saturating_sub(1))
 }
 
-/// Head, body and foot. On a small terminal the apps matter more than what surrounds them.
+/// Returns head, body and foot. A small terminal shows the apps rather than the head.
 fn parts(area: Rect) -> [Rect; 3] {
     let head = match area.height {
         0..6 => 1,
         6..10 => 2,
         10..16 => 3,
-        // And an empty line.
+        // With an empty line.
         _ => 4,
     };
     let foot = u16::from(area.height > 3);
@@ -92,17 +92,17 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View, look: Look, now: Du
     }
 }
 
-/// Whose figures these are, or why there are no newer ones.
+/// Returns the host's address, or why there is no newer sample.
 fn title(view: &View, look: Look, now: Duration) -> Line<'static> {
-    let since = passed(now.saturating_sub(view.heard_at));
+    let elapsed = passed(now.saturating_sub(view.received_at));
     let address = &view.address;
-    let trouble = match &view.trouble {
-        Some(Trouble::NoAnswer(why)) => format!("no answer from {address} since {since}, trying again: {why}"),
-        Some(Trouble::Refused(why)) => format!("no figures from {address} since {since}, trying again: {why}"),
+    let error = match &view.error {
+        Some(SampleError::Unreachable(why)) => format!("no response from {address} for {elapsed}, retrying: {why}"),
+        Some(SampleError::Refused(why)) => format!("no sample from {address} for {elapsed}, retrying: {why}"),
         None => String::new(),
     };
-    let mut spans = vec![Span::styled(trouble, look.tone(Tone::Bad))];
-    if view.trouble.is_none() {
+    let mut spans = vec![Span::styled(error, look.tone(Tone::Bad))];
+    if view.error.is_none() {
         spans = vec![Span::styled("isopod top", bold()), Span::raw(format!("  {address}"))];
     }
     if view.paused {
@@ -114,7 +114,7 @@ fn title(view: &View, look: Look, now: Duration) -> Line<'static> {
     Line::from(spans)
 }
 
-/// A time that has passed, as it is told second by second.
+/// Formats an elapsed time, exact to the second.
 pub(super) fn passed(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),
@@ -134,7 +134,7 @@ fn gauge(sample: &Sample, look: Look) -> LineGauge<'static> {
         .unfilled_style(look.tone(Tone::Quiet))
 }
 
-/// What there is to say of the host beside its processors.
+/// Returns the host's figures except those of its processors.
 pub(super) fn host_facts(sample: &Sample) -> Vec<String> {
     let host = &sample.host;
     let mut facts = vec![
@@ -144,7 +144,7 @@ pub(super) fn host_facts(sample: &Sample) -> Vec<String> {
         format!("{} buffered", host.buffered),
     ];
     if sample.has_more() {
-        facts.push(format!("the busiest {} are shown", sample.apps.len()));
+        facts.push(format!("showing the busiest {}", sample.apps.len()));
     }
     facts
 }
@@ -153,7 +153,7 @@ fn table(view: &View, area: Rect, look: Look) -> Text<'static> {
     let rows = view.rows();
     let (marked, top) = view.mark();
     let seen = rows.iter().enumerate().skip(top).take(usize::from(area.height.saturating_sub(1)));
-    // Fitted to all of them, so that no column moves when the mark does.
+    // Fitted to all rows, so that no column moves when the mark does.
     let fitted = columns::fitting(usize::from(area.width), &rows);
     let mut lines = vec![headings(&fitted, view.order, look)];
     for (at, app) in seen {
@@ -161,15 +161,15 @@ fn table(view: &View, area: Rect, look: Look) -> Text<'static> {
         lines.push(if at == marked { line.patch_style(Style::new().add_modifier(Modifier::REVERSED)) } else { line });
     }
     if rows.is_empty() {
-        lines.push(Line::from(nothing(view)).patch_style(look.tone(Tone::Quiet)));
+        lines.push(Line::from(empty_text(view)).patch_style(look.tone(Tone::Quiet)));
     }
     Text::from(lines)
 }
 
-fn nothing(view: &View) -> String {
+fn empty_text(view: &View) -> String {
     match view.filter.as_str() {
         "" => "no app is awake; a request or an event wakes one".to_owned(),
-        filter => format!("no app that is awake has `{filter}` in its name; Esc shows all"),
+        filter => format!("no awake app matches `{filter}`; press Esc for all apps"),
     }
 }
 
@@ -197,7 +197,7 @@ fn row(fitted: &[Fitted], app: &AppSample, look: Look) -> Line<'static> {
     line
 }
 
-/// Adds a cell to a line: cut, or filled up, to its width.
+/// Adds a cell to a line, cut or padded to its width.
 fn place(line: &mut Line<'static>, at: usize, text: &str, width: usize, is_right: bool, style: Style) {
     if at > 0 {
         line.push_span(Span::raw(" ".repeat(columns::GAP)));
@@ -210,11 +210,11 @@ fn place(line: &mut Line<'static>, at: usize, text: &str, width: usize, is_right
     line.push_span(Span::raw(after));
 }
 
-/// Text that takes no more than a width, with a mark where something is left out.
+/// Cuts text to a width, with a mark where text is missing.
 fn cut(text: &str, width: usize) -> String {
     let mut cut = text.to_owned();
     if Span::raw(text).width() > width {
-        // Characters may be two wide, so they go one by one.
+        // Characters may be two columns wide, so they are removed one at a time.
         while !cut.is_empty() && Span::raw(&cut).width() + 1 > width {
             cut.pop();
         }
@@ -225,19 +225,20 @@ fn cut(text: &str, width: usize) -> String {
     cut
 }
 
-/// The keys that do something here; those that are needed most come first, since a narrow terminal cuts the rest.
+/// Returns the keys of the current screen. The most important keys are first, since a narrow
+/// terminal cuts the line.
 fn keys(view: &View) -> Line<'static> {
-    let pause = if view.paused { "go on" } else { "pause" };
+    let pause = if view.paused { "resume" } else { "pause" };
     let keys: &[(&str, &str)] = match &view.screen {
         Screen::Typing => {
             let typed = format!("filter: {}▏  ", view.filter);
             return key_line(vec![Span::raw(typed)], &[("Enter", "keep"), ("Esc", "clear")]);
         }
-        Screen::Detail(_) => &[("q", "leave"), ("Esc", "back"), ("p", pause)],
+        Screen::Detail(_) => &[("q", "quit"), ("Esc", "back"), ("p", pause)],
         Screen::Table => &[
-            ("q", "leave"),
+            ("q", "quit"),
             ("↑↓", "move"),
-            ("Enter", "one app"),
+            ("Enter", "details"),
             ("/", "filter"),
             ("p", pause),
             ("sort by c", "CPU"),
@@ -270,15 +271,15 @@ pub(super) mod picture {
     pub(crate) const COLOURS: Look = Look { has_colour: true };
     pub(crate) const SHAPES: Look = Look { has_colour: false };
 
-    /// What stands on a terminal of this size, after the view was told of it.
+    /// Returns a picture of the view on a terminal of this size.
     pub(crate) fn buffer(view: &mut View, look: Look, [width, height]: [u16; 2], now: Duration) -> Buffer {
-        view.has_room_for(rows_in(Rect::new(0, 0, width, height)));
+        view.set_page(rows_in(Rect::new(0, 0, width, height)));
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, view, look, now)).unwrap();
         terminal.backend().buffer().clone()
     }
 
-    /// The same as text, without spaces at the ends of lines.
+    /// Returns the picture as text, without trailing spaces.
     pub(crate) fn text(view: &mut View, size: [u16; 2], now: Duration) -> String {
         let buffer = buffer(view, SHAPES, size, now);
         let mut text = String::new();
@@ -295,7 +296,7 @@ pub(super) mod picture {
 mod tests {
     use serde_json::json;
 
-    use super::super::sample::made;
+    use super::super::sample::fixtures;
     use super::super::view::Key;
     use super::*;
 
@@ -329,9 +330,9 @@ checkout-of-the-shop  running       3     2.0   2.0 MiB   2/10    0.2    40.0
 
 
 
-q leave  ↑↓ move  Enter one app  / filter  p pause  sort by c CPU  m memory  r r
+q quit  ↑↓ move  Enter details  / filter  p pause  sort by c CPU  m memory  r re
 ";
-        let shown = picture::text(&mut view_of(made::list(&APPS)), [80, 12], at(0));
+        let shown = picture::text(&mut view_of(fixtures::list(&APPS)), [80, 12], at(0));
         assert_eq!(shown, expected);
     }
 
@@ -342,76 +343,76 @@ isopod top  http://1
 APP            CPU%▼
 shop            40.0
 blog            30.0
-q leave  ↑↓ move  En
+q quit  ↑↓ move  Ent
 ";
-        assert_eq!(picture::text(&mut view_of(made::list(&APPS)), [20, 5], at(0)), expected);
+        assert_eq!(picture::text(&mut view_of(fixtures::list(&APPS)), [20, 5], at(0)), expected);
     }
 
     #[test]
     fn a_huge_terminal_shows_every_column() {
-        let shown = picture::text(&mut view_of(made::list(&APPS)), [300, 100], at(0));
+        let shown = picture::text(&mut view_of(fixtures::list(&APPS)), [300, 100], at(0));
         let lines: Vec<&str> = shown.lines().collect();
         let headings: Vec<&str> = lines[4].split_whitespace().collect();
         assert_eq!(headings.join(" "), "APP TYPE STATE INST CPU%▼ MEM PULL BUF P50 P95 P99 REQ/S PUSH BUF P99 EV/S");
         let shop: Vec<&str> = lines[5].split_whitespace().collect();
         assert_eq!(shop.join(" "), "shop production running 3 40.0 40.0 MiB 2/10 0 0.4 2.0 4.0 800.0 0/10 4 - 0.0");
-        assert_eq!((lines.len(), lines[99].starts_with("q leave")), (100, true));
+        assert_eq!((lines.len(), lines[99].starts_with("q quit")), (100, true));
     }
 
     #[test]
-    fn a_host_that_is_silent_is_said_to_be_and_since_when() {
-        let mut view = view_of(made::list(&APPS));
-        view.missed(Trouble::NoAnswer("nothing listens there".to_owned()));
+    fn the_title_shows_how_long_a_host_is_unreachable() {
+        let mut view = view_of(fixtures::list(&APPS));
+        view.sample_failed(SampleError::Unreachable("connection refused".to_owned()));
         let title = |view: &mut View, seconds| {
             picture::text(view, [100, 12], at(seconds)).lines().next().unwrap_or_default().to_owned()
         };
-        let expected = "no answer from http://127.0.0.1:8081 since 3 s, trying again: nothing listens there";
+        let expected = "no response from http://127.0.0.1:8081 for 3 s, retrying: connection refused";
         assert_eq!(title(&mut view, 3), expected);
-        assert!(title(&mut view, 150).contains("since 2m30s"));
-        view.missed(Trouble::Refused("Unknown token (401)".to_owned()));
-        assert!(title(&mut view, 3).starts_with("no figures from http://127.0.0.1:8081 since 3 s"));
-        view.heard(at(4), made::list(&APPS));
+        assert!(title(&mut view, 150).contains("for 2m30s"));
+        view.sample_failed(SampleError::Refused("Unknown token (401)".to_owned()));
+        assert!(title(&mut view, 3).starts_with("no sample from http://127.0.0.1:8081 for 3 s"));
+        view.sample_received(at(4), fixtures::list(&APPS));
         assert_eq!(title(&mut view, 4), "isopod top  http://127.0.0.1:8081");
     }
 
     #[test]
-    fn the_foot_tells_the_keys_of_where_one_is() {
-        let mut view = view_of(made::list(&APPS));
+    fn the_foot_shows_the_keys_of_the_screen() {
+        let mut view = view_of(fixtures::list(&APPS));
         let foot =
             |view: &mut View| picture::text(view, [120, 20], at(0)).lines().last().unwrap_or_default().to_owned();
-        let table = "q leave  ↑↓ move  Enter one app  / filter  p pause  sort by c CPU  m memory  r requests  l latency  \
+        let table = "q quit  ↑↓ move  Enter details  / filter  p pause  sort by c CPU  m memory  r requests  l latency  \
             n name";
         assert_eq!(foot(&mut view), table);
         press(&mut view, "/sho");
         assert_eq!(foot(&mut view), "filter: sho▏  Enter keep  Esc clear");
         press(&mut view, "\n\np");
-        assert_eq!(foot(&mut view), "q leave  Esc back  p go on");
+        assert_eq!(foot(&mut view), "q quit  Esc back  p resume");
     }
 
     #[test]
-    fn a_pause_and_a_filter_are_seen_in_the_head() {
-        let mut view = view_of(made::list(&APPS));
+    fn a_pause_and_a_filter_are_shown_in_the_head() {
+        let mut view = view_of(fixtures::list(&APPS));
         press(&mut view, "/zz\np");
         let shown = picture::text(&mut view, [80, 12], at(0));
         assert!(shown.starts_with("paused  isopod top  http://127.0.0.1:8081  filter: zz\n"), "{shown}");
-        assert!(shown.contains("no app that is awake has `zz` in its name; Esc shows all"), "{shown}");
-        let shown = picture::text(&mut view_of(made::list(&[])), [80, 12], at(0));
+        assert!(shown.contains("no awake app matches `zz`; press Esc for all apps"), "{shown}");
+        let shown = picture::text(&mut view_of(fixtures::list(&[])), [80, 12], at(0));
         assert!(shown.contains("no app is awake; a request or an event wakes one"), "{shown}");
     }
 
     #[test]
-    fn that_there_are_more_apps_is_said() {
-        let mut value = made::list_value(&APPS);
+    fn the_head_shows_that_there_are_more_apps() {
+        let mut value = fixtures::list_value(&APPS);
         value["next"] = json!("cursor");
         let shown = picture::text(&mut view_of(serde_json::from_value(value).unwrap()), [100, 20], at(0));
-        assert!(shown.contains("the busiest 3 are shown"), "{shown}");
+        assert!(shown.contains("showing the busiest 3"), "{shown}");
     }
 
     #[test]
-    fn the_marked_row_is_turned_round_and_in_sight() {
+    fn the_marked_row_is_reversed_and_visible() {
         let names: Vec<String> = (0..50).map(|at| format!("app-{at:02}")).collect();
         let apps: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        let mut view = view_of(made::list(&apps));
+        let mut view = view_of(fixtures::list(&apps));
         view.key(Key::End);
         let size = [60, 12];
         let buffer = picture::buffer(&mut view, picture::SHAPES, size, at(0));
@@ -421,9 +422,9 @@ q leave  ↑↓ move  En
         assert!(picture::text(&mut view, size, at(0)).lines().nth(10).is_some_and(|line| line.starts_with("app-49")));
     }
 
-    /// Names as no host should send them.
+    /// Returns names that a host must not send.
     fn hostile() -> Sample {
-        let mut value = made::list_value(&[("a", 3), ("b", 2), ("c", 1)]);
+        let mut value = fixtures::list_value(&[("a", 3), ("b", 2), ("c", 1)]);
         value["items"][0]["app"] = json!("a\u{1b}[2J\u{9b}31m\u{7}\r\n\u{202e}z");
         value["items"][1]["app"] = json!("漢字".repeat(100));
         value["items"][1]["state"] = json!("👩‍👩‍👧e\u{301}");
@@ -434,7 +435,7 @@ q leave  ↑↓ move  En
     }
 
     #[test]
-    fn no_size_and_no_sample_breaks_the_picture_and_nothing_steers_the_terminal() {
+    fn no_size_or_sample_breaks_the_picture_or_prints_control_characters() {
         let widths = [0, 1, 5, 20, 61, 160];
         let heights = [0, 1, 2, 4, 5, 9, 12, 17, 30];
         let sizes = widths.into_iter().flat_map(|width| heights.map(|height| [width, height]));
@@ -442,7 +443,7 @@ q leave  ↑↓ move  En
             for keys in ["", "/a", "/zz", "\n"] {
                 let mut view = view_of(hostile());
                 press(&mut view, keys);
-                view.heard(at(1), hostile());
+                view.sample_received(at(1), hostile());
                 let buffer = picture::buffer(&mut view, picture::COLOURS, size, at(1));
                 let steers = |cell: &ratatui::buffer::Cell| cell.symbol().contains(char::is_control);
                 assert!(!buffer.content.iter().any(steers), "{size:?} {keys}");
@@ -452,8 +453,8 @@ q leave  ↑↓ move  En
 
     #[test]
     fn without_colours_nothing_is_coloured() {
-        let mut view = view_of(made::list(&APPS));
-        view.missed(Trouble::NoAnswer(String::new()));
+        let mut view = view_of(fixtures::list(&APPS));
+        view.sample_failed(SampleError::Unreachable(String::new()));
         let has_colour = |view: &mut View, look| {
             let buffer = picture::buffer(view, look, [120, 30], at(0));
             buffer.content.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset)
@@ -465,7 +466,7 @@ q leave  ↑↓ move  En
     }
 
     #[test]
-    fn a_cut_text_never_takes_more_than_its_place() {
+    fn a_cut_text_never_exceeds_its_width() {
         assert_eq!([0, 1, 3, 4].map(|width| cut("shop", width)), ["", "…", "sh…", "shop"]);
         assert_eq!([1, 2, 3, 4].map(|width| cut("漢字", width)), ["…", "…", "漢…", "漢字"]);
     }

@@ -1,5 +1,5 @@
-//! The last minutes of each app: what its queues did, second by second, for the lines of the detail.
-//! It has no clock: each sample comes with its time, and what was missed in between stays empty.
+//! The last minutes of each app: the figures of its queues for each second, for the charts of the
+//! detail screen. Never reads a clock: each sample has its time, and missed seconds stay empty.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::limits;
 use super::sample::{AppSample, QueueSample, Sample};
 
-/// What is kept of an app for one second.
+/// The figures of an app for one second.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Point {
     pub(super) pull: Measure,
@@ -21,18 +21,19 @@ pub(super) struct Measure {
     pub(super) buffered: u64,
 }
 
-/// All apps, newest second first; an app of which nothing is left is forgotten.
+/// The history of all apps, newest second first. An app without any figures is removed.
 #[derive(Debug, Default)]
 pub(super) struct History {
     apps: BTreeMap<String, VecDeque<Option<Point>>>,
     last: Option<Duration>,
-    /// Seconds since the first sample, so that a column of the drawing always stands for the same seconds.
+    /// The seconds since the first sample, so that a column of a chart always covers the same
+    /// seconds.
     seconds: usize,
 }
 
 impl History {
-    /// Takes a sample in.
-    pub(super) fn take(&mut self, now: Duration, sample: &Sample) {
+    /// Adds a sample.
+    pub(super) fn add(&mut self, now: Duration, sample: &Sample) {
         let passed = self.last.map_or(1, |last| periods(now.saturating_sub(last)));
         self.last = Some(now);
         self.seconds += passed;
@@ -51,7 +52,7 @@ impl History {
         });
     }
 
-    /// For how long has been remembered: all lines show this time.
+    /// Returns the time that the history covers, which all charts show.
     pub(super) fn span(&self) -> Duration {
         limits::TOP_SAMPLE_EVERY.saturating_mul(u32::try_from(self.kept()).unwrap_or(u32::MAX))
     }
@@ -60,19 +61,20 @@ impl History {
         self.seconds.min(limits::TOP_HISTORY_SECONDS)
     }
 
-    /// One figure of an app in at most `width` columns, newest first. A column stands for as many seconds as it takes to
-    /// show all that is kept, and has the largest figure of them, since peaks are what is looked for.
+    /// Returns one figure of an app in at most `width` columns, newest first. Each column covers
+    /// the same number of seconds, so that all fit, and has their largest figure, since peaks
+    /// matter most.
     pub(super) fn columns(&self, name: &str, width: usize, figure: impl Fn(&Point) -> Option<f64>) -> Vec<Option<f64>> {
         let Some(series) = self.apps.get(name) else { return Vec::new() };
         if width == 0 {
             return Vec::new();
         }
-        // One less, since the newest column is seldom full.
+        // One column less, since the newest column is rarely complete.
         let seconds = self.kept().div_ceil((width - 1).max(1));
         let newest = self.seconds / seconds;
         let mut columns: Vec<Option<f64>> = Vec::new();
         for (age, point) in series.iter().enumerate() {
-            // No series is longer than there were seconds.
+            // A series is never longer than the number of seconds.
             let column = newest - (self.seconds - age) / seconds;
             if column >= width {
                 break;
@@ -85,7 +87,8 @@ impl History {
     }
 }
 
-/// How many seconds lie between two samples: rounded, since no clock and no network is exact.
+/// Returns the number of seconds between two samples, rounded, since neither clock nor network is
+/// exact.
 fn periods(passed: Duration) -> usize {
     let every = limits::TOP_SAMPLE_EVERY;
     let rounded = (passed + every / 2).as_millis() / every.as_millis();
@@ -106,7 +109,7 @@ impl Measure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::made;
+    use super::super::sample::fixtures;
     use super::*;
 
     const ALL: usize = limits::TOP_HISTORY_SECONDS + 1;
@@ -114,7 +117,7 @@ mod tests {
     fn taken(samples: &[(f64, &[(&str, u32)])]) -> History {
         let mut history = History::default();
         for (seconds, apps) in samples {
-            history.take(Duration::from_secs_f64(*seconds), &made::list(apps));
+            history.add(Duration::from_secs_f64(*seconds), &fixtures::list(apps));
         }
         history
     }
@@ -132,36 +135,36 @@ mod tests {
     }
 
     #[test]
-    fn seconds_without_an_answer_and_seconds_asleep_stay_empty() {
+    fn seconds_without_a_sample_stay_empty() {
         let history = taken(&[(0.0, &[("a", 1)]), (3.0, &[("a", 2)]), (4.0, &[])]);
         assert_eq!(requests(&history, "a", ALL), [None, Some(40.0), None, None, Some(20.0)]);
         assert_eq!(history.span(), Duration::from_secs(5));
     }
 
     #[test]
-    fn an_app_that_was_not_seen_for_long_is_forgotten() {
+    fn an_app_without_recent_figures_is_removed() {
         let mut history = taken(&[(0.0, &[("a", 1)])]);
-        history.take(Duration::from_secs(1_000_000), &made::list(&[("b", 1)]));
+        history.add(Duration::from_secs(1_000_000), &fixtures::list(&[("b", 1)]));
         assert_eq!(history.apps.keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
-    fn no_more_is_kept_than_the_bound() {
+    fn the_history_is_bounded() {
         let mut history = History::default();
         for second in 0..2 * limits::TOP_HISTORY_SECONDS as u64 {
-            history.take(Duration::from_secs(second), &made::list(&[("a", 1)]));
+            history.add(Duration::from_secs(second), &fixtures::list(&[("a", 1)]));
         }
         assert_eq!(history.apps["a"].len(), limits::TOP_HISTORY_SECONDS);
         assert_eq!(requests(&history, "a", ALL).len(), limits::TOP_HISTORY_SECONDS);
     }
 
     #[test]
-    fn a_narrow_line_shows_the_peaks_of_all_that_is_kept() {
+    fn a_narrow_chart_shows_the_peaks_of_the_whole_history() {
         let mut history = History::default();
         let width = 31;
         for second in 0..limits::TOP_HISTORY_SECONDS as u64 {
             let busy = if second == 0 { 5 } else { 1 };
-            history.take(Duration::from_secs(second), &made::list(&[("a", busy)]));
+            history.add(Duration::from_secs(second), &fixtures::list(&[("a", busy)]));
         }
         let columns = requests(&history, "a", width);
         assert!(columns.len() <= width, "{}", columns.len());
@@ -170,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_does_not_change_its_neighbours_as_it_moves_on() {
+    fn a_peak_does_not_change_its_neighbours_as_it_moves() {
         let mut history = History::default();
         let mut seen = Vec::new();
         for second in 0..60 {
             let busy = if second == 10 { 5 } else { 1 };
-            history.take(Duration::from_secs(second), &made::list(&[("a", busy)]));
+            history.add(Duration::from_secs(second), &fixtures::list(&[("a", busy)]));
             let columns = requests(&history, "a", 31);
             seen.push(columns.iter().filter(|value| **value == Some(100.0)).count());
         }

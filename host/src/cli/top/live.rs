@@ -1,5 +1,6 @@
-//! The loop of the live view, and all of it that touches the world: the terminal, the clock, and the threads that bring keys,
-//! samples and signals. What they bring goes through one bounded channel to the view, which decides.
+//! The loop of the live view, and everything in it with effects: the terminal, the clock, and the
+//! threads for keys, samples and signals. They send messages through one bounded channel. Never
+//! decides what a message changes; the view does.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -13,42 +14,43 @@ use ratatui::layout::{Rect, Size};
 use super::super::client::Client;
 use super::super::failure::Failure;
 use super::super::limits;
-use super::ask;
 use super::draw::{self, Look};
+use super::fetch;
 use super::sample::Sample;
-use super::view::{Key, Next, Trouble, View};
+use super::view::{Key, Next, SampleError, View};
 use crate::config;
 
-/// What the threads bring.
+/// A message from one of the threads.
 enum Message {
     Key(Key),
     Sample(Box<Sample>),
-    Missed(Trouble),
-    /// The terminal has another size now.
+    Failed(SampleError),
+    /// The terminal's size has changed.
     Resized,
-    /// Somebody wants the program to end.
+    /// A signal asks the program to stop.
     Stop,
 }
 
-/// The app that is looked at, which the asking thread has to know.
-type LookedAt = Arc<Mutex<Option<String>>>;
+/// The app on the detail screen, shared with the thread that requests samples.
+type SelectedApp = Arc<Mutex<Option<String>>>;
 
-/// Shows the view until the person leaves. The terminal is as it was afterwards, also after a failure or a panic.
+/// Shows the view until the user quits. Restores the terminal afterwards, also after a failure or a
+/// panic.
 pub(super) fn run(client: Client, first: Sample, app: Option<String>) -> Result<(), Failure> {
-    let begun = Instant::now();
-    let mut view = View::new(client.address(), begun.elapsed(), first, app.clone());
-    let looked_at: LookedAt = Arc::new(Mutex::new(app));
+    let start = Instant::now();
+    let mut view = View::new(client.address(), start.elapsed(), first, app.clone());
+    let selected: SelectedApp = Arc::new(Mutex::new(app));
     let (sender, messages) = sync_channel(limits::TOP_MESSAGES_WAITING_MAX);
     listen_for_signals(sender.clone());
     let shown = ratatui::try_init().and_then(|mut terminal| {
         read_keys(sender.clone());
-        take_samples(client, Arc::clone(&looked_at), sender);
-        show(&mut terminal, &mut view, &messages, &looked_at, begun)
+        request_samples(client, Arc::clone(&selected), sender);
+        show(&mut terminal, &mut view, &messages, &selected, start)
     });
-    // Also where only a part of the terminal was taken over.
+    // Also restores a terminal that was only partly taken over.
     ratatui::restore();
     shown.map_err(|error| {
-        Failure::new("the terminal cannot be used").why(error).next("`isopod top --once` prints the table as text")
+        Failure::new("can't use the terminal").why(error).next("`isopod top --once` prints the table as text")
     })
 }
 
@@ -56,57 +58,58 @@ fn show(
     terminal: &mut DefaultTerminal,
     view: &mut View,
     messages: &Receiver<Message>,
-    looked_at: &LookedAt,
-    begun: Instant,
+    selected: &SelectedApp,
+    start: Instant,
 ) -> std::io::Result<()> {
     let look = Look { has_colour: !config::no_colour() };
     loop {
         let Size { width, height } = terminal.size()?;
-        view.has_room_for(draw::rows_in(Rect::new(0, 0, width, height)));
-        terminal.draw(|frame| draw::draw(frame, view, look, begun.elapsed()))?;
-        // At least once a second, since it says for how long a host has been silent.
+        view.set_page(draw::rows_in(Rect::new(0, 0, width, height)));
+        terminal.draw(|frame| draw::draw(frame, view, look, start.elapsed()))?;
+        // Redraw at least once a second, since the title shows for how long the host has been
+        // unreachable.
         let first = match messages.recv_timeout(limits::TOP_SAMPLE_EVERY) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         };
-        // What has come meanwhile needs one picture and not one each.
+        // All queued messages need only one redraw.
         for message in first.into_iter().chain(messages.try_iter()) {
-            if take(view, message, begun).is_break() {
+            if apply(view, message, start).is_break() {
                 return Ok(());
             }
         }
-        *looked_at.lock().unwrap_or_else(PoisonError::into_inner) = view.detail().map(str::to_owned);
+        *selected.lock().unwrap_or_else(PoisonError::into_inner) = view.detail().map(str::to_owned);
     }
 }
 
-fn take(view: &mut View, message: Message, begun: Instant) -> ControlFlow<()> {
+fn apply(view: &mut View, message: Message, start: Instant) -> ControlFlow<()> {
     match message {
         Message::Key(key) => match view.key(key) {
-            Next::Stay => {}
-            Next::Leave => return ControlFlow::Break(()),
+            Next::Continue => {}
+            Next::Quit => return ControlFlow::Break(()),
         },
-        Message::Sample(sample) => view.heard(begun.elapsed(), *sample),
-        Message::Missed(trouble) => view.missed(trouble),
+        Message::Sample(sample) => view.sample_received(start.elapsed(), *sample),
+        Message::Failed(error) => view.sample_failed(error),
         Message::Resized => {}
         Message::Stop => return ControlFlow::Break(()),
     }
     ControlFlow::Continue(())
 }
 
-/// Asks the host every second for as long as somebody listens.
-fn take_samples(client: Client, looked_at: LookedAt, sender: SyncSender<Message>) {
+/// Requests a sample every second until the view ends.
+fn request_samples(client: Client, selected: SelectedApp, sender: SyncSender<Message>) {
     std::thread::spawn(move || {
-        // The first sample is there already.
+        // The first sample was already requested.
         let mut next = Instant::now() + limits::TOP_SAMPLE_EVERY;
         loop {
-            // A slow answer makes the wait shorter, and one that took longer than that is not caught up with.
+            // A slow response shortens the next wait; missed samples are not made up for.
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             next = Instant::now() + limits::TOP_SAMPLE_EVERY;
-            let app = looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let message = match ask::sample(&client, app.as_deref()) {
+            let app = selected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let message = match fetch::sample(&client, app.as_deref()) {
                 Ok(sample) => Message::Sample(Box::new(sample)),
-                Err(miss) => Message::Missed(miss.into()),
+                Err(error) => Message::Failed(error.into()),
             };
             if sender.send(message).is_err() {
                 return;
@@ -115,7 +118,7 @@ fn take_samples(client: Client, looked_at: LookedAt, sender: SyncSender<Message>
     });
 }
 
-/// Reads keys for as long as somebody listens. A terminal that gives none any more has gone.
+/// Reads keys until the view ends. A read error means that the terminal is closed.
 fn read_keys(sender: SyncSender<Message>) {
     std::thread::spawn(move || {
         loop {
@@ -132,16 +135,16 @@ fn read_keys(sender: SyncSender<Message>) {
     });
 }
 
-/// The key that was pressed, if it is one that can mean something.
+/// Returns the pressed key, if the view uses it.
 fn key_of(event: KeyEvent) -> Option<Key> {
-    // Some terminals tell of keys that are let go as well.
+    // Some terminals also report released keys.
     if event.kind == KeyEventKind::Release {
         return None;
     }
-    let held = event.modifiers.intersection(KeyModifiers::CONTROL | KeyModifiers::ALT);
+    let modifiers = event.modifiers.intersection(KeyModifiers::CONTROL | KeyModifiers::ALT);
     let key = match event.code {
-        KeyCode::Char('c') if held == KeyModifiers::CONTROL => Key::Interrupt,
-        KeyCode::Char(letter) if held.is_empty() => Key::Letter(letter),
+        KeyCode::Char('c') if modifiers == KeyModifiers::CONTROL => Key::Interrupt,
+        KeyCode::Char(letter) if modifiers.is_empty() => Key::Letter(letter),
         KeyCode::Up => Key::Up,
         KeyCode::Down => Key::Down,
         KeyCode::PageUp => Key::PageUp,
@@ -156,7 +159,7 @@ fn key_of(event: KeyEvent) -> Option<Key> {
     Some(key)
 }
 
-/// Ends the view in order when the program is told to end, so that the terminal is left as it was.
+/// Ends the view in order on a stop signal, so that the terminal is restored.
 fn listen_for_signals(sender: SyncSender<Message>) {
     use tokio::signal::unix::{SignalKind, signal};
     std::thread::spawn(move || {
@@ -179,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_read_and_chords_are_not_taken_for_letters() {
+    fn keys_are_read_and_chords_are_not_letters() {
         let pressed = |code, modifiers| key_of(KeyEvent::new(code, modifiers));
         assert_eq!(pressed(KeyCode::Char('q'), KeyModifiers::NONE), Some(Key::Letter('q')));
         assert_eq!(pressed(KeyCode::Char('Q'), KeyModifiers::SHIFT), Some(Key::Letter('Q')));

@@ -1,11 +1,12 @@
-//! `isopod top`: which apps of a host are busy now, and what their queues do; live on a terminal, once as text or JSON
-//! elsewhere. The parts: `ask` gets a `sample`, `view` decides what a sample and a key change, `draw` and `detail` show it
-//! with the `columns` and the `history`, and `live` is the loop that acts.
+//! Implements `isopod top`: the load of a host's awake apps and their queues, live on a terminal,
+//! once as text or JSON elsewhere. `fetch` requests a `sample`, `view` applies samples and keys,
+//! `draw` and `detail` show it with the `columns` and the `history`, and `live` is the loop. Never
+//! changes anything on the host.
 
-mod ask;
 mod columns;
 mod detail;
 mod draw;
+mod fetch;
 mod history;
 mod live;
 mod sample;
@@ -25,20 +26,20 @@ use sample::{AppSample, QueueSample, Sample};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  isopod top                     the busiest app first; the keys are shown below
+  isopod top                     the busiest app first; the last line shows the keys
   isopod top --app shop          one app: its two queues and their last minutes
   isopod top --once              the same table as text
   isopod top --json              the same figures for programs")]
 pub(crate) struct TopArgs {
-    /// Begin with this app's detail; without it, all apps that are awake are shown
+    /// Start with the details of this app [default: all awake apps]
     #[arg(long, value_name = "NAME")]
     app: Option<AppName>,
-    /// Print once and end, as is done wherever standard output is no terminal
+    /// Print once and exit; the default if standard output is not a terminal
     #[arg(long)]
     once: bool,
     #[command(flatten)]
     host: HostArgs,
-    /// Print JSON, once
+    /// Print JSON once
     #[arg(long)]
     json: bool,
 }
@@ -47,13 +48,13 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
     let client = Client::near_project(&args.host)?.answered_within(limits::TOP_ANSWER_TIMEOUT);
     let is_live = !args.json && !args.once && std::io::stdout().is_terminal();
     match &args.app {
-        // What fails at once fails as any command does, before the terminal is taken over.
+        // Errors of the first requests are reported before the terminal is taken over.
         app if is_live => {
             if let Some(name) = app {
-                ask::app(&client, name)?;
+                fetch::app(&client, name)?;
             }
             let looked_at = app.as_ref().map(ToString::to_string);
-            let first = ask::sample(&client, looked_at.as_deref())?;
+            let first = fetch::sample(&client, looked_at.as_deref())?;
             live::run(client, first, looked_at)
         }
         None => print_list(&client, args.json),
@@ -62,27 +63,27 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
 }
 
 fn print_list(client: &Client, as_json: bool) -> Result<(), Failure> {
-    let answer = ask::list(client)?;
+    let answer = fetch::list(client)?;
     if as_json {
         output::json(&answer);
         return Ok(());
     }
-    let sample: Sample = ask::decode(answer)?;
+    let sample: Sample = fetch::decode(answer)?;
     output::emit(&list_text(&sample));
     Ok(())
 }
 
 fn print_app(client: &Client, name: &AppName, as_json: bool) -> Result<(), Failure> {
-    let answer = ask::app(client, name)?;
+    let answer = fetch::app(client, name)?;
     if as_json {
         output::json(&answer);
     } else {
-        output::emit(&app_text(&ask::decode(answer)?));
+        output::emit(&app_text(&fetch::decode(answer)?));
     }
     Ok(())
 }
 
-/// The host in two lines, and the table below.
+/// Formats the host's figures in two lines, and the table of apps.
 fn list_text(sample: &Sample) -> String {
     let mut apps: Vec<&AppSample> = sample.apps.iter().collect();
     apps.sort_by(|a, b| Order::Cpu.compare(a, b));
@@ -94,21 +95,21 @@ fn list_text(sample: &Sample) -> String {
     format!("{cpu}, {}\n\n{}", draw::host_facts(sample).join(", "), output::table(&headings, &rows))
 }
 
-/// One app, a fact a line.
+/// Formats one app, one fact per line.
 fn app_text(app: &AppSample) -> String {
     output::pairs(&[
         ("app", app.name.clone()),
         ("type", app.kind.clone()),
         ("state", app.state.clone()),
         ("instances", app.instances.to_string()),
-        ("CPU", format!("{} %, {} in all", percent(app.cpu_percent), output::duration(app.cpu_ms))),
+        ("CPU", format!("{} %, {} total", percent(app.cpu_percent), output::duration(app.cpu_ms))),
         ("memory", output::size(app.memory_bytes)),
         ("pull queue", queue_text(&app.pull, "requests")),
         ("push queue", queue_text(&app.push, "events")),
     ])
 }
 
-/// A queue in one line.
+/// Formats a queue in one line.
 fn queue_text(queue: &QueueSample, what: &str) -> String {
     let latency = &queue.latency_ms;
     let latency = match latency.p99 {
@@ -129,11 +130,11 @@ fn queue_text(queue: &QueueSample, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::sample::made;
+    use super::sample::fixtures;
     use super::*;
 
     #[test]
-    fn once_the_list_is_a_table_of_all_columns() {
+    fn the_list_as_text_is_a_table_of_all_columns() {
         let expected = "\
 CPU 87.0 % of 200 %, memory 1.2 GiB, 2 of 12 apps awake, 17 instances, 3 buffered
 
@@ -141,21 +142,21 @@ APP   TYPE        STATE    INST  CPU%  MEM       PULL  BUF  P50  P95  P99  REQ/S
 shop  production  running  3     40.0  40.0 MiB  2/10  0    0.4  2.0  4.0  800.0  0/10  4    -    0.0
 blog  production  running  3     5.0   5.0 MiB   2/10  0    0.1  0.2  0.5  100.0  0/10  4    -    0.0
 ";
-        assert_eq!(list_text(&made::list(&[("blog", 5), ("shop", 40)])), expected);
+        assert_eq!(list_text(&fixtures::list(&[("blog", 5), ("shop", 40)])), expected);
     }
 
     #[test]
-    fn once_an_app_is_its_facts() {
+    fn an_app_as_text_is_its_facts() {
         let expected = "\
 app         shop
 type        production
 state       running
 instances   3
-CPU         40.0 %, 12s in all
+CPU         40.0 %, 12s total
 memory      40.0 MiB
 pull queue  2 of 10 cores active, 0 buffered, 800.0 requests/s, latency in ms: p50 0.4, p95 2.0, p99 4.0
 push queue  0 of 10 cores active, 4 buffered, 0.0 events/s, no latency measured
 ";
-        assert_eq!(app_text(&made::app("shop", 40)), expected);
+        assert_eq!(app_text(&fixtures::app("shop", 40)), expected);
     }
 }

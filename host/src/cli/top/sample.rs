@@ -1,37 +1,38 @@
-//! What a host measures, decoded once: its awake apps with their two queues, and the host itself. Text of the host is
-//! cleaned here, so that nothing behind this file can be told to write control characters. Never asks and never draws.
+//! The figures of a host, decoded once: its awake apps with their two queues, and the host itself.
+//! Cleans the host's texts, so that no other file can print its control characters. Never sends a
+//! request and never draws.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::super::limits;
 
-/// One measurement of a host, with one of an app apart from it where somebody looks at an app that is not awake.
+/// One sample of a host, with the selected app separately if it is not awake.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Sample {
     #[serde(rename = "items")]
     pub(super) apps: Vec<AppSample>,
-    /// The cursor of further apps: that there are more is all that is shown of them.
+    /// The cursor of further apps. The view shows only that there are more.
     next: Option<IgnoredAny>,
     pub(super) host: HostSample,
     #[serde(skip)]
-    pub(super) apart: Apart,
+    pub(super) selected: SelectedSample,
 }
 
-/// What was learnt of the one app that is looked at, if the list does not hold it.
+/// The selected app, if the list doesn't contain it.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) enum Apart {
+pub(super) enum SelectedSample {
     #[default]
-    NotAsked,
+    NotRequested,
     App(Box<AppSample>),
-    /// There is no app of this name.
+    /// No app has this name.
     Unknown(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct HostSample {
     pub(super) cores: u32,
-    /// Of one processor, as everywhere here: two busy ones are 200.
+    /// Percent of one processor, as everywhere in this module: two busy processors are 200.
     pub(super) cpu_percent: f64,
     pub(super) memory_bytes: u64,
     pub(super) apps: u64,
@@ -65,7 +66,7 @@ pub(super) struct QueueSample {
     pub(super) throughput_per_s: f64,
 }
 
-/// Nothing where nothing was measured in the last minute.
+/// Latencies of the last minute; `None` without a measurement.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Latency {
     pub(super) p50: Option<f64>,
@@ -74,27 +75,27 @@ pub(super) struct Latency {
 }
 
 impl Sample {
-    /// Whether the host has more awake apps than it told.
+    /// Returns whether the host has more awake apps than the list contains.
     pub(super) fn has_more(&self) -> bool {
         self.next.is_some()
     }
 
-    /// The apps of the list, and the one that was measured apart from it.
+    /// Returns the apps of the list and the selected app.
     pub(super) fn all(&self) -> impl Iterator<Item = &AppSample> {
-        let apart = match &self.apart {
-            Apart::App(app) => Some(&**app),
-            Apart::NotAsked | Apart::Unknown(_) => None,
+        let selected = match &self.selected {
+            SelectedSample::App(app) => Some(&**app),
+            SelectedSample::NotRequested | SelectedSample::Unknown(_) => None,
         };
-        self.apps.iter().chain(apart)
+        self.apps.iter().chain(selected)
     }
 
     pub(super) fn app(&self, name: &str) -> Option<&AppSample> {
         self.all().find(|app| app.name == name)
     }
 
-    /// Whether the host said that there is no such app.
+    /// Returns whether the host reported that this app doesn't exist.
     pub(super) fn is_unknown(&self, name: &str) -> bool {
-        matches!(&self.apart, Apart::Unknown(unknown) if unknown == name)
+        matches!(&self.selected, SelectedSample::Unknown(unknown) if unknown == name)
     }
 }
 
@@ -102,21 +103,21 @@ fn cleaned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
     Ok(clean(&String::deserialize(deserializer)?))
 }
 
-/// Text as it can be shown: what steers a terminal, or turns the direction of writing, is seen to have been there, and
-/// does nothing. More than anybody reads is left out.
+/// Cleans text for display: replaces control characters and characters that change the writing
+/// direction, and truncates it.
 pub(super) fn clean(text: &str) -> String {
     let shown = |c: char| if c.is_control() || is_format(c) { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().take(limits::TOP_TEXT_CHARS_MAX).map(shown).collect()
 }
 
-/// Characters that have no shape and change how others are shown.
+/// Returns whether a character is invisible and changes how others are shown.
 fn is_format(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Measurements as tests need them.
+/// Samples for tests.
 #[cfg(test)]
-pub(super) mod made {
+pub(super) mod fixtures {
     use serde_json::{Value, json};
 
     use super::{AppSample, Sample};
@@ -126,7 +127,7 @@ pub(super) mod made {
             "latency_ms": {"p50": p99.map(|p| p / 10.0), "p95": p99.map(|p| p / 2.0), "p99": p99}})
     }
 
-    /// An app whose figures all follow from how busy it is.
+    /// An app with figures that depend only on `busy`.
     pub(crate) fn app_value(name: &str, busy: u32) -> Value {
         let busy = f64::from(busy);
         json!({"app": name, "type": "production", "state": "running", "instances": 3, "cpu_ms": 12_345,
@@ -156,26 +157,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_host_says_is_read() {
-        let mut value = made::list_value(&[("shop", 41)]);
+    fn a_sample_is_decoded() {
+        let mut value = fixtures::list_value(&[("shop", 41)]);
         value["next"] = json!("cursor");
         let sample: Sample = serde_json::from_value(value).unwrap();
         assert_eq!((sample.apps[0].kind.as_str(), sample.apps[0].pull.active_cores), ("production", 2));
         assert_eq!((sample.apps[0].pull.latency_ms.p99, sample.apps[0].push.latency_ms.p99), (Some(4.1), None));
         assert!(sample.has_more() && sample.app("shop").is_some() && sample.app("blog").is_none());
-        assert!(!made::list(&[]).has_more());
+        assert!(!fixtures::list(&[]).has_more());
     }
 
     #[test]
-    fn an_answer_without_a_figure_is_not_read_as_nought() {
-        let mut value = made::list_value(&[("shop", 41)]);
+    fn an_answer_without_a_figure_is_refused() {
+        let mut value = fixtures::list_value(&[("shop", 41)]);
         value["items"][0]["pull"]["buffered"] = Value::Null;
         assert!(serde_json::from_value::<Sample>(value).is_err());
     }
 
     #[test]
-    fn nothing_that_steers_a_terminal_is_left_in_a_name() {
-        let mut value = made::app_value("x", 1);
+    fn control_characters_are_removed_from_names() {
+        let mut value = fixtures::app_value("x", 1);
         value["app"] = json!("a\u{1b}[2Jb\u{9b}31m\r\n\u{7f}\u{202e}c");
         value["state"] = json!("\u{7}run");
         let app: AppSample = serde_json::from_value(value).unwrap();

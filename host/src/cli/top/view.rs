@@ -1,5 +1,5 @@
-//! What a person has before them, and what each key and each sample changes of it. It draws nothing, asks nobody and has no
-//! clock, so that all of it can be tested as facts.
+//! The state of the view, and how each key and each sample changes it. Never draws, sends a request
+//! or reads a clock, so that it can be tested without a terminal.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::columns::Order;
 use super::history::History;
 use super::sample::{AppSample, Sample};
 
-/// Where the person is.
+/// The current screen.
 ///
 /// ```text
 ///               /                     Enter
@@ -19,15 +19,15 @@ use super::sample::{AppSample, Sample};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Screen {
-    /// All apps, a row each.
+    /// All apps, one row each.
     Table,
-    /// The same, while the filter is typed.
+    /// All apps, while the filter is typed.
     Typing,
-    /// One app, by its name.
+    /// One app by name.
     Detail(String),
 }
 
-/// A key, whatever terminal it comes from.
+/// A key, independent of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
     Up,
@@ -40,29 +40,29 @@ pub(super) enum Key {
     Escape,
     Backspace,
     Letter(char),
-    /// Ctrl-C, which leaves from wherever one is.
+    /// Ctrl-C, which quits on every screen.
     Interrupt,
 }
 
-/// Whether the view goes on.
+/// Whether the view continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    Stay,
-    Leave,
+    Continue,
+    Quit,
 }
 
-/// Why there is no sample.
+/// Why the last request gave no sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// Nobody answers.
-    NoAnswer(String),
-    /// Something answers, but with no sample.
+pub(super) enum SampleError {
+    /// The host doesn't respond.
+    Unreachable(String),
+    /// The host responds, but not with a sample.
     Refused(String),
 }
 
 #[derive(Debug)]
 pub(super) struct View {
-    /// The host's, for people.
+    /// The host's address.
     pub(super) address: String,
     pub(super) sample: Sample,
     pub(super) history: History,
@@ -70,24 +70,25 @@ pub(super) struct View {
     pub(super) order: Order,
     pub(super) filter: String,
     pub(super) paused: bool,
-    /// Why the last attempt gave no sample.
-    pub(super) trouble: Option<Trouble>,
-    /// When the last sample came.
-    pub(super) heard_at: Duration,
-    /// The app that the mark is on. It follows the app and not the row, so that Enter never opens another one than was meant.
+    /// The error of the last request, if it failed.
+    pub(super) error: Option<SampleError>,
+    /// When the last sample was received.
+    pub(super) received_at: Duration,
+    /// The marked app. The mark follows the app, not the row, so that Enter opens the app that the
+    /// user sees marked.
     marked: Option<String>,
-    /// The row of the mark, for when its app goes away.
+    /// The row of the mark, used if its app disappears.
     row: usize,
-    /// The first row that is seen, and how many there is room for.
+    /// The first visible row, and the number of visible rows.
     top: usize,
     page: usize,
 }
 
 impl View {
-    /// Begins with a first sample, at the table or at one app.
+    /// Starts with a first sample, on the table or on one app.
     pub(super) fn new(address: &str, now: Duration, sample: Sample, app: Option<String>) -> View {
         let mut history = History::default();
-        history.take(now, &sample);
+        history.add(now, &sample);
         View {
             address: address.to_owned(),
             sample,
@@ -96,8 +97,8 @@ impl View {
             order: Order::Cpu,
             filter: String::new(),
             paused: false,
-            trouble: None,
-            heard_at: now,
+            error: None,
+            received_at: now,
             marked: None,
             row: 0,
             top: 0,
@@ -105,55 +106,55 @@ impl View {
         }
     }
 
-    /// A sample has come. While the picture stands still it only shows that the host is there.
-    pub(super) fn heard(&mut self, now: Duration, sample: Sample) {
-        self.trouble = None;
-        self.heard_at = now;
+    /// Applies a received sample. While paused, it only shows that the host responds.
+    pub(super) fn sample_received(&mut self, now: Duration, sample: Sample) {
+        self.error = None;
+        self.received_at = now;
         if self.paused {
             return;
         }
-        self.history.take(now, &sample);
+        self.history.add(now, &sample);
         self.sample = sample;
-        self.settle();
+        self.update_rows();
     }
 
-    /// An attempt gave none; what was seen last stays.
-    pub(super) fn missed(&mut self, trouble: Trouble) {
-        self.trouble = Some(trouble);
+    /// Records a failed request; the last sample stays visible.
+    pub(super) fn sample_failed(&mut self, error: SampleError) {
+        self.error = Some(error);
     }
 
-    /// There is room for so many rows.
-    pub(super) fn has_room_for(&mut self, rows: usize) {
+    /// Sets the number of visible rows.
+    pub(super) fn set_page(&mut self, rows: usize) {
         self.page = rows.max(1);
-        self.settle();
+        self.update_rows();
     }
 
     pub(super) fn key(&mut self, key: Key) -> Next {
         match (&self.screen, key) {
-            (_, Key::Interrupt) | (Screen::Table | Screen::Detail(_), Key::Letter('q')) => return Next::Leave,
+            (_, Key::Interrupt) | (Screen::Table | Screen::Detail(_), Key::Letter('q')) => return Next::Quit,
             (Screen::Typing, key) => self.type_filter(key),
             (_, Key::Letter('p')) => self.paused = !self.paused,
             (Screen::Detail(_), Key::Escape | Key::Backspace) => self.screen = Screen::Table,
             (Screen::Detail(_), _) => {}
             (Screen::Table, key) => self.table_key(key),
         }
-        self.settle();
-        Next::Stay
+        self.update_rows();
+        Next::Continue
     }
 
-    /// The apps that pass the filter, sorted.
+    /// Returns the apps that match the filter, sorted.
     pub(super) fn rows(&self) -> Vec<&AppSample> {
         let mut rows: Vec<&AppSample> = self.sample.apps.iter().filter(|app| app.name.contains(&self.filter)).collect();
         rows.sort_by(|a, b| self.order.compare(a, b));
         rows
     }
 
-    /// The row of the mark, and the first that is seen.
+    /// Returns the row of the mark and the first visible row.
     pub(super) fn mark(&self) -> (usize, usize) {
         (self.row, self.top)
     }
 
-    /// The app whose detail is shown.
+    /// Returns the app on the detail screen.
     pub(super) fn detail(&self) -> Option<&str> {
         match &self.screen {
             Screen::Detail(name) => Some(name),
@@ -184,7 +185,7 @@ impl View {
     fn type_filter(&mut self, key: Key) {
         match key {
             Key::Letter(letter) if self.filter.chars().count() < limits::TOP_FILTER_CHARS_MAX => {
-                // Names of apps have small letters only.
+                // Names of apps contain only lower-case letters.
                 self.filter.push(letter.to_ascii_lowercase());
             }
             Key::Backspace => {
@@ -211,13 +212,14 @@ impl View {
         self.marked = rows.get(row).map(|app| app.name.clone());
     }
 
-    /// Finds the marked app's row again, or the one that took its place, and moves the window so that it is seen.
-    fn settle(&mut self) {
+    /// Moves the mark to its app's new row, or to the app that now has its row, and scrolls the
+    /// mark into view.
+    fn update_rows(&mut self) {
         let rows = self.rows();
         let found = self.marked.as_ref().and_then(|name| rows.iter().position(|app| app.name == *name));
         let len = rows.len();
         let row = found.unwrap_or(self.row).min(len.saturating_sub(1));
-        // Until somebody moves it, the mark is on whatever is first; and so it is when nothing is left to follow.
+        // Until the user moves the mark, it stays on the first row.
         let row = if self.marked.is_none() { 0 } else { row };
         if self.marked.is_some() && found.is_none() {
             self.marked = rows.get(row).map(|app| app.name.clone());
@@ -229,7 +231,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{Apart, made};
+    use super::super::sample::{SelectedSample, fixtures};
     use super::*;
 
     const APPS: [(&str, u32); 4] = [("shop", 40), ("blog", 30), ("bot", 20), ("wiki", 10)];
@@ -239,14 +241,14 @@ mod tests {
     }
 
     fn view() -> View {
-        let mut view = View::new("http://host", at(0), made::list(&APPS), None);
-        view.has_room_for(10);
+        let mut view = View::new("http://host", at(0), fixtures::list(&APPS), None);
+        view.set_page(10);
         view
     }
 
     fn press(view: &mut View, keys: &[Key]) {
         for key in keys {
-            assert_eq!(view.key(*key), Next::Stay, "{key:?}");
+            assert_eq!(view.key(*key), Next::Continue, "{key:?}");
         }
     }
 
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_app_is_first_until_a_key_says_otherwise() {
+    fn the_busiest_app_is_first_until_a_key_changes_the_order() {
         let mut view = view();
         assert_eq!(names(&view), ["shop", "blog", "bot", "wiki"]);
         type_text(&mut view, "n");
@@ -293,16 +295,16 @@ mod tests {
     #[test]
     fn the_window_follows_the_mark() {
         let mut view = view();
-        view.has_room_for(2);
+        view.set_page(2);
         press(&mut view, &[Key::PageDown]);
         assert_eq!((view.mark(), marked(&view)), ((2, 1), "bot"));
         press(&mut view, &[Key::End]);
         assert_eq!(view.mark(), (3, 2));
         press(&mut view, &[Key::PageUp]);
         assert_eq!(view.mark(), (1, 1));
-        view.has_room_for(10);
-        assert_eq!(view.mark(), (1, 0), "no row is left empty while there are apps above");
-        view.has_room_for(0);
+        view.set_page(10);
+        assert_eq!(view.mark(), (1, 0), "no row stays empty while apps precede the window");
+        view.set_page(0);
         assert_eq!(view.mark(), (1, 1));
     }
 
@@ -310,26 +312,26 @@ mod tests {
     fn the_mark_stays_on_its_app_when_the_order_changes() {
         let mut view = view();
         press(&mut view, &[Key::Down]);
-        view.heard(at(1), made::list(&[("blog", 90), ("shop", 1), ("wiki", 5)]));
+        view.sample_received(at(1), fixtures::list(&[("blog", 90), ("shop", 1), ("wiki", 5)]));
         assert_eq!((marked(&view), view.mark().0), ("blog", 0));
         type_text(&mut view, "n");
         assert_eq!(marked(&view), "blog");
     }
 
     #[test]
-    fn an_untouched_mark_stays_on_the_busiest() {
+    fn a_mark_that_was_not_moved_stays_on_the_busiest_app() {
         let mut view = view();
-        view.heard(at(1), made::list(&[("wiki", 90), ("shop", 1)]));
+        view.sample_received(at(1), fixtures::list(&[("wiki", 90), ("shop", 1)]));
         assert_eq!((marked(&view), view.mark().0), ("wiki", 0));
     }
 
     #[test]
-    fn when_the_marked_app_falls_asleep_its_neighbour_is_marked() {
+    fn the_neighbour_of_a_frozen_marked_app_is_marked() {
         let mut view = view();
         press(&mut view, &[Key::End]);
-        view.heard(at(1), made::list(&APPS[..2]));
+        view.sample_received(at(1), fixtures::list(&APPS[..2]));
         assert_eq!(marked(&view), "blog");
-        view.heard(at(2), made::list(&[]));
+        view.sample_received(at(2), fixtures::list(&[]));
         assert_eq!((names(&view).len(), view.mark()), (0, (0, 0)));
         press(&mut view, &[Key::Down, Key::PageDown, Key::End, Key::Enter]);
         assert_eq!(view.screen, Screen::Table, "there is nothing to open");
@@ -342,7 +344,11 @@ mod tests {
         assert_eq!(view.detail(), Some("blog"));
         type_text(&mut view, "cmrln/jk");
         press(&mut view, &[Key::Up, Key::Down, Key::Home, Key::End, Key::Enter]);
-        assert_eq!((view.detail(), view.order), (Some("blog"), Order::Cpu), "keys of the table do nothing here");
+        assert_eq!(
+            (view.detail(), view.order),
+            (Some("blog"), Order::Cpu),
+            "the table's keys have no effect on the detail screen"
+        );
         press(&mut view, &[Key::Escape]);
         assert_eq!((view.detail(), marked(&view)), (None, "blog"));
     }
@@ -352,13 +358,13 @@ mod tests {
         let mut view = view();
         press(&mut view, &[Key::Letter('/')]);
         type_text(&mut view, "Bq");
-        assert_eq!(names(&view).len(), 0, "q is a letter here");
+        assert_eq!(names(&view).len(), 0, "q is a letter of the filter");
         press(&mut view, &[Key::Backspace]);
         assert_eq!((names(&view), &view.screen), (vec!["blog", "bot"], &Screen::Typing));
         press(&mut view, &[Key::Enter]);
         assert_eq!((names(&view), &view.screen), (vec!["blog", "bot"], &Screen::Table));
         press(&mut view, &[Key::End, Key::Enter, Key::Escape]);
-        assert_eq!(view.filter, "b", "the filter outlives a look at one app");
+        assert_eq!(view.filter, "b", "the detail screen keeps the filter");
         press(&mut view, &[Key::Escape]);
         assert_eq!(names(&view).len(), 4);
         press(&mut view, &[Key::Letter('/'), Key::Letter('x'), Key::Escape]);
@@ -366,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_has_an_end() {
+    fn a_filter_has_a_maximum_length() {
         let mut view = view();
         press(&mut view, &[Key::Letter('/')]);
         type_text(&mut view, &"x".repeat(1000));
@@ -374,46 +380,46 @@ mod tests {
     }
 
     #[test]
-    fn q_leaves_and_ctrl_c_leaves_even_while_typing() {
-        assert_eq!(view().key(Key::Letter('q')), Next::Leave);
+    fn q_quits_and_ctrl_c_quits_even_while_typing() {
+        assert_eq!(view().key(Key::Letter('q')), Next::Quit);
         let mut view = view();
         press(&mut view, &[Key::Enter]);
-        assert_eq!(view.key(Key::Letter('q')), Next::Leave);
+        assert_eq!(view.key(Key::Letter('q')), Next::Quit);
         press(&mut view, &[Key::Escape, Key::Letter('/')]);
-        assert_eq!(view.key(Key::Interrupt), Next::Leave);
+        assert_eq!(view.key(Key::Interrupt), Next::Quit);
     }
 
     #[test]
-    fn a_pause_keeps_the_picture_and_still_tells_whether_the_host_is_there() {
+    fn a_pause_keeps_the_sample_and_still_shows_whether_the_host_responds() {
         let mut view = view();
         type_text(&mut view, "p");
-        view.missed(Trouble::NoAnswer("gone".to_owned()));
-        assert!(view.trouble.is_some());
-        view.heard(at(9), made::list(&[("new", 1)]));
-        assert_eq!((names(&view).len(), view.trouble.is_none(), view.heard_at), (4, true, at(9)));
+        view.sample_failed(SampleError::Unreachable("gone".to_owned()));
+        assert!(view.error.is_some());
+        view.sample_received(at(9), fixtures::list(&[("new", 1)]));
+        assert_eq!((names(&view).len(), view.error.is_none(), view.received_at), (4, true, at(9)));
         type_text(&mut view, "p");
-        view.heard(at(10), made::list(&[("new", 1)]));
+        view.sample_received(at(10), fixtures::list(&[("new", 1)]));
         assert_eq!(names(&view), ["new"]);
         let shop = view.history.columns("shop", 301, |point| Some(point.pull.per_s));
-        assert_eq!(shop.len(), 11, "what went by in the pause is a gap");
+        assert_eq!(shop.len(), 11, "the time of the pause is a gap");
     }
 
     #[test]
-    fn a_host_that_goes_away_leaves_what_was_seen_and_comes_back() {
+    fn the_last_sample_stays_visible_while_the_host_is_unreachable() {
         let mut view = view();
-        view.missed(Trouble::NoAnswer("nothing listens there".to_owned()));
-        assert_eq!((names(&view).len(), view.heard_at), (4, at(0)));
-        view.heard(at(5), made::list(&APPS[..1]));
-        assert_eq!((view.trouble.is_none(), names(&view)), (true, vec!["shop"]));
+        view.sample_failed(SampleError::Unreachable("connection refused".to_owned()));
+        assert_eq!((names(&view).len(), view.received_at), (4, at(0)));
+        view.sample_received(at(5), fixtures::list(&APPS[..1]));
+        assert_eq!((view.error.is_none(), names(&view)), (true, vec!["shop"]));
     }
 
     #[test]
-    fn an_app_that_is_not_awake_is_looked_at_all_the_same() {
-        let mut sample = made::list(&APPS);
-        sample.apart = Apart::App(Box::new(made::app("asleep", 0)));
+    fn an_app_that_is_not_awake_can_be_shown() {
+        let mut sample = fixtures::list(&APPS);
+        sample.selected = SelectedSample::App(Box::new(fixtures::app("asleep", 0)));
         let view = View::new("http://host", at(0), sample, Some("asleep".to_owned()));
         assert_eq!(view.detail(), Some("asleep"));
         assert!(view.sample.app("asleep").is_some());
-        assert_eq!(names(&view).len(), 4, "it is no row of the awake ones");
+        assert_eq!(names(&view).len(), 4, "the table lists only awake apps");
     }
 }
