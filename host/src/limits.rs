@@ -124,7 +124,7 @@ pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
 /// The same for a client that doesn't read a streamed response; then its connection is closed. It
 /// is longer, since the kernel accepts more bytes only after a slow client has read a large part of
 /// the send buffer.
-pub(crate) const TRAFFIC_ANSWER_CROWDED: Duration = Duration::from_secs(10);
+pub(crate) const TRAFFIC_RESPONSE_CROWDED: Duration = Duration::from_secs(10);
 
 /// Bytes of one label of a host name, by RFC 1035. A URL with a longer label can't be resolved, so
 /// it isn't shown.
@@ -369,7 +369,7 @@ pub(crate) const CONFIG_BYTES: u64 = 256 * 1024;
 pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;
 
 /// Loaded previews of one app. A further preview evicts the least recently visited one.
-pub(crate) const RELEASES_VISITED_MAX: usize = 3;
+pub(crate) const PREVIEWS_MAX: usize = 3;
 
 /// Timeout of a host thread's response to a liveness check. Then `/livez` answers 503 and names the
 /// thread. It is far longer than any single step of such a thread.
@@ -381,23 +381,23 @@ pub(crate) const LIVENESS_LOOK: Duration = Duration::from_millis(10);
 
 /// Releases that are loaded concurrently for previews, all apps together. Further releases wait.
 /// The limit is low because anonymous requests can name any release.
-pub(crate) const VISITS_LOADING_MAX: usize = 2;
+pub(crate) const PREVIEWS_LOADING_MAX: usize = 2;
 
 /// Releases of cold apps that are loaded concurrently. Further releases wait.
-pub(crate) const WAKES_LOADING_MAX: usize = 8;
+pub(crate) const COLD_RELEASES_LOADING_MAX: usize = 8;
 
 /// Pause after a failed load for a preview before the release is loaded again. Previews get 503
 /// meanwhile.
-pub(crate) const VISIT_FAILED_FOR: Duration = Duration::from_secs(1);
+pub(crate) const PREVIEW_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Releases that wait to be loaded for previews, all apps together. Previews of further releases
 /// get 503.
-pub(crate) const VISITS_WAITING: usize = 64;
+pub(crate) const PREVIEWS_QUEUED_MAX: usize = 64;
 
 /// How long the first request of a cold app waits until its release starts to load. Then 503: after
 /// a start of the host thousands may arrive at once, and a request's own timeout is known only once
 /// its release is loaded.
-pub(crate) const WAKE_WAIT: Duration = Duration::from_secs(20);
+pub(crate) const COLD_LOAD_WAIT: Duration = Duration::from_secs(20);
 
 /// Crash reports in the queue to the control plane. When it is full, the supervisor waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;
@@ -511,10 +511,10 @@ pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Attempts to evict an instance for a new instance while other jobs take the freed slots. Then
 /// 503.
-pub(crate) const ROOM_ATTEMPTS: usize = 4;
+pub(crate) const EVICTION_ATTEMPTS: usize = 4;
 
 /// Weight of a dev or staging app when the CPU is contended.
-pub(crate) const WEIGHT_USUAL: u32 = 100;
+pub(crate) const WEIGHT_DEFAULT: u32 = 100;
 
 /// Weight of a production app when the CPU is contended.
 pub(crate) const WEIGHT_PRODUCTION: u32 = 400;
@@ -535,7 +535,7 @@ pub(crate) const QUEUED_BYTES_ALL: u64 = 512 << 20;
 pub(crate) const SCALE_LOOK: Duration = Duration::from_secs(1);
 
 /// Time in which changes of a pool's size are combined into one activity.
-pub(crate) const SCALE_TOLD_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const SCALE_RECORD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Interval of the metrics in an event stream.
-pub(crate) const METRICS_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);

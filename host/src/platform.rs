@@ -99,7 +99,7 @@ impl Platform {
         let admin = admin_service.local_addr().map_err(|e| cannot_bind(API, config.admin, &e))?;
         let logs = start_logs(&store, &config)?;
         let metrics = Metrics::new();
-        let (visits, visitors) = tokio::sync::mpsc::channel(limits::VISITS_WAITING);
+        let (visits, visitors) = tokio::sync::mpsc::channel(limits::PREVIEWS_QUEUED_MAX);
         let directory = Arc::new(Directory::new(visits));
         let access = Arc::new(Access::new(logs.handle(), metrics.clone()));
         let ingress_config = ingress::Config {

@@ -171,7 +171,7 @@ pub(super) async fn show(
     if !params.follow {
         return Ok(axum::Json(AppMetrics::of(&record)).into_response());
     }
-    let mut every = tokio::time::interval(limits::METRICS_EVERY);
+    let mut every = tokio::time::interval(limits::METRICS_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sse::stream(&api, &caller, stream::unfold(Some((record, every)), next_sample))
 }

@@ -141,15 +141,15 @@ pub(super) async fn create(
     if !params.wait {
         return Ok((StatusCode::ACCEPTED, axum::Json(view)).into_response());
     }
-    let mut news = accepted.news;
+    let mut updates = accepted.news;
     let now = tokio::select! {
         // The sender is dropped once the push is final; the last value is then the final state.
-        ended = news.wait_for(|now| now.push.state.is_final()) => ended.ok().map(|now| now.clone()),
+        ended = updates.wait_for(|now| now.push.state.is_final()) => ended.ok().map(|now| now.clone()),
         () = api.stop.cancelled() => return Err(DeployError::Stopping.into()),
         // No client reads the response.
         () = gone.wait() => None,
     };
-    let now = now.unwrap_or_else(|| news.borrow().clone());
+    let now = now.unwrap_or_else(|| updates.borrow().clone());
     let view = PushView { created_app: view.created_app, ..PushView::from(now) };
     match view.state {
         PushState::Completed => Ok((StatusCode::OK, axum::Json(view)).into_response()),
@@ -215,8 +215,8 @@ pub(super) async fn show(
         let now = api.deployer.push(&app, &id).await?;
         return Ok(axum::Json(PushView::from(now)).into_response());
     }
-    let news = api.deployer.follow(&app, &id).await?;
-    sse::stream(&api, &caller, stream::unfold(Some((news, true)), next_state))
+    let updates = api.deployer.follow(&app, &id).await?;
+    sse::stream(&api, &caller, stream::unfold(Some((updates, true)), next_state))
 }
 
 #[utoipa::path(
@@ -240,15 +240,15 @@ pub(super) async fn cancel(
 
 /// Yields the current push, then the push after each change, until it is final.
 async fn next_state(
-    following: Option<(watch::Receiver<PushNow>, bool)>,
+    subscription: Option<(watch::Receiver<PushNow>, bool)>,
 ) -> Option<(StreamEvent<PushView>, Option<(watch::Receiver<PushNow>, bool)>)> {
-    let (mut news, first) = following?;
-    if !first && news.changed().await.is_err() {
+    let (mut updates, is_first) = subscription?;
+    if !is_first && updates.changed().await.is_err() {
         return None;
     }
-    let now = news.borrow_and_update().clone();
+    let now = updates.borrow_and_update().clone();
     let ended = now.push.state.is_final();
-    Some((StreamEvent::Item(now.into()), (!ended).then_some((news, false))))
+    Some((StreamEvent::Item(now.into()), (!ended).then_some((updates, false))))
 }
 
 fn push_id(app: &str, id: &str) -> Result<PushId, Error> {

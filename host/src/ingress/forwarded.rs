@@ -28,21 +28,22 @@ impl Peer {
     }
 }
 
-/// Sets the fields about the client, and returns the scheme that the client used. `asked` is the
-/// scheme of the request's target; it overrides the connection's scheme only for a trusted proxy.
+/// Sets the fields about the client, and returns the scheme that the client used. `target_scheme`
+/// is the scheme of the request's target; it overrides the connection's scheme only for a trusted
+/// proxy.
 pub(super) fn apply(
     headers: &mut HeaderMap,
     peer: &Peer,
     proxies: &TrustedProxies,
     host: &HeaderValue,
-    asked: Option<&Scheme>,
+    target_scheme: Option<&Scheme>,
 ) -> Scheme {
     let claims = if peer.is_trusted { Claims::read(headers) } else { Claims::default() };
     let replaced = |name: &HeaderName| is_claim(name) && !(peer.is_trusted && is_exact(name));
     while let Some(name) = headers.keys().find(|name| replaced(name)).cloned() {
         headers.remove(name);
     }
-    let scheme = match claims.scheme.as_ref().or(asked.filter(|_| peer.is_trusted)) {
+    let scheme = match claims.scheme.as_ref().or(target_scheme.filter(|_| peer.is_trusted)) {
         Some(scheme) if *scheme == Scheme::HTTPS => Scheme::HTTPS,
         _ => Scheme::HTTP,
     };

@@ -44,12 +44,12 @@ pub(super) fn normalise<B>(
     proxies: &TrustedProxies,
 ) -> Result<Target, Problem> {
     let authority = checked(request, arrival.authority.as_ref())?;
-    let asked = std::mem::take(request.uri_mut()).into_parts();
-    if asked.scheme.as_ref().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+    let target = std::mem::take(request.uri_mut()).into_parts();
+    if target.scheme.as_ref().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
         return Err(bad_target("its scheme is neither http nor https"));
     }
-    let is_absolute = asked.scheme.is_some();
-    let path = match asked.path_and_query {
+    let is_absolute = target.scheme.is_some();
+    let path = match target.path_and_query {
         Some(path) if path == "*" && request.method() == Method::OPTIONS => return Ok(Target::Server),
         Some(path) if path.as_str().starts_with('/') => path,
         // The path of `http://h?q` is empty, which is the same as `/`.
@@ -62,7 +62,7 @@ pub(super) fn normalise<B>(
     join_cookies(headers);
     join_lengths(headers);
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host("it is not text"))?;
-    let scheme = forwarded::apply(headers, &arrival.peer, proxies, &host, asked.scheme.as_ref());
+    let scheme = forwarded::apply(headers, &arrival.peer, proxies, &host, target.scheme.as_ref());
     headers.insert(header::HOST, host);
     let mut parts = http::uri::Parts::default();
     (parts.scheme, parts.authority, parts.path_and_query) = (Some(scheme), Some(authority), Some(path));
@@ -211,10 +211,10 @@ fn end_connection_fields(headers: &mut HeaderMap) {
         lines.flat_map(|line| line.split(',')).any(|found| found.trim().eq_ignore_ascii_case(item))
     };
     let takes_trailers = listed(&header::TE, "trailers");
-    let kept = [header::HOST, header::CONTENT_LENGTH];
+    let framing = [header::HOST, header::CONTENT_LENGTH];
     let lines = headers.get_all(header::CONNECTION).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
     let named: Vec<_> = lines.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
-    for name in named.iter().filter(|name| !kept.contains(name)) {
+    for name in named.iter().filter(|name| !framing.contains(name)) {
         headers.remove(name);
     }
     while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {

@@ -57,9 +57,9 @@ pub(super) struct Loads {
 impl Default for Loads {
     fn default() -> Self {
         Self {
-            preview_loads: Arc::new(Semaphore::new(limits::VISITS_LOADING_MAX)),
-            preview_queue: Arc::new(Semaphore::new(limits::VISITS_WAITING)),
-            cold_loads: Semaphore::new(limits::WAKES_LOADING_MAX),
+            preview_loads: Arc::new(Semaphore::new(limits::PREVIEWS_LOADING_MAX)),
+            preview_queue: Arc::new(Semaphore::new(limits::PREVIEWS_QUEUED_MAX)),
+            cold_loads: Semaphore::new(limits::COLD_RELEASES_LOADING_MAX),
         }
     }
 }
@@ -91,7 +91,7 @@ impl Previews {
             return existing;
         }
         let mut releases = self.lock();
-        if releases.len() >= limits::RELEASES_VISITED_MAX {
+        if releases.len() >= limits::PREVIEWS_MAX {
             releases.remove(0);
         }
         releases.push(Arc::clone(&running));
@@ -149,7 +149,7 @@ impl Previews {
             let is_failure_cached = matches!(loaded, Err(PreviewError::Unavailable(_)));
             outcome.send_replace(Some(loaded));
             if is_failure_cached {
-                tokio::time::sleep(limits::VISIT_FAILED_FOR).await;
+                tokio::time::sleep(limits::PREVIEW_RETRY_PAUSE).await;
             }
             previews.loads().remove(&release);
         });
@@ -206,7 +206,7 @@ impl Directory {
             Availability::Cold(release) => {
                 // There is only one such load per app, so it waits for a permit; a preview would be
                 // refused.
-                let permit = timeout(limits::WAKE_WAIT, self.loads.cold_loads.acquire()).await;
+                let permit = timeout(limits::COLD_LOAD_WAIT, self.loads.cold_loads.acquire()).await;
                 let _permit = permit.ok().and_then(Result::ok).ok_or_else(|| too_many().to_string())?;
                 let loaded = request_load(&self.loader, app.name.clone(), release).await;
                 loaded.map(|loaded| loaded.running).map_err(|error| error.to_string())
@@ -308,7 +308,7 @@ mod tests {
         let busy = outcomes
             .into_iter()
             .filter(|outcome| outcome.as_ref().is_err_and(|error| error.to_string().starts_with("too many")));
-        assert_eq!(busy.count(), 100 - limits::VISITS_WAITING);
+        assert_eq!(busy.count(), 100 - limits::PREVIEWS_QUEUED_MAX);
         drop(directory);
         loader_task.await.expect("the loader task ends with the directory");
     }

@@ -182,7 +182,7 @@ impl AppResources {
     /// Starts an instance; call it within [`Self::run`]. If the host has no room, evicts an idle
     /// instance of any app that has more than its warm minimum.
     pub(crate) async fn start(&self, program: &Program) -> Result<Box<Instance>, Fault> {
-        for _ in 0..limits::ROOM_ATTEMPTS {
+        for _ in 0..limits::EVICTION_ATTEMPTS {
             match program.start().await {
                 Err(Fault::NoRoom { room, .. })
                     if self.host.evict_any(room, program, rand::random::<u32>() as usize) => {}
@@ -219,7 +219,7 @@ impl AppResources {
     /// Makes room after a running job found none, so that a retry succeeds.
     pub(super) fn evict_after(&self, fault: &Fault, program: &Program) {
         if let Fault::NoRoom { room, .. } = fault {
-            let offsets = (0..limits::ROOM_ATTEMPTS).map(|_| rand::random::<u32>() as usize);
+            let offsets = (0..limits::EVICTION_ATTEMPTS).map(|_| rand::random::<u32>() as usize);
             // If no instance can be evicted, further attempts would fail too.
             let _ended = offsets.take_while(|&from| self.host.evict_any(*room, program, from)).count();
         }
@@ -460,7 +460,7 @@ fn frees_room(pool: &Pool, room: Room, program: &Program) -> bool {
 /// Production apps get a larger share of a contended CPU.
 fn weight(app_type: AppType) -> Weight {
     let weight = match app_type {
-        AppType::Dev | AppType::Staging => limits::WEIGHT_USUAL,
+        AppType::Dev | AppType::Staging => limits::WEIGHT_DEFAULT,
         AppType::Production => limits::WEIGHT_PRODUCTION,
     };
     Weight::new(weight).unwrap_or_default()

@@ -82,7 +82,7 @@ impl ScaleWindow {
     /// Returns the previously reported size and the peak, if the size has changed and a report is
     /// due.
     pub(super) fn report(&mut self, live: u32, now: Instant, window: Duration) -> Option<(u32, u32)> {
-        let min_interval = limits::SCALE_TOLD_EVERY.min(window);
+        let min_interval = limits::SCALE_RECORD_INTERVAL.min(window);
         let is_early = self.reported_at.is_some_and(|at| now.saturating_duration_since(at) < min_interval);
         if live == self.reported || is_early {
             return None;

@@ -190,21 +190,21 @@ impl Line {
             return Poll::Pending;
         };
         match readiness? {
-            ready if ready.is_error() || ready.is_write_closed() => Poll::Ready(Ok(HangUp::Gone)),
+            ready if ready.is_error() || ready.is_write_closed() => Poll::Ready(Ok(HangUp::Disconnected)),
             ready if ready.is_read_closed() => Poll::Ready(Ok(HangUp::WriteSide)),
             _ => Poll::Pending,
         }
     }
 
     /// Waits until the kernel reports that the client has disconnected.
-    pub(super) async fn gone(self: Arc<Self>) {
+    pub(super) async fn disconnected(self: Arc<Self>) {
         // An error here means the same.
         let _ = self.stream.ready(Interest::ERROR).await;
     }
 
     /// Returns whether the kernel reports that the client has disconnected. A write may have
     /// consumed the error, which then wakes no task.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(super) fn is_disconnected(&self) -> bool {
         let readiness = self.stream.ready(Interest::ERROR | Interest::WRITABLE).now_or_never();
         readiness.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_error() || ready.is_write_closed()))
     }
@@ -226,7 +226,7 @@ impl Line {
             Ok(written) => ahead.store(sent + u8::from(written > 0), Relaxed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // This error may be the only report of the reset.
-            Err(_) => return HangUp::Gone,
+            Err(_) => return HangUp::Disconnected,
         }
         HangUp::WriteSide
     }
@@ -349,7 +349,7 @@ pub(super) enum HangUp {
     /// It has shut down its write side, but may still read.
     WriteSide,
     /// It has disconnected.
-    Gone,
+    Disconnected,
 }
 
 /// A request in progress. Held by its response and its body.

@@ -188,9 +188,9 @@ where
 enum Event {
     Ended,
     /// The client has disconnected.
-    Gone,
+    Disconnected,
     /// The timers must be checked: a head has begun, or the client has shut down its side.
-    LookNow,
+    CheckTimers,
     /// The connection takes no further requests.
     Served,
 }
@@ -198,7 +198,7 @@ enum Event {
 /// The driver's state besides the line.
 struct Watch {
     /// Completes once a client that has shut down its side has disconnected.
-    gone: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    disconnected: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// When the next probe is due, and the delay after it.
     probe: Option<(Instant, Duration)>,
     /// Whether the timer is set for the head that has begun.
@@ -218,14 +218,14 @@ async fn drive<C: Connection>(
     gate: &impl Gate,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let mut watch = Watch { gone: None, probe: None, is_set_for_head: false, retiring: None };
+    let mut watch = Watch { disconnected: None, probe: None, is_set_for_head: false, retiring: None };
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + times.head));
     let (mut stop, mut is_stopping) = (std::pin::pin!(stop), false);
     let mut evicted = std::pin::pin!(slot.evicted());
     loop {
         let event = tokio::select! {
             event = poll_fn(|cx| watch.poll(cx, connection.as_mut(), line, slot, gate)) => event,
-            () = timer.as_mut() => Event::LookNow,
+            () = timer.as_mut() => Event::CheckTimers,
             () = evicted.as_mut() => return false,
             () = stop.as_mut(), if !is_stopping => {
                 is_stopping = true;
@@ -240,13 +240,13 @@ async fn drive<C: Connection>(
         };
         match event {
             Event::Ended => return true,
-            Event::Gone => return false,
+            Event::Disconnected => return false,
             Event::Served => {
                 watch.retiring = Some(Instant::now());
                 connection.as_mut().shut_down_gracefully();
             }
-            Event::LookNow => {
-                if watch.look(line, slot, times, timer.as_mut()).is_break() {
+            Event::CheckTimers => {
+                if watch.check_timers(line, slot, times, timer.as_mut()).is_break() {
                     return true;
                 }
                 if watch.retiring.is_some() && line.is_http2() {
@@ -284,7 +284,7 @@ impl Watch {
         }
         if line.is_in_head() {
             let is_new = !std::mem::replace(&mut self.is_set_for_head, true);
-            return if is_new { Poll::Ready(Event::LookNow) } else { Poll::Pending };
+            return if is_new { Poll::Ready(Event::CheckTimers) } else { Poll::Pending };
         }
         self.is_set_for_head = false;
         self.poll_client(cx, line)
@@ -294,29 +294,30 @@ impl Watch {
     /// so hyper detects that itself.
     fn poll_client(&mut self, cx: &mut Context<'_>, line: &Arc<Line>) -> Poll<Event> {
         if line.is_http2() || !line.is_busy() {
-            (self.gone, self.probe) = (None, None);
+            (self.disconnected, self.probe) = (None, None);
             return Poll::Pending;
         }
-        if let Some(gone) = &mut self.gone {
-            return gone.as_mut().poll(cx).map(|()| Event::Gone);
+        if let Some(disconnected) = &mut self.disconnected {
+            return disconnected.as_mut().poll(cx).map(|()| Event::Disconnected);
         }
         match ready!(line.poll_hung_up(cx)) {
             Ok(HangUp::WriteSide) => {
-                let mut gone: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(Arc::clone(line).gone());
-                if gone.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Event::Gone);
+                let mut disconnected: Pin<Box<dyn Future<Output = ()> + Send>> =
+                    Box::pin(Arc::clone(line).disconnected());
+                if disconnected.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Disconnected);
                 }
-                self.gone = Some(gone);
+                self.disconnected = Some(disconnected);
                 self.probe = Some((Instant::now(), limits::PROBE_AFTER));
-                Poll::Ready(Event::LookNow)
+                Poll::Ready(Event::CheckTimers)
             }
-            Ok(HangUp::Gone) | Err(_) => Poll::Ready(Event::Gone),
+            Ok(HangUp::Disconnected) | Err(_) => Poll::Ready(Event::Disconnected),
         }
     }
 
     /// Handles expired timeouts, and sets the timer for the next one. Breaks if the connection must
     /// be cut off.
-    fn look(
+    fn check_timers(
         &mut self,
         line: &Line,
         slot: &Slot,
@@ -324,13 +325,13 @@ impl Watch {
         timer: Pin<&mut Sleep>,
     ) -> std::ops::ControlFlow<()> {
         let now = Instant::now();
-        if self.gone.is_some() && line.is_gone() {
+        if self.disconnected.is_some() && line.is_disconnected() {
             return std::ops::ControlFlow::Break(());
         }
         if let Some((due, after)) = self.probe
             && now >= due
         {
-            if line.probe() == HangUp::Gone {
+            if line.probe() == HangUp::Disconnected {
                 return std::ops::ControlFlow::Break(());
             }
             self.probe = Some((now + after, after * 2));
