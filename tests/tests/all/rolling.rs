@@ -1,5 +1,5 @@
-//! Rolling updates under constant load: whatever is done to an app, and whatever is wrong with what is deployed, no
-//! request fails.
+//! Tests rolling updates under constant load: no request fails during changes of an app, even if
+//! the deployed release is faulty.
 
 use crate::bundles::http_component;
 use isopod_tests::{Ask, Bundle, Host, Load, bundle::QUICK_WEB, guest, wait_for};
@@ -11,7 +11,7 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
-/// The same with a process type that takes events.
+/// Returns the bundle with a further process type for events.
 fn with_worker(words: &str) -> Bundle {
     let worker = "[processes.worker]\nentry = \"events\"\n";
     Bundle::shapes(&format!("{QUICK_WEB}{worker}[config]\nGREETING = \"{words}\"\n"))
@@ -21,15 +21,15 @@ fn is_served(text: &str) -> bool {
     text.starts_with('v')
 }
 
-/// J3, H4: every kind of change, each in force when its answer comes.
+/// J3, H4: each kind of change applies when its response arrives.
 #[test]
-fn no_request_fails_while_releases_config_scale_and_rollbacks_roll_out() {
+fn no_request_fails_during_deploys_config_changes_scaling_and_rollbacks() {
     for app_type in ["staging", "production"] {
         let host = Host::start();
         host.create("shop", app_type);
         host.deploy("shop", with_worker("0"));
         let load = Load::on(&host, "shop", CLIENTS, is_served);
-        // Those take longer than a swap, so each of them meets some.
+        // These requests take longer than a swap, so each of them spans several swaps.
         let slow = Load::of(host.listen, &host.to_app("shop", Ask::get("/slow")), 2, is_served);
         let events = Load::of_events(&host, "shop");
         let mut release = 1;
@@ -51,13 +51,13 @@ fn no_request_fails_while_releases_config_scale_and_rollbacks_roll_out() {
         slow.finish();
         events.finish();
         let requests = load.finish();
-        assert!(requests > 100, "{requests} requests are no load");
+        assert!(requests > 100, "only {requests} requests");
         assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![13], "running"));
     }
 }
 
-/// J3: the hundred swaps of which the bench takes the latencies. A release takes over while requests come all the time,
-/// some of which last longer than it serves.
+/// J3: one hundred swaps, as in the latency benchmark. Each release takes over under constant load,
+/// and some requests last longer than their release serves.
 #[test]
 fn no_request_fails_in_a_hundred_swaps() {
     let host = Host::start();
@@ -72,21 +72,24 @@ fn no_request_fails_in_a_hundred_swaps() {
     }
     slow.finish();
     let requests = load.finish();
-    assert!(requests > 100, "{requests} requests are no load");
+    assert!(requests > 100, "only {requests} requests");
     assert_eq!(host.current("shop"), [101]);
 }
 
-/// The component with the version of its SDK overwritten.
+/// Overwrites the SDK version in a component.
 pub(crate) fn built_with_an_old_sdk(mut component: Vec<u8>) -> Vec<u8> {
     let (now, old) = (b"rust/0.1.0", b"rust/0.0.1");
-    let at = component.windows(now.len()).position(|window| window == now).expect("it says its SDK's version");
+    let at = component
+        .windows(now.len())
+        .position(|window| window == now)
+        .expect("the component contains its SDK's version");
     component[at..at + old.len()].copy_from_slice(old);
     component
 }
 
-/// H5, C3: five kinds of bad releases, none of which gets a single request.
+/// H5, C3: five kinds of faulty releases, none of which receives a request.
 #[test]
-fn no_request_meets_a_release_that_is_bad_from_its_start() {
+fn a_release_that_is_faulty_from_its_start_receives_no_request() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", greeting("good"));
@@ -111,16 +114,17 @@ fn no_request_meets_a_release_that_is_bad_from_its_start() {
         load.go_on();
     }
     let failed = host.activity("shop").iter().filter(|entry| entry["kind"] == "push-failed").count();
-    assert_eq!(failed, 5, "each is in the activity");
+    assert_eq!(failed, 5, "each failed push has an entry");
     load.finish();
-    // And the way for good ones is still free.
+    // A good release can still be deployed.
     host.deploy("shop", greeting("better"));
     assert!(host.get("shop", "/").expect(200).text().ends_with("better"));
 }
 
-/// H5, D4: what no health check could know is seen from the answers, and undone.
+/// H5, D4: faults that no health check detects are detected in the responses, and the release is
+/// rolled back.
 #[test]
-fn a_release_that_fails_its_requests_is_taken_back_by_itself() {
+fn a_release_that_fails_its_requests_is_rolled_back() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", greeting("good"));
@@ -140,18 +144,18 @@ fn a_release_that_fails_its_requests_is_taken_back_by_itself() {
     assert_eq!(reason["code"], "worse-than-before", "{reason}");
     assert!(reason["detail"].as_str().is_some_and(|detail| detail.chars().any(|c| c.is_ascii_digit())), "{reason}");
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![2], "running"));
-    assert_eq!(host.show("shop")["release"], 2, "under its own number");
+    assert_eq!(host.show("shop")["release"], 2, "the former release keeps its number");
     let load = Load::on(&host, "shop", CLIENTS, |text| text == "v2 better");
     load.finish();
     let host = host.kill_and_restart();
-    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 better", "that lasts");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v2 better", "the rollback persists");
     host.rollback("shop", 3).problem_of("shop", 409, "no-way-back");
     assert_eq!(host.deploy("shop", greeting("best")).release, Some(4));
 }
 
-/// B3: as long as it is no worse than before, a guest's own failures are its own matter.
+/// B3: a release that fails no more often than its predecessor is not rolled back.
 #[test]
-fn a_release_that_fails_as_the_one_before_did_stays() {
+fn a_release_that_fails_like_its_predecessor_stays() {
     let host = Host::start();
     host.create("shop", "staging");
     let trapping = || Bundle::shape(&[("SHAPE", "trap")]);
@@ -169,25 +173,27 @@ fn text(entry: &Value) -> &str {
     entry["text"].as_str().unwrap_or_else(|| panic!("an entry of the activity has a text: {entry}"))
 }
 
-/// A release that comes right after a bad one, and has its fault, leads back to what was well before both.
+/// If a release right after a faulty release has the same fault, the host rolls back to the last
+/// healthy release.
 #[test]
-fn a_fault_is_taken_back_though_another_release_came_right_after_it() {
+fn a_fault_is_rolled_back_across_two_releases() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", greeting("good"));
     host.set_config("shop", &json!({ "SHAPE": "trap" })).expect(200);
     host.set_config("shop", &json!({ "GREETING": "hasty" })).expect(200);
     let load = Load::on(&host, "shop", CLIENTS, is_served);
-    wait_for("the release that was well", || (host.current("shop") == [1]).then_some(()));
+    wait_for("the rollback to the healthy release", || (host.current("shop") == [1]).then_some(()));
     drop(load.end());
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
     let told: Vec<_> = host.activity("shop").into_iter().filter(|entry| entry["kind"] == "release-returned").collect();
     assert_eq!(told.len(), 2, "{told:?}");
 }
 
-/// Neither a crash of the host nor a stop right after the swap ends the watch over a new release.
+/// Neither a crash of the host nor a stop right after the swap ends the rollout watch of a new
+/// release.
 #[test]
-fn a_bad_release_is_taken_back_though_the_host_crashed_or_the_app_was_stopped_meanwhile() {
+fn a_faulty_release_is_rolled_back_after_a_crash_or_a_stop() {
     let host = Host::start();
     for app in ["shop", "store"] {
         host.create(app, "production");
@@ -197,11 +203,11 @@ fn a_bad_release_is_taken_back_though_the_host_crashed_or_the_app_was_stopped_me
     host.stop_app("store");
     host.start_app("store");
     let load = Load::on(&host, "store", CLIENTS, is_served);
-    wait_for("the release that was well", || (host.current("store") == [1]).then_some(()));
+    wait_for("the rollback to the healthy release", || (host.current("store") == [1]).then_some(()));
     drop(load.end());
     let host = host.kill_and_restart();
     let load = Load::on(&host, "shop", CLIENTS, is_served);
-    wait_for("the release that was well", || (host.current("shop") == [1]).then_some(()));
+    wait_for("the rollback to the healthy release", || (host.current("shop") == [1]).then_some(()));
     drop(load.end());
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
 }

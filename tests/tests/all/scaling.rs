@@ -1,9 +1,10 @@
-//! E1, E2, A4, A5: production apps grow and shrink with their load, and say why; others keep the size they were given.
+//! E1, E2, A4, A5: tests that production apps scale with their load and record the reason, while
+//! other apps keep their configured size.
 
 use isopod_tests::{Ask, Bundle, Held, Host, Load, Neighbour, Queue, guest, wait_for};
 use serde_json::{Value, json};
 
-/// A window short enough to be waited for.
+/// A short window, so that the test can wait for it.
 const SOON: &str = "scale_window = \"2s\"\n";
 
 fn greedy(scale: &str) -> Bundle {
@@ -17,7 +18,7 @@ fn deploy_greedy(host: &Host, app_type: &str, scale: &str) {
     host.deploy("greedy", greedy(scale));
 }
 
-/// The scheduler's decisions about an app, the first one first.
+/// Returns the autoscaler's decisions about an app, oldest first.
 fn decisions(host: &Host) -> Vec<Value> {
     let mut decisions: Vec<_> =
         host.activity("greedy").into_iter().filter(|entry| entry["kind"] == "app-scaled").collect();
@@ -25,14 +26,14 @@ fn decisions(host: &Host) -> Vec<Value> {
     decisions
 }
 
-/// From and to how many instances one went.
+/// Returns the number of instances before and after a decision.
 #[track_caller]
 fn step(decision: &Value) -> (u64, u64) {
     let number = |name: &str| decision["data"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {decision}"));
     (number("from"), number("to"))
 }
 
-/// Each decision says what was decided, and from which numbers.
+/// Checks that a decision has its numbers and a text.
 #[track_caller]
 fn has_its_reason(decision: &Value) {
     let (data, text) = (&decision["data"], decision["text"].as_str().unwrap_or_default());
@@ -41,7 +42,7 @@ fn has_its_reason(decision: &Value) {
     assert_eq!((&data["process"], &data["min"], &data["max"]), (&json!("web"), &json!(1), &json!(4)), "{decision}");
     assert!((1..=4).contains(&to) && data["peak"].is_u64() && data["buffered"].is_u64(), "{decision}");
     for word in ["web", &from.to_string(), &to.to_string(), "1..4", "at one time"] {
-        assert!(text.contains(word), "{word:?} is not in {decision}");
+        assert!(text.contains(word), "missing {word:?} in {decision}");
     }
 }
 
@@ -50,9 +51,10 @@ fn let_go(held: Vec<Held>) {
     held.into_iter().for_each(Held::let_go);
 }
 
-/// E2: up to its maximum at once, what is beyond waits, and back to its minimum when the load is gone.
+/// E2: the app scales up to its maximum at once, further requests wait, and it scales down to its
+/// minimum when the load ends.
 #[test]
-fn a_production_app_grows_with_its_load_and_shrinks_after_it() {
+fn a_production_app_scales_up_with_its_load_and_down_after_it() {
     let host = Host::start_with("", SOON);
     deploy_greedy(&host, "production", "min = 1\nmax = 4");
     host.running_ids("greedy", "web", 1);
@@ -60,24 +62,25 @@ fn a_production_app_grows_with_its_load_and_shrinks_after_it() {
     let waiting: Vec<_> = (0..2).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
     host.until_queue("greedy", Queue::Pull, 4, 2);
     let busy = host.running_ids("greedy", "web", 4);
-    let grown = wait_for("growth in the activity", || decisions(&host).into_iter().find(|grown| step(grown).1 > 1));
+    let grown =
+        wait_for("the scale-up in the activity", || decisions(&host).into_iter().find(|grown| step(grown).1 > 1));
     has_its_reason(&grown);
     let_go(held);
     for mut wire in waiting {
         assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok");
     }
     let kept = host.running_ids("greedy", "web", 1);
-    assert!(busy.contains(&kept[0]), "an instance that ran is kept, not a new one made");
-    let shrunk = wait_for("the way back in the activity", || decisions(&host).pop().filter(|last| step(last).1 == 1));
+    assert!(busy.contains(&kept[0]), "a running instance was replaced");
+    let shrunk = wait_for("the scale-down in the activity", || decisions(&host).pop().filter(|last| step(last).1 == 1));
     has_its_reason(&shrunk);
-    assert!(decisions(&host).windows(2).all(|two| step(&two[0]).1 == step(&two[1]).0), "no step is left out");
+    assert!(decisions(&host).windows(2).all(|two| step(&two[0]).1 == step(&two[1]).0), "a step is missing");
     assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
-    assert_eq!(host.releases("greedy").len(), 1, "none of this was a release");
+    assert_eq!(host.releases("greedy").len(), 1, "scaling created a release");
 }
 
-/// E2: load that comes and goes starts nothing anew, within the window.
+/// E2: load that varies within the window starts no new instance.
 #[test]
-fn an_app_keeps_what_its_load_needed_a_moment_ago() {
+fn an_app_keeps_the_instances_of_its_recent_load() {
     let host = Host::start();
     deploy_greedy(&host, "production", "min = 1\nmax = 4");
     let held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
@@ -92,9 +95,9 @@ fn an_app_keeps_what_its_load_needed_a_moment_ago() {
     }
 }
 
-/// E2, H4: whoever comes right after a swap finds an instance, as before it.
+/// E2, H4: requests right after a swap find as many instances as before.
 #[test]
-fn a_new_release_begins_as_large_as_the_load_lately_was() {
+fn a_new_release_starts_with_the_size_of_the_recent_load() {
     let host = Host::start();
     deploy_greedy(&host, "production", "min = 1\nmax = 4");
     let held: Vec<_> = (0..3).map(|_| host.hold("greedy")).collect();
@@ -106,12 +109,12 @@ fn a_new_release_begins_as_large_as_the_load_lately_was() {
     assert_eq!(of_now(), 3);
     let narrow = host.deploy("greedy", greedy("min = 1\nmax = 2"));
     assert!(narrow.log.iter().any(|line| line.contains("2 new instances started")), "{narrow:?}");
-    assert!(decisions(&host).iter().all(|decision| step(decision) == (1, 3)), "none of this is growth");
+    assert!(decisions(&host).iter().all(|decision| step(decision) == (1, 3)), "a deploy scaled the app");
 }
 
-/// A4, A5: whatever its minimum and maximum say.
+/// A4, A5: for any minimum and maximum.
 #[test]
-fn dev_and_staging_apps_do_not_grow() {
+fn dev_and_staging_apps_do_not_scale() {
     for (app_type, scale, size) in
         [("dev", "min = 0\nmax = 4", 1), ("dev", "min = 2\nmax = 4", 2), ("staging", "min = 1\nmax = 4", 1)]
     {
@@ -130,9 +133,9 @@ fn dev_and_staging_apps_do_not_grow() {
     }
 }
 
-/// The type decides, from the next start on.
+/// The type applies from the next start on.
 #[test]
-fn an_app_that_becomes_a_production_app_grows() {
+fn an_app_that_becomes_a_production_app_scales() {
     let host = Host::start();
     deploy_greedy(&host, "staging", "min = 1\nmax = 4");
     host.stop_app("greedy");
@@ -152,9 +155,9 @@ fn an_app_that_becomes_a_production_app_grows() {
     waits.let_go();
 }
 
-/// E1: what runs goes on to its end, what waits is answered, and nobody else notices.
+/// E1: running jobs complete, waiting jobs start, and other apps are not affected.
 #[test]
-fn scaling_down_while_every_instance_is_busy_fails_nothing() {
+fn scaling_down_while_every_instance_is_busy_fails_no_request() {
     for app_type in ["staging", "production"] {
         let host = Host::start();
         deploy_greedy(&host, app_type, "min = 4\nmax = 4");
@@ -163,7 +166,7 @@ fn scaling_down_while_every_instance_is_busy_fails_nothing() {
         let waiting: Vec<_> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
         host.until_queue("greedy", Queue::Pull, 4, 3);
         host.scale("greedy", &json!({ "web": { "min": 1, "max": 1 } })).expect(200);
-        // Who comes now is served by what there will be; what ran before runs still.
+        // The new instances serve new requests; the running jobs continue.
         assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
         let_go(held);
         for mut wire in waiting {
@@ -175,7 +178,7 @@ fn scaling_down_while_every_instance_is_busy_fails_nothing() {
     }
 }
 
-/// The same under a load that never stops, up and down again and again.
+/// Scales up and down repeatedly under constant load.
 #[test]
 fn no_request_fails_while_an_app_is_scaled_up_and_down() {
     let host = Host::start_with("", SOON);

@@ -1,11 +1,11 @@
-//! Schedules: which there can be, that they last, and that they fire, each time once. Which times are meant by one is the
-//! policy's arithmetic.
+//! Tests schedules: validation, persistence, and that each schedule fires exactly once per time.
+//! The policy crate tests the calculation of the times.
 
 use isopod_tests::{Bundle, Host, bundle::QUICK_WEB, guest, limits::MINUTE_PATIENCE, wait_for, wait_up_to};
 use serde_json::{Value, json};
 
 #[test]
-fn a_schedule_is_listed_as_it_was_written_and_lasts() {
+fn a_schedule_is_listed_verbatim_and_persists() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("shapes")));
     for (name, schedule) in [
@@ -24,13 +24,13 @@ fn a_schedule_is_listed_as_it_was_written_and_lasts() {
     let host = host.kill_and_restart();
     assert_eq!(host.formation("shop"), before);
     host.deploy("shop", Bundle::component(guest("shapes")));
-    assert_eq!(host.formation("shop"), before, "also over a deploy");
+    assert_eq!(host.formation("shop"), before, "a deploy changed the formation");
     host.scale("shop", &json!({ "nightly": { "schedule": null } })).expect(200);
     assert!(host.formation("shop")["nightly"]["schedule"].is_null());
 }
 
 #[test]
-fn a_schedule_that_never_comes_is_refused() {
+fn a_schedule_that_never_fires_is_rejected() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("shapes")));
     for schedule in [
@@ -66,9 +66,9 @@ fn a_schedule_that_never_comes_is_refused() {
     assert_eq!(host.releases("shop").len(), 1);
 }
 
-/// A command with a schedule is not kept running: it waits for its time.
+/// A command with a schedule is not kept running; it waits for its time.
 #[test]
-fn what_has_a_schedule_waits_for_it() {
+fn a_scheduled_command_waits_for_its_time() {
     let host = Host::start();
     let job = "[processes.web]\nentry = \"http\"\n[processes.job]\nentry = \"command\"\nschedule = \"0 0 29 2 *\"\n";
     host.create("shop", "production");
@@ -79,8 +79,8 @@ fn what_has_a_schedule_waits_for_it() {
     assert!(!ran, "it ran before its time");
 }
 
-/// H1: an event for a handler, a run for a command. Nothing comes sooner than the next full minute, so this takes up to
-/// one; it waits only.
+/// H1: an event for a handler, a run for a command. Nothing fires before the next full minute, so
+/// the test waits up to one minute.
 #[test]
 fn a_schedule_fires_once_in_its_minute() {
     let host = Host::start();
@@ -100,13 +100,13 @@ fn a_schedule_fires_once_in_its_minute() {
     });
     assert_eq!(fired, ("1".to_owned(), 1));
     let host = host.kill_and_restart();
-    assert_eq!((ticks(&host).as_str(), runs(&host)), ("1", 1), "a start is no reason to fire again");
+    assert_eq!((ticks(&host).as_str(), runs(&host)), ("1", 1), "the restart fired the schedule again");
 }
 
-/// A clock that was wrong, and was put right while the host was off: nothing bursts, and nothing falls silent. The leap days
-/// that were missed are one run, and the next minute comes though the last one seems to be years ahead.
+/// The clock was wrong, and was corrected while the host was down. The missed leap days become one
+/// run. The next minute fires, although the stored last run is years in the future.
 #[test]
-fn a_clock_that_jumped_neither_bursts_nor_silences_a_schedule() {
+fn a_clock_jump_neither_bursts_nor_silences_a_schedule() {
     let host = Host::start();
     let [leap_days, minutes] = ["0 0 29 2 *", "* * * * *"].map(|schedule| format!("schedule = \"{schedule}\"\n"));
     let processes = format!(
@@ -124,15 +124,15 @@ fn a_clock_that_jumped_neither_bursts_nor_silences_a_schedule() {
         let tells = |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(&said));
         host.log("shop").iter().filter(tells).count()
     };
-    wait_for("the run that was missed", || (runs("behind") == 1).then_some(()));
+    wait_for("the catch-up run", || (runs("behind") == 1).then_some(()));
     wait_up_to(MINUTE_PATIENCE, "the next full minute", || (runs("ahead") > 0).then_some(()));
     assert_eq!((runs("behind"), runs("ahead")), (1, 1));
     let stored: String = host
         .control_database()
         .query_row("SELECT last_fired_at FROM schedules WHERE process = 'ahead'", [], |row| row.get(0))
         .expect("it is stored");
-    assert!(stored.as_str() < "2099", "{stored}: the present clock is believed");
+    assert!(stored.as_str() < "2099", "{stored}: the stored time follows the current clock");
 }
 
-/// What the command of `shapes` says when it begins.
+/// The first line that the command of `shapes` prints.
 const JOB: &str = "shapes works as Some(\"job\")";

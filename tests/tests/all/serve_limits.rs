@@ -1,5 +1,5 @@
-//! What `isopod serve` decides as the host does: its own address is out of reach, proxies are trusted by name, and requests
-//! that are cut off at a stop are counted.
+//! Tests the rules that `isopod serve` shares with the host: its own address is unreachable,
+//! proxies are trusted by address, and requests aborted by a shutdown are counted.
 
 use crate::commands::serve;
 use isopod_tests::{
@@ -10,8 +10,8 @@ use isopod_tests::{
 use std::net::{SocketAddr, TcpListener};
 
 #[test]
-fn a_served_component_does_not_reach_its_own_address() {
-    // The grant needs the port before the program listens on it.
+fn a_served_component_cannot_reach_its_own_address() {
+    // The grant needs the port before the program listens.
     let port =
         TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("it has an address").port();
     let (listen, grant) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{port}"));
@@ -28,7 +28,7 @@ fn a_served_component_does_not_reach_its_own_address() {
 }
 
 #[test]
-fn a_trusted_proxy_of_a_served_component_is_trusted_and_no_other() {
+fn only_the_named_proxy_of_a_served_component_is_trusted() {
     let show = |flags: &[&str]| {
         let (_serving, address) = serve(&guest_path("probe-wasi02"), flags);
         let ask = Ask::get("/show").header("x-forwarded-for", "192.0.2.1").header("x-forwarded-proto", "https");
@@ -50,7 +50,7 @@ fn an_invalid_trusted_proxy_is_named() {
 }
 
 #[test]
-fn requests_that_are_cut_off_at_a_stop_are_counted() {
+fn requests_that_are_aborted_by_a_shutdown_are_counted() {
     let (mut serving, address) = serve(&guest_path("greedy"), &[]);
     let mut wires: Vec<Wire> = (0..2)
         .map(|_| {

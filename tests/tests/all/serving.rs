@@ -1,4 +1,4 @@
-//! `isopod serve` as a service: it drains when it is stopped, and stores compiled code for its next
+//! Tests `isopod serve` as a service: it drains on shutdown, and caches compiled code for its next
 //! start.
 
 use isopod_tests::{
@@ -41,7 +41,7 @@ fn stop(mut serving: Running, signal: i32) {
 }
 
 #[test]
-fn requests_in_progress_are_finished_at_either_signal() {
+fn requests_in_progress_complete_after_either_signal() {
     let cache = tempfile::tempdir().expect("a folder can be made");
     for signal in [libc::SIGTERM, libc::SIGINT] {
         let (serving, address) = serve("greedy", cache.path());
@@ -53,7 +53,7 @@ fn requests_in_progress_are_finished_at_either_signal() {
         assert_eq!(idle.answer().expect("an answer").status, 200);
         serving.signal(signal);
         let mut body = Vec::new();
-        while let Some(piece) = streamed.piece().expect("the answer goes on") {
+        while let Some(piece) = streamed.piece().expect("the response continues") {
             body.extend(piece);
         }
         assert_eq!(String::from_utf8_lossy(&body), "one two three four five");
@@ -83,16 +83,16 @@ fn the_next_start_of_the_same_file_reuses_compiled_code() {
 }
 
 #[test]
-fn code_that_others_could_have_written_is_not_loaded() {
+fn code_in_a_folder_that_others_can_write_is_not_loaded() {
     let cache = tempfile::tempdir().expect("a folder can be made");
     let folder = cache.path().join("isopod/compiled");
     fs::create_dir_all(&folder).expect("a folder can be made");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("a mode can be set");
     let (serving, address) = serve("hello", cache.path());
     Ask::get("/").send(address).expect("an answer").expect(200);
-    assert!(kept(cache.path()).is_empty(), "it is not used");
+    assert!(kept(cache.path()).is_empty(), "the folder is not used");
     stop(serving, libc::SIGTERM);
-    // Code that was changed since is compiled anew.
+    // Modified code is compiled again.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("a mode can be set");
     stop(serve("hello", cache.path()).0, libc::SIGTERM);
     let is_code = |file: &&PathBuf| file.extension().is_some_and(|kind| kind == "cwasm");
@@ -106,7 +106,7 @@ fn code_that_others_could_have_written_is_not_loaded() {
 }
 
 #[test]
-fn a_component_is_not_given_the_folder_of_compiled_code() {
+fn a_component_cannot_be_granted_the_folder_of_compiled_code() {
     let cache = tempfile::tempdir().expect("a folder can be made");
     let inside = cache.path().join("isopod/compiled");
     fs::create_dir_all(&inside).expect("a folder can be made");

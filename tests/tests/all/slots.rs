@@ -1,9 +1,10 @@
-//! An instance takes as many slots as it has memories, tables and modules, so that an app of few large instances leaves
-//! room for other apps.
+//! Tests that an instance takes as many slots as its memories, tables and modules need, so that an
+//! app of a few large instances leaves slots for other apps.
 
 use isopod_tests::{Bundle, Host, Neighbour, guest};
 
-/// The example `hello` with so many further instances of a module, each with so many memories of one page.
+/// Returns the example `hello` with this many further instances of a module, each with this many
+/// memories of one page.
 fn hello_with(instances: usize, memories: usize) -> Vec<u8> {
     let mut component = guest("hello");
     let module = wat::parse_str(format!("(module {})", "(memory 1)".repeat(memories))).expect("it is well-formed");
@@ -14,7 +15,7 @@ fn hello_with(instances: usize, memories: usize) -> Vec<u8> {
     component
 }
 
-/// How many core modules a component has at its outermost level.
+/// Returns the number of core modules at a component's outermost level.
 fn core_modules(component: &[u8]) -> usize {
     let (mut at, mut count) = (8, 0);
     while at < component.len() {
@@ -54,13 +55,13 @@ fn bundle(component: &[u8], min: u32) -> Bundle {
 fn the_minimum_of_an_app_is_counted_in_slots() {
     let host = Host::start_with("", "instances_max = 100\napp_instances_max = 60");
     host.create("wide", "production");
-    // With the one of `hello` there are 26 memories, at two for each slot.
+    // Together with the memory of `hello` there are 26 memories, two per slot.
     let wide = hello_with(25, 1);
     let refused = host.ended(&host.push("wide", &bundle(&wide, 5)));
     assert_eq!(refused.reason_code.as_deref(), Some("too-many-instances"), "{refused:?}");
     assert!(refused.reason.as_ref().is_some_and(|reason| reason.contains("13 slots")), "{refused:?}");
     host.deploy("wide", bundle(&wide, 4));
-    // A usual component takes one slot for each instance, as before.
+    // A usual component takes one slot per instance.
     let neighbour = Neighbour::beside(&host);
     host.create("usual", "production");
     host.deploy("usual", bundle(&guest("hello"), 30));
@@ -68,9 +69,9 @@ fn the_minimum_of_an_app_is_counted_in_slots() {
     neighbour.finish();
 }
 
-/// Without weights this app was admitted, and its second instance found no memory left.
+/// Without weights this app would be admitted, and its second instance would find no memory slot.
 #[test]
-fn an_app_whose_instances_cannot_fit_is_refused_by_name() {
+fn an_app_whose_instances_cannot_fit_is_rejected_by_name() {
     let host = Host::start_with("", "instances_max = 20");
     host.create("wide", "production");
     let refused = host.ended(&host.push("wide", &bundle(&hello_with(25, 1), 2)));
@@ -78,9 +79,9 @@ fn an_app_whose_instances_cannot_fit_is_refused_by_name() {
     assert!(refused.reason.as_ref().is_some_and(|reason| reason.contains("app_instances_max")), "{refused:?}");
 }
 
-/// Apps of wide instances that are idle make room for each other and for usual ones.
+/// Idle apps with wide instances are evicted for each other and for usual apps.
 #[test]
-fn wide_instances_make_room_when_they_are_idle() {
+fn idle_wide_instances_are_evicted_for_other_apps() {
     let host = Host::start_with("", "instances_max = 20");
     let wide = hello_with(1, 25);
     for app in ["one", "two", "three"] {
@@ -94,7 +95,7 @@ fn wide_instances_make_room_when_they_are_idle() {
 }
 
 #[test]
-fn more_memories_than_any_instance_may_have_are_refused() {
+fn more_memories_than_an_instance_may_have_are_rejected() {
     let host = Host::start();
     for component in [hello_with(40, 1), hello_with(1, 40)] {
         let refused = host.upload("wide", &Bundle::component(component), "").problem(422, "component-too-large");

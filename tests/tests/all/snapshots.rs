@@ -1,5 +1,6 @@
-//! Snapshots: an app that asks for one is prepared at its deploy, and its instances start from what that has left. What
-//! can't be kept is told, and the app runs without one.
+//! Tests snapshots: an app that requests a snapshot is initialised during its deploy, and its
+//! instances start from the snapshot. If no snapshot can be taken, the push reports the reason, and
+//! the app runs without a snapshot.
 
 use isopod_tests::{Ask, Bundle, Host, Push, guest, guests::guest_if_built, wait_for};
 use serde_json::json;
@@ -12,12 +13,12 @@ use std::{
 const FRESH_INSTANCES: &str = "type = \"staging\"\nisolation = \"request\"\n";
 const SNAPSHOT: &str = "[snapshot]\n";
 
-/// The example `search`, each request on an instance of its own.
+/// Returns the example `search` with a separate instance per request.
 fn search(rest: &str) -> Bundle {
     Bundle::archive(&format!("name = \"search\"\n{FRESH_INSTANCES}{rest}"), &guest("search"))
 }
 
-/// The example `greedy-flat`, asked for a path before its snapshot is taken.
+/// Returns the example `greedy-flat` with a warm-up request before its snapshot.
 fn warmed(path: &str) -> Bundle {
     let rest = format!("[limits]\nmemory = \"16MiB\"\nrequest_timeout = \"500ms\"\n[snapshot]\nwarm = [\"{path}\"]\n");
     Bundle::archive(&format!("name = \"greedy\"\n{FRESH_INSTANCES}{rest}"), &guest("greedy-flat"))
@@ -28,15 +29,15 @@ fn is_taken(push: &Push) {
     assert!(push.log.iter().any(|line| line.starts_with("snapshot taken in ")), "{:#?}", push.log);
 }
 
-/// Why a push took none.
+/// Returns the reason why a push took no snapshot.
 #[track_caller]
 fn refusal(push: &Push) -> &str {
     let line = push.log.iter().find(|line| line.starts_with("no snapshot"));
-    line.unwrap_or_else(|| panic!("nothing is said of a refused snapshot: {:#?}", push.log))
+    line.unwrap_or_else(|| panic!("the push log has no reason for the missing snapshot: {:#?}", push.log))
 }
 
 #[test]
-fn instances_start_from_the_snapshot_and_do_not_prepare_themselves() {
+fn instances_start_from_the_snapshot_without_initialisation() {
     let host = Host::start();
     let push = host.deploy("search", search("[snapshot]\nwarm = [\"/?q=forty\"]\n"));
     is_taken(&push);
@@ -44,34 +45,34 @@ fn instances_start_from_the_snapshot_and_do_not_prepare_themselves() {
     let built = host.get("search", "/about").expect(200).text();
     assert_eq!(host.get("search", "/about").expect(200).text(), built);
     assert!(host.get("search", "/?q=forty+two").expect(200).text().starts_with("forty two\n"));
-    // Its sibling builds the index at each start.
+    // Without a snapshot each start builds the index.
     host.deploy("plain", search(""));
     let built = host.get("plain", "/about").expect(200).text();
     assert_ne!(host.get("plain", "/about").expect(200).text(), built);
 }
 
 #[test]
-fn a_snapshot_lasts_as_long_as_its_release() {
+fn a_snapshot_persists_with_its_release() {
     let host = Host::start();
     host.deploy("search", search(SNAPSHOT));
     let built = host.get("search", "/about").expect(200).text();
     host.set_config("search", &json!({ "GREETING": "hello" })).expect(200);
-    assert_eq!(host.get("search", "/about").expect(200).text(), built, "a change of config keeps it");
-    // Compiled code is a cache; the snapshot itself is kept with the bundles.
+    assert_eq!(host.get("search", "/about").expect(200).text(), built, "a change of config keeps the snapshot");
+    // Compiled code is a cache. The snapshot is stored with the bundles.
     for file in files_in(&host.data().join("cache")) {
         fs::remove_file(file).expect("the cache may be removed");
     }
     let host = host.restart();
-    assert_eq!(host.get("search", "/about").expect(200).text(), built, "and so does a restart without a cache");
+    assert_eq!(host.get("search", "/about").expect(200).text(), built, "a restart without a cache keeps the snapshot");
     host.deploy("search", search(SNAPSHOT));
-    assert_ne!(host.get("search", "/about").expect(200).text(), built, "a push is prepared anew");
+    assert_ne!(host.get("search", "/about").expect(200).text(), built, "a push takes a new snapshot");
     host.rollback("search", 1).expect(200);
-    assert_eq!(host.get("search", "/about").expect(200).text(), built, "and a rollback has the one of then");
+    assert_eq!(host.get("search", "/about").expect(200).text(), built, "a rollback restores the release's snapshot");
     assert_eq!(host.release("search", 1)["snapshot"], host.release("search", 4)["snapshot"]);
 }
 
 #[test]
-fn a_lost_snapshot_costs_only_the_time_it_saved() {
+fn a_lost_snapshot_costs_only_the_saved_time() {
     let host = Host::start();
     host.deploy("search", search(SNAPSHOT));
     let snapshot = host.release("search", 1)["snapshot"].as_str().expect("it has one").to_owned();
@@ -81,7 +82,7 @@ fn a_lost_snapshot_costs_only_the_time_it_saved() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_told_and_the_app_starts_plainly() {
+fn a_failed_snapshot_is_reported_and_the_app_starts_without() {
     let host = Host::start();
     for (path, why) in [
         ("/trap", "GET /trap failed: the guest trapped"),
@@ -106,7 +107,7 @@ fn what_cannot_be_kept_is_told_and_the_app_starts_plainly() {
 }
 
 #[test]
-fn more_memory_than_fits_an_image_is_told() {
+fn more_memory_than_fits_a_snapshot_is_reported() {
     let host = Host::start();
     let rest = "[limits]\nmemory = \"1GiB\"\n[snapshot]\nwarm = [\"/allocate?mib=150\"]\n";
     let manifest = format!("name = \"greedy\"\n{FRESH_INSTANCES}{rest}");
@@ -115,7 +116,7 @@ fn more_memory_than_fits_an_image_is_told() {
 }
 
 #[test]
-fn an_init_that_fails_is_told_by_the_snapshot_and_by_the_start() {
+fn a_failing_init_is_reported_by_the_snapshot_and_by_the_start() {
     let host = Host::start();
     let bundle = search("[limits]\nmemory = \"2MiB\"\n[snapshot]\n");
     let push = host.ended(&host.push("search", &bundle));
@@ -123,7 +124,7 @@ fn an_init_that_fails_is_told_by_the_snapshot_and_by_the_start() {
     assert_eq!((push.state.as_str(), push.reason_code.as_deref()), ("failed", Some("start-failed")), "{push:?}");
 }
 
-/// What no instance may share with another: random numbers; and what must go on: the clocks.
+/// Instances must not share random numbers, and clocks must advance.
 #[test]
 fn random_numbers_and_clocks_are_fresh_after_a_snapshot() {
     let host = Host::start();
@@ -133,15 +134,16 @@ fn random_numbers_and_clocks_are_fresh_after_a_snapshot() {
     assert_ne!(ask("/random"), ask("/random"));
     let clocks = ask("/clocks");
     let (time, since) = clocks.split_once(' ').expect("two words");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_millis();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_millis();
     let time: u128 = time.parse().expect("milliseconds");
     assert!((now - 60_000..=now).contains(&time), "{time} is not {now}");
-    assert!(since.parse::<u64>().is_ok(), "an instant of before the snapshot is in the past, not {since}");
-    // The seed of Rust's own hash maps is drawn once and lies in the image: one for the release, as the docs say.
+    assert!(since.parse::<u64>().is_ok(), "an instant from before the snapshot must be in the past, not {since}");
+    // Rust draws the seed of its hash maps once, before the snapshot: all instances of the release
+    // share it, as documented.
     assert_eq!(ask("/hash"), ask("/hash"));
 }
 
-/// Built with nothing of ours, and asked by the standard's streams, which are all closed when the request is answered.
+/// The component uses no SDK, only standard streams, which are all closed after the response.
 #[test]
 fn a_plain_wasi_component_can_have_a_snapshot() {
     let host = Host::start();
@@ -170,14 +172,14 @@ fn neither_secrets_nor_config_are_in_a_snapshot() {
 }
 
 #[test]
-fn an_app_that_cannot_have_a_snapshot_is_told_why() {
+fn an_app_that_cannot_have_a_snapshot_gets_the_reason() {
     let host = Host::start();
     let asked_by = |app_type: &str, guest: &[u8]| {
         let manifest = format!("name = \"app\"\ntype = \"{app_type}\"\n[snapshot]\nwarm = [\"/\"]\n");
         refusal(&host.deploy(app_type, Bundle::archive(&manifest, guest))).to_owned()
     };
     assert!(asked_by("dev", &guest("hello")).contains("a dev app"));
-    // Pushes take snapshots, and nothing else does.
+    // Only pushes take snapshots.
     host.set_config("dev", &json!({ "GREETING": "hello" })).expect(200);
     assert!(host.release("dev", 2)["snapshot"].is_null());
     assert!(asked_by("staging", &guest("hello-wasi03")).contains("WASI 0.3"));
@@ -188,9 +190,9 @@ fn an_app_that_cannot_have_a_snapshot_is_told_why() {
     assert!(refusal(&host.deploy("nothing", nothing)).contains("nothing to prepare"));
 }
 
-/// Only one is taken at a time, so one that went on would hold up the next.
+/// Only one snapshot is taken at a time, so an abandoned snapshot would delay the next.
 #[test]
-fn a_snapshot_that_nobody_wants_any_more_is_given_up() {
+fn a_snapshot_of_a_destroyed_app_is_cancelled() {
     let host = Host::start();
     let manifest = format!("name = \"endless\"\n{FRESH_INSTANCES}[snapshot]\nwarm = [\"/spin\"]\n");
     let endless = host.push("endless", &Bundle::archive(&manifest, &guest("greedy-flat")));
@@ -198,7 +200,7 @@ fn a_snapshot_that_nobody_wants_any_more_is_given_up() {
     let begun = Instant::now();
     host.api(Ask::new("DELETE", "/v1/apps/endless")).expect(204);
     is_taken(&host.deploy("greedy", warmed("/ok")));
-    assert!(begun.elapsed() < Duration::from_secs(20), "it was waited for");
+    assert!(begun.elapsed() < Duration::from_secs(20), "the next snapshot waited for the abandoned one");
 }
 
 fn files_in(folder: &Path) -> Vec<std::path::PathBuf> {

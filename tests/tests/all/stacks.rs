@@ -1,8 +1,9 @@
-//! Calls in progress on all slots of some apps leave other apps the stacks for theirs.
+//! Tests that calls in progress on all slots of some apps leave other apps the stacks for their
+//! calls.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest};
 
-/// The most guests that one app may have at work at a time.
+/// The number of guests that one app may run concurrently.
 const CORES: u64 = 10;
 const SLOTS: u64 = 23;
 
@@ -15,22 +16,22 @@ fn deploy(host: &Host, app: &str, component: &str) {
     host.deploy(app, Bundle::archive(&manifest, &guest(component)));
 }
 
-/// Starts calls that don't end, each on an instance of its own.
+/// Starts calls that don't end, each on its own instance.
 fn hang(host: &Host, app: &str, path: &str, count: u64) -> Vec<Wire> {
     let hanging = (0..count).map(|_| host.begin(app, Ask::get(path))).collect();
     host.until_queue(app, Queue::Pull, count, 0);
     hanging
 }
 
-/// The unit tests of the engine count the stacks of components with several component instances. Here every slot of the
-/// host has a call in progress.
+/// The engine's unit tests count the stacks of components with several component instances. Here
+/// every slot of the host has a call in progress.
 #[test]
 fn every_slot_has_the_stacks_that_its_instance_needs() {
     let host = Host::start_with("", &format!("instances_max = {SLOTS}\napp_instances_max = {CORES}"));
     for app in ["one", "two", "other"] {
         deploy(&host, app, "probe-wasi03");
     }
-    // Each instance has kept a stack for its next call before all are at work at a time.
+    // Each instance keeps a stack for its next call before all calls run concurrently.
     for app in ["one", "two"] {
         let warm: Vec<_> = (0..CORES).map(|_| host.begin(app, Ask::get("/respond?chunk=1"))).collect();
         for mut wire in warm {

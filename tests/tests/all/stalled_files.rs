@@ -1,5 +1,6 @@
-//! An app whose files are on a stalled disk occupies only its own threads: other apps read their files, and its own
-//! timers and outbound requests continue. A pipe without a writer simulates a disk that doesn't respond.
+//! Tests that an app whose files are on a stalled disk occupies only its own threads: other apps
+//! read their files, and its own timers and outbound requests continue. A pipe without a writer
+//! simulates a disk that doesn't respond.
 
 use isopod_tests::{
     Ask, Bundle, Host, Queue, Upstream, Wire, guest,
@@ -13,7 +14,7 @@ use std::{
     path::PathBuf,
 };
 
-/// The most guests that one app may have at work at a time.
+/// The number of guests that one app may run concurrently.
 const CORES: u64 = 10;
 /// The threads of one app's file runtime: one for timers and sockets, and those for files.
 const THREADS: usize = 5;
@@ -29,7 +30,7 @@ fn deploy(host: &Host, app: &str, component: &str, more: &str) -> PathBuf {
     host.data().join("apps").join(app).join("files/data")
 }
 
-/// The same with a pipe in the folder, whose path is returned.
+/// Deploys an app with a pipe in its folder, and returns the pipe's path.
 fn deploy_stalled(host: &Host, app: &str, more: &str) -> PathBuf {
     let pipe = deploy(host, app, "greedy", more).join("pipe");
     let name = CString::new(pipe.as_os_str().as_bytes()).expect("a path has no NUL");
@@ -64,7 +65,7 @@ fn file_threads(host: &Host) -> Vec<String> {
 #[test]
 fn apps_on_a_stalled_disk_delay_no_file_of_another_app() {
     let host = Host::start();
-    // Together they have more requests than the host has threads for files that any two apps could share.
+    // In total they have more requests than the host has threads for the files of two apps.
     let apps = ["one", "two", "three", "four"];
     let pipes = apps.map(|app| deploy_stalled(&host, app, ""));
     let folder = deploy(&host, "other", "greedy", "");
@@ -99,7 +100,8 @@ fn an_app_with_stalled_files_keeps_its_timers_and_outbound_requests() {
     }
 }
 
-/// Requests that time out leave their threads blocked. The app gets no further ones, not even after it was frozen.
+/// Requests that time out leave their threads blocked. The app gets no further threads, even after
+/// it was frozen.
 #[test]
 fn an_app_with_stalled_files_never_occupies_more_than_its_threads() {
     let host = Host::start_with("", "freeze_after = \"200ms\"\n");
@@ -109,7 +111,7 @@ fn an_app_with_stalled_files_never_occupies_more_than_its_threads() {
         for wire in &mut reading {
             wire.answer().expect("an answer").expect(504);
         }
-        wait_for("the app being frozen", || (host.release_state("greedy", 1) == "frozen").then_some(()));
+        wait_for("the app to be frozen", || (host.release_state("greedy", 1) == "frozen").then_some(()));
         assert_eq!(file_threads(&host), vec!["isopod-files-1"; THREADS]);
     }
     // The next app gets a runtime without blocked threads.

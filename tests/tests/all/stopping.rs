@@ -1,5 +1,5 @@
-//! A host that stops answers the jobs that still wait for an instance, instead of closing their
-//! connections.
+//! Tests that a host responds to jobs that wait for an instance during its shutdown, instead of
+//! closing their connections.
 
 use isopod_tests::{
     Answer, Ask, Bundle, Host, Queue, Wire, guest,
@@ -18,7 +18,7 @@ fn is_refused(answer: &Answer, app: &str) {
 }
 
 #[test]
-fn requests_that_wait_when_a_host_stops_get_a_503() {
+fn requests_that_wait_during_a_shutdown_get_a_503() {
     let mut host = Host::start_with("", "drain_time = \"1s\"\n");
     host.deploy("probe", Bundle::archive(&format!("name = \"probe\"\n{LIMITS}"), &guest("probe-wasi03")));
     let _running = host.begin("probe", Ask::get("/hang"));
@@ -33,7 +33,7 @@ fn requests_that_wait_when_a_host_stops_get_a_503() {
 }
 
 #[test]
-fn events_that_wait_when_a_host_stops_get_a_503() {
+fn events_that_wait_during_a_shutdown_get_a_503() {
     for queue in Queue::BOTH {
         let mut host = Host::start_with("", "drain_time = \"1s\"\n");
         host.create("greedy", "dev");
@@ -53,7 +53,7 @@ fn events_that_wait_when_a_host_stops_get_a_503() {
 
 /// `serve` runs ten instances, so two of twelve requests wait.
 #[test]
-fn serve_refuses_requests_that_wait_when_it_stops() {
+fn serve_rejects_waiting_requests_during_its_shutdown() {
     let file = guest_path("probe-wasi03");
     let file = file.to_str().expect("a path");
     let mut serving = Running::start(program::command(&["serve", file, "--addr", "127.0.0.1:0"]));
@@ -67,14 +67,14 @@ fn serve_refuses_requests_that_wait_when_it_stops() {
     let begun: Vec<_> = begun.collect();
     serving.signal(libc::SIGTERM);
     let answers: Vec<_> = begun.into_iter().filter_map(|mut wire| wire.answer().ok()).collect();
-    assert_eq!(answers.len(), 2, "the others were cut off: {answers:?}");
+    assert_eq!(answers.len(), 2, "the other requests are aborted: {answers:?}");
     answers.iter().for_each(|answer| is_refused(answer, "app"));
     assert!(serving.end().success(), "{}", serving.said());
 }
 
-/// Work that ends within the drain time makes room for the jobs behind it.
+/// A job that completes within the drain time frees its slot for the waiting jobs.
 #[test]
-fn requests_whose_turn_comes_while_a_host_stops_are_answered() {
+fn requests_that_start_within_the_drain_time_complete() {
     let mut host = Host::start();
     host.deploy("probe", Bundle::archive(&format!("name = \"probe\"\n{LIMITS}"), &guest("probe-wasi03")));
     let mut running = host.begin("probe", Ask::post("/respond?read").header("transfer-encoding", "chunked"));

@@ -1,6 +1,6 @@
-//! Bad input as a flood: guests that call their host without end, or never get past their start; guests with more
-//! requests to others than anybody needs, and more clients than an app can serve. Each meets its bound, and the
-//! neighbour notices nothing.
+//! Tests floods of bad input: guests that call the host without end or never complete their start,
+//! guests with too many outbound requests, and more clients than an app can serve. Each reaches its
+//! limit, and the neighbour is not affected.
 
 use crate::{bundles::http_component, outbound::Elsewhere};
 use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, Queue, guest, load, wait_for};
@@ -22,10 +22,10 @@ fn is_well(host: &Host) {
     assert_eq!(host.state("greedy"), "running");
 }
 
-/// In a handler: on the CPU, in calls of the host, in polls that are always ready, and in asking for memory that there
-/// is not.
+/// The handler loops on the CPU, in host calls, in polls that are always ready, and in requests for
+/// unavailable memory.
 #[test]
-fn a_handler_that_never_ends_is_ended_at_its_deadline() {
+fn a_handler_that_never_ends_is_stopped_at_its_deadline() {
     let host = host_with_greedy("[limits]\nrequest_timeout = \"1s\"\nmemory = \"32MiB\"\n");
     let neighbour = Neighbour::beside(&host);
     for path in ["/spin", "/poll-storm", "/call-storm", "/growth-storm"] {
@@ -41,9 +41,9 @@ fn a_handler_that_never_ends_is_ended_at_its_deadline() {
     neighbour.finish();
 }
 
-/// More of them than the machine has processors, in an app that may run many at one time.
+/// More storms than the machine has processors, in an app that may run many concurrently.
 #[test]
-fn many_storms_at_a_time_hurt_only_themselves() {
+fn many_concurrent_storms_harm_only_their_app() {
     let host = Host::start();
     host.create("greedy", "production");
     host.deploy("greedy", bundle("[limits]\nrequest_timeout = \"2s\"\nmemory = \"32MiB\"\n"));
@@ -54,7 +54,7 @@ fn many_storms_at_a_time_hurt_only_themselves() {
                 let host = &host;
                 scope.spawn(move || {
                     let answer = host.get("greedy", path);
-                    // Some have no turn before their time is over.
+                    // Some requests time out in the queue.
                     let begun = !answer.text().contains("queue-timeout");
                     answer.problem_of("greedy", 504, if begun { "app-timeout" } else { "queue-timeout" });
                 });
@@ -65,9 +65,10 @@ fn many_storms_at_a_time_hurt_only_themselves() {
     neighbour.finish();
 }
 
-/// What never gets past its start is never put in service, and what served before serves on.
+/// A release whose start never completes doesn't go live, and the former release continues to
+/// serve.
 #[test]
-fn an_instance_that_spins_in_its_start_fails_its_push() {
+fn an_instance_that_spins_during_its_start_fails_its_push() {
     let host = host_with_greedy("");
     let neighbour = Neighbour::beside(&host);
     let spins = http_component("(func $start (loop (br 0))) (start $start)");
@@ -85,9 +86,9 @@ fn granting(address: &str) -> String {
     format!("[grants]\nhttp = [\"{address}\"]\n[limits]\nrequest_timeout = \"2s\"\n")
 }
 
-/// I4: the guest is told what it met, and nobody else pays for it.
+/// I4: the guest receives an error, and other apps are not affected.
 #[test]
-fn requests_to_others_are_bounded_and_the_guest_is_told() {
+fn outbound_requests_are_bounded_and_the_guest_receives_an_error() {
     let elsewhere = Elsewhere::start();
     let address = elsewhere.address.to_string();
     let host = host_with_greedy(&granting(&address).replace("2s", "1m"));
@@ -96,10 +97,11 @@ fn requests_to_others_are_bounded_and_the_guest_is_told() {
         let before = elsewhere.visits();
         let said = host.get("greedy", &format!("/fetch-many?authority={address}&count=1000")).expect(200).text();
         assert!(said.starts_with("64 answered, 936 refused") && said.contains("ConnectionLimitReached"), "{said}");
-        assert!(elsewhere.visits() - before <= 64, "others are not flooded");
+        assert!(elsewhere.visits() - before <= 64, "the upstream is not flooded");
         assert_eq!(host.get("greedy", &format!("/fetch?url=http://{address}/")).expect(200).text(), "reached");
     }
-    // What it holds of them is bounded too; then it fails, and not its host.
+    // The resources that the guest holds for them are bounded too. At that limit the guest fails,
+    // not the host.
     let far_too_many = host.get("greedy", &format!("/fetch-many?authority={address}&count=100000"));
     assert!([200, 502].contains(&far_too_many.status), "{far_too_many}");
     assert_eq!(host.get("greedy", &format!("/fetch?url=http://{address}/")).expect(200).text(), "reached");
@@ -107,9 +109,9 @@ fn requests_to_others_are_bounded_and_the_guest_is_told() {
     neighbour.finish();
 }
 
-/// The other side accepts connections and never says a word.
+/// The upstream accepts connections and never sends a byte.
 #[test]
-fn requests_that_others_never_answer_are_given_up_with_the_one_that_made_them() {
+fn unanswered_outbound_requests_end_with_their_incoming_request() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = silent.local_addr().expect("it has an address").to_string();
     let host = host_with_greedy(&granting(&address));
@@ -119,7 +121,7 @@ fn requests_that_others_never_answer_are_given_up_with_the_one_that_made_them() 
         host.get("greedy", &ask).problem_of("greedy", 504, "app-timeout");
         is_well(&host);
     }
-    // All the room that there is for such requests is free again.
+    // All permits for outbound requests are free again.
     silent.set_nonblocking(true).expect("it can be set");
     while silent.accept().is_ok() {}
     silent.set_nonblocking(false).expect("it can be set");
@@ -130,9 +132,10 @@ fn requests_that_others_never_answer_are_given_up_with_the_one_that_made_them() 
     neighbour.finish();
 }
 
-/// F4: so many clients as the machine lets the test have. The queue takes as many as it says, the others hear so.
+/// F4: as many clients as the machine permits. The queue accepts its maximum, and rejects the
+/// others with a 429.
 #[test]
-fn thousands_of_clients_of_one_app_are_all_answered() {
+fn thousands_of_clients_of_one_app_all_get_responses() {
     const QUEUE: usize = 300;
     let host = host_with_greedy(&format!("[limits]\nrequest_timeout = \"10m\"\nqueue_max = {QUEUE}\n"));
     let neighbour = Neighbour::beside(&host);
@@ -140,9 +143,9 @@ fn thousands_of_clients_of_one_app_are_all_answered() {
     let mut clients: Vec<_> = (0..load::connections(10_000)).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
     let refused = "isopod_faults_total{app=\"greedy\",fault=\"queue-full\"}";
     let beyond = clients.len() - QUEUE;
-    wait_for("all clients being queued or refused", || (host.metric(refused) >= beyond as f64).then_some(()));
+    wait_for("every client to be queued or rejected", || (host.metric(refused) >= beyond as f64).then_some(()));
     host.until_queue("greedy", Queue::Pull, 1, QUEUE as u64);
-    // The connection of whoever is refused is as good as new.
+    // The connection of a rejected client stays usable.
     let mut refused = host.begin("greedy", Ask::get("/ok"));
     for _ in 0..3 {
         refused.answer().expect("an answer").problem_of("greedy", 429, "queue-full");

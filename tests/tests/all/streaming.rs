@@ -1,8 +1,9 @@
-//! Bodies that stream both ways, their trailers, and what becomes of the guest when its client goes away.
+//! Tests bodies that stream in both directions, their trailers, and the end of a guest's work when
+//! its client disconnects.
 
 use isopod_tests::{Ask, Bundle, Host, Neighbour, Wire, guest, wait_for};
 
-/// An app with one place for a request, so that a place which is not given back is seen at once.
+/// Deploys an app with one slot, so that the next request detects a slot that was not released.
 fn greedy_with_one_place(host: &Host, timeout: &str) {
     let manifest = format!("name = \"greedy\"\n[limits]\ninstances_max = 1\nrequest_timeout = \"{timeout}\"\n");
     host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
@@ -23,22 +24,23 @@ fn bytes_arrive_before_the_end_in_both_directions() {
     for word in ["one", "two", "three"] {
         wire.send_chunk(word.as_bytes()).expect("it can be sent");
         if word == "one" {
-            assert_eq!(wire.head().expect("the head comes before the request has ended").status, 200);
+            assert_eq!(wire.head().expect("the head arrives before the request has ended").status, 200);
         }
-        // Each word comes back before the next one is sent.
+        // Each word arrives before the next is sent.
         let mut came = Vec::new();
         while came.len() < word.len() {
-            came.extend(wire.piece().expect("it goes on").expect("it has not ended"));
+            came.extend(wire.piece().expect("the body continues").expect("it has not ended"));
         }
         assert_eq!(String::from_utf8_lossy(&came), word);
     }
     wire.send_chunk(b"").expect("it can be sent");
-    assert_eq!(wire.piece().expect("it ends well"), None);
+    assert_eq!(wire.piece().expect("it is complete"), None);
 }
 
-/// RFC 9110, 6.5: over HTTP/1.1 they are for clients that ask for them, and are named in the head.
+/// RFC 9110, 6.5: over HTTP/1.1 only clients that request trailers get them, and the head names
+/// them.
 #[test]
-fn trailers_go_there_and_back_over_http_1_1() {
+fn trailers_are_echoed_over_http_1_1() {
     let host = Host::start();
     greedy_with_one_place(&host, "30s");
     for (te, named, came) in [
@@ -70,19 +72,19 @@ fn a_large_body_streams_in_and_out() {
     assert_eq!(flood.body.len(), 16 << 20);
 }
 
-/// The guest's place is free again although its request would go on for an hour.
+/// The guest's slot is released, although its request would last an hour.
 #[test]
-fn a_client_that_goes_away_frees_the_guests_place() {
+fn a_disconnected_client_frees_the_guests_slot() {
     let host = Host::start();
     greedy_with_one_place(&host, "1h");
     let neighbour = Neighbour::beside(&host);
-    // Before the answer's head: waiting on a timer, waiting for nothing, and busy.
+    // Before the response's head: waiting for a timer, waiting for nothing, and busy.
     for path in ["/never", "/stuck", "/spin"] {
         let wire = begin(&host, Ask::get(path));
         drop(wire);
         assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok", "after {path}");
     }
-    // In the middle of the answer's body.
+    // In the middle of the response's body.
     let mut wire = begin(&host, Ask::get("/reply-flood"));
     assert_eq!(wire.head().expect("an answer").status, 200);
     assert!(wire.piece().expect("a piece").is_some());
@@ -98,28 +100,28 @@ fn a_client_that_goes_away_frees_the_guests_place() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_holds_its_place_no_longer_than_the_timeout() {
+fn a_client_that_does_not_read_holds_its_slot_at_most_until_the_timeout() {
     let host = Host::start();
     greedy_with_one_place(&host, "300ms");
     let _silent = begin(&host, Ask::get("/reply-flood"));
-    wait_for("the place", || {
+    wait_for("a free slot", || {
         let answer = host.get("greedy", "/ok");
         (answer.status == 200).then_some(())
     });
 }
 
 #[test]
-fn requests_beyond_the_queue_are_refused_and_those_in_it_answered() {
+fn requests_beyond_the_queue_are_rejected_and_queued_requests_complete() {
     let host = Host::start();
     let manifest = "name = \"greedy\"\n[limits]\ninstances_max = 1\nqueue_max = 2\nrequest_timeout = \"30s\"\n";
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
     let mut holding = begin(&host, Ask::post("/echo").header("transfer-encoding", "chunked"));
     holding.send_chunk(b"hold").expect("it can be sent");
     assert_eq!(holding.head().expect("an answer").status, 200);
-    // Four more than there is room for: two wait, two are refused, whichever these are.
+    // Four requests for two places in the queue: any two wait, and the other two are rejected.
     let mut asked: Vec<Wire> = (0..4).map(|_| begin(&host, Ask::get("/ok"))).collect();
     let faults = "isopod_faults_total{app=\"greedy\",fault=\"queue-full\"}";
-    wait_for("two refusals", || (host.metric(faults) >= 2.0).then_some(()));
+    wait_for("two rejections", || (host.metric(faults) >= 2.0).then_some(()));
     holding.send_chunk(b"").expect("it can be sent");
     let answers: Vec<_> = asked.iter_mut().map(|wire| wire.answer().expect("an answer")).collect();
     let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);

@@ -1,5 +1,5 @@
-//! The command line as people and programs meet it: what it asks for, what it says when it fails, and `isopod dev` while
-//! its manifest is being typed.
+//! Tests the command line for people and programs: its questions, its errors, and `isopod dev` with
+//! an incomplete manifest.
 
 use isopod_tests::{
     Ask, Bundle, Host, guest,
@@ -24,7 +24,7 @@ fn err(output: &Output) -> String {
 }
 
 #[test]
-fn programs_are_told_as_much_of_an_app_as_people() {
+fn json_output_of_an_app_is_as_complete_as_text() {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     let shown = isopod(&host, &["apps", "info", "greedy", "--json"]);
@@ -33,7 +33,7 @@ fn programs_are_told_as_much_of_an_app_as_people() {
 }
 
 #[test]
-fn nothing_is_destroyed_where_nobody_can_be_asked() {
+fn a_destroy_without_a_terminal_needs_confirmation() {
     let host = Host::start();
     host.create("shop", "dev");
     let refused = isopod(&host, &["apps", "destroy", "shop"]);
@@ -45,7 +45,7 @@ fn nothing_is_destroyed_where_nobody_can_be_asked() {
 }
 
 #[test]
-fn a_failure_is_told_in_commands_for_people_and_as_a_problem_for_programs() {
+fn a_failure_names_commands_for_people_and_is_a_problem_for_programs() {
     let host = Host::start();
     let failed = isopod(&host, &["apps", "info", "nowhere", "--json"]);
     assert_eq!(failed.status.code(), Some(1));
@@ -59,7 +59,7 @@ fn a_failure_is_told_in_commands_for_people_and_as_a_problem_for_programs() {
 }
 
 #[test]
-fn a_bundle_says_which_app_it_is_of() {
+fn a_bundle_names_its_app() {
     let host = Host::start();
     let folder = tempfile::tempdir().expect("a folder can be made");
     let deploy = |name: &str, bundle: &[u8]| {
@@ -72,7 +72,7 @@ fn a_bundle_says_which_app_it_is_of() {
     assert!(deployed.status.success(), "{}", err(&deployed));
     let told = "created shop as a dev app; `isopod apps type`";
     assert!(err(&deployed).contains(told), "{}", err(&deployed));
-    assert!(!err(&deploy("v7.tar.gz", &whole)).contains("created"), "it is there already");
+    assert!(!err(&deploy("v7.tar.gz", &whole)).contains("created"), "the app exists already");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
     for (name, bundle) in [("half.tar.gz", &whole[..whole.len() / 2]), ("bare.wasm", guest("hello").as_slice())] {
         let asked = deploy(name, bundle);
@@ -81,9 +81,9 @@ fn a_bundle_says_which_app_it_is_of() {
     }
 }
 
-/// C2 by hand: the first push is held, so that the second one waits.
+/// C2 from the command line: a failpoint pauses the first push, so that the second waits.
 #[test]
-fn a_push_that_waits_is_listed_and_taken_back() {
+fn a_waiting_push_is_listed_and_can_be_cancelled() {
     let host = Host::start_pausing("release-built=1*off->pause");
     host.deploy("shop", Bundle::component(guest("hello")));
     let held = host.push("shop", &Bundle::shape(&[]));
@@ -101,11 +101,11 @@ fn a_push_that_waits_is_listed_and_taken_back() {
     assert!(err(&refused).contains("only a queued push can be cancelled"), "{}", err(&refused));
     let unknown = pushes(&["cancel", "p-0000000000"]);
     assert!(err(&unknown).contains("next: isopod pushes --app shop"), "{}", err(&unknown));
-    assert_eq!(pushes(&["info", "banana"]).status.code(), Some(2), "what is no id is wrong usage");
+    assert_eq!(pushes(&["info", "banana"]).status.code(), Some(2), "an invalid id is wrong usage");
 }
 
 #[test]
-fn a_push_is_shown_with_its_reason_and_its_whole_log() {
+fn a_push_is_shown_with_its_reason_and_its_complete_log() {
     let host = Host::start();
     let push = host.ended(&host.push("shop", &Bundle::shape(&[("HEALTH", "fails")])));
     let shown = out(&isopod(&host, &["pushes", "info", &push.id, "--app", "shop"]));
@@ -116,7 +116,7 @@ fn a_push_is_shown_with_its_reason_and_its_whole_log() {
     assert_eq!(told["items"][0]["reason_code"], "health-check", "{told}");
 }
 
-/// A project whose component is built already, served by `isopod dev`.
+/// A project with a prebuilt component, served by `isopod dev`.
 struct Dev {
     folder: tempfile::TempDir,
     running: Running,
@@ -136,7 +136,7 @@ impl Dev {
         Self { folder, running }
     }
 
-    /// Saves a file as many editors do: another one is written, and then takes its place.
+    /// Saves a file as many editors do: writes a new file, and renames it over the old.
     fn save(&self, name: &str, content: impl AsRef<[u8]>) {
         let (new, old) = (self.folder.path().join("saved-by-editor"), self.folder.path().join(name));
         fs::write(&new, content).and_then(|()| fs::rename(&new, old)).expect("it can be written");
@@ -156,14 +156,15 @@ impl Dev {
     }
 }
 
-/// I3: whatever is saved meanwhile, the old code serves and the error stays until there is a manifest again.
+/// I3: while the manifest is invalid, the former code serves and the error stays, although other
+/// files are saved.
 #[test]
-fn dev_holds_everything_while_its_manifest_cannot_be_used() {
+fn dev_deploys_nothing_while_its_manifest_is_invalid() {
     let mut dev = Dev::start();
     dev.save("isopod.toml", "name = \"typed\"\ncomponent = \"app.wasm\"\nkomponent = 1\n");
     dev.running.line_on_stdout("error: isopod.toml cannot be used");
     dev.wait_for_build_error("komponent");
-    // New code waits, too: it might want what the manifest is about to say.
+    // New code waits too, since it may depend on the next manifest.
     dev.save("app.wasm", guest("hello-wasi02"));
     dev.save("isopod.toml", Dev::MANIFEST.replace("typed", "typ"));
     dev.running.line_on_stdout("error: the app's name in isopod.toml has changed from typed to typ");

@@ -1,5 +1,5 @@
-//! Text from guests and bundles: it has no terminal escapes, is bounded, and shows visitors no
-//! hints for the deployer.
+//! Tests text from guests and bundles: it has no terminal escapes, is bounded, and shows visitors
+//! no hints for developers.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, guest, program};
 use std::process::Output;
@@ -9,7 +9,7 @@ fn isopod(host: &Host, args: &[&str]) -> Output {
     program::run(&[args, &["--host", &address, "--token", &host.token]].concat())
 }
 
-/// Whether anything but line breaks and tabs could drive a terminal.
+/// Returns whether the output has no control characters except line breaks and tabs.
 fn is_harmless(bytes: &[u8]) -> bool {
     String::from_utf8_lossy(bytes).chars().all(|c| !c.is_control() || c == '\n' || c == '\t')
 }
@@ -29,7 +29,7 @@ fn escapes_of_a_guest_never_reach_a_terminal() {
     assert!(is_harmless(&json.stdout));
     let page: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
     let lines = page["items"].as_array().expect("a page has items");
-    assert!(lines.iter().any(|line| line["message"] == written), "the value is the same");
+    assert!(lines.iter().any(|line| line["message"] == written), "the decoded value is unchanged");
 }
 
 #[test]

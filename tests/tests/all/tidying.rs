@@ -1,4 +1,4 @@
-//! What is thrown away: releases beyond the rule, and the files that only they needed.
+//! Tests the gc: it removes releases beyond the retention rule, and the files that only they used.
 
 use isopod_tests::{Bundle, Host, bundle::QUICK_WEB, guest_noted, wait_for};
 use rusqlite::params;
@@ -10,13 +10,13 @@ use std::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A release whose component nobody else has.
+/// Returns a bundle with a unique component.
 fn unlike_others(number: u8, health: &str) -> Bundle {
     let manifest = format!("name = \"shop\"\n{QUICK_WEB}[config]\nGREETING = \"of {number}\"\nHEALTH = \"{health}\"\n");
     Bundle::archive(&manifest, &guest_noted("shapes", number))
 }
 
-/// The files of a bundle: itself, and what was compiled of it.
+/// Returns the files of a bundle: the bundle itself, and its compiled code.
 fn files_of(data: &Path, digest: &str) -> Vec<PathBuf> {
     all_files(data).into_iter().filter(|path| path.to_string_lossy().contains(digest)).collect()
 }
@@ -26,7 +26,7 @@ fn all_files(data: &Path) -> Vec<PathBuf> {
     files.into_iter().flatten().map(|entry| entry.expect("it can be read").path()).collect()
 }
 
-/// As if the host had been switched off for so long: what its data says of times is that much further back.
+/// Simulates a downtime of the host: moves all times in its data into the past.
 fn days_go_by(host: &Host, days: u32, of_releases: &[u32]) {
     for number in of_releases {
         host.change_rows(
@@ -41,9 +41,9 @@ fn days_go_by(host: &Host, days: u32, of_releases: &[u32]) {
     }
 }
 
-/// The last twenty are kept, and all that were current within thirty days.
+/// The last twenty releases are kept, and every release that was current within thirty days.
 #[test]
-fn releases_beyond_the_rule_go_with_their_files_and_the_others_stay() {
+fn releases_beyond_the_retention_rule_are_removed_with_their_files() {
     let host = Host::start();
     for number in 1..=25 {
         match number {
@@ -58,13 +58,13 @@ fn releases_beyond_the_rule_go_with_their_files_and_the_others_stay() {
         days_go_by(host, 29, &[4]);
     });
     let number = |release: &serde_json::Value| release["release"].as_u64();
-    let kept: Vec<u64> = wait_for("the old releases' end", || {
+    let kept: Vec<u64> = wait_for("the removal of the old releases", || {
         Some(host.releases("shop").iter().filter_map(number).collect()).filter(|kept: &Vec<u64>| kept.len() < 25)
     });
     let rest: Vec<u64> = (4..=25).collect();
     assert_eq!(kept, rest, "v1 and v2 were current too long ago, v3 never; v4 and v5 lately; v6 is among the last");
     let has_files = |number: u64| !files_of(host.data(), &digests[number as usize - 1]).is_empty();
-    wait_for("the end of their files", || (![1, 2, 3].into_iter().any(has_files)).then_some(()));
+    wait_for("the removal of their files", || (![1, 2, 3].into_iter().any(has_files)).then_some(()));
     for gone in [1, 2, 3] {
         host.rollback("shop", gone).problem_of("shop", 404, "unknown-release");
         host.get(&format!("v{gone}--shop"), "/").problem_of("shop", 404, "unknown-part");

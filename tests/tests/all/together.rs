@@ -1,8 +1,8 @@
-//! Random lives of an app to which several people do something at the same moment, on a host that may be full, while it
-//! is asked all the time. Nobody can say what must come of each act; but once all are done, whatever is told of the app
-//! must agree, and it does after the host starts again.
+//! Runs random concurrent operations of several users on an app, under constant load, on a host
+//! that may be full. The effect of each operation is not predictable. After all operations,
+//! everything that the API reports about the app must be consistent, also after a restart.
 //!
-//! ISOPOD_TEST_SEED=NUMBER begins with the same acts again as a run that printed this number.
+//! ISOPOD_TEST_SEED=NUMBER starts with the operations of the run that printed this number.
 
 use crate::model::seeded;
 use isopod_tests::{Ask, Bundle, Host, Load, Push, wait_for};
@@ -15,10 +15,10 @@ use proptest::{
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// People at once, and the acts of each.
+/// The number of concurrent users, and the operations of each.
 const PEOPLE: usize = 4;
 const ACTS: usize = 5;
-/// No new life is begun after this.
+/// No new round starts after this time.
 const TIME: Duration = Duration::from_secs(20);
 const APP: &str = "shop";
 
@@ -27,13 +27,13 @@ enum Act {
     Push(u8),
     PushBad,
     Config(u8),
-    /// Every request that the next release answers traps.
+    /// Every request to the next release traps.
     Trap(bool),
     Scale(u32, u32),
     Rollback(u64),
     Stop,
     Start,
-    /// How many places of the host another app holds.
+    /// The number of instance slots that another app occupies.
     Crowd(u32),
 }
 
@@ -51,7 +51,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// One life: what the app is, how many instances the host has room for, and what each person does.
+/// One round: the app's type, the host's number of instance slots, and the operations of each user.
 #[derive(Debug, Clone)]
 struct Life {
     app_type: &'static str,
@@ -69,7 +69,8 @@ fn life() -> impl Strategy<Value = Life> {
     })
 }
 
-/// Does it, whatever the others do. Each answer is a success or says why not; a push may be accepted and fail.
+/// Applies an operation during those of other users. Each response is a success or a problem with
+/// the reason; an accepted push may fail.
 fn take_part(host: &Host, act: &Act) {
     let answer = match act {
         Act::Push(words) => host.upload(APP, &Bundle::shape(&[("GREETING", &words.to_string())]), ""),
@@ -88,7 +89,7 @@ fn take_part(host: &Host, act: &Act) {
     );
 }
 
-/// What two tellings of the app disagree about; none if all agree.
+/// Returns an inconsistency between two reports about the app, or `None`.
 fn disagreement(host: &Host) -> Option<String> {
     let shown = host.show(APP);
     let (state, release) = (shown["state"].as_str().unwrap_or_default().to_owned(), shown["release"].as_u64());
@@ -128,7 +129,8 @@ fn agree(host: &Host, when: &str) {
         last = disagreement(host);
         last.is_none().then_some(())
     };
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_for("all tellings to agree", agreed)));
+    let outcome =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_for("all reports to be consistent", agreed)));
     assert!(outcome.is_ok(), "{when}: {}", last.unwrap_or_default());
 }
 
@@ -144,7 +146,7 @@ fn live(life: &Life) {
             scope.spawn(|| acts.iter().for_each(|act| take_part(&host, act)));
         }
     });
-    // A push that still waits is an act, too.
+    // A waiting push is also a pending operation.
     wait_for("the end of all pushes", || {
         let pushes = host.api(Ask::get(format!("/v1/apps/{APP}/pushes?limit=1000"))).expect(200).json();
         let is_final = |push: &Value| Push::from(push.clone()).is_final();
@@ -152,14 +154,15 @@ fn live(life: &Life) {
     });
     drop(asking.end());
     host.scale("crowd", &json!({ "web": { "min": 0 } })).expect(200);
-    agree(&host, "after all that");
+    agree(&host, "after all operations");
     let said = host.said();
     assert!(!said.contains("ERROR") && !said.contains("panicked"), "{said}");
     let (before, traps) = (host.show(APP), host.config(APP)["SHAPE"] == "trap");
     let host = host.kill_and_restart();
     agree(&host, "after a crash");
     let after = host.show(APP);
-    // A release that traps may have had to go back to the one before meanwhile; an app in error is tried again.
+    // A release that traps may have been rolled back meanwhile, and the host retries an app in
+    // error.
     if !traps && before["state"] != "error" {
         let of = |shown: &Value| ["release", "type", "state"].map(|key| shown[key].clone());
         assert_eq!(of(&before), of(&after));
@@ -167,12 +170,12 @@ fn live(life: &Life) {
 }
 
 #[test]
-fn whatever_several_people_do_at_once_all_tellings_of_an_app_agree() {
+fn concurrent_operations_leave_an_app_in_a_consistent_state() {
     let (_, rng) = seeded();
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let begun = Instant::now();
     while begun.elapsed() < TIME {
-        let walked = life().new_tree(&mut runner).expect("no life is refused").current();
+        let walked = life().new_tree(&mut runner).expect("every round is valid").current();
         println!("{walked:?}");
         live(&walked);
     }

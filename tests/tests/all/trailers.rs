@@ -1,4 +1,4 @@
-//! Trailers: only fields that may follow the content cross the host, in both directions.
+//! Tests trailers: only fields that may follow the content cross the host, in both directions.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, PROBES, guest, h2c::H2c};
 
@@ -24,7 +24,7 @@ fn host_with_probes() -> Host {
     host
 }
 
-/// The trailers that a probe received.
+/// Returns the trailers that a probe received.
 #[track_caller]
 fn received(answer: &Answer) -> Vec<(String, String)> {
     let trailers = answer.json()["trailers"].clone();
@@ -42,7 +42,7 @@ fn a_clients_forbidden_trailers_reach_no_guest() {
     let mut all = FORBIDDEN.to_vec();
     all.push(("x-sum", "14"));
     for probe in PROBES {
-        // The flat interface has no trailers at all.
+        // The flat interface has no trailers.
         let expected = if probe == "probe-flat" { Vec::new() } else { kept() };
         let mut fields: String = all.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         fields.push_str("transfer-encoding: gzip\r\nconnection: x-sum\r\nkeep-alive: timeout=1\r\n");

@@ -1,4 +1,5 @@
-//! An app's type and its life: what may be done in which state, and that every change is explained.
+//! Tests an app's type and life cycle: the permitted operations in each state, and the recorded
+//! reason of every change.
 
 use isopod_tests::{Ask, Bundle, Host, bundle::QUICK_WEB, guest, wait_for};
 use serde_json::{Value, json};
@@ -7,7 +8,8 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
-/// A command that ends with this status as soon as it is started, beside a web that is well.
+/// Returns a bundle whose command exits with this status right after its start, beside a healthy
+/// web process.
 fn crashing(status: &str) -> Bundle {
     Bundle::shapes(&format!("{QUICK_WEB}[processes.job]\nentry = \"command\"\nargs = [\"{status}\"]\n"))
 }
@@ -39,7 +41,7 @@ fn a_type_changes_only_while_the_app_is_stopped() {
 }
 
 #[test]
-fn what_is_deployed_to_a_stopped_app_waits_for_its_start() {
+fn a_deploy_to_a_stopped_app_applies_at_its_start() {
     let host = Host::start();
     host.create("shop", "staging");
     host.deploy("shop", greeting("one"));
@@ -51,7 +53,7 @@ fn what_is_deployed_to_a_stopped_app_waits_for_its_start() {
     assert!(refused.text().contains("is stopped"), "{refused}");
     host.set_config("shop", &json!({ "GREETING": "three" })).expect(200);
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![3], "stopped"));
-    assert!(host.instances("shop").is_empty(), "nothing runs of a stopped app");
+    assert!(host.instances("shop").is_empty(), "a stopped app has instances");
     host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     assert_eq!(host.state("shop"), "stopped");
     let host = host.restart();
@@ -61,7 +63,7 @@ fn what_is_deployed_to_a_stopped_app_waits_for_its_start() {
 }
 
 #[test]
-fn what_is_deployed_to_a_deleted_app_is_a_new_app() {
+fn a_deploy_after_a_destroy_creates_a_new_app() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", greeting("old"));
@@ -79,9 +81,9 @@ fn what_is_deployed_to_a_deleted_app_is_a_new_app() {
     assert_eq!(host.get("shop", "/").text(), "v1 ");
 }
 
-/// D4: a release whose command ends badly again and again is taken back.
+/// D4: a release whose command fails repeatedly is rolled back.
 #[test]
-fn a_crash_loop_brings_the_last_good_release_back() {
+fn a_crash_loop_restores_the_last_good_release() {
     let host = Host::start();
     host.create("shop", "staging");
     host.deploy("shop", greeting("good"));
@@ -93,16 +95,20 @@ fn a_crash_loop_brings_the_last_good_release_back() {
     assert_eq!(host.release("shop", 2)["reason"]["code"], "crash-loop");
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"));
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
-    assert!(host.instances("shop").iter().all(|instance| instance["process"] != "job"), "it is stopped for good");
+    assert!(
+        host.instances("shop").iter().all(|instance| instance["process"] != "job"),
+        "the failing command is stopped"
+    );
 }
 
-/// What served well for long hardly fails by its own fault, so going back would only burn good releases.
+/// A release that served well for a long time is rarely the cause of a new fault, so a rollback
+/// would not help.
 #[test]
-fn a_process_that_begins_to_fail_late_is_told_and_its_release_stays() {
+fn a_process_that_fails_late_is_reported_and_its_release_stays() {
     let host = Host::start();
     host.create("shop", "staging");
     host.deploy("shop", greeting("good"));
-    // Stopped, nothing of it runs before it is no longer new.
+    // While stopped, the app runs nothing before the release is no longer new.
     host.stop_app("shop");
     host.deploy("shop", crashing("1"));
     let host = host.restart_after(|host| {
@@ -119,9 +125,10 @@ fn a_process_that_begins_to_fail_late_is_told_and_its_release_stays() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "v2 ");
 }
 
-/// B1, B2: with nothing to go back to the app is in error, says why, and a good release brings it back.
+/// B1, B2: without a former release the app is in error, shows the reason, and a good release
+/// repairs it.
 #[test]
-fn a_first_release_in_a_crash_loop_is_an_error_that_a_good_one_mends() {
+fn a_first_release_in_a_crash_loop_is_an_error_until_a_good_release() {
     let host = Host::start();
     host.create("shop", "staging");
     host.deploy("shop", crashing("1"));
@@ -133,9 +140,9 @@ fn a_first_release_in_a_crash_loop_is_an_error_that_a_good_one_mends() {
     host.activity_of("shop", "app-error");
     assert_eq!((host.release_state("shop", 1).as_str(), host.current("shop")), ("deployment_error", vec![]));
     let host = host.restart();
-    assert_ne!(host.state("shop"), "running", "a release that was given up is not tried again by itself");
+    assert_ne!(host.state("shop"), "running", "the host retried a failed release");
     assert_eq!(host.current("shop"), [] as [u64; 0]);
-    // A bad push leaves the error, and a good one mends it.
+    // A bad push keeps the error, and a good push repairs the app.
     host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     assert_ne!(host.state("shop"), "running");
     let push = host.deploy("shop", greeting("good"));
@@ -144,9 +151,10 @@ fn a_first_release_in_a_crash_loop_is_an_error_that_a_good_one_mends() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "v3 good");
 }
 
-/// What was stopped for good is not started again, and whatever makes a better release of it mends the app.
+/// A start doesn't retry a failed release. Any change that creates a better release repairs the
+/// app.
 #[test]
-fn an_app_in_error_is_mended_by_a_change_and_not_by_a_start() {
+fn an_app_in_error_is_repaired_by_a_change_and_not_by_a_start() {
     let host = Host::start();
     host.deploy("shop", crashing("1"));
     host.until_state("shop", "error");
@@ -161,7 +169,7 @@ fn an_app_in_error_is_mended_by_a_change_and_not_by_a_start() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "v2 ");
 }
 
-/// B1: what was done, by whom and why, in the order in which it happened.
+/// B1: each action, its actor and its reason, in order.
 #[test]
 fn the_activity_explains_every_change() {
     let host = Host::start();
@@ -191,7 +199,7 @@ fn the_activity_explains_every_change() {
     for entry in &activity {
         let has_text = |field: &str| entry[field].as_str().is_some_and(|text| !text.is_empty());
         assert!(has_text("text") && has_text("at") && entry["data"].is_object() && entry["app"] == "shop", "{entry}");
-        assert!(entry["data"]["by"].is_string(), "who did it: {entry}");
+        assert!(entry["data"]["by"].is_string(), "the entry has an actor: {entry}");
     }
     let of = |number: usize| activity[number]["text"].as_str().unwrap_or_default();
     assert!(of(1).contains("v1") && of(1).contains("push p-"), "{}", of(1));
@@ -203,7 +211,7 @@ fn the_activity_explains_every_change() {
 
 /// B1: the states follow each other without a gap, each with its cause.
 #[test]
-fn every_state_of_an_app_is_told_with_its_cause() {
+fn every_state_of_an_app_is_recorded_with_its_cause() {
     let host = Host::start();
     host.create("shop", "staging");
     host.deploy("shop", greeting("one"));
@@ -231,9 +239,9 @@ fn every_state_of_an_app_is_told_with_its_cause() {
     assert_eq!(before, host.state("shop"));
 }
 
-/// B1: by whom, where several people have tokens of their own.
+/// B1: the activity names the token, where several users have their own tokens.
 #[test]
-fn whoever_asked_is_named() {
+fn the_activity_and_the_releases_name_the_token() {
     let host = Host::start();
     let made = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ada", "role": "deploy" }))).expect(201).json();
     let token = made["token"].as_str().expect("a token is shown once");
@@ -251,7 +259,7 @@ fn whoever_asked_is_named() {
 }
 
 #[test]
-fn what_is_so_already_can_be_asked_for_again() {
+fn a_request_without_effect_can_be_repeated() {
     let host = Host::start();
     host.create("shop", "dev");
     host.api(Ask::post("/v1/apps/shop/start")).problem_of("shop", 409, "no-release");
@@ -264,12 +272,12 @@ fn what_is_so_already_can_be_asked_for_again() {
     host.start_app("shop");
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 hello");
     let stops = host.activity("shop").iter().filter(|entry| entry["kind"] == "app-stopped").count();
-    assert_eq!(stops, 2, "before the first deploy, and once after it: what changes nothing is no change");
+    assert_eq!(stops, 2, "one stop before the first deploy, one after it; a repeated stop adds no entry");
 }
 
-/// B1: whichever of the two comes last is what the app does.
+/// B1: the last request determines the app's state.
 #[test]
-fn an_app_that_is_stopped_while_it_starts_serves_no_more() {
+fn an_app_that_is_stopped_during_its_start_stops() {
     let host = Host::start();
     host.create("shop", "production");
     host.deploy("shop", Bundle::component(guest("hello")));
@@ -277,7 +285,7 @@ fn an_app_that_is_stopped_while_it_starts_serves_no_more() {
         host.stop_app("shop");
         host.api(Ask::post("/v1/apps/shop/start")).expect(202);
         if round % 2 == 0 {
-            // Somewhere between the first step of the start and its last.
+            // Varies the point of the stop between the first and the last step of the start.
             (0..round).for_each(|_| drop(host.state("shop")));
         }
         host.api(Ask::post("/v1/apps/shop/stop")).expect(202);
@@ -290,9 +298,10 @@ fn an_app_that_is_stopped_while_it_starts_serves_no_more() {
     }
 }
 
-/// B4: a start need not wait for a push that takes long and may fail; nor does it keep that push from its end.
+/// B4: a start doesn't wait for a push that may take long or fail, and doesn't prevent the push
+/// from completing.
 #[test]
-fn an_app_is_started_while_a_push_is_under_way() {
+fn an_app_can_be_started_during_a_push() {
     let host = Host::start_pausing("release-booted=1*off->pause");
     host.create("shop", "staging");
     host.deploy("shop", greeting("old"));
@@ -309,9 +318,9 @@ fn an_app_is_started_while_a_push_is_under_way() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old");
 }
 
-/// The same where the push fails, and where it comes to a good end, after the start.
+/// A start during a push, for a push that fails and for a push that completes.
 #[test]
-fn a_push_ends_well_or_badly_after_its_app_was_started_again() {
+fn a_push_ends_normally_after_a_restart_of_its_app() {
     let host = Host::start();
     host.create("shop", "staging");
     host.deploy("shop", greeting("old"));
@@ -329,7 +338,7 @@ fn a_push_ends_well_or_badly_after_its_app_was_started_again() {
 }
 
 #[test]
-fn an_app_that_is_stopped_before_its_first_deploy_says_who_did_it() {
+fn a_stop_before_the_first_deploy_names_its_actor() {
     let host = Host::start();
     host.create("shop", "staging");
     host.stop_app("shop");

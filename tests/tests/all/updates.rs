@@ -1,4 +1,4 @@
-//! Updates of one key by several instances at the same time: none is lost.
+//! Tests that concurrent updates of one key by several instances are not lost.
 
 use isopod_tests::{Ask, Bundle, Host, bundle::QUICK_WEB, guests::guest_path, program};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 const NOTES: usize = 200;
 const SENDERS: usize = 8;
 
-/// Sends all notes, from several threads at the same time.
+/// Sends all notes, from several threads concurrently.
 fn send_notes(to: SocketAddr, app: &str) {
     std::thread::scope(|scope| {
         for sender in 0..SENDERS {
@@ -36,7 +36,7 @@ fn notes_posted_to_four_instances_are_all_stored() {
     send_notes(host.listen, "shop");
     assert_all_kept(host.get("shop", "/notes").expect(200).json());
     let worked = host.instances("shop").iter().filter(|instance| instance["requests"].as_u64() > Some(0)).count();
-    assert!(worked > 1, "{worked} of four instances answered, and one alone loses nothing");
+    assert!(worked > 1, "only {worked} of four instances served requests");
 }
 
 #[test]

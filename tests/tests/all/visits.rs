@@ -1,5 +1,5 @@
-//! Anonymous requests for releases at their own URLs: each release is loaded once, from compiled
-//! code, and a failure reveals no cause.
+//! Tests anonymous requests to releases at their own URLs: each release is loaded once, from
+//! compiled code, and a failure reveals no cause.
 
 use isopod_tests::{Ask, Bundle, Host, wait_for};
 use std::path::Path;
@@ -8,7 +8,7 @@ fn greeting(text: &str) -> Bundle {
     Bundle::shape(&[("GREETING", text)])
 }
 
-/// A host that has loaded nothing but the release that serves.
+/// Starts a host that has loaded only the current release.
 fn restarted_host() -> Host {
     let host = Host::start();
     host.deploy("shop", greeting("one"));
@@ -27,7 +27,7 @@ fn visited(host: &Host) -> isopod_tests::Answer {
 }
 
 #[test]
-fn a_visited_release_is_loaded_from_its_compiled_code() {
+fn a_previewed_release_is_loaded_from_its_compiled_code() {
     let host = restarted_host();
     remove_files(&host.data().join("blobs"));
     assert_eq!(visited(&host).expect(200).text(), "v1 one");
@@ -54,7 +54,7 @@ fn a_failing_release_is_loaded_once_for_many_visitors_and_shows_no_cause() {
 }
 
 #[test]
-fn a_release_that_failed_its_deploy_looks_like_one_that_never_was() {
+fn a_release_that_failed_its_deploy_looks_like_an_unknown_release() {
     let host = Host::start();
     host.deploy("shop", greeting("one"));
     host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
