@@ -1,5 +1,5 @@
-//! Fills an app's queues and reads their state: events for either queue, jobs whose response is not
-//! awaited, and cores that a test holds. Never starts a host.
+//! Fills an app's queues and reads their state: events for either queue, jobs without a wait for their
+//! response, and cores that a test holds. Never starts a host.
 
 use crate::{Answer, Ask, Host, Wire, limits::HELD_BYTES, wait_for};
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ impl Host {
     }
 }
 
-/// A core of `greedy`, whose response continues until the test reads it.
+/// A core of `greedy`, held by a response that continues until the test reads it.
 pub struct Held(Wire);
 
 impl Held {

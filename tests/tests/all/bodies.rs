@@ -37,7 +37,7 @@ fn over_h2(host: &Host, app: &str, path: &str) -> Result<Answer, String> {
     Ok(answers.into_iter().next().expect("an answer"))
 }
 
-fn is_whole(answer: &Answer, size: usize, what: &str) {
+fn assert_complete(answer: &Answer, size: usize, what: &str) {
     assert_eq!(answer.status, 200, "{what}: {answer}");
     assert_eq!(answer.body.len(), size, "{what}");
     assert!(answer.body.iter().all(|&byte| byte == b'x'), "{what}: unexpected bytes");
@@ -59,11 +59,11 @@ fn a_response_of_any_size_arrives_whole() {
                 for path in [format!("/once?{query}"), format!("/respond?{query}")] {
                     let what = format!("{app}{path}");
                     let answer = host.get(app, &path);
-                    is_whole(&answer, size, &what);
+                    assert_complete(&answer, size, &what);
                     if path.contains("cl=") {
                         assert_eq!(answer.header("content-length"), Some(size.to_string().as_str()), "{what}");
                     }
-                    is_whole(&over_h2(&host, app, &path).expect("it is complete"), size, &what);
+                    assert_complete(&over_h2(&host, app, &path).expect("it is complete"), size, &what);
                 }
             }
         }
@@ -81,7 +81,7 @@ fn an_echo_of_any_size_arrives_whole() {
         // between client and guest.
         for size in SIZES.into_iter().filter(|size| *size <= MIB + 1) {
             let answer = host.app(app, Ask::post("/echo").body("text/plain", vec![b'x'; size]));
-            is_whole(&answer, size, &format!("{app}: {size} bytes"));
+            assert_complete(&answer, size, &format!("{app}: {size} bytes"));
         }
     }
 }
@@ -97,7 +97,7 @@ fn a_client_that_reads_late_gets_the_complete_body() {
             if path.starts_with("/once") {
                 // The guest has returned, so its only slot is free before the client reads the
                 // response.
-                is_whole(&host.get(app, "/once?chunk=10"), 10, app);
+                assert_complete(&host.get(app, "/once?chunk=10"), 10, app);
             }
             let mut bytes = 0;
             while let Some(piece) =
@@ -125,7 +125,7 @@ fn a_forwarded_body_outlives_its_guest() {
             assert_eq!(wire.head().expect("a head").status, 200);
         }
         assert_eq!(wire.piece().expect("the body continues"), Some(word.as_bytes().to_vec()));
-        is_whole(&host.get(app, "/once?chunk=10"), 10, "its only slot is free");
+        assert_complete(&host.get(app, "/once?chunk=10"), 10, "its only slot is free");
     }
     wire.send_chunk(b"").expect("it can be sent");
     assert_eq!(wire.piece().expect("it is complete"), None);
@@ -154,7 +154,7 @@ fn a_body_left_open_before_any_byte_is_sent_is_a_502() {
         }
         let faults = host.metric(&format!("isopod_faults_total{{app=\"{app}\",fault=\"body-left-open\"}}"));
         assert_eq!(faults, 2.0 * paths.len() as f64, "{app}");
-        is_whole(&host.get(app, "/once?chunk=10"), 10, app);
+        assert_complete(&host.get(app, "/once?chunk=10"), 10, app);
     }
 }
 
@@ -188,7 +188,7 @@ fn a_response_that_the_guest_does_not_end_is_aborted() {
             over_h2(&host, app, &path).expect_err("it never looks complete");
             let faults = format!("isopod_faults_total{{app=\"{app}\",fault=\"{fault}\"}}");
             wait_for("both to be counted", || (host.metric(&faults) >= 2.0).then_some(()));
-            is_whole(&host.get(app, "/once?chunk=10"), 10, app);
+            assert_complete(&host.get(app, "/once?chunk=10"), 10, app);
         }
     }
 }
@@ -219,9 +219,9 @@ fn a_response_over_its_limit_is_counted_and_marked() {
         let begun = broken.answer.expect("it had started");
         let line = access_line(&host, app, begun.header("x-request-id").expect("an id"));
         assert_eq!(line["fault"], "bad-answer", "{line}");
-        // A body whose excess size is known before the head is sent becomes a problem response.
+        // If the host knows the excess size before it sends the head, it sends a problem instead.
         host.get(app, "/once?chunk=32769").problem_of(app, 502, "app-failed");
-        is_whole(&host.get(app, "/once?chunk=32768"), 32 * KIB, app);
+        assert_complete(&host.get(app, "/once?chunk=32768"), 32 * KIB, app);
     }
 }
 

@@ -227,7 +227,7 @@ fn slow_bodies_are_bounded_by_their_bytes_per_app() {
     let mut refused = host.wire();
     refused.send(head.as_bytes()).expect("it can be sent");
     refused.answer().expect("an answer").problem_of("slow", 429, "too-many-bodies");
-    refused.send(&[b'x'; BODY_BYTES]).expect("all of it can be sent");
+    refused.send(&[b'x'; BODY_BYTES]).expect("the whole body can be sent");
     refused.ask(&host.to_app("slow", Ask::get("/"))).expect("the connection stays open");
     assert_eq!(refused.answer().expect("an answer").expect(200).text(), "Hello, world!");
     assert_eq!(small("other").expect(200).text(), "small");
@@ -318,7 +318,8 @@ fn a_client_that_sends_an_unwanted_body_gets_the_response() {
     let fine = host.to_app("hello", Ask::get("/"));
     for (app, status) in [("nobody", 404), ("asleep", 503), ("hello", 405)] {
         let mut wire = host.wire();
-        wire.ask(&host.to_app(app, Ask::post("/").body("text/plain", large.clone()))).expect("all of it can be sent");
+        wire.ask(&host.to_app(app, Ask::post("/").body("text/plain", large.clone())))
+            .expect("the whole body can be sent");
         assert_eq!(wire.answer().expect("an answer").status, status, "{app}");
         wire.ask(&fine).expect("the connection stays open");
         assert_eq!(wire.answer().expect("an answer").expect(200).text(), "Hello, world!", "{app}");
@@ -333,7 +334,7 @@ fn a_client_that_sends_an_unwanted_body_gets_the_response() {
     // The API behaves identically.
     let mut wire = Wire::open(host.admin).expect("a connection");
     let ask = Ask::post("/v1/apps/app/pushes").body("application/wasm", large).header("host", "localhost");
-    wire.ask(&ask).expect("all of it can be sent");
+    wire.ask(&ask).expect("the whole body can be sent");
     wire.answer().expect("an answer").problem(401, "no-token");
     wire.ask(&Ask::get("/livez").header("host", "localhost")).expect("the connection stays open");
     assert_eq!(wire.answer().expect("an answer").status, 200);

@@ -172,7 +172,7 @@ fn one_client_cannot_take_the_last_quarter_of_the_traffic_connections() {
     wait_for("an answer", || host.try_app("hello", Ask::get("/")).ok().filter(|answer| answer.status == 200));
 }
 
-/// An app with one instance, whose requests may take long.
+/// Starts a host with an app that has one instance and a long request timeout.
 fn host_with_greedy() -> Host {
     let host = Host::start();
     let manifest = "name = \"greedy\"\n[limits]\ninstances_max = 1\nrequest_timeout = \"10m\"\n";

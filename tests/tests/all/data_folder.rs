@@ -114,7 +114,7 @@ fn a_missing_database_beside_apps_stops_the_start_until_it_is_adopted() {
     let mut host = Host::on(&data);
     assert!(entries(&host, "book").contains("of-book"));
     host.stop();
-    fs::remove_file(data.join("control.db")).expect("it is there");
+    fs::remove_file(data.join("control.db")).expect("it exists");
     let mut adopted = Host::adopting(&data);
     adopted.get("book", "/").problem_of("book", 404, "unknown-app");
     assert!(lost(&data).first().is_some_and(|moved| moved.join("kv.db").is_file()));
@@ -158,9 +158,9 @@ fn half_a_copy_is_refused_and_one_missing_folder_is_reported() {
     assert!(said.contains("book, other") || said.contains("other, book"), "{said}");
     assert!(half.join("apps/book/kv.db").is_file() && half.join("apps/other/kv.db").is_file());
     // The database without apps.
-    fs::remove_dir_all(&half).expect("it is there");
+    fs::remove_dir_all(&half).expect("it exists");
     copy_folder(&data, &half);
-    fs::remove_dir_all(half.join("apps")).expect("it is there");
+    fs::remove_dir_all(half.join("apps")).expect("it exists");
     let said = refused(&half);
     assert!(
         ["none of them has a folder", "an incomplete copy", "--adopt"].iter().all(|word| said.contains(word)),
@@ -189,11 +189,11 @@ fn a_data_folder_without_an_id_gets_one_and_keeps_its_apps() {
     deploy_with_entry(&host, "book");
     let host = host.restart_after(|host| {
         host.change_rows("DELETE FROM data_folder", []);
-        fs::remove_file(host.data().join("data.id")).expect("it is there");
+        fs::remove_file(host.data().join("data.id")).expect("it exists");
     });
     assert!(entries(&host, "book").contains("of-book"));
     let id = fs::read_to_string(host.data().join("data.id")).expect("it is made");
-    let host = host.restart_after(|host| fs::remove_file(host.data().join("data.id")).expect("it is there"));
+    let host = host.restart_after(|host| fs::remove_file(host.data().join("data.id")).expect("it exists"));
     assert_eq!(fs::read_to_string(host.data().join("data.id")).expect("it is made"), id, "the database has it");
     assert!(lost(host.data()).is_empty());
 }
@@ -214,7 +214,7 @@ fn an_interrupted_destroy_is_completed_without_a_trace() {
         let doomed = host.data().join("apps/.book.destroyed");
         fs::create_dir(&doomed).and_then(|()| fs::write(doomed.join("kv.db"), "")).expect("it is made");
     });
-    assert_eq!(fs::read_dir(host.data().join("apps")).expect("it is there").count(), 0);
+    assert_eq!(fs::read_dir(host.data().join("apps")).expect("it exists").count(), 0);
     assert!(lost(host.data()).is_empty());
     host.deploy("book", guestbook("book"));
     assert_eq!(entries(&host, "book"), "[]");
@@ -241,7 +241,7 @@ fn a_file_named_like_an_app_is_moved_and_other_entries_stay() {
     let create = Ask::post("/v1/apps").json(&json!({ "name": "shop" }));
     host.api(create.clone()).problem(409, "folder-exists");
     assert_eq!(fs::read_to_string(path.join("kv.db")).expect("it is whole"), "mine");
-    fs::remove_dir_all(&path).expect("it is there");
+    fs::remove_dir_all(&path).expect("it exists");
     host.api(create).expect(201);
     assert!(entries(&host, "book").contains("of-book"));
 }

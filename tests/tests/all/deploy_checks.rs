@@ -13,7 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Creates a project whose build creates a marker file, prints a line and copies a component.
+/// Creates a project. Its build creates a marker file, prints a line and copies a component.
 fn project(more: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let component = guest_path("hello");
@@ -70,7 +70,7 @@ fn a_build_without_a_terminal_prints_its_lines_and_uses_the_projects_target() {
     assert!(deployed.status.success(), "{}", err(&deployed));
     assert_eq!(err(&deployed).matches("a-line-of-the-build").count(), 1, "{}", err(&deployed));
     let target = std::fs::read_to_string(project.path().join("where")).expect("the build wrote it");
-    assert_eq!(target, project.path().canonicalize().expect("it is there").join("target").display().to_string());
+    assert_eq!(target, project.path().canonicalize().expect("it exists").join("target").display().to_string());
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
 

@@ -144,7 +144,7 @@ fn an_app_whose_destroy_fails_on_a_full_disk_stays_complete() {
     assert!(entries(&host).contains("Ada"));
     assert!(!host.log("book").is_empty());
 
-    std::fs::remove_file(filler).expect("it is there");
+    std::fs::remove_file(filler).expect("it exists");
     host.set_config("book", &json!({ "A": "1" })).expect(200);
     host.deploy("book", guestbook());
     host.stop_app("book");

@@ -46,7 +46,7 @@ fn a_full_disk_rejects_writes_until_space_is_free() {
     refused.expect("the disk is full").problem(507, "disk-full");
     assert_eq!(host.state("book"), "running");
 
-    std::fs::remove_file(filler).expect("it is there");
+    std::fs::remove_file(filler).expect("it exists");
     sign(&host, "Bob").expect(303);
     host.deploy("third", Bundle::component(guest("greedy")));
     assert_eq!(host.get("third", "/ok").expect(200).text(), "ok");
@@ -88,7 +88,7 @@ fn activity_on_a_full_disk_reaches_followers_at_once() {
     told("push-failed", &first);
     told("push-failed", &second);
 
-    std::fs::remove_file(filler).expect("it is there");
+    std::fs::remove_file(filler).expect("it exists");
     let kinds = wait_for("the stored records", || {
         let of_pushes = host.activity("shop").into_iter().filter(|entry| entry["data"]["push"].is_string());
         let kinds: Vec<_> = of_pushes.map(|entry| (entry["kind"].clone(), entry["data"]["push"].clone())).collect();
@@ -114,7 +114,7 @@ fn a_push_that_ends_on_a_full_disk_keeps_its_reason() {
     assert_eq!((ended.state.as_str(), ended.reason_code.as_deref()), ("failed", Some("health-check")), "{ended:?}");
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 old");
 
-    std::fs::remove_file(filler).expect("it is there");
+    std::fs::remove_file(filler).expect("it exists");
     wait_for("the stored record", || {
         let is_told = |entry: &serde_json::Value| entry["kind"] == "push-failed" && entry["data"]["push"] == push.id;
         host.activity("shop").iter().any(is_told).then_some(())

@@ -21,7 +21,7 @@ fn deploy_web(host: &Host, app: &str, more: &str) {
     host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
 }
 
-/// Starts clients whose requests use the CPU for 30 ms each.
+/// Starts clients that send requests for 30 ms of CPU time each.
 fn spin(host: &Host, app: &str, clients: usize) -> Load {
     Load::of(host.listen, &host.to_app(app, Ask::get("/spin?ms=30")), clients, |text| text == "ok")
 }

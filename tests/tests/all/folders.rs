@@ -36,7 +36,7 @@ fn a_read_only_folder_cannot_be_written() {
         let said = host.get("greedy", &format!("/write?path={path}")).text();
         assert!(said.starts_with("refused"), "{path}: {said}");
     }
-    assert_eq!(fs::read_to_string(folder.join("note")).expect("it is there"), "given");
+    assert_eq!(fs::read_to_string(folder.join("note")).expect("it exists"), "given");
 }
 
 #[test]
@@ -72,8 +72,8 @@ fn nothing_outside_of_a_granted_folder_is_reachable() {
             assert!(said.starts_with("refused"), "{act} {path}: {said}");
         }
     }
-    assert_eq!(fs::read_to_string(&outside).expect("it is there"), "secret");
-    assert_eq!(fs::read_to_string(host.data().join("admin.token")).expect("it is there").trim(), host.token);
+    assert_eq!(fs::read_to_string(&outside).expect("it exists"), "secret");
+    assert_eq!(fs::read_to_string(host.data().join("admin.token")).expect("it exists").trim(), host.token);
     neighbour.finish();
 }
 

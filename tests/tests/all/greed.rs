@@ -11,7 +11,7 @@ fn host_with_greedy(limits: &str) -> Host {
     host
 }
 
-fn is_well(host: &Host) {
+fn assert_healthy(host: &Host) {
     assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
     assert_eq!(host.state("greedy"), "running");
 }
@@ -26,7 +26,7 @@ fn spinning_guests_leave_the_cpu_to_others() {
         spinners.into_iter().map(|spinner| spinner.join().expect("asking does not panic")).collect()
     });
     assert!(statuses.iter().all(|status| *status == 504), "{statuses:?}");
-    is_well(&host);
+    assert_healthy(&host);
     neighbour.finish();
 }
 
@@ -38,7 +38,7 @@ fn memory_stack_and_handles_are_bounded() {
         for _ in 0..3 {
             let problem = host.get("greedy", path).problem_of("greedy", 502, "app-failed");
             assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{path}: {problem}");
-            is_well(&host);
+            assert_healthy(&host);
         }
     }
     let said = host.log_line("greedy", "the memory's limit", |line| {
@@ -63,7 +63,7 @@ fn many_concurrent_greedy_requests_harm_only_their_app() {
             }
         }
     });
-    is_well(&host);
+    assert_healthy(&host);
     neighbour.finish();
 }
 
@@ -72,7 +72,7 @@ fn a_flood_of_log_lines_is_dropped_and_counted() {
     let host = host_with_greedy("request_timeout = \"1m\"");
     let neighbour = Neighbour::beside(&host);
     host.get("greedy", "/log-flood?lines=100000").expect(200);
-    is_well(&host);
+    assert_healthy(&host);
     // The log continues after the flood, and counts the dropped lines.
     wait_for("a line after the flood", || {
         host.get("greedy", "/log-line?text=after-the-flood").expect(200);
@@ -102,7 +102,7 @@ fn storage_is_bounded() {
     // A value above the size limit.
     let said = host.get("greedy", "/kv-flood?bytes=1100000").expect(200).text();
     assert!(said.starts_with("0 keys, then:"), "{said}");
-    is_well(&host);
+    assert_healthy(&host);
     neighbour.finish();
 }
 

@@ -29,7 +29,7 @@ fn ended(host: &Host, path: &str) -> String {
     line["message"].as_str().expect("it is text").to_owned()
 }
 
-/// Sends a request whose guest receives an error at the limit.
+/// Sends a request that makes its guest receive an error at the limit.
 fn refused(host: &Host, path: &str) -> String {
     let before = host.peak_memory_mib();
     let said = host.get("hoarder", path).expect(200).text();

@@ -8,7 +8,7 @@ use isopod_tests::{
 
 const MIB: usize = 1 << 20;
 
-/// The size of the pieces of which `greedy-flat` composes its response.
+/// The size of the pieces in the response of `greedy-flat`.
 const PIECE: usize = 64 * 1024;
 
 #[test]

@@ -69,7 +69,7 @@ fn a_response_longer_than_its_content_length_is_aborted() {
         assert!(said.len() <= 5, "{probe}: {said:?}");
         let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
         assert!(connection.ask(probe, &[Ask::get(late)], &[]).is_err(), "{probe}: the stream is reset");
-        // The complete body is there before the head is sent.
+        // The guest completes its body before the host sends the head.
         host.get(probe, "/respond?cl=5&chunk=9").problem_of(probe, 502, "app-failed");
     }
     assert_eq!(host.get("probe-flat", "/respond?cl=5&chunk=9").expect(200).text(), "xxxxxxxxx", "its length is known");

@@ -54,7 +54,7 @@ fn a_follower_that_reads_late_gets_every_stored_line() {
     assert!(followed == stored, "the lines are the same, in the same order");
 }
 
-/// A proxy whose address stays the same while the host behind it changes.
+/// A proxy that keeps its address while the host behind it changes.
 struct Front {
     address: SocketAddr,
     behind: Arc<Mutex<SocketAddr>>,
@@ -82,7 +82,7 @@ impl Front {
         Self { address, behind }
     }
 
-    fn lead_to(&self, host: &Host) {
+    fn switch_to(&self, host: &Host) {
         *self.behind.lock().expect("not poisoned") = host.admin;
     }
 }
@@ -93,7 +93,7 @@ fn follow(front: &Front, host: &Host, command: &str) -> Running {
     Running::start(program::command(&args))
 }
 
-fn says(running: &Running, what: &str) {
+fn wait_for_output(running: &Running, what: &str) {
     wait_for(what, || running.said().contains(what).then_some(()));
 }
 
@@ -104,7 +104,7 @@ fn a_followed_log_and_activity_continue_after_the_last_line_when_the_host_is_bac
     host.get("greedy", "/log-line?text=before-the-stop").expect(200);
     let front = Front::of(&host);
     let (mut logs, mut activity) = (follow(&front, &host, "logs"), follow(&front, &host, "activity"));
-    says(&logs, "before-the-stop");
+    wait_for_output(&logs, "before-the-stop");
     // Both commands follow when this entry is printed.
     wait_for("an entry of the activity", || {
         host.set_config("greedy", &serde_json::json!({ "A": rand() })).expect(200);
@@ -113,12 +113,12 @@ fn a_followed_log_and_activity_continue_after_the_last_line_when_the_host_is_bac
     let host = host.restart();
     host.get("greedy", "/log-line?text=while-away").expect(200);
     host.log_line("greedy", "the line", |line| line["message"] == "while-away");
-    front.lead_to(&host);
-    says(&logs, "while-away");
+    front.switch_to(&host);
+    wait_for_output(&logs, "while-away");
     host.get("greedy", "/log-line?text=after-it").expect(200);
-    says(&logs, "after-it");
+    wait_for_output(&logs, "after-it");
     host.set_config("greedy", &serde_json::json!({ "AFTERWARDS": "1" })).expect(200);
-    says(&activity, "AFTERWARDS");
+    wait_for_output(&activity, "AFTERWARDS");
     let said = logs.said();
     for line in ["before-the-stop", "while-away", "after-it"] {
         assert_eq!(said.lines().filter(|said| said.contains(&format!("stdout {line}"))).count(), 1, "{line}: {said}");

@@ -68,7 +68,7 @@ fn follow(remedy: &str) {
 }
 
 fn remove_database(data: &Path, app: &str) {
-    fs::remove_file(data.join("apps").join(app).join("kv.db")).expect("it is there");
+    fs::remove_file(data.join("apps").join(app).join("kv.db")).expect("it exists");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_missing_granted_folder_is_reported_at_start_and_while_the_host_runs() {
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
     assert_eq!(host.get("greedy", "/write?path=/data/note&bytes=4").text(), "written");
     let host = host.restart_after(|host| {
-        fs::remove_dir_all(host.data().join("apps/greedy/files")).expect("it is there");
+        fs::remove_dir_all(host.data().join("apps/greedy/files")).expect("it exists");
         assert!(finding(host.data(), "data").0.contains("granted folder of greedy is missing"));
     });
     assert!(warning(&host, "granted folder of greedy was missing").is_some(), "{}", host.said());
@@ -186,7 +186,7 @@ fn a_control_database_removed_while_the_host_runs_is_an_error_in_log_status_and_
     let status = |host: &Host| host.api(Ask::get("/v1/status")).expect(200).json()["data_folder_problems"].clone();
     assert_eq!(status(&host), serde_json::json!([]));
     let data = host.data().to_owned();
-    fs::remove_file(data.join("control.db")).expect("it is there");
+    fs::remove_file(data.join("control.db")).expect("it exists");
     let error = wait_for("the error", || {
         host.said().lines().find(|line| line.contains("ERROR") && line.contains("control.db")).map(str::to_owned)
     });
@@ -244,7 +244,7 @@ fn a_control_database_replaced_or_overwritten_while_the_host_runs_is_an_error() 
 }
 
 #[test]
-fn doctor_shows_what_makes_a_start_refuse() {
+fn doctor_reports_why_a_start_is_refused() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let datas = ["one", "two"].map(|name| folder.path().join(name));
     for data in &datas {
@@ -265,9 +265,9 @@ fn doctor_shows_what_makes_a_start_refuse() {
     };
     fs::copy(datas[1].join("control.db"), datas[0].join("control.db")).expect("it is copied");
     same(&datas[0], "does not belong");
-    fs::remove_file(datas[0].join("control.db")).expect("it is there");
+    fs::remove_file(datas[0].join("control.db")).expect("it exists");
     same(&datas[0], "lists no app");
-    fs::remove_dir_all(datas[1].join("apps")).expect("it is there");
+    fs::remove_dir_all(datas[1].join("apps")).expect("it exists");
     same(&datas[1], "none of them has a folder");
 }
 
@@ -293,7 +293,7 @@ fn an_older_control_database_is_never_mixed_with_the_journal_of_a_killed_host() 
     assert!(said.contains(&detail) && said.contains(&fix), "{detail}: {fix}");
     // The host also refuses to start without a `control.db`. It starts with the database that
     // matches the journal.
-    fs::remove_file(data.join("control.db")).expect("it is there");
+    fs::remove_file(data.join("control.db")).expect("it exists");
     assert!(refused(&data).contains("control.db-wal"));
     fs::write(data.join("control.db"), newer).expect("it is restored");
     let mut host = host.again();
@@ -313,7 +313,7 @@ fn missing_bundles_are_reported_with_a_remedy() {
     let host = Host::start();
     deploy_with_entry(&host, "book");
     let host = host.restart_after(|host| {
-        fs::remove_dir_all(host.data().join("blobs")).expect("it is there");
+        fs::remove_dir_all(host.data().join("blobs")).expect("it exists");
         let (detail, fix) = finding(host.data(), "blobs");
         assert!(detail.contains("1 bundle") && fix.contains("backup") && fix.contains("deploy"), "{detail}: {fix}");
     });
@@ -332,7 +332,7 @@ fn doctor_and_up_name_a_data_path_that_is_no_data_folder() {
     assert!(finding(&file, "data folder").0.contains("is a file"));
     assert!(!doctor(&file).1, "doctor fails");
     assert!(refused(&file).contains("a file exists where a folder is needed"));
-    assert_eq!(fs::read_to_string(&file).expect("it is there"), "mine");
+    assert_eq!(fs::read_to_string(&file).expect("it exists"), "mine");
 }
 
 #[test]

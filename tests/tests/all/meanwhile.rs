@@ -8,13 +8,13 @@ fn greeting(words: &str) -> Bundle {
 }
 
 /// Returns a bundle that becomes healthy after about half a second.
-fn well_late(words: &str) -> Bundle {
+fn late_healthy(words: &str) -> Bundle {
     let web = QUICK_WEB.replace("\"0ms\"", "\"20s\"");
     Bundle::shapes(&format!("{web}[config]\nHEALTH = \"late\"\nGREETING = \"{words}\"\n"))
 }
 
 /// Starts a push, and waits until its instances are being health-checked.
-fn under_way(host: &Host, bundle: &Bundle) -> Push {
+fn start_push(host: &Host, bundle: &Bundle) -> Push {
     let push = host.push("shop", bundle);
     let deploying = wait_for("the push to reach its last step", || {
         let now = host.push_now(&push);
@@ -33,9 +33,9 @@ fn shop() -> Host {
 
 /// The last request determines the state: stopped.
 #[test]
-fn a_stop_in_the_middle_of_a_push_is_kept() {
+fn a_stop_during_a_push_takes_effect() {
     let host = shop();
-    let push = under_way(&host, &well_late("two"));
+    let push = start_push(&host, &late_healthy("two"));
     host.api(Ask::post("/v1/apps/shop/stop")).expect(202);
     host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
     assert_eq!(host.ended(&push).state, "completed");
@@ -44,7 +44,7 @@ fn a_stop_in_the_middle_of_a_push_is_kept() {
     host.start_app("shop");
     assert_eq!(host.get("shop", "/").expect(200).text(), "v2 two");
 
-    let push = under_way(&host, &Bundle::shape(&[("HEALTH", "fails")]));
+    let push = start_push(&host, &Bundle::shape(&[("HEALTH", "fails")]));
     host.api(Ask::post("/v1/apps/shop/stop")).expect(202);
     assert_eq!(host.ended(&push).state, "failed");
     host.until_state("shop", "stopped");
@@ -53,17 +53,17 @@ fn a_stop_in_the_middle_of_a_push_is_kept() {
 }
 
 #[test]
-fn a_start_in_the_middle_of_a_push_is_kept() {
+fn a_start_during_a_push_takes_effect() {
     let host = shop();
     host.stop_app("shop");
-    let push = under_way(&host, &well_late("two"));
+    let push = start_push(&host, &late_healthy("two"));
     host.api(Ask::post("/v1/apps/shop/start")).expect(202);
     assert_eq!(host.ended(&push).state, "completed");
     host.until_state("shop", "running");
     assert_eq!(host.get("shop", "/").expect(200).text(), "v2 two");
 
     host.stop_app("shop");
-    let push = under_way(&host, &Bundle::shape(&[("HEALTH", "fails")]));
+    let push = start_push(&host, &Bundle::shape(&[("HEALTH", "fails")]));
     host.api(Ask::post("/v1/apps/shop/start")).expect(202);
     assert_eq!(host.ended(&push).state, "failed");
     host.until_state("shop", "running");
@@ -73,7 +73,7 @@ fn a_start_in_the_middle_of_a_push_is_kept() {
 #[test]
 fn an_app_that_is_destroyed_during_a_push_is_removed() {
     let host = shop();
-    let mut news = host.follow(&under_way(&host, &well_late("two")).path());
+    let mut news = host.follow(&start_push(&host, &late_healthy("two")).path());
     host.api(Ask::new("DELETE", "/v1/apps/shop")).expect(204);
     let last = news.by_ref().last().map(|event| event["state"].clone());
     assert_eq!(last, Some(json!("failed")), "followers get the end of the push");
@@ -108,10 +108,10 @@ fn concurrent_changes_are_all_kept() {
 
 /// B4: a host that shuts down waits a short time for a push, then fails it with a reason.
 #[test]
-fn a_shutdown_in_the_middle_of_a_push_fails_it_with_a_reason() {
+fn a_shutdown_during_a_push_fails_it_with_a_reason() {
     let host = shop();
     let web = QUICK_WEB.replace("500ms", "30s");
-    let push = under_way(&host, &Bundle::shapes(&format!("{web}[config]\nHEALTH = \"hangs\"\n")));
+    let push = start_push(&host, &Bundle::shapes(&format!("{web}[config]\nHEALTH = \"hangs\"\n")));
     let host = host.restart();
     let ended = host.push_now(&push);
     assert_eq!((ended.state.as_str(), ended.reason_code.as_deref()), ("failed", Some("host-stopped")), "{ended:?}");

@@ -14,7 +14,7 @@ fn number(value: &Value, name: &str) -> f64 {
 }
 
 #[track_caller]
-fn has_all_parts(metrics: &Value) {
+fn assert_all_parts(metrics: &Value) {
     for name in ["app", "type", "state"] {
         assert!(metrics[name].is_string(), "{name}: {metrics}");
     }
@@ -38,7 +38,7 @@ fn an_app_without_requests_has_empty_metrics() {
     deploy_greedy(&host);
     for app in ["empty", "greedy"] {
         let metrics = host.metrics(app);
-        has_all_parts(&metrics);
+        assert_all_parts(&metrics);
         assert_eq!(metrics["app"], app);
         for queue in Queue::BOTH {
             let queue = &metrics[queue.name()];
@@ -61,7 +61,7 @@ fn each_queue_is_measured_separately() {
         let metrics = host.metrics("greedy");
         (number(&metrics["pull"], "throughput_per_s") > 0.0).then_some(metrics)
     });
-    has_all_parts(&metrics);
+    assert_all_parts(&metrics);
     let latency = &metrics["pull"]["latency_ms"];
     let (p50, p95, p99) = (number(latency, "p50"), number(latency, "p95"), number(latency, "p99"));
     assert!((19.0..=p95).contains(&p50) && p95 <= p99, "{latency}");
@@ -113,7 +113,7 @@ fn a_job_that_never_started_is_not_measured() {
 fn followers_see_the_load_rise_and_fall() {
     let host = Host::start();
     deploy_greedy(&host);
-    let mut samples = host.follow("/v1/apps/greedy/metrics").inspect(has_all_parts);
+    let mut samples = host.follow("/v1/apps/greedy/metrics").inspect(assert_all_parts);
     let mut until =
         |active: u64| samples.find(|sample| sample["pull"]["active_cores"] == active).expect("the stream continues");
     until(0);
@@ -136,7 +136,7 @@ fn active_apps_are_listed_for_tokens_that_may_see_them() {
     let listed = |token: &str| {
         let page = host.api_with(token, Ask::get("/v1/metrics")).expect(200).json();
         let items = page["items"].as_array().unwrap_or_else(|| panic!("no items in {page}")).clone();
-        items.iter().for_each(has_all_parts);
+        items.iter().for_each(assert_all_parts);
         let mut names: Vec<String> = items.iter().filter_map(|app| app["app"].as_str().map(str::to_owned)).collect();
         names.sort();
         (names, page)

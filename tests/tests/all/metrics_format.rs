@@ -10,7 +10,7 @@ use std::{
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Starts a host whose metrics have all families: requests, faults, pushes and events have been
+/// Starts a host with all metric families: requests, faults, pushes and events have been
 /// counted.
 fn host_with_metrics() -> Host {
     let host = Host::start();

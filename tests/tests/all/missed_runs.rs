@@ -13,7 +13,7 @@ fn missed(host: &Host) -> Vec<Value> {
     host.activity("shop").into_iter().filter(|entry| entry["kind"] == "schedule-missed").collect()
 }
 
-fn says(entries: &[Value], words: &str) -> bool {
+fn contain(entries: &[Value], words: &str) -> bool {
     entries.iter().any(|entry| entry["text"].as_str().is_some_and(|text| text.contains(words)))
 }
 
@@ -29,7 +29,7 @@ fn runs_missed_while_the_host_was_down_are_recorded_together() {
     host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}{LEAP_DAYS}")));
     let host = host.restart_after(last_fired_long_ago);
     let entries = wait_for("the record", || Some(missed(&host)).filter(|entries| !entries.is_empty()));
-    assert!(says(&entries, "the host was down") && says(&entries, LONG_AGO), "{entries:?}");
+    assert!(contain(&entries, "the host was down") && contain(&entries, LONG_AGO), "{entries:?}");
     assert_eq!(
         (entries.len(), &entries[0]["data"]["runs"]),
         (1, &6.into()),
@@ -48,7 +48,8 @@ fn a_missed_run_of_a_stopped_app_is_recorded_with_the_reason_and_not_repeated() 
     host.deploy("shop", Bundle::shapes(&format!("{QUICK_WEB}{LEAP_DAYS}")));
     host.stop_app("shop");
     let host = host.restart_after(last_fired_long_ago);
-    let entries = wait_for("the record", || Some(missed(&host)).filter(|entries| says(entries, "the app is stopped")));
+    let entries =
+        wait_for("the record", || Some(missed(&host)).filter(|entries| contain(entries, "the app is stopped")));
     assert_eq!(entries.len(), 2, "one for the time before, one for this run: {entries:?}");
     host.start_app("shop");
     host.get("shop", "/").expect(200);
@@ -71,5 +72,5 @@ fn a_missed_run_of_an_app_in_error_is_recorded_with_the_reason() {
         }
     });
     host.until_state("shop", "error");
-    wait_for("the record", || says(&missed(&host), "the app is in error").then_some(()));
+    wait_for("the record", || contain(&missed(&host), "the app is in error").then_some(()));
 }

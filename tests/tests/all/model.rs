@@ -250,7 +250,7 @@ fn compare(host: &Host, model: &Model) {
             Some(_) => &["retired"],
             None => &["deployment_error", "build_error"],
         };
-        assert!(states.iter().any(|state| release["state"] == *state), "{release} is none of {states:?}");
+        assert!(states.iter().any(|state| release["state"] == *state), "{release} has none of the states {states:?}");
     }
     if let Some((min, max)) = model.present().and_then(|content| content.scale) {
         let web = host.formation(APP)["web"].clone();

@@ -20,7 +20,7 @@ fn answer(mut wire: Wire) -> Answer {
 
 /// Checks a rejection, and returns its `retry-after`, which must be between 1 and 60 seconds.
 #[track_caller]
-fn says_when_to_come_again(refused: &Answer) -> u64 {
+fn assert_retry_after(refused: &Answer) -> u64 {
     let problem = refused.problem_of("greedy", 429, "queue-full");
     assert!(problem["hint"].is_string(), "{refused}");
     let seconds = refused.header("retry-after").and_then(|seconds| seconds.parse().ok());
@@ -133,7 +133,7 @@ fn a_full_queue_rejects_with_retry_after() {
         }
         for _ in 0..5 {
             let refused = host.send_event("greedy", "hello", queue);
-            let told = says_when_to_come_again(&refused);
+            let told = assert_retry_after(&refused);
             // No job has ended since then, so the estimate is only the time that the jobs have
             // waited.
             assert!(told <= begun.elapsed().as_secs() + 1, "{refused}");
@@ -177,7 +177,7 @@ fn waiting_bodies_are_bounded_by_their_bytes() {
     let waiting: Vec<Wire> = (0..64).map(|_| host.begin("greedy", count())).collect();
     host.until_queue("greedy", Queue::Pull, 1, 64);
     let refused = host.app("greedy", count());
-    says_when_to_come_again(&refused);
+    assert_retry_after(&refused);
     assert!(refused.text().contains("MiB"), "the response names the exceeded limit: {refused}");
     // A small body still fits.
     let small = host.begin("greedy", Ask::get("/ok"));
@@ -331,7 +331,7 @@ fn a_burst_to_a_release_with_unknown_service_time_causes_no_rollback() {
 }
 
 /// The only completed job took most of its time. The queue must not reject the fast jobs behind it
-/// because of this one sample.
+/// because of this sample.
 #[test]
 fn one_slow_job_after_a_start_or_a_thaw_rejects_no_fast_job_behind_it() {
     let host = Host::start_with("", "freeze_after = \"200ms\"\n");

@@ -13,7 +13,7 @@ fn deploy(host: &Host, limits: &str) {
     }
 }
 
-fn is_well(host: &Host, app: &str) {
+fn assert_healthy(host: &Host, app: &str) {
     assert_eq!(host.get(app, "/ok").expect(200).text(), "ok");
     assert_eq!(host.state(app), "running");
 }
@@ -27,12 +27,12 @@ fn a_guest_that_never_responds_times_out() {
         for path in ["/never", "/spin", "/poll-storm"] {
             let problem = host.get(app, path).problem_of(app, 504, "app-timeout");
             assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("300 ms")), "{path}: {problem}");
-            is_well(&host, app);
+            assert_healthy(&host, app);
         }
         // The SDK detects a guest that waits for nothing, before its timeout.
         let answer = host.get(app, "/stuck");
         assert!(answer.status >= 500, "{answer}");
-        is_well(&host, app);
+        assert_healthy(&host, app);
     }
     neighbour.finish();
 }
@@ -49,19 +49,19 @@ fn a_truncated_response_looks_truncated() {
             Ok(answer) => {
                 answer.problem_of("greedy", 502, "app-failed");
             }
-            // The number of bytes before the end varies, but the guest wrote all of them.
+            // The number of bytes before the end varies, but the guest wrote all these bytes.
             Err(broken) => {
                 let begun = broken.answer.map_or_else(String::new, |answer| answer.text());
                 assert!(path == "/wrong-length" || "the beginning of an answer that ".starts_with(&begun), "{begun}");
             }
         }
-        is_well(&host, "greedy");
+        assert_healthy(&host, "greedy");
     }
     // A response of the flat interface is complete or missing.
     for path in ["/panic-mid-reply", "/fail-mid-reply"] {
         let answer = host.get("greedy-flat", path);
         assert!(answer.status >= 500, "{path}: {answer}");
-        is_well(&host, "greedy-flat");
+        assert_healthy(&host, "greedy-flat");
     }
     neighbour.finish();
 }
@@ -76,7 +76,7 @@ fn an_endless_response_is_aborted_at_the_apps_limit() {
     let broken = host.try_app("greedy", Ask::get("/reply-flood")).expect_err("it is aborted");
     let came = broken.answer.expect("its beginning arrived").body.len();
     assert!(came <= 4 * MIB, "{came} bytes arrived");
-    is_well(&host, "greedy");
+    assert_healthy(&host, "greedy");
     let within = host.get("greedy", &format!("/reply-flood?bytes={}", 3 * MIB)).expect(200);
     assert_eq!(within.body.len(), 3 * MIB);
     // A flat response is first in the guest's memory, which is bounded as well.
@@ -84,7 +84,7 @@ fn an_endless_response_is_aborted_at_the_apps_limit() {
     assert!(refused.status >= 500, "{refused}");
     let over = host.get("greedy-flat", &format!("/reply-flood?bytes={}", 5 * MIB));
     assert!(over.status >= 500, "a flat response over the limit: {}", over.status);
-    is_well(&host, "greedy-flat");
+    assert_healthy(&host, "greedy-flat");
     neighbour.finish();
 }
 
@@ -98,7 +98,7 @@ fn an_invalid_http_response_is_not_passed_on() {
             let answer = host.get(app, path);
             answer.problem_of(app, 502, "app-failed");
             assert!(answer.header("set-cookie").is_none() && !answer.text().contains("set-cookie"), "{answer}");
-            is_well(&host, app);
+            assert_healthy(&host, app);
         }
         // The host owns the headers of the connection: the response is complete, and the guest
         // can't close the connection.
@@ -113,7 +113,7 @@ fn an_invalid_http_response_is_not_passed_on() {
         // Ten thousand headers: passed on or rejected, but with a response.
         let many = host.get(app, "/many-headers");
         assert!(many.status == 200 || many.status >= 500, "{app}: {}", many.status);
-        is_well(&host, app);
+        assert_healthy(&host, app);
     }
     neighbour.finish();
 }
@@ -130,7 +130,7 @@ fn a_guest_that_exits_or_fails_costs_one_response() {
         let failed = host.get(app, "/error");
         failed.problem_of(app, 500, "app-failed");
         assert!(!failed.text().contains("secret"), "{failed}");
-        is_well(&host, app);
+        assert_healthy(&host, app);
     }
     neighbour.finish();
 }

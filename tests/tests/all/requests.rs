@@ -62,7 +62,7 @@ fn a_missing_or_wrong_token_is_rejected() {
 fn the_administrators_token_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let host = Host::start();
-    let mode = std::fs::metadata(host.data().join("admin.token")).expect("it is there").permissions().mode();
+    let mode = std::fs::metadata(host.data().join("admin.token")).expect("it exists").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 

@@ -70,8 +70,8 @@ fn a_head_response_gives_the_length_that_a_get_would_have() {
     assert_eq!((answers[0].header("content-length"), answers[0].text().as_str()), (Some("1400"), ""));
 }
 
-/// Each app has one instance, whose response to the next request proves that it has completed the
-/// former.
+/// Each app has one instance. Its response to the next request proves that it has completed the
+/// former request.
 #[test]
 fn a_guest_completes_a_body_that_is_not_sent() {
     let host = host_with_probes("instances_max = 1\nrequest_timeout = \"20s\"");

@@ -29,7 +29,7 @@ fn no_request_fails_during_deploys_config_changes_scaling_and_rollbacks() {
         host.create("shop", app_type);
         host.deploy("shop", with_worker("0"));
         let load = Load::on(&host, "shop", CLIENTS, is_served);
-        // These requests take longer than a swap, so each of them spans several swaps.
+        // These requests take longer than a swap, so each request spans several swaps.
         let slow = Load::of(host.listen, &host.to_app("shop", Ask::get("/slow")), 2, is_served);
         let events = Load::of_events(&host, "shop");
         let mut release = 1;

@@ -35,7 +35,7 @@ fn step(decision: &Value) -> (u64, u64) {
 
 /// Checks that a decision has its numbers and a text.
 #[track_caller]
-fn has_its_reason(decision: &Value) {
+fn assert_reason(decision: &Value) {
     let (data, text) = (&decision["data"], decision["text"].as_str().unwrap_or_default());
     let (from, to) = step(decision);
     assert_ne!(from, to, "{decision}");
@@ -64,7 +64,7 @@ fn a_production_app_scales_up_with_its_load_and_down_after_it() {
     let busy = host.running_ids("greedy", "web", 4);
     let grown =
         wait_for("the scale-up in the activity", || decisions(&host).into_iter().find(|grown| step(grown).1 > 1));
-    has_its_reason(&grown);
+    assert_reason(&grown);
     let_go(held);
     for mut wire in waiting {
         assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok");
@@ -72,7 +72,7 @@ fn a_production_app_scales_up_with_its_load_and_down_after_it() {
     let kept = host.running_ids("greedy", "web", 1);
     assert!(busy.contains(&kept[0]), "a running instance was replaced");
     let shrunk = wait_for("the scale-down in the activity", || decisions(&host).pop().filter(|last| step(last).1 == 1));
-    has_its_reason(&shrunk);
+    assert_reason(&shrunk);
     assert!(decisions(&host).windows(2).all(|two| step(&two[0]).1 == step(&two[1]).0), "a step is missing");
     assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
     assert_eq!(host.releases("greedy").len(), 1, "scaling created a release");

@@ -28,7 +28,7 @@ fn serve(guest: &str, cache: &Path) -> (Running, SocketAddr) {
 }
 
 fn kept(cache: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(cache.join("isopod/compiled")).expect("the folder is there");
+    let files = fs::read_dir(cache.join("isopod/compiled")).expect("the folder exists");
     let mut files: Vec<_> = files.map(|file| file.expect("it can be read").path()).collect();
     files.sort();
     files
@@ -69,11 +69,11 @@ fn the_next_start_of_the_same_file_reuses_compiled_code() {
     let first = kept(cache.path());
     assert!(first.iter().any(|file| file.extension().is_some_and(|kind| kind == "cwasm")), "{first:?}");
     let folder = cache.path().join("isopod/compiled");
-    assert_eq!(fs::metadata(&folder).expect("it is there").permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(&folder).expect("it exists").permissions().mode() & 0o777, 0o700);
     for file in &first {
-        assert_eq!(fs::metadata(file).expect("it is there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(file).expect("it exists").permissions().mode() & 0o777, 0o600);
     }
-    let inode = |file: &PathBuf| std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).expect("it is there"));
+    let inode = |file: &PathBuf| std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).expect("it exists"));
     let inodes: Vec<_> = first.iter().map(inode).collect();
     stop(serving, libc::SIGTERM);
     let (serving, address) = serve("hello", cache.path());
@@ -101,7 +101,7 @@ fn code_in_a_folder_that_others_can_write_is_not_loaded() {
     fs::write(code, "changed").expect("it can be written");
     let (serving, address) = serve("hello", cache.path());
     Ask::get("/").send(address).expect("an answer").expect(200);
-    assert!(fs::metadata(code).expect("it is there").len() > 1_000);
+    assert!(fs::metadata(code).expect("it exists").len() > 1_000);
     stop(serving, libc::SIGTERM);
 }
 

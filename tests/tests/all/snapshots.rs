@@ -25,7 +25,7 @@ fn warmed(path: &str) -> Bundle {
 }
 
 #[track_caller]
-fn is_taken(push: &Push) {
+fn assert_snapshot(push: &Push) {
     assert!(push.log.iter().any(|line| line.starts_with("snapshot taken in ")), "{:#?}", push.log);
 }
 
@@ -40,7 +40,7 @@ fn refusal(push: &Push) -> &str {
 fn instances_start_from_the_snapshot_without_initialisation() {
     let host = Host::start();
     let push = host.deploy("search", search("[snapshot]\nwarm = [\"/?q=forty\"]\n"));
-    is_taken(&push);
+    assert_snapshot(&push);
     assert!(push.log.iter().any(|line| line == "the app says: the index holds 30 words"), "{:#?}", push.log);
     let built = host.get("search", "/about").expect(200).text();
     assert_eq!(host.get("search", "/about").expect(200).text(), built);
@@ -129,7 +129,7 @@ fn a_failing_init_is_reported_by_the_snapshot_and_by_the_start() {
 fn random_numbers_and_clocks_are_fresh_after_a_snapshot() {
     let host = Host::start();
     let manifest = format!("name = \"greedy\"\n{FRESH_INSTANCES}[snapshot]\nwarm = [\"/clocks\", \"/hash\"]\n");
-    is_taken(&host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy-flat"))));
+    assert_snapshot(&host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy-flat"))));
     let ask = |path: &str| host.get("greedy", path).expect(200).text();
     assert_ne!(ask("/random"), ask("/random"));
     let clocks = ask("/clocks");
@@ -148,7 +148,7 @@ fn random_numbers_and_clocks_are_fresh_after_a_snapshot() {
 fn a_plain_wasi_component_can_have_a_snapshot() {
     let host = Host::start();
     let manifest = format!("name = \"plain\"\n{FRESH_INSTANCES}[snapshot]\nwarm = [\"/\"]\n");
-    is_taken(&host.deploy("plain", Bundle::archive(&manifest, &guest("hello-wasi02"))));
+    assert_snapshot(&host.deploy("plain", Bundle::archive(&manifest, &guest("hello-wasi02"))));
     assert_eq!(host.get("plain", "/").expect(200).text(), "Hello, world!");
 }
 
@@ -159,7 +159,7 @@ fn neither_secrets_nor_config_are_in_a_snapshot() {
     let (secret, plain) = ("correct-horse-battery-staple", "a-plain-value-of-config");
     host.set_config("greedy", &json!({ "SECRET": { "secret": secret }, "PLAIN": plain })).expect(200);
     let push = host.deploy("greedy", warmed("/ok"));
-    is_taken(&push);
+    assert_snapshot(&push);
     for folder in ["blobs", "cache"] {
         for file in files_in(&host.data().join(folder)) {
             let bytes = fs::read(&file).expect("it can be read");
@@ -199,11 +199,11 @@ fn a_snapshot_of_a_destroyed_app_is_cancelled() {
     wait_for("the build", || (host.push_now(&endless).state == "building").then_some(()));
     let begun = Instant::now();
     host.api(Ask::new("DELETE", "/v1/apps/endless")).expect(204);
-    is_taken(&host.deploy("greedy", warmed("/ok")));
+    assert_snapshot(&host.deploy("greedy", warmed("/ok")));
     assert!(begun.elapsed() < Duration::from_secs(20), "the next snapshot waited for the abandoned one");
 }
 
 fn files_in(folder: &Path) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(folder).expect("the folder is there");
+    let entries = fs::read_dir(folder).expect("the folder exists");
     entries.map(|entry| entry.expect("it can be listed").path()).collect()
 }

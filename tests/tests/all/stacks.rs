@@ -3,7 +3,7 @@
 
 use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest};
 
-/// The number of guests that one app may run concurrently.
+/// The maximum number of guests of an app at the same time.
 const CORES: u64 = 10;
 const SLOTS: u64 = 23;
 

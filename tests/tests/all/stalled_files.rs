@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
 };
 
-/// The number of guests that one app may run concurrently.
+/// The maximum number of guests of an app at the same time.
 const CORES: u64 = 10;
 /// The threads of one app's file runtime: one for timers and sockets, and those for files.
 const THREADS: usize = 5;
@@ -47,7 +47,7 @@ fn until_reading(host: &Host, app: &str, count: u64) {
     host.until_queue(app, Queue::Pull, count, 0);
 }
 
-/// Ends the stall: reads in progress get an empty file, later ones a short file.
+/// Ends the stall: reads in progress get an empty file, later reads a short file.
 fn end_stall(pipe: &PathBuf) {
     let aside = pipe.with_extension("aside");
     fs::rename(pipe, &aside).expect("the pipe can be moved");

@@ -87,8 +87,7 @@ fn a_damaged_data_folder_is_not_overwritten() {
     host.stop();
     let copied = std::process::Command::new("cp").arg("-a").arg(&data).arg(&copy).status().expect("cp can be run");
     assert!(copied.success());
-    std::fs::write(copy.join("control.db"), "this is no database, but somebody's text".repeat(500))
-        .expect("it is there");
+    std::fs::write(copy.join("control.db"), "this is no database, but somebody's text".repeat(500)).expect("it exists");
     let folder = copy.to_str().expect("paths are text");
     let said = refused(&["--data", folder, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     assert!(said.contains("damaged") && said.contains("backup"), "{said}");

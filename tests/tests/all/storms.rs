@@ -17,7 +17,7 @@ fn host_with_greedy(more: &str) -> Host {
     host
 }
 
-fn is_well(host: &Host) {
+fn assert_healthy(host: &Host) {
     assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
     assert_eq!(host.state("greedy"), "running");
 }
@@ -31,7 +31,7 @@ fn a_handler_that_never_ends_is_stopped_at_its_deadline() {
     for path in ["/spin", "/poll-storm", "/call-storm", "/growth-storm"] {
         for _ in 0..2 {
             host.get("greedy", path).problem_of("greedy", 504, "app-timeout");
-            is_well(&host);
+            assert_healthy(&host);
         }
     }
     for queue in Queue::BOTH {
@@ -61,11 +61,11 @@ fn many_concurrent_storms_harm_only_their_app() {
             }
         }
     });
-    is_well(&host);
+    assert_healthy(&host);
     neighbour.finish();
 }
 
-/// A release whose start never completes doesn't go live, and the former release continues to
+/// A release that never completes its start doesn't go live, and the former release continues to
 /// serve.
 #[test]
 fn an_instance_that_spins_during_its_start_fails_its_push() {
@@ -77,7 +77,7 @@ fn an_instance_that_spins_during_its_start_fails_its_push() {
         let (code, reason) = host.deploy_in_vain("greedy", &Bundle::archive(manifest, &spins));
         assert_eq!(code, "start-failed", "{reason}");
     }
-    is_well(&host);
+    assert_healthy(&host);
     assert_eq!(host.current("greedy"), [1]);
     neighbour.finish();
 }
@@ -105,7 +105,7 @@ fn outbound_requests_are_bounded_and_the_guest_receives_an_error() {
     let far_too_many = host.get("greedy", &format!("/fetch-many?authority={address}&count=100000"));
     assert!([200, 502].contains(&far_too_many.status), "{far_too_many}");
     assert_eq!(host.get("greedy", &format!("/fetch?url=http://{address}/")).expect(200).text(), "reached");
-    is_well(&host);
+    assert_healthy(&host);
     neighbour.finish();
 }
 
@@ -119,7 +119,7 @@ fn unanswered_outbound_requests_end_with_their_incoming_request() {
     for _ in 0..3 {
         let ask = format!("/fetch-many?authority={address}&count=64");
         host.get("greedy", &ask).problem_of("greedy", 504, "app-timeout");
-        is_well(&host);
+        assert_healthy(&host);
     }
     // All permits for outbound requests are free again.
     silent.set_nonblocking(true).expect("it can be set");
@@ -159,6 +159,6 @@ fn thousands_of_clients_of_one_app_all_get_responses() {
         answer.problem_of("greedy", 429, "queue-full");
         assert!(answer.header("retry-after").is_some(), "{answer}");
     }
-    is_well(&host);
+    assert_healthy(&host);
     neighbour.finish();
 }

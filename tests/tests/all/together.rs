@@ -108,7 +108,7 @@ fn disagreement(host: &Host) -> Option<String> {
     }
     let pushes = host.api(Ask::get(format!("/v1/apps/{APP}/pushes?limit=1000"))).expect(200).json();
     if let Some(push) = pushes["items"].as_array()?.iter().find(|push| !Push::from((*push).clone()).is_final()) {
-        return Some(format!("a push is under way: {push}"));
+        return Some(format!("a push has not ended: {push}"));
     }
     let (answer, traps) = (host.get(APP, "/"), host.config(APP)["SHAPE"] == "trap");
     match (state.as_str(), release) {

@@ -8,7 +8,7 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
-/// Returns a bundle whose command exits with this status right after its start, beside a healthy
+/// Returns a bundle with a command that exits with this status at once, beside a healthy
 /// web process.
 fn crashing(status: &str) -> Bundle {
     Bundle::shapes(&format!("{QUICK_WEB}[processes.job]\nentry = \"command\"\nargs = [\"{status}\"]\n"))
@@ -81,7 +81,7 @@ fn a_deploy_after_a_destroy_creates_a_new_app() {
     assert_eq!(host.get("shop", "/").text(), "v1 ");
 }
 
-/// D4: a release whose command fails repeatedly is rolled back.
+/// D4: a release with a command that fails repeatedly is rolled back.
 #[test]
 fn a_crash_loop_restores_the_last_good_release() {
     let host = Host::start();

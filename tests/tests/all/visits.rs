@@ -17,7 +17,7 @@ fn restarted_host() -> Host {
 }
 
 fn remove_files(folder: &Path) {
-    for file in std::fs::read_dir(folder).expect("it is there") {
+    for file in std::fs::read_dir(folder).expect("it exists") {
         std::fs::remove_file(file.expect("it can be read").path()).expect("it can be removed");
     }
 }
