@@ -257,7 +257,7 @@ fn start_traffic(
 /// others.
 async fn wait_for_apps(restored: crate::control::Restored, ready: Arc<AtomicBool>) {
     let restoring = tokio::spawn(async move {
-        restored.bring_up().await;
+        restored.activate().await;
         ready.store(true, Ordering::Release);
     });
     if tokio::time::timeout(limits::RESTORE_WAIT, restoring).await.is_err() {

@@ -285,7 +285,7 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::UnknownProcess { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-process", "No such process type", detail).app(app)
         }
-        DeployError::NoWayBack { app, .. } => {
+        DeployError::RollbackRefused { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "no-way-back", "Can't roll back to that release", detail)
                 .app(app)
                 .hint("list the releases and their states with `isopod releases`")

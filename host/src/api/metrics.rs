@@ -182,7 +182,7 @@ async fn next_sample(sampled: Option<Sampled>) -> Option<(StreamEvent<AppMetrics
     let (record, mut every) = sampled?;
     tokio::select! {
         _ = every.tick() => {}
-        () = record.gone.cancelled() => return Some((StreamEvent::Destroyed, None)),
+        () = record.destroyed.cancelled() => return Some((StreamEvent::Destroyed, None)),
     }
     Some((StreamEvent::Item(AppMetrics::of(&record)), Some((record, every))))
 }
@@ -216,7 +216,7 @@ pub(super) async fn list(
     let buffered =
         |record: &AppRecord| CLASSES.map(|class| record.traffic.resources().load(class).waiting).iter().sum::<u32>();
     let host = HostMetrics {
-        machine: api.machine.seen(),
+        machine: api.machine.latest(),
         apps: seen.len(),
         apps_awake: awake.len(),
         instances: awake.iter().map(|(_, record)| count(&record.traffic.instances())).sum(),

@@ -141,7 +141,7 @@ pub(super) async fn create(
     if !params.wait {
         return Ok((StatusCode::ACCEPTED, axum::Json(view)).into_response());
     }
-    let mut updates = accepted.news;
+    let mut updates = accepted.updates;
     let now = tokio::select! {
         // The sender is dropped once the push is final; the last value is then the final state.
         ended = updates.wait_for(|now| now.push.state.is_final()) => ended.ok().map(|now| now.clone()),

@@ -192,7 +192,7 @@ pub(super) async fn app(
     )
 )]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
-    let format = Format::wanted(&headers);
+    let format = Format::negotiated(&headers);
     let text = format.text(api.metrics.text(&api.deployer, &api.logs));
     ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text)
 }

@@ -1,5 +1,5 @@
-//! Owns what is known of one app while the host runs: its facts, its turn, and its ways into traffic and log. Never
-//! stores anything: the store is asked first, and the facts follow.
+//! Owns the record of one app while the host runs: its fields, its locks, its log and its traffic.
+//! Never stores anything: callers store a change first and then update the record.
 
 use std::{
     collections::HashMap,
@@ -16,59 +16,63 @@ use tokio_util::sync::CancellationToken;
 use crate::control::{DeployError, background::activity_log::Record, background::usage::Usage};
 use crate::{control::data_gate::DataGate, limits, observe::logs::AppLog, runtime};
 
-/// One app.
+/// The record of one app.
 pub(crate) struct AppRecord {
     pub(crate) name: AppName,
-    /// Distinguishes it from an earlier or later app of the same name.
+    /// Distinguishes the app from earlier and later apps of the same name.
     pub(crate) id: String,
     pub(crate) created_at: Timestamp,
     pub(crate) log: Arc<AppLog>,
     pub(crate) traffic: Arc<runtime::App>,
-    /// Held by whoever changes what the app is: a push, a change of its settings. They come one after the other.
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
-    /// Held for the moment in which another release becomes the current one.
+    /// Held by a push job or a settings change while it runs. Waiters are served in order of
+    /// arrival.
+    pub(crate) change_lock: Arc<tokio::sync::Mutex<()>>,
+    /// Held while another release becomes the current release.
     pub(crate) commit: tokio::sync::Mutex<()>,
-    /// Held while a push is accepted, from its row in the store to its place in line.
+    /// Held while a push is accepted, from the insertion of its row to its position in the queue of
+    /// changes.
     pub(crate) accepting: tokio::sync::Mutex<()>,
-    /// Room for the app's waiting pushes.
+    /// Permits of the app's push jobs.
     pub(crate) pushes: Arc<Semaphore>,
-    /// Cancelled when the app is deleted, for those who work on it.
-    pub(crate) gone: CancellationToken,
-    /// Around what the app's guests keep.
+    /// Cancelled when the app is destroyed. Ends work on the app.
+    pub(crate) destroyed: CancellationToken,
+    /// Rejects data access by guests once the app is destroyed.
     pub(crate) data_gate: DataGate,
-    /// Releases that may have to serve again, while a newer one is watched: first the last one that has proven well.
-    earlier: Mutex<Vec<Arc<runtime::ActiveRelease>>>,
+    /// Standby releases during a rollout watch. The first is the last release that passed its
+    /// watch.
+    standby: Mutex<Vec<Arc<runtime::ActiveRelease>>>,
     pub(crate) usage: Usage,
-    /// The way to whoever writes down what happens.
+    /// The queue of the activity log.
     records: mpsc::Sender<Record>,
     fields: Mutex<Fields>,
 }
 
-/// What changes about an app.
+/// The mutable fields of an app's record.
 #[derive(Debug, Clone)]
 pub(crate) struct Fields {
     pub(crate) app_type: AppType,
     pub(crate) state: AppState,
-    /// What is behind the state `error`, for people.
+    /// The reason for the state `error`, as text for users.
     pub(crate) error_detail: Option<String>,
     pub(crate) intended: Intended,
     pub(crate) release: Option<ReleaseNumber>,
-    /// Whether the release that served last takes HTTP requests; until one has, it is taken to do so.
+    /// Whether the release that served last handles HTTP requests. True until a release has served.
     pub(crate) serves_http: bool,
-    /// The config vars that the next release gets.
+    /// The config vars of the next release.
     pub(crate) config: ConfigVars,
-    /// Where the app's cores differ from what the operator allots to all.
+    /// The app's own core counts, which override the operator's defaults.
     pub(crate) cores: CoresOverride,
-    /// When process types last fired by their schedules, as far as the host's start found it stored.
+    /// The last firing of each scheduled process type, as stored before the host started.
     pub(crate) fired: HashMap<ProcessName, Timestamp>,
     pub(crate) build_error: Option<BuildError>,
-    /// The state that the app was in before the push under way, should that fail.
+    /// The state and error detail before the deployment in progress. Restored if the deployment
+    /// fails.
     pub(crate) before_deploy: (AppState, Option<String>),
-    /// Set once the app is deleted, for those who still wait for their turn.
+    /// Set once the app is destroyed. Checked by callers that waited for a lock meanwhile.
     pub(crate) deleted: bool,
 }
 
-/// What the compiler said when the newest code of a dev app could not be built.
+/// The compiler's output for the newest code of a dev app, if the build failed.
 #[derive(Debug, Clone)]
 pub(crate) struct BuildError {
     pub(crate) message: String,
@@ -76,8 +80,8 @@ pub(crate) struct BuildError {
 }
 
 impl Fields {
-    /// Whether its release is being loaded, because somebody asked for a start: also while a push that came after is
-    /// bringing in another one.
+    /// Whether the app's release is being loaded for a start, also while a later push deploys
+    /// another release.
     pub(crate) fn is_starting(&self) -> bool {
         match self.state {
             AppState::Starting => true,
@@ -109,47 +113,50 @@ impl AppRecord {
             created_at: row.created_at,
             log,
             traffic,
-            turn: Arc::default(),
+            change_lock: Arc::default(),
             commit: tokio::sync::Mutex::new(()),
             accepting: tokio::sync::Mutex::new(()),
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
-            gone: CancellationToken::new(),
+            destroyed: CancellationToken::new(),
             data_gate: DataGate::default(),
-            earlier: Mutex::default(),
+            standby: Mutex::default(),
             usage: Usage::default(),
             records,
             fields: Mutex::new(fields),
         }
     }
 
-    pub(crate) fn earlier(&self) -> MutexGuard<'_, Vec<Arc<runtime::ActiveRelease>>> {
-        self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the standby releases.
+    pub(crate) fn standby(&self) -> MutexGuard<'_, Vec<Arc<runtime::ActiveRelease>>> {
+        self.standby.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The facts, for a moment: the lock is never held across a wait.
+    /// Locks the fields. Callers never hold the guard across an await.
     pub(crate) fn fields(&self) -> MutexGuard<'_, Fields> {
         self.fields.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the app was deleted while somebody waited to change it: what is stored by its name may be another one's.
-    pub(super) fn still_there(&self) -> Result<(), DeployError> {
+    /// Fails if the app was destroyed while the caller waited for a lock. By then, the name may
+    /// belong to a new app in the store.
+    pub(super) fn ensure_exists(&self) -> Result<(), DeployError> {
         if self.fields().deleted { Err(DeployError::UnknownApp(self.name.clone())) } else { Ok(()) }
     }
 
-    /// Takes a step of the app's state machine, for a cause that people read in the app's activity.
+    /// Steps the app's state machine. Users read `cause` in the app's activity.
     pub(crate) fn step(&self, event: AppEvent, cause: &str) -> Result<AppState, isopod_policy::Refused> {
         self.step_in(&mut self.fields(), event, cause)
     }
 
-    /// A release is on its way into service; what the app is now is kept, should that come to nothing.
+    /// Enters the state `deploying`, and saves the present state for a failed deployment.
     pub(crate) fn begin_deploying(&self, cause: &str) -> Result<AppState, isopod_policy::Refused> {
         let mut fields = self.fields();
         fields.before_deploy = (fields.state, fields.error_detail.clone());
         self.step_in(&mut fields, AppEvent::DeployBegins, cause)
     }
 
-    /// Goes from the state `deploying` back to what the app was before: it serves the release it has, or it is stopped.
-    /// Nobody else's step comes in between.
+    /// Returns from the state `deploying` to the state before it: the app serves its current
+    /// release, or is stopped. Holds the lock throughout, so that no other step is taken in
+    /// between.
     pub(crate) fn step_back(&self, cause: &str) {
         let mut fields = self.fields();
         if fields.state != AppState::Deploying {
@@ -159,27 +166,27 @@ impl AppRecord {
         let steps: &[AppEvent] = match before {
             AppState::Running | AppState::Deploying if self.traffic.is_up() => &[AppEvent::Serving],
             AppState::Error(cause) => &[AppEvent::Failed(cause)],
-            // Whoever is about to start it is still at that, and goes on from there.
+            // The task that starts the app still runs, and continues from this state.
             AppState::Starting => &[AppEvent::Stop, AppEvent::Start],
             AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
         };
         for event in steps {
-            // An app that was in error before stays so for its own cause.
+            // An app that was in error keeps its original error detail.
             let cause = detail.as_deref().unwrap_or(cause);
             if let Err(refused) = self.step_in(&mut fields, *event, cause) {
-                tracing::error!(app = %self.name, %refused, "an app could not go back to its state before a push");
+                tracing::error!(app = %self.name, %refused, "an app could not return to its state before the deployment");
             }
         }
     }
 
-    /// The release that was to be brought into service serves. Where a push is bringing in another one meanwhile, that is
-    /// what the app goes back to should the push fail.
-    pub(crate) fn brought_up(&self, cause: &str) {
+    /// Records that the release of a start serves. If a push deploys another release meanwhile, the
+    /// app returns to `running` should that deployment fail.
+    pub(crate) fn activated(&self, cause: &str) {
         let mut fields = self.fields();
         if fields.state == AppState::Deploying {
             fields.before_deploy = (AppState::Running, None);
         } else if let Err(refused) = self.step_in(&mut fields, AppEvent::Serving, cause) {
-            tracing::warn!(app = %self.name, %refused, "the app changed while it was started");
+            tracing::warn!(app = %self.name, %refused, "the app's state changed during its start");
         }
     }
 
@@ -188,15 +195,16 @@ impl AppRecord {
         fields.state = after;
         fields.error_detail = after.cause().is_some().then(|| cause.to_owned());
         tracing::info!(app = %self.name, from = %before, to = %after, cause, "the app's state changed");
-        // Nothing is kept of an app that is deleted, and a new one of its name may be there before this is stored.
+        // Activities of a destroyed app are not stored: a new app of the same name may exist by
+        // then.
         if before != after && !fields.deleted {
             let data = json!({ "from": before, "to": after, "error": after.cause(), "cause": cause });
             let (app, kind) = (Some(self.name.clone()), "app-state".to_owned());
             let text = format!("{before} → {after}: {cause}");
             let change = NewActivity { app, kind, text, data, at: Timestamp::now() };
-            // A record that finds no room is no reason to hold up the app.
-            if self.records.try_send(Record::Happened(change)).is_err() {
-                tracing::warn!(app = %self.name, "a change of state is not recorded: too many wait to be stored");
+            // A full queue drops the activity instead of delaying the app.
+            if self.records.try_send(Record::Activity(change)).is_err() {
+                tracing::warn!(app = %self.name, "a state change is not recorded: the queue of activities is full");
             }
         }
         Ok(after)

@@ -1,5 +1,5 @@
-//! Reports what the store finds in the data folder, at the start and later: in the host's log, and in the activity of the
-//! apps that it concerns. Never changes the folder.
+//! Reports the store's findings about the data folder, at the start and later: in the host's log,
+//! and in the activity of the apps concerned. Never changes the folder.
 
 use isopod_policy::AppName;
 use isopod_store::{Control, FolderReport, Loss, LostData, MovedFolder, NewActivity, Store, StoreError};
@@ -51,7 +51,7 @@ pub(crate) fn log(store: &Store) {
     }
 }
 
-/// Records in the activity of each app whose folder or data is missing that it is.
+/// Records missing folders and data in the activity of the apps concerned.
 pub(crate) async fn record_missing(store: &Store) -> Result<(), StoreError> {
     let FolderReport { missing: apps, lost, .. } = store.folder_report();
     let folders = apps.iter().map(|app| {
@@ -59,7 +59,7 @@ pub(crate) async fn record_missing(store: &Store) -> Result<(), StoreError> {
         (app, DATA_MISSING, missing(app), data)
     });
     let parts = lost.iter().map(|lost| {
-        let (kind, text, data) = entry(lost, Detected::AtStart);
+        let (kind, text, data) = activity(lost, Detected::AtStart);
         (&lost.app, kind, text, data)
     });
     for (app, kind, text, data) in folders.chain(parts) {
@@ -74,13 +74,13 @@ pub(crate) fn log_lost(lost: &LostData, detected: Detected) {
     tracing::warn!(app = %lost.app, path = %lost.path.display(), "{}", text(lost, detected));
 }
 
-/// The activity entry of a loss: its kind, text and data.
-pub(crate) fn entry(lost: &LostData, detected: Detected) -> (&'static str, String, Value) {
+/// Returns the activity of a loss: its kind, text and data.
+pub(crate) fn activity(lost: &LostData, detected: Detected) -> (&'static str, String, Value) {
     let kind = if matches!(lost.loss, Loss::Damaged { .. }) { DATA_DAMAGED } else { DATA_MISSING };
     (kind, text(lost, detected), json!({ "path": lost.path, "saved": lost.saved }))
 }
 
-/// The finding and the remedy for bundles without a file.
+/// Returns the finding and the remedy for bundles without a file.
 pub(crate) fn missing_bundles(count: usize) -> Option<(String, &'static str)> {
     let files = match count {
         0 => return None,
@@ -91,19 +91,19 @@ pub(crate) fn missing_bundles(count: usize) -> Option<(String, &'static str)> {
     Some((finding, "restore blobs/ from a backup with the host stopped, or deploy the apps again"))
 }
 
-/// A missing folder of an app, for doctor.
+/// Describes a missing folder of an app, for `isopod doctor`.
 pub(crate) fn missing_folder(app: &AppName) -> String {
     format!("the folder of {app} is missing")
 }
 
-/// Missing data of an app, for doctor.
+/// Describes missing data of an app, for `isopod doctor`.
 pub(crate) fn missing_part(lost: &LostData) -> String {
     let what = if lost.is_key_value() { "the key-value database" } else { "a granted folder" };
     let is = if lost.loss == Loss::Emptied { "empty" } else { "missing" };
     format!("{what} of {} is {is}: {}", lost.app, lost.path.display())
 }
 
-/// What an operator reads about a missing folder of an app.
+/// Describes a missing folder of an app in the log and in the activity.
 fn missing(app: &AppName) -> String {
     format!(
         "the folder of {app} was missing when the host started, so {app} begins without its key-value data, granted \
@@ -111,7 +111,7 @@ fn missing(app: &AppName) -> String {
     )
 }
 
-/// What an operator reads about a loss.
+/// Describes a loss in the log and in the activity.
 fn text(lost: &LostData, detected: Detected) -> String {
     let (app, is_key_value) = (&lost.app, lost.is_key_value());
     let what = if is_key_value { "the key-value database" } else { "a granted folder" };

@@ -1,25 +1,25 @@
-//! Owns whether what an app keeps may still be reached. Whoever reaches for it on behalf of the app's guests passes through
-//! here; the fence is closed once and for all when the app is destroyed, so that a guest which outlives its app never finds
-//! what a new one of its name keeps. Never touches what is kept.
+//! Owns the data gate of an app: each access to its stored data on behalf of a guest holds a guard.
+//! The gate closes permanently when the app is destroyed, so that a guest that outlives its app
+//! can't reach the data of a new app of the same name. Never touches the data.
 
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-/// The fence around what one app keeps. Cheap to clone.
+/// The data gate of one app. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DataGate(TaskTracker);
 
-/// The right to reach for it, until it is dropped.
+/// The right to access the app's data until the guard is dropped.
 pub(crate) type AccessGuard = TaskTrackerToken;
 
 impl DataGate {
-    /// Lets somebody in; none once the app is destroyed.
-    pub(crate) fn pass(&self) -> Option<AccessGuard> {
-        // Counted first: who is let in now is waited for by whoever closes it a moment later.
-        let pass = self.0.token();
-        (!self.0.is_closed()).then_some(pass)
+    /// Returns a guard, or `None` once the gate is closed.
+    pub(crate) fn guard(&self) -> Option<AccessGuard> {
+        // Counted before the check, so that a concurrent `close` waits for this guard.
+        let guard = self.0.token();
+        (!self.0.is_closed()).then_some(guard)
     }
 
-    /// Lets nobody in any more, and waits until all have left who are inside.
+    /// Rejects new access, and waits until all guards are dropped.
     pub(crate) async fn close(&self) {
         self.0.close();
         self.0.wait().await;
@@ -31,14 +31,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_closed_fence_lets_nobody_in_and_everybody_out() {
+    async fn a_closed_gate_rejects_access_and_waits_for_open_guards() {
         let data_gate = DataGate::default();
-        let inside = data_gate.pass().expect("it is open");
+        let guard = data_gate.guard().expect("the gate is open");
         let mut closing = Box::pin(data_gate.close());
         assert!(futures::poll!(&mut closing).is_pending());
-        assert!(data_gate.pass().is_none());
-        drop(inside);
+        assert!(data_gate.guard().is_none());
+        drop(guard);
         closing.await;
-        assert!(data_gate.pass().is_none());
+        assert!(data_gate.guard().is_none());
     }
 }

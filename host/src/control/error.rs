@@ -1,4 +1,5 @@
-//! Owns why something asked of an app is refused, and why a push fails. Never decides how that is shown.
+//! Owns the errors of the control plane: why a request about an app is refused, and why a push or a
+//! change fails. Never decides how an error is shown.
 
 use std::time::Duration;
 
@@ -9,22 +10,22 @@ use isopod_policy::{
 use isopod_policy::{limits::TEXT_LINE_BYTES_MAX, text::excerpt};
 use isopod_store::{Reason, StoreError};
 
-/// Why something asked of an app is not done.
+/// The reason why a request about an app is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeployError {
-    #[error("there is no app `{0}`")]
+    #[error("app `{0}` doesn't exist")]
     UnknownApp(AppName),
-    #[error("there is an app `{0}` already")]
+    #[error("app `{0}` already exists")]
     AppExists(AppName),
     #[error("the app `{0}` is being destroyed")]
     BeingDestroyed(AppName),
     #[error("the type of `{app}` can't be changed while it is {state}")]
     NotStopped { app: AppName, state: AppState },
-    #[error("`{0}` has no release yet, so there is nothing to start")]
+    #[error("`{0}` can't be started: it has no release yet")]
     NothingToStart(AppName),
     #[error("`{app}` has no push `{id}`")]
     UnknownPush { app: AppName, id: String },
-    #[error("the idempotency key was used for push `{id}` with other bytes")]
+    #[error("the idempotency key was already used for push `{id}` with different bytes")]
     KeyReused { app: AppName, id: PushId },
     #[error("`{app}` has no release `{release}`")]
     UnknownRelease { app: AppName, release: String },
@@ -32,11 +33,11 @@ pub(crate) enum DeployError {
     Refused { app: AppName, refused: isopod_policy::Refused },
     #[error("`{app}` has no instance `{id}`")]
     UnknownInstance { app: AppName, id: String },
-    #[error("`{app}` can't go back to {release}: {why}")]
-    NoWayBack { app: AppName, release: ReleaseNumber, why: String },
-    #[error("`{0}` has no release yet, so there is nothing to change")]
+    #[error("`{app}` can't be rolled back to {release}: {why}")]
+    RollbackRefused { app: AppName, release: ReleaseNumber, why: String },
+    #[error("`{0}` can't be changed: it has no release yet")]
     NothingToChange(AppName),
-    #[error("a push of `{0}` is under way")]
+    #[error("a push of `{0}` is in progress")]
     Busy(AppName),
     #[error("{error}")]
     Config { app: AppName, error: Box<ConfigError> },
@@ -44,15 +45,15 @@ pub(crate) enum DeployError {
     Formation { app: AppName, error: Box<FormationError> },
     #[error("`{app}` has no process type `{process}`")]
     UnknownProcess { app: AppName, process: String },
-    #[error("these are no grants: {why}")]
+    #[error("invalid grants: {why}")]
     Grants { app: AppName, why: String },
-    #[error("the change was not rolled out, and nothing changed: {failure}")]
+    #[error("the change was not applied: {failure}")]
     NotRolledOut { app: AppName, failure: Box<Failure> },
-    #[error("`{app}` is of type {app_type}, and build errors are shown for dev apps only")]
+    #[error("`{app}` is of type {app_type}; only dev apps show build errors")]
     NotDev { app: AppName, app_type: AppType },
-    #[error("these are no cores: {why}")]
+    #[error("invalid cores: {why}")]
     Cores { app: AppName, why: String },
-    #[error("{what} are waiting already")]
+    #[error("{what} are already waiting")]
     TooMany { what: String, retry_after: Duration },
     #[error("{0}")]
     Unusable(Box<Failure>),
@@ -64,7 +65,8 @@ pub(crate) enum DeployError {
     Disk { doing: &'static str, source: std::io::Error },
 }
 
-/// Why a push failed. Its text goes to whoever pushed, so each says what to do.
+/// The reason why a push or a change failed. The client reads the text, so it includes a remedy
+/// where there is one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0}")]
@@ -76,55 +78,55 @@ pub(crate) enum Failure {
          in Cargo.toml and build again"
     )]
     SdkTooOld { found: String, oldest: &'static str },
-    #[error("{0}. Correct [processes] in isopod.toml, or leave it out to get the usual ones")]
+    #[error("{0}. Correct [processes] in isopod.toml, or remove it to use the default process types")]
     Formation(#[from] FormationError),
     #[error(
-        "the component serves neither HTTP nor events, so nothing of it runs by itself. It is a command: run it with \
-         `isopod run`, or name a process of entry = \"command\" under [processes] in isopod.toml"
+        "the component is a command: it serves neither HTTP nor events. Run it with `isopod run`, or add a process \
+         with entry = \"command\" under [processes] in isopod.toml"
     )]
     OnlyACommand,
     #[error(
-        "its process types would keep {kept} instances running{}, and an app may keep {most} on this host: make `min` \
-         smaller, or ask the operator to raise app_instances_max",
+        "its process types would keep {kept} instances warm{}, and this host allows {most} per app: lower `min`, or \
+         ask the operator to raise app_instances_max",
         of_several_slots(*slots)
     )]
-    KeepsTooMany { kept: u64, most: u32, slots: u32 },
+    TooManyWarmInstances { kept: u64, most: u32, slots: u32 },
     #[error("a new instance did not start: {0}")]
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}")]
     Health { process: String, detail: String },
-    #[error("{release} was stopped for good: {reason}. Deploy another bundle, or roll back: `isopod releases`")]
-    StoppedForGood { release: ReleaseNumber, reason: String },
+    #[error("{release} was stopped permanently: {reason}. Deploy another bundle, or roll back: `isopod releases`")]
+    TakenOutOfService { release: ReleaseNumber, reason: String },
     #[error(
-        "secrets of the app can't be opened: {why}. Set them in one command, together with whatever else is being changed: \
-         `isopod config set {keys} --secret` asks for each"
+        "secrets of the app can't be decrypted: {why}. Set them again in one command, together with other pending \
+         changes: `isopod config set {keys} --secret` prompts for each"
     )]
     SecretsLost { keys: String, why: String },
-    #[error("the push took longer than its time limit of {} s and was given up", .0.as_secs())]
+    #[error("the push exceeded its time limit of {} s", .0.as_secs())]
     TimeLimit(Duration),
-    #[error("the host was stopped before it was done; do it again")]
+    #[error("the host stopped before it was done; send it again")]
     HostStopped,
-    #[error("the app was deleted while it was pushed to")]
+    #[error("the app was destroyed during the push")]
     AppDeleted,
     #[error("{0}")]
     Store(#[from] StoreError),
-    #[error("internal error: {0}; the host's own log says more")]
+    #[error("internal error: {0}; see the host's log for details")]
     Internal(String),
 }
 
 impl Failure {
-    /// A stable name for the reason.
+    /// Returns the stable code of the failure.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Bundle(_) => "invalid-bundle",
             Self::Rejected(rejected) => rejected.code(),
             Self::SdkTooOld { .. } => "sdk-too-old",
             Self::Formation(_) | Self::OnlyACommand => "invalid-formation",
-            Self::KeepsTooMany { .. } => "too-many-instances",
+            Self::TooManyWarmInstances { .. } => "too-many-instances",
             Self::Start(Fault::NoRoom { .. }) => "no-room",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
-            Self::StoppedForGood { .. } => "stopped-for-good",
+            Self::TakenOutOfService { .. } => "stopped-for-good",
             Self::SecretsLost { .. } => "secrets-lost",
             Self::TimeLimit(_) => "time-limit",
             Self::HostStopped => "host-stopped",
@@ -134,22 +136,23 @@ impl Failure {
         }
     }
 
-    /// The failure as it is stored. Its text is bounded, since bundles and guests contribute to it.
+    /// Returns the failure in its stored form. The text is bounded, since bundles and guests
+    /// contribute to it.
     pub(super) fn reason(&self) -> Reason {
         let detail = excerpt(&self.to_string(), TEXT_LINE_BYTES_MAX).into_owned();
         Reason { code: self.code().to_owned(), detail }
     }
 
-    /// Whether the bundle could not be built, as opposed to run.
-    pub(super) fn is_of_build(&self) -> bool {
+    /// Whether the build failed, as opposed to the deployment.
+    pub(super) fn is_build_failure(&self) -> bool {
         match self {
             Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => {
                 true
             }
-            Self::KeepsTooMany { .. }
+            Self::TooManyWarmInstances { .. }
             | Self::Start(_)
             | Self::Health { .. }
-            | Self::StoppedForGood { .. }
+            | Self::TakenOutOfService { .. }
             | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped
@@ -159,12 +162,14 @@ impl Failure {
         }
     }
 
-    /// Whether the host had no room for another instance, which says nothing of the release.
-    pub(super) fn is_of_no_room(&self) -> bool {
+    /// Whether the host had no free instance slot or memory. Such a failure has no cause in the
+    /// release.
+    pub(super) fn is_no_room(&self) -> bool {
         matches!(self, Self::Start(Fault::NoRoom { .. }))
     }
 
-    /// Whether the host could not read or keep its own files just now, which says nothing of the release either.
+    /// Whether the host could temporarily not read or write its own files. Such a failure has no
+    /// cause in the release.
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Store(error) => error.is_passing(),
@@ -173,21 +178,21 @@ impl Failure {
         }
     }
 
-    /// Whether it is the host's disk that failed, for lack of room.
+    /// Whether the host's disk is full.
     pub(crate) fn is_of_full_disk(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_of_full_disk())
     }
 
-    /// What an app is in error for when its present release fails so.
+    /// Returns the cause of the app's state `error` if its current release fails with this.
     pub(crate) fn cause(&self) -> ErrorCause {
         match self {
             Self::SdkTooOld { .. } => ErrorCause::SdkTooOld,
-            Self::Health { .. } | Self::Start(_) | Self::StoppedForGood { .. } => ErrorCause::HealthCheck,
+            Self::Health { .. } | Self::Start(_) | Self::TakenOutOfService { .. } => ErrorCause::HealthCheck,
             Self::Bundle(_)
             | Self::Rejected(_)
             | Self::Formation(_)
             | Self::OnlyACommand
-            | Self::KeepsTooMany { .. }
+            | Self::TooManyWarmInstances { .. }
             | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped
@@ -207,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_says_nothing_of_the_code_is_passing() {
+    fn only_failures_without_a_cause_in_the_code_are_transient() {
         let file = StoreError::File { path: "blobs/2a".into(), detail: "Too many open files (os error 24)".to_owned() };
         assert!(Failure::Store(file).is_passing());
         assert!(Failure::Rejected(Rejected::Cache { detail: "Too many open files".to_owned() }).is_passing());

@@ -1,10 +1,10 @@
-//! Owns the places where a test may stop the host in the middle of its work. Without the feature `failpoints` there
-//! are none.
+//! Owns the steps at which a test can pause or crash the host. Without the feature `failpoints`, it
+//! never interrupts anything.
 
-/// A step that a test may want to interrupt, by its name in `FAILPOINTS`.
+/// Runs the action that `FAILPOINTS` sets for this step.
 #[cfg(feature = "failpoints")]
 pub(super) async fn reached(step: &'static str) {
-    // On a thread for blocking work, since a test lets the step pause for good.
+    // On a thread for blocking work, since a test may pause the step indefinitely.
     let paused = tokio::task::spawn_blocking(move || fail::eval(step, |_| ()));
     drop(paused.await);
 }

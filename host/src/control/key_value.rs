@@ -1,5 +1,5 @@
-//! Owns the bridge between the store's key-value data and what the engine offers to guests. Never decides who may use
-//! it: an app without the grant is given none.
+//! Owns the adapter from the store's key-value data to the engine's `KeyValue` interface. Never
+//! decides which app may use it: an app without the grant gets no adapter.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ impl AppKeyValue {
         Arc::new(Self { store: store.clone(), app: app.clone(), data_gate: data_gate.clone() })
     }
 
-    /// The store is asked by the app's name, which may be another app's by now.
-    fn pass(&self) -> Result<AccessGuard, KvError> {
-        self.data_gate.pass().ok_or_else(|| failed("the app was destroyed, and its data with it"))
+    /// The store looks data up by the app's name, which may belong to a new app by now.
+    fn guard(&self) -> Result<AccessGuard, KvError> {
+        self.data_gate.guard().ok_or_else(|| failed("the app was destroyed with its data"))
     }
 }
 
@@ -35,37 +35,37 @@ fn failed(error: impl std::fmt::Display) -> KvError {
 #[async_trait]
 impl KeyValue for AppKeyValue {
     async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        let _pass = self.pass()?;
+        let _guard = self.guard()?;
         self.store.get(&self.app, bucket, key).await.map_err(failed)
     }
 
     async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError> {
-        let _pass = self.pass()?;
+        let _guard = self.guard()?;
         self.store.set(&self.app, bucket, key, &value).await.map_err(failed)
     }
 
     async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError> {
-        let _pass = self.pass()?;
+        let _guard = self.guard()?;
         self.store.delete(&self.app, bucket, key).await.map_err(failed)
     }
 
     async fn exists(&self, bucket: &str, key: &str) -> Result<bool, KvError> {
-        let _pass = self.pass()?;
+        let _guard = self.guard()?;
         self.store.exists(&self.app, bucket, key).await.map_err(failed)
     }
 
     async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError> {
-        let _pass = self.pass()?;
+        let _guard = self.guard()?;
         self.store.list_keys(&self.app, bucket, cursor).await.map_err(failed)
     }
 
     async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError> {
-        let _pass = self.pass()?;
+        let _guard = self.guard()?;
         self.store.increment(&self.app, bucket, key, delta).await.map_err(failed)
     }
 
     async fn get_versioned(&self, bucket: &str, key: &str) -> Result<(Option<Vec<u8>>, ValueVersion), KvError> {
-        let _pass = self.pass()?;
+        let _guard = self.guard()?;
         let (value, version) = self.store.get_versioned(&self.app, bucket, key).await.map_err(failed)?;
         Ok((value, ValueVersion(version.0)))
     }
@@ -77,7 +77,7 @@ impl KeyValue for AppKeyValue {
         seen: ValueVersion,
         value: Vec<u8>,
     ) -> Result<Result<(), ValueVersion>, KvError> {
-        let _pass = self.pass()?;
+        let _guard = self.guard()?;
         let seen = isopod_store::ValueVersion(seen.0);
         let set = self.store.set_if(&self.app, bucket, key, seen, &value).await.map_err(failed)?;
         Ok(set.map_err(|present| ValueVersion(present.0)))

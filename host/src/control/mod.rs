@@ -1,5 +1,6 @@
-//! Owns the way from a bundle to a serving release, and the life of an app: create, push, start, stop, delete. The
-//! pure rules are in the policy crate, running is the engine's, remembering is the store's.
+//! The control plane: owns the apps' records, turns bundles into serving releases, and runs the
+//! lifecycle of apps (create, push, start, stop, destroy). Never contains policy rules, never runs
+//! guests, and never writes SQL: the crates `policy`, `engine` and `store` do.
 
 mod app;
 mod background;
@@ -47,7 +48,7 @@ use crate::{
     runtime,
 };
 
-/// What the deployer works with.
+/// The services and settings that the deployer needs.
 pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) engine: Engine,
@@ -55,24 +56,24 @@ pub(crate) struct Parts {
     pub(crate) logs: Logs,
     pub(crate) metrics: Metrics,
     pub(crate) pushes: config::Pushes,
-    /// What apps divide among them, and how many cores each gets of it.
+    /// The resources that all apps share, and the cores of an app without an override.
     pub(crate) machine: runtime::HostResources,
     pub(crate) cores: Cores,
-    /// Over which the peak of a pool counts for its size.
+    /// The time window of the load peak that determines a pool's size.
     pub(crate) scale_window: Duration,
-    /// How many instances one app may keep without being asked.
+    /// The maximum number of warm instances of an app.
     pub(crate) app_instances_max: u32,
     pub(crate) watch: Arc<machine::Watch>,
-    /// How long an app goes unasked before it is frozen.
+    /// The idle time after which an app is frozen.
     pub(crate) freeze_after: Duration,
 }
 
-/// Where uploads are until their push is done.
+/// The folder of uploads, each removed when its push job ends.
 fn uploads_folder(store: &Store) -> PathBuf {
     store.folder().join("tmp")
 }
 
-/// The handle: cheap to clone.
+/// The handle of the control plane. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Deployer(Arc<Shared>);
 
@@ -80,45 +81,47 @@ struct Shared {
     parts: Parts,
     apps: RwLock<BTreeMap<AppName, Arc<AppRecord>>>,
     creating: tokio::sync::Mutex<()>,
-    /// Held while the cores of an app change.
-    dividing: tokio::sync::Mutex<()>,
+    /// Held while the cores of an app change, so that concurrent changes don't overwrite each
+    /// other.
+    changing_cores: tokio::sync::Mutex<()>,
     live: Mutex<HashMap<PushId, Arc<LivePush>>>,
-    /// Room for pushes that wait or run.
-    room: Arc<Semaphore>,
-    /// Slots for pushes that run.
-    running: Arc<Semaphore>,
+    /// Permits of push jobs that wait or run.
+    queued_pushes: Arc<Semaphore>,
+    /// Permits of push jobs that run.
+    running_pushes: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     tasks: TaskTracker,
-    /// The way to whoever hears of process types that can't be kept going.
+    /// The queue of reports about process types that fail repeatedly.
     crash_reports: mpsc::Sender<runtime::CrashReport>,
-    /// The way to whoever writes down what happens.
+    /// The queue of the activity log.
     records: mpsc::Sender<Record>,
-    /// That one's task, until the host stops.
+    /// The task of the activity log. Taken at shutdown, which waits for it.
     recording: Mutex<Option<JoinHandle<()>>>,
     schedules: Schedules,
-    /// What happens to apps, for those who follow.
+    /// Publishes recorded activities to subscribers.
     news: broadcast::Sender<NewActivity>,
-    /// No new work is taken.
+    /// Cancelled first at shutdown: no new work is accepted.
     closing: CancellationToken,
-    /// Work under way is given up.
+    /// Cancelled when the drain time is over: unfinished work fails.
     cancel: CancellationToken,
-    /// Nothing changes any more.
-    settled: CancellationToken,
+    /// Cancelled last: the activity log stores its queue and ends.
+    drained: CancellationToken,
 }
 
 impl Deployer {
-    /// Makes the deployer and starts what it does in the background. Blocks a little, to prepare the folder for uploads.
-    pub(crate) fn open(parts: Parts, visits: mpsc::Receiver<runtime::LoadRequest>) -> std::io::Result<Self> {
+    /// Creates the control plane and spawns its background tasks. Blocks briefly, to prepare the
+    /// folder for uploads.
+    pub(crate) fn open(parts: Parts, previews: mpsc::Receiver<runtime::LoadRequest>) -> std::io::Result<Self> {
         push::upload::prepare(&uploads_folder(&parts.store))?;
-        let (crash_reports, told) = mpsc::channel(limits::TROUBLES_WAITING);
-        let (records, recorded) = mpsc::channel(limits::RECORDS_WAITING);
+        let (crash_reports, received_reports) = mpsc::channel(limits::TROUBLES_WAITING);
+        let (records, activity) = mpsc::channel(limits::RECORDS_WAITING);
         let deployer = Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),
-            dividing: tokio::sync::Mutex::new(()),
+            changing_cores: tokio::sync::Mutex::new(()),
             live: Mutex::default(),
-            room: Arc::new(Semaphore::new(parts.pushes.queued_max)),
-            running: Arc::new(Semaphore::new(parts.pushes.parallel)),
+            queued_pushes: Arc::new(Semaphore::new(parts.pushes.queued_max)),
+            running_pushes: Arc::new(Semaphore::new(parts.pushes.parallel)),
             uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             tasks: TaskTracker::new(),
             crash_reports,
@@ -128,12 +131,12 @@ impl Deployer {
             news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES),
             closing: CancellationToken::new(),
             cancel: CancellationToken::new(),
-            settled: CancellationToken::new(),
+            drained: CancellationToken::new(),
             parts,
         }));
-        deployer.in_background(deployer.clone().receive_crash_reports(told));
-        deployer.in_background(deployer.clone().load_previews(visits));
-        let recording = tokio::spawn(deployer.clone().record_activity(recorded));
+        deployer.in_background(deployer.clone().receive_crash_reports(received_reports));
+        deployer.in_background(deployer.clone().load_previews(previews));
+        let recording = tokio::spawn(deployer.clone().record_activity(activity));
         *deployer.recording() = Some(recording);
         deployer.in_background(deployer.clone().run_scheduler());
         deployer.in_background(deployer.clone().run_freezer());
@@ -142,35 +145,35 @@ impl Deployer {
         Ok(deployer)
     }
 
-    /// What the host waits for a while when it stops, before it is cut off.
+    /// The tasks that a shutdown drains.
     pub(crate) fn tasks(&self) -> TaskTracker {
         self.0.tasks.clone()
     }
 
-    /// Does something that nobody waits for, until it is done or the host stops.
+    /// Spawns work that is dropped when the host shuts down.
     fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(self.0.closing.clone().run_until_cancelled_owned(work));
     }
 
-    /// The app of this name.
+    /// Returns the app with this name.
     pub(crate) fn app(&self, name: &AppName) -> Result<Arc<AppRecord>, DeployError> {
         let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = apps.get(name).filter(|entry| !entry.fields().deleted);
-        entry.cloned().ok_or_else(|| DeployError::UnknownApp(name.clone()))
+        let app = apps.get(name).filter(|app| !app.fields().deleted);
+        app.cloned().ok_or_else(|| DeployError::UnknownApp(name.clone()))
     }
 
-    /// Up to `limit` apps after `after`, by name.
+    /// Returns up to `limit` apps after `after`, ordered by name.
     pub(crate) fn apps(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<AppRecord>> {
         use std::ops::Bound;
         let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let entries = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, entry)| entry);
-        entries.filter(|entry| !entry.fields().deleted).take(limit).cloned().collect()
+        let records = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, app)| app);
+        records.filter(|app| !app.fields().deleted).take(limit).cloned().collect()
     }
 
-    /// Room to receive a bundle.
+    /// Starts an upload, which holds a permit until it is dropped.
     pub(crate) async fn upload(&self) -> Result<Upload, DeployError> {
-        self.still_open()?;
+        self.ensure_open()?;
         let slot = Arc::clone(&self.0.uploads).try_acquire_owned().map_err(|_| DeployError::TooMany {
             what: format!("{} uploads", limits::UPLOADS_MAX),
             retry_after: Duration::from_secs(2),
@@ -178,10 +181,10 @@ impl Deployer {
         Upload::begin(&uploads_folder(&self.0.parts.store), slot)
     }
 
-    /// A push as it is now.
+    /// Returns the current state of a push job.
     pub(crate) async fn push(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
         self.app(app)?;
-        if let Some(live) = self.live(id).filter(|live| live.entry.name == *app) {
+        if let Some(live) = self.live(id).filter(|live| live.app.name == *app) {
             return Ok(live.now());
         }
         let control = &self.0.parts.store;
@@ -194,30 +197,31 @@ impl Deployer {
         }
     }
 
-    /// A push as it is and becomes; the sender goes away once it is final.
+    /// Subscribes to a push job. The sender is dropped once the job's state is final.
     pub(crate) async fn follow(&self, app: &AppName, id: &PushId) -> Result<watch::Receiver<PushNow>, DeployError> {
-        match self.live(id).filter(|live| live.entry.name == *app) {
+        match self.live(id).filter(|live| live.app.name == *app) {
             Some(live) => Ok(live.follow()),
             None => Ok(watch::Sender::new(self.push(app, id).await?).subscribe()),
         }
     }
 
-    /// The newer state of a push, if it is under way.
+    /// Returns the state of a push job that has not ended. It may be newer than the stored state.
     pub(crate) fn push_under_way(&self, id: &PushId) -> Option<PushNow> {
         self.live(id).map(|live| live.now())
     }
 
-    /// How many pushes wait or run.
+    /// Returns the number of push jobs that wait or run.
     pub(crate) fn pushes_under_way(&self) -> usize {
         self.live_pushes().len()
     }
 
-    /// What happens to apps from now on.
+    /// Subscribes to the activities of all apps from now on.
     pub(crate) fn news(&self) -> broadcast::Receiver<NewActivity> {
         self.0.news.subscribe()
     }
 
-    /// Takes no new work, lets pushes and other changes under way finish for a while, then gives them up as failed.
+    /// Shuts down: accepts no new work, drains push jobs and other changes for up to `patience`,
+    /// and then cancels them as failed.
     pub(crate) async fn shut_down(&self, patience: Duration) {
         self.0.closing.cancel();
         self.store_usage().await;
@@ -226,16 +230,16 @@ impl Deployer {
             self.0.cancel.cancel();
             if tokio::time::timeout(limits::FLUSH_TIME, self.0.tasks.wait()).await.is_err() {
                 tracing::warn!(
-                    "some changes could not be ended in time; pushes are marked as failed at the next start"
+                    "some changes did not end before the shutdown timeout; push jobs are marked as failed at the next start"
                 );
             }
         }
-        self.0.settled.cancel();
+        self.0.drained.cancel();
         let recording = self.recording().take();
         if let Some(recording) = recording
             && tokio::time::timeout(limits::FLUSH_TIME, recording).await.is_err()
         {
-            tracing::warn!("the last activities could not be recorded in time");
+            tracing::warn!("the last activities were not recorded before the shutdown timeout");
         }
     }
 
@@ -243,7 +247,7 @@ impl Deployer {
         self.0.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn still_open(&self) -> Result<(), DeployError> {
+    fn ensure_open(&self) -> Result<(), DeployError> {
         if self.0.closing.is_cancelled() { Err(DeployError::Stopping) } else { Ok(()) }
     }
 

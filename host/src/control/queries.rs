@@ -1,5 +1,5 @@
-//! Owns what people ask of an app that changes nothing of its releases: its formation and grants as they are, and a
-//! fresh instance in place of one.
+//! Owns queries about an app's current release (formation, grants, config), and the restart of an
+//! instance. Never creates a release.
 
 use std::collections::BTreeMap;
 
@@ -12,86 +12,87 @@ use serde_json::json;
 use crate::control::{AppRecord, DeployError, Deployer, Failure, release::verify};
 
 impl Deployer {
-    /// The process types of the app's present release, with what nobody said filled in. None before the first.
+    /// Returns the process types of the app's current release with defaults filled in. Empty before
+    /// the first release.
     pub(crate) async fn formation(
         &self,
         name: &AppName,
     ) -> Result<BTreeMap<ProcessName, formation::ShownProcess>, DeployError> {
-        let entry = self.app(name)?;
-        let app_type = entry.fields().app_type;
-        let (processes, limits) = self.present_processes(&entry).await?;
+        let app = self.app(name)?;
+        let app_type = app.fields().app_type;
+        let (processes, limits) = self.current_processes(&app).await?;
         Ok(formation::shown(&processes, app_type, &limits))
     }
 
-    /// The process types of the present release as they were said, and its limits.
-    pub(super) async fn present_processes(&self, entry: &AppRecord) -> Result<(Formation, Limits), DeployError> {
-        let Some(release) = self.present(entry).await? else { return Ok((BTreeMap::new(), Limits::default())) };
+    /// Returns the process types of the current release as declared, and its limits.
+    pub(super) async fn current_processes(&self, app: &AppRecord) -> Result<(Formation, Limits), DeployError> {
+        let Some(release) = self.current_release(app).await? else { return Ok((BTreeMap::new(), Limits::default())) };
         let limits = release.manifest.limits.clone();
-        let processes = match entry.traffic.active() {
+        let processes = match app.traffic.active() {
             _ if !release.manifest.processes.is_empty() => release.manifest.processes,
             Some(running) => formation::default_for(verify::exported(&running.program().info().entries)),
             None => match self.stored(release).await {
                 Ok(verified) => formation::default_for(verify::exported(&verified.info.entries)),
-                // What can't be read any more runs nothing.
+                // An unreadable release runs nothing.
                 Err(_) => BTreeMap::new(),
             },
         };
         Ok((processes, limits))
     }
 
-    /// The slots that an instance of the present release takes.
-    pub(super) async fn present_slots(&self, entry: &AppRecord) -> Result<u32, DeployError> {
-        let Some(release) = self.present(entry).await? else { return Ok(1) };
-        if let Some(running) = entry.traffic.active() {
+    /// Returns the number of slots that an instance of the current release takes.
+    pub(super) async fn current_slots(&self, app: &AppRecord) -> Result<u32, DeployError> {
+        let Some(release) = self.current_release(app).await? else { return Ok(1) };
+        if let Some(running) = app.traffic.active() {
             return Ok(running.program().info().slots);
         }
-        // What can't be read any more runs nothing.
+        // An unreadable release runs nothing.
         Ok(self.stored(release).await.map_or(1, |verified| verified.info.slots))
     }
 
-    /// The grants of the app's present release; none before the first.
+    /// Returns the grants of the app's current release. Empty before the first release.
     pub(crate) async fn grants(&self, name: &AppName) -> Result<Grants, DeployError> {
-        let entry = self.app(name)?;
-        Ok(self.present(&entry).await?.map(|release| release.manifest.grants).unwrap_or_default())
+        let app = self.app(name)?;
+        Ok(self.current_release(&app).await?.map(|release| release.manifest.grants).unwrap_or_default())
     }
 
-    /// The config vars that guests receive, with their sources. Secrets stay sealed.
+    /// Returns the config vars that guests receive, with their sources. Secrets stay sealed.
     pub(crate) async fn effective_config(&self, name: &AppName) -> Result<Vec<EffectiveVar>, DeployError> {
-        let entry = self.app(name)?;
-        let manifest = self.present(&entry).await?.map(|release| release.manifest.config).unwrap_or_default();
-        let vars = entry.fields().config.with_sources(&manifest);
+        let app = self.app(name)?;
+        let manifest = self.current_release(&app).await?.map(|release| release.manifest.config).unwrap_or_default();
+        let vars = app.fields().config.with_sources(&manifest);
         Ok(vars)
     }
 
-    /// Ends an instance after what it is doing; a new one takes its place and its id.
+    /// Recycles an instance once its job completes. A new instance takes its slot and its id.
     pub(crate) async fn restart(&self, name: &AppName, id: &InstanceId, by: &str) -> Result<(), DeployError> {
-        let entry = self.app(name)?;
-        if !entry.traffic.restart(id) {
+        let app = self.app(name)?;
+        if !app.traffic.restart(id) {
             return Err(DeployError::UnknownInstance { app: name.clone(), id: id.to_string() });
         }
-        let text = format!("{id} is restarted: asked for");
-        self.record(&entry, "instance-restarted", text, json!({ "instance": id, "by": by })).await;
+        let text = format!("{id} is restarted: requested");
+        self.record(&app, "instance-restarted", text, json!({ "instance": id, "by": by })).await;
         Ok(())
     }
 
-    /// What a guest reads as its config: the manifest's own, and above it the vars that were set at the host, with
-    /// their secrets opened.
+    /// Returns the config that a guest reads: the manifest's vars, overridden by those set at the
+    /// host, with secrets unsealed.
     pub(super) fn variables(
         &self,
-        entry: &AppRecord,
+        app: &AppRecord,
         manifest: &Manifest,
         config: &ConfigVars,
     ) -> Result<Vec<(String, String)>, Failure> {
         let secrets = self.0.parts.store.secrets();
         let mut lost = Vec::new();
         let variables = config.effective(&manifest.config, |key, sealed| {
-            let opened = secrets.unseal(&entry.name, key, sealed);
+            let opened = secrets.unseal(&app.name, key, sealed);
             Ok::<_, Failure>(opened.unwrap_or_else(|error| {
                 lost.push((key.to_owned(), error));
                 String::new()
             }))
         })?;
-        // All of them are named: setting one again is of no use while another can't be opened.
+        // The error names all lost secrets, since each one blocks the release.
         match lost.first() {
             None => Ok(variables.into_iter().collect()),
             Some((_, error)) => Err(Failure::SecretsLost {

@@ -1,5 +1,6 @@
-//! Owns changes of an app that are no push: its config vars, formation, grants, and going back to an earlier release.
-//! Each makes a new release by the same road as a push, or changes nothing.
+//! Owns the changes of an app's settings: config vars, formation, grants, and rollback to a former
+//! release. Each creates a release through the same pipeline as a push, or changes nothing. Never
+//! receives a bundle.
 
 use std::sync::Arc;
 
@@ -19,12 +20,12 @@ use crate::control::{
 };
 use crate::limits;
 
-/// What is to be different about an app.
+/// A settings change of an app.
 pub(crate) enum Change {
     Config(ConfigChange),
-    /// What is to be different of which process types, as JSON.
+    /// A change of existing process types, as JSON.
     Formation(Value),
-    /// A process type, as JSON.
+    /// A new process type, as JSON.
     NewProcess(Value),
     RemoveProcess(ProcessName),
     /// A JSON merge patch (RFC 7396) of the grants.
@@ -32,7 +33,7 @@ pub(crate) enum Change {
     Rollback(ReleaseNumber),
 }
 
-/// The content of the release that a change makes.
+/// The content of the release that a change creates.
 struct Changed {
     verified: Verified,
     config: ConfigVars,
@@ -40,72 +41,68 @@ struct Changed {
 }
 
 impl Deployer {
-    /// Changes an app, and waits until the change is rolled out. An error means that nothing changed.
+    /// Applies a change to an app, and waits until its release serves. On an error, nothing
+    /// changed.
     pub(crate) async fn change(&self, name: &AppName, change: Change, by: &str) -> Result<Arc<AppRecord>, DeployError> {
-        self.still_open()?;
-        let entry = self.app(name)?;
+        self.ensure_open()?;
+        let app = self.app(name)?;
         let busy = || DeployError::Busy(name.clone());
-        let turn = tokio::time::timeout(limits::CHANGE_WAIT, Arc::clone(&entry.turn).lock_owned());
+        let turn = tokio::time::timeout(limits::CHANGE_WAIT, Arc::clone(&app.change_lock).lock_owned());
         let turn = turn.await.map_err(|_| busy())?;
-        entry.still_there()?;
-        let present = self.present(&entry).await?;
+        app.ensure_exists()?;
+        let present = self.current_release(&app).await?;
         let changed = match (change, present) {
             (Change::Config(change), None) => {
-                self.keep_config(&entry, change, by).await?;
-                return Ok(Arc::clone(&entry));
+                self.set_initial_config(&app, change, by).await?;
+                return Ok(Arc::clone(&app));
             }
             (_, None) => return Err(DeployError::NothingToChange(name.clone())),
-            (change, Some(present)) => self.changed(&entry, change, present).await?,
+            (change, Some(present)) => self.changed(&app, change, present).await?,
         };
         if let Some(changed) = changed {
-            let work = self.roll_out(Arc::clone(&entry), turn, changed, by.to_owned());
+            let work = self.roll_out(Arc::clone(&app), turn, changed, by.to_owned());
             work.await
                 .map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure: Box::new(failure) })?;
         }
-        Ok(entry)
+        Ok(app)
     }
 
-    /// Config of an app that has no release yet: its first one will have it.
-    async fn keep_config(&self, entry: &AppRecord, change: ConfigChange, by: &str) -> Result<(), DeployError> {
-        let Applied { vars: config, changed: keys } = self.applied(entry, &change)?;
+    /// Stores the config of an app without a release. Its first release receives it.
+    async fn set_initial_config(&self, app: &AppRecord, change: ConfigChange, by: &str) -> Result<(), DeployError> {
+        let Applied { vars: config, changed: keys } = self.applied(app, &change)?;
         if keys.is_empty() {
             return Ok(());
         }
-        self.0.parts.store.set_app_config(&entry.name, config.clone(), Timestamp::now()).await?;
-        entry.fields().config = config;
-        let text = format!("config changed: {}; the first release will have it", keys.join(", "));
-        self.record(entry, "config-changed", text, json!({ "keys": keys, "by": by })).await;
+        self.0.parts.store.set_app_config(&app.name, config.clone(), Timestamp::now()).await?;
+        app.fields().config = config;
+        let text = format!("config changed: {}; the first release receives it", keys.join(", "));
+        self.record(app, "config-changed", text, json!({ "keys": keys, "by": by })).await;
         Ok(())
     }
 
-    /// What the app's next release is made of; none if it is what the app has already.
-    async fn changed(
-        &self,
-        entry: &AppRecord,
-        change: Change,
-        present: Release,
-    ) -> Result<Option<Changed>, DeployError> {
-        let app = || entry.name.clone();
+    /// Returns the content of the app's next release, or `None` if nothing would change.
+    async fn changed(&self, app: &AppRecord, change: Change, present: Release) -> Result<Option<Changed>, DeployError> {
+        let name = || app.name.clone();
         let number = present.number;
         if let Change::Rollback(wanted) = change {
-            return self.of_earlier(entry, wanted, number).await.map(Some);
+            return self.rollback_content(app, wanted, number).await.map(Some);
         }
         let before = present.manifest.clone();
         let mut verified = self
             .stored(present)
             .await
-            .map_err(|failure| DeployError::NotRolledOut { app: app(), failure: Box::new(failure) })?;
+            .map_err(|failure| DeployError::NotRolledOut { app: name(), failure: Box::new(failure) })?;
         let exported = verify::exported(&verified.info.entries);
         let limits = verified.manifest.limits.clone();
-        let mut config = entry.fields().config.clone();
+        let mut config = app.fields().config.clone();
         let processes = match before.processes.is_empty() {
             true => formation::default_for(exported),
             false => before.processes.clone(),
         };
-        let bad = |error| DeployError::Formation { app: app(), error: Box::new(error) };
+        let bad = |error| DeployError::Formation { app: name(), error: Box::new(error) };
         let cause = match change {
             Change::Config(change) => {
-                let Applied { vars, changed } = self.applied(entry, &change)?;
+                let Applied { vars, changed } = self.applied(app, &change)?;
                 if changed.is_empty() {
                     return Ok(None);
                 }
@@ -115,11 +112,11 @@ impl Deployer {
             Change::Formation(body) => {
                 let change = FormationChange::from_json(&body).map_err(bad)?;
                 verified.manifest.processes = formation::update(&processes, &change, &limits).map_err(bad)?;
-                // The usual process types, written out, would look like a change.
+                // Compared before defaults are written out, which would look like a change.
                 if verified.manifest.processes == processes {
                     return Ok(None);
                 }
-                formation_cause(&processes, &verified.manifest.processes, entry.fields().app_type, &limits)
+                formation_cause(&processes, &verified.manifest.processes, app.fields().app_type, &limits)
             }
             Change::NewProcess(body) => {
                 let new = NewProcess::from_json(&body).map_err(bad)?;
@@ -132,48 +129,49 @@ impl Deployer {
             }
             Change::Grants(patch) => {
                 let patched = patched(&before, &patch);
-                verified.manifest = patched.map_err(|why| DeployError::Grants { app: app(), why })?;
+                verified.manifest = patched.map_err(|why| DeployError::Grants { app: name(), why })?;
                 "grants changed".to_owned()
             }
             Change::Rollback(_) => return Ok(None),
         };
-        if verified.manifest == before && config == entry.fields().config {
+        if verified.manifest == before && config == app.fields().config {
             return Ok(None);
         }
         Ok(Some(Changed { verified, config, cause }))
     }
 
-    /// The content of an earlier release, to be had again under a new number.
-    async fn of_earlier(
+    /// Returns the content of a former release, for a new release with the same content.
+    async fn rollback_content(
         &self,
-        entry: &AppRecord,
+        app: &AppRecord,
         wanted: ReleaseNumber,
         present: ReleaseNumber,
     ) -> Result<Changed, DeployError> {
-        let unknown = || DeployError::UnknownRelease { app: entry.name.clone(), release: wanted.to_string() };
-        let release = self.0.parts.store.release(&entry.name, wanted).await?.ok_or_else(unknown)?;
-        let refused = |why| DeployError::NoWayBack { app: entry.name.clone(), release: wanted, why };
+        let unknown = || DeployError::UnknownRelease { app: app.name.clone(), release: wanted.to_string() };
+        let release = self.0.parts.store.release(&app.name, wanted).await?.ok_or_else(unknown)?;
+        let refused = |why| DeployError::RollbackRefused { app: app.name.clone(), release: wanted, why };
         match release.state {
             ReleaseState::Retired => {}
             ReleaseState::Ready | ReleaseState::Frozen if wanted == present => {
-                return Err(refused("it is the current release already".to_owned()));
+                return Err(refused("it is already the current release".to_owned()));
             }
             ReleaseState::Ready | ReleaseState::Frozen => {}
             ReleaseState::Building | ReleaseState::Deploying | ReleaseState::Booted => {
-                return Err(refused(format!("it is {} and never served", release.state)));
+                return Err(refused(format!("it is in state {} and never served", release.state)));
             }
             ReleaseState::BuildError | ReleaseState::DeploymentError => {
                 let why = release.reason.map(|reason| format!(": {}", reason.detail)).unwrap_or_default();
-                return Err(refused(format!("it is in {}{why}", release.state)));
+                return Err(refused(format!("it is in state {}{why}", release.state)));
             }
         }
         let config = release.config.clone();
         let verified = self.stored(release).await;
         let verified = verified.map_err(|failure| refused(failure.to_string()))?;
-        let cause = format!("rollback to {wanted}{}", entry.fields().config.secret_changes(&config));
+        let cause = format!("rollback to {wanted}{}", app.fields().config.secret_changes(&config));
         Ok(Changed { verified, config, cause })
     }
 
+    /// Reads the bundle of a stored release.
     pub(super) async fn stored(&self, release: Release) -> Result<Verified, Failure> {
         let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
         let (manifest, snapshot) = (release.manifest, release.snapshot);
@@ -181,18 +179,19 @@ impl Deployer {
         verified.map_err(|e| Failure::Internal(e.to_string()))?
     }
 
-    /// The config vars after a change, and which of them it changed.
-    fn applied(&self, entry: &AppRecord, change: &ConfigChange) -> Result<Applied, DeployError> {
+    /// Returns the config vars after a change, and the keys that it changed.
+    fn applied(&self, app: &AppRecord, change: &ConfigChange) -> Result<Applied, DeployError> {
         let secrets = self.0.parts.store.secrets();
-        let present = entry.fields().config.clone();
-        let applied = present.apply(change, |key, plain| secrets.seal(&entry.name, key, plain));
-        applied.map_err(|error| DeployError::Config { app: entry.name.clone(), error: Box::new(error) })
+        let present = app.fields().config.clone();
+        let applied = present.apply(change, |key, plain| secrets.seal(&app.name, key, plain));
+        applied.map_err(|error| DeployError::Config { app: app.name.clone(), error: Box::new(error) })
     }
 
-    /// On a task of its own, so that a client which leaves does not leave the change half done.
+    /// Runs the release pipeline on a separate task, so that the change completes even if the
+    /// client disconnects.
     async fn roll_out(
         &self,
-        entry: Arc<AppRecord>,
+        app: Arc<AppRecord>,
         turn: OwnedMutexGuard<()>,
         changed: Changed,
         by: String,
@@ -200,16 +199,16 @@ impl Deployer {
         let deployer = self.clone();
         let work = async move {
             let _turn = turn;
-            let making = ReleasePipeline::new(Arc::clone(&entry), deployer.0.parts.store.clone(), None);
+            let pipeline = ReleasePipeline::new(Arc::clone(&app), deployer.0.parts.store.clone(), None);
             let Changed { verified, config, cause } = changed;
-            let (wanted_for, asked_by) = (cause.clone(), by.clone());
-            let wanted = ReleaseSpec { verified, config, cause, by };
-            let preparing = deployer.prepare(&making, wanted);
-            let done = deployer.carry_out(&making, preparing, "the change was not rolled out").await;
+            let (change, requested_by) = (cause.clone(), by.clone());
+            let spec = ReleaseSpec { verified, config, cause, by };
+            let preparing = deployer.prepare(&pipeline, spec);
+            let done = deployer.carry_out(&pipeline, preparing, "the change was not applied").await;
             if let Err(failure) = &done {
-                let text = format!("a change was not rolled out: {wanted_for}: {failure}");
-                let data = json!({ "code": failure.code(), "cause": wanted_for, "by": asked_by });
-                deployer.record(&entry, "change-failed", text, data).await;
+                let text = format!("a change was not applied: {change}: {failure}");
+                let data = json!({ "code": failure.code(), "cause": change, "by": requested_by });
+                deployer.record(&app, "change-failed", text, data).await;
             }
             done
         };
@@ -217,22 +216,22 @@ impl Deployer {
     }
 }
 
-/// The manifest with its grants after a merge patch: what it names is replaced, what it sets to null is taken away. Read
-/// as a manifest that somebody wrote, so that the same rules hold.
+/// Applies a merge patch to the manifest's grants: named grants are replaced, and grants set to
+/// null are removed. Parses the result as a manifest, so that the same rules apply.
 fn patched(manifest: &Manifest, patch: &Value) -> Result<Manifest, String> {
     if !patch.is_object() {
-        return Err("the body must be an object, such as {\"keyvalue\":true}".to_owned());
+        return Err("the body must be an object, for example {\"keyvalue\":true}".to_owned());
     }
     let mut present = serde_json::to_value(manifest).map_err(|e| explain(&e))?;
     json_patch::merge(&mut present["grants"], patch);
     serde_json::from_value(present).map_err(|e| explain(&e))
 }
 
-/// Says of a changed formation what is different, with the numbers.
+/// Describes the differences between two formations, with their numbers.
 fn formation_cause(before: &Formation, after: &Formation, app_type: AppType, limits: &Limits) -> String {
     let shown = |formation| formation::shown(formation, app_type, limits);
     let (shown_before, shown_after) = (shown(before), shown(after));
-    let said = shown_after.iter().filter_map(|(name, now)| {
+    let changes = shown_after.iter().filter_map(|(name, now)| {
         let then = shown_before.get(name)?;
         let scaled = (then.min, then.max) != (now.min, now.max);
         let updated = (&then.health, &then.schedule, &then.args) != (&now.health, &now.schedule, &now.args);
@@ -241,12 +240,12 @@ fn formation_cause(before: &Formation, after: &Formation, app_type: AppType, lim
             (true, true) => Some(format!("{counts} and updated")),
             (true, false) => Some(counts),
             (false, true) => Some(format!("{name} updated")),
-            // It stays so from now on, also where the type of the app changes.
+            // The explicit value also applies after a change of the app's type.
             (false, false) if before.get(name) != after.get(name) => {
-                Some(format!("{name} is set to {}..{}, which it had by default", now.min, now.max))
+                Some(format!("{name} is set to {}..{}, the former default", now.min, now.max))
             }
             (false, false) => None,
         }
     });
-    format!("formation changed: {}", said.collect::<Vec<_>>().join(", "))
+    format!("formation changed: {}", changes.collect::<Vec<_>>().join(", "))
 }

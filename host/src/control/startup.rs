@@ -1,4 +1,4 @@
-//! Owns bringing every app back when the host starts. Never keeps the host from starting because of one app.
+//! Owns restoring the apps when the host starts. Never fails the start because of one app.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -8,11 +8,12 @@ use isopod_store::{App, Control, Intended, NewActivity, Page, Push, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::control::{AppRecord, DeployError, Deployer, Failure, lifecycle::settle};
+use crate::control::{AppRecord, DeployError, Deployer, Failure, lifecycle::step_or_warn};
 use crate::limits;
 
 impl Deployer {
-    /// Makes all stored apps known, and ends pushes that the last stop interrupted. Nothing serves yet.
+    /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
+    /// app serves yet.
     pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
         self.end_interrupted_pushes().await?;
         self.end_interrupted_releases().await?;
@@ -20,64 +21,65 @@ impl Deployer {
         for schedule in self.0.parts.store.schedules().await? {
             fired.entry(schedule.app).or_default().push((schedule.process, schedule.last_fired_at));
         }
-        let (mut entries, mut asleep) = (Vec::new(), 0);
+        let (mut apps, mut cold) = (Vec::new(), 0);
         for row in self.stored_apps().await? {
-            let wanted = row.intended == Intended::Running && row.release.is_some();
-            let stopped = row.intended == Intended::Stopped;
-            let entry = self.enter(row);
-            entry.fields().fired.extend(fired.remove(&entry.name).unwrap_or_default());
-            if wanted && self.stays_cold(&entry).await? {
-                asleep += 1;
+            let is_running = row.intended == Intended::Running && row.release.is_some();
+            let is_stopped = row.intended == Intended::Stopped;
+            let app = self.register(row);
+            app.fields().fired.extend(fired.remove(&app.name).unwrap_or_default());
+            if is_running && self.restore_cold(&app).await? {
+                cold += 1;
                 continue;
             }
-            if wanted {
-                settle(&entry, AppEvent::Start, "the host has started");
-                drop(entry.traffic.set_stopped("the host has just started and the app is being brought back"));
-                entries.push(entry);
-            } else if stopped {
-                drop(entry.traffic.set_stopped("the app is stopped"));
-                let release = entry.fields().release;
+            if is_running {
+                step_or_warn(&app, AppEvent::Start, "the host has started");
+                drop(app.traffic.set_stopped("the host has just started and is loading the app"));
+                apps.push(app);
+            } else if is_stopped {
+                drop(app.traffic.set_stopped("the app is stopped"));
+                let release = app.fields().release;
                 if let Some(release) = release {
-                    self.schedule_stored(&entry, release).await;
+                    self.schedule_stored(&app, release).await;
                 }
             }
         }
-        let known: Vec<_> = self.apps(None, usize::MAX).iter().map(|entry| Arc::clone(&entry.traffic)).collect();
+        let known: Vec<_> = self.apps(None, usize::MAX).iter().map(|app| Arc::clone(&app.traffic)).collect();
         self.0.parts.directory.put(&known);
-        Ok(Restored { deployer: self.clone(), entries, asleep })
+        Ok(Restored { deployer: self.clone(), apps, cold })
     }
 
-    /// Leaves an app cold whose release has nothing to do until somebody asks for it, so that starting the host takes no
-    /// longer for it than reading a row. For its users it runs, as it did before.
-    async fn stays_cold(&self, entry: &Arc<AppRecord>) -> Result<bool, DeployError> {
+    /// Registers the app's release as cold if it has no work before the first request. The start
+    /// then costs only the read of a row per app, and the app's state is `running` as before.
+    /// Returns false if the release must be loaded.
+    async fn restore_cold(&self, app: &Arc<AppRecord>) -> Result<bool, DeployError> {
         let (number, app_type) = {
-            let fields = entry.fields();
+            let fields = app.fields();
             (fields.release, fields.app_type)
         };
         let Some(number) = number else { return Ok(false) };
-        let release = match self.0.parts.store.release(&entry.name, number).await {
+        let release = match self.0.parts.store.release(&app.name, number).await {
             Ok(Some(release)) => release,
-            // The usual way to start says what is wrong with it.
+            // The regular start reports the error.
             Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        // A release right after its swap is watched anew, for which it has to run. The first one of an app has taken nothing's
-        // place.
+        // A release that was committed recently is loaded, since its rollout watch resumes. The
+        // first release of an app replaced no other, so there is no watch.
         let is_first = number.get() == 1;
         let is_new = Timestamp::now().duration_since(release.updated_at).unsigned_abs() < limits::RELEASE_FRESH;
         if (is_new && !is_first) || release.state.is_final() || !release.manifest.sleeps(app_type) {
             return Ok(false);
         }
         {
-            let mut fields = entry.fields();
+            let mut fields = app.fields();
             fields.state = AppState::Running;
             fields.config = release.config;
             let mut processes = release.manifest.processes.values();
-            // Where none are named it is known only once the component is looked at.
+            // Without declared process types, only the component shows whether it serves HTTP.
             fields.serves_http = processes.len() == 0 || processes.any(|process| process.entry == ProcessEntry::Http);
         }
-        entry.traffic.install_cold(number);
-        self.schedule(entry, &release.manifest);
+        app.traffic.install_cold(number);
+        self.schedule(app, &release.manifest);
         Ok(true)
     }
 
@@ -116,7 +118,7 @@ impl Deployer {
                 at: Timestamp::now(),
             };
             control.append_activity(activity).await?;
-            tracing::info!(app = %push.app, push = %push.id, "a push was interrupted by the host's stop and is failed");
+            tracing::info!(app = %push.app, push = %push.id, "the host's stop interrupted a push; it is marked as failed");
         }
         Ok(())
     }
@@ -126,8 +128,8 @@ impl Deployer {
         loop {
             let interrupted = match control.interrupted_releases().await {
                 Err(error @ StoreError::Damaged { .. }) => {
-                    // One app's row is no reason to keep all others from serving.
-                    tracing::error!(%error, "releases that the host's stop interrupted can't be read, and stay as they are");
+                    // One damaged row must not prevent the other apps from serving.
+                    tracing::error!(%error, "releases that the host's stop interrupted can't be read; their state is not changed");
                     return Ok(());
                 }
                 found => found?,
@@ -153,26 +155,27 @@ impl Deployer {
     }
 }
 
-/// Apps that are known and wait to be brought up.
+/// Registered apps that wait to be loaded.
 pub(crate) struct Restored {
     deployer: Deployer,
-    entries: Vec<Arc<AppRecord>>,
-    /// How many are known and start when somebody asks for them.
-    asleep: usize,
+    apps: Vec<Arc<AppRecord>>,
+    /// The number of cold apps, which load on the first request.
+    cold: usize,
 }
 
 impl Restored {
-    /// Brings them up, a bounded number at a time, and then throws away what none of them needs.
-    pub(crate) async fn bring_up(self) {
-        let begun = Instant::now();
+    /// Loads the apps, a bounded number concurrently, and then starts garbage collection and the
+    /// watch on the data folder.
+    pub(crate) async fn activate(self) {
+        let started_at = Instant::now();
         let deployer = &self.deployer;
-        futures::stream::iter(&self.entries)
-            .for_each_concurrent(limits::RESTORE_PARALLEL, |entry| deployer.bring_up(entry))
+        futures::stream::iter(&self.apps)
+            .for_each_concurrent(limits::RESTORE_PARALLEL, |app| deployer.activate(app))
             .await;
-        let duration_ms = begun.elapsed().as_millis();
-        let (started, asleep) = (self.entries.len(), self.asleep);
-        tracing::info!(started, asleep, duration_ms, "the apps are brought back; who sleeps starts when asked for");
-        deployer.in_background(deployer.clone().keep_tidy());
+        let duration_ms = started_at.elapsed().as_millis();
+        let (started, cold) = (self.apps.len(), self.cold);
+        tracing::info!(started, cold, duration_ms, "the apps are loaded; cold apps load on their first request");
+        deployer.in_background(deployer.clone().run_gc());
         deployer.in_background(deployer.clone().watch_data());
     }
 }

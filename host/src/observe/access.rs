@@ -1,5 +1,5 @@
-//! Owns recording answered requests: a line in the app's log, and the app's counters. Called by the threads that serve,
-//! so it never waits; what it needs of an app is looked up once per thread.
+//! Records responses: a line in the app's log, and the app's counters. Called by I/O threads, so it
+//! never blocks. Each thread caches the handles of the apps that it serves.
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
@@ -56,7 +56,7 @@ impl Access {
 impl AccessLog for Access {
     fn request(&self, line: AccessLine<'_>) {
         APPS.with_borrow_mut(|apps| {
-            // An app that was deleted, and perhaps made again, has another log.
+            // The cached log is stale if the app was destroyed, and possibly created again.
             if let Some(cached) = apps.get(line.app).filter(|cached| !cached.log.is_forgotten()) {
                 return self.record(cached, &line);
             }

@@ -1,5 +1,5 @@
-//! Owns the two text formats of metrics: selects one from `Accept`, and converts one to the other.
-//! Knows no metric.
+//! The two text formats of metrics: selects one by `Accept`, and converts one to the other. Never
+//! depends on a particular metric.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ pub(crate) enum Format {
 
 impl Format {
     /// Returns the format that a scraper prefers; Prometheus' own if it names neither.
-    pub(crate) fn wanted(headers: &HeaderMap) -> Self {
+    pub(crate) fn negotiated(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let (mut open_metrics, mut prometheus) = (0.0_f32, 0.0_f32);
         for media_type in
@@ -96,8 +96,8 @@ fn prometheus(open_metrics: &str) -> String {
 mod tests {
     use super::*;
 
-    fn wanted(accept: &str) -> Format {
-        Format::wanted(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().expect("is a header"))]))
+    fn negotiated(accept: &str) -> Format {
+        Format::negotiated(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().expect("valid header"))]))
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
             text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for accept in [prometheus_3, "application/openmetrics-text", "text/plain;q=0.5, application/openmetrics-text"] {
-            assert_eq!(wanted(accept), Format::OpenMetrics, "{accept}");
+            assert_eq!(negotiated(accept), Format::OpenMetrics, "{accept}");
         }
         for accept in [
             "*/*",
@@ -117,9 +117,9 @@ mod tests {
             "application/openmetrics-text;q=0",
             "application/openmetrics-text;q=0.2, text/plain",
         ] {
-            assert_eq!(wanted(accept), Format::Prometheus, "{accept}");
+            assert_eq!(negotiated(accept), Format::Prometheus, "{accept}");
         }
-        assert_eq!(Format::wanted(&HeaderMap::new()), Format::Prometheus);
+        assert_eq!(Format::negotiated(&HeaderMap::new()), Format::Prometheus);
     }
 
     #[test]

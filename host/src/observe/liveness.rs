@@ -1,5 +1,5 @@
 //! Checks that the host's own threads respond, and aborts the process if one is lost: a lost thread
-//! would still be assigned work. Never restarts a thread, whose state may be broken.
+//! would still be assigned work. Never restarts a thread: its state may be broken.
 
 use crate::limits;
 use isopod_executor::Pulse;
@@ -16,7 +16,7 @@ use tokio::{
 /// The threads that the host can't do without.
 #[derive(Default)]
 pub(crate) struct Liveness {
-    /// Threads that drive a runtime of their own, by name.
+    /// Threads that drive their own runtime, by name.
     runtimes: Mutex<BTreeMap<String, Handle>>,
     workers: Mutex<Option<Pulse>>,
 }
@@ -53,7 +53,8 @@ impl Liveness {
         silent
     }
 
-    /// The executor's threads that stay in the same turn. A sleeping thread counts as responsive.
+    /// Returns the executor's threads that stay in the same slice. A sleeping thread counts as
+    /// responsive.
     async fn silent_workers(&self, until: Instant) -> Vec<String> {
         let pulse = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(pulse) = pulse else { return Vec::new() };

@@ -1,5 +1,6 @@
-//! Owns the metrics of what apps do now: their queues, and what they have of the machine. Taken from where the API's
-//! real-time metrics are taken from, so that both say the same. Only of apps that are awake: those that sleep cost no line.
+//! Metrics of the apps' queues and of their CPU and memory use. Uses the same sources as the API's
+//! real-time metrics, so that both agree. Never exports series of an app without an active release
+//! or running work.
 
 use std::sync::atomic::AtomicU64;
 
@@ -35,10 +36,10 @@ struct QueueLabels {
 impl Load {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let load = Self::default();
-        registry.register("queue_cores", "Cores that an app has in a queue", load.cores.clone());
-        registry.register("queue_active_cores", "Cores of a queue that are at work", load.active_cores.clone());
+        registry.register("queue_cores", "Cores of an app, by queue", load.cores.clone());
+        registry.register("queue_active_cores", "Cores of a queue that run a job", load.active_cores.clone());
         registry.register("queue_buffered", "Jobs that wait in a queue", load.buffered.clone());
-        registry.register("events", "Events that were given to an app's handler", load.events.clone());
+        registry.register("events", "Events delivered to an app's handler", load.events.clone());
         let help = "CPU time of an app's guests since the host started";
         registry.register_with_unit("app_cpu", help, Unit::Seconds, load.cpu.clone());
         let help = "Memory of an app's instances";
@@ -46,7 +47,7 @@ impl Load {
         load
     }
 
-    /// Forgets all apps, so that only those are told that are seen next.
+    /// Removes all series, so that the next export contains only the apps recorded after this call.
     pub(super) fn clear(&self) {
         self.cores.clear();
         self.active_cores.clear();
@@ -56,19 +57,19 @@ impl Load {
         self.memory.clear();
     }
 
-    /// Takes in what an app does now.
-    pub(super) fn see(&self, entry: &AppRecord, instances: &[LiveInstance]) {
-        let resources = entry.traffic.resources();
-        let app = || entry.name.to_string();
+    /// Records the current state of an app.
+    pub(super) fn record(&self, app: &AppRecord, instances: &[LiveInstance]) {
+        let resources = app.traffic.resources();
+        let name = || app.name.to_string();
         for class in CLASSES {
-            let (load, labels) = (resources.load(class), QueueLabels { app: app(), queue: class_name(class) });
+            let (load, labels) = (resources.load(class), QueueLabels { app: name(), queue: class_name(class) });
             self.cores.get_or_create(&labels).set(load.cores.into());
             self.active_cores.get_or_create(&labels).set(load.active.into());
             self.buffered.get_or_create(&labels).set(load.waiting.into());
             self.events.get_or_create(&labels).inc_by(resources.events(class));
         }
         let memory = instances.iter().map(|instance| instance.status.memory_bytes).sum::<usize>();
-        self.cpu.get_or_create(&AppLabels { app: app() }).inc_by(resources.cpu().as_secs_f64());
-        self.memory.get_or_create(&AppLabels { app: app() }).set(i64::try_from(memory).unwrap_or(i64::MAX));
+        self.cpu.get_or_create(&AppLabels { app: name() }).inc_by(resources.cpu().as_secs_f64());
+        self.memory.get_or_create(&AppLabels { app: name() }).set(i64::try_from(memory).unwrap_or(i64::MAX));
     }
 }

@@ -1,5 +1,5 @@
-//! Owns what is seen of the machine and of this process from outside: processors, CPU time, memory. Never decides
-//! anything from it.
+//! Measures the machine and this process: processors, CPU time, memory. Never decides anything
+//! based on them.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -12,24 +12,24 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub(crate) struct Machine {
     cores: usize,
-    /// Of one processor, in the second before the last look.
+    /// Percent of one processor, between the last two samples.
     cpu_percent: f64,
     /// Resident.
     memory_bytes: u64,
 }
 
-/// What is known of it from one look to the next: when the last was, the CPU time used until then, and what that came to.
+/// The last sample: its time, the CPU time until then, and the percentage since the sample before.
 #[derive(Debug, Default)]
 pub(crate) struct Watch(Mutex<Option<(Instant, Duration, f64)>>);
 
 impl Watch {
-    /// Looks at the CPU time once more. Done when the apps' is looked at, so that what they have used and what the host
-    /// has used are of the same time.
-    pub(crate) fn look(&self, now: Instant) {
-        self.note(now, cpu_time());
+    /// Samples the CPU time. Called when the CPU times of apps are sampled, so that both refer to
+    /// the same interval.
+    pub(crate) fn sample(&self, now: Instant) {
+        self.store(now, cpu_time());
     }
 
-    fn note(&self, now: Instant, cpu: Duration) {
+    fn store(&self, now: Instant, cpu: Duration) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let percent = last.map_or(0.0, |(then, before, _)| {
             let passed = now.saturating_duration_since(then).as_secs_f64();
@@ -38,8 +38,8 @@ impl Watch {
         *last = Some((now, cpu, percent));
     }
 
-    /// The machine as it was at the last look.
-    pub(crate) fn seen(&self) -> Machine {
+    /// Returns the values of the last sample.
+    pub(crate) fn latest(&self) -> Machine {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Machine { cores, cpu_percent: last.map_or(0.0, |(_, _, percent)| percent), memory_bytes: resident_bytes() }
@@ -57,7 +57,7 @@ fn cpu_time() -> Duration {
     }
 }
 
-/// Where the system doesn't tell, nothing is shown rather than a guess.
+/// Returns 0 if the system doesn't report it.
 fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
         let resident = text.split_whitespace().nth(1)?;
@@ -73,23 +73,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_that_between_the_last_two_looks() {
+    fn the_cpu_rate_covers_the_last_two_samples() {
         let (watch, start) = (Watch::default(), Instant::now());
         let seconds = Duration::from_secs;
-        assert_eq!(watch.seen().cpu_percent, 0.0);
-        watch.note(start, seconds(5));
-        assert_eq!(watch.seen().cpu_percent, 0.0);
-        watch.note(start + seconds(2), seconds(8));
-        assert_eq!(watch.seen().cpu_percent, 150.0);
-        watch.note(start + seconds(4), seconds(8));
-        assert_eq!(watch.seen().cpu_percent, 0.0);
+        assert_eq!(watch.latest().cpu_percent, 0.0);
+        watch.store(start, seconds(5));
+        assert_eq!(watch.latest().cpu_percent, 0.0);
+        watch.store(start + seconds(2), seconds(8));
+        assert_eq!(watch.latest().cpu_percent, 150.0);
+        watch.store(start + seconds(4), seconds(8));
+        assert_eq!(watch.latest().cpu_percent, 0.0);
     }
 
     #[test]
-    fn this_process_has_memory_and_uses_cpu_time() {
+    fn memory_and_cpu_time_of_this_process_are_measured() {
         let before = cpu_time();
         while cpu_time() == before {}
         assert!(resident_bytes() > 1 << 20);
-        assert!(Watch::default().seen().cores >= 1);
+        assert!(Watch::default().latest().cores >= 1);
     }
 }

@@ -42,9 +42,9 @@ struct Names {
     pushes_under_way: Gauge,
     log_lines_dropped: Counter,
     load: Load,
-    /// The kinds of faults that were counted, of any app.
+    /// The kinds of faults of all apps so far.
     fault_kinds: Mutex<BTreeSet<&'static str>>,
-    /// Held by whoever writes the text, since some of it is taken anew each time.
+    /// Held during an export, which replaces the values of some families.
     writing: Mutex<()>,
 }
 
@@ -80,7 +80,8 @@ struct StateLabels {
     state: &'static str,
 }
 
-/// What is counted of one app's requests, looked up once: counting itself touches nothing that apps share.
+/// The request counters of one app. Callers cache them, so that counting uses no lock that apps
+/// share.
 #[derive(Clone)]
 pub(crate) struct AppMetrics {
     classes: [Counter; CLASSES.len()],
@@ -124,12 +125,16 @@ impl Metrics {
         registry.register("requests", "Requests answered for an app, by class of status", names.requests.clone());
         registry.register(
             "request_duration_seconds",
-            "From a request's head to its answer's head",
+            "Time from a request's head to its response's head",
             names.request_seconds.clone(),
         );
         registry.register("faults", "Requests that an app failed to answer, by kind of fault", names.faults.clone());
         registry.register("pushes", "Pushes that ended, by final state", names.pushes.clone());
-        registry.register("push_duration_seconds", "From a push's acceptance to its end", names.push_seconds.clone());
+        registry.register(
+            "push_duration_seconds",
+            "Time from a push's acceptance to its end",
+            names.push_seconds.clone(),
+        );
         registry.register("api_requests", "Requests to the API, by class of status", names.api_requests.clone());
         registry.register("apps", "Apps by state", names.apps.clone());
         registry.register("instances", "Instances of all apps by state", names.instances.clone());
@@ -138,7 +143,7 @@ impl Metrics {
         Self(Arc::new(names))
     }
 
-    /// The counters of one app.
+    /// Returns the counters of one app.
     pub(crate) fn app(&self, app: &AppName) -> AppMetrics {
         let labels = |class| RequestLabels { app: app.to_string(), class };
         AppMetrics {
@@ -174,19 +179,19 @@ impl Metrics {
         self.0.api_requests.get_or_create(&ClassLabels { class: CLASSES[class(status)] }).inc();
     }
 
-    /// All metrics, in the format of OpenMetrics.
+    /// Encodes all metrics as OpenMetrics text.
     pub(crate) fn text(&self, deployer: &Deployer, logs: &Logs) -> String {
         let names = &self.0;
-        let _one_at_a_time = names.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = names.writing.lock().unwrap_or_else(PoisonError::into_inner);
         names.apps.clear();
         names.instances.clear();
         names.load.clear();
-        for entry in deployer.apps(None, usize::MAX) {
-            let state = entry.fields().state.as_str();
+        for app in deployer.apps(None, usize::MAX) {
+            let state = app.fields().state.as_str();
             names.apps.get_or_create(&StateLabels { state }).inc();
-            let instances = entry.traffic.instances();
-            if entry.traffic.is_resident() {
-                names.load.see(&entry, &instances);
+            let instances = app.traffic.instances();
+            if app.traffic.is_resident() {
+                names.load.record(&app, &instances);
             }
             for instance in instances {
                 names.instances.get_or_create(&StateLabels { state: instance.status.state }).inc();
@@ -195,9 +200,9 @@ impl Metrics {
         names.pushes_under_way.set(i64::try_from(deployer.pushes_under_way()).unwrap_or(i64::MAX));
         names.log_lines_dropped.inner().store(logs.dropped(), Ordering::Relaxed);
         let mut text = String::new();
-        // Writing into a string can't fail; what could is a label that can't be written.
+        // Writing to a string can't fail, but encoding a label can.
         if let Err(error) = encode(&mut text, &names.registry) {
-            tracing::error!(%error, "the metrics can't be written");
+            tracing::error!(%error, "the metrics can't be encoded");
         }
         text
     }
@@ -210,24 +215,24 @@ mod tests {
     #[test]
     fn a_destroyed_app_has_no_series() {
         let metrics = Metrics::new();
-        let (gone, kept) = ("gone".parse().expect("is a name"), "kept".parse().expect("is a name"));
-        for app in [&gone, &kept] {
+        let (destroyed, other) = ("destroyed".parse().expect("valid name"), "other".parse().expect("valid name"));
+        for app in [&destroyed, &other] {
             metrics.app(app).request(StatusCode::OK, Duration::from_millis(2));
             metrics.fault(app, "trap");
         }
-        let counter = metrics.app(&gone);
-        metrics.forget(&gone);
+        let counter = metrics.app(&destroyed);
+        metrics.forget(&destroyed);
         counter.request(StatusCode::OK, Duration::from_millis(2));
         let mut text = String::new();
         encode(&mut text, &metrics.0.registry).expect("encodes");
-        assert!(!text.contains("\"gone\""), "{text}");
-        assert!(text.contains("isopod_faults_total{app=\"kept\",fault=\"trap\"} 1"), "{text}");
+        assert!(!text.contains("\"destroyed\""), "{text}");
+        assert!(text.contains("isopod_faults_total{app=\"other\",fault=\"trap\"} 1"), "{text}");
     }
 
     #[test]
     fn requests_are_counted_by_class() {
         let metrics = Metrics::new();
-        let app = metrics.app(&"hello".parse().expect("is a name"));
+        let app = metrics.app(&"hello".parse().expect("valid name"));
         app.request(StatusCode::OK, Duration::from_millis(2));
         app.request(StatusCode::BAD_GATEWAY, Duration::from_millis(2));
         app.request(StatusCode::BAD_GATEWAY, Duration::from_millis(2));

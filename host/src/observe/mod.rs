@@ -1,5 +1,5 @@
-//! Owns what can be seen of the host and its apps: logs, metrics and the machine. Never decides anything: what is observed may be
-//! lost, and nothing waits for it.
+//! Observability of the host and its apps: logs, metrics and machine usage. Never influences a
+//! decision, and never blocks: observations may be lost.
 
 pub(crate) mod access;
 pub(crate) mod exposition;

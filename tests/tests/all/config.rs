@@ -171,7 +171,7 @@ fn a_change_that_makes_the_app_unhealthy_changes_nothing_and_gives_the_reason() 
     let load = Load::on(&host, "shop", 2, |text| text == "v2 hello");
     let refused = host.set_config("shop", &json!({ "HEALTH": "fails", "GREETING": "bye" }));
     let problem = refused.problem_of("shop", 422, "health-check");
-    for word in ["nothing changed", "/healthz", "500"] {
+    for word in ["not applied", "/healthz", "500"] {
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(word)), "{word:?}: {problem}");
     }
     assert_eq!(host.config("shop"), json!({ "COLOUR": "green" }));

@@ -23,7 +23,7 @@ fn until_held(host: &Host, push: &Push, step: &str) {
     wait_for(&format!("the push to reach {step}"), || {
         let stands = match step {
             "push-queued" => host.push_now(push).state == "queued",
-            "push-verified" => said("a component of"),
+            "push-verified" => said("component: "),
             "release-built" => said("compiled in"),
             "release-booted" => said("healthy"),
             "release-commits" => said("healthy") && is_in("booted"),
@@ -187,7 +187,7 @@ fn temporarily_unreadable_code_does_not_change_an_apps_state() {
         assert!(refused.header("retry-after").is_some() && !refused.text().contains("blobs"), "{refused}");
     }
     host.log_line("kept", "the reason for the retry", |line| {
-        line["message"].as_str().is_some_and(|text| text.contains("tried again"))
+        line["message"].as_str().is_some_and(|text| text.contains("tries again"))
     });
     assert_eq!(["asleep", "kept"].map(|app| host.state(app)), ["running", "starting"]);
     for (blob, kept) in &blobs {

@@ -31,7 +31,7 @@ fn only_a_waiting_push_can_be_cancelled() {
     assert_eq!((cancelled.state.as_str(), cancelled.release), ("cancelled", None));
     let told = host.activity_of("shop", "push-cancelled");
     assert_eq!((&told["data"]["push"], &told["data"]["by"]), (&second.id.clone().into(), &"admin".into()), "{told}");
-    assert!(host.push_now(&second).log.iter().any(|line| line.contains("waits for its turn")), "{second:?}");
+    assert!(host.push_now(&second).log.iter().any(|line| line.contains("waiting: ")), "{second:?}");
     assert_eq!(host.push_now(&third).state, "queued", "the third push still waits");
     for (push, state) in [(&first, "building"), (&second, "cancelled"), (&done, "completed")] {
         let refused = cancel(&host, push).problem_of("shop", 409, "wrong-state");

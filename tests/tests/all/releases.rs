@@ -25,7 +25,7 @@ fn an_unchanged_formation_creates_no_release() {
     assert_eq!(host.scale("shop", &same).expect(200).json()["web"], web);
     let cause = text(&host.release("shop", 2), "cause").to_owned();
     let counts = format!("{}..{}", web["min"], web["max"]);
-    assert_eq!(cause, format!("formation changed: web is set to {counts}, which it had by default"));
+    assert_eq!(cause, format!("formation changed: web is set to {counts}, the former default"));
     assert_eq!(host.scale("shop", &same).expect(200).json()["web"], web);
     assert_eq!(host.current("shop"), [2]);
     assert_eq!(host.releases("shop").len(), 2);

@@ -41,7 +41,7 @@ fn assert_reason(decision: &Value) {
     assert_ne!(from, to, "{decision}");
     assert_eq!((&data["process"], &data["min"], &data["max"]), (&json!("web"), &json!(1), &json!(4)), "{decision}");
     assert!((1..=4).contains(&to) && data["peak"].is_u64() && data["buffered"].is_u64(), "{decision}");
-    for word in ["web", &from.to_string(), &to.to_string(), "1..4", "at one time"] {
+    for word in ["web", &from.to_string(), &to.to_string(), "1..4", "concurrently"] {
         assert!(text.contains(word), "missing {word:?} in {decision}");
     }
 }

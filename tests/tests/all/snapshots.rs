@@ -41,7 +41,7 @@ fn instances_start_from_the_snapshot_without_initialisation() {
     let host = Host::start();
     let push = host.deploy("search", search("[snapshot]\nwarm = [\"/?q=forty\"]\n"));
     assert_snapshot(&push);
-    assert!(push.log.iter().any(|line| line == "the app says: the index holds 30 words"), "{:#?}", push.log);
+    assert!(push.log.iter().any(|line| line == "app output: the index holds 30 words"), "{:#?}", push.log);
     let built = host.get("search", "/about").expect(200).text();
     assert_eq!(host.get("search", "/about").expect(200).text(), built);
     assert!(host.get("search", "/?q=forty+two").expect(200).text().starts_with("forty two\n"));
@@ -178,7 +178,7 @@ fn an_app_that_cannot_have_a_snapshot_gets_the_reason() {
         let manifest = format!("name = \"app\"\ntype = \"{app_type}\"\n[snapshot]\nwarm = [\"/\"]\n");
         refusal(&host.deploy(app_type, Bundle::archive(&manifest, guest))).to_owned()
     };
-    assert!(asked_by("dev", &guest("hello")).contains("a dev app"));
+    assert!(asked_by("dev", &guest("hello")).contains("dev apps"));
     // Only pushes take snapshots.
     host.set_config("dev", &json!({ "GREETING": "hello" })).expect(200);
     assert!(host.release("dev", 2)["snapshot"].is_null());

@@ -117,7 +117,7 @@ fn a_process_that_fails_late_is_reported_and_its_release_stays() {
     host.start_app("shop");
     let told = host.activity_of("shop", "process-failing");
     assert_eq!((&told["data"]["release"], &told["data"]["process"]), (&json!(2), &json!("job")), "{told}");
-    for word in ["status 1", "stays", "tried again"] {
+    for word in ["status 1", "stays", "restarts"] {
         assert!(told["text"].as_str().is_some_and(|text| text.contains(word)), "{word:?}: {told}");
     }
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![2], "running"));

@@ -47,7 +47,10 @@ fn a_failing_release_is_loaded_once_for_many_visitors_and_shows_no_cause() {
     }
     let tried = || {
         let lines = host.log("shop");
-        lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains("v1 was visited"))).count()
+        lines
+            .iter()
+            .filter(|line| line["message"].as_str().is_some_and(|text| text.contains("v1 was requested by its URL")))
+            .count()
     };
     let tried = wait_for("the reason in the app's log", || Some(tried()).filter(|tried| *tried > 0));
     assert!(tried < STRANGERS / 10, "{tried} loads");

@@ -1,5 +1,5 @@
-//! Owns writing down what happens to apps, in the order in which it happens: one task stores all of it and tells those who
-//! follow. What a full disk has no room for is stored once there is some.
+//! The activity log: one task stores the activities of all apps in order, and publishes them to
+//! subscribers. If the disk is full, it retries later. Never delays a subscriber for the disk.
 
 use std::collections::VecDeque;
 
@@ -16,92 +16,97 @@ use tokio::{
 use crate::control::{AppRecord, Deployer};
 use crate::limits;
 
-/// What the task that writes is given.
+/// A message to the task of the activity log.
 pub(crate) enum Record {
-    Happened(NewActivity),
-    /// Told once everything before is stored, or can't be.
-    UpTo(oneshot::Sender<()>),
+    Activity(NewActivity),
+    /// Replies once all earlier activities are stored, or failed.
+    Flush(oneshot::Sender<()>),
 }
 
-/// An attempt to store something.
+/// An attempt to store a record.
 pub(in crate::control) type Storing = BoxFuture<'static, Result<(), StoreError>>;
 
 impl Deployer {
-    /// Writes down what comes, several records at a time where they wait: the store then needs one wait for the disk for
-    /// all. Also what pushes bring while the host stops.
+    /// Stores activities, several at a time if they queue up, so that the store waits for the disk
+    /// once for all. Continues during shutdown, for the activities of push jobs that end then.
     pub(in crate::control) async fn record_activity(self, mut records: mpsc::Receiver<Record>) {
-        let settled = self.0.settled.clone();
-        let (mut late, mut again_at) = (VecDeque::new(), Instant::now());
+        let drained = self.0.drained.clone();
+        let (mut deferred, mut retry_at) = (VecDeque::new(), Instant::now());
         loop {
             let mut waiting = Vec::new();
             tokio::select! {
                 biased;
                 _ = records.recv_many(&mut waiting, limits::RECORDS_AT_ONCE) => {}
-                () = tokio::time::sleep_until(again_at), if !late.is_empty() => {}
-                // The host does not wait for room on its disk to stop.
-                () = settled.cancelled() => return,
+                () = tokio::time::sleep_until(retry_at), if !deferred.is_empty() => {}
+                // A shutdown does not wait for space on the disk.
+                () = drained.cancelled() => return,
             }
-            self.write(waiting, &mut late).await;
-            if !late.is_empty() && again_at <= Instant::now() {
-                self.write_late(&mut late).await;
-                again_at = Instant::now() + limits::STORED_AGAIN_AFTER;
+            self.write(waiting, &mut deferred).await;
+            if !deferred.is_empty() && retry_at <= Instant::now() {
+                self.retry_deferred(&mut deferred).await;
+                retry_at = Instant::now() + limits::STORED_AGAIN_AFTER;
             }
         }
     }
 
-    /// Stores what happened and tells it. What a full disk has no room for, and what comes after it, is `late`: whoever
-    /// follows, or waits for a record, needs no room on the disk.
-    async fn write(&self, records: Vec<Record>, late: &mut VecDeque<NewActivity>) {
-        let (mut happened, mut asked) = (Vec::new(), Vec::new());
+    /// Stores activities and publishes them. If the disk is full, they and later activities are
+    /// `deferred`: subscribers and callers of `flush_activity` don't wait for space on the disk.
+    async fn write(&self, records: Vec<Record>, deferred: &mut VecDeque<NewActivity>) {
+        let (mut activities, mut replies) = (Vec::new(), Vec::new());
         for record in records {
             match record {
-                Record::Happened(activity) => happened.push(activity),
-                Record::UpTo(done) => asked.push(done),
+                Record::Activity(activity) => activities.push(activity),
+                Record::Flush(done) => replies.push(done),
             }
         }
-        let left = if late.is_empty() { self.append(happened.clone()).await } else { happened.clone() };
+        let left = if deferred.is_empty() { self.append(activities.clone()).await } else { activities.clone() };
         for activity in left {
-            if late.len() < limits::RECORDS_WAITING {
-                late.push_back(activity);
+            if deferred.len() < limits::RECORDS_WAITING {
+                deferred.push_back(activity);
             } else {
-                tracing::warn!(kind = activity.kind, "an activity is not recorded: too many wait for room on the disk");
+                tracing::warn!(
+                    kind = activity.kind,
+                    "an activity is not recorded: too many wait for space on the disk"
+                );
             }
         }
-        happened.into_iter().for_each(|activity| self.tell(activity));
-        for done in asked {
-            // Whoever asked may have given up waiting.
-            let _given_up = done.send(());
+        activities.into_iter().for_each(|activity| self.publish(activity));
+        for done in replies {
+            // The caller may have stopped waiting.
+            let _abandoned = done.send(());
         }
     }
 
-    /// Tries again to store what is late, in its order, until all of it is stored or there is no room.
-    async fn write_late(&self, late: &mut VecDeque<NewActivity>) {
-        while !late.is_empty() {
-            let some: Vec<_> = late.drain(..late.len().min(limits::RECORDS_AT_ONCE)).collect();
-            let left = self.append(some.into_iter().filter(|activity| self.is_of_one_there(activity)).collect()).await;
+    /// Stores deferred activities in order, until all are stored or the disk is full.
+    async fn retry_deferred(&self, deferred: &mut VecDeque<NewActivity>) {
+        while !deferred.is_empty() {
+            let some: Vec<_> = deferred.drain(..deferred.len().min(limits::RECORDS_AT_ONCE)).collect();
+            let left =
+                self.append(some.into_iter().filter(|activity| self.belongs_to_known_app(activity)).collect()).await;
             if !left.is_empty() {
-                left.into_iter().rev().for_each(|activity| late.push_front(activity));
+                left.into_iter().rev().for_each(|activity| deferred.push_front(activity));
                 return;
             }
         }
     }
 
-    /// Whether it happened to an app that is there; a new one of its name has nothing to do with it.
-    fn is_of_one_there(&self, activity: &NewActivity) -> bool {
-        let is_its_own = |name| self.app(name).is_ok_and(|entry| entry.created_at <= activity.at);
-        activity.app.as_ref().is_none_or(is_its_own)
+    /// Whether the activity belongs to an existing app. A new app of the same name doesn't receive
+    /// it.
+    fn belongs_to_known_app(&self, activity: &NewActivity) -> bool {
+        let exists = |name| self.app(name).is_ok_and(|app| app.created_at <= activity.at);
+        activity.app.as_ref().is_none_or(exists)
     }
 
-    /// Adds to the stored activity, and gives back what a full disk has no room for.
+    /// Stores activities, and returns those that failed because the disk is full.
     async fn append(&self, activities: Vec<NewActivity>) -> Vec<NewActivity> {
         let store = &self.0.parts.store;
-        // Each is handed to the store in its turn, and the store does them in that order.
+        // The calls reach the store's queue in this order, which the store keeps.
         let stored = join_all(activities.iter().map(|activity| store.append_activity(activity.clone()))).await;
         let mut left = Vec::new();
         for (activity, stored) in activities.into_iter().zip(stored) {
             let Err(error) = stored else { continue };
             if error.is_of_full_disk() {
-                tracing::debug!(%error, kind = activity.kind, "an activity is recorded once the disk has room");
+                tracing::debug!(%error, kind = activity.kind, "the disk is full; an activity is recorded once it has space");
                 left.push(activity);
             } else {
                 tracing::warn!(%error, kind = activity.kind, "an activity could not be recorded");
@@ -110,91 +115,93 @@ impl Deployer {
         left
     }
 
-    /// Stores something of an app: where the disk is full, once it has room again. Says whether it is stored now.
+    /// Stores a record of an app, and retries in the background if the disk is full. Returns
+    /// whether the record is stored now.
     pub(in crate::control) async fn store_or_later(
         &self,
-        entry: &AppRecord,
+        app: &AppRecord,
         what: &str,
         attempt: impl Fn() -> Storing + Send + Sync + 'static,
     ) -> bool {
         let Err(error) = attempt().await else { return true };
-        if entry.gone.is_cancelled() {
-            // It goes with all that is stored of it.
+        if app.destroyed.is_cancelled() {
+            // The record would be deleted with the app.
             return false;
         }
-        tracing::error!(app = %entry.name, %error, "{what} is not stored");
+        tracing::error!(app = %app.name, %error, "{what} is not stored");
         if error.is_of_full_disk() {
             let deployer = self.clone();
-            // Nothing of it must be stored for a new app of its name.
-            let gone = entry.gone.clone();
+            // The record must not be stored for a new app of the same name.
+            let destroyed = app.destroyed.clone();
             self.in_background(async move {
-                gone.run_until_cancelled(deployer.until_stored(&attempt)).await;
+                destroyed.run_until_cancelled(deployer.retry_until_stored(&attempt)).await;
             });
         }
         false
     }
 
-    /// Tries again to store what a full disk had no room for, until it has some or says something else.
-    pub(in crate::control) async fn until_stored(&self, attempt: &(impl Fn() -> Storing + Sync)) {
+    /// Retries until the record is stored, or fails for another reason than a full disk.
+    pub(in crate::control) async fn retry_until_stored(&self, attempt: &(impl Fn() -> Storing + Sync)) {
         loop {
             tokio::time::sleep(limits::STORED_AGAIN_AFTER).await;
             match attempt().await {
                 Ok(()) => return,
                 Err(error) if error.is_of_full_disk() => {}
                 Err(error) => {
-                    tracing::warn!(%error, "what a full disk had no room for is not stored");
+                    tracing::warn!(%error, "a record that was deferred by a full disk could not be stored");
                     return;
                 }
             }
         }
     }
 
-    /// Adds to the app's activity. A record that can't be kept is no reason to undo what was done; of an app that is deleted
-    /// none is kept, since a new one of its name may be there before it is stored.
-    pub(in crate::control) async fn record(&self, entry: &AppRecord, kind: &str, text: String, data: Value) {
-        if entry.fields().deleted {
+    /// Records an activity, and waits until it is stored or times out. A failure doesn't undo the
+    /// action itself. Nothing is recorded for a destroyed app, since a new app of the same name may
+    /// exist by then.
+    pub(in crate::control) async fn record(&self, app: &AppRecord, kind: &str, text: String, data: Value) {
+        if app.fields().deleted {
             return;
         }
-        let activity = self.activity_of(entry, kind, text, data);
-        if self.0.records.send_timeout(Record::Happened(activity), limits::RECORD_WAIT).await.is_err() {
-            tracing::warn!(app = %entry.name, kind, "an activity is not recorded: too many wait to be stored");
+        let activity = self.activity_of(app, kind, text, data);
+        if self.0.records.send_timeout(Record::Activity(activity), limits::RECORD_WAIT).await.is_err() {
+            tracing::warn!(app = %app.name, kind, "an activity is not recorded: the queue of activities is full");
             return;
         }
-        self.recorded().await;
+        self.flush_activity().await;
     }
 
-    /// The same where nobody waits until it is recorded.
-    pub(in crate::control) fn note(&self, entry: &AppRecord, kind: &str, text: String, data: Value) {
-        if entry.fields().deleted {
+    /// Records an activity without waiting. A full queue drops it.
+    pub(in crate::control) fn try_record(&self, app: &AppRecord, kind: &str, text: String, data: Value) {
+        if app.fields().deleted {
             return;
         }
-        if self.0.records.try_send(Record::Happened(self.activity_of(entry, kind, text, data))).is_err() {
-            tracing::warn!(app = %entry.name, kind, "an activity is not recorded: too many wait to be stored");
+        if self.0.records.try_send(Record::Activity(self.activity_of(app, kind, text, data))).is_err() {
+            tracing::warn!(app = %app.name, kind, "an activity is not recorded: the queue of activities is full");
         }
     }
 
-    /// Waits until what has happened so far is stored, but not for room on a full disk.
-    pub(in crate::control) async fn recorded(&self) {
+    /// Waits until all activities so far are stored. Doesn't wait for space on a full disk.
+    pub(in crate::control) async fn flush_activity(&self) {
         let (done, when_done) = oneshot::channel();
-        if self.0.records.send_timeout(Record::UpTo(done), limits::RECORD_WAIT).await.is_ok() {
+        if self.0.records.send_timeout(Record::Flush(done), limits::RECORD_WAIT).await.is_ok() {
             drop(tokio::time::timeout(limits::RECORD_WAIT, when_done).await);
         }
     }
 
-    /// What happened to an app, with the numbers behind it.
+    /// Creates an activity of an app.
     pub(in crate::control) fn activity_of(
         &self,
-        entry: &AppRecord,
+        app: &AppRecord,
         kind: &str,
         text: String,
         data: Value,
     ) -> NewActivity {
         let text = excerpt(&text, TEXT_LINE_BYTES_MAX).into_owned();
-        NewActivity { app: Some(entry.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
+        NewActivity { app: Some(app.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
     }
 
-    /// Tells those who follow what was recorded; that nobody follows is the usual case.
-    pub(in crate::control) fn tell(&self, activity: NewActivity) {
+    /// Publishes an activity to subscribers, if there are any.
+    pub(in crate::control) fn publish(&self, activity: NewActivity) {
         drop(self.0.news.send(activity));
     }
 }

@@ -1,5 +1,5 @@
-//! Follows the data folder while the host runs: data of apps that is removed, and a `control.db` that is no longer the file
-//! that the host opened. Reports each once. Never stops the host.
+//! Watches the data folder while the host runs: data of apps that is removed, and a `control.db`
+//! that is no longer the file that the host opened. Reports each once. Never stops the host.
 
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
@@ -19,8 +19,8 @@ impl Deployer {
         while let Some(lost) = self.0.parts.store.next_loss().await {
             data_folder::log_lost(&lost, Detected::WhileRunning);
             if let Ok(app) = self.app(&lost.app) {
-                let (kind, text, data) = data_folder::entry(&lost, Detected::WhileRunning);
-                self.note(&app, kind, text, data);
+                let (kind, text, data) = data_folder::activity(&lost, Detected::WhileRunning);
+                self.try_record(&app, kind, text, data);
             }
         }
     }
@@ -54,7 +54,7 @@ impl Deployer {
             if let Err(error) = store.save_control().await {
                 tracing::warn!(%error, "the content of control.db can't be saved to lost+found");
             }
-            // With the path of the copy.
+            // This error contains the path of the copy.
             if let Some(error) = store.control_changed() {
                 tracing::error!("{error}");
             }

@@ -1,5 +1,5 @@
-//! Owns what is thrown away: old releases, bundles and snapshots that no release names any more, and compiled code of
-//! such.
+//! Garbage collection: deletes expired releases, blobs without a release, and compiled code without
+//! a blob. Never deletes the current release.
 
 use std::collections::HashSet;
 
@@ -14,22 +14,23 @@ use crate::control::Deployer;
 use crate::limits;
 
 impl Deployer {
-    /// Throws away what is not needed, now and then, until the host stops. Begins at once, since a host that is started
-    /// more often than that must be tidied too; only once all apps are known, since what is theirs is not.
-    pub(in crate::control) async fn keep_tidy(self) {
+    /// Collects at an interval until the host shuts down. The first run is immediate, so that a
+    /// host that restarts more often than the interval is also collected. Started after all apps
+    /// are registered, since their releases are kept.
+    pub(in crate::control) async fn run_gc(self) {
         loop {
-            if let Err(error) = self.tidy().await {
+            if let Err(error) = self.collect().await {
                 tracing::warn!(%error, "old releases and bundles could not be removed");
             }
             tokio::time::sleep(limits::TIDY_INTERVAL).await;
         }
     }
 
-    async fn tidy(&self) -> Result<(), StoreError> {
+    async fn collect(&self) -> Result<(), StoreError> {
         let store = &self.0.parts.store;
         let mut releases = 0;
-        for entry in self.apps(None, usize::MAX) {
-            releases += self.forget_releases(&entry.name).await?;
+        for app in self.apps(None, usize::MAX) {
+            releases += self.delete_expired_releases(&app.name).await?;
         }
         let swept = store.sweep_blobs(limits::UNUSED_KEPT_FOR).await?;
         if swept.moved > 0 {
@@ -39,16 +40,17 @@ impl Deployer {
         let bundles = swept.removed.len();
         let needed = store.bundles_in_use().await?;
         let cache = store.folder().join("cache");
-        let artefacts = remove_unused_files(&cache, move |name| is_of(name, &needed), limits::UNUSED_KEPT_FOR).await?;
+        let artefacts =
+            remove_unused_files(&cache, move |name| belongs_to(name, &needed), limits::UNUSED_KEPT_FOR).await?;
         if releases + bundles + artefacts > 0 {
-            tracing::info!(releases, bundles, artefacts, "removed what is not needed any more");
+            tracing::info!(releases, bundles, artefacts, "removed unused releases, bundles and compiled code");
         }
         Ok(())
     }
 
-    async fn forget_releases(&self, app: &AppName) -> Result<usize, StoreError> {
+    async fn delete_expired_releases(&self, app: &AppName) -> Result<usize, StoreError> {
         let store = &self.0.parts.store;
-        let Some(current) = self.app(app).ok().and_then(|entry| entry.fields().release) else { return Ok(0) };
+        let Some(current) = self.app(app).ok().and_then(|app| app.fields().release) else { return Ok(0) };
         let stamps = store.release_stamps(app).await?;
         let stored: Vec<StoredRelease> = stamps
             .into_iter()
@@ -66,8 +68,9 @@ impl Deployer {
     }
 }
 
-/// Whether a compiled file is of one of these bundles: its name begins with the bundle's digest.
-fn is_of(name: &str, bundles: &HashSet<Digest>) -> bool {
+/// Whether a compiled file belongs to one of these bundles: its name begins with the bundle's
+/// digest.
+fn belongs_to(name: &str, bundles: &HashSet<Digest>) -> bool {
     let digest = name.split(['-', '.']).next().and_then(|digest| digest.parse().ok());
     digest.is_some_and(|digest| bundles.contains(&digest))
 }

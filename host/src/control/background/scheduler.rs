@@ -1,5 +1,6 @@
-//! Owns when process types run by their schedules. One task for all apps, which wakes for the next of them; an app
-//! without a schedule costs nothing. What is due is asked of the policy, so that a clock that jumps fires nothing twice.
+//! Runs process types by their schedules. One task serves all apps, and wakes for the next due run.
+//! Never decides which runs are due: the policy crate does, so that a clock that jumps triggers no
+//! run twice.
 
 use std::{
     collections::HashMap,
@@ -20,7 +21,7 @@ use tokio::sync::Notify;
 use crate::control::{AppRecord, Deployer};
 use crate::{limits, observe::logs::LogLine, runtime::InvokeError};
 
-/// Every schedule of every app that has a release, also of those that are stopped or in error.
+/// The schedules of all apps with a release, including apps that are stopped or in error.
 #[derive(Default)]
 pub(in crate::control) struct Schedules {
     apps: Mutex<HashMap<AppName, Vec<Scheduled>>>,
@@ -31,19 +32,19 @@ struct Scheduled {
     process: ProcessName,
     entry: ProcessEntry,
     schedule: Schedule,
-    /// When it fired last, or when it was made known.
+    /// The last firing, or the registration of the schedule.
     last: Timestamp,
     /// Missed runs in a row.
     missed: u32,
 }
 
-/// A process type whose time has come.
+/// A due run of a process type.
 struct Firing {
     app: AppName,
     process: ProcessName,
     entry: ProcessEntry,
     schedule: String,
-    /// When it was last checked, and how many earlier times have passed since.
+    /// The time of the last check, and the number of earlier runs that became due since.
     since: Timestamp,
     passed: u32,
 }
@@ -84,7 +85,7 @@ impl Schedules {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is due now, and when to look again.
+    /// Takes the due runs, and returns the time until the next check.
     fn take_due(&self, now: Timestamp) -> (Vec<Firing>, Duration) {
         let (mut firings, mut soonest) = (Vec::new(), limits::SCHEDULE_LOOK);
         for (app, scheduled) in self.lock().iter_mut() {
@@ -132,19 +133,19 @@ impl Schedules {
 }
 
 impl Deployer {
-    /// Follows the schedules of a release that serves from now on.
-    pub(in crate::control) fn schedule(&self, entry: &AppRecord, manifest: &Manifest) {
+    /// Registers the schedules of a release that now serves.
+    pub(in crate::control) fn schedule(&self, app: &AppRecord, manifest: &Manifest) {
         let now = Timestamp::now();
         let mut apps = self.0.schedules.lock();
-        let known = apps.remove(&entry.name).unwrap_or_default();
-        // A schedule that was changed begins anew: what the old one missed is not its own.
+        let known = apps.remove(&app.name).unwrap_or_default();
+        // A changed schedule starts without missed runs.
         let fired = |process: &ProcessName, schedule: &Schedule| match known
             .iter()
             .find(|scheduled| scheduled.process == *process)
         {
             Some(before) if before.schedule == *schedule => (before.last, before.missed),
             Some(_) => (now, 0),
-            None => (entry.fields().fired.get(process).copied().unwrap_or(now), 0),
+            None => (app.fields().fired.get(process).copied().unwrap_or(now), 0),
         };
         let scheduled: Vec<Scheduled> = manifest
             .processes
@@ -156,17 +157,17 @@ impl Deployer {
             })
             .collect();
         if !scheduled.is_empty() {
-            apps.insert(entry.name.clone(), scheduled);
+            apps.insert(app.name.clone(), scheduled);
         }
         drop(apps);
         self.0.schedules.changed.notify_one();
     }
 
-    /// Follows the schedules of a release that does not serve, so that missed runs are recorded.
-    pub(in crate::control) async fn schedule_stored(&self, entry: &AppRecord, number: ReleaseNumber) {
+    /// Registers the schedules of a release that doesn't serve, so that missed runs are recorded.
+    pub(in crate::control) async fn schedule_stored(&self, app: &AppRecord, number: ReleaseNumber) {
         // Starting the app reports why a release can't be read.
-        if let Ok(Some(release)) = self.0.parts.store.release(&entry.name, number).await {
-            self.schedule(entry, &release.manifest);
+        if let Ok(Some(release)) = self.0.parts.store.release(&app.name, number).await {
+            self.schedule(app, &release.manifest);
         }
     }
 
@@ -191,48 +192,48 @@ impl Deployer {
     }
 
     async fn fire(&self, firing: Firing, at: Timestamp) {
-        let Firing { app, process, entry: kind, schedule, since, passed } = firing;
-        let Ok(entry) = self.app(&app) else { return };
+        let Firing { app: name, process, entry, schedule, since, passed } = firing;
+        let Ok(app) = self.app(&name) else { return };
         if passed > 0 {
             let at_least = if passed + 1 >= limits::MISSED_RUNS_COUNTED { "at least " } else { "" };
             let why = format!("{at_least}{passed} runs since {since}: the host was down, or its clock jumped");
-            self.record_missed(&entry, &process, &schedule, passed, &why).await;
+            self.record_missed(&app, &process, &schedule, passed, &why).await;
         }
-        if let Err(error) = self.0.parts.store.schedule_fired(&app, &process, at).await {
-            tracing::warn!(%app, %process, %error, "the firing of a schedule could not be stored");
+        if let Err(error) = self.0.parts.store.schedule_fired(&name, &process, at).await {
+            tracing::warn!(%name, %process, %error, "the firing of a schedule could not be stored");
         }
-        let running = match self.serving(&entry).await {
+        let running = match self.serving(&app).await {
             Ok(running) => running,
-            Err(why) => return self.missed(&entry, &process, &schedule, &why).await,
+            Err(why) => return self.missed(&app, &process, &schedule, &why).await,
         };
-        let before = self.0.schedules.run(&app, &process);
+        let before = self.0.schedules.run(&name, &process);
         if let Some(further) = before.checked_sub(limits::MISSED_RUNS_RECORDED).filter(|further| *further > 0) {
             let why = format!("{further} further runs before this one, for the same reason as the recorded ones");
-            self.record_missed(&entry, &process, &schedule, further, &why).await;
+            self.record_missed(&app, &process, &schedule, further, &why).await;
         }
-        let outcome = match kind {
+        let outcome = match entry {
             ProcessEntry::Command if running.run_command(&process) => Outcome::Ran,
             ProcessEntry::Command => {
                 Outcome::NotRun("the previous run is still in progress, so this one is skipped".to_owned())
             }
             ProcessEntry::Events | ProcessEntry::Http => {
                 let id = RequestId::from_random(rand::random());
-                let event = event(&app, &process, &schedule, id, at);
+                let event = event(&name, &process, &schedule, id, at);
                 Outcome::of(running.event_to(&process, event, id).await)
             }
         };
         let text = outcome.text(&process, &schedule);
-        entry.log.write(LogLine::host(&app, text.clone()));
+        app.log.write(LogLine::host(&name, text.clone()));
         if !matches!(outcome, Outcome::Ran) {
-            self.record(&entry, "schedule-failed", text, json!({ "process": process, "schedule": schedule })).await;
+            self.record(&app, "schedule-failed", text, json!({ "process": process, "schedule": schedule })).await;
         }
     }
 }
 
 impl Deployer {
-    /// Records a missed run. After some in a row, further ones are only counted.
-    async fn missed(&self, entry: &AppRecord, process: &ProcessName, schedule: &str, why: &str) {
-        let in_a_row = self.0.schedules.miss(&entry.name, process);
+    /// Records a missed run. After several in a row, later runs are only counted.
+    async fn missed(&self, app: &AppRecord, process: &ProcessName, schedule: &str, why: &str) {
+        let in_a_row = self.0.schedules.miss(&app.name, process);
         if in_a_row > limits::MISSED_RUNS_RECORDED {
             return;
         }
@@ -241,18 +242,18 @@ impl Deployer {
         } else {
             ""
         };
-        self.record_missed(entry, process, schedule, 1, &format!("a run: {why}{rest}")).await;
+        self.record_missed(app, process, schedule, 1, &format!("a run: {why}{rest}")).await;
     }
 
-    async fn record_missed(&self, entry: &AppRecord, process: &ProcessName, schedule: &str, runs: u32, why: &str) {
+    async fn record_missed(&self, app: &AppRecord, process: &ProcessName, schedule: &str, runs: u32, why: &str) {
         let text = format!("`{process}` with schedule {schedule} missed {why}");
-        entry.log.write(LogLine::host(&entry.name, text.clone()));
+        app.log.write(LogLine::host(&app.name, text.clone()));
         let data = json!({ "process": process, "schedule": schedule, "runs": runs });
-        self.record(entry, "schedule-missed", text, data).await;
+        self.record(app, "schedule-missed", text, data).await;
     }
 }
 
-/// What a scheduled handler gets.
+/// The event that a scheduled handler receives.
 fn event(app: &AppName, process: &ProcessName, schedule: &str, id: RequestId, at: Timestamp) -> Event {
     let data = json!({ "process": process, "schedule": schedule });
     Event {
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
 
     fn text(handled: Result<Handled, InvokeError>) -> String {
-        Outcome::of(handled).text(&"nightly".parse().expect("is a name"), "0 3 * * *")
+        Outcome::of(handled).text(&"nightly".parse().expect("valid name"), "0 3 * * *")
     }
 
     #[test]

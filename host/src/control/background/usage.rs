@@ -1,6 +1,6 @@
-//! Owns how many people use an app and how much: distinct subjects of its events and the events, by month. Counted in
-//! memory and added to the store now and then, so that counting costs no disk. Never keeps who the people are: a sketch
-//! of their subjects is kept, of which only a number can be read.
+//! Measures the use of apps by month: the number of events and of distinct subjects. Counts in
+//! memory and adds to the store at an interval, so that counting needs no disk access. Never stores
+//! subjects: a sketch allows only an estimate of their number.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use crate::limits;
 
 type Sketch = CardinalityEstimator<str>;
 
-/// What was counted of one app since it was last added to the store.
+/// The use of one app since the last update of the store.
 #[derive(Default)]
 pub(crate) struct Usage(Mutex<Counted>);
 
@@ -28,7 +28,7 @@ struct Counted {
 }
 
 impl Usage {
-    /// Counts an event, and whoever it is about.
+    /// Counts an event and its subject.
     pub(crate) fn count(&self, subject: Option<&str>) {
         let mut counted = self.lock();
         counted.events += 1;
@@ -43,22 +43,22 @@ impl Usage {
 }
 
 impl Deployer {
-    /// Says which type fits an app, by its use in the month that is also named.
+    /// Recommends a type for an app by its use in the current month, which is also returned.
     pub(crate) async fn advise(&self, name: &AppName) -> Result<(Month, Advice), DeployError> {
-        let entry = self.app(name)?;
+        let app = self.app(name)?;
         let month = Month::of(Timestamp::now());
         let (mut users, mut events) = self.stored_usage(name, month).await?;
         {
-            let counted = entry.usage.lock();
+            let counted = app.usage.lock();
             users.merge(&counted.users);
             events += counted.events;
         }
         let measured = (events > 0).then(|| Measured { monthly_users: users.estimate() as u64, events });
-        let present = entry.fields().app_type;
+        let present = app.fields().app_type;
         Ok((month, advise(present, measured)))
     }
 
-    /// Adds what was counted to the store, until the host stops.
+    /// Updates the store at an interval until the host shuts down.
     pub(in crate::control) async fn run_usage(self) {
         loop {
             tokio::time::sleep(limits::USAGE_INTERVAL).await;
@@ -68,16 +68,16 @@ impl Deployer {
 
     pub(in crate::control) async fn store_usage(&self) {
         let month = Month::of(Timestamp::now());
-        for entry in self.apps(None, usize::MAX) {
-            let counted = std::mem::take(&mut *entry.usage.lock());
+        for app in self.apps(None, usize::MAX) {
+            let counted = std::mem::take(&mut *app.usage.lock());
             if counted.events == 0 {
                 continue;
             }
-            if let Err(error) = self.add_usage(&entry.name, month, &counted).await {
-                tracing::warn!(app = %entry.name, %error, "what was counted of an app's use could not be stored");
-                let mut kept = entry.usage.lock();
-                kept.events += counted.events;
-                kept.users.merge(&counted.users);
+            if let Err(error) = self.add_usage(&app.name, month, &counted).await {
+                tracing::warn!(app = %app.name, %error, "the measured use of an app could not be stored");
+                let mut usage = app.usage.lock();
+                usage.events += counted.events;
+                usage.users.merge(&counted.users);
             }
         }
     }
@@ -92,7 +92,8 @@ impl Deployer {
     async fn stored_usage(&self, name: &AppName, month: Month) -> Result<(Sketch, u64), StoreError> {
         let stored = self.0.parts.store.usage(name, month).await?;
         Ok(match stored {
-            // A sketch of another version counts as none: it is a measurement, not a record.
+            // An unreadable sketch, such as one of another version, counts as empty: it is a
+            // measurement, not a record.
             Some(usage) => (serde_json::from_slice(&usage.users).unwrap_or_default(), usage.events),
             None => (Sketch::default(), 0),
         })

@@ -1,5 +1,5 @@
-//! Owns a push job's record while it is under way: its state, its log and its followers, and the order in which they are
-//! stored. Never does the work.
+//! Owns the progress of a push job: its state, its log, its subscribers, and the order in which its
+//! records are stored. Never builds or deploys anything.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,50 +13,51 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::control::{AppRecord, background::activity_log::Storing};
 use crate::{limits, observe::logs::LogLine};
 
-/// A push as it is now, with its log.
+/// The current state of a push job, with its log.
 #[derive(Debug, Clone)]
 pub(crate) struct PushNow {
     pub(crate) push: Push,
     pub(crate) log: Vec<String>,
-    /// The states that it came into since it was accepted here; none of one that is read from the store.
+    /// The states since the push was accepted. Empty for a push that is read from the store.
     pub(crate) steps: Vec<Step>,
 }
 
-/// A state, and how much of the log was written before it: so a follower who hears of several at once can tell what
-/// came first.
+/// A state, and the length of the log before it. A subscriber that receives several updates at once
+/// can thereby interleave states and log lines.
 #[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub(crate) struct Step {
     state: PushState,
     log_lines: usize,
 }
 
-/// A push that is not final yet, or has just become so.
+/// A push job from its acceptance until its end is stored.
 pub(in crate::control) struct LivePush {
-    pub(in crate::control) entry: Arc<AppRecord>,
+    pub(in crate::control) app: Arc<AppRecord>,
     id: PushId,
     store: Store,
     now: watch::Sender<PushNow>,
     recorder: mpsc::Sender<Record>,
-    /// Lines of the log that are not stored yet.
-    unsaid: Mutex<Vec<(Timestamp, String)>>,
+    /// Log lines that are not handed to the recorder yet.
+    unstored: Mutex<Vec<(Timestamp, String)>>,
 }
 
-/// What is stored of a push, in order, while the job goes on: a disk's wait must not stand in a reload's way.
+/// A record of the push, stored in order by the recorder while the job continues: a deployment must
+/// not wait for the disk.
 enum Record {
     Step(PushEvent, Option<Reason>, Timestamp),
     Line(String, Timestamp),
-    /// Everything before is stored, or could not be.
-    Done(oneshot::Sender<Result<(), StoreError>>),
+    /// Replies once all earlier records are stored, or failed.
+    Flush(oneshot::Sender<Result<(), StoreError>>),
 }
 
 impl LivePush {
-    /// Needs a runtime: the recorder is a task of its own.
-    pub(in crate::control) fn new(entry: Arc<AppRecord>, store: Store, push: Push) -> Arc<Self> {
+    /// Must be called within a Tokio runtime, since it spawns the recorder's task.
+    pub(in crate::control) fn new(app: Arc<AppRecord>, store: Store, push: Push) -> Arc<Self> {
         let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_WAITING);
         let id = push.id.clone();
         tokio::spawn(record(store.clone(), id.clone(), records));
         let now = watch::Sender::new(PushNow { push, log: Vec::new(), steps: Vec::new() });
-        Arc::new(Self { entry, id, store, now, recorder, unsaid: Mutex::default() })
+        Arc::new(Self { app, id, store, now, recorder, unstored: Mutex::default() })
     }
 
     pub(in crate::control) fn id(&self) -> &PushId {
@@ -71,9 +72,9 @@ impl LivePush {
         self.now.borrow().push.state
     }
 
-    /// Waits until it is cancelled, which it may never be.
+    /// Completes when the push is cancelled, or never.
     pub(in crate::control) async fn cancelled(&self) {
-        // The sender lives as long as this.
+        // The sender is a field of `self`, so the wait can't fail.
         drop(self.follow().wait_for(|now| now.push.state == PushState::Cancelled).await);
     }
 
@@ -85,7 +86,8 @@ impl LivePush {
         self.now.subscribe()
     }
 
-    /// Takes a step of the state machine, for all to see. It is stored in its turn.
+    /// Steps the state machine, and notifies subscribers. The recorder stores the step later, in
+    /// order.
     pub(in crate::control) async fn step(
         &self,
         event: PushEvent,
@@ -98,33 +100,34 @@ impl LivePush {
         Ok(state)
     }
 
-    /// The last step of all: it was stored together with the release.
+    /// Marks the push as completed. This step was stored together with the release.
     pub(in crate::control) fn completed(&self, release: ReleaseNumber, at: Timestamp) -> Result<PushState, Refused> {
         self.show(PushEvent::Complete, at, |push| push.release = Some(release))
     }
 
-    /// Adds a line to the push's log and to the app's.
-    pub(in crate::control) fn say(&self, text: impl Into<String>) {
+    /// Adds a line to the logs of the push and of the app.
+    pub(in crate::control) fn log(&self, text: impl Into<String>) {
         let text = excerpt(&text.into(), TEXT_LINE_BYTES_MAX).into_owned();
-        self.entry.log.write(LogLine::host(&self.entry.name, format!("push {}: {text}", self.id)));
-        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+        self.app.log.write(LogLine::host(&self.app.name, format!("push {}: {text}", self.id)));
+        let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
         self.now.send_modify(|now| {
             if now.log.len() < limits::PUSH_LOG_LINES_MAX {
-                unsaid.push((Timestamp::now(), text.clone()));
+                unstored.push((Timestamp::now(), text.clone()));
                 now.log.push(text);
             }
         });
     }
 
-    /// Waits until all of this push is stored, and says whether it could be.
+    /// Waits until all records of this push are stored. Returns the first error since the last
+    /// call.
     pub(in crate::control) async fn stored(&self) -> Result<(), StoreError> {
         self.store_lines().await;
         let (done, when_done) = oneshot::channel();
-        self.store(Record::Done(done)).await;
+        self.store(Record::Flush(done)).await;
         when_done.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Stores how it ended, whatever could be stored of the steps before.
+    /// Stores the final state, even if earlier steps could not be stored.
     pub(in crate::control) fn store_end(&self) -> Storing {
         let Push { id, state, reason, updated_at, .. } = self.now().push;
         let store = self.store.clone();
@@ -132,7 +135,7 @@ impl LivePush {
             let event = match state {
                 PushState::Failed => PushEvent::Fail,
                 PushState::Cancelled => PushEvent::Cancel,
-                // It is completed only where that is stored; any other state is none that it ends in.
+                // `Completed` is always stored already, and the other states are not final.
                 PushState::Completed
                 | PushState::Queued
                 | PushState::Running
@@ -161,25 +164,26 @@ impl LivePush {
     }
 
     async fn store_lines(&self) {
-        let lines = std::mem::take(&mut *self.unsaid.lock().unwrap_or_else(PoisonError::into_inner));
+        let lines = std::mem::take(&mut *self.unstored.lock().unwrap_or_else(PoisonError::into_inner));
         for (at, text) in lines {
             self.store(Record::Line(text, at)).await;
         }
     }
 
     async fn store(&self, record: Record) {
-        // The recorder ends only with this push.
+        // The recorder's task ends only after this sender is dropped.
         drop(self.recorder.send(record).await);
     }
 }
 
-/// Stores what comes, several records at a time where they wait: the store then needs one wait for the disk for all.
+/// Stores records, several at a time if they queue up, so that the store waits for the disk once
+/// for all.
 async fn record(store: Store, id: PushId, mut records: mpsc::Receiver<Record>) {
-    let mut trouble = None;
+    let mut first_error = None;
     let mut waiting = Vec::new();
     while records.recv_many(&mut waiting, limits::PUSH_RECORDS_WAITING).await > 0 {
-        let mut asked = Vec::new();
-        // Each is handed to the store in its turn, and the store does them in that order.
+        let mut replies = Vec::new();
+        // The calls reach the store's queue in this order, which the store keeps.
         let storing = waiting.drain(..).filter_map(|record| match record {
             Record::Step(event, reason, at) => {
                 let (store, id) = (&store, &id);
@@ -190,21 +194,21 @@ async fn record(store: Store, id: PushId, mut records: mpsc::Receiver<Record>) {
                 let (store, id) = (&store, &id);
                 Some(Box::pin(async move { store.append_push_log(id, &text, at).await.map(drop) }) as BoxFuture<'_, _>)
             }
-            Record::Done(done) => {
-                asked.push(done);
+            Record::Flush(done) => {
+                replies.push(done);
                 None
             }
         });
         let stored: Vec<Result<(), StoreError>> = join_all(storing).await;
-        // What belongs to no push any more went with its app.
-        let is_trouble = |error: &StoreError| !matches!(error, StoreError::UnknownPush { .. });
-        for error in stored.into_iter().filter_map(Result::err).filter(is_trouble) {
+        // The records of a push are deleted with its app.
+        let is_unexpected = |error: &StoreError| !matches!(error, StoreError::UnknownPush { .. });
+        for error in stored.into_iter().filter_map(Result::err).filter(is_unexpected) {
             tracing::warn!(push = %id, %error, "a step of a push could not be stored");
-            trouble.get_or_insert(error);
+            first_error.get_or_insert(error);
         }
-        for done in asked {
-            // Whoever asked may have given up waiting.
-            drop(done.send(trouble.take().map_or(Ok(()), Err)));
+        for done in replies {
+            // The caller may have stopped waiting.
+            drop(done.send(first_error.take().map_or(Ok(()), Err)));
         }
     }
 }

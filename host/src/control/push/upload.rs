@@ -1,4 +1,4 @@
-//! Owns an upload on its way into a temporary file. Never reads what is in it.
+//! Owns an upload while it is written to a temporary file. Never reads its content.
 
 use std::{
     fs::DirBuilder,
@@ -12,49 +12,51 @@ use tokio::{io::AsyncWriteExt, sync::OwnedSemaphorePermit};
 
 use crate::control::DeployError;
 
-/// A bundle that is being received. Dropping it removes the file.
+/// A bundle that is being received. Dropping it removes the file and releases the permit.
 pub(crate) struct Upload {
     file: NamedTempFile,
     writer: tokio::fs::File,
     bytes: u64,
-    _slot: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-/// A received bundle, whole.
+const STORE_FAILED: &str = "the upload can't be stored";
+
+/// A complete received bundle. Dropping it removes the file.
 pub(crate) struct Received {
     file: NamedTempFile,
     pub(crate) bytes: u64,
 }
 
 impl Upload {
-    pub(in crate::control) fn begin(folder: &Path, slot: OwnedSemaphorePermit) -> Result<Self, DeployError> {
-        let failed = |source| DeployError::Disk { doing: "the upload can't be kept", source };
+    pub(in crate::control) fn begin(folder: &Path, permit: OwnedSemaphorePermit) -> Result<Self, DeployError> {
+        let failed = |source| DeployError::Disk { doing: STORE_FAILED, source };
         let file = tempfile::Builder::new().prefix("upload-").tempfile_in(folder).map_err(failed)?;
         let writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
-        Ok(Self { file, writer, bytes: 0, _slot: slot })
+        Ok(Self { file, writer, bytes: 0, _permit: permit })
     }
 
     pub(crate) async fn write(&mut self, chunk: &Bytes) -> Result<(), DeployError> {
         self.bytes += chunk.len() as u64;
         let written = self.writer.write_all(chunk).await;
-        written.map_err(|source| DeployError::Disk { doing: "the upload can't be kept", source })
+        written.map_err(|source| DeployError::Disk { doing: STORE_FAILED, source })
     }
 
     pub(crate) async fn finish(mut self) -> Result<Received, DeployError> {
         let flushed = self.writer.flush().await;
-        flushed.map_err(|source| DeployError::Disk { doing: "the upload can't be kept", source })?;
+        flushed.map_err(|source| DeployError::Disk { doing: STORE_FAILED, source })?;
         Ok(Received { file: self.file, bytes: self.bytes })
     }
 }
 
 impl Received {
-    /// Where the bundle is, as long as this lives.
+    /// The path of the file, which exists until this is dropped.
     pub(in crate::control) fn path(&self) -> PathBuf {
         self.file.path().to_owned()
     }
 }
 
-/// Makes the folder for uploads, and empties it of what a crash left behind. Blocks.
+/// Creates the folder for uploads, without the files that a crash left. Blocks.
 pub(in crate::control) fn prepare(folder: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Ok(()) => {}

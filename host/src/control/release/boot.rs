@@ -1,5 +1,5 @@
-//! Owns making a release run: compile, join each process type with the app's sandbox, start its instances and check
-//! their health. Never stores anything and never touches traffic.
+//! Owns booting a release: compiles it, links each process type with the app's sandbox, starts the
+//! instances and checks their health. Never stores anything and never touches traffic.
 
 use std::{fmt, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
     runtime::{ActiveRelease, AppResources, ProcessPlan, health},
 };
 
-/// How an app's code is compiled: a dev app wants it soon, the others want it fast.
+/// Returns how an app's code is compiled: quickly for dev apps, optimised for all others.
 pub(in crate::control) fn speed(app_type: AppType) -> Speed {
     match app_type {
         AppType::Dev => Speed::Quick,
@@ -29,17 +29,17 @@ pub(in crate::control) fn speed(app_type: AppType) -> Speed {
     }
 }
 
-/// What a stored release is loaded for.
+/// The purpose of loading a stored release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) enum Purpose {
-    /// To be the one that serves, or that may have to again.
+    /// It serves, or is on standby.
     Serve,
-    /// For somebody who looks at it by its own URL while another one serves: nothing of it is kept warm, and it starts
-    /// what it is asked for.
+    /// A preview by its own URL while another release serves: nothing is kept warm, and instances
+    /// start on demand.
     Preview,
 }
 
-/// What a release says of its code, besides the code.
+/// The content of a release besides its code.
 pub(in crate::control) struct Content<'a> {
     pub(in crate::control) manifest: &'a Manifest,
     pub(in crate::control) config: &'a ConfigVars,
@@ -47,7 +47,7 @@ pub(in crate::control) struct Content<'a> {
 }
 
 impl Deployer {
-    /// Compiles a component, or finds it compiled.
+    /// Compiles a component, or loads it from the cache.
     pub(in crate::control) async fn compile(
         &self,
         component: &Bytes,
@@ -56,18 +56,18 @@ impl Deployer {
         Ok(self.0.parts.engine.load(component.clone(), speed(app_type)).await?)
     }
 
-    /// Joins compiled code with all that its app was granted: once for what most process types share, and once for each
-    /// command with its own arguments.
+    /// Links compiled code with the app's sandbox: once for HTTP and events, and once per command,
+    /// which has its own arguments.
     pub(in crate::control) async fn plan(
         &self,
-        entry: &AppRecord,
+        app: &AppRecord,
         component: &isopod_engine::Component,
         content: &Content<'_>,
         formation: Formation,
     ) -> Result<(Program, Vec<ProcessPlan>), Failure> {
-        let shared = self.sandbox(entry, content).await?;
+        let shared = self.sandbox(app, content).await?;
         let program = self.0.parts.engine.program(component, shared.clone())?;
-        let app_type = entry.fields().app_type;
+        let app_type = app.fields().app_type;
         let planned = formation.into_iter().map(|(name, process)| {
             let program = match process.entry {
                 ProcessEntry::Http | ProcessEntry::Events => program.clone(),
@@ -83,23 +83,22 @@ impl Deployer {
         Ok((program, planned))
     }
 
-    async fn sandbox(&self, entry: &AppRecord, content: &Content<'_>) -> Result<Sandbox, Failure> {
+    async fn sandbox(&self, app: &AppRecord, content: &Content<'_>) -> Result<Sandbox, Failure> {
         let Content { manifest, config, number } = content;
-        let folders = self.folders(entry, manifest).await?;
-        let variables = self.variables(entry, manifest, config)?;
-        // What the host says of an app is not for a config var to say, as one that was set before this was refused may.
-        let [app, release] = RESERVED_VARS.map(str::to_owned);
-        let own = [(app, entry.name.to_string()), (release, number.to_string())];
+        let folders = self.folders(app, manifest).await?;
+        let variables = self.variables(app, manifest, config)?;
+        // Reserved variables override config vars of the same name, which may have been set before
+        // such names were refused.
+        let [app_var, release_var] = RESERVED_VARS.map(str::to_owned);
+        let own = [(app_var, app.name.to_string()), (release_var, number.to_string())];
         let variables: Vec<_> =
             variables.into_iter().filter(|(name, _)| own.iter().all(|(own, _)| name != own)).collect();
         let env = variables.iter().chain(&own).cloned().collect();
-        let keyvalue = manifest
-            .grants
-            .keyvalue
-            .then(|| AppKeyValue::shared(self.0.parts.store.kv(), &entry.name, &entry.data_gate));
-        let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&entry.log), *number));
+        let keyvalue =
+            manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.0.parts.store.kv(), &app.name, &app.data_gate));
+        let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&app.log), *number));
         Ok(Sandbox {
-            app: entry.name.to_string(),
+            app: app.name.to_string(),
             args: Vec::new(),
             env,
             config: variables,
@@ -109,13 +108,13 @@ impl Deployer {
             limits: manifest.limits.clone(),
             keyvalue,
             output,
-            may_use_reserve: entry.fields().app_type == AppType::Production,
+            may_use_reserve: app.fields().app_type == AppType::Production,
             stdio: None,
         })
     }
 
-    /// The granted folders, made where they are not there yet.
-    async fn folders(&self, entry: &AppRecord, manifest: &Manifest) -> Result<Vec<Folder>, Failure> {
+    /// Returns the granted folders, and creates those that don't exist.
+    async fn folders(&self, app: &AppRecord, manifest: &Manifest) -> Result<Vec<Folder>, Failure> {
         if manifest.grants.files.is_empty() {
             return Ok(Vec::new());
         }
@@ -125,42 +124,42 @@ impl Deployer {
             .files
             .iter()
             .map(|(name, access)| Folder {
-                host: store.granted_folder(&entry.name, name),
+                host: store.granted_folder(&app.name, name),
                 guest: format!("/{name}"),
                 writable: matches!(access, Access::ReadWrite),
             })
             .collect();
-        let (app, names): (_, Vec<String>) = (entry.name.clone(), manifest.grants.files.keys().cloned().collect());
-        let pass = entry.data_gate.pass().ok_or(Failure::AppDeleted)?;
-        let made = tokio::task::spawn_blocking(move || {
-            let _pass = pass;
-            names.iter().try_for_each(|name| store.make_granted_folder(&app, name).map(drop))
+        let (owner, names): (_, Vec<String>) = (app.name.clone(), manifest.grants.files.keys().cloned().collect());
+        let guard = app.data_gate.guard().ok_or(Failure::AppDeleted)?;
+        let creating = tokio::task::spawn_blocking(move || {
+            let _guard = guard;
+            names.iter().try_for_each(|name| store.make_granted_folder(&owner, name).map(drop))
         });
-        let made = made.await;
-        match made {
+        match creating.await {
             Ok(Ok(())) => Ok(folders),
-            Ok(Err(e)) => Err(Failure::Internal(format!("a granted folder can't be made: {e}"))),
-            Err(e) => Err(Failure::Internal(format!("making the granted folders broke off: {e}"))),
+            Ok(Err(e)) => Err(Failure::Internal(format!("a granted folder can't be created: {e}"))),
+            Err(e) => Err(Failure::Internal(format!("the creation of granted folders was interrupted: {e}"))),
         }
     }
 }
 
-/// What was started to see whether it is well, as a push tells it.
+/// The instances that were started and checked, as the push log describes them.
 #[derive(Debug, Default)]
 pub(in crate::control) struct Started {
     instances: usize,
-    /// How many of them there is something to ask for their health.
-    asked: usize,
-    /// Whether one that nothing asks serves HTTP, and so could name a path.
-    could_name_a_path: bool,
+    /// The number of instances with a health check.
+    checked: usize,
+    /// Whether a process type without a health check serves HTTP, so that the manifest could name a
+    /// path.
+    may_name_a_path: bool,
 }
 
 impl Started {
     fn add(&mut self, instances: usize, planned: &ProcessPlan) {
-        let asked = is_asked(planned);
+        let checked = has_health_check(planned);
         self.instances += instances;
-        self.asked += if asked { instances } else { 0 };
-        self.could_name_a_path |= !asked && planned.process.entry == ProcessEntry::Http;
+        self.checked += if checked { instances } else { 0 };
+        self.may_name_a_path |= !checked && planned.process.entry == ProcessEntry::Http;
     }
 }
 
@@ -171,12 +170,12 @@ impl fmt::Display for Started {
             1 => ("a new instance".to_owned(), "is", "it has"),
             more => (format!("{more} new instances"), "are", "they have"),
         };
-        let what_next = if self.could_name_a_path {
+        let what_next = if self.may_name_a_path {
             "name a path in isopod.toml, under [processes.web]: health = \"/healthz\""
         } else {
             "export one, in Rust with isopod_sdk::health!"
         };
-        match self.asked {
+        match self.checked {
             0 => write!(f, "{they} started; {have} no health check: {what_next}"),
             all if all == self.instances => write!(f, "{they} started and {are} healthy"),
             1 => write!(f, "{they} started; one has a health check, and is healthy"),
@@ -185,8 +184,9 @@ impl fmt::Display for Started {
     }
 }
 
-/// Starts the instances that each process type is to have from the beginning, at least one, a few at a time; and some
-/// more where the load of the release `before` has need of them, so that the first requests find them started.
+/// Starts the warm minimum of each process type, at least one instance, a few concurrently. Starts
+/// more if the load of the release `before` needs them, so that the first requests find warm
+/// instances.
 pub(in crate::control) async fn start_all(
     resources: &Arc<AppResources>,
     before: Option<&ActiveRelease>,
@@ -194,11 +194,12 @@ pub(in crate::control) async fn start_all(
     isolation: Isolation,
 ) -> Result<Started, Failure> {
     let mut all = Started::default();
-    let mut left_out = 0;
+    let mut deferred = 0;
     for planned in planned.iter_mut() {
         let (name, scale) = (&planned.name, planned.scale);
         let (least, more) = match (planned.process.entry, isolation) {
-            // A command is started once its release serves: before that it would do its work beside the old one.
+            // A command starts once its release serves. Earlier, it would run beside the command of
+            // the former release.
             (ProcessEntry::Command, _) => (0, 0),
             (ProcessEntry::Http | ProcessEntry::Events, Isolation::Request) => (1, 0),
             (ProcessEntry::Http | ProcessEntry::Events, Isolation::Reuse) => {
@@ -210,19 +211,20 @@ pub(in crate::control) async fn start_all(
         let program = &planned.program;
         let started = futures::stream::iter(0..least).map(|_| start(resources, program));
         let started: Vec<_> = started.buffer_unordered(limits::SURGE_INSTANCES).collect().await;
-        let (wells, failures): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
-        planned.warm = wells.into_iter().flatten().collect();
+        let (instances, failures): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+        planned.warm = instances.into_iter().flatten().collect();
         for failure in failures.into_iter().filter_map(Result::err) {
-            // The places of the release before become free once this one serves: who is left out starts then.
+            // The slots of the former release become free once this release serves. The remaining
+            // instances start then.
             let has_some = all.instances + planned.warm.len() > 0;
-            let has_a_place = before.is_some_and(|before| left_out < before.live());
-            if !failure.is_of_no_room() || !has_some || !has_a_place {
+            let has_slot_later = before.is_some_and(|before| deferred < before.live());
+            if !failure.is_no_room() || !has_some || !has_slot_later {
                 return Err(failure);
             }
-            left_out += 1;
+            deferred += 1;
         }
         let started =
-            futures::stream::iter(0..more.min(limits::SURGE_INSTANCES)).map(|_| start_one_more(resources, program));
+            futures::stream::iter(0..more.min(limits::SURGE_INSTANCES)).map(|_| try_start(resources, program));
         let started: Vec<_> = started.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
         planned.warm.extend(started.into_iter().flatten());
         all.add(planned.warm.len(), planned);
@@ -230,7 +232,7 @@ pub(in crate::control) async fn start_all(
     Ok(all)
 }
 
-/// Asks each instance that was started whether it is well, and keeps those that are fit to serve.
+/// Checks the health of each started instance, and keeps the instances that can serve.
 pub(in crate::control) async fn check_all(
     resources: &Arc<AppResources>,
     planned: &mut [ProcessPlan],
@@ -238,32 +240,35 @@ pub(in crate::control) async fn check_all(
 ) -> Result<(), Failure> {
     for planned in planned.iter_mut() {
         let warm = std::mem::take(&mut planned.warm);
-        // What is there for one request only has had it where it was asked.
-        let is_for_one = isolation == Isolation::Request || planned.program.info().single_use;
-        let is_used_up = is_for_one && is_asked(planned);
+        // A single-use instance with a health check is consumed by it.
+        let is_single_use = isolation == Isolation::Request || planned.program.info().single_use;
+        let is_consumed = is_single_use && has_health_check(planned);
         let (name, process, program) = (&planned.name, &planned.process, &planned.program);
-        let asked = futures::stream::iter(warm).map(|warm| well(resources, (name, process), program, warm, is_used_up));
-        let well: Vec<Option<Box<Instance>>> = asked.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
-        planned.warm = well.into_iter().flatten().collect();
+        let checked = futures::stream::iter(warm)
+            .map(|warm| check_until_healthy(resources, (name, process), program, warm, is_consumed));
+        let healthy: Vec<Option<Box<Instance>>> =
+            checked.buffer_unordered(limits::SURGE_INSTANCES).try_collect().await?;
+        planned.warm = healthy.into_iter().flatten().collect();
     }
     Ok(())
 }
 
-/// Whether there is something to ask its instances for their health.
-fn is_asked(planned: &ProcessPlan) -> bool {
+/// Whether instances of this process type have a health check.
+fn has_health_check(planned: &ProcessPlan) -> bool {
     planned.process.health.is_some() || planned.program.info().entries.health
 }
 
-/// Waits until an instance, or the one that follows it, is well. It is asked while its grace lasts, and a few times in
-/// any case. Where an instance is used up by that, the next question goes to a new one.
-async fn well(
+/// Checks an instance until it is healthy, or until both its grace period is over and the minimum
+/// number of attempts has failed. If a check consumes its instance, the next attempt uses a new
+/// instance.
+async fn check_until_healthy(
     resources: &Arc<AppResources>,
     (name, process): (&ProcessName, &Process),
     program: &Program,
     instance: Box<Instance>,
-    is_used_up: bool,
+    is_consumed: bool,
 ) -> Result<Option<Box<Instance>>, Failure> {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let grace = process.health.as_ref().map_or(std::time::Duration::ZERO, |health| health.grace);
     let mut spare = Some(instance);
     let mut attempts = 0;
@@ -273,11 +278,11 @@ async fn well(
             None => start(resources, program).await?,
         };
         let (outcome, left) = health::check(resources, instance, process).await;
-        spare = left.filter(|_| !is_used_up);
+        spare = left.filter(|_| !is_consumed);
         attempts += 1;
         match outcome {
             Ok(()) => return Ok(spare),
-            Err(detail) if attempts >= limits::HEALTH_ATTEMPTS && begun.elapsed() >= grace => {
+            Err(detail) if attempts >= limits::HEALTH_ATTEMPTS && started_at.elapsed() >= grace => {
                 return Err(Failure::Health { process: name.to_string(), detail });
             }
             Err(_) => sleep(limits::HEALTH_PAUSE).await,
@@ -287,19 +292,19 @@ async fn well(
 
 async fn start(resources: &Arc<AppResources>, program: &Program) -> Result<Box<Instance>, Failure> {
     let (owner, starting) = (Arc::clone(resources), program.clone());
-    in_time(resources, program, async move { owner.start_in_place(&starting).await }).await
+    with_time_limit(resources, program, async move { owner.start_in_place(&starting).await }).await
 }
 
-/// The same for an instance without which the release can serve too: none where the host has no room for it.
-async fn start_one_more(resources: &Arc<AppResources>, program: &Program) -> Result<Option<Box<Instance>>, Failure> {
+/// Starts an optional instance. Returns `None` if the host has no free slot.
+async fn try_start(resources: &Arc<AppResources>, program: &Program) -> Result<Option<Box<Instance>>, Failure> {
     let (owner, starting) = (Arc::clone(resources), program.clone());
-    match in_time(resources, program, async move { owner.start(&starting).await }).await {
-        Err(failure) if failure.is_of_no_room() => Ok(None),
+    match with_time_limit(resources, program, async move { owner.start(&starting).await }).await {
+        Err(failure) if failure.is_no_room() => Ok(None),
         started => started.map(Some),
     }
 }
 
-async fn in_time(
+async fn with_time_limit(
     resources: &AppResources,
     program: &Program,
     starting: impl Future<Output = Result<Box<Instance>, Fault>> + Send + 'static,
@@ -314,16 +319,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_asked_is_called_healthy() {
-        let told = |instances, asked, could_name_a_path| Started { instances, asked, could_name_a_path }.to_string();
-        assert_eq!(told(1, 1, false), "a new instance started and is healthy");
-        assert_eq!(told(3, 3, false), "3 new instances started and are healthy");
-        assert_eq!(told(3, 2, false), "3 new instances started; 2 have a health check, and are healthy");
-        assert_eq!(told(2, 1, true), "2 new instances started; one has a health check, and is healthy");
-        let unasked = told(1, 0, true);
-        assert!(unasked.contains("it has no health check") && unasked.contains("[processes.web]"), "{unasked}");
-        let unasked = told(2, 0, false);
-        assert!(unasked.contains("they have no health check") && unasked.contains("health!"), "{unasked}");
-        assert!(!told(0, 0, false).contains("healthy"));
+    fn only_checked_instances_are_reported_as_healthy() {
+        let text = |instances, checked, may_name_a_path| Started { instances, checked, may_name_a_path }.to_string();
+        assert_eq!(text(1, 1, false), "a new instance started and is healthy");
+        assert_eq!(text(3, 3, false), "3 new instances started and are healthy");
+        assert_eq!(text(3, 2, false), "3 new instances started; 2 have a health check, and are healthy");
+        assert_eq!(text(2, 1, true), "2 new instances started; one has a health check, and is healthy");
+        let unchecked = text(1, 0, true);
+        assert!(unchecked.contains("it has no health check") && unchecked.contains("[processes.web]"), "{unchecked}");
+        let unchecked = text(2, 0, false);
+        assert!(unchecked.contains("they have no health check") && unchecked.contains("health!"), "{unchecked}");
+        assert!(!text(0, 0, false).contains("healthy"));
     }
 }

@@ -1,5 +1,5 @@
-//! Owns fetching releases that somebody visits by their own URLs while another one serves, and those that nobody
-//! has asked for since the host started.
+//! Loads releases on request: cold releases of apps, and releases that are previewed by their own
+//! URL. Never changes which release is current.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use isopod_policy::ReleaseState;
 use isopod_store::Control;
 use tokio::sync::mpsc;
 
-use crate::control::{AppRecord, Deployer, lifecycle::say_not_now, release::boot::Purpose};
+use crate::control::{AppRecord, Deployer, lifecycle::log_deferred_load, release::boot::Purpose};
 use crate::{
     observe::logs::LogLine,
     runtime::{ActiveRelease, LoadRequest, LoadedRelease, PreviewError},
 };
 
 /// The message for a client if the release may be available later.
-const NOT_NOW: &str = "the release can't be reached just now; send the request again in a moment";
+const NOT_NOW: &str = "the release is temporarily unavailable; send the request again later";
 
 impl Deployer {
-    pub(in crate::control) async fn load_previews(self, mut visits: mpsc::Receiver<LoadRequest>) {
-        while let Some(LoadRequest { app, release, reply }) = visits.recv().await {
+    pub(in crate::control) async fn load_previews(self, mut requests: mpsc::Receiver<LoadRequest>) {
+        while let Some(LoadRequest { app, release, reply }) = requests.recv().await {
             let deployer = self.clone();
             self.in_background(async move {
-                // Whoever asked may have left.
+                // The client may have disconnected.
                 drop(reply.send(deployer.fetch(&app, release).await));
             });
         }
@@ -29,14 +29,14 @@ impl Deployer {
 
     async fn fetch(
         &self,
-        app: &isopod_policy::AppName,
+        name: &isopod_policy::AppName,
         number: isopod_policy::ReleaseNumber,
     ) -> Result<LoadedRelease, PreviewError> {
-        let entry = self.app(app).map_err(|error| PreviewError::Unknown(error.to_string()))?;
-        let found = self.0.parts.store.release(app, number).await;
-        let unknown = || PreviewError::Unknown(format!("`{app}` has no release {number} that can be reached"));
+        let app = self.app(name).map_err(|error| PreviewError::Unknown(error.to_string()))?;
+        let found = self.0.parts.store.release(name, number).await;
+        let unknown = || PreviewError::Unknown(format!("`{name}` has no release {number} that can serve"));
         let found = found.map_err(|error| {
-            tracing::warn!(%app, release = %number, %error, "a release can't be read");
+            tracing::warn!(%name, release = %number, %error, "a release can't be read");
             PreviewError::Unavailable(NOT_NOW.to_owned())
         })?;
         let release = found.ok_or_else(unknown)?;
@@ -47,38 +47,42 @@ impl Deployer {
             }
             ReleaseState::BuildError | ReleaseState::DeploymentError => return Err(unknown()),
         }
-        let is_asked_for = || entry.traffic.cold() == Some(number);
-        let purpose = if is_asked_for() { Purpose::Serve } else { Purpose::Preview };
-        match self.load(&entry, number, purpose).await {
+        let is_cold = || app.traffic.cold() == Some(number);
+        let purpose = if is_cold() { Purpose::Serve } else { Purpose::Preview };
+        match self.load(&app, number, purpose).await {
             Ok(running) => {
                 let running = Arc::new(running);
-                // False for one that is only visited.
-                let serves = entry.traffic.install_loaded(&running);
+                // False for a preview.
+                let serves = app.traffic.install_loaded(&running);
                 if serves {
-                    entry.fields().serves_http = running.serves_http();
+                    app.fields().serves_http = running.serves_http();
                 }
                 Ok(LoadedRelease { running, serves })
             }
-            // The next visitor triggers another attempt. The cause is in the app's log and is not
+            // The next request triggers another attempt. The cause is in the app's log and is not
             // shown to clients.
             Err(failure) if failure.is_passing() => {
-                say_not_now(&entry, number, &failure);
+                log_deferred_load(&app, number, &failure);
                 Err(PreviewError::Unavailable(NOT_NOW.to_owned()))
             }
             Err(failure) => {
-                if is_asked_for() {
-                    self.cannot_serve(&entry, number, &failure).await;
+                if is_cold() {
+                    self.cannot_serve(&app, number, &failure).await;
                 } else {
-                    let text = format!("{number} was visited and can't be started: {}: {failure}", failure.code());
-                    entry.log.write(LogLine::host(&entry.name, text));
+                    let text = format!(
+                        "{number} was requested by its URL and can't be started: {}: {failure}",
+                        failure.code()
+                    );
+                    app.log.write(LogLine::host(&app.name, text));
                 }
                 Err(PreviewError::Unavailable("the release can't be started".to_owned()))
             }
         }
     }
 
-    /// The release that serves an app, thawed or loaded if need be; else why none does.
-    pub(crate) async fn serving(&self, entry: &AppRecord) -> Result<Arc<ActiveRelease>, String> {
-        self.0.parts.directory.serving(&entry.traffic).await
+    /// Returns the release that serves an app, which it thaws or loads if necessary. The error is
+    /// the reason why no release serves.
+    pub(crate) async fn serving(&self, app: &AppRecord) -> Result<Arc<ActiveRelease>, String> {
+        self.0.parts.directory.serving(&app.traffic).await
     }
 }

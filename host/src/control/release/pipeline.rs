@@ -1,5 +1,6 @@
-//! Owns the one road by which a release is made and put in service, whatever asked for it: a push, a change of config,
-//! formation or grants, a rollback. Until the one commit near the end the app serves what it served before.
+//! The release pipeline: the only path by which a release is created and put in service, for a
+//! push, a settings change and a rollback. Never changes what the app serves before its commit, the
+//! last step that can fail.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,25 +21,25 @@ use crate::control::{
 use crate::{limits, runtime::ActiveRelease};
 use isopod_policy::PushEvent;
 
-/// What a release is to be made of.
+/// The content of a new release.
 pub(in crate::control) struct ReleaseSpec {
     pub(in crate::control) verified: Verified,
     pub(in crate::control) config: ConfigVars,
-    /// What made somebody want it, such as `push p-7f3k2m9q0z`.
+    /// The cause, such as `push p-7f3k2m9q0z`.
     pub(in crate::control) cause: String,
     pub(in crate::control) by: String,
 }
 
-/// A release on its way into service.
+/// One run of the pipeline.
 pub(in crate::control) struct ReleasePipeline {
-    pub(in crate::control) entry: Arc<AppRecord>,
+    pub(in crate::control) app: Arc<AppRecord>,
     store: Store,
-    /// The push that asked for it, whose log is told and whose states follow.
+    /// The push job that started the pipeline, if any. Receives log lines and state steps.
     pub(in crate::control) push: Option<Arc<LivePush>>,
     number: OnceLock<ReleaseNumber>,
 }
 
-/// A release that is ready to serve.
+/// A release that passed its health checks and is ready for the commit.
 pub(in crate::control) struct Ready {
     pub(in crate::control) number: ReleaseNumber,
     manifest: Manifest,
@@ -47,18 +48,18 @@ pub(in crate::control) struct Ready {
     cause: String,
     by: String,
     running: ActiveRelease,
-    /// Steps that are being stored meanwhile.
+    /// Release steps that are being stored.
     storing: Vec<Storing>,
 }
 
 impl ReleasePipeline {
-    pub(in crate::control) fn new(entry: Arc<AppRecord>, store: Store, push: Option<Arc<LivePush>>) -> Self {
-        Self { entry, store, push, number: OnceLock::new() }
+    pub(in crate::control) fn new(app: Arc<AppRecord>, store: Store, push: Option<Arc<LivePush>>) -> Self {
+        Self { app, store, push, number: OnceLock::new() }
     }
 
-    fn say(&self, text: impl Into<String>) {
+    fn log(&self, text: impl Into<String>) {
         if let Some(push) = &self.push {
-            push.say(text);
+            push.log(text);
         }
     }
 
@@ -69,9 +70,10 @@ impl ReleasePipeline {
         }
     }
 
-    /// Hands a step to the store, which does all in the order in which they come; it is waited for before the commit.
+    /// Hands a step to the store, which keeps the order of the calls. The commit waits for the
+    /// result.
     async fn step(&self, number: ReleaseNumber, event: ReleaseEvent, storing: &mut Vec<Storing>) {
-        let (store, app) = (self.store.clone(), self.entry.name.clone());
+        let (store, app) = (self.store.clone(), self.app.name.clone());
         let mut stored: Storing =
             Box::pin(async move { store.step_release(&app, number, event, None, Timestamp::now()).await.map(drop) });
         match futures::poll!(&mut stored) {
@@ -82,27 +84,29 @@ impl ReleasePipeline {
 }
 
 impl Deployer {
-    /// Carries out the making of a release, or leaves the app as it was before: `given_up` says so in its activity.
+    /// Runs the pipeline to the end. On a failure, restores the app's former state with
+    /// `abort_cause` as its cause, and marks the release as failed.
     pub(in crate::control) async fn carry_out(
         &self,
-        making: &ReleasePipeline,
+        pipeline: &ReleasePipeline,
         preparing: impl Future<Output = Result<Ready, Failure>>,
-        given_up: &str,
+        abort_cause: &str,
     ) -> Result<(), Failure> {
         let limit = self.0.parts.pushes.time_limit;
-        let prepared = self.unless_cancelled(&making.entry, tokio::time::timeout(limit, preparing)).await;
+        let prepared = self.unless_cancelled(&pipeline.app, tokio::time::timeout(limit, preparing)).await;
         let done = match prepared.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit)))) {
-            // The commit is short and is never given up half-way.
-            Ok(ready) => self.commit(making, ready).await,
+            // The commit is short and is never cancelled.
+            Ok(ready) => self.commit(pipeline, ready).await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &done {
-            making.entry.step_back(given_up);
-            self.start_if_wanted(&making.entry);
-            if let Some(number) = making.number.get() {
-                let event = if failure.is_of_build() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
+            pipeline.app.step_back(abort_cause);
+            self.start_if_wanted(&pipeline.app);
+            if let Some(number) = pipeline.number.get() {
+                let event =
+                    if failure.is_build_failure() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
                 let reason = failure.reason();
-                self.mark_failed(&making.entry, *number, event, reason).await;
+                self.mark_failed(&pipeline.app, *number, event, reason).await;
             }
         }
         done
@@ -111,45 +115,46 @@ impl Deployer {
     /// Marks a release as failed.
     pub(in crate::control) async fn mark_failed(
         &self,
-        entry: &AppRecord,
+        app: &AppRecord,
         number: ReleaseNumber,
         event: ReleaseEvent,
         reason: Reason,
     ) {
-        let (store, app) = (self.0.parts.store.clone(), entry.name.clone());
+        let (store, name) = (self.0.parts.store.clone(), app.name.clone());
         let mark = move || -> Storing {
-            let (store, app, reason) = (store.clone(), app.clone(), reason.clone());
+            let (store, name, reason) = (store.clone(), name.clone(), reason.clone());
             Box::pin(
-                async move { store.step_release(&app, number, event, Some(reason), Timestamp::now()).await.map(drop) },
+                async move { store.step_release(&name, number, event, Some(reason), Timestamp::now()).await.map(drop) },
             )
         };
-        self.store_or_later(entry, "that a release failed", mark).await;
+        self.store_or_later(app, "the failure of a release", mark).await;
     }
 
-    /// Makes a release ready, changing nothing of what serves.
+    /// Builds, starts and checks a release. Doesn't change what the app serves.
     pub(in crate::control) async fn prepare(
         &self,
-        making: &ReleasePipeline,
-        wanted: ReleaseSpec,
+        pipeline: &ReleasePipeline,
+        spec: ReleaseSpec,
     ) -> Result<Ready, Failure> {
-        let ReleaseSpec { verified, config, cause, by } = wanted;
-        let (entry, control) = (&making.entry, &self.0.parts.store);
+        let ReleaseSpec { verified, config, cause, by } = spec;
+        let (app, control) = (&pipeline.app, &self.0.parts.store);
         let formation = verify::formation_of(&verified.manifest, &verified.info.entries)?;
         let slots = verified.info.slots;
-        self.check_kept(entry.fields().app_type, &formation, &verified.manifest.limits, slots)?;
-        // What the new release is compared with, and gone back to.
-        drop(self.serving(entry).await);
+        self.check_warm_minimum(app.fields().app_type, &formation, &verified.manifest.limits, slots)?;
+        // Loads the current release, which the rollout watch compares with and may return to.
+        drop(self.serving(app).await);
 
-        making.push_step(PushEvent::Build).await?;
-        let image = self.image(making, &verified).await?;
+        pipeline.push_step(PushEvent::Build).await?;
+        let snapshot = self.snapshot(pipeline, &verified).await?;
         let Verified { component, info, manifest, .. } = verified;
-        let code = image.as_ref().map_or(&component, |image| &image.component);
-        let begun = std::time::Instant::now();
-        let bundle: Digest = info.digest.parse().map_err(|_| Failure::Internal("a digest is none".to_owned()))?;
+        let code = snapshot.as_ref().map_or(&component, |snapshot| &snapshot.component);
+        let started_at = std::time::Instant::now();
+        let bundle: Digest =
+            info.digest.parse().map_err(|_| Failure::Internal("invalid digest of a component".to_owned()))?;
         let release = NewRelease {
-            app: entry.name.clone(),
+            app: app.name.clone(),
             bundle,
-            snapshot: image.as_ref().map(|image| image.digest.clone()),
+            snapshot: snapshot.as_ref().map(|snapshot| snapshot.digest.clone()),
             manifest: manifest.clone(),
             config: config.clone(),
             cause: cause.clone(),
@@ -157,54 +162,50 @@ impl Deployer {
             created_by: by.clone(),
             created_at: Timestamp::now(),
         };
-        let app_type = entry.fields().app_type;
-        let made = async {
+        let app_type = app.fields().app_type;
+        let inserted = async {
             let release = control.insert_release(release).await?;
-            Ok::<_, StoreError>(*making.number.get_or_init(|| release.number))
+            Ok::<_, StoreError>(*pipeline.number.get_or_init(|| release.number))
         };
-        let (compiled, stored, made) =
-            tokio::join!(self.compile(code, app_type), control.put_blob(component.clone()), made);
-        let number = made?;
+        let (compiled, stored, inserted) =
+            tokio::join!(self.compile(code, app_type), control.put_blob(component.clone()), inserted);
+        let number = inserted?;
         stored?;
         let compiled = compiled?;
-        making.say(format!("compiled in {} ms", begun.elapsed().as_millis()));
-        if let Some(missing) = verify::missing_grant(&info, &manifest.grants) {
-            making.say(missing);
+        pipeline.log(format!("compiled in {} ms", started_at.elapsed().as_millis()));
+        if let Some(note) = verify::grant_note(&info, &manifest.grants) {
+            pipeline.log(note);
         }
         let most = self.0.parts.engine.memory_bytes_most(app_type == AppType::Production);
-        if let Some(too_much) = verify::more_memory_than_there_is(&manifest.limits, most) {
-            making.say(too_much);
+        if let Some(note) = verify::memory_note(&manifest.limits, most) {
+            pipeline.log(note);
         }
-        // An import that the host has no such function for is found here, and is a fault of the build.
+        // Linking finds imports that the host doesn't provide, so their failure is a build failure.
         let content = boot::Content { manifest: &manifest, config: &config, number };
-        let (program, mut planned) = self.plan(entry, &compiled, &content, formation).await?;
+        let (program, mut planned) = self.plan(app, &compiled, &content, formation).await?;
         reached("release-built").await;
 
         let mut storing = Vec::new();
-        making.step(number, ReleaseEvent::Built, &mut storing).await;
-        making.push_step(PushEvent::Deploy).await?;
-        let begun = entry.begin_deploying(&format!("{number} is brought into service: {cause}"));
-        begun.map_err(|refused| Failure::Internal(refused.to_string()))?;
-        let before = entry.traffic.active();
+        pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
+        pipeline.push_step(PushEvent::Deploy).await?;
+        let step = app.begin_deploying(&format!("{number} is being deployed: {cause}"));
+        step.map_err(|refused| Failure::Internal(refused.to_string()))?;
+        let before = app.traffic.active();
         let started =
-            boot::start_all(entry.traffic.resources(), before.as_deref(), &mut planned, manifest.isolation).await?;
-        making.step(number, ReleaseEvent::Booted, &mut storing).await;
-        boot::check_all(entry.traffic.resources(), &mut planned, manifest.isolation).await?;
-        making.say(started.to_string());
+            boot::start_all(app.traffic.resources(), before.as_deref(), &mut planned, manifest.isolation).await?;
+        pipeline.step(number, ReleaseEvent::Booted, &mut storing).await;
+        boot::check_all(app.traffic.resources(), &mut planned, manifest.isolation).await?;
+        pipeline.log(started.to_string());
         reached("release-booted").await;
-        let running = ActiveRelease::new(
-            Some(number),
-            program,
-            manifest.isolation,
-            planned,
-            Arc::clone(entry.traffic.resources()),
-        );
+        let running =
+            ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(app.traffic.resources()));
         Ok(Ready { number, size_bytes: info.size_bytes, manifest, config, cause, by, running, storing })
     }
 
-    /// No app may take all places of a host by asking for them: what it keeps running has a bound of the operator's.
-    /// An instance of many memories, tables or modules takes several.
-    pub(in crate::control) fn check_kept(
+    /// Refuses a release if its warm minimum exceeds the operator's limit per app, so that no app
+    /// can occupy all slots of the host. An instance of many memories, tables or modules takes
+    /// several slots.
+    pub(in crate::control) fn check_warm_minimum(
         &self,
         app_type: AppType,
         formation: &Formation,
@@ -213,58 +214,58 @@ impl Deployer {
     ) -> Result<(), Failure> {
         let kept = formation.values().map(|process| process.scale_at_work(app_type, limits).min);
         let (kept, most) = (kept.map(u64::from).sum::<u64>(), self.0.parts.app_instances_max);
-        let is_too_many = kept.saturating_mul(slots.into()) > most.into();
-        if is_too_many { Err(Failure::KeepsTooMany { kept, most, slots }) } else { Ok(()) }
+        let exceeds_limit = kept.saturating_mul(slots.into()) > most.into();
+        if exceeds_limit { Err(Failure::TooManyWarmInstances { kept, most, slots }) } else { Ok(()) }
     }
 
-    /// Stores that a release is the current one, and lets it serve. Short, and never given up half-way.
-    async fn commit(&self, making: &ReleasePipeline, ready: Ready) -> Result<(), Failure> {
+    /// Stores that a release is the current release, and puts it in service. Short, and never
+    /// cancelled.
+    async fn commit(&self, pipeline: &ReleasePipeline, ready: Ready) -> Result<(), Failure> {
         let Ready { number, manifest, config, size_bytes, cause, by, running, storing } = ready;
-        let entry = &making.entry;
-        let _alone = entry.commit.lock().await;
-        if entry.fields().deleted {
+        let app = &pipeline.app;
+        let _commit = app.commit.lock().await;
+        if app.fields().deleted {
             return Err(Failure::AppDeleted);
         }
-        // What happened before is told before.
-        self.recorded().await;
+        // Activities before the commit are stored before it.
+        self.flush_activity().await;
         let at = Timestamp::now();
-        let before = entry.fields().release;
-        let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("in place of {before}"));
-        let text = match entry.fields().intended {
+        let before = app.fields().release;
+        let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("replacing {before}"));
+        let text = match app.fields().intended {
             Intended::Running => format!("{number} is in service, {replaced}: {cause}"),
-            Intended::Stopped => format!("{number} serves once the app is started, {replaced}: {cause}"),
+            Intended::Stopped => format!("{number} will serve once the app is started, {replaced}: {cause}"),
         };
-        let push = making.push.as_ref().map(|push| push.id().clone());
+        let push = pipeline.push.as_ref().map(|push| push.id().clone());
         let data = json!({
             "release": number, "before": before, "push": push, "size_bytes": size_bytes, "cause": cause, "by": by
         });
-        let (app, kind) = (Some(entry.name.clone()), "app-deployed".to_owned());
-        let activity = NewActivity { app, kind, text, data, at };
-        self.store_commit(making, number, activity, storing).await?;
+        let activity = NewActivity { app: Some(app.name.clone()), kind: "app-deployed".to_owned(), text, data, at };
+        self.store_commit(pipeline, number, activity, storing).await?;
         reached("release-committed").await;
         {
-            let mut fields = entry.fields();
+            let mut fields = app.fields();
             fields.build_error = None;
             fields.release = Some(number);
             fields.config = config;
         }
-        entry.traffic.set_build_error(None);
-        if entry.fields().intended == Intended::Running {
+        app.traffic.set_build_error(None);
+        if app.fields().intended == Intended::Running {
             running.mark_fresh();
-            self.put_in_service(entry, Arc::new(running), None);
-            if let Err(refused) = entry.step(AppEvent::Serving, &format!("{number} serves")) {
-                tracing::error!(app = %entry.name, %refused, "a served app is in a state that does not fit");
+            self.put_in_service(app, Arc::new(running), None);
+            if let Err(refused) = app.step(AppEvent::Serving, &format!("{number} serves")) {
+                tracing::error!(app = %app.name, %refused, "unexpected state of an app that serves");
             }
-            self.schedule(entry, &manifest);
-            making.say(format!("{number} serves"));
+            self.schedule(app, &manifest);
+            pipeline.log(format!("{number} serves"));
         } else {
-            self.schedule(entry, &manifest);
-            drop(entry.traffic.set_stopped("the app is stopped"));
-            making.say(format!("{number} is made; the app is stopped and stays so until `isopod apps start`"));
-            entry.step_back(&format!("{number} is made, and serves once the app is started"));
+            self.schedule(app, &manifest);
+            drop(app.traffic.set_stopped("the app is stopped"));
+            pipeline.log(format!("{number} is ready; the app is stopped and serves after `isopod apps start`"));
+            app.step_back(&format!("{number} is ready and will serve once the app is started"));
         }
-        // Told last: whoever waits for `completed` finds the new code serving.
-        match &making.push {
+        // Last, so that clients that wait for `completed` find the new code serving.
+        match &pipeline.push {
             Some(push) => push.completed(number, at).map(drop).map_err(|e| Failure::Internal(e.to_string())),
             None => Ok(()),
         }
@@ -272,7 +273,7 @@ impl Deployer {
 
     async fn store_commit(
         &self,
-        making: &ReleasePipeline,
+        pipeline: &ReleasePipeline,
         number: ReleaseNumber,
         activity: NewActivity,
         storing: Vec<Storing>,
@@ -280,44 +281,45 @@ impl Deployer {
         let (store, at) = (&self.0.parts.store, activity.at);
         join_all(storing).await.into_iter().collect::<Result<(), StoreError>>()?;
         reached("release-commits").await;
-        match &making.push {
+        match &pipeline.push {
             Some(push) => {
                 push.stored().await?;
                 store.complete_push(push.id(), number, activity.clone(), at).await?;
             }
             None => {
-                store.make_current(&making.entry.name, number, activity.clone(), at).await?;
+                store.make_current(&pipeline.app.name, number, activity.clone(), at).await?;
             }
         }
-        self.tell(activity);
+        self.publish(activity);
         Ok(())
     }
 
-    /// Lets a release serve, watched beside the one before, which is `last_good` where none serves. That one waits until
-    /// the new one has proven well, together with those before it that had no time to do so themselves.
+    /// Puts a release in service, and starts its rollout watch beside the former release, or beside
+    /// `last_good` if none serves. The former release stays on standby until the new release passes
+    /// its watch, together with earlier releases that did not pass theirs in time.
     pub(in crate::control) fn put_in_service(
         &self,
-        entry: &Arc<AppRecord>,
+        app: &Arc<AppRecord>,
         running: Arc<ActiveRelease>,
         last_good: Option<Arc<ActiveRelease>>,
     ) {
         running.supervise(&self.0.crash_reports);
-        entry.fields().serves_http = running.serves_http();
-        let before = entry.traffic.install(Arc::clone(&running));
-        let (nothing_to_watch, too_many) = {
-            let mut earlier = entry.earlier();
-            earlier.extend(before.or(last_good));
-            // The oldest one has proven well, so it stays.
-            let too_many = (earlier.len() > limits::EARLIER_RELEASES_MAX).then(|| earlier.remove(1));
-            (earlier.is_empty(), too_many)
+        app.fields().serves_http = running.serves_http();
+        let former = app.traffic.install(Arc::clone(&running));
+        let (nothing_to_watch, evicted) = {
+            let mut standby = app.standby();
+            standby.extend(former.or(last_good));
+            // The oldest passed its watch, so it is kept.
+            let evicted = (standby.len() > limits::EARLIER_RELEASES_MAX).then(|| standby.remove(1));
+            (standby.is_empty(), evicted)
         };
         if nothing_to_watch {
             return;
         }
-        if let Some(too_many) = too_many {
-            self.in_background(async move { too_many.drain().await });
+        if let Some(evicted) = evicted {
+            self.in_background(async move { evicted.drain().await });
         }
-        let (deployer, entry) = (self.clone(), Arc::clone(entry));
-        self.in_background(async move { deployer.hand_over(&entry, running).await });
+        let (deployer, app) = (self.clone(), Arc::clone(app));
+        self.in_background(async move { deployer.watch_rollout(&app, running).await });
     }
 }

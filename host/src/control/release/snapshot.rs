@@ -1,5 +1,6 @@
-//! Owns which code a release starts from: its bundle, or a snapshot, a component that holds the image of an instance
-//! which was prepared. That there is none is never a reason to fail: instances then start plainly and prepare themselves.
+//! Owns the choice of the code that a release starts from: its bundle, or a snapshot (a component
+//! that contains the memory image of a prepared instance). Never fails a release: without a
+//! snapshot, instances prepare themselves when they start.
 
 use std::sync::{
     Arc,
@@ -18,85 +19,86 @@ use crate::control::{
 };
 use crate::limits;
 
-/// A snapshot that is kept among the blobs.
-pub(in crate::control) struct Image {
+/// A snapshot that is stored as a blob.
+pub(in crate::control) struct Snapshot {
     pub(in crate::control) component: Bytes,
     pub(in crate::control) digest: Digest,
 }
 
 impl Deployer {
-    /// The snapshot for a release that asks for one: the one that its content was stored with, or a new one if it is
-    /// pushed. A dev app gets none, since its code is to be there soon and is not there for long.
-    pub(in crate::control) async fn image(
+    /// Returns the snapshot of a release if its manifest requests one: the stored snapshot of its
+    /// content, or a new snapshot for a push. Dev apps get none: they deploy often, and speed
+    /// matters more.
+    pub(in crate::control) async fn snapshot(
         &self,
-        making: &ReleasePipeline,
+        pipeline: &ReleasePipeline,
         verified: &Verified,
-    ) -> Result<Option<Image>, Failure> {
+    ) -> Result<Option<Snapshot>, Failure> {
         if let Some(digest) = &verified.snapshot {
-            let kept = self.kept(digest, &making.entry.name).await;
-            return Ok(kept.map(|bytes| Image { component: bytes.into(), digest: digest.clone() }));
+            let stored = self.stored_snapshot(digest, &pipeline.app.name).await;
+            return Ok(stored.map(|bytes| Snapshot { component: bytes.into(), digest: digest.clone() }));
         }
-        let (Some(push), Some(wanted)) = (&making.push, &verified.manifest.snapshot) else { return Ok(None) };
-        if making.entry.fields().app_type == AppType::Dev {
-            push.say("no snapshot: a dev app starts plainly, so that a change is seen sooner");
+        let (Some(push), Some(requested)) = (&pipeline.push, &verified.manifest.snapshot) else { return Ok(None) };
+        if pipeline.app.fields().app_type == AppType::Dev {
+            push.log("no snapshot: dev apps start without one, so that changes deploy sooner");
             return Ok(None);
         }
-        let begun = Instant::now();
-        let how = Preparation {
-            app: making.entry.name.to_string(),
+        let started_at = Instant::now();
+        let preparation = Preparation {
+            app: pipeline.app.name.to_string(),
             limits: verified.manifest.limits.clone(),
-            output: Arc::new(Told { push: Arc::clone(push), lines: AtomicUsize::new(0) }),
-            warm: wanted.warm.clone(),
+            output: Arc::new(PreparationOutput { push: Arc::clone(push), lines: AtomicUsize::new(0) }),
+            warm: requested.warm.clone(),
         };
-        match self.0.parts.engine.snapshot(verified.component.clone(), how).await {
+        match self.0.parts.engine.snapshot(verified.component.clone(), preparation).await {
             Ok(taken) => {
-                push.say(format!(
-                    "snapshot taken in {} ms, {} of them for the app to prepare itself: {} of code became {} with the \
-                     image of its memory",
-                    begun.elapsed().as_millis(),
+                push.log(format!(
+                    "snapshot taken in {} ms, including {} ms of preparation by the app: {} of code became {} with its memory \
+                     image",
+                    started_at.elapsed().as_millis(),
                     taken.prepared_in.as_millis(),
                     BinaryBytes(verified.component.len() as u64),
                     BinaryBytes(taken.component.len() as u64),
                 ));
                 let digest = self.0.parts.store.put_blob(taken.component.clone()).await?;
-                Ok(Some(Image { component: taken.component, digest }))
+                Ok(Some(Snapshot { component: taken.component, digest }))
             }
             Err(why) => {
-                push.say(format!("no snapshot, so instances prepare themselves when they start: {why}"));
+                push.log(format!("no snapshot; instances prepare themselves when they start: {why}"));
                 Ok(None)
             }
         }
     }
 
-    /// The code that a stored release starts from.
+    /// Returns the code that a stored release starts from.
     pub(in crate::control) async fn code_of(&self, release: &Release) -> Result<Vec<u8>, StoreError> {
         if let Some(snapshot) = &release.snapshot
-            && let Some(bytes) = self.kept(snapshot, &release.app).await
+            && let Some(bytes) = self.stored_snapshot(snapshot, &release.app).await
         {
             return Ok(bytes);
         }
         self.0.parts.store.blobs().get(&release.bundle).await
     }
 
-    async fn kept(&self, digest: &Digest, app: &AppName) -> Option<Vec<u8>> {
+    async fn stored_snapshot(&self, digest: &Digest, app: &AppName) -> Option<Vec<u8>> {
         let found = self.0.parts.store.blobs().get(digest).await;
         found
-            .inspect_err(|error| tracing::warn!(%app, %error, "a snapshot can't be read, so instances start plainly"))
+            .inspect_err(|error| tracing::warn!(%app, %error, "a snapshot can't be read; instances start without it"))
             .ok()
     }
 }
 
-/// What a guest writes while it is prepared, for whoever pushed it.
-struct Told {
+/// Copies a guest's output during its preparation to the push log.
+struct PreparationOutput {
     push: Arc<LivePush>,
     lines: AtomicUsize,
 }
 
-impl Output for Told {
+impl Output for PreparationOutput {
     fn line(&self, line: OutputLine<'_>) {
         match self.lines.fetch_add(1, Ordering::Relaxed) {
-            number if number < limits::PREPARATION_LINES_MAX => self.push.say(format!("the app says: {}", line.text)),
-            limits::PREPARATION_LINES_MAX => self.push.say("the app says more, which is left out"),
+            number if number < limits::PREPARATION_LINES_MAX => self.push.log(format!("app output: {}", line.text)),
+            limits::PREPARATION_LINES_MAX => self.push.log("app output: further lines are omitted"),
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Owns reading a bundle: what component it holds, what its app is given, and whether this host can run it. Pure and
+//! Owns reading a bundle: its component, its manifest, and whether this host supports it. Pure and
 //! blocking; never compiles and never stores.
 
 use bytes::Bytes;
@@ -11,29 +11,29 @@ use isopod_store::Digest;
 
 use crate::control::Failure;
 
-/// The oldest SDK whose components run here.
+/// The oldest supported SDK version.
 const SDK_OLDEST: (&str, [u64; 3]) = ("0.1.0", [0, 1, 0]);
 
-/// A bundle that can be compiled.
+/// A valid bundle.
 pub(in crate::control) struct Verified {
     pub(in crate::control) component: Bytes,
     pub(in crate::control) info: ComponentInfo,
-    /// What the app will be given: the bundle's own manifest, or the one it has.
+    /// The manifest of the release: the bundle's own, or the current release's.
     pub(in crate::control) manifest: Manifest,
-    /// The snapshot that the release has which this was stored with.
+    /// The snapshot of the stored release that this was read from.
     pub(in crate::control) snapshot: Option<Digest>,
     /// Whether the manifest came with the bundle.
     pub(in crate::control) has_manifest: bool,
 }
 
-/// Reads a bundle. `present` is the manifest of the app as it runs now; a bare component keeps it.
+/// Reads a bundle. A bare component takes `present`, the manifest of the current release.
 pub(in crate::control) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<Verified, Failure> {
     if bytes.is_empty() {
         return Err(BundleError::Empty.into());
     }
     kind.check(&bytes)?;
     let (component, given) = match kind {
-        // Reading it as a bundle would only copy it.
+        // Used as is: reading it as a bundle would copy it.
         BundleKind::Component => (bytes, None),
         BundleKind::TarGz => {
             let bundle = bundle::read(kind, &bytes)?;
@@ -55,7 +55,7 @@ pub(in crate::control) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Mani
     Ok(Verified { component: component.into(), info, manifest, snapshot: None, has_manifest })
 }
 
-/// Reads a component that was stored with its manifest, and maybe with a snapshot.
+/// Reads a component that was stored with its manifest and possibly with a snapshot.
 pub(in crate::control) fn stored(
     component: Vec<u8>,
     manifest: Manifest,
@@ -64,7 +64,8 @@ pub(in crate::control) fn stored(
     Ok(Verified { snapshot, ..verify(BundleKind::Component, component, manifest)? })
 }
 
-/// The processes that an app runs: those of its manifest, or `web` and `worker` by what the component can do.
+/// Returns the process types of a release: those of its manifest, or `web` and `worker` by the
+/// component's exports.
 pub(in crate::control) fn formation_of(manifest: &Manifest, entries: &Entries) -> Result<Formation, Failure> {
     let exported = exported(entries);
     if !manifest.processes.is_empty() {
@@ -75,35 +76,36 @@ pub(in crate::control) fn formation_of(manifest: &Manifest, entries: &Entries) -
     if usual.is_empty() { Err(Failure::OnlyACommand) } else { Ok(usual) }
 }
 
-/// What a component asks for by its imports, and would not get. It may do without, so that is no reason to refuse it.
-pub(in crate::control) fn missing_grant(info: &ComponentInfo, grants: &Grants) -> Option<&'static str> {
+/// Notes an import without its grant. The component may work without the import, so the bundle is
+/// not refused.
+pub(in crate::control) fn grant_note(info: &ComponentInfo, grants: &Grants) -> Option<&'static str> {
     let imports_keyvalue = info.imports.iter().any(|name| name.starts_with("wasi:keyvalue/"));
     (imports_keyvalue && !grants.keyvalue).then_some(
-        "note: it imports wasi:keyvalue, which the app is not granted: write `keyvalue = true` under [grants] in \
-         isopod.toml, or `isopod grants set --keyvalue true`",
+        "note: it imports wasi:keyvalue without the grant: set `keyvalue = true` under [grants] in \
+         isopod.toml, or run `isopod grants set --keyvalue true`",
     )
 }
 
-/// Says of a limit that no instance can ever come near that the host's own comes first.
-pub(in crate::control) fn more_memory_than_there_is(limits: &Limits, most: u64) -> Option<String> {
+/// Notes a memory limit above the host-wide memory budget, which applies first.
+pub(in crate::control) fn memory_note(limits: &Limits, most: u64) -> Option<String> {
     let mib = |bytes| bytes / (1024 * 1024);
     (limits.memory_bytes > most).then(|| {
         format!(
-            "note: its `memory` of {} MiB is more than the {} MiB that this host has for all such apps: an instance that \
-             asks for more than that fails; the operator can raise memory_max",
+            "note: its `memory` of {} MiB exceeds the {} MiB that this host has for all such apps, so an instance can't \
+             use more than that; the operator can raise memory_max",
             mib(limits.memory_bytes),
             mib(most)
         )
     })
 }
 
-/// What the policy needs to know of a component.
+/// Returns the exports of a component that policy rules depend on.
 pub(in crate::control) fn exported(entries: &Entries) -> Exported {
     Exported { http: entries.http.is_some(), events: entries.events, command: entries.command }
 }
 
-/// Refuses a component of an SDK that is too old. A component of no SDK, or of one that says nothing we know, is a
-/// standard component.
+/// Refuses a component of an unsupported SDK version. A component without a known SDK version is
+/// accepted as a standard component.
 fn check_sdk(found: Option<&str>) -> Result<(), Failure> {
     let Some(found) = found else { return Ok(()) };
     let version = found.rsplit('/').next().unwrap_or(found);
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     fn manifest(text: &str) -> Manifest {
-        Manifest::parse(text).expect("is a manifest")
+        Manifest::parse(text).expect("valid manifest")
     }
 
     const HTTP: Entries =
@@ -134,7 +136,7 @@ mod tests {
         assert!(check_sdk(Some("rust/0.1.0")).is_ok());
         assert!(check_sdk(Some("rust/1.0.0-rc.1")).is_ok());
         assert!(check_sdk(Some("something else")).is_ok());
-        let refused = check_sdk(Some("rust/0.0.9")).expect_err("is too old");
+        let refused = check_sdk(Some("rust/0.0.9")).expect_err("too old");
         assert_eq!(refused.code(), "sdk-too-old");
         assert!(refused.to_string().contains("0.0.9"), "{refused}");
     }
@@ -142,31 +144,31 @@ mod tests {
     #[test]
     fn the_default_formation_follows_what_the_component_can_do() {
         let names = |entries: Entries| -> Vec<String> {
-            let processes = formation_of(&manifest("name = \"a\""), &entries).expect("has processes");
+            let processes = formation_of(&manifest("name = \"a\""), &entries).expect("processes");
             processes.into_keys().map(|name| name.to_string()).collect()
         };
         assert_eq!(names(HTTP), ["web"]);
         assert_eq!(names(Entries { events: true, ..HTTP }), ["web", "worker"]);
         assert_eq!(names(Entries { events: true, ..COMMAND }), ["worker"]);
-        let refused = formation_of(&manifest("name = \"a\""), &COMMAND).expect_err("has nothing to run");
+        let refused = formation_of(&manifest("name = \"a\""), &COMMAND).expect_err("no process to run");
         assert!(refused.to_string().contains("isopod run"), "{refused}");
     }
 
     #[test]
     fn a_process_that_the_component_cannot_run_is_named() {
         let written = manifest("name = \"a\"\n[processes.jobs]\nentry = \"events\"\n");
-        let refused = formation_of(&written, &HTTP).expect_err("handles no events");
+        let refused = formation_of(&written, &HTTP).expect_err("no events handler");
         assert!(refused.to_string().contains("\"jobs\""), "{refused}");
     }
 
     #[test]
-    fn nothing_at_all_is_called_empty() {
+    fn an_upload_without_bytes_is_reported_as_empty() {
         let refused = verify(BundleKind::Component, Vec::new(), manifest("name = \"a\"")).err();
         assert!(refused.is_some_and(|refused| refused.to_string().contains("empty")));
     }
 
     #[test]
-    fn text_is_no_component() {
+    fn text_is_refused_as_an_invalid_component() {
         let refused = verify(BundleKind::Component, b"hello".to_vec(), manifest("name = \"a\"")).err();
         assert_eq!(refused.map(|failure| failure.code()), Some("invalid-component"));
     }

@@ -1,5 +1,6 @@
-//! Owns what follows a swap: the new release is watched beside the one before, which is wound down one instance at a
-//! time once the new one has shown that it is no worse. If it is clearly worse, the app goes back.
+//! Owns the rollout watch after a commit: compares the new release with the former release on
+//! standby. If the new release is clearly worse, the app returns to its last good release;
+//! otherwise the standby is wound down one instance at a time. Never builds a release.
 
 use std::{sync::Arc, time::Instant};
 
@@ -13,7 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::control::{
-    AppRecord, Deployer, Failure, background::activity_log::Storing, lifecycle::settle, release::boot::Purpose,
+    AppRecord, Deployer, Failure, background::activity_log::Storing, lifecycle::step_or_warn, release::boot::Purpose,
 };
 use crate::{
     limits,
@@ -22,28 +23,29 @@ use crate::{
 };
 
 impl Deployer {
-    /// Watches over a swap, then winds down the releases that are not needed any more. Where the app goes back to one that
-    /// had no time to prove well itself, that one is watched in its turn.
-    pub(in crate::control) async fn hand_over(&self, entry: &Arc<AppRecord>, mut now: Arc<ActiveRelease>) {
+    /// Watches a rollout, and then winds down the standby releases. If the app returns to a release
+    /// that had not passed its own watch, that release is watched next.
+    pub(in crate::control) async fn watch_rollout(&self, app: &Arc<AppRecord>, mut now: Arc<ActiveRelease>) {
         loop {
-            let Some(before) = entry.earlier().last().cloned() else { return };
-            let app_type = entry.fields().app_type;
+            let Some(before) = app.standby().last().cloned() else { return };
+            let app_type = app.fields().app_type;
             let watched = match app_type {
-                // New code comes every few seconds and may well be broken: that is what a dev app is for.
-                AppType::Dev => Watched::Well,
-                AppType::Staging | AppType::Production => watch(entry, &before, &now).await,
+                // Dev apps deploy every few seconds, and broken code is expected.
+                AppType::Dev => WatchOutcome::Healthy,
+                AppType::Staging | AppType::Production => watch(app, &before, &now).await,
             };
             match watched {
-                Watched::Worse(detail) => match self.go_back(entry, &now, "worse-than-before", detail).await {
+                WatchOutcome::Worse(detail) => match self.revert(app, &now, "worse-than-before", detail).await {
                     Some(before) => now = before,
                     None => return,
                 },
-                Watched::Well | Watched::Superseded => {
-                    let done = not_needed(entry, &now);
-                    // It may be frozen or stopped while those finish long work, and then nobody else keeps it.
+                WatchOutcome::Healthy | WatchOutcome::Superseded => {
+                    let standby = take_standby(app, &now);
+                    // Dropped first: the release may be frozen or stopped while standby releases
+                    // drain long work.
                     drop(now);
-                    for earlier in done {
-                        earlier.drain().await;
+                    for release in standby {
+                        release.drain().await;
                     }
                     return;
                 }
@@ -51,170 +53,176 @@ impl Deployer {
         }
     }
 
-    /// Listens to process types that can't be kept going.
+    /// Handles reports about process types that fail repeatedly. A fresh release is reverted; a
+    /// proven release stays.
     pub(in crate::control) async fn receive_crash_reports(self, mut crash_reports: mpsc::Receiver<CrashReport>) {
-        while let Some(trouble) = crash_reports.recv().await {
-            let Ok(entry) = trouble.app.parse().map_err(drop).and_then(|name| self.app(&name).map_err(drop)) else {
+        while let Some(report) = crash_reports.recv().await {
+            let Ok(app) = report.app.parse().map_err(drop).and_then(|name| self.app(&name).map_err(drop)) else {
                 continue;
             };
-            let Some(serving) = entry.traffic.active().filter(|running| running.release() == trouble.release) else {
+            let Some(serving) = app.traffic.active().filter(|running| running.release() == report.release) else {
                 continue;
             };
-            let detail = format!("process `{}`: {}", trouble.process, trouble.detail);
+            let detail = format!("process `{}`: {}", report.process, report.detail);
             if serving.is_fresh() {
-                if let Some(now) = self.go_back(&entry, &serving, "crash-loop", detail).await {
+                if let Some(now) = self.revert(&app, &serving, "crash-loop", detail).await {
                     let deployer = self.clone();
-                    self.in_background(async move { deployer.hand_over(&entry, now).await });
+                    self.in_background(async move { deployer.watch_rollout(&app, now).await });
                 }
                 continue;
             }
-            // It ran well for long, so the cause is hardly its own: going back would burn one good release after
-            // another, and take down what of it still works.
-            let text = format!("{detail}; the release has served well before, so it stays, and it is tried again");
-            entry.log.write(LogLine::host(&entry.name, text.clone()));
-            let data = json!({ "release": serving.release(), "process": trouble.process, "detail": trouble.detail });
-            self.record(&entry, "process-failing", text, data).await;
+            // A proven release is unlikely to be the cause. Reverting would discard one good
+            // release after another, and stop the process types that still work.
+            let text = format!(
+                "{detail}; the release served without such failures before, so it stays in service and the host restarts the \
+                 process"
+            );
+            app.log.write(LogLine::host(&app.name, text.clone()));
+            let data = json!({ "release": serving.release(), "process": report.process, "detail": report.detail });
+            self.record(&app, "process-failing", text, data).await;
         }
     }
 
-    /// Takes a release out of service for good. The app goes back to the one before, or else to its last good release,
-    /// or else it is in error. Gives the release that serves instead.
-    async fn go_back(
+    /// Takes a release out of service permanently. The app returns to the newest standby release,
+    /// or to its last good release; without either it enters the state `error`. Returns the release
+    /// that serves now.
+    async fn revert(
         &self,
-        entry: &Arc<AppRecord>,
+        app: &Arc<AppRecord>,
         bad: &Arc<ActiveRelease>,
         code: &str,
         detail: String,
     ) -> Option<Arc<ActiveRelease>> {
-        let _alone = entry.commit.lock().await;
-        let is_serving = entry.traffic.active().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
+        let _commit = app.commit.lock().await;
+        let is_serving = app.traffic.active().is_some_and(|serving| Arc::ptr_eq(&serving, bad));
         let (true, Some(bad_number)) = (is_serving, bad.release()) else { return None };
         let reason = Reason { code: code.to_owned(), detail: detail.clone() };
-        let before = entry.earlier().pop();
-        let is_loaded = before.is_none();
-        let good = match before {
-            Some(before) => Some((before.release(), before)),
-            None => self.last_good(entry, bad_number).await,
+        let standby = app.standby().pop();
+        let is_loaded = standby.is_none();
+        let good = match standby {
+            Some(standby) => Some((standby.release(), standby)),
+            None => self.last_good(app, bad_number).await,
         };
         let now = match good {
             Some((Some(good_number), good)) => {
-                // Traffic first: people wait, and what is stored follows within milliseconds.
-                drop(entry.traffic.install(Arc::clone(&good)));
+                // Traffic switches first, since clients wait. The store follows within
+                // milliseconds.
+                drop(app.traffic.install(Arc::clone(&good)));
                 if is_loaded {
                     good.supervise(&self.0.crash_reports);
                 }
                 {
-                    let mut fields = entry.fields();
+                    let mut fields = app.fields();
                     fields.release = Some(good_number);
                     fields.serves_http = good.serves_http();
                 }
                 let text = format!("{bad_number} is taken out of service and {good_number} serves again: {detail}");
-                entry.log.write(LogLine::host(&entry.name, text.clone()));
-                tracing::warn!(app = %entry.name, "{text}");
+                app.log.write(LogLine::host(&app.name, text.clone()));
+                tracing::warn!(app = %app.name, "{text}");
                 let data = json!({ "release": good_number, "bad": bad_number, "code": code, "detail": detail });
-                let activity = self.activity_of(entry, "release-returned", text, data);
-                self.store_return(entry, (bad_number, good_number), reason, activity).await;
-                self.refresh_from(entry, good_number).await;
+                let activity = self.activity_of(app, "release-returned", text, data);
+                self.store_return(app, (bad_number, good_number), reason, activity).await;
+                self.adopt_settings(app, good_number).await;
                 Some(good)
             }
             Some((None, _)) | None => {
-                let text = format!("{bad_number} is stopped, and there is no good release to go back to: {detail}");
-                drop(entry.traffic.set_stopped("the app is in error"));
-                entry.log.write(LogLine::host(&entry.name, text.clone()));
-                tracing::warn!(app = %entry.name, "{text}");
-                self.mark_failed(entry, bad_number, ReleaseEvent::DeployFails, reason).await;
-                settle(entry, AppEvent::Failed(ErrorCause::HealthCheck), &detail);
+                let text = format!("{bad_number} is stopped, and the app has no good release to return to: {detail}");
+                drop(app.traffic.set_stopped("the app is in error"));
+                app.log.write(LogLine::host(&app.name, text.clone()));
+                tracing::warn!(app = %app.name, "{text}");
+                self.mark_failed(app, bad_number, ReleaseEvent::DeployFails, reason).await;
+                step_or_warn(app, AppEvent::Failed(ErrorCause::HealthCheck), &detail);
                 let data = json!({ "release": bad_number, "code": code, "detail": detail });
-                self.record(entry, "app-error", text, data).await;
+                self.record(app, "app-error", text, data).await;
                 None
             }
         };
-        // It may have long work to finish, for which nobody is to wait.
+        // Wound down in the background, since its work may take long.
         let bad = Arc::clone(bad);
         self.in_background(async move { bad.drain().await });
         now
     }
 
-    /// Stores that an app went back from a bad release to a good one.
+    /// Stores the return from a bad release to a good release.
     async fn store_return(
         &self,
-        entry: &AppRecord,
+        app: &AppRecord,
         (bad, good): (ReleaseNumber, ReleaseNumber),
         reason: Reason,
         activity: NewActivity,
     ) {
-        self.recorded().await;
-        let (store, app, told) = (self.0.parts.store.clone(), entry.name.clone(), activity.clone());
+        self.flush_activity().await;
+        let (store, name, stored) = (self.0.parts.store.clone(), app.name.clone(), activity.clone());
         let attempt = move || -> Storing {
-            let (store, app, reason, told) = (store.clone(), app.clone(), reason.clone(), told.clone());
-            Box::pin(async move { store.return_to(&app, bad, good, reason, told, Timestamp::now()).await.map(drop) })
+            let (store, name, reason, stored) = (store.clone(), name.clone(), reason.clone(), stored.clone());
+            Box::pin(async move { store.return_to(&name, bad, good, reason, stored, Timestamp::now()).await.map(drop) })
         };
-        self.store_or_later(entry, "a return to the release before", attempt).await;
-        self.tell(activity);
+        self.store_or_later(app, "a return to the former release", attempt).await;
+        self.publish(activity);
     }
 
-    /// The release that served last before this one and was well, ready to serve.
+    /// Loads the release that served last before `bad` and was not stopped for a failure.
     pub(in crate::control) async fn last_good(
         &self,
-        entry: &Arc<AppRecord>,
+        app: &Arc<AppRecord>,
         bad: ReleaseNumber,
     ) -> Option<(Option<ReleaseNumber>, Arc<ActiveRelease>)> {
-        let stamps = self.0.parts.store.release_stamps(&entry.name).await.ok()?;
+        let stamps = self.0.parts.store.release_stamps(&app.name).await.ok()?;
         let mut good: Vec<_> = stamps
             .into_iter()
             .filter(|stamp| stamp.number != bad && stamp.state == ReleaseState::Retired)
             .filter_map(|stamp| stamp.last_current_at.map(|at| (at, stamp.number)))
             .collect();
         good.sort_unstable();
-        // The few latest: one that can't be loaded any more must not keep the app from going back further.
+        // Tries a few releases, newest first, since some may fail to load.
         for (_, number) in good.into_iter().rev().take(limits::RETURN_CANDIDATES) {
-            match self.load(entry, number, Purpose::Serve).await {
+            match self.load(app, number, Purpose::Serve).await {
                 Ok(running) => return Some((Some(number), Arc::new(running))),
-                Err(failure) => self.told_why_not(entry, number, &failure),
+                Err(failure) => self.log_load_failure(app, number, &failure),
             }
         }
         None
     }
 
-    fn told_why_not(&self, entry: &AppRecord, number: ReleaseNumber, failure: &Failure) {
-        let text = format!("{number} can't serve again: {}: {failure}", failure.code());
-        entry.log.write(LogLine::host(&entry.name, text));
+    fn log_load_failure(&self, app: &AppRecord, number: ReleaseNumber, failure: &Failure) {
+        let text = format!("{number} can't be loaded to serve again: {}: {failure}", failure.code());
+        app.log.write(LogLine::host(&app.name, text));
     }
 }
 
-/// What came of watching a release.
-enum Watched {
-    Well,
-    /// What is wrong with it.
+/// The result of a rollout watch.
+enum WatchOutcome {
+    Healthy,
+    /// The release is clearly worse. Contains the comparison.
     Worse(String),
-    /// Another release took over, or none serves.
+    /// Another release serves, or none does.
     Superseded,
 }
 
-/// The earlier releases of an app that need not serve again, since `now` has proven well or nothing serves. Where another
-/// release took over, whoever watches that one has them.
-fn not_needed(entry: &AppRecord, now: &Arc<ActiveRelease>) -> Vec<Arc<ActiveRelease>> {
-    // Held meanwhile, since a release that takes over comes with those before it.
-    let mut earlier = entry.earlier();
-    match entry.traffic.active() {
+/// Takes the standby releases if `now` passed its watch, or if no release serves. Takes none if
+/// another release serves: they belong to its watch.
+fn take_standby(app: &AppRecord, now: &Arc<ActiveRelease>) -> Vec<Arc<ActiveRelease>> {
+    // Locked during the check, since a concurrent rollout adds standby releases.
+    let mut standby = app.standby();
+    match app.traffic.active() {
         Some(serving) if !Arc::ptr_eq(&serving, now) => Vec::new(),
-        Some(_) | None => std::mem::take(&mut *earlier),
+        Some(_) | None => std::mem::take(&mut *standby),
     }
 }
 
-/// Watches a new release beside the one before.
-async fn watch(entry: &AppRecord, before: &ActiveRelease, now: &Arc<ActiveRelease>) -> Watched {
-    let begun = Instant::now();
+/// Compares a new release with the release before it until there is a verdict.
+async fn watch(app: &AppRecord, before: &ActiveRelease, now: &Arc<ActiveRelease>) -> WatchOutcome {
+    let started_at = Instant::now();
     let old = counts(before.counters());
     loop {
-        let serving = entry.traffic.active();
+        let serving = app.traffic.active();
         if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
-            return Watched::Superseded;
+            return WatchOutcome::Superseded;
         }
-        match judge(&old, &counts(now.counters()), begun.elapsed()) {
+        match judge(&old, &counts(now.counters()), started_at.elapsed()) {
             Verdict::Watching => tokio::time::sleep(limits::SWAP_LOOK).await,
-            Verdict::Passed => return Watched::Well,
-            Verdict::Worse(worse) => return Watched::Worse(worse.to_string()),
+            Verdict::Passed => return WatchOutcome::Healthy,
+            Verdict::Worse(worse) => return WatchOutcome::Worse(worse.to_string()),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Follows an app's log from a given position. A follower that is slower than the app reads missed
-//! lines from the files. It loses only lines whose file was removed, and reports that. Never
-//! writes.
+//! lines from the files. It loses only lines of removed files, and reports that. Never writes.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -38,9 +37,9 @@ impl Follower {
     }
 
     /// Returns every line after this position.
-    pub(crate) async fn after(logs: Logs, log: Arc<AppLog>, place: Cursor) -> Result<Self, LogsError> {
+    pub(crate) async fn after(logs: Logs, log: Arc<AppLog>, position: Cursor) -> Result<Self, LogsError> {
         let following = logs.end(log.app()).await?;
-        let at = place.min(following.end);
+        let at = position.min(following.end);
         Ok(Self { logs, log, at, ready: VecDeque::new(), news: following.news, is_behind: true })
     }
 
@@ -84,7 +83,7 @@ impl Follower {
         let read = match after {
             Ok(read) => read,
             Err(error) => {
-                tracing::warn!(app = %self.log.app(), %error, "a follower of a log is cut off");
+                tracing::warn!(app = %self.log.app(), %error, "a follower of a log is disconnected");
                 return None;
             }
         };
@@ -101,9 +100,9 @@ impl Follower {
 
 impl Logs {
     /// Lines after a position, up to a limit.
-    async fn after(&self, app: &AppName, place: Cursor) -> Result<read::After, LogsError> {
+    async fn after(&self, app: &AppName, position: Cursor) -> Result<read::After, LogsError> {
         // The writer flushes its buffer before it replies.
         let end = self.end(app).await?.end;
-        self.read_with(app, move |dir| read::after(dir, place, end)).await
+        self.read_with(app, move |dir| read::after(dir, position, end)).await
     }
 }

@@ -1,4 +1,4 @@
-//! Owns the shape of a log line, as stored and as shown by the API. Never does I/O.
+//! The schema of a log line, as stored and as returned by the API. Never does I/O.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ingress::AccessLine, limits};
 
-/// Where a line comes from.
+/// The source of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Stream {
-    /// What the guest printed.
+    /// Standard output of a guest.
     Stdout,
-    /// What the guest printed as errors.
+    /// Standard error of a guest.
     Stderr,
-    /// What the guest logged through `wasi:logging`.
+    /// A message of a guest through `wasi:logging`.
     Log,
-    /// One answered request.
+    /// A response to a request.
     Access,
-    /// What the host says about the app: pushes, starts, traps.
+    /// A message of the host about the app: pushes, starts, traps.
     Host,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct LogLine {
     pub(crate) access: Option<Access>,
 }
 
-/// What is known of an answered request. The query is left out: it may hold secrets.
+/// A request and its response. Without the query, which may contain secrets.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = AccessLine)]
 pub(crate) struct Access {
@@ -52,14 +52,15 @@ pub(crate) struct Access {
     pub(crate) path: String,
     pub(crate) status: u16,
     pub(crate) duration_ms: f64,
-    /// The answer's length, where it was known before it was sent.
+    /// The response's length, if it was known before sending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<String>,
 }
 
-/// An answered request on its way to the writer, which makes the line: a serving thread has better things to do.
+/// A response to a request, from which the writer's thread builds the line: I/O threads don't
+/// format.
 pub(super) struct Request {
     time: Timestamp,
     release: Option<ReleaseNumber>,
@@ -124,13 +125,13 @@ impl LogLine {
         }
     }
 
-    /// A line by the host itself.
+    /// Creates a line of the host.
     pub(crate) fn host(app: &AppName, message: String) -> Self {
         Self::new(app, Stream::Host, message)
     }
 }
 
-/// Cuts a message to its bound, at a character's border, and shows that it was cut.
+/// Truncates a message to its limit at a character boundary, and marks the cut with `…`.
 fn shortened(mut message: String) -> String {
     if message.len() > limits::LOG_LINE_BYTES {
         message.truncate(message.floor_char_boundary(limits::LOG_LINE_BYTES));
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_message_is_cut_at_a_character() {
+    fn a_long_message_is_truncated_at_a_character_boundary() {
         let cut = shortened("ä".repeat(limits::LOG_LINE_BYTES));
         assert!(cut.len() <= limits::LOG_LINE_BYTES + '…'.len_utf8());
         assert!(cut.ends_with("ä…"));
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_access_line_is_flat() {
-        let app: AppName = "hello".parse().expect("is a name");
+        let app: AppName = "hello".parse().expect("valid name");
         let mut line = LogLine::new(&app, Stream::Access, "GET / 200".to_owned());
         line.access = Some(Access {
             method: "GET".to_owned(),

@@ -1,5 +1,5 @@
-//! Owns the handle to the apps' logs: lines go in without ever waiting, pages and followers come out. Never touches a
-//! file on the caller's thread (see `writer` and `read`).
+//! The handle to the apps' logs: accepts lines without blocking, and returns pages and followers.
+//! Never touches a file on the caller's thread (see `writer` and `read`).
 
 mod follow;
 mod line;
@@ -31,7 +31,7 @@ pub(crate) use self::{
 use self::{follow::Posted, line::Request};
 use crate::{ingress::AccessLine, limits};
 
-/// Where logs are and how much of them is kept.
+/// The location and the retention of logs.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     /// The folder that holds one folder per app; an app's segments are in its `logs`.
@@ -41,10 +41,11 @@ pub(crate) struct Config {
     pub(crate) kept_for: Duration,
 }
 
-/// Why a log can't be read now. Writing has no errors: what can't be written is dropped and counted.
+/// The reason why a log can't be read. Writing returns no errors: lines that can't be written are
+/// dropped and counted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogsError {
-    #[error("the log's writer does not answer; its disk may be slow or full. The apps keep serving; try again later")]
+    #[error("the log writer doesn't respond; its disk may be slow or full. Apps are not affected; try again later")]
     Unavailable,
     #[error("the log can't be read: {0}")]
     Unreadable(#[from] std::io::Error),
@@ -53,9 +54,10 @@ pub(crate) enum LogsError {
 enum Message {
     Line(Arc<AppLog>, LogLine),
     Request(Arc<AppLog>, Request),
-    /// Everything before this is written out; then the reader is told where the log ends, and gets what follows.
+    /// Flushes all earlier lines, and replies with the end of the log and a subscription to later
+    /// lines.
     Follow(AppName, oneshot::Sender<Following>),
-    /// The app's files are closed and removed.
+    /// Closes and removes the app's files.
     Forget(AppName, oneshot::Sender<()>),
     Stop,
 }
@@ -65,25 +67,25 @@ struct Following {
     news: broadcast::Receiver<Posted>,
 }
 
-/// The handle: cheap to clone, hides the queue to the writer.
+/// The handle of the logs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Logs(Arc<Shared>);
 
 struct Shared {
     config: Config,
     queue: SyncSender<Message>,
-    /// Told by the writer whenever it has made room in the queue.
+    /// Notified by the writer when the queue has free capacity.
     room: Arc<Notify>,
     apps: Mutex<HashMap<AppName, Arc<AppLog>>>,
     dropped: Arc<AtomicU64>,
 }
 
-/// The way into one app's log, with the app's own share of the queue.
+/// The sender of one app's log, limited to a share of the queue.
 pub(crate) struct AppLog {
     app: AppName,
     queue: SyncSender<Message>,
     pending: AtomicUsize,
-    /// Dropped since the last line that was written; the writer tells of them in the log itself.
+    /// Lines dropped since the last written line. The writer reports them in the log.
     dropped: AtomicU64,
     dropped_by_all: Arc<AtomicU64>,
     requests: Rate,
@@ -97,7 +99,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts the writer. It ends with `stop`.
+    /// Starts the writer's thread, which runs until `stop`.
     pub(crate) fn start(config: Config) -> std::io::Result<Self> {
         let (queue, messages) = sync_channel(limits::LOG_QUEUE_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -111,16 +113,17 @@ impl Service {
         self.logs.clone()
     }
 
-    /// Writes out what is queued and ends the thread. Blocks, so it is called where blocking is allowed.
+    /// Flushes the queue and ends the thread. Blocks.
     pub(crate) fn stop(self) {
         if self.logs.0.queue.send(Message::Stop).is_ok() && self.thread.join().is_err() {
-            tracing::error!("the log writer ended with a panic; the last lines may be missing");
+            tracing::error!("the log writer panicked; the last lines may be missing");
         }
     }
 }
 
 impl Logs {
-    /// The way into an app's log. Callers keep it: looking it up takes a lock that all apps share.
+    /// Returns the sender of an app's log, and creates it if necessary. Callers cache it: the
+    /// lookup takes a lock that all apps share.
     pub(crate) fn app(&self, app: &AppName) -> Arc<AppLog> {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let log = apps.entry(app.clone()).or_insert_with(|| {
@@ -137,17 +140,18 @@ impl Logs {
         Arc::clone(log)
     }
 
-    /// The same of an app that is there; nothing is begun for one that was deleted.
+    /// Returns the sender of an existing app's log. Creates none, so that a destroyed app gets no
+    /// new log.
     pub(crate) fn known(&self, app: &AppName) -> Option<Arc<AppLog>> {
         self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
     }
 
-    /// Lines dropped since the start, all apps together.
+    /// The number of dropped lines of all apps since the start.
     pub(crate) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// The newest `limit` lines before `before` (or the end), oldest first.
+    /// Returns the newest `limit` lines before `before` (or the end), oldest first.
     pub(crate) async fn page(&self, app: &AppName, limit: usize, before: Option<Cursor>) -> Result<Page, LogsError> {
         let before = match before {
             Some(cursor) => cursor,
@@ -156,7 +160,8 @@ impl Logs {
         self.read(app, limit, before).await
     }
 
-    /// The newest `limit` lines and, without gap or repetition, the news after them.
+    /// Returns the newest `limit` lines, and a subscription that continues without gap or
+    /// repetition.
     async fn newest(&self, app: &AppName, limit: usize) -> Result<(Page, Following), LogsError> {
         let following = self.end(app).await?;
         Ok((self.read(app, limit, following.end).await?, following))
@@ -170,7 +175,7 @@ impl Logs {
         }
         let (done, when_done) = oneshot::channel();
         if self.send(Message::Forget(app.clone(), done)).await.is_ok() {
-            // An answer that does not come is no reason to fail: the app's folder is removed by the caller as well.
+            // A timeout is ignored: the caller removes the app's folder as well.
             drop(tokio::time::timeout(limits::LOG_READ_WAIT, when_done).await);
         }
     }
@@ -201,12 +206,13 @@ impl Logs {
         }
     }
 
-    /// Readers may wait a moment for room in the queue; it is only writers of lines that never do.
+    /// Sends a reader's request, and waits for capacity in the queue. Only senders of lines never
+    /// wait.
     async fn send(&self, message: Message) -> Result<(), LogsError> {
         let mut message = message;
         let sending = async {
             loop {
-                // Listened to before the queue is looked at, so that room made in between is not missed.
+                // Subscribed before the attempt, so that no notification in between is missed.
                 let room = self.0.room.notified();
                 match self.0.queue.try_send(message) {
                     Ok(()) => return Ok(()),
@@ -225,12 +231,12 @@ impl AppLog {
         &self.app
     }
 
-    /// Puts a line into the queue. Never waits: without room the line is dropped and counted.
+    /// Enqueues a line. Never blocks: if the queue is full, the line is dropped and counted.
     pub(crate) fn write(self: &Arc<Self>, line: LogLine) {
         self.send(Message::Line(Arc::clone(self), line));
     }
 
-    /// Puts a line about a request into the queue, unless there were very many within this second.
+    /// Enqueues a line about a request, unless the rate limit of this second is exceeded.
     pub(crate) fn request(self: &Arc<Self>, line: &AccessLine<'_>) {
         let time = Timestamp::now();
         if self.requests.allows(time.as_second()) {
@@ -238,7 +244,7 @@ impl AppLog {
         }
     }
 
-    /// Whether the app is deleted; what is written here then is lost.
+    /// Whether the app is destroyed. Later lines are discarded.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.forgotten.load(Ordering::Acquire)
     }
@@ -253,13 +259,14 @@ impl AppLog {
         }
     }
 
-    /// Requests that were not listed since the last call.
+    /// Takes the number of requests that exceeded the rate limit since the last call.
     fn take_unlisted(&self) -> u64 {
         self.requests.passed_over.swap(0, Ordering::Relaxed)
     }
 }
 
-/// How many lines about requests there were in the present second. Threads may disagree by a few, which does not matter.
+/// Counts the access lines of the current second. Concurrent threads may exceed the limit by a few
+/// lines, which is acceptable.
 #[derive(Default)]
 struct Rate {
     second: AtomicI64,
@@ -273,7 +280,8 @@ impl Rate {
             self.second.store(second, Ordering::Relaxed);
             self.lines.store(0, Ordering::Relaxed);
         }
-        // Reading first keeps a flood from writing to a line of memory that all threads share.
+        // Loaded first, so that a flood of requests doesn't write to a cache line that all threads
+        // share.
         let allowed = self.lines.load(Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND
             && self.lines.fetch_add(1, Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND;
         if !allowed {
@@ -292,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_beyond_the_rate_are_counted_and_not_listed() {
+    fn requests_above_the_rate_limit_are_counted_but_not_logged() {
         let rate = Rate::default();
         let listed = (0..limits::LOG_ACCESS_LINES_PER_SECOND + 5).filter(|_| rate.allows(7)).count();
         assert_eq!(listed, limits::LOG_ACCESS_LINES_PER_SECOND as usize);
@@ -315,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_is_read_back_in_order_and_in_pages() {
+    async fn written_lines_are_read_back_in_order_and_in_pages() {
         let dir = tempfile::tempdir().expect("makes a folder");
         let service = start(dir.path(), 300, 1 << 20);
         let logs = service.handle();
@@ -351,7 +359,7 @@ mod tests {
         service.stop();
     }
 
-    /// Writes lines, and waits for the writer where its queue has no room for more.
+    /// Writes lines, and waits for the writer before its queue is full.
     async fn write_all(logs: &Logs, log: &Arc<AppLog>, numbers: std::ops::Range<usize>) {
         for number in numbers {
             log.write(LogLine::host(log.app(), format!("line {number}")));
@@ -386,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_that_were_removed_before_they_were_read_are_reported_as_missing() {
+    async fn lines_that_were_removed_unread_are_reported_as_skipped() {
         let dir = tempfile::tempdir().expect("makes a folder");
         let service = start(dir.path(), 4 << 10, 16 << 10);
         let logs = service.handle();
@@ -404,7 +412,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn old_segments_go_when_the_log_is_too_large() {
+    async fn old_segments_are_removed_when_the_log_is_too_large() {
         let dir = tempfile::tempdir().expect("makes a folder");
         let service = start(dir.path(), 400, 1200);
         let logs = service.handle();
@@ -448,7 +456,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_cannot_be_written_costs_only_lines() {
+    async fn an_unwritable_folder_loses_only_its_own_lines() {
         let dir = tempfile::tempdir().expect("makes a folder");
         std::fs::write(dir.path().join("hello"), "in the way").expect("writes");
         let service = start(dir.path(), 1 << 20, 1 << 20);

@@ -1,4 +1,4 @@
-//! Owns the way of a guest's output into its app's log. Never waits.
+//! Writes guest output to the app's log. Never blocks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,5 @@
-//! Owns reading an app's log backwards from a cursor. Never writes, and never holds more than one segment.
+//! Reads an app's log: pages backwards from a cursor, and lines forwards after one. Never writes,
+//! and never holds more than one segment in memory.
 
 use std::{
     fmt,
@@ -12,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::LogLine;
 use crate::limits::LOG_FOLLOW_READ_BYTES;
 
-/// A place in a log: a segment and the bytes before it. Text `12-3456`.
+/// A position in a log: a segment and a byte offset. Its text form is `12-3456`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cursor {
     pub(crate) segment: u64,
@@ -20,13 +21,13 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// The form of a cursor, as a regular expression for the API's description.
+    /// The text form as a regular expression, for the OpenAPI description.
     pub(crate) const PATTERN: &str = "^[0-9]{1,18}-[0-9]{1,18}$";
     pub(crate) const CHARS_MAX: usize = 37;
     const DIGITS_MAX: usize = 18;
 }
 
-/// Some lines, oldest first, and the cursor of the lines before them.
+/// A page of lines, oldest first, with the cursor of the page before it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = LogPage)]
 pub(crate) struct Page {
@@ -38,7 +39,7 @@ pub(crate) struct Page {
     pub(super) ends: Vec<Cursor>,
 }
 
-/// Lines after a place, oldest first.
+/// Lines after a position, oldest first.
 pub(super) struct After {
     /// Each with the position after it.
     pub(super) lines: Vec<(Cursor, LogLine)>,
@@ -60,11 +61,11 @@ impl FromStr for Cursor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "a cursor of a log is the `next` of a page before";
-        let (segment, offset) = text.split_once('-').ok_or(wrong)?;
+        let invalid = "invalid log cursor; use the `next` of a previous page";
+        let (segment, offset) = text.split_once('-').ok_or(invalid)?;
         let number = |text: &str| {
             let is_number = text.len() <= Self::DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse().ok().filter(|_| is_number).ok_or(wrong)
+            text.parse().ok().filter(|_| is_number).ok_or(invalid)
         };
         Ok(Self { segment: number(segment)?, offset: number(offset)? })
     }
@@ -76,12 +77,12 @@ impl Serialize for Cursor {
     }
 }
 
-/// The file of one segment.
+/// Returns the path of a segment.
 pub(super) fn segment_path(dir: &Path, segment: u64) -> PathBuf {
     dir.join(format!("{segment:010}.ndjson"))
 }
 
-/// The numbers of the segments that there are, ascending.
+/// Returns the numbers of the existing segments, ascending.
 pub(super) fn segments(dir: &Path) -> std::io::Result<Vec<u64>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -89,16 +90,16 @@ pub(super) fn segments(dir: &Path) -> std::io::Result<Vec<u64>> {
         Err(e) => return Err(e),
     };
     let mut numbers = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
+    for app in entries {
+        let name = app?.file_name();
         numbers.extend(name.to_str().and_then(|name| name.strip_suffix(".ndjson")?.parse::<u64>().ok()));
     }
     numbers.sort_unstable();
     Ok(numbers)
 }
 
-/// The newest `limit` lines before the cursor. A line that is no line of ours (the machine went down while it was
-/// written) is passed over.
+/// Returns the newest `limit` lines before the cursor. Skips unreadable lines, such as a line that
+/// a power failure truncated.
 pub(super) fn page(dir: &Path, limit: usize, before: Cursor) -> std::io::Result<Page> {
     let mut newest_first = Vec::new();
     let mut next = None;
@@ -108,7 +109,7 @@ pub(super) fn page(dir: &Path, limit: usize, before: Cursor) -> std::io::Result<
         let mut bytes = Vec::new();
         match std::fs::File::open(segment_path(dir, segment)) {
             Ok(file) => file.take(bytes_max).read_to_end(&mut bytes)?,
-            // It was removed for its age since the folder was listed.
+            // It expired after the folder was listed.
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             Err(e) => return Err(e),
         };
@@ -134,14 +135,14 @@ fn finished(mut newest_first: Vec<(LogLine, Cursor)>, next: Option<Cursor>) -> P
     Page { items, next, ends }
 }
 
-/// The lines from a position up to `end`, as many as one read may return.
-pub(super) fn after(dir: &Path, place: Cursor, end: Cursor) -> std::io::Result<After> {
+/// Returns the lines from a position to `end`, limited to the size of one read.
+pub(super) fn after(dir: &Path, position: Cursor, end: Cursor) -> std::io::Result<After> {
     let numbers = segments(dir)?;
-    let is_gone = place.segment > 0 && !numbers.contains(&place.segment);
-    let oldest = numbers.iter().copied().find(|segment| *segment >= place.segment);
-    let first_kept = oldest.filter(|_| is_gone).map(|segment| Cursor { segment, offset: 0 });
-    for segment in numbers.into_iter().filter(|segment| (place.segment..=end.segment).contains(segment)) {
-        let begin = if segment == place.segment { place.offset } else { 0 };
+    let is_removed = position.segment > 0 && !numbers.contains(&position.segment);
+    let oldest = numbers.iter().copied().find(|segment| *segment >= position.segment);
+    let first_kept = oldest.filter(|_| is_removed).map(|segment| Cursor { segment, offset: 0 });
+    for segment in numbers.into_iter().filter(|segment| (position.segment..=end.segment).contains(segment)) {
+        let begin = if segment == position.segment { position.offset } else { 0 };
         let bytes_max = if segment == end.segment { end.offset.saturating_sub(begin) } else { u64::MAX };
         let mut bytes = Vec::new();
         match std::fs::File::open(segment_path(dir, segment)) {
@@ -162,5 +163,5 @@ pub(super) fn after(dir: &Path, place: Cursor, end: Cursor) -> std::io::Result<A
         let end_read = Cursor { segment, offset };
         return Ok(After { lines, end: end_read, is_all: end_read >= end, first_kept });
     }
-    Ok(After { lines: Vec::new(), end: place.max(end), is_all: true, first_kept })
+    Ok(After { lines: Vec::new(), end: position.max(end), is_all: true, first_kept })
 }

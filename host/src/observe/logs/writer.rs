@@ -1,5 +1,5 @@
-//! Owns the thread that writes the logs: the only code that makes, appends to and removes segments. Never makes
-//! anybody wait: what can't be written is dropped and counted.
+//! The thread that writes the logs: the only code that creates, appends to and removes segments.
+//! Never blocks a sender: lines that can't be written are dropped and counted.
 
 use std::{
     collections::HashMap,
@@ -25,28 +25,28 @@ use super::{
 };
 use crate::limits;
 
-/// Lines that are taken from the queue before what they give is written with one call per app.
+/// The maximum number of messages between flushes. A flush makes one write call per app.
 const BATCH: usize = 512;
 /// How often the writer checks its followers, and the age of some logs.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
-/// How often the same trouble with the disk is told.
-const TROUBLE_EVERY: Duration = Duration::from_secs(30);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The minimum interval between log lines about disk errors.
+const DISK_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) struct Writer {
     config: Config,
     dropped: Arc<AtomicU64>,
-    /// Whom readers of logs hear from when there is room in the queue again.
+    /// Notifies waiting readers when the queue has free capacity.
     room: Arc<Notify>,
     open: HashMap<AppName, Open>,
     followers: HashMap<AppName, broadcast::Sender<Posted>>,
-    told_trouble: Option<Instant>,
+    reported_at: Option<Instant>,
     aging: Aging,
 }
 
 /// The writer's progress through the logs of all apps.
 #[derive(Default)]
 struct Aging {
-    /// The apps that are still to come.
+    /// The remaining apps of the current pass.
     left: Vec<AppName>,
     /// When the current pass began; `None` before the first.
     begun: Option<Instant>,
@@ -59,13 +59,13 @@ impl Aging {
         if self.left.is_empty() && self.begun.is_none_or(|begun| begun.elapsed() >= pause) {
             self.begun = Some(Instant::now());
             let entries = std::fs::read_dir(&config.apps_dir).into_iter().flatten().flatten();
-            self.left = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+            self.left = entries.filter_map(|app| app.file_name().to_str()?.parse().ok()).collect();
         }
         self.left.split_off(self.left.len().saturating_sub(limits::LOG_AGING_APPS_AT_ONCE))
     }
 }
 
-/// The segment that an app's lines go to, and those that are not in it yet.
+/// An app's open segment, with a buffer of lines to write.
 struct Open {
     dir: PathBuf,
     file: File,
@@ -85,15 +85,15 @@ impl Writer {
             room,
             open: HashMap::new(),
             followers: HashMap::new(),
-            told_trouble: None,
+            reported_at: None,
             aging: Aging::default(),
         }
     }
 
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
-        let mut looked_after = Instant::now();
+        let mut checked_at = Instant::now();
         loop {
-            let first = match messages.recv_timeout(LOOK_AFTER) {
+            let first = match messages.recv_timeout(CHECK_INTERVAL) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -107,7 +107,7 @@ impl Writer {
                     }
                     Message::Follow(app, reply) => {
                         self.write_out();
-                        // Nobody listening any more is no trouble: the reader went away.
+                        // The reader may have disconnected.
                         drop(reply.send(self.follow(&app)));
                     }
                     Message::Forget(app, done) => {
@@ -119,8 +119,8 @@ impl Writer {
             }
             self.room.notify_waiters();
             self.write_out();
-            if looked_after.elapsed() >= LOOK_AFTER {
-                looked_after = Instant::now();
+            if checked_at.elapsed() >= CHECK_INTERVAL {
+                checked_at = Instant::now();
                 self.followers.retain(|_, followers| followers.receiver_count() > 0);
                 self.remove_old();
             }
@@ -134,13 +134,13 @@ impl Writer {
         }
         let dropped = log.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let text =
-                format!("{dropped} log lines were dropped here: the app logs faster than its log can be written");
+            let text = format!("{dropped} log lines were dropped here: the app logs faster than the host can write");
             self.append(log, LogLine::host(log.app(), text));
         }
         let unlisted = log.take_unlisted();
         if unlisted > 0 {
-            let text = format!("{unlisted} more requests are not listed here: there were very many within a second");
+            let text =
+                format!("{unlisted} more requests are not logged here: the rate limit of access lines was exceeded");
             self.append(log, LogLine::host(log.app(), text));
         }
         self.append(log, line);
@@ -150,7 +150,7 @@ impl Writer {
         let app = log.app();
         let end = match self.try_append(app, &line) {
             Ok(end) => end,
-            Err(trouble) => return self.lost(1, &trouble),
+            Err(error) => return self.lost(1, &error),
         };
         if let Some(followers) = self.followers.get(app)
             && followers.send(Posted { end, line: Arc::new(line) }).is_err()
@@ -184,22 +184,23 @@ impl Writer {
         let mut failed = Vec::new();
         for (app, open) in &mut self.open {
             let lines = open.waiting_lines;
-            if let Err(trouble) = open.write_out() {
-                failed.push((app.clone(), lines, trouble));
+            if let Err(error) = open.write_out() {
+                failed.push((app.clone(), lines, error));
             }
         }
-        for (app, lines, trouble) in failed {
-            // Half a line may have been written: the next line begins a segment of its own, found when it is opened.
+        for (app, lines, error) in failed {
+            // A partial line may have been written. Reopening the log detects that and starts a new
+            // segment.
             self.open.remove(&app);
-            self.lost(lines, &trouble);
+            self.lost(lines, &error);
         }
     }
 
-    fn lost(&mut self, lines: u64, trouble: &std::io::Error) {
+    fn lost(&mut self, lines: u64, error: &std::io::Error) {
         self.dropped.fetch_add(lines, Ordering::Relaxed);
-        if self.told_trouble.is_none_or(|told| told.elapsed() >= TROUBLE_EVERY) {
-            self.told_trouble = Some(Instant::now());
-            tracing::warn!(%trouble, lines, "log lines can't be written and are dropped; the apps keep serving");
+        if self.reported_at.is_none_or(|at| at.elapsed() >= DISK_ERROR_LOG_INTERVAL) {
+            self.reported_at = Some(Instant::now());
+            tracing::warn!(%error, lines, "log lines can't be written and are dropped; apps are not affected");
         }
     }
 
@@ -210,7 +211,7 @@ impl Writer {
         Following { end, news }
     }
 
-    /// Where the app's log ends now. An app without a log is at the very beginning.
+    /// Returns the current end of the app's log. Without a log, that is the beginning.
     fn end(&mut self, app: &AppName) -> Cursor {
         if !self.open.contains_key(app) {
             let dir = folder(&self.config, app);
@@ -229,19 +230,19 @@ impl Writer {
     fn forget(&mut self, app: &AppName) {
         self.open.remove(app);
         self.followers.remove(app);
-        if let Err(trouble) = std::fs::remove_dir_all(folder(&self.config, app))
-            && trouble.kind() != ErrorKind::NotFound
+        if let Err(error) = std::fs::remove_dir_all(folder(&self.config, app))
+            && error.kind() != ErrorKind::NotFound
         {
-            tracing::warn!(%trouble, %app, "the log of a deleted app can't be removed");
+            tracing::warn!(%error, %app, "the log of a destroyed app can't be removed");
         }
     }
 
-    /// Continues the pass through the logs of all apps, including inactive ones, a few at a time.
+    /// Continues the pass through the logs of all apps, active or not, a few at a time.
     fn remove_old(&mut self) {
         for app in self.aging.next(&self.config) {
             match self.remove_over_age(&app) {
-                Err(trouble) if trouble.kind() != ErrorKind::NotFound => {
-                    tracing::warn!(%trouble, %app, "old log segments can't be removed");
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(%error, %app, "old log segments can't be removed");
                 }
                 // The log of an app that is being destroyed is removed with it.
                 Ok(()) | Err(_) => {}
@@ -274,7 +275,7 @@ impl Writer {
 }
 
 impl Open {
-    /// Opens the newest segment to append to it, or the next one where its last line is not whole.
+    /// Opens the newest segment to append to it, or a new segment if the last line is incomplete.
     fn last(dir: PathBuf) -> std::io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let Some(segment) = segments(&dir)?.last().copied() else { return Self::new(dir, 1) };
@@ -317,7 +318,7 @@ impl Open {
 
 /// How long one segment receives lines, however few they are.
 fn segment_time(config: &Config) -> Duration {
-    (config.kept_for / limits::LOG_SEGMENTS_BY_AGE).max(LOOK_AFTER)
+    (config.kept_for / limits::LOG_SEGMENTS_BY_AGE).max(CHECK_INTERVAL)
 }
 
 fn ends_with_newline(path: &std::path::Path, bytes: u64) -> std::io::Result<bool> {
@@ -327,7 +328,7 @@ fn ends_with_newline(path: &std::path::Path, bytes: u64) -> std::io::Result<bool
     Ok(last == *b"\n")
 }
 
-/// Removes the oldest segments until all of them together are within their bound.
+/// Removes the oldest segments until the total size is within the limit.
 fn remove_over_size(config: &Config, open: &Open) -> std::io::Result<()> {
     let mut sizes = Vec::new();
     for segment in segments(&open.dir)? {
