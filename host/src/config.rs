@@ -339,6 +339,7 @@ fn machine_memory() -> u64 {
     if bytes == 0 { u64::MAX } else { bytes }
 }
 
+#[expect(clippy::too_many_lines, reason = "one list of all ranges")]
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
     let checks: [(&'static str, bool, String, &'static str); 15] = [

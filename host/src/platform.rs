@@ -75,6 +75,7 @@ pub(crate) struct Platform {
 impl Platform {
     /// Starts all services in the order of their dependencies. Returns when apps can be reached.
     /// `guests` is a runtime that only guests use.
+    #[expect(clippy::too_many_lines, reason = "the order of all services is read in one place")]
     pub(crate) async fn start(config: Config, guests: GuestRuntimes) -> Result<Self, PlatformError> {
         os::disable_huge_pages();
         let open_files = os::raise_open_files();

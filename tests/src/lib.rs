@@ -4,6 +4,8 @@
 //! The tests are in `tests/all`; the calls that they share are here, so that a change of the API
 //! touches one place.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
+
 pub mod bundle;
 pub mod control;
 pub mod database;

@@ -95,6 +95,7 @@ fn describes_a_package(variable: &OsStr) -> bool {
 
 /// Returns the root of the repository in which cargo was called. A copy of this program may serve
 /// several of its worktrees.
+#[expect(clippy::expect_used, reason = "each package is a folder below the root")]
 pub fn root() -> PathBuf {
     let package =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);

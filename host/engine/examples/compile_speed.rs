@@ -1,6 +1,8 @@
 //! Measures on this machine how long each of wasmtime's compilers takes for a component: `cargo
 //! build --workspace --example compile_speed && target/debug/examples/compile_speed FILE.wasm …`
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a measurement fails by a panic")]
+
 use std::time::Instant;
 use wasmtime::{Config, Engine, OptLevel, Strategy};
 

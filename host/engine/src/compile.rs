@@ -55,6 +55,7 @@ impl Compiler {
     }
 
     /// Takes a snapshot on an optimising compiler thread.
+    #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
     pub(crate) async fn snapshot<T: Send + 'static>(
         &self,
         take: impl FnOnce() -> Result<T, NoSnapshot> + Send + 'static,
@@ -76,6 +77,7 @@ impl Compiler {
     }
 
     /// Loads a component for an engine, from the cache or by compiling it.
+    #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
     pub(crate) async fn load(
         &self,
         engine: &wasmtime::Engine,
@@ -118,6 +120,7 @@ impl Compiler {
     }
 
     /// Loads a component from the cache only.
+    #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
     pub(crate) async fn load_compiled(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
         let artefact = Artefact::new(&self.folder, engine, digest);
         if !artefact.code.is_file() {

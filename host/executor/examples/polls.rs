@@ -2,6 +2,8 @@
 //! await, and the latency of a hand-over. `cargo run --release -p isopod-executor --example polls`.
 //! Prints numbers and never judges them.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a measurement fails by a panic")]
+
 use isopod_executor::{Account, Class, Config, Executor, Weight, slice};
 use std::{
     hint::black_box,

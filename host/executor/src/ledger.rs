@@ -152,6 +152,7 @@ mod tests {
     use super::*;
     use Class::{Pull, Push};
 
+    #[expect(clippy::unwrap_used, reason = "a test fails by a panic")]
     fn ledger(weight: u32) -> Ledger {
         Ledger::new(AccountId(1), Weight::new(weight).unwrap(), NonZeroU32::MIN)
     }

@@ -2,6 +2,8 @@
 //! asleep while work arrives. `cargo test -p isopod-executor --features loom --lib`. Never runs
 //! outside the model checker.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use crate::{
     class::{Class, Weight},
     ledger::{AccountId, Ledger},

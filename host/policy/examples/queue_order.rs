@@ -2,6 +2,8 @@
 //! queue in virtual time, and prints the results of each order for the same requests:
 //! `cargo run --release -p isopod-policy --example queue_order`
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a measurement fails by a panic")]
+
 use std::collections::VecDeque;
 
 /// Concurrent jobs and queue length: an app's default cores and `queue_max`.

@@ -130,6 +130,7 @@ impl From<LimitError> for SetError {
 
 impl Limits {
     /// Sets the limit `name`, as the manifest calls it.
+    #[expect(clippy::expect_used, reason = "a count within a range of u32 is a u32")]
     pub(crate) fn set(&mut self, name: &str, value: WrittenLimit<'_>) -> Result<(), SetError> {
         let Some(limit) = NAMES.iter().find(|known| **known == name).copied() else {
             return Err(SetError::UnknownLimit);

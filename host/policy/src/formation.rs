@@ -46,6 +46,7 @@ impl Exported {
 
 /// Returns the default formation: `web` for a component that serves HTTP, `worker` for one that
 /// handles events. A command runs only if a process type requests it.
+#[expect(clippy::expect_used, reason = "both names are valid")]
 pub fn default_for(exported: Exported) -> Formation {
     [("web", Entry::Http), ("worker", Entry::Events)]
         .into_iter()

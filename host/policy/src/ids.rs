@@ -125,6 +125,10 @@ impl InstanceId {
     }
 
     /// Returns the process type of the instance.
+    #[expect(
+        clippy::expect_used,
+        reason = "an instance id starts with a valid process name; both constructors check it"
+    )]
     pub fn process(&self) -> ProcessName {
         let name = &self.0[..self.0.len() - INSTANCE_CHARS - 1];
         name.parse().expect("an instance id starts with a valid process name; both constructors check it")
@@ -157,6 +161,7 @@ impl RequestId {
     }
 
     /// Returns the id as text.
+    #[expect(clippy::expect_used, reason = "every byte comes from an alphabet of ASCII")]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("every byte comes from an alphabet of ASCII")
     }

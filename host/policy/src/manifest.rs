@@ -130,6 +130,10 @@ impl Manifest {
 
     /// Prints the manifest as TOML with all grants and limits; [`Manifest::parse`] parses it to the
     /// same manifest.
+    #[expect(
+        clippy::expect_used,
+        reason = "a manifest contains only strings, numbers, lists and tables with text keys"
+    )]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a manifest contains only strings, numbers, lists and tables with text keys")
     }

@@ -63,6 +63,7 @@ pub fn changes(from: &ReleaseContent<'_>, to: &ReleaseContent<'_>) -> Vec<Change
         .collect()
 }
 
+#[expect(clippy::expect_used, reason = "a manifest contains only JSON types")]
 fn fields(content: &ReleaseContent<'_>) -> BTreeMap<String, Held> {
     let mut fields = BTreeMap::new();
     fields.insert("bundle".to_owned(), Held::Open(content.bundle.into()));

@@ -94,6 +94,7 @@ impl IntoResponse for Error {
 }
 
 impl Error {
+    #[expect(clippy::too_many_lines, reason = "one table of all errors of the API")]
     pub(crate) fn problem(&self) -> Problem {
         let detail = self.to_string();
         match self {
@@ -240,6 +241,7 @@ fn unauthorised(refused: &auth::Refused, detail: String) -> Problem {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one table of all errors of the control plane")]
 fn deploy(error: &DeployError, detail: String) -> Problem {
     match error {
         DeployError::UnknownApp(app) => Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail)

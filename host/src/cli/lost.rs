@@ -110,6 +110,7 @@ fn aside(lost: &Path, path: &Path) -> String {
 }
 
 /// Returns the path, or the path with the lowest number that is unused.
+#[expect(clippy::expect_used, reason = "the numbers don't end")]
 fn unused(path: &Path) -> PathBuf {
     let numbered = (2..).map(|number| PathBuf::from(format!("{}-{number}", path.display())));
     let mut paths = std::iter::once(path.to_owned()).chain(numbered);

@@ -371,6 +371,7 @@ fn with_guest_output(mut problem: Problem, running: &ActiveRelease, fault: &Faul
 
 /// Returns the problem for the client, without the guest's own output, which is only in the app's
 /// log.
+#[expect(clippy::too_many_lines, reason = "one table of all reasons")]
 fn explain(refused: &InvokeError) -> Failed {
     let logged = "see the app's log for details: `isopod logs`";
     match refused {

@@ -21,6 +21,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    #[expect(clippy::expect_used, reason = "an address is visible ASCII")]
     pub(super) fn new(address: IpAddr, proxies: &TrustedProxies) -> Self {
         let address = address.to_canonical();
         let text = HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII");
@@ -120,6 +121,7 @@ impl Claims {
 
     /// Returns the address of the client: the last address in the chain that isn't a trusted proxy.
     /// Earlier entries are unverified.
+    #[expect(clippy::expect_used, reason = "an address is visible ASCII")]
     fn client(&self, peer: &Peer, proxies: &TrustedProxies) -> HeaderValue {
         let mut client = peer.address;
         for address in self.addresses.iter().rev() {
@@ -192,6 +194,7 @@ fn appended<'a>(items: impl IntoIterator<Item = &'a str>, separator: &str, last:
 }
 
 /// Formats a peer in the syntax of `forwarded`: an IPv6 address is in brackets and quotes.
+#[expect(clippy::expect_used, reason = "an address is visible ASCII")]
 fn node(peer: &Peer) -> HeaderValue {
     match peer.address {
         IpAddr::V4(_) => peer.text.clone(),

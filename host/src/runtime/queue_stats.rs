@@ -158,6 +158,7 @@ impl Window {
     }
 }
 
+#[expect(clippy::expect_used, reason = "the bounds are valid constants")]
 fn histogram() -> Histogram<u32> {
     // Two significant digits, up to an hour in microseconds: a few kilobytes.
     Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("the bounds are valid constants")

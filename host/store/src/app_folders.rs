@@ -229,6 +229,7 @@ impl AppFolders {
         self.lost_path_at(name, Timestamp::now())
     }
 
+    #[expect(clippy::expect_used, reason = "the numbers don't end")]
     fn lost_path_at(&self, name: &str, now: Timestamp) -> Result<PathBuf, StoreError> {
         private_folder_below(&self.lost)?;
         let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();

@@ -61,6 +61,7 @@ fn shortened(names: &[impl AsRef<str>]) -> String {
 }
 
 /// Returns a new id: 128 random bits.
+#[expect(clippy::expect_used, reason = "the system gives random numbers")]
 pub(crate) fn new_id() -> String {
     let bytes = <[u8; ID_DIGITS / 2]>::try_generate().expect("the system provides random numbers");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -65,6 +65,7 @@ impl Secrets {
     }
 
     /// Seals the plain text of one config var of one app. Each call returns a different ciphertext.
+    #[expect(clippy::expect_used, reason = "the system provides random numbers, and memory suffices for a sealed text")]
     pub fn seal(&self, app: &AppName, key: &str, plain: &str) -> Sealed {
         let nonce = XNonce::try_generate().expect(RANDOM);
         let context = context(app, key);
@@ -97,11 +98,13 @@ fn context(app: &AppName, key: &str) -> String {
 }
 
 /// Returns the mark that identifies a key without revealing it.
+#[expect(clippy::expect_used, reason = "a hash is longer than a mark")]
 fn mark(key: &[u8; KEY_FILE_BYTES]) -> [u8; MARK_BYTES] {
     let hash = Sha256::new().chain_update("isopod secrets.key ").chain_update(key).finalize();
     *hash.first_chunk().expect("a hash is longer than a mark")
 }
 
+#[expect(clippy::expect_used, reason = "the system provides random numbers, and memory suffices for a sealed text")]
 fn make_key(path: &Path) -> Result<Zeroizing<[u8; KEY_FILE_BYTES]>, StoreError> {
     let key = Zeroizing::new(<[u8; KEY_FILE_BYTES]>::try_generate().expect(RANDOM));
     write_whole(path, &path.with_extension("unfinished"), &*key)?;

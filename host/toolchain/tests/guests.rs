@@ -1,6 +1,8 @@
 //! Tests that build small real guests with each toolchain of this machine. Never builds the
 //! repository's examples.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -71,15 +71,18 @@ fn many_concurrent_greedy_requests_harm_only_their_app() {
 fn a_flood_of_log_lines_is_dropped_and_counted() {
     let host = host_with_greedy("request_timeout = \"1m\"");
     let neighbour = Neighbour::beside(&host);
-    host.get("greedy", "/log-flood?lines=100000").expect(200);
+    let dropped = || host.api(Ask::get("/v1/status")).json()["log_lines_dropped"].as_u64().expect("it is counted");
+    // A flood while the host is slow may fit.
+    wait_for("a dropped line", || {
+        host.get("greedy", "/log-flood?lines=100000").expect(200);
+        (dropped() > 0).then_some(())
+    });
     assert_healthy(&host);
     // The log continues after the flood, and counts the dropped lines.
     wait_for("a line after the flood", || {
         host.get("greedy", "/log-line?text=after-the-flood").expect(200);
         host.log("greedy").iter().any(|line| line["message"] == "after-the-flood").then_some(())
     });
-    let dropped = host.api(Ask::get("/v1/status")).json()["log_lines_dropped"].as_u64().expect("it is counted");
-    assert!(dropped > 0, "all of the hundred thousand lines were kept");
     // The neighbour loses no log lines.
     assert!(host.log("neighbour").iter().any(|line| line["stream"] == "access"));
     neighbour.finish();

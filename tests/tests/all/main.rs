@@ -1,6 +1,8 @@
 //! The end-to-end tests, as one binary. Each test starts its own host, so they run in parallel. A
 //! test that proves a promise of the project names the promise's id (`I1`).
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod advice;
 mod api_description;
 mod arguments;

@@ -108,6 +108,7 @@ impl Resolver {
         resolver
     }
 
+    #[expect(clippy::expect_used, reason = "building a resolver without TLS cannot fail")]
     fn make(&self) -> TokioResolver {
         let (config, mut options) = match self.server {
             Some(server) => (asking(server), ResolverOpts::default()),

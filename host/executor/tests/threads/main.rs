@@ -1,6 +1,7 @@
 //! Tests of calls on real threads. No test waits for a fixed time: each waits for a state, and
 //! fails if the state isn't reached within a generous timeout.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 #![cfg(not(feature = "loom"))]
 
 mod support;

@@ -1,6 +1,8 @@
 //! Tests of the policy's decisions, as facts and as properties. Owns one module per kind of
 //! decision; uses only the public interface.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod bundles;
 mod config_vars;
 mod formations;

@@ -230,6 +230,7 @@ impl AppDatabase {
         }
     }
 
+    #[expect(clippy::expect_used, reason = "it was filled above")]
     fn opened<'c>(&self, slot: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(StoreError::Closed);

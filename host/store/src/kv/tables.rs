@@ -43,6 +43,7 @@ pub(super) fn exists(connection: &Connection, bucket: &str, key: &str) -> Sql<bo
     Ok(first(connection, sql, [bucket, key], |_| Ok(()))?.is_some())
 }
 
+#[expect(clippy::expect_used, reason = "a page is small")]
 pub(super) fn keys(connection: &Connection, bucket: &str, after: Option<&str>) -> Sql<(Vec<String>, Option<String>)> {
     // Keys are never empty, so every key is greater than the empty text.
     let sql = "SELECT key FROM entries WHERE bucket = ?1 AND key > ?2 ORDER BY key LIMIT ?3";

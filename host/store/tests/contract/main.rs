@@ -2,6 +2,8 @@
 //! suites for the durable store only: reopening, `kill -9`, a full disk and a second open. Never
 //! tests private parts.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod blobs;
 mod control;
 mod crash;
