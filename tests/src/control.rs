@@ -197,12 +197,12 @@ impl Host {
     /// # Panics
     /// If the push completes.
     #[track_caller]
-    pub fn deploy_in_vain(&self, app: &str, bundle: &Bundle) -> (String, String) {
+    pub fn deploy_failing(&self, app: &str, bundle: &Bundle) -> (String, String) {
         let push = self.ended(&self.push(app, bundle));
         assert_eq!(push.state, "failed", "{push:?}");
         wait_for("the push's failure in the activity", || {
-            let tells = |entry: &Value| entry["kind"] == "push-failed" && entry["data"]["push"] == push.id;
-            self.activity(app).iter().any(tells).then_some(())
+            let reports = |entry: &Value| entry["kind"] == "push-failed" && entry["data"]["push"] == push.id;
+            self.activity(app).iter().any(reports).then_some(())
         });
         let reason = push.reason.unwrap_or_else(|| panic!("push {} failed without a reason", push.id));
         (push.reason_code.unwrap_or_else(|| panic!("push {} has no code for: {reason}", push.id)), reason)

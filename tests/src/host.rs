@@ -180,7 +180,7 @@ impl Host {
     /// If no response arrives.
     #[track_caller]
     pub fn api_with(&self, token: &str, ask: Ask) -> Answer {
-        self.api_as_it_is(&ask.header("authorization", format!("Bearer {token}")))
+        self.api_raw(&ask.header("authorization", format!("Bearer {token}")))
     }
 
     /// Sends a request to the API without an added token.
@@ -188,7 +188,7 @@ impl Host {
     /// # Panics
     /// If no response arrives.
     #[track_caller]
-    pub fn api_as_it_is(&self, ask: &Ask) -> Answer {
+    pub fn api_raw(&self, ask: &Ask) -> Answer {
         ask.send(self.admin).unwrap_or_else(|broken| panic!("{} {}: {broken}", ask.method, ask.path))
     }
 

@@ -64,7 +64,7 @@ impl Load {
     }
 
     /// Waits until each client has received some further responses.
-    pub fn go_on(&self) {
+    pub fn wait_for_more(&self) {
         let answers = |client: &Client| client.answers.load(Ordering::Acquire);
         let enough: Vec<u64> = self.clients.iter().map(|(client, _)| answers(client) + LOAD_ANSWERS_AFTER).collect();
         wait_for("the load's answers", || {
@@ -78,7 +78,7 @@ impl Load {
     /// Waits for some further responses and stops. Returns the number of requests, and the
     /// failures.
     pub fn end(mut self) -> (u64, Vec<String>) {
-        self.go_on();
+        self.wait_for_more();
         self.stop();
         let (mut answers, mut failed) = (0, Vec::new());
         for (client, thread) in self.clients.drain(..) {

@@ -55,7 +55,7 @@ impl Host {
     /// If no response arrives.
     #[track_caller]
     pub fn send_event(&self, app: &str, kind: &str, queue: Queue) -> Answer {
-        self.api_as_it_is(&self.event(app, kind, queue))
+        self.api_raw(&self.event(app, kind, queue))
     }
 
     /// Sends an event without waiting for its reply.
@@ -117,7 +117,7 @@ impl Held {
     /// # Panics
     /// If the response is incomplete.
     #[track_caller]
-    pub fn let_go(mut self) {
+    pub fn release_core(mut self) {
         let mut bytes = 0;
         while let Some(piece) = self.0.piece().unwrap_or_else(|error| panic!("the answer broke off: {error}")) {
             bytes += piece.len();

@@ -269,7 +269,7 @@ fn an_unknown_function_is_a_build_error() {
     while let Some(at) = component.windows(known.len()).position(|bytes| bytes == known) {
         component[at..at + known.len()].copy_from_slice(unknown);
     }
-    let (code, reason) = host.deploy_in_vain("shop", &Bundle::component(component));
+    let (code, reason) = host.deploy_failing("shop", &Bundle::component(component));
     assert_eq!(code, "unknown-import", "{reason}");
     assert!(reason.contains("strxams"), "{reason}");
     let release = host.release("shop", 2);

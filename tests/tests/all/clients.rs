@@ -97,8 +97,8 @@ fn a_client_that_does_not_read_a_large_response_loses_its_slot_to_the_next() {
         .piece()
         .is_ok_and(|piece| !piece.expect("it was disconnected: its response has no proper end").is_empty())
     {}
-    let told = host.log("greedy");
-    assert!(told.iter().all(|line| line["context"] != "isopod"), "the log blames the app: {told:?}");
+    let reported = host.log("greedy");
+    assert!(reported.iter().all(|line| line["context"] != "isopod"), "the log blames the app: {reported:?}");
 }
 
 #[test]

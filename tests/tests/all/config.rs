@@ -178,8 +178,11 @@ fn a_change_that_makes_the_app_unhealthy_changes_nothing_and_gives_the_reason() 
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![2], "running"));
     assert_eq!(host.release_state("shop", 3), "deployment_error");
     assert_eq!(host.release("shop", 3)["reason"]["code"], "health-check");
-    let told = host.activity_of("shop", "change-failed");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains("HEALTH") && text.contains("500")), "{told}");
+    let reported = host.activity_of("shop", "change-failed");
+    assert!(
+        reported["text"].as_str().is_some_and(|text| text.contains("HEALTH") && text.contains("500")),
+        "{reported}"
+    );
     load.finish();
     let host = host.kill_and_restart();
     assert_eq!(host.get("shop", "/").text(), "v2 hello");

@@ -138,7 +138,7 @@ fn liveness_is_answered_while_every_connection_is_taken() {
     let silent: Vec<Wire> = (0..30).map(|_| open(host.admin)).collect();
     for _ in 0..3 {
         for path in ["/livez", "/readyz"] {
-            host.api_as_it_is(&Ask::get(path)).expect(200);
+            host.api_raw(&Ask::get(path)).expect(200);
         }
         let mut connection = H2c::open(host.admin).expect("the host speaks h2c");
         assert_eq!(connection.ask("x", &[Ask::get("/livez")], &[]).expect("an answer")[0].status, 200);

@@ -45,7 +45,7 @@ fn one_allotment_applies_to_all_apps() {
         assert_eq!(shown["cores"], if queue == Queue::Pull { 3 } else { 2 }, "{shown}");
     }
     drop(busy);
-    held.into_iter().for_each(|held| held.let_go());
+    held.into_iter().for_each(|held| held.release_core());
     drop(waits);
 }
 
@@ -58,9 +58,9 @@ fn cores_of_one_app_override_the_allotment_and_persist() {
     assert_eq!(host.cores("greedy")["override"], json!({ "pull": 2 }));
     assert_eq!(set(&host, json!({ "push": 7 })), (2, 7), "an omitted queue keeps its cores");
     assert_eq!(pull_and_push(&host.cores("hello")), (3, 2));
-    let told = host.activity_of("greedy", "app-cores");
+    let reported = host.activity_of("greedy", "app-cores");
     assert_eq!(
-        (&told["data"]["from"], &told["data"]["to"]),
+        (&reported["data"]["from"], &reported["data"]["to"]),
         (&json!({"pull": 2, "push": 2}), &json!({"pull": 2, "push": 7}))
     );
 
@@ -69,7 +69,7 @@ fn cores_of_one_app_override_the_allotment_and_persist() {
     let held: Vec<_> = (0..2).map(|_| host.hold("greedy")).collect();
     let waits = host.begin("greedy", Ask::get("/ok"));
     host.until_queue("greedy", Queue::Pull, 2, 1);
-    held.into_iter().for_each(|held| held.let_go());
+    held.into_iter().for_each(|held| held.release_core());
     drop(waits);
 
     assert_eq!(set(&host, json!({ "pull": null })), (3, 7), "null removes the override");
@@ -159,7 +159,7 @@ fn more_cores_start_waiting_jobs_at_once() {
     host.until_queue("greedy", Queue::Pull, 4, 0);
     held[1..].iter_mut().for_each(|held| held.until_held());
     assert!(host.running_ids("greedy", "web", 4).contains(&first[0]), "the running instance was replaced");
-    held.into_iter().for_each(|held| held.let_go());
+    held.into_iter().for_each(|held| held.release_core());
 
     let events: Vec<Wire> = (0..3).map(|_| host.begin_event("greedy", "never", Queue::Push)).collect();
     host.until_queue("greedy", Queue::Push, 1, 2);
@@ -180,14 +180,14 @@ fn fewer_cores_let_running_jobs_complete() {
     let mut waits = host.ask_to_hold("greedy");
     host.until_queue("greedy", Queue::Pull, 4, 1);
     for left in [3, 2] {
-        held.pop().expect("some are held").let_go();
+        held.pop().expect("some are held").release_core();
         host.until_queue("greedy", Queue::Pull, left, 1);
     }
-    held.pop().expect("some are held").let_go();
+    held.pop().expect("some are held").release_core();
     waits.until_held();
     host.until_queue("greedy", Queue::Pull, 2, 0);
-    waits.let_go();
-    held.into_iter().for_each(|held| held.let_go());
+    waits.release_core();
+    held.into_iter().for_each(|held| held.release_core());
     host.until_queue("greedy", Queue::Pull, 0, 0);
 }
 
@@ -203,7 +203,7 @@ fn an_app_never_uses_more_than_its_cores() {
     host.until_queue("greedy", Queue::Push, 1, 1);
     host.until_queue("greedy", Queue::Pull, 2, 1);
     drop((event, pushed));
-    held.into_iter().for_each(|held| held.let_go());
+    held.into_iter().for_each(|held| held.release_core());
     wait_for("the end of all work", || {
         let metrics = host.metrics("greedy");
         Queue::BOTH.iter().all(|queue| metrics[queue.name()]["active_cores"] == 0).then_some(())
@@ -223,7 +223,7 @@ fn instance_urls_do_not_bypass_the_cores() {
     let held = host.hold("greedy");
     let mut waiting: Vec<_> = urls.iter().map(|url| host.begin(url, Ask::get("/ok"))).collect();
     host.until_queue("greedy", Queue::Pull, 1, 2);
-    held.let_go();
+    held.release_core();
     for wire in &mut waiting {
         assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok");
     }
@@ -249,7 +249,7 @@ fn the_releases_of_an_app_share_its_cores_in_order_of_arrival() {
         waiting.push(host.begin(to, Ask::get(format!("/log-line?text={text}"))));
         host.until_queue("greedy", Queue::Pull, 1, at as u64 + 1);
     }
-    held.let_go();
+    held.release_core();
     waiting.iter_mut().for_each(|wire| drop(wire.answer().expect("an answer").expect(200)));
     let written: Vec<_> = host.log("greedy").into_iter().filter(|line| line["stream"] == "stdout").collect();
     let written: Vec<_> = written.iter().filter_map(|line| line["message"].as_str()).collect();

@@ -60,9 +60,9 @@ fn killed_at(step: &str, release: u64, answer: &str) {
     } else {
         assert_eq!(ended.state, "failed", "{step}: {ended:?}");
         assert!(ended.reason.is_some_and(|reason| reason.len() > 20), "{step}: its reason is too short");
-        let told = host.activity("shop").into_iter().find(|entry| entry["kind"] == "push-failed");
+        let reported = host.activity("shop").into_iter().find(|entry| entry["kind"] == "push-failed");
         assert_eq!(
-            told.map(|told| told["data"]["push"].clone()),
+            reported.map(|reported| reported["data"]["push"].clone()),
             Some(json!(push.id)),
             "{step}: the activity has no entry for the push"
         );

@@ -174,8 +174,9 @@ fn half_a_copy_is_refused_and_one_missing_folder_is_reported() {
     let warned =
         |said: String| said.lines().any(|line| line.contains("WARN") && line.contains("folder of book was missing"));
     assert!(warned(host.said()), "{}", host.said());
-    let told = host.activity("book").into_iter().find(|entry| entry["kind"] == "data-missing").expect("it is recorded");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains("backup")), "{told}");
+    let reported =
+        host.activity("book").into_iter().find(|entry| entry["kind"] == "data-missing").expect("it is recorded");
+    assert!(reported["text"].as_str().is_some_and(|text| text.contains("backup")), "{reported}");
     assert_eq!(entries(&host, "book"), "[]");
     assert!(host.activity("other").iter().all(|entry| entry["kind"] != "data-missing"));
     let host = host.restart();

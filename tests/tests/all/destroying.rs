@@ -62,9 +62,9 @@ fn overdue_work_is_aborted_and_never_reaches_the_new_app() {
     host.deploy("book", guestbook());
     let mut slow = begin_entry(&host);
     host.stop_app("book");
-    let (told, destroyed) = mpsc::sync_channel(1);
+    let (sender, destroyed) = mpsc::sync_channel(1);
     std::thread::scope(|scope| {
-        scope.spawn(|| told.send(destroy(&host).status).expect("the test receives it"));
+        scope.spawn(|| sender.send(destroy(&host).status).expect("the test receives it"));
         // A client that continues to send keeps the guest busy.
         let mut chunks = (0..CHUNKS_MAX).map(|_| drop(slow.send_chunk(b"a")));
         let status = chunks.find_map(|()| destroyed.recv_timeout(Duration::from_secs(1)).ok());

@@ -80,13 +80,13 @@ fn activity_on_a_full_disk_reaches_followers_at_once() {
     assert!(tokens.into_iter().any(|status| status == 507), "the disk is full");
     let cancelled = host.api(Ask::post(format!("{}/cancel", third.path()))).expect(200).json();
     assert_eq!(cancelled["state"], "cancelled");
-    let mut told = |kind: &str, push: &isopod_tests::Push| {
+    let mut reported = |kind: &str, push: &isopod_tests::Push| {
         let is_it = |entry: &serde_json::Value| entry["kind"] == kind && entry["data"]["push"] == push.id;
         assert!(news.by_ref().any(|entry| is_it(&entry)), "{kind} of {push:?} is not reported");
     };
-    told("push-cancelled", &third);
-    told("push-failed", &first);
-    told("push-failed", &second);
+    reported("push-cancelled", &third);
+    reported("push-failed", &first);
+    reported("push-failed", &second);
 
     std::fs::remove_file(filler).expect("it exists");
     let kinds = wait_for("the stored records", || {
@@ -94,8 +94,11 @@ fn activity_on_a_full_disk_reaches_followers_at_once() {
         let kinds: Vec<_> = of_pushes.map(|entry| (entry["kind"].clone(), entry["data"]["push"].clone())).collect();
         (kinds.len() >= 4).then_some(kinds)
     });
-    let told = |kind: &str, push: &isopod_tests::Push| (json!(kind), json!(push.id));
-    assert_eq!(kinds[..3], [told("push-failed", &second), told("push-failed", &first), told("push-cancelled", &third)]);
+    let reported = |kind: &str, push: &isopod_tests::Push| (json!(kind), json!(push.id));
+    assert_eq!(
+        kinds[..3],
+        [reported("push-failed", &second), reported("push-failed", &first), reported("push-cancelled", &third)]
+    );
     let host = host.restart();
     assert_eq!(host.push_now(&third).state, "cancelled");
 }

@@ -54,9 +54,9 @@ fn a_quiet_app_responds_while_another_spins() {
         deploy_greedy(&host, "busy", app_type, 8);
         let neighbour = Neighbour::beside(&host);
         let load = spin(&host, "busy", 24);
-        load.go_on();
+        load.wait_for_more();
         let before = neighbour.answers();
-        load.go_on();
+        load.wait_for_more();
         assert!(neighbour.answers() > before, "the neighbour got no response");
         neighbour.finish();
         load.finish();
@@ -88,7 +88,7 @@ fn push_work_continues_beside_a_flood_of_requests() {
     let host = Host::start();
     deploy_greedy(&host, "busy", "dev", 8);
     let load = spin(&host, "busy", 16);
-    load.go_on();
+    load.wait_for_more();
     for _ in 0..5 {
         host.send_event("busy", "hello", Queue::Push).expect(200);
     }
@@ -167,7 +167,7 @@ fn an_app_without_a_slot_after_a_restart_serves_later() {
     let held = ["one", "two"].map(|app| host.hold(app));
     host.get("three", "/ok").problem_of("three", 503, "no-room");
     assert_eq!(host.state("three"), "running");
-    held.into_iter().for_each(|held| held.let_go());
+    held.into_iter().for_each(|held| held.release_core());
     wait_for("a slot", || (host.get("three", "/ok").status == 200).then_some(()));
 }
 
@@ -177,7 +177,7 @@ fn a_tenth_of_the_slots_is_reserved_for_production_apps() {
     let host = Host::start_with("", "instances_max = 10\n");
     let crowd = "name = \"crowd\"\ntype = \"staging\"\n[processes.web]\nentry = \"http\"\nmin = 9\nmax = 9\n";
     host.deploy("crowd", Bundle::archive(crowd, &guest("hello")));
-    let (code, reason) = host.deploy_in_vain("late", &Bundle::component(guest("hello")));
+    let (code, reason) = host.deploy_failing("late", &Bundle::component(guest("hello")));
     assert!(code == "no-room" && reason.contains("1 of the 9 slots"), "{code}: {reason}");
     host.create("shop", "production");
     host.deploy("shop", Bundle::component(guest("hello")));
@@ -199,7 +199,7 @@ fn a_request_that_finds_all_slots_busy_gets_retry_after() {
     assert_eq!(host.instances("three"), [] as [Value; 0], "an instance that never started is listed");
     let measured = host.api(Ask::get("/v1/apps/three/metrics")).expect(200).json();
     assert_eq!(measured["pull"]["latency_ms"]["p50"], Value::Null, "a rejected request has a latency");
-    held.into_iter().for_each(|held| held.let_go());
+    held.into_iter().for_each(|held| held.release_core());
     wait_for("a slot", || (host.get("three", "/").status == 200).then_some(()));
 }
 
@@ -214,11 +214,11 @@ fn an_app_that_cannot_grow_on_a_full_host_uses_its_instances() {
     let busy = host.hold("shop");
     let mut waiting: Vec<_> = (0..20).map(|_| host.begin("shop", Ask::get("/ok"))).collect();
     host.until_queue("shop", Queue::Pull, 1, 20);
-    busy.let_go();
+    busy.release_core();
     for wire in &mut waiting {
         assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok");
     }
-    held.let_go();
+    held.release_core();
 }
 
 /// F4: as soon as a slot is free, a waiting job starts without waiting for a running job.
@@ -232,9 +232,9 @@ fn a_job_that_waits_for_a_slot_starts_as_soon_as_a_slot_is_free() {
     let busy = host.hold("shop");
     let mut waits = host.begin("shop", Ask::get("/ok"));
     host.until_queue("shop", Queue::Pull, 1, 1);
-    held.let_go();
+    held.release_core();
     assert_eq!(waits.answer().expect("an answer").expect(200).text(), "ok", "by a second instance");
-    busy.let_go();
+    busy.release_core();
 }
 
 /// E3: a new release of an app with several process types takes the slots of the former release, in
@@ -322,7 +322,7 @@ fn a_new_release_without_a_slot_is_not_rolled_back() {
         host.get("shop", "/").problem_of("shop", 503, "no-room");
     }
     assert_eq!(host.current("shop"), [2]);
-    held.into_iter().for_each(|held| held.let_go());
+    held.into_iter().for_each(|held| held.release_core());
     wait_for("a slot", || (host.get("shop", "/").status == 200).then_some(()));
     assert!(host.activity("shop").iter().all(|entry| entry["kind"] != "release-returned"));
 }
@@ -333,7 +333,7 @@ fn the_minimum_instances_of_an_app_are_bounded_by_the_operator() {
     let host = Host::start_with("", "app_instances_max = 3\n");
     let greedy =
         "name = \"crowd\"\n[processes.web]\nentry = \"http\"\nmin = 2\n[processes.more]\nentry = \"http\"\nmin = 2\n";
-    let (code, reason) = host.deploy_in_vain("crowd", &Bundle::archive(greedy, &guest("hello")));
+    let (code, reason) = host.deploy_failing("crowd", &Bundle::archive(greedy, &guest("hello")));
     assert!(code == "too-many-instances" && reason.contains("app_instances_max"), "{code}: {reason}");
     assert_eq!(host.releases("crowd").len(), 0, "the failed push created a release");
     host.deploy("crowd", Bundle::component(guest("hello")));

@@ -18,7 +18,7 @@ fn a_failed_health_check_keeps_the_former_release_and_reports_the_result() {
     let load = Load::on(&host, "shop", 2, |text| text == "v1 ");
     let quick = "grace = \"0ms\", timeout = \"200ms\"";
     for (health, found) in [("fails", "500"), ("hangs", "200 ms"), ("redirects", "303")] {
-        let (code, reason) = host.deploy_in_vain("shop", &shape(health, quick));
+        let (code, reason) = host.deploy_failing("shop", &shape(health, quick));
         assert_eq!(code, "health-check", "{health}");
         for word in ["web", "/healthz", found] {
             assert!(reason.contains(word), "{health}: missing {word:?} in: {reason}");
@@ -26,7 +26,7 @@ fn a_failed_health_check_keeps_the_former_release_and_reports_the_result() {
         assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"), "{health}");
     }
     let nowhere = format!("{}\n", QUICK_WEB.replace("/healthz", "/trap"));
-    let (code, reason) = host.deploy_in_vain("shop", &Bundle::shapes(&nowhere));
+    let (code, reason) = host.deploy_failing("shop", &Bundle::shapes(&nowhere));
     assert_eq!(code, "health-check", "{reason}");
     load.finish();
 }

@@ -57,8 +57,8 @@ fn an_instance_is_restarted_under_its_id() {
     let now = host.running_ids("shop", "web", 2);
     assert!(now.iter().all(|id| ids.contains(id)), "{ids:?}, then {now:?}");
     assert_eq!(host.current("shop"), [1], "a restart created a release");
-    let told = host.activity_of("shop", "instance-restarted");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains(&ids[1])), "{told}");
+    let reported = host.activity_of("shop", "instance-restarted");
+    assert!(reported["text"].as_str().is_some_and(|text| text.contains(&ids[1])), "{reported}");
     for unknown in ["web-00000", "web", "1"] {
         host.restart_instance("shop", unknown).problem_of("shop", 404, "unknown-instance");
     }
@@ -156,7 +156,7 @@ fn remaining_work_of_a_replaced_release_is_listed_until_it_completes() {
     assert_eq!(seen["release"], 1, "{seen}");
     assert_eq!(host.metric("isopod_instances{state=\"stopping\"}"), 1.0);
     assert_eq!(host.get("greedy", "/ok").expect(200).status, 200, "the new release serves meanwhile");
-    held.let_go();
+    held.release_core();
     host.until_queue("greedy", Queue::Pull, 0, 0);
     wait_for("the end of the former instance", || stopping().next().is_none().then_some(()));
 }
@@ -172,7 +172,7 @@ fn remaining_work_of_a_stopped_app_is_listed_until_it_completes() {
         host.instances("greedy").iter().all(|seen| seen["state"] == "stopping").then_some(())
     });
     assert_eq!(host.instances("greedy").len(), 1);
-    held.let_go();
+    held.release_core();
     wait_for("the end of the instance", || host.instances("greedy").is_empty().then_some(()));
 }
 
@@ -190,7 +190,7 @@ fn an_app_is_listed_as_active_until_its_last_instance_ends() {
     let shown = host.api(isopod_tests::Ask::get("/v1/metrics")).expect(200).json();
     let of_app = &shown["items"][0];
     assert_eq!((&of_app["app"], &of_app["instances"]), (&json!("greedy"), &json!(1)), "{shown}");
-    held.let_go();
+    held.release_core();
     wait_for("the app to become inactive", || {
         let shown = host.api(isopod_tests::Ask::get("/v1/metrics")).expect(200).json();
         shown["items"].as_array().is_some_and(Vec::is_empty).then_some(())

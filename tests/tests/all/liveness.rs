@@ -22,16 +22,16 @@ fn a_panic_on_a_connection_ends_that_connection_only() {
     for _ in 0..4 {
         host.get("hello", "/").expect(200);
     }
-    host.api_as_it_is(&Ask::get("/livez")).expect(200);
+    host.api_raw(&Ask::get("/livez")).expect(200);
 }
 
 #[test]
 fn liveness_names_an_unresponsive_io_thread() {
     let host = host_failing("traffic-request=1*pause->off");
-    host.api_as_it_is(&Ask::get("/livez")).expect(200);
+    host.api_raw(&Ask::get("/livez")).expect(200);
     let _stuck = host.begin("hello", Ask::get("/"));
     let stuck = isopod_tests::wait_for("a stuck thread", || {
-        Some(host.api_as_it_is(&Ask::get("/livez"))).filter(|answer| answer.status != 200)
+        Some(host.api_raw(&Ask::get("/livez"))).filter(|answer| answer.status != 200)
     });
     let said = stuck.expect(503).json();
     assert!(said["threads"].to_string().contains("isopod-io-"), "{said}");

@@ -84,8 +84,8 @@ fn a_missing_key_value_database_is_reported_once() {
     });
     let words = "key-value database of book was missing";
     assert!(warning(&host, words).is_some(), "{}", host.said());
-    let told = host.activity_of("book", "data-missing");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains("backup")), "{told}");
+    let reported = host.activity_of("book", "data-missing");
+    assert!(reported["text"].as_str().is_some_and(|text| text.contains("backup")), "{reported}");
     assert!(host.activity("other").iter().all(|entry| entry["kind"] != "data-missing"));
     assert_eq!(entries(&host, "book"), "[]");
     add_entry(&host, "book", "again");
@@ -110,8 +110,8 @@ fn an_empty_or_truncated_key_value_database_is_reported() {
     host.activity_of("empty", "data-missing");
     assert_eq!(entries(&host, "empty"), "[]");
     assert!(host.get("short", "/entries").status >= 500);
-    let told = host.activity_of("short", "data-damaged");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains("backup")), "{told}");
+    let reported = host.activity_of("short", "data-damaged");
+    assert!(reported["text"].as_str().is_some_and(|text| text.contains("backup")), "{reported}");
     assert!(warning(&host, "key-value database of short is damaged").is_some(), "{}", host.said());
 }
 
@@ -142,8 +142,8 @@ fn a_key_value_database_removed_while_the_host_runs_is_reported_and_its_content_
     deploy_with_entry(&host, "book");
     remove_database(host.data(), "book");
     assert_eq!(entries(&host, "book"), "[]", "the state that the next start would also find");
-    let told = host.activity_of("book", "data-missing");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains("removed while the host runs")), "{told}");
+    let reported = host.activity_of("book", "data-missing");
+    assert!(reported["text"].as_str().is_some_and(|text| text.contains("removed while the host runs")), "{reported}");
     assert!(warning(&host, "book was removed while the host runs").is_some(), "{}", host.said());
     add_entry(&host, "book", "after");
     let host = host.restart();
@@ -383,8 +383,8 @@ fn destroying_an_app_never_deletes_through_a_link() {
         fs::rename(&home, &elsewhere).and_then(|()| symlink(&elsewhere, &home)).expect("it is linked");
     });
     assert!(entries(&host, "book").contains("of-book"), "a linked folder serves");
-    let told = host.api(Ask::new("DELETE", "/v1/apps/book"));
-    let detail = told.problem(409, "folder-is-link")["detail"].clone();
+    let reported = host.api(Ask::new("DELETE", "/v1/apps/book"));
+    let detail = reported.problem(409, "folder-is-link")["detail"].clone();
     assert!(
         detail.as_str().is_some_and(|text| text.contains("elsewhere") && text.contains("Remove the link")),
         "{detail}"

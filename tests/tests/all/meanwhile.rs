@@ -127,9 +127,9 @@ fn followers_of_the_activity_receive_each_entry_as_it_happens() {
     let mut next = |kind: &str| news.by_ref().find(|entry| entry["kind"] == kind).expect("the entry arrives");
     host.set_config("shop", &json!({ "A": "1" })).expect(200);
     assert_eq!(next("app-deployed")["data"]["release"], 2);
-    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
-    let told = next("push-failed");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains("/healthz")), "{told}");
+    host.deploy_failing("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    let reported = next("push-failed");
+    assert!(reported["text"].as_str().is_some_and(|text| text.contains("/healthz")), "{reported}");
     host.stop_app("shop");
     assert_eq!(next("app-stopped")["app"], "shop");
 }
@@ -161,8 +161,8 @@ fn destroying_an_app_ends_its_streams() {
     let host = shop();
     let [activity, logs] = ["activity", "logs"].map(|what| host.follow(&format!("/v1/apps/shop/{what}")));
     host.api(Ask::new("DELETE", "/v1/apps/shop")).expect(204);
-    let told: Vec<_> = activity.collect();
-    let last = told.last().expect("there are entries");
+    let reported: Vec<_> = activity.collect();
+    let last = reported.last().expect("there are entries");
     assert_eq!(
         (&last["kind"], &last["app"], &last["data"]["by"]),
         (&json!("app-destroyed"), &json!("shop"), &json!("admin"))

@@ -104,7 +104,7 @@ fn a_job_that_never_started_is_not_measured() {
     drop(gone);
     host.until_queue("greedy", Queue::Pull, 1, 0);
     assert!(host.queue("greedy", Queue::Pull)["latency_ms"]["p50"].is_null());
-    held.let_go();
+    held.release_core();
     host.until_queue("greedy", Queue::Pull, 0, 0);
     assert!(number(&host.queue("greedy", Queue::Pull)["latency_ms"], "p50") > 0.0);
 }
@@ -119,7 +119,7 @@ fn followers_see_the_load_rise_and_fall() {
     until(0);
     let held = host.hold("greedy");
     until(1);
-    held.let_go();
+    held.release_core();
     until(0);
     host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
     assert_eq!(samples.find(|sample| sample["state"] == "nothing"), None, "it ends with the app");
@@ -155,7 +155,7 @@ fn active_apps_are_listed_for_tokens_that_may_see_them() {
         (vec!["shop".to_owned()], &json!(1)),
         "apps out of the token's scope are counted"
     );
-    host.api_as_it_is(&Ask::get("/v1/metrics")).problem(401, "no-token");
+    host.api_raw(&Ask::get("/v1/metrics")).problem(401, "no-token");
 }
 
 /// The Prometheus metrics equal the API's metrics, and have no series for frozen apps.
@@ -192,5 +192,5 @@ fn prometheus_metrics_contain_each_queue_of_active_apps() {
         queues.iter().all(|line| line.contains("app=\"greedy\"")).then_some(())
     });
     drop(waiting);
-    held.let_go();
+    held.release_core();
 }

@@ -73,13 +73,13 @@ struct Model {
     releases: Vec<Option<Content>>,
     current: Option<u64>,
     /// How many entries of each kind the activity must have.
-    told: BTreeMap<&'static str, usize>,
+    reported: BTreeMap<&'static str, usize>,
 }
 
 impl Model {
     fn new() -> Self {
-        let told = BTreeMap::from([("app-created", 1)]);
-        Self { app_type: "dev", is_stopped: false, set: None, releases: Vec::new(), current: None, told }
+        let reported = BTreeMap::from([("app-created", 1)]);
+        Self { app_type: "dev", is_stopped: false, set: None, releases: Vec::new(), current: None, reported }
     }
 
     fn present(&self) -> Option<Content> {
@@ -94,15 +94,15 @@ impl Model {
         self.current.is_some() && !self.is_stopped
     }
 
-    fn tell(&mut self, kind: &'static str) {
-        *self.told.entry(kind).or_default() += 1;
+    fn report(&mut self, kind: &'static str) {
+        *self.reported.entry(kind).or_default() += 1;
     }
 
     fn serve(&mut self, content: Content) {
         self.set.clone_from(&content.set);
         self.releases.push(Some(content));
         self.current = Some(self.releases.len() as u64);
-        self.tell("app-deployed");
+        self.report("app-deployed");
     }
 
     /// Returns the content of a release that a push with this text creates.
@@ -135,9 +135,9 @@ fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
             assert_eq!(push.release, model.current);
         }
         Act::PushBad => {
-            host.deploy_in_vain(APP, &Bundle::shape(&[("HEALTH", "fails")]));
+            host.deploy_failing(APP, &Bundle::shape(&[("HEALTH", "fails")]));
             model.releases.push(None);
-            model.tell("push-failed");
+            model.report("push-failed");
         }
         Act::PushAndKill(words) => return push_and_kill(host, model, *words),
         Act::Config(value) => {
@@ -145,7 +145,7 @@ fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
             host.set_config(APP, &json!({ "GREETING": set })).expect(200);
             if model.current.is_none() && model.set != set {
                 model.set = set;
-                model.tell("config-changed");
+                model.report("config-changed");
             } else {
                 model.change(|content| content.set = set);
             }
@@ -153,7 +153,7 @@ fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
         Act::ConfigBad if model.current.is_some() => {
             host.set_config(APP, &json!({ "HEALTH": "fails", "GREETING": "bad" })).expect(422);
             model.releases.push(None);
-            model.tell("change-failed");
+            model.report("change-failed");
         }
         // Without a release, no health check can fail.
         Act::ConfigBad => {}
@@ -166,14 +166,14 @@ fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
         Act::Stop => {
             host.stop_app(APP);
             if model.runs() {
-                model.tell("app-stopped");
+                model.report("app-stopped");
             }
             model.is_stopped = true;
         }
         Act::Start if model.current.is_some() => {
             host.start_app(APP);
             if !model.runs() {
-                model.tell("app-started");
+                model.report("app-started");
             }
             model.is_stopped = false;
         }
@@ -182,7 +182,7 @@ fn walk_one(host: Host, model: &mut Model, act: &Act) -> Host {
             host.set_type(APP, app_type).expect(if model.runs() { 409 } else { 200 });
             if !model.runs() && model.app_type != *app_type {
                 model.app_type = app_type;
-                model.tell("app-type");
+                model.report("app-type");
             }
         }
         Act::Kill => return host.kill_and_restart(),
@@ -206,7 +206,7 @@ fn push_and_kill(host: Host, model: &mut Model, words: u8) -> Host {
         "failed" => {
             assert!(made <= 1, "{ended:?}");
             model.releases.extend((0..made).map(|_| None));
-            model.tell("push-failed");
+            model.report("push-failed");
         }
         other => panic!("a push that was interrupted is {other}"),
     }
@@ -260,7 +260,7 @@ fn compare(host: &Host, model: &Model) {
     let under_way = |push: &&Value| !Push::from((*push).clone()).is_final();
     assert_eq!(pushes["items"].as_array().and_then(|pushes| pushes.iter().find(under_way)), None);
     let activity = host.activity(APP);
-    for (kind, times) in &model.told {
+    for (kind, times) in &model.reported {
         let found = activity.iter().filter(|entry| entry["kind"] == *kind).count();
         assert_eq!(found, *times, "number of {kind} entries: {activity:#?}");
     }

@@ -105,8 +105,8 @@ fn each_saved_change_is_deployed_and_a_build_error_is_shown() {
     dev.save(&changed);
     dev.until_greeted_with("Welcome");
     dev.save(&changed.replace("Ok(Response", "Okay(Response"));
-    let told = |app: &Value| app["build_error"].as_str().is_some_and(|error| error.contains("Okay"));
-    wait_for("the compiler's error", || told(&dev.app()).then_some(()));
+    let reported = |app: &Value| app["build_error"].as_str().is_some_and(|error| error.contains("Okay"));
+    wait_for("the compiler's error", || reported(&dev.app()).then_some(()));
     dev.until_greeted_with("Welcome");
     assert!(dev.ask("text/html").expect(503).text().contains("Okay"), "a browser shows the compiler's error");
     dev.save(&code);

@@ -62,14 +62,14 @@ fn a_host_name_without_an_app_gets_a_problem() {
     to("v9--nobody.localhost").problem(404, "unknown-app");
     to("..localhost").problem(404, "unknown-app");
     to(&format!("{}.localhost", "x".repeat(300))).problem(404, "unknown-app");
-    for (hosts, told) in
+    for (hosts, reported) in
         [("", "names no host"), ("host: hello.localhost\r\nhost: other.localhost\r\n", "names several hosts")]
     {
         let mut wire = host.wire();
         wire.send(format!("GET / HTTP/1.1\r\n{hosts}\r\n").as_bytes()).expect("it can be sent");
         let answer = wire.answer().expect("an answer");
         answer.problem(400, "no-host");
-        assert!(answer.text().contains(told), "{answer}");
+        assert!(answer.text().contains(reported), "{answer}");
     }
 }
 
@@ -77,10 +77,10 @@ fn a_host_name_without_an_app_gets_a_problem() {
 fn only_health_endpoints_need_no_token() {
     let host = Host::start();
     for path in ["/livez", "/readyz"] {
-        host.api_as_it_is(&Ask::get(path)).expect(200);
+        host.api_raw(&Ask::get(path)).expect(200);
     }
     for path in ["/", "/metrics", "/v1/apps", "/v1/openapi.json", "/v1/status", "/v1/tokens", "/nowhere"] {
-        host.api_as_it_is(&Ask::get(path)).problem(401, "no-token");
+        host.api_raw(&Ask::get(path)).problem(401, "no-token");
     }
     let described = host.api(Ask::get("/v1/openapi.json")).expect(200).json();
     assert!(described["paths"]["/v1/apps/{app}/pushes"]["post"].is_object(), "the API describes itself");

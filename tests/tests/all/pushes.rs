@@ -29,8 +29,12 @@ fn only_a_waiting_push_can_be_cancelled() {
     assert_eq!(host.push_now(&second).state, "queued", "another push of the app runs");
     let cancelled = Push::from(cancel(&host, &second).expect(200).json());
     assert_eq!((cancelled.state.as_str(), cancelled.release), ("cancelled", None));
-    let told = host.activity_of("shop", "push-cancelled");
-    assert_eq!((&told["data"]["push"], &told["data"]["by"]), (&second.id.clone().into(), &"admin".into()), "{told}");
+    let reported = host.activity_of("shop", "push-cancelled");
+    assert_eq!(
+        (&reported["data"]["push"], &reported["data"]["by"]),
+        (&second.id.clone().into(), &"admin".into()),
+        "{reported}"
+    );
     assert!(host.push_now(&second).log.iter().any(|line| line.contains("waiting: ")), "{second:?}");
     assert_eq!(host.push_now(&third).state, "queued", "the third push still waits");
     for (push, state) in [(&first, "building"), (&second, "cancelled"), (&done, "completed")] {
@@ -137,7 +141,7 @@ fn a_cancelled_push_frees_its_queue_slot_and_its_upload() {
 fn a_push_that_exceeds_its_time_limit_fails() {
     let host = Host::start_with("release-built=1*off->pause", "[pushes]\ntime_limit = \"1s\"\n");
     host.deploy("shop", hello());
-    let (code, reason) = host.deploy_in_vain("shop", &Bundle::shape(&[]));
+    let (code, reason) = host.deploy_failing("shop", &Bundle::shape(&[]));
     assert_eq!(code, "time-limit", "{reason}");
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"));
     assert_eq!(host.release_state("shop", 2), "deployment_error");

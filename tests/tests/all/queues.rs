@@ -88,7 +88,7 @@ fn features_that_need_stored_events_are_not_offered() {
     for queue in Queue::BOTH {
         for preference in ["respond-async", "wait=10, Respond-Async"] {
             let later = host.event("greedy", "hello", queue).header("prefer", preference);
-            host.api_as_it_is(&later).problem(501, "not-offered");
+            host.api_raw(&later).problem(501, "not-offered");
         }
     }
     let broadcast = Ask::post("/v1/apps/greedy/broadcasts").body("application/x-ndjson", "{}\n");
@@ -108,12 +108,12 @@ fn active_cores_rise_with_the_load_and_fall_back_to_zero() {
     host.until_queue("greedy", Queue::Pull, 4, 3);
     assert_eq!(host.queue("greedy", Queue::Push)["active_cores"], 0);
     // One free core suffices for all three requests.
-    held.pop().expect("four are held").let_go();
+    held.pop().expect("four are held").release_core();
     for wire in waiting {
         assert_eq!(answer(wire).expect(200).text(), "ok");
     }
     host.until_queue("greedy", Queue::Pull, 3, 0);
-    held.into_iter().for_each(|held| held.let_go());
+    held.into_iter().for_each(|held| held.release_core());
     host.until_queue("greedy", Queue::Pull, 0, 0);
 }
 
@@ -133,10 +133,10 @@ fn a_full_queue_rejects_with_retry_after() {
         }
         for _ in 0..5 {
             let refused = host.send_event("greedy", "hello", queue);
-            let told = assert_retry_after(&refused);
+            let reported = assert_retry_after(&refused);
             // No job has ended since then, so the estimate is only the time that the jobs have
             // waited.
-            assert!(told <= begun.elapsed().as_secs() + 1, "{refused}");
+            assert!(reported <= begun.elapsed().as_secs() + 1, "{refused}");
         }
         drop(slow);
         for wire in accepted {
@@ -159,7 +159,7 @@ fn disconnected_clients_free_their_slots_in_a_full_queue() {
     host.until_queue("greedy", Queue::Pull, 1, 0);
     let coming: Vec<Wire> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
     host.until_queue("greedy", Queue::Pull, 1, 3);
-    held.let_go();
+    held.release_core();
     coming.into_iter().for_each(|wire| drop(answer(wire).expect(200)));
 }
 
@@ -182,7 +182,7 @@ fn waiting_bodies_are_bounded_by_their_bytes() {
     // A small body still fits.
     let small = host.begin("greedy", Ask::get("/ok"));
     host.until_queue("greedy", Queue::Pull, 1, 65);
-    held.let_go();
+    held.release_core();
     for wire in waiting {
         assert_eq!(answer(wire).expect(200).text(), BODY_BYTES.to_string());
     }
@@ -205,7 +205,7 @@ fn a_request_whose_client_disconnected_never_reaches_the_guest() {
     host.until_queue("greedy", Queue::Pull, 1, 22);
     drop(gone);
     host.until_queue("greedy", Queue::Pull, 1, 2);
-    held.let_go();
+    held.release_core();
     for wire in [first, last] {
         answer(wire).expect(200);
     }
@@ -232,9 +232,9 @@ fn a_deadline_that_expires_in_the_queue_is_no_fault_of_the_guest() {
     host.until_queue("greedy", Queue::Pull, 1, 1 + LATE);
     // The core is released well after the late jobs arrived, so that its next job outlasts their
     // deadline.
-    let told = host.follow("/v1/apps/greedy/metrics").take(3);
-    assert!(told.into_iter().all(|sample: Value| sample["pull"]["buffered"] == 1 + LATE));
-    held.let_go();
+    let reported = host.follow("/v1/apps/greedy/metrics").take(3);
+    assert!(reported.into_iter().all(|sample: Value| sample["pull"]["buffered"] == 1 + LATE));
+    held.release_core();
     next.until_held();
     for wire in late {
         let late = answer(wire);

@@ -132,7 +132,7 @@ fn a_diff_names_the_differences() {
 fn a_failed_release_has_a_reason_and_cannot_be_restored() {
     let host = Host::start();
     host.deploy("shop", greeting("hello"));
-    let (code, reason) = host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    let (code, reason) = host.deploy_failing("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     assert_eq!(code, "health-check");
     assert!(reason.contains("/healthz") && reason.contains("500"), "{reason}");
     let failed = host.release("shop", 2);
@@ -166,8 +166,8 @@ fn a_failed_release_has_a_reason_and_cannot_be_restored() {
 fn a_failed_build_never_serves() {
     let host = Host::start();
     host.deploy("shop", greeting("hello"));
-    host.deploy_in_vain("shop", &Bundle::component("no component"));
-    host.deploy_in_vain("shop", &Bundle::archive("name = \"shop\"\n", b"nor this"));
+    host.deploy_failing("shop", &Bundle::component("no component"));
+    host.deploy_failing("shop", &Bundle::archive("name = \"shop\"\n", b"nor this"));
     for release in host.releases("shop").iter().skip(1) {
         assert_eq!(release["state"], "build_error", "{release}");
     }
@@ -185,7 +185,7 @@ fn a_component_that_fails_to_compile_leaves_the_app_unchanged() {
     host.deploy("shop", greeting("hello"));
     let ill_typed = Bundle::component(http_component("(func (result i32) i64.const 1)"));
     for (app, number, state, current) in [("new", 1, "stopped", vec![]), ("shop", 2, "running", vec![1])] {
-        let (code, reason) = host.deploy_in_vain(app, &ill_typed);
+        let (code, reason) = host.deploy_failing(app, &ill_typed);
         assert_eq!(code, "invalid-component", "{reason}");
         assert!(reason.contains("type mismatch"), "{reason}");
         let failed = host.release(app, number);
@@ -209,7 +209,7 @@ fn each_release_is_reachable_at_its_own_url() {
     let host = Host::start();
     host.deploy("shop", greeting("hello"));
     host.deploy("shop", greeting("salut"));
-    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.deploy_failing("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     for _ in 0..2 {
         assert_eq!(host.get("v1--shop", "/").expect(200).text(), "v1 hello");
         assert_eq!(host.get("v2--shop", "/").expect(200).text(), "v2 salut");

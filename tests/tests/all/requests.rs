@@ -35,10 +35,10 @@ fn a_wrong_content_type_is_rejected_with_the_right_type() {
 #[test]
 fn a_missing_or_wrong_token_is_rejected() {
     let host = Host::start();
-    let ask = |value: &str| host.api_as_it_is(&Ask::get("/v1/apps").header("authorization", value));
+    let ask = |value: &str| host.api_raw(&Ask::get("/v1/apps").header("authorization", value));
     let challenged =
         |answer: &Answer| answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer"));
-    let missing = host.api_as_it_is(&Ask::get("/v1/apps"));
+    let missing = host.api_raw(&Ask::get("/v1/apps"));
     missing.problem(401, "no-token");
     assert!(challenged(&missing), "{missing}");
     ask("Basic YTpi").problem(401, "no-token");
@@ -52,8 +52,7 @@ fn a_missing_or_wrong_token_is_rejected() {
         assert!(!answer.text().contains(token), "the response repeats the token");
     }
     // The host checks the token before it reads the body.
-    host.api_as_it_is(&Ask::post("/v1/apps/app/pushes").body("application/wasm", guest("hello")))
-        .problem(401, "no-token");
+    host.api_raw(&Ask::post("/v1/apps/app/pushes").body("application/wasm", guest("hello"))).problem(401, "no-token");
     host.api(Ask::get("/v1/apps/app")).problem_of("app", 404, "unknown-app");
 }
 

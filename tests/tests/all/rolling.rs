@@ -36,7 +36,7 @@ fn no_request_fails_during_deploys_config_changes_scaling_and_rollbacks() {
         let mut rolled_out = |expected: &str| {
             release += 1;
             assert_eq!(host.get("shop", "/").expect(200).text(), format!("v{release} {expected}"), "{app_type}");
-            load.go_on();
+            load.wait_for_more();
         };
         for turn in 1..4 {
             host.deploy("shop", with_worker(&turn.to_string()));
@@ -103,7 +103,7 @@ fn a_release_that_is_faulty_from_its_start_receives_no_request() {
         ("an old SDK", Bundle::component(built_with_an_old_sdk(guest("shapes"))), "sdk-too-old", None),
     ] {
         let before = host.releases("shop").len();
-        let (found, reason) = host.deploy_in_vain("shop", &bundle);
+        let (found, reason) = host.deploy_failing("shop", &bundle);
         assert_eq!(found, code, "{what}: {reason}");
         assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"), "{what}");
         assert!(host.show("shop")["error"].is_null(), "{what}");
@@ -111,7 +111,7 @@ fn a_release_that_is_faulty_from_its_start_receives_no_request() {
             let last = host.releases("shop").pop().expect("there are some");
             assert_eq!((&last["state"], &last["release"]), (&json!(state), &json!(before + 1)), "{what}");
         }
-        load.go_on();
+        load.wait_for_more();
     }
     let failed = host.activity("shop").iter().filter(|entry| entry["kind"] == "push-failed").count();
     assert_eq!(failed, 5, "each failed push has an entry");
@@ -130,12 +130,12 @@ fn a_release_that_fails_its_requests_is_rolled_back() {
     host.deploy("shop", greeting("good"));
     host.deploy("shop", greeting("better"));
     let load = Load::on(&host, "shop", CLIENTS, is_served);
-    load.go_on();
+    load.wait_for_more();
     host.deploy("shop", Bundle::shape(&[("SHAPE", "trap")]));
-    let told = host.activity_of("shop", "release-returned");
-    assert_eq!((&told["data"]["release"], &told["data"]["bad"]), (&json!(2), &json!(3)), "{told}");
-    assert!(text(&told).contains("v2") && text(&told).contains("v3"), "{told}");
-    load.go_on();
+    let reported = host.activity_of("shop", "release-returned");
+    assert_eq!((&reported["data"]["release"], &reported["data"]["bad"]), (&json!(2), &json!(3)), "{reported}");
+    assert!(text(&reported).contains("v2") && text(&reported).contains("v3"), "{reported}");
+    load.wait_for_more();
     let (requests, failed) = load.end();
     assert!(failed.iter().all(|failure| failure.contains("app-failed")), "{} of {requests}: {failed:?}", failed.len());
 
@@ -161,9 +161,9 @@ fn a_release_that_fails_like_its_predecessor_stays() {
     let trapping = || Bundle::shape(&[("SHAPE", "trap")]);
     host.deploy("shop", trapping());
     let load = Load::on(&host, "shop", CLIENTS, |_| true);
-    load.go_on();
+    load.wait_for_more();
     host.deploy("shop", trapping());
-    (0..5).for_each(|_| load.go_on());
+    (0..5).for_each(|_| load.wait_for_more());
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![2], "running"));
     let (requests, failed) = load.end();
     assert!(requests > 50 && !failed.is_empty(), "{requests} requests, {} failed", failed.len());
@@ -186,8 +186,9 @@ fn a_fault_is_rolled_back_across_two_releases() {
     wait_for("the rollback to the healthy release", || (host.current("shop") == [1]).then_some(()));
     drop(load.end());
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
-    let told: Vec<_> = host.activity("shop").into_iter().filter(|entry| entry["kind"] == "release-returned").collect();
-    assert_eq!(told.len(), 2, "{told:?}");
+    let reported: Vec<_> =
+        host.activity("shop").into_iter().filter(|entry| entry["kind"] == "release-returned").collect();
+    assert_eq!(reported.len(), 2, "{reported:?}");
 }
 
 /// Neither a crash of the host nor a stop right after the swap ends the rollout watch of a new

@@ -47,8 +47,8 @@ fn assert_reason(decision: &Value) {
 }
 
 #[track_caller]
-fn let_go(held: Vec<Held>) {
-    held.into_iter().for_each(Held::let_go);
+fn release_core(held: Vec<Held>) {
+    held.into_iter().for_each(Held::release_core);
 }
 
 /// E2: the app scales up to its maximum at once, further requests wait, and it scales down to its
@@ -65,7 +65,7 @@ fn a_production_app_scales_up_with_its_load_and_down_after_it() {
     let grown =
         wait_for("the scale-up in the activity", || decisions(&host).into_iter().find(|grown| step(grown).1 > 1));
     assert_reason(&grown);
-    let_go(held);
+    release_core(held);
     for mut wire in waiting {
         assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok");
     }
@@ -85,10 +85,10 @@ fn an_app_keeps_the_instances_of_its_recent_load() {
     deploy_greedy(&host, "production", "min = 1\nmax = 4");
     let held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
     let mut first = host.running_ids("greedy", "web", 4);
-    let_go(held);
+    release_core(held);
     first.sort();
     for _ in 0..3 {
-        let_go((0..4).map(|_| host.hold("greedy")).collect());
+        release_core((0..4).map(|_| host.hold("greedy")).collect());
         let mut ids = host.running_ids("greedy", "web", 4);
         ids.sort();
         assert_eq!(ids, first);
@@ -102,7 +102,7 @@ fn a_new_release_starts_with_the_size_of_the_recent_load() {
     deploy_greedy(&host, "production", "min = 1\nmax = 4");
     let held: Vec<_> = (0..3).map(|_| host.hold("greedy")).collect();
     host.running_ids("greedy", "web", 3);
-    let_go(held);
+    release_core(held);
     let push = host.deploy("greedy", greedy("max = 4\nmin = 1"));
     assert!(push.log.iter().any(|line| line.contains("3 new instances started")), "{push:?}");
     let of_now = || host.instances("greedy").into_iter().filter(|instance| instance["release"] == 2).count();
@@ -124,7 +124,7 @@ fn dev_and_staging_apps_do_not_scale() {
         let waiting: Vec<_> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();
         host.until_queue("greedy", Queue::Pull, size as u64, 3);
         assert_eq!(host.running_ids("greedy", "web", size).len(), size, "{app_type} {scale}");
-        let_go(held);
+        release_core(held);
         for mut wire in waiting {
             assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok", "{app_type} {scale}");
         }
@@ -143,16 +143,16 @@ fn an_app_that_becomes_a_production_app_scales() {
     host.start_app("greedy");
     let held: Vec<_> = (0..4).map(|_| host.hold("greedy")).collect();
     host.running_ids("greedy", "web", 4);
-    let_go(held);
+    release_core(held);
     host.stop_app("greedy");
     host.set_type("greedy", "dev").expect(200);
     host.start_app("greedy");
     let held = vec![host.hold("greedy")];
     let mut waits = host.ask_to_hold("greedy");
     host.until_queue("greedy", Queue::Pull, 1, 1);
-    let_go(held);
+    release_core(held);
     waits.until_held();
-    waits.let_go();
+    waits.release_core();
 }
 
 /// E1: running jobs complete, waiting jobs start, and other apps are not affected.
@@ -168,7 +168,7 @@ fn scaling_down_while_every_instance_is_busy_fails_no_request() {
         host.scale("greedy", &json!({ "web": { "min": 1, "max": 1 } })).expect(200);
         // The new instances serve new requests; the running jobs continue.
         assert_eq!(host.get("greedy", "/ok").expect(200).text(), "ok");
-        let_go(held);
+        release_core(held);
         for mut wire in waiting {
             assert_eq!(wire.answer().expect("an answer").expect(200).text(), "ok", "{app_type}");
         }
@@ -186,7 +186,7 @@ fn no_request_fails_while_an_app_is_scaled_up_and_down() {
     let load = Load::of(host.listen, &host.to_app("greedy", Ask::get("/sleep?ms=20")), 6, |text| text == "ok");
     for (min, max) in [(4, 4), (1, 1), (2, 8), (0, 1), (1, 4)] {
         host.scale("greedy", &json!({ "web": { "min": min, "max": max } })).expect(200);
-        load.go_on();
+        load.wait_for_more();
     }
     load.finish();
     assert_eq!(host.state("greedy"), "running");

@@ -60,7 +60,7 @@ fn a_schedule_that_never_fires_is_rejected() {
         host.add_process("shop", &process).problem_of("shop", 422, "bad-formation");
     }
     let manifest = "[processes.nightly]\nentry = \"events\"\nschedule = \"0 0 30 2 *\"\n";
-    let (code, reason) = host.deploy_in_vain("shop", &Bundle::shapes(manifest));
+    let (code, reason) = host.deploy_failing("shop", &Bundle::shapes(manifest));
     assert_eq!(code, "invalid-bundle", "{reason}");
     assert!(reason.contains("schedule"), "{reason}");
     assert_eq!(host.releases("shop").len(), 1);
@@ -121,8 +121,8 @@ fn a_clock_jump_neither_bursts_nor_silences_a_schedule() {
     });
     let runs = |process: &str| {
         let said = format!("`{process}` ran by its schedule");
-        let tells = |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(&said));
-        host.log("shop").iter().filter(tells).count()
+        let reports = |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(&said));
+        host.log("shop").iter().filter(reports).count()
     };
     wait_for("the catch-up run", || (runs("behind") == 1).then_some(()));
     wait_up_to(MINUTE_PATIENCE, "the next full minute", || (runs("ahead") > 0).then_some(()));

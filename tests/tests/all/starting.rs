@@ -30,7 +30,7 @@ fn a_port_in_use_is_reported_with_its_flag() {
     }
     // The failed start leaves nothing that would prevent a later start.
     let host = Host::on(folder.path());
-    host.api_as_it_is(&Ask::get("/livez")).expect(200);
+    host.api_raw(&Ask::get("/livez")).expect(200);
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn an_instance_that_spins_during_its_start_fails_its_push() {
     let spins = http_component("(func $start (loop (br 0))) (start $start)");
     let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[limits]\nrequest_timeout = \"1s\"\n";
     for _ in 0..2 {
-        let (code, reason) = host.deploy_in_vain("greedy", &Bundle::archive(manifest, &spins));
+        let (code, reason) = host.deploy_failing("greedy", &Bundle::archive(manifest, &spins));
         assert_eq!(code, "start-failed", "{reason}");
     }
     assert_healthy(&host);
@@ -151,7 +151,7 @@ fn thousands_of_clients_of_one_app_all_get_responses() {
         refused.answer().expect("an answer").problem_of("greedy", 429, "queue-full");
         refused.ask(&host.to_app("greedy", Ask::get("/ok"))).expect("it can be sent");
     }
-    held.let_go();
+    held.release_core();
     let answers: Vec<Answer> = clients.iter_mut().map(|wire| wire.answer().expect("an answer")).collect();
     let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
     assert_eq!((served.len(), refused.len()), (QUEUE, beyond));

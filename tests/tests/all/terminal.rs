@@ -70,8 +70,8 @@ fn a_bundle_names_its_app() {
     let whole = Bundle::archive("name = \"shop\"\n", &guest("hello")).bytes;
     let deployed = deploy("v7.tar.gz", &whole);
     assert!(deployed.status.success(), "{}", err(&deployed));
-    let told = "created shop as a dev app; `isopod apps type`";
-    assert!(err(&deployed).contains(told), "{}", err(&deployed));
+    let reported = "created shop as a dev app; `isopod apps type`";
+    assert!(err(&deployed).contains(reported), "{}", err(&deployed));
     assert!(!err(&deploy("v7.tar.gz", &whole)).contains("created"), "the app exists already");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
     for (name, bundle) in [("half.tar.gz", &whole[..whole.len() / 2]), ("bare.wasm", guest("hello").as_slice())] {
@@ -111,9 +111,9 @@ fn a_push_is_shown_with_its_reason_and_its_complete_log() {
     let shown = out(&isopod(&host, &["pushes", "info", &push.id, "--app", "shop"]));
     let expected = push.log.iter().chain(&push.reason);
     assert!(push.log.len() > 1 && expected.into_iter().all(|line| shown.contains(line)), "{shown}");
-    let told = isopod(&host, &["pushes", "--app", "shop", "--json"]);
-    let told: Value = serde_json::from_slice(&told.stdout).expect("standard output is JSON");
-    assert_eq!(told["items"][0]["reason_code"], "health-check", "{told}");
+    let reported = isopod(&host, &["pushes", "--app", "shop", "--json"]);
+    let reported: Value = serde_json::from_slice(&reported.stdout).expect("standard output is JSON");
+    assert_eq!(reported["items"][0]["reason_code"], "health-check", "{reported}");
 }
 
 /// A project with a prebuilt component, served by `isopod dev`.

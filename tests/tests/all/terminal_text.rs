@@ -45,13 +45,13 @@ fn text_of_a_bundle_is_truncated_wherever_it_is_shown() {
     assert!(reason.len() < 10_000 && reason.contains("acme:x1/") && reason.contains("and 20 more"), "{}", reason.len());
     let tar = format!("name = \"x\"\n{} = 1\n", "k".repeat(60_000));
     let named = Bundle::archive(&tar, &guest("hello"));
-    host.deploy_in_vain("shop", &named);
+    host.deploy_failing("shop", &named);
     let activity = host.activity("shop");
     assert!(activity.iter().all(|entry| entry.to_string().len() < 20_000));
     let longest = host.said().lines().map(str::len).max();
     assert!(longest.is_some_and(|bytes| bytes < 20_000), "{longest:?}");
     let component = [b"\0asm\x0d\0\x01\0".to_vec(), b"\x00\x90\x4e\x0aisopod-sdk\x1b[2J".to_vec(), vec![b'x'; 9_985]];
-    let (_, reason) = host.deploy_in_vain("shop", &Bundle::component(component.concat()));
+    let (_, reason) = host.deploy_failing("shop", &Bundle::component(component.concat()));
     assert!(!reason.contains('\u{1b}') && reason.len() < 10_000, "{reason}");
 }
 
@@ -67,7 +67,7 @@ fn visitors_of_an_app_see_no_commands_and_its_developers_do() {
         host.deploy(app, Bundle::component(guest("greedy")));
     }
     host.create("empty", "staging");
-    let tells_commands = |text: &str| text.contains("`isopod") || text.contains("isopod.toml");
+    let has_commands = |text: &str| text.contains("`isopod") || text.contains("isopod.toml");
     for (app, path) in [
         ("live", "/panic"),
         ("live", "/trap"),
@@ -77,11 +77,11 @@ fn visitors_of_an_app_see_no_commands_and_its_developers_do() {
         ("empty", "/"),
     ] {
         for text in [host.get(app, path).text(), browse(&host, app, path).text()] {
-            assert!(!tells_commands(&text), "{app}{path}: {text}");
+            assert!(!has_commands(&text), "{app}{path}: {text}");
             assert!(!text.contains("was asked to panic"), "{app}{path}: {text}");
         }
     }
     for text in [host.get("draft", "/panic").text(), browse(&host, "draft", "/panic").text()] {
-        assert!(tells_commands(&text) && text.contains("greedy was asked to panic"), "{text}");
+        assert!(has_commands(&text) && text.contains("greedy was asked to panic"), "{text}");
     }
 }

@@ -47,7 +47,7 @@ fn releases_beyond_the_retention_rule_are_removed_with_their_files() {
     let host = Host::start();
     for number in 1..=25 {
         match number {
-            3 => drop(host.deploy_in_vain("shop", &unlike_others(number, "fails"))),
+            3 => drop(host.deploy_failing("shop", &unlike_others(number, "fails"))),
             _ => drop(host.deploy("shop", unlike_others(number, "well"))),
         }
     }

@@ -98,13 +98,13 @@ fn disagreement(host: &Host) -> Option<String> {
     }
     let activity = host.activity(APP);
     let newest = |kinds: &[&str]| activity.iter().find(|entry| kinds.iter().any(|kind| entry["kind"] == *kind));
-    let told = newest(&["app-deployed", "release-returned"]).and_then(|entry| entry["data"]["release"].as_u64());
-    if told != release {
-        return Some(format!("the app says {release:?} is current, its activity {told:?}"));
+    let reported = newest(&["app-deployed", "release-returned"]).and_then(|entry| entry["data"]["release"].as_u64());
+    if reported != release {
+        return Some(format!("the app says {release:?} is current, its activity {reported:?}"));
     }
-    let told = newest(&["app-state"]).map_or("stopped", |entry| entry["data"]["to"].as_str().unwrap_or_default());
-    if told != state {
-        return Some(format!("the app is {state}, and {told} by its activity"));
+    let reported = newest(&["app-state"]).map_or("stopped", |entry| entry["data"]["to"].as_str().unwrap_or_default());
+    if reported != state {
+        return Some(format!("the app is {state}, and {reported} by its activity"));
     }
     let pushes = host.api(Ask::get(format!("/v1/apps/{APP}/pushes?limit=1000"))).expect(200).json();
     if let Some(push) = pushes["items"].as_array()?.iter().find(|push| !Push::from((*push).clone()).is_final()) {

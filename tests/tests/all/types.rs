@@ -36,8 +36,12 @@ fn a_type_changes_only_while_the_app_is_stopped() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 hello", "A1: the same release");
     assert_eq!(host.formation("shop")["web"]["min"], 1, "A6: kept warm from now on");
     host.running_ids("shop", "web", 1);
-    let told = host.activity_of("shop", "app-type");
-    assert_eq!((&told["data"]["from"], &told["data"]["to"]), (&json!("dev"), &json!("production")), "{told}");
+    let reported = host.activity_of("shop", "app-type");
+    assert_eq!(
+        (&reported["data"]["from"], &reported["data"]["to"]),
+        (&json!("dev"), &json!("production")),
+        "{reported}"
+    );
 }
 
 #[test]
@@ -54,7 +58,7 @@ fn a_deploy_to_a_stopped_app_applies_at_its_start() {
     host.set_config("shop", &json!({ "GREETING": "three" })).expect(200);
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![3], "stopped"));
     assert!(host.instances("shop").is_empty(), "a stopped app has instances");
-    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.deploy_failing("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     assert_eq!(host.state("shop"), "stopped");
     let host = host.restart();
     assert_eq!(host.state("shop"), "stopped");
@@ -88,9 +92,12 @@ fn a_crash_loop_restores_the_last_good_release() {
     host.create("shop", "staging");
     host.deploy("shop", greeting("good"));
     host.deploy("shop", crashing("1"));
-    let told = host.activity_of("shop", "release-returned");
-    assert_eq!((&told["data"]["release"], &told["data"]["bad"]), (&json!(1), &json!(2)), "{told}");
-    assert!(told["text"].as_str().is_some_and(|text| text.contains("job") && text.contains("status 1")), "{told}");
+    let reported = host.activity_of("shop", "release-returned");
+    assert_eq!((&reported["data"]["release"], &reported["data"]["bad"]), (&json!(1), &json!(2)), "{reported}");
+    assert!(
+        reported["text"].as_str().is_some_and(|text| text.contains("job") && text.contains("status 1")),
+        "{reported}"
+    );
     assert_eq!(host.release_state("shop", 2), "deployment_error");
     assert_eq!(host.release("shop", 2)["reason"]["code"], "crash-loop");
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"));
@@ -115,10 +122,10 @@ fn a_process_that_fails_late_is_reported_and_its_release_stays() {
         host.change_rows("UPDATE releases SET updated_at = '2020-01-01T00:00:00Z' WHERE number = 2", []);
     });
     host.start_app("shop");
-    let told = host.activity_of("shop", "process-failing");
-    assert_eq!((&told["data"]["release"], &told["data"]["process"]), (&json!(2), &json!("job")), "{told}");
+    let reported = host.activity_of("shop", "process-failing");
+    assert_eq!((&reported["data"]["release"], &reported["data"]["process"]), (&json!(2), &json!("job")), "{reported}");
     for word in ["status 1", "stays", "restarts"] {
-        assert!(told["text"].as_str().is_some_and(|text| text.contains(word)), "{word:?}: {told}");
+        assert!(reported["text"].as_str().is_some_and(|text| text.contains(word)), "{word:?}: {reported}");
     }
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![2], "running"));
     assert!(host.activity("shop").iter().all(|entry| entry["kind"] != "release-returned"));
@@ -143,7 +150,7 @@ fn a_first_release_in_a_crash_loop_is_an_error_until_a_good_release() {
     assert_ne!(host.state("shop"), "running", "the host retried a failed release");
     assert_eq!(host.current("shop"), [] as [u64; 0]);
     // A bad push keeps the error, and a good push repairs the app.
-    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.deploy_failing("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     assert_ne!(host.state("shop"), "running");
     let push = host.deploy("shop", greeting("good"));
     assert_eq!((push.release, host.state("shop").as_str()), (Some(3), "running"));
@@ -178,7 +185,7 @@ fn the_activity_explains_every_change() {
     host.stop_app("shop");
     host.set_type("shop", "staging").expect(200);
     host.start_app("shop");
-    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.deploy_failing("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     host.set_config("shop", &json!({ "A": "1" })).expect(200);
     host.rollback("shop", 1).expect(200);
     let mut activity = host.activity("shop");
@@ -215,15 +222,15 @@ fn every_state_of_an_app_is_recorded_with_its_cause() {
     let host = Host::start();
     host.create("shop", "staging");
     host.deploy("shop", greeting("one"));
-    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.deploy_failing("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     host.stop_app("shop");
     host.start_app("shop");
     host.deploy("shop", crashing("1"));
     host.activity_of("shop", "release-returned");
-    let told = || host.activity("shop").into_iter().rev().filter(|entry| entry["kind"] == "app-state");
+    let reported = || host.activity("shop").into_iter().rev().filter(|entry| entry["kind"] == "app-state");
     let word = |entry: &Value, field: &str| entry["data"][field].as_str().unwrap_or_default().to_owned();
     let states = wait_for("the last state", || {
-        let states: Vec<String> = told().map(|entry| word(&entry, "to")).collect();
+        let states: Vec<String> = reported().map(|entry| word(&entry, "to")).collect();
         (states.iter().filter(|state| *state == "starting").count() == 1 && states.ends_with(&["running".to_owned()]))
             .then_some(states)
     });
@@ -231,7 +238,7 @@ fn every_state_of_an_app_is_recorded_with_its_cause() {
     let expected = ["deploying", "running", "deploying", "running", "stopped", "starting", "running", "deploying"];
     assert_eq!(first, expected);
     let mut before = "stopped".to_owned();
-    for entry in told() {
+    for entry in reported() {
         assert_eq!(word(&entry, "from"), before, "{entry}");
         assert!(word(&entry, "cause").len() > 8, "{entry}");
         before = word(&entry, "to");
@@ -254,8 +261,8 @@ fn the_activity_and_the_releases_name_the_token() {
     let by: Vec<Value> = host.releases("shop").iter().map(|release| release["created_by"].clone()).collect();
     assert_eq!((&by[0], &by[1]), (&json!("ada"), &json!("ada")));
     assert_ne!(by[2], "ada");
-    let told: Vec<Value> = host.activity("shop").iter().map(|entry| entry["data"]["by"].clone()).collect();
-    assert!(told.iter().filter(|by| **by == "ada").count() >= 3, "created, deployed and changed: {told:?}");
+    let reported: Vec<Value> = host.activity("shop").iter().map(|entry| entry["data"]["by"].clone()).collect();
+    assert!(reported.iter().filter(|by| **by == "ada").count() >= 3, "created, deployed and changed: {reported:?}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_failing_release_is_loaded_once_for_many_visitors_and_shows_no_cause() {
 fn a_release_that_failed_its_deploy_looks_like_an_unknown_release() {
     let host = Host::start();
     host.deploy("shop", greeting("one"));
-    host.deploy_in_vain("shop", &Bundle::shape(&[("HEALTH", "fails")]));
+    host.deploy_failing("shop", &Bundle::shape(&[("HEALTH", "fails")]));
     let texts = ["v2", "v7"].map(|release| {
         let problem = host.get(&format!("{release}--shop"), "/").problem_of("shop", 404, "unknown-part");
         problem["detail"].as_str().expect("a detail").replace(release, "vN")
