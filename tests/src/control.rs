@@ -192,7 +192,8 @@ impl Host {
         })
     }
 
-    /// Deploys a bundle that must fail. Returns the reason's code and text once the activity has the entry.
+    /// Deploys a bundle that must fail. Returns the reason's code and text once the activity has
+    /// the entry.
     ///
     /// # Panics
     /// If the push completes.

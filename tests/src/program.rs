@@ -26,8 +26,8 @@ pub fn path() -> PathBuf {
     let program = profile.join(format!("isopod{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.is_file(),
-        "{} is missing: `cargo xtask test` builds the program before the tests; to build only the program, run `cargo build \
-         --package isopod`",
+        "{} is missing: `cargo xtask test` builds the program before the tests; to build only the program, run \
+         `cargo build --package isopod`",
         program.display()
     );
     program

@@ -1,5 +1,5 @@
-//! Fills an app's queues and reads their state: events for either queue, jobs without a wait for their
-//! response, and cores that a test holds. Never starts a host.
+//! Fills an app's queues and reads their state: events for either queue, jobs without a wait for
+//! their response, and cores that a test holds. Never starts a host.
 
 use crate::{Answer, Ask, Host, Wire, limits::HELD_BYTES, wait_for};
 use serde_json::{Value, json};

@@ -13,7 +13,8 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Sends these bytes and reads until the host closes the connection, which the request must ask for.
+    /// Sends these bytes and reads until the host closes the connection, which the request must ask
+    /// for.
     ///
     /// # Panics
     /// If no response arrives.

@@ -29,7 +29,8 @@ impl Host {
 impl Iterator for Followed {
     type Item = Value;
 
-    /// Returns the next event as soon as it arrives. Returns `None` at the end, which the host may announce with an event.
+    /// Returns the next event as soon as it arrives. Returns `None` at the end, which the host may
+    /// announce with an event.
     ///
     /// # Panics
     /// If the connection breaks.

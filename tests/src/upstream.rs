@@ -155,7 +155,8 @@ fn read(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     Some((head, body))
 }
 
-/// A port whose kernel completes no further connection: the listener accepts none, and its queue is full.
+/// A port whose kernel completes no further connection: the listener accepts none, and its queue is
+/// full.
 pub struct Unaccepting {
     pub address: SocketAddr,
     _listener: TcpListener,

@@ -172,12 +172,14 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404",
 include-operation-id = ["show_host_status", "show_app_status"]
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]
 
-# The headers of an event are required in binary mode and absent in structured mode (400, 415), but OpenAPI can't tie headers
-# to a content type. An app without events or without a release, a failed handler and an option that this version doesn't
-# offer are documented 5xx responses.
+# The headers of an event are required in binary mode and absent in structured mode (400, 415), but OpenAPI can't tie
+# headers to a content type. An app without events or without a release, a failed handler and an option that this
+# version doesn't offer are documented 5xx responses.
 [[operations]]
 include-operation-id = "send_event"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "415", "422", "429", "5xx"]
+checks.positive_data_acceptance.expected-statuses = [
+    "2xx", "400", "401", "403", "404", "409", "415", "422", "429", "5xx",
+]
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "501", "502", "503", "504"]
 
 # This version stores no events, so it answers every broadcast with the documented 501.

@@ -1,5 +1,5 @@
-//! A guest of `wasi:http` that runs out of memory because it holds a large request body: the client gets 413, as from a
-//! guest of the flat interface.
+//! A guest of `wasi:http` that runs out of memory because it holds a large request body: the client
+//! gets 413, as from a guest of the flat interface.
 
 use isopod_tests::{Ask, Bundle, Host, guest, guests::guest_if_built};
 

@@ -1,4 +1,5 @@
-//! Uploads in unsupported formats, and archives written by other tools: each is read, or refused with its format named.
+//! Uploads in unsupported formats, and archives written by other tools: each is read, or refused
+//! with its format named.
 
 use isopod_tests::{Bundle, Host, guest};
 use std::io::Write as _;

@@ -18,8 +18,8 @@ fn project(more: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let component = guest_path("hello");
     let build = format!(
-        "touch built && echo a-line-of-the-build && printf %s \\\"$CARGO_TARGET_DIR\\\" > where && mkdir -p target && cp {} \
-         target/app.wasm",
+        "touch built && echo a-line-of-the-build && printf %s \\\"$CARGO_TARGET_DIR\\\" > where && mkdir -p target \
+         && cp {} target/app.wasm",
         component.display()
     );
     let manifest = format!("name = \"shop\"\nbuild = \"{build}\"\ncomponent = \"target/app.wasm\"\n{more}");

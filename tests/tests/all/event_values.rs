@@ -4,7 +4,10 @@
 use isopod_tests::{Ask, Bundle, Host, guest, program};
 
 /// JSON text that a parser would change: digits, order, duplicate members, spaces and escapes.
-const JSON: &str = r#"{"z": 18446744073709551616, "a":19.90 ,"a":1e2, "deep":[{"b":-0.0,"a":"\u0041\/"}], "x":0.1000000000000000055511}"#;
+const JSON: &str = concat!(
+    r#"{"z": 18446744073709551616, "a":19.90 ,"a":1e2, "#,
+    r#""deep":[{"b":-0.0,"a":"\u0041\/"}], "x":0.1000000000000000055511}"#,
+);
 
 fn host_with_greedy() -> Host {
     let host = Host::start();

@@ -67,8 +67,8 @@ fn a_smaller_request_body_is_named_as_the_limit() {
     assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("request_body")), "{problem}");
 }
 
-/// Eight requests exhaust the guest's memory right after a deploy. If they counted against the release,
-/// the host would roll it back.
+/// Eight requests exhaust the guest's memory right after a deploy. If they counted against the
+/// release, the host would roll it back.
 #[test]
 fn running_out_of_memory_on_large_requests_causes_no_rollback() {
     let host = host("staging");

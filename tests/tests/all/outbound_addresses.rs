@@ -10,16 +10,17 @@ fn deploy(host: &Host, grants: &[String]) {
 
 /// Spellings of this machine's addresses in a URL. `%` is written as `%25`, since the URL is in a
 /// query.
-const SPELLINGS: &str = "127.0.0.1 127.1 2130706433 0177.0.0.1 0x7f.1 0x7f000001 127.0.0.1. 127.9.9.9 0.0.0.0 0 localhost \
-    LOCALHOST localhost. LocalHost. a.localhost [::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::FFFF:7F00:1] \
-    [::ffff:0.0.0.0] [::ffff:0:0] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::] [2002:7f00:1::1] [2002::] \
-    [::ffff:0:127.0.0.1] [::1%25250] [::1%25lo] [fe80::1%25lo] %2531%2532%2537.0.0.1 localhos%2574 user@127.0.0.1 \
-    255.255.255.255 224.0.0.1 [ff02::1]";
+const SPELLINGS: &str = "127.0.0.1 127.1 2130706433 0177.0.0.1 0x7f.1 0x7f000001 127.0.0.1. 127.9.9.9 0.0.0.0 0 \
+    localhost LOCALHOST localhost. LocalHost. a.localhost [::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] \
+    [::FFFF:7F00:1] [::ffff:0.0.0.0] [::ffff:0:0] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::] [2002:7f00:1::1] \
+    [2002::] [::ffff:0:127.0.0.1] [::1%25250] [::1%25lo] [fe80::1%25lo] %2531%2532%2537.0.0.1 localhos%2574 \
+    user@127.0.0.1 255.255.255.255 224.0.0.1 [ff02::1]";
 
 /// Returns every grant that a tenant could request for this machine.
 fn grants(port: u16) -> Vec<String> {
-    let hosts = "* *.localhost 127.0.0.1 127.9.9.9 0.0.0.0 localhost a.localhost [::1] [::] [::ffff:127.0.0.1] [::ffff:0.0.0.0] \
-                 [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::] [2002:7f00:1::1] [2002::] [::ffff:0:127.0.0.1]";
+    let hosts = "* *.localhost 127.0.0.1 127.9.9.9 0.0.0.0 localhost a.localhost [::1] [::] [::ffff:127.0.0.1] \
+                 [::ffff:0.0.0.0] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::] [2002:7f00:1::1] [2002::] \
+                 [::ffff:0:127.0.0.1]";
     hosts.split_whitespace().map(|host| format!("{host}:{port}")).collect()
 }
 

@@ -30,7 +30,8 @@ fn all_files(data: &Path) -> Vec<PathBuf> {
 fn days_go_by(host: &Host, days: u32, of_releases: &[u32]) {
     for number in of_releases {
         host.change_rows(
-            "UPDATE releases SET last_current_at = strftime('%Y-%m-%dT%H:%M:%SZ', last_current_at, ?1) WHERE number = ?2",
+            "UPDATE releases SET last_current_at = strftime('%Y-%m-%dT%H:%M:%SZ', last_current_at, ?1) \
+             WHERE number = ?2",
             params![format!("-{days} days"), number],
         );
     }

@@ -25,7 +25,6 @@ const NOT_YET_CLEAN: &[&str] = &[
 #[rustfmt::skip]
 const NOT_YET_WRAPPED: &[&str] = &[
     "host/src",
-    "tests",
 ];
 
 /// Words in place of an actor or a mechanism, and verbs of a story in place of those of a system.
