@@ -40,7 +40,8 @@ pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, m
     let ticket = Arc::new(Ticket::new());
     let answer = |request| {
         let (shared, arrival, ticket) = (Arc::clone(&shared), Arc::clone(&arrival), Arc::clone(&ticket));
-        async move { shared.answer(request, &arrival, &ticket).await }
+        // Boxed here, since each function that passes the future on would copy it.
+        Box::pin(async move { shared.answer(request, &arrival, &ticket).await })
     };
     connections::serve((stream, slot), &shared.connections, answer, &*ticket, super::stopped(&mut stop)).await;
 }

@@ -44,6 +44,7 @@ mod hangups;
 mod health;
 mod host_calls;
 mod host_memory;
+mod http10;
 mod instances;
 mod javascript;
 mod json_bodies;

@@ -12,6 +12,10 @@
 //! status line ahead of the response, or a leading zero of the next chunk's size ([`Line::probe`]).
 //! Both are part of the response that follows.
 
+mod exchange;
+
+pub(crate) use exchange::Exchange;
+
 use super::refusal;
 use crate::limits;
 use futures::FutureExt;
@@ -248,7 +252,11 @@ impl Line {
     /// would reset the connection, and the client could lose the response. So the host shuts down
     /// its side first, and discards incoming bytes up to [`limits::CLOSE_TIME`].
     pub(super) async fn close(&self) {
-        if self.has_ended.load(Relaxed) || SockRef::from(&self.stream).shutdown(Shutdown::Write).is_err() {
+        let socket = SockRef::from(&self.stream);
+        if self.has_ended.load(Relaxed)
+            || socket.linger().is_ok_and(|linger| linger.is_some())
+            || socket.shutdown(Shutdown::Write).is_err()
+        {
             return;
         }
         let mut left = limits::CLOSE_BYTES_MAX;
@@ -350,56 +358,6 @@ pub(super) enum HangUp {
     WriteSide,
     /// It has disconnected.
     Disconnected,
-}
-
-/// A request in progress. Held by its response and its body.
-pub(crate) struct Exchange(Arc<Line>);
-
-impl Exchange {
-    /// Records that the client doesn't send the body before `100 Continue`.
-    pub(super) fn client_waits(&self) {
-        self.0.client_waits.store(true, Relaxed);
-    }
-
-    pub(super) fn is_client_waiting(&self) -> bool {
-        self.0.client_waits.load(Relaxed)
-    }
-
-    /// Records that the body is read, for which hyper sends `100 Continue`.
-    pub(crate) fn body_is_read(&self) {
-        self.0.client_waits.store(false, Relaxed);
-    }
-
-    /// Records that the response begins. `is_streamed`: its length is unknown.
-    pub(super) fn response_begins(&self, is_streamed: bool) {
-        // While an earlier response is unwritten, this head can't be distinguished from that
-        // response's body.
-        let may_be_chunked = is_streamed && self.0.is_flushed.load(Relaxed);
-        self.0.response.store(if may_be_chunked { MAYBE_CHUNKED } else { OTHER }, Relaxed);
-        self.0.unwritten.store(PARTS, Relaxed);
-    }
-
-    /// Records that the response is complete, although the rest of the request may still be read.
-    pub(super) fn response_ends(&self) {
-        self.0.response.store(OTHER, Relaxed);
-        self.0.unwritten.store(REST, Relaxed);
-    }
-}
-
-impl Clone for Exchange {
-    fn clone(&self) -> Self {
-        self.0.exchanges.fetch_add(1, Relaxed);
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let line = &self.0;
-        debug_assert!(line.is_busy(), "an exchange ended twice");
-        line.quiet_since_ms.store(line.now_ms(), Relaxed);
-        line.exchanges.fetch_sub(1, Relaxed);
-    }
 }
 
 /// The side of a line that hyper owns.

@@ -58,8 +58,8 @@ impl Settings {
     pub(crate) fn new(times: ConnectionTimes, window_bytes: u32) -> Self {
         let builder = || {
             let mut http = Builder::new(TokioExecutor::new());
-            // hyper's head timeout is not used: it would also run while the connection is idle.
-            http.http1().timer(TokioTimer::new()).half_close(true).max_buf_size(limits::HEAD_BYTES);
+            // hyper's head timeout is off: it would also run while the connection is idle.
+            http.http1().header_read_timeout(None).half_close(true).max_buf_size(limits::HEAD_BYTES);
             http.http2()
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(limits::STREAMS_MAX)
@@ -135,8 +135,10 @@ pub(crate) async fn serve<A, F, B>(
             if exchange.is_client_waiting() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            exchange.response_begins(version == Version::HTTP_11 && !is_head && is_streamed(&response));
-            Ok::<_, Infallible>(response.map(|body| ResponseBody { body, ends: Ends(exchange) }))
+            let is_streamed = !is_head && is_streamed(&response);
+            exchange.response_begins(version == Version::HTTP_11 && is_streamed);
+            let is_ended_by_close = version == Version::HTTP_10 && is_streamed;
+            Ok::<_, Infallible>(response.map(|body| ResponseBody { body, is_ended_by_close, ends: Ends(exchange) }))
         })
     });
     let http = if slot.is_reserve() { &settings.reserve } else { &settings.regular };
@@ -364,6 +366,8 @@ pin_project_lite::pin_project! {
     struct ResponseBody<B> {
         #[pin]
         body: B,
+        // HTTP/1.0 has no chunks: without a length, the end of the connection ends the body.
+        is_ended_by_close: bool,
         ends: Ends,
     }
 }
@@ -381,7 +385,12 @@ impl<B: Body> Body for ResponseBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        if *this.is_ended_by_close && matches!(frame, Some(Err(_))) {
+            this.ends.0.reset_at_close();
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
