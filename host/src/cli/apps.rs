@@ -39,7 +39,8 @@ enum AppsCommand {
     List,
     /// Create an app without code
     Create {
-        /// The name: lower-case letters, digits and hyphens, since it becomes part of the app's address
+        /// The name: lower-case letters, digits and hyphens, since it becomes part of the app's
+        /// address
         name: AppName,
         /// dev, staging or production
         #[arg(long = "type", value_name = "TYPE", default_value = "dev")]
@@ -202,7 +203,8 @@ fn destroy(common: &Common, one: &One, yes: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks the user to type the app's name, since destroying it can't be undone. Fails without a terminal.
+/// Asks the user to type the app's name, since destroying it can't be undone. Fails without a
+/// terminal.
 fn confirm(name: &AppName, at_terminal: bool) -> Result<(), Failure> {
     if !at_terminal {
         return Err(Failure::usage("nothing was destroyed")
@@ -260,7 +262,8 @@ fn show(common: &Common, answer: &Value, text: &str) {
     if common.json { output::json(answer) } else { output::emit(&format!("{text}\n")) }
 }
 
-/// Returns the state, with the short cause of an error. The full error text would make the table too wide.
+/// Returns the state, with the short cause of an error. The full error text would make the table
+/// too wide.
 fn state(app: &Value) -> String {
     let cause = match app.get("error") {
         Some(error @ Value::Object(_)) => field(error, "cause"),

@@ -123,7 +123,8 @@ impl Failure {
         problem
     }
 
-    /// Creates the error from a `problem+json` response. Another response is shown unchanged, but truncated.
+    /// Creates the error from a `problem+json` response. Another response is shown unchanged, but
+    /// truncated.
     pub(crate) fn from_answer(status: u16, body: &Value, raw: &str) -> Failure {
         let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
         let Some(title) = text("title").or(text("detail")) else {

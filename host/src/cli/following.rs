@@ -90,7 +90,8 @@ fn reopen(client: &Client, app: &AppName, path: &str, last_id: Option<&str>, gap
             Ok(_) => "it ends each new stream immediately".to_owned(),
             // The app existed before, so 404 means that it was destroyed.
             Err(failure) if failure.status() == Some(404) => return Err(destroyed(app)),
-            // A host that is stopping or full may accept a later attempt; any other response is final.
+            // A host that is stopping or full may accept a later attempt; any other response is
+            // final.
             Err(failure) if failure.status().is_some_and(|status| status < 500) => return Err(failure),
             Err(failure) => failure.one_line(),
         };

@@ -1,5 +1,5 @@
-//! Reports the contents of a data folder's `lost+found/` for `isopod doctor`: path, size, and how to
-//! restore each entry. Never moves or removes anything.
+//! Reports the contents of a data folder's `lost+found/` for `isopod doctor`: path, size, and how
+//! to restore each entry. Never moves or removes anything.
 
 use std::fs;
 use std::io;

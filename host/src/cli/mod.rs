@@ -134,7 +134,8 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // An invalid command line has no parsed flags, so `--json` is searched in the raw arguments.
+            // An invalid command line has no parsed flags, so `--json` is searched in the raw
+            // arguments.
             if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
                 output::json_line(&Failure::usage("wrong usage").why(error.to_string().trim_end()).problem());
             }

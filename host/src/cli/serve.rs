@@ -34,7 +34,8 @@ pub(crate) struct Args {
     /// Run every request in a separate, new instance
     #[arg(long)]
     isolate_requests: bool,
-    /// A reverse proxy whose `x-forwarded-*` and `forwarded` headers are trusted: an address or a network, such as 10.0.0.0/8
+    /// A reverse proxy whose `x-forwarded-*` and `forwarded` headers are trusted: an address or a
+    /// network, such as 10.0.0.0/8
     #[arg(long = "trusted-proxy", value_name = "NETWORK")]
     trusted_proxies: Vec<String>,
     #[command(flatten)]

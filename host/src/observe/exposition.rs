@@ -56,8 +56,9 @@ impl Format {
     }
 }
 
-/// Writes OpenMetrics as Prometheus' text format 0.0.4, which has no unit and no end, escapes no quotes in a help text, and
-/// names a counter's family with its suffix. A family's lines follow each other: its descriptions, then its samples.
+/// Writes OpenMetrics as Prometheus' text format 0.0.4, which has no unit and no end, escapes no
+/// quotes in a help text, and names a counter's family with its suffix. A family's lines follow
+/// each other: its descriptions, then its samples.
 fn prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     // The help text, held back until the type is known, which determines the family's name.

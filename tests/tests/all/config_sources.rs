@@ -25,7 +25,7 @@ fn the_config_lists_every_var_with_its_source() {
     assert_eq!(effective["items"], expected);
     let listed = isopod(&host, &["config"]);
     let text = String::from_utf8(listed.stdout).expect("it is text");
-    let lines = "COLOUR=green  (isopod.toml)\nSIZE=2  (set at the host)\nTOKEN=(secret)  (set at the host)\n";
+    let lines = "COLOUR=green  (isopod.toml)\nSIZE=2  (set on the host)\nTOKEN=(secret)  (set on the host)\n";
     assert_eq!(text, lines);
     assert_eq!(isopod(&host, &["config", "get", "COLOUR"]).stdout, b"green\n");
 }

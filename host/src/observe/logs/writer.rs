@@ -23,7 +23,7 @@ use super::{
     follow::Posted,
     read::{segment_path, segments},
 };
-use crate::limits;
+use crate::{failpoint, limits};
 
 /// The maximum number of messages between flushes. A flush makes one write call per app.
 const BATCH: usize = 512;
@@ -98,6 +98,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            failpoint::here("log-writer");
             for message in first.into_iter().chain(messages.try_iter().take(BATCH)) {
                 match message {
                     Message::Line(log, line) => self.take(&log, line),

@@ -12,8 +12,8 @@ use std::{
 pub(crate) struct Exchange(pub(super) Arc<Line>);
 
 impl Exchange {
-    /// Makes the end of the connection a reset, so that the client doesn't mistake it for the end of
-    /// the body.
+    /// Makes the end of the connection a reset, so that the client doesn't mistake it for the end
+    /// of the body.
     pub(in crate::http::connections) fn reset_at_close(&self) {
         let _ = SockRef::from(&self.0.stream).set_linger(Some(Duration::ZERO));
     }
