@@ -151,7 +151,7 @@ fn a_key_value_database_removed_while_the_host_runs_is_reported_and_its_content_
     // The saved content can be restored.
     assert_eq!(lost(host.data(), "book-kv.db-").len(), 1);
     let (detail, fix) = finding(host.data(), "lost+found");
-    assert!(detail.contains("the host saved"), "{detail}");
+    assert!(detail.contains("host saved"), "{detail}");
     let host = host.restart_after(|_| follow(&fix));
     assert!(entries(&host, "book").contains("of-book"));
     assert!(host.data().join("lost+found/kv.db.replaced").is_file(), "the newer database is kept");

@@ -70,7 +70,7 @@ fn a_bundle_names_its_app() {
     let whole = Bundle::archive("name = \"shop\"\n", &guest("hello")).bytes;
     let deployed = deploy("v7.tar.gz", &whole);
     assert!(deployed.status.success(), "{}", err(&deployed));
-    let reported = "created shop as a dev app; `isopod apps type`";
+    let reported = "created shop with type dev; while it is stopped, `isopod apps type`";
     assert!(err(&deployed).contains(reported), "{}", err(&deployed));
     assert!(!err(&deploy("v7.tar.gz", &whole)).contains("created"), "the app exists already");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
@@ -162,7 +162,7 @@ impl Dev {
 fn dev_deploys_nothing_while_its_manifest_is_invalid() {
     let mut dev = Dev::start();
     dev.save("isopod.toml", "name = \"typed\"\ncomponent = \"app.wasm\"\nkomponent = 1\n");
-    dev.running.line_on_stdout("error: isopod.toml cannot be used");
+    dev.running.line_on_stdout("error: invalid manifest isopod.toml");
     dev.wait_for_build_error("komponent");
     // New code waits too, since it may depend on the next manifest.
     dev.save("app.wasm", guest("hello-wasi02"));
