@@ -6,7 +6,10 @@
 
 use crate::{ComponentInfo, EngineConfig, EngineError, NoSnapshot, Rejected, Speed, inspect::hex, limits};
 use bytes::Bytes;
-use isopod_policy::{limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
+use isopod_policy::{
+    limits::TEXT_DETAIL_BYTES_SHOWN,
+    text::{excerpt, printable},
+};
 use sha2::{Digest, Sha256};
 use std::{
     fs,
@@ -135,6 +138,7 @@ impl Compiler {
 /// Converts a compiler error: invalid code, or a failure of the compiler itself.
 fn refused(error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
+    let detail = printable(&detail);
     let detail = excerpt(&detail, TEXT_DETAIL_BYTES_SHOWN);
     match detail.split_once("Invalid input WebAssembly code") {
         Some((_, rest)) => Rejected::Malformed { detail: format!("its code is invalid{rest}") },

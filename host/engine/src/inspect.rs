@@ -7,7 +7,7 @@ use crate::{config::Flavour, limits, offered, slots, snapshot};
 use isopod_policy::{
     Form,
     limits::{TEXT_DETAIL_BYTES_SHOWN, TEXT_NAME_BYTES_SHOWN},
-    text::{self, excerpt},
+    text::{self, line_excerpt},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -86,7 +86,10 @@ pub enum Rejected {
          wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
     )]
     NothingToRun { exports: String },
-    #[error("compiling took longer than {seconds} s")]
+    #[error(
+        "compiling took longer than {seconds} s, the fixed limit for one component. Push again: compiling continues, and \
+         its result is kept. If it fails again, make the component smaller"
+    )]
     TooLong { seconds: u64 },
     #[error("the component could not be compiled: {detail}")]
     Compile { detail: String },
@@ -360,7 +363,7 @@ fn too_large(what: &'static str, actual: usize, limit: usize) -> Rejected {
 }
 
 fn malformed(error: wasmparser::BinaryReaderError) -> Rejected {
-    let message = excerpt(error.message(), TEXT_DETAIL_BYTES_SHOWN);
+    let message = line_excerpt(error.message(), TEXT_DETAIL_BYTES_SHOWN);
     Rejected::Malformed { detail: format!("{message} (at byte {:#x})", error.offset()) }
 }
 
@@ -393,6 +396,24 @@ mod tests {
     #[test]
     fn a_truncated_component_is_damaged() {
         assert!(matches!(inspect(b"\0asm\x0d\0\x01\0\x01\xff"), Err(Rejected::Malformed { .. })));
+    }
+
+    #[test]
+    fn names_of_a_component_are_safe_for_a_terminal() {
+        let named = |id: u8, body: &[u8]| {
+            let name = b"a:b/c\x1b[2J";
+            let length = u8::try_from(name.len()).expect("a short name");
+            let size = length + u8::try_from(body.len()).expect("short") + 3;
+            [b"\0asm\x0d\0\x01\0", &[id, size, 1, 0, length][..], name, body].concat()
+        };
+        // An import of the core module type 0, and an export of function 0.
+        for (component, code) in
+            [(named(10, &[0, 0x11, 0]), "unknown-import"), (named(11, &[1, 0, 0]), "nothing-to-run")]
+        {
+            let refused = inspect(&component).unwrap_err();
+            assert_eq!(refused.code(), code, "{refused}");
+            assert!(refused.to_string().contains("a:b/c\\x1b[2J"), "{refused}");
+        }
     }
 
     #[test]

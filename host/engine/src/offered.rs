@@ -1,7 +1,7 @@
 //! Lists the interfaces that the host offers to guests, with their versions. Owns the error text
 //! about missing imports. Never links anything: the linker decides.
 
-use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::excerpt};
+use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::line_excerpt};
 
 /// A package, its versions, and the interfaces of each. A version of two numbers matches all its
 /// patches.
@@ -80,7 +80,7 @@ pub(crate) fn named(import: &str) -> String {
     let versions = package(import).map_or(&[][..], |(_, versions)| versions);
     let versions = versions.iter().filter(|(_, interfaces)| interfaces.contains(&interface));
     let others: Vec<&str> = versions.map(|(version, _)| *version).collect();
-    let import = excerpt(import, TEXT_NAME_BYTES_SHOWN);
+    let import = line_excerpt(import, TEXT_NAME_BYTES_SHOWN);
     match others.is_empty() || is_offered(&import) {
         true => format!("`{import}`"),
         false => format!("`{import}` (this host has version {})", others.join(" and ")),

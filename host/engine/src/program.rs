@@ -10,7 +10,7 @@ use crate::{
     state::HostState,
     wasi_http,
 };
-use isopod_policy::{BodyLimit, limits::TEXT_DETAIL_BYTES_SHOWN, text::excerpt};
+use isopod_policy::{BodyLimit, limits::TEXT_DETAIL_BYTES_SHOWN, text::line_excerpt};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::Semaphore;
 use wasmtime::component::{InstancePre, Linker};
@@ -132,11 +132,10 @@ impl Program {
         let info = frozen.info();
         let has = |prefix: &str| info.exports.iter().any(|name| name.starts_with(prefix));
         let broken = |error: wasmtime::Error| Rejected::Malformed {
-            detail: excerpt(
+            detail: line_excerpt(
                 &format!("an export's type differs from its interface: {error:#}"),
                 TEXT_DETAIL_BYTES_SHOWN,
-            )
-            .into_owned(),
+            ),
         };
         let no_function =
             |name: &str| Rejected::Malformed { detail: format!("its export {name} has no function `handle`") };
@@ -276,7 +275,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::R
 fn unlinked(code: &wasmtime::component::Component, error: &wasmtime::Error) -> Rejected {
     let detail = format!("{error:#}");
     let first = detail.split('`').nth(1).unwrap_or("an import").to_owned();
-    let detail = excerpt(&detail, TEXT_DETAIL_BYTES_SHOWN);
+    let detail = line_excerpt(&detail, TEXT_DETAIL_BYTES_SHOWN);
     let hint = format!(
         "The host offers this family of interfaces, but not this version or function ({detail}). Build with a version \
          that docs/sandbox.md lists under \"What can be imported\""

@@ -14,7 +14,12 @@ pub fn excerpt(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(bytes_max)]))
 }
 
-/// Joins names for use in a sentence, each truncated to `bytes_max`; a long list names only the
+/// Makes untrusted text safe on one line of a terminal, and truncates it to `bytes_max` bytes.
+pub fn line_excerpt(text: &str, bytes_max: usize) -> String {
+    excerpt(&printable_line(text), bytes_max).into_owned()
+}
+
+/// Joins names for use in a sentence, each as [`line_excerpt`] with `bytes_max`; a long list names only the
 /// first ones.
 pub fn list<'n>(names: impl IntoIterator<Item = &'n str>, bytes_max: usize) -> String {
     let mut text = String::new();
@@ -25,7 +30,7 @@ pub fn list<'n>(names: impl IntoIterator<Item = &'n str>, bytes_max: usize) -> S
             continue;
         }
         let separator = if index == 0 { "" } else { ", " };
-        let _ = write!(text, "{separator}{}", excerpt(name, bytes_max));
+        let _ = write!(text, "{separator}{}", line_excerpt(name, bytes_max));
     }
     if more > 0 {
         let _ = write!(text, " and {more} more");
@@ -98,6 +103,7 @@ mod tests {
         let text = list(names.iter().map(String::as_str), 80);
         assert!(text.starts_with("n0, n1, ") && text.ends_with(" and 2 more"), "{text}");
         assert_eq!(list(["one"], 80), "one");
+        assert_eq!(list(["a\x1b[2J", "b\nc"], 80), "a\\x1b[2J, b\\nc");
     }
 
     #[test]

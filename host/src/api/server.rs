@@ -14,7 +14,7 @@ use crate::{
     http::connections::{self, Listener},
     http::drained_body::DrainedBody,
     http::problem::Problem,
-    http::response_rules::REQUEST_ID,
+    http::response_rules::{API, REQUEST_ID},
     limits,
 };
 
@@ -75,10 +75,12 @@ async fn serve(
         let is_refused = is_reserve && !LIVENESS.contains(&request.uri().path());
         let responding = (!is_refused).then(|| hyper::service::Service::call(&service, request.map(Body::new)));
         async move {
-            match responding {
+            let mut response = match responding {
                 Some(responding) => responding.await.unwrap_or_else(|never| match never {}),
                 None => too_many(),
-            }
+            };
+            response.headers_mut().insert(API, HeaderValue::from_static("v1"));
+            response
         }
     };
     connections::serve((stream, &slot), &settings, answer, &connections::Open, stop.cancelled()).await;

@@ -89,7 +89,7 @@ fn happened_at(entry: &Value) -> Option<Timestamp> {
     output::field(entry, "at").parse().ok()
 }
 
-/// Formats an entry as one line: its time, its kind, its text, its numbers, and who requested it.
+/// Formats an entry as one line: its time, its kind, its text, its numbers, and its requester.
 fn line(entry: &Value) -> String {
     let at = output::time(&output::first_field(entry, &["at", "time", "created_at"]));
     let kind = output::first_field(entry, &["kind", "type"]);

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::sse::Events;
 use super::wire::TolerantConnector;
 use super::{limits, output};
-use crate::config;
+use crate::{config, http::response_rules};
 
 /// The default admin address of a host.
 pub(crate) const DEFAULT_HOST: &str = "http://127.0.0.1:8081";
@@ -188,11 +188,8 @@ impl Client {
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(last_id.map(|id| ("last-event-id", id)));
         let response = self.run(Method::GET, path, &headers, SendBody::none())?;
-        let streams = response
-            .headers()
-            .get("content-type")
-            .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-        if response.status().is_success() && streams {
+        let streams = media_type(&response).starts_with("text/event-stream");
+        if response.status().is_success() && is_of_api(&response) && streams {
             return Ok(Events::after(response.into_body().into_reader(), last_id));
         }
         self.finish(response)?.success()?;
@@ -223,14 +220,30 @@ impl Client {
     }
 
     fn finish(&self, mut response: Response<Body>) -> Result<Answer, Failure> {
-        let status = response.status();
+        let (status, is_of_api) = (response.status(), is_of_api(&response));
+        // Another server's body may have no end.
+        if !is_of_api && !status.is_client_error() && !status.is_server_error() {
+            return Err(self.is_not_a_host(status));
+        }
         let raw = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
         let raw = raw.map_err(|error| self.unreachable(&error))?;
         let body: Value = serde_json::from_str(&raw).unwrap_or(Value::Null);
         if body["address"] == "traffic" {
             return Err(self.is_traffic_address());
         }
+        // Commands interpret these statuses, for example as an app that doesn't exist. Other errors
+        // may come from a proxy before the host, and are shown.
+        if !is_of_api && matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT) {
+            return Err(self.is_not_a_host(status));
+        }
         Ok(Answer { status, raw, body })
+    }
+
+    fn is_not_a_host(&self, status: StatusCode) -> Failure {
+        let header = response_rules::API;
+        Failure::new(format!("the server at {} is not an Isopod host", self.base))
+            .why(format!("it responded with status {} and without the header `{header}`", status.as_u16()))
+            .next("set ISOPOD_HOST or --host to the API's address; a proxy must pass the header on")
     }
 
     fn is_traffic_address(&self) -> Failure {
@@ -260,6 +273,15 @@ impl Client {
             }
         }
     }
+}
+
+/// Returns whether the response comes from the API of a host.
+fn is_of_api(response: &Response<Body>) -> bool {
+    response.headers().contains_key(response_rules::API)
+}
+
+fn media_type(response: &Response<Body>) -> &str {
+    response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 type Settings = ConfigBuilder<AgentScope>;
@@ -407,6 +429,48 @@ mod tests {
         let host = FakeHost::responding([page(json!([1, 2]), json!("c"))]);
         let client = host.app("shop").client;
         assert_eq!(client.all("/v1/apps", 2).unwrap(), json!({"items": [1, 2], "next": "c"}));
+    }
+
+    /// Starts a server that sends this response to its first request, and returns its client.
+    fn client_of_server(response: &'static str) -> Client {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            use std::io::{BufRead as _, Write as _};
+            let (mut stream, _) = listener.accept().unwrap();
+            let reader = std::io::BufReader::new(stream.try_clone().unwrap());
+            let _ = reader.lines().map_while(Result::ok).find(String::is_empty);
+            let _ = stream.write_all(response.as_bytes());
+        });
+        Client::open(&address, None, None).unwrap()
+    }
+
+    #[test]
+    fn a_response_without_the_mark_of_the_api_is_not_of_a_host() {
+        for response in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {}\n\n",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno",
+        ] {
+            let failures = [
+                client_of_server(response).get("/v1/apps").err(),
+                client_of_server(response).delete("/v1/apps/shop").err(),
+                client_of_server(response).follow("/v1/apps/shop/logs?follow=true").err(),
+            ];
+            for failure in failures {
+                let text = failure.expect(response).text();
+                assert!(text.contains("is not an Isopod host") && text.contains("ISOPOD_HOST"), "{response}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_proxy_before_the_host_is_shown() {
+        let client = client_of_server("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 9\r\n\r\nno origin");
+        let text = client.get("/v1/apps").unwrap().success().unwrap_err().text();
+        assert!(text.contains("502") && text.contains("no origin"), "{text}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ enum CoresCommand {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
 struct SetArgs {
-    /// Cores for the pull queue, whose callers wait; `default` is the number for all apps
+    /// Cores for the pull queue, with waiting callers; `default` is the number for all apps
     #[arg(long, value_name = "N", value_parser = cores)]
     pull: Option<Value>,
     /// Cores for push work; `default` is the number for all apps

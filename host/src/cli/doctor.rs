@@ -1,4 +1,4 @@
-//! Implements `isopod doctor`: checks this machine and shows how to fix what is missing. Never
+//! Implements `isopod doctor`: checks this machine and shows how to fix each problem. Never
 //! changes anything.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::target::RemoteApp;
+use crate::http::response_rules::API;
 
 /// A host that sends prepared answers.
 pub(crate) struct FakeHost {
@@ -73,6 +74,6 @@ fn respond(mut stream: TcpStream, status: u16, body: &Value, sender: &SyncSender
     reader.read_exact(&mut sent).unwrap();
     sender.send(ReceivedRequest { line, headers, body: serde_json::from_slice(&sent).unwrap_or_default() }).unwrap();
     let body = body.to_string();
-    let head = format!("HTTP/1.1 {status} OK\r\ncontent-type: application/json\r\nconnection: close\r\n");
+    let head = format!("HTTP/1.1 {status} OK\r\ncontent-type: application/json\r\n{API}: v1\r\nconnection: close\r\n");
     stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
 }

@@ -1,5 +1,5 @@
 //! Writes the host's own log: one line of bounded length per event, without control characters.
-//! Never decides what is logged.
+//! Never filters events.
 
 use std::borrow::Cow;
 use std::io::{self, Write};

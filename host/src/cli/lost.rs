@@ -41,7 +41,7 @@ pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
 fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
     let size = size(path).map_or_else(|error| format!("unknown size: {error}"), output::size);
     let why = if file_of(data_dir, name).is_some() {
-        "a copy that the host saved before it changed the file"
+        "a copy that a host saved before it changed the file"
     } else {
         "no app in control.db owned it"
     };

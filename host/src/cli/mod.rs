@@ -118,7 +118,7 @@ enum Command {
     Top(top::TopArgs),
     /// Send events to an app
     Events(events::EventsArgs),
-    /// Check this machine, and show how to fix what is missing
+    /// Check this machine, and show how to fix each problem
     Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),

@@ -7,7 +7,10 @@ use isopod_engine::{Fault, Rejected};
 use isopod_policy::{
     AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, FormationError, PushId, ReleaseNumber,
 };
-use isopod_policy::{limits::TEXT_LINE_BYTES_MAX, text::excerpt};
+use isopod_policy::{
+    limits::TEXT_LINE_BYTES_MAX,
+    text::{excerpt, printable},
+};
 use isopod_store::{Reason, StoreError};
 
 /// The reason why a request about an app is refused.
@@ -102,7 +105,7 @@ pub(crate) enum Failure {
          changes: `isopod config set {keys} --secret` prompts for each"
     )]
     SecretsLost { keys: String, why: String },
-    #[error("the push exceeded its time limit of {} s", .0.as_secs())]
+    #[error("the push exceeded its time limit of {} s, `pushes.time_limit` in the host's settings", .0.as_secs())]
     TimeLimit(Duration),
     #[error("the host stopped before it was done; send it again")]
     HostStopped,
@@ -136,10 +139,10 @@ impl Failure {
         }
     }
 
-    /// Returns the failure in its stored form. The text is bounded, since bundles and guests
-    /// contribute to it.
+    /// Returns the failure in its stored form. The text is bounded and safe for a terminal,
+    /// since bundles and guests contribute to it.
     pub(super) fn reason(&self) -> Reason {
-        let detail = excerpt(&self.to_string(), TEXT_LINE_BYTES_MAX).into_owned();
+        let detail = excerpt(&printable(&self.to_string()), TEXT_LINE_BYTES_MAX).into_owned();
         Reason { code: self.code().to_owned(), detail }
     }
 

@@ -17,6 +17,9 @@ pub(crate) const ERROR_SOURCE: HeaderName = HeaderName::from_static("x-isopod-er
 /// Identifies a request in its response and in logs.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Marks every response of the API, so that the command line recognises a host.
+pub(crate) const API: HeaderName = HeaderName::from_static("x-isopod-api");
+
 /// Fields that describe a connection, not a message (RFC 9110, section 7.6.1). The host removes
 /// them in both directions.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -38,7 +41,8 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Removes fields that a guest must not set: hop-by-hop fields, and those that only the host sets.
 pub(crate) fn strip_guest_fields(headers: &mut HeaderMap) {
-    let is_ours = |name: &HeaderName| is_hop_by_hop(name) || name == ERROR_SOURCE || name == header::HOST;
+    let own = [ERROR_SOURCE, API, header::HOST];
+    let is_ours = |name: &HeaderName| is_hop_by_hop(name) || own.contains(name);
     while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
         headers.remove(name);
     }
@@ -236,8 +240,16 @@ mod tests {
     #[test]
     fn a_guest_cannot_set_hop_by_hop_or_host_fields() {
         let mut headers = HeaderMap::new();
-        for name in ["connection", "keep-alive", "transfer-encoding", "upgrade", "host", "x-isopod-error-source", "x-a"]
-        {
+        for name in [
+            "connection",
+            "keep-alive",
+            "transfer-encoding",
+            "upgrade",
+            "host",
+            "x-isopod-error-source",
+            "x-isopod-api",
+            "x-a",
+        ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
             headers.append(HeaderName::from_static(name), HeaderValue::from_static("2"));
         }

@@ -2,7 +2,7 @@
 //! `x-real-ip` and `forwarded` (RFC 7239). The host appends to the fields of a trusted proxy, and
 //! replaces those of every other peer. Never selects the app.
 
-use super::trusted::TrustedProxies;
+use super::{normalise::read_host, trusted::TrustedProxies};
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
 use std::net::{IpAddr, SocketAddr};
 
@@ -99,11 +99,15 @@ impl Claims {
             "http" | "ws" => Some(Scheme::HTTP),
             _ => None,
         };
+        // An invalid host is ignored, as if the proxy had sent none.
+        let host = |text: String| {
+            let host = read_host(text.as_bytes()).ok()?;
+            HeaderValue::try_from(host.as_str()).ok()
+        };
         let list = |name: HeaderName| items(headers, &name);
         if [FOR, PROTO, HOST].iter().any(|name| headers.contains_key(name)) {
             let scheme = list(PROTO).last().and_then(|text| scheme(text));
-            let host = list(HOST).pop().and_then(|text| HeaderValue::try_from(text).ok());
-            return Self { addresses: list(FOR), scheme, host, ..Self::default() };
+            return Self { addresses: list(FOR), scheme, host: list(HOST).pop().and_then(host), ..Self::default() };
         }
         let elements = list(header::FORWARDED);
         if elements.is_empty() {
@@ -114,7 +118,7 @@ impl Claims {
         Self {
             addresses: addresses.collect(),
             scheme: last("proto").and_then(|text| scheme(&text)),
-            host: last("host").and_then(|text| HeaderValue::try_from(text).ok()),
+            host: last("host").and_then(host),
             forwarded: Some(elements.join(", ")),
         }
     }
@@ -282,6 +286,18 @@ mod tests {
             let fields: Vec<_> = hosts.iter().map(|host| ("x-forwarded-host", *host)).collect();
             let (_, headers) = seen("10.0.0.1", &fields);
             assert_eq!(value(&headers, "x-forwarded-host"), Some(expected), "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_forwarded_host_is_ignored() {
+        for invalid in ["a b@c", "u@a.example", "a.example:99999", "a/b", "<script>", "\u{e9}"] {
+            for (name, value_sent) in
+                [("x-forwarded-host", invalid.to_owned()), ("forwarded", format!("for=192.0.2.1;host=\"{invalid}\""))]
+            {
+                let (_, headers) = seen("10.0.0.1", &[(name, &value_sent)]);
+                assert_eq!(value(&headers, "x-forwarded-host"), Some("app.localhost"), "{name}: {invalid}");
+            }
         }
     }
 

@@ -156,7 +156,7 @@ fn authority<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Autho
 /// Parses a host and its port by RFC 3986, without user information: `hello.localhost:8080`,
 /// `[::1]`.
 #[expect(clippy::result_large_err, reason = "as above")]
-fn read_host(text: &[u8]) -> Result<Authority, Problem> {
+pub(super) fn read_host(text: &[u8]) -> Result<Authority, Problem> {
     if text.contains(&b'@') {
         return Err(bad_host("it has a user name or a password, which HTTP does not send"));
     }

@@ -62,6 +62,7 @@ mod measured;
 mod metrics_format;
 mod missed_runs;
 mod model;
+mod other_servers;
 mod outbound;
 mod outbound_addresses;
 mod outbound_leftovers;

@@ -53,7 +53,7 @@ pub(crate) struct DevArgs {
     /// The address at which the started host serves the app
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = written_address)]
     listen: String,
-    /// Show a line for every request, not only for failed ones
+    /// Show a line for every request, not only for failed requests
     #[arg(long)]
     access: bool,
 }

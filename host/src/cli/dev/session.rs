@@ -41,7 +41,7 @@ pub(crate) struct Session {
     has_release: bool,
 }
 
-/// What was reported about the latest build.
+/// The state of the report about the latest build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BuildReport {
     /// The build runs, has failed, or its effect was reported.
@@ -148,7 +148,7 @@ impl Session {
                 self.seen_at = now;
                 self.plan.component_changed(closed, now);
             }
-            // The build may write these files; rebuilding because of them would never end.
+            // The build may write these files; rebuilding on these changes would never end.
             Change::Source(path) if self.building.is_some() && is_lock_file(&path) => {}
             Change::Source(_) => self.plan.source_changed(now),
             Change::Manifest => self.plan.manifest_changed(now),

@@ -4,7 +4,10 @@
 use std::collections::VecDeque;
 
 use futures::future::{BoxFuture, join_all};
-use isopod_policy::{limits::TEXT_LINE_BYTES_MAX, text::excerpt};
+use isopod_policy::{
+    limits::TEXT_LINE_BYTES_MAX,
+    text::{excerpt, printable},
+};
 use isopod_store::{Control, NewActivity, StoreError};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -196,7 +199,7 @@ impl Deployer {
         text: String,
         data: Value,
     ) -> NewActivity {
-        let text = excerpt(&text, TEXT_LINE_BYTES_MAX).into_owned();
+        let text = excerpt(&printable(&text), TEXT_LINE_BYTES_MAX).into_owned();
         NewActivity { app: Some(app.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
     }
 

@@ -4,7 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, join_all};
-use isopod_policy::{PushEvent, PushId, PushState, Refused, ReleaseNumber, limits::TEXT_LINE_BYTES_MAX, text::excerpt};
+use isopod_policy::{
+    PushEvent, PushId, PushState, Refused, ReleaseNumber,
+    limits::TEXT_LINE_BYTES_MAX,
+    text::{excerpt, printable},
+};
 use isopod_store::{Control, Push, Reason, Store, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -107,7 +111,7 @@ impl LivePush {
 
     /// Adds a line to the logs of the push and of the app.
     pub(in crate::control) fn log(&self, text: impl Into<String>) {
-        let text = excerpt(&text.into(), TEXT_LINE_BYTES_MAX).into_owned();
+        let text = excerpt(&printable(&text.into()), TEXT_LINE_BYTES_MAX).into_owned();
         self.app.log.write(LogLine::host(&self.app.name, format!("push {}: {text}", self.id)));
         let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
         self.now.send_modify(|now| {
