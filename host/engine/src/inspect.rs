@@ -87,8 +87,8 @@ pub enum Rejected {
     )]
     NothingToRun { exports: String },
     #[error(
-        "compiling took longer than {seconds} s, the fixed limit for one component. Push again: compiling continues, and \
-         its result is kept. If it fails again, make the component smaller"
+        "compiling took longer than {seconds} s, the fixed limit for one component. Try again: a running \
+         host finishes compiling and keeps the result. If it fails again, make the component smaller"
     )]
     TooLong { seconds: u64 },
     #[error("the component could not be compiled: {detail}")]

@@ -231,9 +231,8 @@ impl Client {
         if body["address"] == "traffic" {
             return Err(self.is_traffic_address());
         }
-        // Commands interpret these statuses, for example as an app that doesn't exist. Other errors
-        // may come from a proxy before the host, and are shown.
-        if !is_of_api && matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT) {
+        // Other errors may come from a proxy before the host, and are shown.
+        if !is_of_api && REFUSED_WITHOUT_API.contains(&status) {
             return Err(self.is_not_a_host(status));
         }
         Ok(Answer { status, raw, body })
@@ -274,6 +273,11 @@ impl Client {
         }
     }
 }
+
+/// The statuses that commands interpret, for example as an app that doesn't exist, and those of a
+/// server without the API's methods.
+const REFUSED_WITHOUT_API: [StatusCode; 4] =
+    [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED];
 
 /// Returns whether the response comes from the API of a host.
 fn is_of_api(response: &Response<Body>) -> bool {
