@@ -19,8 +19,8 @@ pub fn line_excerpt(text: &str, bytes_max: usize) -> String {
     excerpt(&printable_line(text), bytes_max).into_owned()
 }
 
-/// Joins names for use in a sentence, each as [`line_excerpt`] with `bytes_max`; a long list names only the
-/// first ones.
+/// Joins names for use in a sentence, each as [`line_excerpt`] with `bytes_max`; a long list names
+/// only the first ones.
 pub fn list<'n>(names: impl IntoIterator<Item = &'n str>, bytes_max: usize) -> String {
     let mut text = String::new();
     let mut more = 0_usize;
