@@ -3,7 +3,7 @@
 
 use crate::{
     budget::{Budget, Exhausted, Reservation},
-    fault::Denied,
+    fault::{Denied, Resource},
     limits,
 };
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Account {
         let total = self.linear_bytes.saturating_add(more);
         if total > self.limits.memory_bytes {
             let limit = format!("{} MiB", self.limits.memory_bytes >> 20);
-            return Err(Denied::OwnLimit { what: "memory", limit, next: IN_MANIFEST });
+            return Err(Denied::OwnLimit { what: Resource::Memory, limit, next: IN_MANIFEST });
         }
         self.charge(more)?;
         self.linear_bytes = total;
@@ -69,7 +69,7 @@ impl Account {
         let total = self.table_elements.saturating_add(more);
         if total > self.limits.table_elements {
             let limit = format!("{} elements in all tables", self.limits.table_elements);
-            return Err(Denied::OwnLimit { what: "table space", limit, next: IN_MANIFEST });
+            return Err(Denied::OwnLimit { what: Resource::TableSpace, limit, next: IN_MANIFEST });
         }
         self.charge(more.saturating_mul(limits::TABLE_ELEMENT_BYTES))?;
         self.table_elements = total;
@@ -115,12 +115,22 @@ impl Account {
             || self.handle_bytes > limits::HOST_BYTES_MAX / 2
     }
 
+    /// Returns whether a call with large bodies has used so much memory that another such call may
+    /// not fit, since the guest's heap is fragmented. `body_bytes` is the size of the call's
+    /// bodies.
+    pub(crate) fn is_filled_by_bodies(&self, started_with: u64, body_bytes: u64) -> bool {
+        let limit = self.limits.memory_bytes;
+        self.linear_bytes > started_with
+            && self.linear_bytes > limit / limits::FLAT_FILLED_MEMORY_PART
+            && body_bytes >= limit / limits::FLAT_LARGE_BODIES_PART
+    }
+
     fn fits(&self, call_bytes: u64) -> Result<(), Denied> {
         if self.handle_bytes.saturating_add(call_bytes) <= limits::HOST_BYTES_MAX {
             return Ok(());
         }
         let limit = format!("{} MiB", limits::HOST_BYTES_MAX >> 20);
-        Err(Denied::OwnLimit { what: "host memory", limit, next: FIXED })
+        Err(Denied::OwnLimit { what: Resource::HostMemory, limit, next: FIXED })
     }
 
     fn charge(&mut self, bytes: u64) -> Result<(), Denied> {
@@ -142,12 +152,12 @@ mod tests {
         Account::new(limits, budget)
     }
 
-    fn what(denied: Result<(), Denied>) -> &'static str {
+    fn what(denied: Result<(), Denied>) -> String {
         match denied {
-            Ok(()) => "nothing",
-            Err(Denied::OwnLimit { what, .. }) => what,
-            Err(Denied::HostMemory { .. }) => "others",
-            Err(Denied::WholeHost { .. }) => "the host",
+            Ok(()) => "nothing".to_owned(),
+            Err(Denied::OwnLimit { what, .. }) => what.to_string(),
+            Err(Denied::HostMemory { .. }) => "others".to_owned(),
+            Err(Denied::WholeHost { .. }) => "the host".to_owned(),
         }
     }
 
@@ -158,7 +168,10 @@ mod tests {
         assert_eq!(what(account.grow_memory(5 * MIB)), "nothing");
         assert_eq!(what(account.grow_memory(5 * MIB)), "memory");
         assert_eq!(what(account.grow_memory(3 * MIB)), "nothing", "a refused growth isn't charged");
-        assert_eq!((what(account.grow_tables(600)), what(account.grow_tables(600))), ("nothing", "table space"));
+        assert_eq!(
+            (what(account.grow_tables(600)), what(account.grow_tables(600))),
+            ("nothing".into(), "table space".into())
+        );
         assert_eq!(what(account.grow_tables(400)), "nothing");
     }
 
@@ -201,5 +214,17 @@ mod tests {
         assert!(!account.is_nearly_full(7 * MIB + 1), "a new instance would have as much");
         account.set_handles(limits::HANDLES_MAX / 2 + 1, 0).unwrap_or_else(|_| panic!("it fits"));
         assert!(account.is_nearly_full(7 * MIB + 1));
+    }
+
+    #[test]
+    fn an_instance_is_filled_by_large_bodies_in_a_grown_memory() {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let mut account = account(&budget);
+        account.grow_memory(4 * MIB).unwrap_or_else(|_| panic!("it fits"));
+        assert!(!account.is_filled_by_bodies(0, 8 * MIB), "exactly half of the memory is not filled");
+        account.grow_memory(1).unwrap_or_else(|_| panic!("it fits"));
+        assert!(account.is_filled_by_bodies(0, MIB));
+        assert!(!account.is_filled_by_bodies(0, MIB - 1), "an instance with small bodies is reused");
+        assert!(!account.is_filled_by_bodies(4 * MIB + 1, MIB), "a new instance would have as much");
     }
 }

@@ -2,7 +2,7 @@
 //! decides whether a call is retried.
 
 use crate::limits;
-use std::{io, time::Duration};
+use std::{fmt, io, time::Duration};
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi_http::FieldMapError;
 
@@ -14,7 +14,7 @@ pub enum Fault {
     Trap { message: String, backtrace: Vec<String> },
     /// The guest asked for more memory or table space than its limit, and ended.
     #[error("the guest ran out of {what} (limit: {limit}): {next}")]
-    OutOf { what: &'static str, limit: String, next: &'static str, backtrace: Vec<String> },
+    OutOf { what: Resource, limit: String, next: &'static str, backtrace: Vec<String> },
     /// The guest called `exit` during a request.
     #[error("the guest exited with status {code} instead of responding")]
     Exited { code: i32 },
@@ -50,7 +50,34 @@ pub enum Fault {
     NoSuchEntry { entry: &'static str },
 }
 
-/// The exhausted resource.
+/// What one instance ran out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Linear memory.
+    Memory,
+    TableSpace,
+    /// Memory that the host holds on the instance's behalf.
+    HostMemory,
+    Handles,
+    HeaderFields,
+    /// The arguments of one host call.
+    CallArguments,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::TableSpace => "table space",
+            Self::HostMemory => "host memory",
+            Self::Handles => "handles",
+            Self::HeaderFields => "room in one set of header fields",
+            Self::CallArguments => "room for the arguments of one host call",
+        })
+    }
+}
+
+/// The exhausted resource of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     /// Instance slots, over all apps.
@@ -107,7 +134,7 @@ impl Fault {
             Some(Denied::WholeHost { most }) => {
                 let limit = format!("{} MiB", most / (1024 * 1024));
                 let next = "this is the host's whole budget; its operator can raise memory_max";
-                return Self::OutOf { what: "memory", limit, next, backtrace };
+                return Self::OutOf { what: Resource::Memory, limit, next, backtrace };
             }
             Some(Denied::HostMemory { most }) => {
                 let mib = most / (1024 * 1024);
@@ -137,7 +164,7 @@ fn is_open_file_limit(error: &io::Error) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) enum Denied {
     /// A limit of one instance, and how to stay within it.
-    OwnLimit { what: &'static str, limit: String, next: &'static str },
+    OwnLimit { what: Resource, limit: String, next: &'static str },
     /// The host-wide memory budget, part of which other guests hold now.
     HostMemory { most: u64 },
     /// The host-wide memory budget, which is too small even if no other guest holds any.
@@ -150,13 +177,13 @@ impl Denied {
         // Two of these errors have private types, so they are recognised by their text.
         let words = error.root_cause().to_string();
         let (what, limit) = if let Some(ResourceTableError::Full) = error.downcast_ref() {
-            ("handles", limits::HANDLES_MAX.to_string())
+            (Resource::Handles, limits::HANDLES_MAX.to_string())
         } else if let Some(FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
-            ("room in one set of header fields", format!("{} KiB", limits::REPLY_HEADERS_BYTES_MAX >> 10))
+            (Resource::HeaderFields, format!("{} KiB", limits::REPLY_HEADERS_BYTES_MAX >> 10))
         } else if words.contains("store handle limit exceeded") {
-            ("handles", limits::COMPONENT_HANDLES_MAX.to_string())
+            (Resource::Handles, limits::COMPONENT_HANDLES_MAX.to_string())
         } else if words.contains("fuel allocated for hostcalls") {
-            ("room for the arguments of one host call", format!("{} MiB", limits::HOST_CALL_BYTES_MAX >> 20))
+            (Resource::CallArguments, format!("{} MiB", limits::HOST_CALL_BYTES_MAX >> 20))
         } else {
             return None;
         };

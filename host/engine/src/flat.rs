@@ -20,13 +20,20 @@ pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<Request
         Ok(body) => body,
         Err(fault) => return Answer { response: Err(fault), after: Some(instance).into() },
     };
+    let request_bytes: usize = body.pieces.iter().map(Bytes::len).sum();
     instance.begin(request_id);
     match call(&mut instance, lower(&parts, body.pieces)).await {
         Ok(Ok(flat)) => {
-            let response = answer_of(flat, &instance.program);
-            Answer { response, after: instance.finished().into() }
+            let FlatResponse { status, headers, body } = flat;
+            let body = body.into_bytes();
+            let body_bytes = request_bytes + body.len();
+            let response = answer_of(status, headers, body, &instance.program);
+            Answer { response, after: instance.finished_with_bodies(body_bytes as u64).into() }
         }
-        Ok(Err(message)) => Answer { response: Err(Fault::Failed { message }), after: instance.finished().into() },
+        Ok(Err(message)) => {
+            let after = instance.finished_with_bodies(request_bytes as u64).into();
+            Answer { response: Err(Fault::Failed { message }), after }
+        }
         Err(error) => Answer::lost(instance.fault(&error)),
     }
 }
@@ -109,9 +116,12 @@ async fn call(instance: &mut Instance, mut request: FlatRequest) -> wasmtime::Re
 
 /// Returns the response. Its body is charged to the memory budget until it is sent, since the
 /// instance may already serve the next call.
-fn answer_of(flat: FlatResponse, program: &Program) -> Result<Response<ReplyBody>, Fault> {
-    let FlatResponse { status, headers, body } = flat;
-    let body = body.into_bytes();
+fn answer_of(
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+    program: &Program,
+) -> Result<Response<ReplyBody>, Fault> {
     let sandbox = program.sandbox();
     let mut response = lift(status, headers, body.len(), sandbox.limits.reply_body_bytes)?;
     let mut reservation = Reservation::empty(program.engine().memory());

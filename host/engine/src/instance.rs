@@ -166,6 +166,13 @@ impl Instance {
         Fault::from_error(error, state.denied.take())
     }
 
+    /// Ends a flat call whose bodies together have this size. Returns the instance if it can
+    /// be reused.
+    pub(crate) fn finished_with_bodies(self: Box<Self>, body_bytes: u64) -> Option<Box<Self>> {
+        let is_filled = self.store.data().account.is_filled_by_bodies(self.started_with, body_bytes);
+        self.finished().filter(|_| !is_filled)
+    }
+
     /// Ends a call. Returns the instance if it can be reused.
     pub(crate) fn finished(mut self: Box<Self>) -> Option<Box<Self>> {
         let state = self.store.data_mut();

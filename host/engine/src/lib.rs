@@ -50,7 +50,7 @@ mod wasi_http;
 pub use body::{BadBody, BodyError, BodyTrouble, Patience, RequestBody, broken_off};
 pub use config::{EngineConfig, Speed};
 pub use events::{Event, EventFailure, Handled, Reply};
-pub use fault::{Fault, Room};
+pub use fault::{Fault, Resource, Room};
 pub use head::has_no_content;
 pub use inspect::{ComponentInfo, Entries, HttpAbi, Rejected, inspect};
 pub use instance::{After, Answer, Instance};

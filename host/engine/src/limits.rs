@@ -235,6 +235,13 @@ pub const FLAT_PIECE_BYTES: usize = 256 * 1024;
 /// can't be interrupted. A larger body is copied in pieces afterwards.
 pub const FLAT_COPIED_AT_ONCE_BYTES: usize = 1024 * 1024;
 
+/// An instance that served a flat call is replaced if the call's bodies together have at least this
+/// fraction of the instance's memory limit …
+pub const FLAT_LARGE_BODIES_PART: u64 = 8;
+/// … and its memory has grown beyond this fraction of the limit. A guest's heap is fragmented after
+/// large bodies, so another call of that size may not fit.
+pub const FLAT_FILLED_MEMORY_PART: u64 = 2;
+
 /// Parts of a request's body below this size are joined, so that a body in many small parts takes
 /// little more memory than its bytes.
 pub const FLAT_JOINED_BYTES: usize = 16 * 1024;

@@ -22,8 +22,9 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use wasmtime_wasi_http::WasiBody;
 
 /// A response's body.
@@ -111,13 +112,37 @@ pub(crate) struct Link {
     pipe: Mutex<Pipe>,
     /// The fault that broke the body; only the first one is stored.
     fault: OnceLock<Fault>,
-    /// Frames passed on so far.
-    progress: AtomicU64,
+    /// When the last frame was passed on.
+    progress: Progress,
     /// Whether the reader is still processing the last frame.
     reader_is_slow: AtomicBool,
     /// Notified when the reader is dropped, before or after the body's end.
     gone: Notify,
     is_broken_off: AtomicBool,
+}
+
+/// The time of the last progress, which one thread notes and another reads.
+struct Progress {
+    start: Instant,
+    /// From `start` to the last progress.
+    micros: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { start: Instant::now(), micros: AtomicU64::new(0) }
+    }
+}
+
+impl Progress {
+    fn note(&self) {
+        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.micros.store(micros, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Default)]
@@ -287,8 +312,9 @@ impl Link {
         self.fault.get()
     }
 
-    pub(crate) fn progress(&self) -> u64 {
-        self.progress.load(Ordering::Relaxed)
+    /// Returns when the last frame was passed on; the link's creation if no frame was.
+    pub(crate) fn last_progress(&self) -> Instant {
+        self.progress.last()
     }
 
     /// Returns whether the guest is waiting for the reader, rather than the reader for the guest.
@@ -348,7 +374,7 @@ impl Streamed {
     /// Counts a frame and enforces the body's limit and its `content-length`: bytes beyond that
     /// length would make the message malformed (RFC 9113, section 8.1.1).
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
-        self.link.progress.fetch_add(1, Ordering::Relaxed);
+        self.link.progress.note();
         let bytes = self.bytes + frame.data_ref().map_or(0, |data| data.len() as u64);
         if bytes > self.limit {
             self.link.fail(too_large(self.limit));

@@ -145,6 +145,11 @@ pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
 /// count against its release.
 pub const SWAP_SIZE_PART: u64 = 16;
 
+/// A guest that runs out of handles, or of another fixed allowance for host calls, after it has
+/// read more than this of a request's body doesn't count against its release, and its client gets a
+/// 413.
+pub const SWAP_SIZE_BYTES: u64 = 1024 * 1024;
+
 /// Refuses: the fraction of an instance's memory that a request's body may take if the guest holds
 /// bodies whole. While its buffer grows, the guest holds up to three times the body, and a handler
 /// may copy it.

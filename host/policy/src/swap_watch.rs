@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::limits::{
-    SWAP_FAILURES_MIN, SWAP_SIZE_PART, SWAP_WATCH, SWAP_WORSE_FACTOR, SWAP_WORSE_MORE, SWAP_WORSE_UNKNOWN,
+    SWAP_FAILURES_MIN, SWAP_SIZE_BYTES, SWAP_SIZE_PART, SWAP_WATCH, SWAP_WORSE_FACTOR, SWAP_WORSE_MORE,
+    SWAP_WORSE_UNKNOWN,
 };
 
 /// The number of a release's requests, and of its own failures.
@@ -62,6 +63,12 @@ pub fn judge(old: &Counts, new: &Counts, elapsed: Duration) -> Verdict {
 /// doesn't count against the release.
 pub fn is_by_size(input_bytes: u64, memory_bytes: u64) -> bool {
     input_bytes >= memory_bytes / SWAP_SIZE_PART
+}
+
+/// Returns whether a guest that read this much of a request's body ran out of an allowance that no
+/// setting changes, such as its handles, because of the body's size.
+pub fn is_by_bytes_read(bytes_read: u64) -> bool {
+    bytes_read > SWAP_SIZE_BYTES
 }
 
 fn bound(old: &Counts) -> f64 {
@@ -129,6 +136,12 @@ mod tests {
         let mib = |count: u64| count << 20;
         assert!(is_by_size(mib(20), mib(64)) && is_by_size(mib(4), mib(64)));
         assert!(!is_by_size(mib(4) - 1, mib(64)) && !is_by_size(0, mib(64)));
+    }
+
+    #[test]
+    fn running_out_of_handles_on_a_large_body_does_not_count() {
+        assert!(is_by_bytes_read(10 << 20) && is_by_bytes_read((1 << 20) + 1));
+        assert!(!is_by_bytes_read(1 << 20) && !is_by_bytes_read(0));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use isopod_engine::{HttpAbi, RequestBody, broken_off};
+use isopod_engine::{HttpAbi, RequestBody, Resource, broken_off};
 use isopod_policy::BodyLimit;
 use tokio::time::timeout;
 
@@ -127,9 +127,17 @@ pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
     (problem.deployer_hint(hint), None)
 }
 
-/// Returns the failure of a guest that ran out of memory because of the body's size.
-pub(super) fn does_not_fit(detail: String) -> Failed {
-    let hint = "raise memory under [limits] in isopod.toml, or stream bodies";
+/// Returns the failure of a guest that ran out of `what` because of the body's size.
+pub(super) fn does_not_fit(what: Resource, detail: String) -> Failed {
+    let hint = match what {
+        Resource::Memory => "raise memory under [limits] in isopod.toml, or stream bodies",
+        Resource::Handles => {
+            "send a smaller body, or read it in larger parts: the guest held too many handles at one time"
+        }
+        Resource::HostMemory | Resource::CallArguments | Resource::TableSpace | Resource::HeaderFields => {
+            "send a smaller body, or pass less data in one host call"
+        }
+    };
     (too_large_problem(detail).deployer_hint(hint), Some("out-of-memory"))
 }
 
@@ -155,6 +163,15 @@ fn closing(problem: Problem) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hint_about_a_body_that_does_not_fit_names_what_the_guest_ran_out_of() {
+        let hint = |what| does_not_fit(what, String::new()).0.hints().unwrap_or_default();
+        assert!(hint(Resource::Memory).contains("raise memory"));
+        let handles = hint(Resource::Handles);
+        assert!(handles.contains("handles") && handles.contains("smaller body"), "{handles}");
+        assert!(!handles.contains("memory"), "{handles}");
+    }
 
     #[test]
     fn the_buffer_has_twice_the_received_size_up_to_the_length_of_the_body() {

@@ -403,7 +403,7 @@ fn explain(refused: &InvokeError) -> Failed {
             let problem = problem.retry_after(late.retry_after.as_secs()).hint(problem::BUSY_HINT);
             (problem.deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-timeout"))
         }
-        InvokeError::BodyDoesNotFit { .. } => body::does_not_fit(refused.to_string()),
+        InvokeError::BodyDoesNotFit { what, .. } => body::does_not_fit(*what, refused.to_string()),
         InvokeError::Fault(fault) => {
             let (status, code, title, detail) = match fault {
                 Fault::Timeout { .. } => {

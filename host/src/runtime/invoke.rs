@@ -12,10 +12,11 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    After, Answer, BodyTrouble, Event, Fault, Handled, Level, OutputLine, ReplyBody, RequestBody, Stream, Unfinished,
+    After, Answer, BodyTrouble, Event, Fault, Handled, Level, OutputLine, ReplyBody, RequestBody, Resource, Stream,
+    Unfinished,
 };
 use isopod_executor::Class;
-use isopod_policy::{InstanceId, ProcessName, swap_watch::is_by_size};
+use isopod_policy::{InstanceId, ProcessName, swap_watch};
 use std::{sync::Arc, time::Instant};
 
 use crate::limits;
@@ -36,7 +37,7 @@ pub(crate) enum InvokeError {
     #[error(transparent)]
     QueueTimeout(#[from] QueueTimeout),
     #[error("the app ran out of {what} on a request body of this size; the limit is {limit}")]
-    BodyDoesNotFit { what: &'static str, limit: String },
+    BodyDoesNotFit { what: Resource, limit: String },
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -233,6 +234,22 @@ impl Input {
         Self { bytes: body.size_hint().lower(), body_trouble: body.trouble() }
     }
 
+    /// Returns whether an instance that ran out of this did so because of the input's size.
+    fn exhausts(&self, what: Resource, memory_bytes: u64) -> bool {
+        match what {
+            Resource::Memory => swap_watch::is_by_size(self.bytes(), memory_bytes),
+            Resource::Handles | Resource::HostMemory | Resource::CallArguments => {
+                swap_watch::is_by_bytes_read(self.bytes_read())
+            }
+            Resource::TableSpace | Resource::HeaderFields => false,
+        }
+    }
+
+    /// Returns the bytes that the guest has read. A body that is known in full is passed whole.
+    fn bytes_read(&self) -> u64 {
+        self.body_trouble.as_ref().map_or(self.bytes, BodyTrouble::bytes_read)
+    }
+
     /// Returns the announced size, or the received size of a body without one.
     fn bytes(&self) -> u64 {
         self.body_trouble.as_ref().map_or(0, BodyTrouble::bytes_read).max(self.bytes)
@@ -243,7 +260,7 @@ impl Input {
 fn attribute_to_body(refused: InvokeError, input: &Input, pool: &Pool) -> InvokeError {
     match refused {
         InvokeError::Fault(Fault::OutOf { what, limit, .. })
-            if is_by_size(input.bytes(), pool.program().sandbox().limits.memory_bytes) =>
+            if input.exhausts(what, pool.program().sandbox().limits.memory_bytes) =>
         {
             InvokeError::BodyDoesNotFit { what, limit }
         }
@@ -277,7 +294,7 @@ fn report_outcome<T>(
         if input.body_trouble.as_ref().is_some_and(|body_trouble| body_trouble.found().is_some()) {
             return;
         }
-        report(pool, fault, request_id.as_ref(), input.bytes());
+        report(pool, fault, request_id.as_ref(), &input);
         pool.resources().evict_after(fault, pool.program());
     })
 }
@@ -293,22 +310,22 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
         let Some((rest, _)) = pool.resources().cancellation().run_until_cancelled(rest).await else { return };
         match rest {
             Ok(instance) => lease.put_instance(instance),
-            Err(fault) => report(&pool, &fault, request_id.as_ref(), input.bytes()),
+            Err(fault) => report(&pool, &fault, request_id.as_ref(), &input),
         }
     });
 }
 
 /// Counts a fault and writes it to the app's log.
-fn report(pool: &Pool, fault: &Fault, request_id: &str, input_bytes: u64) {
+fn report(pool: &Pool, fault: &Fault, request_id: &str, input: &Input) {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
         return;
     }
     // These faults must not take a release out of service: the host was full, the app was too busy
-    // to give the guest enough time, or a large request used up the guest's memory.
+    // to give the guest enough time, or a large request used up what the guest may hold.
     let counts_against_release = match fault {
         Fault::NoRoom { .. } => false,
         Fault::Timeout { limit } => pool.had_enough_time(*limit),
-        Fault::OutOf { .. } => !is_by_size(input_bytes, pool.program().sandbox().limits.memory_bytes),
+        Fault::OutOf { what, .. } => !input.exhausts(*what, pool.program().sandbox().limits.memory_bytes),
         _ => true,
     };
     if counts_against_release {
@@ -321,4 +338,33 @@ fn report(pool: &Pool, fault: &Fault, request_id: &str, input_bytes: u64) {
     }
     let stream = Stream::Log(Level::Error);
     pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", request_id, text: &text });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_kind_of_fault_decides_whether_the_size_of_the_input_caused_it() {
+        let input = |bytes| Input { bytes, body_trouble: None };
+        for memory in [64 * MIB, 1024 * MIB] {
+            for fixed in [Resource::Handles, Resource::HostMemory, Resource::CallArguments] {
+                assert!(input(10 * MIB).exhausts(fixed, memory) && !input(MIB).exhausts(fixed, memory), "{fixed}");
+            }
+            for other in [Resource::TableSpace, Resource::HeaderFields] {
+                assert!(!input(memory).exhausts(other, memory), "{other}");
+            }
+        }
+        assert!(input(10 * MIB).exhausts(Resource::Memory, 64 * MIB));
+        assert!(!input(10 * MIB).exhausts(Resource::Memory, 1024 * MIB));
+    }
+
+    #[test]
+    fn a_body_that_the_guest_has_not_read_does_not_use_up_its_handles() {
+        let unread = Input { bytes: 10 * MIB, body_trouble: Some(BodyTrouble::default()) };
+        assert!(!unread.exhausts(Resource::Handles, 64 * MIB));
+        assert!(unread.exhausts(Resource::Memory, 64 * MIB));
+    }
 }

@@ -20,8 +20,9 @@ fn assert_bodies_are_refused_by_size(host: &Host, app: &str, path: &str) {
     for _ in 0..8 {
         let problem = host.app(app, post(path, 60 * MIB)).problem_of(app, 413, "body-too-large");
         let hint = problem["hint"].as_str().expect("the problem has a hint");
-        assert!(hint.contains("memory under [limits]"), "{app}: {problem}");
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("ran out of")), "{app}: {problem}");
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        let advice = if detail.contains("ran out of handles") { "handles" } else { "memory under [limits]" };
+        assert!(detail.contains("ran out of") && hint.contains(advice), "{app}: {problem}");
     }
     assert_eq!(host.metric(&format!("isopod_faults_total{{app=\"{app}\",fault=\"out-of-memory\"}}")), 8.0, "{app}");
     assert_eq!(host.app(app, post(path, 4 * MIB)).expect(200).text(), (4 * MIB).to_string(), "{app}");
@@ -42,6 +43,21 @@ fn a_body_that_a_javascript_guest_cannot_hold_is_413() {
     let host = Host::start();
     deploy(&host, "probe-js", &component);
     assert_bodies_are_refused_by_size(&host, "probe-js", "/length");
+}
+
+/// The engine holds a handle for each part of the body, so more memory doesn't help.
+#[test]
+fn a_body_that_uses_up_the_handles_of_a_guest_is_413_with_any_memory() {
+    let Some(component) = guest_if_built("probe-js") else { return };
+    let host = Host::start();
+    for (app, memory) in [("small", "64MiB"), ("large", "1GiB")] {
+        let manifest = format!("name = \"{app}\"\n[limits]\nmemory = \"{memory}\"\n");
+        host.create(app, "dev");
+        host.deploy(app, Bundle::archive(&manifest, &component));
+        let problem = host.app(app, post("/length", 20 * MIB)).problem_of(app, 413, "body-too-large");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("handles")), "{app}: {problem}");
+        assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("larger parts")), "{app}: {problem}");
+    }
 }
 
 /// The counterparts: a guest that runs out of memory on a small request, and a guest that has

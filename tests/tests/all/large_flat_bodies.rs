@@ -46,6 +46,19 @@ fn large_responses_of_the_flat_interface_are_complete_on_a_concurrent_engine() {
     }
 }
 
+/// An instance whose heap is fragmented by a large response has no room for the next one.
+#[test]
+fn large_responses_that_alternate_in_size_all_succeed() {
+    let host = Host::start();
+    host.create("probe-flat", "dev");
+    host.deploy("probe-flat", Bundle::component(guest("probe-flat")));
+    for request in 0..10 {
+        let bytes = 16 * MIB - request % 2;
+        let answer = host.get("probe-flat", &format!("/respond?n=1&chunk={bytes}")).expect(200);
+        assert_eq!(answer.body.len(), bytes, "request {request}");
+    }
+}
+
 /// A body of at most 1 MiB is passed in one call.
 #[test]
 fn request_bodies_of_the_flat_interface_are_complete() {
