@@ -15,7 +15,7 @@ pub(super) struct Growth {
     pub(super) first_p99_ms: f64,
     /// The median p99 of the windows in the second half.
     pub(super) steady_p99_ms: f64,
-    /// The end of the first window from which latency is steady; `None` if there is no such window.
+    /// The end of the first window from which latency is steady; `None` if latency never is.
     pub(super) settled_ms: Option<f64>,
 }
 

@@ -9,9 +9,8 @@
 //! | it is push work, and pull work waits for a worker thread | worker threads |
 //! | anything else, even if the account has work on the worker threads | inline |
 //!
-//! An account's own work on the worker threads is no reason to move a call: one long call would
-//! then move all short calls beside it, and each of those would lengthen the queue that moves the
-//! next.
+//! An account's own work on the worker threads doesn't move a call. Otherwise one long call would
+//! move all short calls beside it, and each of those would lengthen the queue that moves the next.
 
 use crate::{class::Class, limits};
 

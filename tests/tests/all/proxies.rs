@@ -3,7 +3,7 @@
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, Shown, guest};
 
-fn deployed(settings: &str) -> Host {
+pub(super) fn deployed(settings: &str) -> Host {
     let host = Host::start_with("", settings);
     for probe in PROBES {
         host.deploy(probe, Bundle::component(guest(probe)));
@@ -12,7 +12,7 @@ fn deployed(settings: &str) -> Host {
 }
 
 #[track_caller]
-fn shown(host: &Host, probe: &str, fields: &[(&str, &str)]) -> Shown {
+pub(super) fn shown(host: &Host, probe: &str, fields: &[(&str, &str)]) -> Shown {
     let ask = fields.iter().fold(Ask::get("/show"), |ask, (name, value)| ask.header(name, *value));
     Shown::read(&host.app(probe, ask).expect(200).text())
 }

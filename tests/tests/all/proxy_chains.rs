@@ -1,26 +1,15 @@
 //! Tests the facts that an app receives about a client behind a trusted proxy, if the client sent
 //! misleading fields.
 
-use isopod_tests::{Ask, Bundle, Host, PROBES, Shown, guest};
+use super::proxies::{deployed, shown};
+use isopod_tests::PROBES;
 
-fn deployed() -> Host {
-    let host = Host::start_with("", "trusted_proxies = [\"127.0.0.1\"]");
-    for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
-    }
-    host
-}
-
-#[track_caller]
-fn shown(host: &Host, probe: &str, fields: &[(&str, &str)]) -> Shown {
-    let ask = fields.iter().fold(Ask::get("/show"), |ask, (name, value)| ask.header(name, *value));
-    Shown::read(&host.app(probe, ask).expect(200).text())
-}
+const TRUSTED: &str = "trusted_proxies = [\"127.0.0.1\"]";
 
 /// The proxy has appended its client's address to the client's fields.
 #[test]
 fn a_client_cannot_hide_its_address_behind_a_trusted_proxy() {
-    let host = deployed();
+    let host = deployed(TRUSTED);
     for probe in PROBES {
         for (name, text) in [
             ("x-forwarded-for", "\", 192.0.2.1"),
@@ -39,7 +28,7 @@ fn a_client_cannot_hide_its_address_behind_a_trusted_proxy() {
 
 #[test]
 fn an_app_receives_one_forwarded_host() {
-    let host = deployed();
+    let host = deployed(TRUSTED);
     for probe in PROBES {
         let own = format!("{probe}.localhost");
         for (hosts, expected) in [
