@@ -78,6 +78,13 @@ async fn reply(path: &str, bytes: u64) -> Result<Response> {
             }
             Ok(())
         }),
+        "/drip" => stream!(async move |mut out| {
+            for _ in 0..bytes {
+                out.write("x").await?;
+                sleep(Duration::from_millis(100)).await;
+            }
+            Ok(())
+        }),
         "/stuck-mid-reply" => stream!(async |mut out| {
             out.write("begun").await?;
             sleep(Duration::MAX).await;
