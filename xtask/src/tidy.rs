@@ -1,9 +1,10 @@
-//! Checks rules about the source that no compiler checks: dependencies between parts, file lengths,
-//! forbidden words, language. `cargo xtask tidy` prints the violations, and a test of this package
-//! fails on them. Never changes a file.
+//! Checks rules about the source that no compiler checks: dependencies between parts, import
+//! cycles, file lengths, forbidden words, language. `cargo xtask tidy` prints the violations, and a
+//! test of this package fails on them. Never changes a file.
 
 mod code;
 mod language;
+mod modules;
 mod rules;
 
 use std::fmt;
@@ -65,7 +66,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn findings(files: &[SourceFile]) -> Vec<Finding> {
-    [rules::broken(files), language::broken(files)].concat()
+    [rules::broken(files), language::broken(files), modules::broken(files)].concat()
 }
 
 /// Folders of build outputs, downloads and tools.

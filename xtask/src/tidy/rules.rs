@@ -42,6 +42,11 @@ const FORBIDDEN: &[Forbidden] = &[
         holds_for: |file| file.is_below("host/src/ingress"),
     },
     Forbidden {
+        rule: "the runtime uses neither the store nor axum: it only runs what it is given",
+        words: &["isopod_store", "rusqlite", "axum"],
+        holds_for: |file| file.is_below("host/src/runtime"),
+    },
+    Forbidden {
         rule: "every channel is bounded, its bound in limits.rs (use `sync_channel` instead of std's `mpsc::channel`)",
         words: &["unbounded", "unbounded_channel", "mpsc::channel()", "std::sync::mpsc::channel"],
         holds_for: |_| true,

@@ -1,0 +1,346 @@
+//! Finds import cycles between the modules of a folder. Pure: reads texts, never the disk.
+//!
+//! Each folder has a graph of its own. Its nodes are its files and subfolders, and the items of its
+//! `mod.rs`, `lib.rs` or `main.rs`. An edge is a path in the code of one node that leads into
+//! another, however deep. A re-export is no edge: paths through it lead to the module that defines
+//! the item. A file beside a folder of its name is one module with its parts, so they may use each
+//! other. Code for tests is ignored.
+
+mod imports;
+
+use super::{Finding, SourceFile};
+use imports::{Imports, PathUse};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Folders that still have an import cycle. The list only ever gets shorter.
+const NOT_YET_CLEAN: [&str; 23] = [
+    "bench/src",
+    "host/engine/src",
+    "host/executor/src",
+    "host/policy/src",
+    "host/src",
+    "host/src/api",
+    "host/src/cli",
+    "host/src/cli/dev",
+    "host/src/cli/top",
+    "host/src/control",
+    "host/src/http",
+    "host/src/http/connections",
+    "host/src/ingress",
+    "host/src/observe",
+    "host/src/observe/logs",
+    "host/src/runtime",
+    "host/store/src",
+    "host/store/src/kv",
+    "host/store/src/memory",
+    "host/store/src/sqlite",
+    "sdk/rust/src",
+    "sdk/rust/src/wasm",
+    "tests/src",
+];
+
+/// Modules whose imports are limited: folder, module, and what it may import from its siblings.
+const LAYERS: [(&str, &str, &[&str]); 1] = [("host/src", "runtime", &["http", "limits"])];
+
+/// The path of a module within its crate: `["runtime", "pool"]`.
+type ModulePath = Vec<String>;
+
+/// The modules of one crate.
+struct Crate<'a> {
+    /// The folder with `lib.rs` or `main.rs`.
+    root: &'a str,
+    modules: BTreeMap<ModulePath, Module<'a>>,
+    /// The paths of all modules, including those within files.
+    known: BTreeSet<ModulePath>,
+}
+
+struct Module<'a> {
+    file: &'a str,
+    /// Whether the file is beside a folder of its name.
+    is_file_with_parts: bool,
+    imports: Imports,
+}
+
+/// A folder's graph: from node to node, with the first file and line that needs it.
+type Graph = BTreeMap<String, BTreeMap<String, (String, usize)>>;
+
+pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
+    broken_except(files, &NOT_YET_CLEAN)
+}
+
+fn broken_except(files: &[SourceFile], not_yet_clean: &[&str]) -> Vec<Finding> {
+    let roots: BTreeSet<&str> = files.iter().filter(|file| !file.is_below("examples")).filter_map(crate_root).collect();
+    let folders = roots.into_iter().flat_map(|root| Crate::read(root, files).folders());
+    let mut findings = Vec::new();
+    for (folder, graph) in folders {
+        findings.extend(layers(&folder, &graph));
+        let cycles = cycles(&folder, &graph);
+        match not_yet_clean.contains(&folder.as_str()) {
+            false => findings.extend(cycles),
+            true if cycles.is_empty() => findings.push(Finding {
+                path: "xtask/src/tidy/modules.rs".to_owned(),
+                line: 1,
+                rule: format!("{folder} has no import cycle: remove it from NOT_YET_CLEAN"),
+            }),
+            true => {}
+        }
+    }
+    findings
+}
+
+fn crate_root(file: &SourceFile) -> Option<&str> {
+    let root = file.path.strip_suffix("/lib.rs").or_else(|| file.path.strip_suffix("/main.rs"))?;
+    root.ends_with("/src").then_some(root)
+}
+
+impl<'a> Crate<'a> {
+    fn read(root: &'a str, files: &'a [SourceFile]) -> Self {
+        let within = |file: &&SourceFile| file.is_rust() && file.is_below(root);
+        let files: Vec<_> = files.iter().filter(within).map(|file| (module_path(root, &file.path), file)).collect();
+        let mut children = BTreeMap::<ModulePath, BTreeSet<String>>::new();
+        for (path, _) in &files {
+            for depth in 0..path.len() {
+                children.entry(path[..depth].to_vec()).or_default().insert(path[depth].clone());
+            }
+        }
+        let mut modules = BTreeMap::<ModulePath, Module<'_>>::new();
+        for (path, file) in files {
+            let found = Imports::read(&file.text, &path, children.get(&path).unwrap_or(&BTreeSet::new()));
+            let is_root = ["mod.rs", "lib.rs", "main.rs"].iter().any(|name| file.path.ends_with(&format!("/{name}")));
+            let module = || Module { file: &file.path, is_file_with_parts: !is_root, imports: Imports::default() };
+            modules.entry(path).or_insert_with(module).imports.extend(found);
+        }
+        let for_tests: Vec<_> = modules.values().flat_map(|module| module.imports.test_modules.clone()).collect();
+        modules.retain(|path, _| !for_tests.iter().any(|test| path.starts_with(test)));
+        let inline = modules.values().flat_map(|module| &module.imports.inline);
+        let known = modules.keys().chain(inline).cloned().collect();
+        Self { root, modules, known }
+    }
+
+    /// Returns the graph of each folder.
+    fn folders(&self) -> Vec<(String, Graph)> {
+        let is_part = |module: &ModulePath, of: &ModulePath| {
+            self.modules.get(of).is_some_and(|own| own.is_file_with_parts) && module.starts_with(of)
+        };
+        let mut graphs = BTreeMap::<ModulePath, Graph>::new();
+        for (from, module) in &self.modules {
+            for used in module.imports.paths.iter().filter(|used| !used.is_reexport) {
+                let Some(to) = self.resolve(&used.module, &used.segments, &mut Vec::new()) else { continue };
+                let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+                // The module's own items are a node named like the folder's module file.
+                let own = |path: &ModulePath| match path.get(shared) {
+                    Some(child) => child.clone(),
+                    None => self.own_file(path),
+                };
+                let (source, target) = (own(from), own(&to));
+                if source != target && !is_part(from, &to) && !is_part(&to, from) {
+                    let graph = graphs.entry(from[..shared].to_vec()).or_default();
+                    let place = || (module.file.to_owned(), used.line);
+                    graph.entry(source).or_default().entry(target).or_insert_with(place);
+                }
+            }
+        }
+        let named = |(path, graph): (ModulePath, Graph)| ([vec![self.root.to_owned()], path].concat().join("/"), graph);
+        graphs.into_iter().map(named).collect()
+    }
+
+    fn own_file(&self, path: &ModulePath) -> String {
+        let file = self.modules.get(path).map_or("", |module| module.file);
+        file.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
+    /// Returns the module that defines what a path in `module` names, or `None` if it is outside
+    /// the crate. Follows re-exports and the imports of other modules.
+    fn resolve(&self, module: &ModulePath, segments: &[String], seen: &mut Vec<PathUse>) -> Option<ModulePath> {
+        let mut at = module.clone();
+        let mut segments = segments.iter();
+        match segments.as_slice().first()?.as_str() {
+            "crate" => {
+                at.clear();
+                segments.next();
+            }
+            "self" | "super" => {}
+            child if self.is_module(&at, child) => {}
+            _ => return None,
+        }
+        while let Some(segment) = segments.next() {
+            match segment.as_str() {
+                "self" => {}
+                "super" => drop(at.pop()?),
+                child if self.is_module(&at, child) => at.push(child.to_owned()),
+                item => {
+                    let binding = self.modules.get(&at).and_then(|module| module.imports.binding(&at, item));
+                    let Some(binding) = binding.filter(|binding| !seen.contains(binding)) else { break };
+                    seen.push(binding.clone());
+                    let rest = segments.cloned();
+                    let path: Vec<String> = binding.segments.iter().cloned().chain(rest).collect();
+                    return self.resolve(&binding.module, &path, seen);
+                }
+            }
+        }
+        // A module within a file belongs to the file.
+        while !self.modules.contains_key(&at) {
+            at.pop()?;
+        }
+        Some(at)
+    }
+
+    fn is_module(&self, parent: &ModulePath, child: &str) -> bool {
+        self.known.contains(&[parent.as_slice(), &[child.to_owned()]].concat())
+    }
+}
+
+fn module_path(root: &str, file: &str) -> ModulePath {
+    let relative = file[root.len() + 1..].trim_end_matches(".rs");
+    let names = relative.split('/').filter(|name| !["mod", "lib", "main"].contains(name));
+    names.map(str::to_owned).collect()
+}
+
+/// Returns the imports that [`LAYERS`] doesn't allow.
+fn layers(folder: &str, graph: &Graph) -> Vec<Finding> {
+    let limited = LAYERS.iter().filter(|(of, _, _)| *of == folder);
+    let imports = limited.flat_map(|(_, module, allowed)| {
+        let targets = graph.get(*module).into_iter().flatten();
+        targets.filter(|(target, _)| !allowed.contains(&target.as_str())).map(move |found| (module, allowed, found))
+    });
+    let finding = |(module, allowed, (target, (path, line))): (&&str, &&[&str], (&String, &(String, usize)))| Finding {
+        path: path.clone(),
+        line: *line,
+        rule: format!("{folder}/{module} imports nothing of {target}, only of {}", allowed.join(" and ")),
+    };
+    imports.map(finding).collect()
+}
+
+/// Returns one finding for each group of nodes that depend on each other: its shortest cycle.
+fn cycles(folder: &str, graph: &Graph) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut reported = BTreeSet::new();
+    for start in graph.keys() {
+        let Some(cycle) = shortest_cycle(graph, start) else { continue };
+        if cycle.iter().any(|node| reported.contains(*node)) {
+            reported.extend(cycle);
+            continue;
+        }
+        let steps = cycle.iter().zip(cycle.iter().cycle().skip(1));
+        let steps: Vec<_> = steps.map(|(from, to)| (from, to, &graph[*from][*to])).collect();
+        let text = steps.iter().map(|(from, to, (file, line))| format!("{from} needs {to} ({file}:{line})"));
+        let text = text.collect::<Vec<_>>().join(", ");
+        let (_, _, (path, line)) = steps[0];
+        let rule = format!("import cycle in {folder}: {text}");
+        findings.push(Finding { path: path.clone(), line: *line, rule });
+        reported.extend(cycle);
+    }
+    findings
+}
+
+/// Returns the nodes of the shortest cycle through `start`.
+fn shortest_cycle<'a>(graph: &'a Graph, start: &'a String) -> Option<Vec<&'a String>> {
+    let mut before = BTreeMap::<&String, &String>::new();
+    let mut next = VecDeque::from([start]);
+    while let Some(node) = next.pop_front() {
+        for target in graph.get(node).into_iter().flat_map(BTreeMap::keys) {
+            if target == start {
+                let mut cycle = vec![node];
+                while let Some(previous) = before.get(cycle[cycle.len() - 1]) {
+                    cycle.push(previous);
+                }
+                cycle.reverse();
+                return Some(cycle);
+            }
+            if !before.contains_key(target) {
+                before.insert(target, node);
+                next.push_back(target);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(files: &[(&str, &str)]) -> Vec<String> {
+        let files: Vec<_> = files.iter().map(|(path, text)| SourceFile::new(path, text)).collect();
+        broken_except(&files, &["a/src/old"]).iter().map(Finding::to_string).collect()
+    }
+
+    #[test]
+    fn a_cycle_is_reported_with_files_and_lines() {
+        let found = findings(&[
+            ("a/src/lib.rs", "mod one;\nmod two;"),
+            ("a/src/one.rs", "\nuse crate::two::Two;"),
+            ("a/src/two.rs", "fn f() { super::one::g() }"),
+        ]);
+        let text =
+            "a/src/one.rs:2: import cycle in a/src: one needs two (a/src/one.rs:2), two needs one (a/src/two.rs:1)";
+        assert_eq!(found, [text]);
+    }
+
+    #[test]
+    fn a_path_through_a_reexport_leads_to_the_module_that_defines_the_item() {
+        let two = ("a/src/two.rs", "use crate::One;");
+        let facade = ("a/src/lib.rs", "mod one; mod two; pub use one::One; use two::Two as Other;");
+        assert!(findings(&[facade, ("a/src/one.rs", "pub struct One;"), two]).is_empty());
+        assert_eq!(findings(&[facade, ("a/src/one.rs", "use crate::{Other}; pub struct One;"), two]).len(), 1);
+        // A facade that uses what it re-exports depends on it.
+        let used = ("a/src/lib.rs", "mod one; pub use one::One; pub struct Two(One);");
+        assert_eq!(findings(&[used, ("a/src/one.rs", "use super::Two; pub struct One;")]).len(), 1);
+    }
+
+    #[test]
+    fn each_level_of_nesting_is_checked() {
+        let lib = ("a/src/lib.rs", "mod api; mod pool;");
+        let deep = [("a/src/pool/slot.rs", "use super::lease::Lease;"), ("a/src/pool/lease.rs", "use super::slot;")];
+        let pool = ("a/src/pool.rs", "mod slot; mod lease;");
+        assert_eq!(findings(&[lib, pool, deep[0], deep[1]]).len(), 1);
+        assert!(findings(&[lib, pool, deep[0]]).is_empty());
+        let api = ("a/src/api.rs", "use crate::pool::slot::Slot;");
+        assert!(findings(&[lib, pool, deep[0], api]).is_empty());
+        assert_eq!(findings(&[lib, pool, ("a/src/pool/slot.rs", "use crate::api::f;"), api]).len(), 1);
+    }
+
+    #[test]
+    fn a_file_and_its_parts_are_one_module_and_a_folder_and_its_files_are_not() {
+        let lib = ("a/src/lib.rs", "mod pool;");
+        let child = ("a/src/pool/slot.rs", "use super::Pool; impl Pool {}");
+        let parent = "mod slot; use slot::Slot; pub struct Pool;";
+        assert!(findings(&[lib, ("a/src/pool.rs", parent), child]).is_empty());
+        assert_eq!(findings(&[lib, ("a/src/pool/mod.rs", parent), child]).len(), 1);
+        // A child may extend its parent's type, unless the parent also needs the child's items.
+        assert!(findings(&[lib, ("a/src/pool/mod.rs", "mod slot; pub struct Pool;"), child]).is_empty());
+    }
+
+    #[test]
+    fn the_runtime_imports_nothing_of_the_control_plane() {
+        let runtime = ("host/src/runtime/pool.rs", "use crate::{limits, control::Control};");
+        let others = [("host/src/main.rs", ""), ("host/src/limits.rs", ""), ("host/src/control/mod.rs", "")];
+        let found = findings(&[runtime, others[0], others[1], others[2]]);
+        let rule = "host/src/runtime imports nothing of control, only of http and limits";
+        assert_eq!(found, [format!("host/src/runtime/pool.rs:1: {rule}")]);
+    }
+
+    #[test]
+    fn tests_and_other_crates_are_ignored() {
+        let one = ("a/src/one.rs", "use super::two; #[cfg(test)] mod tests { use crate::two; }");
+        let two = ("a/src/two.rs", "use tokio::one; #[cfg(all(test, unix))]\nuse super::one;\n#[cfg(test)] mod cases;");
+        let cases = ("a/src/two/cases.rs", "use crate::one;");
+        assert!(findings(&[("a/src/lib.rs", ""), one, two, cases]).is_empty());
+        assert_eq!(findings(&[("a/src/lib.rs", ""), one, ("a/src/two.rs", "#[cfg(unix)] use super::one;")]).len(), 1);
+    }
+
+    #[test]
+    fn paths_in_macros_are_found() {
+        let one = ("a/src/one.rs", "use super::two;");
+        let two = ("a/src/two.rs", "fn f() { vec![crate::one::g::<u8>()]; }");
+        assert_eq!(findings(&[("a/src/lib.rs", ""), one, two]).len(), 1);
+    }
+
+    #[test]
+    fn a_clean_folder_is_removed_from_the_list() {
+        let files =
+            |other| [("a/src/lib.rs", ""), ("a/src/old/one.rs", "use super::two;"), ("a/src/old/two.rs", other)];
+        assert!(findings(&files("use super::one;")).is_empty());
+        assert_eq!(findings(&files("")).len(), 1);
+    }
+}
