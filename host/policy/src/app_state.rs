@@ -106,21 +106,7 @@ impl fmt::Display for ErrorCause {
     }
 }
 
-/// The state of an app.
-///
-/// ```text
-///                 deploy begins (from every state but deploying)
-///             ┌────────────────────────────────────────────┐
-///             │                                            ▼
-///        stopped ──start──▶ starting ──serving──▶ running  deploying ──serving──▶ running
-///           ▲                 ▲   │                  │         │
-///           │                 │   └──────────────────┼─────────┘
-///           │           start │                      │ failed(cause)
-///           │                 │                      ▼
-///           │                 └────────────────── error(cause) ──serving──▶ running
-///           │
-///           └── stop (from every state but stopped)
-/// ```
+/// The state of an app as users see it: a base state, or `deploying` while a deployment covers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AppState {
     /// Nothing runs and traffic is refused.
@@ -135,6 +121,43 @@ pub enum AppState {
     Error(ErrorCause),
 }
 
+/// What an app does with its current release, whether or not a deployment is in progress.
+///
+/// ```text
+///        stopped ──start──▶ starting ──serving, deployed──▶ running
+///           ▲                 ▲   │                            │
+///           │           start │   └────────────┬───────────────┘
+///           │                 │                │ failed(cause)
+///           │                 │                ▼
+///           │                 └──────────── error(cause) ──serving, deployed──▶ running
+///           │
+///           └── stop (from every state but stopped)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BaseState {
+    /// Nothing runs and traffic is refused.
+    Stopped,
+    /// The current release is being loaded.
+    Starting,
+    /// The current release serves traffic.
+    Running,
+    /// The current release can't serve.
+    Error(ErrorCause),
+}
+
+/// The state of an app: its base state, and a deployment as an overlay.
+///
+/// The overlay hides the base state from users and never changes it, so that a deployment that
+/// fails uncovers the state of the current release. A stop and a failure of the current release
+/// remove the overlay: they are shown at once, although the deployment continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lifecycle {
+    /// The state of the current release.
+    pub base: BaseState,
+    /// Whether a deployment is shown in place of the base state.
+    pub is_deploying: bool,
+}
+
 /// An event in an app's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AppEvent {
@@ -142,26 +165,89 @@ pub enum AppEvent {
     Start,
     /// A stop was requested; accepted work has been finished or stored.
     Stop,
-    /// A push starts to deploy a new release.
+    /// A push or a settings change starts to deploy a new release.
     DeployBegins,
-    /// A release, new or previous, takes traffic.
+    /// The deployment ended, and its release doesn't serve: it failed, or the app is stopped.
+    DeployEnds,
+    /// The deployment ended, and its release takes traffic.
+    Deployed,
+    /// The current release takes traffic.
     Serving,
-    /// No release can take traffic.
+    /// The current release can't take traffic.
     Failed(ErrorCause),
 }
 
 impl AppEvent {
     /// One event of each kind; `Failed` represents all causes.
-    pub const KINDS: [Self; 5] =
-        [Self::Start, Self::Stop, Self::DeployBegins, Self::Serving, Self::Failed(ErrorCause::HealthCheck)];
+    pub const KINDS: [Self; 7] = [
+        Self::Start,
+        Self::Stop,
+        Self::DeployBegins,
+        Self::DeployEnds,
+        Self::Deployed,
+        Self::Serving,
+        Self::Failed(ErrorCause::HealthCheck),
+    ];
 
     fn verb(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::DeployBegins => "deploy",
+            Self::DeployEnds => "end the deployment",
+            Self::Deployed => "complete the deployment",
             Self::Serving => "serve",
             Self::Failed(_) => "fail",
+        }
+    }
+}
+
+impl Lifecycle {
+    /// The state of a new app, and of an app that was stopped.
+    pub const STOPPED: Self = Self { base: BaseState::Stopped, is_deploying: false };
+    /// The state of an app that serves.
+    pub const RUNNING: Self = Self { base: BaseState::Running, is_deploying: false };
+
+    /// Returns the state after `event`, or why the event is refused.
+    pub fn step(self, event: AppEvent) -> Result<Self, Refused> {
+        use AppEvent as E;
+        use BaseState as B;
+        let refused = |why| Err(Refused { state: self.label().as_str(), event: event.verb(), why });
+        let covered = |base| Ok(Self { base, ..self });
+        let uncovered = |base| Ok(Self { base, is_deploying: false });
+        match (self.base, event) {
+            (B::Stopped | B::Error(_), E::Start) => covered(B::Starting),
+            (B::Starting, E::Start) => refused("the app is already starting"),
+            (B::Running, E::Start) => refused("the app is already running"),
+
+            (B::Stopped, E::Stop) if !self.is_deploying => refused("the app is already stopped"),
+            (B::Stopped | B::Starting | B::Running | B::Error(_), E::Stop) => uncovered(B::Stopped),
+
+            (B::Stopped | B::Starting | B::Running | B::Error(_), E::DeployBegins) if self.is_deploying => {
+                refused("another push is being deployed; the next one starts after it")
+            }
+            (base @ (B::Stopped | B::Starting | B::Running | B::Error(_)), E::DeployBegins) => {
+                Ok(Self { base, is_deploying: true })
+            }
+            (base @ (B::Stopped | B::Starting | B::Running | B::Error(_)), E::DeployEnds) => uncovered(base),
+
+            (B::Stopped, E::Deployed) if !self.is_deploying => refused("a stopped app runs nothing; start it first"),
+            (B::Stopped | B::Starting | B::Running | B::Error(_), E::Deployed) => uncovered(B::Running),
+
+            (B::Stopped, E::Serving | E::Failed(_)) => refused("a stopped app runs nothing; start it first"),
+            (B::Starting | B::Running | B::Error(_), E::Serving) => covered(B::Running),
+            (B::Starting | B::Running | B::Error(_), E::Failed(cause)) => uncovered(B::Error(cause)),
+        }
+    }
+
+    /// Returns the state that users see.
+    pub fn label(self) -> AppState {
+        match self.base {
+            _ if self.is_deploying => AppState::Deploying,
+            BaseState::Stopped => AppState::Stopped,
+            BaseState::Starting => AppState::Starting,
+            BaseState::Running => AppState::Running,
+            BaseState::Error(cause) => AppState::Error(cause),
         }
     }
 }
@@ -170,38 +256,6 @@ impl AppState {
     /// One state of each kind; `Error` represents all causes.
     pub const KINDS: [Self; 5] =
         [Self::Stopped, Self::Starting, Self::Deploying, Self::Running, Self::Error(ErrorCause::HealthCheck)];
-
-    /// Returns the state after `event`, or why the event is refused.
-    pub fn step(self, event: AppEvent) -> Result<Self, Refused> {
-        use AppEvent as E;
-        let refused = |why| Err(Refused { state: self.as_str(), event: event.verb(), why });
-        match (self, event) {
-            (Self::Stopped, E::Start) => Ok(Self::Starting),
-            (Self::Stopped, E::Stop) => refused("the app is already stopped"),
-            (Self::Stopped, E::DeployBegins) => Ok(Self::Deploying),
-            (Self::Stopped, E::Serving | E::Failed(_)) => refused("a stopped app runs nothing; start it first"),
-
-            (Self::Starting, E::Start) => refused("the app is already starting"),
-            (Self::Starting, E::DeployBegins) => Ok(Self::Deploying),
-
-            (Self::Deploying, E::Start) => refused("the app starts when the push in progress completes"),
-            (Self::Deploying, E::DeployBegins) => {
-                refused("another push is being deployed; the next one starts after it")
-            }
-
-            (Self::Running, E::Start) => refused("the app is already running"),
-            (Self::Running, E::DeployBegins) => Ok(Self::Deploying),
-
-            (Self::Error(_), E::Start) => Ok(Self::Starting),
-            (Self::Error(_), E::DeployBegins) => Ok(Self::Deploying),
-
-            (Self::Starting | Self::Deploying | Self::Running | Self::Error(_), E::Stop) => Ok(Self::Stopped),
-            (Self::Starting | Self::Deploying | Self::Running | Self::Error(_), E::Serving) => Ok(Self::Running),
-            (Self::Starting | Self::Deploying | Self::Running | Self::Error(_), E::Failed(cause)) => {
-                Ok(Self::Error(cause))
-            }
-        }
-    }
 
     /// Returns the state's name, without the cause of an error.
     pub fn as_str(self) -> &'static str {
@@ -240,42 +294,69 @@ impl Serialize for AppState {
 mod tests {
     use super::*;
 
-    /// The whole table: rows are states, columns the events of `AppEvent::KINDS`.
+    /// The whole table: rows are base states, `+` with a deployment, columns the events of
+    /// `AppEvent::KINDS`.
     const TABLE: &str = "\
-              start     stop     deploy     serve    fail
-    stopped   starting  -        deploying  -        -
-    starting  -         stopped  deploying  running  error
-    deploying -         stopped  -          running  error
-    running   -         stopped  deploying  running  error
-    error     starting  stopped  deploying  running  error";
+               start      stop     deploy     end-the-deployment  complete-the-deployment  serve     fail
+    stopped    starting   -        stopped+   stopped             -                        -         -
+    stopped+   starting+  stopped  -          stopped             running                  -         -
+    starting   -          stopped  starting+  starting            running                  running   error
+    starting+  -          stopped  -          starting            running                  running+  error
+    running    -          stopped  running+   running             running                  running   error
+    running+   -          stopped  -          running             running                  running+  error
+    error      starting   stopped  error+     error               running                  running   error
+    error+     starting+  stopped  -          error               running                  running+  error";
+
+    const BASES: [BaseState; 4] =
+        [BaseState::Stopped, BaseState::Starting, BaseState::Running, BaseState::Error(ErrorCause::HealthCheck)];
+
+    fn name(state: Lifecycle) -> String {
+        let base = Lifecycle { is_deploying: false, ..state }.label();
+        format!("{base}{}", if state.is_deploying { "+" } else { "" })
+    }
 
     #[test]
     fn every_pair_of_state_and_event_matches_the_table() {
         let mut lines = TABLE.lines();
         let columns: Vec<&str> = lines.next().expect("the table has a head").split_whitespace().collect();
-        let verbs: Vec<&str> = AppEvent::KINDS.iter().map(|event| event.verb()).collect();
+        let verbs: Vec<String> = AppEvent::KINDS.iter().map(|event| event.verb().replace(' ', "-")).collect();
         assert_eq!(columns, verbs);
-        for (state, line) in AppState::KINDS.into_iter().zip(lines) {
+        let states =
+            BASES.into_iter().flat_map(|base| [false, true].map(|is_deploying| Lifecycle { base, is_deploying }));
+        let states: Vec<Lifecycle> = states.collect();
+        assert_eq!(lines.clone().count(), states.len());
+        for (state, line) in states.into_iter().zip(lines) {
             let cells: Vec<&str> = line.split_whitespace().collect();
-            assert_eq!(cells[0], state.as_str());
+            assert_eq!(cells[0], name(state));
             for (event, expected) in AppEvent::KINDS.into_iter().zip(&cells[1..]) {
-                let found = state.step(event).map_or("-", AppState::as_str);
-                assert_eq!(found, *expected, "{state} + {}", event.verb());
+                let found = state.step(event).map_or("-".to_owned(), name);
+                assert_eq!(found, *expected, "{} + {}", name(state), event.verb());
             }
+        }
+    }
+
+    #[test]
+    fn a_deployment_covers_the_base_state_until_it_ends() {
+        for base in BASES {
+            let before = Lifecycle { base, is_deploying: false };
+            let during = before.step(AppEvent::DeployBegins).expect("no deployment is in progress");
+            assert_eq!((during.base, during.label()), (base, AppState::Deploying));
+            assert_eq!(during.step(AppEvent::DeployEnds), Ok(before));
         }
     }
 
     #[test]
     fn the_state_error_keeps_the_cause() {
         for cause in ErrorCause::ALL {
-            assert_eq!(AppState::Running.step(AppEvent::Failed(cause)), Ok(AppState::Error(cause)));
-            assert_eq!(AppState::Error(cause).cause(), Some(cause));
+            let failed = Lifecycle::RUNNING.step(AppEvent::Failed(cause)).expect("a running app can fail");
+            assert_eq!(failed.label(), AppState::Error(cause));
+            assert_eq!(failed.label().cause(), Some(cause));
         }
     }
 
     #[test]
     fn a_refusal_names_the_event_the_state_and_the_reason() {
-        let refused = AppState::Running.step(AppEvent::Start).expect_err("a running app cannot be started");
+        let refused = Lifecycle::RUNNING.step(AppEvent::Start).expect_err("a running app cannot be started");
         assert_eq!(refused.to_string(), "cannot start while running: the app is already running");
     }
 

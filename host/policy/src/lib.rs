@@ -37,7 +37,7 @@ pub mod units;
 pub use access::{Role, Scope};
 pub use admission::{Work, had_enough_time, is_nearly_expired};
 pub use app_limits::{BodyLimit, LimitError, Limits};
-pub use app_state::{AppEvent, AppState, AppType, ErrorCause, UnknownWord};
+pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Lifecycle, UnknownWord};
 pub use autoscale::{Peaks, ServiceRate, retry_after};
 pub use bundle::{Bundle, BundleError, BundleKind, Form};
 pub use config_vars::{Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};

@@ -49,15 +49,13 @@ struct ErrorView {
 impl AppView {
     pub(crate) fn of(record: &AppRecord, urls: &Urls) -> Self {
         let fields = record.fields().clone();
-        let error = fields.state.cause().map(|cause| ErrorView {
-            cause,
-            message: cause.to_string(),
-            detail: fields.error_detail,
-        });
+        let state = fields.state();
+        let error =
+            state.cause().map(|cause| ErrorView { cause, message: cause.to_string(), detail: fields.error_detail });
         Self {
             name: record.name.clone(),
             app_type: fields.app_type,
-            state: fields.state,
+            state,
             error,
             release: fields.release,
             urls: urls.of(record.name.as_str()).filter(|_| fields.serves_http).into_iter().collect(),

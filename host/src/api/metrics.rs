@@ -109,7 +109,7 @@ impl AppMetrics {
         let (instances, resources) = (record.traffic.instances(), record.traffic.resources());
         let (app_type, state) = {
             let fields = record.fields();
-            (fields.app_type, fields.state)
+            (fields.app_type, fields.state())
         };
         let queue = |class| {
             let load = resources.load(class);

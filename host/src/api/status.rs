@@ -125,7 +125,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     let mut states = BTreeMap::<&str, u32>::new();
     let mut in_error = Vec::new();
     for record in &records {
-        let state = record.fields().state;
+        let state = record.fields().state();
         *states.entry(state.as_str()).or_default() += 1;
         if matches!(state, AppState::Error(_)) {
             in_error.push(record.name.clone());
@@ -168,8 +168,8 @@ pub(super) async fn app(
     let body = AppStatus {
         app: record.name.clone(),
         status: word(up),
-        state: fields.state,
-        error: fields.state.cause().map(|cause| cause.to_string()),
+        state: fields.state(),
+        error: fields.state().cause().map(|cause| cause.to_string()),
         release: fields.release,
     };
     Ok((status(up), axum::Json(body)))

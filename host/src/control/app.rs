@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use isopod_policy::{AppEvent, AppName, AppState, AppType, ConfigVars, CoresOverride, ProcessName, ReleaseNumber};
+use isopod_policy::{
+    AppEvent, AppName, AppState, AppType, BaseState, ConfigVars, CoresOverride, Lifecycle, ProcessName, Refused,
+    ReleaseNumber,
+};
 use isopod_store::{App, Intended, NewActivity};
 use jiff::Timestamp;
 use serde_json::json;
@@ -51,8 +54,8 @@ pub(crate) struct AppRecord {
 #[derive(Debug, Clone)]
 pub(crate) struct Fields {
     pub(crate) app_type: AppType,
-    pub(crate) state: AppState,
-    /// The reason for the state `error`, as text for users.
+    lifecycle: Lifecycle,
+    /// The reason for the base state `error`, as text for users.
     pub(crate) error_detail: Option<String>,
     pub(crate) intended: Intended,
     pub(crate) release: Option<ReleaseNumber>,
@@ -65,9 +68,6 @@ pub(crate) struct Fields {
     /// The last firing of each scheduled process type, as stored before the host started.
     pub(crate) fired: HashMap<ProcessName, Timestamp>,
     pub(crate) build_error: Option<BuildError>,
-    /// The state and error detail before the deployment in progress. Restored if the deployment
-    /// fails.
-    pub(crate) before_deploy: (AppState, Option<String>),
     /// Set once the app is destroyed. Checked by callers that waited for a lock meanwhile.
     pub(crate) deleted: bool,
 }
@@ -80,14 +80,15 @@ pub(crate) struct BuildError {
 }
 
 impl Fields {
-    /// Whether the app's release is being loaded for a start, also while a later push deploys
-    /// another release.
+    /// The state that users see.
+    pub(crate) fn state(&self) -> AppState {
+        self.lifecycle.label()
+    }
+
+    /// Whether the app's release is being loaded for a start, also while a push deploys another
+    /// release.
     pub(crate) fn is_starting(&self) -> bool {
-        match self.state {
-            AppState::Starting => true,
-            AppState::Deploying => self.before_deploy.0 == AppState::Starting,
-            AppState::Stopped | AppState::Running | AppState::Error(_) => false,
-        }
+        self.lifecycle.base == BaseState::Starting
     }
 }
 
@@ -95,7 +96,7 @@ impl AppRecord {
     pub(crate) fn new(row: App, log: Arc<AppLog>, traffic: Arc<runtime::App>, records: mpsc::Sender<Record>) -> Self {
         let fields = Fields {
             app_type: row.app_type,
-            state: AppState::Stopped,
+            lifecycle: Lifecycle::STOPPED,
             error_detail: None,
             intended: row.intended,
             release: row.release,
@@ -104,7 +105,6 @@ impl AppRecord {
             cores: row.cores,
             fired: HashMap::new(),
             build_error: None,
-            before_deploy: (AppState::Stopped, None),
             deleted: false,
         };
         Self {
@@ -142,71 +142,40 @@ impl AppRecord {
         if self.fields().deleted { Err(DeployError::UnknownApp(self.name.clone())) } else { Ok(()) }
     }
 
+    /// Marks the app as running without an activity, since it serves as before the host's start.
+    pub(super) fn restore_running(&self) {
+        self.fields().lifecycle = Lifecycle::RUNNING;
+    }
+
     /// Steps the app's state machine. Users read `cause` in the app's activity.
-    pub(crate) fn step(&self, event: AppEvent, cause: &str) -> Result<AppState, isopod_policy::Refused> {
-        self.step_in(&mut self.fields(), event, cause)
-    }
-
-    /// Enters the state `deploying`, and saves the present state for a failed deployment.
-    pub(crate) fn begin_deploying(&self, cause: &str) -> Result<AppState, isopod_policy::Refused> {
+    pub(crate) fn step(&self, event: AppEvent, cause: &str) -> Result<(), Refused> {
         let mut fields = self.fields();
-        fields.before_deploy = (fields.state, fields.error_detail.clone());
-        self.step_in(&mut fields, AppEvent::DeployBegins, cause)
-    }
-
-    /// Returns from the state `deploying` to the state before it: the app serves its current
-    /// release, or is stopped. Holds the lock throughout, so that no other step is taken in
-    /// between.
-    pub(crate) fn step_back(&self, cause: &str) {
-        let mut fields = self.fields();
-        if fields.state != AppState::Deploying {
-            return;
+        let (before, after) = (fields.lifecycle, fields.lifecycle.step(event)?);
+        fields.lifecycle = after;
+        match (after.base, event) {
+            (BaseState::Error(_), AppEvent::Failed(_)) => fields.error_detail = Some(cause.to_owned()),
+            (BaseState::Error(_), _) => {}
+            (BaseState::Stopped | BaseState::Starting | BaseState::Running, _) => fields.error_detail = None,
         }
-        let (before, detail) = fields.before_deploy.clone();
-        let steps: &[AppEvent] = match before {
-            AppState::Running | AppState::Deploying if self.traffic.is_up() => &[AppEvent::Serving],
-            AppState::Error(cause) => &[AppEvent::Failed(cause)],
-            // The task that starts the app still runs, and continues from this state.
-            AppState::Starting => &[AppEvent::Stop, AppEvent::Start],
-            AppState::Stopped | AppState::Running | AppState::Deploying => &[AppEvent::Stop],
-        };
-        for event in steps {
-            // An app that was in error keeps its original error detail.
-            let cause = detail.as_deref().unwrap_or(cause);
-            if let Err(refused) = self.step_in(&mut fields, *event, cause) {
-                tracing::error!(app = %self.name, %refused, "an app could not return to its state before the deployment");
-            }
+        let (from, to) = (before.label(), after.label());
+        if from == to {
+            return Ok(());
         }
-    }
-
-    /// Records that the release of a start serves. If a push deploys another release meanwhile, the
-    /// app returns to `running` should that deployment fail.
-    pub(crate) fn activated(&self, cause: &str) {
-        let mut fields = self.fields();
-        if fields.state == AppState::Deploying {
-            fields.before_deploy = (AppState::Running, None);
-        } else if let Err(refused) = self.step_in(&mut fields, AppEvent::Serving, cause) {
-            tracing::warn!(app = %self.name, %refused, "the app's state changed during its start");
-        }
-    }
-
-    fn step_in(&self, fields: &mut Fields, event: AppEvent, cause: &str) -> Result<AppState, isopod_policy::Refused> {
-        let (before, after) = (fields.state, fields.state.step(event)?);
-        fields.state = after;
-        fields.error_detail = after.cause().is_some().then(|| cause.to_owned());
-        tracing::info!(app = %self.name, from = %before, to = %after, cause, "the app's state changed");
+        // A deployment that failed uncovers the original error.
+        let cause = fields.error_detail.as_deref().filter(|_| to.cause().is_some()).unwrap_or(cause);
+        tracing::info!(app = %self.name, %from, %to, cause, "the app's state changed");
         // Activities of a destroyed app are not stored: a new app of the same name may exist by
         // then.
-        if before != after && !fields.deleted {
-            let data = json!({ "from": before, "to": after, "error": after.cause(), "cause": cause });
+        if !fields.deleted {
+            let data = json!({ "from": from, "to": to, "error": to.cause(), "cause": cause });
             let (app, kind) = (Some(self.name.clone()), "app-state".to_owned());
-            let text = format!("{before} → {after}: {cause}");
+            let text = format!("{from} → {to}: {cause}");
             let change = NewActivity { app, kind, text, data, at: Timestamp::now() };
             // A full queue drops the activity instead of delaying the app.
             if self.records.try_send(Record::Activity(change)).is_err() {
                 tracing::warn!(app = %self.name, "a state change is not recorded: the queue of activities is full");
             }
         }
-        Ok(after)
+        Ok(())
     }
 }

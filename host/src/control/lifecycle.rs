@@ -81,7 +81,7 @@ impl Deployer {
         self.ensure_open()?;
         let app = self.app(name)?;
         let not_stopped = |state| DeployError::NotStopped { app: name.clone(), state };
-        let state = app.fields().state;
+        let state = app.fields().state();
         if state != AppState::Stopped {
             return Err(not_stopped(state));
         }
@@ -93,7 +93,7 @@ impl Deployer {
         app.ensure_exists()?;
         let (state, before) = {
             let fields = app.fields();
-            (fields.state, fields.app_type)
+            (fields.state(), fields.app_type)
         };
         if state != AppState::Stopped {
             return Err(not_stopped(state));
@@ -185,18 +185,6 @@ impl Deployer {
         let (deployer, starting) = (self.clone(), Arc::clone(&app));
         self.0.tasks.spawn(async move { deployer.activate(&starting).await });
         Ok(app)
-    }
-
-    /// Starts an app if a start was requested during a deployment that then failed.
-    pub(super) fn start_if_wanted(&self, app: &Arc<AppRecord>) {
-        let wanted = {
-            let fields = app.fields();
-            fields.intended == Intended::Running && fields.release.is_some() && fields.state == AppState::Stopped
-        };
-        if wanted && app.step(AppEvent::Start, "requested during a deployment").is_ok() {
-            let (deployer, starting) = (self.clone(), Arc::clone(app));
-            self.0.tasks.spawn(async move { deployer.activate(&starting).await });
-        }
     }
 
     /// Stops an app: new requests are refused at once, accepted requests are drained.
@@ -347,7 +335,7 @@ impl Deployer {
                         before.supervise(&self.0.crash_reports);
                     }
                     self.put_in_service(app, Arc::new(running), before);
-                    app.activated(&format!("{release} serves"));
+                    step_or_warn(app, AppEvent::Serving, &format!("{release} serves"));
                     self.adopt_settings(app, release).await;
                 }
                 Err(failure) if failure.is_passing() => {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
-use isopod_policy::{AppEvent, AppName, AppState, Entry as ProcessEntry, ProcessName, PushEvent, ReleaseEvent};
+use isopod_policy::{AppEvent, AppName, Entry as ProcessEntry, ProcessName, PushEvent, ReleaseEvent};
 use isopod_store::{App, Control, Intended, NewActivity, Page, Push, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
@@ -70,9 +70,9 @@ impl Deployer {
         if (is_new && !is_first) || release.state.is_final() || !release.manifest.sleeps(app_type) {
             return Ok(false);
         }
+        app.restore_running();
         {
             let mut fields = app.fields();
-            fields.state = AppState::Running;
             fields.config = release.config;
             let mut processes = release.manifest.processes.values();
             // Without declared process types, only the component shows whether it serves HTTP.

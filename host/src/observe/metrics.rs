@@ -187,7 +187,7 @@ impl Metrics {
         names.instances.clear();
         names.load.clear();
         for app in deployer.apps(None, usize::MAX) {
-            let state = app.fields().state.as_str();
+            let state = app.fields().state().as_str();
             names.apps.get_or_create(&StateLabels { state }).inc();
             let instances = app.traffic.instances();
             if app.traffic.is_resident() {

@@ -14,6 +14,7 @@ use crate::control::{
     AppRecord, Deployer, Failure,
     background::activity_log::Storing,
     failpoint::reached,
+    lifecycle::step_or_warn,
     push::progress::LivePush,
     release::boot,
     release::verify::{self, Verified},
@@ -84,8 +85,8 @@ impl ReleasePipeline {
 }
 
 impl Deployer {
-    /// Runs the pipeline to the end. On a failure, restores the app's former state with
-    /// `abort_cause` as its cause, and marks the release as failed.
+    /// Runs the pipeline to the end. On a failure, ends the app's deployment with `abort_cause` as
+    /// its cause, and marks the release as failed.
     pub(in crate::control) async fn carry_out(
         &self,
         pipeline: &ReleasePipeline,
@@ -100,8 +101,7 @@ impl Deployer {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &done {
-            pipeline.app.step_back(abort_cause);
-            self.start_if_wanted(&pipeline.app);
+            step_or_warn(&pipeline.app, AppEvent::DeployEnds, abort_cause);
             if let Some(number) = pipeline.number.get() {
                 let event =
                     if failure.is_build_failure() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
@@ -188,7 +188,7 @@ impl Deployer {
         let mut storing = Vec::new();
         pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
         pipeline.push_step(PushEvent::Deploy).await?;
-        let step = app.begin_deploying(&format!("{number} is being deployed: {cause}"));
+        let step = app.step(AppEvent::DeployBegins, &format!("{number} is being deployed: {cause}"));
         step.map_err(|refused| Failure::Internal(refused.to_string()))?;
         let before = app.traffic.active();
         let started =
@@ -253,7 +253,7 @@ impl Deployer {
         if app.fields().intended == Intended::Running {
             running.mark_fresh();
             self.put_in_service(app, Arc::new(running), None);
-            if let Err(refused) = app.step(AppEvent::Serving, &format!("{number} serves")) {
+            if let Err(refused) = app.step(AppEvent::Deployed, &format!("{number} serves")) {
                 tracing::error!(app = %app.name, %refused, "unexpected state of an app that serves");
             }
             self.schedule(app, &manifest);
@@ -262,7 +262,8 @@ impl Deployer {
             self.schedule(app, &manifest);
             drop(app.traffic.set_stopped("the app is stopped"));
             pipeline.log(format!("{number} is ready; the app is stopped and serves after `isopod apps start`"));
-            app.step_back(&format!("{number} is ready and will serve once the app is started"));
+            let cause = format!("{number} is ready and will serve once the app is started");
+            step_or_warn(app, AppEvent::DeployEnds, &cause);
         }
         // Last, so that clients that wait for `completed` find the new code serving.
         match &pipeline.push {
