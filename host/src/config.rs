@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     ingress::{BadProxies, TrustedProxies},
-    limits,
+    limits, os,
 };
 
 /// The resolved configuration of `isopod up`.
@@ -148,6 +148,7 @@ struct ConnectionsSection {
     idle: Option<Span>,
     head: Option<Span>,
     age: Option<Span>,
+    write: Option<Span>,
     traffic_max: Option<usize>,
     admin_max: Option<usize>,
 }
@@ -309,6 +310,7 @@ fn resolve(
                 idle: file.connections.idle.map_or(limits::CONNECTION_IDLE, |span| span.0),
                 head: file.connections.head.map_or(limits::CONNECTION_HEAD, |span| span.0),
                 age: file.connections.age.map_or(limits::CONNECTION_AGE, |span| span.0),
+                write: file.connections.write.map_or(limits::CONNECTION_WRITE, |span| span.0),
             },
             traffic_max: file.connections.traffic_max.unwrap_or(limits::TRAFFIC_CONNECTIONS_MAX),
             admin_max: file.connections.admin_max.unwrap_or(limits::ADMIN_CONNECTIONS_MAX),
@@ -328,15 +330,7 @@ fn resolve(
 fn default_memory() -> u64 {
     // The container's limit. Outside of a container the file doesn't exist or contains `max`.
     let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
-    machine_memory().min(container.unwrap_or(u64::MAX)) / 4 * 3
-}
-
-/// Returns the machine's memory, or [`u64::MAX`] if the system doesn't report it.
-fn machine_memory() -> u64 {
-    // SAFETY: `sysconf` takes plain numbers and changes nothing.
-    let (pages, page_bytes) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
-    let bytes = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page_bytes).unwrap_or(0));
-    if bytes == 0 { u64::MAX } else { bytes }
+    os::memory_bytes().min(container.unwrap_or(u64::MAX)) / 4 * 3
 }
 
 #[expect(clippy::too_many_lines, reason = "one list of all ranges")]
@@ -419,6 +413,7 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
         ("connections.idle", times.idle, Duration::from_millis(100), "100 milliseconds to 1 day"),
         ("connections.head", times.head, Duration::from_millis(100), "100 milliseconds to 1 day"),
         ("connections.age", times.age, Duration::from_secs(1), "1 second to 1 day"),
+        ("connections.write", times.write, Duration::from_millis(100), "100 milliseconds to 1 day"),
     ];
     let day = Duration::from_secs(86_400);
     let spans = spans.map(|(name, span, least, range)| {

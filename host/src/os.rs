@@ -1,5 +1,6 @@
 //! Owns this process's kernel settings: disables huge pages, raises the limit of open files, and
-//! divides the files between uses. Never fails: a refusal by the kernel is logged or ignored.
+//! divides the files between uses. Reads the machine's memory. Never fails: a refusal by the kernel
+//! is logged or ignored.
 
 use crate::limits;
 
@@ -26,6 +27,14 @@ impl Connections {
 /// Returns the limit of guests' outbound connections for this number of open files.
 pub(crate) fn outbound_connections(open_files: usize) -> usize {
     isopod_engine::limits::OUTBOUND_CONNECTIONS_MAX.min(limits::FILES_RESERVED.min(open_files / 2) / 2)
+}
+
+/// Returns the machine's memory, or [`u64::MAX`] if the system doesn't report it.
+pub(crate) fn memory_bytes() -> u64 {
+    // SAFETY: `sysconf` takes plain numbers and changes nothing.
+    let (pages, page_bytes) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let bytes = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page_bytes).unwrap_or(0));
+    if bytes == 0 { u64::MAX } else { bytes }
 }
 
 /// Disables transparent huge pages for this process. The kernel clears a huge page at its first

@@ -1,7 +1,7 @@
 //! One connection, byte by byte: HTTP/1.1 as far as tests need it, and the bytes of hostile
 //! clients. Never retries.
 
-use crate::{Answer, limits::PATIENCE};
+use crate::{Answer, limits::PATIENCE, wait_for};
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -47,6 +47,11 @@ impl Wire {
     /// Shuts down the sending direction.
     pub fn end_sending(&mut self) -> Result<()> {
         self.reader.get_mut().shutdown(Shutdown::Write)
+    }
+
+    /// Waits until the host has reset the connection, and reads nothing.
+    pub fn until_reset_unread(&self) {
+        wait_for("the connection is reset", || self.reader.get_ref().take_error().ok().flatten());
     }
 
     /// Reads a response's head. The body remains to be read, piece by piece.

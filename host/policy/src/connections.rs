@@ -68,6 +68,8 @@ pub struct ConnectionTimes {
     pub head: Duration,
     /// The age at which GOAWAY is sent on an HTTP/2 connection.
     pub age: Duration,
+    /// How long bytes of a response may wait for a client that doesn't read.
+    pub write: Duration,
 }
 
 /// The state of a connection and its durations.
@@ -84,6 +86,8 @@ pub struct Activity {
     pub in_head: Option<Duration>,
     /// Since the last request ended and its response was written.
     pub quiet: Duration,
+    /// Since the kernel accepted no further bytes of a response, because the client doesn't read.
+    pub write_blocked: Option<Duration>,
 }
 
 /// What a connection's timer does next.
@@ -95,18 +99,27 @@ pub enum Expiry {
     Idle,
     /// An HTTP/1 request head takes too long.
     SlowHead,
+    /// The client has read nothing of a response for too long.
+    Unread,
     /// An HTTP/2 connection is idle for too long, or too old: it takes no new requests.
     Retire,
 }
 
 impl ConnectionTimes {
     /// Returns what has expired. On a crowded listener, the head timeout also applies to idle
-    /// connections.
+    /// connections and to unread responses.
     pub fn expiry(&self, activity: &Activity, is_crowded: bool) -> Expiry {
-        let Activity { is_http2, age, has_asked, is_busy, in_head, quiet } = *activity;
+        let Activity { is_http2, age, has_asked, is_busy, in_head, quiet, write_blocked } = *activity;
         // A connection's state changes without its timer being set again, so the timer fires at
         // least this often.
-        let soon = self.head.max(Duration::from_millis(1));
+        let mut soon = self.head.max(Duration::from_millis(1));
+        if let Some(blocked) = write_blocked {
+            let limit = if is_crowded { self.write.min(self.head) } else { self.write };
+            match limit.checked_sub(blocked) {
+                Some(left) if !left.is_zero() => soon = soon.min(left),
+                _ => return Expiry::Unread,
+            }
+        }
         if is_http2 && age >= self.age {
             return Expiry::Retire;
         }
@@ -133,9 +146,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TIMES: ConnectionTimes = ConnectionTimes { idle: secs(75), head: secs(10), age: secs(3600) };
-    const IDLE: Activity =
-        Activity { is_http2: false, age: secs(0), has_asked: true, is_busy: false, in_head: None, quiet: secs(0) };
+    const TIMES: ConnectionTimes = ConnectionTimes { idle: secs(75), head: secs(10), age: secs(3600), write: secs(60) };
+    const IDLE: Activity = Activity {
+        is_http2: false,
+        age: secs(0),
+        has_asked: true,
+        is_busy: false,
+        in_head: None,
+        quiet: secs(0),
+        write_blocked: None,
+    };
 
     const fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -187,6 +207,19 @@ mod tests {
     }
 
     #[test]
+    fn an_unread_response_ends_its_connection_sooner_on_a_crowded_listener() {
+        let blocked = |since, crowded, is_busy| {
+            TIMES.expiry(&Activity { is_busy, write_blocked: Some(secs(since)), quiet: secs(since), ..IDLE }, crowded)
+        };
+        for is_busy in [false, true] {
+            assert_eq!(blocked(59, false, is_busy), Expiry::LookAgain(secs(1)));
+            assert_eq!(blocked(60, false, is_busy), Expiry::Unread);
+            assert_eq!(blocked(9, true, true), Expiry::LookAgain(secs(1)));
+            assert_eq!(blocked(10, true, is_busy), Expiry::Unread);
+        }
+    }
+
+    #[test]
     fn an_old_http2_connection_retires_even_when_busy() {
         let old = Activity { age: secs(3600), is_busy: true, ..IDLE };
         assert_eq!(TIMES.expiry(&Activity { is_http2: true, ..old }, false), Expiry::Retire);
@@ -211,7 +244,11 @@ mod tests {
         }
 
         #[test]
-        fn a_busy_http1_connection_never_expires(age in 0_u64..10_000, quiet in 0_u64..10_000, crowded: bool) {
+        fn a_busy_http1_connection_whose_client_reads_never_expires(
+            age in 0_u64..10_000,
+            quiet in 0_u64..10_000,
+            crowded: bool,
+        ) {
             let busy = Activity { is_busy: true, age: secs(age), quiet: secs(quiet), ..IDLE };
             prop_assert!(matches!(TIMES.expiry(&busy, crowded), Expiry::LookAgain(_)));
         }

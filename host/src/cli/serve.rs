@@ -126,6 +126,7 @@ fn bind(args: &Args, directory: Arc<Directory>) -> Result<ingress::Service> {
         times: ConnectionTimes {
             idle: limits::CONNECTION_IDLE,
             head: limits::CONNECTION_HEAD,
+            write: limits::CONNECTION_WRITE,
             age: limits::CONNECTION_AGE,
         },
         trusted_proxies: TrustedProxies::read(&args.trusted_proxies)?,

@@ -234,6 +234,23 @@ fn work_for_a_disconnected_client_is_cancelled() {
     host.get("greedy", "/ok").expect(200);
 }
 
+/// The kernel buffers a few MiB of a response; the rest waits for the client.
+#[test]
+fn a_connection_whose_client_reads_no_response_is_reset() {
+    let host = Host::start_with("", "[connections]\nwrite = \"100ms\"\nhead = \"100ms\"\n");
+    for app in ["greedy", "greedy-flat"] {
+        host.deploy(app, Bundle::component(guest(app)));
+        let unread = host.begin(app, Ask::get("/reply-flood?bytes=16777216"));
+        unread.until_reset_unread();
+        host.until_queue(app, Queue::Pull, 0, 0);
+    }
+    // The counterpart: a guest that works for longer than the timeout, whose client reads.
+    let mut read = host.begin("greedy", Ask::get("/slow-reply"));
+    assert_eq!(read.head().expect("a head").status, 200);
+    let pieces = std::iter::from_fn(|| read.piece().expect("a piece"));
+    assert_eq!(pieces.flatten().collect::<Vec<u8>>(), b"one two three four five");
+}
+
 /// The client already sent its FIN, so closing the socket sends nothing.
 #[test]
 fn a_client_that_disconnects_after_its_shutdown_is_detected() {

@@ -70,6 +70,9 @@ pub(super) struct Line {
     head_begun_ms: AtomicU64,
     /// When the connection last became idle or was written to, in milliseconds after `accepted`.
     quiet_since_ms: AtomicU64,
+    /// When the kernel first accepted no further bytes since the last write, in milliseconds after
+    /// `accepted`, plus 1; 0 if it accepts them.
+    write_blocked_ms: AtomicU64,
     ending: AtomicU8,
     /// Whether hyper has read the end of the client's side.
     has_ended: AtomicBool,
@@ -116,6 +119,7 @@ impl Line {
             preface: AtomicU8::new(0),
             head_begun_ms: AtomicU64::new(0),
             quiet_since_ms: AtomicU64::new(0),
+            write_blocked_ms: AtomicU64::new(0),
             ending: AtomicU8::new(OPEN),
             has_ended: AtomicBool::new(false),
             is_flushed: AtomicBool::new(true),
@@ -142,6 +146,7 @@ impl Line {
             is_busy: self.is_busy(),
             in_head: self.head_begun_ms.load(Relaxed).checked_sub(1).map(since),
             quiet: since(self.quiet_since_ms.load(Relaxed)),
+            write_blocked: self.write_blocked_ms.load(Relaxed).checked_sub(1).map(since),
         }
     }
 
@@ -246,6 +251,20 @@ impl Line {
         };
         // The client may have disconnected.
         let _ = refusal::instead_of(head).map(|response| self.stream.try_write(&response));
+    }
+
+    /// Records that the kernel accepts no further bytes of a response. The duration is counted from
+    /// the first such call since the last write.
+    fn write_blocks(&self) {
+        if self.write_blocked_ms.load(Relaxed) == 0 {
+            self.write_blocked_ms.store(self.now_ms() + 1, Relaxed);
+        }
+    }
+
+    /// Makes the end of the connection a reset, so that the client doesn't mistake it for the end
+    /// of a body, and the kernel discards unsent bytes.
+    pub(super) fn reset_at_close(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Closes a connection after hyper has finished with it. Bytes in transit to a closed socket
@@ -416,10 +435,17 @@ impl Write for Socket {
         let line = &*self.0;
         line.is_flushed.store(false, Relaxed);
         loop {
-            ready!(line.stream.poll_write_ready(cx))?;
+            let Poll::Ready(ready) = line.stream.poll_write_ready(cx) else {
+                line.write_blocks();
+                return Poll::Pending;
+            };
+            ready?;
             match line.write(buffers) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
+                done => {
+                    line.write_blocked_ms.store(0, Relaxed);
+                    return Poll::Ready(done);
+                }
             }
         }
     }

@@ -9,7 +9,8 @@
 //!
 //! Each timer does one thing. A connection between two requests may be idle for
 //! [`ConnectionTimes::idle`]; a head that has begun, and the first request of a connection, have
-//! [`ConnectionTimes::head`]; an HTTP/2 connection gets GOAWAY at [`ConnectionTimes::age`]. An idle
+//! [`ConnectionTimes::head`]; an HTTP/2 connection gets GOAWAY at [`ConnectionTimes::age`]; a
+//! connection whose client doesn't read a response for [`ConnectionTimes::write`] is reset. An idle
 //! connection is closed only while nothing is readable, by shutting down this side first.
 
 mod admission;
@@ -341,6 +342,10 @@ impl Watch {
         let activity = line.activity();
         let mut next = now + times.head;
         match (times.expiry(&activity, slot.is_crowded()), self.retiring) {
+            (Expiry::Unread, _) => {
+                line.reset_at_close();
+                return std::ops::ControlFlow::Break(());
+            }
             // GOAWAY was sent. If the client leaves the connection open without a request, the host
             // cuts it off.
             (_, Some(since)) if activity.is_http2 => {

@@ -2,11 +2,7 @@
 //! writes the socket.
 
 use super::{Line, MAYBE_CHUNKED, OTHER, PARTS, REST};
-use socket2::SockRef;
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// A request in progress. Held by its response and its body.
 pub(crate) struct Exchange(pub(super) Arc<Line>);
@@ -15,7 +11,7 @@ impl Exchange {
     /// Makes the end of the connection a reset, so that the client doesn't mistake it for the end
     /// of the body.
     pub(in crate::http::connections) fn reset_at_close(&self) {
-        let _ = SockRef::from(&self.0.stream).set_linger(Some(Duration::ZERO));
+        self.0.reset_at_close();
     }
 
     /// Records that the client doesn't send the body before `100 Continue`.
