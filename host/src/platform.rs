@@ -163,7 +163,7 @@ impl Platform {
             ready: Arc::clone(&ready),
             subscribers: Arc::default(),
             changes: api::changes::Changes::new(deployer.tasks()),
-            bodies: ByteBudget::of(limits::API_BODIES_BYTES),
+            bodies: ByteBudget::new(limits::API_BODIES_BYTES),
             stop: stop_api.clone(),
             liveness: Arc::clone(&liveness),
             machine: watch,

@@ -218,7 +218,7 @@ pub(crate) async fn collect(bodies: &ByteBudget, body: Body, limit: usize) -> Re
     if length > limit_bytes {
         return Err(BadRequest::TooLarge { limit_bytes });
     }
-    let _counted = bodies.hold(length).ok_or(BadRequest::TooMany)?;
+    let _counted = bodies.reserve(length).ok_or(BadRequest::TooMany)?;
     let mut chunks = Chunks::new(body, limit_bytes);
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunks.next().await? {
@@ -293,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_its_limit_is_refused() {
-        let bodies = ByteBudget::of(100);
+        let bodies = ByteBudget::new(100);
         let collect = |text| collect(&bodies, Body::from(text), 4);
         assert!(matches!(collect("12345").await, Err(BadRequest::TooLarge { limit_bytes: 4 })));
         assert_eq!(collect("1234").await.expect("fits"), "1234");
@@ -301,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_beyond_the_budget_are_refused() {
-        let bodies = ByteBudget::of(10);
+        let bodies = ByteBudget::new(10);
         let endless = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         // Its length is unknown, so it counts with the limit.
         let mut slow = Box::pin(collect(&bodies, endless(), 8));

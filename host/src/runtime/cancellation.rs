@@ -11,14 +11,14 @@ use tokio::sync::{Notify, futures::Notified};
 
 /// Whether an app is destroyed, and a notification when it is.
 #[derive(Default)]
-pub(super) struct Cancellation {
+pub(crate) struct Cancellation {
     is_cancelled: AtomicBool,
     notify: Notify,
 }
 
 pin_project! {
     /// Work of an app. Its output is `None` if the app is destroyed first.
-    pub(super) struct UntilCancelled<'a, W> {
+    pub(crate) struct UntilCancelled<'a, W> {
         #[pin]
         work: W,
         #[pin]
@@ -38,7 +38,7 @@ impl Cancellation {
     }
 
     /// Runs work until the app is destroyed. Work that completes on its first poll takes no lock.
-    pub(super) fn run_until_cancelled<W: Future>(&self, work: W) -> UntilCancelled<'_, W> {
+    pub(crate) fn run_until_cancelled<W: Future>(&self, work: W) -> UntilCancelled<'_, W> {
         UntilCancelled { work, notified: self.notify.notified(), cancellation: self }
     }
 }

@@ -5,7 +5,7 @@
 use super::{
     frozen::FrozenProcess,
     resources::AppResources,
-    slot::{InstanceStatus, Slot},
+    status::{InstanceRecord, InstanceStatus},
     supervisor::{CrashReport, report_crash},
 };
 use crate::limits;
@@ -32,9 +32,14 @@ pub(crate) struct Command {
 }
 
 struct Copy {
-    slot: Mutex<Slot>,
+    state: Mutex<CopyState>,
     /// Notified when a user restarts the copy.
     restart: Notify,
+}
+
+struct CopyState {
+    record: InstanceRecord,
+    is_running: bool,
 }
 
 impl Command {
@@ -47,7 +52,10 @@ impl Command {
     ) -> Self {
         let count = if definition.schedule.is_some() { 1 } else { scale.min };
         let copy = || Copy {
-            slot: Mutex::new(Slot::new(InstanceId::from_random(&process, rand::random()))),
+            state: Mutex::new(CopyState {
+                record: InstanceRecord::new(InstanceId::from_random(&process, rand::random())),
+                is_running: false,
+            }),
             restart: Notify::new(),
         };
         let copies = (0..count).map(|_| copy()).collect();
@@ -64,7 +72,7 @@ impl Command {
 
     /// Returns whether a copy runs.
     pub(super) fn is_busy(&self) -> bool {
-        (0..self.copies.len()).filter_map(|copy| self.slot(copy)).any(|slot| slot.is_busy)
+        self.copies.iter().any(|copy| copy.lock().is_running)
     }
 
     /// Returns the parts that create the command again after a thaw.
@@ -116,11 +124,11 @@ impl Command {
     /// Claims the copy and returns its run. `None` while the previous run is in progress.
     pub(super) fn start_scheduled(self: Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
         {
-            let mut slot = self.slot(0)?;
-            if slot.is_busy {
+            let mut state = self.copies.first()?.lock();
+            if state.is_running {
                 return None;
             }
-            slot.is_busy = true;
+            state.is_running = true;
         }
         Some(async move {
             match self.run(0).await {
@@ -131,26 +139,22 @@ impl Command {
     }
 
     async fn run(&self, copy: usize) -> Result<i32, Fault> {
-        let cpu = self.slot(copy).map(|mut slot| {
-            slot.is_busy = true;
-            slot.requests += 1;
-            slot.cpu.clone()
-        });
-        let program = self.program.clone();
-        let outcome = match self.copies.get(copy) {
-            Some(copy) => {
-                let run = self.resources.run(Class::Push, &self.program, async move { program.run().await });
-                tokio::select! {
-                    (outcome, _) = run.counted_in(cpu.unwrap_or_default()) => outcome,
-                    () = copy.restart.notified() => Ok(0),
-                }
-            }
-            None => Ok(0),
+        let Some(copy) = self.copies.get(copy) else { return Ok(0) };
+        let cpu = {
+            let mut state = copy.lock();
+            state.is_running = true;
+            state.record.requests += 1;
+            state.record.cpu.clone()
         };
-        if let Some(mut slot) = self.slot(copy) {
-            slot.is_busy = false;
-            slot.mark_empty(Isolation::Reuse);
-        }
+        let program = self.program.clone();
+        let run = self.resources.run(Class::Push, &self.program, async move { program.run().await });
+        let outcome = tokio::select! {
+            (outcome, _) = run.counted_in(cpu) => outcome,
+            () = copy.restart.notified() => Ok(0),
+        };
+        let mut state = copy.lock();
+        state.is_running = false;
+        state.record.note_end(Isolation::Reuse);
         outcome
     }
 
@@ -163,27 +167,30 @@ impl Command {
     }
 
     fn copy(&self, id: &InstanceId) -> Option<&Copy> {
-        self.copies.iter().find(|copy| copy.slot.lock().unwrap_or_else(PoisonError::into_inner).id == *id)
+        self.copies.iter().find(|copy| copy.lock().record.id == *id)
     }
 
     pub(super) fn statuses(&self) -> Vec<InstanceStatus> {
-        let slots = (0..self.copies.len()).filter_map(|copy| self.slot(copy));
-        let statuses = slots.map(|slot| match slot.status(true) {
-            // A scheduled command is idle between runs: it isn't being restarted.
-            waiting if self.definition.schedule.is_some() && !slot.is_busy => {
-                InstanceStatus { state: "idle", ..waiting }
-            }
-            status => status,
+        let statuses = self.copies.iter().map(|copy| {
+            let copy = copy.lock();
+            copy.record.status(match copy.is_running {
+                true => "busy",
+                // A scheduled command is idle between runs: it isn't being restarted.
+                false if self.definition.schedule.is_some() => "idle",
+                false => "restarting",
+            })
         });
         statuses.collect()
-    }
-
-    fn slot(&self, copy: usize) -> Option<MutexGuard<'_, Slot>> {
-        self.copies.get(copy).map(|copy| copy.slot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn log(&self, text: &str) {
         let stream = Stream::Log(Level::Info);
         self.program.sandbox().output.line(OutputLine { stream, context: "isopod", request_id: "", text });
+    }
+}
+
+impl Copy {
+    fn lock(&self) -> MutexGuard<'_, CopyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

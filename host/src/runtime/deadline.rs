@@ -14,22 +14,6 @@ pub(super) struct Deadline {
     limit: Duration,
 }
 
-/// The error of a job that wasn't admitted while enough of its time was left. No guest has received
-/// it.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("timed out after {} in the queue (request_timeout {}): the job was not started",
-    seconds(*.waited), seconds(*.limit))]
-pub(crate) struct QueueTimeout {
-    pub(crate) waited: Duration,
-    pub(crate) limit: Duration,
-    /// When a client should retry, estimated from the current service rate.
-    pub(crate) retry_after: Duration,
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{} s", (time.as_secs_f64() * 1_000.0).round() / 1_000.0)
-}
-
 impl Deadline {
     /// Returns the deadline of a job that arrives now.
     pub(super) fn after(limit: Duration) -> Self {
@@ -110,15 +94,5 @@ mod tests {
         assert_eq!(text(0), "the guest did not respond within 2 s");
         assert_eq!(text(1_000), "the guest did not respond within 2 s");
         assert_eq!(text(1_600), "the guest did not respond within 400 ms");
-    }
-
-    #[test]
-    fn a_queue_timeout_reports_the_time_waited() {
-        let timeout = |waited| QueueTimeout { waited, limit: LIMIT, retry_after: LIMIT }.to_string();
-        assert_eq!(timeout(LIMIT), "timed out after 2 s in the queue (request_timeout 2 s): the job was not started");
-        assert_eq!(
-            timeout(Duration::from_micros(1_500_400)),
-            "timed out after 1.5 s in the queue (request_timeout 2 s): the job was not started"
-        );
     }
 }

@@ -1,13 +1,9 @@
 //! A frozen release: everything that is needed to serve again, without instances and without code
 //! in memory. Takes a few kilobytes; never holds a task, a timer, a thread or an open file.
 
-use super::{
-    release::{ActiveRelease, ProcessPlan},
-    resources::AppResources,
-};
-use isopod_engine::{FrozenProgram, Rejected};
+use super::plan::ProcessPlan;
+use isopod_engine::{FrozenProgram, Program, Rejected};
 use isopod_policy::{Isolation, Process, ProcessName, ReleaseNumber, Scale};
-use std::sync::Arc;
 
 /// A frozen release.
 pub(crate) struct Frozen {
@@ -32,8 +28,8 @@ impl Frozen {
     }
 
     /// Maps the code again, which takes a fraction of a millisecond for a component of a few
-    /// hundred kilobytes.
-    pub(super) fn thaw(&self, resources: &Arc<AppResources>) -> Result<ActiveRelease, Rejected> {
+    /// hundred kilobytes. Returns the shared program and the plans of all process types.
+    pub(super) fn thaw(&self) -> Result<(Program, Vec<ProcessPlan>), Rejected> {
         let program = self.program.thaw()?;
         let planned = self.processes.iter().map(|frozen| {
             let own = frozen.program.as_ref().map(FrozenProgram::thaw).transpose()?;
@@ -46,6 +42,6 @@ impl Frozen {
             })
         });
         let planned = planned.collect::<Result<Vec<_>, Rejected>>()?;
-        Ok(ActiveRelease::new(Some(self.release), program.clone(), self.isolation, planned, Arc::clone(resources)))
+        Ok((program, planned))
     }
 }

@@ -7,7 +7,7 @@ use isopod_executor::Class;
 use isopod_policy::Process;
 use std::time::Duration;
 
-use super::AppResources;
+use super::resources::AppResources;
 use crate::limits;
 
 /// Runs the component's own check, then requests the process type's health path. Returns the

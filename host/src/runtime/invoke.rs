@@ -3,9 +3,9 @@
 //! Never decides whether a failed job is retried.
 
 use super::{
-    deadline::{Deadline, QueueTimeout},
-    lease::Lease,
-    pool::{Pool, QueueFull},
+    deadline::Deadline,
+    error::InvokeError,
+    pool::{Lease, Pool},
     release::ActiveRelease,
 };
 use futures::FutureExt;
@@ -20,51 +20,6 @@ use isopod_policy::{InstanceId, ProcessName, swap_watch};
 use std::{sync::Arc, time::Instant};
 
 use crate::limits;
-
-/// Why a job did not complete.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InvokeError {
-    #[error("the app has no process type that takes {0}")]
-    NoProcess(&'static str),
-    #[error("the instance no longer exists")]
-    NoInstance,
-    #[error("the app was destroyed before the job completed")]
-    Destroyed,
-    #[error("the host is stopping: the job was still queued and was not started")]
-    Stopping,
-    #[error(transparent)]
-    QueueFull(#[from] QueueFull),
-    #[error(transparent)]
-    QueueTimeout(#[from] QueueTimeout),
-    #[error("the app ran out of {what} on a request body of this size; the limit is {limit}")]
-    BodyDoesNotFit { what: Resource, limit: String },
-    #[error(transparent)]
-    Fault(#[from] Fault),
-}
-
-impl InvokeError {
-    /// Returns whether a guest has started the job.
-    pub(crate) fn has_run(&self) -> bool {
-        match self {
-            Self::NoProcess(_) | Self::NoInstance | Self::Destroyed => false,
-            Self::Stopping | Self::QueueFull(_) | Self::QueueTimeout(_) => false,
-            Self::Fault(Fault::NoRoom { .. } | Fault::NoSuchEntry { .. } | Fault::BadRequest { .. }) => false,
-            Self::BodyDoesNotFit { .. } => true,
-            Self::Fault(
-                Fault::Trap { .. }
-                | Fault::OutOf { .. }
-                | Fault::Exited { .. }
-                | Fault::Timeout { .. }
-                | Fault::NoAnswer
-                | Fault::BodyLeftOpen
-                | Fault::Stopped
-                | Fault::BadAnswer { .. }
-                | Fault::Failed { .. }
-                | Fault::ClientGone,
-            ) => true,
-        }
-    }
-}
 
 /// The id of a request, as used in the logs.
 pub(crate) trait Id: AsRef<str> + Clone + Send + 'static {}

@@ -5,15 +5,16 @@
 use super::{
     command::Command,
     frozen::{Frozen, FrozenProcess},
-    pool::{Pool, PoolContext, PoolCounters},
+    plan::ProcessPlan,
+    pool::{Pool, PoolContext, PoolCounters, ScaleChange},
+    registry::Registry,
     resources::AppResources,
-    scale_window::ScaleChange,
-    slot::InstanceStatus,
+    status::LiveInstance,
     supervisor::{self, CrashReport},
 };
 use crate::limits;
-use isopod_engine::{Instance, Patience, Program};
-use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
+use isopod_engine::{Patience, Program, Rejected};
+use isopod_policy::{Entry, InstanceId, Isolation, ProcessName, ReleaseNumber, Scale};
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -23,17 +24,6 @@ use std::{
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-/// A process type that is about to run.
-pub(crate) struct ProcessPlan {
-    pub(crate) name: ProcessName,
-    pub(crate) process: Process,
-    pub(crate) scale: Scale,
-    pub(crate) program: Program,
-    /// Instances that were started for the health checks before the release serves.
-    #[expect(clippy::vec_box, reason = "instances are handed on in their boxes")]
-    pub(crate) warm: Vec<Box<Instance>>,
-}
 
 /// A release in memory that can take jobs.
 pub(crate) struct ActiveRelease {
@@ -52,13 +42,6 @@ pub(crate) struct ActiveRelease {
     stop: CancellationToken,
     on_standby: Arc<AtomicBool>,
     _stop_at_drop: DropGuard,
-}
-
-/// An instance of an app, with its release and process type.
-pub(crate) struct LiveInstance {
-    pub(crate) release: Option<ReleaseNumber>,
-    pub(crate) process: ProcessName,
-    pub(crate) status: InstanceStatus,
 }
 
 impl ActiveRelease {
@@ -164,6 +147,12 @@ impl ActiveRelease {
         })
     }
 
+    /// Returns the release that was frozen, with its code in memory again.
+    pub(super) fn thaw(frozen: &Frozen, resources: &Arc<AppResources>) -> Result<Self, Rejected> {
+        let (program, planned) = frozen.thaw()?;
+        Ok(Self::new(Some(frozen.release()), program, frozen.isolation, planned, Arc::clone(resources)))
+    }
+
     /// Sets whether another release serves in its place.
     pub(crate) fn set_standby(&self, on_standby: bool) {
         self.on_standby.store(on_standby, Ordering::Relaxed);
@@ -225,6 +214,11 @@ impl ActiveRelease {
         let Some(run) = Arc::clone(command).start_scheduled() else { return false };
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(run));
         true
+    }
+
+    /// Adds the pools of all process types to a list of pools.
+    pub(super) fn register_pools(&self, pools: &Registry<Pool>) {
+        self.pools.iter().for_each(|pool| pools.register_once(pool));
     }
 
     /// Returns the pool of a process type.

@@ -57,7 +57,7 @@ impl Deployer {
                 if serves {
                     app.fields().serves_http = running.serves_http();
                 }
-                Ok(LoadedRelease { running, serves })
+                Ok(LoadedRelease { release: running, serves })
             }
             // The next request triggers another attempt. The cause is in the app's log and is not
             // shown to clients.

@@ -3,17 +3,20 @@
 //! starts work that it can't complete. Never starts or ends an instance.
 
 use super::{
-    super::{
-        deadline::{Deadline, QueueTimeout},
-        invoke::InvokeError,
-        lease::Lease,
-        pool_state::PoolState,
-        queue::{LeaseReceiver, Queue},
-        resources::{CLASSES, class_index, class_name},
-    },
-    Pool,
+    lease::Lease,
+    pool::Pool,
+    queue::{LeaseReceiver, Queue},
+    state::PoolState,
 };
-use crate::limits;
+use crate::{
+    limits,
+    runtime::{
+        class::{CLASSES, class_index, class_name},
+        deadline::Deadline,
+        error::{InvokeError, QueueFull, QueueTimeout},
+        resources::Admit,
+    },
+};
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, retry_after};
 use std::{
@@ -21,21 +24,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The error of a job that the queue has no room for.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{busy} and {waiting} jobs are queued: the limit is {limit}")]
-pub(crate) struct QueueFull {
-    busy: String,
-    waiting: u32,
-    limit: String,
-    /// When a client should retry, estimated from the current service rate.
-    pub(crate) retry_after: Duration,
-}
-
 impl Pool {
     /// Leases the slot of a given instance for one job, once the app has a core for it. `None` if
     /// there is no such instance.
-    pub(in super::super) async fn lease_instance(
+    pub(crate) async fn lease_instance(
         self: &Arc<Self>,
         id: &InstanceId,
         bytes: u64,
@@ -44,7 +36,7 @@ impl Pool {
         let class = Class::Pull;
         let receiver = {
             let mut state = self.lock();
-            let (index, _) = state.slots.iter().find(|(_, slot)| slot.id == *id)?;
+            let (index, _) = state.slots.iter().find(|(_, slot)| slot.record.id == *id)?;
             if let Some(position) = state.free.iter().position(|&free| free == index)
                 && self.acquire_core(&state, class, true)
             {
@@ -78,7 +70,7 @@ impl Pool {
     /// Enqueues a job again, in order of arrival, after the host had no room for its instance, and
     /// returns its slot. `None` if the pool has no other leased slot: the job would wait for
     /// nothing.
-    pub(in super::super) fn requeue(
+    pub(crate) fn requeue(
         self: &Arc<Self>,
         lease: Lease,
         bytes: u64,
@@ -103,7 +95,7 @@ impl Pool {
 
     /// Waits until the job gets its lease. Fails if the deadline expires, the app is destroyed, the
     /// host stops, or the lease arrives with too little time left.
-    pub(in super::super) async fn wait_for_lease(
+    pub(crate) async fn wait_for_lease(
         &self,
         receiver: LeaseReceiver,
         class: Class,
@@ -124,21 +116,83 @@ impl Pool {
         Err(QueueTimeout { waited: deadline.waited(), limit: deadline.limit(), retry_after }.into())
     }
 
-    /// Refuses all queued jobs. A job that is enqueued later sees that the host refuses it.
-    pub(in super::super) fn refuse_waiting(&self) {
-        self.lock().clear_queues(self.resources());
+    /// Admits queued jobs while the app has free cores for them.
+    pub(crate) fn admit(self: &Arc<Self>) {
+        for class in CLASSES {
+            while Arc::clone(self).admit_one(class) {}
+        }
     }
 
-    /// Admits queued jobs while the app has free cores for them.
-    pub(in super::super) fn admit(self: &Arc<Self>) {
+    /// Passes a slot directly to the next queued job, or marks it as free. Returns the lease if its
+    /// job was cancelled meanwhile; the caller drops it after it has released the lock.
+    pub(super) fn reassign_slot(self: &Arc<Self>, state: &mut PoolState, index: usize) -> Option<Lease> {
+        let mut next = None;
         for class in CLASSES {
-            while self.admit_one(class) {}
+            // If jobs are also queued elsewhere in the app, the core goes to the job that has
+            // waited longest, which `AppResources::admit_all` finds.
+            let is_only_queue = self.resources().waiting(class) == state.queues[class_index(class)].len() as usize;
+            let has_instance = state.slots[index].is_idle();
+            let can_take = next.is_none() && is_only_queue && !state.queues[class_index(class)].is_empty();
+            if can_take && self.acquire_core(state, class, has_instance) {
+                let (time_required, now) = (self.time_required(state), Instant::now());
+                let sender = state.queues[class_index(class)].dequeue(self.resources(), class, time_required, now);
+                next = sender.map(|(sender, arrived)| (sender, arrived, class, now));
+                if next.is_none() {
+                    self.resources().release_core(class);
+                }
+            }
         }
+        if state.queues[class_index(Class::Pull)].is_empty() && self.is_crowded.load(Ordering::Relaxed) {
+            self.is_crowded.store(false, Ordering::Relaxed);
+        }
+        let Some((sender, arrived, class, now)) = next else {
+            match &state.slots[index] {
+                slot if slot.is_idle() => state.free.push_back(index),
+                slot if !slot.was_used() && slot.waiting.is_empty() => drop(state.slots.remove(index)),
+                _ => state.free.push_front(index),
+            }
+            return None;
+        };
+        let lease = self.lease_slot(state, index, class, arrived, now);
+        sender.send(lease).err()
+    }
+
+    fn queue_full(&self, class: Class, waiting: u32, limit: String) -> QueueFull {
+        let queue = class_name(class);
+        let busy = match (self.scale.max, self.resources().cores(class)) {
+            (1, _) => format!("the only instance of {} is busy", self.process),
+            (max, cores) if max < cores => format!("all {max} instances of {} are busy", self.process),
+            (_, 1) => format!("the only core of the {queue} queue is busy"),
+            (_, cores) => format!("all {cores} cores of the {queue} queue are busy"),
+        };
+        QueueFull { busy, waiting, limit, retry_after: self.retry_after(class, waiting) }
+    }
+
+    /// Returns the time that a queued job must have left to be started.
+    fn time_required(&self, state: &PoolState) -> Duration {
+        state.work.time_required(self.program.sandbox().limits.request_timeout)
+    }
+
+    /// Returns when a client should retry, given the number of queued jobs.
+    fn retry_after(&self, class: Class, waiting: u32) -> Duration {
+        retry_after(waiting, self.resources().service_rate(class), self.program.sandbox().limits.request_timeout)
+    }
+}
+
+impl Admit for Pool {
+    fn waiting(&self, class: Class) -> u32 {
+        self.lock().waiting(class)
+    }
+
+    /// Returns the arrival of the job that has waited longest, except jobs that are pinned to a
+    /// leased slot.
+    fn oldest(&self, class: Class) -> Option<Instant> {
+        self.lock().oldest(class).map(|(since, _)| since)
     }
 
     /// Admits the job that has waited longest. Returns false if there is no such job, or no core
     /// for it.
-    pub(in super::super) fn admit_one(self: &Arc<Self>, class: Class) -> bool {
+    fn admit_one(self: Arc<Self>, class: Class) -> bool {
         if !self.resources().has_core(class) {
             return false;
         }
@@ -171,65 +225,8 @@ impl Pool {
         true
     }
 
-    /// Returns the arrival of the job that has waited longest, except jobs that are pinned to a
-    /// leased slot.
-    pub(in super::super) fn oldest(&self, class: Class) -> Option<Instant> {
-        self.lock().oldest(class).map(|(since, _)| since)
-    }
-
-    /// Passes a slot directly to the next queued job, or marks it as free. Returns the lease if its
-    /// job was cancelled meanwhile; the caller drops it after it has released the lock.
-    pub(super) fn reassign_slot(self: &Arc<Self>, state: &mut PoolState, index: usize) -> Option<Lease> {
-        let mut next = None;
-        for class in CLASSES {
-            // If jobs are also queued elsewhere in the app, the core goes to the job that has
-            // waited longest, which `AppResources::admit` finds.
-            let is_only_queue = self.resources().waiting(class) == state.queues[class_index(class)].len() as usize;
-            let has_instance = state.slots[index].instance.is_some();
-            let can_take = next.is_none() && is_only_queue && !state.queues[class_index(class)].is_empty();
-            if can_take && self.acquire_core(state, class, has_instance) {
-                let (time_required, now) = (self.time_required(state), Instant::now());
-                let sender = state.queues[class_index(class)].dequeue(self.resources(), class, time_required, now);
-                next = sender.map(|(sender, arrived)| (sender, arrived, class, now));
-                if next.is_none() {
-                    self.resources().release_core(class);
-                }
-            }
-        }
-        if state.queues[class_index(Class::Pull)].is_empty() && self.is_crowded.load(Ordering::Relaxed) {
-            self.is_crowded.store(false, Ordering::Relaxed);
-        }
-        let Some((sender, arrived, class, now)) = next else {
-            match &state.slots[index] {
-                slot if slot.instance.is_some() => state.free.push_back(index),
-                // The id was never used by an instance.
-                slot if !slot.has_run && slot.waiting.is_empty() => drop(state.slots.remove(index)),
-                _ => state.free.push_front(index),
-            }
-            return None;
-        };
-        let lease = self.lease_slot(state, index, class, arrived, now);
-        sender.send(lease).err()
-    }
-
-    fn queue_full(&self, class: Class, waiting: u32, limit: String) -> QueueFull {
-        let queue = class_name(class);
-        let busy = match (self.scale.max, self.resources().cores(class)) {
-            (1, _) => format!("the only instance of {} is busy", self.process),
-            (max, cores) if max < cores => format!("all {max} instances of {} are busy", self.process),
-            (_, 1) => format!("the only core of the {queue} queue is busy"),
-            (_, cores) => format!("all {cores} cores of the {queue} queue are busy"),
-        };
-        QueueFull { busy, waiting, limit, retry_after: self.retry_after(class, waiting) }
-    }
-
-    /// Returns the time that a queued job must have left to be started.
-    fn time_required(&self, state: &PoolState) -> Duration {
-        state.work.time_required(self.program.sandbox().limits.request_timeout)
-    }
-
-    /// Returns when a client should retry, given the number of queued jobs.
-    fn retry_after(&self, class: Class, waiting: u32) -> Duration {
-        retry_after(waiting, self.resources().service_rate(class), self.program.sandbox().limits.request_timeout)
+    /// Refuses all queued jobs. A job that is enqueued later sees that the host refuses it.
+    fn refuse_waiting(&self) {
+        self.lock().clear_queues(self.resources());
     }
 }

@@ -1,14 +1,29 @@
-//! Statistics of one queue of an app: latencies, throughput and service rate. Covers the last
-//! minute in a few kilobytes. Never reads a clock: the time is an argument.
+//! Statistics of an app's queues: latencies, throughput and service rate. Covers the last minute in
+//! a few kilobytes. Never reads a clock: the time is an argument.
 
-use crate::limits;
+use crate::{limits, runtime::class::class_index};
 use hdrhistogram::Histogram;
+use isopod_executor::Class;
 use isopod_policy::ServiceRate;
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// The statistics of one app, per class.
+#[derive(Default)]
+pub(super) struct AppStats {
+    queues: [Mutex<QueueStats>; 2],
+    /// Events delivered to a handler.
+    events: [AtomicU64; 2],
+}
 
 /// The statistics of one queue. Allocates nothing until a job completes or has to wait.
 #[derive(Default)]
-pub(super) struct QueueStats(Option<Box<Window>>);
+struct QueueStats(Option<Box<Window>>);
 
 /// The measured window, in a current and a previous part.
 struct Window {
@@ -44,9 +59,46 @@ pub(crate) struct Latency {
     pub(crate) p99: Duration,
 }
 
+impl AppStats {
+    /// Records a job that has completed now.
+    pub(super) fn note(&self, class: Class, now: Instant, took: Duration) {
+        self.queue(class).note(now, took);
+    }
+
+    /// Records that a job has to wait now, and none did before.
+    pub(super) fn note_backlog(&self, class: Class, now: Instant) {
+        self.queue(class).note_backlog(now);
+    }
+
+    pub(super) fn note_event(&self, class: Class) {
+        self.events[class_index(class)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn events(&self, class: Class) -> u64 {
+        self.events[class_index(class)].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn read(&self, class: Class, now: Instant) -> QueueMetrics {
+        self.queue(class).read(now)
+    }
+
+    pub(super) fn service_rate(&self, class: Class, now: Instant) -> ServiceRate {
+        self.queue(class).service_rate(now)
+    }
+
+    /// Discards the statistics of the queues and frees their memory.
+    pub(super) fn clear(&self) {
+        self.queues.iter().for_each(|stats| stats.lock().unwrap_or_else(PoisonError::into_inner).clear());
+    }
+
+    fn queue(&self, class: Class) -> MutexGuard<'_, QueueStats> {
+        self.queues[class_index(class)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl QueueStats {
     /// Records a job that has completed now.
-    pub(super) fn note(&mut self, now: Instant, took: Duration) {
+    fn note(&mut self, now: Instant, took: Duration) {
         let window = self.0.get_or_insert_with(|| Box::new(Window::new(now)));
         window.advance(now);
         window.current.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
@@ -55,12 +107,12 @@ impl QueueStats {
     }
 
     /// Records that a job has to wait now, and none did before.
-    pub(super) fn note_backlog(&mut self, now: Instant) {
+    fn note_backlog(&mut self, now: Instant) {
         let window = self.0.get_or_insert_with(|| Box::new(Window::new(now)));
         window.backlog_since = Some((now, window.total));
     }
 
-    pub(super) fn read(&mut self, now: Instant) -> QueueMetrics {
+    fn read(&mut self, now: Instant) -> QueueMetrics {
         let Some(window) = &mut self.0 else { return QueueMetrics::default() };
         window.advance(now);
         QueueMetrics { latency: window.latency(), throughput_per_s: window.throughput_per_s(now) }
@@ -68,7 +120,7 @@ impl QueueStats {
 
     /// Returns the rate at which jobs have completed since the backlog started. A longer backlog is
     /// measured over the seconds of the throughput.
-    pub(super) fn service_rate(&mut self, now: Instant) -> ServiceRate {
+    fn service_rate(&mut self, now: Instant) -> ServiceRate {
         let Some(window) = &mut self.0 else { return ServiceRate::default() };
         window.advance(now);
         let Some((since, total_before)) = window.backlog_since else { return ServiceRate::default() };
@@ -83,7 +135,7 @@ impl QueueStats {
     }
 
     /// Discards all statistics and frees their memory.
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.0 = None;
     }
 }

@@ -2,8 +2,11 @@
 //! bytes of their bodies. Skips jobs that were cancelled or have too little time left, so that no
 //! guest works for a client that no longer waits. Never starts a job.
 
-use super::{deadline::Deadline, lease::Lease, resources::AppResources};
-use crate::limits;
+use super::lease::Lease;
+use crate::{
+    limits,
+    runtime::{deadline::Deadline, resources::AppResources},
+};
 use isopod_executor::Class;
 use std::{
     collections::VecDeque,

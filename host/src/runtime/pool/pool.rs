@@ -12,20 +12,21 @@
 //! held to enqueue or dequeue a job, never while a guest runs. A job that returns its slot passes
 //! it directly to the next queued job, so that no third task has to wake.
 
-mod admission;
-
-pub(crate) use admission::QueueFull;
-
 use super::{
-    deadline::Deadline,
-    invoke::InvokeError,
-    lease::{Lease, ReleasedLease},
-    pool_state::PoolState,
-    resources::{AppResources, CLASSES, class_index},
+    lease::{Lease, Lessor, ReleasedLease},
     scale_window::ScaleChange,
-    slot::InstanceStatus,
+    state::PoolState,
 };
-use crate::limits;
+use crate::{
+    limits,
+    runtime::{
+        class::{CLASSES, class_index},
+        deadline::Deadline,
+        error::InvokeError,
+        resources::{AppResources, Evict},
+        status::InstanceStatus,
+    },
+};
 use isopod_engine::{Instance, Patience, Program};
 use isopod_executor::Class;
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale, had_enough_time};
@@ -41,33 +42,33 @@ use tokio_util::sync::CancellationToken;
 
 /// The properties that all pools of one release share.
 #[derive(Clone)]
-pub(super) struct PoolContext {
-    pub(super) release: Option<ReleaseNumber>,
-    pub(super) isolation: Isolation,
-    pub(super) resources: Arc<AppResources>,
+pub(crate) struct PoolContext {
+    pub(crate) release: Option<ReleaseNumber>,
+    pub(crate) isolation: Isolation,
+    pub(crate) resources: Arc<AppResources>,
     /// Cancelled when the release starts to drain.
-    pub(super) stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     /// Whether the release is on standby: another release serves, and a rollback may return to this
     /// one.
-    pub(super) on_standby: Arc<AtomicBool>,
+    pub(crate) on_standby: Arc<AtomicBool>,
 }
 
 /// The instances of a process type that takes HTTP requests or events.
 pub(crate) struct Pool {
     context: PoolContext,
-    process: ProcessName,
+    pub(super) process: ProcessName,
     definition: Process,
-    program: Program,
-    scale: Scale,
-    queue_max: u32,
+    pub(super) program: Program,
+    pub(super) scale: Scale,
+    pub(super) queue_max: u32,
     failures: AtomicU64,
     state: Mutex<PoolState>,
     /// Whether pull jobs are queued. Readable without the lock.
-    is_crowded: Arc<AtomicBool>,
+    pub(super) is_crowded: Arc<AtomicBool>,
     /// Notified when the last lease is returned.
     idle: Notify,
     /// Notified when an instance has ended, for the supervisor of the warm instances.
-    pub(super) instance_ended: Notify,
+    pub(crate) instance_ended: Notify,
 }
 
 /// What a pool has done since it was created.
@@ -78,7 +79,7 @@ pub(crate) struct PoolCounters {
 }
 
 impl Pool {
-    pub(super) fn new(
+    pub(crate) fn new(
         context: PoolContext,
         process: ProcessName,
         definition: Process,
@@ -108,17 +109,17 @@ impl Pool {
         &self.definition
     }
 
-    pub(super) fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         self.definition.entry
     }
 
-    pub(super) fn program(&self) -> &Program {
+    pub(crate) fn program(&self) -> &Program {
         &self.program
     }
 
     /// Returns how long a client may keep a guest waiting. `crowded` is the limit while other jobs
     /// wait for the guest's slot.
-    pub(super) fn patience(&self, crowded: Duration) -> Patience {
+    pub(crate) fn patience(&self, crowded: Duration) -> Patience {
         let timeout = self.program.sandbox().limits.request_timeout;
         // Less than the whole timeout, so that the client gets an error that names its own
         // slowness.
@@ -127,34 +128,34 @@ impl Pool {
     }
 
     /// Returns the deadline of a job that arrives now.
-    pub(super) fn deadline(&self) -> Deadline {
+    pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.program.sandbox().limits.request_timeout)
     }
 
     /// Returns whether `available` was enough time for a guest: then its timeout counts as a failure.
-    pub(super) fn had_enough_time(&self, available: Duration) -> bool {
+    pub(crate) fn had_enough_time(&self, available: Duration) -> bool {
         had_enough_time(available, self.program.sandbox().limits.request_timeout)
     }
 
-    pub(super) fn resources(&self) -> &Arc<AppResources> {
+    pub(crate) fn resources(&self) -> &Arc<AppResources> {
         &self.context.resources
     }
 
-    pub(super) fn release(&self) -> Option<ReleaseNumber> {
+    pub(crate) fn release(&self) -> Option<ReleaseNumber> {
         self.context.release
     }
 
     /// Acquires one of the app's cores for a job. Fails if no core is free, if the class already
     /// leases the maximum number of slots, or if an instance would have to start and none may start
     /// now. `has_instance` says that the job's slot has an instance.
-    fn acquire_core(&self, state: &PoolState, class: Class, has_instance: bool) -> bool {
+    pub(super) fn acquire_core(&self, state: &PoolState, class: Class, has_instance: bool) -> bool {
         state.busy[class_index(class)] < self.scale.max
             && (has_instance || state.may_start_instance())
             && self.resources().acquire_core(class)
     }
 
     /// Returns the minimum number of instances while the release serves, with or without load.
-    pub(super) fn serving_min(&self) -> u32 {
+    pub(crate) fn serving_min(&self) -> u32 {
         match self.context.isolation {
             Isolation::Reuse => self.scale.min,
             Isolation::Request => 0,
@@ -163,14 +164,14 @@ impl Pool {
 
     /// Returns the current warm minimum. Zero while the release is on standby: it receives no
     /// traffic, and other apps may need the slots.
-    pub(super) fn warm_min(&self) -> u32 {
+    pub(crate) fn warm_min(&self) -> u32 {
         if self.context.on_standby.load(Ordering::Relaxed) { 0 } else { self.serving_min() }
     }
 
     /// Adds a started instance, in an empty free slot or in a new slot.
-    pub(super) fn add_instance(&self, instance: Box<Instance>) {
+    pub(crate) fn add_instance(&self, instance: Box<Instance>) {
         let mut state = self.lock();
-        let index = state.free.iter().copied().find(|&index| state.slots[index].instance.is_none());
+        let index = state.free.iter().copied().find(|&index| state.slots[index].is_empty());
         let index = match index {
             Some(index) => {
                 state.free.retain(|&free| free != index);
@@ -182,19 +183,19 @@ impl Pool {
         state.free.push_back(index);
     }
 
-    pub(super) fn scale(&self) -> Scale {
+    pub(crate) fn scale(&self) -> Scale {
         self.scale
     }
 
     /// Returns the number of slots that have an instance or a lease.
-    pub(super) fn live(&self) -> u32 {
+    pub(crate) fn live(&self) -> u32 {
         self.lock().live()
     }
 
     /// Leases a slot for one job, immediately or after a wait in the queue. `bytes` is the size of
     /// the job's body, which counts against the queue's limit. Dropping the future leaves the
     /// queue: the next job gets the slot.
-    pub(super) async fn lease(
+    pub(crate) async fn lease(
         self: &Arc<Self>,
         class: Class,
         bytes: u64,
@@ -221,9 +222,9 @@ impl Pool {
     }
 
     /// Leases an idle instance for a health check. `None` if no instance is idle.
-    pub(super) fn lease_idle(self: &Arc<Self>) -> Option<Lease> {
+    pub(crate) fn lease_idle(self: &Arc<Self>) -> Option<Lease> {
         let mut state = self.lock();
-        let position = state.free.iter().rposition(|&index| state.slots[index].instance.is_some())?;
+        let position = state.free.iter().rposition(|&index| state.slots[index].is_idle())?;
         let index = state.free.remove(position)?;
         self.resources().acquire_extra_core(Class::Pull);
         let now = Instant::now();
@@ -233,14 +234,11 @@ impl Pool {
 
     /// Ends an instance after its current job; the next instance gets its slot and its id. Returns
     /// false if there is no such instance.
-    pub(super) fn restart(&self, id: &InstanceId) -> bool {
+    pub(crate) fn restart(&self, id: &InstanceId) -> bool {
         let recycled = {
             let mut state = self.lock();
-            let Some((index, _)) = state.slots.iter().find(|(_, slot)| slot.id == *id) else { return false };
-            let slot = &mut state.slots[index];
-            slot.restarts += 1;
-            slot.is_recycling = slot.is_busy;
-            slot.instance.take()
+            let Some((index, _)) = state.slots.iter().find(|(_, slot)| slot.record.id == *id) else { return false };
+            state.slots[index].restart()
         };
         drop(recycled);
         self.instance_ended.notify_one();
@@ -249,7 +247,7 @@ impl Pool {
 
     /// Ends all idle instances and returns their number. New instances get their slots and their
     /// ids.
-    pub(super) fn recycle_idle(&self) -> usize {
+    pub(crate) fn recycle_idle(&self) -> usize {
         let mut state = self.lock();
         let PoolState { slots, free, .. } = &mut *state;
         let recycled: Vec<_> = free.iter().filter_map(|&index| slots[index].recycle()).collect();
@@ -257,32 +255,14 @@ impl Pool {
         recycled.len()
     }
 
-    /// Records the memory of an instance that was started in a slot.
-    pub(super) fn note_started(&self, index: usize, memory_bytes: usize) {
-        if let Some(slot) = self.lock().slots.get_mut(index) {
-            slot.memory_bytes = memory_bytes;
-        }
-    }
-
     /// Evicts one idle instance. Returns false if no instance is idle.
-    pub(super) fn evict_idle(&self) -> bool {
+    pub(crate) fn evict_idle(&self) -> bool {
         let evicted = self.lock().evict_idle();
         evicted.is_some()
     }
 
-    /// Evicts one idle instance above the warm minimum. Returns false if there is no such instance.
-    pub(super) fn evict_spare(&self) -> bool {
-        let mut state = self.lock();
-        if state.live() <= self.warm_min() {
-            return false;
-        }
-        let evicted = state.evict_idle();
-        drop(state);
-        evicted.is_some()
-    }
-
     /// Waits until no slot is leased and no job is queued.
-    pub(super) async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
             if !self.is_busy() {
@@ -293,19 +273,14 @@ impl Pool {
     }
 
     /// Returns whether a job runs or is queued.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         let state = self.lock();
         state.busy != [0; 2] || CLASSES.into_iter().any(|class| state.waiting(class) > 0)
     }
 
-    /// Returns the number of queued jobs of a class.
-    pub(super) fn waiting(&self, class: Class) -> u32 {
-        self.lock().waiting(class)
-    }
-
     /// Evicts instances that the load of the stable window doesn't need. Returns the change of the
     /// pool's size since the last report, if a report is due.
-    pub(super) fn update_scale(&self, now: Instant, window: Duration) -> Option<ScaleChange> {
+    pub(crate) fn update_scale(&self, now: Instant, window: Duration) -> Option<ScaleChange> {
         if self.scale.is_fixed() || self.context.isolation == Isolation::Request {
             return None;
         }
@@ -328,7 +303,7 @@ impl Pool {
 
     /// Returns the change to zero instances that a freeze causes, from the last reported size.
     /// `None` if the size is fixed, zero, or given by single-use instances.
-    pub(super) fn freeze_change(&self) -> Option<ScaleChange> {
+    pub(crate) fn freeze_change(&self) -> Option<ScaleChange> {
         let from = self.lock().window.reported();
         let changes = !self.scale.is_fixed() && self.context.isolation == Isolation::Reuse && from > 0;
         let process = self.process.clone();
@@ -336,49 +311,44 @@ impl Pool {
     }
 
     /// Returns the number of instances that the recent load needs, within `scale`.
-    pub(super) fn needed(&self, scale: Scale) -> u32 {
+    pub(crate) fn needed(&self, scale: Scale) -> u32 {
         self.lock().window.needed(scale)
     }
 
     /// Takes over the measured load of the replaced pool.
-    pub(super) fn inherit_load(&self, previous: &Self) {
+    pub(crate) fn inherit_load(&self, previous: &Self) {
         let window = previous.lock().window;
         let mut state = self.lock();
         state.window = window.inherited(state.live());
     }
 
-    pub(super) fn has(&self, id: &InstanceId) -> bool {
-        self.lock().slots.iter().any(|(_, slot)| slot.id == *id)
+    pub(crate) fn has(&self, id: &InstanceId) -> bool {
+        self.lock().slots.iter().any(|(_, slot)| slot.record.id == *id)
     }
 
     /// Returns the status of each slot.
-    pub(super) fn statuses(&self) -> Vec<InstanceStatus> {
+    pub(crate) fn statuses(&self) -> Vec<InstanceStatus> {
         let state = self.lock();
         let slots = state.slots.iter().map(|(_, slot)| slot);
         if self.context.stop.is_cancelled() {
-            let busy = slots.filter(|slot| slot.is_busy);
+            let busy = slots.filter(|slot| slot.is_leased());
             return busy.map(|slot| InstanceStatus { state: "stopping", ..slot.status(false) }).collect();
         }
         let is_supervised = state.live() < self.warm_min();
         slots.map(|slot| slot.status(is_supervised)).collect()
     }
 
-    pub(super) fn counters(&self) -> PoolCounters {
+    pub(crate) fn counters(&self) -> PoolCounters {
         PoolCounters { requests: self.lock().requests, failures: self.failures.load(Ordering::Relaxed) }
     }
 
-    /// Records the duration of a job that keeps its slot for the rest of its response.
-    pub(super) fn note_work(&self, duration: Duration) {
-        self.lock().work.note(duration);
-    }
-
-    pub(super) fn count_failure(&self) {
+    pub(crate) fn count_failure(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Leases a slot, from `admitted` on, to a job that arrived at `arrived` and hasn't started
     /// yet.
-    fn lease_slot(
+    pub(super) fn lease_slot(
         self: &Arc<Self>,
         state: &mut PoolState,
         index: usize,
@@ -387,26 +357,50 @@ impl Pool {
         admitted: Instant,
     ) -> Lease {
         state.busy[class_index(class)] += 1;
-        let running = state.busy.iter().sum();
-        state.window.note(running);
+        let busy = state.busy.iter().sum();
+        state.window.note(busy);
         let slot = &mut state.slots[index];
-        slot.is_busy = true;
-        let instance = slot.instance.take();
+        let instance = slot.lease();
+        let lessor = Arc::clone(self);
         Lease {
-            pool: Some(Arc::clone(self)),
+            lessor: Some(lessor),
             index,
             is_unused: instance.is_none(),
             instance,
             class,
             arrived,
             admitted,
-            cpu: slot.cpu.clone(),
+            cpu: slot.record.cpu.clone(),
             counts_as_request: false,
             has_responded: false,
         }
     }
 
-    pub(super) fn return_slot(self: &Arc<Self>, returned: ReleasedLease) {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lessor for Pool {
+    fn program(&self) -> &Program {
+        Self::program(self)
+    }
+
+    fn resources(&self) -> &AppResources {
+        Self::resources(self)
+    }
+
+    fn note_started(&self, index: usize, memory_bytes: usize) {
+        if let Some(slot) = self.lock().slots.get_mut(index) {
+            slot.record.memory_bytes = memory_bytes;
+        }
+    }
+
+    fn note_work(&self, duration: Duration) {
+        self.lock().work.note(duration);
+    }
+
+    fn return_slot(self: Arc<Self>, returned: ReleasedLease) {
         let ReleasedLease { index, instance, class, counts_as_request, duration, is_unused } = returned;
         let instance = instance.filter(|_| self.context.isolation == Isolation::Reuse);
         let mut state = self.lock();
@@ -415,20 +409,12 @@ impl Pool {
         state.requests += u64::from(counts_as_request);
         duration.iter().for_each(|&duration| state.work.note(duration));
         let slot = &mut state.slots[index];
-        slot.is_busy = false;
-        slot.requests += u64::from(counts_as_request);
-        slot.has_run |= !is_unused;
-        let is_recycling = std::mem::take(&mut slot.is_recycling);
-        let (instance, recycled) = if is_recycling { (None, instance) } else { (instance, None) };
-        match &instance {
-            Some(instance) => slot.memory_bytes = instance.memory_bytes(),
-            // The slot had no instance, so none has ended.
-            None if is_unused => {}
-            None => slot.mark_empty(self.context.isolation),
-        }
-        let is_empty = instance.is_none();
-        slot.instance = instance;
+        slot.record.requests += u64::from(counts_as_request);
+        let recycled = slot.end_lease(instance);
+        let is_empty = slot.is_empty();
+        // The slot of an unused lease had no instance, so none has ended.
         if is_empty && !is_unused {
+            slot.record.note_end(self.context.isolation);
             // The instance that ended has freed room on the host.
             state.no_room_until = None;
         }
@@ -444,9 +430,33 @@ impl Pool {
             self.instance_ended.notify_one();
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Evict for Pool {
+    fn entry(&self) -> Entry {
+        Self::entry(self)
+    }
+
+    fn program(&self) -> &Program {
+        Self::program(self)
+    }
+
+    fn live(&self) -> u32 {
+        Self::live(self)
+    }
+
+    fn evict_idle(&self) -> bool {
+        Self::evict_idle(self)
+    }
+
+    fn evict_spare(&self) -> bool {
+        let mut state = self.lock();
+        if state.live() <= self.warm_min() {
+            return false;
+        }
+        let evicted = state.evict_idle();
+        drop(state);
+        evicted.is_some()
     }
 }
 

@@ -1,27 +1,43 @@
 //! The lease of a pool's slot by one job. Returns the slot when it is dropped, however the job
-//! ended. Never waits in a queue.
+//! ended. Never waits in a queue, and never knows the pool's other slots.
 
-use super::pool::Pool;
-use isopod_engine::{Fault, Instance};
+use crate::runtime::resources::AppResources;
+use isopod_engine::{Fault, Instance, Program};
 use isopod_executor::{Class, CpuCounter};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+/// The owner of leased slots.
+pub(super) trait Lessor: Send + Sync {
+    /// Returns the program of the instances.
+    fn program(&self) -> &Program;
+
+    fn resources(&self) -> &AppResources;
+
+    /// Records the memory of an instance that was started in a slot.
+    fn note_started(&self, index: usize, memory_bytes: usize);
+
+    /// Records the duration of a job that keeps its slot for the rest of its response.
+    fn note_work(&self, duration: Duration);
+
+    fn return_slot(self: Arc<Self>, returned: ReleasedLease);
+}
+
 /// The exclusive use of one slot, with its instance if it has one. Dropping it frees the slot.
-pub(super) struct Lease {
+pub(crate) struct Lease {
     /// `None` once the slot is returned.
-    pub(super) pool: Option<Arc<Pool>>,
+    pub(super) lessor: Option<Arc<dyn Lessor>>,
     pub(super) index: usize,
     pub(super) instance: Option<Box<Instance>>,
-    pub(super) class: Class,
+    pub(crate) class: Class,
     /// When the job arrived.
     pub(super) arrived: Instant,
     /// When the job got the slot.
-    pub(super) admitted: Instant,
+    pub(crate) admitted: Instant,
     /// The CPU counter of the slot, to which this job adds its own time.
-    pub(super) cpu: CpuCounter,
+    pub(crate) cpu: CpuCounter,
     /// Whether the job counts as a request.
     pub(super) counts_as_request: bool,
     /// Whether the response has started and the job's duration is recorded.
@@ -33,13 +49,13 @@ pub(super) struct Lease {
 
 impl Lease {
     /// Takes the slot's instance, or starts one in an empty slot.
-    pub(super) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
-        match (self.instance.take(), &self.pool) {
+    pub(crate) async fn instance(&mut self) -> Result<Box<Instance>, Fault> {
+        match (self.instance.take(), &self.lessor) {
             (Some(instance), _) => Ok(instance),
-            (None, Some(pool)) => {
-                let started = pool.resources().start(pool.program()).await;
+            (None, Some(lessor)) => {
+                let started = lessor.resources().start(lessor.program()).await;
                 match &started {
-                    Ok(instance) => pool.note_started(self.index, instance.memory_bytes()),
+                    Ok(instance) => lessor.note_started(self.index, instance.memory_bytes()),
                     Err(fault) => self.is_unused = matches!(fault, Fault::NoRoom { .. }),
                 }
                 started
@@ -50,17 +66,17 @@ impl Lease {
     }
 
     /// Returns whether the slot has an instance.
-    pub(super) fn has_instance(&self) -> bool {
+    pub(crate) fn has_instance(&self) -> bool {
         self.instance.is_some()
     }
 
     /// Takes the slot's instance, if there is one.
-    pub(super) fn take_instance(&mut self) -> Option<Box<Instance>> {
+    pub(crate) fn take_instance(&mut self) -> Option<Box<Instance>> {
         self.instance.take()
     }
 
     /// Puts an instance back for the next job.
-    pub(super) fn put_instance(&mut self, instance: Option<Box<Instance>>) {
+    pub(crate) fn put_instance(&mut self, instance: Option<Box<Instance>>) {
         self.instance = instance;
     }
 
@@ -74,9 +90,9 @@ impl Lease {
 
     /// Records the job's duration when its response has started. The slot stays leased until the
     /// guest has finished.
-    pub(super) fn note_response(&mut self) {
-        if let Some(pool) = &self.pool {
-            pool.note_work(self.admitted.elapsed());
+    pub(crate) fn note_response(&mut self) {
+        if let Some(lessor) = &self.lessor {
+            lessor.note_work(self.admitted.elapsed());
             self.has_responded = true;
         }
     }
@@ -84,16 +100,16 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(pool) = self.pool.take() else { return };
+        let Some(lessor) = self.lessor.take() else { return };
         let Self { index, class, is_unused, .. } = *self;
         // Without an instance, the job has not run.
         let counts_as_request = self.counts_as_request && !is_unused;
         let now = Instant::now();
         if counts_as_request {
-            pool.resources().note(class, now, now.saturating_duration_since(self.arrived));
+            lessor.resources().note(class, now, now.saturating_duration_since(self.arrived));
         }
         let duration = (counts_as_request && !self.has_responded).then(|| now.saturating_duration_since(self.admitted));
-        pool.return_slot(ReleasedLease {
+        lessor.return_slot(ReleasedLease {
             index,
             instance: self.instance.take(),
             class,

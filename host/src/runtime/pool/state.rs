@@ -1,11 +1,10 @@
 //! The state of a pool: its slots, their leases, and the queued jobs. Never locks, and never starts
 //! or ends an instance.
 
-use super::{
-    queue::Queue,
-    resources::{AppResources, CLASSES, class_index},
-    scale_window::ScaleWindow,
-    slot::Slot,
+use super::{queue::Queue, scale_window::ScaleWindow, slot::Slot};
+use crate::runtime::{
+    class::{CLASSES, class_index},
+    resources::AppResources,
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName, Work};
@@ -48,7 +47,7 @@ impl PoolState {
     pub(super) fn create_slot(&mut self, process: &ProcessName) -> usize {
         loop {
             let id = InstanceId::from_random(process, rand::random());
-            if self.slots.iter().all(|(_, slot)| slot.id != id) {
+            if self.slots.iter().all(|(_, slot)| slot.record.id != id) {
                 return self.slots.insert(Slot::new(id));
             }
         }
@@ -56,7 +55,7 @@ impl PoolState {
 
     /// Returns whether an instance is idle.
     pub(super) fn has_idle(&self) -> bool {
-        self.free.back().is_some_and(|&index| self.slots[index].instance.is_some())
+        self.free.back().is_some_and(|&index| self.slots[index].is_idle())
     }
 
     /// Returns whether another instance may be started. False for a short time after the host had
@@ -93,20 +92,20 @@ impl PoolState {
     /// Jobs that are pinned to a leased slot are skipped.
     pub(super) fn oldest(&self, class: Class) -> Option<(Instant, Option<usize>)> {
         let any = self.queues[class_index(class)].oldest().map(|since| (since, None));
-        let pinned = self.slots.iter().filter(|(_, slot)| class == Class::Pull && !slot.is_busy);
+        let pinned = self.slots.iter().filter(|(_, slot)| class == Class::Pull && !slot.is_leased());
         let pinned = pinned.filter_map(|(index, slot)| Some((slot.waiting.oldest()?, Some(index))));
         pinned.chain(any).min_by_key(|(since, _)| *since)
     }
 
     /// Returns the number of slots that have an instance or a lease.
     pub(super) fn live(&self) -> u32 {
-        let idle = self.free.iter().filter(|&&index| self.slots[index].instance.is_some()).count();
+        let idle = self.free.iter().filter(|&&index| self.slots[index].is_idle()).count();
         self.busy.iter().sum::<u32>() + u32::try_from(idle).unwrap_or(u32::MAX)
     }
 
     /// Removes the slot with the longest idle instance. Slots with pinned jobs stay.
     pub(super) fn evict_idle(&mut self) -> Option<Slot> {
-        let is_idle = |slot: &Slot| slot.instance.is_some() && slot.waiting.is_empty();
+        let is_idle = |slot: &Slot| slot.is_idle() && slot.waiting.is_empty();
         let position = self.free.iter().position(|&index| is_idle(&self.slots[index]))?;
         self.free.remove(position).map(|index| self.slots.remove(index))
     }

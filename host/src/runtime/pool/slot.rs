@@ -1,0 +1,153 @@
+//! One slot of a pool: a stable id, and the successive instances that use it. Never starts or ends
+//! an instance.
+
+use super::queue::Queue;
+use crate::runtime::status::{InstanceRecord, InstanceStatus, STOPPED};
+use isopod_engine::Instance;
+use isopod_policy::{InstanceId, Isolation};
+
+/// A pool's position for one instance.
+pub(super) struct Slot {
+    pub(super) record: InstanceRecord,
+    pub(super) state: SlotState,
+    /// Jobs that are pinned to this slot: they name its instance by id.
+    pub(super) waiting: Queue,
+}
+
+/// What a slot holds.
+pub(super) enum SlotState {
+    /// No instance: the next lease starts one.
+    Empty,
+    Idle(Box<Instance>),
+    /// A job has the slot and its instance.
+    Leased {
+        /// Whether the instance is ended when the lease is returned.
+        recycle: bool,
+    },
+}
+
+impl Slot {
+    pub(super) fn new(id: InstanceId) -> Self {
+        Self { record: InstanceRecord::new(id), state: SlotState::Empty, waiting: Queue::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.state, SlotState::Empty)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, SlotState::Idle(_))
+    }
+
+    pub(super) fn is_leased(&self) -> bool {
+        matches!(self.state, SlotState::Leased { .. })
+    }
+
+    /// Returns whether an instance has ever used the id.
+    pub(super) fn was_used(&self) -> bool {
+        !self.is_empty() || self.record.requests > 0 || self.record.restarts > 0
+    }
+
+    /// Puts a new instance in the slot.
+    pub(super) fn fill(&mut self, instance: Box<Instance>) {
+        self.record.memory_bytes = instance.memory_bytes();
+        self.state = SlotState::Idle(instance);
+    }
+
+    /// Leases the slot. Returns its instance, if there is one.
+    pub(super) fn lease(&mut self) -> Option<Box<Instance>> {
+        self.replace(SlotState::Leased { recycle: false })
+    }
+
+    /// Ends the lease: `instance` stays in the slot, unless it is recycled. Returns the instance to
+    /// end.
+    pub(super) fn end_lease(&mut self, instance: Option<Box<Instance>>) -> Option<Box<Instance>> {
+        let recycle = matches!(self.state, SlotState::Leased { recycle: true });
+        let (kept, recycled) = if recycle { (None, instance) } else { (instance, None) };
+        match kept {
+            Some(instance) => self.fill(instance),
+            None => self.state = SlotState::Empty,
+        }
+        recycled
+    }
+
+    /// Removes the instance of an idle slot, or marks that of a leased slot to be ended after its
+    /// job. The next instance gets its id.
+    pub(super) fn restart(&mut self) -> Option<Box<Instance>> {
+        if let SlotState::Leased { recycle } = &mut self.state {
+            // The restart counts when the instance ends.
+            *recycle = true;
+            return None;
+        }
+        self.record.restarts += 1;
+        self.replace(SlotState::Empty)
+    }
+
+    /// Removes the instance of an idle slot. The next instance gets its id.
+    pub(super) fn recycle(&mut self) -> Option<Box<Instance>> {
+        if !self.is_idle() {
+            return None;
+        }
+        self.record.note_end(Isolation::Reuse);
+        self.replace(SlotState::Empty)
+    }
+
+    fn replace(&mut self, state: SlotState) -> Option<Box<Instance>> {
+        match std::mem::replace(&mut self.state, state) {
+            SlotState::Idle(instance) => Some(instance),
+            SlotState::Empty | SlotState::Leased { .. } => None,
+        }
+    }
+
+    /// Returns the status of the slot's instance. `is_supervised` says that a supervisor restarts
+    /// it without a request.
+    pub(super) fn status(&self, is_supervised: bool) -> InstanceStatus {
+        self.record.status(match self.state {
+            SlotState::Leased { recycle: true } => "stopping",
+            SlotState::Leased { recycle: false } => "busy",
+            SlotState::Idle(_) => "idle",
+            SlotState::Empty if is_supervised => "restarting",
+            SlotState::Empty => STOPPED,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot::new(InstanceId::from_random(&"web".parse().expect("a valid name"), [7; _]))
+    }
+
+    #[test]
+    fn the_state_of_a_slot_follows_its_lease() {
+        let mut slot = slot();
+        assert!(slot.is_empty() && !slot.was_used());
+        assert_eq!((slot.status(false).state, slot.status(true).state), (STOPPED, "restarting"));
+        assert!(slot.lease().is_none() && slot.is_leased());
+        assert_eq!(slot.status(true).state, "busy");
+        assert!(slot.end_lease(None).is_none() && slot.is_empty() && !slot.was_used());
+    }
+
+    #[test]
+    fn a_restart_during_a_lease_takes_effect_at_its_end_and_counts_once() {
+        let mut slot = slot();
+        assert!(slot.lease().is_none() && slot.restart().is_none());
+        assert_eq!(slot.status(false).state, "stopping");
+        slot.end_lease(None);
+        slot.record.note_end(Isolation::Reuse);
+        assert_eq!((slot.status(false).state, slot.record.restarts), (STOPPED, 1));
+        assert!(slot.lease().is_none());
+        assert_eq!(slot.status(false).state, "busy");
+    }
+
+    #[test]
+    fn only_an_idle_instance_is_recycled() {
+        let mut slot = slot();
+        assert!(slot.recycle().is_none());
+        slot.lease();
+        assert!(slot.recycle().is_none() && slot.is_leased());
+        assert_eq!(slot.record.restarts, 0);
+    }
+}

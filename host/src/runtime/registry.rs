@@ -1,0 +1,79 @@
+//! A list of objects that it doesn't keep alive. Never knows what the objects are.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Objects in the order of their registration, each until it is dropped.
+pub(crate) struct Registry<T: ?Sized>(Mutex<Vec<Weak<T>>>);
+
+impl<T: ?Sized> Default for Registry<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: ?Sized> Registry<T> {
+    pub(crate) fn register(&self, object: Weak<T>) {
+        let mut objects = self.lock();
+        // Dropped objects are removed only before the list would grow, so that the cost per object
+        // doesn't depend on their number.
+        if objects.len() == objects.capacity() {
+            objects.retain(|object| object.strong_count() > 0);
+        }
+        objects.push(object);
+    }
+
+    /// Registers an object unless it is registered already.
+    pub(crate) fn register_once(&self, object: &Arc<T>) {
+        let new = Arc::downgrade(object);
+        if !self.lock().iter().any(|known| known.ptr_eq(&new)) {
+            self.register(new);
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
+        let objects = self.lock().clone();
+        objects.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Returns the objects one by one, from position `from` on and then from the beginning. Locks
+    /// the list for one object at a time, so that others don't wait while the caller uses one.
+    pub(crate) fn each_from(&self, from: usize) -> impl Iterator<Item = Arc<T>> {
+        let count = self.lock().len();
+        (0..count).filter_map(move |step| self.lock().get((from + step) % count).and_then(Weak::upgrade))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.lock().iter().any(|object| object.strong_count() > 0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_listed_once_until_it_is_dropped() {
+        let (registry, one, two) = (Registry::default(), Arc::new(1), Arc::new(2));
+        assert!(registry.is_empty());
+        registry.register_once(&one);
+        registry.register_once(&one);
+        registry.register_once(&two);
+        assert_eq!(registry.all().iter().map(|object| **object).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(registry.each_from(3).map(|object| *object).collect::<Vec<_>>(), [2, 1]);
+        drop(one);
+        assert_eq!(registry.each_from(0).map(|object| *object).collect::<Vec<_>>(), [2]);
+        drop(two);
+        assert!(registry.is_empty() && registry.all().is_empty());
+    }
+
+    #[test]
+    fn dropped_objects_do_not_make_the_list_grow() {
+        let registry = Registry::default();
+        (0..1_000).for_each(|number| registry.register_once(&Arc::new(number)));
+        assert!(registry.lock().len() <= 4);
+    }
+}

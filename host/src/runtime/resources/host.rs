@@ -1,0 +1,72 @@
+//! The resources that all apps share. Never knows an app.
+
+use super::{bodies::HostBodies, guest_runtime::GuestRuntimes, pools::Pools};
+use crate::limits;
+use isopod_executor::Executor;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// The resources that all apps share.
+#[derive(Clone)]
+pub(crate) struct HostResources(Arc<Inner>);
+
+struct Inner {
+    executor: Executor,
+    guests: GuestRuntimes,
+    bodies: HostBodies,
+    /// The pools of all apps, to evict instances from when the host has no room.
+    pools: Pools,
+    /// Whether queued jobs are refused because the host stops.
+    refuses_waiting: AtomicBool,
+}
+
+impl HostResources {
+    /// `guests` owns the runtimes of guests that don't use that of an I/O thread.
+    pub(crate) fn new(executor: Executor, guests: GuestRuntimes) -> Self {
+        let (bodies, pools, refuses_waiting) = Default::default();
+        Self(Arc::new(Inner { executor, guests, bodies, pools, refuses_waiting }))
+    }
+
+    /// Refuses the queued jobs shortly before `drain` has passed, so that their clients get a
+    /// response before their connections are cut off. Running jobs are not affected.
+    pub(crate) async fn refuse_waiting_after(self, drain: Duration) {
+        tokio::time::sleep(drain.saturating_sub(limits::LAST_RESPONSES_TIME)).await;
+        self.0.refuses_waiting.store(true, Ordering::SeqCst);
+        self.0.pools.all().iter().for_each(|pool| pool.refuse_waiting());
+    }
+
+    pub(crate) fn refuses_waiting(&self) -> bool {
+        self.0.refuses_waiting.load(Ordering::SeqCst)
+    }
+
+    /// Charges the body of a job to the budget for queued bodies. Returns false if the queues of
+    /// all apps hold too much already.
+    pub(crate) fn reserve_bytes(&self, bytes: u64) -> bool {
+        self.0.bodies.queued.charge(bytes)
+    }
+
+    pub(crate) fn release_bytes(&self, bytes: u64) {
+        self.0.bodies.queued.release(bytes);
+    }
+
+    pub(super) fn executor(&self) -> &Executor {
+        &self.0.executor
+    }
+
+    pub(super) fn guests(&self) -> &GuestRuntimes {
+        &self.0.guests
+    }
+
+    pub(super) fn bodies(&self) -> &HostBodies {
+        &self.0.bodies
+    }
+
+    pub(super) fn pools(&self) -> &Pools {
+        &self.0.pools
+    }
+}
