@@ -1,7 +1,7 @@
 //! Replaces WASI host functions that can outlast a time slice with functions that are bounded or
 //! yield. Never changes the meaning of a function.
 
-use crate::{config::Flavour, limits, state::HostState};
+use crate::{kind::Flavour, limits, state::HostState};
 use isopod_executor::slice;
 use wasmtime::{
     StoreContextMut,

@@ -1,6 +1,6 @@
 //! Runs `wasi:cli/command` components once, from start to exit.
 
-use crate::{Fault, Program, config::Flavour, state::HostState};
+use crate::{Fault, Program, kind::Flavour, state::HostState};
 use wasmtime::Store;
 
 impl Program {

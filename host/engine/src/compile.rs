@@ -4,7 +4,13 @@
 //! Loaded code is trusted, so only this module writes these files, only their owner can read them,
 //! and a file is loaded only if it matches the checksum stored beside it.
 
-use crate::{ComponentInfo, EngineConfig, EngineError, NoSnapshot, Rejected, Speed, inspect::hex, limits};
+use crate::{
+    config::EngineConfig,
+    error::{EngineError, NoSnapshot},
+    inspect::{ComponentInfo, Rejected, hex},
+    kind::Speed,
+    limits,
+};
 use bytes::Bytes;
 use isopod_policy::{
     limits::TEXT_DETAIL_BYTES_SHOWN,

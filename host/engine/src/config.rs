@@ -5,7 +5,12 @@
 //! engine. All others run on a *plain* engine, where instances and calls cost a half to a third.
 //! Each flavour has one engine for optimised code and one for quickly compiled code.
 
-use crate::{EngineError, functions::Functions, limits};
+use crate::{
+    error::EngineError,
+    functions::Functions,
+    kind::{Flavour, Kind, Speed},
+    limits,
+};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
@@ -47,43 +52,6 @@ impl Default for EngineConfig {
             outbound_idle_time: limits::OUTBOUND_IDLE_TIME,
         }
     }
-}
-
-/// How a component is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Speed {
-    /// Short compile time, slower code: for apps in development.
-    Quick,
-    /// Longer compile time, fast code: for all other apps.
-    Optimised,
-}
-
-/// Whether a component needs the component model's async features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Flavour {
-    Plain,
-    Concurrent,
-}
-
-impl Flavour {
-    pub(crate) fn needed(needs_concurrency: bool) -> Self {
-        if needs_concurrency { Self::Concurrent } else { Self::Plain }
-    }
-}
-
-/// Every kind of engine.
-pub(crate) const KINDS: [Kind; 4] = [
-    Kind { flavour: Flavour::Plain, speed: Speed::Optimised },
-    Kind { flavour: Flavour::Concurrent, speed: Speed::Optimised },
-    Kind { flavour: Flavour::Plain, speed: Speed::Quick },
-    Kind { flavour: Flavour::Concurrent, speed: Speed::Quick },
-];
-
-/// What distinguishes one engine from another. Code compiled for one kind doesn't run on another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Kind {
-    pub(crate) flavour: Flavour,
-    pub(crate) speed: Speed,
 }
 
 /// Creates the engine of one kind, which compiles and runs its components.

@@ -2,7 +2,7 @@
 //! recently used apps are the most likely to get the next request: their instances then start
 //! without mapping and linking. Never maps code itself.
 
-use crate::{limits, program::Linked};
+use crate::{limits, linked::Linked};
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 use std::{
     path::{Path, PathBuf},

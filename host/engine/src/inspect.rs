@@ -3,7 +3,7 @@
 //!
 //! Rejections name the fault in terms that the component's author knows.
 
-use crate::{config::Flavour, limits, offered, slots, snapshot};
+use crate::{kind::Flavour, limits, offered, slots};
 use isopod_policy::{
     Form,
     limits::{TEXT_DETAIL_BYTES_SHOWN, TEXT_NAME_BYTES_SHOWN},
@@ -12,6 +12,9 @@ use isopod_policy::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+
+/// The custom section that marks a component as a snapshot, so that its instances skip `init`.
+pub(crate) const SNAPSHOT_SECTION: &str = "isopod-snapshot";
 
 /// The mark that the SDK places in the data of a component that streams responses.
 const STREAMS_MARK: &[u8] = b"isopod-sdk: a response of this component is streamed";
@@ -209,7 +212,7 @@ impl Outline {
                 Payload::CustomSection(section) if section.name() == "producers" && depth == 0 => {
                     outline.single_use |= names_single_use_tool(section.data());
                 }
-                Payload::CustomSection(section) if section.name() == snapshot::SECTION && depth == 0 => {
+                Payload::CustomSection(section) if section.name() == SNAPSHOT_SECTION && depth == 0 => {
                     outline.is_snapshot = true;
                 }
                 Payload::CustomSection(section) if section.name() == "isopod-sdk" => {

@@ -5,16 +5,13 @@
 //! again.
 
 use crate::{
-    Fault, Program, Room, bindings,
-    body::RequestBody,
+    bindings,
     budget::{Exhausted, Reservation},
-    flat, flat_call, limits,
-    reply::ReplyBody,
+    fault::{Fault, Room},
+    flat_call, limits,
+    program::Program,
     state::{HostState, on_epoch},
-    streaming::{self, Unfinished, Version},
 };
-use http::{Request, Response, header::CONTENT_LENGTH};
-use http_body::Body;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use wasmtime::Store;
@@ -41,29 +38,6 @@ pub(crate) struct Ready {
     pub(crate) wasi02: Option<wasmtime_wasi_http::p2::bindings::Proxy>,
     pub(crate) wasi03: Option<wasmtime_wasi_http::p3::bindings::Service>,
     pub(crate) events: Option<bindings::events::EventApp>,
-}
-
-/// A response, or why it is missing, and the state of the instance afterwards.
-pub struct Answer {
-    pub response: Result<Response<ReplyBody>, Fault>,
-    pub after: After,
-}
-
-impl Answer {
-    /// Creates a fault that also ended the instance.
-    pub(crate) fn lost(fault: Fault) -> Self {
-        Self { response: Err(fault), after: After::Spent }
-    }
-}
-
-/// The state of an instance once its response's head is known.
-pub enum After {
-    /// Free for the next call.
-    Free(Box<Instance>),
-    /// Not reusable: replace it.
-    Spent,
-    /// Still working, on the response's body or after it. The caller must drive it to its end.
-    Working(Unfinished),
 }
 
 impl Instance {
@@ -116,23 +90,6 @@ impl Instance {
         prepared.map_err(|error| self.fault(&error))?.map_err(|message| Fault::Failed { message })
     }
 
-    /// Answers one HTTP request over the best interface that the component and the request allow.
-    /// Dropping the returned future, or the unfinished body, ends the instance.
-    pub async fn http(self: Box<Self>, request: Request<RequestBody>, request_id: &str) -> Answer {
-        let exports = self.program.exports();
-        if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
-            return flat::answer(self, request, request_id).await;
-        }
-        if exports.wasi03.is_some() {
-            // Boxed, so that the future of a flat call isn't as large as these.
-            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi03)).await;
-        }
-        if exports.wasi02.is_some() {
-            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi02)).await;
-        }
-        Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(self).into() }
-    }
-
     /// Returns the program that this instance runs.
     pub fn program(&self) -> &Program {
         &self.program
@@ -183,34 +140,28 @@ impl Instance {
     }
 }
 
+impl Program {
+    /// Starts a new instance within the program's request timeout.
+    pub async fn start(&self) -> Result<Box<Instance>, Fault> {
+        let limit = self.sandbox().limits.request_timeout;
+        tokio::time::timeout(limit, Instance::start(self)).await.unwrap_or(Err(Fault::Timeout { limit }))
+    }
+}
+
 /// Creates the state of a new instance. Opening its folders blocks while their file system doesn't
 /// respond, so it runs on its own thread: the shared threads for blocking file access may all be
 /// occupied.
 async fn state_of(program: &Program) -> wasmtime::Result<HostState> {
     if !program.has_folders() {
-        return HostState::new(program);
+        return program.new_state();
     }
     let permit = Arc::clone(program.opening()).acquire_owned().await?;
     let (sender, state) = oneshot::channel();
     let program = program.clone();
     std::thread::Builder::new().name("isopod-open".to_owned()).spawn(move || {
         // The receiver is gone if the start has timed out.
-        let _ = sender.send(HostState::new(&program));
+        let _ = sender.send(program.new_state());
         drop(permit);
     })?;
     state.await?
-}
-
-impl From<Option<Box<Instance>>> for After {
-    fn from(instance: Option<Box<Instance>>) -> Self {
-        instance.map_or(Self::Spent, Self::Free)
-    }
-}
-
-/// Returns whether a request can be passed to the guest whole: its body is absent, or small and of
-/// known length.
-fn fits_flat(request: &Request<RequestBody>) -> bool {
-    request.body().is_end_stream()
-        || request.headers().contains_key(CONTENT_LENGTH)
-            && request.body().size_hint().exact().is_some_and(|length| length <= limits::FLAT_BODY_BYTES_MAX)
 }

@@ -6,7 +6,6 @@ use crate::{
     fault::Denied,
     limits,
     sandbox::{KeyValue, KvError, ValueVersion},
-    state::HostState,
 };
 use std::sync::Arc;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -59,20 +58,25 @@ pub(crate) struct View<'a> {
     account: &'a mut Account,
 }
 
+impl<'a> View<'a> {
+    pub(crate) fn new(data: &'a KeyValueHost, table: &'a mut ResourceTable, account: &'a mut Account) -> Self {
+        Self { data, table, account }
+    }
+}
+
 struct HasKeyValue;
 
 impl HasData for HasKeyValue {
     type Data<'a> = View<'a>;
 }
 
-fn view(state: &mut HostState) -> View<'_> {
-    View { data: &state.keyvalue, table: &mut state.table, account: &mut state.account }
-}
-
-/// Offers both drafts to guests.
-pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    draft2::add(linker)?;
-    draft1::add(linker)
+/// Offers both drafts to guests. `view` borrows the parts from a store's data.
+pub(crate) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> View<'_>,
+) -> wasmtime::Result<()> {
+    draft2::add(linker, view)?;
+    draft1::add(linker, view)
 }
 
 /// A call's failure, before it takes the form of either draft.
@@ -189,7 +193,10 @@ macro_rules! shared_calls {
             Ok(result.map_err(|error| Failure::from(error).into()))
         }
 
-        pub(super) fn add(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+        pub(super) fn add<T: Send + 'static>(
+            linker: &mut Linker<T>,
+            view: fn(&mut T) -> View<'_>,
+        ) -> wasmtime::Result<()> {
             store::add_to_linker::<_, HasKeyValue>(linker, view)?;
             atomics::add_to_linker::<_, HasKeyValue>(linker, view)?;
             batch::add_to_linker::<_, HasKeyValue>(linker, view)

@@ -10,6 +10,7 @@
 //! stored.
 
 mod account;
+mod answer;
 mod audit;
 mod bindings;
 mod body;
@@ -18,6 +19,9 @@ mod budget;
 mod command;
 mod compile;
 mod config;
+mod dispatch;
+mod engine;
+mod error;
 mod events;
 mod fault;
 mod flat;
@@ -25,10 +29,14 @@ mod flat_call;
 mod frozen_code;
 mod functions;
 mod head;
+mod head_sender;
 mod inspect;
 mod instance;
 mod keyvalue;
+mod kind;
 pub mod limits;
+mod linked;
+mod linker;
 mod logging;
 mod offered;
 mod outbound;
@@ -42,214 +50,25 @@ mod snapshot;
 mod state;
 mod streaming;
 mod ticker;
+mod unfinished;
 mod unread;
 mod wasi02;
 mod wasi03;
 mod wasi_http;
 
+pub use answer::{After, Answer};
 pub use body::{BadBody, BodyError, BodyTrouble, Patience, RequestBody, broken_off};
-pub use config::{EngineConfig, Speed};
+pub use config::EngineConfig;
+pub use engine::{Component, Engine};
+pub use error::{EngineError, NoSnapshot};
 pub use events::{Event, EventFailure, Handled, Reply};
 pub use fault::{Fault, Resource, Room};
 pub use head::has_no_content;
 pub use inspect::{ComponentInfo, Entries, HttpAbi, Rejected, inspect};
-pub use instance::{After, Answer, Instance};
+pub use instance::Instance;
+pub use kind::Speed;
 pub use program::{FrozenProgram, Program};
 pub use reply::{ReplyBody, ReplyEnd};
 pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Screen, Stdio, Stream, ValueVersion};
-pub use snapshot::{NoSnapshot, Preparation, Snapshot};
-pub use streaming::Unfinished;
-
-use budget::Budget;
-use bytes::Bytes;
-use compile::Compiler;
-use config::{Flavour, KINDS, Kind};
-use frozen_code::FrozenCode;
-use functions::Functions;
-use outbound::Network;
-use state::HostState;
-use std::{
-    collections::HashMap,
-    io,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
-use ticker::Ticker;
-use wasmtime::component::Linker;
-
-/// The wasmtime engines, their compiler, and the functions that guests can import.
-#[derive(Clone)]
-pub struct Engine(Arc<Inner>);
-
-struct Inner {
-    runtimes: HashMap<Kind, Runtime>,
-    compiler: Compiler,
-    memory: Arc<Budget>,
-    instances: Arc<Budget>,
-    frozen_code: FrozenCode,
-    network: Arc<Network>,
-    /// Counter for spreading values between instances; need not be random.
-    started: AtomicU32,
-    _ticker: Ticker,
-}
-
-struct Runtime {
-    engine: wasmtime::Engine,
-    linker: Linker<HostState>,
-}
-
-/// Why the engine could not be created.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    #[error("the WebAssembly engine rejected its settings: {0}")]
-    Settings(String),
-    #[error("cannot start a thread: {0}")]
-    Threads(String),
-    #[error("cannot use the folder for compiled code: {0}")]
-    Cache(#[source] io::Error),
-}
-
-/// A compiled component, without a sandbox.
-#[derive(Clone)]
-pub struct Component {
-    info: ComponentInfo,
-    kind: Kind,
-    code: wasmtime::component::Component,
-    /// The file with the code, which is mapped again after it was unmapped.
-    file: PathBuf,
-}
-
-impl Component {
-    /// Returns the component's properties.
-    pub fn info(&self) -> &ComponentInfo {
-        &self.info
-    }
-}
-
-impl Engine {
-    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let functions = Arc::new(Functions::new());
-        let runtimes = KINDS.into_iter().map(|kind| Ok((kind, Runtime::new(kind, &config, &functions)?)));
-        let runtimes = runtimes.collect::<Result<HashMap<_, _>, EngineError>>()?;
-        let ticker = Ticker::start(runtimes.values().map(|runtime| runtime.engine.clone()).collect())
-            .map_err(|error| EngineError::Threads(error.to_string()))?;
-        let compiler = Compiler::new(&config)?;
-        let memory = Arc::new(Budget::new(config.memory_bytes_max));
-        let instances = Arc::new(Budget::new(config.instances_max.into()));
-        let inner = Inner {
-            runtimes,
-            compiler,
-            memory,
-            instances,
-            frozen_code: FrozenCode::new(config.frozen_code_bytes_max),
-            network: Network::new(&config),
-            started: AtomicU32::new(0),
-            _ticker: ticker,
-        };
-        Ok(Self(Arc::new(inner)))
-    }
-
-    /// Compiles a component, or loads it from the cache. The optimising compiler takes over if the
-    /// quick compiler can't compile it.
-    pub async fn load(&self, bytes: Bytes, speed: Speed) -> Result<Component, Rejected> {
-        let info = inspect(&bytes)?;
-        let mut kind = Kind { flavour: self.flavour_of(&info), speed };
-        let mut loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes.clone(), &info, kind.speed).await;
-        if let Err(Rejected::Compile { detail }) = &loaded
-            && speed == Speed::Quick
-        {
-            tracing::debug!(detail, "the quick compiler rejected a component: optimising it instead");
-            kind.speed = Speed::Optimised;
-            loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes, &info, kind.speed).await;
-        }
-        let file = self.0.compiler.file(&self.runtime(kind).engine, &info);
-        Ok(Component { info, kind, code: loaded?, file })
-    }
-
-    /// Loads a compiled component from the cache by its digest, without its bytes. Returns `None`
-    /// if the code or its description is missing.
-    pub async fn load_compiled(&self, digest: &str, speed: Speed) -> Option<Component> {
-        // A component that the quick compiler could not compile was optimised.
-        let speeds = [Some(speed), (speed == Speed::Quick).then_some(Speed::Optimised)];
-        for speed in speeds.into_iter().flatten() {
-            for flavour in [Flavour::Plain, Flavour::Concurrent] {
-                let (kind, compiler) = (Kind { flavour, speed }, &self.0.compiler);
-                let engine = &self.runtime(kind).engine;
-                let Some(info) = compiler.described(engine, digest) else { continue };
-                if self.flavour_of(&info) == flavour
-                    && let Some(code) = compiler.load_compiled(engine, digest).await
-                {
-                    let file = compiler.file(engine, &info);
-                    return Some(Component { info, kind, code, file });
-                }
-            }
-        }
-        None
-    }
-
-    /// Joins a component with its sandbox.
-    pub fn program(&self, component: &Component, sandbox: Sandbox) -> Result<Program, Rejected> {
-        Program::new(self, component, sandbox)
-    }
-
-    /// Maps code that this process has compiled or verified.
-    pub(crate) fn map(&self, kind: Kind, file: &Path) -> Result<wasmtime::component::Component, Rejected> {
-        compile::map(&self.runtime(kind).engine, file).map_err(|error| Rejected::Cache { detail: format!("{error:#}") })
-    }
-
-    pub(crate) fn flavour_of(&self, info: &ComponentInfo) -> Flavour {
-        Flavour::needed(info.needs_concurrency)
-    }
-
-    pub(crate) fn linker(&self, kind: Kind) -> &Linker<HostState> {
-        &self.runtime(kind).linker
-    }
-
-    /// Returns the network state that all programs share.
-    pub(crate) fn network(&self) -> &Arc<Network> {
-        &self.0.network
-    }
-
-    /// Returns the memory available to an app's guests if no other app has any, in bytes.
-    pub fn memory_bytes_most(&self, may_use_reserve: bool) -> u64 {
-        self.0.memory.most(may_use_reserve)
-    }
-
-    /// Returns the budget of guest memory over all apps.
-    pub(crate) fn memory(&self) -> &Arc<Budget> {
-        &self.0.memory
-    }
-
-    /// Returns the cache of recently frozen programs' code.
-    pub(crate) fn frozen_code(&self) -> &FrozenCode {
-        &self.0.frozen_code
-    }
-
-    /// Returns the budget of instance slots over all apps.
-    pub(crate) fn instances(&self) -> &Arc<Budget> {
-        &self.0.instances
-    }
-
-    /// Returns a number below `range`, different at each call, so that instances aren't replaced
-    /// all at once.
-    pub(crate) fn spread(&self, range: u32) -> u32 {
-        let golden_ratio = 2_654_435_769_u32;
-        self.0.started.fetch_add(1, Ordering::Relaxed).wrapping_mul(golden_ratio) % range.max(1)
-    }
-
-    fn runtime(&self, kind: Kind) -> &Runtime {
-        &self.0.runtimes[&kind]
-    }
-}
-
-impl Runtime {
-    fn new(kind: Kind, config: &EngineConfig, functions: &Arc<Functions>) -> Result<Self, EngineError> {
-        let engine = config::engine(kind, config, functions)?;
-        let linker =
-            program::linker(&engine, kind.flavour).map_err(|error| EngineError::Settings(format!("{error:#}")))?;
-        Ok(Self { engine, linker })
-    }
-}
+pub use snapshot::{Preparation, Snapshot};
+pub use unfinished::Unfinished;

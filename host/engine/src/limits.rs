@@ -1,6 +1,6 @@
 //! Every bound of the engine that isn't one of an app's own limits, with the effect of reaching it.
 
-use crate::config::Flavour;
+use crate::kind::Flavour;
 use std::time::Duration;
 
 /// Largest component accepted, in bytes. Larger components are rejected before they are parsed.

@@ -2,7 +2,7 @@
 //! random bytes. Also keeps the monotonic clock from running backwards after a snapshot. Never
 //! refuses a read itself: the snapshot decides.
 
-use crate::{limits, state::HostState};
+use crate::limits;
 use rand::{Rng, SeedableRng, TryRng, rngs::StdRng};
 use std::{
     convert::Infallible,
@@ -11,15 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use wasmtime::{
-    StoreContextMut,
-    component::{Linker, Resource},
-};
-use wasmtime_wasi::{HostMonotonicClock, clocks::MonotonicClock, filesystem::Descriptor};
-
-/// The interface versions of wasmtime-wasi; every 0.2 import of a guest is linked to them.
-const ENVIRONMENT: &str = "wasi:cli/environment@0.2.12";
-const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
+use wasmtime_wasi::{HostMonotonicClock, clocks::MonotonicClock};
 
 /// The values that a guest has read while it was prepared.
 #[derive(Default)]
@@ -30,6 +22,14 @@ pub(crate) struct PurityCheck {
 }
 
 impl PurityCheck {
+    pub(crate) fn note_environment(&self) {
+        self.environment.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_folders(&self) {
+        self.folders.store(true, Ordering::Relaxed);
+    }
+
     /// Returns whether the guest read environment variables. C libraries read all of them once and
     /// cache them.
     pub(crate) fn saw_environment(&self) -> bool {
@@ -44,33 +44,6 @@ impl PurityCheck {
     /// Returns whether the guest read random bytes. Usually they seed a generator or become a key.
     pub(crate) fn saw_randomness(&self) -> bool {
         self.randomness.load(Ordering::Relaxed)
-    }
-}
-
-/// Returns the same imports, with an empty environment and no folders. Each read of them is
-/// recorded.
-pub(crate) fn linker(usual: &Linker<HostState>) -> wasmtime::Result<Linker<HostState>> {
-    let mut linker = usual.clone();
-    linker.allow_shadowing(true);
-    let mut environment = linker.instance(ENVIRONMENT)?;
-    environment.func_wrap("get-environment", |store, ()| {
-        note(&store, |purity| &purity.environment);
-        Ok((Vec::<(String, String)>::new(),))
-    })?;
-    environment.func_wrap("get-arguments", |store, ()| {
-        note(&store, |purity| &purity.environment);
-        Ok((Vec::<String>::new(),))
-    })?;
-    linker.instance(PREOPENS)?.func_wrap("get-directories", |store, ()| {
-        note(&store, |purity| &purity.folders);
-        Ok((Vec::<(Resource<Descriptor>, String)>::new(),))
-    })?;
-    Ok(linker)
-}
-
-fn note(store: &StoreContextMut<'_, HostState>, what: impl FnOnce(&PurityCheck) -> &AtomicBool) {
-    if let Some(purity) = store.data().purity() {
-        what(purity).store(true, Ordering::Relaxed);
     }
 }
 

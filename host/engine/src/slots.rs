@@ -1,7 +1,7 @@
 //! Computes how many slots of the pooling allocator an instance of a component takes, before the
 //! component is compiled. Never allocates a slot.
 
-use crate::{config::Flavour, limits};
+use crate::{kind::Flavour, limits};
 use wasmparser::{
     BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Encoding,
     Instance, Parser, Payload,

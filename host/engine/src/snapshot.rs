@@ -6,11 +6,18 @@
 //! Never decides which app gets a snapshot, and stores none.
 
 use crate::{
-    After, Component, ComponentInfo, Engine, Fault, Instance, Output, Patience, Program, Rejected, RequestBody,
-    Sandbox, Speed,
-    config::{Flavour, Kind},
-    inspect, limits,
-    program::INIT,
+    answer::After,
+    body::{Patience, RequestBody},
+    engine::{Component, Engine},
+    error::NoSnapshot,
+    fault::Fault,
+    inspect::{ComponentInfo, inspect},
+    instance::Instance,
+    kind::{Flavour, Kind, Speed},
+    limits,
+    linked::INIT,
+    program::Program,
+    sandbox::{Output, Sandbox},
     state::HostState,
 };
 use bytes::Bytes;
@@ -25,9 +32,6 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 use wasmtime::{Store, component::Lift, component::WasmList};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
-
-/// The custom section that marks a component as a snapshot, so that its instances skip `init`.
-pub(crate) const SECTION: &str = "isopod-snapshot";
 
 /// The encoded section: its kind, its length, its name's length and its name.
 const ENCODED_SECTION: &[u8] = b"\0\x10\x0fisopod-snapshot";
@@ -51,67 +55,6 @@ pub struct Snapshot {
     pub prepared_in: Duration,
 }
 
-/// Why a component has no snapshot, and how its author can change that. Its instances can still
-/// start without one.
-#[derive(Debug, thiserror::Error)]
-pub enum NoSnapshot {
-    #[error(
-        "nothing to prepare: the component exports no isopod:app/init, and [snapshot] names no requests. \
-         Add `isopod_sdk::init!(prepare)`, or `warm = [\"/\"]`"
-    )]
-    NothingToPrepare,
-    #[error(
-        "the component uses WASI 0.3 or async exports, whose tasks can't be part of an image. Build it for WASI 0.2"
-    )]
-    Concurrent,
-    #[error("its instances serve one request each; ComponentizeJS has already run the script's top level at the build")]
-    SingleUse,
-    #[error("the component is a snapshot already")]
-    IsOne,
-    #[error("its code doesn't support snapshots: {detail}")]
-    Unsupported { detail: String },
-    #[error("it could not be prepared: {0}. {WITHOUT}")]
-    Init(Fault),
-    #[error("the warm-up request GET {path} failed: {detail}. {WITHOUT}")]
-    WarmUp { path: String, detail: String },
-    #[error("{what} took longer than {seconds} s")]
-    TooLong { what: &'static str, seconds: u64 },
-    #[error(
-        "it holds resources of the host when it is prepared (streams, files, pollables, key-value buckets), which no \
-         image can keep. Drop them before `init` returns or the request is answered; log with `log::info!` in place of \
-         `println!`, which keeps standard output open"
-    )]
-    HoldsResources,
-    #[error(
-        "it reads environment variables while it is prepared, and would never see their real values. Read config vars \
-         by wasi:config (`config::get`), and only when a request needs them"
-    )]
-    ReadsEnvironment,
-    #[error(
-        "it looks into its folders while it is prepared, and would never see their real content. Read files only \
-         when a request needs them, or put what `init` needs into the component"
-    )]
-    LooksForFolders,
-    #[error(
-        "it takes random bytes while it is prepared, and all instances would continue with the same bytes. Take them \
-         only when a request needs them"
-    )]
-    TakesRandomness,
-    #[error(
-        "it has {mib} MiB of memory when it is prepared, and at most {limit_mib} MiB fit an image. Prepare less; freed \
-         memory counts too, since a guest's memory never shrinks"
-    )]
-    TooMuchMemory { mib: usize, limit_mib: usize },
-    #[error("the component with its image is rejected: {0}")]
-    Image(Rejected),
-    #[error("taking it failed: {0}. See the host's log for details")]
-    Internal(String),
-}
-
-/// Added to the guest's own error text, which may ask for a grant that the manifest already has.
-const WITHOUT: &str = "A snapshot is prepared without the app's grants and config vars, since its image would keep \
-                       their effects";
-
 impl Engine {
     /// Prepares an instance of the component and takes a snapshot. Dropping the future cancels all
     /// of that work.
@@ -128,7 +71,7 @@ impl Engine {
                 }
             })
         };
-        self.0.compiler.snapshot(take).await
+        self.compiler().snapshot(take).await
     }
 
     async fn take_snapshot(
@@ -167,7 +110,7 @@ impl Engine {
     /// Compiles the component with accessors to all its state, for this one instance.
     fn instrumented(&self, bytes: &[u8], info: ComponentInfo, sandbox: Sandbox) -> Result<Program, NoSnapshot> {
         let kind = Kind { flavour: Flavour::Plain, speed: Speed::Optimised };
-        let code = wasmtime::component::Component::new(&self.runtime(kind).engine, bytes);
+        let code = wasmtime::component::Component::new(self.wasmtime(kind), bytes);
         let code = code.map_err(|error| NoSnapshot::Unsupported { detail: format!("{error:#}") })?;
         // The code is never unmapped and mapped again, so it needs no file.
         let component = Component { info, kind, code, file: PathBuf::new() };
@@ -333,11 +276,12 @@ impl ComponentInstanceState for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inspect::SNAPSHOT_SECTION;
 
     #[test]
     fn the_encoded_section_has_the_name_that_is_searched() {
         let name = &ENCODED_SECTION[3..];
-        assert_eq!(name, SECTION.as_bytes());
+        assert_eq!(name, SNAPSHOT_SECTION.as_bytes());
         assert_eq!((usize::from(ENCODED_SECTION[1]), usize::from(ENCODED_SECTION[2])), (name.len() + 1, name.len()));
     }
 }

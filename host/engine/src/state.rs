@@ -2,10 +2,11 @@
 //! Never runs a guest.
 
 use crate::{
-    Program,
     account::{Account, AccountLimits},
     audit,
+    budget::Budget,
     fault::Denied,
+    inspect::ComponentInfo,
     keyvalue::KeyValueHost,
     limits,
     outbound::Outbound,
@@ -41,9 +42,20 @@ pub(crate) struct HostState {
     is_being_read: bool,
 }
 
+/// What a program gives to the state of each of its instances.
+pub(crate) struct Parts<'a> {
+    pub(crate) info: &'a ComponentInfo,
+    pub(crate) sandbox: &'a Arc<Sandbox>,
+    pub(crate) config: &'a Arc<WasiConfigVariables>,
+    pub(crate) outbound: &'a Outbound,
+    pub(crate) purity: Option<&'a Arc<PurityCheck>>,
+    /// The budget of guest memory over all apps.
+    pub(crate) memory: &'a Arc<Budget>,
+}
+
 impl HostState {
-    pub(crate) fn new(program: &Program) -> wasmtime::Result<Self> {
-        let sandbox = Arc::clone(program.sandbox());
+    pub(crate) fn new(program: Parts<'_>) -> wasmtime::Result<Self> {
+        let sandbox = Arc::clone(program.sandbox);
         let request = RequestId::default();
         let line_bytes_max = usize::try_from(sandbox.limits.log_line_bytes).unwrap_or(usize::MAX);
         let stdio = [Stream::Stdout, Stream::Stderr]
@@ -60,16 +72,16 @@ impl HostState {
         Ok(Self {
             table,
             keyvalue: KeyValueHost::new(sandbox.keyvalue.clone()),
-            config: Arc::clone(program.config()),
+            config: Arc::clone(program.config),
             request,
             denied: None,
             answers_head: false,
-            purity: program.purity().cloned(),
-            wasi: wasi_context(program, &stdio)?,
+            purity: program.purity.cloned(),
+            wasi: wasi_context(&program, &stdio)?,
             http,
-            outbound: program.outbound().clone(),
+            outbound: program.outbound.clone(),
             stdio,
-            account: Account::new(account_limits, program.engine().memory()),
+            account: Account::new(account_limits, program.memory),
             is_being_read: false,
             sandbox,
         })
@@ -135,13 +147,13 @@ pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::R
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(slice::yield_now())))
 }
 
-fn wasi_context(program: &Program, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
-    let sandbox = program.sandbox();
+fn wasi_context(program: &Parts<'_>, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
+    let sandbox = program.sandbox;
     let mut wasi = WasiCtxBuilder::new();
-    if let Some(purity) = program.purity() {
+    if let Some(purity) = program.purity {
         wasi.secure_random(CheckedRandom::new(purity));
     }
-    if program.info().is_snapshot {
+    if program.info.is_snapshot {
         wasi.monotonic_clock(LaterClock::new());
     }
     wasi.max_random_size(limits::RANDOM_BYTES_MAX);

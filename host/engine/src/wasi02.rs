@@ -5,7 +5,7 @@
 use crate::{
     Fault, Instance,
     body::RequestBody,
-    streaming::HeadSender,
+    head_sender::HeadSender,
     wasi_http::{ShowsHost, for_request},
 };
 use http::{Method, Request, uri};

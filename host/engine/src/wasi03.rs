@@ -5,8 +5,8 @@ use crate::{
     Fault, Instance,
     body::RequestBody,
     head::has_no_content,
+    head_sender::HeadSender,
     state::HostState,
-    streaming::HeadSender,
     wasi_http::{ShowsHost, for_request, take_length},
 };
 use http::{Method, Request, Response, header::CONTENT_LENGTH};

@@ -1,0 +1,33 @@
+//! The answer of an instance to an HTTP request. Never drives an instance.
+
+use crate::{fault::Fault, instance::Instance, reply::ReplyBody, unfinished::Unfinished};
+use http::Response;
+
+/// A response, or why it is missing, and the state of the instance afterwards.
+pub struct Answer {
+    pub response: Result<Response<ReplyBody>, Fault>,
+    pub after: After,
+}
+
+impl Answer {
+    /// Creates a fault that also ended the instance.
+    pub(crate) fn lost(fault: Fault) -> Self {
+        Self { response: Err(fault), after: After::Spent }
+    }
+}
+
+/// The state of an instance once its response's head is known.
+pub enum After {
+    /// Free for the next call.
+    Free(Box<Instance>),
+    /// Not reusable: replace it.
+    Spent,
+    /// Still working, on the response's body or after it. The caller must drive it to its end.
+    Working(Unfinished),
+}
+
+impl From<Option<Box<Instance>>> for After {
+    fn from(instance: Option<Box<Instance>>) -> Self {
+        instance.map_or(Self::Spent, Self::Free)
+    }
+}

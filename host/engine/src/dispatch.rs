@@ -1,0 +1,41 @@
+//! Chooses the interface over which an instance answers an HTTP request. Never calls a guest
+//! itself.
+
+use crate::{
+    answer::Answer,
+    body::RequestBody,
+    fault::Fault,
+    flat,
+    instance::Instance,
+    limits,
+    streaming::{self, Version},
+};
+use http::{Request, header::CONTENT_LENGTH};
+use http_body::Body;
+
+impl Instance {
+    /// Answers one HTTP request over the best interface that the component and the request allow.
+    /// Dropping the returned future, or the unfinished body, ends the instance.
+    pub async fn http(self: Box<Self>, request: Request<RequestBody>, request_id: &str) -> Answer {
+        let exports = self.program.exports();
+        if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
+            return flat::answer(self, request, request_id).await;
+        }
+        if exports.wasi03.is_some() {
+            // Boxed, so that the future of a flat call isn't as large as these.
+            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi03)).await;
+        }
+        if exports.wasi02.is_some() {
+            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi02)).await;
+        }
+        Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(self).into() }
+    }
+}
+
+/// Returns whether a request can be passed to the guest whole: its body is absent, or small and of
+/// known length.
+fn fits_flat(request: &Request<RequestBody>) -> bool {
+    request.body().is_end_stream()
+        || request.headers().contains_key(CONTENT_LENGTH)
+            && request.body().size_hint().exact().is_some_and(|length| length <= limits::FLAT_BODY_BYTES_MAX)
+}
