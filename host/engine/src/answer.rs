@@ -12,7 +12,7 @@ pub struct Answer {
 impl Answer {
     /// Creates a fault that also ended the instance.
     pub(crate) fn lost(fault: Fault) -> Self {
-        Self { response: Err(fault), after: After::Spent }
+        Self { response: Err(fault), after: After::Ended }
     }
 }
 
@@ -20,14 +20,14 @@ impl Answer {
 pub enum After {
     /// Free for the next call.
     Free(Box<Instance>),
-    /// Not reusable: replace it.
-    Spent,
+    /// Ended, or not reusable: replace it.
+    Ended,
     /// Still working, on the response's body or after it. The caller must drive it to its end.
     Working(Unfinished),
 }
 
 impl From<Option<Box<Instance>>> for After {
     fn from(instance: Option<Box<Instance>>) -> Self {
-        instance.map_or(Self::Spent, Self::Free)
+        instance.map_or(Self::Ended, Self::Free)
     }
 }

@@ -1,6 +1,6 @@
 //! Reads a request's body for a guest, within its limits. Never handles a response.
 
-use crate::Fault;
+use crate::fault::Fault;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -27,7 +27,7 @@ pub enum RequestBody {
 pub struct FromClient {
     incoming: Pin<Box<dyn Body<Data = Bytes, Error = hyper::Error> + Send>>,
     left: u64,
-    trouble: BodyTrouble,
+    monitor: BodyMonitor,
     patience: Patience,
     /// When the guest began to wait for the next part, and the timer for the next patience check.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -78,14 +78,14 @@ pub fn broken_off(error: &hyper::Error) -> String {
     }
 }
 
-/// Records whether a client's body was unreadable. The guest only sees a body that ends early, so
-/// its response would blame the app.
+/// Observes how a guest reads a client's body, and records whether the body was unreadable. The
+/// guest only sees a body that ends early, so its response would blame the app.
 #[derive(Clone, Default)]
-pub struct BodyTrouble(Arc<Trouble>);
+pub struct BodyMonitor(Arc<MonitorState>);
 
 #[derive(Default)]
-struct Trouble {
-    bad: OnceLock<BadBody>,
+struct MonitorState {
+    fault: OnceLock<BadBody>,
     /// Whether the guest is waiting for the client now.
     waits: AtomicBool,
     bytes_read: AtomicU64,
@@ -99,10 +99,10 @@ pub enum BadBody {
     Broken { detail: String },
 }
 
-impl BodyTrouble {
+impl BodyMonitor {
     /// Returns the fault found so far, if any.
-    pub fn found(&self) -> Option<&BadBody> {
-        self.0.bad.get()
+    pub fn fault(&self) -> Option<&BadBody> {
+        self.0.fault.get()
     }
 
     /// Returns the bytes of the body that the guest has read.
@@ -112,7 +112,7 @@ impl BodyTrouble {
 
     /// Records that the request's deadline has passed. If the guest was waiting for the client at
     /// that moment, the client is at fault.
-    pub fn time_is_over(&self) {
+    pub fn note_timeout(&self) {
         if self.0.waits.load(Ordering::Relaxed) {
             self.note(BadBody::TooSlow);
         }
@@ -120,7 +120,7 @@ impl BodyTrouble {
 
     fn note(&self, bad: BadBody) {
         // The first fault is the cause of any later fault.
-        let _ = self.0.bad.set(bad);
+        let _ = self.0.fault.set(bad);
     }
 }
 
@@ -132,13 +132,13 @@ impl RequestBody {
         patience: Patience,
     ) -> Self {
         let incoming = Box::pin(incoming);
-        Self::Incoming(FromClient { incoming, left: limit, trouble: BodyTrouble::default(), patience, waiting: None })
+        Self::Incoming(FromClient { incoming, left: limit, monitor: BodyMonitor::default(), patience, waiting: None })
     }
 
-    /// Returns the body's fault record; `None` if the body is known in full.
-    pub fn trouble(&self) -> Option<BodyTrouble> {
+    /// Returns the body's monitor; `None` if the body is known in full.
+    pub fn monitor(&self) -> Option<BodyMonitor> {
         match self {
-            Self::Incoming(body) => Some(body.trouble.clone()),
+            Self::Incoming(body) => Some(body.monitor.clone()),
             Self::Full(_) => None,
         }
     }
@@ -181,18 +181,18 @@ impl FromClient {
             return self.poll_patience(cx).map(|error| Some(Err(error)));
         };
         self.waiting = None;
-        self.trouble.0.waits.store(false, Ordering::Relaxed);
+        self.monitor.0.waits.store(false, Ordering::Relaxed);
         let Some(frame) = next else { return Poll::Ready(None) };
-        let frame = frame.inspect_err(|error| self.trouble.note(BadBody::Broken { detail: broken_off(error) }))?;
+        let frame = frame.inspect_err(|error| self.monitor.note(BadBody::Broken { detail: broken_off(error) }))?;
         let size = frame.data_ref().map_or(0, |data| data.len() as u64);
         Poll::Ready(Some(match self.left.checked_sub(size) {
             Some(rest) => {
                 self.left = rest;
-                self.trouble.0.bytes_read.fetch_add(size, Ordering::Relaxed);
+                self.monitor.0.bytes_read.fetch_add(size, Ordering::Relaxed);
                 Ok(frame)
             }
             None => {
-                self.trouble.note(BadBody::TooLarge);
+                self.monitor.note(BadBody::TooLarge);
                 Err(BodyError::RequestTooLarge)
             }
         }))
@@ -201,12 +201,12 @@ impl FromClient {
     /// Becomes ready once the client has kept the guest waiting too long.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let crowded = self.patience.crowded;
-        self.trouble.0.waits.store(true, Ordering::Relaxed);
+        self.monitor.0.waits.store(true, Ordering::Relaxed);
         let (since, look) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(crowded))));
         loop {
             ready!(look.as_mut().poll(cx));
             if self.patience.is_over(since.elapsed()) {
-                self.trouble.note(BadBody::TooSlow);
+                self.monitor.note(BadBody::TooSlow);
                 return Poll::Ready(BodyError::TooSlow);
             }
             look.as_mut().reset(Instant::now() + crowded);

@@ -1,13 +1,13 @@
 //! Runs `wasi:cli/command` components once, from start to exit.
 
-use crate::{Fault, Program, kind::Flavour, state::HostState};
+use crate::{fault::Fault, instance::Instance, kind::Flavour, program::Program, state::HostState};
 use wasmtime::Store;
 
 impl Program {
     /// Runs the component's `wasi:cli/run` to its end and returns its exit status. There is no
     /// deadline: the caller cancels the run by dropping the future.
     pub async fn run(&self) -> Result<i32, Fault> {
-        let mut instance = crate::Instance::start(self).await?;
+        let mut instance = Instance::start(self).await?;
         instance.begin("");
         let outcome = match self.engine().flavour_of(self.info()) {
             Flavour::Concurrent if self.info().exports.iter().any(|name| name.starts_with("wasi:cli/run@0.3.")) => {

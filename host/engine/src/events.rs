@@ -1,6 +1,6 @@
 //! Delivers events to guests: one CloudEvent in, a reply or a failure out.
 
-use crate::{Fault, Instance, bindings::events as wit};
+use crate::{bindings::events as wit, fault::Fault, instance::Instance};
 use std::time::Duration;
 
 /// A CloudEvent as the handler receives it.

@@ -2,11 +2,15 @@
 //! while this future is polled, so no work remains afterwards. Never streams a body.
 
 use crate::{
-    Answer, Fault, Instance, Program, Room,
+    answer::Answer,
     body::{BodyError, RequestBody},
     budget::{Exhausted, Reservation},
+    fault::{Fault, Room},
     flat_call::{self, Pieces, Request as FlatRequest, Response as FlatResponse},
-    head, limits,
+    head,
+    instance::Instance,
+    limits,
+    program::Program,
     reply::ReplyBody,
 };
 use bytes::{Bytes, BytesMut};

@@ -1,7 +1,7 @@
 //! HTTP's requirements for a guest's response over every interface: a final status, and no content
 //! if the method or the status forbids it. Never sends anything.
 
-use crate::Fault;
+use crate::fault::Fault;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};

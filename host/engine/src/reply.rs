@@ -9,7 +9,7 @@
 //!                     └── fail, or the body's own error ──> Broken
 //! ```
 
-use crate::{Fault, body::BodyError, limits};
+use crate::{body::BodyError, fault::Fault, limits};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;

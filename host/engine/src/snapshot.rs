@@ -185,7 +185,7 @@ async fn warm_up(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<
     let worked = async {
         match answer.after {
             After::Free(instance) => Ok(Some(instance)),
-            After::Spent => Ok(None),
+            After::Ended => Ok(None),
             After::Working(rest) => rest.finish(Patience::endless()).await.map_err(|fault| fault.to_string()),
         }
     };

@@ -118,7 +118,7 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
 fn after(finished: Option<Finished>, work: Work, link: Arc<Link>, limits: &Limits) -> After {
     match finished {
         Some(Ok(instance)) => After::from(instance),
-        Some(Err(_)) => After::Spent,
+        Some(Err(_)) => After::Ended,
         None => After::Working(Unfinished { work, link, limit: limits.request_timeout }),
     }
 }

@@ -3,9 +3,10 @@
 //! body.
 
 use crate::{
-    Fault, Instance,
     body::RequestBody,
+    fault::Fault,
     head_sender::HeadSender,
+    instance::Instance,
     wasi_http::{ShowsHost, for_request},
 };
 use http::{Method, Request, uri};

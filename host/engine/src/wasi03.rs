@@ -2,10 +2,11 @@
 //! continue to write its body and to work in other tasks. Never reads a response's body.
 
 use crate::{
-    Fault, Instance,
     body::RequestBody,
+    fault::Fault,
     head::has_no_content,
     head_sender::HeadSender,
+    instance::Instance,
     state::HostState,
     wasi_http::{ShowsHost, for_request, take_length},
 };

@@ -23,7 +23,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
-use isopod_engine::{BadBody, BodyTrouble, Fault, ReplyBody};
+use isopod_engine::{BadBody, BodyMonitor, Fault, ReplyBody};
 use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
     sync::Arc,
@@ -289,12 +289,12 @@ async fn deliver(
 ) -> Result<Response<ReplyBody>, Failed> {
     let limit = running.program().body_limit();
     let request = body::take_in(request, limit, running, app.resources()).await?;
-    let trouble = request.body().trouble();
+    let monitor = request.body().monitor();
     let answered = match instance {
         None => running.http(request, id).await,
         Some(instance) => Box::pin(running.http_on(instance, request, id)).await,
     };
-    match trouble.as_ref().and_then(BodyTrouble::found) {
+    match monitor.as_ref().and_then(BodyMonitor::fault) {
         // The client caused the failure, so the app's response to an incomplete body is discarded.
         Some(BadBody::TooLarge) => Err(body::too_large(limit)),
         Some(BadBody::TooSlow) => Err(body::too_slow("the rest of the body did not arrive in time".to_owned())),

@@ -55,7 +55,7 @@ async fn get_health_path(
         };
         let returned = match (answer.after, body) {
             (After::Free(instance), _) => Some(instance),
-            (After::Spent, _) | (After::Working(_), None) => None,
+            (After::Ended, _) | (After::Working(_), None) => None,
             // Only the status matters. The body is read to its end so that the guest can finish.
             (After::Working(rest), Some(body)) => {
                 let (_, rest) = tokio::join!(body.collect(), rest.finish(Patience::endless()));

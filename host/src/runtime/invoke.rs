@@ -12,7 +12,7 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    After, Answer, BodyTrouble, Event, Fault, Handled, Level, OutputLine, ReplyBody, RequestBody, Resource, Stream,
+    After, Answer, BodyMonitor, Event, Fault, Handled, Level, OutputLine, ReplyBody, RequestBody, Resource, Stream,
     Unfinished,
 };
 use isopod_executor::Class;
@@ -127,7 +127,7 @@ async fn respond(
     let work = async move {
         let answer = match lease.instance().await {
             Ok(instance) => instance.http(request, id.as_ref()).await,
-            Err(fault) => Answer { response: Err(fault), after: After::Spent },
+            Err(fault) => Answer { response: Err(fault), after: After::Ended },
         };
         (answer, lease)
     };
@@ -135,7 +135,7 @@ async fn respond(
     let ((answer, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
     match answer.after {
         After::Free(instance) => lease.put_instance(Some(instance)),
-        After::Spent => {}
+        After::Ended => {}
         After::Working(rest) => finish_in_background(pool, lease, rest, (request_id, input)),
     }
     Ok(answer.response?)
@@ -143,7 +143,7 @@ async fn respond(
 
 async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {
     let deadline = pool.deadline();
-    let input = Input { bytes: event.bytes(), body_trouble: None };
+    let input = Input { bytes: event.bytes(), monitor: None };
     report_outcome(pool, request_id.clone(), input, async {
         let mut lease = ready_lease(pool, class, event.bytes(), deadline).await?;
         pool.resources().note_event(class);
@@ -180,13 +180,13 @@ fn run_within<T>(
 struct Input {
     /// The announced size.
     bytes: u64,
-    body_trouble: Option<BodyTrouble>,
+    monitor: Option<BodyMonitor>,
 }
 
 impl Input {
     fn of(request: &Request<RequestBody>) -> Self {
         let body = request.body();
-        Self { bytes: body.size_hint().lower(), body_trouble: body.trouble() }
+        Self { bytes: body.size_hint().lower(), monitor: body.monitor() }
     }
 
     /// Returns whether an instance that ran out of this did so because of the input's size.
@@ -202,12 +202,12 @@ impl Input {
 
     /// Returns the bytes that the guest has read. A body that is known in full is passed whole.
     fn bytes_read(&self) -> u64 {
-        self.body_trouble.as_ref().map_or(self.bytes, BodyTrouble::bytes_read)
+        self.monitor.as_ref().map_or(self.bytes, BodyMonitor::bytes_read)
     }
 
     /// Returns the announced size, or the received size of a body without one.
     fn bytes(&self) -> u64 {
-        self.body_trouble.as_ref().map_or(0, BodyTrouble::bytes_read).max(self.bytes)
+        self.monitor.as_ref().map_or(0, BodyMonitor::bytes_read).max(self.bytes)
     }
 }
 
@@ -243,10 +243,10 @@ fn report_outcome<T>(
     job.inspect(move |outcome| {
         let Err(InvokeError::Fault(fault)) = outcome else { return };
         if matches!(fault, Fault::Timeout { .. }) {
-            input.body_trouble.iter().for_each(BodyTrouble::time_is_over);
+            input.monitor.iter().for_each(BodyMonitor::note_timeout);
         }
         // The client's body was incomplete or invalid, so the fault doesn't count against the app.
-        if input.body_trouble.as_ref().is_some_and(|body_trouble| body_trouble.found().is_some()) {
+        if input.monitor.as_ref().is_some_and(|monitor| monitor.fault().is_some()) {
             return;
         }
         report(pool, fault, request_id.as_ref(), &input);
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_kind_of_fault_decides_whether_the_size_of_the_input_caused_it() {
-        let input = |bytes| Input { bytes, body_trouble: None };
+        let input = |bytes| Input { bytes, monitor: None };
         for memory in [64 * MIB, 1024 * MIB] {
             for fixed in [Resource::Handles, Resource::HostMemory, Resource::CallArguments] {
                 assert!(input(10 * MIB).exhausts(fixed, memory) && !input(MIB).exhausts(fixed, memory), "{fixed}");
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_body_that_the_guest_has_not_read_does_not_use_up_its_handles() {
-        let unread = Input { bytes: 10 * MIB, body_trouble: Some(BodyTrouble::default()) };
+        let unread = Input { bytes: 10 * MIB, monitor: Some(BodyMonitor::default()) };
         assert!(!unread.exhausts(Resource::Handles, 64 * MIB));
         assert!(unread.exhausts(Resource::Memory, 64 * MIB));
     }

@@ -89,7 +89,7 @@ fn a_restart_lets_the_instance_complete_its_request() {
     wait_for("the start of the request", is_busy);
     host.restart_instance("shop", &id).expect(202);
     assert_eq!(wire.answer().expect("an answer").expect(200).text(), "v1 ");
-    once_restarted(&host, &id);
+    assert_eq!(once_restarted(&host, &id)["restarts"], 1);
     assert_eq!(host.get("shop", "/").expect(200).text(), "v1 ");
 }
 
