@@ -403,6 +403,9 @@ pub(crate) const PREVIEWS_QUEUED_MAX: usize = 64;
 /// its release is loaded.
 pub(crate) const COLD_LOAD_WAIT: Duration = Duration::from_secs(20);
 
+/// Commands in the queue of an app's task. When it is full, further callers wait.
+pub(crate) const APP_COMMANDS_WAITING: usize = 32;
+
 /// Crash reports in the queue to the control plane. When it is full, the supervisor waits.
 pub(crate) const TROUBLES_WAITING: usize = 64;
 

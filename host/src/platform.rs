@@ -198,7 +198,7 @@ impl Platform {
         if tokio::time::timeout(limits::FLUSH_TIME, flushed).await.is_err() {
             tracing::warn!("timed out writing the last log lines");
         }
-        drop(deployer);
+        deployer.close().await;
         // Closing the store waits for its writer, so it must not block the runtime's own thread.
         drop(tokio::time::timeout(limits::FLUSH_TIME, tokio::task::spawn_blocking(move || drop(store))).await);
         tracing::info!("stopped");

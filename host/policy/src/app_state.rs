@@ -68,6 +68,38 @@ impl FromStr for AppType {
     }
 }
 
+/// Whether an app is intended to run. The host determines its actual state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Intended {
+    /// The app is intended to run.
+    Running,
+    /// A user stopped the app.
+    Stopped,
+}
+
+impl Intended {
+    /// Returns the stored word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl FromStr for Intended {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [Self::Running, Self::Stopped].into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownWord {
+            what: "intent",
+            given: text.chars().take(80).collect(),
+            expected: "running or stopped",
+        })
+    }
+}
+
 /// Why an app is in the state `error`. A guest's own trap isn't a cause: it is counted and logged
 /// instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

@@ -7,6 +7,7 @@ pub mod address;
 mod admission;
 pub mod advise;
 mod app_limits;
+mod app_machine;
 mod app_state;
 mod autoscale;
 pub mod bundle;
@@ -37,7 +38,8 @@ pub mod units;
 pub use access::{Role, Scope};
 pub use admission::{Work, had_enough_time, is_nearly_expired};
 pub use app_limits::{BodyLimit, LimitError, Limits};
-pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Lifecycle, UnknownWord};
+pub use app_machine::{AppAction, AppCommand, AppMachine, ChangeId, Decision, Denied, Durable, LoadId, Refusal};
+pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended, Lifecycle, UnknownWord};
 pub use autoscale::{Peaks, ServiceRate, retry_after};
 pub use bundle::{Bundle, BundleError, BundleKind, Form};
 pub use config_vars::{Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};
@@ -58,7 +60,7 @@ pub use schedule::{Due, Schedule, ScheduleError, counted_since, due, times_since
 
 /// A transition that the state machine doesn't allow: what was requested, in which state, and why
 /// it is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {event} while {state}: {why}")]
 pub struct Refused {
     /// The current state, as its users call it.

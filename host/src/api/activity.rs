@@ -116,7 +116,7 @@ async fn next_activity(
             Ok(activity) if activity.app.as_ref() != Some(&record.name) => continue,
             Ok(activity) => activity,
             // The skipped activities may include the destruction.
-            Err(RecvError::Lagged(_)) if record.fields().deleted => return Some((StreamEvent::Destroyed, None)),
+            Err(RecvError::Lagged(_)) if record.is_destroyed() => return Some((StreamEvent::Destroyed, None)),
             Err(RecvError::Lagged(count)) => {
                 let text = format!("{count} entries were skipped: the client reads too slowly");
                 return Some((StreamEvent::Comment(text), Some(Subscription::App { record, activities })));

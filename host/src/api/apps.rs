@@ -48,19 +48,21 @@ struct ErrorView {
 
 impl AppView {
     pub(crate) fn of(record: &AppRecord, urls: &Urls) -> Self {
-        let fields = record.fields().clone();
-        let state = fields.state();
-        let error =
-            state.cause().map(|cause| ErrorView { cause, message: cause.to_string(), detail: fields.error_detail });
+        let fields = record.fields();
+        let error = fields.state.cause().map(|cause| ErrorView {
+            cause,
+            message: cause.to_string(),
+            detail: fields.error_detail.clone(),
+        });
         Self {
             name: record.name.clone(),
             app_type: fields.app_type,
-            state,
+            state: fields.state,
             error,
             release: fields.release,
             urls: urls.of(record.name.as_str()).filter(|_| fields.serves_http).into_iter().collect(),
             build_error_at: fields.build_error.as_ref().map(|error| error.at),
-            build_error: fields.build_error.map(|error| error.message),
+            build_error: fields.build_error.as_ref().map(|error| error.message.clone()),
             created_at: record.created_at,
         }
     }

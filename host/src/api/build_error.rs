@@ -42,7 +42,7 @@ pub(super) async fn set(
     let bytes = collect(&api.bodies, request.into_body(), limits::JSON_BODY_BYTES).await?;
     let mut text = String::from_utf8(bytes.into()).map_err(|_| BadRequest::Text)?;
     text.truncate(text.floor_char_boundary(limits::BUILD_ERROR_BYTES));
-    api.deployer.set_build_error(&app, Some(text))?;
+    api.deployer.set_build_error(&app, Some(text)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -57,6 +57,6 @@ pub(super) async fn set(
     )
 )]
 pub(super) async fn clear(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<StatusCode, Error> {
-    api.deployer.set_build_error(&app_name(&app)?, None)?;
+    api.deployer.set_build_error(&app_name(&app)?, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -69,6 +69,6 @@ pub(super) async fn change(
     Path(app): Path<String>,
     Json(change): Json<Value>,
 ) -> Result<axum::Json<CoresView>, Error> {
-    let record = api.deployer.set_cores(&app_name(&app)?, &change, &by).await?;
+    let record = api.deployer.set_cores(&app_name(&app)?, change, &by).await?;
     Ok(CoresView::of(&api, &record))
 }

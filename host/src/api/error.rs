@@ -338,6 +338,9 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "Invalid bundle", detail)
                 .member("reason", format!("{}: {failure}", failure.code()))
         }
+        DeployError::Interrupted(app) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed", detail).app(app)
+        }
         DeployError::Stopping => problem::stopping(detail),
         DeployError::Store(error) => store(error, detail),
         DeployError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => disk_full(detail),

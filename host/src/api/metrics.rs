@@ -107,10 +107,8 @@ fn count(instances: &[LiveInstance]) -> usize {
 impl AppMetrics {
     fn of(record: &AppRecord) -> Self {
         let (instances, resources) = (record.traffic.instances(), record.traffic.resources());
-        let (app_type, state) = {
-            let fields = record.fields();
-            (fields.app_type, fields.state())
-        };
+        let fields = record.fields();
+        let (app_type, state) = (fields.app_type, fields.state);
         let queue = |class| {
             let load = resources.load(class);
             let measured = resources.queue_metrics(class);
@@ -182,7 +180,7 @@ async fn next_sample(sampled: Option<Sampled>) -> Option<(StreamEvent<AppMetrics
     let (record, mut every) = sampled?;
     tokio::select! {
         _ = every.tick() => {}
-        () = record.destroyed.cancelled() => return Some((StreamEvent::Destroyed, None)),
+        () = record.destroyed() => return Some((StreamEvent::Destroyed, None)),
     }
     Some((StreamEvent::Item(AppMetrics::of(&record)), Some((record, every))))
 }

@@ -125,7 +125,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     let mut states = BTreeMap::<&str, u32>::new();
     let mut in_error = Vec::new();
     for record in &records {
-        let state = record.fields().state();
+        let state = record.fields().state;
         *states.entry(state.as_str()).or_default() += 1;
         if matches!(state, AppState::Error(_)) {
             in_error.push(record.name.clone());
@@ -163,13 +163,13 @@ pub(super) async fn app(
     Path(app): Path<String>,
 ) -> Result<(StatusCode, axum::Json<AppStatus>), Error> {
     let record = api.deployer.app(&app_name(&app)?)?;
-    let fields = record.fields().clone();
+    let fields = record.fields();
     let up = record.traffic.is_up();
     let body = AppStatus {
         app: record.name.clone(),
         status: word(up),
-        state: fields.state(),
-        error: fields.state().cause().map(|cause| cause.to_string()),
+        state: fields.state,
+        error: fields.state.cause().map(|cause| cause.to_string()),
         release: fields.release,
     };
     Ok((status(up), axum::Json(body)))
@@ -193,7 +193,7 @@ pub(super) async fn app(
 )]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
     let format = Format::negotiated(&headers);
-    let text = format.text(api.metrics.text(&api.deployer, &api.logs));
+    let text = format.text(api.metrics.text(&api.deployer.sample(api.logs.dropped())));
     ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text)
 }
 

@@ -13,6 +13,8 @@ use isopod_policy::{
 };
 use isopod_store::{Reason, StoreError};
 
+use crate::control::app::NoReply;
+
 /// The reason why a request about an app is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeployError {
@@ -60,6 +62,8 @@ pub(crate) enum DeployError {
     TooMany { what: String, retry_after: Duration },
     #[error("{0}")]
     Unusable(Box<Failure>),
+    #[error("the request to `{0}` failed with an internal error; see the host's log for details")]
+    Interrupted(AppName),
     #[error("the host is stopping")]
     Stopping,
     #[error(transparent)]
@@ -115,6 +119,15 @@ pub(crate) enum Failure {
     Store(#[from] StoreError),
     #[error("internal error: {0}; see the host's log for details")]
     Internal(String),
+}
+
+impl From<NoReply> for Failure {
+    fn from(no_reply: NoReply) -> Self {
+        match no_reply {
+            NoReply::Destroyed => Self::AppDeleted,
+            NoReply::Panicked => Self::Internal("a command to the app panicked".to_owned()),
+        }
+    }
 }
 
 impl Failure {

@@ -3,6 +3,7 @@
 //! guests, and never writes SQL: the crates `policy`, `engine` and `store` do.
 
 mod app;
+mod app_task;
 mod background;
 pub(crate) mod data_folder;
 mod data_gate;
@@ -81,9 +82,10 @@ struct Shared {
     parts: Parts,
     apps: RwLock<BTreeMap<AppName, Arc<AppRecord>>>,
     creating: tokio::sync::Mutex<()>,
-    /// Held while the cores of an app change, so that concurrent changes don't overwrite each
-    /// other.
-    changing_cores: tokio::sync::Mutex<()>,
+    /// Notifies when a destroyed app was removed from `apps`.
+    removed: watch::Sender<()>,
+    /// The tasks of the apps.
+    app_tasks: TaskTracker,
     live: Mutex<HashMap<PushId, Arc<LivePush>>>,
     /// Permits of push jobs that wait or run.
     queued_pushes: Arc<Semaphore>,
@@ -104,8 +106,10 @@ struct Shared {
     closing: CancellationToken,
     /// Cancelled when the drain time is over: unfinished work fails.
     cancel: CancellationToken,
-    /// Cancelled last: the activity log stores its queue and ends.
+    /// Cancelled after that: the activity log stores its queue and ends.
     drained: CancellationToken,
+    /// Cancelled last: the tasks of the apps end.
+    ended: CancellationToken,
 }
 
 impl Deployer {
@@ -118,7 +122,8 @@ impl Deployer {
         let deployer = Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),
-            changing_cores: tokio::sync::Mutex::new(()),
+            removed: watch::Sender::new(()),
+            app_tasks: TaskTracker::new(),
             live: Mutex::default(),
             queued_pushes: Arc::new(Semaphore::new(parts.pushes.queued_max)),
             running_pushes: Arc::new(Semaphore::new(parts.pushes.parallel)),
@@ -132,6 +137,7 @@ impl Deployer {
             closing: CancellationToken::new(),
             cancel: CancellationToken::new(),
             drained: CancellationToken::new(),
+            ended: CancellationToken::new(),
             parts,
         }));
         deployer.in_background(deployer.clone().receive_crash_reports(received_reports));
@@ -158,7 +164,7 @@ impl Deployer {
     /// Returns the app with this name.
     pub(crate) fn app(&self, name: &AppName) -> Result<Arc<AppRecord>, DeployError> {
         let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
-        let app = apps.get(name).filter(|app| !app.fields().deleted);
+        let app = apps.get(name).filter(|app| !app.is_destroyed());
         app.cloned().ok_or_else(|| DeployError::UnknownApp(name.clone()))
     }
 
@@ -168,7 +174,7 @@ impl Deployer {
         let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let records = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, app)| app);
-        records.filter(|app| !app.fields().deleted).take(limit).cloned().collect()
+        records.filter(|app| !app.is_destroyed()).take(limit).cloned().collect()
     }
 
     /// Starts an upload, which holds a permit until it is dropped.
@@ -240,6 +246,15 @@ impl Deployer {
             && tokio::time::timeout(limits::FLUSH_TIME, recording).await.is_err()
         {
             tracing::warn!("the last activities were not recorded before the shutdown timeout");
+        }
+    }
+
+    /// Ends the tasks of the apps, once nothing refers to the apps any longer.
+    pub(crate) async fn close(self) {
+        self.0.ended.cancel();
+        self.0.app_tasks.close();
+        if tokio::time::timeout(limits::FLUSH_TIME, self.0.app_tasks.wait()).await.is_err() {
+            tracing::warn!("commands to apps did not end before the shutdown timeout");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Owns queries about an app's current release (formation, grants, config), and the restart of an
 //! instance. Never creates a release.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use isopod_policy::{
     AppName, ConfigVars, Formation, Grants, InstanceId, Limits, Manifest, ProcessName, config_vars::EffectiveVar,
@@ -10,6 +10,7 @@ use isopod_policy::{
 use serde_json::json;
 
 use crate::control::{AppRecord, DeployError, Deployer, Failure, release::verify};
+use crate::observe::metrics::{AppSample, HostSample};
 
 impl Deployer {
     /// Returns the process types of the app's current release with defaults filled in. Empty before
@@ -48,6 +49,17 @@ impl Deployer {
         }
         // An unreadable release runs nothing.
         Ok(self.stored(release).await.map_or(1, |verified| verified.info.slots))
+    }
+
+    /// Returns the state of the host for an export of its metrics.
+    pub(crate) fn sample(&self, log_lines_dropped: u64) -> HostSample {
+        let apps = self.apps(None, usize::MAX).into_iter().map(|app| AppSample {
+            name: app.name.clone(),
+            state: app.fields().state.as_str(),
+            instances: app.traffic.instances(),
+            resources: app.traffic.is_resident().then(|| Arc::clone(app.traffic.resources())),
+        });
+        HostSample { apps: apps.collect(), pushes_under_way: self.pushes_under_way(), log_lines_dropped }
     }
 
     /// Returns the grants of the app's current release. Empty before the first release.

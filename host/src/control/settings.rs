@@ -9,12 +9,12 @@ use isopod_policy::{
     ReleaseNumber, ReleaseState, config_vars::Applied, formation, json::explain,
 };
 use isopod_store::{Control, Release};
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::oneshot;
 
 use crate::control::{
     AppRecord, DeployError, Deployer, Failure,
+    app_task::{Command, Turn},
     release::pipeline::{ReleasePipeline, ReleaseSpec},
     release::verify::{self, Verified},
 };
@@ -47,9 +47,10 @@ impl Deployer {
         self.ensure_open()?;
         let app = self.app(name)?;
         let busy = || DeployError::Busy(name.clone());
-        let turn = tokio::time::timeout(limits::CHANGE_WAIT, Arc::clone(&app.change_lock).lock_owned());
-        let turn = turn.await.map_err(|_| busy())?;
-        app.ensure_exists()?;
+        let (grant, granted) = oneshot::channel();
+        app.tell(Command::TakeTurn { grant }).await.map_err(|_| app.unknown())?;
+        let turn = tokio::time::timeout(limits::CHANGE_WAIT, granted).await.map_err(|_| busy())?;
+        let turn = turn.map_err(|_| app.unknown())?;
         let present = self.current_release(&app).await?;
         let changed = match (change, present) {
             (Change::Config(change), None) => {
@@ -73,11 +74,8 @@ impl Deployer {
         if keys.is_empty() {
             return Ok(());
         }
-        self.0.parts.store.set_app_config(&app.name, config.clone(), Timestamp::now()).await?;
-        app.fields().config = config;
-        let text = format!("config changed: {}; the first release receives it", keys.join(", "));
-        self.record(app, "config-changed", text, json!({ "keys": keys, "by": by })).await;
-        Ok(())
+        let by = by.to_owned();
+        app.request(|reply| Command::SetConfig { config, keys, by, reply }).await
     }
 
     /// Returns the content of the app's next release, or `None` if nothing would change.
@@ -189,17 +187,10 @@ impl Deployer {
 
     /// Runs the release pipeline on a separate task, so that the change completes even if the
     /// client disconnects.
-    async fn roll_out(
-        &self,
-        app: Arc<AppRecord>,
-        turn: OwnedMutexGuard<()>,
-        changed: Changed,
-        by: String,
-    ) -> Result<(), Failure> {
+    async fn roll_out(&self, app: Arc<AppRecord>, turn: Turn, changed: Changed, by: String) -> Result<(), Failure> {
         let deployer = self.clone();
         let work = async move {
-            let _turn = turn;
-            let pipeline = ReleasePipeline::new(Arc::clone(&app), deployer.0.parts.store.clone(), None);
+            let pipeline = ReleasePipeline::new(Arc::clone(&app), turn, deployer.0.parts.store.clone(), None);
             let Changed { verified, config, cause } = changed;
             let (change, requested_by) = (cause.clone(), by.clone());
             let spec = ReleaseSpec { verified, config, cause, by };

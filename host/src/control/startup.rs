@@ -3,12 +3,16 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
-use isopod_policy::{AppEvent, AppName, Entry as ProcessEntry, ProcessName, PushEvent, ReleaseEvent};
+use isopod_policy::{AppName, Entry as ProcessEntry, ProcessName, PushEvent, Refusal, ReleaseEvent};
 use isopod_store::{App, Control, Intended, NewActivity, Page, Push, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::oneshot;
 
-use crate::control::{AppRecord, DeployError, Deployer, Failure, lifecycle::step_or_warn};
+use crate::control::{
+    AppRecord, DeployError, Deployer, Failure,
+    app_task::{AppTask, Command},
+};
 use crate::limits;
 
 impl Deployer {
@@ -25,23 +29,22 @@ impl Deployer {
         for row in self.stored_apps().await? {
             let is_running = row.intended == Intended::Running && row.release.is_some();
             let is_stopped = row.intended == Intended::Stopped;
-            let app = self.register(row);
-            app.fields().fired.extend(fired.remove(&app.name).unwrap_or_default());
-            if is_running && self.restore_cold(&app).await? {
+            let fired = fired.remove(&row.name).unwrap_or_default();
+            let mut task = self.register(row, fired.into_iter().collect());
+            let app = Arc::clone(&task.app);
+            if is_running && self.restore_cold(&mut task).await? {
                 cold += 1;
-                continue;
-            }
-            if is_running {
-                step_or_warn(&app, AppEvent::Start, "the host has started");
+            } else if is_running {
+                task.restore_starting();
                 drop(app.traffic.set_stopped("the host has just started and is loading the app"));
                 apps.push(app);
             } else if is_stopped {
-                drop(app.traffic.set_stopped("the app is stopped"));
-                let release = app.fields().release;
-                if let Some(release) = release {
+                drop(app.traffic.set_stopped(Refusal::Stopped.as_str()));
+                if let Some(release) = app.fields().release {
                     self.schedule_stored(&app, release).await;
                 }
             }
+            self.run_app(task);
         }
         let known: Vec<_> = self.apps(None, usize::MAX).iter().map(|app| Arc::clone(&app.traffic)).collect();
         self.0.parts.directory.put(&known);
@@ -51,12 +54,9 @@ impl Deployer {
     /// Registers the app's release as cold if it has no work before the first request. The start
     /// then costs only the read of a row per app, and the app's state is `running` as before.
     /// Returns false if the release must be loaded.
-    async fn restore_cold(&self, app: &Arc<AppRecord>) -> Result<bool, DeployError> {
-        let (number, app_type) = {
-            let fields = app.fields();
-            (fields.release, fields.app_type)
-        };
-        let Some(number) = number else { return Ok(false) };
+    async fn restore_cold(&self, task: &mut AppTask) -> Result<bool, DeployError> {
+        let (app, fields) = (Arc::clone(&task.app), task.app.fields());
+        let Some(number) = fields.release else { return Ok(false) };
         let release = match self.0.parts.store.release(&app.name, number).await {
             Ok(Some(release)) => release,
             // The regular start reports the error.
@@ -67,19 +67,19 @@ impl Deployer {
         // first release of an app replaced no other, so there is no watch.
         let is_first = number.get() == 1;
         let is_new = Timestamp::now().duration_since(release.updated_at).unsigned_abs() < limits::RELEASE_FRESH;
-        if (is_new && !is_first) || release.state.is_final() || !release.manifest.sleeps(app_type) {
+        if (is_new && !is_first) || release.state.is_final() || !release.manifest.sleeps(fields.app_type) {
             return Ok(false);
         }
-        app.restore_running();
-        {
-            let mut fields = app.fields();
+        task.restore_running();
+        let mut processes = release.manifest.processes.values();
+        // Without declared process types, only the component shows whether it serves HTTP.
+        let serves_http = processes.len() == 0 || processes.any(|process| process.entry == ProcessEntry::Http);
+        task.publish(|fields| {
             fields.config = release.config;
-            let mut processes = release.manifest.processes.values();
-            // Without declared process types, only the component shows whether it serves HTTP.
-            fields.serves_http = processes.len() == 0 || processes.any(|process| process.entry == ProcessEntry::Http);
-        }
+            fields.serves_http = serves_http;
+        });
         app.traffic.install_cold(number);
-        self.schedule(app, &release.manifest);
+        self.schedule(&app, &release.manifest);
         Ok(true)
     }
 
@@ -170,7 +170,13 @@ impl Restored {
         let started_at = Instant::now();
         let deployer = &self.deployer;
         futures::stream::iter(&self.apps)
-            .for_each_concurrent(limits::RESTORE_PARALLEL, |app| deployer.activate(app))
+            .for_each_concurrent(limits::RESTORE_PARALLEL, |app| async move {
+                let (done, is_done) = oneshot::channel();
+                // The app may have been destroyed, and may need no load.
+                if app.tell(Command::Load { done }).await.is_ok() {
+                    drop(is_done.await);
+                }
+            })
             .await;
         let duration_ms = started_at.elapsed().as_millis();
         let (started, cold) = (self.apps.len(), self.cold);

@@ -11,10 +11,8 @@ use prometheus_client::{
 };
 
 use super::metrics::AppLabels;
-use crate::{
-    control::AppRecord,
-    runtime::{CLASSES, LiveInstance, class_name},
-};
+use crate::runtime::{AppResources, CLASSES, LiveInstance, class_name};
+use isopod_policy::AppName;
 
 /// One set of families for all apps.
 #[derive(Default)]
@@ -57,10 +55,9 @@ impl Load {
         self.memory.clear();
     }
 
-    /// Records the current state of an app.
-    pub(super) fn record(&self, app: &AppRecord, instances: &[LiveInstance]) {
-        let resources = app.traffic.resources();
-        let name = || app.name.to_string();
+    /// Records the current load of an app.
+    pub(super) fn record(&self, app: &AppName, resources: &AppResources, instances: &[LiveInstance]) {
+        let name = || app.to_string();
         for class in CLASSES {
             let (load, labels) = (resources.load(class), QueueLabels { app: name(), queue: class_name(class) });
             self.cores.get_or_create(&labels).set(load.cores.into());

@@ -15,8 +15,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{load::Load, logs::Logs};
-use crate::control::Deployer;
+use super::load::Load;
+use crate::runtime::{AppResources, LiveInstance};
 
 /// Upper bounds of the buckets of a request's duration, in seconds.
 const REQUEST_SECONDS: [f64; 14] =
@@ -24,6 +24,22 @@ const REQUEST_SECONDS: [f64; 14] =
 
 /// Upper bounds of the buckets of a push's duration, in seconds.
 const PUSH_SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 600.0];
+
+/// The state of the host at an export.
+pub(crate) struct HostSample {
+    pub(crate) apps: Vec<AppSample>,
+    pub(crate) pushes_under_way: usize,
+    pub(crate) log_lines_dropped: u64,
+}
+
+/// The state of one app at an export.
+pub(crate) struct AppSample {
+    pub(crate) name: AppName,
+    pub(crate) state: &'static str,
+    pub(crate) instances: Vec<LiveInstance>,
+    /// `None` for an app without a release in memory, which has no load.
+    pub(crate) resources: Option<Arc<AppResources>>,
+}
 
 /// The handle: cheap to clone.
 #[derive(Clone)]
@@ -180,25 +196,23 @@ impl Metrics {
     }
 
     /// Encodes all metrics as OpenMetrics text.
-    pub(crate) fn text(&self, deployer: &Deployer, logs: &Logs) -> String {
+    pub(crate) fn text(&self, sample: &HostSample) -> String {
         let names = &self.0;
         let _writing = names.writing.lock().unwrap_or_else(PoisonError::into_inner);
         names.apps.clear();
         names.instances.clear();
         names.load.clear();
-        for app in deployer.apps(None, usize::MAX) {
-            let state = app.fields().state().as_str();
-            names.apps.get_or_create(&StateLabels { state }).inc();
-            let instances = app.traffic.instances();
-            if app.traffic.is_resident() {
-                names.load.record(&app, &instances);
+        for app in &sample.apps {
+            names.apps.get_or_create(&StateLabels { state: app.state }).inc();
+            if let Some(resources) = &app.resources {
+                names.load.record(&app.name, resources, &app.instances);
             }
-            for instance in instances {
+            for instance in &app.instances {
                 names.instances.get_or_create(&StateLabels { state: instance.status.state }).inc();
             }
         }
-        names.pushes_under_way.set(i64::try_from(deployer.pushes_under_way()).unwrap_or(i64::MAX));
-        names.log_lines_dropped.inner().store(logs.dropped(), Ordering::Relaxed);
+        names.pushes_under_way.set(i64::try_from(sample.pushes_under_way).unwrap_or(i64::MAX));
+        names.log_lines_dropped.inner().store(sample.log_lines_dropped, Ordering::Relaxed);
         let mut text = String::new();
         // Writing to a string can't fail, but encoding a label can.
         if let Err(error) = encode(&mut text, &names.registry) {

@@ -1,54 +1,20 @@
 //! The stored rows, as plain structs with the policy's types. Owns the effect of each event on a
 //! row, so that all backends agree. Never touches a table.
 
-use std::str::FromStr;
-
+pub use isopod_policy::Intended;
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
     AppName, AppType, ConfigVars, CoresOverride, Manifest, ProcessName, PushId, PushState, Refused, ReleaseEvent,
-    ReleaseNumber, ReleaseState, Role, Scope, UnknownWord,
+    ReleaseNumber, ReleaseState, Role, Scope,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::error::shown;
 use crate::limits::{
     ACTIVITY_TEXT_BYTES_MAX, CAUSE_BYTES_MAX, IDEMPOTENCY_KEPT, IDEMPOTENCY_KEY_BYTES_MAX, NEWEST_RELEASES_KEPT,
     PUSH_LOG_LINE_BYTES_MAX, REASON_BYTES_MAX, RELEASES_KEPT,
 };
 use crate::{Digest, StoreError};
-
-/// Whether an app is intended to run. The host determines its actual state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Intended {
-    /// The app is intended to run.
-    Running,
-    /// A user stopped the app.
-    Stopped,
-}
-
-impl Intended {
-    /// Returns the stored word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-impl FromStr for Intended {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        [Self::Running, Self::Stopped].into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownWord {
-            what: "intent",
-            given: shown(text),
-            expected: "running or stopped",
-        })
-    }
-}
 
 /// An app to create.
 #[derive(Debug, Clone, PartialEq, Eq)]

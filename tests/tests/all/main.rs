@@ -5,6 +5,7 @@
 
 mod advice;
 mod api_description;
+mod app_task;
 mod arguments;
 mod bodies;
 mod bodies_in_memory;

@@ -127,7 +127,7 @@ impl Deployer {
         attempt: impl Fn() -> Storing + Send + Sync + 'static,
     ) -> bool {
         let Err(error) = attempt().await else { return true };
-        if app.destroyed.is_cancelled() {
+        if app.is_destroyed() {
             // The record would be deleted with the app.
             return false;
         }
@@ -135,9 +135,12 @@ impl Deployer {
         if error.is_of_full_disk() {
             let deployer = self.clone();
             // The record must not be stored for a new app of the same name.
-            let destroyed = app.destroyed.clone();
+            let destroyed = app.destroyed();
             self.in_background(async move {
-                destroyed.run_until_cancelled(deployer.retry_until_stored(&attempt)).await;
+                tokio::select! {
+                    () = destroyed => {}
+                    () = deployer.retry_until_stored(&attempt) => {}
+                }
             });
         }
         false
@@ -162,7 +165,7 @@ impl Deployer {
     /// action itself. Nothing is recorded for a destroyed app, since a new app of the same name may
     /// exist by then.
     pub(in crate::control) async fn record(&self, app: &AppRecord, kind: &str, text: String, data: Value) {
-        if app.fields().deleted {
+        if app.is_destroyed() {
             return;
         }
         let activity = self.activity_of(app, kind, text, data);
@@ -175,7 +178,7 @@ impl Deployer {
 
     /// Records an activity without waiting. A full queue drops it.
     pub(in crate::control) fn try_record(&self, app: &AppRecord, kind: &str, text: String, data: Value) {
-        if app.fields().deleted {
+        if app.is_destroyed() {
             return;
         }
         if self.0.records.try_send(Record::Activity(self.activity_of(app, kind, text, data))).is_err() {

@@ -145,7 +145,7 @@ impl Deployer {
         {
             Some(before) if before.schedule == *schedule => (before.last, before.missed),
             Some(_) => (now, 0),
-            None => (app.fields().fired.get(process).copied().unwrap_or(now), 0),
+            None => (app.fired.get(process).copied().unwrap_or(now), 0),
         };
         let scheduled: Vec<Scheduled> = manifest
             .processes

@@ -1,4 +1,4 @@
-//! Owns the push job: accepts it, waits for the app's lock, reads the bundle, and runs the release
+//! Owns the push job: accepts it, waits for its turn, reads the bundle, and runs the release
 //! pipeline. Never changes what the app serves before the pipeline's commit: a crash or a failure
 //! before it leaves the former release in service.
 
@@ -8,15 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::BoxFuture;
 use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId, PushState};
 use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::control::{
     AppRecord, DeployError, Deployer, Failure, Received,
+    app_task::{AppTask, Command, Turn},
     failpoint::reached,
     push::progress::{LivePush, PushNow},
     release::pipeline::{Ready, ReleasePipeline, ReleaseSpec},
@@ -41,8 +41,17 @@ struct Job {
     _app_permit: OwnedSemaphorePermit,
 }
 
-/// A position in the queue for the app's change lock.
-type QueuedChange = BoxFuture<'static, OwnedMutexGuard<()>>;
+/// A received bundle that is to become a push job.
+pub(in crate::control) struct PushRequest {
+    received: Received,
+    kind: BundleKind,
+    by: String,
+    idempotency: Option<Idempotency>,
+    created_app: bool,
+}
+
+/// The turn of a push job among the changes of its app.
+type QueuedTurn = oneshot::Receiver<Turn>;
 
 impl Deployer {
     /// Accepts a received bundle as a push job. Creates the app if it doesn't exist and the bundle
@@ -61,79 +70,12 @@ impl Deployer {
             Some(key) => Some(Idempotency { key, upload: digest(&received).await? }),
             None => None,
         };
-        // Checked before permits are acquired: a repeated push needs none.
-        if let Some(accepted) = self.accepted_before(name, &app, idempotency.as_ref()).await? {
-            return Ok(accepted);
-        }
-        let too_many = |what: String| DeployError::TooMany { what, retry_after: Duration::from_secs(5) };
-        let app_permit = Arc::clone(&app.pushes).try_acquire_owned();
-        let app_permit =
-            app_permit.map_err(|_| too_many(format!("{} pushes of `{name}`", limits::PUSHES_QUEUED_PER_APP)))?;
-        let permit = Arc::clone(&self.0.queued_pushes).try_acquire_owned();
-        let permit = permit.map_err(|_| too_many(format!("{} pushes", self.0.parts.pushes.queued_max)))?;
-
-        let accepting = app.accepting.lock().await;
-        app.ensure_exists().map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
-        let inserted = self.0.parts.store.insert_push(new_push(name, by, idempotency)).await;
-        let push = match inserted.map_err(|error| destroyed_meanwhile(name, error))? {
-            Inserted::New(push) => push,
-            again @ (Inserted::Same(_) | Inserted::Conflict(_)) => {
-                drop(accepting);
-                return self.again(name, &app, again).await;
-            }
-        };
-        reached("push-stored").await;
-        let live = LivePush::new(Arc::clone(&app), self.0.parts.store.clone(), push);
-        live.log(format!("received {} bytes", received.bytes));
-        self.live_pushes().insert(live.id().clone(), Arc::clone(&live));
-        // Enqueued before the response, so that push jobs run in the order of their acceptance.
-        let turn = enqueue_change(&live.app).await;
-        drop(accepting);
-        let job = Job { live: Arc::clone(&live), received, kind, _permit: permit, _app_permit: app_permit };
-        let deployer = self.clone();
-        let (now, updates) = (live.now(), live.follow());
-        self.0.tasks.spawn(async move { deployer.run(job, turn).await });
-        Ok(Accepted { now, updates, created_app })
-    }
-
-    /// Returns the push that was accepted with this idempotency key before, if any.
-    async fn accepted_before(
-        &self,
-        name: &AppName,
-        app: &AppRecord,
-        sent: Option<&Idempotency>,
-    ) -> Result<Option<Accepted>, DeployError> {
-        let Some(sent) = sent else { return Ok(None) };
-        let store = &self.0.parts.store;
-        let mut again = store.sent_before(name, sent.clone(), Timestamp::now()).await?;
-        if let Some(Inserted::New(push) | Inserted::Same(push) | Inserted::Conflict(push)) = &again
-            && let Some(live) = self.live(&push.id)
-            && matches!(live.state(), PushState::Failed | PushState::Cancelled)
-        {
-            // The store frees the key once the end of the push is stored.
-            drop(live.stored().await);
-            again = store.sent_before(name, sent.clone(), Timestamp::now()).await?;
-        }
-        match again {
-            Some(again) => self.again(name, app, again).await.map(Some),
-            None => Ok(None),
+        let request = PushRequest { received, kind, by: by.to_owned(), idempotency, created_app };
+        match app.request(|reply| Command::Push { request, reply }).await {
+            Err(DeployError::UnknownApp(name)) => Err(DeployError::BeingDestroyed(name)),
+            accepted => accepted,
         }
     }
-
-    /// Answers a repeated idempotency key: with the push that has it, or with an error if the
-    /// bundle differs.
-    async fn again(&self, name: &AppName, app: &AppRecord, again: Inserted) -> Result<Accepted, DeployError> {
-        let push = match again {
-            Inserted::New(push) | Inserted::Same(push) => push,
-            Inserted::Conflict(push) => return Err(DeployError::KeyReused { app: name.clone(), id: push.id }),
-        };
-        // The push may be stored shortly before it accepts subscribers.
-        drop(app.accepting.lock().await);
-        let updates = self.follow(name, &push.id).await?;
-        let now = updates.borrow().clone();
-        Ok(Accepted { now, updates, created_app: false })
-    }
-
     /// Returns the app. Creates it if it doesn't exist and the bundle is valid.
     async fn find_or_create(
         &self,
@@ -165,28 +107,8 @@ impl Deployer {
 
     /// Cancels a push job that still waits.
     pub(crate) async fn cancel(&self, name: &AppName, id: &PushId, by: &str) -> Result<PushNow, DeployError> {
-        let app = self.app(name)?;
-        let now = self.push(name, id).await?;
-        let refused = |refused| DeployError::Refused { app: name.clone(), refused };
-        // A push is in the table of live pushes only once its acceptance is complete.
-        let accepting = app.accepting.lock().await;
-        let Some(live) = self.live(id) else {
-            // A final push refuses this step. A stored push without a job can be cancelled in the
-            // store alone.
-            now.push.state.step(PushEvent::Cancel).map_err(refused)?;
-            self.0.parts.store.advance_push(id, PushEvent::Cancel, None, Timestamp::now()).await?;
-            self.record_cancelled(&app, id, by).await;
-            return self.push(name, id).await;
-        };
-        drop(accepting);
-        live.step(PushEvent::Cancel, None).await.map_err(refused)?;
-        live.log("cancelled while waiting");
-        if let Err(error) = live.stored().await {
-            // The push is cancelled nevertheless. Its state is stored once the disk has space.
-            tracing::warn!(push = %id, %error, "the cancellation of a push is not stored yet");
-        }
-        self.record_cancelled(&app, id, by).await;
-        Ok(live.now())
+        let (id, by) = (id.clone(), by.to_owned());
+        self.app(name)?.request(|reply| Command::CancelPush { id, by, reply }).await
     }
 
     async fn record_cancelled(&self, app: &AppRecord, id: &PushId, by: &str) {
@@ -194,7 +116,7 @@ impl Deployer {
         self.record(app, "push-cancelled", text, json!({ "push": id, "by": by })).await;
     }
 
-    async fn run(self, job: Job, turn: QueuedChange) {
+    async fn run(self, job: Job, turn: QueuedTurn) {
         let live = Arc::clone(&job.live);
         let started_at = Instant::now();
         let attempted = self.attempt(&job, turn).await;
@@ -215,18 +137,19 @@ impl Deployer {
         self.0.parts.metrics.push_ended(live.state(), started_at.elapsed());
     }
 
-    async fn attempt(&self, job: &Job, turn: QueuedChange) -> Result<(), Failure> {
+    async fn attempt(&self, job: &Job, turn: QueuedTurn) -> Result<(), Failure> {
         let (live, app) = (&job.live, &job.live.app);
         reached("push-queued").await;
         let turn = self.in_turn(live, turn, || "another change of the app is in progress".to_owned()).await?;
-        let Some(_turn) = turn else { return Ok(()) };
+        let Some(turn) = turn else { return Ok(()) };
+        let turn = turn.map_err(|_| Failure::AppDeleted)?;
         let most = || format!("{} pushes are running, the maximum", self.0.parts.pushes.parallel);
         let Some(_slot) = self.in_turn(live, self.0.running_pushes.acquire(), most).await? else { return Ok(()) };
         if live.step(PushEvent::Take, None).await.is_err() {
             // The push was cancelled while it waited.
             return Ok(());
         }
-        let pipeline = ReleasePipeline::new(Arc::clone(app), self.0.parts.store.clone(), Some(Arc::clone(live)));
+        let pipeline = ReleasePipeline::new(Arc::clone(app), turn, self.0.parts.store.clone(), Some(Arc::clone(live)));
         self.carry_out(&pipeline, self.prepare_push(job, &pipeline), "the push failed").await
     }
 
@@ -259,7 +182,7 @@ impl Deployer {
     ) -> Result<T, Failure> {
         tokio::select! {
             biased;
-            () = app.destroyed.cancelled() => Err(Failure::AppDeleted),
+            () = app.destroyed() => Err(Failure::AppDeleted),
             () = self.0.cancel.cancelled() => Err(Failure::HostStopped),
             done = future => Ok(done),
         }
@@ -301,13 +224,95 @@ impl Deployer {
     }
 }
 
-/// Enqueues the caller for the app's change lock. Polls once, which fixes the position in the
-/// queue.
-pub(in crate::control) async fn enqueue_change(app: &AppRecord) -> QueuedChange {
-    let mut turn: QueuedChange = Box::pin(Arc::clone(&app.change_lock).lock_owned());
-    match futures::poll!(&mut turn) {
-        Poll::Ready(guard) => Box::pin(std::future::ready(guard)),
-        Poll::Pending => turn,
+impl AppTask {
+    /// Accepts a push: stores it, and queues its job among the changes of the app.
+    pub(in crate::control) async fn accept(&mut self, request: PushRequest) -> Result<Accepted, DeployError> {
+        let PushRequest { received, kind, by, idempotency, created_app } = request;
+        // Checked before permits are acquired: a repeated push needs none.
+        if let Some(accepted) = self.accepted_before(idempotency.as_ref()).await? {
+            return Ok(accepted);
+        }
+        let (deployer, name) = (self.deployer.clone(), self.app.name.clone());
+        let too_many = |what: String| DeployError::TooMany { what, retry_after: Duration::from_secs(5) };
+        let app_permit = Arc::clone(&self.pushes).try_acquire_owned();
+        let app_permit =
+            app_permit.map_err(|_| too_many(format!("{} pushes of `{name}`", limits::PUSHES_QUEUED_PER_APP)))?;
+        let permit = Arc::clone(&deployer.0.queued_pushes).try_acquire_owned();
+        let permit = permit.map_err(|_| too_many(format!("{} pushes", deployer.0.parts.pushes.queued_max)))?;
+
+        let inserted = deployer.0.parts.store.insert_push(new_push(&name, &by, idempotency)).await;
+        let push = match inserted.map_err(|error| destroyed_meanwhile(&name, error))? {
+            Inserted::New(push) => push,
+            again @ (Inserted::Same(_) | Inserted::Conflict(_)) => return self.again(again).await,
+        };
+        reached("push-stored").await;
+        let live = LivePush::new(Arc::clone(&self.app), deployer.0.parts.store.clone(), push);
+        live.log(format!("received {} bytes", received.bytes));
+        deployer.live_pushes().insert(live.id().clone(), Arc::clone(&live));
+        // Queued before the response, so that push jobs run in the order of their acceptance.
+        let (grant, turn) = oneshot::channel();
+        self.enqueue(grant);
+        let job = Job { live: Arc::clone(&live), received, kind, _permit: permit, _app_permit: app_permit };
+        let (now, updates) = (live.now(), live.follow());
+        let running = deployer.clone();
+        deployer.0.tasks.spawn(async move { running.run(job, turn).await });
+        Ok(Accepted { now, updates, created_app })
+    }
+
+    /// Returns the push that was accepted with this idempotency key before, if any.
+    async fn accepted_before(&self, sent: Option<&Idempotency>) -> Result<Option<Accepted>, DeployError> {
+        let Some(sent) = sent else { return Ok(None) };
+        let (store, name) = (&self.deployer.0.parts.store, &self.app.name);
+        let mut again = store.sent_before(name, sent.clone(), Timestamp::now()).await?;
+        if let Some(Inserted::New(push) | Inserted::Same(push) | Inserted::Conflict(push)) = &again
+            && let Some(live) = self.deployer.live(&push.id)
+            && matches!(live.state(), PushState::Failed | PushState::Cancelled)
+        {
+            // The store frees the key once the end of the push is stored.
+            drop(live.stored().await);
+            again = store.sent_before(name, sent.clone(), Timestamp::now()).await?;
+        }
+        match again {
+            Some(again) => self.again(again).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Answers a repeated idempotency key: with the push that has it, or with an error if the
+    /// bundle differs.
+    async fn again(&self, again: Inserted) -> Result<Accepted, DeployError> {
+        let push = match again {
+            Inserted::New(push) | Inserted::Same(push) => push,
+            Inserted::Conflict(push) => {
+                return Err(DeployError::KeyReused { app: self.app.name.clone(), id: push.id });
+            }
+        };
+        let updates = self.deployer.follow(&self.app.name, &push.id).await?;
+        let now = updates.borrow().clone();
+        Ok(Accepted { now, updates, created_app: false })
+    }
+
+    /// Cancels a push job that still waits.
+    pub(in crate::control) async fn cancel_push(&self, id: &PushId, by: &str) -> Result<PushNow, DeployError> {
+        let (deployer, app) = (&self.deployer, &self.app);
+        let now = deployer.push(&app.name, id).await?;
+        let refused = |refused| DeployError::Refused { app: app.name.clone(), refused };
+        let Some(live) = deployer.live(id) else {
+            // A final push refuses this step. A stored push without a job can be cancelled in the
+            // store alone.
+            now.push.state.step(PushEvent::Cancel).map_err(refused)?;
+            deployer.0.parts.store.advance_push(id, PushEvent::Cancel, None, Timestamp::now()).await?;
+            deployer.record_cancelled(app, id, by).await;
+            return deployer.push(&app.name, id).await;
+        };
+        live.step(PushEvent::Cancel, None).await.map_err(refused)?;
+        live.log("cancelled while waiting");
+        if let Err(error) = live.stored().await {
+            // The push is cancelled nevertheless. Its state is stored once the disk has space.
+            tracing::warn!(push = %id, %error, "the cancellation of a push is not stored yet");
+        }
+        deployer.record_cancelled(app, id, by).await;
+        Ok(live.now())
     }
 }
 
@@ -315,7 +320,7 @@ fn log_contents(live: &LivePush, verified: &Verified) {
     let info = &verified.info;
     let sdk = info.sdk_version.as_deref().map(|sdk| format!(", SDK {sdk}")).unwrap_or_default();
     live.log(format!("component: {} bytes, sha256 {}{sdk}", info.size_bytes, info.digest));
-    let fields = live.app.fields().clone();
+    let fields = live.app.fields();
     if verified.has_manifest && verified.manifest.app_type != fields.app_type {
         live.log(format!(
             "the manifest's type is {}, and the app stays {}; `isopod apps type` changes the type of a stopped app",

@@ -7,7 +7,11 @@ use isopod_policy::ReleaseState;
 use isopod_store::Control;
 use tokio::sync::mpsc;
 
-use crate::control::{AppRecord, Deployer, lifecycle::log_deferred_load, release::boot::Purpose};
+use crate::control::{
+    AppRecord, Deployer,
+    app_task::Command,
+    release::{activate::log_deferred_load, boot::Purpose},
+};
 use crate::{
     observe::logs::LogLine,
     runtime::{ActiveRelease, LoadRequest, LoadedRelease, PreviewError},
@@ -52,11 +56,9 @@ impl Deployer {
         match self.load(&app, number, purpose).await {
             Ok(running) => {
                 let running = Arc::new(running);
-                // False for a preview.
-                let serves = app.traffic.install_loaded(&running);
-                if serves {
-                    app.fields().serves_http = running.serves_http();
-                }
+                let loaded = |reply| Command::ColdLoaded { running: Arc::clone(&running), reply };
+                // A preview never serves.
+                let serves = purpose == Purpose::Serve && app.ask(loaded).await.unwrap_or(false);
                 Ok(LoadedRelease { release: running, serves })
             }
             // The next request triggers another attempt. The cause is in the app's log and is not
@@ -67,7 +69,8 @@ impl Deployer {
             }
             Err(failure) => {
                 if is_cold() {
-                    self.cannot_serve(&app, number, &failure).await;
+                    // An app that is destroyed meanwhile has no state.
+                    drop(app.ask(|reply| Command::ColdFailed { release: number, failure, reply }).await);
                 } else {
                     let text = format!(
                         "{number} was requested by its URL and can't be started: {}: {failure}",

@@ -1,8 +1,9 @@
 //! Releases, from a verified bundle to the rollout watch. Never receives an upload.
 
+pub(super) mod activate;
 pub(super) mod boot;
 pub(super) mod loader;
 pub(super) mod pipeline;
 mod snapshot;
 pub(super) mod verify;
-mod watch;
+pub(super) mod watch;

@@ -5,21 +5,23 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::future::join_all;
-use isopod_policy::{AppEvent, AppType, ConfigVars, Formation, Limits, Manifest, ReleaseEvent, ReleaseNumber};
+use isopod_policy::{
+    AppCommand, AppType, ChangeId, ConfigVars, Denied, Formation, Limits, Manifest, ReleaseEvent, ReleaseNumber,
+};
 use isopod_store::{Control, Digest, Intended, NewActivity, NewRelease, Reason, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::control::{
     AppRecord, Deployer, Failure,
+    app_task::{AppTask, Command, Incoming, Turn},
     background::activity_log::Storing,
     failpoint::reached,
-    lifecycle::step_or_warn,
     push::progress::LivePush,
     release::boot,
     release::verify::{self, Verified},
 };
-use crate::{limits, runtime::ActiveRelease};
+use crate::runtime::ActiveRelease;
 use isopod_policy::PushEvent;
 
 /// The content of a new release.
@@ -34,6 +36,8 @@ pub(in crate::control) struct ReleaseSpec {
 /// One run of the pipeline.
 pub(in crate::control) struct ReleasePipeline {
     pub(in crate::control) app: Arc<AppRecord>,
+    /// The next change of the app runs when the pipeline ends.
+    turn: Turn,
     store: Store,
     /// The push job that started the pipeline, if any. Receives log lines and state steps.
     pub(in crate::control) push: Option<Arc<LivePush>>,
@@ -49,13 +53,15 @@ pub(in crate::control) struct Ready {
     cause: String,
     by: String,
     running: ActiveRelease,
+    /// The push job that delivered the release, if any.
+    push: Option<Arc<LivePush>>,
     /// Release steps that are being stored.
     storing: Vec<Storing>,
 }
 
 impl ReleasePipeline {
-    pub(in crate::control) fn new(app: Arc<AppRecord>, store: Store, push: Option<Arc<LivePush>>) -> Self {
-        Self { app, store, push, number: OnceLock::new() }
+    pub(in crate::control) fn new(app: Arc<AppRecord>, turn: Turn, store: Store, push: Option<Arc<LivePush>>) -> Self {
+        Self { app, turn, store, push, number: OnceLock::new() }
     }
 
     fn log(&self, text: impl Into<String>) {
@@ -97,11 +103,18 @@ impl Deployer {
         let prepared = self.unless_cancelled(&pipeline.app, tokio::time::timeout(limit, preparing)).await;
         let done = match prepared.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit)))) {
             // The commit is short and is never cancelled.
-            Ok(ready) => self.commit(pipeline, ready).await,
+            Ok(ready) => {
+                let change = pipeline.turn.change;
+                let committed =
+                    pipeline.app.ask(|reply| Command::Commit { change, ready: Box::new(ready), reply }).await;
+                committed.unwrap_or_else(|no_reply| Err(no_reply.into()))
+            }
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &done {
-            step_or_warn(&pipeline.app, AppEvent::DeployEnds, abort_cause);
+            let (change, cause) = (pipeline.turn.change, abort_cause.to_owned());
+            // A destroyed app has no state.
+            drop(pipeline.app.ask(|reply| Command::DeployEnds { change, cause, reply }).await);
             if let Some(number) = pipeline.number.get() {
                 let event =
                     if failure.is_build_failure() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
@@ -188,8 +201,8 @@ impl Deployer {
         let mut storing = Vec::new();
         pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
         pipeline.push_step(PushEvent::Deploy).await?;
-        let step = app.step(AppEvent::DeployBegins, &format!("{number} is being deployed: {cause}"));
-        step.map_err(|refused| Failure::Internal(refused.to_string()))?;
+        let (change, deploys) = (pipeline.turn.change, format!("{number} is being deployed: {cause}"));
+        app.ask(|reply| Command::DeployBegins { change, cause: deploys, reply }).await??;
         let before = app.traffic.active();
         let started =
             boot::start_all(app.traffic.resources(), before.as_deref(), &mut planned, manifest.isolation).await?;
@@ -199,7 +212,8 @@ impl Deployer {
         reached("release-booted").await;
         let running =
             ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(app.traffic.resources()));
-        Ok(Ready { number, size_bytes: info.size_bytes, manifest, config, cause, by, running, storing })
+        let push = pipeline.push.clone();
+        Ok(Ready { number, size_bytes: info.size_bytes, manifest, config, cause, by, running, push, storing })
     }
 
     /// Refuses a release if its warm minimum exceeds the operator's limit per app, so that no app
@@ -217,64 +231,65 @@ impl Deployer {
         let exceeds_limit = kept.saturating_mul(slots.into()) > most.into();
         if exceeds_limit { Err(Failure::TooManyWarmInstances { kept, most, slots }) } else { Ok(()) }
     }
+}
 
+impl AppTask {
     /// Stores that a release is the current release, and puts it in service. Short, and never
     /// cancelled.
-    async fn commit(&self, pipeline: &ReleasePipeline, ready: Ready) -> Result<(), Failure> {
-        let Ready { number, manifest, config, size_bytes, cause, by, running, storing } = ready;
-        let app = &pipeline.app;
-        let _commit = app.commit.lock().await;
-        if app.fields().deleted {
-            return Err(Failure::AppDeleted);
-        }
+    pub(in crate::control) async fn commit(&mut self, change: ChangeId, ready: Ready) -> Result<(), Failure> {
+        let decision = self.decide(AppCommand::Commit(change, ready.number)).map_err(|denied| match denied {
+            Denied::Destroyed => Failure::AppDeleted,
+            denied => Failure::Internal(format!("the release can't be committed: {denied}")),
+        })?;
+        let Ready { number, manifest, config, size_bytes, cause, by, running, push, storing } = ready;
+        let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
         // Activities before the commit are stored before it.
-        self.flush_activity().await;
+        deployer.flush_activity().await;
         let at = Timestamp::now();
-        let before = app.fields().release;
+        let fields = app.fields();
+        let before = fields.release;
         let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("replacing {before}"));
-        let text = match app.fields().intended {
+        let text = match fields.intended {
             Intended::Running => format!("{number} is in service, {replaced}: {cause}"),
             Intended::Stopped => format!("{number} will serve once the app is started, {replaced}: {cause}"),
         };
-        let push = pipeline.push.as_ref().map(|push| push.id().clone());
         let data = json!({
-            "release": number, "before": before, "push": push, "size_bytes": size_bytes, "cause": cause, "by": by
+            "release": number, "before": before, "push": push.as_ref().map(|push| push.id()), "size_bytes": size_bytes,
+            "cause": cause, "by": by
         });
         let activity = NewActivity { app: Some(app.name.clone()), kind: "app-deployed".to_owned(), text, data, at };
-        self.store_commit(pipeline, number, activity, storing).await?;
+        deployer.store_commit(&app, push.as_deref(), number, activity, storing).await?;
         reached("release-committed").await;
-        {
-            let mut fields = app.fields();
+        self.publish(|fields| {
             fields.build_error = None;
-            fields.release = Some(number);
             fields.config = config;
-        }
+        });
         app.traffic.set_build_error(None);
-        if app.fields().intended == Intended::Running {
-            running.mark_fresh();
-            self.put_in_service(app, Arc::new(running), None);
-            if let Err(refused) = app.step(AppEvent::Deployed, &format!("{number} serves")) {
-                tracing::error!(app = %app.name, %refused, "unexpected state of an app that serves");
+        let (cause, incoming) = match fields.intended {
+            Intended::Running => {
+                running.mark_fresh();
+                (format!("{number} serves"), Some(Incoming::New { running: Arc::new(running), beside: None }))
             }
-            self.schedule(app, &manifest);
-            pipeline.log(format!("{number} serves"));
-        } else {
-            self.schedule(app, &manifest);
-            drop(app.traffic.set_stopped("the app is stopped"));
-            pipeline.log(format!("{number} is ready; the app is stopped and serves after `isopod apps start`"));
-            let cause = format!("{number} is ready and will serve once the app is started");
-            step_or_warn(app, AppEvent::DeployEnds, &cause);
-        }
+            Intended::Stopped => (format!("{number} is ready and will serve once the app is started"), None),
+        };
+        let serves = incoming.is_some();
+        self.perform(decision, &cause, incoming);
+        deployer.schedule(&app, &manifest);
+        let Some(push) = push else { return Ok(()) };
+        push.log(match serves {
+            true => cause,
+            false => format!("{number} is ready; the app is stopped and serves after `isopod apps start`"),
+        });
         // Last, so that clients that wait for `completed` find the new code serving.
-        match &pipeline.push {
-            Some(push) => push.completed(number, at).map(drop).map_err(|e| Failure::Internal(e.to_string())),
-            None => Ok(()),
-        }
+        push.completed(number, at).map(drop).map_err(|e| Failure::Internal(e.to_string()))
     }
+}
 
+impl Deployer {
     async fn store_commit(
         &self,
-        pipeline: &ReleasePipeline,
+        app: &AppRecord,
+        push: Option<&LivePush>,
         number: ReleaseNumber,
         activity: NewActivity,
         storing: Vec<Storing>,
@@ -282,45 +297,16 @@ impl Deployer {
         let (store, at) = (&self.0.parts.store, activity.at);
         join_all(storing).await.into_iter().collect::<Result<(), StoreError>>()?;
         reached("release-commits").await;
-        match &pipeline.push {
+        match push {
             Some(push) => {
                 push.stored().await?;
                 store.complete_push(push.id(), number, activity.clone(), at).await?;
             }
             None => {
-                store.make_current(&pipeline.app.name, number, activity.clone(), at).await?;
+                store.make_current(&app.name, number, activity.clone(), at).await?;
             }
         }
         self.publish(activity);
         Ok(())
-    }
-
-    /// Puts a release in service, and starts its rollout watch beside the former release, or beside
-    /// `last_good` if none serves. The former release stays on standby until the new release passes
-    /// its watch, together with earlier releases that did not pass theirs in time.
-    pub(in crate::control) fn put_in_service(
-        &self,
-        app: &Arc<AppRecord>,
-        running: Arc<ActiveRelease>,
-        last_good: Option<Arc<ActiveRelease>>,
-    ) {
-        running.supervise(&self.0.crash_reports);
-        app.fields().serves_http = running.serves_http();
-        let former = app.traffic.install(Arc::clone(&running));
-        let (nothing_to_watch, evicted) = {
-            let mut standby = app.standby();
-            standby.extend(former.or(last_good));
-            // The oldest passed its watch, so it is kept.
-            let evicted = (standby.len() > limits::EARLIER_RELEASES_MAX).then(|| standby.remove(1));
-            (standby.is_empty(), evicted)
-        };
-        if nothing_to_watch {
-            return;
-        }
-        if let Some(evicted) = evicted {
-            self.in_background(async move { evicted.drain().await });
-        }
-        let (deployer, app) = (self.clone(), Arc::clone(app));
-        self.in_background(async move { deployer.watch_rollout(&app, running).await });
     }
 }

@@ -1,0 +1,583 @@
+//! The task of one app: the only writer of its state. Receives commands over a bounded channel,
+//! decides by the pure step of the policy crate, performs the actions, and publishes the new
+//! fields. Never waits for a build, a load or a watch: that work runs beside it and reports back.
+//!
+//! ```text
+//!   API, jobs ──command──▶ AppTask ──step (policy)──▶ store, then actions ──▶ fields
+//!                             ▲                            │
+//!                             └──── loads, watches ◀───────┘
+//! ```
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt;
+use isopod_policy::{
+    AppAction, AppCommand, AppMachine, AppState, AppType, BaseState, ChangeId, ConfigVars, Decision, Denied, Durable,
+    Lifecycle, LoadId, PushId, Refusal, ReleaseNumber,
+};
+use isopod_store::{Control, StoreError};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::{AbortHandle, Id, JoinError, JoinSet},
+};
+
+use crate::control::{
+    AppRecord, DeployError, Deployer, Failure, PushNow,
+    app::Fields,
+    push::job::{Accepted, PushRequest},
+    release::{
+        activate::Loaded,
+        pipeline::Ready,
+        watch::{Replacing, WatchOutcome},
+    },
+};
+use crate::{
+    limits,
+    runtime::{ActiveRelease, CrashReport},
+};
+
+/// The reply to a request.
+pub(in crate::control) type Reply<T> = oneshot::Sender<Result<T, DeployError>>;
+
+/// A command to the task of an app.
+pub(in crate::control) enum Command {
+    Start {
+        by: String,
+        reply: Reply<()>,
+    },
+    Stop {
+        by: String,
+        reply: Reply<()>,
+    },
+    SetType {
+        app_type: AppType,
+        by: String,
+        reply: Reply<()>,
+    },
+    SetCores {
+        change: Value,
+        by: String,
+        reply: Reply<()>,
+    },
+    SetBuildError {
+        message: Option<String>,
+        reply: Reply<()>,
+    },
+    /// Sets the config of an app without a release, on behalf of the change that has its turn.
+    SetConfig {
+        config: ConfigVars,
+        keys: Vec<String>,
+        by: String,
+        reply: Reply<()>,
+    },
+    Destroy {
+        by: String,
+        reply: Reply<()>,
+    },
+    Push {
+        request: PushRequest,
+        reply: Reply<Accepted>,
+    },
+    CancelPush {
+        id: PushId,
+        by: String,
+        reply: Reply<PushNow>,
+    },
+    /// Queues a change. The grant arrives once the earlier changes have ended.
+    TakeTurn {
+        grant: oneshot::Sender<Turn>,
+    },
+    DeployBegins {
+        change: ChangeId,
+        cause: String,
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    DeployEnds {
+        change: ChangeId,
+        cause: String,
+        reply: oneshot::Sender<()>,
+    },
+    /// Commits a release, the last step of a change that can fail.
+    Commit {
+        change: ChangeId,
+        ready: Box<Ready>,
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Loads the release of an app that is starting with the host. `done` is dropped once the
+    /// result is known.
+    Load {
+        done: oneshot::Sender<()>,
+    },
+    /// A cold release was loaded for its first request. The reply is whether it serves.
+    ColdLoaded {
+        running: Arc<ActiveRelease>,
+        reply: oneshot::Sender<bool>,
+    },
+    ColdFailed {
+        release: ReleaseNumber,
+        failure: Failure,
+        reply: oneshot::Sender<()>,
+    },
+    Crashed(CrashReport),
+}
+
+/// The right of a change to run. The next change runs when it is dropped.
+pub(in crate::control) struct Turn {
+    pub(in crate::control) change: ChangeId,
+    _ended: oneshot::Sender<()>,
+}
+
+/// The result of work that the task started.
+pub(in crate::control) enum Done {
+    Loaded(LoadId, ReleaseNumber, Box<Result<Loaded, Failure>>),
+    Watched(Arc<ActiveRelease>, WatchOutcome),
+    ReplacementLoaded(ReleaseNumber, Option<(ReleaseNumber, Arc<ActiveRelease>)>),
+    /// The host shuts down.
+    Cancelled,
+}
+
+/// A release that a command puts in service.
+pub(in crate::control) enum Incoming {
+    /// The former release, or `beside` if none serves, stays on standby during the rollout watch.
+    New { running: Arc<ActiveRelease>, beside: Option<Arc<ActiveRelease>> },
+    /// The release in service is wound down.
+    Return { running: Arc<ActiveRelease>, is_loaded: bool },
+}
+
+/// The load in progress.
+struct Load {
+    id: LoadId,
+    work: AbortHandle,
+    /// Dropped once the result is known.
+    done: Option<oneshot::Sender<()>>,
+}
+
+/// The state of the task of one app.
+pub(in crate::control) struct AppTask {
+    pub(in crate::control) deployer: Deployer,
+    pub(in crate::control) app: Arc<AppRecord>,
+    commands: mpsc::Receiver<Box<Command>>,
+    machine: AppMachine,
+    /// Permits of the app's push jobs.
+    pub(in crate::control) pushes: Arc<Semaphore>,
+    /// Standby releases during a rollout watch. The first is the last release that passed its
+    /// watch.
+    pub(in crate::control) standby: Vec<Arc<ActiveRelease>>,
+    changes: u64,
+    /// The changes that wait for their turn. A change that no longer waits has dropped its
+    /// receiver.
+    grants: HashMap<ChangeId, oneshot::Sender<Turn>>,
+    /// The change that has its turn. Its sender is dropped when the change ends.
+    turn: Option<(ChangeId, oneshot::Receiver<()>)>,
+    work: JoinSet<Done>,
+    load: Option<Load>,
+    watch: Option<AbortHandle>,
+    /// The reason for which the release in service is being replaced.
+    pub(in crate::control) replacing: Option<Replacing>,
+    /// The releases of a destroyed app that may still run work.
+    pub(in crate::control) at_work: Vec<Arc<ActiveRelease>>,
+    /// The request that destroyed the app.
+    pub(in crate::control) destroyed_by: Option<(String, Reply<()>)>,
+}
+
+/// What the task receives.
+enum Input {
+    Command(Box<Command>),
+    TurnEnded(ChangeId),
+    Done(Result<(Id, Done), JoinError>),
+}
+
+impl AppTask {
+    pub(in crate::control) fn new(
+        deployer: Deployer,
+        app: Arc<AppRecord>,
+        commands: mpsc::Receiver<Box<Command>>,
+    ) -> Self {
+        let fields = app.fields();
+        Self {
+            machine: AppMachine::new(fields.app_type, fields.intended, fields.release),
+            deployer,
+            app,
+            commands,
+            pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
+            standby: Vec::new(),
+            changes: 0,
+            grants: HashMap::new(),
+            turn: None,
+            work: JoinSet::new(),
+            load: None,
+            watch: None,
+            replacing: None,
+            at_work: Vec::new(),
+            destroyed_by: None,
+        }
+    }
+
+    /// The app serves as before the host's start.
+    pub(in crate::control) fn restore_running(&mut self) {
+        let machine = self.machine.clone().restored_running();
+        self.adopt(machine, "the host has started");
+    }
+
+    /// The app waits until the host loads its release.
+    pub(in crate::control) fn restore_starting(&mut self) {
+        let cause = "the host has started";
+        let machine = self.machine.clone().restored_starting();
+        self.record_state(self.machine.lifecycle(), machine.lifecycle(), cause);
+        self.adopt(machine, cause);
+    }
+
+    /// Runs until the app is destroyed or the host ends.
+    pub(in crate::control) async fn run(mut self) {
+        let ended = self.deployer.0.ended.clone();
+        while !self.machine.is_destroyed() {
+            let input = tokio::select! {
+                Some(command) = self.commands.recv() => Input::Command(command),
+                change = turn_ended(&mut self.turn) => Input::TurnEnded(change),
+                Some(done) = self.work.join_next_with_id() => Input::Done(done),
+                () = ended.cancelled() => return,
+            };
+            // Boxed, so that an idle app takes little memory. A panic ends the command, not the
+            // task.
+            let handling = AssertUnwindSafe(self.handle(input)).catch_unwind();
+            if Box::pin(handling).await.is_err() {
+                tracing::error!(app = %self.app.name, "a command to an app panicked");
+            }
+        }
+        // From here on the app is destroyed: the commands in the queue are not answered.
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
+        self.grants.clear();
+        self.work.abort_all();
+        Box::pin(self.remove()).await;
+    }
+
+    async fn handle(&mut self, input: Input) {
+        match input {
+            Input::Command(command) => self.receive(*command).await,
+            Input::TurnEnded(change) => {
+                self.turn = None;
+                self.end_turn(change);
+            }
+            Input::Done(done) => self.work_ended(done).await,
+        }
+    }
+
+    async fn receive(&mut self, command: Command) {
+        match command {
+            Command::Start { by, reply } => answer(reply, self.start(&by).await),
+            Command::Stop { by, reply } => answer(reply, self.stop(&by).await),
+            Command::SetType { app_type, by, reply } => answer(reply, self.set_type(app_type, &by).await),
+            Command::SetCores { change, by, reply } => answer(reply, self.set_cores(&change, &by).await),
+            Command::SetBuildError { message, reply } => answer(reply, self.set_build_error(message)),
+            Command::SetConfig { config, keys, by, reply } => answer(reply, self.set_config(config, &keys, &by).await),
+            Command::Destroy { by, reply } => match self.delete_stored().await {
+                Ok(()) => self.destroyed_by = Some((by, reply)),
+                Err(error) => answer(reply, Err(error)),
+            },
+            Command::Push { request, reply } => answer(reply, self.accept(request).await),
+            Command::CancelPush { id, by, reply } => answer(reply, self.cancel_push(&id, &by).await),
+            Command::TakeTurn { grant } => self.enqueue(grant),
+            Command::DeployBegins { change, cause, reply } => {
+                let begun = self.step(AppCommand::DeployBegins(change), &cause, None);
+                answer(reply, begun.map_err(|denied| Failure::Internal(denied.to_string())));
+            }
+            Command::DeployEnds { change, cause, reply } => {
+                self.step_or_warn(AppCommand::DeployEnds(change), &cause);
+                answer(reply, ());
+            }
+            Command::Commit { change, ready, reply } => answer(reply, self.commit(change, *ready).await),
+            Command::Load { done } => {
+                // Denied if the app was stopped meanwhile, or loads already.
+                if self.step(AppCommand::Load, "the host has started", None).is_ok()
+                    && let Some(load) = &mut self.load
+                {
+                    load.done = Some(done);
+                }
+            }
+            Command::ColdLoaded { running, reply } => answer(reply, self.cold_loaded(&running)),
+            Command::ColdFailed { release, failure, reply } => {
+                let command = AppCommand::CannotServe(release, failure.cause());
+                self.cannot_serve(command, release, &failure).await;
+                answer(reply, ());
+            }
+            Command::Crashed(report) => self.crashed(report).await,
+        }
+    }
+
+    /// Decides, and performs a decision that stores nothing.
+    pub(in crate::control) fn step(
+        &mut self,
+        command: AppCommand,
+        cause: &str,
+        incoming: Option<Incoming>,
+    ) -> Result<(), Denied> {
+        let decision = self.decide(command)?;
+        debug_assert!(decision.store.is_none(), "{command:?} must be stored first");
+        self.perform(decision, cause, incoming);
+        Ok(())
+    }
+
+    /// Like [`Self::step`], and logs a denied command.
+    pub(in crate::control) fn step_or_warn(&mut self, command: AppCommand, cause: &str) {
+        if let Err(denied) = self.step(command, cause, None) {
+            tracing::warn!(app = %self.app.name, ?command, %denied, "the app's state changed meanwhile");
+        }
+    }
+
+    /// Decides. Nothing has changed yet.
+    pub(in crate::control) fn decide(&self, command: AppCommand) -> Result<Decision, Denied> {
+        self.machine.step(command)
+    }
+
+    /// Decides, stores, and performs.
+    pub(in crate::control) async fn change(
+        &mut self,
+        command: AppCommand,
+        cause: &str,
+    ) -> Result<Changed, DeployError> {
+        let decision = self.decide(command).map_err(|denied| self.denied(denied))?;
+        let (store, name, at) = (&self.deployer.0.parts.store, &self.app.name, Timestamp::now());
+        match decision.store {
+            None => {}
+            Some(Durable::Intended(intended)) => drop(store.set_intended(name, intended, at).await?),
+            Some(Durable::Type(app_type)) => drop(store.set_app_type(name, app_type, at).await?),
+            Some(Durable::Deletion) => store.delete_app(name).await?,
+            // A commit stores more than its number.
+            Some(Durable::Commit(_)) => return Err(StoreError::Closed.into()),
+        }
+        let changed = Changed {
+            is_stored: decision.store.is_some(),
+            base: decision.next.lifecycle().base != self.machine.lifecycle().base,
+        };
+        self.perform(decision, cause, None);
+        Ok(changed)
+    }
+
+    pub(in crate::control) fn denied(&self, denied: Denied) -> DeployError {
+        let name = || self.app.name.clone();
+        match denied {
+            Denied::NoRelease => DeployError::NothingToStart(name()),
+            Denied::NotStopped(state) => DeployError::NotStopped { app: name(), state },
+            Denied::Busy | Denied::NotItsTurn | Denied::Superseded => DeployError::Busy(name()),
+            Denied::Refused(refused) => DeployError::Refused { app: name(), refused },
+            Denied::Destroyed => DeployError::UnknownApp(name()),
+        }
+    }
+
+    /// Performs the actions of a decision, and adopts its state.
+    pub(in crate::control) fn perform(&mut self, decision: Decision, cause: &str, mut incoming: Option<Incoming>) {
+        let Decision { next, actions, .. } = decision;
+        let mut withdrawn = None;
+        for action in actions {
+            match action {
+                AppAction::Serve => match incoming.take() {
+                    Some(incoming) => self.serve(incoming),
+                    None => debug_assert!(false, "only a command with a release serves"),
+                },
+                AppAction::Refuse(refusal) => self.refuse(refusal),
+                AppAction::Load(load, release) => self.begin_load(load, release, false),
+                AppAction::LoadLater(load, release) => self.begin_load(load, release, true),
+                AppAction::CancelLoad => {
+                    if let Some(load) = self.load.take() {
+                        load.work.abort();
+                    }
+                }
+                AppAction::LoadReplacement(bad) => {
+                    let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
+                    self.begin(async move { Done::ReplacementLoaded(bad, deployer.last_good(&app, bad).await) });
+                }
+                AppAction::GrantTurn(change) => withdrawn = self.grant(change).err(),
+            }
+        }
+        self.record_state(self.machine.lifecycle(), next.lifecycle(), cause);
+        self.adopt(next, cause);
+        if let Some(change) = withdrawn {
+            self.end_turn(change);
+        }
+    }
+
+    /// Adopts a state, and publishes it.
+    fn adopt(&mut self, next: AppMachine, cause: &str) {
+        let failed = matches!(next.lifecycle().base, BaseState::Error(_));
+        let is_new = self.machine.lifecycle().base != next.lifecycle().base;
+        self.machine = next;
+        let machine = &self.machine;
+        let (app_type, state, intended) = (machine.app_type(), machine.lifecycle().label(), machine.intended());
+        let release = machine.release();
+        self.publish(|fields| {
+            (fields.app_type, fields.state, fields.intended, fields.release) = (app_type, state, intended, release);
+            match (failed, is_new) {
+                (true, true) => fields.error_detail = Some(cause.to_owned()),
+                (true, false) => {}
+                (false, _) => fields.error_detail = None,
+            }
+        });
+    }
+
+    /// Changes the published fields.
+    pub(in crate::control) fn publish(&self, change: impl FnOnce(&mut Fields)) {
+        let mut fields = Fields::clone(&self.app.fields());
+        change(&mut fields);
+        self.app.publish(fields);
+    }
+
+    /// Records a change of the state that users see, with its cause.
+    fn record_state(&self, before: Lifecycle, after: Lifecycle, cause: &str) {
+        let (from, to) = (before.label(), after.label());
+        if from == to {
+            return;
+        }
+        let uncovered = before.base == after.base && matches!(to, AppState::Error(_));
+        let fields = self.app.fields();
+        // A deployment that failed uncovers the original error.
+        let cause = fields.error_detail.as_deref().filter(|_| uncovered).unwrap_or(cause);
+        tracing::info!(app = %self.app.name, %from, %to, cause, "the app's state changed");
+        let data = json!({ "from": from, "to": to, "error": to.cause(), "cause": cause });
+        // A full queue drops the activity instead of delaying the app.
+        self.deployer.try_record(&self.app, "app-state", format!("{from} → {to}: {cause}"), data);
+    }
+
+    /// Takes all releases out of service.
+    fn refuse(&mut self, refusal: Refusal) {
+        self.stop_watch();
+        let serving = self.app.traffic.set_stopped(refusal.as_str());
+        let releases = std::mem::take(&mut self.standby).into_iter().chain(serving);
+        match refusal {
+            Refusal::Destroyed => self.at_work = releases.collect(),
+            Refusal::Stopped | Refusal::InError => {
+                releases.for_each(|release| self.deployer.in_background(async move { release.drain().await }));
+            }
+        }
+    }
+
+    fn begin_load(&mut self, id: LoadId, release: ReleaseNumber, is_later: bool) {
+        let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
+        let work = self.begin(async move {
+            if is_later {
+                tokio::time::sleep(limits::BRING_UP_PAUSE).await;
+            }
+            Done::Loaded(id, release, Box::new(deployer.load_to_serve(&app, release).await))
+        });
+        self.load = Some(Load { id, work, done: None });
+    }
+
+    /// Starts work beside the task. A shutdown waits for it, and cancels it in the end.
+    fn begin(&mut self, work: impl Future<Output = Done> + Send + 'static) -> AbortHandle {
+        let cancel = self.deployer.0.cancel.clone();
+        let work = async move { cancel.run_until_cancelled(work).await.unwrap_or(Done::Cancelled) };
+        self.work.spawn(self.deployer.0.tasks.track_future(work))
+    }
+
+    /// Starts a rollout watch in place of the former one. A shutdown drops it.
+    pub(in crate::control) fn begin_watch(&mut self, watch: impl Future<Output = Done> + Send + 'static) {
+        self.stop_watch();
+        let closing = self.deployer.0.closing.clone();
+        let work = async move { closing.run_until_cancelled(watch).await.unwrap_or(Done::Cancelled) };
+        self.watch = Some(self.work.spawn(work));
+    }
+
+    pub(in crate::control) fn stop_watch(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            watch.abort();
+        }
+    }
+
+    async fn work_ended(&mut self, done: Result<(Id, Done), JoinError>) {
+        match done {
+            Ok((id, Done::Loaded(load, release, result))) => {
+                // Dropped last, since the host's start waits until the result is published.
+                let ended = self.load.take_if(|load| load.work.id() == id);
+                if ended.is_some() {
+                    self.loaded(load, release, *result).await;
+                }
+            }
+            // The outcome of an earlier watch is void.
+            Ok((id, Done::Watched(running, outcome))) => {
+                if self.watch.take_if(|watch| watch.id() == id).is_some() {
+                    self.watched(running, outcome).await;
+                }
+            }
+            Ok((_, Done::ReplacementLoaded(bad, good))) => self.replacement_loaded(bad, good).await,
+            Ok((_, Done::Cancelled)) => {}
+            Err(error) if error.is_panic() => {
+                tracing::error!(app = %self.app.name, %error, "work of an app panicked");
+                let (Some(load), Some(release)) =
+                    (self.load.take_if(|load| load.work.id() == error.id()), self.machine.release())
+                else {
+                    return;
+                };
+                let failure = Failure::Internal("the load of a release panicked".to_owned());
+                let command = AppCommand::LoadFailed(load.id, failure.cause());
+                self.cannot_serve(command, release, &failure).await;
+            }
+            // It was aborted.
+            Err(_) => {}
+        }
+    }
+
+    /// Queues a change.
+    pub(in crate::control) fn enqueue(&mut self, grant: oneshot::Sender<Turn>) {
+        self.forget_withdrawn();
+        self.changes += 1;
+        let change = ChangeId(self.changes);
+        self.grants.insert(change, grant);
+        self.step_or_warn(AppCommand::Enqueue(change), "a change waits");
+    }
+
+    /// Removes the changes that no longer wait.
+    pub(in crate::control) fn forget_withdrawn(&mut self) {
+        let withdrawn: Vec<ChangeId> =
+            self.grants.iter().filter(|(_, grant)| grant.is_closed()).map(|(change, _)| *change).collect();
+        for change in withdrawn {
+            self.grants.remove(&change);
+            self.step_or_warn(AppCommand::Leave(change), "a change no longer waits");
+        }
+    }
+
+    /// Lets a change run. Returns it if it no longer waits.
+    fn grant(&mut self, change: ChangeId) -> Result<(), ChangeId> {
+        let (_ended, ended) = oneshot::channel();
+        let grant = self.grants.remove(&change).ok_or(change)?;
+        grant.send(Turn { change, _ended }).map_err(|_| change)?;
+        self.turn = Some((change, ended));
+        Ok(())
+    }
+
+    fn end_turn(&mut self, change: ChangeId) {
+        self.step_or_warn(AppCommand::TurnEnds(change), "the change was interrupted");
+    }
+
+    /// Waits until the change in progress has ended.
+    pub(in crate::control) async fn last_turn_ended(&mut self) {
+        if self.turn.is_some() {
+            turn_ended(&mut self.turn).await;
+        }
+    }
+}
+
+/// What a decision changed.
+pub(in crate::control) struct Changed {
+    pub(in crate::control) is_stored: bool,
+    /// Whether the base state changed.
+    pub(in crate::control) base: bool,
+}
+
+/// Waits until the change that has its turn ends. Never completes without one.
+async fn turn_ended(turn: &mut Option<(ChangeId, oneshot::Receiver<()>)>) -> ChangeId {
+    match turn {
+        Some((change, ended)) => {
+            // The sender is never used, only dropped.
+            drop(ended.await);
+            *change
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Replies. The caller may have stopped waiting.
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    drop(reply.send(value));
+}
