@@ -1,20 +1,21 @@
-//! Answers a request over the flat interface, `isopod:app/http`, by one call. The guest runs only
-//! while this future is polled, so no work remains afterwards. Never streams a body.
+//! Answers a request over the flat interface, by one call. The guest runs only while this future is
+//! polled, so no work remains afterwards. Never streams a body.
 
 use crate::{
     answer::Answer,
     body::{BodyError, RequestBody},
     budget::{Exhausted, Reservation},
     fault::{Fault, Room},
-    flat_call::{self, Pieces, Request as FlatRequest, Response as FlatResponse},
+    flat_call::{self, Headers, Pieces, Response as FlatResponse},
     head,
     instance::Instance,
-    limits,
+    limits, packed,
     program::Program,
     reply::ReplyBody,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::future::poll_fn;
 
@@ -26,7 +27,8 @@ pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<Request
     };
     let request_bytes: usize = body.pieces.iter().map(Bytes::len).sum();
     instance.begin(request_id);
-    match call(&mut instance, lower(&parts, body.pieces)).await {
+    let pieces = Pieces { bytes: body.pieces, pause: None };
+    match call(&mut instance, &parts, pieces).await {
         Ok(Ok(flat)) => {
             let FlatResponse { status, headers, body } = flat;
             let body = body.into_bytes();
@@ -43,26 +45,30 @@ pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<Request
 }
 
 /// A request's body, charged to the memory budget unless it was read before the call.
+#[derive(Default)]
 struct Whole {
     pieces: Vec<Bytes>,
-    _reservation: Reservation,
+    _reservation: Option<Reservation>,
 }
 
 /// Reads the body to its end.
 async fn whole(body: RequestBody, program: &Program) -> Result<Whole, Fault> {
+    if body.is_end_stream() {
+        return Ok(Whole::default());
+    }
     let bad = |error: BodyError| Fault::BadRequest { detail: error.to_string() };
-    let mut reservation = Reservation::empty(program.engine().memory());
     let RequestBody::Incoming(mut incoming) = body else {
         let whole = body.collect().await.map_err(bad)?.to_bytes();
-        return Ok(Whole { pieces: vec![whole], _reservation: reservation });
+        return Ok(Whole { pieces: vec![whole], _reservation: None });
     };
+    let mut reservation = Reservation::empty(program.engine().memory());
     let mut pieces = Joined::default();
     while let Some(frame) = poll_fn(|cx| incoming.poll_next(cx)).await {
         let Ok(piece) = frame.map_err(bad)?.into_data() else { continue };
         reservation.grow(piece.len() as u64, program.sandbox().may_use_reserve).map_err(no_room)?;
         pieces.push(piece);
     }
-    Ok(Whole { pieces: pieces.finish(), _reservation: reservation })
+    Ok(Whole { pieces: pieces.finish(), _reservation: Some(reservation) })
 }
 
 /// Joins the small parts of a body.
@@ -103,33 +109,30 @@ fn no_room(exhausted: Exhausted) -> Fault {
     Fault::NoRoom { room: Room::Memory, detail }
 }
 
-async fn call(instance: &mut Instance, mut request: FlatRequest) -> wasmtime::Result<Result<FlatResponse, String>> {
+async fn call(
+    instance: &mut Instance,
+    parts: &Parts,
+    mut body: Pieces,
+) -> wasmtime::Result<Result<FlatResponse, String>> {
     let Instance { store, ready, component, program, .. } = instance;
-    if request.body.length() > limits::FLAT_PIECE_BYTES {
-        request.body.pause = Some(*ready.pause.get_or_insert_with(|| flat_call::pause(store)));
+    if body.length() > limits::FLAT_PIECE_BYTES {
+        body.pause = Some(*ready.pause.get_or_insert_with(|| flat_call::pause(store)));
     }
-    if ready.flat.is_none()
-        && let Some(indices) = &program.exports().flat
-    {
-        ready.flat = Some(indices.load(&mut *store, component)?);
-    }
-    let handle: &flat_call::Handle =
-        ready.flat.as_ref().ok_or_else(|| wasmtime::format_err!("isopod:app/http is not exported"))?;
-    handle.call(store, &request).await
+    let handle = match (ready.flat, &program.exports().flat) {
+        (Some(handle), _) => handle,
+        (None, Some(indices)) => *ready.flat.insert(indices.load(&mut *store, component)?),
+        (None, None) => wasmtime::bail!("the flat interface is not exported"),
+    };
+    handle.call(store, parts, body).await
 }
 
 /// Returns the response. Its body is charged to the memory budget until it is sent, since the
 /// instance may already serve the next call.
-fn answer_of(
-    status: u16,
-    headers: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
-    program: &Program,
-) -> Result<Response<ReplyBody>, Fault> {
+fn answer_of(status: u16, headers: Headers, body: Vec<u8>, program: &Program) -> Result<Response<ReplyBody>, Fault> {
     let sandbox = program.sandbox();
     let mut response = lift(status, headers, body.len(), sandbox.limits.reply_body_bytes)?;
-    let mut reservation = Reservation::empty(program.engine().memory());
     if body.len() > limits::ANSWER_BYTES_UNCHARGED {
+        let mut reservation = Reservation::empty(program.engine().memory());
         reservation.grow(body.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
         *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body, _reservation: reservation }));
     } else {
@@ -150,65 +153,84 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-fn lower(parts: &Parts, pieces: Vec<Bytes>) -> FlatRequest {
-    FlatRequest {
-        method: parts.method.as_str().to_owned(),
-        scheme: parts.uri.scheme_str().unwrap_or("http").to_owned(),
-        authority: parts.uri.authority().map_or("", |authority| authority.as_str()).to_owned(),
-        path_with_query: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-        headers: parts
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-            .collect(),
-        body: Pieces { bytes: pieces, pause: None },
-    }
-}
-
 /// Builds a response's head.
-fn lift(
-    status: u16,
-    fields: Vec<(String, Vec<u8>)>,
-    bytes: usize,
-    body_bytes_max: u64,
-) -> Result<Response<ReplyBody>, Fault> {
-    let bad = |detail: String| Fault::BadAnswer { detail };
+fn lift(status: u16, fields: Headers, bytes: usize, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
     if bytes as u64 > body_bytes_max {
         return Err(bad(format!(
             "its body of {bytes} bytes exceeds the limit of {body_bytes_max} (reply_body under [limits])"
         )));
     }
-    let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if fields.len() > limits::REPLY_HEADERS_MAX || size > limits::REPLY_HEADERS_BYTES_MAX {
-        return Err(bad(format!("too many headers: {} with {size} bytes", fields.len())));
-    }
     let status = head::final_status(status)?;
     let mut response = Response::new(ReplyBody::full(Bytes::new()));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    for (name, value) in fields {
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| bad(format!("invalid header name `{}`", name.escape_debug())))?;
-        let value = HeaderValue::from_maybe_shared(Bytes::from(value))
-            .map_err(|_| bad(format!("invalid bytes in the value of header `{name}`")))?;
-        headers.append(name, value);
+    let mut headers = BoundedHeaders { map: response.headers_mut(), count: 0, bytes: 0 };
+    match fields {
+        Headers::Listed(fields) => {
+            fields.iter().try_for_each(|(name, value)| headers.append(name.as_bytes(), value))?;
+        }
+        Headers::Packed(fields) => {
+            let mut strings = packed::Strings::new(&fields);
+            let incomplete = || bad("its headers are not a sequence of names and values".to_owned());
+            while let Some(name) = strings.next() {
+                let pair = name.ok().zip(strings.next().and_then(Result::ok));
+                let (name, value) = pair.ok_or_else(incomplete)?;
+                headers.append(name, value)?;
+            }
+        }
     }
     Ok(response)
+}
+
+fn bad(detail: String) -> Fault {
+    Fault::BadAnswer { detail }
+}
+
+/// The headers of a response, which must stay within the limits.
+struct BoundedHeaders<'a> {
+    map: &'a mut HeaderMap,
+    count: usize,
+    bytes: usize,
+}
+
+impl BoundedHeaders<'_> {
+    fn append(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
+        self.count += 1;
+        self.bytes += name.len() + value.len();
+        let (count_max, bytes_max) = (limits::REPLY_HEADERS_MAX, limits::REPLY_HEADERS_BYTES_MAX);
+        if self.count > count_max || self.bytes > bytes_max {
+            return Err(bad(format!("too many headers: more than {count_max}, or {bytes_max} bytes")));
+        }
+        let name = HeaderName::from_bytes(name)
+            .map_err(|_| bad(format!("invalid header name `{}`", String::from_utf8_lossy(name).escape_debug())))?;
+        let value = HeaderValue::from_bytes(value)
+            .map_err(|_| bad(format!("invalid bytes in the value of header `{name}`")))?;
+        self.map.append(name, value);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    type Head = (u16, Vec<(String, Vec<u8>)>);
+    type Head<'a> = (u16, &'a [(&'a str, &'a str)]);
 
-    fn flat(status: u16, headers: &[(&str, &str)]) -> Head {
-        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-        (status, headers)
+    fn packed(headers: &[(&str, &str)]) -> Vec<u8> {
+        let texts = headers.iter().flat_map(|(name, value)| [name, value]);
+        texts.flat_map(|text| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()).collect()
     }
 
-    fn lifted((status, headers): Head, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
-        lift(status, headers, b"hello".len(), body_bytes_max)
+    /// Lifts a response over both interfaces, which must agree.
+    fn lifted((status, headers): Head<'_>, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
+        let listed = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+        let [listed, packed] = [Headers::Listed(listed), Headers::Packed(packed(headers))]
+            .map(|headers| lift(status, headers, b"hello".len(), body_bytes_max));
+        match (&listed, &packed) {
+            (Ok(listed), Ok(packed)) => assert_eq!(listed.headers(), packed.headers()),
+            (Err(listed), Err(packed)) => assert_eq!(listed.to_string(), packed.to_string()),
+            _ => panic!("the interfaces differ for {status} {headers:?}"),
+        }
+        packed
     }
 
     #[test]
@@ -228,27 +250,39 @@ mod tests {
 
     #[test]
     fn a_response_keeps_the_guests_headers() {
-        let response = lifted(flat(200, &[("x-a", "1"), ("content-length", "99")]), 5).ok().unwrap();
-        assert_eq!(response.headers().len(), 2);
+        let response = lifted((200, &[("x-a", "1"), ("content-length", "99"), ("x-a", "")]), 5).ok().unwrap();
+        assert_eq!(response.headers().len(), 3);
+        assert_eq!(response.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", ""]);
     }
 
     #[test]
     fn a_body_over_its_limit_is_a_bad_answer() {
-        assert!(matches!(lifted(flat(200, &[]), 4), Err(Fault::BadAnswer { .. })));
+        assert!(matches!(lifted((200, &[]), 4), Err(Fault::BadAnswer { .. })));
     }
 
     #[test]
     fn an_invalid_head_is_a_bad_answer() {
         let many = vec![("a", "b"); limits::REPLY_HEADERS_MAX + 1];
+        let long = "v".repeat(limits::REPLY_HEADERS_BYTES_MAX);
         for bad in [
-            flat(200, &many),
-            flat(42, &[]),
-            flat(700, &[]),
-            flat(101, &[]),
-            flat(200, &[("a b", "")]),
-            flat(200, &[("a", "x\r\ny")]),
+            (200, &many[..]),
+            (200, &[("a", &long)]),
+            (42, &[]),
+            (700, &[]),
+            (101, &[]),
+            (200, &[("a b", "")]),
+            (200, &[("a", "x\r\ny")]),
         ] {
             assert!(matches!(lifted(bad, 1_000), Err(Fault::BadAnswer { .. })));
+        }
+    }
+
+    #[test]
+    fn packed_headers_must_be_complete_pairs() {
+        let whole = packed(&[("x-a", "1")]);
+        for end in 1..whole.len() {
+            let lifted = lift(200, Headers::Packed(whole[..end].to_vec()), 0, 0);
+            assert!(matches!(lifted, Err(Fault::BadAnswer { .. })), "{end}");
         }
     }
 }

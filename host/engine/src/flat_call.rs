@@ -1,39 +1,57 @@
-//! The typed function behind the flat interface, `isopod:app/http`. The generated bindings don't
-//! suffice: a response's body may be as large as the guest's memory, but host-call fuel limits what
-//! they copy out of the guest; and they copy a request's body in one piece, however long that
-//! takes. Never interprets a request or a response.
+//! The typed functions behind the flat interface, `isopod:app/http` and `isopod:app/http-packed`.
+//! The generated bindings don't suffice: a response's body may be as large as the guest's memory,
+//! but host-call fuel limits what they copy out of the guest; and they copy a request's body in one
+//! piece, however long that takes. Never interprets a request or a response.
 
 use crate::{
-    limits,
+    inspect::{FLAT_LISTED, FLAT_PACKED},
+    limits, packed,
     state::HostState,
     unread::{self, Body},
 };
 use bytes::Bytes;
+use http::request::Parts;
 use isopod_executor::slice;
 use std::mem::MaybeUninit;
 use wasmtime::{
     Caller, Store, ValRaw,
     component::{
         __internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext, LowerContext},
-        ComponentExportIndex, ComponentType, Func, Instance, InstancePre, Lift, Lower, TypedFunc,
+        ComponentExportIndex, ComponentType, Instance, InstancePre, Lift, Lower, TypedFunc,
     },
 };
 
-/// A request with its whole body.
-#[derive(ComponentType, Lower)]
-#[component(record)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) scheme: String,
-    pub(crate) authority: String,
-    #[component(name = "path-with-query")]
-    pub(crate) path_with_query: String,
-    pub(crate) headers: Vec<(String, Vec<u8>)>,
-    pub(crate) body: Pieces,
+/// An interface lacks its function.
+#[derive(Debug, thiserror::Error)]
+#[error("its export {interface} has no function `handle`")]
+pub(crate) struct Missing {
+    interface: String,
 }
 
-/// The bytes of a request's body. They are copied into the guest in pieces, between which other
-/// guests run.
+/// A request of `isopod:app/http`, with its whole body.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Request {
+    method: String,
+    scheme: String,
+    authority: String,
+    #[component(name = "path-with-query")]
+    path_with_query: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Pieces,
+}
+
+impl Request {
+    fn new(parts: &Parts, body: Pieces) -> Self {
+        let [method, scheme, authority, path_with_query] = packed::target(parts).map(str::to_owned);
+        let headers = parts.headers.iter();
+        let headers = headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+        Self { method, scheme, authority, path_with_query, headers, body }
+    }
+}
+
+/// The bytes of a request's body, or of a whole packed request. They are copied into the guest in
+/// pieces, between which other guests run.
 #[derive(Default)]
 pub(crate) struct Pieces {
     pub(crate) bytes: Vec<Bytes>,
@@ -110,13 +128,49 @@ unsafe impl Lower for Pieces {
     }
 }
 
-/// A response with its whole body.
+/// A response of `isopod:app/http`, with its whole body.
 #[derive(ComponentType, Lift)]
 #[component(record)]
+struct ListedResponse {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Body,
+}
+
+/// A response of `isopod:app/http-packed`, with its whole body.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct PackedResponse {
+    status: u16,
+    headers: Vec<u8>,
+    body: Body,
+}
+
+/// A response over either interface.
 pub(crate) struct Response {
     pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) headers: Headers,
     pub(crate) body: Body,
+}
+
+/// Names and values in order.
+pub(crate) enum Headers {
+    Listed(Vec<(String, Vec<u8>)>),
+    Packed(Vec<u8>),
+}
+
+impl From<ListedResponse> for Response {
+    fn from(response: ListedResponse) -> Self {
+        let ListedResponse { status, headers, body } = response;
+        Self { status, headers: Headers::Listed(headers), body }
+    }
+}
+
+impl From<PackedResponse> for Response {
+    fn from(response: PackedResponse) -> Self {
+        let PackedResponse { status, headers, body } = response;
+        Self { status, headers: Headers::Packed(headers), body }
+    }
 }
 
 // SAFETY: the type has the representation of the list that `typecheck` demands, a pointer and a
@@ -156,24 +210,46 @@ fn pointer_pair(bytes: &[u8]) -> wasmtime::Result<(usize, usize)> {
     pair.ok_or_else(|| wasmtime::format_err!("the response's body is not a list in 32-bit memory"))
 }
 
-/// The index of the function in a component.
-pub(crate) struct Index(ComponentExportIndex);
+/// The function's index in a component, and its interface.
+pub(crate) struct Index {
+    function: ComponentExportIndex,
+    is_packed: bool,
+}
+
+type Listed = TypedFunc<(Request,), (Result<ListedResponse, String>,)>;
+type Packed = TypedFunc<(Pieces,), (Result<PackedResponse, String>,)>;
 
 /// The function of one instance.
-pub(crate) struct Handle(Func);
+#[derive(Clone, Copy)]
+pub(crate) struct Handle(Function);
 
-type Typed<'a> = TypedFunc<(&'a Request,), (Result<Response, String>,)>;
+#[derive(Clone, Copy)]
+enum Function {
+    Listed(Listed),
+    Packed(Packed),
+}
 
 impl Index {
-    pub(crate) fn find(program: &InstancePre<HostState>, interface: &str) -> Option<Self> {
+    /// Finds the function in the preferred interface of those that a component exports.
+    pub(crate) fn find(program: &InstancePre<HostState>, exports: &[String]) -> Option<Result<Self, Missing>> {
+        let named = |prefix: &str| exports.iter().find(|name| name.starts_with(prefix));
+        let (name, is_packed) = match named(FLAT_PACKED) {
+            Some(name) => (name, true),
+            None => (named(FLAT_LISTED)?, false),
+        };
         let component = program.component();
-        let interface = component.get_export_index(None, interface)?;
-        component.get_export_index(Some(&interface), "handle").map(Self)
+        let interface = component.get_export_index(None, name);
+        let function = interface.and_then(|interface| component.get_export_index(Some(&interface), "handle"));
+        let missing = || Missing { interface: name.clone() };
+        Some(function.map(|function| Self { function, is_packed }).ok_or_else(missing))
     }
 
     pub(crate) fn load(&self, store: &mut Store<HostState>, instance: &Instance) -> wasmtime::Result<Handle> {
-        let function: Typed<'_> = instance.get_typed_func(store, self.0)?;
-        Ok(Handle(*function.func()))
+        let function = match self.is_packed {
+            true => Function::Packed(instance.get_typed_func(store, self.function)?),
+            false => Function::Listed(instance.get_typed_func(store, self.function)?),
+        };
+        Ok(Handle(function))
     }
 }
 
@@ -181,13 +257,22 @@ impl Handle {
     pub(crate) async fn call(
         &self,
         store: &mut Store<HostState>,
-        request: &Request,
+        parts: &Parts,
+        mut body: Pieces,
     ) -> wasmtime::Result<Result<Response, String>> {
-        // SAFETY: `load` has checked the function's type.
-        let function: Typed<'_> = unsafe { TypedFunc::new_unchecked(self.0) };
         let engine = store.engine().clone();
-        let (answer,) = unread::call(engine, function.call_async(store, (request,))).await?;
-        Ok(answer)
+        match &self.0 {
+            Function::Listed(function) => {
+                let request = Request::new(parts, body);
+                let (answer,) = unread::call(engine, function.call_async(store, (request,))).await?;
+                Ok(answer.map(Response::from))
+            }
+            Function::Packed(function) => {
+                body.bytes.push(packed::request_head(parts)?.into());
+                let (answer,) = unread::call(engine, function.call_async(store, (body,))).await?;
+                Ok(answer.map(Response::from))
+            }
+        }
     }
 }
 

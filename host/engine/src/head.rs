@@ -1,15 +1,23 @@
-//! HTTP's requirements for a guest's response over every interface: a final status, and no content
-//! if the method or the status forbids it. Never sends anything.
+//! HTTP's requirements for a guest's heads over every interface: a final status, no content if the
+//! method or the status forbids it, and no fields of the connection. Never sends anything.
 
 use crate::fault::Fault;
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, WasiBody};
+
+/// Fields of the connection, and `host`. A static, since a constant would be built at each use.
+static FORBIDDEN: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
+
+/// Returns whether a guest can't set a field over `wasi:http`.
+pub(crate) fn is_forbidden(name: &HeaderName) -> bool {
+    FORBIDDEN.contains(name)
+}
 
 /// Returns whether a response to `method` with `status` has no content, regardless of its body (RFC
 /// 9110, section 6.4.1).
@@ -55,6 +63,14 @@ mod tests {
     use super::*;
     use http_body_util::{BodyExt, StreamBody};
     use wasmtime_wasi_http::Error;
+
+    #[test]
+    fn a_guest_can_set_only_fields_of_its_own() {
+        for name in &DEFAULT_FORBIDDEN_HEADERS {
+            assert!(is_forbidden(name), "{name}");
+        }
+        assert!(!is_forbidden(&http::header::CONTENT_LENGTH) && !is_forbidden(&HeaderName::from_static("x-a")));
+    }
 
     #[test]
     fn only_a_status_from_200_to_599_is_final() {

@@ -19,6 +19,10 @@ pub(crate) const SNAPSHOT_SECTION: &str = "isopod-snapshot";
 /// The mark that the SDK places in the data of a component that streams responses.
 const STREAMS_MARK: &[u8] = b"isopod-sdk: a response of this component is streamed";
 
+/// The flat interface with a list of headers, and with encoded headers.
+pub(crate) const FLAT_LISTED: &str = "isopod:app/http@0.1.";
+pub(crate) const FLAT_PACKED: &str = "isopod:app/http-packed@0.1.";
+
 /// A component's properties before it is compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentInfo {
@@ -59,7 +63,7 @@ pub struct Entries {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HttpAbi {
-    /// `isopod:app/http`, one flat call per request.
+    /// `isopod:app/http` or `isopod:app/http-packed`, one flat call per request.
     Flat,
     /// `wasi:http/incoming-handler@0.2`.
     Wasi02,
@@ -314,7 +318,7 @@ fn holds_bodies_whole(outline: &Outline) -> bool {
 fn entries_of(exports: &[String]) -> Entries {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     Entries {
-        http: has("isopod:app/http@0.1.").then_some(HttpAbi::Flat).or_else(|| standard_http(exports)),
+        http: (has(FLAT_LISTED) || has(FLAT_PACKED)).then_some(HttpAbi::Flat).or_else(|| standard_http(exports)),
         events: has("isopod:app/events@0.1."),
         command: has("wasi:cli/run@0."),
         health: has("isopod:app/health@0.1."),
@@ -449,6 +453,8 @@ mod tests {
     fn the_flat_interface_is_preferred() {
         let both = ["wasi:http/incoming-handler@0.2.4".to_owned(), "isopod:app/http@0.1.0".to_owned()];
         assert_eq!(entries_of(&both).http, Some(HttpAbi::Flat));
+        let packed = ["wasi:http/incoming-handler@0.2.4".to_owned(), "isopod:app/http-packed@0.1.0".to_owned()];
+        assert_eq!(entries_of(&packed).http, Some(HttpAbi::Flat));
         assert_eq!(standard_http(&both), Some(HttpAbi::Wasi02));
     }
 

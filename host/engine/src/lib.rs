@@ -41,6 +41,7 @@ mod logging;
 mod offered;
 mod outbound;
 mod output;
+mod packed;
 mod program;
 mod purity;
 mod reply;

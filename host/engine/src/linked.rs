@@ -47,15 +47,12 @@ impl Linked {
                 TEXT_DETAIL_BYTES_SHOWN,
             ),
         };
-        let no_function =
-            |name: &str| Rejected::Malformed { detail: format!("its export {name} has no function `handle`") };
         let exports = Exports {
-            flat: info
-                .exports
-                .iter()
-                .find(|name| name.starts_with("isopod:app/http@0.1.") && info.entries.http == Some(HttpAbi::Flat))
-                .map(|name| flat_call::Index::find(&pre, name).ok_or_else(|| no_function(name)))
-                .transpose()?,
+            flat: (info.entries.http == Some(HttpAbi::Flat))
+                .then(|| flat_call::Index::find(&pre, &info.exports))
+                .flatten()
+                .transpose()
+                .map_err(|missing| Rejected::Malformed { detail: missing.to_string() })?,
             wasi02: has("wasi:http/incoming-handler@0.2.")
                 .then(|| wasi02::ProxyIndices::new(&pre))
                 .transpose()

@@ -13,9 +13,9 @@ mod response;
 
 pub(crate) use network::Network;
 
-use crate::{limits, sandbox::Sandbox};
+use crate::{head::is_forbidden, limits, sandbox::Sandbox};
 use gate::Gate;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
@@ -33,7 +33,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tower_service::Service;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 /// The result of `send_request`. The second part is the result of the request's transmission. It
 /// doesn't drive the connection, which has its own task.
@@ -79,6 +79,14 @@ impl Drop for Inner {
 }
 
 impl WasiHttpHooks for Outbound {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        is_forbidden(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(is_forbidden)
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,

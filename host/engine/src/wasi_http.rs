@@ -1,15 +1,17 @@
 //! This host's differences from `wasmtime-wasi-http`: guests see a request's `host` field, and the
 //! length of a body that is not sent isn't checked. Never sends a request and never reads a body.
 
-use crate::{head::has_no_content, state::HostState};
+use crate::{
+    head::{has_no_content, is_forbidden},
+    state::HostState,
+};
 use http::{HeaderName, Method, Request, Response, header};
 use wasmtime::{
     StoreContextMut,
     component::{Linker, Resource},
 };
 use wasmtime_wasi_http::{
-    DEFAULT_FORBIDDEN_HEADERS, Error, FieldMap, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtxView,
-    WasiHttpHooks, WasiHttpView,
+    Error, FieldMap, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
     p2::{
         bindings::http::types::HostOutgoingResponse as _,
         body::{HostOutgoingBody, StreamContext},
@@ -69,7 +71,7 @@ pub(crate) fn for_request<'a>(state: &'a mut HostState, hooks: &'a mut ShowsHost
 pub(crate) struct ShowsHost;
 
 fn is_hidden(name: &HeaderName) -> bool {
-    name != header::HOST && DEFAULT_FORBIDDEN_HEADERS.contains(name)
+    name != header::HOST && is_forbidden(name)
 }
 
 impl WasiHttpHooks for ShowsHost {

@@ -5,7 +5,8 @@
 /// Answers HTTP requests with an `async fn(Request) -> Result<Response>`.
 ///
 /// The component exports the handler twice: as `wasi:http/incoming-handler`, which runs on any
-/// host, and as `isopod:app/http`, the flat interface, which Isopod prefers because it costs less.
+/// host, and as `isopod:app/http-packed`, the flat interface, which Isopod prefers because it costs
+/// less.
 /// An app that uses [`Response::stream`](crate::http::Response::stream) or
 /// [`Body::produce`](crate::http::Body::produce) anywhere is called only over `wasi:http`, since
 /// the flat interface carries whole bodies. An error that `?` returns is logged and answered with
@@ -244,7 +245,7 @@ macro_rules! __start {
 #[cfg(not(feature = "wasi-03"))]
 macro_rules! __export_http {
     ($handler:path) => {
-        $crate::__link!(HTTP, "component-type:isopod-sdk:0.1.0:http-app");
+        $crate::__link!(HTTP, "component-type:isopod-sdk:0.1.0:http-packed-app");
 
         struct __IsopodApp;
 
@@ -259,31 +260,10 @@ macro_rules! __export_http {
 
         $crate::__private::wasip2::http::proxy::export!(__IsopodApp with_types_in $crate::__private::wasip2);
 
-        #[unsafe(export_name = "isopod:app/http@0.1.0#handle")]
-        unsafe extern "C" fn __isopod_handle(
-            method: *mut u8,
-            method_length: usize,
-            scheme: *mut u8,
-            scheme_length: usize,
-            authority: *mut u8,
-            authority_length: usize,
-            path_with_query: *mut u8,
-            path_with_query_length: usize,
-            headers: *mut u8,
-            headers_length: usize,
-            body: *mut u8,
-            body_length: usize,
-        ) -> *const u8 {
-            let words = $crate::__private::Words {
-                method: (method, method_length),
-                scheme: (scheme, scheme_length),
-                authority: (authority, authority_length),
-                path_with_query: (path_with_query, path_with_query_length),
-                headers: (headers, headers_length),
-                body: (body, body_length),
-            };
+        #[unsafe(export_name = "isopod:app/http-packed@0.1.0#handle")]
+        unsafe extern "C" fn __isopod_handle(request: *mut u8, length: usize) -> *const u8 {
             // SAFETY: the host passes a request that it wrote for this call.
-            unsafe { $crate::__private::handle_flat(words, $handler) }
+            unsafe { $crate::__private::handle_flat(request, length, $handler) }
         }
     };
 }

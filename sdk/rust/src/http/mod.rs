@@ -4,6 +4,7 @@ mod body;
 mod client;
 mod headers;
 mod method;
+pub(crate) mod packed;
 mod request;
 mod response;
 mod routes;

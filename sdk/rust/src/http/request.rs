@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Body, HeaderValue, Headers, Method, url};
+use super::{Body, HeaderValue, Headers, Method, packed, url};
 use crate::{Error, Result};
 
 /// A request, with its whole body.
@@ -25,17 +25,51 @@ pub struct Request {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// The host's side.
+impl Request {
+    /// Returns a request from its body, its head, and the length of its head; `None` if they are
+    /// not encoded as `isopod:app/http-packed` defines.
+    #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a host passes such a request"))]
+    pub(crate) fn unpack(mut bytes: Vec<u8>) -> Option<Self> {
+        let (rest, head_length) = bytes.split_last_chunk()?;
+        let length = rest.len();
+        let body_length = length.checked_sub(u32::from_le_bytes(*head_length) as usize)?;
+        bytes.truncate(length);
+        // A body keeps the allocation, since it is usually larger than the head.
+        let head = if body_length == 0 { std::mem::take(&mut bytes) } else { bytes.split_off(body_length) };
+        let (method, rest) = packed::split(&head)?;
+        let (scheme, rest) = packed::split(rest)?;
+        let (authority, rest) = packed::split(rest)?;
+        let (path_with_query, rest) = packed::split(rest)?;
+        let start = head.len() - rest.len();
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).ok();
+        Some(Self {
+            method: match Method::standard(method) {
+                Some(method) => method,
+                None => Method::Other(text(method)?),
+            },
+            scheme: Cow::Borrowed(if scheme == b"https" { "https" } else { "http" }),
+            authority: text(authority)?,
+            path_with_query: text(path_with_query)?,
+            params: Vec::new(),
+            timeout: None,
+            body: Body::from(bytes),
+            headers: Headers::received(head, start),
+        })
+    }
+}
+
 /// Accessors for handlers.
 impl Request {
     /// Returns the path as it was sent: `/notes/1`.
     pub fn path(&self) -> &str {
-        let path = self.path_with_query.split('?').next().unwrap_or_default();
+        let (path, _) = url::split_at_byte(&self.path_with_query, b'?');
         if path.is_empty() { "/" } else { path }
     }
 
     /// Returns the query without its `?`; empty if the URL has no query.
     pub fn query(&self) -> &str {
-        self.path_with_query.split_once('?').map_or("", |(_, query)| query)
+        url::split_at_byte(&self.path_with_query, b'?').1.unwrap_or_default()
     }
 
     /// Returns a decoded value of the query.
@@ -182,5 +216,36 @@ mod tests {
         let request = Request::post("/").with_body("{\"age\": \"seven\"}");
         let error = request.json::<std::collections::HashMap<String, u8>>().unwrap_err();
         assert_eq!(error.http_status(), 400);
+    }
+
+    fn encoded(body: &[u8], head: &[&str]) -> Vec<u8> {
+        let mut sequence = Vec::new();
+        head.iter().for_each(|text| packed::push(&mut sequence, text.as_bytes()));
+        [body, &sequence, &(sequence.len() as u32).to_le_bytes()].concat()
+    }
+
+    #[test]
+    fn a_request_has_the_body_and_the_head_that_were_packed() {
+        for body in ["", "some body"] {
+            let head = ["PURGE", "https", "a.example", "/x?y=1", "accept", "*/*", "x-empty", ""];
+            let request = Request::unpack(encoded(body.as_bytes(), &head)).unwrap();
+            assert_eq!((request.method.as_str(), request.scheme()), ("PURGE", "https"));
+            assert_eq!((request.authority(), request.path(), request.query()), ("a.example", "/x", "y=1"));
+            let fields: Vec<_> = request.headers.iter().collect();
+            assert_eq!(fields, [("accept", &b"*/*"[..]), ("x-empty", b"")]);
+            assert_eq!(request.bytes(), body.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_truncated_head_is_rejected() {
+        let whole = encoded(b"", &["GET", "http", "a", "/"]);
+        let head = &whole[..whole.len() - 4];
+        for end in 0..head.len() {
+            let length = (end as u32).to_le_bytes();
+            assert!(Request::unpack([&head[..end], &length].concat()).is_none(), "{end}");
+        }
+        assert!(Request::unpack(vec![1, 0, 0, 0]).is_none(), "the head is longer than the request");
+        assert!(Request::unpack(vec![0; 3]).is_none());
     }
 }

@@ -38,7 +38,7 @@ impl Response {
 
     /// Creates a 200 response of this media type.
     pub fn with_type(media_type: &'static str, body: impl Into<Body>) -> Self {
-        let headers = Headers(vec![(Cow::Borrowed("content-type"), Cow::Borrowed(media_type.as_bytes()))]);
+        let headers = Headers::of(vec![(Cow::Borrowed("content-type"), Cow::Borrowed(media_type.as_bytes()))]);
         Self { status: 200, headers, body: body.into() }
     }
 

@@ -10,14 +10,16 @@ pub struct Path(pub &'static str);
 impl Path {
     /// Returns whether a path matches. Passes each named part to `named`, undecoded.
     fn matches<'a>(self, path: &'a str, mut named: impl FnMut(&'static str, &'a str)) -> bool {
-        let mut rest = path;
-        for part in self.0.split('/').skip(1) {
+        let (mut rest, (_, mut parts)) = (path, url::split_at_byte(self.0, b'/'));
+        while let Some(pattern) = parts {
+            let (part, others) = url::split_at_byte(pattern, b'/');
+            parts = others;
             let Some(after) = rest.strip_prefix('/') else { return false };
             if let Some(name) = part.strip_prefix("{*").and_then(|name| name.strip_suffix('}')) {
                 named(name, after);
                 return true;
             }
-            let end = after.find('/').unwrap_or(after.len());
+            let end = after.bytes().position(|byte| byte == b'/').unwrap_or(after.len());
             let (segment, after) = after.split_at(end);
             match part.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
                 Some(name) if !segment.is_empty() => named(name, segment),

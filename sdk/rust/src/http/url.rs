@@ -22,6 +22,15 @@ pub(crate) fn split(url: &str) -> Result<(&'static str, &str, &str)> {
     Ok((scheme, authority, path))
 }
 
+/// Splits a text at the first occurrence of an ASCII byte, which neither part contains. For short
+/// texts it takes less time than the searches of the standard library.
+pub(crate) fn split_at_byte(text: &str, byte: u8) -> (&str, Option<&str>) {
+    match text.bytes().position(|found| found == byte) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
+}
+
 /// Decodes percent-encoding, and `+` as a space in forms and queries. Invalid UTF-8 becomes `�`.
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
     if !text.bytes().any(|byte| byte == b'%' || (plus_is_space && byte == b'+')) {
@@ -59,6 +68,15 @@ pub(crate) fn pairs(encoded: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_split_at_the_first_byte() {
+        for (text, parts) in
+            [("", ("", None)), ("ø", ("ø", None)), ("?", ("", Some(""))), ("ø?b?c", ("ø", Some("b?c")))]
+        {
+            assert_eq!(split_at_byte(text, b'?'), parts);
+        }
+    }
 
     #[test]
     fn a_url_has_three_parts() {

@@ -1,22 +1,15 @@
-//! The export `isopod:app/http`: one call carries a request with its body, and the response. Owns
-//! the canonical ABI of this function, written by hand so that a warm call allocates almost
+//! The export `isopod:app/http-packed`: one call carries a request with its body, and the response.
+//! Owns the canonical ABI of this function, written by hand so that a warm call allocates almost
 //! nothing.
 
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
 use std::future::Future;
 
-use super::abi::{Slice, free_list};
+use super::abi::Slice;
 use super::reactor;
-use crate::http::{Body, Headers, Kind, Method, Request, Response, collect};
-use crate::{Result, logging};
-
-/// One element of `list<tuple<string, list<u8>>>`.
-#[repr(C)]
-struct RawField {
-    name: Slice,
-    value: Slice,
-}
+use crate::http::{Body, Headers, Kind, Request, Response, collect, packed};
+use crate::{Error, Result, logging};
 
 /// `result<response, string>` as the host reads it.
 #[repr(C)]
@@ -35,8 +28,7 @@ union RawPayload {
 #[derive(Clone, Copy)]
 struct RawResponse {
     status: u16,
-    fields: *const RawField,
-    field_count: usize,
+    headers: Slice,
     body: Slice,
 }
 
@@ -45,14 +37,14 @@ struct RawResponse {
 /// for each request.
 struct Last {
     result: RawResult,
-    fields: Vec<RawField>,
+    headers: Vec<u8>,
     _owner: Owner,
 }
 
-/// Owns the memory that the raw result points to.
+/// Owns the memory that the raw result points to, beside the headers.
 enum Owner {
     None,
-    Response { _headers: Headers, _body: Cow<'static, [u8]> },
+    Body { _body: Cow<'static, [u8]> },
     Error { _text: String },
 }
 
@@ -67,32 +59,24 @@ static LAST: Cell = Cell(UnsafeCell::new(Last {
         is_error: 0,
         payload: RawPayload { error: Slice { pointer: std::ptr::null_mut(), length: 0 } },
     },
-    fields: Vec::new(),
+    headers: Vec::new(),
     _owner: Owner::None,
 }));
 
-/// The twelve words of a request, in the ABI's order.
-#[repr(C)]
-pub struct Words {
-    pub method: (*mut u8, usize),
-    pub scheme: (*mut u8, usize),
-    pub authority: (*mut u8, usize),
-    pub path_with_query: (*mut u8, usize),
-    pub headers: (*mut u8, usize),
-    pub body: (*mut u8, usize),
-}
-
 /// Answers one request and returns a pointer to the response.
 ///
-/// Only the export may call this, with the words that the host passed.
-pub unsafe fn handle<F, Fut>(words: Words, handler: F) -> *const u8
+/// Only the export may call this, with the list that the host passed.
+pub unsafe fn handle<F, Fut>(request: *mut u8, length: usize, handler: F) -> *const u8
 where
     F: FnOnce(Request) -> Fut,
     Fut: Future<Output = Result<Response>>,
 {
     logging::install();
-    // SAFETY: the host passes words as the ABI defines them, allocated for this call.
-    let request = unsafe { lift(words) };
+    // SAFETY: the host passes a list that it allocated for this call.
+    let request = unsafe { Slice { pointer: request, length }.into_vec() };
+    let Some(request) = Request::unpack(request) else {
+        return lower(Err(Error::msg("the host passed an invalid request")));
+    };
     let answer = match reactor::run(whole(handler(request))) {
         Ok(answer) => answer,
         Err(stuck) => Err(stuck.into()),
@@ -113,61 +97,19 @@ async fn whole(answer: impl Future<Output = Result<Response>>) -> Result<(u16, H
     Ok((answer.status, answer.headers, body))
 }
 
-unsafe fn lift(words: Words) -> Request {
-    let slice = |(pointer, length)| Slice { pointer, length };
-    // SAFETY: each pair of words is a string or list that this call owns.
-    unsafe {
-        let method = slice(words.method).into_vec();
-        let scheme = slice(words.scheme).into_vec();
-        let body = slice(words.body).into_vec();
-        Request {
-            method: match Method::standard(&method) {
-                Some(method) => method,
-                None => Method::Other(String::from_utf8_unchecked(method)),
-            },
-            headers: lift_headers(words.headers.0.cast(), words.headers.1),
-            body: Body(Kind::Whole(Cow::Owned(body))),
-            scheme: Cow::Borrowed(if scheme == b"https" { "https" } else { "http" }),
-            authority: slice(words.authority).into_string(),
-            path_with_query: slice(words.path_with_query).into_string(),
-            params: Vec::new(),
-            timeout: None,
-        }
-    }
-}
-
-unsafe fn lift_headers(fields: *mut RawField, count: usize) -> Headers {
-    let mut headers = Vec::with_capacity(count);
-    for index in 0..count {
-        // SAFETY: the host wrote `count` fields, and each is moved out once.
-        unsafe {
-            let field = fields.add(index).read();
-            headers.push((Cow::Owned(field.name.into_string()), Cow::Owned(field.value.into_vec())));
-        }
-    }
-    // SAFETY: the host allocated the list for this call, and its fields have been moved out.
-    unsafe { free_list(fields, count) };
-    Headers(headers)
-}
-
 fn lower(answer: Result<(u16, Headers, Cow<'static, [u8]>)>) -> *const u8 {
     // SAFETY: see `Cell`; the host has read the last response before it calls again.
     let last = unsafe { &mut *LAST.0.get() };
-    last.fields.clear();
+    last.headers.clear();
     match answer {
         Ok((status, headers, body)) => {
-            let fields = headers
-                .iter()
-                .map(|(name, value)| RawField { name: Slice::of(name.as_bytes()), value: Slice::of(value) });
-            last.fields.extend(fields);
-            let response = RawResponse {
-                status,
-                fields: last.fields.as_ptr(),
-                field_count: last.fields.len(),
-                body: Slice::of(&body),
-            };
+            for (name, value) in headers.iter() {
+                packed::push(&mut last.headers, name.as_bytes());
+                packed::push(&mut last.headers, value);
+            }
+            let response = RawResponse { status, headers: Slice::of(&last.headers), body: Slice::of(&body) };
             last.result = RawResult { is_error: 0, payload: RawPayload { response } };
-            last._owner = Owner::Response { _headers: headers, _body: body };
+            last._owner = Owner::Body { _body: body };
         }
         Err(error) => {
             let text = error.to_string();
@@ -179,7 +121,6 @@ fn lower(answer: Result<(u16, Headers, Cow<'static, [u8]>)>) -> *const u8 {
 }
 
 const _: () = {
-    assert!(size_of::<RawField>() == 16 && align_of::<RawField>() == 4);
     assert!(size_of::<RawResult>() == 24 && std::mem::offset_of!(RawResult, payload) == 4);
-    assert!(std::mem::offset_of!(RawResponse, fields) == 4 && std::mem::offset_of!(RawResponse, body) == 12);
+    assert!(std::mem::offset_of!(RawResponse, headers) == 4 && std::mem::offset_of!(RawResponse, body) == 12);
 };

@@ -132,7 +132,7 @@ fn open(body: &OutgoingBody) -> Result<OutputStream> {
 /// Converts the host's header fields to the SDK's.
 pub(super) fn headers(fields: &Fields) -> Headers {
     let entries = fields.entries().into_iter();
-    Headers(entries.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
+    Headers::of(entries.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
 }
 
 /// Converts the SDK's header fields to the host's.

@@ -133,7 +133,7 @@ async fn finish(end: FutureWriter<Trailers>, outcome: Trailers) {
 /// Converts the host's header fields to the SDK's.
 pub(super) fn headers(fields: &Fields) -> Headers {
     let entries = fields.copy_all().into_iter();
-    Headers(entries.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
+    Headers::of(entries.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
 }
 
 /// Converts the SDK's header fields to the host's.

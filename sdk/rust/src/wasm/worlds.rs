@@ -2,18 +2,16 @@
 //! step reads: custom sections generated from `sdk/wit` by `wit-bindgen` (see `sdk/wit/README.md`).
 //! Contains bytes and no logic.
 
-/// The world that exports `isopod:app/http`.
+/// The world that exports `isopod:app/http-packed`.
 #[rustfmt::skip]
 #[allow(clippy::octal_escapes)]
-pub const HTTP: [u8; 349] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xde\x01\x01A\x02\x01\
-A\x02\x01B\x0a\x01p}\x01o\x02s\0\x01p\x01\x01r\x06\x06methods\x06schemes\x09auth\
-oritys\x0fpath-with-querys\x07headers\x02\x04body\0\x04\0\x07request\x03\0\x03\x01\
-r\x03\x06status{\x07headers\x02\x04body\0\x04\0\x08response\x03\0\x05\x01j\x01\x06\
-\x01s\x01@\x01\x07request\x04\0\x07\x04\0\x06handle\x01\x08\x04\0\x15isopod:app/\
-http@0.1.0\x05\0\x04\0\x19isopod:app/http-app@0.1.0\x04\0\x0b\x0e\x01\0\x08http-\
-app\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
-wit-bindgen-rust\x060.62.0";
+pub const HTTP: [u8; 287] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x99\x01\x01A\x02\
+\x01A\x02\x01B\x06\x01p}\x01r\x03\x06status{\x07headers\0\x04body\0\x04\0\x08re\
+sponse\x03\0\x01\x01j\x01\x02\x01s\x01@\x01\x07request\0\0\x03\x04\0\x06handle\
+\x01\x04\x04\0\x1cisopod:app/http-packed@0.1.0\x05\0\x04\0 isopod:app/http-pack\
+ed-app@0.1.0\x04\0\x0b\x15\x01\0\x0fhttp-packed-app\x03\0\0\0G\x09producers\x01\
+\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
 /// The world that exports `isopod:app/events`.
 #[rustfmt::skip]
