@@ -10,25 +10,29 @@ use crate::{
     limits,
     streaming::{self, Version},
 };
+use futures::future::BoxFuture;
 use http::{Request, header::CONTENT_LENGTH};
 use http_body::Body;
+use std::future::ready;
 
 impl Instance {
     /// Answers one HTTP request over the best interface that the component and the request allow.
     /// Dropping the returned future, or the unfinished body, ends the instance.
-    pub async fn http(self: Box<Self>, request: Request<RequestBody>, request_id: &str) -> Answer {
+    ///
+    /// The future is boxed, since it is large, and the caller's futures move several times.
+    pub fn http<'a>(self: Box<Self>, request: Request<RequestBody>, request_id: &'a str) -> BoxFuture<'a, Answer> {
         let exports = self.program.exports();
         if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
-            return flat::answer(self, request, request_id).await;
+            return Box::pin(flat::answer(self, request, request_id));
         }
         if exports.wasi03.is_some() {
-            // Boxed, so that the future of a flat call isn't as large as these.
-            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi03)).await;
+            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi03));
         }
         if exports.wasi02.is_some() {
-            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi02)).await;
+            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi02));
         }
-        Answer { response: Err(Fault::NoSuchEntry { entry: "an HTTP handler" }), after: Some(self).into() }
+        let response = Err(Fault::NoSuchEntry { entry: "an HTTP handler" });
+        Box::pin(ready(Answer { response, after: Some(self).into() }))
     }
 }
 

@@ -285,4 +285,13 @@ mod tests {
             assert!(matches!(lifted, Err(Fault::BadAnswer { .. })), "{end}");
         }
     }
+
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        fn size_of_future<'a, F>(_: impl Fn(Box<Instance>, Request<RequestBody>, &'a str) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(answer);
+        assert!(size <= 3 * 1024, "{size} bytes");
+    }
 }

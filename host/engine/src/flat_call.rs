@@ -12,7 +12,7 @@ use crate::{
 use bytes::Bytes;
 use http::request::Parts;
 use isopod_executor::slice;
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, pin::pin};
 use wasmtime::{
     Caller, Store, ValRaw,
     component::{
@@ -264,12 +264,14 @@ impl Handle {
         match &self.0 {
             Function::Listed(function) => {
                 let request = Request::new(parts, body);
-                let (answer,) = unread::call(engine, function.call_async(store, (request,))).await?;
+                let call = pin!(function.call_async(store, (request,)));
+                let (answer,) = unread::call(engine, call).await?;
                 Ok(answer.map(Response::from))
             }
             Function::Packed(function) => {
                 body.bytes.push(packed::request_head(parts)?.into());
-                let (answer,) = unread::call(engine, function.call_async(store, (body,))).await?;
+                let call = pin!(function.call_async(store, (body,)));
+                let (answer,) = unread::call(engine, call).await?;
                 Ok(answer.map(Response::from))
             }
         }
@@ -279,10 +281,7 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        pin::pin,
-        task::{Context, Poll, Waker},
-    };
+    use std::task::{Context, Poll, Waker};
     use wasmtime::component::{Component, Linker};
 
     /// A guest with four exports: `sum` hashes a list, `lengths` adds up the lengths of two lists,
@@ -390,7 +389,7 @@ mod tests {
             let reply: TypedFunc<(u32,), (Body,)> = instance.get_typed_func(&mut store, name).unwrap();
             for (length, yields) in [(1, 0), (most, 0), (most + 1, 5), (2 * most, 8)] {
                 let engine = store.engine().clone();
-                let call = reply.call_async(&mut store, (length as u32,));
+                let call = pin!(reply.call_async(&mut store, (length as u32,)));
                 let (returned, yielded) = polled(pin!(unread::call(engine, call)));
                 let bytes = returned.unwrap().0.into_bytes();
                 assert_eq!((bytes.len(), yielded), (length, yields), "{name}");

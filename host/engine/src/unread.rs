@@ -8,7 +8,7 @@ use isopod_executor::slice;
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
@@ -87,9 +87,9 @@ pub(crate) fn on_epoch() -> Option<UpdateDeadline> {
     take_unread().map(|unread| UpdateDeadline::YieldCustom(1, Box::pin(unread.copy())))
 }
 
-/// Runs a call of the flat interface, until its response's body is copied.
-pub(crate) async fn call<F: Future>(engine: Engine, call: F) -> F::Output {
-    let mut call = pin!(call);
+/// Runs a call of the flat interface, until its response's body is copied. The call is pinned by
+/// the caller, since this future would hold it twice.
+pub(crate) async fn call<F: Future>(engine: Engine, mut call: Pin<&mut F>) -> F::Output {
     let (output, unread) = poll_fn(|cx| {
         let outer = LIFTING.replace(Some(Lifting { engine: engine.clone(), unread: None }));
         let polled = call.as_mut().poll(cx);
