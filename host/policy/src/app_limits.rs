@@ -180,16 +180,25 @@ impl Limits {
 }
 
 /// The limits as a manifest contains them; an absent limit keeps its default.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Written {
+#[schema(as = Limits)]
+pub(crate) struct Written {
+    #[schema(value_type = String, example = "64MiB")]
     memory: Option<String>,
+    #[schema(value_type = String, example = "30s")]
     request_timeout: Option<String>,
+    #[schema(value_type = String, example = "64MiB")]
     request_body: Option<String>,
+    #[schema(value_type = String, example = "256MiB")]
     reply_body: Option<String>,
+    #[schema(value_type = u64)]
     instances_max: Option<u64>,
+    #[schema(value_type = u64)]
     queue_max: Option<u64>,
+    #[schema(value_type = u64)]
     table_elements: Option<u64>,
+    #[schema(value_type = String, example = "8KiB")]
     log_line: Option<String>,
 }
 

@@ -8,7 +8,7 @@ mod sources;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub use change::{ConfigChange, SecretText, VarChange};
 pub use sources::{ConfigSource, EffectiveVar, SecretChanges};
@@ -206,8 +206,8 @@ impl ConfigVars {
     }
 
     /// Returns the config vars with secrets redacted.
-    pub fn redacted(&self) -> Redacted<'_> {
-        Redacted(self)
+    pub fn redacted(&self) -> BTreeMap<String, RedactedValue> {
+        self.iter().map(|(key, value)| (key.to_owned(), RedactedValue::from(value))).collect()
     }
 
     /// Returns what guests receive: the manifest's config vars, overlaid by these. `open` opens a
@@ -239,27 +239,19 @@ impl ConfigValue {
     }
 }
 
-/// Config vars with `{"secret":true}` in place of every secret.
-#[derive(Debug, Clone, Copy)]
-pub struct Redacted<'a>(&'a ConfigVars);
-
-impl Serialize for Redacted<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (key, RedactedValue::from(value))))
-    }
-}
-
-#[derive(Serialize)]
+/// A config var as users see it, with `{"secret":true}` in place of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
-enum RedactedValue<'a> {
-    Plain(&'a str),
+#[schema(as = ConfigVar)]
+pub enum RedactedValue {
+    Plain(String),
     Secret { secret: bool },
 }
 
-impl<'a> From<&'a ConfigValue> for RedactedValue<'a> {
-    fn from(value: &'a ConfigValue) -> Self {
+impl From<&ConfigValue> for RedactedValue {
+    fn from(value: &ConfigValue) -> Self {
         match value {
-            ConfigValue::Plain(text) => Self::Plain(text),
+            ConfigValue::Plain(text) => Self::Plain(text.clone()),
             ConfigValue::Secret(_) => Self::Secret { secret: true },
         }
     }

@@ -42,7 +42,9 @@ pub use app_machine::{AppAction, AppCommand, AppMachine, ChangeId, Decision, Den
 pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended, Lifecycle, UnknownWord};
 pub use autoscale::{Peaks, ServiceRate, retry_after};
 pub use bundle::{Bundle, BundleError, BundleKind, Form};
-pub use config_vars::{Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, Sealed, SecretText};
+pub use config_vars::{
+    Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, EffectiveVar, RedactedValue, Sealed, SecretText,
+};
 pub use cores::{Cores, CoresError, CoresOverride};
 pub use formation::{Exported, Formation, FormationChange, FormationError, NewProcess};
 pub use grants::{Access, FolderError, Grants, HttpGrant, HttpGrantError, Reach};

@@ -20,7 +20,7 @@ use crate::nearest::did_you_mean;
 use crate::{AppName, AppType, Grants, Limits, ProcessName, UnknownWord};
 
 /// The contents of `isopod.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Manifest {
     /// The app's name.
     pub name: AppName,
@@ -52,14 +52,14 @@ pub struct Manifest {
 }
 
 /// How an instance is prepared before its snapshot is taken.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Snapshot {
     /// Paths requested with GET, in order, after the app's own `init`.
     pub warm: Vec<String>,
 }
 
 /// Whether requests share instances.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// An instance serves one request after another.

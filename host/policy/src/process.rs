@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{AppType, Health, Limits, Schedule, UnknownWord};
 
 /// A process type, as far as it was specified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Process {
     /// The export that is called.
     pub entry: Entry,

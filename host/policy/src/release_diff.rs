@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::limits::{CHANGE_VALUE_CHARS_MAX, CHANGES_NAMED_MAX};
+use crate::schema::FieldValue;
 use crate::{ConfigValue, ConfigVars, Manifest};
 
 /// The contents of a release.
@@ -26,8 +27,10 @@ pub struct Change {
     /// The field, as keys joined with dots: `processes.web.max`, `config.GREETING`, `bundle`.
     pub field: String,
     /// The old value, if any.
+    #[schema(value_type = Option<FieldValue>)]
     pub before: Option<Value>,
     /// The new value, if any.
+    #[schema(value_type = Option<FieldValue>)]
     pub after: Option<Value>,
 }
 

@@ -8,12 +8,13 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         ObjectBuilder, RefOr, Schema,
-        schema::{OneOfBuilder, Type},
+        schema::{AdditionalProperties, ArrayBuilder, OneOfBuilder, Type},
     },
 };
 
-use crate::limits::{APP_NAME_CHARS_MAX, PROCESS_NAME_CHARS_MAX};
-use crate::{AppName, AppState, Health, HttpGrant, InstanceId, ProcessName, PushId, ReleaseNumber, Schedule};
+use crate::app_limits::Written;
+use crate::limits::{APP_NAME_CHARS_MAX, HEALTH_THRESHOLD, PROCESS_NAME_CHARS_MAX, TEXT_BYTES_MAX};
+use crate::{AppName, AppState, Health, HttpGrant, InstanceId, Limits, ProcessName, PushId, ReleaseNumber, Schedule};
 
 /// Implements the schema of a type that is serialised as a string with this format.
 macro_rules! text_schema {
@@ -68,18 +69,67 @@ impl PartialSchema for AppState {
 
 impl ToSchema for AppState {}
 
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// The table of a health check.
+fn health_table() -> ObjectBuilder {
+    let duration = || string().pattern(Some(r"^\s*[0-9]+\s*(ms|s|m|h)\s*$")).examples([json!("5s")]);
+    let threshold = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(*HEALTH_THRESHOLD.start()))
+        .maximum(Some(*HEALTH_THRESHOLD.end()));
+    ObjectBuilder::new()
+        .property("path", health_path())
+        .required("path")
+        .property("grace", duration())
+        .property("interval", duration())
+        .property("timeout", duration())
+        .property("threshold", threshold)
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+}
+
+/// Printable ASCII without spaces and `#`, from the first `/`.
+fn health_path() -> ObjectBuilder {
+    string().pattern(Some(r#"^/[!"$-~]*$"#)).max_length(Some(TEXT_BYTES_MAX)).examples([json!("/healthz")])
+}
+
 impl PartialSchema for Health {
     fn schema() -> RefOr<Schema> {
-        let text = || ObjectBuilder::new().schema_type(Type::String);
-        let table = ObjectBuilder::new()
-            .property("path", text())
-            .required("path")
-            .property("grace", text())
-            .property("interval", text())
-            .property("timeout", text())
-            .property("threshold", ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)));
-        OneOfBuilder::new().item(text().examples([json!("/healthz")])).item(table).into()
+        OneOfBuilder::new().item(health_path()).item(health_table()).into()
     }
 }
 
 impl ToSchema for Health {}
+
+impl PartialSchema for Limits {
+    fn schema() -> RefOr<Schema> {
+        Written::schema()
+    }
+}
+
+impl ToSchema for Limits {}
+
+/// A value of a field that differs between two releases.
+pub(crate) enum FieldValue {}
+
+impl PartialSchema for FieldValue {
+    fn schema() -> RefOr<Schema> {
+        let secret = ObjectBuilder::new()
+            .property("secret", ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true])))
+            .required("secret")
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+        OneOfBuilder::new()
+            .description(Some("A setting of the manifest, a list of settings, a health check, or a redacted secret"))
+            .item(string())
+            .item(ObjectBuilder::new().schema_type(Type::Integer))
+            .item(ObjectBuilder::new().schema_type(Type::Boolean))
+            .item(ArrayBuilder::new().items(string()))
+            .item(health_table())
+            .item(secret)
+            .into()
+    }
+}
+
+impl ToSchema for FieldValue {}

@@ -15,7 +15,7 @@ use super::{
     Api,
     edge::Caller,
     error::Error,
-    openapi::ServerSentEvent,
+    openapi::{ActivityData, ServerSentEvent},
     path::AppPath,
     request::{List, PageParams, Params, Path, app_name},
     sse::{self, StreamEvent},
@@ -42,6 +42,7 @@ struct ActivityView {
     app: Option<AppName>,
     kind: String,
     text: String,
+    #[schema(value_type = ActivityData)]
     data: Value,
 }
 

@@ -1,17 +1,17 @@
 //! Owns the routes of an app's config vars and grants. Never returns the value of a secret.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{body::Body, extract::State, http::Response, response::IntoResponse};
-use isopod_policy::{ConfigChange, Grants};
-use serde::Deserialize;
+use axum::extract::State;
+use isopod_policy::{ConfigChange, EffectiveVar, Grants, RedactedValue};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     Api,
     edge::Caller,
     error::Error,
-    openapi::{ConfigPatch, GrantsPatch, ShownConfig},
+    openapi::{ConfigPatch, GrantsPatch},
     path::AppPath,
     request::{Json, List, Params, Path, app_name},
 };
@@ -23,6 +23,17 @@ pub(crate) struct ConfigParams {
     /// Also lists the manifest's config vars, each with its source.
     #[serde(default)]
     effective: bool,
+}
+
+/// The config vars of an app.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[schema(as = Config)]
+pub(super) enum ShownConfig {
+    /// The vars that are set at the host, by name.
+    Own(BTreeMap<String, RedactedValue>),
+    /// All vars that guests receive.
+    Effective(List<EffectiveVar>),
 }
 
 /// Returns the config vars that were set through the API; with `effective` all that guests receive.
@@ -40,14 +51,14 @@ pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
     Params(params): Params<ConfigParams>,
-) -> Result<Response<Body>, Error> {
+) -> Result<axum::Json<ShownConfig>, Error> {
     let app = app_name(&app)?;
     if params.effective {
         let items = api.deployer.effective_config(&app).await?;
-        return Ok(axum::Json(List { items, next: None }).into_response());
+        return Ok(axum::Json(ShownConfig::Effective(List { items, next: None })));
     }
     let record = api.deployer.app(&app)?;
-    Ok(axum::Json(redacted(&record)).into_response())
+    Ok(axum::Json(ShownConfig::Own(redacted(&record))))
 }
 
 #[utoipa::path(
@@ -58,7 +69,7 @@ pub(super) async fn show(
     params(AppPath),
     request_body(content((ConfigPatch = "application/json"), (ConfigPatch = "application/merge-patch+json"))),
     responses(
-        (status = 200, description = "Config vars by name", body = ShownConfig),
+        (status = 200, description = "Config vars by name", body = BTreeMap<String, RedactedValue>),
     )
 )]
 pub(super) async fn change(
@@ -66,13 +77,13 @@ pub(super) async fn change(
     Caller(by): Caller,
     Path(app): Path<String>,
     Json(change): Json<ConfigChange>,
-) -> Result<axum::Json<Value>, Error> {
+) -> Result<axum::Json<BTreeMap<String, RedactedValue>>, Error> {
     let record = api.deployer.change(&app_name(&app)?, Change::Config(change), &by).await?;
     Ok(axum::Json(redacted(&record)))
 }
 
-fn redacted(record: &AppRecord) -> Value {
-    serde_json::to_value(record.fields().config.redacted()).unwrap_or_default()
+fn redacted(record: &AppRecord) -> BTreeMap<String, RedactedValue> {
+    record.fields().config.redacted()
 }
 
 #[utoipa::path(

@@ -25,7 +25,7 @@ use super::{
     Api, cloud_event,
     edge::RequestIdText,
     error::{Error, EventError},
-    openapi::{self, Binary, CloudEvent, ProblemDetails},
+    openapi::{self, Binary, BroadcastAccepted, CloudEvent, EventLines, EventReply, ProblemDetails},
     path::AppPath,
     request::{Params, Path, app_name, collect, media_type},
 };
@@ -98,9 +98,8 @@ impl Queue {
             status = 200,
             description = "The reply, with the content type that the handler chose",
             content(
-                (Value = "application/json"),
-                (String = "text/plain"),
-                (Binary = "application/octet-stream")
+                (EventReply = "application/json"),
+                (Binary = "*/*")
             )
         ),
         (status = 204, description = "The event is handled, without a reply"),
@@ -150,9 +149,9 @@ pub(super) async fn send(
     operation_id = "send_broadcast",
     summary = "Sends many CloudEvents to an app, one per line; this version answers 501",
     params(AppPath),
-    request_body(content((String = "application/x-ndjson"))),
+    request_body(content((EventLines = "application/x-ndjson"))),
     responses(
-        (status = 202, description = "All events are durable", body = Value),
+        (status = 202, description = "All events are durable", body = BroadcastAccepted),
         (
             status = 501,
             description = "This version doesn't store events",

@@ -2,6 +2,8 @@
 //! routes a request.
 
 mod bodies;
+#[cfg(test)]
+mod free_schemas;
 mod links;
 
 use std::sync::LazyLock;
@@ -19,8 +21,8 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::observe::logs::Cursor;
 
 pub(super) use self::bodies::{
-    Binary, CloudEvent, ConfigPatch, CoresPatch, FormationPatch, GrantsPatch, NewProcess, ProblemDetails,
-    ReleaseWanted, ServerSentEvent, ShownConfig,
+    ActivityData, Binary, BroadcastAccepted, CloudEvent, ConfigPatch, CoresPatch, Description, EventLines, EventReply,
+    FormationPatch, GrantsPatch, NewProcess, ProblemDetails, ReleaseWanted, ServerSentEvent,
 };
 
 /// The name of the security scheme.
@@ -133,8 +135,9 @@ fn document() -> Value {
     for (name, schema) in bodies::schemas() {
         document["components"]["schemas"][name] = schema;
     }
-    let schemas = document["components"]["schemas"].as_object_mut().into_iter().flatten();
-    schemas.for_each(|(_, schema)| allow_absent_parts(schema));
+    let schemas = &mut document["components"]["schemas"];
+    let described = schemas.clone();
+    schemas.as_object_mut().into_iter().flatten().for_each(|(_, schema)| allow_absent_parts(schema, &described));
     let items = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
     for (method, operation) in items.filter_map(Value::as_object_mut).flatten() {
         if method == "get" {
@@ -145,14 +148,17 @@ fn document() -> Value {
     document
 }
 
-/// Describes flattened optional members as present or absent: utoipa describes them as an object or
-/// null, but they are never null.
-fn allow_absent_parts(schema: &mut Value) {
+/// Describes flattened optional members as all present or all absent: utoipa describes them as an
+/// object or null, but they are never null.
+fn allow_absent_parts(schema: &mut Value, described: &Value) {
     for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
         let either =
             part.get("oneOf").and_then(Value::as_array).filter(|either| either.contains(&json!({ "type": "null" })));
         if let Some(present) = either.and_then(|either| either.iter().find(|either| either.get("$ref").is_some())) {
-            *part = json!({ "anyOf": [present, {}] });
+            let name = present["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+            let required = name.and_then(|name| described[name]["required"].as_array()).into_iter().flatten();
+            let one_present: Vec<Value> = required.map(|member| json!({ "required": [member] })).collect();
+            *part = json!({ "anyOf": [present, { "not": { "anyOf": one_present } }] });
         }
     }
 }
@@ -177,7 +183,7 @@ fn describe_cursor(operation: &mut Value) {
     operation_id = "show_description",
     summary = "Shows this description",
     responses(
-        (status = 200, description = "An OpenAPI document", body = Value),
+        (status = 200, description = "An OpenAPI document", body = Description),
     )
 )]
 pub(super) async fn show() -> impl IntoResponse {

@@ -1,10 +1,10 @@
 //! Owns the routes of releases: list, show, compare, and roll back. Never creates a release itself.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::extract::State;
 use isopod_policy::{
-    AppName, Manifest, ReleaseContent, ReleaseNumber, ReleaseState,
+    AppName, Manifest, RedactedValue, ReleaseContent, ReleaseNumber, ReleaseState,
     json::whole,
     release_diff::{Change as Difference, changes},
 };
@@ -17,7 +17,7 @@ use super::{
     Api, Urls,
     edge::Caller,
     error::Error,
-    openapi::{ReleaseWanted, ShownConfig},
+    openapi::ReleaseWanted,
     path::{AppPath, ReleasePath},
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
@@ -39,10 +39,8 @@ pub(super) struct ReleaseView {
     snapshot: Option<Digest>,
     size_bytes: u64,
     /// The parsed manifest with its defaults; docs/manifest.md describes its keys.
-    #[schema(value_type = Object)]
     manifest: Manifest,
-    #[schema(value_type = ShownConfig)]
-    config: Value,
+    config: BTreeMap<String, RedactedValue>,
     created_at: Timestamp,
     created_by: String,
     /// Null if the name is too long for DNS.
@@ -115,7 +113,7 @@ impl ReleaseView {
             snapshot: release.snapshot,
             size_bytes: release.size_bytes,
             manifest: release.manifest,
-            config: serde_json::to_value(release.config.redacted()).unwrap_or_default(),
+            config: release.config.redacted(),
             created_at: release.created_at,
             created_by: release.created_by,
         }

@@ -71,6 +71,31 @@ fn links_and_the_header_of_a_continued_stream_are_described() {
 }
 
 #[test]
+fn replies_broadcasts_and_manifests_are_described_by_their_shape() {
+    let host = Host::start();
+    let description = description(&host);
+    let schema = |path: &str, method: &str, status: &str, media_type: &str| {
+        let content = &description["paths"][path][method]["responses"][status]["content"];
+        let reference = content[media_type]["schema"]["$ref"].as_str().unwrap_or_else(|| panic!("{path}: {content}"));
+        description.pointer(reference.trim_start_matches('#')).expect("a schema").clone()
+    };
+    let accepted = schema("/v1/apps/{app}/broadcasts", "post", "202", "application/json");
+    assert_eq!(
+        (&accepted["required"], &accepted["properties"]["accepted"]["type"]),
+        (&json!(["accepted"]), &json!("integer"))
+    );
+    let reply = |media_type| schema("/v1/apps/{app}/events", "post", "200", media_type);
+    assert_eq!(reply("application/json")["type"].as_array().map(Vec::len), Some(6), "any JSON value");
+    assert_eq!(reply("*/*")["format"], "binary");
+    let document = schema("/v1/openapi.json", "get", "200", "application/json");
+    assert_eq!(document["required"], json!(["openapi", "info", "paths", "components"]));
+    let manifest = &description["components"]["schemas"]["Manifest"]["properties"];
+    assert_eq!(manifest["limits"]["$ref"], "#/components/schemas/Limits");
+    let limits = &description["components"]["schemas"]["Limits"]["properties"];
+    assert_eq!((&limits["memory"]["type"], &limits["queue_max"]["type"]), (&json!("string"), &json!("integer")));
+}
+
+#[test]
 fn an_unknown_query_parameter_is_rejected_with_the_nearest_name() {
     let host = Host::start();
     host.create("shop", "dev");
@@ -160,35 +185,33 @@ fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
     assert_eq!(send("POST", "rollback", r#"{"release":1.0}"#)["release"], 3);
 }
 
-/// Settings of schemathesis. Each exception is a fact that the API's description can't express.
+/// Settings of schemathesis. Two of its checks compare a status with a fixed list and ignore the
+/// statuses that the description documents, so each documented status outside the list is named.
 const SETTINGS: &str = r#"
-# Every byte string fits the schema of an upload. Whether it is a bundle shows only when it is read.
-[[operations]]
-include-operation-id = "create_push"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
-
-# Uptime monitors rely on 503 for "down". The check counts each 5xx as a failure, even a documented one.
+# `not_a_server_error` counts every 5xx as a failure of the host. Uptime monitors rely on the documented 503 for "down".
 [[operations]]
 include-operation-id = ["show_host_status", "show_app_status"]
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]
 
-# The headers of an event are required in binary mode and absent in structured mode (400, 415), but OpenAPI can't tie
-# headers to a content type. An app without events or without a release, a failed handler and an option that this
-# version doesn't offer are documented 5xx responses.
+# The same check: an app without a release answers an event with the documented 503.
 [[operations]]
 include-operation-id = "send_event"
-checks.positive_data_acceptance.expected-statuses = [
-    "2xx", "400", "401", "403", "404", "409", "415", "422", "429", "5xx",
-]
-checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "501", "502", "503", "504"]
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]
 
-# This version stores no events, so it answers every broadcast with the documented 501.
+# The same check: this version stores no events, so it answers every broadcast with the documented 501.
 [[operations]]
 include-operation-id = "send_broadcast"
 checks.not_a_server_error.expected-statuses = ["4xx", "501"]
+
+# `positive_data_acceptance` counts 422 as a rejection of the schema, although the status means that the request is
+# well-formed. The documented 422 means that the uploaded bytes are no bundle, which no schema can express.
+[[operations]]
+include-operation-id = "create_push"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
 "#;
 
-/// Adds a media type that schemathesis doesn't know.
+/// Adds a media type that schemathesis doesn't know, and the relation between headers and content
+/// types that OpenAPI can't express.
 const HOOKS: &str = r#"
 import schemathesis
 
@@ -196,6 +219,23 @@ import schemathesis
 @schemathesis.serializer("application/x-ndjson")
 def lines(context, value):
     return str(value).encode()
+
+
+# The attributes of an event are headers in binary mode and members in structured mode. OpenAPI can't tie headers to a
+# content type, so this sets the required headers in binary mode and removes them in structured mode.
+@schemathesis.hook
+def before_call(context, case, **kwargs):
+    if case.operation.definition.raw.get("operationId") != "send_event":
+        return
+    # A changed request would lose its marks: this one has no token.
+    if getattr(case.meta.phase.data, "parameter", None) == "Authorization":
+        return
+    if case.media_type == "application/octet-stream":
+        for name, value in [("specversion", "1.0"), ("id", "1"), ("source", "/test"), ("type", "test")]:
+            case.headers.setdefault(f"ce-{name}", value)
+    else:
+        for name in [name for name in case.headers if name.lower().startswith("ce-")]:
+            del case.headers[name]
 "#;
 
 /// Installs schemathesis in its own environment below `target`. Returns `None` without Python or

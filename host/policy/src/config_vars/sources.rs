@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{ConfigValue, ConfigVars};
 
 /// The source of a config var.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfigSource {
     /// `[config]` of the current release's manifest.
@@ -19,7 +19,7 @@ pub enum ConfigSource {
 }
 
 /// A config var as guests receive it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct EffectiveVar {
     pub key: String,
     /// Absent for a secret.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use isopod_policy::limits;
 use serde_json::{Value, json};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -42,15 +43,34 @@ bodies! {
     GrantsPatch "GrantsPatch" grants_patch();
     CoresPatch "CoresPatch" cores_patch();
     ConfigPatch "ConfigPatch" config_patch();
-    ShownConfig "Config" shown_config();
+    ActivityData "ActivityData" activity_data();
     CloudEvent "CloudEvent" cloud_event();
+    EventReply "EventReply" event_reply();
+    EventLines "EventLines" json!({
+        "type": "string",
+        "description": "One CloudEvent in structured mode per line",
+        "examples": ["{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/chat\",\"type\":\"chat.message\"}\n"],
+    });
+    BroadcastAccepted "BroadcastAccepted" json!({
+        "type": "object",
+        "properties": { "accepted": { "type": "integer", "minimum": 0, "description": "The number of events" } },
+        "required": ["accepted"],
+    });
     Binary "Binary" json!({ "type": "string", "format": "binary" });
+    Description "Description" description();
     ReleaseWanted "ReleaseWanted" release_wanted();
     ProblemDetails "Problem" problem();
     ServerSentEvent "ServerSentEvent" json!({
         "type": "object",
         "description": "One event of the stream; its data is one item as JSON",
-        "properties": { "data": { "type": "string", "contentMediaType": "application/json" } },
+        "properties": {
+            "data": { "type": "string", "contentMediaType": "application/json" },
+            "id": { "type": "string", "description": "Log lines only: continue after it with `Last-Event-ID`" },
+            "event": {
+                "type": "string",
+                "description": "`end` for the last event of a destroyed app: don't reconnect. Other events have no type",
+            },
+        },
     });
 }
 
@@ -64,9 +84,9 @@ fn process_settings(unset: &[&str]) -> Value {
         json!(kinds)
     };
     json!({
-        "min": { "type": maybe("integer"), "minimum": 0, "maximum": 1_000 },
-        "max": { "type": maybe("integer"), "minimum": 1, "maximum": 1_000 },
-        "health": { "type": ["string", "object", "null"] },
+        "min": { "type": maybe("integer"), "minimum": 0, "maximum": limits::INSTANCES.end() },
+        "max": { "type": maybe("integer"), "minimum": limits::INSTANCES.start(), "maximum": limits::INSTANCES.end() },
+        "health": { "oneOf": [{ "$ref": "#/components/schemas/Health" }, { "type": "null" }] },
         "schedule": { "type": maybe("string"), "examples": ["0 3 * * *"] },
         "args": { "type": maybe("array"), "items": { "type": "string" } },
         "entry": { "type": "string", "enum": ["http", "events", "command"] },
@@ -77,7 +97,7 @@ fn formation_patch() -> Value {
     json!({
         "type": "object",
         "description": "Process types by name; absent settings are unchanged, and null removes a setting",
-        "propertyNames": { "pattern": NAME, "maxLength": 20 },
+        "propertyNames": { "pattern": NAME, "maxLength": limits::PROCESS_NAME_CHARS_MAX },
         "additionalProperties": {
             "type": "object",
             "properties": process_settings(&["null"]),
@@ -89,7 +109,7 @@ fn formation_patch() -> Value {
 
 fn new_process() -> Value {
     let mut properties = process_settings(&["null"]);
-    properties["name"] = json!({ "type": "string", "pattern": NAME, "maxLength": 20 });
+    properties["name"] = json!({ "type": "string", "pattern": NAME, "maxLength": limits::PROCESS_NAME_CHARS_MAX });
     json!({
         "type": "object",
         "properties": properties,
@@ -116,7 +136,8 @@ fn grants_patch() -> Value {
 }
 
 fn cores_patch() -> Value {
-    let cores = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": 1_000 });
+    let cores =
+        json!({ "type": ["integer", "null"], "minimum": limits::CORES.start(), "maximum": limits::CORES.end() });
     json!({
         "type": "object",
         "properties": { "pull": cores, "push": cores },
@@ -136,38 +157,106 @@ fn config_patch() -> Value {
     });
     json!({
         "type": "object",
-        "propertyNames": { "pattern": CONFIG_KEY, "maxLength": 128 },
+        "propertyNames": { "pattern": CONFIG_KEY, "maxLength": limits::CONFIG_KEY_BYTES_MAX },
         "additionalProperties": { "oneOf": [{ "type": ["string", "null"] }, secret] },
         "examples": [{ "GREETING": "hello", "TOKEN": { "secret": "x" }, "OLD": null }],
     })
 }
 
-fn shown_config() -> Value {
-    let secret = json!({
+/// Returns the schema of an activity's members for programs. The activity's kind determines which
+/// of them are present.
+fn activity_data() -> Value {
+    let text = || json!({ "type": "string" });
+    let count = || json!({ "type": "integer", "minimum": 0 });
+    let release = || json!({ "oneOf": [{ "$ref": "#/components/schemas/ReleaseNumber" }, { "type": "null" }] });
+    let cores = || json!({ "$ref": "#/components/schemas/Cores" });
+    // A state, an app type, a number of instances or the numbers of cores.
+    let side = || json!({ "oneOf": [text(), count(), cores()] });
+    json!({
         "type": "object",
-        "properties": { "secret": { "type": "boolean" } },
-        "required": ["secret"],
-    });
-    let effective = json!({
+        "description": "The activity's `kind` determines which members are present; later versions may add members",
+        "properties": {
+            "by": { "type": "string", "description": "The name of the token, or the part of the host" },
+            "cause": text(),
+            "code": text(),
+            "detail": text(),
+            "error": { "type": ["string", "null"] },
+            "from": side(),
+            "to": side(),
+            "type": { "$ref": "#/components/schemas/AppType" },
+            "release": release(),
+            "before": release(),
+            "bad": release(),
+            "push": { "oneOf": [{ "$ref": "#/components/schemas/PushId" }, { "type": "null" }] },
+            "process": { "$ref": "#/components/schemas/ProcessName" },
+            "instance": { "$ref": "#/components/schemas/InstanceId" },
+            "schedule": { "$ref": "#/components/schemas/Schedule" },
+            "runs": count(),
+            "min": count(),
+            "max": count(),
+            "peak": count(),
+            "buffered": count(),
+            "size_bytes": count(),
+            "keys": { "type": "array", "items": text() },
+            "path": text(),
+            "saved": { "type": ["string", "null"] },
+        },
+        "examples": [{ "release": 3, "before": 2, "size_bytes": 81_920, "cause": "push", "by": "admin" }],
+    })
+}
+
+/// Returns the schema of a JSON reply, which is any JSON value: the handler chooses it.
+fn event_reply() -> Value {
+    json!({
+        "type": ["object", "array", "string", "number", "boolean", "null"],
+        "description": "The handler's reply, unchanged. The host doesn't check that it is valid JSON",
+    })
+}
+
+/// Returns the schema of the API's description.
+fn description() -> Value {
+    let object = || json!({ "type": "object" });
+    let operation = json!({
         "type": "object",
         "properties": {
-            "key": { "type": "string" },
-            "value": { "type": "string" },
-            "secret": { "type": "boolean" },
-            "source": { "type": "string" },
+            "operationId": { "type": "string" },
+            "summary": { "type": "string" },
+            "parameters": { "type": "array", "items": object() },
+            "requestBody": object(),
+            "responses": { "type": "object", "additionalProperties": object() },
         },
-        "required": ["key", "secret", "source"],
+        "required": ["operationId", "summary", "responses"],
     });
+    let by_name = |of: Value| json!({ "type": "object", "additionalProperties": of });
     json!({
-        "description": "Config vars by name; with `?effective=true` a list of all that guests receive",
-        "anyOf": [
-            { "type": "object", "additionalProperties": { "oneOf": [{ "type": "string" }, secret] } },
-            {
+        "type": "object",
+        "description": "OpenAPI 3.1, as in https://spec.openapis.org/oas/3.1/schema/2022-10-07",
+        "properties": {
+            "openapi": { "type": "string", "pattern": "^3\\.1\\.[0-9]+$" },
+            "info": {
                 "type": "object",
-                "properties": { "items": { "type": "array", "items": effective } },
-                "required": ["items"],
+                "properties": {
+                    "title": { "type": "string" },
+                    "version": { "type": "string" },
+                    "description": { "type": "string" },
+                },
+                "required": ["title", "version"],
             },
-        ],
+            "paths": by_name(by_name(operation)),
+            "components": {
+                "type": "object",
+                "properties": { "schemas": by_name(object()), "securitySchemes": by_name(object()) },
+                "required": ["schemas", "securitySchemes"],
+            },
+            "security": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": { "type": "array", "items": { "type": "string" } },
+                },
+            },
+        },
+        "required": ["openapi", "info", "paths", "components"],
     })
 }
 
@@ -211,7 +300,7 @@ fn release_wanted() -> Value {
 fn problem() -> Value {
     json!({
         "type": "object",
-        "description": "RFC 9457; some problems have further members",
+        "description": "RFC 9457. The members after `app` belong to single problems",
         "properties": {
             "type": { "type": "string", "pattern": "^urn:isopod:problem:" },
             "title": { "type": "string" },
@@ -220,6 +309,15 @@ fn problem() -> Value {
             "request_id": { "type": "string" },
             "hint": { "type": "string" },
             "app": { "type": "string" },
+            "suggestion": { "type": "string", "description": "The nearest known name" },
+            "push": { "$ref": "#/components/schemas/Push" },
+            "state": { "type": "string", "description": "The state that doesn't allow the request" },
+            "reason": { "type": "string" },
+            "fault": { "type": "string", "description": "The kind of the handler's fault" },
+            "attribute": { "type": "string", "description": "The attribute of an event that is invalid" },
+            "limit_bytes": { "type": "integer", "minimum": 0 },
+            "line": { "type": "integer", "minimum": 0 },
+            "column": { "type": "integer", "minimum": 0 },
         },
         "required": ["type", "title", "status", "detail", "request_id"],
     })
