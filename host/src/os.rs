@@ -20,7 +20,10 @@ impl Connections {
 
     /// Returns the default limits.
     pub(crate) fn usual() -> Self {
-        Self { traffic: limits::TRAFFIC_CONNECTIONS_MAX, admin: limits::ADMIN_CONNECTIONS_MAX }
+        Self {
+            traffic: crate::ingress::limits::TRAFFIC_CONNECTIONS_MAX,
+            admin: crate::api::limits::ADMIN_CONNECTIONS_MAX,
+        }
     }
 }
 

@@ -100,7 +100,7 @@ impl Platform {
         let admin = admin_service.local_addr().map_err(|e| cannot_bind(API, config.admin, &e))?;
         let logs = start_logs(&store, &config)?;
         let metrics = Metrics::new();
-        let (visits, visitors) = tokio::sync::mpsc::channel(limits::PREVIEWS_QUEUED_MAX);
+        let (visits, visitors) = tokio::sync::mpsc::channel(crate::runtime::limits::PREVIEWS_QUEUED_MAX);
         let directory = Arc::new(Directory::new(visits));
         let access = Arc::new(Access::new(logs.handle(), metrics.clone()));
         let ingress_config = ingress::Config {
@@ -163,7 +163,7 @@ impl Platform {
             ready: Arc::clone(&ready),
             subscribers: Arc::default(),
             changes: api::changes::Changes::new(deployer.tasks()),
-            bodies: ByteBudget::new(limits::API_BODIES_BYTES),
+            bodies: ByteBudget::new(api::limits::API_BODIES_BYTES),
             stop: stop_api.clone(),
             liveness: Arc::clone(&liveness),
             machine: watch,
@@ -184,23 +184,26 @@ impl Platform {
         stop_api.cancel();
         stop_traffic.send_replace(true);
         tokio::spawn(machine.refuse_waiting_after(drain_time));
-        deployer.shut_down(limits::PUSH_DRAIN_TIME).await;
+        deployer.shut_down(crate::control::limits::PUSH_DRAIN_TIME).await;
         let traffic = tokio::task::spawn_blocking(move || traffic.join());
-        match tokio::time::timeout(drain_time + limits::FLUSH_TIME, traffic).await {
+        match tokio::time::timeout(drain_time + crate::control::limits::FLUSH_TIME, traffic).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(_)) | Err(_)) => tracing::error!("the thread that accepts traffic panicked"),
             Err(_) => tracing::warn!("requests were cut off: they did not complete within the drain time"),
         }
-        if tokio::time::timeout(drain_time + limits::FLUSH_TIME, api).await.is_err() {
+        if tokio::time::timeout(drain_time + crate::control::limits::FLUSH_TIME, api).await.is_err() {
             tracing::warn!("the API did not stop within the drain time");
         }
         let flushed = tokio::task::spawn_blocking(move || logs.stop());
-        if tokio::time::timeout(limits::FLUSH_TIME, flushed).await.is_err() {
+        if tokio::time::timeout(crate::control::limits::FLUSH_TIME, flushed).await.is_err() {
             tracing::warn!("timed out writing the last log lines");
         }
         deployer.close().await;
         // Closing the store waits for its writer, so it must not block the runtime's own thread.
-        drop(tokio::time::timeout(limits::FLUSH_TIME, tokio::task::spawn_blocking(move || drop(store))).await);
+        drop(
+            tokio::time::timeout(crate::control::limits::FLUSH_TIME, tokio::task::spawn_blocking(move || drop(store)))
+                .await,
+        );
         tracing::info!("stopped");
     }
 }

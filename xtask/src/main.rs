@@ -48,6 +48,8 @@ enum Command {
     },
     /// Check the project's rules for the source
     Tidy,
+    /// Write the index of all limits, docs/limits.md
+    Limits,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guests { names } => guests::run(&names),
         Command::Tidy => tidy::run(),
+        Command::Limits => tidy::write_limits(),
     };
     step::exit_code(result)
 }

@@ -1,9 +1,10 @@
 //! Checks rules about the source that no compiler checks: dependencies between parts, import
-//! cycles, file lengths, forbidden words, language. `cargo xtask tidy` prints the violations, and a
-//! test of this package fails on them. Never changes a file.
+//! cycles, file lengths, forbidden words, language, the index of limits. `cargo xtask tidy` prints
+//! the violations, and a test of this package fails on them. Never changes a source file.
 
 mod code;
 mod language;
+mod limits_index;
 mod modules;
 mod rules;
 
@@ -65,8 +66,15 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// Writes the index of all limits.
+pub(crate) fn write_limits() -> Result<()> {
+    let root = step::root();
+    let text = limits_index::index(&read_repository(&root)?);
+    fs::write(root.join(limits_index::PATH), text).with_context(|| format!("cannot write {}", limits_index::PATH))
+}
+
 fn findings(files: &[SourceFile]) -> Vec<Finding> {
-    [rules::broken(files), language::broken(files), modules::broken(files)].concat()
+    [rules::broken(files), language::broken(files), limits_index::broken(files), modules::broken(files)].concat()
 }
 
 /// Folders of build outputs, downloads and tools.

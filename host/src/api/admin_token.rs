@@ -12,14 +12,16 @@ use isopod_policy::{Role, Scope};
 use isopod_store::{Control, Store, StoreError, Token};
 use jiff::Timestamp;
 
-use super::auth::{Tokens, hash, new_token};
+use super::{
+    auth::{Tokens, hash, new_token},
+    limits,
+};
 
 /// The reserved name of the administrator's token.
 pub(super) const NAME: &str = "admin";
 const FILE: &str = "admin.token";
 /// A shorter file was truncated, or isn't a token of this host.
 const BYTES_MIN: usize = 32;
-const BYTES_MAX: u64 = 4096;
 
 /// Why the administrator's token can't be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,7 @@ fn read_or_create(path: &Path) -> Result<String, TokenError> {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             let mut text = String::new();
             let file = std::fs::File::open(path).map_err(failed)?;
-            file.take(BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+            file.take(limits::TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
             let token = text.trim();
             if token.len() < BYTES_MIN {
                 return Err(TokenError::Empty { path: path.display().to_string() });

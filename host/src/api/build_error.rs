@@ -14,7 +14,7 @@ use super::{
     path::AppPath,
     request::{BadRequest, Path, app_name, collect, media_type},
 };
-use crate::limits;
+use crate::api::limits;
 
 #[utoipa::path(
     put,

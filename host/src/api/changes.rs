@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Api, error::Error};
-use crate::limits;
+use crate::api::limits;
 
 /// The mutations in progress.
 pub(crate) struct Changes {

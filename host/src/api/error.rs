@@ -10,9 +10,9 @@ use isopod_store::StoreError;
 
 use super::{auth, pushes::PushView, request::BadRequest};
 use crate::{
+    api::limits,
     control::DeployError,
     http::problem::{self, BUSY_DEPLOYER_HINT, BUSY_HINT, FULL_DEPLOYER_HINT, FULL_HINT, Problem, Source},
-    limits,
     observe::logs::LogsError,
 };
 
@@ -192,7 +192,7 @@ fn request(error: &BadRequest, detail: String) -> Problem {
             "Too many concurrent request bodies",
             detail,
         )
-        .retry_after(limits::BODIES_RETRY_AFTER.as_secs())
+        .retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs())
         .hint("retry the request, with fewer concurrent requests"),
         BadRequest::Truncated { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body is incomplete", detail)

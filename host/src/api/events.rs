@@ -29,7 +29,7 @@ use super::{
     path::AppPath,
     request::{Params, Path, app_name, collect, media_type},
 };
-use crate::{control::AppRecord, limits, runtime::InvokeError};
+use crate::{api::limits, control::AppRecord, runtime::InvokeError};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]

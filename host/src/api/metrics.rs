@@ -25,8 +25,8 @@ use super::{
     sse::{self, StreamEvent},
 };
 use crate::{
+    api::limits,
     control::AppRecord,
-    limits,
     observe::machine::Machine,
     runtime::{CLASSES, Latency, LiveInstance, STOPPED},
 };

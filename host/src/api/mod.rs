@@ -19,6 +19,7 @@ mod events;
 mod formation;
 mod index;
 mod instances;
+pub(crate) mod limits;
 mod logs;
 mod metrics;
 mod openapi;
@@ -48,7 +49,6 @@ use self::{error::Error, query::KnownQueries};
 use crate::{
     control::Deployer,
     http::byte_budget::ByteBudget,
-    limits,
     observe::liveness::Liveness,
     observe::{logs::Logs, machine, metrics::Metrics},
 };

@@ -34,8 +34,8 @@ use super::{
     sse::{self, StreamEvent},
 };
 use crate::{
+    api::limits,
     control::{DeployError, PushNow, Received, Step},
-    limits,
 };
 
 /// A push as the API shows it.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Api, error::Error, query};
-use crate::{http::byte_budget::ByteBudget, limits};
+use crate::{api::limits, http::byte_budget::ByteBudget};
 
 /// Why a request is invalid.
 #[derive(Debug, thiserror::Error)]

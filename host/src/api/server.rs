@@ -11,11 +11,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    api::limits,
     http::connections::{self, Listener},
     http::drained_body::DrainedBody,
     http::problem::Problem,
     http::response_rules::{API, REQUEST_ID},
-    limits,
 };
 
 /// The requests that a reserved connection may carry: a supervisor must not restart a host because

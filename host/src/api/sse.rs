@@ -20,7 +20,7 @@ use futures::{Stream, StreamExt};
 use serde::Serialize;
 
 use super::{Api, edge::Caller, error::Error};
-use crate::limits;
+use crate::api::limits;
 
 /// One event of a stream.
 pub(crate) enum StreamEvent<T> {

@@ -74,7 +74,7 @@ fn follow(client: &Client, app: &AppName, path: &str, json: bool) -> Result<(), 
         }
     };
     let list_missed = || {
-        let answer = client.all(path, crate::limits::PAGE_ITEMS_MAX as usize)?;
+        let answer = client.all(path, crate::api::limits::PAGE_ITEMS_MAX as usize)?;
         for entry in output::items(&answer).iter().rev().filter(|entry| happened_at(entry) > newest.get()) {
             logs::print(&entry.to_string(), json, line);
         }

@@ -125,7 +125,7 @@ impl Client {
         let mut items = Vec::new();
         let mut next = String::new();
         loop {
-            let limit = (items_max - items.len()).min(crate::limits::PAGE_ITEMS_MAX as usize);
+            let limit = (items_max - items.len()).min(crate::api::limits::PAGE_ITEMS_MAX as usize);
             let cursor = if next.is_empty() { String::new() } else { format!("&cursor={}", escape(&next)) };
             let mut page = self.get(&format!("{path}?limit={limit}{cursor}"))?.success()?;
             let more = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();

@@ -17,7 +17,7 @@ use super::progress::Step;
 use super::project::{AppArgs, Project};
 use super::waiting::{self, Goal, POLL_EVERY};
 use super::{apps, build, interrupt};
-use crate::limits::IDEMPOTENCY_KEY_CHARS_MAX;
+use crate::api::limits::IDEMPOTENCY_KEY_CHARS_MAX;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::terminal;
-use crate::limits::{HOST_LOG_LINE_BYTES_MAX, HOST_LOG_VALUE_BYTES_MAX};
+use crate::cli::limits::{HOST_LOG_LINE_BYTES_MAX, HOST_LOG_VALUE_BYTES_MAX};
 
 /// The format of the events that the writer receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The limits of the command line, each with what happens when it is met. Never holds the host's
-//! limits, which are in the crate's `limits.rs`.
+//! The limits of the command line, each with what happens when it is met. Never holds the limits of
+//! other modules, each of which has its own `limits.rs`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub(crate) const STREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The largest event to send. A larger one fails before it is sent, since the host would refuse it.
-pub(crate) const EVENT_BYTES_MAX: usize = crate::limits::EVENT_BODY_BYTES;
+pub(crate) const EVENT_BYTES_MAX: usize = crate::api::limits::EVENT_BODY_BYTES;
 /// How long `--wait` waits for an app's state. The command fails then, but its request stays in
 /// effect.
 pub(crate) const APP_STATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -62,7 +62,7 @@ pub(crate) const TOP_SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Timeout for one sample. The host then counts as unreachable, and the request is repeated.
 pub(crate) const TOP_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most apps in `isopod top`: the busiest. A note says that there are more.
-pub(crate) const TOP_APPS_MAX: u32 = crate::limits::PAGE_ITEMS_MAX;
+pub(crate) const TOP_APPS_MAX: u32 = crate::api::limits::PAGE_ITEMS_MAX;
 /// The seconds of history that `isopod top` keeps per app. Older samples are dropped.
 pub(crate) const TOP_HISTORY_SECONDS: usize = 300;
 /// Queued keys and samples of `isopod top`. A full queue blocks the sender.
@@ -74,3 +74,26 @@ pub(crate) const TOP_TEXT_CHARS_MAX: usize = 200;
 pub(crate) const TOP_FILTER_CHARS_MAX: usize = 63;
 /// How long a command tries to reopen a followed stream. The command fails then.
 pub(crate) const FOLLOW_RECONNECT_TIME: Duration = Duration::from_secs(30);
+
+/// Time after the first stop signal in which further signals are ignored: some programs send the
+/// signal to a process and to its group. A later signal ends the host immediately.
+pub(crate) const STOP_SIGNAL_GRACE: Duration = Duration::from_secs(1);
+
+/// How long `isopod serve` waits for requests in progress after the first stop signal. Then they
+/// are cancelled.
+pub(crate) const SERVE_DRAIN: Duration = Duration::from_secs(5);
+
+/// Bytes of one line of the host's own log. The rest is cut off. Texts from guests and bundles are
+/// cut earlier.
+pub(crate) const HOST_LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of each text in an overlong JSON line of the host's own log. The rest is cut off, so that
+/// the line stays valid JSON.
+pub(crate) const HOST_LOG_VALUE_BYTES_MAX: usize = 2 * 1024;
+
+/// Bytes of all keys and values of `isopod serve` and `isopod run`, which are kept in memory.
+/// Writes beyond it are refused.
+pub(crate) const LOCAL_KEY_VALUE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Keys in one page of a listing of these. The others follow on the next page.
+pub(crate) const LOCAL_KEY_VALUE_PAGE_KEYS: usize = 1_000;

@@ -187,12 +187,6 @@ struct InMemory(Mutex<Entries>);
 
 type Entries = BTreeMap<(String, String), Vec<u8>>;
 
-/// The limit for all keys and values. Writes beyond it are refused.
-const IN_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
-
-/// The number of keys in one page of a listing.
-const IN_MEMORY_PAGE: usize = 1_000;
-
 impl InMemory {
     fn with<R>(&self, use_data: impl FnOnce(&mut Entries) -> R) -> R {
         use_data(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -201,7 +195,7 @@ impl InMemory {
 
 fn insert(data: &mut Entries, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError> {
     let used: usize = data.iter().map(|((_, key), value)| key.len() + value.len()).sum();
-    if used + key.len() + value.len() > IN_MEMORY_BYTES_MAX {
+    if used + key.len() + value.len() > limits::LOCAL_KEY_VALUE_BYTES_MAX {
         return Err(KvError::Other("the in-memory key-value data is full".into()));
     }
     data.insert((bucket.to_owned(), key.to_owned()), value);
@@ -238,10 +232,10 @@ impl KeyValue for InMemory {
                 .keys()
                 .filter(|(b, key)| b == bucket && after(key))
                 .map(|(_, key)| key.clone())
-                .take(IN_MEMORY_PAGE + 1)
+                .take(limits::LOCAL_KEY_VALUE_PAGE_KEYS + 1)
                 .collect();
-            let more = keys.len() > IN_MEMORY_PAGE;
-            keys.truncate(IN_MEMORY_PAGE);
+            let more = keys.len() > limits::LOCAL_KEY_VALUE_PAGE_KEYS;
+            keys.truncate(limits::LOCAL_KEY_VALUE_PAGE_KEYS);
             let next = if more { keys.last().cloned() } else { None };
             Ok((keys, next))
         })

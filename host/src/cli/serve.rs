@@ -7,8 +7,8 @@ use super::{
     signals::Signals,
 };
 use crate::{
+    cli::limits,
     ingress::{self, AccessLine, AccessLog, TrustedProxies},
-    limits,
     os::{self, Connections},
     platform,
     runtime::{ActiveRelease, App, Directory, GuestRuntimes, HostResources, ProcessPlan},
@@ -124,10 +124,10 @@ fn bind(args: &Args, directory: Arc<Directory>) -> Result<ingress::Service> {
         only_app: Some(NAME.to_owned()),
         connections_max: Connections::of(os::raise_open_files(), Connections::usual()).traffic,
         times: ConnectionTimes {
-            idle: limits::CONNECTION_IDLE,
-            head: limits::CONNECTION_HEAD,
-            write: limits::CONNECTION_WRITE,
-            age: limits::CONNECTION_AGE,
+            idle: crate::http::limits::CONNECTION_IDLE,
+            head: crate::http::limits::CONNECTION_HEAD,
+            write: crate::http::limits::CONNECTION_WRITE,
+            age: crate::http::limits::CONNECTION_AGE,
         },
         trusted_proxies: TrustedProxies::read(&args.trusted_proxies)?,
     };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::limits;
+use crate::cli::limits;
 
 /// Receives the signals, whose default action is disabled from now on.
 pub(crate) struct Signals {
@@ -30,7 +30,7 @@ impl Signals {
     /// counts as the same one: some programs send it to a process and to its group.
     pub(crate) async fn exit_at_the_next(mut self) {
         let first = Instant::now();
-        while first.elapsed() < limits::STOP_AGAIN_AFTER {
+        while first.elapsed() < limits::STOP_SIGNAL_GRACE {
             self.next().await;
         }
         tracing::warn!("second stop signal: exiting immediately");

@@ -34,7 +34,7 @@ use crate::control::{
     },
 };
 use crate::{
-    limits,
+    control::limits,
     runtime::{ActiveRelease, CrashReport},
 };
 
@@ -457,7 +457,7 @@ impl AppTask {
         let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
         let work = self.begin(async move {
             if is_later {
-                tokio::time::sleep(limits::BRING_UP_PAUSE).await;
+                tokio::time::sleep(limits::RESTORE_RETRY_INTERVAL).await;
             }
             Done::Loaded(id, release, Box::new(deployer.load_to_serve(&app, release).await))
         });

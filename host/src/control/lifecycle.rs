@@ -22,7 +22,7 @@ use crate::control::{
     app_task::{AppTask, Command, Reply},
     failpoint::reached,
 };
-use crate::{limits, runtime, runtime::ActiveRelease};
+use crate::{control::limits, runtime, runtime::ActiveRelease};
 
 /// The kind of an app's last activity.
 pub(crate) const APP_DESTROYED: &str = "app-destroyed";
@@ -65,7 +65,7 @@ impl Deployer {
         let resources = self.0.parts.machine.app_resources(row.app_type, self.0.parts.cores.with(row.cores));
         let traffic = Arc::new(runtime::App::new(row.name.clone(), resources));
         let log = self.0.parts.logs.app(&row.name);
-        let (commands, received) = mpsc::channel(limits::APP_COMMANDS_WAITING);
+        let (commands, received) = mpsc::channel(limits::APP_COMMANDS_QUEUED_MAX);
         let app = Arc::new(AppRecord::new(row, fired, log, traffic, commands));
         let mut apps = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.insert(app.name.clone(), Arc::clone(&app));

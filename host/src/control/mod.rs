@@ -11,6 +11,7 @@ mod error;
 mod failpoint;
 pub(crate) mod key_value;
 mod lifecycle;
+pub(crate) mod limits;
 mod push;
 mod queries;
 mod release;
@@ -44,7 +45,7 @@ pub(crate) use self::{
 };
 use self::{background::activity_log::Record, background::scheduler::Schedules, push::progress::LivePush};
 use crate::{
-    config, limits,
+    config,
     observe::{logs::Logs, machine, metrics::Metrics},
     runtime,
 };
@@ -117,8 +118,8 @@ impl Deployer {
     /// folder for uploads.
     pub(crate) fn open(parts: Parts, previews: mpsc::Receiver<runtime::LoadRequest>) -> std::io::Result<Self> {
         push::upload::prepare(&uploads_folder(&parts.store))?;
-        let (crash_reports, received_reports) = mpsc::channel(limits::TROUBLES_WAITING);
-        let (records, activity) = mpsc::channel(limits::RECORDS_WAITING);
+        let (crash_reports, received_reports) = mpsc::channel(limits::CRASH_REPORTS_QUEUED_MAX);
+        let (records, activity) = mpsc::channel(limits::ACTIVITIES_QUEUED_MAX);
         let deployer = Self(Arc::new(Shared {
             apps: RwLock::default(),
             creating: tokio::sync::Mutex::new(()),

@@ -12,13 +12,13 @@ use isopod_store::{Control, Release};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::control::limits;
 use crate::control::{
     AppRecord, DeployError, Deployer, Failure,
     app_task::{Command, Turn},
     release::pipeline::{ReleasePipeline, ReleaseSpec},
     release::verify::{self, Verified},
 };
-use crate::limits;
 
 /// A settings change of an app.
 pub(crate) enum Change {

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::control::limits;
 use crate::control::{
     AppRecord, DeployError, Deployer, Failure,
     app_task::{AppTask, Command},
 };
-use crate::limits;
 
 impl Deployer {
     /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
@@ -66,7 +66,8 @@ impl Deployer {
         // A release that was committed recently is loaded, since its rollout watch resumes. The
         // first release of an app replaced no other, so there is no watch.
         let is_first = number.get() == 1;
-        let is_new = Timestamp::now().duration_since(release.updated_at).unsigned_abs() < limits::RELEASE_FRESH;
+        let is_new =
+            Timestamp::now().duration_since(release.updated_at).unsigned_abs() < crate::runtime::limits::RELEASE_FRESH;
         if (is_new && !is_first) || release.state.is_final() || !release.manifest.sleeps(fields.app_type) {
             return Ok(false);
         }
@@ -86,7 +87,8 @@ impl Deployer {
     async fn stored_apps(&self) -> Result<Vec<App>, DeployError> {
         let (mut rows, mut cursor) = (Vec::new(), None);
         loop {
-            let page = self.0.parts.store.apps(Page { cursor, limit: Some(limits::PAGE_ITEMS_MAX) }).await?;
+            let page =
+                self.0.parts.store.apps(Page { cursor, limit: Some(isopod_store::limits::PAGE_ITEMS_MAX) }).await?;
             rows.extend(page.items);
             cursor = page.next;
             if cursor.is_none() {
@@ -99,7 +101,8 @@ impl Deployer {
         let control = &self.0.parts.store;
         let (mut pushes, mut cursor): (Vec<Push>, _) = (Vec::new(), None);
         loop {
-            let page = control.unfinished_pushes(Page { cursor, limit: Some(limits::PAGE_ITEMS_MAX) }).await?;
+            let page =
+                control.unfinished_pushes(Page { cursor, limit: Some(isopod_store::limits::PAGE_ITEMS_MAX) }).await?;
             pushes.extend(page.items);
             cursor = page.next;
             if cursor.is_none() {

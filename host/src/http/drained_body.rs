@@ -5,8 +5,8 @@
 
 use crate::{
     http::connections::{Exchange, expects_continue},
+    http::limits,
     http::trailers,
-    limits,
 };
 use bytes::Bytes;
 use http::Request;

@@ -3,6 +3,7 @@
 pub(crate) mod byte_budget;
 pub(crate) mod connections;
 pub(crate) mod drained_body;
+pub(crate) mod limits;
 pub(crate) mod problem;
 pub(crate) mod response_rules;
 pub(crate) mod trailers;

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{http::response_rules::ERROR_SOURCE, limits};
+use crate::{http::limits, http::response_rules::ERROR_SOURCE};
 
 /// Hints for the client and the operator when the host has no slot or memory for another instance.
 pub(crate) const FULL_HINT: &str = "retry the request in a moment";

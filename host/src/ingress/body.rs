@@ -11,7 +11,7 @@ use crate::{
     http::connections::expects_continue,
     http::drained_body::DrainedBody,
     http::problem::Problem,
-    limits,
+    ingress::limits,
     runtime::{ActiveRelease, AppResources, BodyBudgetExceeded, IncomingBody},
 };
 use bytes::Bytes;
@@ -38,11 +38,11 @@ pub(super) async fn take_in(
         return Err(too_large(limit));
     }
     let waits = running.program().info().entries.http != Some(HttpAbi::Flat) && expects_continue(&parts.headers);
-    let Some(length) = length.filter(|&length| length <= limits::TRAFFIC_BODY_READ_FIRST && !waits) else {
+    let Some(length) = length.filter(|&length| length <= limits::BUFFERED_BODY_BYTES_MAX && !waits) else {
         return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit.bytes, running.patience())));
     };
     let mut arriving = resources.receive(length).map_err(too_many)?;
-    match timeout(limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
+    match timeout(crate::runtime::limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
         Ok(whole) => {
             let body = match whole? {
                 (bytes, None) => RequestBody::Full(Full::new(bytes)),
@@ -54,7 +54,7 @@ pub(super) async fn take_in(
             Ok(Request::from_parts(parts, body))
         }
         Err(_) => {
-            let seconds = limits::TRAFFIC_BODY_TIMEOUT.as_secs();
+            let seconds = crate::runtime::limits::TRAFFIC_BODY_TIMEOUT.as_secs();
             Err(too_slow(format!("a body of this size must arrive within {seconds} s")))
         }
     }
@@ -113,7 +113,7 @@ fn too_many(bodies: BodyBudgetExceeded) -> Failed {
         }
     };
     let problem = Problem::new(status, "too-many-bodies", "Too many concurrent request bodies", bodies.to_string());
-    (problem.retry_after(limits::BODIES_RETRY_AFTER.as_secs()).hint(hint), Some("too-many-bodies"))
+    (problem.retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs()).hint(hint), Some("too-many-bodies"))
 }
 
 pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {

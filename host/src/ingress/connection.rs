@@ -17,7 +17,7 @@ use crate::{
     http::drained_body::DrainedBody,
     http::problem::{self, Problem, Source},
     http::response_rules::{self, Content, REQUEST_ID},
-    limits,
+    ingress::limits,
     runtime::{ActiveRelease, App, InvokeError, PreviewError},
 };
 use bytes::Bytes;
@@ -483,7 +483,7 @@ fn server_options() -> Response<ReplyBody> {
 fn sendable(method: &Method, version: Version, response: Response<ReplyBody>) -> Response<Content<ReplyBody>> {
     let (response, unsent) = response_rules::apply(method, version, response);
     if let Some(ReplyBody::Streamed(mut body)) = unsent {
-        tokio::spawn(tokio::time::timeout(limits::UNSENT_BODY_TIME, async move {
+        tokio::spawn(tokio::time::timeout(limits::DISCARDED_BODY_TIMEOUT, async move {
             while let Some(Ok(_)) = body.frame().await {}
         }));
     }

@@ -12,7 +12,7 @@
 //! A connection belongs to the queue of the app that it last requested. New connections, which
 //! haven't requested an app yet, share one queue, so a burst of first requests is limited too.
 
-use crate::{http::connections::Gate, limits};
+use crate::{http::connections::Gate, ingress::limits};
 use std::{
     cell::RefCell,
     collections::VecDeque,

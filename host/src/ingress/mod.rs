@@ -13,6 +13,7 @@ mod body;
 mod connection;
 mod connection_fairness;
 mod forwarded;
+pub(crate) mod limits;
 mod normalise;
 mod pages;
 mod priority;
@@ -27,7 +28,6 @@ pub(crate) use trusted::{BadProxies, TrustedProxies};
 use crate::{
     failpoint,
     http::connections::{self, Accepted, Listener},
-    limits,
     observe::liveness::{self, Liveness},
     runtime::Directory,
 };
@@ -180,7 +180,7 @@ struct IoThread {
 
 impl IoThread {
     fn start(index: usize, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> io::Result<Self> {
-        let (connections, incoming) = mpsc::channel(limits::CONNECTIONS_HANDED_MAX);
+        let (connections, incoming) = mpsc::channel(limits::CONNECTIONS_QUEUED_PER_THREAD_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(limits::IO_BLOCKING_THREADS)

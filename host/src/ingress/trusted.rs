@@ -1,6 +1,6 @@
 //! The networks of reverse proxies that the host's operator trusts. Never reads a request.
 
-use crate::limits;
+use crate::ingress::limits;
 use ipnet::IpNet;
 use std::net::IpAddr;
 

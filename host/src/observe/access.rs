@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ingress::{AccessLine, AccessLog},
-    limits,
+    observe::limits,
 };
 
 /// The recorder of requests.

@@ -1,7 +1,7 @@
 //! Checks that the host's own threads respond, and aborts the process if one is lost: a lost thread
 //! would still be assigned work. Never restarts a thread: its state may be broken.
 
-use crate::limits;
+use crate::observe::limits;
 use isopod_executor::Pulse;
 use std::{
     collections::BTreeMap,
@@ -65,7 +65,7 @@ impl Liveness {
             if silent.is_empty() || Instant::now() >= until {
                 return silent.into_iter().map(|(worker, _)| format!("isopod-work-{worker}")).collect();
             }
-            sleep(limits::LIVENESS_LOOK).await;
+            sleep(limits::LIVENESS_POLL_INTERVAL).await;
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod access;
 pub(crate) mod exposition;
+pub(crate) mod limits;
 pub(crate) mod liveness;
 mod load;
 pub(crate) mod logs;

@@ -8,7 +8,7 @@ use super::{
     status::{InstanceRecord, InstanceStatus},
     supervisor::{CrashReport, report_crash},
 };
-use crate::limits;
+use crate::runtime::limits;
 use isopod_engine::{Fault, Level, OutputLine, Program, Stream};
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, Isolation, Next, Process, ProcessName, ReleaseNumber, Restarts, Scale};

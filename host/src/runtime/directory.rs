@@ -6,7 +6,7 @@ use super::{
     preview::{LoadSender, Loads, PreviewError, too_many},
     release::ActiveRelease,
 };
-use crate::limits;
+use crate::runtime::limits;
 use arc_swap::ArcSwap;
 use isopod_policy::{AppName, ReleaseNumber};
 use std::{collections::HashMap, sync::Arc};

@@ -8,7 +8,7 @@ use isopod_policy::Process;
 use std::time::Duration;
 
 use super::resources::AppResources;
-use crate::limits;
+use crate::runtime::limits;
 
 /// Runs the component's own check, then requests the process type's health path. Returns the
 /// instance if it can still serve.

@@ -19,7 +19,7 @@ use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName, swap_watch};
 use std::{sync::Arc, time::Instant};
 
-use crate::limits;
+use crate::runtime::limits;
 
 /// The id of a request, as used in the logs.
 pub(crate) trait Id: AsRef<str> + Clone + Send + 'static {}

@@ -18,6 +18,7 @@ mod error;
 mod frozen;
 pub(crate) mod health;
 mod invoke;
+pub(crate) mod limits;
 mod plan;
 mod pool;
 mod preview;

@@ -3,7 +3,7 @@
 //! loads a release itself: the receiver of the load requests does.
 
 use super::{pool::Pool, registry::Registry, release::ActiveRelease};
-use crate::limits;
+use crate::runtime::limits;
 use isopod_policy::{AppName, ReleaseNumber};
 use std::{
     collections::HashMap,

@@ -12,7 +12,7 @@ use super::{
     status::LiveInstance,
     supervisor::{self, CrashReport},
 };
-use crate::limits;
+use crate::runtime::limits;
 use isopod_engine::{Patience, Program, Rejected};
 use isopod_policy::{Entry, InstanceId, Isolation, ProcessName, ReleaseNumber, Scale};
 use std::{

@@ -3,7 +3,7 @@
 //! from it.
 
 use super::{health, pool::Pool};
-use crate::limits;
+use crate::runtime::limits;
 use isopod_engine::{Fault, Level, OutputLine, Stream};
 use isopod_executor::Class;
 use isopod_policy::{Next, ProcessName, ReleaseNumber, Restarts};

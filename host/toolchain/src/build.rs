@@ -4,12 +4,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// How much of a failed command's output is kept: enough for every error that a person will read.
-/// More is cut at the front, since the last lines contain the reason.
-const KEPT_OUTPUT_BYTES_MAX: usize = 256 * 1024;
-
-/// Longer lines are split, so that a command without line breaks can't exhaust memory.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
+use crate::limits;
 
 /// A build command that failed, and its output.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +57,7 @@ fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> io::Result<st
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
-    while io::Read::take(&mut reader, LINE_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
+    while io::Read::take(&mut reader, limits::LINE_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
         on_line(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
         line.clear();
     }
@@ -79,8 +74,8 @@ impl OutputTail {
         self.text.push_str(line);
         self.text.push('\n');
         // Cut only at twice the limit, so that a long output isn't moved for every line.
-        if self.text.len() > 2 * KEPT_OUTPUT_BYTES_MAX {
-            let cut = self.text.ceil_char_boundary(self.text.len() - KEPT_OUTPUT_BYTES_MAX);
+        if self.text.len() > 2 * limits::OUTPUT_BYTES_MAX {
+            let cut = self.text.ceil_char_boundary(self.text.len() - limits::OUTPUT_BYTES_MAX);
             self.text.drain(..cut);
         }
     }
@@ -115,14 +110,14 @@ mod tests {
     fn only_the_end_of_a_long_output_is_kept() {
         let (_, result) = lines_of("yes 0123456789012345678901234567890123456789 | head -n 40000; echo last; exit 1");
         let failed = result.expect_err("a failure");
-        assert!(failed.output.len() <= 2 * KEPT_OUTPUT_BYTES_MAX, "{}", failed.output.len());
+        assert!(failed.output.len() <= 2 * limits::OUTPUT_BYTES_MAX, "{}", failed.output.len());
         assert!(failed.output.ends_with("\nlast\n"));
     }
 
     #[test]
     fn an_endless_line_is_split() {
         let (lines, _) = lines_of("head -c 200000 /dev/zero | tr '\\0' x");
-        assert!(lines.iter().all(|line| line.len() as u64 <= LINE_BYTES_MAX));
+        assert!(lines.iter().all(|line| line.len() as u64 <= limits::LINE_BYTES_MAX));
         assert_eq!(lines.iter().map(String::len).sum::<usize>(), 200_000);
     }
 }

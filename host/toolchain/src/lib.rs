@@ -15,6 +15,7 @@ mod build;
 mod checks;
 mod guest_toolchain;
 mod install;
+mod limits;
 mod machine;
 mod shims;
 mod sysroot;

@@ -7,7 +7,7 @@ use isopod_policy::json::explain;
 use serde_json::value::RawValue;
 
 use super::invalid;
-use crate::{api::request::BadRequest, limits};
+use crate::{api::limits, api::request::BadRequest};
 
 /// The attributes that the specification defines, which are all strings. Others are extensions.
 const DEFINED: [&str; 8] = ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];

@@ -16,8 +16,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::control::limits;
 use crate::control::{AppRecord, Deployer};
-use crate::limits;
 
 /// A message to the task of the activity log.
 pub(crate) enum Record {
@@ -39,7 +39,7 @@ impl Deployer {
             let mut waiting = Vec::new();
             tokio::select! {
                 biased;
-                _ = records.recv_many(&mut waiting, limits::RECORDS_AT_ONCE) => {}
+                _ = records.recv_many(&mut waiting, limits::ACTIVITIES_PER_WRITE_MAX) => {}
                 () = tokio::time::sleep_until(retry_at), if !deferred.is_empty() => {}
                 // A shutdown does not wait for space on the disk.
                 () = drained.cancelled() => return,
@@ -47,7 +47,7 @@ impl Deployer {
             self.write(waiting, &mut deferred).await;
             if !deferred.is_empty() && retry_at <= Instant::now() {
                 self.retry_deferred(&mut deferred).await;
-                retry_at = Instant::now() + limits::STORED_AGAIN_AFTER;
+                retry_at = Instant::now() + limits::ACTIVITY_RETRY_INTERVAL;
             }
         }
     }
@@ -64,7 +64,7 @@ impl Deployer {
         }
         let left = if deferred.is_empty() { self.append(activities.clone()).await } else { activities.clone() };
         for activity in left {
-            if deferred.len() < limits::RECORDS_WAITING {
+            if deferred.len() < limits::ACTIVITIES_QUEUED_MAX {
                 deferred.push_back(activity);
             } else {
                 tracing::warn!(
@@ -83,7 +83,7 @@ impl Deployer {
     /// Stores deferred activities in order, until all are stored or the disk is full.
     async fn retry_deferred(&self, deferred: &mut VecDeque<NewActivity>) {
         while !deferred.is_empty() {
-            let some: Vec<_> = deferred.drain(..deferred.len().min(limits::RECORDS_AT_ONCE)).collect();
+            let some: Vec<_> = deferred.drain(..deferred.len().min(limits::ACTIVITIES_PER_WRITE_MAX)).collect();
             let left =
                 self.append(some.into_iter().filter(|activity| self.belongs_to_known_app(activity)).collect()).await;
             if !left.is_empty() {
@@ -149,7 +149,7 @@ impl Deployer {
     /// Retries until the record is stored, or fails for another reason than a full disk.
     pub(in crate::control) async fn retry_until_stored(&self, attempt: &(impl Fn() -> Storing + Sync)) {
         loop {
-            tokio::time::sleep(limits::STORED_AGAIN_AFTER).await;
+            tokio::time::sleep(limits::ACTIVITY_RETRY_INTERVAL).await;
             match attempt().await {
                 Ok(()) => return,
                 Err(error) if error.is_of_full_disk() => {}
@@ -169,7 +169,7 @@ impl Deployer {
             return;
         }
         let activity = self.activity_of(app, kind, text, data);
-        if self.0.records.send_timeout(Record::Activity(activity), limits::RECORD_WAIT).await.is_err() {
+        if self.0.records.send_timeout(Record::Activity(activity), limits::ACTIVITY_STORE_TIMEOUT).await.is_err() {
             tracing::warn!(app = %app.name, kind, "an activity is not recorded: the queue of activities is full");
             return;
         }
@@ -189,8 +189,8 @@ impl Deployer {
     /// Waits until all activities so far are stored. Doesn't wait for space on a full disk.
     pub(in crate::control) async fn flush_activity(&self) {
         let (done, when_done) = oneshot::channel();
-        if self.0.records.send_timeout(Record::Flush(done), limits::RECORD_WAIT).await.is_ok() {
-            drop(tokio::time::timeout(limits::RECORD_WAIT, when_done).await);
+        if self.0.records.send_timeout(Record::Flush(done), limits::ACTIVITY_STORE_TIMEOUT).await.is_ok() {
+            drop(tokio::time::timeout(limits::ACTIVITY_STORE_TIMEOUT, when_done).await);
         }
     }
 

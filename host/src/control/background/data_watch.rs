@@ -6,7 +6,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use crate::control::Deployer;
 use crate::{
     control::data_folder::{self, Detected},
-    limits,
+    control::limits,
 };
 
 impl Deployer {
@@ -26,7 +26,8 @@ impl Deployer {
     }
 
     async fn look_for_losses(&self) {
-        let mut ticks = interval_at(Instant::now() + limits::LOSS_CHECK, limits::LOSS_CHECK);
+        let mut ticks =
+            interval_at(Instant::now() + limits::DATA_LOSS_CHECK_INTERVAL, limits::DATA_LOSS_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -38,7 +39,7 @@ impl Deployer {
 
     async fn watch_control(&self) {
         let store = &self.0.parts.store;
-        let (mut ticks, mut reported) = (interval(limits::CONTROL_CHECK), false);
+        let (mut ticks, mut reported) = (interval(limits::CONTROL_FILE_CHECK_INTERVAL), false);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

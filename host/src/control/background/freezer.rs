@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use crate::control::Deployer;
-use crate::limits;
+use crate::control::limits;
 
 impl Deployer {
     /// Freezes apps that have been idle for `freeze_after`, until the host shuts down.
     pub(in crate::control) async fn run_freezer(self) {
         let after = self.0.parts.freeze_after;
         loop {
-            tokio::time::sleep(limits::FREEZE_LOOK.min(after / 2)).await;
+            tokio::time::sleep(limits::FREEZE_CHECK_INTERVAL_MAX.min(after / 2)).await;
             let now = Instant::now();
             for app in self.apps(None, usize::MAX) {
                 app.traffic.evict_idle_previews(now, after);

@@ -11,7 +11,7 @@ use isopod_store::{Control, Digest, StoreError, remove_unused_files};
 use jiff::Timestamp;
 
 use crate::control::Deployer;
-use crate::limits;
+use crate::control::limits;
 
 impl Deployer {
     /// Collects at an interval until the host shuts down. The first run is immediate, so that a
@@ -22,7 +22,7 @@ impl Deployer {
             if let Err(error) = self.collect().await {
                 tracing::warn!(%error, "old releases and bundles could not be removed");
             }
-            tokio::time::sleep(limits::TIDY_INTERVAL).await;
+            tokio::time::sleep(limits::GC_INTERVAL).await;
         }
     }
 
@@ -32,7 +32,7 @@ impl Deployer {
         for app in self.apps(None, usize::MAX) {
             releases += self.delete_expired_releases(&app.name).await?;
         }
-        let swept = store.sweep_blobs(limits::UNUSED_KEPT_FOR).await?;
+        let swept = store.sweep_blobs(limits::UNUSED_FILE_RETENTION).await?;
         if swept.moved > 0 {
             let (bundles, to) = (swept.moved, swept.lost.display());
             tracing::warn!(bundles, %to, "bundles that this control.db never had were moved to lost+found");
@@ -41,7 +41,7 @@ impl Deployer {
         let needed = store.bundles_in_use().await?;
         let cache = store.folder().join("cache");
         let artefacts =
-            remove_unused_files(&cache, move |name| belongs_to(name, &needed), limits::UNUSED_KEPT_FOR).await?;
+            remove_unused_files(&cache, move |name| belongs_to(name, &needed), limits::UNUSED_FILE_RETENTION).await?;
         if releases + bundles + artefacts > 0 {
             tracing::info!(releases, bundles, artefacts, "removed unused releases, bundles and compiled code");
         }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::control::{AppRecord, Deployer};
-use crate::{limits, runtime::ScaleChange};
+use crate::{control::limits, runtime::ScaleChange};
 
 impl Deployer {
     /// Samples and shrinks all pools until the host shuts down.
     pub(in crate::control) async fn run_scaler(self) {
         let window = self.0.parts.scale_window;
         loop {
-            tokio::time::sleep(limits::SCALE_LOOK.min(window / 4)).await;
+            tokio::time::sleep(limits::SCALE_CHECK_INTERVAL.min(window / 4)).await;
             let now = Instant::now();
             self.0.parts.watch.sample(now);
             for app in self.apps(None, usize::MAX) {

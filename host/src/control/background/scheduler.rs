@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::control::{AppRecord, Deployer};
-use crate::{limits, observe::logs::LogLine, runtime::InvokeError};
+use crate::{control::limits, observe::logs::LogLine, runtime::InvokeError};
 
 /// The schedules of all apps with a release, including apps that are stopped or in error.
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl Schedules {
 
     /// Takes the due runs, and returns the time until the next check.
     fn take_due(&self, now: Timestamp) -> (Vec<Firing>, Duration) {
-        let (mut firings, mut soonest) = (Vec::new(), limits::SCHEDULE_LOOK);
+        let (mut firings, mut soonest) = (Vec::new(), limits::SCHEDULE_CHECK_INTERVAL_MAX);
         for (app, scheduled) in self.lock().iter_mut() {
             for scheduled in scheduled {
                 scheduled.last = counted_since(scheduled.last, now);
@@ -109,7 +109,7 @@ impl Schedules {
                 }
             }
         }
-        (firings, soonest.max(limits::SCHEDULE_PAUSE))
+        (firings, soonest.max(limits::SCHEDULE_CHECK_INTERVAL_MIN))
     }
 
     /// Counts a missed run of a process type, and returns the number of missed runs in a row.

@@ -12,8 +12,8 @@ use isopod_policy::{
 use isopod_store::{Control, Month, MonthUsage, StoreError};
 use jiff::Timestamp;
 
+use crate::control::limits;
 use crate::control::{DeployError, Deployer};
-use crate::limits;
 
 type Sketch = CardinalityEstimator<str>;
 

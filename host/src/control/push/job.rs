@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
+use crate::control::limits;
 use crate::control::{
     AppRecord, DeployError, Deployer, Failure, Received,
     app_task::{AppTask, Command, Turn},
@@ -22,7 +23,6 @@ use crate::control::{
     release::pipeline::{Ready, ReleasePipeline, ReleaseSpec},
     release::verify::{self, Verified},
 };
-use crate::limits;
 
 /// An accepted push job.
 pub(crate) struct Accepted {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control::{AppRecord, background::activity_log::Storing};
-use crate::{limits, observe::logs::LogLine};
+use crate::{control::limits, observe::logs::LogLine};
 
 /// The current state of a push job, with its log.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ enum Record {
 impl LivePush {
     /// Must be called within a Tokio runtime, since it spawns the recorder's task.
     pub(in crate::control) fn new(app: Arc<AppRecord>, store: Store, push: Push) -> Arc<Self> {
-        let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_WAITING);
+        let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_QUEUED_MAX);
         let id = push.id.clone();
         tokio::spawn(record(store.clone(), id.clone(), records));
         let now = watch::Sender::new(PushNow { push, log: Vec::new(), steps: Vec::new() });
@@ -185,7 +185,7 @@ impl LivePush {
 async fn record(store: Store, id: PushId, mut records: mpsc::Receiver<Record>) {
     let mut first_error = None;
     let mut waiting = Vec::new();
-    while records.recv_many(&mut waiting, limits::PUSH_RECORDS_WAITING).await > 0 {
+    while records.recv_many(&mut waiting, limits::PUSH_RECORDS_QUEUED_MAX).await > 0 {
         let mut replies = Vec::new();
         // The calls reach the store's queue in this order, which the store keeps.
         let storing = waiting.drain(..).filter_map(|record| match record {

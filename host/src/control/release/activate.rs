@@ -16,7 +16,7 @@ use crate::control::{
     release::watch::watch_outcome,
 };
 use crate::{
-    limits,
+    control::limits,
     observe::logs::LogLine,
     runtime::{ActiveRelease, AppResources, ProcessPlan},
 };
@@ -51,7 +51,7 @@ impl Deployer {
     ) -> Option<Arc<ActiveRelease>> {
         let release = self.0.parts.store.release(&app.name, number).await.ok()??;
         // The absolute difference, since the clock may have been set back.
-        if Timestamp::now().duration_since(release.updated_at).unsigned_abs() >= limits::RELEASE_FRESH {
+        if Timestamp::now().duration_since(release.updated_at).unsigned_abs() >= crate::runtime::limits::RELEASE_FRESH {
             return None;
         }
         running.mark_fresh();
@@ -179,7 +179,7 @@ impl AppTask {
                 running.supervise(&self.deployer.0.crash_reports);
                 let former = self.app.traffic.install(Arc::clone(&running));
                 self.standby.extend(former.or(beside));
-                if self.standby.len() > limits::EARLIER_RELEASES_MAX {
+                if self.standby.len() > limits::STANDBY_RELEASES_MAX {
                     // The oldest passed its watch, so it is kept.
                     let evicted = self.standby.remove(1);
                     self.deployer.in_background(async move { evicted.drain().await });

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::control::{AppRecord, Deployer, Failure};
 use crate::{
     control::key_value::AppKeyValue,
-    limits,
+    control::limits,
     observe::logs::AppOutput,
     runtime::{ActiveRelease, AppResources, ProcessPlan, health},
 };
@@ -285,7 +285,7 @@ async fn check_until_healthy(
             Err(detail) if attempts >= limits::HEALTH_ATTEMPTS && started_at.elapsed() >= grace => {
                 return Err(Failure::Health { process: name.to_string(), detail });
             }
-            Err(_) => sleep(limits::HEALTH_PAUSE).await,
+            Err(_) => sleep(limits::HEALTH_RETRY_DELAY).await,
         }
     }
 }
@@ -309,7 +309,7 @@ async fn with_time_limit(
     program: &Program,
     starting: impl Future<Output = Result<Box<Instance>, Fault>> + Send + 'static,
 ) -> Result<Box<Instance>, Failure> {
-    let limit = limits::HEALTH_TIME;
+    let limit = crate::runtime::limits::HEALTH_TIME;
     let started = tokio::time::timeout(limit, resources.run(Class::Pull, program, starting)).await;
     started.map_or(Err(Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
 }

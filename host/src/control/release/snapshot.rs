@@ -14,10 +14,10 @@ use isopod_engine::{Output, OutputLine, Preparation};
 use isopod_policy::{AppName, AppType};
 use isopod_store::{Digest, Release, StoreError};
 
+use crate::control::limits;
 use crate::control::{
     Deployer, Failure, push::progress::LivePush, release::pipeline::ReleasePipeline, release::verify::Verified,
 };
-use crate::limits;
 
 /// A snapshot that is stored as a blob.
 pub(in crate::control) struct Snapshot {

@@ -20,7 +20,7 @@ use crate::control::{
     release::boot::Purpose,
 };
 use crate::{
-    limits,
+    control::limits,
     observe::logs::LogLine,
     runtime::{ActiveRelease, CrashReport, PoolCounters},
 };
@@ -77,7 +77,7 @@ impl Deployer {
             .collect();
         good.sort_unstable();
         // Tries a few releases, newest first, since some may fail to load.
-        for (_, number) in good.into_iter().rev().take(limits::RETURN_CANDIDATES) {
+        for (_, number) in good.into_iter().rev().take(limits::ROLLBACK_CANDIDATES_MAX) {
             match self.load(app, number, Purpose::Serve).await {
                 Ok(running) => return Some((number, Arc::new(running))),
                 Err(failure) => log_load_failure(app, number, &failure),
@@ -230,7 +230,7 @@ pub(in crate::control) async fn watch_outcome(
             return WatchOutcome::Superseded;
         }
         match judge(&old, &counts(now.counters()), started_at.elapsed()) {
-            Verdict::Watching => tokio::time::sleep(limits::SWAP_LOOK).await,
+            Verdict::Watching => tokio::time::sleep(limits::ROLLOUT_CHECK_INTERVAL).await,
             Verdict::Passed => return WatchOutcome::Healthy,
             Verdict::Worse(worse) => return WatchOutcome::Worse(worse.to_string()),
         }

@@ -1,7 +1,7 @@
 //! Owns a listener's connection slots: accepts connections, counts them per client, and reserves a
 //! few beyond the cap for liveness checks. Never reads or writes a connection.
 
-use crate::limits;
+use crate::http::limits;
 use isopod_policy::connections::{Admission, Occupancy, client_of, is_crowded};
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,8 +32,9 @@ impl Listener {
     pub(crate) fn new(listener: TcpListener, cap: usize, reserve: usize) -> Self {
         // Accepted sockets inherit this option. Without keepalive, the host would never detect that
         // a client's machine has vanished.
-        let alive =
-            socket2::TcpKeepalive::new().with_time(limits::VANISHED_AFTER).with_interval(limits::VANISHED_PROBE);
+        let alive = socket2::TcpKeepalive::new()
+            .with_time(limits::TCP_KEEPALIVE_IDLE)
+            .with_interval(limits::TCP_KEEPALIVE_INTERVAL);
         if let Err(error) = socket2::SockRef::from(&listener).set_tcp_keepalive(&alive) {
             tracing::debug!(%error, "TCP keepalive is off: vanished clients are detected late");
         }
@@ -54,7 +55,7 @@ impl Listener {
                 // neither ends the service.
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                    tokio::time::sleep(limits::ACCEPT_RETRY_DELAY).await;
                 }
             }
         }

@@ -17,7 +17,7 @@ mod exchange;
 pub(crate) use exchange::Exchange;
 
 use super::refusal;
-use crate::limits;
+use crate::http::limits;
 use futures::FutureExt;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use isopod_policy::connections::Activity;

@@ -20,7 +20,7 @@ mod refusal;
 pub(crate) use admission::{Accepted, Listener, Slot};
 pub(crate) use line::Exchange;
 
-use crate::{http::drained_body::DrainedBody, limits};
+use crate::{http::drained_body::DrainedBody, http::limits};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
@@ -311,7 +311,7 @@ impl Watch {
                     return Poll::Ready(Event::Disconnected);
                 }
                 self.disconnected = Some(disconnected);
-                self.probe = Some((Instant::now(), limits::PROBE_AFTER));
+                self.probe = Some((Instant::now(), limits::HALF_CLOSE_PROBE_DELAY));
                 Poll::Ready(Event::CheckTimers)
             }
             Ok(HangUp::Disconnected) | Err(_) => Poll::Ready(Event::Disconnected),

@@ -3,9 +3,9 @@
 //! has a request id and a problem. Never reads a request.
 
 use crate::{
+    http::limits,
     http::problem::Problem,
     http::response_rules::{ERROR_SOURCE, REQUEST_ID},
-    limits,
 };
 use http::{StatusCode, header};
 use isopod_policy::RequestId;

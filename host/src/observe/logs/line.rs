@@ -7,7 +7,7 @@ use isopod_policy::{AppName, ReleaseNumber, RequestId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ingress::AccessLine, limits};
+use crate::{ingress::AccessLine, observe::limits};
 
 /// The source of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -29,7 +29,7 @@ pub(crate) use self::{
     read::{Cursor, Page},
 };
 use self::{follow::Posted, line::Request};
-use crate::{ingress::AccessLine, limits};
+use crate::{ingress::AccessLine, observe::limits};
 
 /// The location and the retention of logs.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use isopod_engine::{Output, OutputLine, Stream as GuestStream};
 use isopod_policy::{ReleaseNumber, text::excerpt};
 
 use super::{AppLog, LogLine, Stream};
-use crate::limits;
+use crate::observe::limits;
 
 /// The output of one release of an app.
 pub(crate) struct AppOutput {
@@ -30,13 +30,13 @@ impl LastWords {
             self.text.clear();
         }
         // The last output is the most useful.
-        if self.text.len() + text.len() > limits::LAST_WORDS_BYTES {
+        if self.text.len() + text.len() > limits::FAILURE_OUTPUT_BYTES_MAX {
             self.text.clear();
         }
         if !self.text.is_empty() {
             self.text.push('\n');
         }
-        self.text.push_str(&excerpt(text, limits::LAST_WORDS_BYTES));
+        self.text.push_str(&excerpt(text, limits::FAILURE_OUTPUT_BYTES_MAX));
     }
 }
 

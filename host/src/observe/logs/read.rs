@@ -11,7 +11,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::LogLine;
-use crate::limits::LOG_FOLLOW_READ_BYTES;
+use crate::observe::limits::LOG_FOLLOW_READ_BYTES;
 
 /// A position in a log: a segment and a byte offset. Its text form is `12-3456`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -23,14 +23,7 @@ use super::{
     follow::Posted,
     read::{segment_path, segments},
 };
-use crate::{failpoint, limits};
-
-/// The maximum number of messages between flushes. A flush makes one write call per app.
-const BATCH: usize = 512;
-/// How often the writer checks its followers, and the age of some logs.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The minimum interval between log lines about disk errors.
-const DISK_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
+use crate::{failpoint, observe::limits};
 
 pub(super) struct Writer {
     config: Config,
@@ -55,13 +48,13 @@ struct Aging {
 impl Aging {
     /// Returns the next few apps. A new pass begins some time after the start of the previous one.
     fn next(&mut self, config: &Config) -> Vec<AppName> {
-        let pause = segment_time(config).min(limits::LOG_AGING_PAUSE_MAX);
+        let pause = segment_time(config).min(limits::LOG_AGING_INTERVAL_MAX);
         if self.left.is_empty() && self.begun.is_none_or(|begun| begun.elapsed() >= pause) {
             self.begun = Some(Instant::now());
             let entries = std::fs::read_dir(&config.apps_dir).into_iter().flatten().flatten();
             self.left = entries.filter_map(|app| app.file_name().to_str()?.parse().ok()).collect();
         }
-        self.left.split_off(self.left.len().saturating_sub(limits::LOG_AGING_APPS_AT_ONCE))
+        self.left.split_off(self.left.len().saturating_sub(limits::LOG_AGING_CHECKS_PER_SECOND))
     }
 }
 
@@ -93,13 +86,13 @@ impl Writer {
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
         let mut checked_at = Instant::now();
         loop {
-            let first = match messages.recv_timeout(CHECK_INTERVAL) {
+            let first = match messages.recv_timeout(limits::LOG_CHECK_INTERVAL) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             failpoint::here("log-writer");
-            for message in first.into_iter().chain(messages.try_iter().take(BATCH)) {
+            for message in first.into_iter().chain(messages.try_iter().take(limits::LOG_MESSAGES_PER_FLUSH_MAX)) {
                 match message {
                     Message::Line(log, line) => self.take(&log, line),
                     Message::Request(log, request) => {
@@ -120,7 +113,7 @@ impl Writer {
             }
             self.room.notify_waiters();
             self.write_out();
-            if checked_at.elapsed() >= CHECK_INTERVAL {
+            if checked_at.elapsed() >= limits::LOG_CHECK_INTERVAL {
                 checked_at = Instant::now();
                 self.followers.retain(|_, followers| followers.receiver_count() > 0);
                 self.remove_old();
@@ -199,7 +192,7 @@ impl Writer {
 
     fn lost(&mut self, lines: u64, error: &std::io::Error) {
         self.dropped.fetch_add(lines, Ordering::Relaxed);
-        if self.reported_at.is_none_or(|at| at.elapsed() >= DISK_ERROR_LOG_INTERVAL) {
+        if self.reported_at.is_none_or(|at| at.elapsed() >= limits::DISK_ERROR_LOG_INTERVAL) {
             self.reported_at = Some(Instant::now());
             tracing::warn!(%error, lines, "log lines can't be written and are dropped; apps are not affected");
         }
@@ -319,7 +312,7 @@ impl Open {
 
 /// How long one segment receives lines, however few they are.
 fn segment_time(config: &Config) -> Duration {
-    (config.kept_for / limits::LOG_SEGMENTS_BY_AGE).max(CHECK_INTERVAL)
+    (config.kept_for / limits::LOG_SEGMENTS_BY_AGE).max(limits::LOG_CHECK_INTERVAL)
 }
 
 fn ends_with_newline(path: &std::path::Path, bytes: u64) -> std::io::Result<bool> {

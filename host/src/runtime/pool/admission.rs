@@ -9,7 +9,7 @@ use super::{
     state::PoolState,
 };
 use crate::{
-    limits,
+    runtime::limits,
     runtime::{
         class::{CLASSES, class_index, class_name},
         deadline::Deadline,

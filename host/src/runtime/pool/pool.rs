@@ -18,7 +18,7 @@ use super::{
     state::PoolState,
 };
 use crate::{
-    limits,
+    runtime::limits,
     runtime::{
         class::{CLASSES, class_index},
         deadline::Deadline,

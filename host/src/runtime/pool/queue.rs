@@ -4,7 +4,7 @@
 
 use super::lease::Lease;
 use crate::{
-    limits,
+    runtime::limits,
     runtime::{deadline::Deadline, resources::AppResources},
 };
 use isopod_executor::Class;

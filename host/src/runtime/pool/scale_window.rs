@@ -1,7 +1,7 @@
 //! The load of a pool over the stable window, and the size that was last reported. Never starts or
 //! ends an instance.
 
-use crate::limits;
+use crate::runtime::limits;
 use isopod_policy::{Peaks, ProcessName, Scale};
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,7 @@
 
 use crate::{
     http::byte_budget::{ByteBudget, Exceeded, SharedReservation},
-    limits,
+    runtime::limits,
 };
 
 /// The host's budgets, for all apps together.

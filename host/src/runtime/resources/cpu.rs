@@ -1,7 +1,7 @@
 //! The CPU time of an app: its account at the executor, and its recent use. Never decides what
 //! runs.
 
-use crate::limits;
+use crate::runtime::limits;
 use isopod_executor::{Account, Class, Executor, Weight};
 use isopod_policy::{AppType, Cores};
 use std::{

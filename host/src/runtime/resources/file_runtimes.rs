@@ -4,7 +4,7 @@
 //! A runtime is leased to an app and reused after it. It is never shut down while the host runs:
 //! connections and timers that were created on it remain valid.
 
-use crate::limits;
+use crate::runtime::limits;
 use std::{
     io,
     sync::{

@@ -1,7 +1,7 @@
 //! The resources that all apps share. Never knows an app.
 
 use super::{bodies::HostBodies, guest_runtime::GuestRuntimes, pools::Pools};
-use crate::limits;
+use crate::runtime::limits;
 use isopod_executor::Executor;
 use std::{
     sync::{

@@ -2,7 +2,7 @@
 //! how many instances a pool keeps.
 
 use super::pools::{Pools, ResourceUser};
-use crate::limits;
+use crate::runtime::limits;
 use isopod_engine::{Fault, Instance, Program, Room};
 use isopod_policy::Entry;
 use std::sync::Arc;

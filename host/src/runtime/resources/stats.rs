@@ -1,7 +1,7 @@
 //! Statistics of an app's queues: latencies, throughput and service rate. Covers the last minute in
 //! a few kilobytes. Never reads a clock: the time is an argument.
 
-use crate::{limits, runtime::class::class_index};
+use crate::{runtime::class::class_index, runtime::limits};
 use hdrhistogram::Histogram;
 use isopod_executor::Class;
 use isopod_policy::ServiceRate;

@@ -1,0 +1,87 @@
+//! The limits of the API, each with the effect of reaching it. Never holds behaviour.
+
+use std::time::Duration;
+
+/// Connections to the admin address beyond its cap, each for one liveness check. A further
+/// connection evicts the oldest.
+pub(crate) const ADMIN_RESERVE: usize = 8;
+
+/// Bytes of one label of a host name, by RFC 1035. A URL with a longer label can't be resolved, so
+/// it isn't shown.
+pub(crate) const DNS_LABEL_BYTES_MAX: usize = 63;
+
+/// Concurrent connections to the admin address, unless configured; fewer if the process's limit of
+/// open files is lower. Further connections are refused with 503, except for liveness checks.
+pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
+
+/// `Retry-After` for a client that this limit refused: a crowded listener soon closes idle
+/// connections.
+pub(crate) const CONNECTIONS_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Connections in the kernel's backlog of the admin address. The kernel refuses further
+/// connections.
+pub(crate) const ADMIN_BACKLOG: u32 = 256;
+
+/// The same as `TRAFFIC_WINDOW_BYTES` for the API, which has large uploads and few connections.
+pub(crate) const ADMIN_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Idle timeout of a request body of the API. Then 408: an incomplete body must not hold a
+/// connection forever.
+pub(crate) const ADMIN_BODY_IDLE: Duration = Duration::from_secs(15);
+
+/// Timeout of a whole request body of the API. Then 408: the idle timeout doesn't stop a client
+/// that sends one byte every few seconds.
+pub(crate) const ADMIN_BODY_TIME: Duration = Duration::from_secs(600);
+
+/// Bytes of all bodies that the API is reading into memory. A body beyond it is refused with 503
+/// before it is read. A body without a length counts with its limit.
+pub(crate) const API_BODIES_BYTES: u64 = 64 << 20;
+
+/// The largest JSON or text body of the API. Larger is refused with 413: only bundles are large.
+pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;
+
+/// The largest event in a request. Larger is refused with 413: an event is a message, not a file.
+pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
+
+/// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a
+/// longer name is refused with 400.
+pub(crate) const EVENT_ATTRIBUTE_NAME_CHARS_MAX: usize = 20;
+
+/// Bytes of a failed build's output that the build page shows. The rest is cut off: the beginning
+/// of a compiler's output matters most.
+pub(crate) const BUILD_ERROR_BYTES: usize = 256 * 1024;
+
+/// Concurrent API mutations, including those of disconnected clients. Further mutations are refused
+/// with 503.
+pub(crate) const CHANGES_MAX: usize = 512;
+
+/// `Retry-After` of a mutation that this limit refused.
+pub(crate) const CHANGES_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Items in one page of a list, unless the caller asks for fewer.
+pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
+
+/// The maximum number of items in one page of a list. More is refused with 400, which names the
+/// cursor.
+pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
+
+/// Subscribers of event streams (server-sent events), all apps together. Further streams get 503:
+/// each holds a connection.
+pub(crate) const SUBSCRIBERS_MAX: usize = 256;
+
+/// Subscribers with one token. Further streams get 429, so that a single client can't take all
+/// permits.
+pub(crate) const SUBSCRIBERS_PER_TOKEN: usize = 128;
+
+/// Interval at which an idle event stream sends a comment, so that proxies and clients see that the
+/// connection is alive.
+pub(crate) const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Characters of an `Idempotency-Key`. Longer is refused with 400.
+pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
+
+/// Interval of the metrics in an event stream.
+pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes of the file with the administrator's token. The rest is not read.
+pub(crate) const TOKEN_FILE_BYTES_MAX: u64 = 4096;

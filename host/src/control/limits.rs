@@ -1,0 +1,140 @@
+//! The limits of the control plane, each with the effect of reaching it. Never holds behaviour.
+
+use std::time::Duration;
+
+/// Push jobs that run concurrently, unless configured. Further jobs wait as `queued`: compiling
+/// uses much CPU and memory.
+pub(crate) const PUSHES_PARALLEL: usize = 2;
+
+/// Waiting and running push jobs, all apps together, unless configured. Further jobs are refused
+/// with 429.
+pub(crate) const PUSHES_QUEUED_MAX: usize = 64;
+
+/// Waiting and running push jobs of one app. Further jobs are refused with 429, so that a single
+/// app can't fill the queue.
+pub(crate) const PUSHES_QUEUED_PER_APP: usize = 8;
+
+/// Concurrent uploads. Further uploads are refused with 429: each holds a file of up to the
+/// bundle's limit.
+pub(crate) const UPLOADS_MAX: usize = 16;
+
+/// Timeout of a push job from its start, unless configured. Then it is `failed` with the reason
+/// `time-limit`.
+pub(crate) const PUSH_TIME: Duration = Duration::from_secs(30 * 60);
+
+/// Failed health checks after which a new instance counts as unhealthy, once its grace period is
+/// over. Then the push fails.
+pub(crate) const HEALTH_ATTEMPTS: u32 = 3;
+
+/// Lines of a guest's output in a push's log while the guest is prepared for a snapshot. Further
+/// lines are left out, so that the guest can't fill the log.
+pub(crate) const PREPARATION_LINES_MAX: usize = 20;
+
+/// Lines in a push's log. Further lines are left out: a usual push writes a dozen.
+pub(crate) const PUSH_LOG_LINES_MAX: usize = 500;
+
+/// Steps and lines of one push that wait to be stored. When the queue is full, the push waits.
+pub(crate) const PUSH_RECORDS_QUEUED_MAX: usize = 64;
+
+/// Activities that a subscriber may lag behind. Then the stream skips some, and says so.
+pub(crate) const ACTIVITY_FOLLOW_ENTRIES: usize = 256;
+
+/// Apps that are restored concurrently when the host starts. Further apps wait.
+pub(crate) const RESTORE_PARALLEL: usize = 4;
+
+/// Pause before the host retries to restore an app that failed for lack of open files.
+pub(crate) const RESTORE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Drain time of requests in progress at a stop, unless configured. Then they are cut off.
+pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
+
+/// Drain time of a running push job at a stop. Then it is `failed` with the reason `host-stopped`.
+pub(crate) const PUSH_DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Timeout for writing the last log lines and for closing the store at a stop. Then the host exits.
+pub(crate) const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// Commands in the queue of an app's task. When it is full, further callers wait.
+pub(crate) const APP_COMMANDS_QUEUED_MAX: usize = 32;
+
+/// Crash reports in the queue to the control plane. When it is full, the supervisor waits.
+pub(crate) const CRASH_REPORTS_QUEUED_MAX: usize = 64;
+
+/// Activities in the queue to the store, all apps together. A further activity is dropped, and the
+/// host's own log says so.
+pub(crate) const ACTIVITIES_QUEUED_MAX: usize = 4_096;
+
+/// Activities in one write to the store. Further activities follow in the next write.
+pub(crate) const ACTIVITIES_PER_WRITE_MAX: usize = 64;
+
+/// How long an action waits until its activity is stored, which takes longer only on a slow or full
+/// disk. Then the activity is stored later.
+pub(crate) const ACTIVITY_STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause before a write that failed on a full disk is retried.
+pub(crate) const ACTIVITY_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Idle time before an app with `min = 0` is frozen, unless configured.
+pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(60);
+
+/// The longest interval between two checks for idle apps; half of the idle time if that is shorter.
+pub(crate) const FREEZE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
+/// Standby releases of one app while the rollout watch observes a newer release. Beyond it the
+/// second oldest is dropped.
+pub(crate) const STANDBY_RELEASES_MAX: usize = 4;
+
+/// Pause before a failing health check of a new instance is retried.
+pub(crate) const HEALTH_RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// New instances of one process type that start concurrently beside the old instances; further
+/// starts wait. Also the number of instances beyond its minimum that a new release has before its
+/// first request.
+pub(crate) const SURGE_INSTANCES: usize = 4;
+
+/// Interval at which the rollout watch checks a new release after a swap.
+pub(crate) const ROLLOUT_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Earlier releases that an automatic rollback tries, latest first. Then the app is in error.
+pub(crate) const ROLLBACK_CANDIDATES_MAX: usize = 3;
+
+/// The longest interval between two checks of the clock for schedules: a jump of the clock is
+/// detected within it.
+pub(crate) const SCHEDULE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20);
+
+/// The shortest interval between two checks of the schedules.
+pub(crate) const SCHEDULE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(20);
+
+/// Neither: consecutive missed runs of a schedule that are recorded one by one. Further runs are
+/// counted, and recorded together when the process type runs again.
+pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
+
+/// Neither: missed runs that are counted after a downtime of the host. Beyond it the record says
+/// "at least".
+pub(crate) const MISSED_RUNS_COUNTED: u32 = 10_000;
+
+/// How long a change of config, formation or grants waits for a running push. Then it is refused
+/// with 409.
+pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);
+
+/// Interval at which gc looks for old releases, unused bundles and unused compiled code after the
+/// start.
+pub(crate) const GC_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How long gc keeps an unused bundle or unused compiled code after the last write, so that a
+/// running push doesn't lose the files that it has just stored.
+pub(crate) const UNUSED_FILE_RETENTION: Duration = Duration::from_secs(6 * 3600);
+
+/// How often the host checks that `control.db` is still the file that it opened. The check takes a
+/// few system calls.
+pub(crate) const CONTROL_FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Interval at which the host checks whether data of apps was removed. Data in use is checked at
+/// each use.
+pub(crate) const DATA_LOSS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Interval at which the counters of the apps' usage are added to the store.
+pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Interval at which the scaler checks the sizes of pools and records changes.
+pub(crate) const SCALE_CHECK_INTERVAL: Duration = Duration::from_secs(1);

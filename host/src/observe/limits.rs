@@ -1,0 +1,80 @@
+//! The limits of logs and liveness checks, each with the effect of reaching it. Never holds
+//! behaviour.
+
+use std::time::Duration;
+
+/// Lines in the queue of the log writer, all apps together. Further lines are dropped and counted:
+/// no request waits for a log.
+pub(crate) const LOG_QUEUE_LINES: usize = 8192;
+
+/// Lines of one app in the queue of the log writer. Further lines are dropped and counted, so that
+/// one app's flood doesn't displace the lines of other apps.
+pub(crate) const LOG_QUEUE_LINES_PER_APP: usize = 1024;
+
+/// Bytes of one log line. The rest is cut off, and the line ends with an ellipsis.
+pub(crate) const LOG_LINE_BYTES: usize = 8 * 1024;
+
+/// Bytes of a `dev` app's standard error for a failed request, as its error page shows it. The rest
+/// is cut off.
+pub(crate) const FAILURE_OUTPUT_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of a request's path in a log line. The rest is cut off.
+pub(crate) const LOG_PATH_BYTES: usize = 1024;
+
+/// Bytes of a segment of an app's log, unless configured. Then the next segment is started.
+pub(crate) const LOG_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of all segments of one app's log, unless configured. Then the oldest segment is removed.
+pub(crate) const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// The age at which a segment of a log is removed, unless configured.
+pub(crate) const LOG_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Neither: the number of segments into which `kept_for` divides the log of an app that writes
+/// little. Lines are kept for at most an eighth longer.
+pub(crate) const LOG_SEGMENTS_BY_AGE: u32 = 8;
+
+/// Neither: the number of logs that are checked for their age per second. The others follow later.
+pub(crate) const LOG_AGING_CHECKS_PER_SECOND: usize = 16;
+
+/// Neither: the longest interval between two checks of all logs for their age.
+pub(crate) const LOG_AGING_INTERVAL_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Log files that are open concurrently. Beyond it all are closed and opened again as needed.
+pub(crate) const LOG_FILES_OPEN: usize = 64;
+
+/// Lines that a subscriber of a log may lag behind. Then it reads the missed lines from the files.
+pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
+
+/// Bytes of a log that a subscriber reads at a time. It reads the rest once these are sent to its
+/// client.
+pub(crate) const LOG_FOLLOW_READ_BYTES: u64 = 256 * 1024;
+
+/// Apps in a serving thread's cache of logs and counters. Beyond it the cache is cleared.
+pub(crate) const ACCESS_APPS_CACHED: usize = 4096;
+
+/// How long a reader of a log waits for the writer. Then 503: the API must respond even if the
+/// log's disk hangs.
+pub(crate) const LOG_READ_WAIT: Duration = Duration::from_secs(5);
+
+/// Lines about requests in one app's log per second. Further requests are only counted: a flood of
+/// requests must not become a flood of lines.
+pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;
+
+/// Timeout of a host thread's response to a liveness check. Then `/livez` answers 503 and names the
+/// thread. It is far longer than any single step of such a thread.
+pub(crate) const LIVENESS_TIME: Duration = Duration::from_secs(5);
+
+/// Interval at which a liveness check polls whether a busy worker thread has started its next
+/// slice.
+pub(crate) const LIVENESS_POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Messages that the log writer handles between two flushes. The others follow after the flush,
+/// which makes one write call per app.
+pub(crate) const LOG_MESSAGES_PER_FLUSH_MAX: usize = 512;
+
+/// Interval at which the log writer checks its subscribers, and the age of some logs.
+pub(crate) const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The shortest interval between two log lines about disk errors. Further lines are left out.
+pub(crate) const DISK_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);

@@ -1,0 +1,108 @@
+//! The limits of instances, queues and bodies, each with the effect of reaching it. Never holds
+//! behaviour.
+
+use std::time::Duration;
+
+/// Received bytes of one app's bodies that are being buffered. A body beyond it is refused with
+/// 429: slow clients of one app must not use up the budget of all apps.
+pub(crate) const TRAFFIC_BODIES_BYTES: u64 = 64 << 20;
+
+/// The same for all apps together. A body beyond it is refused with 503. It bounds the memory that
+/// anonymous clients can make the host use.
+pub(crate) const TRAFFIC_BODIES_BYTES_ALL: u64 = 512 << 20;
+
+/// Timeout of a body that is buffered. Then 408.
+pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Idle timeout of a streaming body while other requests wait for the guest's slot. Then 408.
+/// Without waiting requests it is `TRAFFIC_BODY_TIMEOUT`, or half of the app's `request_timeout` if
+/// that is less.
+pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
+
+/// The same for a client that doesn't read a streamed response; then its connection is closed. It
+/// is longer, since the kernel accepts more bytes only after a slow client has read a large part of
+/// the send buffer.
+pub(crate) const TRAFFIC_RESPONSE_CROWDED: Duration = Duration::from_secs(10);
+
+/// Threads for the file operations of one app. Further operations of this app wait.
+pub(crate) const FILE_THREADS_PER_APP: usize = 4;
+
+/// Idle time after which such a thread ends.
+pub(crate) const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
+
+/// Runtimes for the file operations of apps, at most one for each active app with folders. A
+/// further app shares the runtime with the fewest apps, so these can delay each other's file
+/// operations. Each runtime uses a few of the host's open files.
+pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
+
+/// Timeout of a new instance to start and to pass its health check. Then the push fails.
+pub(crate) const HEALTH_TIME: Duration = Duration::from_secs(15);
+
+/// How long before the end of the drain time jobs that still wait for a slot are refused with 503,
+/// so that their clients get the response before connections are cut off.
+pub(crate) const LAST_RESPONSES_TIME: Duration = Duration::from_millis(500);
+
+/// Loaded previews of one app. A further preview evicts the least recently visited one.
+pub(crate) const PREVIEWS_MAX: usize = 3;
+
+/// Releases that are loaded concurrently for previews, all apps together. Further releases wait.
+/// The limit is low because anonymous requests can name any release.
+pub(crate) const PREVIEWS_LOADING_MAX: usize = 2;
+
+/// Releases of cold apps that are loaded concurrently. Further releases wait.
+pub(crate) const COLD_RELEASES_LOADING_MAX: usize = 8;
+
+/// Pause after a failed load for a preview before the release is loaded again. Previews get 503
+/// meanwhile.
+pub(crate) const PREVIEW_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Releases that wait to be loaded for previews, all apps together. Previews of further releases
+/// get 503.
+pub(crate) const PREVIEWS_QUEUED_MAX: usize = 64;
+
+/// How long the first request of a cold app waits until its release starts to load. Then 503: after
+/// a start of the host thousands may arrive at once, and a request's own timeout is known only once
+/// its release is loaded.
+pub(crate) const COLD_LOAD_WAIT: Duration = Duration::from_secs(20);
+
+/// How long after its first swap a crash loop takes a release out of service. Later crash loops
+/// don't: a release that was healthy for this time mostly fails for an external cause.
+pub(crate) const RELEASE_FRESH: Duration = Duration::from_secs(60);
+
+/// Pause before the supervisor retries to start a warm instance that found no free slot or memory.
+pub(crate) const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause before the supervisor restarts a process type that crashes in a loop.
+pub(crate) const CRASH_LOOP_PAUSE: Duration = Duration::from_secs(60);
+
+/// Interval of an instance's health check, unless the process type sets an interval.
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Consecutive failed health checks after which an instance is replaced, unless the process type
+/// sets a number.
+pub(crate) const HEALTH_THRESHOLD: u32 = 3;
+
+/// Attempts to evict an instance for a new instance while other jobs take the freed slots. Then
+/// 503.
+pub(crate) const EVICTION_ATTEMPTS: usize = 4;
+
+/// Weight of a dev or staging app when the CPU is contended.
+pub(crate) const WEIGHT_DEFAULT: u32 = 100;
+
+/// Weight of a production app when the CPU is contended.
+pub(crate) const WEIGHT_PRODUCTION: u32 = 400;
+
+/// Seconds over which the throughput of a queue is measured.
+pub(crate) const THROUGHPUT_SECONDS: usize = 10;
+
+/// Half of the time over which latencies are kept: percentiles cover between one and two windows.
+pub(crate) const LATENCY_WINDOW: Duration = Duration::from_secs(30);
+
+/// Bytes of the bodies of one queue's waiting jobs. A job beyond it is refused with 429.
+pub(crate) const QUEUED_BYTES: u64 = 64 << 20;
+
+/// Bytes of the bodies of all apps' waiting jobs. A job beyond it is refused with 429.
+pub(crate) const QUEUED_BYTES_ALL: u64 = 512 << 20;
+
+/// Time in which changes of a pool's size are combined into one activity.
+pub(crate) const SCALE_RECORD_INTERVAL: Duration = Duration::from_secs(10);
