@@ -328,6 +328,13 @@ mod tests {
     }
 
     #[test]
+    fn a_visibility_is_no_import() {
+        let one = ("a/src/one.rs", "use super::two; pub(in crate::two) struct One;");
+        let two = ("a/src/two.rs", "pub(in crate::one) struct Two; pub(crate) use super::three::Three;");
+        assert!(findings(&[("a/src/lib.rs", ""), one, two, ("a/src/three.rs", "")]).is_empty());
+    }
+
+    #[test]
     fn paths_in_macros_are_found() {
         let one = ("a/src/one.rs", "use super::two;");
         let two = ("a/src/two.rs", "fn f() { vec![crate::one::g::<u8>()]; }");

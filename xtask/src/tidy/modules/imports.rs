@@ -71,6 +71,10 @@ impl Imports {
                     self.scan(group.stream(), module, children);
                     1
                 }
+                // `pub(in crate::pool)` names a module, but needs nothing of it.
+                TokenTree::Ident(word) if word == "pub" => {
+                    1 + usize::from(tokens.get(at + 1).is_some_and(is_parentheses))
+                }
                 TokenTree::Ident(word) if word == "use" => {
                     let is_public = at.checked_sub(1).is_some_and(|before| ends_visibility(&tokens[before]));
                     1 + self.read_use(&tokens[at + 1..], (module, children), is_public)
@@ -201,9 +205,12 @@ fn is_separator(tokens: &[TokenTree]) -> bool {
 fn ends_visibility(token: &TokenTree) -> bool {
     match token {
         TokenTree::Ident(word) => word == "pub",
-        TokenTree::Group(group) => group.delimiter() == Delimiter::Parenthesis,
-        _ => false,
+        token => is_parentheses(token),
     }
+}
+
+fn is_parentheses(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Parenthesis)
 }
 
 /// Returns whether the attribute in brackets is a `cfg` that requires `test`.
