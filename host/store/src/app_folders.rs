@@ -11,8 +11,8 @@ use isopod_policy::AppName;
 use jiff::Timestamp;
 
 use crate::StoreError;
-use crate::data_record::LostData;
 use crate::files::{names, private_file, private_folder, remove_folder, sync_folder};
+use crate::loss::LostData;
 
 /// The folder in the data folder with a folder for each app.
 const APPS: &str = "apps";

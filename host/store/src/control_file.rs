@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::StoreError;
+use crate::error::{Change, StoreError};
 use crate::files::{FileId, write_whole};
 
 /// The name of the database file.
@@ -111,24 +111,6 @@ pub(crate) fn changed_meanwhile(folder: &Path) -> Result<Option<StoreError>, Sto
         },
     };
     Ok(Some(StoreError::ControlChanged { path, change, saved: None }))
-}
-
-/// What happened to a `control.db` that a host has open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    Removed,
-    Replaced,
-    Overwritten,
-}
-
-impl std::fmt::Display for Change {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Removed => "removed",
-            Self::Replaced => "replaced",
-            Self::Overwritten => "overwritten",
-        })
-    }
 }
 
 /// The open file, for detecting its removal, replacement or overwriting.

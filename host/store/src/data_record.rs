@@ -16,43 +16,12 @@ use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::files::{names, private_folder};
 use crate::limits::LOSSES_WAITING_MAX;
-use crate::sqlite::{Sql, Sqlite, all};
+use crate::loss::{KEY_VALUE, Loss, LostData};
+use crate::sql::{Sql, all};
+use crate::sqlite::Sqlite;
 
-/// The file of an app's key-value database, in the app's folder.
-pub(crate) const KEY_VALUE: &str = "kv.db";
 /// The folder of an app's granted folders, in the app's folder.
 const FILES: &str = "files";
-
-/// Data of an app that was lost or damaged outside of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostData {
-    pub app: AppName,
-    /// The file or folder.
-    pub path: PathBuf,
-    pub loss: Loss,
-    /// The copy of the content that the host had open, if it was saved.
-    pub saved: Option<PathBuf>,
-}
-
-impl LostData {
-    /// Returns whether the lost data is the app's key-value database rather than a granted folder.
-    pub fn is_key_value(&self) -> bool {
-        self.path.ends_with(KEY_VALUE)
-    }
-}
-
-/// How data was lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Loss {
-    /// The file or folder doesn't exist.
-    Missing,
-    /// The file is empty.
-    Emptied,
-    /// Another file replaced the file that the host had open.
-    Replaced,
-    /// The file can't be read as a database.
-    Damaged { detail: String },
-}
 
 /// The recorded data by app: paths relative to the app's folder.
 pub(crate) type Recorded = BTreeMap<AppName, BTreeSet<String>>;

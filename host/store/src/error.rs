@@ -7,15 +7,31 @@ use std::path::{Path, PathBuf};
 
 use isopod_policy::{AppName, PushId, Refused, ReleaseNumber};
 
-use crate::control_file::Change;
 use crate::limits::{
-    APP_BYTES_MAX, BUCKET_BYTES_MAX, GIVEN_CHARS_SHOWN, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX,
-    USAGE_SKETCH_BYTES_MAX, VALUE_BYTES_MAX,
+    APP_BYTES_MAX, BUCKET_BYTES_MAX, GIVEN_CHARS_SHOWN, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, KEY_FILE_BYTES,
+    TOKENS_MAX, USAGE_SKETCH_BYTES_MAX, VALUE_BYTES_MAX,
 };
-use crate::secrets::KEY_FILE_BYTES;
 
 /// Separates the finding from the remedy in errors about a data folder.
 const UNCHANGED: &str = "; nothing was changed. ";
+
+/// What happened to a `control.db` that a host has open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Removed,
+    Replaced,
+    Overwritten,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Removed => "removed",
+            Self::Replaced => "replaced",
+            Self::Overwritten => "overwritten",
+        })
+    }
+}
 
 /// An error of the store. It is `Clone`, since one failed commit answers several callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,9 +10,11 @@ use rusqlite::Connection;
 use crate::app_folders::AppFolders;
 use crate::blobs::missing_blobs;
 use crate::control_file::{self, CONTROL};
-use crate::data_record::{self, LostData};
+use crate::data_record;
 use crate::lock::is_locked;
-use crate::sqlite::{FORMAT, Sql, app_names, bundles_in_use, folder_id, format_of, look_into};
+use crate::loss::LostData;
+use crate::sql::{Sql, look_into};
+use crate::sqlite::{FORMAT, app_names, bundles_in_use, folder_id, format_of};
 use crate::store::check;
 use crate::{Digest, StoreError};
 

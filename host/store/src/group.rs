@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::StoreError;
 use crate::limits::WRITES_PER_COMMIT_MAX;
-use crate::sqlite::{Sql, SqlError};
+use crate::sql::{Sql, SqlError};
 use crate::workers::caught;
 
 /// Answers the caller once the commit has succeeded or failed.

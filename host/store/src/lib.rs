@@ -16,10 +16,13 @@ mod identity;
 mod kv;
 pub mod limits;
 mod lock;
+mod loss;
 pub mod memory;
 mod model;
+mod options;
 mod page;
 mod secrets;
+mod sql;
 mod sqlite;
 mod store;
 mod usage;
@@ -28,17 +31,17 @@ mod workers;
 pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest, SweptBlobs};
 pub use control::Control;
-pub use control_file::Change;
-pub use data_record::{Loss, LostData};
-pub use error::StoreError;
+pub use error::{Change, StoreError};
 pub use examine::{Examined, examine};
 pub use files::remove_unused_files;
 pub use kv::{KvStore, ValueVersion};
+pub use loss::{Loss, LostData};
 pub use model::{
     Activity, App, DamagedRelease, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp,
     NewPush, NewRelease, Push, Reason, Release, ScheduleFired, Token,
 };
+pub use options::Options;
 pub use page::{Page, Paged};
 pub use secrets::Secrets;
-pub use store::{Options, Store};
+pub use store::Store;
 pub use usage::{Month, MonthUsage};

@@ -95,3 +95,6 @@ pub const LOSSES_WAITING_MAX: usize = 256;
 
 /// Neither: a longer list of blobs continues after the last digest.
 pub const BLOBS_PER_PAGE: usize = 10_000;
+
+/// Bytes of the key that seals secrets. A key file of another length is refused at the start.
+pub(crate) const KEY_FILE_BYTES: usize = 32;

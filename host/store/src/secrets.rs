@@ -19,9 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::StoreError;
 use crate::files::write_whole;
+use crate::limits::KEY_FILE_BYTES;
 
-/// Length of the key.
-pub(crate) const KEY_FILE_BYTES: usize = 32;
 /// Length of the mark that identifies the key of a sealed secret.
 const MARK_BYTES: usize = 8;
 /// Length of the nonce; long enough that random nonces don't repeat.

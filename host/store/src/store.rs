@@ -13,22 +13,14 @@ use tokio::sync::mpsc;
 use crate::app_folders::{AppFolders, FolderReport, MovedFolder};
 use crate::blobs::{BLOBS, missing_blobs};
 use crate::control_file::{self, CONTROL};
-use crate::data_record::{self, DataRecord, LostData};
+use crate::data_record::{self, DataRecord};
 use crate::files::{blocking, private_folder};
 use crate::identity::{self, Evidence};
 use crate::lock::FolderLock;
+use crate::loss::LostData;
+use crate::options::Options;
 use crate::sqlite::{Sqlite, app_names, bundles_in_use, folder_id};
 use crate::{Blobs, Digest, KvStore, Secrets, StoreError, SweptBlobs};
-
-/// Options for opening a store.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The maximum number of 4 KiB pages of each database; `None` for no limit.
-    pub pages_max: Option<u32>,
-    /// Whether to open a folder that its `control.db` does not match. Nothing is deleted: entries
-    /// that no app owns, and a journal of another `control.db`, are moved to `lost+found/`.
-    pub adopt: bool,
-}
 
 /// The data folder of a host: `control.db`, `control.session`, `data.id`, `blobs/`, `apps/`,
 /// `lost+found/` and `secrets.key`. Cheap to clone.

@@ -17,11 +17,12 @@ use super::closer::{CloserHandle, Closing};
 use super::tables;
 use crate::StoreError;
 use crate::app_folders::AppFolders;
-use crate::data_record::{DataRecord, KEY_VALUE, loss_of};
+use crate::data_record::{DataRecord, loss_of};
 use crate::files::{FileId, private_folder};
 use crate::group::{self, Job};
 use crate::limits::{CALLS_WAITING_MAX, READS_PER_TURN};
-use crate::sqlite::{Sql, connect, keep_journal, save};
+use crate::loss::KEY_VALUE;
+use crate::sql::{Sql, connect, keep_journal, save};
 use crate::workers::{WorkerHandle, caught};
 
 /// Runs a read and replies to its caller, or replies with an error.

@@ -5,14 +5,16 @@
 mod closer;
 mod lane;
 mod tables;
+mod version;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use isopod_policy::AppName;
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+
+pub use self::version::ValueVersion;
 
 use self::closer::Closer;
 use self::lane::{AppDatabase, Shared};
@@ -43,16 +45,6 @@ struct Inner {
     /// One permit for each database that is open or being closed.
     slots: Arc<Semaphore>,
     _closer: Closer,
-}
-
-/// Identifies a value of a key: a digest of its bytes, or `None` for a key without a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ValueVersion(pub Option<[u8; 32]>);
-
-impl ValueVersion {
-    fn of(value: Option<&[u8]>) -> Self {
-        Self(value.map(|value| Sha256::digest(value).into()))
-    }
 }
 
 /// The open databases, with the number of their last call.
@@ -322,7 +314,7 @@ mod tests {
         let injected = StoreError::Panicked { detail: "injected".to_owned() };
         for _ in 0..2 * KEY_VALUE_THREADS {
             let database = || async { store.database(&app(1)).await.expect("it opens") };
-            let panics = |_: &rusqlite::Connection| -> crate::sqlite::Sql<()> { panic!("injected") };
+            let panics = |_: &rusqlite::Connection| -> crate::sql::Sql<()> { panic!("injected") };
             assert_eq!(database().await.read(panics).await, Err(injected.clone()));
             assert_eq!(database().await.write(panics).await, Err(injected.clone()));
         }

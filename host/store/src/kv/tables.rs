@@ -3,11 +3,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::ValueVersion;
+use super::version::ValueVersion;
 use crate::StoreError;
 use crate::error::shown;
 use crate::limits::{APP_BYTES_MAX, ENTRY_OVERHEAD_BYTES, KEYS_PER_PAGE};
-use crate::sqlite::{Sql, all, first};
+use crate::sql::{Sql, all, first};
 
 /// The format of these tables.
 const FORMAT: i64 = 1;

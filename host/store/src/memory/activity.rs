@@ -2,7 +2,7 @@
 
 use isopod_policy::AppName;
 
-use super::{Rows, one_more};
+use super::rows::{Rows, one_more};
 use crate::StoreError;
 use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
 use crate::model::{Activity, NewActivity};

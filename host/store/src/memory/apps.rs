@@ -3,7 +3,7 @@
 use isopod_policy::{AppName, ConfigVars, CoresOverride};
 use jiff::Timestamp;
 
-use super::{Rows, one_more};
+use super::rows::{Rows, one_more};
 use crate::model::{App, NewApp};
 use crate::page::{Page, Paged};
 use crate::{StoreError, identity};

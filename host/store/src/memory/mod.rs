@@ -6,11 +6,11 @@ mod activity;
 mod apps;
 mod pushes;
 mod releases;
+mod rows;
 mod schedules;
 mod tokens;
 mod usage;
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use isopod_policy::{
 };
 use jiff::Timestamp;
 
-use self::pushes::PushRow;
+use self::rows::Rows;
 use crate::model::{
     Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
     Push, Reason, Release, ScheduleFired, Token,
@@ -35,32 +35,10 @@ pub struct Memory {
     rows: Mutex<Rows>,
 }
 
-/// The rows. A method that fails changes nothing, like a rolled-back transaction.
-#[derive(Debug, Default)]
-struct Rows {
-    apps: BTreeMap<AppName, App>,
-    last_releases: BTreeMap<AppName, u32>,
-    /// In the order of insertion.
-    pushes: BTreeMap<u64, PushRow>,
-    last_push: u64,
-    releases: BTreeMap<(AppName, ReleaseNumber), Release>,
-    activity: BTreeMap<u64, Activity>,
-    last_activity: u64,
-    activity_counts: BTreeMap<Option<AppName>, u32>,
-    schedules: BTreeMap<(AppName, ProcessName), ScheduleFired>,
-    usage: BTreeMap<(AppName, Month), MonthUsage>,
-    tokens: BTreeMap<String, Token>,
-}
-
 impl Memory {
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns one item more than the page has, to detect a next page.
-fn one_more<T>(items: impl Iterator<Item = T>, page: &Page) -> Vec<T> {
-    items.take(page.items() as usize + 1).collect()
 }
 
 #[async_trait]

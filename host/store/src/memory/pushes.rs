@@ -4,18 +4,11 @@
 use isopod_policy::{AppName, PushEvent, PushId, PushState, ReleaseNumber};
 use jiff::Timestamp;
 
-use super::{Rows, one_more};
+use super::rows::{PushRow, Rows, one_more};
 use crate::StoreError;
 use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT};
 use crate::model::{Idempotency, Inserted, LogLine, NewActivity, NewPush, Push, Reason};
 use crate::page::{Page, Paged};
-
-#[derive(Debug)]
-pub(super) struct PushRow {
-    pub(super) push: Push,
-    idempotency: Option<Idempotency>,
-    log: Vec<LogLine>,
-}
 
 impl Rows {
     pub(super) fn push(&mut self, id: &PushId) -> Result<&mut PushRow, StoreError> {

@@ -4,7 +4,7 @@ use isopod_policy::retention::StoredRelease;
 use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 
-use super::{Rows, one_more};
+use super::rows::{Rows, one_more};
 use crate::StoreError;
 use crate::limits::PAGE_ITEMS_MAX;
 use crate::model::{App, ListedRelease, NewActivity, NewRelease, Reason, Release, beyond_bound, listed_number};

@@ -3,7 +3,7 @@
 use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;
 
-use super::Rows;
+use super::rows::Rows;
 use crate::StoreError;
 use crate::limits::SCHEDULES_PER_APP_MAX;
 use crate::model::ScheduleFired;

@@ -2,7 +2,7 @@
 
 use isopod_policy::{AppName, Scope};
 
-use super::Rows;
+use super::rows::Rows;
 use crate::StoreError;
 use crate::limits::TOKENS_MAX;
 use crate::model::Token;

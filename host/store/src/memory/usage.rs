@@ -2,7 +2,7 @@
 
 use isopod_policy::AppName;
 
-use super::Rows;
+use super::rows::Rows;
 use crate::StoreError;
 use crate::limits::USAGE_MONTHS_KEPT;
 use crate::usage::{Month, MonthUsage};

@@ -3,11 +3,11 @@
 use isopod_policy::AppName;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, json, parsed_if_any, time, to_json};
 use crate::StoreError;
 use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
 use crate::model::{Activity, NewActivity};
 use crate::page::{Page, Paged};
+use crate::sql::{Sql, all, first, json, parsed_if_any, time, to_json};
 
 const COLUMNS: &str = "id, app, kind, text, data, at";
 

@@ -4,10 +4,10 @@ use isopod_policy::{AppName, AppType, ConfigVars, CoresOverride, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, json, parsed, time, to_json};
-use super::{activity, tokens};
+use super::activity;
 use crate::model::{App, Intended, NewApp};
 use crate::page::{Page, Paged};
+use crate::sql::{Sql, all, first, json, parsed, time, to_json};
 use crate::{StoreError, identity};
 
 const COLUMNS: &str = "name, id, type, intended, release, config, cores, created_at, updated_at";
@@ -66,10 +66,9 @@ pub(super) fn names(connection: &Connection) -> Sql<Vec<AppName>> {
     all(connection, "SELECT name FROM apps", [], |row| parsed(row, "name"))
 }
 
+/// Deletes the row of an app and its activity. Tokens keep it.
 pub(super) fn delete(connection: &Connection, name: &AppName) -> Sql<()> {
-    let app = existing(connection, name)?;
     connection.prepare_cached("DELETE FROM apps WHERE name = ?1")?.execute([name.as_str()])?;
-    tokens::forget_app(connection, name, &app.id)?;
     activity::forget(connection, name)
 }
 

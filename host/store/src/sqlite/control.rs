@@ -45,9 +45,10 @@ impl Control for Store {
     async fn delete_app(&self, name: &AppName) -> Result<(), StoreError> {
         let (folders, deleted) = (self.folders().clone(), name.clone());
         let delete = move |connection: &Connection| {
-            apps::existing(connection, &deleted)?;
+            let app = apps::existing(connection, &deleted)?;
             folders.mark_destroyed(&deleted)?;
-            apps::delete(connection, &deleted)
+            apps::delete(connection, &deleted)?;
+            tokens::forget_app(connection, &deleted, &app.id)
         };
         let outcome = self.sqlite().write(delete).await;
         if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::UnknownApp { .. })) {

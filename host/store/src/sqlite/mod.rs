@@ -8,7 +8,6 @@ mod control;
 mod pushes;
 mod reader;
 mod releases;
-mod rows;
 mod schedules;
 mod schema;
 mod tokens;
@@ -23,12 +22,13 @@ use std::time::Duration;
 use isopod_policy::AppName;
 use rusqlite::{Connection, OpenFlags};
 
-pub(crate) use self::rows::{Sql, SqlError, all, connect, first, keep_journal, look_into, save};
 pub(crate) use self::schema::FORMAT;
 use self::{reader::Readers, writer::Writer};
-use crate::control_file::{Change, ControlFile};
+use crate::control_file::ControlFile;
+use crate::error::Change;
 use crate::files::private_file;
 use crate::limits::LOCK_WAIT_MS_MAX;
+use crate::sql::{Sql, SqlError, all, connect, first, parsed, save};
 use crate::{Digest, StoreError};
 
 /// An open `control.db`.
@@ -146,7 +146,7 @@ impl Sqlite {
     /// Returns the blobs that this database has put and not removed.
     pub(crate) async fn blobs_put(&self) -> Result<HashSet<Digest>, StoreError> {
         let read = |connection: &Connection| {
-            all(connection, "SELECT digest FROM blobs", [], |row| rows::parsed::<Digest>(row, "digest"))
+            all(connection, "SELECT digest FROM blobs", [], |row| parsed::<Digest>(row, "digest"))
         };
         Ok(self.read(read).await?.into_iter().collect())
     }

@@ -6,19 +6,16 @@ use isopod_policy::{AppName, PushEvent, PushId, PushState, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, all, first, parsed, parsed_if_any, reason, time};
+use super::schema::FINAL;
 use super::{apps, releases};
 use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT};
 use crate::model::{Idempotency, Inserted, LogLine, NewPush, Push, Reason};
 use crate::page::{Page, Paged};
+use crate::sql::{Sql, all, first, parsed, parsed_if_any, reason, time};
 use crate::{Digest, StoreError};
 
 const COLUMNS: &str =
     "number, id, app, state, bundle, release, reason_code, reason, created_by, created_at, updated_at";
-
-/// The final states of a push, as in [`PushState::is_final`]. SQLite uses the index of unfinished
-/// pushes only if a statement contains the exact text of the index.
-pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 
 /// A push with its row number, which is the cursor of lists.
 struct Numbered {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
-use super::rows::{Sql, connect};
 use crate::StoreError;
 use crate::control_file::ControlFile;
 use crate::limits::{READERS_MAX, READS_WAITING_MAX};
+use crate::sql::{Sql, connect};
 use crate::workers::Workers;
 
 /// A bounded set of connections.

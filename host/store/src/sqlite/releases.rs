@@ -8,11 +8,12 @@ use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::rows::{Sql, SqlError, all, first, json, parsed, parsed_if_any, reason, time, time_if_any, to_json};
-use super::{apps, pushes};
+use super::apps;
+use super::schema::FINAL;
 use crate::limits::PAGE_ITEMS_MAX;
 use crate::model::{App, DamagedRelease, ListedRelease, NewRelease, Reason, Release, beyond_bound, listed_number};
 use crate::page::{Page, Paged};
+use crate::sql::{Sql, SqlError, all, first, json, parsed, parsed_if_any, reason, time, time_if_any, to_json};
 use crate::{Digest, StoreError};
 
 const COLUMNS: &str = "app, number, state, reason_code, reason, cause, bundle, snapshot, manifest, config, \
@@ -114,7 +115,7 @@ pub(super) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
         "SELECT bundle FROM releases UNION
          SELECT snapshot FROM releases WHERE snapshot IS NOT NULL UNION
          SELECT bundle FROM pushes WHERE bundle IS NOT NULL AND state NOT IN {}",
-        pushes::FINAL
+        FINAL
     );
     Ok(all(connection, &sql, [], |row| parsed(row, "bundle"))?.into_iter().collect())
 }

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::apps;
-use super::rows::{Sql, all, parsed, time};
 use crate::limits::SCHEDULES_PER_APP_MAX;
 use crate::model::ScheduleFired;
+use crate::sql::{Sql, all, parsed, time};
 
 pub(super) fn fired(connection: &Connection, app: &AppName, process: &ProcessName, at: Timestamp) -> Sql<()> {
     apps::existing(connection, app)?;

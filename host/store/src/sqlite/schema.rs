@@ -3,8 +3,12 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::rows::Sql;
 use crate::StoreError;
+use crate::sql::Sql;
+
+/// The final states of a push, as in `PushState::is_final`. SQLite uses the index of unfinished
+/// pushes only if a statement contains the exact text of the index.
+pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 
 /// The current format.
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;

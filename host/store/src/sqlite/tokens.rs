@@ -4,10 +4,10 @@ use isopod_policy::{AppName, Scope};
 use rusqlite::{Connection, Row, params};
 
 use super::apps;
-use super::rows::{Sql, all, first, json, parsed, time, to_json};
 use crate::StoreError;
 use crate::limits::TOKENS_MAX;
 use crate::model::Token;
+use crate::sql::{Sql, all, first, json, parsed, time, to_json};
 
 const COLUMNS: &str = "name, hash, role, scope, app_ids, created_at";
 

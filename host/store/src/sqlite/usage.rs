@@ -4,9 +4,9 @@ use isopod_policy::AppName;
 use rusqlite::{Connection, params};
 
 use super::apps;
-use super::rows::{Sql, first};
 use crate::StoreError;
 use crate::limits::USAGE_MONTHS_KEPT;
+use crate::sql::{Sql, first};
 use crate::usage::{Month, MonthUsage};
 
 pub(super) fn get(connection: &Connection, app: &AppName, month: Month) -> Sql<Option<MonthUsage>> {

@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::rows::{Sql, keep_journal};
 use crate::StoreError;
-use crate::control_file::{Change, ControlFile};
+use crate::control_file::ControlFile;
+use crate::error::Change;
 use crate::group::{self, Job};
 use crate::limits::WRITES_WAITING_MAX;
+use crate::sql::{Sql, keep_journal};
 use crate::workers::spawn;
 
 /// The handle to the writer thread.
