@@ -227,6 +227,9 @@ pub const RESOLVER_FILES_LOOK: Duration = Duration::from_secs(5);
 /// streamed.
 pub const FLAT_BODY_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Bytes that are reserved for the head of a flat request. A larger head grows its buffer.
+pub const FLAT_HEAD_BYTES_USUAL: usize = 512;
+
 /// Bytes of a body that are copied into or out of the guest before the age of the time slice is
 /// checked.
 pub const FLAT_PIECE_BYTES: usize = 256 * 1024;

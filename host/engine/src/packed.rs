@@ -1,23 +1,18 @@
 //! The encoding of heads in `isopod:app/http-packed`: a sequence of strings, each preceded by its
 //! length as a 32-bit integer in little-endian order. Never interprets a head.
 
+use crate::limits;
 use http::request::Parts;
-
-const LENGTH_BYTES: usize = size_of::<u32>();
 
 /// Returns the head of a request, followed by the length of the head.
 pub(crate) fn request_head(parts: &Parts) -> wasmtime::Result<Vec<u8>> {
-    let target = target(parts);
-    let fields = || parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let target_bytes: usize = target.iter().map(|text| LENGTH_BYTES + text.len()).sum();
-    let field_bytes: usize = fields().map(|(name, value)| 2 * LENGTH_BYTES + name.len() + value.len()).sum();
-    let mut head = Vec::with_capacity(target_bytes + field_bytes + LENGTH_BYTES);
-    for text in target {
+    let mut head = Vec::with_capacity(limits::FLAT_HEAD_BYTES_USUAL);
+    for text in target(parts) {
         push(&mut head, text.as_bytes())?;
     }
-    for (name, value) in fields() {
-        push(&mut head, name.as_bytes())?;
-        push(&mut head, value)?;
+    for (name, value) in &parts.headers {
+        push(&mut head, name.as_str().as_bytes())?;
+        push(&mut head, value.as_bytes())?;
     }
     let length = u32::try_from(head.len())?;
     head.extend_from_slice(&length.to_le_bytes());
@@ -93,7 +88,7 @@ mod tests {
         let request = http::Request::builder().method("POST").uri("https://a.example/x?y=1").header("a", "1");
         let (parts, ()) = request.header("b", "").body(()).unwrap().into_parts();
         let head = request_head(&parts).unwrap();
-        let (strings, length) = head.split_at(head.len() - LENGTH_BYTES);
+        let (strings, length) = head.split_at(head.len() - size_of::<u32>());
         assert_eq!(length, u32::try_from(strings.len()).unwrap().to_le_bytes());
         let strings: Result<Vec<_>, _> = Strings::new(strings).collect();
         assert_eq!(strings.unwrap(), ["POST", "https", "a.example", "/x?y=1", "a", "1", "b", ""].map(str::as_bytes));
