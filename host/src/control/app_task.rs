@@ -29,8 +29,8 @@ use crate::control::{
     push::job::{Accepted, PushRequest},
     release::{
         activate::Loaded,
-        pipeline::Ready,
-        watch::{Replacing, WatchOutcome},
+        pipeline::{Booted, Committed},
+        watch::{Replacing, Watched},
     },
 };
 use crate::{
@@ -102,8 +102,8 @@ pub(in crate::control) enum Command {
     /// Commits a release, the last step of a change that can fail.
     Commit {
         change: ChangeId,
-        ready: Box<Ready>,
-        reply: oneshot::Sender<Result<(), Failure>>,
+        booted: Box<Booted>,
+        reply: oneshot::Sender<Result<Committed, Failure>>,
     },
     /// Loads the release of an app that is starting with the host. `done` is dropped once the
     /// result is known.
@@ -132,7 +132,7 @@ pub(in crate::control) struct Turn {
 /// The result of work that the task started.
 pub(in crate::control) enum Done {
     Loaded(LoadId, ReleaseNumber, Box<Result<Loaded, Failure>>),
-    Watched(Arc<ActiveRelease>, WatchOutcome),
+    Watched(Arc<ActiveRelease>, Watched),
     ReplacementLoaded(ReleaseNumber, Option<(ReleaseNumber, Arc<ActiveRelease>)>),
     /// The host shuts down.
     Cancelled,
@@ -288,7 +288,7 @@ impl AppTask {
                 self.step_or_warn(AppCommand::DeployEnds(change), &cause);
                 answer(reply, ());
             }
-            Command::Commit { change, ready, reply } => answer(reply, self.commit(change, *ready).await),
+            Command::Commit { change, booted, reply } => answer(reply, self.commit(change, *booted).await),
             Command::Load { done } => {
                 // Denied if the app was stopped meanwhile, or loads already.
                 if self.step(AppCommand::Load, "the host has started", None).is_ok()

@@ -16,8 +16,8 @@ use crate::control::limits;
 use crate::control::{
     AppRecord, DeployError, Deployer, Failure,
     app_task::{Command, Turn},
-    release::pipeline::{ReleasePipeline, ReleaseSpec},
-    release::verify::{self, Verified},
+    release::pipeline::{Content, Origin, ReleasePipeline, ReleaseSpec},
+    release::verify::{self, ValidBundle},
 };
 
 /// A settings change of an app.
@@ -35,7 +35,7 @@ pub(crate) enum Change {
 
 /// The content of the release that a change creates.
 struct Changed {
-    verified: Verified,
+    verified: ValidBundle,
     config: ConfigVars,
     cause: String,
 }
@@ -170,7 +170,7 @@ impl Deployer {
     }
 
     /// Reads the bundle of a stored release.
-    pub(super) async fn stored(&self, release: Release) -> Result<Verified, Failure> {
+    pub(super) async fn stored(&self, release: Release) -> Result<ValidBundle, Failure> {
         let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
         let (manifest, snapshot) = (release.manifest, release.snapshot);
         let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
@@ -190,15 +190,16 @@ impl Deployer {
     async fn roll_out(&self, app: Arc<AppRecord>, turn: Turn, changed: Changed, by: String) -> Result<(), Failure> {
         let deployer = self.clone();
         let work = async move {
-            let pipeline = ReleasePipeline::new(Arc::clone(&app), turn, deployer.0.parts.store.clone(), None);
+            let pipeline = ReleasePipeline::new(deployer.clone(), Arc::clone(&app), turn, None);
             let Changed { verified, config, cause } = changed;
-            let (change, requested_by) = (cause.clone(), by.clone());
-            let spec = ReleaseSpec { verified, config, cause, by };
-            let preparing = deployer.prepare(&pipeline, spec);
-            let done = deployer.carry_out(&pipeline, preparing, "the change was not applied").await;
+            let origin = Origin { cause, by };
+            let content = Content::Stored(Box::new(verified), config);
+            let spec = ReleaseSpec { content, origin: origin.clone() };
+            let done = pipeline.run(spec, "the change was not applied").await.map(drop);
             if let Err(failure) = &done {
-                let text = format!("a change was not applied: {change}: {failure}");
-                let data = json!({ "code": failure.code(), "cause": change, "by": requested_by });
+                let Origin { cause, by } = origin;
+                let text = format!("a change was not applied: {cause}: {failure}");
+                let data = json!({ "code": failure.code(), "cause": cause, "by": by });
                 deployer.record(&app, "change-failed", text, data).await;
             }
             done

@@ -20,8 +20,8 @@ use crate::control::{
     app_task::{AppTask, Command, Turn},
     failpoint::reached,
     push::progress::{LivePush, PushNow},
-    release::pipeline::{Ready, ReleasePipeline, ReleaseSpec},
-    release::verify::{self, Verified},
+    release::pipeline::{Content, Origin, ReleasePipeline, ReleaseSpec},
+    release::verify,
 };
 
 /// An accepted push job.
@@ -89,7 +89,7 @@ impl Deployer {
             Err(DeployError::UnknownApp(_)) => {}
             Err(error) => return Err(error),
         }
-        let verified = read(&received, kind, Manifest::new(name.clone()))
+        let verified = verify::read(&received, kind, Manifest::new(name.clone()))
             .await
             .map_err(|failure| DeployError::Unusable(Box::new(failure)))?;
         // The manifest selects the type. A bare component, typically a first try, makes a dev app.
@@ -119,10 +119,8 @@ impl Deployer {
     async fn run(self, job: Job, turn: QueuedTurn) {
         let live = Arc::clone(&job.live);
         let started_at = Instant::now();
-        let attempted = self.attempt(&job, turn).await;
-        // Removes the upload and releases the permits.
-        drop(job);
-        if let Err(failure) = attempted {
+        // Removes the upload and releases the permits in the end.
+        if let Err(failure) = self.attempt(job, turn).await {
             self.fail(&live, &failure).await;
         }
         // If its end is not stored, the next start of the host marks the push as failed.
@@ -137,20 +135,24 @@ impl Deployer {
         self.0.parts.metrics.push_ended(live.state(), started_at.elapsed());
     }
 
-    async fn attempt(&self, job: &Job, turn: QueuedTurn) -> Result<(), Failure> {
-        let (live, app) = (&job.live, &job.live.app);
+    async fn attempt(&self, job: Job, turn: QueuedTurn) -> Result<(), Failure> {
+        let Job { live, received, kind, _permit, _app_permit } = job;
         reached("push-queued").await;
-        let turn = self.in_turn(live, turn, || "another change of the app is in progress".to_owned()).await?;
+        let turn = self.in_turn(&live, turn, || "another change of the app is in progress".to_owned()).await?;
         let Some(turn) = turn else { return Ok(()) };
         let turn = turn.map_err(|_| Failure::AppDeleted)?;
         let most = || format!("{} pushes are running, the maximum", self.0.parts.pushes.parallel);
-        let Some(_slot) = self.in_turn(live, self.0.running_pushes.acquire(), most).await? else { return Ok(()) };
+        let Some(_slot) = self.in_turn(&live, self.0.running_pushes.acquire(), most).await? else { return Ok(()) };
         if live.step(PushEvent::Take, None).await.is_err() {
             // The push was cancelled while it waited.
             return Ok(());
         }
-        let pipeline = ReleasePipeline::new(Arc::clone(app), turn, self.0.parts.store.clone(), Some(Arc::clone(live)));
-        self.carry_out(&pipeline, self.prepare_push(job, &pipeline), "the push failed").await
+        let origin = Origin { cause: format!("push {}", live.id()), by: live.created_by() };
+        // Kept until the job ends.
+        let received = Arc::new(received);
+        let spec = ReleaseSpec { content: Content::Bundle(Arc::clone(&received), kind), origin };
+        let pipeline = ReleasePipeline::new(self.clone(), Arc::clone(&live.app), turn, Some(live));
+        pipeline.run(spec, "the push failed").await.map(drop)
     }
 
     /// Waits for a lock or a permit that a push needs, and logs the reason. Returns `None` if the
@@ -186,21 +188,6 @@ impl Deployer {
             () = self.0.cancel.cancelled() => Err(Failure::HostStopped),
             done = future => Ok(done),
         }
-    }
-
-    /// Reads the bundle and prepares its release.
-    async fn prepare_push(&self, job: &Job, pipeline: &ReleasePipeline) -> Result<Ready, Failure> {
-        let (live, app) = (&job.live, &job.live.app);
-        let present = match self.current_release(app).await? {
-            Some(release) => release.manifest,
-            None => Manifest::new(app.name.clone()),
-        };
-        let verified = read(&job.received, job.kind, present).await?;
-        log_contents(live, &verified);
-        reached("push-verified").await;
-        let config = app.fields().config.clone();
-        let spec = ReleaseSpec { verified, config, cause: format!("push {}", live.id()), by: live.created_by() };
-        self.prepare(pipeline, spec).await
     }
 
     async fn fail(&self, live: &LivePush, failure: &Failure) {
@@ -316,28 +303,6 @@ impl AppTask {
     }
 }
 
-fn log_contents(live: &LivePush, verified: &Verified) {
-    let info = &verified.info;
-    let sdk = info.sdk_version.as_deref().map(|sdk| format!(", SDK {sdk}")).unwrap_or_default();
-    live.log(format!("component: {} bytes, sha256 {}{sdk}", info.size_bytes, info.digest));
-    let fields = live.app.fields();
-    if verified.has_manifest && verified.manifest.app_type != fields.app_type {
-        live.log(format!(
-            "the manifest's type is {}, and the app stays {}; `isopod apps type` changes the type of a stopped app",
-            verified.manifest.app_type, fields.app_type
-        ));
-    }
-    if verified.has_manifest && verified.manifest.name != live.app.name {
-        live.log(format!(
-            "the manifest's name is `{}`; deploying to `{}` as requested",
-            verified.manifest.name, live.app.name
-        ));
-    }
-    if !verified.has_manifest && fields.release.is_some() {
-        live.log("bare component: grants, limits, processes and config don't change");
-    }
-}
-
 async fn digest(received: &Received) -> Result<Digest, DeployError> {
     let path = received.path();
     let read = tokio::task::spawn_blocking(move || std::fs::read(path).map(|bytes| Digest::of(&bytes))).await;
@@ -363,13 +328,4 @@ fn new_push(app: &AppName, by: &str, idempotency: Option<Idempotency>) -> NewPus
         created_by: by.to_owned(),
         created_at: Timestamp::now(),
     }
-}
-
-async fn read(received: &Received, kind: BundleKind, present: Manifest) -> Result<Verified, Failure> {
-    let path = received.path();
-    let reading = tokio::task::spawn_blocking(move || {
-        let bytes = std::fs::read(path).map_err(|e| Failure::Internal(format!("the upload can't be read: {e}")))?;
-        verify::verify(kind, bytes, present)
-    });
-    reading.await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
 }

@@ -12,7 +12,7 @@ use crate::control::{
     AppRecord, Deployer, Failure,
     app_task::{AppTask, Done, Incoming},
     release::boot::{self, Purpose},
-    release::verify::{self, Verified},
+    release::verify::{self, ValidBundle},
     release::watch::watch_outcome,
 };
 use crate::{
@@ -89,7 +89,8 @@ impl Deployer {
                 let bytes = self.code_of(&release).await?;
                 let (manifest, snapshot) = (release.manifest, release.snapshot);
                 let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
-                let Verified { component, manifest, .. } = verified.map_err(|e| Failure::Internal(e.to_string()))??;
+                let ValidBundle { component, manifest, .. } =
+                    verified.map_err(|e| Failure::Internal(e.to_string()))??;
                 (self.compile(&component, app_type).await?, manifest)
             }
         };

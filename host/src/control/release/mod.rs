@@ -2,6 +2,7 @@
 
 pub(super) mod activate;
 pub(super) mod boot;
+mod commit;
 pub(super) mod loader;
 pub(super) mod pipeline;
 mod snapshot;

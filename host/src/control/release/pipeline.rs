@@ -1,72 +1,188 @@
-//! The release pipeline: the only path by which a release is created and put in service, for a
-//! push, a settings change and a rollback. Never changes what the app serves before its commit, the
-//! last step that can fail.
+//! The release pipeline: the only path by which a release is created and put in service. Pushes,
+//! settings changes and rollbacks enter it with a [`ReleaseSpec`]. Never changes what the app
+//! serves before its commit, the last step that can fail.
+//!
+//! ```text
+//!  Received ──verify──▶ Verified ──build──▶ Built ──boot──▶ Booted ──commit──▶ Committed
+//!                                                                                  │
+//!                          back to the former release ◀──worse── Watched ◀──watch──┘
+//! ```
+//!
+//! Each stage is a type, and each step consumes it. The app's task performs the commit
+//! (`commit.rs`), and watches the release that it put in service (`watch.rs`).
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use futures::future::join_all;
+use isopod_engine::{ComponentInfo, Program};
 use isopod_policy::{
-    AppCommand, AppType, ChangeId, ConfigVars, Denied, Formation, Limits, Manifest, ReleaseEvent, ReleaseNumber,
+    AppType, BundleKind, ConfigVars, Formation, Limits, Manifest, PushEvent, ReleaseEvent, ReleaseNumber,
 };
-use isopod_store::{Control, Digest, Intended, NewActivity, NewRelease, Reason, Store, StoreError};
+use isopod_store::{Control, Digest, NewRelease, Reason, StoreError};
 use jiff::Timestamp;
-use serde_json::json;
 
 use crate::control::{
-    AppRecord, Deployer, Failure,
-    app_task::{AppTask, Command, Incoming, Turn},
+    AppRecord, Deployer, Failure, Received as Upload,
+    app_task::{Command, Turn},
     background::activity_log::Storing,
     failpoint::reached,
     push::progress::LivePush,
     release::boot,
-    release::verify::{self, Verified},
+    release::verify::{self, ValidBundle},
 };
-use crate::runtime::ActiveRelease;
-use isopod_policy::PushEvent;
+use crate::runtime::{ActiveRelease, ProcessPlan};
 
-/// The content of a new release.
+/// The request for a new release.
 pub(in crate::control) struct ReleaseSpec {
-    pub(in crate::control) verified: Verified,
-    pub(in crate::control) config: ConfigVars,
+    pub(in crate::control) content: Content,
+    pub(in crate::control) origin: Origin,
+}
+
+/// Why a release is created, and by whom.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct Origin {
     /// The cause, such as `push p-7f3k2m9q0z`.
     pub(in crate::control) cause: String,
     pub(in crate::control) by: String,
 }
 
+/// What a new release is made of.
+pub(in crate::control) enum Content {
+    /// A bundle that was received, with the app's present config vars.
+    Bundle(Arc<Upload>, BundleKind),
+    /// A stored bundle with changed settings, or a former release.
+    Stored(Box<ValidBundle>, ConfigVars),
+}
+
+/// A request whose bundle is not read yet.
+struct Received(ReleaseSpec);
+
+/// A release whose bundle is valid.
+struct Verified {
+    bundle: ValidBundle,
+    config: ConfigVars,
+    origin: Origin,
+}
+
+/// A release that is compiled and linked.
+struct Built {
+    number: ReleaseNumber,
+    origin: Origin,
+    manifest: Manifest,
+    config: ConfigVars,
+    size_bytes: u64,
+    program: Program,
+    planned: Vec<ProcessPlan>,
+    /// Release steps that are being stored.
+    storing: Vec<Storing>,
+}
+
+/// A release that passed its health checks and is ready for the commit.
+pub(in crate::control) struct Booted {
+    pub(in crate::control) number: ReleaseNumber,
+    pub(in crate::control) origin: Origin,
+    pub(in crate::control) manifest: Manifest,
+    pub(in crate::control) config: ConfigVars,
+    pub(in crate::control) size_bytes: u64,
+    pub(in crate::control) running: ActiveRelease,
+    /// The push job that delivered the release, if any.
+    pub(in crate::control) push: Option<Arc<LivePush>>,
+    /// Release steps that are being stored.
+    pub(in crate::control) storing: Vec<Storing>,
+}
+
+/// A release that is the app's current release. It is in service and under watch, unless the app is
+/// stopped.
+#[must_use]
+pub(in crate::control) struct Committed {
+    pub(in crate::control) number: ReleaseNumber,
+}
+
 /// One run of the pipeline.
 pub(in crate::control) struct ReleasePipeline {
+    deployer: Deployer,
     pub(in crate::control) app: Arc<AppRecord>,
     /// The next change of the app runs when the pipeline ends.
     turn: Turn,
-    store: Store,
     /// The push job that started the pipeline, if any. Receives log lines and state steps.
     pub(in crate::control) push: Option<Arc<LivePush>>,
     number: OnceLock<ReleaseNumber>,
 }
 
-/// A release that passed its health checks and is ready for the commit.
-pub(in crate::control) struct Ready {
-    pub(in crate::control) number: ReleaseNumber,
-    manifest: Manifest,
-    config: ConfigVars,
-    size_bytes: u64,
-    cause: String,
-    by: String,
-    running: ActiveRelease,
-    /// The push job that delivered the release, if any.
-    push: Option<Arc<LivePush>>,
-    /// Release steps that are being stored.
-    storing: Vec<Storing>,
-}
-
 impl ReleasePipeline {
-    pub(in crate::control) fn new(app: Arc<AppRecord>, turn: Turn, store: Store, push: Option<Arc<LivePush>>) -> Self {
-        Self { app, turn, store, push, number: OnceLock::new() }
+    pub(in crate::control) fn new(
+        deployer: Deployer,
+        app: Arc<AppRecord>,
+        turn: Turn,
+        push: Option<Arc<LivePush>>,
+    ) -> Self {
+        Self { deployer, app, turn, push, number: OnceLock::new() }
+    }
+
+    /// Runs the pipeline to the commit. On a failure, ends the app's deployment with `abort_cause`
+    /// as its cause, and marks the release as failed.
+    pub(in crate::control) async fn run(&self, spec: ReleaseSpec, abort_cause: &str) -> Result<Committed, Failure> {
+        let limit = self.deployer.0.parts.pushes.time_limit;
+        let booting = async {
+            let verified = Received(spec).verify(self).await?;
+            let built = verified.build(self).await?;
+            built.boot(self).await
+        };
+        let in_time = self.deployer.unless_cancelled(&self.app, tokio::time::timeout(limit, booting)).await;
+        let committed = match in_time.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit)))) {
+            // The commit is short and is never cancelled.
+            Ok(booted) => booted.commit(self).await,
+            Err(failure) => Err(failure),
+        };
+        match &committed {
+            Ok(Committed { number }) => tracing::info!(app = %self.app.name, release = %number, "a release is current"),
+            Err(failure) => self.abort(failure, abort_cause).await,
+        }
+        committed
+    }
+
+    async fn abort(&self, failure: &Failure, cause: &str) {
+        let (change, cause) = (self.turn.change, cause.to_owned());
+        // A destroyed app has no state.
+        drop(self.app.ask(|reply| Command::DeployEnds { change, cause, reply }).await);
+        if let Some(number) = self.number.get() {
+            let event = if failure.is_build_failure() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
+            self.deployer.mark_failed(&self.app, *number, event, failure.reason()).await;
+        }
     }
 
     fn log(&self, text: impl Into<String>) {
         if let Some(push) = &self.push {
             push.log(text);
+        }
+    }
+
+    fn log_contents(&self, bundle: &ValidBundle) {
+        let (info, manifest, fields) = (&bundle.info, &bundle.manifest, self.app.fields());
+        let sdk = info.sdk_version.as_deref().map(|sdk| format!(", SDK {sdk}")).unwrap_or_default();
+        self.log(format!("component: {} bytes, sha256 {}{sdk}", info.size_bytes, info.digest));
+        if bundle.has_manifest && manifest.app_type != fields.app_type {
+            self.log(format!(
+                "the manifest's type is {}, and the app stays {}; `isopod apps type` changes the type of a stopped app",
+                manifest.app_type, fields.app_type
+            ));
+        }
+        if bundle.has_manifest && manifest.name != self.app.name {
+            self.log(format!(
+                "the manifest's name is `{}`; deploying to `{}` as requested",
+                manifest.name, self.app.name
+            ));
+        }
+        if !bundle.has_manifest && fields.release.is_some() {
+            self.log("bare component: grants, limits, processes and config don't change");
+        }
+    }
+
+    fn log_notes(&self, info: &ComponentInfo, manifest: &Manifest, app_type: AppType) {
+        let most = self.deployer.0.parts.engine.memory_bytes_most(app_type == AppType::Production);
+        let grants = verify::grant_note(info, &manifest.grants).map(str::to_owned);
+        for note in grants.into_iter().chain(verify::memory_note(&manifest.limits, most)) {
+            self.log(note);
         }
     }
 
@@ -80,7 +196,7 @@ impl ReleasePipeline {
     /// Hands a step to the store, which keeps the order of the calls. The commit waits for the
     /// result.
     async fn step(&self, number: ReleaseNumber, event: ReleaseEvent, storing: &mut Vec<Storing>) {
-        let (store, app) = (self.store.clone(), self.app.name.clone());
+        let (store, app) = (self.deployer.0.parts.store.clone(), self.app.name.clone());
         let mut stored: Storing =
             Box::pin(async move { store.step_release(&app, number, event, None, Timestamp::now()).await.map(drop) });
         match futures::poll!(&mut stored) {
@@ -90,41 +206,107 @@ impl ReleasePipeline {
     }
 }
 
-impl Deployer {
-    /// Runs the pipeline to the end. On a failure, ends the app's deployment with `abort_cause` as
-    /// its cause, and marks the release as failed.
-    pub(in crate::control) async fn carry_out(
-        &self,
-        pipeline: &ReleasePipeline,
-        preparing: impl Future<Output = Result<Ready, Failure>>,
-        abort_cause: &str,
-    ) -> Result<(), Failure> {
-        let limit = self.0.parts.pushes.time_limit;
-        let prepared = self.unless_cancelled(&pipeline.app, tokio::time::timeout(limit, preparing)).await;
-        let done = match prepared.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit)))) {
-            // The commit is short and is never cancelled.
-            Ok(ready) => {
-                let change = pipeline.turn.change;
-                let committed =
-                    pipeline.app.ask(|reply| Command::Commit { change, ready: Box::new(ready), reply }).await;
-                committed.unwrap_or_else(|no_reply| Err(no_reply.into()))
-            }
-            Err(failure) => Err(failure),
+impl Received {
+    /// Reads the bundle.
+    async fn verify(self, pipeline: &ReleasePipeline) -> Result<Verified, Failure> {
+        let Self(ReleaseSpec { content, origin }) = self;
+        let app = &pipeline.app;
+        let (upload, kind) = match content {
+            Content::Stored(bundle, config) => return Ok(Verified { bundle: *bundle, config, origin }),
+            Content::Bundle(upload, kind) => (upload, kind),
         };
-        if let Err(failure) = &done {
-            let (change, cause) = (pipeline.turn.change, abort_cause.to_owned());
-            // A destroyed app has no state.
-            drop(pipeline.app.ask(|reply| Command::DeployEnds { change, cause, reply }).await);
-            if let Some(number) = pipeline.number.get() {
-                let event =
-                    if failure.is_build_failure() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
-                let reason = failure.reason();
-                self.mark_failed(&pipeline.app, *number, event, reason).await;
-            }
-        }
-        done
+        let present = match pipeline.deployer.current_release(app).await? {
+            Some(release) => release.manifest,
+            None => Manifest::new(app.name.clone()),
+        };
+        let bundle = verify::read(&upload, kind, present).await?;
+        pipeline.log_contents(&bundle);
+        reached("push-verified").await;
+        Ok(Verified { bundle, config: app.fields().config.clone(), origin })
     }
+}
 
+impl Verified {
+    /// Compiles and links the code, while the release and its bundle are stored.
+    async fn build(self, pipeline: &ReleasePipeline) -> Result<Built, Failure> {
+        let Self { bundle, config, origin } = self;
+        let (deployer, app, store) = (&pipeline.deployer, &pipeline.app, &pipeline.deployer.0.parts.store);
+        let formation = verify::formation_of(&bundle.manifest, &bundle.info.entries)?;
+        let app_type = app.fields().app_type;
+        deployer.check_warm_minimum(app_type, &formation, &bundle.manifest.limits, bundle.info.slots)?;
+        // Loads the current release, which the rollout watch compares with and may return to.
+        drop(deployer.serving(app).await);
+
+        pipeline.push_step(PushEvent::Build).await?;
+        let snapshot = deployer.snapshot(pipeline, &bundle).await?;
+        let ValidBundle { component, info, manifest, .. } = bundle;
+        let code = snapshot.as_ref().map_or(&component, |snapshot| &snapshot.component);
+        let started_at = Instant::now();
+        let digest: Digest =
+            info.digest.parse().map_err(|_| Failure::Internal("invalid digest of a component".to_owned()))?;
+        let release = NewRelease {
+            app: app.name.clone(),
+            bundle: digest,
+            snapshot: snapshot.as_ref().map(|snapshot| snapshot.digest.clone()),
+            manifest: manifest.clone(),
+            config: config.clone(),
+            cause: origin.cause.clone(),
+            size_bytes: info.size_bytes,
+            created_by: origin.by.clone(),
+            created_at: Timestamp::now(),
+        };
+        let inserted = async {
+            let release = store.insert_release(release).await?;
+            Ok::<_, StoreError>(*pipeline.number.get_or_init(|| release.number))
+        };
+        let (compiled, stored, inserted) =
+            tokio::join!(deployer.compile(code, app_type), store.put_blob(component.clone()), inserted);
+        let number = inserted?;
+        stored?;
+        let compiled = compiled?;
+        pipeline.log(format!("compiled in {} ms", started_at.elapsed().as_millis()));
+        pipeline.log_notes(&info, &manifest, app_type);
+        // Linking finds imports that the host doesn't provide, so their failure is a build failure.
+        let content = boot::Content { manifest: &manifest, config: &config, number };
+        let (program, planned) = deployer.plan(app, &compiled, &content, formation).await?;
+        reached("release-built").await;
+        let mut storing = Vec::new();
+        pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
+        Ok(Built { number, origin, manifest, config, size_bytes: info.size_bytes, program, planned, storing })
+    }
+}
+
+impl Built {
+    /// Starts instances and checks their health. The previous release serves meanwhile.
+    async fn boot(self, pipeline: &ReleasePipeline) -> Result<Booted, Failure> {
+        let Self { number, origin, manifest, config, size_bytes, program, mut planned, mut storing } = self;
+        let (app, isolation) = (&pipeline.app, manifest.isolation);
+        pipeline.push_step(PushEvent::Deploy).await?;
+        let (change, cause) = (pipeline.turn.change, format!("{number} is being deployed: {}", origin.cause));
+        app.ask(|reply| Command::DeployBegins { change, cause, reply }).await??;
+        let (resources, before) = (app.traffic.resources(), app.traffic.active());
+        let started = boot::start_all(resources, before.as_deref(), &mut planned, isolation).await?;
+        pipeline.step(number, ReleaseEvent::Booted, &mut storing).await;
+        boot::check_all(resources, &mut planned, isolation).await?;
+        pipeline.log(started.to_string());
+        reached("release-booted").await;
+        let running = ActiveRelease::new(Some(number), program, isolation, planned, Arc::clone(resources));
+        let push = pipeline.push.clone();
+        Ok(Booted { number, origin, manifest, config, size_bytes, running, push, storing })
+    }
+}
+
+impl Booted {
+    /// Hands the release to the app's task, which stores it as the current release and puts it in
+    /// service. The rollout watch follows.
+    async fn commit(self, pipeline: &ReleasePipeline) -> Result<Committed, Failure> {
+        let change = pipeline.turn.change;
+        let committed = pipeline.app.ask(|reply| Command::Commit { change, booted: Box::new(self), reply }).await;
+        committed.unwrap_or_else(|no_reply| Err(no_reply.into()))
+    }
+}
+
+impl Deployer {
     /// Marks a release as failed.
     pub(in crate::control) async fn mark_failed(
         &self,
@@ -143,79 +325,6 @@ impl Deployer {
         self.store_or_later(app, "the failure of a release", mark).await;
     }
 
-    /// Builds, starts and checks a release. Doesn't change what the app serves.
-    pub(in crate::control) async fn prepare(
-        &self,
-        pipeline: &ReleasePipeline,
-        spec: ReleaseSpec,
-    ) -> Result<Ready, Failure> {
-        let ReleaseSpec { verified, config, cause, by } = spec;
-        let (app, control) = (&pipeline.app, &self.0.parts.store);
-        let formation = verify::formation_of(&verified.manifest, &verified.info.entries)?;
-        let slots = verified.info.slots;
-        self.check_warm_minimum(app.fields().app_type, &formation, &verified.manifest.limits, slots)?;
-        // Loads the current release, which the rollout watch compares with and may return to.
-        drop(self.serving(app).await);
-
-        pipeline.push_step(PushEvent::Build).await?;
-        let snapshot = self.snapshot(pipeline, &verified).await?;
-        let Verified { component, info, manifest, .. } = verified;
-        let code = snapshot.as_ref().map_or(&component, |snapshot| &snapshot.component);
-        let started_at = std::time::Instant::now();
-        let bundle: Digest =
-            info.digest.parse().map_err(|_| Failure::Internal("invalid digest of a component".to_owned()))?;
-        let release = NewRelease {
-            app: app.name.clone(),
-            bundle,
-            snapshot: snapshot.as_ref().map(|snapshot| snapshot.digest.clone()),
-            manifest: manifest.clone(),
-            config: config.clone(),
-            cause: cause.clone(),
-            size_bytes: info.size_bytes,
-            created_by: by.clone(),
-            created_at: Timestamp::now(),
-        };
-        let app_type = app.fields().app_type;
-        let inserted = async {
-            let release = control.insert_release(release).await?;
-            Ok::<_, StoreError>(*pipeline.number.get_or_init(|| release.number))
-        };
-        let (compiled, stored, inserted) =
-            tokio::join!(self.compile(code, app_type), control.put_blob(component.clone()), inserted);
-        let number = inserted?;
-        stored?;
-        let compiled = compiled?;
-        pipeline.log(format!("compiled in {} ms", started_at.elapsed().as_millis()));
-        if let Some(note) = verify::grant_note(&info, &manifest.grants) {
-            pipeline.log(note);
-        }
-        let most = self.0.parts.engine.memory_bytes_most(app_type == AppType::Production);
-        if let Some(note) = verify::memory_note(&manifest.limits, most) {
-            pipeline.log(note);
-        }
-        // Linking finds imports that the host doesn't provide, so their failure is a build failure.
-        let content = boot::Content { manifest: &manifest, config: &config, number };
-        let (program, mut planned) = self.plan(app, &compiled, &content, formation).await?;
-        reached("release-built").await;
-
-        let mut storing = Vec::new();
-        pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
-        pipeline.push_step(PushEvent::Deploy).await?;
-        let (change, deploys) = (pipeline.turn.change, format!("{number} is being deployed: {cause}"));
-        app.ask(|reply| Command::DeployBegins { change, cause: deploys, reply }).await??;
-        let before = app.traffic.active();
-        let started =
-            boot::start_all(app.traffic.resources(), before.as_deref(), &mut planned, manifest.isolation).await?;
-        pipeline.step(number, ReleaseEvent::Booted, &mut storing).await;
-        boot::check_all(app.traffic.resources(), &mut planned, manifest.isolation).await?;
-        pipeline.log(started.to_string());
-        reached("release-booted").await;
-        let running =
-            ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(app.traffic.resources()));
-        let push = pipeline.push.clone();
-        Ok(Ready { number, size_bytes: info.size_bytes, manifest, config, cause, by, running, push, storing })
-    }
-
     /// Refuses a release if its warm minimum exceeds the operator's limit per app, so that no app
     /// can occupy all slots of the host. An instance of many memories, tables or modules takes
     /// several slots.
@@ -230,83 +339,5 @@ impl Deployer {
         let (kept, most) = (kept.map(u64::from).sum::<u64>(), self.0.parts.app_instances_max);
         let exceeds_limit = kept.saturating_mul(slots.into()) > most.into();
         if exceeds_limit { Err(Failure::TooManyWarmInstances { kept, most, slots }) } else { Ok(()) }
-    }
-}
-
-impl AppTask {
-    /// Stores that a release is the current release, and puts it in service. Short, and never
-    /// cancelled.
-    pub(in crate::control) async fn commit(&mut self, change: ChangeId, ready: Ready) -> Result<(), Failure> {
-        let decision = self.decide(AppCommand::Commit(change, ready.number)).map_err(|denied| match denied {
-            Denied::Destroyed => Failure::AppDeleted,
-            denied => Failure::Internal(format!("the release can't be committed: {denied}")),
-        })?;
-        let Ready { number, manifest, config, size_bytes, cause, by, running, push, storing } = ready;
-        let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
-        // Activities before the commit are stored before it.
-        deployer.flush_activity().await;
-        let at = Timestamp::now();
-        let fields = app.fields();
-        let before = fields.release;
-        let replaced = before.map_or_else(|| "the first release".to_owned(), |before| format!("replacing {before}"));
-        let text = match fields.intended {
-            Intended::Running => format!("{number} is in service, {replaced}: {cause}"),
-            Intended::Stopped => format!("{number} will serve once the app is started, {replaced}: {cause}"),
-        };
-        let data = json!({
-            "release": number, "before": before, "push": push.as_ref().map(|push| push.id()), "size_bytes": size_bytes,
-            "cause": cause, "by": by
-        });
-        let activity = NewActivity { app: Some(app.name.clone()), kind: "app-deployed".to_owned(), text, data, at };
-        deployer.store_commit(&app, push.as_deref(), number, activity, storing).await?;
-        reached("release-committed").await;
-        self.publish(|fields| {
-            fields.build_error = None;
-            fields.config = config;
-        });
-        app.traffic.set_build_error(None);
-        let (cause, incoming) = match fields.intended {
-            Intended::Running => {
-                running.mark_fresh();
-                (format!("{number} serves"), Some(Incoming::New { running: Arc::new(running), beside: None }))
-            }
-            Intended::Stopped => (format!("{number} is ready and will serve once the app is started"), None),
-        };
-        let serves = incoming.is_some();
-        self.perform(decision, &cause, incoming);
-        deployer.schedule(&app, &manifest);
-        let Some(push) = push else { return Ok(()) };
-        push.log(match serves {
-            true => cause,
-            false => format!("{number} is ready; the app is stopped and serves after `isopod apps start`"),
-        });
-        // Last, so that clients that wait for `completed` find the new code serving.
-        push.completed(number, at).map(drop).map_err(|e| Failure::Internal(e.to_string()))
-    }
-}
-
-impl Deployer {
-    async fn store_commit(
-        &self,
-        app: &AppRecord,
-        push: Option<&LivePush>,
-        number: ReleaseNumber,
-        activity: NewActivity,
-        storing: Vec<Storing>,
-    ) -> Result<(), Failure> {
-        let (store, at) = (&self.0.parts.store, activity.at);
-        join_all(storing).await.into_iter().collect::<Result<(), StoreError>>()?;
-        reached("release-commits").await;
-        match push {
-            Some(push) => {
-                push.stored().await?;
-                store.complete_push(push.id(), number, activity.clone(), at).await?;
-            }
-            None => {
-                store.make_current(&app.name, number, activity.clone(), at).await?;
-            }
-        }
-        self.publish(activity);
-        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use isopod_store::{Digest, Release, StoreError};
 
 use crate::control::limits;
 use crate::control::{
-    Deployer, Failure, push::progress::LivePush, release::pipeline::ReleasePipeline, release::verify::Verified,
+    Deployer, Failure, push::progress::LivePush, release::pipeline::ReleasePipeline, release::verify::ValidBundle,
 };
 
 /// A snapshot that is stored as a blob.
@@ -32,7 +32,7 @@ impl Deployer {
     pub(in crate::control) async fn snapshot(
         &self,
         pipeline: &ReleasePipeline,
-        verified: &Verified,
+        verified: &ValidBundle,
     ) -> Result<Option<Snapshot>, Failure> {
         if let Some(digest) = &verified.snapshot {
             let stored = self.stored_snapshot(digest, &pipeline.app.name).await;

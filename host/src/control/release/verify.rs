@@ -1,5 +1,5 @@
-//! Owns reading a bundle: its component, its manifest, and whether this host supports it. Pure and
-//! blocking; never compiles and never stores.
+//! Owns reading a bundle: its component, its manifest, and whether this host supports it. Never
+//! compiles and never stores.
 
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
@@ -9,13 +9,13 @@ use isopod_policy::{
 };
 use isopod_store::Digest;
 
-use crate::control::Failure;
+use crate::control::{Failure, Received};
 
 /// The oldest supported SDK version.
 const SDK_OLDEST: (&str, [u64; 3]) = ("0.1.0", [0, 1, 0]);
 
 /// A valid bundle.
-pub(in crate::control) struct Verified {
+pub(in crate::control) struct ValidBundle {
     pub(in crate::control) component: Bytes,
     pub(in crate::control) info: ComponentInfo,
     /// The manifest of the release: the bundle's own, or the current release's.
@@ -26,8 +26,22 @@ pub(in crate::control) struct Verified {
     pub(in crate::control) has_manifest: bool,
 }
 
-/// Reads a bundle. A bare component takes `present`, the manifest of the current release.
-pub(in crate::control) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<Verified, Failure> {
+/// Reads a received bundle.
+pub(in crate::control) async fn read(
+    upload: &Received,
+    kind: BundleKind,
+    present: Manifest,
+) -> Result<ValidBundle, Failure> {
+    let path = upload.path();
+    let reading = tokio::task::spawn_blocking(move || {
+        let bytes = std::fs::read(path).map_err(|e| Failure::Internal(format!("the upload can't be read: {e}")))?;
+        verify(kind, bytes, present)
+    });
+    reading.await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
+}
+
+/// Reads a bundle. Blocks. A bare component takes `present`, the manifest of the current release.
+fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<ValidBundle, Failure> {
     if bytes.is_empty() {
         return Err(BundleError::Empty.into());
     }
@@ -52,16 +66,16 @@ pub(in crate::control) fn verify(kind: BundleKind, bytes: Vec<u8>, present: Mani
         None => present,
     };
     formation_of(&manifest, &info.entries)?;
-    Ok(Verified { component: component.into(), info, manifest, snapshot: None, has_manifest })
+    Ok(ValidBundle { component: component.into(), info, manifest, snapshot: None, has_manifest })
 }
 
-/// Reads a component that was stored with its manifest and possibly with a snapshot.
+/// Reads a component, like [`verify`], that was stored with its manifest and possibly with a snapshot.
 pub(in crate::control) fn stored(
     component: Vec<u8>,
     manifest: Manifest,
     snapshot: Option<Digest>,
-) -> Result<Verified, Failure> {
-    Ok(Verified { snapshot, ..verify(BundleKind::Component, component, manifest)? })
+) -> Result<ValidBundle, Failure> {
+    Ok(ValidBundle { snapshot, ..verify(BundleKind::Component, component, manifest)? })
 }
 
 /// Returns the process types of a release: those of its manifest, or `web` and `worker` by the

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The result of a rollout watch.
-pub(in crate::control) enum WatchOutcome {
+pub(in crate::control) enum Watched {
     Healthy,
     /// The release is clearly worse. Contains the comparison.
     Worse(String),
@@ -90,14 +90,14 @@ impl Deployer {
 impl AppTask {
     /// Handles the outcome of the rollout watch of the release that serves. If the app returned to
     /// a release that had not passed its own watch, that release is watched next.
-    pub(in crate::control) async fn watched(&mut self, now: Arc<ActiveRelease>, outcome: WatchOutcome) {
+    pub(in crate::control) async fn watched(&mut self, now: Arc<ActiveRelease>, outcome: Watched) {
         match outcome {
-            WatchOutcome::Worse(detail) => {
+            Watched::Worse(detail) => {
                 if let Some(replacing) = Replacing::new(now, "worse-than-before", detail) {
                     self.replace(replacing).await;
                 }
             }
-            WatchOutcome::Healthy | WatchOutcome::Superseded => {
+            Watched::Healthy | Watched::Superseded => {
                 let standby = std::mem::take(&mut self.standby);
                 self.deployer.in_background(async move {
                     for release in standby {
@@ -217,22 +217,22 @@ pub(in crate::control) async fn watch_outcome(
     app: &AppRecord,
     before: &ActiveRelease,
     now: &Arc<ActiveRelease>,
-) -> WatchOutcome {
+) -> Watched {
     if app.fields().app_type == AppType::Dev {
         // Dev apps deploy every few seconds, and broken code is expected.
-        return WatchOutcome::Healthy;
+        return Watched::Healthy;
     }
     let started_at = Instant::now();
     let old = counts(before.counters());
     loop {
         let serving = app.traffic.active();
         if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
-            return WatchOutcome::Superseded;
+            return Watched::Superseded;
         }
         match judge(&old, &counts(now.counters()), started_at.elapsed()) {
             Verdict::Watching => tokio::time::sleep(limits::ROLLOUT_CHECK_INTERVAL).await,
-            Verdict::Passed => return WatchOutcome::Healthy,
-            Verdict::Worse(worse) => return WatchOutcome::Worse(worse.to_string()),
+            Verdict::Passed => return Watched::Healthy,
+            Verdict::Worse(worse) => return Watched::Worse(worse.to_string()),
         }
     }
 }
