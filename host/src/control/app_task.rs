@@ -437,7 +437,7 @@ impl AppTask {
         tracing::info!(app = %self.app.name, %from, %to, cause, "the app's state changed");
         let data = json!({ "from": from, "to": to, "error": to.cause(), "cause": cause });
         // A full queue drops the activity instead of delaying the app.
-        self.deployer.try_record(&self.app, "app-state", format!("{from} → {to}: {cause}"), data);
+        self.deployer.0.activity.try_record(&self.app, "app-state", format!("{from} → {to}: {cause}"), data);
     }
 
     /// Takes all releases out of service.

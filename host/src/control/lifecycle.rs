@@ -2,10 +2,7 @@
 //! Each change is stored first, then applied, then recorded in the app's activity with its cause.
 //! Never verifies or builds a bundle.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::future::join_all;
 use isopod_policy::{
@@ -20,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::control::{
     AppRecord, BuildError, DeployError, Deployer,
     app_task::{AppTask, Command, Reply},
+    background::activity_log::activity_of,
     failpoint::reached,
 };
 use crate::{control::limits, runtime, runtime::ActiveRelease};
@@ -39,7 +37,7 @@ impl Deployer {
         self.ensure_open()?;
         // Serialised, so that two concurrent requests can't create the same name.
         let _creating = self.0.creating.lock().await;
-        if let Some(known) = self.registered(name) {
+        if let Some(known) = self.0.registry.registered(name) {
             let refused = if known.is_destroyed() { DeployError::BeingDestroyed } else { DeployError::AppExists };
             return Err(refused(name.clone()));
         }
@@ -55,7 +53,7 @@ impl Deployer {
         self.run_app(task);
         self.0.parts.directory.put(&[Arc::clone(&app.traffic)]);
         let text = format!("created as a {app_type} app: {cause}");
-        self.record(&app, "app-created", text, json!({ "type": app_type, "by": by })).await;
+        self.0.activity.record(&app, "app-created", text, json!({ "type": app_type, "by": by })).await;
         Ok(app)
     }
 
@@ -67,20 +65,13 @@ impl Deployer {
         let log = self.0.parts.logs.app(&row.name);
         let (commands, received) = mpsc::channel(limits::APP_COMMANDS_QUEUED_MAX);
         let app = Arc::new(AppRecord::new(row, fired, log, traffic, commands));
-        let mut apps = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
-        apps.insert(app.name.clone(), Arc::clone(&app));
-        drop(apps);
+        self.0.registry.insert(Arc::clone(&app));
         AppTask::new(self.clone(), app, received)
     }
 
     /// Runs the task of an app until the app is destroyed or the host ends.
     pub(super) fn run_app(&self, task: AppTask) {
         self.0.app_tasks.spawn(task.run());
-    }
-
-    /// Returns the app with this name, also while it is being destroyed.
-    fn registered(&self, name: &AppName) -> Option<Arc<AppRecord>> {
-        self.0.apps.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// Changes the type of a stopped app.
@@ -156,8 +147,7 @@ impl Deployer {
         if matches!(destroyed, Err(DeployError::UnknownApp(_))) {
             // A repeated request is answered once the destruction is complete, so that its client
             // can reuse the name.
-            let mut removed = self.0.removed.subscribe();
-            while self.registered(name).is_some_and(|app| app.is_destroyed()) && removed.changed().await.is_ok() {}
+            self.0.registry.until_removed(name).await;
         }
         destroyed
     }
@@ -169,7 +159,7 @@ impl AppTask {
         let (true, Some(release)) = (changed.base, self.app.fields().release) else { return Ok(()) };
         reached("app-starts").await;
         let text = format!("{release} is started: requested");
-        self.deployer.record(&self.app, "app-started", text, json!({ "release": release, "by": by })).await;
+        self.deployer.0.activity.record(&self.app, "app-started", text, json!({ "release": release, "by": by })).await;
         Ok(())
     }
 
@@ -184,7 +174,7 @@ impl AppTask {
         } else {
             return Ok(());
         };
-        self.deployer.record(&self.app, "app-stopped", text.to_owned(), json!({ "by": by })).await;
+        self.deployer.0.activity.record(&self.app, "app-stopped", text.to_owned(), json!({ "by": by })).await;
         Ok(())
     }
 
@@ -205,7 +195,11 @@ impl AppTask {
         self.change(AppCommand::SetType(app_type), "requested").await?;
         self.app.traffic.resources().set_type(app_type);
         let text = format!("type changed from {before} to {app_type}: requested");
-        self.deployer.record(&self.app, "app-type", text, json!({ "from": before, "to": app_type, "by": by })).await;
+        self.deployer
+            .0
+            .activity
+            .record(&self.app, "app-type", text, json!({ "from": before, "to": app_type, "by": by }))
+            .await;
         Ok(())
     }
 
@@ -224,7 +218,11 @@ impl AppTask {
             "cores changed from {} pull and {} push to {} and {}: requested",
             before.pull, before.push, after.pull, after.push
         );
-        self.deployer.record(&self.app, "app-cores", text, json!({ "from": before, "to": after, "by": by })).await;
+        self.deployer
+            .0
+            .activity
+            .record(&self.app, "app-cores", text, json!({ "from": before, "to": after, "by": by }))
+            .await;
         Ok(())
     }
 
@@ -244,15 +242,15 @@ impl AppTask {
         self.deployer.0.parts.store.set_app_config(&self.app.name, config.clone(), Timestamp::now()).await?;
         self.publish(|fields| fields.config = config);
         let text = format!("config changed: {}; the first release receives it", keys.join(", "));
-        self.deployer.record(&self.app, "config-changed", text, json!({ "keys": keys, "by": by })).await;
+        self.deployer.0.activity.record(&self.app, "config-changed", text, json!({ "keys": keys, "by": by })).await;
         Ok(())
     }
 
     /// Deletes the app from the store, and then takes it out of service.
     pub(super) async fn delete_stored(&mut self) -> Result<(), DeployError> {
-        self.deployer.flush_activity().await;
+        self.deployer.0.activity.flush().await;
         self.change(AppCommand::Destroy, "requested").await?;
-        self.deployer.unschedule(&self.app.name);
+        self.deployer.0.schedules.unschedule(&self.app.name);
         self.deployer.0.parts.directory.remove(&self.app.name);
         Ok(())
     }
@@ -272,14 +270,13 @@ impl AppTask {
         if let Err(error) = deployer.0.parts.store.remove_data(name).await {
             tracing::error!(app = %name, %error, "the folder of a destroyed app can't be removed; the next start tries again");
         }
-        deployer.0.apps.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        deployer.0.removed.send_replace(());
+        deployer.0.registry.remove(name);
         let Some((by, reply)) = self.destroyed_by.take() else { return };
         tracing::info!(app = %self.app.name, by, "an app was destroyed with its data");
         // Only published to subscribers: the stored activity of the app is deleted with it.
         let text = "destroyed with all its data: requested".to_owned();
-        let activity = self.deployer.activity_of(&self.app, APP_DESTROYED, text, json!({ "by": by }));
-        self.deployer.publish(activity);
+        let activity = activity_of(&self.app, APP_DESTROYED, text, json!({ "by": by }));
+        self.deployer.0.activity.publish(activity);
         // The client may have disconnected.
         drop(reply.send(Ok(())));
     }

@@ -14,14 +14,15 @@ mod lifecycle;
 pub(crate) mod limits;
 mod push;
 mod queries;
+mod registry;
 mod release;
 mod settings;
 mod startup;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -43,7 +44,16 @@ pub(crate) use self::{
     settings::Change,
     startup::Restored,
 };
-use self::{background::activity_log::Record, background::scheduler::Schedules, push::progress::LivePush};
+use self::{
+    background::{
+        activity_log::{self, ActivityLog},
+        data_watch, freezer, gc, scaler,
+        scheduler::{self, Schedules},
+        usage,
+    },
+    push::progress::LivePush,
+    registry::Registry,
+};
 use crate::{
     config,
     observe::{logs::Logs, machine, metrics::Metrics},
@@ -81,10 +91,10 @@ pub(crate) struct Deployer(Arc<Shared>);
 
 struct Shared {
     parts: Parts,
-    apps: RwLock<BTreeMap<AppName, Arc<AppRecord>>>,
+    registry: Registry,
+    activity: ActivityLog,
+    usage: usage::Service,
     creating: tokio::sync::Mutex<()>,
-    /// Notifies when a destroyed app was removed from `apps`.
-    removed: watch::Sender<()>,
     /// The tasks of the apps.
     app_tasks: TaskTracker,
     live: Mutex<HashMap<PushId, Arc<LivePush>>>,
@@ -96,13 +106,9 @@ struct Shared {
     tasks: TaskTracker,
     /// The queue of reports about process types that fail repeatedly.
     crash_reports: mpsc::Sender<runtime::CrashReport>,
-    /// The queue of the activity log.
-    records: mpsc::Sender<Record>,
     /// The task of the activity log. Taken at shutdown, which waits for it.
     recording: Mutex<Option<JoinHandle<()>>>,
     schedules: Schedules,
-    /// Publishes recorded activities to subscribers.
-    news: broadcast::Sender<NewActivity>,
     /// Cancelled first at shutdown: no new work is accepted.
     closing: CancellationToken,
     /// Cancelled when the drain time is over: unfinished work fails.
@@ -119,11 +125,18 @@ impl Deployer {
     pub(crate) fn open(parts: Parts, previews: mpsc::Receiver<runtime::LoadRequest>) -> std::io::Result<Self> {
         push::upload::prepare(&uploads_folder(&parts.store))?;
         let (crash_reports, received_reports) = mpsc::channel(limits::CRASH_REPORTS_QUEUED_MAX);
-        let (records, activity) = mpsc::channel(limits::ACTIVITIES_QUEUED_MAX);
+        let (registry, closing, drained) = (Registry::new(), CancellationToken::new(), CancellationToken::new());
+        let (activity, recorder) = activity_log::Service::new(activity_log::Options {
+            store: parts.store.clone(),
+            registry: registry.clone(),
+            closing: closing.clone(),
+            drained: drained.clone(),
+        });
         let deployer = Self(Arc::new(Shared {
-            apps: RwLock::default(),
+            usage: usage::Service { registry: registry.clone(), store: parts.store.clone() },
+            registry,
+            activity,
             creating: tokio::sync::Mutex::new(()),
-            removed: watch::Sender::new(()),
             app_tasks: TaskTracker::new(),
             live: Mutex::default(),
             queued_pushes: Arc::new(Semaphore::new(parts.pushes.queued_max)),
@@ -131,25 +144,52 @@ impl Deployer {
             uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             tasks: TaskTracker::new(),
             crash_reports,
-            records,
             recording: Mutex::default(),
             schedules: Schedules::default(),
-            news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES),
-            closing: CancellationToken::new(),
+            closing,
             cancel: CancellationToken::new(),
-            drained: CancellationToken::new(),
+            drained,
             ended: CancellationToken::new(),
             parts,
         }));
         deployer.in_background(deployer.clone().receive_crash_reports(received_reports));
         deployer.in_background(deployer.clone().load_previews(previews));
-        let recording = tokio::spawn(deployer.clone().record_activity(activity));
-        *deployer.recording() = Some(recording);
-        deployer.in_background(deployer.clone().run_scheduler());
-        deployer.in_background(deployer.clone().run_freezer());
-        deployer.in_background(deployer.clone().run_scaler());
-        deployer.in_background(deployer.clone().run_usage());
+        *deployer.recording() = Some(tokio::spawn(recorder.run()));
+        deployer.run_services();
         Ok(deployer)
+    }
+
+    /// Runs the services that work for all apps, until the host shuts down.
+    fn run_services(&self) {
+        let Shared { parts, registry, activity, .. } = &*self.0;
+        self.in_background(self.scheduler().run());
+        let (registry, activity) = (|| registry.clone(), || activity.clone());
+        let freeze_after = parts.freeze_after;
+        self.in_background(freezer::Service { registry: registry(), activity: activity(), freeze_after }.run());
+        let (machine, window) = (Arc::clone(&parts.watch), parts.scale_window);
+        self.in_background(scaler::Service { registry: registry(), activity: activity(), machine, window }.run());
+        self.in_background(self.0.usage.clone().run());
+    }
+
+    /// Runs the services that must not start before all apps are registered.
+    fn run_late_services(&self) {
+        let Shared { parts, registry, activity, .. } = &*self.0;
+        let store = || parts.store.clone();
+        self.in_background(gc::Service { registry: registry.clone(), store: store() }.run());
+        let (registry, activity) = (registry.clone(), activity.clone());
+        self.in_background(data_watch::Service { registry, activity, store: store() }.run());
+    }
+
+    fn scheduler(&self) -> scheduler::Service {
+        let Shared { parts, registry, activity, schedules, closing, .. } = &*self.0;
+        scheduler::Service {
+            registry: registry.clone(),
+            activity: activity.clone(),
+            store: parts.store.clone(),
+            directory: Arc::clone(&parts.directory),
+            schedules: schedules.clone(),
+            closing: closing.clone(),
+        }
     }
 
     /// The tasks that a shutdown drains.
@@ -164,18 +204,12 @@ impl Deployer {
 
     /// Returns the app with this name.
     pub(crate) fn app(&self, name: &AppName) -> Result<Arc<AppRecord>, DeployError> {
-        let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
-        let app = apps.get(name).filter(|app| !app.is_destroyed());
-        app.cloned().ok_or_else(|| DeployError::UnknownApp(name.clone()))
+        self.0.registry.app(name)
     }
 
     /// Returns up to `limit` apps after `after`, ordered by name.
     pub(crate) fn apps(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<AppRecord>> {
-        use std::ops::Bound;
-        let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let records = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, app)| app);
-        records.filter(|app| !app.is_destroyed()).take(limit).cloned().collect()
+        self.0.registry.apps(after, limit)
     }
 
     /// Starts an upload, which holds a permit until it is dropped.
@@ -224,14 +258,14 @@ impl Deployer {
 
     /// Subscribes to the activities of all apps from now on.
     pub(crate) fn news(&self) -> broadcast::Receiver<NewActivity> {
-        self.0.news.subscribe()
+        self.0.activity.news()
     }
 
     /// Shuts down: accepts no new work, drains push jobs and other changes for up to `patience`,
     /// and then cancels them as failed.
     pub(crate) async fn shut_down(&self, patience: Duration) {
         self.0.closing.cancel();
-        self.store_usage().await;
+        self.0.usage.store_usage().await;
         self.0.tasks.close();
         if tokio::time::timeout(patience, self.0.tasks.wait()).await.is_err() {
             self.0.cancel.cancel();

@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use isopod_policy::{
-    AppName, ConfigVars, Formation, Grants, InstanceId, Limits, Manifest, ProcessName, config_vars::EffectiveVar,
-    formation,
+    AppName, ConfigVars, Formation, Grants, InstanceId, Limits, Manifest, ProcessName, advise::Advice,
+    config_vars::EffectiveVar, formation,
 };
+use isopod_store::Month;
 use serde_json::json;
 
 use crate::control::{AppRecord, DeployError, Deployer, Failure, release::verify};
@@ -62,6 +63,11 @@ impl Deployer {
         HostSample { apps: apps.collect(), pushes_under_way: self.pushes_under_way(), log_lines_dropped }
     }
 
+    /// Recommends a type for an app by its use in the current month, which is also returned.
+    pub(crate) async fn advise(&self, name: &AppName) -> Result<(Month, Advice), DeployError> {
+        self.0.usage.advise(name).await
+    }
+
     /// Returns the grants of the app's current release. Empty before the first release.
     pub(crate) async fn grants(&self, name: &AppName) -> Result<Grants, DeployError> {
         let app = self.app(name)?;
@@ -83,7 +89,7 @@ impl Deployer {
             return Err(DeployError::UnknownInstance { app: name.clone(), id: id.to_string() });
         }
         let text = format!("{id} is restarted: requested");
-        self.record(&app, "instance-restarted", text, json!({ "instance": id, "by": by })).await;
+        self.0.activity.record(&app, "instance-restarted", text, json!({ "instance": id, "by": by })).await;
         Ok(())
     }
 

@@ -200,7 +200,7 @@ impl Deployer {
                 let Origin { cause, by } = origin;
                 let text = format!("a change was not applied: {cause}: {failure}");
                 let data = json!({ "code": failure.code(), "cause": cause, "by": by });
-                deployer.record(&app, "change-failed", text, data).await;
+                deployer.0.activity.record(&app, "change-failed", text, data).await;
             }
             done
         };

@@ -41,7 +41,7 @@ impl Deployer {
             } else if is_stopped {
                 drop(app.traffic.set_stopped(Refusal::Stopped.as_str()));
                 if let Some(release) = app.fields().release {
-                    self.schedule_stored(&app, release).await;
+                    self.0.schedules.schedule_stored(&self.0.parts.store, &app, release).await;
                 }
             }
             self.run_app(task);
@@ -80,7 +80,7 @@ impl Deployer {
             fields.serves_http = serves_http;
         });
         app.traffic.install_cold(number);
-        self.schedule(&app, &release.manifest);
+        self.0.schedules.schedule(&app, &release.manifest);
         Ok(true)
     }
 
@@ -184,7 +184,6 @@ impl Restored {
         let duration_ms = started_at.elapsed().as_millis();
         let (started, cold) = (self.apps.len(), self.cold);
         tracing::info!(started, cold, duration_ms, "the apps are loaded; cold apps load on their first request");
-        deployer.in_background(deployer.clone().run_gc());
-        deployer.in_background(deployer.clone().watch_data());
+        deployer.run_late_services();
     }
 }

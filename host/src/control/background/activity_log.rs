@@ -8,19 +8,20 @@ use isopod_policy::{
     limits::TEXT_LINE_BYTES_MAX,
     text::{excerpt, printable},
 };
-use isopod_store::{Control, NewActivity, StoreError};
+use isopod_store::{Control, NewActivity, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::control::limits;
-use crate::control::{AppRecord, Deployer};
+use crate::control::{AppRecord, registry::Registry};
 
 /// A message to the task of the activity log.
-pub(crate) enum Record {
+pub(in crate::control) enum Record {
     Activity(NewActivity),
     /// Replies once all earlier activities are stored, or failed.
     Flush(oneshot::Sender<()>),
@@ -29,20 +30,54 @@ pub(crate) enum Record {
 /// An attempt to store a record.
 pub(in crate::control) type Storing = BoxFuture<'static, Result<(), StoreError>>;
 
-impl Deployer {
+/// What the activity log needs.
+pub(in crate::control) struct Options {
+    pub(in crate::control) store: Store,
+    pub(in crate::control) registry: Registry,
+    /// Cancelled when the host begins to shut down: no record is retried from then on.
+    pub(in crate::control) closing: CancellationToken,
+    /// Cancelled once no activity follows: the service stores its queue and ends.
+    pub(in crate::control) drained: CancellationToken,
+}
+
+/// The handle. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::control) struct ActivityLog {
+    records: mpsc::Sender<Record>,
+    /// Publishes recorded activities to subscribers.
+    news: broadcast::Sender<NewActivity>,
+    closing: CancellationToken,
+}
+
+/// The task that stores activities.
+pub(in crate::control) struct Service {
+    store: Store,
+    registry: Registry,
+    log: ActivityLog,
+    received: mpsc::Receiver<Record>,
+    drained: CancellationToken,
+}
+
+impl Service {
+    pub(in crate::control) fn new(options: Options) -> (ActivityLog, Self) {
+        let Options { store, registry, closing, drained } = options;
+        let (records, received) = mpsc::channel(limits::ACTIVITIES_QUEUED_MAX);
+        let log = ActivityLog { records, news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES), closing };
+        (log.clone(), Self { store, registry, log, received, drained })
+    }
+
     /// Stores activities, several at a time if they queue up, so that the store waits for the disk
     /// once for all. Continues during shutdown, for the activities of push jobs that end then.
-    pub(in crate::control) async fn record_activity(self, mut records: mpsc::Receiver<Record>) {
-        let drained = self.0.drained.clone();
+    pub(in crate::control) async fn run(mut self) {
         let (mut deferred, mut retry_at) = (VecDeque::new(), Instant::now());
         loop {
             let mut waiting = Vec::new();
             tokio::select! {
                 biased;
-                _ = records.recv_many(&mut waiting, limits::ACTIVITIES_PER_WRITE_MAX) => {}
+                _ = self.received.recv_many(&mut waiting, limits::ACTIVITIES_PER_WRITE_MAX) => {}
                 () = tokio::time::sleep_until(retry_at), if !deferred.is_empty() => {}
                 // A shutdown does not wait for space on the disk.
-                () = drained.cancelled() => return,
+                () = self.drained.cancelled() => return,
             }
             self.write(waiting, &mut deferred).await;
             if !deferred.is_empty() && retry_at <= Instant::now() {
@@ -53,7 +88,7 @@ impl Deployer {
     }
 
     /// Stores activities and publishes them. If the disk is full, they and later activities are
-    /// `deferred`: subscribers and callers of `flush_activity` don't wait for space on the disk.
+    /// `deferred`: subscribers and callers of `flush` don't wait for space on the disk.
     async fn write(&self, records: Vec<Record>, deferred: &mut VecDeque<NewActivity>) {
         let (mut activities, mut replies) = (Vec::new(), Vec::new());
         for record in records {
@@ -73,7 +108,7 @@ impl Deployer {
                 );
             }
         }
-        activities.into_iter().for_each(|activity| self.publish(activity));
+        activities.into_iter().for_each(|activity| self.log.publish(activity));
         for done in replies {
             // The caller may have stopped waiting.
             let _abandoned = done.send(());
@@ -96,13 +131,13 @@ impl Deployer {
     /// Whether the activity belongs to an existing app. A new app of the same name doesn't receive
     /// it.
     fn belongs_to_known_app(&self, activity: &NewActivity) -> bool {
-        let exists = |name| self.app(name).is_ok_and(|app| app.created_at <= activity.at);
+        let exists = |name| self.registry.app(name).is_ok_and(|app| app.created_at <= activity.at);
         activity.app.as_ref().is_none_or(exists)
     }
 
     /// Stores activities, and returns those that failed because the disk is full.
     async fn append(&self, activities: Vec<NewActivity>) -> Vec<NewActivity> {
-        let store = &self.0.parts.store;
+        let store = &self.store;
         // The calls reach the store's queue in this order, which the store keeps.
         let stored = join_all(activities.iter().map(|activity| store.append_activity(activity.clone()))).await;
         let mut left = Vec::new();
@@ -116,6 +151,13 @@ impl Deployer {
             }
         }
         left
+    }
+}
+
+impl ActivityLog {
+    /// Subscribes to the activities of all apps from now on.
+    pub(in crate::control) fn news(&self) -> broadcast::Receiver<NewActivity> {
+        self.news.subscribe()
     }
 
     /// Stores a record of an app, and retries in the background if the disk is full. Returns
@@ -133,15 +175,16 @@ impl Deployer {
         }
         tracing::error!(app = %app.name, %error, "{what} is not stored");
         if error.is_of_full_disk() {
-            let deployer = self.clone();
+            let log = self.clone();
             // The record must not be stored for a new app of the same name.
             let destroyed = app.destroyed();
-            self.in_background(async move {
+            let retrying = async move {
                 tokio::select! {
                     () = destroyed => {}
-                    () = deployer.retry_until_stored(&attempt) => {}
+                    () = log.retry_until_stored(&attempt) => {}
                 }
-            });
+            };
+            tokio::spawn(self.closing.clone().run_until_cancelled_owned(retrying));
         }
         false
     }
@@ -168,12 +211,12 @@ impl Deployer {
         if app.is_destroyed() {
             return;
         }
-        let activity = self.activity_of(app, kind, text, data);
-        if self.0.records.send_timeout(Record::Activity(activity), limits::ACTIVITY_STORE_TIMEOUT).await.is_err() {
+        let activity = activity_of(app, kind, text, data);
+        if self.records.send_timeout(Record::Activity(activity), limits::ACTIVITY_STORE_TIMEOUT).await.is_err() {
             tracing::warn!(app = %app.name, kind, "an activity is not recorded: the queue of activities is full");
             return;
         }
-        self.flush_activity().await;
+        self.flush().await;
     }
 
     /// Records an activity without waiting. A full queue drops it.
@@ -181,33 +224,27 @@ impl Deployer {
         if app.is_destroyed() {
             return;
         }
-        if self.0.records.try_send(Record::Activity(self.activity_of(app, kind, text, data))).is_err() {
+        if self.records.try_send(Record::Activity(activity_of(app, kind, text, data))).is_err() {
             tracing::warn!(app = %app.name, kind, "an activity is not recorded: the queue of activities is full");
         }
     }
 
     /// Waits until all activities so far are stored. Doesn't wait for space on a full disk.
-    pub(in crate::control) async fn flush_activity(&self) {
+    pub(in crate::control) async fn flush(&self) {
         let (done, when_done) = oneshot::channel();
-        if self.0.records.send_timeout(Record::Flush(done), limits::ACTIVITY_STORE_TIMEOUT).await.is_ok() {
+        if self.records.send_timeout(Record::Flush(done), limits::ACTIVITY_STORE_TIMEOUT).await.is_ok() {
             drop(tokio::time::timeout(limits::ACTIVITY_STORE_TIMEOUT, when_done).await);
         }
     }
 
-    /// Creates an activity of an app.
-    pub(in crate::control) fn activity_of(
-        &self,
-        app: &AppRecord,
-        kind: &str,
-        text: String,
-        data: Value,
-    ) -> NewActivity {
-        let text = excerpt(&printable(&text), TEXT_LINE_BYTES_MAX).into_owned();
-        NewActivity { app: Some(app.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
-    }
-
     /// Publishes an activity to subscribers, if there are any.
     pub(in crate::control) fn publish(&self, activity: NewActivity) {
-        drop(self.0.news.send(activity));
+        drop(self.news.send(activity));
     }
+}
+
+/// Creates an activity of an app.
+pub(in crate::control) fn activity_of(app: &AppRecord, kind: &str, text: String, data: Value) -> NewActivity {
+    let text = excerpt(&printable(&text), TEXT_LINE_BYTES_MAX).into_owned();
+    NewActivity { app: Some(app.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
 }

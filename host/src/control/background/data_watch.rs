@@ -1,26 +1,37 @@
 //! Watches the data folder while the host runs: data of apps that is removed, and a `control.db`
 //! that is no longer the file that the host opened. Reports each once. Never stops the host.
 
+use isopod_store::Store;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-use crate::control::Deployer;
 use crate::{
-    control::data_folder::{self, Detected},
     control::limits,
+    control::{
+        background::activity_log::ActivityLog,
+        data_folder::{self, Detected},
+        registry::Registry,
+    },
 };
 
-impl Deployer {
+/// The watch on the data folder.
+pub(in crate::control) struct Service {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) activity: ActivityLog,
+    pub(in crate::control) store: Store,
+}
+
+impl Service {
     /// Reports losses until the host stops.
-    pub(in crate::control) async fn watch_data(self) {
+    pub(in crate::control) async fn run(self) {
         tokio::join!(self.report_losses(), self.look_for_losses(), self.watch_control());
     }
 
     async fn report_losses(&self) {
-        while let Some(lost) = self.0.parts.store.next_loss().await {
+        while let Some(lost) = self.store.next_loss().await {
             data_folder::log_lost(&lost, Detected::WhileRunning);
-            if let Ok(app) = self.app(&lost.app) {
+            if let Ok(app) = self.registry.app(&lost.app) {
                 let (kind, text, data) = data_folder::activity(&lost, Detected::WhileRunning);
-                self.try_record(&app, kind, text, data);
+                self.activity.try_record(&app, kind, text, data);
             }
         }
     }
@@ -31,14 +42,14 @@ impl Deployer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.0.parts.store.look_for_losses().await {
+            if let Err(error) = self.store.look_for_losses().await {
                 tracing::warn!(%error, "the data of apps can't be checked");
             }
         }
     }
 
     async fn watch_control(&self) {
-        let store = &self.0.parts.store;
+        let store = &self.store;
         let (mut ticks, mut reported) = (interval(limits::CONTROL_FILE_CHECK_INTERVAL), false);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

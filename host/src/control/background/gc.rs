@@ -7,17 +7,23 @@ use isopod_policy::{
     AppName,
     retention::{StoredRelease, expired},
 };
-use isopod_store::{Control, Digest, StoreError, remove_unused_files};
+use isopod_store::{Control, Digest, Store, StoreError, remove_unused_files};
 use jiff::Timestamp;
 
-use crate::control::Deployer;
 use crate::control::limits;
+use crate::control::registry::Registry;
 
-impl Deployer {
+/// The garbage collector.
+pub(in crate::control) struct Service {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) store: Store,
+}
+
+impl Service {
     /// Collects at an interval until the host shuts down. The first run is immediate, so that a
     /// host that restarts more often than the interval is also collected. Started after all apps
     /// are registered, since their releases are kept.
-    pub(in crate::control) async fn run_gc(self) {
+    pub(in crate::control) async fn run(self) {
         loop {
             if let Err(error) = self.collect().await {
                 tracing::warn!(%error, "old releases and bundles could not be removed");
@@ -27,9 +33,9 @@ impl Deployer {
     }
 
     async fn collect(&self) -> Result<(), StoreError> {
-        let store = &self.0.parts.store;
+        let store = &self.store;
         let mut releases = 0;
-        for app in self.apps(None, usize::MAX) {
+        for app in self.registry.all() {
             releases += self.delete_expired_releases(&app.name).await?;
         }
         let swept = store.sweep_blobs(limits::UNUSED_FILE_RETENTION).await?;
@@ -49,8 +55,8 @@ impl Deployer {
     }
 
     async fn delete_expired_releases(&self, app: &AppName) -> Result<usize, StoreError> {
-        let store = &self.0.parts.store;
-        let Some(current) = self.app(app).ok().and_then(|app| app.fields().release) else { return Ok(0) };
+        let store = &self.store;
+        let Some(current) = self.registry.app(app).ok().and_then(|app| app.fields().release) else { return Ok(0) };
         let stamps = store.release_stamps(app).await?;
         let stored: Vec<StoredRelease> = stamps
             .into_iter()

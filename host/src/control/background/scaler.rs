@@ -2,22 +2,34 @@
 //! recent load needs, and records each change with its reason and numbers. Never grows a pool: a
 //! job without a free instance starts one.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
-use crate::control::{AppRecord, Deployer};
-use crate::{control::limits, runtime::ScaleChange};
+use crate::control::{AppRecord, background::activity_log::ActivityLog, registry::Registry};
+use crate::{control::limits, observe::machine, runtime::ScaleChange};
 
-impl Deployer {
+/// The scaler.
+pub(in crate::control) struct Service {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) activity: ActivityLog,
+    pub(in crate::control) machine: Arc<machine::Watch>,
+    /// The time window of the load peak that determines a pool's size.
+    pub(in crate::control) window: Duration,
+}
+
+impl Service {
     /// Samples and shrinks all pools until the host shuts down.
-    pub(in crate::control) async fn run_scaler(self) {
-        let window = self.0.parts.scale_window;
+    pub(in crate::control) async fn run(self) {
+        let window = self.window;
         loop {
             tokio::time::sleep(limits::SCALE_CHECK_INTERVAL.min(window / 4)).await;
             let now = Instant::now();
-            self.0.parts.watch.sample(now);
-            for app in self.apps(None, usize::MAX) {
+            self.machine.sample(now);
+            for app in self.registry.all() {
                 let (resources, running) = (app.traffic.resources(), app.traffic.active());
                 match running.is_some() || resources.is_resident() {
                     true => {
@@ -38,23 +50,23 @@ impl Deployer {
 
     async fn record_scale(&self, app: &AppRecord, rescaled: ScaleChange, window: Duration) {
         let text = explain(&rescaled, window);
-        self.record(app, "app-scaled", text, numbers(&rescaled)).await;
+        self.activity.record(app, "app-scaled", text, numbers(&rescaled)).await;
     }
+}
 
-    /// Records that a frozen app dropped these instances. Doesn't wait for the record.
-    pub(in crate::control) fn record_frozen(&self, app: &AppRecord, sizes: &[ScaleChange], idle: Duration) {
-        for size in sizes {
-            let ScaleChange { process, scale, from, to, .. } = size;
-            let text = format!(
-                "{process} shrank from {} to {to} instances of {}..{}: no request for {} s, so the app is frozen until the \
-                 next request",
-                from,
-                scale.min,
-                scale.max,
-                idle.as_secs()
-            );
-            self.try_record(app, "app-scaled", text, numbers(size));
-        }
+/// Records that a frozen app dropped these instances. Doesn't wait for the record.
+pub(in crate::control) fn record_frozen(log: &ActivityLog, app: &AppRecord, sizes: &[ScaleChange], idle: Duration) {
+    for size in sizes {
+        let ScaleChange { process, scale, from, to, .. } = size;
+        let text = format!(
+            "{process} shrank from {} to {to} instances of {}..{}: no request for {} s, so the app is frozen until the \
+             next request",
+            from,
+            scale.min,
+            scale.max,
+            idle.as_secs()
+        );
+        log.try_record(app, "app-scaled", text, numbers(size));
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,17 +13,26 @@ use isopod_policy::{
     AppName, Entry as ProcessEntry, Manifest, ProcessName, ReleaseNumber, RequestId, Schedule, counted_since, due,
     times_since,
 };
-use isopod_store::Control;
+use isopod_store::{Control, Store};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use crate::control::{AppRecord, Deployer};
-use crate::{control::limits, observe::logs::LogLine, runtime::InvokeError};
+use crate::control::{AppRecord, background::activity_log::ActivityLog, registry::Registry};
+use crate::{
+    control::limits,
+    observe::logs::LogLine,
+    runtime::{Directory, InvokeError},
+};
 
-/// The schedules of all apps with a release, including apps that are stopped or in error.
+/// The schedules of all apps with a release, including apps that are stopped or in error. Cheap to
+/// clone.
+#[derive(Clone, Default)]
+pub(in crate::control) struct Schedules(Arc<Table>);
+
 #[derive(Default)]
-pub(in crate::control) struct Schedules {
+struct Table {
     apps: Mutex<HashMap<AppName, Vec<Scheduled>>>,
     changed: Notify,
 }
@@ -82,7 +91,7 @@ impl Outcome {
 
 impl Schedules {
     fn lock(&self) -> MutexGuard<'_, HashMap<AppName, Vec<Scheduled>>> {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the due runs, and returns the time until the next check.
@@ -132,11 +141,11 @@ impl Schedules {
     }
 }
 
-impl Deployer {
+impl Schedules {
     /// Registers the schedules of a release that now serves.
     pub(in crate::control) fn schedule(&self, app: &AppRecord, manifest: &Manifest) {
         let now = Timestamp::now();
-        let mut apps = self.0.schedules.lock();
+        let mut apps = self.lock();
         let known = apps.remove(&app.name).unwrap_or_default();
         // A changed schedule starts without missed runs.
         let fired = |process: &ProcessName, schedule: &Schedule| match known
@@ -160,53 +169,68 @@ impl Deployer {
             apps.insert(app.name.clone(), scheduled);
         }
         drop(apps);
-        self.0.schedules.changed.notify_one();
+        self.0.changed.notify_one();
     }
 
     /// Registers the schedules of a release that doesn't serve, so that missed runs are recorded.
-    pub(in crate::control) async fn schedule_stored(&self, app: &AppRecord, number: ReleaseNumber) {
+    pub(in crate::control) async fn schedule_stored(&self, store: &Store, app: &AppRecord, number: ReleaseNumber) {
         // Starting the app reports why a release can't be read.
-        if let Ok(Some(release)) = self.0.parts.store.release(&app.name, number).await {
+        if let Ok(Some(release)) = store.release(&app.name, number).await {
             self.schedule(app, &release.manifest);
         }
     }
 
     /// Removes the schedules of a destroyed app.
     pub(in crate::control) fn unschedule(&self, app: &AppName) {
-        self.0.schedules.lock().remove(app);
+        self.lock().remove(app);
     }
+}
 
-    pub(in crate::control) async fn run_scheduler(self) {
+/// The scheduler.
+#[derive(Clone)]
+pub(in crate::control) struct Service {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) activity: ActivityLog,
+    pub(in crate::control) store: Store,
+    pub(in crate::control) directory: Arc<Directory>,
+    pub(in crate::control) schedules: Schedules,
+    /// Cancelled when the host begins to shut down: runs that are due are dropped.
+    pub(in crate::control) closing: CancellationToken,
+}
+
+impl Service {
+    pub(in crate::control) async fn run(self) {
         loop {
             let now = Timestamp::now();
-            let (firings, pause) = self.0.schedules.take_due(now);
+            let (firings, pause) = self.schedules.take_due(now);
             for firing in firings {
-                let deployer = self.clone();
-                self.in_background(async move { deployer.fire(firing, now).await });
+                let service = self.clone();
+                let firing = async move { service.fire(firing, now).await };
+                tokio::spawn(self.closing.clone().run_until_cancelled_owned(firing));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.0.schedules.changed.notified() => {}
+                () = self.schedules.0.changed.notified() => {}
             }
         }
     }
 
     async fn fire(&self, firing: Firing, at: Timestamp) {
         let Firing { app: name, process, entry, schedule, since, passed } = firing;
-        let Ok(app) = self.app(&name) else { return };
+        let Ok(app) = self.registry.app(&name) else { return };
         if passed > 0 {
             let at_least = if passed + 1 >= limits::MISSED_RUNS_COUNTED { "at least " } else { "" };
             let why = format!("{at_least}{passed} runs since {since}: the host was down, or its clock jumped");
             self.record_missed(&app, &process, &schedule, passed, &why).await;
         }
-        if let Err(error) = self.0.parts.store.schedule_fired(&name, &process, at).await {
+        if let Err(error) = self.store.schedule_fired(&name, &process, at).await {
             tracing::warn!(%name, %process, %error, "the firing of a schedule could not be stored");
         }
-        let running = match self.serving(&app).await {
+        let running = match self.directory.serving(&app.traffic).await {
             Ok(running) => running,
             Err(why) => return self.missed(&app, &process, &schedule, &why).await,
         };
-        let before = self.0.schedules.run(&name, &process);
+        let before = self.schedules.run(&name, &process);
         if let Some(further) = before.checked_sub(limits::MISSED_RUNS_RECORDED).filter(|further| *further > 0) {
             let why = format!("{further} further runs before this one, for the same reason as the recorded ones");
             self.record_missed(&app, &process, &schedule, further, &why).await;
@@ -225,15 +249,15 @@ impl Deployer {
         let text = outcome.text(&process, &schedule);
         app.log.write(LogLine::host(&name, text.clone()));
         if !matches!(outcome, Outcome::Ran) {
-            self.record(&app, "schedule-failed", text, json!({ "process": process, "schedule": schedule })).await;
+            self.activity
+                .record(&app, "schedule-failed", text, json!({ "process": process, "schedule": schedule }))
+                .await;
         }
     }
-}
 
-impl Deployer {
     /// Records a missed run. After several in a row, later runs are only counted.
     async fn missed(&self, app: &AppRecord, process: &ProcessName, schedule: &str, why: &str) {
-        let in_a_row = self.0.schedules.miss(&app.name, process);
+        let in_a_row = self.schedules.miss(&app.name, process);
         if in_a_row > limits::MISSED_RUNS_RECORDED {
             return;
         }
@@ -249,7 +273,7 @@ impl Deployer {
         let text = format!("`{process}` with schedule {schedule} missed {why}");
         app.log.write(LogLine::host(&app.name, text.clone()));
         let data = json!({ "process": process, "schedule": schedule, "runs": runs });
-        self.record(app, "schedule-missed", text, data).await;
+        self.activity.record(app, "schedule-missed", text, data).await;
     }
 }
 

@@ -9,11 +9,11 @@ use isopod_policy::{
     AppName,
     advise::{Advice, Usage as Measured, advise},
 };
-use isopod_store::{Control, Month, MonthUsage, StoreError};
+use isopod_store::{Control, Month, MonthUsage, Store, StoreError};
 use jiff::Timestamp;
 
 use crate::control::limits;
-use crate::control::{DeployError, Deployer};
+use crate::control::{DeployError, registry::Registry};
 
 type Sketch = CardinalityEstimator<str>;
 
@@ -42,10 +42,17 @@ impl Usage {
     }
 }
 
-impl Deployer {
+/// Stores the measured use, and recommends types by it. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::control) struct Service {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) store: Store,
+}
+
+impl Service {
     /// Recommends a type for an app by its use in the current month, which is also returned.
-    pub(crate) async fn advise(&self, name: &AppName) -> Result<(Month, Advice), DeployError> {
-        let app = self.app(name)?;
+    pub(in crate::control) async fn advise(&self, name: &AppName) -> Result<(Month, Advice), DeployError> {
+        let app = self.registry.app(name)?;
         let month = Month::of(Timestamp::now());
         let (mut users, mut events) = self.stored_usage(name, month).await?;
         {
@@ -59,7 +66,7 @@ impl Deployer {
     }
 
     /// Updates the store at an interval until the host shuts down.
-    pub(in crate::control) async fn run_usage(self) {
+    pub(in crate::control) async fn run(self) {
         loop {
             tokio::time::sleep(limits::USAGE_INTERVAL).await;
             self.store_usage().await;
@@ -68,7 +75,7 @@ impl Deployer {
 
     pub(in crate::control) async fn store_usage(&self) {
         let month = Month::of(Timestamp::now());
-        for app in self.apps(None, usize::MAX) {
+        for app in self.registry.all() {
             let counted = std::mem::take(&mut *app.usage.lock());
             if counted.events == 0 {
                 continue;
@@ -86,11 +93,11 @@ impl Deployer {
         let (mut users, events) = self.stored_usage(name, month).await?;
         users.merge(&counted.users);
         let users = serde_json::to_vec(&users).unwrap_or_default();
-        self.0.parts.store.put_usage(name, month, MonthUsage { users, events: events + counted.events }).await
+        self.store.put_usage(name, month, MonthUsage { users, events: events + counted.events }).await
     }
 
     async fn stored_usage(&self, name: &AppName, month: Month) -> Result<(Sketch, u64), StoreError> {
-        let stored = self.0.parts.store.usage(name, month).await?;
+        let stored = self.store.usage(name, month).await?;
         Ok(match stored {
             // An unreadable sketch, such as one of another version, counts as empty: it is a
             // measurement, not a record.

@@ -113,7 +113,7 @@ impl Deployer {
 
     async fn record_cancelled(&self, app: &AppRecord, id: &PushId, by: &str) {
         let text = format!("push {id} cancelled while waiting: requested");
-        self.record(app, "push-cancelled", text, json!({ "push": id, "by": by })).await;
+        self.0.activity.record(app, "push-cancelled", text, json!({ "push": id, "by": by })).await;
     }
 
     async fn run(self, job: Job, turn: QueuedTurn) {
@@ -129,7 +129,7 @@ impl Deployer {
         }
         if live.store_end().await.is_err_and(|error| error.is_of_full_disk()) {
             // The push stays in the table until its end is stored.
-            self.retry_until_stored(&|| live.store_end()).await;
+            self.0.activity.retry_until_stored(&|| live.store_end()).await;
         }
         self.live_pushes().remove(live.id());
         self.0.parts.metrics.push_ended(live.state(), started_at.elapsed());
@@ -203,7 +203,7 @@ impl Deployer {
         // in the activity.
         if !matches!(failure, Failure::AppDeleted) {
             let data = json!({ "push": live.id(), "code": failure.code(), "by": live.created_by() });
-            self.record(&live.app, "push-failed", text, data).await;
+            self.0.activity.record(&live.app, "push-failed", text, data).await;
         }
         if let Err(refused) = live.step(PushEvent::Fail, Some(reason)).await {
             tracing::error!(push = %live.id(), %refused, "a failed push could not be marked as failed");

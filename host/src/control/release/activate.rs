@@ -154,11 +154,11 @@ impl AppTask {
         let Ok(decision) = self.decide(command) else { return };
         let reason = format!("{}: {failure}", failure.code());
         self.app.log.write(LogLine::host(&self.app.name, format!("{release} can't be started: {reason}")));
-        self.deployer.schedule_stored(&self.app, release).await;
+        self.deployer.0.schedules.schedule_stored(&self.deployer.0.parts.store, &self.app, release).await;
         self.perform(decision, &reason, None);
         let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
         let text = format!("{release} can't be started: {reason}");
-        self.deployer.record(&self.app, "app-error", text, data).await;
+        self.deployer.0.activity.record(&self.app, "app-error", text, data).await;
     }
 
     /// Puts a cold release in service that was loaded for its first request. Returns false if the
@@ -217,7 +217,7 @@ impl AppTask {
         match self.deployer.0.parts.store.release(&self.app.name, number).await {
             Ok(Some(release)) => {
                 self.publish(|fields| fields.config = release.config);
-                self.deployer.schedule(&self.app, &release.manifest);
+                self.deployer.0.schedules.schedule(&self.app, &release.manifest);
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(app = %self.app.name, %error, "a release could not be read"),

@@ -28,7 +28,7 @@ impl AppTask {
         let Booted { number, origin, manifest, config, size_bytes, running, push, storing } = booted;
         let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
         // Activities before the commit are stored before it.
-        deployer.flush_activity().await;
+        deployer.0.activity.flush().await;
         let activity = deployed(&app, number, push.as_deref(), size_bytes, &origin);
         let at = activity.at;
         deployer.store_commit(&app, push.as_deref(), number, activity, storing).await?;
@@ -47,7 +47,7 @@ impl AppTask {
             Intended::Stopped => (format!("{number} is ready and will serve once the app is started"), None),
         };
         self.perform(decision, &cause, incoming);
-        deployer.schedule(&app, &manifest);
+        deployer.0.schedules.schedule(&app, &manifest);
         if let Some(push) = push {
             push.log(match intended {
                 Intended::Running => cause,
@@ -83,7 +83,7 @@ impl Deployer {
                 store.make_current(&app.name, number, activity.clone(), at).await?;
             }
         }
-        self.publish(activity);
+        self.0.activity.publish(activity);
         Ok(())
     }
 }

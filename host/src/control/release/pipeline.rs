@@ -322,7 +322,7 @@ impl Deployer {
                 async move { store.step_release(&name, number, event, Some(reason), Timestamp::now()).await.map(drop) },
             )
         };
-        self.store_or_later(app, "the failure of a release", mark).await;
+        self.0.activity.store_or_later(app, "the failure of a release", mark).await;
     }
 
     /// Refuses a release if its warm minimum exceeds the operator's limit per app, so that no app

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::control::{
     AppRecord, Deployer, Failure,
     app_task::{AppTask, Command, Incoming},
-    background::activity_log::Storing,
+    background::activity_log::{Storing, activity_of},
     release::boot::Purpose,
 };
 use crate::{
@@ -128,7 +128,7 @@ impl AppTask {
         );
         self.app.log.write(LogLine::host(&self.app.name, text.clone()));
         let data = json!({ "release": serving.release(), "process": report.process, "detail": report.detail });
-        self.deployer.record(&self.app, "process-failing", text, data).await;
+        self.deployer.0.activity.record(&self.app, "process-failing", text, data).await;
     }
 
     /// Takes a release out of service permanently. The app returns to the newest standby release,
@@ -172,7 +172,7 @@ impl AppTask {
         self.deployer.mark_failed(&self.app, bad, ReleaseEvent::DeployFails, reason).await;
         self.perform(decision, detail, None);
         let data = json!({ "release": bad, "code": replacing.code, "detail": detail });
-        self.deployer.record(&self.app, "app-error", text, data).await;
+        self.deployer.0.activity.record(&self.app, "app-error", text, data).await;
     }
 
     async fn return_to(&mut self, command: AppCommand, good: ReleaseNumber, incoming: Incoming, replacing: Replacing) {
@@ -188,7 +188,7 @@ impl AppTask {
         self.app.log.write(LogLine::host(&self.app.name, text.clone()));
         tracing::warn!(app = %self.app.name, "{text}");
         let data = json!({ "release": good, "bad": bad, "code": code, "detail": detail });
-        let activity = self.deployer.activity_of(&self.app, "release-returned", text, data);
+        let activity = activity_of(&self.app, "release-returned", text, data);
         self.store_return((bad, good), replacing.reason(), activity).await;
         self.adopt_settings(good).await;
     }
@@ -196,14 +196,14 @@ impl AppTask {
     /// Stores the return from a bad release to a good release.
     async fn store_return(&self, (bad, good): (ReleaseNumber, ReleaseNumber), reason: Reason, activity: NewActivity) {
         let deployer = &self.deployer;
-        deployer.flush_activity().await;
+        deployer.0.activity.flush().await;
         let (store, name, stored) = (deployer.0.parts.store.clone(), self.app.name.clone(), activity.clone());
         let attempt = move || -> Storing {
             let (store, name, reason, stored) = (store.clone(), name.clone(), reason.clone(), stored.clone());
             Box::pin(async move { store.return_to(&name, bad, good, reason, stored, Timestamp::now()).await.map(drop) })
         };
-        deployer.store_or_later(&self.app, "a return to the former release", attempt).await;
-        deployer.publish(activity);
+        deployer.0.activity.store_or_later(&self.app, "a return to the former release", attempt).await;
+        deployer.0.activity.publish(activity);
     }
 }
 

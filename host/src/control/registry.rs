@@ -1,0 +1,68 @@
+//! All apps of the host, by name. Owns the table; never changes an app.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use isopod_policy::AppName;
+use tokio::sync::watch;
+
+use crate::control::{AppRecord, DeployError};
+
+/// The table of all apps. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::control) struct Registry(Arc<Table>);
+
+struct Table {
+    apps: RwLock<BTreeMap<AppName, Arc<AppRecord>>>,
+    /// Notifies when a destroyed app was removed.
+    removed: watch::Sender<()>,
+}
+
+impl Registry {
+    pub(in crate::control) fn new() -> Self {
+        Self(Arc::new(Table { apps: RwLock::default(), removed: watch::Sender::new(()) }))
+    }
+
+    /// Returns the app with this name.
+    pub(in crate::control) fn app(&self, name: &AppName) -> Result<Arc<AppRecord>, DeployError> {
+        let app = self.registered(name).filter(|app| !app.is_destroyed());
+        app.ok_or_else(|| DeployError::UnknownApp(name.clone()))
+    }
+
+    /// Returns up to `limit` apps after `after`, ordered by name.
+    pub(in crate::control) fn apps(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<AppRecord>> {
+        let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let records = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, app)| app);
+        records.filter(|app| !app.is_destroyed()).take(limit).cloned().collect()
+    }
+
+    /// Returns all apps, ordered by name.
+    pub(in crate::control) fn all(&self) -> Vec<Arc<AppRecord>> {
+        self.apps(None, usize::MAX)
+    }
+
+    /// Returns the app with this name, also while it is being destroyed.
+    pub(in crate::control) fn registered(&self, name: &AppName) -> Option<Arc<AppRecord>> {
+        self.0.apps.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(in crate::control) fn insert(&self, app: Arc<AppRecord>) {
+        self.0.apps.write().unwrap_or_else(PoisonError::into_inner).insert(app.name.clone(), app);
+    }
+
+    /// Removes a destroyed app, whose name is free from then on.
+    pub(in crate::control) fn remove(&self, name: &AppName) {
+        self.0.apps.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.removed.send_replace(());
+    }
+
+    /// Waits until the name is free, if its app is being destroyed.
+    pub(in crate::control) async fn until_removed(&self, name: &AppName) {
+        let mut removed = self.0.removed.subscribe();
+        while self.registered(name).is_some_and(|app| app.is_destroyed()) && removed.changed().await.is_ok() {}
+    }
+}
