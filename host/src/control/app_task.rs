@@ -387,7 +387,9 @@ impl AppTask {
                 }
                 AppAction::LoadReplacement(bad) => {
                     let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
-                    self.begin(async move { Done::ReplacementLoaded(bad, deployer.last_good(&app, bad).await) });
+                    self.begin(
+                        async move { Done::ReplacementLoaded(bad, deployer.0.releases.last_good(&app, bad).await) },
+                    );
                 }
                 AppAction::GrantTurn(change) => withdrawn = self.grant(change).err(),
             }
@@ -459,7 +461,7 @@ impl AppTask {
             if is_later {
                 tokio::time::sleep(limits::RESTORE_RETRY_INTERVAL).await;
             }
-            Done::Loaded(id, release, Box::new(deployer.load_to_serve(&app, release).await))
+            Done::Loaded(id, release, Box::new(deployer.0.releases.load_to_serve(&app, release).await))
         });
         self.load = Some(Load { id, work, done: None });
     }

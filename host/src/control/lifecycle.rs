@@ -190,6 +190,8 @@ impl AppTask {
         let (processes, limits) = self.deployer.current_processes(&self.app).await?;
         let slots = self.deployer.current_slots(&self.app).await?;
         self.deployer
+            .0
+            .releases
             .check_warm_minimum(app_type, &processes, &limits, slots)
             .map_err(|failure| DeployError::NotRolledOut { app: self.app.name.clone(), failure: Box::new(failure) })?;
         self.change(AppCommand::SetType(app_type), "requested").await?;

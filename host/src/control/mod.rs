@@ -53,6 +53,7 @@ use self::{
     },
     push::progress::LivePush,
     registry::Registry,
+    release::releases::Releases,
 };
 use crate::{
     config,
@@ -92,6 +93,7 @@ pub(crate) struct Deployer(Arc<Shared>);
 struct Shared {
     parts: Parts,
     registry: Registry,
+    releases: Releases,
     activity: ActivityLog,
     usage: usage::Service,
     creating: tokio::sync::Mutex<()>,
@@ -134,6 +136,12 @@ impl Deployer {
         });
         let deployer = Self(Arc::new(Shared {
             usage: usage::Service { registry: registry.clone(), store: parts.store.clone() },
+            releases: Releases {
+                engine: parts.engine.clone(),
+                store: parts.store.clone(),
+                activity: activity.clone(),
+                app_instances_max: parts.app_instances_max,
+            },
             registry,
             activity,
             creating: tokio::sync::Mutex::new(()),

@@ -4,13 +4,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use isopod_policy::{
-    AppName, ConfigVars, Formation, Grants, InstanceId, Limits, Manifest, ProcessName, advise::Advice,
-    config_vars::EffectiveVar, formation,
+    AppName, Formation, Grants, InstanceId, Limits, ProcessName, advise::Advice, config_vars::EffectiveVar, formation,
 };
 use isopod_store::Month;
 use serde_json::json;
 
-use crate::control::{AppRecord, DeployError, Deployer, Failure, release::verify};
+use crate::control::{AppRecord, DeployError, Deployer, release::verify};
 use crate::observe::metrics::{AppSample, HostSample};
 
 impl Deployer {
@@ -28,12 +27,14 @@ impl Deployer {
 
     /// Returns the process types of the current release as declared, and its limits.
     pub(super) async fn current_processes(&self, app: &AppRecord) -> Result<(Formation, Limits), DeployError> {
-        let Some(release) = self.current_release(app).await? else { return Ok((BTreeMap::new(), Limits::default())) };
+        let Some(release) = self.0.releases.current_release(app).await? else {
+            return Ok((BTreeMap::new(), Limits::default()));
+        };
         let limits = release.manifest.limits.clone();
         let processes = match app.traffic.active() {
             _ if !release.manifest.processes.is_empty() => release.manifest.processes,
             Some(running) => formation::default_for(verify::exported(&running.program().info().entries)),
-            None => match self.stored(release).await {
+            None => match self.0.releases.stored(release).await {
                 Ok(verified) => formation::default_for(verify::exported(&verified.info.entries)),
                 // An unreadable release runs nothing.
                 Err(_) => BTreeMap::new(),
@@ -44,12 +45,12 @@ impl Deployer {
 
     /// Returns the number of slots that an instance of the current release takes.
     pub(super) async fn current_slots(&self, app: &AppRecord) -> Result<u32, DeployError> {
-        let Some(release) = self.current_release(app).await? else { return Ok(1) };
+        let Some(release) = self.0.releases.current_release(app).await? else { return Ok(1) };
         if let Some(running) = app.traffic.active() {
             return Ok(running.program().info().slots);
         }
         // An unreadable release runs nothing.
-        Ok(self.stored(release).await.map_or(1, |verified| verified.info.slots))
+        Ok(self.0.releases.stored(release).await.map_or(1, |verified| verified.info.slots))
     }
 
     /// Returns the state of the host for an export of its metrics.
@@ -71,13 +72,14 @@ impl Deployer {
     /// Returns the grants of the app's current release. Empty before the first release.
     pub(crate) async fn grants(&self, name: &AppName) -> Result<Grants, DeployError> {
         let app = self.app(name)?;
-        Ok(self.current_release(&app).await?.map(|release| release.manifest.grants).unwrap_or_default())
+        Ok(self.0.releases.current_release(&app).await?.map(|release| release.manifest.grants).unwrap_or_default())
     }
 
     /// Returns the config vars that guests receive, with their sources. Secrets stay sealed.
     pub(crate) async fn effective_config(&self, name: &AppName) -> Result<Vec<EffectiveVar>, DeployError> {
         let app = self.app(name)?;
-        let manifest = self.current_release(&app).await?.map(|release| release.manifest.config).unwrap_or_default();
+        let manifest =
+            self.0.releases.current_release(&app).await?.map(|release| release.manifest.config).unwrap_or_default();
         let vars = app.fields().config.with_sources(&manifest);
         Ok(vars)
     }
@@ -91,32 +93,5 @@ impl Deployer {
         let text = format!("{id} is restarted: requested");
         self.0.activity.record(&app, "instance-restarted", text, json!({ "instance": id, "by": by })).await;
         Ok(())
-    }
-
-    /// Returns the config that a guest reads: the manifest's vars, overridden by those set at the
-    /// host, with secrets unsealed.
-    pub(super) fn variables(
-        &self,
-        app: &AppRecord,
-        manifest: &Manifest,
-        config: &ConfigVars,
-    ) -> Result<Vec<(String, String)>, Failure> {
-        let secrets = self.0.parts.store.secrets();
-        let mut lost = Vec::new();
-        let variables = config.effective(&manifest.config, |key, sealed| {
-            let opened = secrets.unseal(&app.name, key, sealed);
-            Ok::<_, Failure>(opened.unwrap_or_else(|error| {
-                lost.push((key.to_owned(), error));
-                String::new()
-            }))
-        })?;
-        // The error names all lost secrets, since each one blocks the release.
-        match lost.first() {
-            None => Ok(variables.into_iter().collect()),
-            Some((_, error)) => Err(Failure::SecretsLost {
-                keys: lost.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(" "),
-                why: error.to_string(),
-            }),
-        }
     }
 }

@@ -51,7 +51,7 @@ impl Deployer {
         app.tell(Command::TakeTurn { grant }).await.map_err(|_| app.unknown())?;
         let turn = tokio::time::timeout(limits::CHANGE_WAIT, granted).await.map_err(|_| busy())?;
         let turn = turn.map_err(|_| app.unknown())?;
-        let present = self.current_release(&app).await?;
+        let present = self.0.releases.current_release(&app).await?;
         let changed = match (change, present) {
             (Change::Config(change), None) => {
                 self.set_initial_config(&app, change, by).await?;
@@ -87,6 +87,8 @@ impl Deployer {
         }
         let before = present.manifest.clone();
         let mut verified = self
+            .0
+            .releases
             .stored(present)
             .await
             .map_err(|failure| DeployError::NotRolledOut { app: name(), failure: Box::new(failure) })?;
@@ -163,18 +165,10 @@ impl Deployer {
             }
         }
         let config = release.config.clone();
-        let verified = self.stored(release).await;
+        let verified = self.0.releases.stored(release).await;
         let verified = verified.map_err(|failure| refused(failure.to_string()))?;
         let cause = format!("rollback to {wanted}{}", app.fields().config.secret_changes(&config));
         Ok(Changed { verified, config, cause })
-    }
-
-    /// Reads the bundle of a stored release.
-    pub(super) async fn stored(&self, release: Release) -> Result<ValidBundle, Failure> {
-        let bytes = self.0.parts.store.blobs().get(&release.bundle).await?;
-        let (manifest, snapshot) = (release.manifest, release.snapshot);
-        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
-        verified.map_err(|e| Failure::Internal(e.to_string()))?
     }
 
     /// Returns the config vars after a change, and the keys that it changed.

@@ -8,8 +8,9 @@ use isopod_store::{Control, Release, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::control::release::releases::Releases;
 use crate::control::{
-    AppRecord, Deployer, Failure,
+    AppRecord, Failure,
     app_task::{AppTask, Done, Incoming},
     release::boot::{self, Purpose},
     release::verify::{self, ValidBundle},
@@ -28,7 +29,7 @@ pub(in crate::control) struct Loaded {
     beside: Option<Arc<ActiveRelease>>,
 }
 
-impl Deployer {
+impl Releases {
     /// Loads the release of an app that starts. It doesn't wait for a push in progress, which may
     /// take long and may fail.
     pub(in crate::control) async fn load_to_serve(
@@ -49,7 +50,7 @@ impl Deployer {
         running: &ActiveRelease,
         number: ReleaseNumber,
     ) -> Option<Arc<ActiveRelease>> {
-        let release = self.0.parts.store.release(&app.name, number).await.ok()??;
+        let release = self.store.release(&app.name, number).await.ok()??;
         // The absolute difference, since the clock may have been set back.
         if Timestamp::now().duration_since(release.updated_at).unsigned_abs() >= crate::runtime::limits::RELEASE_FRESH {
             return None;
@@ -70,7 +71,7 @@ impl Deployer {
         number: ReleaseNumber,
         purpose: Purpose,
     ) -> Result<ActiveRelease, Failure> {
-        let release = self.0.parts.store.release(&app.name, number).await?;
+        let release = self.store.release(&app.name, number).await?;
         let release = release.ok_or_else(|| Failure::Internal(format!("{number} is not in the store")))?;
         if release.state.is_final() {
             let reason = release.reason.map_or_else(|| release.state.to_string(), |reason| reason.detail);
@@ -79,7 +80,7 @@ impl Deployer {
         let app_type = app.fields().app_type;
         let digest = release.snapshot.as_ref().unwrap_or(&release.bundle);
         let cached = match purpose {
-            Purpose::Preview => self.0.parts.engine.load_compiled(digest.as_ref(), boot::speed(app_type)).await,
+            Purpose::Preview => self.engine.load_compiled(digest.as_ref(), boot::speed(app_type)).await,
             // A release that serves is verified against its bundle.
             Purpose::Serve => None,
         };
@@ -105,10 +106,18 @@ impl Deployer {
         Ok(ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(resources)))
     }
 
+    /// Reads the bundle of a stored release.
+    pub(in crate::control) async fn stored(&self, release: Release) -> Result<ValidBundle, Failure> {
+        let bytes = self.store.blobs().get(&release.bundle).await?;
+        let (manifest, snapshot) = (release.manifest, release.snapshot);
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
+        verified.map_err(|e| Failure::Internal(e.to_string()))?
+    }
+
     /// Returns the app's current release.
     pub(in crate::control) async fn current_release(&self, app: &AppRecord) -> Result<Option<Release>, StoreError> {
         match app.fields().release {
-            Some(number) => self.0.parts.store.release(&app.name, number).await,
+            Some(number) => self.store.release(&app.name, number).await,
             None => Ok(None),
         }
     }

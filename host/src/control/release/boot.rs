@@ -13,7 +13,8 @@ use isopod_policy::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::control::{AppRecord, Deployer, Failure};
+use crate::control::release::releases::Releases;
+use crate::control::{AppRecord, Failure};
 use crate::{
     control::key_value::AppKeyValue,
     control::limits,
@@ -46,14 +47,14 @@ pub(in crate::control) struct Content<'a> {
     pub(in crate::control) number: ReleaseNumber,
 }
 
-impl Deployer {
+impl Releases {
     /// Compiles a component, or loads it from the cache.
     pub(in crate::control) async fn compile(
         &self,
         component: &Bytes,
         app_type: AppType,
     ) -> Result<isopod_engine::Component, Failure> {
-        Ok(self.0.parts.engine.load(component.clone(), speed(app_type)).await?)
+        Ok(self.engine.load(component.clone(), speed(app_type)).await?)
     }
 
     /// Links compiled code with the app's sandbox: once for HTTP and events, and once per command,
@@ -66,14 +67,14 @@ impl Deployer {
         formation: Formation,
     ) -> Result<(Program, Vec<ProcessPlan>), Failure> {
         let shared = self.sandbox(app, content).await?;
-        let program = self.0.parts.engine.program(component, shared.clone())?;
+        let program = self.engine.program(component, shared.clone())?;
         let app_type = app.fields().app_type;
         let planned = formation.into_iter().map(|(name, process)| {
             let program = match process.entry {
                 ProcessEntry::Http | ProcessEntry::Events => program.clone(),
                 ProcessEntry::Command => {
                     let args = std::iter::once(name.to_string()).chain(process.args.iter().cloned()).collect();
-                    self.0.parts.engine.program(component, Sandbox { args, ..shared.clone() })?
+                    self.engine.program(component, Sandbox { args, ..shared.clone() })?
                 }
             };
             let scale = process.scale_at_work(app_type, &content.manifest.limits);
@@ -95,7 +96,7 @@ impl Deployer {
             variables.into_iter().filter(|(name, _)| own.iter().all(|(own, _)| name != own)).collect();
         let env = variables.iter().chain(&own).cloned().collect();
         let keyvalue =
-            manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.0.parts.store.kv(), &app.name, &app.data_gate));
+            manifest.grants.keyvalue.then(|| AppKeyValue::shared(self.store.kv(), &app.name, &app.data_gate));
         let output: Arc<dyn Output> = Arc::new(AppOutput::new(Arc::clone(&app.log), *number));
         Ok(Sandbox {
             app: app.name.to_string(),
@@ -113,12 +114,39 @@ impl Deployer {
         })
     }
 
+    /// Returns the config that a guest reads: the manifest's vars, overridden by those set at the
+    /// host, with secrets unsealed.
+    fn variables(
+        &self,
+        app: &AppRecord,
+        manifest: &Manifest,
+        config: &ConfigVars,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let secrets = self.store.secrets();
+        let mut lost = Vec::new();
+        let variables = config.effective(&manifest.config, |key, sealed| {
+            let opened = secrets.unseal(&app.name, key, sealed);
+            Ok::<_, Failure>(opened.unwrap_or_else(|error| {
+                lost.push((key.to_owned(), error));
+                String::new()
+            }))
+        })?;
+        // The error names all lost secrets, since each one blocks the release.
+        match lost.first() {
+            None => Ok(variables.into_iter().collect()),
+            Some((_, error)) => Err(Failure::SecretsLost {
+                keys: lost.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(" "),
+                why: error.to_string(),
+            }),
+        }
+    }
+
     /// Returns the granted folders, and creates those that don't exist.
     async fn folders(&self, app: &AppRecord, manifest: &Manifest) -> Result<Vec<Folder>, Failure> {
         if manifest.grants.files.is_empty() {
             return Ok(Vec::new());
         }
-        let store = self.0.parts.store.clone();
+        let store = self.store.clone();
         let folders: Vec<Folder> = manifest
             .grants
             .files

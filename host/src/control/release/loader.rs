@@ -53,7 +53,7 @@ impl Deployer {
         }
         let is_cold = || app.traffic.cold() == Some(number);
         let purpose = if is_cold() { Purpose::Serve } else { Purpose::Preview };
-        match self.load(&app, number, purpose).await {
+        match self.0.releases.load(&app, number, purpose).await {
             Ok(running) => {
                 let running = Arc::new(running);
                 let loaded = |reply| Command::ColdLoaded { running: Arc::clone(&running), reply };

@@ -5,6 +5,7 @@ pub(super) mod boot;
 mod commit;
 pub(super) mod loader;
 pub(super) mod pipeline;
+pub(super) mod releases;
 mod snapshot;
 pub(super) mod verify;
 pub(super) mod watch;

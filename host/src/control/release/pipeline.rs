@@ -21,6 +21,7 @@ use isopod_policy::{
 use isopod_store::{Control, Digest, NewRelease, Reason, StoreError};
 use jiff::Timestamp;
 
+use crate::control::release::releases::Releases;
 use crate::control::{
     AppRecord, Deployer, Failure, Received as Upload,
     app_task::{Command, Turn},
@@ -147,7 +148,7 @@ impl ReleasePipeline {
         drop(self.app.ask(|reply| Command::DeployEnds { change, cause, reply }).await);
         if let Some(number) = self.number.get() {
             let event = if failure.is_build_failure() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
-            self.deployer.mark_failed(&self.app, *number, event, failure.reason()).await;
+            self.deployer.0.releases.mark_failed(&self.app, *number, event, failure.reason()).await;
         }
     }
 
@@ -215,7 +216,7 @@ impl Received {
             Content::Stored(bundle, config) => return Ok(Verified { bundle: *bundle, config, origin }),
             Content::Bundle(upload, kind) => (upload, kind),
         };
-        let present = match pipeline.deployer.current_release(app).await? {
+        let present = match pipeline.deployer.0.releases.current_release(app).await? {
             Some(release) => release.manifest,
             None => Manifest::new(app.name.clone()),
         };
@@ -233,12 +234,12 @@ impl Verified {
         let (deployer, app, store) = (&pipeline.deployer, &pipeline.app, &pipeline.deployer.0.parts.store);
         let formation = verify::formation_of(&bundle.manifest, &bundle.info.entries)?;
         let app_type = app.fields().app_type;
-        deployer.check_warm_minimum(app_type, &formation, &bundle.manifest.limits, bundle.info.slots)?;
+        deployer.0.releases.check_warm_minimum(app_type, &formation, &bundle.manifest.limits, bundle.info.slots)?;
         // Loads the current release, which the rollout watch compares with and may return to.
         drop(deployer.serving(app).await);
 
         pipeline.push_step(PushEvent::Build).await?;
-        let snapshot = deployer.snapshot(pipeline, &bundle).await?;
+        let snapshot = deployer.0.releases.snapshot(pipeline, &bundle).await?;
         let ValidBundle { component, info, manifest, .. } = bundle;
         let code = snapshot.as_ref().map_or(&component, |snapshot| &snapshot.component);
         let started_at = Instant::now();
@@ -260,7 +261,7 @@ impl Verified {
             Ok::<_, StoreError>(*pipeline.number.get_or_init(|| release.number))
         };
         let (compiled, stored, inserted) =
-            tokio::join!(deployer.compile(code, app_type), store.put_blob(component.clone()), inserted);
+            tokio::join!(deployer.0.releases.compile(code, app_type), store.put_blob(component.clone()), inserted);
         let number = inserted?;
         stored?;
         let compiled = compiled?;
@@ -268,7 +269,7 @@ impl Verified {
         pipeline.log_notes(&info, &manifest, app_type);
         // Linking finds imports that the host doesn't provide, so their failure is a build failure.
         let content = boot::Content { manifest: &manifest, config: &config, number };
-        let (program, planned) = deployer.plan(app, &compiled, &content, formation).await?;
+        let (program, planned) = deployer.0.releases.plan(app, &compiled, &content, formation).await?;
         reached("release-built").await;
         let mut storing = Vec::new();
         pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
@@ -306,7 +307,7 @@ impl Booted {
     }
 }
 
-impl Deployer {
+impl Releases {
     /// Marks a release as failed.
     pub(in crate::control) async fn mark_failed(
         &self,
@@ -315,14 +316,14 @@ impl Deployer {
         event: ReleaseEvent,
         reason: Reason,
     ) {
-        let (store, name) = (self.0.parts.store.clone(), app.name.clone());
+        let (store, name) = (self.store.clone(), app.name.clone());
         let mark = move || -> Storing {
             let (store, name, reason) = (store.clone(), name.clone(), reason.clone());
             Box::pin(
                 async move { store.step_release(&name, number, event, Some(reason), Timestamp::now()).await.map(drop) },
             )
         };
-        self.0.activity.store_or_later(app, "the failure of a release", mark).await;
+        self.activity.store_or_later(app, "the failure of a release", mark).await;
     }
 
     /// Refuses a release if its warm minimum exceeds the operator's limit per app, so that no app
@@ -336,7 +337,7 @@ impl Deployer {
         slots: u32,
     ) -> Result<(), Failure> {
         let kept = formation.values().map(|process| process.scale_at_work(app_type, limits).min);
-        let (kept, most) = (kept.map(u64::from).sum::<u64>(), self.0.parts.app_instances_max);
+        let (kept, most) = (kept.map(u64::from).sum::<u64>(), self.app_instances_max);
         let exceeds_limit = kept.saturating_mul(slots.into()) > most.into();
         if exceeds_limit { Err(Failure::TooManyWarmInstances { kept, most, slots }) } else { Ok(()) }
     }

@@ -15,8 +15,9 @@ use isopod_policy::{AppName, AppType};
 use isopod_store::{Digest, Release, StoreError};
 
 use crate::control::limits;
+use crate::control::release::releases::Releases;
 use crate::control::{
-    Deployer, Failure, push::progress::LivePush, release::pipeline::ReleasePipeline, release::verify::ValidBundle,
+    Failure, push::progress::LivePush, release::pipeline::ReleasePipeline, release::verify::ValidBundle,
 };
 
 /// A snapshot that is stored as a blob.
@@ -25,7 +26,7 @@ pub(in crate::control) struct Snapshot {
     pub(in crate::control) digest: Digest,
 }
 
-impl Deployer {
+impl Releases {
     /// Returns the snapshot of a release if its manifest requests one: the stored snapshot of its
     /// content, or a new snapshot for a push. Dev apps get none: they deploy often, and speed
     /// matters more.
@@ -50,7 +51,7 @@ impl Deployer {
             output: Arc::new(PreparationOutput { push: Arc::clone(push), lines: AtomicUsize::new(0) }),
             warm: requested.warm.clone(),
         };
-        match self.0.parts.engine.snapshot(verified.component.clone(), preparation).await {
+        match self.engine.snapshot(verified.component.clone(), preparation).await {
             Ok(taken) => {
                 push.log(format!(
                     "snapshot taken in {} ms, including {} ms of preparation by the app: {} of code became {} with its memory \
@@ -60,7 +61,7 @@ impl Deployer {
                     BinaryBytes(verified.component.len() as u64),
                     BinaryBytes(taken.component.len() as u64),
                 ));
-                let digest = self.0.parts.store.put_blob(taken.component.clone()).await?;
+                let digest = self.store.put_blob(taken.component.clone()).await?;
                 Ok(Some(Snapshot { component: taken.component, digest }))
             }
             Err(why) => {
@@ -77,11 +78,11 @@ impl Deployer {
         {
             return Ok(bytes);
         }
-        self.0.parts.store.blobs().get(&release.bundle).await
+        self.store.blobs().get(&release.bundle).await
     }
 
     async fn stored_snapshot(&self, digest: &Digest, app: &AppName) -> Option<Vec<u8>> {
-        let found = self.0.parts.store.blobs().get(digest).await;
+        let found = self.store.blobs().get(digest).await;
         found
             .inspect_err(|error| tracing::warn!(%app, %error, "a snapshot can't be read; instances start without it"))
             .ok()

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::control::release::releases::Releases;
 use crate::control::{
     AppRecord, Deployer, Failure,
     app_task::{AppTask, Command, Incoming},
@@ -62,14 +63,16 @@ impl Deployer {
             }
         }
     }
+}
 
+impl Releases {
     /// Loads the release that served last before `bad` and was not stopped for a failure.
     pub(in crate::control) async fn last_good(
         &self,
         app: &AppRecord,
         bad: ReleaseNumber,
     ) -> Option<(ReleaseNumber, Arc<ActiveRelease>)> {
-        let stamps = self.0.parts.store.release_stamps(&app.name).await.ok()?;
+        let stamps = self.store.release_stamps(&app.name).await.ok()?;
         let mut good: Vec<_> = stamps
             .into_iter()
             .filter(|stamp| stamp.number != bad && stamp.state == ReleaseState::Retired)
@@ -169,7 +172,7 @@ impl AppTask {
         let text = format!("{bad} is stopped, and the app has no good release to return to: {detail}");
         self.app.log.write(LogLine::host(&self.app.name, text.clone()));
         tracing::warn!(app = %self.app.name, "{text}");
-        self.deployer.mark_failed(&self.app, bad, ReleaseEvent::DeployFails, reason).await;
+        self.deployer.0.releases.mark_failed(&self.app, bad, ReleaseEvent::DeployFails, reason).await;
         self.perform(decision, detail, None);
         let data = json!({ "release": bad, "code": replacing.code, "detail": detail });
         self.deployer.0.activity.record(&self.app, "app-error", text, data).await;

@@ -1,0 +1,17 @@
+//! Owns what every stage of a release needs: the engine, the store and the limits of the operator.
+//! Its methods are beside the stage that they belong to. Never knows a push or a task.
+
+use isopod_engine::Engine;
+use isopod_store::Store;
+
+use crate::control::background::activity_log::ActivityLog;
+
+/// Reads, compiles and loads releases. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::control) struct Releases {
+    pub(in crate::control) engine: Engine,
+    pub(in crate::control) store: Store,
+    pub(in crate::control) activity: ActivityLog,
+    /// The maximum number of warm instances of an app.
+    pub(in crate::control) app_instances_max: u32,
+}
