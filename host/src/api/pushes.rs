@@ -182,7 +182,7 @@ pub(super) async fn list(
     let found = api.store.pushes(&app, page.page()?).await?;
     // Without the log, which the route of a single push returns.
     let stored = |push: Push| PushNow { push, log: Vec::new(), steps: Vec::new() };
-    let newest = |push: Push| api.deployer.push_under_way(&push.id).unwrap_or_else(|| stored(push));
+    let newest = |push: Push| api.deployer.pushes().under_way(&push.id).unwrap_or_else(|| stored(push));
     let items: Vec<PushView> = found.items.into_iter().map(|push| newest(push).into()).collect();
     Ok(axum::Json(List { items, next: found.next }))
 }
@@ -212,10 +212,10 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Error> {
     let (app, id) = (app_name(&app)?, push_id(&app, &id)?);
     if !params.follow {
-        let now = api.deployer.push(&app, &id).await?;
+        let now = api.deployer.pushes().get(&app, &id).await?;
         return Ok(axum::Json(PushView::from(now)).into_response());
     }
-    let updates = api.deployer.follow(&app, &id).await?;
+    let updates = api.deployer.pushes().follow(&app, &id).await?;
     sse::stream(&api, &caller, stream::unfold(Some((updates, true)), next_state))
 }
 
@@ -314,7 +314,7 @@ async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     if declared.is_some_and(|bytes| bytes > limit_bytes) {
         return Err(BadRequest::TooLarge { limit_bytes }.into());
     }
-    let upload = api.deployer.upload().await?;
+    let upload = api.deployer.upload()?;
     let chunks = Chunks::new(request.into_body(), limit_bytes);
     let receiving = async move {
         let (mut upload, mut chunks) = (upload, chunks);

@@ -139,7 +139,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         apps: records.len(),
         apps_by_state: states,
         apps_in_error: in_error,
-        pushes_under_way: api.deployer.pushes_under_way(),
+        pushes_under_way: api.deployer.pushes().count(),
         log_lines_dropped: api.logs.dropped(),
         data_folder_problems: api.store.control_changed().iter().map(ToString::to_string).collect(),
     };

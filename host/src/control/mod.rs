@@ -20,17 +20,15 @@ mod settings;
 mod startup;
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use isopod_engine::Engine;
-use isopod_policy::{AppName, Cores, PushId};
-use isopod_store::{Control, NewActivity, Store};
+use isopod_policy::{AppName, Cores};
+use isopod_store::{NewActivity, Store};
 use tokio::{
-    sync::{Semaphore, broadcast, mpsc, watch},
+    sync::{broadcast, mpsc},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -51,7 +49,7 @@ use self::{
         scheduler::{self, Schedules},
         usage,
     },
-    push::progress::LivePush,
+    push::pushes::Pushes,
     registry::Registry,
     release::releases::Releases,
 };
@@ -81,11 +79,6 @@ pub(crate) struct Parts {
     pub(crate) freeze_after: Duration,
 }
 
-/// The folder of uploads, each removed when its push job ends.
-fn uploads_folder(store: &Store) -> PathBuf {
-    store.folder().join("tmp")
-}
-
 /// The handle of the control plane. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Deployer(Arc<Shared>);
@@ -99,12 +92,7 @@ struct Shared {
     creating: tokio::sync::Mutex<()>,
     /// The tasks of the apps.
     app_tasks: TaskTracker,
-    live: Mutex<HashMap<PushId, Arc<LivePush>>>,
-    /// Permits of push jobs that wait or run.
-    queued_pushes: Arc<Semaphore>,
-    /// Permits of push jobs that run.
-    running_pushes: Arc<Semaphore>,
-    uploads: Arc<Semaphore>,
+    pushes: Pushes,
     tasks: TaskTracker,
     /// The queue of reports about process types that fail repeatedly.
     crash_reports: mpsc::Sender<runtime::CrashReport>,
@@ -125,7 +113,6 @@ impl Deployer {
     /// Creates the control plane and spawns its background tasks. Blocks briefly, to prepare the
     /// folder for uploads.
     pub(crate) fn open(parts: Parts, previews: mpsc::Receiver<runtime::LoadRequest>) -> std::io::Result<Self> {
-        push::upload::prepare(&uploads_folder(&parts.store))?;
         let (crash_reports, received_reports) = mpsc::channel(limits::CRASH_REPORTS_QUEUED_MAX);
         let (registry, closing, drained) = (Registry::new(), CancellationToken::new(), CancellationToken::new());
         let (activity, recorder) = activity_log::Service::new(activity_log::Options {
@@ -134,6 +121,7 @@ impl Deployer {
             closing: closing.clone(),
             drained: drained.clone(),
         });
+        let pushes = Pushes::open(parts.store.clone(), registry.clone(), parts.pushes.clone())?;
         let deployer = Self(Arc::new(Shared {
             usage: usage::Service { registry: registry.clone(), store: parts.store.clone() },
             releases: Releases {
@@ -146,10 +134,7 @@ impl Deployer {
             activity,
             creating: tokio::sync::Mutex::new(()),
             app_tasks: TaskTracker::new(),
-            live: Mutex::default(),
-            queued_pushes: Arc::new(Semaphore::new(parts.pushes.queued_max)),
-            running_pushes: Arc::new(Semaphore::new(parts.pushes.parallel)),
-            uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
+            pushes,
             tasks: TaskTracker::new(),
             crash_reports,
             recording: Mutex::default(),
@@ -221,47 +206,14 @@ impl Deployer {
     }
 
     /// Starts an upload, which holds a permit until it is dropped.
-    pub(crate) async fn upload(&self) -> Result<Upload, DeployError> {
+    pub(crate) fn upload(&self) -> Result<Upload, DeployError> {
         self.ensure_open()?;
-        let slot = Arc::clone(&self.0.uploads).try_acquire_owned().map_err(|_| DeployError::TooMany {
-            what: format!("{} uploads", limits::UPLOADS_MAX),
-            retry_after: Duration::from_secs(2),
-        })?;
-        Upload::begin(&uploads_folder(&self.0.parts.store), slot)
+        self.0.pushes.upload()
     }
 
-    /// Returns the current state of a push job.
-    pub(crate) async fn push(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
-        self.app(app)?;
-        if let Some(live) = self.live(id).filter(|live| live.app.name == *app) {
-            return Ok(live.now());
-        }
-        let control = &self.0.parts.store;
-        match control.push(id).await?.filter(|push| push.app == *app) {
-            Some(push) => {
-                let log = control.push_log(id, 0).await?.into_iter().map(|line| line.text).collect();
-                Ok(PushNow { push, log, steps: Vec::new() })
-            }
-            None => Err(DeployError::UnknownPush { app: app.clone(), id: id.to_string() }),
-        }
-    }
-
-    /// Subscribes to a push job. The sender is dropped once the job's state is final.
-    pub(crate) async fn follow(&self, app: &AppName, id: &PushId) -> Result<watch::Receiver<PushNow>, DeployError> {
-        match self.live(id).filter(|live| live.app.name == *app) {
-            Some(live) => Ok(live.follow()),
-            None => Ok(watch::Sender::new(self.push(app, id).await?).subscribe()),
-        }
-    }
-
-    /// Returns the state of a push job that has not ended. It may be newer than the stored state.
-    pub(crate) fn push_under_way(&self, id: &PushId) -> Option<PushNow> {
-        self.live(id).map(|live| live.now())
-    }
-
-    /// Returns the number of push jobs that wait or run.
-    pub(crate) fn pushes_under_way(&self) -> usize {
-        self.live_pushes().len()
+    /// The push jobs of all apps.
+    pub(crate) fn pushes(&self) -> &Pushes {
+        &self.0.pushes
     }
 
     /// Subscribes to the activities of all apps from now on.
@@ -307,13 +259,5 @@ impl Deployer {
 
     fn ensure_open(&self) -> Result<(), DeployError> {
         if self.0.closing.is_cancelled() { Err(DeployError::Stopping) } else { Ok(()) }
-    }
-
-    fn live(&self, id: &PushId) -> Option<Arc<LivePush>> {
-        self.live_pushes().get(id).cloned()
-    }
-
-    fn live_pushes(&self) -> MutexGuard<'_, HashMap<PushId, Arc<LivePush>>> {
-        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

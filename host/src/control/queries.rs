@@ -61,7 +61,7 @@ impl Deployer {
             instances: app.traffic.instances(),
             resources: app.traffic.is_resident().then(|| Arc::clone(app.traffic.resources())),
         });
-        HostSample { apps: apps.collect(), pushes_under_way: self.pushes_under_way(), log_lines_dropped }
+        HostSample { apps: apps.collect(), pushes_under_way: self.0.pushes.count(), log_lines_dropped }
     }
 
     /// Recommends a type for an app by its use in the current month, which is also returned.

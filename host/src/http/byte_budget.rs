@@ -51,7 +51,8 @@ impl ByteBudget {
     }
 
     pub(crate) fn release(&self, bytes: u64) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        let held = self.held.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(held >= bytes, "{bytes} bytes are given back, and {held} are held");
     }
 
     /// Counts bytes until the guard is dropped. Returns `None` if they would exceed the budget.

@@ -131,7 +131,7 @@ impl Deployer {
             // The push stays in the table until its end is stored.
             self.0.activity.retry_until_stored(&|| live.store_end()).await;
         }
-        self.live_pushes().remove(live.id());
+        self.0.pushes.remove(live.id());
         self.0.parts.metrics.push_ended(live.state(), started_at.elapsed());
     }
 
@@ -141,8 +141,8 @@ impl Deployer {
         let turn = self.in_turn(&live, turn, || "another change of the app is in progress".to_owned()).await?;
         let Some(turn) = turn else { return Ok(()) };
         let turn = turn.map_err(|_| Failure::AppDeleted)?;
-        let most = || format!("{} pushes are running, the maximum", self.0.parts.pushes.parallel);
-        let Some(_slot) = self.in_turn(&live, self.0.running_pushes.acquire(), most).await? else { return Ok(()) };
+        let most = || format!("{} pushes are running, the maximum", self.0.pushes.options().parallel);
+        let Some(_slot) = self.in_turn(&live, self.0.pushes.run(), most).await? else { return Ok(()) };
         if live.step(PushEvent::Take, None).await.is_err() {
             // The push was cancelled while it waited.
             return Ok(());
@@ -224,8 +224,9 @@ impl AppTask {
         let app_permit = Arc::clone(&self.pushes).try_acquire_owned();
         let app_permit =
             app_permit.map_err(|_| too_many(format!("{} pushes of `{name}`", limits::PUSHES_QUEUED_PER_APP)))?;
-        let permit = Arc::clone(&deployer.0.queued_pushes).try_acquire_owned();
-        let permit = permit.map_err(|_| too_many(format!("{} pushes", deployer.0.parts.pushes.queued_max)))?;
+        let pushes = deployer.pushes();
+        let most = pushes.options().queued_max;
+        let permit = pushes.queue().ok_or_else(|| too_many(format!("{most} pushes")))?;
 
         let inserted = deployer.0.parts.store.insert_push(new_push(&name, &by, idempotency)).await;
         let push = match inserted.map_err(|error| destroyed_meanwhile(&name, error))? {
@@ -235,7 +236,7 @@ impl AppTask {
         reached("push-stored").await;
         let live = LivePush::new(Arc::clone(&self.app), deployer.0.parts.store.clone(), push);
         live.log(format!("received {} bytes", received.bytes));
-        deployer.live_pushes().insert(live.id().clone(), Arc::clone(&live));
+        pushes.insert(Arc::clone(&live));
         // Queued before the response, so that push jobs run in the order of their acceptance.
         let (grant, turn) = oneshot::channel();
         self.enqueue(grant);
@@ -252,7 +253,7 @@ impl AppTask {
         let (store, name) = (&self.deployer.0.parts.store, &self.app.name);
         let mut again = store.sent_before(name, sent.clone(), Timestamp::now()).await?;
         if let Some(Inserted::New(push) | Inserted::Same(push) | Inserted::Conflict(push)) = &again
-            && let Some(live) = self.deployer.live(&push.id)
+            && let Some(live) = self.deployer.pushes().live(&push.id)
             && matches!(live.state(), PushState::Failed | PushState::Cancelled)
         {
             // The store frees the key once the end of the push is stored.
@@ -274,7 +275,7 @@ impl AppTask {
                 return Err(DeployError::KeyReused { app: self.app.name.clone(), id: push.id });
             }
         };
-        let updates = self.deployer.follow(&self.app.name, &push.id).await?;
+        let updates = self.deployer.pushes().follow(&self.app.name, &push.id).await?;
         let now = updates.borrow().clone();
         Ok(Accepted { now, updates, created_app: false })
     }
@@ -282,15 +283,15 @@ impl AppTask {
     /// Cancels a push job that still waits.
     pub(in crate::control) async fn cancel_push(&self, id: &PushId, by: &str) -> Result<PushNow, DeployError> {
         let (deployer, app) = (&self.deployer, &self.app);
-        let now = deployer.push(&app.name, id).await?;
+        let now = deployer.pushes().get(&app.name, id).await?;
         let refused = |refused| DeployError::Refused { app: app.name.clone(), refused };
-        let Some(live) = deployer.live(id) else {
+        let Some(live) = deployer.pushes().live(id) else {
             // A final push refuses this step. A stored push without a job can be cancelled in the
             // store alone.
             now.push.state.step(PushEvent::Cancel).map_err(refused)?;
             deployer.0.parts.store.advance_push(id, PushEvent::Cancel, None, Timestamp::now()).await?;
             deployer.record_cancelled(app, id, by).await;
-            return deployer.push(&app.name, id).await;
+            return deployer.pushes().get(&app.name, id).await;
         };
         live.step(PushEvent::Cancel, None).await.map_err(refused)?;
         live.log("cancelled while waiting");

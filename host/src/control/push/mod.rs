@@ -2,4 +2,5 @@
 
 pub(super) mod job;
 pub(super) mod progress;
+pub(super) mod pushes;
 pub(super) mod upload;

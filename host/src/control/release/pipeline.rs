@@ -123,7 +123,7 @@ impl ReleasePipeline {
     /// Runs the pipeline to the commit. On a failure, ends the app's deployment with `abort_cause`
     /// as its cause, and marks the release as failed.
     pub(in crate::control) async fn run(&self, spec: ReleaseSpec, abort_cause: &str) -> Result<Committed, Failure> {
-        let limit = self.deployer.0.parts.pushes.time_limit;
+        let limit = self.deployer.pushes().options().time_limit;
         let booting = async {
             let verified = Received(spec).verify(self).await?;
             let built = verified.build(self).await?;

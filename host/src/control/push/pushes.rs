@@ -1,0 +1,135 @@
+//! The uploads and push jobs of all apps: their permits, and the table of jobs that have not ended.
+//! Never runs a job.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use isopod_policy::{AppName, PushId};
+use isopod_store::{Control, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+
+use crate::control::{
+    DeployError,
+    push::{
+        progress::{LivePush, PushNow},
+        upload::{self, Upload},
+    },
+    registry::Registry,
+};
+use crate::{config, control::limits};
+
+/// The uploads and push jobs of all apps. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pushes(Arc<Table>);
+
+struct Table {
+    store: Store,
+    registry: Registry,
+    options: config::Pushes,
+    live: Mutex<HashMap<PushId, Arc<LivePush>>>,
+    /// Permits of push jobs that wait or run.
+    queued: Arc<Semaphore>,
+    /// Permits of push jobs that run.
+    running: Semaphore,
+    uploads: Arc<Semaphore>,
+}
+
+impl Pushes {
+    /// Blocks briefly, to prepare the folder for uploads.
+    pub(in crate::control) fn open(store: Store, registry: Registry, options: config::Pushes) -> std::io::Result<Self> {
+        upload::prepare(&uploads_folder(&store))?;
+        Ok(Self(Arc::new(Table {
+            store,
+            registry,
+            live: Mutex::default(),
+            queued: Arc::new(Semaphore::new(options.queued_max)),
+            running: Semaphore::new(options.parallel),
+            uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
+            options,
+        })))
+    }
+
+    pub(in crate::control) fn options(&self) -> &config::Pushes {
+        &self.0.options
+    }
+
+    /// Starts an upload, which holds a permit until it is dropped.
+    pub(in crate::control) fn upload(&self) -> Result<Upload, DeployError> {
+        let permit = Arc::clone(&self.0.uploads).try_acquire_owned().map_err(|_| DeployError::TooMany {
+            what: format!("{} uploads", limits::UPLOADS_MAX),
+            retry_after: Duration::from_secs(2),
+        })?;
+        Upload::begin(&uploads_folder(&self.0.store), permit)
+    }
+
+    /// Returns the permit of a push job that waits or runs, or `None` if there are too many.
+    pub(in crate::control) fn queue(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.queued).try_acquire_owned().ok()
+    }
+
+    /// Waits for the permit of a push job that runs.
+    pub(in crate::control) async fn run(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.0.running.acquire().await.ok()
+    }
+
+    /// Returns the current state of a push job.
+    pub(crate) async fn get(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
+        self.0.registry.app(app)?;
+        if let Some(live) = self.live(id).filter(|live| live.app.name == *app) {
+            return Ok(live.now());
+        }
+        let store = &self.0.store;
+        match store.push(id).await?.filter(|push| push.app == *app) {
+            Some(push) => {
+                let log = store.push_log(id, 0).await?.into_iter().map(|line| line.text).collect();
+                Ok(PushNow { push, log, steps: Vec::new() })
+            }
+            None => Err(DeployError::UnknownPush { app: app.clone(), id: id.to_string() }),
+        }
+    }
+
+    /// Subscribes to a push job. The sender is dropped once the job's state is final.
+    pub(crate) async fn follow(&self, app: &AppName, id: &PushId) -> Result<watch::Receiver<PushNow>, DeployError> {
+        match self.live(id).filter(|live| live.app.name == *app) {
+            Some(live) => Ok(live.follow()),
+            None => Ok(watch::Sender::new(self.get(app, id).await?).subscribe()),
+        }
+    }
+
+    /// Returns the state of a push job that has not ended. It may be newer than the stored state.
+    pub(crate) fn under_way(&self, id: &PushId) -> Option<PushNow> {
+        self.live(id).map(|live| live.now())
+    }
+
+    /// Returns the number of push jobs that wait or run.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(in crate::control) fn live(&self, id: &PushId) -> Option<Arc<LivePush>> {
+        self.lock().get(id).cloned()
+    }
+
+    pub(in crate::control) fn insert(&self, live: Arc<LivePush>) {
+        self.lock().insert(live.id().clone(), live);
+    }
+
+    /// Removes a push job whose end is stored.
+    pub(in crate::control) fn remove(&self, id: &PushId) {
+        self.lock().remove(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PushId, Arc<LivePush>>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The folder of uploads, each removed when its bundle is read or its push job ends.
+fn uploads_folder(store: &Store) -> PathBuf {
+    store.folder().join("tmp")
+}
