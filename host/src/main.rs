@@ -8,6 +8,7 @@ mod control;
 mod failpoint;
 mod http;
 mod ingress;
+mod invoke_problem;
 mod limits;
 mod observe;
 mod os;

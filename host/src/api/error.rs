@@ -12,7 +12,7 @@ use super::{auth, pushes::PushView, request::BadRequest};
 use crate::{
     api::limits,
     control::DeployError,
-    http::problem::{self, BUSY_DEPLOYER_HINT, BUSY_HINT, FULL_DEPLOYER_HINT, FULL_HINT, Problem, Source},
+    http::problem::{self, Problem, Source},
     observe::logs::LogsError,
 };
 
@@ -52,8 +52,8 @@ pub(crate) enum Error {
     TooManySubscribers,
     #[error("the token `{token}` already has {} event streams, which is the limit", limits::SUBSCRIBERS_PER_TOKEN)]
     TooManyOfToken { token: String },
-    #[error("`{app}` handles no events: {detail}")]
-    NoEvents { app: String, detail: String },
+    #[error("{}", .0.detail)]
+    Job(Box<Problem>),
     #[error(transparent)]
     Event(#[from] EventError),
 }
@@ -61,24 +61,10 @@ pub(crate) enum Error {
 /// Why an event has no reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EventError {
-    #[error("`{app}` is unavailable: {detail}")]
-    Unavailable { app: String, detail: String },
-    #[error("`{app}` can't start an instance for the event: {detail}")]
-    NoRoom { app: String, detail: String },
-    #[error("the queue of `{app}` is full: {detail}")]
-    QueueFull { app: String, detail: String, retry_after_s: u64 },
     #[error("`{app}` refused the event: {message}")]
     Refused { app: String, message: String },
     #[error("`{app}` could not handle the event and asks the sender to retry in {retry_after_s} s: {message}")]
     TryLater { app: String, message: String, retry_after_s: u64 },
-    #[error("`{app}` failed while it handled the event: {detail}")]
-    Failed { app: String, code: &'static str, detail: String },
-    #[error("`{app}` was too busy for the event: {detail}")]
-    Late { app: String, detail: String, retry_after_s: u64 },
-    #[error("`{app}` timed out: {detail}")]
-    Timeout { app: String, detail: String },
-    #[error("the event was not delivered to `{app}`: {detail}")]
-    Stopping { app: String, detail: String },
 }
 
 impl From<StoreError> for Error {
@@ -94,7 +80,6 @@ impl IntoResponse for Error {
 }
 
 impl Error {
-    #[expect(clippy::too_many_lines, reason = "one table of all errors of the API")]
     pub(crate) fn problem(&self) -> Problem {
         let detail = self.to_string();
         match self {
@@ -161,11 +146,7 @@ impl Error {
                     .retry_after(10)
                     .hint("close other event streams of this token, or request without `follow=true`")
             }
-            Self::NoEvents { app, .. } => {
-                Problem::new(StatusCode::CONFLICT, "no-events", "The app handles no events", detail)
-                    .app(app)
-                    .hint("export isopod:app/events@0.1.0; with the Rust SDK: `isopod_sdk::events!(handler)`")
-            }
+            Self::Job(problem) => Problem::clone(problem),
         }
     }
 }
@@ -437,29 +418,7 @@ fn disk_full(detail: String) -> Problem {
 }
 
 fn event(error: &EventError, detail: String) -> Problem {
-    let logged = "see the app's log for details: `isopod logs`";
     match error {
-        EventError::Unavailable { app, .. } => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app is unavailable", detail)
-                .app(app)
-                .retry_after(5)
-                .hint("see its state with `isopod apps`, and the reason with `isopod activity`")
-        }
-        EventError::NoRoom { app, .. } => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-room", "The host is full", detail)
-                .app(app)
-                .retry_after(1)
-                .hint(FULL_HINT)
-                .deployer_hint(FULL_DEPLOYER_HINT)
-        }
-        EventError::QueueFull { app, retry_after_s, .. } => {
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail)
-                .app(app)
-                .retry_after(*retry_after_s)
-                .hint(BUSY_HINT)
-                .deployer_hint(BUSY_DEPLOYER_HINT)
-        }
-        EventError::Stopping { app, .. } => problem::stopping(detail).app(app),
         EventError::Refused { app, .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail)
                 .app(app)
@@ -472,26 +431,6 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .source(Source::App)
                 .retry_after(*retry_after_s)
                 .hint(format!("send the event again in {retry_after_s} s: the host does not retry it"))
-        }
-        EventError::Failed { app, code, .. } => {
-            Problem::new(StatusCode::BAD_GATEWAY, "guest-failed", "The app failed", detail)
-                .app(app)
-                .source(Source::App)
-                .member("fault", *code)
-                .hint(logged)
-        }
-        EventError::Late { app, retry_after_s, .. } => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "queue-timeout", "The app was too busy", detail)
-                .app(app)
-                .retry_after(*retry_after_s)
-                .hint(BUSY_HINT)
-                .deployer_hint(BUSY_DEPLOYER_HINT)
-        }
-        EventError::Timeout { app, .. } => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The app timed out", detail)
-                .app(app)
-                .source(Source::App)
-                .hint(logged)
         }
     }
 }

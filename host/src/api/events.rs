@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
-use isopod_engine::{Event, EventFailure, Fault, Reply};
+use isopod_engine::{Event, EventFailure, Reply};
 use isopod_executor::Class;
 use serde::Deserialize;
 use utoipa::{
@@ -29,7 +29,11 @@ use super::{
     path::AppPath,
     request::{Params, Path, app_name, collect, media_type},
 };
-use crate::{api::limits, control::AppRecord, runtime::InvokeError};
+use crate::{
+    api::limits,
+    control::AppRecord,
+    invoke_problem::{self, Interface},
+};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -173,7 +177,9 @@ async fn deliver(
 ) -> Result<Response<Body>, Error> {
     let app = || record.name.to_string();
     let running = api.deployer.serving(record).await;
-    let running = running.map_err(|detail| EventError::Unavailable { app: app(), detail })?;
+    let interface = Interface::Event { app: record.name.as_str() };
+    let refuse = |problem| Error::Job(Box::new(problem));
+    let running = running.map_err(|why| refuse(invoke_problem::unavailable(why, interface)))?;
     if running.takes_events() {
         record.usage.count(event.subject.as_deref());
     }
@@ -185,39 +191,7 @@ async fn deliver(
             let retry_after_s = after.as_secs().max(1);
             Err(EventError::TryLater { app: app(), message, retry_after_s }.into())
         }
-        Err(refused) => Err(explain(record, &refused)),
-    }
-}
-
-fn explain(record: &AppRecord, refused: &InvokeError) -> Error {
-    let (app, detail) = (record.name.to_string(), refused.to_string());
-    match refused {
-        InvokeError::NoProcess(_) | InvokeError::NoInstance => Error::NoEvents { app, detail },
-        InvokeError::Destroyed => EventError::Unavailable { app, detail }.into(),
-        InvokeError::Stopping => EventError::Stopping { app, detail }.into(),
-        InvokeError::QueueFull(full) => {
-            EventError::QueueFull { app, detail, retry_after_s: full.retry_after.as_secs() }.into()
-        }
-        InvokeError::QueueTimeout(late) => {
-            EventError::Late { app, detail, retry_after_s: late.retry_after.as_secs() }.into()
-        }
-        InvokeError::Fault(fault) => match fault {
-            Fault::Timeout { .. } => EventError::Timeout { app, detail }.into(),
-            Fault::NoRoom { .. } => EventError::NoRoom { app, detail }.into(),
-            Fault::NoSuchEntry { .. } => Error::NoEvents { app, detail },
-            Fault::Trap { .. }
-            | Fault::OutOf { .. }
-            | Fault::Exited { .. }
-            | Fault::NoAnswer
-            | Fault::BadAnswer { .. }
-            | Fault::Failed { .. }
-            | Fault::BadRequest { .. }
-            | Fault::BodyLeftOpen
-            | Fault::Stopped
-            | Fault::ClientGone => EventError::Failed { app, code: fault.code(), detail }.into(),
-        },
-        // Only HTTP requests have a body that streams.
-        InvokeError::BodyDoesNotFit { .. } => EventError::Failed { app, code: "out-of-memory", detail }.into(),
+        Err(error) => Err(refuse(invoke_problem::of(&error, interface))),
     }
 }
 

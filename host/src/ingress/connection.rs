@@ -15,9 +15,10 @@ use crate::{
     failpoint,
     http::connections::{self, Slot},
     http::drained_body::DrainedBody,
-    http::problem::{self, Problem, Source},
+    http::problem::Problem,
     http::response_rules::{self, Content, REQUEST_ID},
     ingress::limits,
+    invoke_problem::{self, Interface, no_such_part},
     runtime::{ActiveRelease, App, InvokeError, PreviewError},
 };
 use bytes::Bytes;
@@ -263,11 +264,6 @@ impl Part {
     }
 }
 
-fn no_such_part(detail: String) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "unknown-part", "No such release or instance", detail)
-        .deployer_hint("list them with `isopod releases` and `isopod ps`")
-}
-
 /// Returns the page of a broken build, or the response to the page's status request.
 fn build_state(app: &App, request: &Request<DrainedBody>) -> Option<Response<ReplyBody>> {
     let error = app.build_error();
@@ -372,88 +368,15 @@ fn with_guest_output(mut problem: Problem, running: &ActiveRelease, fault: &Faul
 
 /// Returns the problem for the client, without the guest's own output, which is only in the app's
 /// log.
-#[expect(clippy::too_many_lines, reason = "one table of all reasons")]
 fn explain(refused: &InvokeError) -> Failed {
-    let logged = "see the app's log for details: `isopod logs`";
-    match refused {
-        InvokeError::NoProcess(_) => {
-            let title = "The app takes no HTTP requests";
-            let problem = Problem::new(StatusCode::NOT_FOUND, "no-http", title, refused.to_string());
-            (
-                problem
-                    .deployer_hint("list its process types with `isopod scale`; send events with `isopod events send`"),
-                None,
-            )
-        }
-        InvokeError::NoInstance => (no_such_part(refused.to_string()), None),
-        InvokeError::Destroyed => {
-            let title = "The app is unavailable";
-            (Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", title, refused.to_string()), None)
-        }
-        InvokeError::Stopping => (problem::stopping(refused.to_string()), None),
-        InvokeError::QueueFull(full) => {
-            let problem =
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The app's queue is full", full.to_string());
-            let problem = problem.retry_after(full.retry_after.as_secs());
-            (problem.hint(problem::BUSY_HINT).deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-full"))
-        }
-        InvokeError::QueueTimeout(late) => {
-            let title = "The app was too busy";
-            let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "queue-timeout", title, late.to_string());
-            let problem = problem.retry_after(late.retry_after.as_secs()).hint(problem::BUSY_HINT);
-            (problem.deployer_hint(problem::BUSY_DEPLOYER_HINT), Some("queue-timeout"))
-        }
-        InvokeError::BodyDoesNotFit { what, .. } => body::does_not_fit(*what, refused.to_string()),
-        InvokeError::Fault(fault) => {
-            let (status, code, title, detail) = match fault {
-                Fault::Timeout { .. } => {
-                    (StatusCode::GATEWAY_TIMEOUT, "app-timeout", "The app timed out", fault.to_string())
-                }
-                Fault::NoRoom { .. } => (
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "no-room",
-                    "The host is full",
-                    "the host currently has no slot or memory for another instance".to_owned(),
-                ),
-                Fault::BadRequest { detail } => {
-                    (StatusCode::BAD_REQUEST, "bad-request", "The request is invalid", detail.clone())
-                }
-                Fault::Trap { .. }
-                | Fault::OutOf { .. }
-                | Fault::Exited { .. }
-                | Fault::NoAnswer
-                | Fault::BodyLeftOpen
-                | Fault::Stopped
-                | Fault::BadAnswer { .. }
-                | Fault::ClientGone
-                | Fault::NoSuchEntry { .. } => (
-                    StatusCode::BAD_GATEWAY,
-                    "app-failed",
-                    "The app failed",
-                    format!("the app failed before it responded ({})", fault.code()),
-                ),
-                Fault::Failed { .. } => (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "app-failed",
-                    "The app failed",
-                    "the app's handler returned an error".to_owned(),
-                ),
-            };
-            let problem = Problem::new(status, code, title, detail);
-            let problem = match fault {
-                Fault::NoRoom { .. } => {
-                    let problem = problem.retry_after(1).hint(problem::FULL_HINT);
-                    problem.deployer_hint(problem::FULL_DEPLOYER_HINT)
-                }
-                Fault::BadRequest { .. } => problem.deployer_hint(logged),
-                _ => problem
-                    .hint("if this happens again, report the request id to the app's owner")
-                    .deployer_hint(logged)
-                    .source(Source::App),
-            };
-            (problem, Some(fault.code()))
-        }
-    }
+    let fault = match refused {
+        InvokeError::BodyDoesNotFit { what, .. } => return body::does_not_fit(*what, refused.to_string()),
+        InvokeError::QueueFull(_) => Some("queue-full"),
+        InvokeError::QueueTimeout(_) => Some("queue-timeout"),
+        InvokeError::Fault(fault) => Some(fault.code()),
+        InvokeError::NoProcess(_) | InvokeError::NoInstance | InvokeError::Destroyed | InvokeError::Stopping => None,
+    };
+    (invoke_problem::of(refused, Interface::Http), fault)
 }
 
 /// Renders a problem as an HTML page for a browser, otherwise as JSON.
