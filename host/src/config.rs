@@ -1,19 +1,19 @@
 //! Owns the host's configuration: resolves the command line, the environment and the configuration
 //! file. The only reader of the environment. Never builds a service and never changes a file.
 
+mod file;
+
 use std::{
     ffi::OsString,
-    fs::File,
-    io::Read,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use isopod_engine::limits as engine;
-use isopod_policy::{Cores, CoresOverride, connections::ConnectionTimes, limits as policy};
-use serde::Deserialize;
+use isopod_policy::{Cores, connections::ConnectionTimes, limits as policy};
 
+use self::file::ConfigFile;
 use crate::{
     ingress::{BadProxies, TrustedProxies},
     limits, os,
@@ -112,112 +112,11 @@ pub(crate) enum ConfigError {
     NoDataDir,
 }
 
-/// The contents of the configuration file. Unknown keys are errors, which reports misspelt keys.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigFile {
-    data: Option<PathBuf>,
-    listen: Option<String>,
-    admin: Option<String>,
-    domain: Option<String>,
-    drain_time: Option<Span>,
-    freeze_after: Option<Span>,
-    compile_threads: Option<usize>,
-    instances_max: Option<u32>,
-    app_instances_max: Option<u32>,
-    memory_max: Option<Size>,
-    frozen_code_max: Option<Size>,
-    scale_window: Option<Span>,
-    #[serde(default)]
-    trusted_proxies: Vec<String>,
-    #[serde(default)]
-    pushes: PushesSection,
-    #[serde(default)]
-    logs: LogsSection,
-    #[serde(default)]
-    cores: CoresOverride,
-    #[serde(default)]
-    connections: ConnectionsSection,
-    #[serde(default)]
-    outbound: OutboundSection,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConnectionsSection {
-    idle: Option<Span>,
-    head: Option<Span>,
-    age: Option<Span>,
-    write: Option<Span>,
-    traffic_max: Option<usize>,
-    admin_max: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OutboundSection {
-    resolver: Option<String>,
-    idle_time: Option<Span>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PushesSection {
-    parallel: Option<usize>,
-    queued_max: Option<usize>,
-    time_limit: Option<Span>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LogsSection {
-    segment: Option<Size>,
-    kept: Option<Size>,
-    kept_for: Option<Span>,
-}
-
-/// A duration in the file's form: `30s`, `7days`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-struct Span(Duration);
-
-impl TryFrom<String> for Span {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let span = humantime::parse_duration(&text);
-        span.map(Self).map_err(|e| format!("invalid duration `{text}` ({e}); write it as `30s` or `7days`"))
-    }
-}
-
-/// A size in the file's form: `4MiB`, `512KiB`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-struct Size(u64);
-
-impl TryFrom<String> for Size {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("invalid size `{text}`; write it as `512KiB` or `4MiB`");
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, unit) = text.split_at(digits);
-        let scale: u64 = match unit.trim() {
-            "" | "B" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            _ => return Err(wrong()),
-        };
-        number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale)).map(Self).ok_or_else(wrong)
-    }
-}
-
 impl Config {
     /// Resolves each setting. The command line overrides the file, which overrides the default.
     pub(crate) fn load(overrides: Overrides) -> Result<Self, ConfigError> {
         let file = match &overrides.file {
-            Some(path) => read(path)?,
+            Some(path) => file::read(path)?,
             None => ConfigFile::default(),
         };
         resolve(file, overrides, |name| std::env::var_os(name))
@@ -234,6 +133,23 @@ pub(crate) fn default_cache_dir() -> Option<PathBuf> {
     base_dir("XDG_CACHE_HOME", ".cache", |name| std::env::var_os(name))
 }
 
+/// Returns the admin address of the host for commands, from the variable `ISOPOD_HOST`.
+pub(crate) fn host_address() -> Option<String> {
+    text_of("ISOPOD_HOST", |name| std::env::var_os(name))
+}
+
+/// Returns the token for commands, from the variable `ISOPOD_TOKEN`.
+pub(crate) fn token() -> Option<String> {
+    text_of("ISOPOD_TOKEN", |name| std::env::var_os(name))
+}
+
+/// Returns the value of a variable; an empty variable counts as unset. A value that isn't UTF-8
+/// gets replacement characters, so that the error about it shows it.
+fn text_of(name: &str, environment: impl Fn(&str) -> Option<OsString>) -> Option<String> {
+    let value = environment(name)?.to_string_lossy().trim().to_owned();
+    (!value.is_empty()).then_some(value)
+}
+
 /// Returns whether the user disables colours (<https://no-color.org>).
 pub(crate) fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -248,25 +164,6 @@ fn base_dir(variable: &str, below_home: &str, environment: impl Fn(&str) -> Opti
     let folder = |name| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder(variable).or_else(|| folder("HOME").map(|home| home.join(below_home)));
     base.map(|base| base.join("isopod"))
-}
-
-fn read(path: &Path) -> Result<ConfigFile, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut text = String::new();
-    file.take(limits::CONFIG_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > limits::CONFIG_BYTES {
-        return Err(ConfigError::TooLarge { path: path.to_owned() });
-    }
-    toml::from_str(&text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: message(&text, &e) })
-}
-
-/// Formats an error in the file with its position.
-fn message(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let (line, column) =
-        (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
-    format!("line {line}, column {column}: {}", isopod_policy::manifest::explain(text, error))
 }
 
 fn resolve(
@@ -586,9 +483,10 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_parsed_with_their_unit() {
-        assert_eq!(Size::try_from("4MiB".to_owned()).map(|s| s.0), Ok(4 << 20));
-        assert!(Size::try_from("4MB".to_owned()).is_err());
-        assert!(Size::try_from("99999999999GiB".to_owned()).is_err());
+    fn an_empty_variable_is_unset() {
+        let read = |value: &str| text_of("ISOPOD_HOST", |name| (name == "ISOPOD_HOST").then(|| value.into()));
+        assert_eq!(read(" http://127.0.0.1:9001\n").as_deref(), Some("http://127.0.0.1:9001"));
+        assert_eq!((read(""), read(" ")), (None, None));
+        assert_eq!(text_of("ISOPOD_HOST", |_| None), None);
     }
 }

@@ -31,18 +31,29 @@ pub(crate) const DEV_ADDRESS: &str = "admin.address";
 /// The host that a command sends its requests to.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct HostArgs {
-    /// The admin address of the host [default: http://127.0.0.1:8081]
-    #[arg(long, value_name = "URL", env = "ISOPOD_HOST", global = true)]
-    pub(crate) host: Option<String>,
-    /// The token; prefer the environment variable, since other users can see arguments
-    #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true, global = true)]
-    pub(crate) token: Option<String>,
+    /// The admin address of the host [env: ISOPOD_HOST] [default: http://127.0.0.1:8081]
+    #[arg(long, value_name = "URL", global = true)]
+    host: Option<String>,
+    /// The token; prefer the variable, since other users can see arguments [env: ISOPOD_TOKEN]
+    #[arg(long, value_name = "TOKEN", global = true)]
+    token: Option<String>,
 }
 
 impl HostArgs {
-    fn token(&self) -> Option<String> {
-        self.token.clone().filter(|token| !token.trim().is_empty())
+    /// Returns the address from the command line or the environment.
+    fn address(&self) -> Option<String> {
+        self.host.clone().or_else(config::host_address)
     }
+
+    fn token(&self) -> Option<String> {
+        token_or_variable(self.token.as_deref())
+    }
+}
+
+/// Returns the token from the command line or the environment. An empty token counts as none.
+pub(crate) fn token_or_variable(argument: Option<&str>) -> Option<String> {
+    let token = argument.map(str::to_owned).or_else(config::token);
+    token.filter(|token| !token.trim().is_empty())
 }
 
 /// A client of the admin API of one host.
@@ -66,7 +77,8 @@ pub(crate) type Follow = Events<BodyReader<'static>>;
 impl Client {
     /// Creates a client for the host named by the command line or the environment.
     pub(crate) fn new(args: &HostArgs) -> Result<Client, Failure> {
-        let address = args.host.as_deref().unwrap_or(DEFAULT_HOST);
+        let address = args.address();
+        let address = address.as_deref().unwrap_or(DEFAULT_HOST);
         Client::open(address, args.token(), config::default_data_dir().as_deref())
     }
 
@@ -75,7 +87,9 @@ impl Client {
     pub(crate) fn near_project(args: &HostArgs) -> Result<Client, Failure> {
         let data_dir = Path::new(DEV_DATA_DIR);
         match std::fs::read_to_string(data_dir.join(DEV_ADDRESS)) {
-            Ok(address) if args.host.is_none() && answers(&address) => Client::open(&address, None, Some(data_dir)),
+            Ok(address) if args.address().is_none() && answers(&address) => {
+                Client::open(&address, None, Some(data_dir))
+            }
             _ => Client::new(args),
         }
     }
@@ -106,7 +120,7 @@ impl Client {
     /// Returns whether the address is that of `isopod dev`, not from the command line, the
     /// environment or the default.
     pub(crate) fn is_of_dev(&self, args: &HostArgs) -> bool {
-        args.host.is_none() && self.base != DEFAULT_HOST
+        args.address().is_none() && self.base != DEFAULT_HOST
     }
 
     /// Returns the host's address.

@@ -13,6 +13,7 @@
 
 mod build;
 mod checks;
+mod environment;
 mod guest_toolchain;
 mod install;
 mod limits;

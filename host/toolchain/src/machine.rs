@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{FORCE_VARIABLE, TARGET};
+use crate::{TARGET, environment};
 
 /// The detected facts. Plain data, so that decisions can be tested with machines that don't exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Machine {
             debian: Debian::detect(),
             npm: find_on_path("npm").is_some(),
             python: output_of("python3", &["-c", "import ensurepip, venv"]).is_some(),
-            forced: std::env::var(FORCE_VARIABLE).ok().filter(|value| !value.is_empty()),
+            forced: environment::forced_toolchain(),
         }
     }
 }
@@ -102,7 +102,7 @@ pub(crate) fn newest_numbered(prefix: &str, names: &[String]) -> Option<String> 
 }
 
 pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
-    find_in(&std::env::var_os("PATH").unwrap_or_default(), program, None)
+    find_in(&environment::path(), program, None)
 }
 
 /// Returns the first `program` in the folders of `path`, except for the folder `without`.

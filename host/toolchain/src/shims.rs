@@ -17,16 +17,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::machine::{self, DEBIAN_CARGO, DEBIAN_RUSTC};
-use crate::{TARGET, sysroot};
+use crate::{TARGET, environment, sysroot};
 
 const CARGO: &str = "cargo";
 const RUSTC: &str = "isopod-rustc";
 const COMPONENT_LD: &str = "wasm-component-ld";
 const WASM_LD: &str = "wasm-ld";
-
-/// Environment variables that pass the paths to the shims, which are separate processes.
-pub(crate) const SHIMS_VARIABLE: &str = "ISOPOD_TOOLCHAIN_SHIMS";
-pub(crate) const SYSROOT_VARIABLE: &str = "ISOPOD_TOOLCHAIN_SYSROOT";
 
 /// Runs as the shim that matches the name of this process, and doesn't return. Returns immediately
 /// for any other name. Call it first in `main`.
@@ -35,7 +31,7 @@ pub fn run_as_linker_if_asked() {
     let name = Path::new(&name).file_name().unwrap_or_default().to_owned();
     // Other programs are named `cargo` and `wasm-ld` too: without our variable, the name is a
     // coincidence.
-    let Some(shims) = std::env::var_os(SHIMS_VARIABLE).map(PathBuf::from) else { return };
+    let Some(shims) = environment::shims() else { return };
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let failure = match name.to_str() {
         Some(CARGO) => run_cargo(&shims, args),
@@ -50,13 +46,12 @@ pub fn run_as_linker_if_asked() {
 
 fn run_cargo(shims: &Path, args: Vec<OsString>) -> io::Error {
     if !builds_a_guest(&args) {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let Some(cargo) = machine::find_in(&path, CARGO, Some(shims)) else {
+        let Some(cargo) = machine::find_in(&environment::path(), CARGO, Some(shims)) else {
             return io::Error::other("no cargo on PATH; install Rust from https://rustup.rs");
         };
         return become_program(Command::new(cargo).args(args));
     }
-    if let Err(error) = sysroot::prepare(&sysroot_folder()) {
+    if let Err(error) = sysroot::prepare(&environment::sysroot()) {
         return error;
     }
     let mut command = Command::new(DEBIAN_CARGO);
@@ -70,7 +65,7 @@ fn run_cargo(shims: &Path, args: Vec<OsString>) -> io::Error {
 fn run_rustc(args: Vec<OsString>) -> io::Error {
     let mut command = Command::new(DEBIAN_RUSTC);
     if builds_a_guest(&args) {
-        command.arg("--sysroot").arg(sysroot_folder());
+        command.arg("--sysroot").arg(environment::sysroot());
     }
     become_program(command.args(args))
 }
@@ -90,7 +85,7 @@ fn run_wasm_ld(mut args: Vec<OsString>) -> io::Error {
     let Some(linker) = machine::find_wasm_ld() else {
         return io::Error::other("no wasm-ld in /usr/bin; install Debian's newest package lld-N");
     };
-    let start_up = sysroot_folder().join("lib/rustlib").join(TARGET).join("lib/self-contained/crt1-reactor.o");
+    let start_up = environment::sysroot().join("lib/rustlib").join(TARGET).join("lib/self-contained/crt1-reactor.o");
     if wants_reactor(&args) {
         args.push(start_up.into_os_string());
     } else if is_program(&args) {
@@ -125,10 +120,6 @@ fn wants_reactor(args: &[OsString]) -> bool {
 /// everything is initialised once, before the program starts.
 fn is_program(args: &[OsString]) -> bool {
     args.iter().any(|arg| Path::new(arg).file_name().is_some_and(|name| name == "crt1-command.o"))
-}
-
-fn sysroot_folder() -> PathBuf {
-    std::env::var_os(SYSROOT_VARIABLE).map(PathBuf::from).unwrap_or_default()
 }
 
 #[cfg(unix)]

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::build::{self, BuildFailed};
+use crate::environment::{self, SHIMS_VARIABLE, SYSROOT_VARIABLE};
 use crate::guest_toolchain::{self, GuestToolchain, Missing};
 use crate::machine::Machine;
-use crate::shims::{self, SHIMS_VARIABLE, SYSROOT_VARIABLE};
+use crate::shims;
 
 /// The detected guest toolchain. Cheap to clone. Detection runs the compiler several times, so
 /// detect it once.
@@ -76,7 +77,7 @@ impl Toolchain {
             let name = name.to_string_lossy();
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
         };
-        for (name, _) in std::env::vars_os().filter(|(name, _)| describes_us(name)) {
+        for name in environment::names().filter(describes_us) {
             command.env_remove(name);
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -91,7 +92,7 @@ impl Toolchain {
 }
 
 fn with_first(folder: &Path) -> Result<OsString, Missing> {
-    let present = std::env::var_os("PATH").unwrap_or_default();
+    let present = environment::path();
     let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&present).filter(|old| old != folder));
     std::env::join_paths(folders).map_err(|error| Missing {
         what: "a usable PATH".to_owned(),
@@ -101,9 +102,7 @@ fn with_first(folder: &Path) -> Result<OsString, Missing> {
 }
 
 fn cache_folder() -> io::Result<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
-    let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    let folder = caches.ok_or_else(|| io::Error::other("neither XDG_CACHE_HOME nor HOME is set"))?;
+    let folder = environment::caches().ok_or_else(|| io::Error::other("neither XDG_CACHE_HOME nor HOME is set"))?;
     let folder = folder.join("isopod").join("toolchain");
     std::fs::create_dir_all(&folder)
         .map_err(|error| io::Error::new(error.kind(), format!("can't create {}: {error}", folder.display())))?;

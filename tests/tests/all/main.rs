@@ -28,6 +28,7 @@ mod destroyed;
 mod destroying;
 mod disk;
 mod ended_streams;
+mod environment;
 mod error_sources;
 mod event_values;
 mod events;

@@ -24,8 +24,9 @@ const FORBIDDEN: &[Forbidden] = &[
         holds_for: |file| file.is_below("host/policy/src"),
     },
     Forbidden {
-        rule: "only host/src/config.rs reads the environment, so that each value can be explained to a user",
-        words: &["env::var", "env::var_os", "env::vars", "env::vars_os"],
+        rule: "only host/src/config.rs reads the environment, so that each value can be explained to a user; the \
+               toolchain's environment.rs describes the machine",
+        words: &["env::var", "env::var_os", "env::vars", "env::vars_os", "from_default_env", "from_env"],
         holds_for: |file| !may_read_environment(file),
     },
     Forbidden {
@@ -61,14 +62,14 @@ const FORBIDDEN: &[Forbidden] = &[
 /// Returns whether a file may read the environment, and why.
 fn may_read_environment(file: &SourceFile) -> bool {
     let files = [
-        "host/src/config.rs",     // The host's only reader.
-        "sdk/rust/src/config.rs", // A guest's config vars are its environment.
+        "host/src/config.rs",                // The host's only reader.
+        "host/toolchain/src/environment.rs", // PATH, caches, and what builds pass to their shims.
+        "sdk/rust/src/config.rs",            // A guest's config vars are its environment.
     ];
     let folders = [
-        "host/toolchain", // Finds compilers on PATH; shims receive their arguments in variables.
-        "xtask",          // Cargo describes its invocation in variables.
-        "tests",          // Cargo describes the tests' programs in variables.
-        "examples",       // Guests read the environment that the sandbox grants.
+        "xtask",    // Cargo describes its invocation in variables.
+        "tests",    // Cargo describes the tests' programs in variables.
+        "examples", // Guests read the environment that the sandbox grants.
     ];
     let by_cargo = file.path.ends_with("/build.rs"); // Build scripts receive their inputs in variables.
     let starts_itself = file.path.contains("/tests/"); // Some tests start themselves as a process that is killed.
@@ -144,6 +145,9 @@ fn dependencies(file: &SourceFile) -> Vec<(usize, &'static str)> {
         if of_engine && file.path != "Cargo.toml" && !file.is_below("host/engine") {
             findings.push((line, "only host/engine depends on wasmtime"));
         }
+        if name == "clap" && text.contains("\"env\"") {
+            findings.push((line, "clap reads no variables: host/src/config.rs does"));
+        }
         if file.path == "host/policy/Cargo.toml" && NOT_FOR_POLICY.contains(&name) {
             findings.push((line, "host/policy depends on no async, random or network crate"));
         }
@@ -206,6 +210,10 @@ mod tests {
         assert!(breaks("host/src/cli/up.rs", "std::env::var(NAME)"));
         assert!(breaks("host/store/src/lib.rs", "std::env::var_os(NAME)"));
         assert!(!breaks("host/src/config.rs", "std::env::var(NAME)"));
+        assert!(breaks("host/toolchain/src/machine.rs", "std::env::var_os(NAME)"));
+        assert!(!breaks("host/toolchain/src/environment.rs", "std::env::var_os(NAME)"));
+        assert!(breaks("Cargo.toml", "clap = { version = \"4\", features = [\"derive\", \"env\"] }"));
+        assert!(!breaks("Cargo.toml", "clap = { version = \"4\", features = [\"derive\"] }"));
         assert!(!breaks("host/src/cli/up.rs", "std::env::current_dir()"));
     }
 

@@ -28,7 +28,7 @@ use self::host::OwnHost;
 use self::host_client::HostClient;
 use self::push::{Pushed, Pusher};
 use self::session::Session;
-use super::client::Client;
+use super::client::{Client, token_or_variable};
 use super::failure::Failure;
 use super::guest::{BuildFailed, Built};
 use super::limits;
@@ -47,8 +47,8 @@ pub(crate) struct DevArgs {
     /// Use a running host, given by its admin address, instead of starting one
     #[arg(long, value_name = "URL", conflicts_with = "listen")]
     to: Option<String>,
-    /// The token for --to
-    #[arg(long, value_name = "TOKEN", env = "ISOPOD_TOKEN", hide_env_values = true)]
+    /// The token for --to [env: ISOPOD_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
     /// The address at which the started host serves the app
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = written_address)]
@@ -96,7 +96,7 @@ fn run_with_host(
     let client = match (&own_host, &args.to) {
         (Some(host), _) => host.client()?,
         (None, to) => {
-            let token = args.token.clone().filter(|token| !token.trim().is_empty());
+            let token = token_or_variable(args.token.as_deref());
             let address = to.as_deref().unwrap_or_default();
             Client::open(address, token, crate::config::default_data_dir().as_deref())?
         }

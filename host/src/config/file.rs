@@ -1,0 +1,148 @@
+//! Owns the configuration file: its keys, its sizes and durations, and the position of an error.
+//! Never resolves a default.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use isopod_policy::CoresOverride;
+use serde::Deserialize;
+
+use super::ConfigError;
+use crate::limits;
+
+/// The contents of the configuration file. Unknown keys are errors, which reports misspelt keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigFile {
+    pub(super) data: Option<PathBuf>,
+    pub(super) listen: Option<String>,
+    pub(super) admin: Option<String>,
+    pub(super) domain: Option<String>,
+    pub(super) drain_time: Option<Span>,
+    pub(super) freeze_after: Option<Span>,
+    pub(super) compile_threads: Option<usize>,
+    pub(super) instances_max: Option<u32>,
+    pub(super) app_instances_max: Option<u32>,
+    pub(super) memory_max: Option<Size>,
+    pub(super) frozen_code_max: Option<Size>,
+    pub(super) scale_window: Option<Span>,
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<String>,
+    #[serde(default)]
+    pub(super) pushes: PushesSection,
+    #[serde(default)]
+    pub(super) logs: LogsSection,
+    #[serde(default)]
+    pub(super) cores: CoresOverride,
+    #[serde(default)]
+    pub(super) connections: ConnectionsSection,
+    #[serde(default)]
+    pub(super) outbound: OutboundSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConnectionsSection {
+    pub(super) idle: Option<Span>,
+    pub(super) head: Option<Span>,
+    pub(super) age: Option<Span>,
+    pub(super) write: Option<Span>,
+    pub(super) traffic_max: Option<usize>,
+    pub(super) admin_max: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OutboundSection {
+    pub(super) resolver: Option<String>,
+    pub(super) idle_time: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PushesSection {
+    pub(super) parallel: Option<usize>,
+    pub(super) queued_max: Option<usize>,
+    pub(super) time_limit: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogsSection {
+    pub(super) segment: Option<Size>,
+    pub(super) kept: Option<Size>,
+    pub(super) kept_for: Option<Span>,
+}
+
+/// A duration in the file's form: `30s`, `7days`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Span(pub(super) Duration);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let span = humantime::parse_duration(&text);
+        span.map(Self).map_err(|e| format!("invalid duration `{text}` ({e}); write it as `30s` or `7days`"))
+    }
+}
+
+/// A size in the file's form: `4MiB`, `512KiB`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Size(pub(super) u64);
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("invalid size `{text}`; write it as `512KiB` or `4MiB`");
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at(digits);
+        let scale: u64 = match unit.trim() {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(wrong()),
+        };
+        number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale)).map(Self).ok_or_else(wrong)
+    }
+}
+
+/// Reads the configuration file.
+pub(super) fn read(path: &Path) -> Result<ConfigFile, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut text = String::new();
+    file.take(limits::CONFIG_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > limits::CONFIG_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    toml::from_str(&text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: message(&text, &e) })
+}
+
+/// Formats an error in the file with its position.
+fn message(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
+    format!("line {line}, column {column}: {}", isopod_policy::manifest::explain(text, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_parsed_with_their_unit() {
+        assert_eq!(Size::try_from("4MiB".to_owned()).map(|s| s.0), Ok(4 << 20));
+        assert!(Size::try_from("4MB".to_owned()).is_err());
+        assert!(Size::try_from("99999999999GiB".to_owned()).is_err());
+    }
+}
