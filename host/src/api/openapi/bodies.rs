@@ -260,24 +260,41 @@ fn description() -> Value {
     })
 }
 
+/// The text of an attribute, without control characters and noncharacters.
+const EVENT_TEXT: &str = r"^[^\u0000-\u001f\u007f-\u009f\ufdd0-\ufdef\ufffe\uffff]*$";
+
+/// A media type, perhaps with parameters.
+const MEDIA_TYPE: &str = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[a-z]+=[A-Za-z0-9_.+-]+)*$";
+
+/// Base64 whose unused last bits are zero.
+const BASE64: &str = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
+
 fn cloud_event() -> Value {
-    let text = || json!({ "type": "string", "minLength": 1 });
+    let text = || json!({ "type": "string", "minLength": 1, "pattern": EVENT_TEXT });
+    let name = format!("^([a-z0-9]{{1,{}}}|data_base64)$", crate::api::limits::EVENT_ATTRIBUTE_NAME_CHARS_MAX);
     json!({
         "type": "object",
-        "description": "A CloudEvent 1.0 in structured mode. Further members with names of up to 20 letters a to z and \
-                        digits are extension attributes",
+        "description": "A CloudEvent 1.0 in structured mode. Further members are extension attributes",
         "properties": {
             "specversion": { "type": "string", "enum": ["1.0"] },
             "id": text(),
             "source": { "type": "string", "format": "uri-reference", "minLength": 1 },
             "type": text(),
-            "subject": { "type": ["string", "null"], "minLength": 1 },
+            "subject": { "type": ["string", "null"], "minLength": 1, "pattern": EVENT_TEXT },
             "time": { "type": ["string", "null"], "format": "date-time" },
-            "datacontenttype": { "type": ["string", "null"], "minLength": 1 },
+            "datacontenttype": { "type": ["string", "null"], "minLength": 1, "pattern": MEDIA_TYPE },
             "dataschema": { "type": ["string", "null"], "format": "uri" },
             "data": {},
-            "data_base64": { "type": ["string", "null"], "contentEncoding": "base64" },
+            "data_base64": { "type": ["string", "null"], "contentEncoding": "base64", "pattern": BASE64 },
         },
+        "propertyNames": { "pattern": name },
+        "additionalProperties": {
+            "type": ["string", "integer", "boolean", "null"],
+            "pattern": EVENT_TEXT,
+            "minimum": i32::MIN,
+            "maximum": i32::MAX,
+        },
+        "not": { "required": ["data", "data_base64"] },
         "required": ["specversion", "id", "source", "type"],
         "examples": [{
             "specversion": "1.0", "id": "1", "source": "/chat", "type": "chat.message", "subject": "ann",
