@@ -26,7 +26,7 @@ struct Cached {
 }
 
 thread_local! {
-    static APPS: RefCell<HashMap<AppName, Cached>> = RefCell::default();
+    static APPS: RefCell<HashMap<AppName, Cached, foldhash::fast::RandomState>> = RefCell::default();
 }
 
 impl Access {

@@ -11,6 +11,14 @@ pub(crate) const LOG_QUEUE_LINES: usize = 8192;
 /// one app's flood doesn't displace the lines of other apps.
 pub(crate) const LOG_QUEUE_LINES_PER_APP: usize = 1024;
 
+/// Neither: how long the log writer gathers lines before it writes them, so that it wakes once for
+/// many. A reader's request ends the wait.
+pub(crate) const LOG_GATHERING_TIME: Duration = Duration::from_millis(5);
+
+/// Neither: queued lines of one app that end the log writer's wait for further lines, so that a
+/// burst doesn't fill the queue.
+pub(crate) const LOG_GATHERED_LINES: usize = 64;
+
 /// Bytes of one log line. The rest is cut off, and the line ends with an ellipsis.
 pub(crate) const LOG_LINE_BYTES: usize = 8 * 1024;
 

@@ -1,13 +1,10 @@
 //! The schema of a log line, as stored and as returned by the API. Never does I/O.
 
-use std::time::Duration;
-
-use http::{Method, StatusCode};
-use isopod_policy::{AppName, ReleaseNumber, RequestId};
+use isopod_policy::{AppName, ReleaseNumber};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ingress::AccessLine, observe::limits};
+use crate::observe::limits;
 
 /// The source of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,57 +54,6 @@ pub(crate) struct Access {
     pub(crate) bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<String>,
-}
-
-/// A response to a request, from which the writer's thread builds the line: I/O threads don't
-/// format.
-pub(super) struct Request {
-    time: Timestamp,
-    release: Option<ReleaseNumber>,
-    request_id: RequestId,
-    method: Method,
-    path: Box<str>,
-    status: StatusCode,
-    duration: Duration,
-    bytes: Option<u64>,
-    fault: Option<&'static str>,
-}
-
-impl Request {
-    pub(super) fn new(line: &AccessLine<'_>, time: Timestamp) -> Self {
-        let path = &line.path[..line.path.floor_char_boundary(limits::LOG_PATH_BYTES)];
-        Self {
-            time,
-            release: line.release,
-            request_id: line.request_id,
-            method: line.method.clone(),
-            path: path.into(),
-            status: line.status,
-            duration: line.duration,
-            bytes: line.bytes,
-            fault: line.fault,
-        }
-    }
-
-    pub(super) fn into_line(self, app: &AppName) -> LogLine {
-        let duration_ms = (self.duration.as_secs_f64() * 1e6).round() / 1e3;
-        let fault = self.fault.map(|fault| format!(" ({fault})")).unwrap_or_default();
-        let message = format!("{} {} {} {duration_ms} ms{fault}", self.method, self.path, self.status.as_u16());
-        LogLine {
-            time: self.time,
-            release: self.release,
-            request_id: Some(self.request_id.to_string()),
-            access: Some(Access {
-                method: self.method.to_string(),
-                path: self.path.into(),
-                status: self.status.as_u16(),
-                duration_ms,
-                bytes: self.bytes,
-                fault: self.fault.map(str::to_owned),
-            }),
-            ..LogLine::new(app, Stream::Access, message)
-        }
-    }
 }
 
 impl LogLine {

@@ -5,6 +5,8 @@ mod follow;
 mod line;
 mod output;
 mod read;
+mod request;
+mod wake;
 mod writer;
 
 use std::{
@@ -28,7 +30,7 @@ pub(crate) use self::{
     output::AppOutput,
     read::{Cursor, Page},
 };
-use self::{follow::Posted, line::Request};
+use self::{follow::Posted, request::Request, wake::Wake};
 use crate::{ingress::AccessLine, observe::limits};
 
 /// The location and the retention of logs.
@@ -52,7 +54,7 @@ pub(crate) enum LogsError {
 }
 
 enum Message {
-    Line(Arc<AppLog>, LogLine),
+    Line(Arc<AppLog>, Box<LogLine>),
     Request(Arc<AppLog>, Request),
     /// Flushes all earlier lines, and replies with the end of the log and a subscription to later
     /// lines.
@@ -74,6 +76,7 @@ pub(crate) struct Logs(Arc<Shared>);
 struct Shared {
     config: Config,
     queue: SyncSender<Message>,
+    wake: Arc<Wake>,
     /// Notified by the writer when the queue has free capacity.
     room: Arc<Notify>,
     apps: Mutex<HashMap<AppName, Arc<AppLog>>>,
@@ -84,6 +87,7 @@ struct Shared {
 pub(crate) struct AppLog {
     app: AppName,
     queue: SyncSender<Message>,
+    wake: Arc<Wake>,
     pending: AtomicUsize,
     /// Lines dropped since the last written line. The writer reports them in the log.
     dropped: AtomicU64,
@@ -105,8 +109,13 @@ impl Service {
         let dropped = Arc::new(AtomicU64::new(0));
         let room = Arc::new(Notify::new());
         let writer = writer::Writer::new(config.clone(), Arc::clone(&dropped), Arc::clone(&room));
-        let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(move || writer.run(&messages))?;
-        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, room, apps: Mutex::default(), dropped })) })
+        let wake = Arc::new(Wake::default());
+        let woken = Arc::clone(&wake);
+        let run = move || writer.run(&messages, &woken);
+        let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(run)?;
+        wake.set_thread(thread.thread().clone());
+        let apps = Mutex::default();
+        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, wake, room, apps, dropped })) })
     }
 
     pub(crate) fn handle(&self) -> Logs {
@@ -115,7 +124,11 @@ impl Service {
 
     /// Flushes the queue and ends the thread. Blocks.
     pub(crate) fn stop(self) {
-        if self.logs.0.queue.send(Message::Stop).is_ok() && self.thread.join().is_err() {
+        let Self { thread, logs } = self;
+        logs.0.wake.now();
+        let is_sent = logs.0.queue.send(Message::Stop).is_ok();
+        logs.0.wake.now();
+        if is_sent && thread.join().is_err() {
             tracing::error!("the log writer panicked; the last lines may be missing");
         }
     }
@@ -130,6 +143,7 @@ impl Logs {
             Arc::new(AppLog {
                 app: app.clone(),
                 queue: self.0.queue.clone(),
+                wake: Arc::clone(&self.0.wake),
                 pending: AtomicUsize::new(0),
                 dropped: AtomicU64::new(0),
                 dropped_by_all: Arc::clone(&self.0.dropped),
@@ -214,7 +228,9 @@ impl Logs {
             loop {
                 // Subscribed before the attempt, so that no notification in between is missed.
                 let room = self.0.room.notified();
-                match self.0.queue.try_send(message) {
+                let sent = self.0.queue.try_send(message);
+                self.0.wake.now();
+                match sent {
                     Ok(()) => return Ok(()),
                     Err(TrySendError::Disconnected(_)) => return Err(LogsError::Unavailable),
                     Err(TrySendError::Full(back)) => message = back,
@@ -233,7 +249,7 @@ impl AppLog {
 
     /// Enqueues a line. Never blocks: if the queue is full, the line is dropped and counted.
     pub(crate) fn write(self: &Arc<Self>, line: LogLine) {
-        self.send(Message::Line(Arc::clone(self), line));
+        self.send(Message::Line(Arc::clone(self), Box::new(line)));
     }
 
     /// Enqueues a line about a request, unless the rate limit of this second is exceeded.
@@ -250,12 +266,15 @@ impl AppLog {
     }
 
     fn send(&self, message: Message) {
-        if self.pending.fetch_add(1, Ordering::Relaxed) >= limits::LOG_QUEUE_LINES_PER_APP
-            || self.queue.try_send(message).is_err()
-        {
+        let pending = self.pending.fetch_add(1, Ordering::Relaxed);
+        if pending >= limits::LOG_QUEUE_LINES_PER_APP || self.queue.try_send(message).is_err() {
             self.pending.fetch_sub(1, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
             self.dropped_by_all.fetch_add(1, Ordering::Relaxed);
+        } else if pending % limits::LOG_GATHERED_LINES == limits::LOG_GATHERED_LINES - 1 {
+            self.wake.now();
+        } else {
+            self.wake.soon();
         }
     }
 

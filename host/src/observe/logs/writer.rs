@@ -10,7 +10,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, TryRecvError},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -22,6 +22,8 @@ use super::{
     AppLog, Config, Cursor, Following, LogLine, Message, folder,
     follow::Posted,
     read::{segment_path, segments},
+    request::{Formatter, Request},
+    wake::Wake,
 };
 use crate::{failpoint, observe::limits};
 
@@ -30,10 +32,19 @@ pub(super) struct Writer {
     dropped: Arc<AtomicU64>,
     /// Notifies waiting readers when the queue has free capacity.
     room: Arc<Notify>,
-    open: HashMap<AppName, Open>,
+    open: HashMap<AppName, Open, foldhash::fast::RandomState>,
     followers: HashMap<AppName, broadcast::Sender<Posted>>,
+    formatter: Formatter,
+    /// The time of the current batch.
+    now: SystemTime,
     reported_at: Option<Instant>,
     aging: Aging,
+}
+
+/// What is appended to a log.
+enum Entry {
+    Line(LogLine),
+    Request(Request),
 }
 
 /// The writer's progress through the logs of all apps.
@@ -76,29 +87,27 @@ impl Writer {
             config,
             dropped,
             room,
-            open: HashMap::new(),
+            open: HashMap::default(),
             followers: HashMap::new(),
+            formatter: Formatter::default(),
+            now: SystemTime::now(),
             reported_at: None,
             aging: Aging::default(),
         }
     }
 
-    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+    pub(super) fn run(mut self, messages: &Receiver<Message>, wake: &Wake) {
         let mut checked_at = Instant::now();
+        let mut first = None;
         loop {
-            let first = match messages.recv_timeout(limits::LOG_CHECK_INTERVAL) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
             failpoint::here("log-writer");
-            for message in first.into_iter().chain(messages.try_iter().take(limits::LOG_MESSAGES_PER_FLUSH_MAX)) {
+            self.now = SystemTime::now();
+            let mut taken = 0;
+            for message in first.take().into_iter().chain(messages.try_iter().take(limits::LOG_MESSAGES_PER_FLUSH_MAX)) {
+                taken += 1;
                 match message {
-                    Message::Line(log, line) => self.take(&log, line),
-                    Message::Request(log, request) => {
-                        let line = request.into_line(log.app());
-                        self.take(&log, line);
-                    }
+                    Message::Line(log, line) => self.take(&log, Entry::Line(*line)),
+                    Message::Request(log, request) => self.take(&log, Entry::Request(request)),
                     Message::Follow(app, reply) => {
                         self.write_out();
                         // The reader may have disconnected.
@@ -118,10 +127,20 @@ impl Writer {
                 self.followers.retain(|_, followers| followers.receiver_count() > 0);
                 self.remove_old();
             }
+            if taken >= limits::LOG_MESSAGES_PER_FLUSH_MAX {
+                continue;
+            }
+            wake.announce_sleep();
+            match messages.try_recv() {
+                Ok(message) => first = Some(message),
+                Err(TryRecvError::Empty) => wake.sleep(limits::LOG_CHECK_INTERVAL),
+                Err(TryRecvError::Disconnected) => return,
+            }
+            wake.gather();
         }
     }
 
-    fn take(&mut self, log: &Arc<AppLog>, line: LogLine) {
+    fn take(&mut self, log: &Arc<AppLog>, entry: Entry) {
         log.pending.fetch_sub(1, Ordering::Relaxed);
         if log.is_forgotten() {
             return;
@@ -129,32 +148,35 @@ impl Writer {
         let dropped = log.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let text = format!("{dropped} log lines were dropped here: the app logs faster than the host can write");
-            self.append(log, LogLine::host(log.app(), text));
+            self.append(log, Entry::Line(LogLine::host(log.app(), text)));
         }
         let unlisted = log.take_unlisted();
         if unlisted > 0 {
             let text =
                 format!("{unlisted} more requests are not logged here: the rate limit of access lines was exceeded");
-            self.append(log, LogLine::host(log.app(), text));
+            self.append(log, Entry::Line(LogLine::host(log.app(), text)));
         }
-        self.append(log, line);
+        self.append(log, entry);
     }
 
-    fn append(&mut self, log: &Arc<AppLog>, line: LogLine) {
+    fn append(&mut self, log: &Arc<AppLog>, entry: Entry) {
         let app = log.app();
-        let end = match self.try_append(app, &line) {
+        let end = match self.try_append(app, &entry) {
             Ok(end) => end,
             Err(error) => return self.lost(1, &error),
         };
-        if let Some(followers) = self.followers.get(app)
-            && followers.send(Posted { end, line: Arc::new(line) }).is_err()
-        {
+        let Some(followers) = self.followers.get(app) else { return };
+        let line = match entry {
+            Entry::Line(line) => line,
+            Entry::Request(request) => request.to_line(app),
+        };
+        if followers.send(Posted { end, line: Arc::new(line) }).is_err() {
             self.followers.remove(app);
         }
     }
 
     /// Returns the log position after the line.
-    fn try_append(&mut self, app: &AppName, line: &LogLine) -> std::io::Result<Cursor> {
+    fn try_append(&mut self, app: &AppName, entry: &Entry) -> std::io::Result<Cursor> {
         if !self.open.contains_key(app) {
             if self.open.len() >= limits::LOG_FILES_OPEN {
                 self.write_out();
@@ -163,12 +185,15 @@ impl Writer {
             self.open.insert(app.clone(), Open::last(folder(&self.config, app))?);
         }
         let open = self.open.get_mut(app).ok_or_else(|| std::io::Error::other("the segment is not open"))?;
-        if open.is_full(&self.config) {
+        if open.is_full(&self.config, self.now) {
             open.write_out()?;
             *open = Open::new(open.dir.clone(), open.segment + 1)?;
             remove_over_size(&self.config, open)?;
         }
-        serde_json::to_writer(&mut open.waiting, line)?;
+        match entry {
+            Entry::Line(line) => serde_json::to_writer(&mut open.waiting, line)?,
+            Entry::Request(request) => self.formatter.append(request, app, &mut open.waiting)?,
+        }
         open.waiting.push(b'\n');
         open.waiting_lines += 1;
         Ok(Cursor { segment: open.segment, offset: open.bytes + open.waiting.len() as u64 })
@@ -292,9 +317,9 @@ impl Open {
 
     /// Whether the next line begins another segment. Small segments are closed too, so that their
     /// lines can expire.
-    fn is_full(&self, config: &Config) -> bool {
+    fn is_full(&self, config: &Config, now: SystemTime) -> bool {
         let bytes = self.bytes + self.waiting.len() as u64;
-        let is_old = || self.begun.elapsed().is_ok_and(|age| age >= segment_time(config));
+        let is_old = || now.duration_since(self.begun).is_ok_and(|age| age >= segment_time(config));
         bytes >= config.segment_bytes || (bytes > 0 && is_old())
     }
 
