@@ -8,7 +8,7 @@ use crate::{
     run::Run,
     task::Job,
 };
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, pin::Pin, sync::Arc, time::Duration};
 
 /// An app's share of the CPU. Cheap to clone. An account without running calls is a few numbers: it
 /// has no task, no timer and no queue entry.
@@ -31,9 +31,19 @@ impl Account {
     /// Runs a guest's work, inline where the returned future is awaited or on the worker threads.
     /// Resolves to the work's output and the CPU time used. Dropping the future cancels the work:
     /// immediately if it waits, at its next yield if it runs.
-    pub fn run<F>(&self, class: Class, work: F) -> Run<F>
+    pub fn run<F>(&self, class: Class, work: F) -> Run<Pin<Box<F>>>
     where
         F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.run_unpin(class, Box::pin(work))
+    }
+
+    /// Runs work that is already boxed. A large future that is passed on unboxed is copied each
+    /// time.
+    pub fn run_unpin<F>(&self, class: Class, work: F) -> Run<F>
+    where
+        F: Future + Unpin + Send + 'static,
         F::Output: Send + 'static,
     {
         Run::new(self.clone(), class, work)

@@ -27,7 +27,7 @@ pub struct Run<F: Future> {
 
 enum State<F: Future> {
     /// Polled inline, on the thread that polls the `Run`.
-    Inline(Pin<Box<F>>),
+    Inline(F),
     /// Polled by worker threads.
     Moved(MovedCall<F::Output>),
     Completed,
@@ -35,11 +35,11 @@ enum State<F: Future> {
 
 impl<F> Run<F>
 where
-    F: Future + Send + 'static,
+    F: Future + Unpin + Send + 'static,
     F::Output: Send + 'static,
 {
     pub(crate) fn new(account: Account, class: Class, work: F) -> Self {
-        Self { call: Call::new(account, class), state: State::Inline(Box::pin(work)) }
+        Self { call: Call::new(account, class), state: State::Inline(work) }
     }
 
     /// Also adds the call's CPU time to `counter`, slice by slice.
@@ -53,7 +53,7 @@ where
         let State::Inline(work) = &mut self.state else { return InlinePoll::Pending };
         let (guard, now) = slice::begin_inline(self.call.account.slice_ns());
         self.call.started.get_or_insert(now);
-        let polled = work.as_mut().poll(cx);
+        let polled = Pin::new(work).poll(cx);
         let usage = guard.end();
         self.call.charge_inline(usage.cpu_ns);
         match polled {
@@ -89,7 +89,7 @@ enum InlinePoll<T> {
 
 impl<F> Future for Run<F>
 where
-    F: Future + Send + 'static,
+    F: Future + Unpin + Send + 'static,
     F::Output: Send + 'static,
 {
     type Output = (F::Output, Duration);

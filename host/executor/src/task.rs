@@ -53,9 +53,9 @@ pub(crate) struct MovedCall<T> {
 }
 
 /// Moves a call to the worker threads. Returns the work if they accept no more calls.
-pub(crate) fn move_to_workers<F>(call: Call, work: Pin<Box<F>>) -> Result<MovedCall<F::Output>, Pin<Box<F>>>
+pub(crate) fn move_to_workers<F>(call: Call, work: F) -> Result<MovedCall<F::Output>, F>
 where
-    F: Future + Send + 'static,
+    F: Future + Unpin + Send + 'static,
     F::Output: Send + 'static,
 {
     let pool = Arc::clone(call.account.pool());
@@ -76,16 +76,16 @@ where
 
 /// The call itself, as the worker threads poll it.
 struct MovedWork<F> {
-    work: Pin<Box<F>>,
+    work: F,
     call: Call,
     _guard: CallGuard,
 }
 
-impl<F: Future> Future for MovedWork<F> {
+impl<F: Future + Unpin> Future for MovedWork<F> {
     type Output = (F::Output, Duration);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.work.as_mut().poll(cx);
+        let polled = Pin::new(&mut self.work).poll(cx);
         self.call.add(slice::stop_worker_clock());
         let output = std::task::ready!(polled);
         self.call.note_moved();

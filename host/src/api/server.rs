@@ -74,14 +74,14 @@ async fn serve(
     let answer = |request: Request<DrainedBody>| {
         let is_refused = is_reserve && !LIVENESS.contains(&request.uri().path());
         let responding = (!is_refused).then(|| hyper::service::Service::call(&service, request.map(Body::new)));
-        async move {
+        Box::pin(async move {
             let mut response = match responding {
                 Some(responding) => responding.await.unwrap_or_else(|never| match never {}),
                 None => too_many(),
             };
             response.headers_mut().insert(API, HeaderValue::from_static("v1"));
             response
-        }
+        })
     };
     connections::serve((stream, &slot), &settings, answer, &connections::Open, stop.cancelled()).await;
 }

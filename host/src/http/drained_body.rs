@@ -32,12 +32,13 @@ pub(crate) struct DrainedBody {
 
 impl DrainedBody {
     /// Must be called on the runtime of the request's connection.
-    pub(crate) fn of(request: Request<Incoming>, exchange: Exchange) -> Request<Self> {
+    pub(crate) fn of(request: Request<Incoming>, exchange: &Exchange) -> Request<Self> {
+        let is_empty = request.body().is_end_stream();
         // A client that waits for `100 Continue` sends nothing before the body is read.
-        let is_sent = !expects_continue(request.headers());
+        let is_sent = is_empty || !expects_continue(request.headers());
         request.map(|body| {
-            let runtime = (!body.is_end_stream()).then(Handle::current);
-            let exchange = runtime.is_some().then_some(exchange);
+            let runtime = (!is_empty).then(Handle::current);
+            let exchange = runtime.is_some().then(|| exchange.clone());
             Self { body: Some(body), runtime, is_sent, exchange }
         })
     }

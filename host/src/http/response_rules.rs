@@ -22,7 +22,7 @@ pub(crate) const API: HeaderName = HeaderName::from_static("x-isopod-api");
 
 /// Fields that describe a connection, not a message (RFC 9110, section 7.6.1). The host removes
 /// them in both directions.
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -41,8 +41,8 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Removes fields that a guest must not set: hop-by-hop fields, and those that only the host sets.
 pub(crate) fn strip_guest_fields(headers: &mut HeaderMap) {
-    let own = [ERROR_SOURCE, API, header::HOST];
-    let is_ours = |name: &HeaderName| is_hop_by_hop(name) || own.contains(name);
+    static OWN: [HeaderName; 3] = [ERROR_SOURCE, API, header::HOST];
+    let is_ours = |name: &HeaderName| is_hop_by_hop(name) || OWN.contains(name);
     while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
         headers.remove(name);
     }

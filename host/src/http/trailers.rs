@@ -8,7 +8,7 @@ use http_body::Frame;
 /// Fields that take effect before the content is processed: framing, routing, request modifiers,
 /// authentication, response controls and the format of the content. A recipient that merges
 /// trailers into the header section would apply them too late, or to the wrong message.
-const HEADER_ONLY: [HeaderName; 38] = [
+static HEADER_ONLY: [HeaderName; 38] = [
     header::CONTENT_LENGTH,
     header::TRAILER,
     header::HOST,

@@ -15,44 +15,39 @@ use crate::{
     runtime::{ActiveRelease, AppResources, BodyBudgetExceeded, IncomingBody},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use isopod_engine::{HttpAbi, RequestBody, Resource, broken_off};
 use isopod_policy::BodyLimit;
 use tokio::time::timeout;
 
-/// Applies the limit to the body, and buffers a small body of known length.
+/// Applies the limit to a body that isn't empty, and buffers a small body of known length.
 pub(super) async fn take_in(
-    request: Request<DrainedBody>,
+    headers: &HeaderMap,
+    body: DrainedBody,
     limit: BodyLimit,
     running: &ActiveRelease,
     resources: &AppResources,
-) -> Result<Request<RequestBody>, Failed> {
-    let (parts, body) = request.into_parts();
-    if body.is_end_stream() {
-        return Ok(Request::from_parts(parts, RequestBody::empty()));
-    }
+) -> Result<RequestBody, Failed> {
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > limit.bytes) {
         return Err(too_large(limit));
     }
-    let waits = running.program().info().entries.http != Some(HttpAbi::Flat) && expects_continue(&parts.headers);
+    let waits = running.program().info().entries.http != Some(HttpAbi::Flat) && expects_continue(headers);
     let Some(length) = length.filter(|&length| length <= limits::BUFFERED_BODY_BYTES_MAX && !waits) else {
-        return Ok(Request::from_parts(parts, RequestBody::incoming(body, limit.bytes, running.patience())));
+        return Ok(RequestBody::incoming(body, limit.bytes, running.patience()));
     };
     let mut arriving = resources.receive(length).map_err(too_many)?;
     match timeout(crate::runtime::limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
-        Ok(whole) => {
-            let body = match whole? {
-                (bytes, None) => RequestBody::Full(Full::new(bytes)),
-                (bytes, Some(trailers)) => {
-                    let body = Full::new(bytes).with_trailers(std::future::ready(Some(Ok(trailers))));
-                    RequestBody::incoming(body.map_err(|never| match never {}), limit.bytes, running.patience())
-                }
-            };
-            Ok(Request::from_parts(parts, body))
-        }
+        Ok(whole) => match whole? {
+            (bytes, None) => Ok(RequestBody::Full(Full::new(bytes))),
+            (bytes, Some(trailers)) => {
+                let body = Full::new(bytes).with_trailers(std::future::ready(Some(Ok(trailers))));
+                let body = body.map_err(|never| match never {});
+                Ok(RequestBody::incoming(body, limit.bytes, running.patience()))
+            }
+        },
         Err(_) => {
             let seconds = crate::runtime::limits::TRAFFIC_BODY_TIMEOUT.as_secs();
             Err(too_slow(format!("a body of this size must arrive within {seconds} s")))

@@ -1,15 +1,13 @@
 //! Serves one connection: reads its HTTP and handles each request from head to response. Never
 //! accepts connections.
 
-#![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
-
 use super::{
     AccessLine, AccessLog, Shared, body,
     connection_fairness::Ticket,
     forwarded::Peer,
+    lookup::{LastApp, Part},
     normalise::{Arrival, Target, normalise},
     pages,
-    router::{Route, is_domain, route},
 };
 use crate::{
     failpoint,
@@ -19,12 +17,13 @@ use crate::{
     http::response_rules::{self, Content, REQUEST_ID},
     ingress::limits,
     invoke_problem::{self, Interface, no_such_part},
-    runtime::{ActiveRelease, App, InvokeError, PreviewError},
+    runtime::{ActiveRelease, App, HttpRequest, InvokeError, PreviewError},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
+use http_body::Body;
 use http_body_util::BodyExt;
-use isopod_engine::{BadBody, BodyMonitor, Fault, ReplyBody};
+use isopod_engine::{BadBody, BodyMonitor, Fault, ReplyBody, RequestBody};
 use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
 use std::{
     sync::Arc,
@@ -32,54 +31,59 @@ use std::{
 };
 use tokio::{net::TcpStream, sync::watch};
 
+/// What the requests of one connection share.
+struct Connection {
+    shared: Arc<Shared>,
+    arrival: Arrival,
+    ticket: Ticket,
+    last_app: LastApp,
+}
+
 /// Serves a connection until its client disconnects or the host stops.
 pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     // The socket of a disconnected client has no address.
     let Ok(peer) = stream.peer_addr() else { return };
     let local = shared.config.only_app.as_ref().and_then(|_| stream.local_addr().ok());
-    let arrival = Arc::new(Arrival::new(Peer::new(peer.ip(), &shared.config.trusted_proxies), local));
-    let ticket = Arc::new(Ticket::new());
-    let answer = |request| {
-        let (shared, arrival, ticket) = (Arc::clone(&shared), Arc::clone(&arrival), Arc::clone(&ticket));
-        // Boxed here, since each function that passes the future on would copy it.
-        Box::pin(async move { shared.answer(request, &arrival, &ticket).await })
-    };
-    connections::serve((stream, slot), &shared.connections, answer, &*ticket, super::stopped(&mut stop)).await;
+    let arrival = Arrival::new(Peer::new(peer.ip(), &shared.config.trusted_proxies), local);
+    let (ticket, last_app) = (Ticket::new(), LastApp::default());
+    let connection = Arc::new(Connection { shared, arrival, ticket, last_app });
+    // Boxed here, since each function that passes the future on would copy it.
+    let answer = |request| Box::pin(Arc::clone(&connection).answer(request));
+    let settings = &connection.shared.connections;
+    connections::serve((stream, slot), settings, answer, &connection.ticket, super::stopped(&mut stop)).await;
 }
 
-impl Shared {
-    async fn answer(
-        &self,
-        mut request: Request<DrainedBody>,
-        arrival: &Arrival,
-        ticket: &Ticket,
-    ) -> Response<Content<ReplyBody>> {
+impl Connection {
+    async fn answer(self: Arc<Self>, mut request: Request<DrainedBody>) -> Response<Content<ReplyBody>> {
+        let Self { shared, arrival, ticket, last_app } = &*self;
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
         failpoint::here("traffic-request");
-        let (method, version) = (request.method().clone(), request.version());
-        let found = match normalise(&mut request, arrival, &self.config.trusted_proxies) {
-            Ok(Target::App) => self.find(&request).map(Some),
+        let found = match normalise(&mut request, arrival, &shared.config.trusted_proxies) {
+            Ok(Target::App) => last_app.find(request.uri().authority(), &shared.config, &shared.directory).map(Some),
             Ok(Target::Server) => Ok(None),
             Err(problem) => Err(problem),
         };
+        let (head, body) = request.into_parts();
+        // Boxed, since it passes through many functions.
+        let head = Box::new(head);
         let mut response = match found {
             Ok(Some((app, part))) => {
                 let queue = Arc::as_ptr(&app).addr();
-                if request.version() == Version::HTTP_2 {
+                if head.version == Version::HTTP_2 {
                     // Each stream is a separate task.
                     ticket.assign(queue);
-                    let mut handled = Box::pin(self.handle(&app, part, request, id, started));
+                    let mut handled = Box::pin(shared.handle(&app, part, head, body, (id, started)));
                     Ticket::of(queue).poll_fairly(handled.as_mut()).await
                 } else {
                     ticket.move_to(queue).await;
-                    self.handle(&app, part, request, id, started).await
+                    shared.handle(&app, part, head, body, (id, started)).await
                 }
             }
-            Ok(None) => sendable(&method, version, server_options()),
+            Ok(None) => sendable(&head.method, head.version, server_options()),
             Err(problem) => {
-                let wants_html = pages::wants_html(&request);
-                sendable(&method, version, render(&problem.for_visitors(), id, wants_html))
+                let page = render(&problem.for_visitors(), id, pages::wants_html(&head));
+                sendable(&head.method, head.version, page)
             }
         };
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
@@ -87,80 +91,46 @@ impl Shared {
         }
         response
     }
+}
 
-    /// Returns the app and the part of the app that a request is for.
-    fn find(&self, request: &Request<DrainedBody>) -> Result<(Arc<App>, Part), Problem> {
-        let host = request.uri().authority().map_or("", |authority| authority.as_str());
-        let unknown = |detail: String| {
-            let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
-            let hint = format!("the URL of an app is http://APP.{}{port}/", self.config.domain);
-            let problem = Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).hint(hint);
-            // Shows a client of the API that this is not the admin address.
-            problem.member("address", "traffic")
-        };
-        if let Some(only) = &self.config.only_app {
-            let app = self.directory.get(only).ok_or_else(|| unknown(format!("there is no app `{only}`")))?;
-            return Ok((app, Part::Serving));
-        }
-        let (name, part) = match route(host, &self.config.domain) {
-            Route::App(name) => (name, Some(Part::Serving)),
-            Route::Part { part, app } => (app, Part::read(part)),
-            Route::Elsewhere if is_domain(host, &self.config.domain) => {
-                let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
-                let domain = &self.config.domain;
-                return Err(unknown(format!(
-                    "the host name has no app: put the app's name first, as in http://hello.{domain}{port}/"
-                )));
-            }
-            Route::Elsewhere => {
-                return Err(unknown(format!("`{host}` does not have the form APP.{}", self.config.domain)));
-            }
-        };
-        let found = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            false => self.directory.get(name),
-            true => self.directory.get(&name.to_ascii_lowercase()),
-        };
-        let app = found.ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name))?;
-        let no_part = || no_such_part(format!("`{host}` is not a release or an instance of `{name}`")).app(name);
-        Ok((app, part.ok_or_else(no_part)?))
-    }
-
+impl Shared {
     async fn handle(
         &self,
         app: &Arc<App>,
         part: Part,
-        request: Request<DrainedBody>,
-        id: RequestId,
-        started: Instant,
+        head: Box<Parts>,
+        body: DrainedBody,
+        (id, started): (RequestId, Instant),
     ) -> Response<Content<ReplyBody>> {
-        let (method, version, uri) = (request.method().clone(), request.version(), request.uri().clone());
-        if let Some(page) = build_state(app, &request) {
-            return sendable(&method, version, page);
+        if let Some(page) = build_state(app, &head) {
+            return sendable(&head.method, head.version, page);
         }
+        let (method, version, path) = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let line = AccessLine {
             app: app.name(),
             release: None,
             request_id: id,
             method: &method,
-            path: uri.path(),
+            path: path.path(),
             status: client_gone(),
             duration: Duration::ZERO,
             bytes: None,
             fault: None,
         };
         let pending = PendingRecord { access: &*self.access, app, line, started, streams: false };
-        let wants_html = pages::wants_html(&request);
+        let wants_html = pages::wants_html(&head);
         let (release, outcome) = match self.directory.serving(app).await {
             Ok(running) => match part {
-                Part::Serving => (running.release(), deliver(app, &running, None, request, id).await),
+                Part::Serving => (running.release(), deliver(app, &running, None, (head, body), id).await),
                 // Boxed, so that the common future doesn't reserve space for this rare one.
-                Part::Release(_) | Part::Instance(_) => Box::pin(self.deliver_to_part(app, part, request, id)).await,
+                Part::Release(_) | Part::Instance(_) => {
+                    Box::pin(self.deliver_to_part(app, part, (head, body), id)).await
+                }
             },
             Err(reason) => {
-                let problem =
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "app-unavailable", "The app is unavailable", reason)
-                        .retry_after(5);
-                (None, Err((problem, None)))
+                let problem = invoke_problem::unavailable(reason, Interface::Http).retry_after(5);
+                (None, Err(Box::new((problem, None))))
             }
         };
         let (response, fault) = match outcome {
@@ -168,10 +138,11 @@ impl Shared {
                 response_rules::strip_guest_fields(response.headers_mut());
                 (response, None)
             }
-            Err((problem, fault)) if !app.resources().is_dev() => {
-                (render(&problem.for_visitors().app(app.name()), id, wants_html), fault)
+            Err(failed) => {
+                let (problem, fault) = *failed;
+                let problem = if app.resources().is_dev() { problem } else { problem.for_visitors() };
+                (render(&problem.app(app.name()), id, wants_html), fault)
             }
-            Err((problem, fault)) => (render(&problem.app(app.name()), id, wants_html), fault),
         };
         let mut response = sendable(&method, version, response);
         let (status, bytes) = (response.status(), response.body().bytes());
@@ -181,7 +152,7 @@ impl Shared {
                 let (access, app) = (Arc::clone(&self.access), Arc::clone(app));
                 body.watch(move |end| {
                     let (bytes, fault) = (Some(end.bytes), end.fault);
-                    let (app_name, method, path) = (app.name(), &method, uri.path());
+                    let (app_name, method, path) = (app.name(), &method, path.path());
                     let line = AccessLine {
                         app: app_name,
                         release,
@@ -247,27 +218,10 @@ fn client_gone() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT)
 }
 
-/// The part of an app that a request is for.
-enum Part {
-    /// The active release.
-    Serving,
-    Release(ReleaseNumber),
-    Instance(InstanceId),
-}
-
-impl Part {
-    /// Parses the label before the `--` of a host name.
-    fn read(label: &str) -> Option<Self> {
-        let label = label.to_ascii_lowercase();
-        let release = label.strip_prefix('v').and_then(|number| number.parse().ok());
-        release.map(Self::Release).or_else(|| label.parse().ok().map(Self::Instance))
-    }
-}
-
 /// Returns the page of a broken build, or the response to the page's status request.
-fn build_state(app: &App, request: &Request<DrainedBody>) -> Option<Response<ReplyBody>> {
+fn build_state(app: &App, request: &Parts) -> Option<Response<ReplyBody>> {
     let error = app.build_error();
-    if request.uri().path() == pages::build::STATUS_PATH {
+    if request.uri.path() == pages::build::STATUS_PATH {
         return Some(pages::build::status(error.is_some()));
     }
     error.filter(|_| pages::wants_html(request)).map(|error| pages::build::page(app.name().as_ref(), &error))
@@ -280,32 +234,39 @@ async fn deliver(
     app: &App,
     running: &ActiveRelease,
     instance: Option<&InstanceId>,
-    request: Request<DrainedBody>,
+    (head, body): (Box<Parts>, DrainedBody),
     id: RequestId,
-) -> Result<Response<ReplyBody>, Failed> {
+) -> Result<Response<ReplyBody>, Box<Failed>> {
     let limit = running.program().body_limit();
-    let request = body::take_in(request, limit, running, app.resources()).await?;
-    let monitor = request.body().monitor();
+    let body = if body.is_end_stream() {
+        RequestBody::empty()
+    } else {
+        // Boxed, so that the future of a request without a body stays small.
+        Box::pin(body::take_in(&head.headers, body, limit, running, app.resources())).await?
+    };
+    let monitor = body.monitor();
+    let request = HttpRequest { head, body };
     let answered = match instance {
         None => running.http(request, id).await,
         Some(instance) => Box::pin(running.http_on(instance, request, id)).await,
     };
     match monitor.as_ref().and_then(BodyMonitor::fault) {
         // The client caused the failure, so the app's response to an incomplete body is discarded.
-        Some(BadBody::TooLarge) => Err(body::too_large(limit)),
-        Some(BadBody::TooSlow) => Err(body::too_slow("the rest of the body did not arrive in time".to_owned())),
-        Some(BadBody::Broken { detail }) => Err(body::broken(detail.clone())),
+        Some(BadBody::TooLarge) => Err(body::too_large(limit).into()),
+        Some(BadBody::TooSlow) => Err(body::too_slow("the rest of the body did not arrive in time".to_owned()).into()),
+        Some(BadBody::Broken { detail }) => Err(body::broken(detail.clone()).into()),
         None => answered.map_err(|refused| {
             let (problem, fault) = explain(&refused);
-            match refused {
+            let problem = match refused {
                 // The SDK guarantees that a handler's error text appears only in the log. A crash
                 // has no other text, so `dev` apps show it.
-                InvokeError::Fault(Fault::Failed { .. }) => (problem, fault),
-                InvokeError::Fault(fault_found) if app.resources().is_dev() => {
-                    (with_guest_output(problem, running, &fault_found, id), fault)
+                InvokeError::Fault(Fault::Failed { .. }) => problem,
+                InvokeError::Fault(fault) if app.resources().is_dev() => {
+                    with_guest_output(problem, running, &fault, id)
                 }
-                _ => (problem, fault),
-            }
+                _ => problem,
+            };
+            Box::new((problem, fault))
         }),
     }
 }
@@ -315,31 +276,33 @@ impl Shared {
         &self,
         app: &App,
         part: Part,
-        request: Request<DrainedBody>,
+        request: (Box<Parts>, DrainedBody),
         id: RequestId,
-    ) -> (Option<ReleaseNumber>, Result<Response<ReplyBody>, Failed>) {
+    ) -> (Option<ReleaseNumber>, Result<Response<ReplyBody>, Box<Failed>>) {
         let (running, instance) = match part {
             Part::Serving => (app.serving(), None),
             Part::Instance(instance) => {
                 let running = app.with_instance(&instance);
                 if let Some(problem) = running.as_ref().and_then(|running| not_http(running, &instance)) {
-                    return (running.and_then(|running| running.release()), Err((problem, None)));
+                    return (running.and_then(|running| running.release()), Err(Box::new((problem, None))));
                 }
                 (running, Some(instance))
             }
             Part::Release(release) => match self.directory.preview(app, release).await {
                 Ok(running) => (Some(running), None),
-                Err(PreviewError::Unknown(detail)) => return (Some(release), Err((no_such_part(detail), None))),
+                Err(PreviewError::Unknown(detail)) => {
+                    return (Some(release), Err(Box::new((no_such_part(detail), None))));
+                }
                 Err(PreviewError::Unavailable(detail)) => {
                     let title = "The release is unavailable";
                     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "release-unavailable", title, detail);
-                    return (Some(release), Err((problem.retry_after(1), None)));
+                    return (Some(release), Err(Box::new((problem.retry_after(1), None))));
                 }
             },
         };
         match running {
             Some(running) => (running.release(), deliver(app, &running, instance.as_ref(), request, id).await),
-            None => (None, Err((no_such_part("the instance does not exist".to_owned()), None))),
+            None => (None, Err(Box::new((no_such_part("the instance does not exist".to_owned()), None)))),
         }
     }
 }

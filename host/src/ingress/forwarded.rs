@@ -39,9 +39,10 @@ pub(super) fn apply(
     host: &HeaderValue,
     target_scheme: Option<&Scheme>,
 ) -> Scheme {
-    let claims = if peer.is_trusted { Claims::read(headers) } else { Claims::default() };
+    let has_claims = headers.keys().any(is_claim);
+    let claims = if has_claims && peer.is_trusted { Claims::read(headers) } else { Claims::default() };
     let replaced = |name: &HeaderName| is_claim(name) && !(peer.is_trusted && is_exact(name));
-    while let Some(name) = headers.keys().find(|name| replaced(name)).cloned() {
+    while has_claims && let Some(name) = headers.keys().find(|name| replaced(name)).cloned() {
         headers.remove(name);
     }
     let scheme = match claims.scheme.as_ref().or(target_scheme.filter(|_| peer.is_trusted)) {
@@ -54,9 +55,14 @@ pub(super) fn apply(
     headers.insert(FOR, appended(claims.addresses.iter().map(String::as_str), ", ", &peer.text));
     headers.insert(REAL_IP, claims.client(peer, proxies));
     match claims.forwarded {
-        Some(forwarded) => headers.insert(header::FORWARDED, appended([forwarded.as_str()], ", for=", &node(peer))),
-        None => headers.remove(header::FORWARDED),
-    };
+        Some(forwarded) => {
+            headers.insert(header::FORWARDED, appended([forwarded.as_str()], ", for=", &node(peer)));
+        }
+        None if has_claims => {
+            headers.remove(header::FORWARDED);
+        }
+        None => {}
+    }
     scheme
 }
 

@@ -14,6 +14,7 @@ mod connection;
 mod connection_fairness;
 mod forwarded;
 pub(crate) mod limits;
+mod lookup;
 mod normalise;
 mod pages;
 mod priority;

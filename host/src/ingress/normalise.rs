@@ -11,20 +11,56 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    sync::{Mutex, PoisonError},
+};
 
 /// The connection on which a request arrived.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) peer: Peer,
     /// The authority of an HTTP/1.0 request without `host`, if every request is for one app.
     pub(super) authority: Option<Authority>,
+    last_host: Mutex<Option<KnownHost>>,
+}
+
+/// A host as a request of the connection named it. The next request most probably names it again.
+#[derive(Debug)]
+struct KnownHost {
+    text: Box<[u8]>,
+    authority: Authority,
+    /// The authority as a field value.
+    value: HeaderValue,
 }
 
 impl Arrival {
     pub(super) fn new(peer: Peer, local: Option<SocketAddr>) -> Self {
         let authority = local.and_then(|address| Authority::try_from(address.to_string()).ok());
-        Self { peer, authority }
+        Self { peer, authority, last_host: Mutex::default() }
+    }
+
+    /// Parses a host, unless it is the connection's last host.
+    #[expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
+    fn read_host(&self, text: &[u8]) -> Result<Authority, Problem> {
+        let mut last = self.last_host.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = last.as_ref().filter(|known| *known.text == *text) {
+            return Ok(known.authority.clone());
+        }
+        let authority = read_host(text)?;
+        let value = value_of(&authority)?;
+        *last = Some(KnownHost { text: text.into(), authority: authority.clone(), value });
+        Ok(authority)
+    }
+
+    /// Returns an authority as a field value.
+    #[expect(clippy::result_large_err, reason = "as above")]
+    fn value_of(&self, authority: &Authority) -> Result<HeaderValue, Problem> {
+        let last = self.last_host.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.as_ref().filter(|known| known.authority.as_str() == authority.as_str()) {
+            Some(known) => Ok(known.value.clone()),
+            None => value_of(authority),
+        }
     }
 }
 
@@ -43,7 +79,12 @@ pub(super) fn normalise<B>(
     arrival: &Arrival,
     proxies: &TrustedProxies,
 ) -> Result<Target, Problem> {
-    let authority = checked(request, arrival.authority.as_ref())?;
+    let has_connection_fields = request.headers().keys().any(is_hop_by_hop);
+    check_method(request)?;
+    if has_connection_fields {
+        check_codings(request.headers())?;
+    }
+    let authority = authority(request, arrival.authority.as_ref(), |text| arrival.read_host(text))?;
     let target = std::mem::take(request.uri_mut()).into_parts();
     if target.scheme.as_ref().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
         return Err(bad_target("its scheme is neither http nor https"));
@@ -58,12 +99,19 @@ pub(super) fn normalise<B>(
         _ => return Err(bad_target("it is neither a path that begins with `/` nor a URL")),
     };
     let headers = request.headers_mut();
-    end_connection_fields(headers);
-    join_cookies(headers);
-    join_lengths(headers);
-    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host("it is not text"))?;
+    if has_connection_fields {
+        end_connection_fields(headers);
+    }
+    let has_repeated_fields = headers.len() > headers.keys_len();
+    if has_repeated_fields {
+        join_cookies(headers);
+        join_lengths(headers);
+    }
+    let host = arrival.value_of(&authority)?;
     let scheme = forwarded::apply(headers, &arrival.peer, proxies, &host, target.scheme.as_ref());
-    headers.insert(header::HOST, host);
+    if headers.get(header::HOST) != Some(&host) {
+        headers.insert(header::HOST, host);
+    }
     let mut parts = http::uri::Parts::default();
     (parts.scheme, parts.authority, parts.path_and_query) = (Some(scheme), Some(authority), Some(path));
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad_target("it is not a URL"))?;
@@ -74,12 +122,18 @@ pub(super) fn normalise<B>(
 /// host. Returns the authority; `usual` is the authority of an HTTP/1.0 request without `host`.
 #[expect(clippy::result_large_err, reason = "as above")]
 pub(crate) fn checked<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Authority, Problem> {
+    check_method(request)?;
+    check_codings(request.headers())?;
+    authority(request, usual, read_host)
+}
+
+#[expect(clippy::result_large_err, reason = "as above")]
+fn check_method<B>(request: &Request<B>) -> Result<(), Problem> {
     if request.method() == Method::CONNECT {
         let (title, detail) = ("CONNECT is not supported", "this host is not a proxy: it answers requests itself");
         return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no-tunnels", title, detail));
     }
-    check_codings(request.headers())?;
-    authority(request, usual)
+    Ok(())
 }
 
 fn bad_target(detail: &str) -> Problem {
@@ -124,9 +178,13 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Returns the authority of a request: that of its target, otherwise its `host`. The target
 /// overrides the header (RFC 9112, section 3.2.2). In HTTP/2 both must be equal (RFC 9113, section
-/// 8.3.1).
+/// 8.3.1). `read_host` parses a host.
 #[expect(clippy::result_large_err, reason = "as above")]
-fn authority<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Authority, Problem> {
+fn authority<B>(
+    request: &Request<B>,
+    usual: Option<&Authority>,
+    read_host: impl Fn(&[u8]) -> Result<Authority, Problem>,
+) -> Result<Authority, Problem> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -184,6 +242,11 @@ pub(super) fn read_host(text: &[u8]) -> Result<Authority, Problem> {
         _ => return Err(bad_host("its port is not a number up to 65535")),
     };
     Authority::try_from(text).map_err(|_| bad_host("it is not a host name"))
+}
+
+#[expect(clippy::result_large_err, reason = "as above")]
+fn value_of(authority: &Authority) -> Result<HeaderValue, Problem> {
+    HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host("it is not text"))
 }
 
 /// Letters, digits and the punctuation that RFC 3986 allows in a name. Percent-encoded names have

@@ -147,7 +147,7 @@ impl Command {
             state.record.cpu.clone()
         };
         let program = self.program.clone();
-        let run = self.resources.run(Class::Push, &self.program, async move { program.run().await });
+        let run = self.resources.run(Class::Push, &self.program, Box::pin(async move { program.run().await }));
         let outcome = tokio::select! {
             (outcome, _) = run.counted_in(cpu) => outcome,
             () = copy.restart.notified() => Ok(0),

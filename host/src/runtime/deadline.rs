@@ -1,17 +1,52 @@
 //! The deadline of a job, counted from its arrival. It includes the time in the queue and the
 //! guest's work. Never knows what the job is.
 
-use futures::FutureExt;
 use isopod_engine::Fault;
 use isopod_policy::{had_enough_time, is_nearly_expired};
-use std::time::{Duration, Instant};
-use tokio::time::timeout_at;
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+use tokio::{
+    task::coop::{Unconstrained, unconstrained},
+    time::{Sleep, sleep_until, timeout_at},
+};
 
 /// The arrival of a job, and the app's limit for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
     arrived: Instant,
     limit: Duration,
+}
+
+pin_project! {
+    /// A guest's work until its deadline.
+    pub(super) struct UntilDeadline<W> {
+        #[pin]
+        work: W,
+        deadline: Deadline,
+        admitted: Instant,
+        // Created only for work that waits: most work completes on its first poll. Unconstrained,
+        // so that work which uses up its task's budget can't postpone its deadline.
+        timer: Option<Pin<Box<Unconstrained<Sleep>>>>,
+    }
+}
+
+impl<W: Future> Future for UntilDeadline<W> {
+    type Output = Result<W::Output, Fault>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(done) = this.work.poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        let deadline = *this.deadline;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until(deadline.at()))));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(deadline.fault(*this.admitted)))
+    }
 }
 
 impl Deadline {
@@ -49,14 +84,9 @@ impl Deadline {
         timeout_at(self.at(), future).await.ok()
     }
 
-    /// Runs a guest's work until the deadline. `admitted` is when the job got its slot. Not an
-    /// `async fn`: its future would store the work twice.
-    pub(super) fn enforce<T>(
-        self,
-        admitted: Instant,
-        work: impl Future<Output = T>,
-    ) -> impl Future<Output = Result<T, Fault>> {
-        timeout_at(self.at(), work).map(move |outcome| outcome.map_err(|_| self.fault(admitted)))
+    /// Runs a guest's work until the deadline. `admitted` is when the job got its slot.
+    pub(super) fn enforce<W: Future>(self, admitted: Instant, work: W) -> UntilDeadline<W> {
+        UntilDeadline { work, deadline: self, admitted, timer: None }
     }
 
     /// Returns the fault of a guest that didn't complete in the time after `admitted`.

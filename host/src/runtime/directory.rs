@@ -9,23 +9,39 @@ use super::{
 use crate::runtime::limits;
 use arc_swap::ArcSwap;
 use isopod_policy::{AppName, ReleaseNumber};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use tokio::time::timeout;
 
 /// All apps that traffic can reach, by name.
 pub(crate) struct Directory {
-    apps: ArcSwap<HashMap<String, Arc<App>>>,
+    apps: ArcSwap<Apps>,
+    /// The number of changes of `apps`.
+    version: AtomicU64,
     loads: Loads,
 }
+
+type Apps = HashMap<String, Arc<App>, foldhash::fast::RandomState>;
 
 impl Directory {
     /// `loader` receives the requests to load releases that aren't in memory.
     pub(crate) fn new(loader: LoadSender) -> Self {
-        Self { apps: ArcSwap::default(), loads: Loads::new(loader) }
+        Self { apps: ArcSwap::default(), version: AtomicU64::new(0), loads: Loads::new(loader) }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<App>> {
         self.apps.load().get(name).cloned()
+    }
+
+    /// Returns a number that differs after an app was added or removed. A caller reads it before it
+    /// looks an app up, and may use the result again while the number is the same.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Returns the release that serves an app, thawed or loaded if necessary, or the reason why no
@@ -34,7 +50,8 @@ impl Directory {
         match app.availability() {
             Availability::Ready(release) => Ok(release),
             Availability::Unavailable { reason } => Err(reason),
-            Availability::Cold(_) => self.load_cold(app).await,
+            // Boxed, so that the future of the other cases stays small.
+            Availability::Cold(_) => Box::pin(self.load_cold(app)).await,
         }
     }
 
@@ -80,12 +97,13 @@ impl Directory {
         });
     }
 
-    fn change(&self, change: impl Fn(&mut HashMap<String, Arc<App>>)) {
+    fn change(&self, change: impl Fn(&mut Apps)) {
         self.apps.rcu(|apps| {
-            let mut apps = HashMap::clone(apps);
+            let mut apps = Apps::clone(apps);
             change(&mut apps);
             apps
         });
+        self.version.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -114,7 +132,7 @@ mod tests {
         let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
         let host = HostResources::new(executor, GuestRuntimes::on(tokio::runtime::Handle::current()));
         let (sender, mut loader) = mpsc::channel(1);
-        let directory = Directory { apps: Default::default(), loads: Loads::new(sender) };
+        let directory = Directory::new(sender);
         let app = App::new(
             "shop".parse().expect("a valid name"),
             host.app_resources(AppType::Dev, Cores::new(1, 1).expect("valid cores")),
@@ -150,7 +168,7 @@ mod tests {
             GuestRuntimes::on(tokio::runtime::Handle::current()),
         );
         let (sender, loader) = mpsc::channel(2);
-        let directory = Directory { apps: Default::default(), loads: Loads::new(sender) };
+        let directory = Directory::new(sender);
         let first = "1".parse().expect("a valid number");
         let cold = |index| {
             let cores = Cores::new(1, 1).expect("valid cores");

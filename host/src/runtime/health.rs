@@ -18,7 +18,7 @@ pub(crate) async fn check(
     process: &Process,
 ) -> (Result<(), String>, Option<Box<Instance>>) {
     let (process, program) = (process.clone(), instance.program().clone());
-    resources.run(Class::Pull, &program, async move { examine(instance, &process).await }).await.0
+    resources.run(Class::Pull, &program, Box::pin(async move { examine(instance, &process).await })).await.0
 }
 
 async fn examine(mut instance: Box<Instance>, process: &Process) -> (Result<(), String>, Option<Box<Instance>>) {

@@ -26,40 +26,46 @@ pub(crate) trait Id: AsRef<str> + Clone + Send + 'static {}
 
 impl<T: AsRef<str> + Clone + Send + 'static> Id for T {}
 
+/// An HTTP request. Its head is boxed, since it passes through many functions.
+pub(crate) struct HttpRequest {
+    pub(crate) head: Box<http::request::Parts>,
+    pub(crate) body: RequestBody,
+}
+
 impl ActiveRelease {
     /// Responds to an HTTP request. Dropping the future ends the guest's work on it.
     pub(crate) async fn http(
         &self,
-        request: Request<RequestBody>,
+        request: HttpRequest,
         request_id: impl Id,
     ) -> Result<Response<ReplyBody>, InvokeError> {
         let pool = self.http.as_ref().ok_or(InvokeError::NoProcess("HTTP requests"))?;
-        let (input, deadline) = (Input::of(&request), pool.deadline());
-        let response = report_outcome(pool, request_id.clone(), input.clone(), async {
-            let lease = ready_lease(pool, Class::Pull, queued_bytes(&request), deadline).await?;
-            respond(pool, lease, deadline, (request, input.clone()), request_id).await
-        });
-        response.await.map_err(|refused| attribute_to_body(refused, &input, pool))
+        let (input, deadline) = (Input::of(&request.body), pool.deadline());
+        let response = match ready_lease(pool, Class::Pull, queued_bytes(&request.body), deadline).await {
+            Ok(lease) => respond(pool, lease, deadline, request, &input, request_id.clone()).await,
+            Err(refused) => Err(refused),
+        };
+        response.map_err(|refused| fail(pool, refused, &input, request_id.as_ref()))
     }
 
     /// Responds to an HTTP request with the given instance.
     pub(crate) async fn http_on(
         &self,
         id: &InstanceId,
-        request: Request<RequestBody>,
+        request: HttpRequest,
         request_id: impl Id,
     ) -> Result<Response<ReplyBody>, InvokeError> {
         let pool = self.pool(&id.process()).ok_or(InvokeError::NoInstance)?;
         if pool.entry() != isopod_policy::Entry::Http {
             return Err(InvokeError::NoProcess("HTTP requests"));
         }
-        let (input, deadline) = (Input::of(&request), pool.deadline());
-        let response = report_outcome(pool, request_id.clone(), input.clone(), async {
-            let lease =
-                pool.lease_instance(id, queued_bytes(&request), deadline).await.ok_or(InvokeError::NoInstance)??;
-            respond(pool, lease, deadline, (request, input.clone()), request_id).await
-        });
-        response.await.map_err(|refused| attribute_to_body(refused, &input, pool))
+        let (input, deadline) = (Input::of(&request.body), pool.deadline());
+        let lease = pool.lease_instance(id, queued_bytes(&request.body), deadline).await;
+        let response = match lease.ok_or(InvokeError::NoInstance).flatten() {
+            Ok(lease) => respond(pool, lease, deadline, request, &input, request_id.clone()).await,
+            Err(refused) => Err(refused),
+        };
+        response.map_err(|refused| fail(pool, refused, &input, request_id.as_ref()))
     }
 
     /// Delivers an event and waits for its handler's result.
@@ -82,9 +88,18 @@ impl ActiveRelease {
 
 /// Returns a lease with an instance.
 async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadline) -> Result<Lease, InvokeError> {
+    match pool.try_lease(class, deadline) {
+        Some(lease) if lease.has_instance() => Ok(lease),
+        // Boxed, so that the future of a job that finds an instance stays small.
+        Some(lease) => Box::pin(start_instance(pool, lease, bytes, deadline)).await,
+        None => Box::pin(queued_lease(pool, class, bytes, deadline)).await,
+    }
+}
+
+/// Waits for a lease in the queue.
+async fn queued_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadline) -> Result<Lease, InvokeError> {
     let lease = pool.lease(class, bytes, deadline).await?;
-    // Boxed, so that the future of a job that finds an instance stays small.
-    if lease.has_instance() { Ok(lease) } else { Box::pin(start_instance(pool, lease, bytes, deadline)).await }
+    if lease.has_instance() { Ok(lease) } else { start_instance(pool, lease, bytes, deadline).await }
 }
 
 /// Starts an instance for a job. If the host has no room, the job waits for an instance that the
@@ -98,7 +113,7 @@ async fn start_instance(
     let class = lease.class;
     while !lease.has_instance() {
         let (admitted, cpu) = (lease.admitted, lease.cpu.clone());
-        let starting = async move { (lease.instance().await, lease) };
+        let starting = Box::pin(async move { (lease.instance().await, lease) });
         let starting = pool.resources().run(class, pool.program(), starting).counted_in(cpu);
         let ((started, mut returned), _) = run_within(deadline, pool, admitted, starting).await?;
         lease = match started {
@@ -120,23 +135,24 @@ async fn respond(
     pool: &Arc<Pool>,
     mut lease: Lease,
     deadline: Deadline,
-    (request, input): (Request<RequestBody>, Input),
+    request: HttpRequest,
+    input: &Input,
     request_id: impl Id,
 ) -> Result<Response<ReplyBody>, InvokeError> {
     let (id, admitted, cpu) = (request_id.clone(), lease.admitted, lease.cpu.clone());
-    let work = async move {
+    let work = Box::pin(async move {
         let answer = match lease.instance().await {
-            Ok(instance) => instance.http(request, id.as_ref()).await,
+            Ok(instance) => instance.http(Request::from_parts(*request.head, request.body), id.as_ref()).await,
             Err(fault) => Answer { response: Err(fault), after: After::Ended },
         };
         (answer, lease)
-    };
+    });
     let work = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);
     let ((answer, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
     match answer.after {
         After::Free(instance) => lease.put_instance(Some(instance)),
         After::Ended => {}
-        After::Working(rest) => finish_in_background(pool, lease, rest, (request_id, input)),
+        After::Working(rest) => finish_in_background(pool, lease, rest, (request_id, input.clone())),
     }
     Ok(answer.response?)
 }
@@ -144,23 +160,37 @@ async fn respond(
 async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {
     let deadline = pool.deadline();
     let input = Input { bytes: event.bytes(), monitor: None };
-    report_outcome(pool, request_id.clone(), input, async {
-        let mut lease = ready_lease(pool, class, event.bytes(), deadline).await?;
-        pool.resources().note_event(class);
-        let (admitted, cpu) = (lease.admitted, lease.cpu.clone());
-        let work = async move {
-            let (handled, instance) = match lease.instance().await {
-                Ok(instance) => instance.event(event, request_id.as_ref()).await,
-                Err(fault) => (Err(fault), None),
-            };
-            lease.put_instance(instance);
-            (handled, lease)
+    let handled = match ready_lease(pool, class, event.bytes(), deadline).await {
+        Ok(lease) => handle(pool, lease, deadline, event, request_id.clone()).await,
+        Err(refused) => Err(refused),
+    };
+    if let Err(refused) = &handled {
+        report_outcome(pool, refused, &input, request_id.as_ref());
+    }
+    handled
+}
+
+async fn handle(
+    pool: &Arc<Pool>,
+    mut lease: Lease,
+    deadline: Deadline,
+    event: Event,
+    request_id: impl Id,
+) -> Result<Handled, InvokeError> {
+    let class = lease.class;
+    pool.resources().note_event(class);
+    let (admitted, cpu) = (lease.admitted, lease.cpu.clone());
+    let work = Box::pin(async move {
+        let (handled, instance) = match lease.instance().await {
+            Ok(instance) => instance.event(event, request_id.as_ref()).await,
+            Err(fault) => (Err(fault), None),
         };
-        let work = pool.resources().run(class, pool.program(), work).counted_in(cpu);
-        let ((handled, _lease), _) = run_within(deadline, pool, admitted, work).await?;
-        Ok(handled?)
-    })
-    .await
+        lease.put_instance(instance);
+        (handled, lease)
+    });
+    let work = pool.resources().run(class, pool.program(), work).counted_in(cpu);
+    let ((handled, _lease), _) = run_within(deadline, pool, admitted, work).await?;
+    Ok(handled?)
 }
 
 /// Runs `work` until it completes, its deadline expires, or the app is destroyed. `admitted` is
@@ -184,8 +214,7 @@ struct Input {
 }
 
 impl Input {
-    fn of(request: &Request<RequestBody>) -> Self {
-        let body = request.body();
+    fn of(body: &RequestBody) -> Self {
         Self { bytes: body.size_hint().lower(), monitor: body.monitor() }
     }
 
@@ -225,33 +254,32 @@ fn attribute_to_body(refused: InvokeError, input: &Input, pool: &Pool) -> Invoke
 
 /// Returns the bytes that a request holds while it is queued. A streaming body isn't read before
 /// admission.
-fn queued_bytes(request: &Request<RequestBody>) -> u64 {
-    match request.body() {
+fn queued_bytes(body: &RequestBody) -> u64 {
+    match body {
         RequestBody::Full(body) => body.size_hint().lower(),
         RequestBody::Incoming(_) => 0,
     }
 }
 
-/// Counts and logs the fault of a job. Not an `async fn`: its future would store the job twice,
-/// before and after its first poll.
-fn report_outcome<T>(
-    pool: &Pool,
-    request_id: impl Id,
-    input: Input,
-    job: impl Future<Output = Result<T, InvokeError>>,
-) -> impl Future<Output = Result<T, InvokeError>> {
-    job.inspect(move |outcome| {
-        let Err(InvokeError::Fault(fault)) = outcome else { return };
-        if matches!(fault, Fault::Timeout { .. }) {
-            input.monitor.iter().for_each(BodyMonitor::note_timeout);
-        }
-        // The client's body was incomplete or invalid, so the fault doesn't count against the app.
-        if input.monitor.as_ref().is_some_and(|monitor| monitor.fault().is_some()) {
-            return;
-        }
-        report(pool, fault, request_id.as_ref(), &input);
-        pool.resources().evict_after(fault, pool.program());
-    })
+/// Reports the failure of a request, and returns it as its client receives it.
+#[cold]
+fn fail(pool: &Pool, refused: InvokeError, input: &Input, request_id: &str) -> InvokeError {
+    report_outcome(pool, &refused, input, request_id);
+    attribute_to_body(refused, input, pool)
+}
+
+/// Counts and logs the fault of a job.
+fn report_outcome(pool: &Pool, refused: &InvokeError, input: &Input, request_id: &str) {
+    let InvokeError::Fault(fault) = refused else { return };
+    if matches!(fault, Fault::Timeout { .. }) {
+        input.monitor.iter().for_each(BodyMonitor::note_timeout);
+    }
+    // The client's body was incomplete or invalid, so the fault doesn't count against the app.
+    if input.monitor.as_ref().is_some_and(|monitor| monitor.fault().is_some()) {
+        return;
+    }
+    report(pool, fault, request_id, input);
+    pool.resources().evict_after(fault, pool.program());
 }
 
 /// Lets a guest finish after its response has started. The slot stays leased until then, or until
@@ -260,7 +288,7 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
     let pool = Arc::clone(pool);
     lease.note_response();
     tokio::spawn(async move {
-        let rest = rest.finish(pool.patience(limits::TRAFFIC_RESPONSE_CROWDED));
+        let rest = Box::pin(rest.finish(pool.patience(limits::TRAFFIC_RESPONSE_CROWDED)));
         let rest = pool.resources().run(Class::Pull, pool.program(), rest).counted_in(lease.cpu.clone());
         let Some((rest, _)) = pool.resources().cancellation().run_until_cancelled(rest).await else { return };
         match rest {

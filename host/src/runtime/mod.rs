@@ -32,6 +32,7 @@ pub(crate) use app::App;
 pub(crate) use class::{CLASSES, class_name};
 pub(crate) use directory::Directory;
 pub(crate) use error::InvokeError;
+pub(crate) use invoke::HttpRequest;
 pub(crate) use plan::ProcessPlan;
 pub(crate) use pool::{PoolCounters, ScaleChange};
 pub(crate) use preview::{LoadRequest, LoadedRelease, PreviewError};

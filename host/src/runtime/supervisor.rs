@@ -33,7 +33,7 @@ pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, r
     loop {
         while pool.live() < pool.warm_min() {
             let starting = Arc::clone(&pool);
-            let start = async move { starting.resources().start(starting.program()).await };
+            let start = Box::pin(async move { starting.resources().start(starting.program()).await });
             let failure = match pool.resources().run(Class::Pull, pool.program(), start).await.0 {
                 Ok(instance) => {
                     pool.add_instance(instance);

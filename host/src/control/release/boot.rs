@@ -338,7 +338,7 @@ async fn with_time_limit(
     starting: impl Future<Output = Result<Box<Instance>, Fault>> + Send + 'static,
 ) -> Result<Box<Instance>, Failure> {
     let limit = crate::runtime::limits::HEALTH_TIME;
-    let started = tokio::time::timeout(limit, resources.run(Class::Pull, program, starting)).await;
+    let started = tokio::time::timeout(limit, resources.run(Class::Pull, program, Box::pin(starting))).await;
     started.map_or(Err(Fault::Timeout { limit }), |(started, _)| started).map_err(Failure::Start)
 }
 

@@ -113,7 +113,7 @@ pub(crate) async fn serve<A, F, B>(
     stop: impl Future<Output = ()>,
 ) where
     A: Fn(Request<DrainedBody>) -> F,
-    F: Future<Output = Response<B>> + Send + 'static,
+    F: Future<Output = Response<B>> + Unpin + Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -124,23 +124,11 @@ pub(crate) async fn serve<A, F, B>(
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = line.begin();
         let (version, is_head) = (request.version(), request.method() == Method::HEAD);
-        if version == Version::HTTP_11 && expects_continue(request.headers()) && !request.body().is_end_stream() {
+        if version == Version::HTTP_11 && !request.body().is_end_stream() && expects_continue(request.headers()) {
             exchange.client_waits();
         }
-        let responding = answer(DrainedBody::of(request, exchange.clone()));
-        // Boxed, since HTTP/1 moves the future and reserves its size while the connection is open.
-        Box::pin(async move {
-            let mut response = responding.await;
-            // The client may send the body or the next request; the host can't distinguish their
-            // bytes.
-            if exchange.is_client_waiting() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            let is_streamed = !is_head && is_streamed(&response);
-            exchange.response_begins(version == Version::HTTP_11 && is_streamed);
-            let is_ended_by_close = version == Version::HTTP_10 && is_streamed;
-            Ok::<_, Infallible>(response.map(|body| ResponseBody { body, is_ended_by_close, ends: Ends(exchange) }))
-        })
+        let answer = answer(DrainedBody::of(request, &exchange));
+        Responding { answer, exchange: Some(exchange), version, is_head }
     });
     let http = if slot.is_reserve() { &settings.reserve } else { &settings.regular };
     let may_still_read = {
@@ -150,6 +138,34 @@ pub(crate) async fn serve<A, F, B>(
     if may_still_read {
         line.refuse_incomplete_head();
         line.close().await;
+    }
+}
+
+/// A request in progress. Small, since HTTP/1 moves the future and reserves its size while the
+/// connection is open: `answer` is boxed.
+struct Responding<F> {
+    answer: F,
+    /// `None` once the response begins.
+    exchange: Option<Exchange>,
+    version: Version,
+    is_head: bool,
+}
+
+impl<F: Future<Output = Response<B>> + Unpin, B: Body> Future for Responding<F> {
+    type Output = Result<Response<ResponseBody<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut response = ready!(Pin::new(&mut this.answer).poll(cx));
+        let Some(exchange) = this.exchange.take() else { return Poll::Pending };
+        // The client may send the body or the next request; the host can't distinguish their bytes.
+        if exchange.is_client_waiting() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let is_streamed = !this.is_head && is_streamed(&response);
+        exchange.response_begins(this.version == Version::HTTP_11 && is_streamed);
+        let is_ended_by_close = this.version == Version::HTTP_10 && is_streamed;
+        Poll::Ready(Ok(response.map(|body| ResponseBody { body, is_ended_by_close, ends: Ends(exchange) })))
     }
 }
 
@@ -227,6 +243,7 @@ async fn drive<C: Connection>(
     let mut evicted = std::pin::pin!(slot.evicted());
     loop {
         let event = tokio::select! {
+            biased;
             event = poll_fn(|cx| watch.poll(cx, connection.as_mut(), line, slot, gate)) => event,
             () = timer.as_mut() => Event::CheckTimers,
             () = evicted.as_mut() => return false,

@@ -4,16 +4,16 @@
 pub(super) mod build;
 pub(super) mod problem;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use isopod_engine::ReplyBody;
 
 /// Returns whether a request comes from a browser that displays HTML.
-pub(in crate::ingress) fn wants_html<B>(request: &Request<B>) -> bool {
-    let accepted = request.headers().get_all(header::ACCEPT);
+pub(in crate::ingress) fn wants_html(request: &Parts) -> bool {
+    let accepted = request.headers.get_all(header::ACCEPT);
     let accepts_html =
         || accepted.iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"));
     // The responses to HEAD and GET have the same head.
-    matches!(*request.method(), Method::GET | Method::HEAD) && accepts_html()
+    matches!(request.method, Method::GET | Method::HEAD) && accepts_html()
 }
 
 /// Replaces each `{{name}}` of a page by its text.
@@ -44,8 +44,8 @@ mod tests {
     #[test]
     fn only_a_browser_gets_html() {
         let wants = |accept: &str| {
-            let request = Request::builder().header(header::ACCEPT, accept).body(()).unwrap();
-            wants_html(&request)
+            let request = http::Request::builder().header(header::ACCEPT, accept).body(()).unwrap();
+            wants_html(&request.into_parts().0)
         };
         assert!(wants("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"));
         assert!(!wants("*/*"));

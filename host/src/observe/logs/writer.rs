@@ -103,7 +103,8 @@ impl Writer {
             failpoint::here("log-writer");
             self.now = SystemTime::now();
             let mut taken = 0;
-            for message in first.take().into_iter().chain(messages.try_iter().take(limits::LOG_MESSAGES_PER_FLUSH_MAX)) {
+            for message in first.take().into_iter().chain(messages.try_iter().take(limits::LOG_MESSAGES_PER_FLUSH_MAX))
+            {
                 taken += 1;
                 match message {
                     Message::Line(log, line) => self.take(&log, Entry::Line(*line)),

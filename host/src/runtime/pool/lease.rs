@@ -53,7 +53,8 @@ impl Lease {
         match (self.instance.take(), &self.lessor) {
             (Some(instance), _) => Ok(instance),
             (None, Some(lessor)) => {
-                let started = lessor.resources().start(lessor.program()).await;
+                // Boxed, so that the future of a job that has an instance stays small.
+                let started = Box::pin(lessor.resources().start(lessor.program())).await;
                 match &started {
                     Ok(instance) => lessor.note_started(self.index, instance.memory_bytes()),
                     Err(fault) => self.is_unused = matches!(fault, Fault::NoRoom { .. }),

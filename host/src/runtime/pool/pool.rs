@@ -192,6 +192,21 @@ impl Pool {
         self.lock().live()
     }
 
+    /// Leases a slot for one job if no job is queued and a slot is available now.
+    pub(crate) fn try_lease(self: &Arc<Self>, class: Class, deadline: Deadline) -> Option<Lease> {
+        self.lease_now(&mut self.lock(), class, deadline)
+    }
+
+    fn lease_now(self: &Arc<Self>, state: &mut PoolState, class: Class, deadline: Deadline) -> Option<Lease> {
+        let is_queue_empty = state.queues[class_index(class)].is_empty();
+        if !is_queue_empty || !self.acquire_core(state, class, state.has_idle()) {
+            return None;
+        }
+        let index = state.take_free(&self.process);
+        let arrived = deadline.arrived();
+        Some(self.lease_slot(state, index, class, arrived, arrived).start())
+    }
+
     /// Leases a slot for one job, immediately or after a wait in the queue. `bytes` is the size of
     /// the job's body, which counts against the queue's limit. Dropping the future leaves the
     /// queue: the next job gets the slot.
@@ -203,11 +218,8 @@ impl Pool {
     ) -> Result<Lease, InvokeError> {
         let receiver = {
             let mut state = self.lock();
-            let is_queue_empty = state.queues[class_index(class)].is_empty();
-            if is_queue_empty && self.acquire_core(&state, class, state.has_idle()) {
-                let index = state.take_free(&self.process);
-                let arrived = deadline.arrived();
-                return Ok(self.lease_slot(&mut state, index, class, arrived, arrived).start());
+            if let Some(lease) = self.lease_now(&mut state, class, deadline) {
+                return Ok(lease);
             }
             let receiver = self.enqueue(&mut state.queues[class_index(class)], class, bytes, deadline)?;
             if class == Class::Pull {

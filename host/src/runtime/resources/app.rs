@@ -16,6 +16,7 @@ use isopod_engine::{Fault, Instance, Program};
 use isopod_executor::{Class, Run};
 use isopod_policy::{AppType, Cores, ServiceRate};
 use std::{
+    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -57,14 +58,14 @@ impl HostResources {
 
 impl AppResources {
     /// Runs work of the program's guests on the app's CPU account. The output includes the CPU time
-    /// used.
-    pub(crate) fn run<F>(&self, class: Class, program: &Program, work: F) -> Run<InGuestRuntime<F>>
+    /// used. The work is boxed where it is created, because passing it on would copy kilobytes.
+    pub(crate) fn run<F>(&self, class: Class, program: &Program, work: Pin<Box<F>>) -> Run<InGuestRuntime<F>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         let files = program.has_folders().then_some(&self.files);
-        self.cpu.account().run(class, self.host.guests().wrap(files, work))
+        self.cpu.account().run_unpin(class, self.host.guests().wrap(files, work))
     }
 
     /// Starts an instance; call it within [`Self::run`]. If the host has no room, evicts an idle

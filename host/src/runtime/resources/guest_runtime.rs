@@ -4,7 +4,6 @@
 //! push jobs. Never runs a guest.
 
 use super::file_runtimes::{FileLease, FileRuntimes};
-use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -32,13 +31,10 @@ enum Entered {
     Leased(Arc<FileLease>),
 }
 
-pin_project! {
-    /// A guest's work, which enters its runtime whenever it is polled.
-    pub(crate) struct InGuestRuntime<F> {
-        #[pin]
-        work: F,
-        runtime: Entered,
-    }
+/// A guest's work, which enters its runtime whenever it is polled.
+pub(crate) struct InGuestRuntime<F> {
+    work: Pin<Box<F>>,
+    runtime: Entered,
 }
 
 impl GuestRuntimes {
@@ -55,7 +51,7 @@ impl GuestRuntimes {
 
     /// Wraps work so that it enters the right runtime. `files` is set if the app's guests have
     /// folders.
-    pub(super) fn wrap<F>(&self, files: Option<&AppFiles>, work: F) -> InGuestRuntime<F> {
+    pub(super) fn wrap<F>(&self, files: Option<&AppFiles>, work: Pin<Box<F>>) -> InGuestRuntime<F> {
         let leased = files.and_then(|files| files.lease(&self.files));
         let runtime = match leased {
             Some(lease) => Entered::Leased(lease),
@@ -100,10 +96,10 @@ impl Entered {
 impl<F: Future> Future for InGuestRuntime<F> {
     type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
         let _entered = this.runtime.enter();
-        this.work.poll(cx)
+        this.work.as_mut().poll(cx)
     }
 }
 
@@ -124,10 +120,10 @@ mod tests {
     fn guests_on_other_threads_use_the_guests_runtime() {
         let (control, own) = (runtime(), runtime());
         let guests = GuestRuntimes::on(own.handle().clone());
-        let found = control.block_on(async { guests.wrap(None, here()).await });
+        let found = control.block_on(async { guests.wrap(None, Box::pin(here())).await });
         assert_eq!(found, own.handle().id());
         let io = Builder::new_current_thread().build().expect("a runtime can be made");
-        assert_eq!(io.block_on(async { guests.wrap(None, here()).await }), io.handle().id());
+        assert_eq!(io.block_on(async { guests.wrap(None, Box::pin(here())).await }), io.handle().id());
     }
 
     #[test]
@@ -136,7 +132,8 @@ mod tests {
         let io = Builder::new_current_thread().build().expect("a runtime can be made");
         let guests = GuestRuntimes::on(own.handle().clone());
         let (one, other) = (AppFiles::default(), AppFiles::default());
-        let on = |runtime: &Runtime, files| runtime.block_on(async { guests.wrap(Some(files), here()).await });
+        let on =
+            |runtime: &Runtime, files| runtime.block_on(async { guests.wrap(Some(files), Box::pin(here())).await });
         let of_one = on(&control, &one);
         assert_eq!(on(&io, &one), of_one);
         assert_ne!(on(&io, &other), of_one);
