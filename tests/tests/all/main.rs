@@ -50,6 +50,7 @@ mod http10;
 mod instances;
 mod javascript;
 mod json_bodies;
+mod kept_connections;
 mod large_flat_bodies;
 mod lengths;
 mod liveness;
