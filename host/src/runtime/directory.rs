@@ -127,12 +127,16 @@ mod tests {
         }
     }
 
+    fn empty_directory(loader: LoadSender) -> Directory {
+        Directory { apps: ArcSwap::default(), version: AtomicU64::new(0), loads: Loads::new(loader) }
+    }
+
     #[tokio::test]
     async fn a_release_is_loaded_once_for_concurrent_previews_and_a_failure_is_shared() {
         let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
         let host = HostResources::new(executor, GuestRuntimes::on(tokio::runtime::Handle::current()));
         let (sender, mut loader) = mpsc::channel(1);
-        let directory = Directory::new(sender);
+        let directory = empty_directory(sender);
         let app = App::new(
             "shop".parse().expect("a valid name"),
             host.app_resources(AppType::Dev, Cores::new(1, 1).expect("valid cores")),
@@ -168,7 +172,7 @@ mod tests {
             GuestRuntimes::on(tokio::runtime::Handle::current()),
         );
         let (sender, loader) = mpsc::channel(2);
-        let directory = Directory::new(sender);
+        let directory = empty_directory(sender);
         let first = "1".parse().expect("a valid number");
         let cold = |index| {
             let cores = Cores::new(1, 1).expect("valid cores");
