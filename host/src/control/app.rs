@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::{
     DeployError,
     app_task::{Command, Reply},
-    background::usage::Usage,
+    app_usage::Usage,
 };
 use crate::{control::data_gate::DataGate, observe::logs::AppLog, runtime};
 

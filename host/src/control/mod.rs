@@ -4,6 +4,7 @@
 
 mod app;
 mod app_task;
+mod app_usage;
 mod background;
 pub(crate) mod data_folder;
 mod data_gate;
@@ -18,6 +19,7 @@ mod registry;
 mod release;
 mod settings;
 mod startup;
+mod storing;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use isopod_policy::{
     limits::TEXT_LINE_BYTES_MAX,
     text::{excerpt, printable},
 };
-use isopod_store::{Control, NewActivity, Store, StoreError};
+use isopod_store::{Control, NewActivity, Store};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{
@@ -18,7 +18,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::control::limits;
-use crate::control::{AppRecord, registry::Registry};
+use crate::control::{
+    AppRecord,
+    registry::Registry,
+    storing::{Storing, retry_until_stored},
+};
 
 /// A message to the task of the activity log.
 pub(in crate::control) enum Record {
@@ -26,9 +30,6 @@ pub(in crate::control) enum Record {
     /// Replies once all earlier activities are stored, or failed.
     Flush(oneshot::Sender<()>),
 }
-
-/// An attempt to store a record.
-pub(in crate::control) type Storing = BoxFuture<'static, Result<(), StoreError>>;
 
 /// What the activity log needs.
 pub(in crate::control) struct Options {
@@ -175,33 +176,17 @@ impl ActivityLog {
         }
         tracing::error!(app = %app.name, %error, "{what} is not stored");
         if error.is_of_full_disk() {
-            let log = self.clone();
             // The record must not be stored for a new app of the same name.
             let destroyed = app.destroyed();
             let retrying = async move {
                 tokio::select! {
                     () = destroyed => {}
-                    () = log.retry_until_stored(&attempt) => {}
+                    () = retry_until_stored(&attempt) => {}
                 }
             };
             tokio::spawn(self.closing.clone().run_until_cancelled_owned(retrying));
         }
         false
-    }
-
-    /// Retries until the record is stored, or fails for another reason than a full disk.
-    pub(in crate::control) async fn retry_until_stored(&self, attempt: &(impl Fn() -> Storing + Sync)) {
-        loop {
-            tokio::time::sleep(limits::ACTIVITY_RETRY_INTERVAL).await;
-            match attempt().await {
-                Ok(()) => return,
-                Err(error) if error.is_of_full_disk() => {}
-                Err(error) => {
-                    tracing::warn!(%error, "a record that was deferred by a full disk could not be stored");
-                    return;
-                }
-            }
-        }
     }
 
     /// Records an activity, and waits until it is stored or times out. A failure doesn't undo the

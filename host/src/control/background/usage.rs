@@ -1,10 +1,7 @@
-//! Measures the use of apps by month: the number of events and of distinct subjects. Counts in
-//! memory and adds to the store at an interval, so that counting needs no disk access. Never stores
-//! subjects: a sketch allows only an estimate of their number.
+//! Measures the use of apps by month: the number of events and of distinct subjects. Adds what
+//! each app has counted to the store at an interval, so that counting needs no disk access. Never
+//! counts an event.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use cardinality_estimator::CardinalityEstimator;
 use isopod_policy::{
     AppName,
     advise::{Advice, Usage as Measured, advise},
@@ -13,34 +10,11 @@ use isopod_store::{Control, Month, MonthUsage, Store, StoreError};
 use jiff::Timestamp;
 
 use crate::control::limits;
-use crate::control::{DeployError, registry::Registry};
-
-type Sketch = CardinalityEstimator<str>;
-
-/// The use of one app since the last update of the store.
-#[derive(Default)]
-pub(crate) struct Usage(Mutex<Counted>);
-
-#[derive(Default)]
-struct Counted {
-    users: Sketch,
-    events: u64,
-}
-
-impl Usage {
-    /// Counts an event and its subject.
-    pub(crate) fn count(&self, subject: Option<&str>) {
-        let mut counted = self.lock();
-        counted.events += 1;
-        if let Some(subject) = subject {
-            counted.users.insert(subject);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::control::{
+    DeployError,
+    app_usage::{Counted, Sketch},
+    registry::Registry,
+};
 
 /// Stores the measured use, and recommends types by it. Cheap to clone.
 #[derive(Clone)]

@@ -22,6 +22,7 @@ use crate::control::{
     push::progress::{LivePush, PushNow},
     release::pipeline::{Content, Origin, ReleasePipeline, ReleaseSpec},
     release::verify,
+    storing::retry_until_stored,
 };
 
 /// An accepted push job.
@@ -34,6 +35,7 @@ pub(crate) struct Accepted {
 
 /// A push job that waits or runs, with its permits.
 struct Job {
+    app: Arc<AppRecord>,
     live: Arc<LivePush>,
     received: Received,
     kind: BundleKind,
@@ -117,11 +119,11 @@ impl Deployer {
     }
 
     async fn run(self, job: Job, turn: QueuedTurn) {
-        let live = Arc::clone(&job.live);
+        let (app, live) = (Arc::clone(&job.app), Arc::clone(&job.live));
         let started_at = Instant::now();
         // Removes the upload and releases the permits in the end.
         if let Err(failure) = self.attempt(job, turn).await {
-            self.fail(&live, &failure).await;
+            self.fail(&app, &live, &failure).await;
         }
         // If its end is not stored, the next start of the host marks the push as failed.
         if let Err(error) = live.stored().await {
@@ -129,20 +131,20 @@ impl Deployer {
         }
         if live.store_end().await.is_err_and(|error| error.is_of_full_disk()) {
             // The push stays in the table until its end is stored.
-            self.0.activity.retry_until_stored(&|| live.store_end()).await;
+            retry_until_stored(&|| live.store_end()).await;
         }
         self.0.pushes.remove(live.id());
         self.0.parts.metrics.push_ended(live.state(), started_at.elapsed());
     }
 
     async fn attempt(&self, job: Job, turn: QueuedTurn) -> Result<(), Failure> {
-        let Job { live, received, kind, _permit, _app_permit } = job;
+        let Job { app, live, received, kind, _permit, _app_permit } = job;
         reached("push-queued").await;
-        let turn = self.in_turn(&live, turn, || "another change of the app is in progress".to_owned()).await?;
+        let turn = self.in_turn((&app, &live), turn, || "another change of the app is in progress".to_owned()).await?;
         let Some(turn) = turn else { return Ok(()) };
         let turn = turn.map_err(|_| Failure::AppDeleted)?;
         let most = || format!("{} pushes are running, the maximum", self.0.pushes.options().parallel);
-        let Some(_slot) = self.in_turn(&live, self.0.pushes.run(), most).await? else { return Ok(()) };
+        let Some(_slot) = self.in_turn((&app, &live), self.0.pushes.run(), most).await? else { return Ok(()) };
         if live.step(PushEvent::Take, None).await.is_err() {
             // The push was cancelled while it waited.
             return Ok(());
@@ -151,7 +153,7 @@ impl Deployer {
         // Kept until the job ends.
         let received = Arc::new(received);
         let spec = ReleaseSpec { content: Content::Bundle(Arc::clone(&received), kind), origin };
-        let pipeline = ReleasePipeline::new(self.clone(), Arc::clone(&live.app), turn, Some(live));
+        let pipeline = ReleasePipeline::new(self.clone(), app, turn, Some(live));
         pipeline.run(spec, "the push failed").await.map(drop)
     }
 
@@ -159,7 +161,7 @@ impl Deployer {
     /// push is cancelled.
     async fn in_turn<T>(
         &self,
-        live: &LivePush,
+        (app, live): (&AppRecord, &LivePush),
         turn: impl Future<Output = T>,
         waits_for: impl FnOnce() -> String,
     ) -> Result<Option<T>, Failure> {
@@ -172,7 +174,7 @@ impl Deployer {
             // Checked first: a cancelled push must not be reported as failed.
             biased;
             () = live.cancelled() => Ok(None),
-            turn = self.unless_cancelled(&live.app, turn) => turn.map(Some),
+            turn = self.unless_cancelled(app, turn) => turn.map(Some),
         }
     }
 
@@ -190,20 +192,20 @@ impl Deployer {
         }
     }
 
-    async fn fail(&self, live: &LivePush, failure: &Failure) {
+    async fn fail(&self, app: &AppRecord, live: &LivePush, failure: &Failure) {
         if live.state().is_final() {
             // It was cancelled concurrently.
             return;
         }
         live.log(format!("failed: {failure}"));
         let reason = failure.reason();
-        tracing::info!(push = %live.id(), app = %live.app.name, code = reason.code, "a push failed: {failure}");
+        tracing::info!(push = %live.id(), app = %live.app, code = reason.code, "a push failed: {failure}");
         let text = format!("push {} failed: {failure}", live.id());
         // Recorded before the state changes, so that clients that see the failure find the reason
         // in the activity.
         if !matches!(failure, Failure::AppDeleted) {
             let data = json!({ "push": live.id(), "code": failure.code(), "by": live.created_by() });
-            self.0.activity.record(&live.app, "push-failed", text, data).await;
+            self.0.activity.record(app, "push-failed", text, data).await;
         }
         if let Err(refused) = live.step(PushEvent::Fail, Some(reason)).await {
             tracing::error!(push = %live.id(), %refused, "a failed push could not be marked as failed");
@@ -234,13 +236,20 @@ impl AppTask {
             again @ (Inserted::Same(_) | Inserted::Conflict(_)) => return self.again(again).await,
         };
         reached("push-stored").await;
-        let live = LivePush::new(Arc::clone(&self.app), deployer.0.parts.store.clone(), push);
+        let live = LivePush::new(Arc::clone(&self.app.log), deployer.0.parts.store.clone(), push);
         live.log(format!("received {} bytes", received.bytes));
         pushes.insert(Arc::clone(&live));
         // Queued before the response, so that push jobs run in the order of their acceptance.
         let (grant, turn) = oneshot::channel();
         self.enqueue(grant);
-        let job = Job { live: Arc::clone(&live), received, kind, _permit: permit, _app_permit: app_permit };
+        let job = Job {
+            app: Arc::clone(&self.app),
+            live: Arc::clone(&live),
+            received,
+            kind,
+            _permit: permit,
+            _app_permit: app_permit,
+        };
         let (now, updates) = (live.now(), live.follow());
         let running = deployer.clone();
         deployer.0.tasks.spawn(async move { running.run(job, turn).await });

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, join_all};
 use isopod_policy::{
-    PushEvent, PushId, PushState, Refused, ReleaseNumber,
+    AppName, PushEvent, PushId, PushState, Refused, ReleaseNumber,
     limits::TEXT_LINE_BYTES_MAX,
     text::{excerpt, printable},
 };
@@ -14,8 +14,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::control::{AppRecord, background::activity_log::Storing};
-use crate::{control::limits, observe::logs::LogLine};
+use crate::{
+    control::{limits, storing::Storing},
+    observe::logs::{AppLog, LogLine},
+};
 
 /// The current state of a push job, with its log.
 #[derive(Debug, Clone)]
@@ -36,7 +38,8 @@ pub(crate) struct Step {
 
 /// A push job from its acceptance until its end is stored.
 pub(in crate::control) struct LivePush {
-    pub(in crate::control) app: Arc<AppRecord>,
+    pub(in crate::control) app: AppName,
+    app_log: Arc<AppLog>,
     id: PushId,
     store: Store,
     now: watch::Sender<PushNow>,
@@ -56,12 +59,12 @@ enum Record {
 
 impl LivePush {
     /// Must be called within a Tokio runtime, since it spawns the recorder's task.
-    pub(in crate::control) fn new(app: Arc<AppRecord>, store: Store, push: Push) -> Arc<Self> {
+    pub(in crate::control) fn new(app_log: Arc<AppLog>, store: Store, push: Push) -> Arc<Self> {
         let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_QUEUED_MAX);
-        let id = push.id.clone();
+        let (app, id) = (push.app.clone(), push.id.clone());
         tokio::spawn(record(store.clone(), id.clone(), records));
         let now = watch::Sender::new(PushNow { push, log: Vec::new(), steps: Vec::new() });
-        Arc::new(Self { app, id, store, now, recorder, unstored: Mutex::default() })
+        Arc::new(Self { app, app_log, id, store, now, recorder, unstored: Mutex::default() })
     }
 
     pub(in crate::control) fn id(&self) -> &PushId {
@@ -112,7 +115,7 @@ impl LivePush {
     /// Adds a line to the logs of the push and of the app.
     pub(in crate::control) fn log(&self, text: impl Into<String>) {
         let text = excerpt(&printable(&text.into()), TEXT_LINE_BYTES_MAX).into_owned();
-        self.app.log.write(LogLine::host(&self.app.name, format!("push {}: {text}", self.id)));
+        self.app_log.write(LogLine::host(&self.app, format!("push {}: {text}", self.id)));
         let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
         self.now.send_modify(|now| {
             if now.log.len() < limits::PUSH_LOG_LINES_MAX {

@@ -80,7 +80,7 @@ impl Pushes {
     /// Returns the current state of a push job.
     pub(crate) async fn get(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
         self.0.registry.app(app)?;
-        if let Some(live) = self.live(id).filter(|live| live.app.name == *app) {
+        if let Some(live) = self.live(id).filter(|live| live.app == *app) {
             return Ok(live.now());
         }
         let store = &self.0.store;
@@ -95,7 +95,7 @@ impl Pushes {
 
     /// Subscribes to a push job. The sender is dropped once the job's state is final.
     pub(crate) async fn follow(&self, app: &AppName, id: &PushId) -> Result<watch::Receiver<PushNow>, DeployError> {
-        match self.live(id).filter(|live| live.app.name == *app) {
+        match self.live(id).filter(|live| live.app == *app) {
             Some(live) => Ok(live.follow()),
             None => Ok(watch::Sender::new(self.get(app, id).await?).subscribe()),
         }

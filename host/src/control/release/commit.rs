@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::control::{
     AppRecord, Deployer, Failure,
     app_task::{AppTask, Incoming},
-    background::activity_log::Storing,
     failpoint::reached,
     push::progress::LivePush,
     release::pipeline::{Booted, Committed, Origin},
+    storing::Storing,
 };
 
 impl AppTask {

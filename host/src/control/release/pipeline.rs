@@ -25,11 +25,11 @@ use crate::control::release::releases::Releases;
 use crate::control::{
     AppRecord, Deployer, Failure, Received as Upload,
     app_task::{Command, Turn},
-    background::activity_log::Storing,
     failpoint::reached,
     push::progress::LivePush,
     release::boot,
     release::verify::{self, ValidBundle},
+    storing::Storing,
 };
 use crate::runtime::{ActiveRelease, ProcessPlan};
 

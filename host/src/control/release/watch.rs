@@ -17,8 +17,9 @@ use crate::control::release::releases::Releases;
 use crate::control::{
     AppRecord, Deployer, Failure,
     app_task::{AppTask, Command, Incoming},
-    background::activity_log::{Storing, activity_of},
+    background::activity_log::activity_of,
     release::boot::Purpose,
+    storing::Storing,
 };
 use crate::{
     control::limits,
