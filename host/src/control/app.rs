@@ -1,6 +1,5 @@
-//! Owns the record of one app: its identity, its log, its traffic, the latest snapshot of its
-//! fields, and the channel to its task. Never changes a field: the app's task does
-//! (`app_task.rs`).
+//! Owns the record of one app: its identity, its log, its traffic, and the latest snapshot of its
+//! fields. Never changes a field: the app's task does (`app_task.rs`).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,14 +7,16 @@ use arc_swap::ArcSwap;
 use isopod_policy::{AppName, AppState, AppType, ConfigVars, CoresOverride, Intended, ProcessName, ReleaseNumber};
 use isopod_store::App;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use crate::control::{
-    DeployError,
-    app_task::{Command, Reply},
-    app_usage::Usage,
+use crate::{
+    control::{app_usage::Usage, data_gate::DataGate},
+    observe::logs::AppLog,
+    runtime,
 };
-use crate::{control::data_gate::DataGate, observe::logs::AppLog, runtime};
+
+/// The kind of an app's last activity.
+pub(crate) const APP_DESTROYED: &str = "app-destroyed";
 
 /// The record of one app.
 pub(crate) struct AppRecord {
@@ -30,8 +31,8 @@ pub(crate) struct AppRecord {
     pub(crate) usage: Usage,
     /// The last firing of each scheduled process type, as stored before the host started.
     pub(crate) fired: HashMap<ProcessName, Timestamp>,
-    /// The commands of the app's task. The task closes the channel when the app is destroyed.
-    commands: mpsc::Sender<Box<Command>>,
+    /// Cancelled when the app is destroyed, before its task closes the channel of commands.
+    destroyed: CancellationToken,
     /// The latest fields. Only the app's task stores here.
     fields: ArcSwap<Fields>,
 }
@@ -62,22 +63,12 @@ pub(crate) struct BuildError {
     pub(crate) at: Timestamp,
 }
 
-/// The app's task did not reply.
-#[derive(Debug)]
-pub(in crate::control) enum NoReply {
-    /// The app was destroyed. By now, its name may belong to a new app.
-    Destroyed,
-    /// The command panicked.
-    Panicked,
-}
-
 impl AppRecord {
     pub(in crate::control) fn new(
         row: App,
         fired: HashMap<ProcessName, Timestamp>,
         log: Arc<AppLog>,
         traffic: Arc<runtime::App>,
-        commands: mpsc::Sender<Box<Command>>,
     ) -> Self {
         let fields = Fields {
             app_type: row.app_type,
@@ -99,7 +90,7 @@ impl AppRecord {
             data_gate: DataGate::default(),
             usage: Usage::default(),
             fired,
-            commands,
+            destroyed: CancellationToken::new(),
             fields: ArcSwap::from_pointee(fields),
         }
     }
@@ -114,48 +105,18 @@ impl AppRecord {
         self.fields.store(Arc::new(fields));
     }
 
+    /// Publishes that the app is destroyed. Called only by the app's task.
+    pub(in crate::control) fn set_destroyed(&self) {
+        self.destroyed.cancel();
+    }
+
     /// Returns whether the app is destroyed.
     pub(crate) fn is_destroyed(&self) -> bool {
-        self.commands.is_closed()
+        self.destroyed.is_cancelled()
     }
 
     /// Completes when the app is destroyed.
     pub(crate) fn destroyed(&self) -> impl Future<Output = ()> + Send + 'static {
-        let commands = self.commands.clone();
-        async move { commands.closed().await }
-    }
-
-    /// Sends a command to the app's task, and waits for the reply. Waits while the queue of
-    /// commands is full.
-    pub(in crate::control) async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, NoReply> {
-        let (reply, replied) = oneshot::channel();
-        self.tell(command(reply)).await?;
-        let no_reply = |_| if self.is_destroyed() { NoReply::Destroyed } else { NoReply::Panicked };
-        replied.await.map_err(no_reply)
-    }
-
-    /// Sends a request of a user to the app's task, and returns its result.
-    pub(in crate::control) async fn request<T>(
-        &self,
-        command: impl FnOnce(Reply<T>) -> Command,
-    ) -> Result<T, DeployError> {
-        match self.ask(command).await {
-            Ok(result) => result,
-            Err(NoReply::Destroyed) => Err(self.unknown()),
-            Err(NoReply::Panicked) => Err(DeployError::Interrupted(self.name.clone())),
-        }
-    }
-
-    /// Sends a command without a reply.
-    pub(in crate::control) async fn tell(&self, command: Command) -> Result<(), NoReply> {
-        self.commands.send(Box::new(command)).await.map_err(|_| NoReply::Destroyed)
-    }
-
-    /// Returns the error for a request to an app that was destroyed meanwhile.
-    pub(in crate::control) fn unknown(&self) -> DeployError {
-        DeployError::UnknownApp(self.name.clone())
+        self.destroyed.clone().cancelled_owned()
     }
 }

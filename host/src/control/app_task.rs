@@ -12,122 +12,27 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use isopod_policy::{
-    AppAction, AppCommand, AppMachine, AppState, AppType, BaseState, ChangeId, ConfigVars, Decision, Denied, Durable,
-    Lifecycle, LoadId, PushId, Refusal, ReleaseNumber,
+    AppAction, AppCommand, AppMachine, AppState, BaseState, ChangeId, Decision, Denied, Durable, Lifecycle, LoadId,
+    Refusal, ReleaseNumber,
 };
 use isopod_store::{Control, StoreError};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::{AbortHandle, Id, JoinError, JoinSet},
 };
 
 use crate::control::{
-    AppRecord, DeployError, Deployer, Failure, PushNow,
+    AppRecord, DeployError, Deployer, Failure,
     app::Fields,
-    push::job::{Accepted, PushRequest},
+    app_command::{AppHandle, Command, Reply, Turn},
     release::{
         activate::Loaded,
-        pipeline::{Booted, Committed},
         watch::{Replacing, Watched},
     },
 };
-use crate::{
-    control::limits,
-    runtime::{ActiveRelease, CrashReport},
-};
-
-/// The reply to a request.
-pub(in crate::control) type Reply<T> = oneshot::Sender<Result<T, DeployError>>;
-
-/// A command to the task of an app.
-pub(in crate::control) enum Command {
-    Start {
-        by: String,
-        reply: Reply<()>,
-    },
-    Stop {
-        by: String,
-        reply: Reply<()>,
-    },
-    SetType {
-        app_type: AppType,
-        by: String,
-        reply: Reply<()>,
-    },
-    SetCores {
-        change: Value,
-        by: String,
-        reply: Reply<()>,
-    },
-    SetBuildError {
-        message: Option<String>,
-        reply: Reply<()>,
-    },
-    /// Sets the config of an app without a release, on behalf of the change that has its turn.
-    SetConfig {
-        config: ConfigVars,
-        keys: Vec<String>,
-        by: String,
-        reply: Reply<()>,
-    },
-    Destroy {
-        by: String,
-        reply: Reply<()>,
-    },
-    Push {
-        request: PushRequest,
-        reply: Reply<Accepted>,
-    },
-    CancelPush {
-        id: PushId,
-        by: String,
-        reply: Reply<PushNow>,
-    },
-    /// Queues a change. The grant arrives once the earlier changes have ended.
-    TakeTurn {
-        grant: oneshot::Sender<Turn>,
-    },
-    DeployBegins {
-        change: ChangeId,
-        cause: String,
-        reply: oneshot::Sender<Result<(), Failure>>,
-    },
-    DeployEnds {
-        change: ChangeId,
-        cause: String,
-        reply: oneshot::Sender<()>,
-    },
-    /// Commits a release, the last step of a change that can fail.
-    Commit {
-        change: ChangeId,
-        booted: Box<Booted>,
-        reply: oneshot::Sender<Result<Committed, Failure>>,
-    },
-    /// Loads the release of an app that is starting with the host. `done` is dropped once the
-    /// result is known.
-    Load {
-        done: oneshot::Sender<()>,
-    },
-    /// A cold release was loaded for its first request. The reply is whether it serves.
-    ColdLoaded {
-        running: Arc<ActiveRelease>,
-        reply: oneshot::Sender<bool>,
-    },
-    ColdFailed {
-        release: ReleaseNumber,
-        failure: Failure,
-        reply: oneshot::Sender<()>,
-    },
-    Crashed(CrashReport),
-}
-
-/// The right of a change to run. The next change runs when it is dropped.
-pub(in crate::control) struct Turn {
-    pub(in crate::control) change: ChangeId,
-    _ended: oneshot::Sender<()>,
-}
+use crate::{control::limits, runtime::ActiveRelease};
 
 /// The result of work that the task started.
 pub(in crate::control) enum Done {
@@ -158,6 +63,8 @@ struct Load {
 pub(in crate::control) struct AppTask {
     pub(in crate::control) deployer: Deployer,
     pub(in crate::control) app: Arc<AppRecord>,
+    /// The app's own handle, for its push jobs.
+    pub(in crate::control) handle: AppHandle,
     commands: mpsc::Receiver<Box<Command>>,
     machine: AppMachine,
     /// Permits of the app's push jobs.
@@ -192,14 +99,16 @@ enum Input {
 impl AppTask {
     pub(in crate::control) fn new(
         deployer: Deployer,
-        app: Arc<AppRecord>,
+        handle: AppHandle,
         commands: mpsc::Receiver<Box<Command>>,
     ) -> Self {
+        let app = Arc::clone(&handle.record);
         let fields = app.fields();
         Self {
             machine: AppMachine::new(fields.app_type, fields.intended, fields.release),
             deployer,
             app,
+            handle,
             commands,
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
             standby: Vec::new(),
@@ -241,12 +150,13 @@ impl AppTask {
             };
             // Boxed, so that an idle app takes little memory. A panic ends the command, not the
             // task.
-            let handling = AssertUnwindSafe(self.handle(input)).catch_unwind();
+            let handling = AssertUnwindSafe(self.handle_input(input)).catch_unwind();
             if Box::pin(handling).await.is_err() {
                 tracing::error!(app = %self.app.name, "a command to an app panicked");
             }
         }
         // From here on the app is destroyed: the commands in the queue are not answered.
+        self.app.set_destroyed();
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
         self.grants.clear();
@@ -254,7 +164,7 @@ impl AppTask {
         Box::pin(self.remove()).await;
     }
 
-    async fn handle(&mut self, input: Input) {
+    async fn handle_input(&mut self, input: Input) {
         match input {
             Input::Command(command) => self.receive(*command).await,
             Input::TurnEnded(change) => {
@@ -541,9 +451,9 @@ impl AppTask {
 
     /// Lets a change run. Returns it if it no longer waits.
     fn grant(&mut self, change: ChangeId) -> Result<(), ChangeId> {
-        let (_ended, ended) = oneshot::channel();
+        let (turn, ended) = Turn::new(change);
         let grant = self.grants.remove(&change).ok_or(change)?;
-        grant.send(Turn { change, _ended }).map_err(|_| change)?;
+        grant.send(turn).map_err(|_| change)?;
         self.turn = Some((change, ended));
         Ok(())
     }

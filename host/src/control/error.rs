@@ -13,8 +13,6 @@ use isopod_policy::{
 };
 use isopod_store::{Reason, StoreError};
 
-use crate::control::app::NoReply;
-
 /// The reason why a request about an app is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeployError {
@@ -119,15 +117,6 @@ pub(crate) enum Failure {
     Store(#[from] StoreError),
     #[error("internal error: {0}; see the host's log for details")]
     Internal(String),
-}
-
-impl From<NoReply> for Failure {
-    fn from(no_reply: NoReply) -> Self {
-        match no_reply {
-            NoReply::Destroyed => Self::AppDeleted,
-            NoReply::Panicked => Self::Internal("a command to the app panicked".to_owned()),
-        }
-    }
 }
 
 impl Failure {

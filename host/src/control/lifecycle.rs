@@ -15,15 +15,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::control::{
-    AppRecord, BuildError, DeployError, Deployer,
-    app_task::{AppTask, Command, Reply},
+    AppRecord, DeployError, Deployer,
+    app::{APP_DESTROYED, BuildError},
+    app_command::{AppHandle, Command, Reply},
+    app_task::AppTask,
     background::activity_log::activity_of,
     failpoint::reached,
 };
 use crate::{control::limits, runtime, runtime::ActiveRelease};
-
-/// The kind of an app's last activity.
-pub(crate) const APP_DESTROYED: &str = "app-destroyed";
 
 impl Deployer {
     /// Creates an app.
@@ -38,7 +37,8 @@ impl Deployer {
         // Serialised, so that two concurrent requests can't create the same name.
         let _creating = self.0.creating.lock().await;
         if let Some(known) = self.0.registry.registered(name) {
-            let refused = if known.is_destroyed() { DeployError::BeingDestroyed } else { DeployError::AppExists };
+            let refused =
+                if known.record.is_destroyed() { DeployError::BeingDestroyed } else { DeployError::AppExists };
             return Err(refused(name.clone()));
         }
         let new = NewApp { name: name.clone(), app_type, intended: Intended::Running, created_at: Timestamp::now() };
@@ -64,8 +64,8 @@ impl Deployer {
         let traffic = Arc::new(runtime::App::new(row.name.clone(), resources));
         let log = self.0.parts.logs.app(&row.name);
         let (commands, received) = mpsc::channel(limits::APP_COMMANDS_QUEUED_MAX);
-        let app = Arc::new(AppRecord::new(row, fired, log, traffic, commands));
-        self.0.registry.insert(Arc::clone(&app));
+        let app = AppHandle::new(Arc::new(AppRecord::new(row, fired, log, traffic)), commands);
+        self.0.registry.insert(app.clone());
         AppTask::new(self.clone(), app, received)
     }
 
@@ -109,15 +109,15 @@ impl Deployer {
 
     /// Stops an app: new requests are refused at once, accepted requests are drained.
     pub(crate) async fn stop(&self, name: &AppName, by: &str) -> Result<Arc<AppRecord>, DeployError> {
-        let app = self.app(name)?;
+        let app = self.handle(name)?;
         let by = by.to_owned();
         app.request(|reply| Command::Stop { by, reply }).await?;
-        Ok(app)
+        Ok(app.record)
     }
 
     /// Sets or clears the build error of a dev app.
     pub(crate) async fn set_build_error(&self, name: &AppName, message: Option<String>) -> Result<(), DeployError> {
-        self.app(name)?.request(|reply| Command::SetBuildError { message, reply }).await
+        self.handle(name)?.request(|reply| Command::SetBuildError { message, reply }).await
     }
 
     /// Sends a request to the app's task, unless the host is stopping.
@@ -128,16 +128,16 @@ impl Deployer {
         command: impl FnOnce(String, Reply<()>) -> Command,
     ) -> Result<Arc<AppRecord>, DeployError> {
         self.ensure_open()?;
-        let app = self.app(name)?;
+        let app = self.handle(name)?;
         let by = by.to_owned();
         app.request(|reply| command(by, reply)).await?;
-        Ok(app)
+        Ok(app.record)
     }
 
     /// Destroys an app with all its data. The deletion in the store is the commit point; before it,
     /// nothing has changed. Accepted requests are then drained for a limited time.
     pub(crate) async fn delete(&self, name: &AppName, by: &str) -> Result<(), DeployError> {
-        let destroyed = match self.app(name) {
+        let destroyed = match self.handle(name) {
             Ok(app) => {
                 let by = by.to_owned();
                 app.request(|reply| Command::Destroy { by, reply }).await

@@ -3,6 +3,7 @@
 //! guests, and never writes SQL: the crates `policy`, `engine` and `store` do.
 
 mod app;
+mod app_command;
 mod app_task;
 mod app_usage;
 mod background;
@@ -36,9 +37,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::{
-    app::{AppRecord, BuildError},
+    app::{APP_DESTROYED, AppRecord},
     error::{DeployError, Failure},
-    lifecycle::APP_DESTROYED,
     push::progress::{PushNow, Step},
     push::upload::{Received, Upload},
     settings::Change,
@@ -200,6 +200,11 @@ impl Deployer {
     /// Returns the app with this name.
     pub(crate) fn app(&self, name: &AppName) -> Result<Arc<AppRecord>, DeployError> {
         self.0.registry.app(name)
+    }
+
+    /// Returns the handle of the app with this name.
+    fn handle(&self, name: &AppName) -> Result<app_command::AppHandle, DeployError> {
+        self.0.registry.handle(name)
     }
 
     /// Returns up to `limit` apps after `after`, ordered by name.

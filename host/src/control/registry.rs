@@ -9,14 +9,14 @@ use std::{
 use isopod_policy::AppName;
 use tokio::sync::watch;
 
-use crate::control::{AppRecord, DeployError};
+use crate::control::{app::AppRecord, app_command::AppHandle, error::DeployError};
 
 /// The table of all apps. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::control) struct Registry(Arc<Table>);
 
 struct Table {
-    apps: RwLock<BTreeMap<AppName, Arc<AppRecord>>>,
+    apps: RwLock<BTreeMap<AppName, AppHandle>>,
     /// Notifies when a destroyed app was removed.
     removed: watch::Sender<()>,
 }
@@ -28,7 +28,12 @@ impl Registry {
 
     /// Returns the app with this name.
     pub(in crate::control) fn app(&self, name: &AppName) -> Result<Arc<AppRecord>, DeployError> {
-        let app = self.registered(name).filter(|app| !app.is_destroyed());
+        self.handle(name).map(|app| app.record)
+    }
+
+    /// Returns the handle of the app with this name, which sends commands to its task.
+    pub(in crate::control) fn handle(&self, name: &AppName) -> Result<AppHandle, DeployError> {
+        let app = self.registered(name).filter(|app| !app.record.is_destroyed());
         app.ok_or_else(|| DeployError::UnknownApp(name.clone()))
     }
 
@@ -36,7 +41,7 @@ impl Registry {
     pub(in crate::control) fn apps(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<AppRecord>> {
         let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let records = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, app)| app);
+        let records = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, app)| &app.record);
         records.filter(|app| !app.is_destroyed()).take(limit).cloned().collect()
     }
 
@@ -46,12 +51,12 @@ impl Registry {
     }
 
     /// Returns the app with this name, also while it is being destroyed.
-    pub(in crate::control) fn registered(&self, name: &AppName) -> Option<Arc<AppRecord>> {
+    pub(in crate::control) fn registered(&self, name: &AppName) -> Option<AppHandle> {
         self.0.apps.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    pub(in crate::control) fn insert(&self, app: Arc<AppRecord>) {
-        self.0.apps.write().unwrap_or_else(PoisonError::into_inner).insert(app.name.clone(), app);
+    pub(in crate::control) fn insert(&self, app: AppHandle) {
+        self.0.apps.write().unwrap_or_else(PoisonError::into_inner).insert(app.record.name.clone(), app);
     }
 
     /// Removes a destroyed app, whose name is free from then on.
@@ -63,6 +68,6 @@ impl Registry {
     /// Waits until the name is free, if its app is being destroyed.
     pub(in crate::control) async fn until_removed(&self, name: &AppName) {
         let mut removed = self.0.removed.subscribe();
-        while self.registered(name).is_some_and(|app| app.is_destroyed()) && removed.changed().await.is_ok() {}
+        while self.registered(name).is_some_and(|app| app.record.is_destroyed()) && removed.changed().await.is_ok() {}
     }
 }

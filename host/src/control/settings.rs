@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use crate::control::limits;
 use crate::control::{
     AppRecord, DeployError, Deployer, Failure,
-    app_task::{Command, Turn},
-    release::pipeline::{Content, Origin, ReleasePipeline, ReleaseSpec},
+    app_command::{AppHandle, Command, Origin, Turn},
+    release::pipeline::{Content, ReleasePipeline, ReleaseSpec},
     release::verify::{self, ValidBundle},
 };
 
@@ -45,32 +45,32 @@ impl Deployer {
     /// changed.
     pub(crate) async fn change(&self, name: &AppName, change: Change, by: &str) -> Result<Arc<AppRecord>, DeployError> {
         self.ensure_open()?;
-        let app = self.app(name)?;
+        let app = self.handle(name)?;
         let busy = || DeployError::Busy(name.clone());
         let (grant, granted) = oneshot::channel();
         app.tell(Command::TakeTurn { grant }).await.map_err(|_| app.unknown())?;
         let turn = tokio::time::timeout(limits::CHANGE_WAIT, granted).await.map_err(|_| busy())?;
         let turn = turn.map_err(|_| app.unknown())?;
-        let present = self.0.releases.current_release(&app).await?;
+        let present = self.0.releases.current_release(&app.record).await?;
         let changed = match (change, present) {
             (Change::Config(change), None) => {
                 self.set_initial_config(&app, change, by).await?;
-                return Ok(Arc::clone(&app));
+                return Ok(app.record);
             }
             (_, None) => return Err(DeployError::NothingToChange(name.clone())),
-            (change, Some(present)) => self.changed(&app, change, present).await?,
+            (change, Some(present)) => self.changed(&app.record, change, present).await?,
         };
         if let Some(changed) = changed {
-            let work = self.roll_out(Arc::clone(&app), turn, changed, by.to_owned());
+            let work = self.roll_out(app.clone(), turn, changed, by.to_owned());
             work.await
                 .map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure: Box::new(failure) })?;
         }
-        Ok(app)
+        Ok(app.record)
     }
 
     /// Stores the config of an app without a release. Its first release receives it.
-    async fn set_initial_config(&self, app: &AppRecord, change: ConfigChange, by: &str) -> Result<(), DeployError> {
-        let Applied { vars: config, changed: keys } = self.applied(app, &change)?;
+    async fn set_initial_config(&self, app: &AppHandle, change: ConfigChange, by: &str) -> Result<(), DeployError> {
+        let Applied { vars: config, changed: keys } = self.applied(&app.record, &change)?;
         if keys.is_empty() {
             return Ok(());
         }
@@ -181,10 +181,11 @@ impl Deployer {
 
     /// Runs the release pipeline on a separate task, so that the change completes even if the
     /// client disconnects.
-    async fn roll_out(&self, app: Arc<AppRecord>, turn: Turn, changed: Changed, by: String) -> Result<(), Failure> {
+    async fn roll_out(&self, app: AppHandle, turn: Turn, changed: Changed, by: String) -> Result<(), Failure> {
         let deployer = self.clone();
         let work = async move {
-            let pipeline = ReleasePipeline::new(deployer.clone(), Arc::clone(&app), turn, None);
+            let record = Arc::clone(&app.record);
+            let pipeline = ReleasePipeline::new(deployer.clone(), app, turn, None);
             let Changed { verified, config, cause } = changed;
             let origin = Origin { cause, by };
             let content = Content::Stored(Box::new(verified), config);
@@ -194,7 +195,7 @@ impl Deployer {
                 let Origin { cause, by } = origin;
                 let text = format!("a change was not applied: {cause}: {failure}");
                 let data = json!({ "code": failure.code(), "cause": cause, "by": by });
-                deployer.0.activity.record(&app, "change-failed", text, data).await;
+                deployer.0.activity.record(&record, "change-failed", text, data).await;
             }
             done
         };

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::control::limits;
 use crate::control::{
-    AppRecord, DeployError, Deployer, Failure,
-    app_task::{AppTask, Command},
+    DeployError, Deployer, Failure,
+    app_command::{AppHandle, Command},
+    app_task::AppTask,
 };
 
 impl Deployer {
@@ -31,17 +32,17 @@ impl Deployer {
             let is_stopped = row.intended == Intended::Stopped;
             let fired = fired.remove(&row.name).unwrap_or_default();
             let mut task = self.register(row, fired.into_iter().collect());
-            let app = Arc::clone(&task.app);
+            let app = task.handle.clone();
             if is_running && self.restore_cold(&mut task).await? {
                 cold += 1;
             } else if is_running {
                 task.restore_starting();
-                drop(app.traffic.set_stopped("the host has just started and is loading the app"));
+                drop(app.record.traffic.set_stopped("the host has just started and is loading the app"));
                 apps.push(app);
             } else if is_stopped {
-                drop(app.traffic.set_stopped(Refusal::Stopped.as_str()));
-                if let Some(release) = app.fields().release {
-                    self.0.schedules.schedule_stored(&self.0.parts.store, &app, release).await;
+                drop(app.record.traffic.set_stopped(Refusal::Stopped.as_str()));
+                if let Some(release) = app.record.fields().release {
+                    self.0.schedules.schedule_stored(&self.0.parts.store, &app.record, release).await;
                 }
             }
             self.run_app(task);
@@ -161,7 +162,7 @@ impl Deployer {
 /// Registered apps that wait to be loaded.
 pub(crate) struct Restored {
     deployer: Deployer,
-    apps: Vec<Arc<AppRecord>>,
+    apps: Vec<AppHandle>,
     /// The number of cold apps, which load on the first request.
     cold: usize,
 }

@@ -12,44 +12,29 @@ use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushEvent, PushId, P
 use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::control::limits;
 use crate::control::{
     AppRecord, DeployError, Deployer, Failure, Received,
-    app_task::{AppTask, Command, Turn},
+    app_command::{AppHandle, Command, Origin, Turn},
+    app_task::AppTask,
     failpoint::reached,
     push::progress::{LivePush, PushNow},
-    release::pipeline::{Content, Origin, ReleasePipeline, ReleaseSpec},
+    push::request::{Accepted, PushRequest},
+    release::pipeline::{Content, ReleasePipeline, ReleaseSpec},
     release::verify,
     storing::retry_until_stored,
 };
 
-/// An accepted push job.
-pub(crate) struct Accepted {
-    pub(crate) now: PushNow,
-    /// Updates of the push. The sender is dropped once its state is final.
-    pub(crate) updates: watch::Receiver<PushNow>,
-    pub(crate) created_app: bool,
-}
-
 /// A push job that waits or runs, with its permits.
 struct Job {
-    app: Arc<AppRecord>,
+    app: AppHandle,
     live: Arc<LivePush>,
     received: Received,
     kind: BundleKind,
     _permit: OwnedSemaphorePermit,
     _app_permit: OwnedSemaphorePermit,
-}
-
-/// A received bundle that is to become a push job.
-pub(in crate::control) struct PushRequest {
-    received: Received,
-    kind: BundleKind,
-    by: String,
-    idempotency: Option<Idempotency>,
-    created_app: bool,
 }
 
 /// The turn of a push job among the changes of its app.
@@ -85,8 +70,8 @@ impl Deployer {
         received: Received,
         kind: BundleKind,
         by: &str,
-    ) -> Result<(Arc<AppRecord>, Received, bool), DeployError> {
-        match self.app(name) {
+    ) -> Result<(AppHandle, Received, bool), DeployError> {
+        match self.handle(name) {
             Ok(app) => return Ok((app, received, false)),
             Err(DeployError::UnknownApp(_)) => {}
             Err(error) => return Err(error),
@@ -97,10 +82,13 @@ impl Deployer {
         // The manifest selects the type. A bare component, typically a first try, makes a dev app.
         let app_type = if verified.has_manifest { verified.manifest.app_type } else { AppType::Dev };
         match self.create(name, app_type, "created by its first push", by).await {
-            Ok(app) => Ok((app, received, true)),
+            Ok(_) => {
+                let app = self.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
+                Ok((app, received, true))
+            }
             // A concurrent request created it.
             Err(DeployError::AppExists(_)) => {
-                let app = self.app(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
+                let app = self.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
                 Ok((app, received, false))
             }
             Err(error) => Err(error),
@@ -110,7 +98,7 @@ impl Deployer {
     /// Cancels a push job that still waits.
     pub(crate) async fn cancel(&self, name: &AppName, id: &PushId, by: &str) -> Result<PushNow, DeployError> {
         let (id, by) = (id.clone(), by.to_owned());
-        self.app(name)?.request(|reply| Command::CancelPush { id, by, reply }).await
+        self.handle(name)?.request(|reply| Command::CancelPush { id, by, reply }).await
     }
 
     async fn record_cancelled(&self, app: &AppRecord, id: &PushId, by: &str) {
@@ -119,7 +107,7 @@ impl Deployer {
     }
 
     async fn run(self, job: Job, turn: QueuedTurn) {
-        let (app, live) = (Arc::clone(&job.app), Arc::clone(&job.live));
+        let (app, live) = (Arc::clone(&job.app.record), Arc::clone(&job.live));
         let started_at = Instant::now();
         // Removes the upload and releases the permits in the end.
         if let Err(failure) = self.attempt(job, turn).await {
@@ -140,11 +128,12 @@ impl Deployer {
     async fn attempt(&self, job: Job, turn: QueuedTurn) -> Result<(), Failure> {
         let Job { app, live, received, kind, _permit, _app_permit } = job;
         reached("push-queued").await;
-        let turn = self.in_turn((&app, &live), turn, || "another change of the app is in progress".to_owned()).await?;
+        let turn =
+            self.in_turn((&app.record, &live), turn, || "another change of the app is in progress".to_owned()).await?;
         let Some(turn) = turn else { return Ok(()) };
         let turn = turn.map_err(|_| Failure::AppDeleted)?;
         let most = || format!("{} pushes are running, the maximum", self.0.pushes.options().parallel);
-        let Some(_slot) = self.in_turn((&app, &live), self.0.pushes.run(), most).await? else { return Ok(()) };
+        let Some(_slot) = self.in_turn((&app.record, &live), self.0.pushes.run(), most).await? else { return Ok(()) };
         if live.step(PushEvent::Take, None).await.is_err() {
             // The push was cancelled while it waited.
             return Ok(());
@@ -243,7 +232,7 @@ impl AppTask {
         let (grant, turn) = oneshot::channel();
         self.enqueue(grant);
         let job = Job {
-            app: Arc::clone(&self.app),
+            app: self.handle.clone(),
             live: Arc::clone(&live),
             received,
             kind,

@@ -3,4 +3,5 @@
 pub(super) mod job;
 pub(super) mod progress;
 pub(super) mod pushes;
+pub(super) mod request;
 pub(super) mod upload;

@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::control::{
     AppRecord, Deployer, Failure,
+    app_command::{Booted, Committed, Origin},
     app_task::{AppTask, Incoming},
     failpoint::reached,
     push::progress::LivePush,
-    release::pipeline::{Booted, Committed, Origin},
     storing::Storing,
 };
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::control::{
     AppRecord, Deployer,
-    app_task::Command,
+    app_command::Command,
     release::{activate::log_deferred_load, boot::Purpose},
 };
 use crate::{
@@ -36,7 +36,7 @@ impl Deployer {
         name: &isopod_policy::AppName,
         number: isopod_policy::ReleaseNumber,
     ) -> Result<LoadedRelease, PreviewError> {
-        let app = self.app(name).map_err(|error| PreviewError::Unknown(error.to_string()))?;
+        let app = self.handle(name).map_err(|error| PreviewError::Unknown(error.to_string()))?;
         let found = self.0.parts.store.release(name, number).await;
         let unknown = || PreviewError::Unknown(format!("`{name}` has no release {number} that can serve"));
         let found = found.map_err(|error| {
@@ -51,9 +51,9 @@ impl Deployer {
             }
             ReleaseState::BuildError | ReleaseState::DeploymentError => return Err(unknown()),
         }
-        let is_cold = || app.traffic.cold() == Some(number);
+        let is_cold = || app.record.traffic.cold() == Some(number);
         let purpose = if is_cold() { Purpose::Serve } else { Purpose::Preview };
-        match self.0.releases.load(&app, number, purpose).await {
+        match self.0.releases.load(&app.record, number, purpose).await {
             Ok(running) => {
                 let running = Arc::new(running);
                 let loaded = |reply| Command::ColdLoaded { running: Arc::clone(&running), reply };
@@ -64,7 +64,7 @@ impl Deployer {
             // The next request triggers another attempt. The cause is in the app's log and is not
             // shown to clients.
             Err(failure) if failure.is_passing() => {
-                log_deferred_load(&app, number, &failure);
+                log_deferred_load(&app.record, number, &failure);
                 Err(PreviewError::Unavailable(NOT_NOW.to_owned()))
             }
             Err(failure) => {
@@ -76,7 +76,7 @@ impl Deployer {
                         "{number} was requested by its URL and can't be started: {}: {failure}",
                         failure.code()
                     );
-                    app.log.write(LogLine::host(&app.name, text));
+                    app.record.log.write(LogLine::host(&app.record.name, text));
                 }
                 Err(PreviewError::Unavailable("the release can't be started".to_owned()))
             }

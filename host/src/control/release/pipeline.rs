@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use crate::control::release::releases::Releases;
 use crate::control::{
     AppRecord, Deployer, Failure, Received as Upload,
-    app_task::{Command, Turn},
+    app_command::{AppHandle, Booted, Command, Committed, Origin, Turn},
     failpoint::reached,
     push::progress::LivePush,
     release::boot,
@@ -37,14 +37,6 @@ use crate::runtime::{ActiveRelease, ProcessPlan};
 pub(in crate::control) struct ReleaseSpec {
     pub(in crate::control) content: Content,
     pub(in crate::control) origin: Origin,
-}
-
-/// Why a release is created, and by whom.
-#[derive(Debug, Clone)]
-pub(in crate::control) struct Origin {
-    /// The cause, such as `push p-7f3k2m9q0z`.
-    pub(in crate::control) cause: String,
-    pub(in crate::control) by: String,
 }
 
 /// What a new release is made of.
@@ -78,31 +70,10 @@ struct Built {
     storing: Vec<Storing>,
 }
 
-/// A release that passed its health checks and is ready for the commit.
-pub(in crate::control) struct Booted {
-    pub(in crate::control) number: ReleaseNumber,
-    pub(in crate::control) origin: Origin,
-    pub(in crate::control) manifest: Manifest,
-    pub(in crate::control) config: ConfigVars,
-    pub(in crate::control) size_bytes: u64,
-    pub(in crate::control) running: ActiveRelease,
-    /// The push job that delivered the release, if any.
-    pub(in crate::control) push: Option<Arc<LivePush>>,
-    /// Release steps that are being stored.
-    pub(in crate::control) storing: Vec<Storing>,
-}
-
-/// A release that is the app's current release. It is in service and under watch, unless the app is
-/// stopped.
-#[must_use]
-pub(in crate::control) struct Committed {
-    pub(in crate::control) number: ReleaseNumber,
-}
-
 /// One run of the pipeline.
 pub(in crate::control) struct ReleasePipeline {
     deployer: Deployer,
-    pub(in crate::control) app: Arc<AppRecord>,
+    pub(in crate::control) app: AppHandle,
     /// The next change of the app runs when the pipeline ends.
     turn: Turn,
     /// The push job that started the pipeline, if any. Receives log lines and state steps.
@@ -111,12 +82,7 @@ pub(in crate::control) struct ReleasePipeline {
 }
 
 impl ReleasePipeline {
-    pub(in crate::control) fn new(
-        deployer: Deployer,
-        app: Arc<AppRecord>,
-        turn: Turn,
-        push: Option<Arc<LivePush>>,
-    ) -> Self {
+    pub(in crate::control) fn new(deployer: Deployer, app: AppHandle, turn: Turn, push: Option<Arc<LivePush>>) -> Self {
         Self { deployer, app, turn, push, number: OnceLock::new() }
     }
 
@@ -129,14 +95,16 @@ impl ReleasePipeline {
             let built = verified.build(self).await?;
             built.boot(self).await
         };
-        let in_time = self.deployer.unless_cancelled(&self.app, tokio::time::timeout(limit, booting)).await;
+        let in_time = self.deployer.unless_cancelled(&self.app.record, tokio::time::timeout(limit, booting)).await;
         let committed = match in_time.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit)))) {
             // The commit is short and is never cancelled.
             Ok(booted) => booted.commit(self).await,
             Err(failure) => Err(failure),
         };
         match &committed {
-            Ok(Committed { number }) => tracing::info!(app = %self.app.name, release = %number, "a release is current"),
+            Ok(Committed { number }) => {
+                tracing::info!(app = %self.app.record.name, release = %number, "a release is current")
+            }
             Err(failure) => self.abort(failure, abort_cause).await,
         }
         committed
@@ -148,7 +116,7 @@ impl ReleasePipeline {
         drop(self.app.ask(|reply| Command::DeployEnds { change, cause, reply }).await);
         if let Some(number) = self.number.get() {
             let event = if failure.is_build_failure() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
-            self.deployer.0.releases.mark_failed(&self.app, *number, event, failure.reason()).await;
+            self.deployer.0.releases.mark_failed(&self.app.record, *number, event, failure.reason()).await;
         }
     }
 
@@ -159,7 +127,7 @@ impl ReleasePipeline {
     }
 
     fn log_contents(&self, bundle: &ValidBundle) {
-        let (info, manifest, fields) = (&bundle.info, &bundle.manifest, self.app.fields());
+        let (info, manifest, fields) = (&bundle.info, &bundle.manifest, self.app.record.fields());
         let sdk = info.sdk_version.as_deref().map(|sdk| format!(", SDK {sdk}")).unwrap_or_default();
         self.log(format!("component: {} bytes, sha256 {}{sdk}", info.size_bytes, info.digest));
         if bundle.has_manifest && manifest.app_type != fields.app_type {
@@ -168,10 +136,10 @@ impl ReleasePipeline {
                 manifest.app_type, fields.app_type
             ));
         }
-        if bundle.has_manifest && manifest.name != self.app.name {
+        if bundle.has_manifest && manifest.name != self.app.record.name {
             self.log(format!(
                 "the manifest's name is `{}`; deploying to `{}` as requested",
-                manifest.name, self.app.name
+                manifest.name, self.app.record.name
             ));
         }
         if !bundle.has_manifest && fields.release.is_some() {
@@ -197,7 +165,7 @@ impl ReleasePipeline {
     /// Hands a step to the store, which keeps the order of the calls. The commit waits for the
     /// result.
     async fn step(&self, number: ReleaseNumber, event: ReleaseEvent, storing: &mut Vec<Storing>) {
-        let (store, app) = (self.deployer.0.parts.store.clone(), self.app.name.clone());
+        let (store, app) = (self.deployer.0.parts.store.clone(), self.app.record.name.clone());
         let mut stored: Storing =
             Box::pin(async move { store.step_release(&app, number, event, None, Timestamp::now()).await.map(drop) });
         match futures::poll!(&mut stored) {
@@ -211,7 +179,7 @@ impl Received {
     /// Reads the bundle.
     async fn verify(self, pipeline: &ReleasePipeline) -> Result<Verified, Failure> {
         let Self(ReleaseSpec { content, origin }) = self;
-        let app = &pipeline.app;
+        let app = &pipeline.app.record;
         let (upload, kind) = match content {
             Content::Stored(bundle, config) => return Ok(Verified { bundle: *bundle, config, origin }),
             Content::Bundle(upload, kind) => (upload, kind),
@@ -231,7 +199,7 @@ impl Verified {
     /// Compiles and links the code, while the release and its bundle are stored.
     async fn build(self, pipeline: &ReleasePipeline) -> Result<Built, Failure> {
         let Self { bundle, config, origin } = self;
-        let (deployer, app, store) = (&pipeline.deployer, &pipeline.app, &pipeline.deployer.0.parts.store);
+        let (deployer, app, store) = (&pipeline.deployer, &pipeline.app.record, &pipeline.deployer.0.parts.store);
         let formation = verify::formation_of(&bundle.manifest, &bundle.info.entries)?;
         let app_type = app.fields().app_type;
         deployer.0.releases.check_warm_minimum(app_type, &formation, &bundle.manifest.limits, bundle.info.slots)?;
@@ -281,10 +249,10 @@ impl Built {
     /// Starts instances and checks their health. The previous release serves meanwhile.
     async fn boot(self, pipeline: &ReleasePipeline) -> Result<Booted, Failure> {
         let Self { number, origin, manifest, config, size_bytes, program, mut planned, mut storing } = self;
-        let (app, isolation) = (&pipeline.app, manifest.isolation);
+        let (app, isolation) = (&pipeline.app.record, manifest.isolation);
         pipeline.push_step(PushEvent::Deploy).await?;
         let (change, cause) = (pipeline.turn.change, format!("{number} is being deployed: {}", origin.cause));
-        app.ask(|reply| Command::DeployBegins { change, cause, reply }).await??;
+        pipeline.app.ask(|reply| Command::DeployBegins { change, cause, reply }).await??;
         let (resources, before) = (app.traffic.resources(), app.traffic.active());
         let started = boot::start_all(resources, before.as_deref(), &mut planned, isolation).await?;
         pipeline.step(number, ReleaseEvent::Booted, &mut storing).await;

@@ -14,10 +14,11 @@ use isopod_engine::{Output, OutputLine, Preparation};
 use isopod_policy::{AppName, AppType};
 use isopod_store::{Digest, Release, StoreError};
 
-use crate::control::limits;
-use crate::control::release::releases::Releases;
 use crate::control::{
-    Failure, push::progress::LivePush, release::pipeline::ReleasePipeline, release::verify::ValidBundle,
+    error::Failure,
+    limits,
+    push::progress::LivePush,
+    release::{pipeline::ReleasePipeline, releases::Releases, verify::ValidBundle},
 };
 
 /// A snapshot that is stored as a blob.
@@ -36,17 +37,17 @@ impl Releases {
         verified: &ValidBundle,
     ) -> Result<Option<Snapshot>, Failure> {
         if let Some(digest) = &verified.snapshot {
-            let stored = self.stored_snapshot(digest, &pipeline.app.name).await;
+            let stored = self.stored_snapshot(digest, &pipeline.app.record.name).await;
             return Ok(stored.map(|bytes| Snapshot { component: bytes.into(), digest: digest.clone() }));
         }
         let (Some(push), Some(requested)) = (&pipeline.push, &verified.manifest.snapshot) else { return Ok(None) };
-        if pipeline.app.fields().app_type == AppType::Dev {
+        if pipeline.app.record.fields().app_type == AppType::Dev {
             push.log("no snapshot: dev apps start without one, so that changes deploy sooner");
             return Ok(None);
         }
         let started_at = Instant::now();
         let preparation = Preparation {
-            app: pipeline.app.name.to_string(),
+            app: pipeline.app.record.name.to_string(),
             limits: verified.manifest.limits.clone(),
             output: Arc::new(PreparationOutput { push: Arc::clone(push), lines: AtomicUsize::new(0) }),
             warm: requested.warm.clone(),

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use crate::control::release::releases::Releases;
 use crate::control::{
     AppRecord, Deployer, Failure,
-    app_task::{AppTask, Command, Incoming},
+    app_command::Command,
+    app_task::{AppTask, Incoming},
     background::activity_log::activity_of,
     release::boot::Purpose,
     storing::Storing,
@@ -58,7 +59,7 @@ impl Deployer {
     /// Hands reports about process types that fail repeatedly to the tasks of their apps.
     pub(in crate::control) async fn receive_crash_reports(self, mut crash_reports: mpsc::Receiver<CrashReport>) {
         while let Some(report) = crash_reports.recv().await {
-            if let Ok(app) = report.app.parse().map_err(drop).and_then(|name| self.app(&name).map_err(drop)) {
+            if let Ok(app) = report.app.parse().map_err(drop).and_then(|name| self.handle(&name).map_err(drop)) {
                 // The app may be destroyed meanwhile.
                 drop(app.tell(Command::Crashed(report)).await);
             }
